@@ -1,0 +1,282 @@
+"""What the compiler hands to the runtime: frozen, resolved, with nothing left to look up.
+
+A plan holds no secret: `api_key` and the like stay expressions, evaluated against the environment when an LM is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lmprog.compiler.expressions import Expression
+from lmprog.compiler.templates import Template
+from lmprog.compiler.types import Type
+
+
+@dataclass(frozen=True)
+class Field:
+    """One typed name: an input or an output of a program or module, or a variable of a loop's state."""
+
+    type: Type
+    about: str | None = None
+    private: bool = False
+    default: Any = None
+    has_default: bool = False
+    declassify: str | None = None
+
+
+@dataclass(frozen=True)
+class AdapterReference:
+    """Where the LoRA adapter of an LM or module lies, and what it must be to be loaded."""
+
+    path: Path | str
+    """A folder, or `hf://repo@commit`."""
+    sha256: str | None = None
+    base: str | None = None
+    base_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class LM:
+    """One language model of the program, as the spec names it."""
+
+    id: str
+    model: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    trusted: bool = False
+    api_key: Expression | None = None
+    api_base: Expression | None = None
+    adapter: AdapterReference | None = None
+    context: int | None = None
+    price: Mapping[str, float] | None = None
+    shared_cache: bool = False
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the model runs in this process (`embedded/...` or `hf/...`)."""
+        return self.model.startswith(("embedded/", "hf/"))
+
+
+@dataclass(frozen=True)
+class PythonReference:
+    """A function that the spec names: `./file.py:name` (path resolved) or `package.module:name`."""
+
+    text: str
+    file: Path | None
+    module: str | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool; `settings` are the options of its kind, with expressions where the spec may use `env`."""
+
+    id: str
+    kind: Literal["python", "http", "mcp", "search"]
+    python: PythonReference | None
+    settings: Mapping[str, Any]
+    result: str
+    """The name of its one output."""
+    type: Type
+    parameters: Mapping[str, Field]
+    trusted: bool = True
+    effects: Literal["read", "write"] = "read"
+    timeout: float | None = None
+    cache: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The fixed words of a module around its values: one template a role; `assistant` None means as `format` writes.
+
+    `demos_inline` says that a template mentions `demos` itself, so demos get no turns of their own.
+    """
+
+    system: Template | None
+    user: Template
+    assistant: Template | None
+    demos_inline: bool = False
+
+
+@dataclass(frozen=True)
+class Module:
+    """A prompt, its signature and its LM: what is optimized. Steps are its call sites."""
+
+    id: str
+    lm: str
+    inputs: Mapping[str, Field]
+    outputs: Mapping[str, Field]
+    layout: Layout
+    instructions: str | None = None
+    demos: tuple[Mapping[str, Any], ...] = ()
+    format: Literal["text", "fields", "json"] = "text"
+    decoding: Literal["free", "constrained"] = "free"
+    tools: tuple[str, ...] = ()
+    max_turns: int = 1
+    retry: int = 0
+    adapter: AdapterReference | None = None
+
+
+@dataclass(frozen=True)
+class ModuleCall:
+    module: str
+    arguments: Mapping[str, Expression]
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    tool: str
+    arguments: Mapping[str, Expression]
+
+
+@dataclass(frozen=True)
+class ProgramCall:
+    plan: Plan
+    arguments: Mapping[str, Expression]
+
+
+@dataclass(frozen=True)
+class Value:
+    expression: Expression
+
+
+@dataclass(frozen=True)
+class Update:
+    """How `next` makes a variable of the state: `append` and `extend` skip a value that is absent (None)."""
+
+    verb: Literal["set", "append", "extend"]
+    expression: Expression
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A bounded loop. `at_most` is the bound; `until` is tested after each turn, against the new state."""
+
+    at_most: Expression
+    until: Expression | None
+    state: Mapping[str, Field]
+    start: Mapping[str, Expression]
+    steps: tuple[Step, ...]
+    next: Mapping[str, Update]
+
+
+@dataclass(frozen=True)
+class Foreach:
+    items: Expression
+    at_most: int | None = None
+    max_parallel: int | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call site. `after` are the ids of the steps of the same level that must end before it starts."""
+
+    id: str
+    path: str
+    """Ids from the top, joined by dots, as `research.query`."""
+    action: ModuleCall | ToolCall | ProgramCall | Value | Repeat
+    after: frozenset[str] = frozenset()
+    when: Expression | None = None
+    otherwise: Mapping[str, Expression] = field(default_factory=dict)
+    """The values of `else`, by field."""
+    outputs: Mapping[str, Type] = field(default_factory=dict)
+    """The fields that `steps.<id>` has, as others read them (lists under `foreach`, `T?` where it may be skipped)."""
+    foreach: Foreach | None = None
+    retry: int = 0
+    timeout: float | None = None
+    on_error: Mapping[str, Expression] | None = None
+    """Values by field that stand in for the outputs of a step that failed; None lets the failure end the run."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where the rows of `train`, `dev` or `test` come from. Exactly one of `path` and `hf` is set."""
+
+    name: str
+    path: Path | None = None
+    hf: str | None = None
+    hf_split: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Name in the program -> column of the file."""
+    limit: int | None = None
+    private: frozenset[str] = frozenset()
+    share: tuple[float, float] | None = None
+    """With `data.fractions`: this split is the part of the shuffled rows between these two fractions."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Metric:
+    id: str
+    kind: Literal["python", "program", "value"]
+    arguments: Mapping[str, Expression]
+    python: PythonReference | None = None
+    program: Plan | None = None
+    value: Expression | None = None
+    range: tuple[float, float] = (0.0, 1.0)
+    on_error: float | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One entry of `optimize.stages`: the optimizer's name and its options as written."""
+
+    optimizer: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Optimize:
+    metric: str
+    train: str
+    validate: str
+    tune: Mapping[str, frozenset[str]]
+    """Module id -> which of `instructions`, `demos`, `weights`."""
+    stages: tuple[Stage, ...]
+    budget: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+    proposer: str | None = None
+    adapters: Literal["per_lm", "per_module"] = "per_lm"
+    instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExampleTest:
+    name: str
+    inputs: Mapping[str, Any]
+    expect: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class GateTest:
+    name: str
+    data: str
+    metric: str
+    at_least: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked program. Steps are in an order that respects `after`; its digest names exactly what will run."""
+
+    name: str
+    path: Path
+    inputs: Mapping[str, Field]
+    outputs: Mapping[str, Expression]
+    output_types: Mapping[str, Type]
+    vars: Mapping[str, Any]
+    lms: Mapping[str, LM]
+    tools: Mapping[str, Tool]
+    modules: Mapping[str, Module]
+    steps: tuple[Step, ...]
+    data: Mapping[str, Split] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    optimize: Optimize | None = None
+    tests: tuple[ExampleTest | GateTest, ...] = ()
+    export: Mapping[str, Any] = field(default_factory=dict)
+    tuned: Mapping[str, Any] | None = None
+    description: str | None = None
+    digest: str = ""
+    """sha256 of the program's meaning: its resolved document, without data, metrics, tests, optimize and tuned."""

@@ -1,0 +1,243 @@
+"""The small type lattice of the language: what a value may be, and which value may stand for which.
+
+`assignable(source, target)` is the whole conversion rule of the language: an enum stands for a str, an int for a
+float, a T for a T?, and nothing else converts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PRIMITIVES = ("str", "int", "float", "bool", "json", "messages", "image")
+
+
+@dataclass(frozen=True)
+class Type:
+    """One type; the subclasses are the whole lattice."""
+
+    def __str__(self) -> str:
+        return type(self).__name__.lower()
+
+
+@dataclass(frozen=True)
+class Primitive(Type):
+    """`str int float bool json messages image`."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class ListOf(Type):
+    """`list[T]`."""
+
+    item: Type
+
+    def __str__(self) -> str:
+        return f"list[{self.item}]"
+
+
+@dataclass(frozen=True)
+class Optional(Type):
+    """`T?`: a T or nothing."""
+
+    inner: Type
+
+    def __str__(self) -> str:
+        return f"{self.inner}?"
+
+
+@dataclass(frozen=True)
+class Object(Type):
+    """`{field: T}`; `source` names the pydantic model that it was read from, where there is one."""
+
+    fields: tuple[tuple[str, Type], ...]
+    source: str | None = None
+
+    def __str__(self) -> str:
+        return self.source or "{" + ", ".join(f"{name}: {kind}" for name, kind in self.fields) + "}"
+
+    def get(self, name: str) -> Type | None:
+        return dict(self.fields).get(name)
+
+
+@dataclass(frozen=True)
+class Enum(Type):
+    """`{enum: [...]}`: one of a fixed list of strings."""
+
+    values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.values[:4]) + (", ..." if len(self.values) > 4 else "")
+        return f"enum[{shown}]"
+
+
+@dataclass(frozen=True)
+class Unknown(Type):
+    """A type that could not be found out, since its place has a finding of its own: it meets everything in silence."""
+
+
+STR, INT, FLOAT, BOOL, JSON, MESSAGES, IMAGE = (Primitive(name) for name in PRIMITIVES)
+UNKNOWN = Unknown()
+
+
+def assignable(source: Type, target: Type) -> bool:
+    """Whether a value of type `source` may stand where `target` is wanted."""
+    if source == target or isinstance(source, Unknown) or isinstance(target, Unknown):
+        return True
+    if isinstance(target, Optional):
+        return assignable(source.inner if isinstance(source, Optional) else source, target.inner)
+    if isinstance(source, Optional):
+        return False
+    if target == JSON:
+        return source not in (MESSAGES, IMAGE)
+    if isinstance(source, Enum):
+        return target == STR or (isinstance(target, Enum) and set(source.values) <= set(target.values))
+    if source == INT:
+        return target == FLOAT
+    if isinstance(source, ListOf) and isinstance(target, ListOf):
+        return assignable(source.item, target.item)
+    if isinstance(source, Object) and isinstance(target, Object):
+        given = dict(source.fields)
+        return all(
+            assignable(given[name], kind) if name in given else isinstance(kind, Optional)
+            for name, kind in target.fields
+        )
+    return False
+
+
+def join(left: Type, right: Type) -> Type | None:
+    """The least type that both may stand for, or None where there is none."""
+    if assignable(left, right):
+        return right
+    if assignable(right, left):
+        return left
+    if isinstance(left, Optional) or isinstance(right, Optional):
+        inner = join(without_none(left), without_none(right))
+        return None if inner is None else Optional(inner)
+    if isinstance(left, Enum) and isinstance(right, Enum):
+        return Enum(left.values + tuple(value for value in right.values if value not in left.values))
+    if isinstance(left, ListOf) and isinstance(right, ListOf):
+        item = join(left.item, right.item)
+        return None if item is None else ListOf(item)
+    return None
+
+
+def without_none(kind: Type) -> Type:
+    """T for T?, and any other type itself."""
+    return kind.inner if isinstance(kind, Optional) else kind
+
+
+def mismatch(value: Any, kind: Type) -> str | None:
+    """What is wrong with `value` as a `kind`, in a few words, or None where it fits."""
+    if isinstance(kind, Unknown) or (isinstance(kind, Optional) and value is None):
+        return None
+    if isinstance(kind, Optional):
+        return mismatch(value, kind.inner)
+    if isinstance(kind, Enum):
+        if isinstance(value, str) and value in kind.values:
+            return None
+        return f"{_shown(value)} is not one of {', '.join(kind.values)}"
+    if isinstance(kind, ListOf):
+        if not isinstance(value, list | tuple):
+            return f"{_shown(value)} is not a list"
+        for position, item in enumerate(value):
+            wrong = mismatch(item, kind.item)
+            if wrong:
+                return f"item {position}: {wrong}"
+        return None
+    if isinstance(kind, Object):
+        if not isinstance(value, Mapping):
+            return f"{_shown(value)} is not an object"
+        for name, inner in kind.fields:
+            if name not in value and not isinstance(inner, Optional):
+                return f"field {name} is missing"
+            wrong = mismatch(value.get(name), inner)
+            if wrong:
+                return f"field {name}: {wrong}"
+        return None
+    return _primitive_mismatch(value, kind)
+
+
+def _primitive_mismatch(value: Any, kind: Type) -> str | None:
+    fits = {
+        "str": isinstance(value, str),
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": isinstance(value, int | float) and not isinstance(value, bool),
+        "bool": isinstance(value, bool),
+        "json": _is_json(value),
+        "messages": isinstance(value, list)
+        and all(isinstance(turn, Mapping) and {"role", "content"} <= set(turn) for turn in value),
+        "image": isinstance(value, str),
+    }[str(kind)]
+    return None if fits else f"{_shown(value)} is not a value of type {kind}"
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_json(item) for item in value)
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def type_of(value: Any) -> Type:
+    """The type of a plain value, as for a literal or a row of data; UNKNOWN for what no type describes."""
+    if value is None:
+        return Optional(UNKNOWN)
+    if isinstance(value, bool):
+        return BOOL
+    if isinstance(value, int):
+        return INT
+    if isinstance(value, float):
+        return FLOAT
+    if isinstance(value, str):
+        return STR
+    if isinstance(value, list | tuple):
+        item: Type = UNKNOWN
+        for entry in value:
+            found = type_of(entry)
+            joined = found if isinstance(item, Unknown) else join(item, found)
+            if joined is None:
+                return ListOf(JSON)
+            item = joined
+        return ListOf(item)
+    if isinstance(value, Mapping):
+        return Object(tuple((str(key), type_of(item)) for key, item in value.items()))
+    return UNKNOWN
+
+
+def json_schema(kind: Type) -> dict[str, Any]:
+    """The JSON schema of a type, as for structured output and for tool arguments."""
+    if isinstance(kind, Optional):
+        return {"anyOf": [json_schema(kind.inner), {"type": "null"}]}
+    if isinstance(kind, ListOf):
+        return {"type": "array", "items": json_schema(kind.item)}
+    if isinstance(kind, Enum):
+        return {"type": "string", "enum": list(kind.values)}
+    if isinstance(kind, Object):
+        return {
+            "type": "object",
+            "properties": {name: json_schema(inner) for name, inner in kind.fields},
+            "required": [name for name, _ in kind.fields],
+            "additionalProperties": False,
+        }
+    simple = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "image": "string"}
+    if str(kind) in simple:
+        return {"type": simple[str(kind)]}
+    if kind == MESSAGES:
+        return {"type": "array", "items": {"type": "object"}}
+    return {}
