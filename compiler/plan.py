@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from lmprog.compiler.expressions import Expression
-from lmprog.compiler.templates import Template
 from lmprog.compiler.types import Type
+
+if TYPE_CHECKING:
+    from lmprog.compiler.expressions import Expression
+    from lmprog.compiler.templates import Template
 
 
 @dataclass(frozen=True)

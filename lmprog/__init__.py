@@ -1,0 +1,78 @@
+"""Programs made of language-model calls, in one YAML file: checked, traced, and optimized in prompts and weights.
+
+Importing this package imports nothing heavy: neither torch nor litellm nor transformers, and its own parts when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmprog.compiler.findings import SpecError
+    from lmprog.errors import BudgetExceeded, InfrastructureError, LmprogError, ProviderError, UsageError
+    from lmprog.evaluation import Scores, evaluate
+    from lmprog.invocation import Invocation
+    from lmprog.lms.lm import LM, Completion, Request, Usage
+    from lmprog.metrics import Score
+    from lmprog.optimization import Tuned, optimize
+    from lmprog.program import Program, Result, RunError, load
+
+_HOME = {
+    "BudgetExceeded": "errors",
+    "Completion": "lms.lm",
+    "InfrastructureError": "errors",
+    "Invocation": "invocation",
+    "LM": "lms.lm",
+    "LmprogError": "errors",
+    "Program": "program",
+    "ProviderError": "errors",
+    "Request": "lms.lm",
+    "Result": "program",
+    "RunError": "program",
+    "Score": "metrics",
+    "Scores": "evaluation",
+    "SpecError": "compiler.findings",
+    "Tuned": "optimization",
+    "Usage": "lms.lm",
+    "UsageError": "errors",
+    "evaluate": "evaluation",
+    "load": "program",
+    "optimize": "optimization",
+}
+
+__version__ = "0.1.0"
+__all__ = [
+    "LM",
+    "BudgetExceeded",
+    "Completion",
+    "InfrastructureError",
+    "Invocation",
+    "LmprogError",
+    "Program",
+    "ProviderError",
+    "Request",
+    "Result",
+    "RunError",
+    "Score",
+    "Scores",
+    "SpecError",
+    "Tuned",
+    "Usage",
+    "UsageError",
+    "evaluate",
+    "load",
+    "optimize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lmprog' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"lmprog.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

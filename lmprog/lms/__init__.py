@@ -1,0 +1,37 @@
+"""Who answers: a model in this process, or any that litellm reaches."""
+
+from __future__ import annotations
+
+from lmprog.compiler import plan
+from lmprog.lms.lm import LM, Completion, Request, Usage
+
+__all__ = ["LM", "Completion", "Request", "Usage", "make_lm"]
+
+
+class _OnFirstUse:
+    """Stands for an LM whose making is costly or needs a key, until it is asked."""
+
+    def __init__(self, declared: plan.LM) -> None:
+        self.declared = declared
+        self._made: LM | None = None
+
+    @property
+    def made(self) -> LM:
+        if self._made is None:
+            if self.declared.runs_here:
+                from lmprog.lms.local import shared
+
+                self._made = shared(self.declared.model)
+            else:
+                from lmprog.lms.api import ApiLM
+
+                self._made = ApiLM(self.declared)
+        return self._made
+
+    async def complete(self, request: Request) -> Completion:
+        return await self.made.complete(request)
+
+
+def make_lm(declared: plan.LM) -> LM:
+    """The LM that the spec names. Its weights are read, or litellm is imported, when it is first asked."""
+    return _OnFirstUse(declared)

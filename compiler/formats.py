@@ -1,0 +1,210 @@
+"""How a module's outputs stand in a reply: described to the model, written in a demo, read from what the model said.
+
+`read(write(values)) == values` for every format. What had to be forgiven to read a reply is reported, never hidden.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from lmprog.compiler.types import BOOL, FLOAT, INT, STR, Enum, ListOf, Object, Optional, Type, json_schema, mismatch
+
+if TYPE_CHECKING:
+    from lmprog.compiler.plan import Field
+
+Format = Literal["text", "fields", "json"]
+
+
+class Unreadable(Exception):
+    """A reply that does not hold the outputs; the message says what is wrong with it, fit to be shown to the model."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The outputs of a reply, and what was forgiven in it (empty where it was as asked for)."""
+
+    values: Mapping[str, Any]
+    forgiven: tuple[str, ...] = ()
+
+
+def describe(format: Format, outputs: Mapping[str, Field]) -> str:
+    """What the standard layout tells the model about its reply; empty where there is nothing to say."""
+    if format == "json":
+        schema = {name: json_schema(field.type) for name, field in outputs.items()}
+        return f"Reply with one JSON object and nothing else, with these fields: {json.dumps(schema, ensure_ascii=False)}"
+    if format == "fields":
+        lines = [f"<{name}>{_hint(field)}</{name}>" for name, field in outputs.items()]
+        return "\n".join(["Reply with these sections and nothing else:", *lines])
+    ((name, field),) = outputs.items()
+    if field.type == STR:
+        return f"Reply with the {_words(name)} and nothing else{_about(field)}." if field.about else ""
+    return f"Reply with the {_words(name)} and nothing else: {_hint(field)}."
+
+
+def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any]) -> str:
+    """The reply that holds `values`, as the model should have written it; outputs without a value are left out."""
+    present = {name: values[name] for name in outputs if name in values}
+    if format == "json":
+        return json.dumps(present, ensure_ascii=False)
+    if format == "fields":
+        return "\n".join(f"<{name}>{as_text(value)}</{name}>" for name, value in present.items())
+    return "".join(as_text(value) for value in present.values())
+
+
+def read(format: Format, outputs: Mapping[str, Field], text: str) -> Reading:
+    """The outputs in a reply. Raises Unreadable."""
+    forgiven: list[str] = []
+    if format == "json":
+        found = _json_object(text, forgiven)
+    elif format == "fields":
+        found = _sections(outputs, text, forgiven)
+    else:
+        found = {next(iter(outputs)): text}
+    values = {}
+    for name, field in outputs.items():
+        if name in found:
+            value = found[name]
+            values[name] = _typed(name, value, field.type, forgiven) if isinstance(value, str) else value
+            wrong = mismatch(values[name], field.type)
+            if wrong:
+                raise Unreadable(f"{name}: {wrong}")
+        elif field.has_default or isinstance(field.type, Optional):
+            values[name] = field.default
+        else:
+            raise Unreadable(f"the reply has no {name}")
+    return Reading(values, tuple(dict.fromkeys(forgiven)))
+
+
+def as_text(value: Any) -> str:
+    """A value as it stands in a prompt or reply: strings as they are, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _about(field: Field) -> str:
+    return f" ({field.about.strip().rstrip('.')})" if field.about else ""
+
+
+def _hint(field: Field) -> str:
+    kind = field.type.inner if isinstance(field.type, Optional) else field.type
+    if isinstance(kind, Enum):
+        said = "one of " + ", ".join(kind.values)
+    elif isinstance(kind, ListOf | Object) or kind not in (STR, INT, FLOAT, BOOL):
+        said = f"JSON of the schema {json.dumps(json_schema(kind), ensure_ascii=False)}"
+    else:
+        said = {STR: "text", INT: "a whole number", FLOAT: "a number", BOOL: "true or false"}[kind]
+    if field.about and kind == STR:
+        said = field.about.strip().rstrip(".")
+    elif field.about:
+        said += _about(field)
+    return said + (", or nothing" if isinstance(field.type, Optional) else "")
+
+
+def _sections(outputs: Mapping[str, Field], text: str, forgiven: list[str]) -> dict[str, str]:
+    """The text of each `<name>...</name>`; one that is not closed ends where the next one opens."""
+    names = "|".join(re.escape(name) for name in outputs)
+    found: dict[str, str] = {}
+    position = 0
+    while opened := re.compile(rf"<({names})>").search(text, position):
+        name = opened[1]
+        closed = text.find(f"</{name}>", opened.end())
+        following = re.compile(rf"<({names})>").search(text, opened.end())
+        if closed < 0:
+            forgiven.append(f"</{name}> is missing")
+            closed = following.start() if following else len(text)
+            value = text[opened.end() : closed].strip()
+        else:
+            value = text[opened.end() : closed]
+        found.setdefault(name, value)
+        position = max(closed, opened.end())
+    return found
+
+
+def _typed(name: str, text: str, kind: Type, forgiven: list[str]) -> Any:
+    """The value of type `kind` that a text stands for."""
+    if isinstance(kind, Optional):
+        return None if not text.strip() or text.strip() == "null" else _typed(name, text, kind.inner, forgiven)
+    if kind == STR or str(kind) == "image":
+        return text
+    if isinstance(kind, Enum):
+        return _one_of(text, kind, forgiven)
+    stripped = text.strip()
+    if kind in (INT, FLOAT, BOOL):
+        return _scalar(name, stripped, kind, forgiven)
+    return _json(name, stripped, forgiven)
+
+
+def _one_of(text: str, kind: Enum, forgiven: list[str]) -> str:
+    stripped = text.strip()
+    if stripped in kind.values:
+        return stripped
+    bare = stripped.strip("\"'`*.,:;!?()[]<> \n").lower().replace(" ", "_")
+    matches = [value for value in kind.values if value.lower().replace(" ", "_") == bare]
+    if len(matches) == 1:
+        forgiven.append("case, quotes or punctuation around an enum value")
+        return matches[0]
+    return stripped
+
+
+def _scalar(name: str, text: str, kind: Type, forgiven: list[str]) -> Any:
+    if kind == BOOL:
+        lowered = text.strip(".\"'`").lower()
+        if lowered not in ("true", "false", "yes", "no"):
+            raise Unreadable(f"{name}: {text[:60]!r} is neither true nor false")
+        if lowered != text:
+            forgiven.append("case or quotes around a truth value")
+        return lowered in ("true", "yes")
+    number = re.fullmatch(r"[-+]?(\d[\d,]*)(\.\d+)?([eE][-+]?\d+)?", text.strip(".\"'`"))
+    if number is None or (kind == INT and (number[2] or number[3])):
+        raise Unreadable(f"{name}: {text[:60]!r} is not {'a whole number' if kind == INT else 'a number'}")
+    if number[0] != text or "," in text:
+        forgiven.append("quotes or separators in a number")
+    plain = number[0].replace(",", "")
+    return int(plain) if kind == INT else float(plain)
+
+
+def _json_object(text: str, forgiven: list[str]) -> dict[str, Any]:
+    found = _json("the reply", text.strip(), forgiven)
+    if not isinstance(found, dict):
+        raise Unreadable("the reply is not a JSON object")
+    return found
+
+
+def _json(name: str, text: str, forgiven: list[str]) -> Any:
+    """The JSON in a text, which may stand in a code fence, among other words, or have trailing commas."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass
+    fenced = re.search(r"```(?:json)?\s*(.*?)\s*(?:```|$)", text, re.DOTALL)
+    if fenced:
+        forgiven.append("a code fence around JSON")
+        text = fenced[1]
+    start = re.search(r"[\[{]", text)
+    if start is None:
+        raise Unreadable(f"{name} holds no JSON")
+    candidate = text[start.start() :]
+    for attempt, note in ((candidate, None), (_without_trailing_commas(candidate), "a trailing comma in JSON")):
+        try:
+            value, end = json.JSONDecoder().raw_decode(attempt)
+        except json.JSONDecodeError as error:
+            problem = error.msg
+            continue
+        if note:
+            forgiven.append(note)
+        if start.start() > 0 or attempt[end:].strip():
+            forgiven.append("words around JSON")
+        return value
+    raise Unreadable(f"{name} holds JSON that cannot be read: {problem}")
+
+
+def _without_trailing_commas(text: str) -> str:
+    """Strings are matched whole first, so that a comma inside one is left alone."""
+    return re.sub(r'("(?:[^"\\]|\\.)*")|,(\s*[\]}])', lambda found: found[1] or found[2], text)

@@ -1,0 +1,29 @@
+"""The failures that lmprog raises, each with the exit status that the command line gives it."""
+
+from __future__ import annotations
+
+
+class LmprogError(Exception):
+    """Something that the user can act on: its text names the place, the cause and the fix."""
+
+    exit_status = 1
+
+
+class UsageError(LmprogError):
+    """The command or call is wrong: an unknown option, an input that the program does not have."""
+
+    exit_status = 2
+
+
+class InfrastructureError(LmprogError):
+    """A provider, the network, the disk or the machine failed; the same command may work later."""
+
+    exit_status = 3
+
+
+class ProviderError(InfrastructureError):
+    """An LM gave no answer, after all its retries."""
+
+
+class BudgetExceeded(LmprogError):
+    """The next call could exceed the budget, so it was not made."""

@@ -1,0 +1,330 @@
+"""One run of a plan: steps as soon as what they need is there, every LM call recorded, the first failure ending the run."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from lmprog.compiler import formats
+from lmprog.compiler.expressions import EvaluationError
+from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall, Value
+from lmprog.compiler.prompts import PromptBuilder
+from lmprog.compiler.templates import RenderError
+from lmprog.compiler.types import Object
+from lmprog.errors import InfrastructureError, ProviderError
+from lmprog.invocation import Invocation
+from lmprog.lms.lm import LM, Completion, Request
+from lmprog.seeds import derive
+from lmprog.tools import ToolFailed, make_tool
+
+if TYPE_CHECKING:
+    from lmprog.program import RunOptions
+
+Scope = dict[str, Any]
+Place = tuple[int, ...]
+"""Where a step stands in the order of the plan: indices of steps and loop turns, from the top."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed. Only `unreadable` is the program's own failure and scores the metric's lowest value."""
+
+    kind: str
+    """`unreadable` reply, `provider`, `tool`, `expression`, `template`, `input` or `limit`."""
+    message: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class StepFailed(Exception):
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+@dataclass
+class Resources:
+    """What the runs of a program share and what is costly to make: rendered prompt heads, and open tools."""
+
+    prompts: dict[int, tuple[Module, PromptBuilder]] = field(default_factory=dict)
+    tools: dict[int, tuple[Any, Callable[..., Any]]] = field(default_factory=dict)
+
+    def prompt(self, module: Module, vars: Mapping[str, Any]) -> PromptBuilder:
+        # Keyed by identity, and the module kept beside it, so that an id can never come to mean another module.
+        kept = self.prompts.get(id(module))
+        if kept is None:
+            kept = self.prompts[id(module)] = (module, PromptBuilder(module, vars))
+        return kept[1]
+
+    def tool(self, tool: Any) -> Callable[..., Any]:
+        kept = self.tools.get(id(tool))
+        if kept is None:
+            kept = self.tools[id(tool)] = (tool, make_tool(tool))
+        return kept[1]
+
+
+class Execution:
+    """Runs a plan once; afterwards `invocations()` gives its trace."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        lms: Mapping[str, LM],
+        resources: Resources,
+        options: RunOptions,
+        example: int | str,
+        parent: str | None = None,
+    ) -> None:
+        self.plan, self.lms, self.resources, self.options = plan, lms, resources, options
+        self.example, self.parent = example, parent
+        self._made: list[tuple[Place, Invocation]] = []
+
+    async def run(self, inputs: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, Failure | None]:
+        """The outputs, or the failure that ended the run. Raises what is no matter of one run (a spent budget)."""
+        defaults = {name: declared.default for name, declared in self.plan.inputs.items()}
+        scope: Scope = {"inputs": {**defaults, **inputs}, "vars": self.plan.vars, "steps": {}}
+        try:
+            await self._level(self.plan.steps, scope, (), "")
+            return {name: value.evaluate(scope) for name, value in self.plan.outputs.items()}, None
+        except StepFailed as failed:
+            return None, failed.failure
+        except EvaluationError as error:
+            return None, Failure("expression", str(error), "outputs")
+
+    def invocations(self) -> list[Invocation]:
+        """The calls in the order of the plan, each with its index among the calls of its module."""
+        counts: dict[str, int] = {}
+        numbered = []
+        for _, invocation in sorted(self._made, key=lambda made: (made[0], made[1].attempt)):
+            # A retry shares the index of the call that it repeats.
+            call = counts.get(invocation.module, 0) - (1 if invocation.attempt else 0)
+            counts[invocation.module] = call + 1
+            numbered.append(replace(invocation, call=call))
+        return numbered
+
+    async def _level(self, steps: tuple[Step, ...], scope: Scope, place: Place, path: str) -> None:
+        """Run the steps of one level; each waits for those that it reads."""
+        if all(previous.id in step.after for previous, step in zip(steps, steps[1:], strict=False)):
+            for index, step in enumerate(steps):
+                scope["steps"][step.id] = await self._step(step, scope, (*place, index), path)
+            return
+        done = {step.id: asyncio.Event() for step in steps}
+
+        async def follow(index: int, step: Step) -> None:
+            for needed in step.after:
+                await done[needed].wait()
+            scope["steps"][step.id] = await self._step(step, scope, (*place, index), path)
+            done[step.id].set()
+
+        tasks = [asyncio.create_task(follow(index, step)) for index, step in enumerate(steps)]
+        try:
+            finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        # In the order of the plan, so that which of two failures is reported does not depend on the clock.
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()):
+                raise error
+
+    async def _step(self, step: Step, scope: Scope, place: Place, path: str) -> Any:
+        here = f"{path}.{step.id}" if path else step.id
+        try:
+            if step.when is not None and not step.when.evaluate(scope):
+                skipped = dict.fromkeys(step.outputs)
+                return skipped | {name: value.evaluate(scope) for name, value in step.otherwise.items()}
+            if step.foreach is None:
+                return await self._attempts(step, scope, place, here)
+            return await self._foreach(step, scope, place, here)
+        except EvaluationError as error:
+            raise StepFailed(Failure("expression", str(error), here)) from error
+        except StepFailed:
+            if step.on_error is None:
+                raise
+            return {name: value.evaluate(scope) for name, value in step.on_error.items()}
+
+    async def _attempts(self, step: Step, scope: Scope, place: Place, path: str) -> Any:
+        tries = 1 + (step.retry if self.options.retry else 0)
+        for attempt in range(tries):
+            try:
+                async with asyncio.timeout(step.timeout):
+                    return await self._action(step, scope, place, path, attempt * 1000)
+            except TimeoutError as error:
+                if attempt + 1 == tries:
+                    raise StepFailed(Failure("provider", f"no end after {step.timeout} seconds", path)) from error
+            except StepFailed:
+                if attempt + 1 == tries:
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _foreach(self, step: Step, scope: Scope, place: Place, path: str) -> Any:
+        assert step.foreach is not None
+        items = list(step.foreach.items.evaluate(scope) or ())
+        if step.foreach.at_most is not None and len(items) > step.foreach.at_most:
+            message = f"{len(items)} items, more than at_most: {step.foreach.at_most}"
+            raise StepFailed(Failure("limit", message, path))
+        gate = asyncio.Semaphore(step.foreach.max_parallel or max(1, len(items)))
+
+        async def one(index: int, item: Any) -> Any:
+            async with gate:
+                loop = {"index0": index, "first": index == 0, "last": index == len(items) - 1}
+                inner = {**scope, "item": item, "loop": loop}
+                return await self._attempts(step, inner, (*place, index), f"{path}[{index}]")
+
+        tasks = [asyncio.create_task(one(index, item)) for index, item in enumerate(items)]
+        try:
+            results = [await task for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return {name: [result[name] for result in results] for name in step.outputs}
+
+    async def _action(self, step: Step, scope: Scope, place: Place, path: str, attempt: int) -> Any:
+        action = step.action
+        if isinstance(action, Value):
+            return {"value": action.expression.evaluate(scope)}
+        if isinstance(action, Repeat):
+            return await self._repeat(action, scope, place, path)
+        arguments = {name: value.evaluate(scope) for name, value in action.arguments.items()}
+        if isinstance(action, ModuleCall):
+            return await self._module(self.plan.modules[action.module], arguments, place, path, attempt)
+        if isinstance(action, ToolCall):
+            return await self._tool(action, arguments, path)
+        return await self._program(action, arguments, place, path)
+
+    async def _repeat(self, repeat: Repeat, scope: Scope, place: Place, path: str) -> Any:
+        bound = repeat.at_most.evaluate(scope)
+        state = {name: value.evaluate(scope) for name, value in repeat.start.items()}
+        for turn in range(bound):
+            inner: Scope = {**scope, "state": state, "steps": dict(scope["steps"])}
+            inner["loop"] = {"index0": turn, "first": turn == 0, "last": turn == bound - 1}
+            await self._level(repeat.steps, inner, (*place, turn), f"{path}[{turn}]")
+            state = dict(state)
+            for name, update in repeat.next.items():
+                value = update.expression.evaluate(inner)
+                if update.verb == "set":
+                    state[name] = value
+                elif value is not None:
+                    state[name] = [*state[name], *(value if update.verb == "extend" else [value])]
+            if repeat.until is not None and repeat.until.evaluate({**inner, "state": state}):
+                break
+        return state
+
+    async def _tool(self, action: ToolCall, arguments: dict[str, Any], path: str) -> Any:
+        tool = self.plan.tools[action.tool]
+        try:
+            result = await self.resources.tool(tool)(**arguments)
+        except ToolFailed as error:
+            raise StepFailed(Failure("tool", str(error), path)) from error
+        if isinstance(tool.type, Object) and isinstance(result, Mapping):
+            return {tool.result: result, **result}
+        return {tool.result: result}
+
+    async def _program(self, action: ProgramCall, arguments: dict[str, Any], place: Place, path: str) -> Any:
+        inner = Execution(action.plan, self._inner_lms(action.plan, path), self.resources, self.options, self.example, path)
+        outputs, failure = await inner.run(arguments)
+        self._made.extend(((*place, *within), made) for within, made in inner._made)
+        if failure is not None:
+            raise StepFailed(replace(failure, path=f"{path}/{failure.path}"))
+        return dict(outputs or {})
+
+    def _inner_lms(self, plan: Plan, path: str) -> dict[str, LM]:
+        """A sub-program's LMs: one of ours where it names the same model in the same way, else one of its own."""
+        from lmprog.lms import make_lm
+
+        found = {}
+        for id, lm in plan.lms.items():
+            twin = next((ours for ours, mine in self.plan.lms.items() if replace(mine, id=lm.id) == lm), None)
+            found[id] = self.lms[twin] if twin is not None else make_lm(lm)
+        return found
+
+    async def _module(
+        self, module: Module, inputs: dict[str, Any], place: Place, path: str, attempt: int
+    ) -> Mapping[str, Any]:
+        lm = self.plan.lms[module.lm]
+        try:
+            prompt = self.resources.prompt(module, self.plan.vars).build(inputs)
+        except RenderError as error:
+            raise StepFailed(Failure("template", str(error), path)) from error
+        params = dict(lm.params)
+        if self.options.params_of is None or module.id in self.options.params_of:
+            params.update(self.options.params)
+        messages = prompt.messages
+        tries = 1 + (module.retry if self.options.retry else 0)
+        for turn in range(tries):
+            adapter = module.adapter or lm.adapter
+            request = Request(
+                messages=messages,
+                params=params,
+                seed=derive(self.options.seed, self.example, self.options.rollout, module.id, path, attempt + turn),
+                adapter=adapter,
+                output_type=Object(tuple((name, field.type) for name, field in module.outputs.items())),
+                constant=prompt.constant,
+                key=(str(self.example), self.options.rollout, path, attempt + turn),
+            )
+            record = Invocation(
+                program=self.plan.name,
+                module=module.id,
+                path=path,
+                call=-1,
+                example=self.example,
+                rollout=self.options.rollout,
+                attempt=attempt + turn,
+                inputs=inputs,
+                messages=messages,
+                text=None,
+                outputs=None,
+                seed=request.seed,
+                prompt_sha256=_sha256(messages),
+                weights=lm.model + (f"+{adapter.sha256 or adapter.path}" if adapter else ""),
+                parent=self.parent,
+            )
+            started = time.perf_counter()
+            try:
+                completion = await self.lms[module.lm].complete(request)
+            except InfrastructureError as error:
+                self._made.append((place, replace(record, error=str(error), seconds=time.perf_counter() - started)))
+                kind = "provider" if isinstance(error, ProviderError) else "infrastructure"
+                if kind == "infrastructure":
+                    raise
+                raise StepFailed(Failure(kind, str(error), path)) from error
+            record = _answered(record, completion, time.perf_counter() - started)
+            try:
+                reading = formats.read(module.format, module.outputs, completion.text)
+            except formats.Unreadable as error:
+                self._made.append((place, replace(record, error=str(error))))
+                if turn + 1 == tries:
+                    raise StepFailed(Failure("unreadable", str(error), path)) from error
+                said = {"role": "assistant", "content": completion.text}
+                asked = {"role": "user", "content": f"That reply cannot be read: {error}. Reply again, as asked."}
+                messages = (*prompt.messages, said, asked)
+                continue
+            self._made.append((place, replace(record, outputs=reading.values, forgiven=reading.forgiven)))
+            return reading.values
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _answered(record: Invocation, completion: Completion, seconds: float) -> Invocation:
+    return replace(
+        record,
+        text=completion.text,
+        prompt_token_ids=completion.prompt_token_ids,
+        token_ids=completion.token_ids,
+        logprobs=completion.logprobs,
+        usage=completion.usage,
+        finish_reason=completion.finish_reason,
+        seconds=seconds,
+    )
+
+
+def _sha256(messages: Any) -> str:
+    return hashlib.sha256(json.dumps(messages, ensure_ascii=False, default=str).encode()).hexdigest()

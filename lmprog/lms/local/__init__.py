@@ -1,0 +1,179 @@
+"""An LM in this process: transformers and peft behind a queue that answers all waiting requests as one wave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from lmprog.errors import LmprogError
+from lmprog.lms.lm import Completion, Request, Usage
+from lmprog.lms.local.wave import HeadCache, Prompt, Reply, Sampling, sample
+from lmprog.lms.local.weights import TRAINED, Weights
+
+PARAMS = frozenset({"temperature", "top_p", "top_k", "max_tokens", "stop"})
+SHORTEST_HEAD = 16
+"""Tokens below which a shared head is not worth a pass of its own."""
+
+_loaded: dict[str, LocalLM] = {}
+
+
+def shared(model: str) -> LocalLM:
+    """The one LM of this process for `model`: two programs that name it use the same weights."""
+    if model not in _loaded:
+        _loaded[model] = LocalLM(Weights(model))
+    return _loaded[model]
+
+
+class LocalLM:
+    """Answers concurrent requests in waves of at most `wave` rows, in the order of their keys.
+
+    A wave starts when the event loop has nothing else to do: every request that could come has come, so that who shares a
+    batch follows from the program and not from the clock.
+    """
+
+    def __init__(self, weights: Weights, *, wave: int = 128) -> None:
+        self.weights = weights
+        self.wave = wave
+        self.in_training = False
+        """While a trainer holds the weights every request is answered with the adapter in training."""
+        self._heads = HeadCache()
+        self._head_ids: dict[str, tuple[int, ...]] = {}
+        self._waiting: list[tuple[Request, asyncio.Future[Completion]]] = []
+        self._thread: ThreadPoolExecutor | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._tokenizing = threading.Lock()
+
+    async def complete(self, request: Request) -> Completion:
+        unknown = sorted(set(request.params) - PARAMS)
+        if unknown:
+            raise LmprogError(
+                f"params: {unknown[0]} is not known to a model in this process; it takes {', '.join(sorted(PARAMS))}"
+            )
+        future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, future))
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._answer())
+        return await future
+
+    async def _answer(self) -> None:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="lmprog-local")
+        while self._waiting:
+            await self._quiet()
+            batch = sorted(self._waiting[:], key=lambda waiting: [str(part).zfill(9) for part in waiting[0].key])
+            batch, rest = batch[: self.wave], batch[self.wave :]
+            self._waiting = rest
+            running = asyncio.get_running_loop().run_in_executor(self._thread, self._run, batch)
+            try:
+                answers = await running
+            except Exception as error:
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+
+    async def _quiet(self) -> None:
+        """Wait until several turns of the event loop in a row have brought no further request."""
+        still = 0
+        while still < 8:
+            before = len(self._waiting)
+            await asyncio.sleep(0)
+            still = still + 1 if len(self._waiting) == before else 0
+
+    def _run(self, batch: Sequence[tuple[Request, asyncio.Future[Completion]]]) -> list[Completion]:
+        """In the worker thread: one wave for each adapter and head among the requests, answers in their order."""
+        answers: dict[int, Completion] = {}
+        groups: dict[tuple[Any, tuple[int, ...]], list[tuple[int, Prompt]]] = {}
+        rendered: dict[str, Prompt] = {}
+        for place, (request, _) in enumerate(batch):
+            written = json.dumps([request.messages, request.constant], ensure_ascii=False)
+            if written not in rendered:
+                rendered[written] = self.prompt(request.messages, request.constant)
+            prompt = rendered[written]
+            groups.setdefault((request.adapter, prompt.ids[: prompt.head]), []).append((place, prompt))
+        for (adapter, _), rows in groups.items():
+            with self.weights.using(TRAINED if self.in_training else adapter):
+                replies = sample(
+                    self.weights.model,
+                    [prompt for _, prompt in rows],
+                    [_sampling(batch[place][0]) for place, _ in rows],
+                    end_ids=self.weights.end_ids,
+                    heads=self._heads,
+                    weights=self.weights.version,
+                    decode=self._text,
+                    abandoned=lambda: all(future.done() for _, future in batch),
+                )
+            for (place, prompt), reply in zip(rows, replies, strict=True):
+                answers[place] = self._completion(prompt, reply, batch[place][0])
+        return [answers[place] for place in range(len(batch))]
+
+    def prompt(self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> Prompt:
+        """The token ids of `messages`, as the model's own chat template writes them, and how many of them are shared."""
+        ids = self._ids(messages)
+        head = self._head(messages, constant)
+        return Prompt(ids, len(head) if len(head) >= SHORTEST_HEAD and ids[: len(head)] == head else 0)
+
+    def _ids(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+        with self._tokenizing:
+            text = self.weights.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+            return tuple(self.weights.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _head(self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> tuple[int, ...]:
+        """The tokens that every row shares: those before the first that what follows the constant text can change.
+
+        Found by writing different things behind the constant text, so it holds for any tokenizer and chat template.
+        """
+        whole, characters = constant
+        if whole >= len(messages):
+            return ()
+        varying = messages[whole]
+        head = [*messages[:whole], {**varying, "content": str(varying["content"])[:characters]}]
+        key = json.dumps(head, ensure_ascii=False)
+        if key not in self._head_ids:
+            probes = [
+                self._ids([*head[:-1], {**head[-1], "content": head[-1]["content"] + probe}])
+                for probe in ("Zq", " a", "\n", "7.", '"')
+            ]
+            length = 0
+            while all(len(ids) > length for ids in probes) and len({ids[length] for ids in probes}) == 1:
+                length += 1
+            self._head_ids[key] = probes[0][:length]
+        return self._head_ids[key]
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.weights.tokenizer.decode(
+            [token for token in ids if token not in self.weights.end_ids], skip_special_tokens=True
+        )
+
+    def _completion(self, prompt: Prompt, reply: Reply, request: Request) -> Completion:
+        text = self._text(reply.ids)
+        for stop in _sampling(request).stop:
+            text = text.split(stop)[0]
+        return Completion(
+            text=text,
+            token_ids=tuple(reply.ids),
+            logprobs=tuple(reply.logprobs),
+            prompt_token_ids=prompt.ids,
+            usage=Usage(len(prompt.ids), len(reply.ids), 0.0),
+            finish_reason=reply.finish_reason,
+        )
+
+
+def _sampling(request: Request) -> Sampling:
+    params = request.params
+    stop = params.get("stop") or ()
+    return Sampling(
+        max_tokens=int(params.get("max_tokens", 256)),
+        temperature=float(params.get("temperature", 0.0)),
+        top_p=float(params.get("top_p", 1.0)),
+        top_k=int(params.get("top_k", 0)),
+        seed=request.seed or 0,
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+    )

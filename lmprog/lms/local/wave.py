@@ -1,0 +1,225 @@
+"""One wave: the replies to all requests that wait, sampled together.
+
+The shared head is read once (or taken from the cache), each distinct prompt once, and then one token of every reply that
+still runs at a time; a reply that ended leaves the batch.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from lmprog.lms.local.attention import Context
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids of one prompt; the first `head` of them may be shared with other prompts."""
+
+    ids: tuple[int, ...]
+    head: int = 0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one reply is drawn. `temperature` 0 is greedy; `stop` are texts that end the reply and are left out of it."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass
+class Reply:
+    """`ids` with the end token where it was sampled; `logprobs` under the distribution that was sampled from."""
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: str = "length"
+
+
+class HeadCache:
+    """Keys and values of shared heads, the least recently used leaving first."""
+
+    def __init__(self, tokens: int = 16384) -> None:
+        self.tokens = tokens
+        self._kept: OrderedDict[tuple[Any, tuple[int, ...]], list[tuple[Tensor, Tensor]]] = OrderedDict()
+
+    def get(self, model: Any, weights: Any, head: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
+        """The keys and values (kv_heads, P, D) of each layer for `head` under the weights that `weights` names."""
+        key = (weights, head)
+        if key not in self._kept:
+            ids = torch.tensor([head], device=model.device)
+            output = model(input_ids=ids, use_cache=True, logits_to_keep=1)
+            cache = output.past_key_values
+            self._kept[key] = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+            while len(self._kept) > 1 and sum(len(held) for _, held in self._kept) > self.tokens:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+@torch.no_grad()
+def sample(
+    model: Any,
+    prompts: Sequence[Prompt],
+    samplings: Sequence[Sampling],
+    *,
+    end_ids: frozenset[int],
+    heads: HeadCache,
+    weights: Any,
+    decode: Callable[[list[int]], str],
+    abandoned: Callable[[], bool] = lambda: False,
+) -> list[Reply]:
+    """Replies to `prompts` (equal prompts are read once), in their order; all prompts share one head.
+
+    `len(prompts) == len(samplings) == len(replies)`. `abandoned` is asked before each token: True ends the wave early.
+    """
+    distinct = list(dict.fromkeys(prompts))
+    index = {prompt: place for place, prompt in enumerate(distinct)}
+    owner = torch.tensor([index[prompt] for prompt in prompts], device=model.device)
+    shared = distinct[0].ids[: distinct[0].head]
+    context = Context(head=heads.get(model, weights, shared) if shared else None)
+    last = _read_prompts(model, distinct, len(shared), context)
+    return _decode(model, last, owner, context, distinct, samplings, end_ids, decode, abandoned)
+
+
+def _read_prompts(model: Any, distinct: list[Prompt], head: int, context: Context) -> Tensor:
+    """Run the prompts after their head, packed; gives the logits (M, V) after each prompt's last token."""
+    tails = [prompt.ids[head:] for prompt in distinct]
+    device = model.device
+    lengths = [len(tail) for tail in tails]
+    context.lengths = torch.tensor(lengths, device=device)
+    context.row = torch.repeat_interleave(torch.arange(len(tails), device=device), context.lengths)
+    context.slot = torch.cat([torch.arange(length, device=device) for length in lengths])
+    ends = context.lengths.cumsum(0) - 1
+    ids = torch.tensor([[token for tail in tails for token in tail]], device=device)
+    logits = _forward(model, ids, head + context.slot, context, ends)
+    context.row = context.slot = None
+    return logits
+
+
+def _forward(model: Any, ids: Tensor, positions: Tensor, context: Context, keep: Tensor | int) -> Tensor:
+    output = model(
+        input_ids=ids,
+        position_ids=positions.unsqueeze(0),
+        # A mask of four dimensions is handed on untouched; the context says what is seen.
+        attention_mask=torch.zeros(1, 1, 1, 1, device=ids.device, dtype=model.dtype),
+        use_cache=False,
+        logits_to_keep=keep,
+        context=context,
+    )
+    return output.logits[0].float()
+
+
+def _decode(
+    model: Any,
+    last: Tensor,
+    owner: Tensor,
+    context: Context,
+    distinct: list[Prompt],
+    samplings: Sequence[Sampling],
+    end_ids: frozenset[int],
+    decode: Callable[[list[int]], str],
+    abandoned: Callable[[], bool],
+) -> list[Reply]:
+    replies = [Reply() for _ in samplings]
+    running = list(range(len(samplings)))
+    longest = max(sampling.max_tokens for sampling in samplings)
+    # All draws of a reply come from its own seed, so that neither its neighbours nor their number change it.
+    draws = [
+        numpy.random.Generator(numpy.random.Philox(sampling.seed)).random(sampling.max_tokens, dtype=numpy.float64)
+        if sampling.temperature > 0
+        else numpy.zeros(sampling.max_tokens)
+        for sampling in samplings
+    ]
+    sizes = torch.tensor([len(prompt.ids) for prompt in distinct], device=owner.device)
+    logits = last[owner]
+    context.replies = [
+        (keys.new_empty(len(running), keys.shape[1], 0, keys.shape[3]),) * 2 for keys, _ in context.prompts
+    ]
+    for step in range(longest):
+        if abandoned():
+            break
+        tokens, logprobs = _choose(logits, [samplings[row] for row in running], [draws[row][step] for row in running])
+        going = []
+        for place, (row, token, logprob) in enumerate(zip(running, tokens.tolist(), logprobs.tolist(), strict=True)):
+            reply, sampling = replies[row], samplings[row]
+            reply.ids.append(token)
+            reply.logprobs.append(logprob)
+            if token in end_ids or (sampling.stop and any(stop in decode(reply.ids) for stop in sampling.stop)):
+                reply.finish_reason = "stop"
+            elif step + 1 < sampling.max_tokens:
+                going.append(place)
+        if not going:
+            break
+        kept = torch.tensor(going, device=owner.device)
+        if len(going) < len(running):
+            owner, running = owner[kept], [running[place] for place in going]
+            context.replies = [(keys[kept], values[kept]) for keys, values in context.replies]
+        _make_room(context, step, longest)
+        context.owner, context.step = owner, step
+        context.place, context.width = _places(owner)
+        logits = _forward(model, tokens[kept].unsqueeze(0), sizes[owner] + step, context, 0)
+    return replies
+
+
+def _make_room(context: Context, step: int, longest: int) -> None:
+    """Grow the replies' keys and values by half as they fill, so that a long limit costs nothing until it is used."""
+    room = context.replies[0][0].shape[2]
+    if step < room:
+        return
+    grown = min(longest, max(16, room + room // 2))
+
+    def enlarge(kept: Tensor) -> Tensor:
+        larger = kept.new_empty(*kept.shape[:2], grown, kept.shape[3])
+        larger[:, :, :room] = kept
+        return larger
+
+    context.replies = [(enlarge(keys), enlarge(values)) for keys, values in context.replies]
+
+
+def _places(owner: Tensor) -> tuple[Tensor, int]:
+    """For each reply, how many earlier replies continue the same prompt; and the most that any prompt has."""
+    seen: dict[int, int] = {}
+    places = []
+    for prompt in owner.tolist():
+        places.append(seen.get(prompt, 0))
+        seen[prompt] = places[-1] + 1
+    return torch.tensor(places, device=owner.device), max(seen.values())
+
+
+def _choose(logits: Tensor, samplings: list[Sampling], draws: list[float]) -> tuple[Tensor, Tensor]:
+    """The next token of each row (R,) and its log-probability, by inverse transform of one uniform draw a row."""
+    temperatures = torch.tensor([s.temperature for s in samplings], device=logits.device)
+    greedy = temperatures == 0
+    logprobs = (logits / torch.where(greedy, 1.0, temperatures).unsqueeze(1)).log_softmax(-1)
+    if any(sampling.top_p < 1 or sampling.top_k for sampling in samplings):
+        logprobs = _truncate(logprobs, samplings)
+    tokens = logprobs.argmax(-1)
+    if not bool(greedy.all()):
+        mass = logprobs.exp().cumsum(-1)
+        # Scaled by the whole mass, so that rounding can never leave a draw beyond the last token.
+        target = torch.tensor(draws, device=logits.device, dtype=mass.dtype).unsqueeze(1) * mass[:, -1:]
+        drawn = torch.searchsorted(mass, target, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
+        tokens = torch.where(greedy, tokens, drawn)
+    return tokens, logprobs.gather(1, tokens.unsqueeze(1)).squeeze(1)
+
+
+def _truncate(logprobs: Tensor, samplings: list[Sampling]) -> Tensor:
+    ordered, order = logprobs.sort(-1, descending=True)
+    before = ordered.exp().cumsum(-1) - ordered.exp()
+    top_p = torch.tensor([s.top_p for s in samplings], device=logprobs.device).unsqueeze(1)
+    top_k = torch.tensor([s.top_k or logprobs.shape[1] for s in samplings], device=logprobs.device).unsqueeze(1)
+    rank = torch.arange(logprobs.shape[1], device=logprobs.device)
+    ordered = ordered.masked_fill((before >= top_p) | (rank >= top_k), float("-inf"))
+    return torch.empty_like(logprobs).scatter_(1, order, ordered).log_softmax(-1)

@@ -1,0 +1,229 @@
+"""The weights of a model in this process: one base model, and any number of LoRA adapters beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.plan import AdapterReference
+from lmprog.errors import InfrastructureError, LmprogError
+from lmprog.lms import embedded
+
+TRAINED = "default"
+"""The name of the adapter that is being trained; TRL and peft expect this one."""
+
+
+def folder_of(model: str) -> str:
+    """The folder or hub name that transformers loads for `embedded/...` or `hf/...`."""
+    if model == embedded.NAME:
+        return str(embedded.model_folder())
+    if model.startswith("embedded/"):
+        raise LmprogError(f"there is no embedded model {model!r}; the one that lmprog brings is {embedded.NAME!r}")
+    return model.removeprefix("hf/")
+
+
+def sha256_of(adapter: Path) -> str:
+    """The digest by which an overlay names an adapter: that of its weights file."""
+    with (adapter / "adapter_model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def base_sha256(model: str) -> str:
+    """The digest of a base model's weights files, in the order of their names."""
+    folder = Path(folder_of(model))
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(str(folder), allow_patterns=["*.safetensors"], local_files_only=True))
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def fast_in_bfloat16() -> bool:
+    """Whether bf16 is the faster number format of this machine: by what the processor says that it has.
+
+    Not measured by a clock, so that two runs on one machine never differ in it.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+class Weights:
+    """A base model, its tokenizer, and the adapters that were loaded beside it.
+
+    The base is never changed. `version` names the weights that answer now: it enters every cache key.
+    """
+
+    def __init__(self, model: str, *, dtype: Any | None = None) -> None:
+        torch, transformers = _import_local(model)
+        source = folder_of(model)
+        if dtype is None:
+            dtype = torch.bfloat16 if fast_in_bfloat16() else torch.float32
+        from lmprog.lms.local import attention
+
+        try:
+            with _quiet():
+                self.tokenizer = transformers.AutoTokenizer.from_pretrained(source, padding_side="left")
+                self.base = transformers.AutoModelForCausalLM.from_pretrained(
+                    source, dtype=dtype, attn_implementation=attention.NAME
+                )
+        except (OSError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise InfrastructureError(
+                f"the model {model!r} cannot be loaded: {first}; name a folder that holds a transformers model, or a "
+                "hub repository that this machine can reach"
+            ) from error
+        self.model_name = model
+        self.base.eval()
+        if torch.cuda.is_available():
+            self.base.to("cuda")
+        self.version: tuple[str, int] = ("", 0)
+        self._peft: Any = None
+        self._names: dict[str, str] = {}
+
+    @property
+    def model(self) -> Any:
+        """The model as it answers now: with the adapter that `using` switched on, or the base alone."""
+        return self._peft if self._peft is not None else self.base
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Token ids that end a reply."""
+        ids = self.base.generation_config.eos_token_id
+        listed = ids if isinstance(ids, list) else [] if ids is None else [ids]
+        return frozenset([*listed, self.tokenizer.eos_token_id])
+
+    @contextlib.contextmanager
+    def using(self, adapter: AdapterReference | str | None) -> Iterator[None]:
+        """Answer with `adapter` (TRAINED for the one in training, None for the base) inside the block."""
+        if adapter is None and self._peft is None:
+            yield
+        elif adapter is None:
+            before, self.version = self.version, ("", 0)
+            with self._peft.disable_adapter():
+                yield
+            self.version = before
+        else:
+            name = adapter if isinstance(adapter, str) else self._load(adapter)
+            before = self.version
+            if name != TRAINED:
+                self.version = (name, 0)
+            active, training = self._peft.active_adapter, self._peft.training
+            trainable = [parameter for parameter in self._peft.parameters() if parameter.requires_grad]
+            self._peft.set_adapter(name)
+            self._peft.eval()
+            try:
+                yield
+            finally:
+                if active in self._peft.peft_config:
+                    self._peft.set_adapter(active)
+                for parameter in trainable:
+                    parameter.requires_grad_(True)
+                self._peft.train(training)
+                self.version = before
+
+    def begin_training(self, config: Any, start: AdapterReference | None = None) -> Any:
+        """A peft model with a fresh adapter named TRAINED (a copy of `start` where given), ready for a trainer."""
+        import peft
+
+        if self._peft is None:
+            self._peft = peft.get_peft_model(self.base, config, adapter_name=TRAINED)
+        else:
+            self._peft.add_adapter(TRAINED, config)
+        if start is not None:
+            self._check(start)
+            weights = peft.load_peft_weights(str(start.path))
+            peft.set_peft_model_state_dict(self._peft, weights, adapter_name=TRAINED)
+        self._peft.set_adapter(TRAINED)
+        self.version = (TRAINED, 0)
+        return self._peft
+
+    def trained_step(self) -> None:
+        """The adapter in training has changed: nothing computed with it before may be used again."""
+        self.version = (TRAINED, self.version[1] + 1)
+
+    def end_training(self) -> None:
+        """Drop the adapter in training; the base answers as before."""
+        self._peft.delete_adapter(TRAINED)
+        self._peft.eval()
+        self.version = ("", 0)
+
+    def _load(self, adapter: AdapterReference) -> str:
+        import peft
+
+        self._check(adapter)
+        folder = _adapter_folder(adapter)
+        name = sha256_of(folder)[:16]
+        if name not in self._names:
+            with _quiet():
+                if self._peft is None:
+                    self._peft = peft.PeftModel.from_pretrained(self.base, folder, adapter_name=name)
+                else:
+                    self._peft.load_adapter(folder, adapter_name=name)
+            self._peft.eval()
+            self._names[name] = str(folder)
+        return name
+
+    def _check(self, adapter: AdapterReference) -> None:
+        """Refuse an adapter that is not the one that the overlay was written for."""
+        folder = _adapter_folder(adapter)
+        if not (folder / "adapter_model.safetensors").is_file():
+            raise LmprogError(f"there is no adapter in {folder}: it holds no adapter_model.safetensors")
+        if adapter.sha256 is not None and sha256_of(folder) != adapter.sha256:
+            raise LmprogError(
+                f"the adapter in {folder} is not the one that the program names: its sha256 differs; restore the folder, "
+                "or run `lmprog optimize` again"
+            )
+        if adapter.base is not None and adapter.base != self.model_name:
+            raise LmprogError(f"the adapter in {folder} was trained on {adapter.base}, not on {self.model_name}")
+        if adapter.base_sha256 is not None and adapter.base_sha256 != base_sha256(self.model_name):
+            raise LmprogError(f"the adapter in {folder} was trained on other weights of {self.model_name}")
+
+
+def _adapter_folder(adapter: AdapterReference) -> Path:
+    if isinstance(adapter.path, Path):
+        return adapter.path
+    from huggingface_hub import snapshot_download
+
+    repository, _, commit = adapter.path.removeprefix("hf://").partition("@")
+    return Path(snapshot_download(repository, revision=commit or None))
+
+
+def _import_local(model: str) -> tuple[Any, Any]:
+    try:
+        import peft  # noqa: F401
+        import torch
+        import transformers
+    except ImportError as error:
+        raise LmprogError(
+            f"{model!r} runs in this process and needs the extra 'local' ({error.name} is missing): "
+            "pip install 'lmprog[local]'"
+        ) from error
+    return torch, transformers
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers and peft report their loading with bars and log lines of their own."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,227 @@
+"""A program that can be run: a checked plan, and an LM for each that it names."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.types import mismatch
+from lmprog.errors import LmprogError, UsageError
+from lmprog.execution import Execution, Failure, Resources
+from lmprog.invocation import Invocation
+from lmprog.lms import make_lm
+from lmprog.lms.lm import LM
+
+T = TypeVar("T")
+
+
+class Change(Protocol):
+    """What differs between two versions of a program, as an optimizer proposes it (`lmprog.optimizers.Candidate`)."""
+
+    def as_overlay(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run. `outputs` is None where the run failed, and `error` says why; the trace holds what was done until then."""
+
+    outputs: Mapping[str, Any] | None
+    trace: Sequence[Invocation]
+    error: Failure | None = None
+
+
+class RunError(LmprogError):
+    """A call of a program that failed; `result` has its trace. Its exit status is 3 where a provider is the cause."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(str(result.error))
+        self.result = result
+        if result.error is not None and result.error.kind == "provider":
+            self.exit_status = 3
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How rows are run, beyond what the program says."""
+
+    seed: int = 0
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Laid over the `params` of the modules in `params_of` (of all modules where that is None)."""
+    params_of: frozenset[str] | None = None
+    retry: bool = True
+    """False: a reply that cannot be read fails at once, as in rollouts for training."""
+    rollout: int = 0
+
+
+@dataclass(frozen=True)
+class Program:
+    """Immutable: `with_*` give other programs over the same source. Made by `lmprog.load`."""
+
+    plan: Plan
+    lms: Mapping[str, LM]
+    recompile: Callable[[Mapping[str, Any]], Plan] = field(repr=False, compare=False)
+    """The plan with a change (an overlay as plain values) laid over the source; raises SpecError where a check refuses it."""
+    resources: Resources = field(repr=False, compare=False)
+
+    def __call__(self, **inputs: Any) -> Result:
+        """Run once. Raises UsageError for wrong inputs and RunError where the run failed."""
+        return run_async(lambda: self.acall(**inputs))
+
+    async def acall(self, **inputs: Any) -> Result:
+        """As a call, from within a running event loop."""
+        wrong = self.wrong_inputs(inputs)
+        if wrong:
+            raise UsageError(wrong)
+        result = await self.run(inputs)
+        if result.error is not None:
+            raise RunError(result)
+        return result
+
+    def map(self, rows: Iterable[Mapping[str, Any]], concurrency: int | None = None) -> list[Result]:
+        """Results in the order of the rows; a row that failed has its error in its result."""
+
+        async def collect() -> list[Result]:
+            return [result async for result in self.stream(rows, concurrency=concurrency)]
+
+        return run_async(collect)
+
+    async def stream(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        concurrency: int | None = None,
+        options: RunOptions | None = None,
+        first: int = 0,
+    ) -> AsyncIterator[Result]:
+        """Results in the order of the rows, at most `concurrency` rows at work or waiting to be taken.
+
+        `first` is the index of the first row, where the rows are the rest of a longer list.
+        """
+        window = concurrency or self.concurrency
+        running: deque[asyncio.Task[Result]] = deque()
+        try:
+            for index, row in enumerate(rows, first):
+                if len(running) >= window:
+                    yield await running.popleft()
+                running.append(asyncio.create_task(self.run(self.inputs_of(row), example=index, options=options)))
+            while running:
+                yield await running.popleft()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def run(
+        self, inputs: Mapping[str, Any], *, example: int | str = 0, options: RunOptions | None = None
+    ) -> Result:
+        """Run once on inputs that may be wrong; every failure is in the result, but for a budget that is spent."""
+        wrong = self.wrong_inputs(inputs)
+        if wrong:
+            return Result(None, (), Failure("input", wrong, "inputs"))
+        execution = Execution(self.plan, self.lms, self.resources, options or RunOptions(), example)
+        outputs, error = await execution.run(inputs)
+        return Result(outputs, execution.invocations(), error)
+
+    def inputs_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of a row of data that is the program's inputs."""
+        return {name: row[name] for name in self.plan.inputs if name in row}
+
+    def wrong_inputs(self, inputs: Mapping[str, Any]) -> str | None:
+        """What is wrong with `inputs`, in a sentence, or None."""
+        for name in inputs:
+            if name not in self.plan.inputs:
+                return f"{self.plan.name} has no input {name!r}; its inputs are {', '.join(self.plan.inputs)}"
+        for name, declared in self.plan.inputs.items():
+            if name not in inputs:
+                if not declared.has_default and mismatch(None, declared.type):
+                    return f"the input {name!r} ({declared.type}) is missing"
+            elif problem := mismatch(inputs[name], declared.type):
+                return f"the input {name!r}: {problem}"
+        return None
+
+    @property
+    def concurrency(self) -> int:
+        """Rows at work at a time where nobody says: a wave of a model in this process, 32 for others."""
+        return 128 if all(lm.runs_here for lm in self.plan.lms.values()) else 32
+
+    def with_candidate(self, candidate: Change) -> Program:
+        """The program with other instructions, demos or adapters. Raises SpecError where a check refuses them."""
+        overlay = candidate.as_overlay()
+        return replace(
+            self,
+            plan=self.recompile(overlay),
+            recompile=lambda change: self.recompile(laid_over(overlay, change)),
+        )
+
+    def with_lms(self, lms: Mapping[str, LM]) -> Program:
+        """The program with some of its LMs replaced, by id."""
+        return replace(self, lms={**self.lms, **lms})
+
+
+def load(
+    path: str | Path,
+    *,
+    lms: Mapping[str, LM | str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Program:
+    """Compile a spec and make its LMs. `lms` replaces LMs by id: with an object that completes, or another model's name.
+
+    Raises SpecError with the findings where the spec is wrong.
+    """
+    from lmprog.compiler import SpecError, compile_file
+
+    lms = lms or {}
+    names = {id: lm for id, lm in lms.items() if isinstance(lm, str)}
+
+    def compiled(change: Mapping[str, Any] | None, data: bool) -> Plan:
+        found = compile_file(path, overrides=overrides or {}, lms=names, change=change, data=data)
+        if found.plan is None:
+            raise SpecError(found.findings)
+        return found.plan
+
+    plan = compiled(None, True)
+    unknown = sorted(set(lms) - set(plan.lms))
+    if unknown:
+        raise UsageError(f"{plan.name} has no LM {unknown[0]!r}; its LMs are {', '.join(plan.lms)}")
+    given = {id: lm for id, lm in lms.items() if not isinstance(lm, str)}
+    made = {id: given[id] if id in given else make_lm(lm) for id, lm in plan.lms.items()}
+    return Program(plan, made, lambda change: compiled(change, False), Resources())
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two overlays as one: mappings merge key by key, everything else of `above` replaces what is below."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        both = isinstance(under, Mapping) and isinstance(value, Mapping)
+        merged[key] = laid_over(under, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def run_async(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to its end from synchronous code, in a thread of its own where a loop already runs (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(make())
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(asyncio.run(make()))
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="lmprog-run")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]

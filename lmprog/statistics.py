@@ -1,0 +1,106 @@
+"""Intervals and paired comparisons. Scores are fractions of the metric's own scale; intervals are of 95%.
+
+Every resampling has a fixed seed: the same scores give the same interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n rows and its 95% interval."""
+
+    mean: float
+    ci95: tuple[float, float]
+    n: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {"mean": self.mean, "ci95": list(self.ci95)}
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.1f}% [{100 * self.ci95[0]:.1f}, {100 * self.ci95[1]:.1f}]"
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """The mean of paired differences, its interval, and the p value of no difference."""
+
+    p: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {**super().as_json(), "p": self.p}
+
+    @property
+    def significant_gain(self) -> bool:
+        """Whether the whole interval lies above 0."""
+        return self.ci95[0] > 0
+
+    def __str__(self) -> str:
+        low, high = self.ci95
+        return f"{100 * self.mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], p = {self.p:.2g}"
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean of `values`: Wilson's interval where they are all 0 or 1, else the percentile bootstrap.
+
+    Raises ValueError for no values.
+    """
+    if not values:
+        raise ValueError("no row was scored")
+    center = math.fsum(values) / len(values)
+    if set(values) <= {0.0, 1.0}:
+        from scipy.stats import binomtest
+
+        interval = binomtest(round(math.fsum(values)), len(values)).proportion_ci(0.95, method="wilson")
+        return Estimate(center, (float(interval.low), float(interval.high)), len(values))
+    return Estimate(center, _bootstrap(values), len(values))
+
+
+def paired(before: Sequence[float], after: Sequence[float]) -> Difference:
+    """How much better `after` is than `before`, row by row.
+
+    Percentile bootstrap of the differences; p by McNemar's exact test where all scores are 0 or 1, else by the sign-flip
+    permutation test. Raises ValueError where the two are not of one length, or empty.
+    """
+    if len(before) != len(after) or not before:
+        raise ValueError(f"a paired comparison needs the same rows on both sides, not {len(before)} and {len(after)}")
+    differences = [b - a for a, b in zip(before, after, strict=True)]
+    center = math.fsum(differences) / len(differences)
+    return Difference(center, _bootstrap(differences), len(differences), _p_value(differences))
+
+
+def _p_value(differences: Sequence[float]) -> float:
+    changed = [difference for difference in differences if difference]
+    if not changed:
+        return 1.0
+    if set(changed) <= {-1.0, 1.0}:
+        from scipy.stats import binomtest
+
+        return float(binomtest(sum(difference > 0 for difference in changed), len(changed)).pvalue)
+    import numpy
+    from scipy.stats import permutation_test
+
+    test = permutation_test(
+        (numpy.array(changed),),
+        numpy.mean,
+        permutation_type="samples",
+        n_resamples=RESAMPLES,
+        rng=numpy.random.default_rng(0),
+    )
+    return float(test.pvalue)
+
+
+def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
+    import numpy
+
+    array = numpy.asarray(values, dtype=float)
+    draws = numpy.random.default_rng(0).integers(0, len(array), (RESAMPLES, len(array)))
+    low, high = numpy.percentile(array[draws].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,61 @@
+"""Traces on disk: one invocation a line, JSON. A line is written whole; a torn last line of a killed run is dropped on reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lmprog.invocation import Invocation
+
+
+class TraceWriter:
+    """Appends invocations to a file; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cut_torn_line(path)
+        self._file = path.open("ab")
+
+    def write(self, invocations: Iterable[Invocation]) -> None:
+        """Append; all lines of one call reach the file in one write."""
+        lines = [json.dumps(made.as_json(), ensure_ascii=False, default=str) + "\n" for made in invocations]
+        self._file.write("".join(lines).encode())
+        self._file.flush()
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+
+def read_trace(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a trace, in their order."""
+    yield from read_lines(path)
+
+
+def read_lines(path: Path) -> Iterator[Any]:
+    """The values of a JSON-lines file that is only ever appended to; a torn last line is passed over."""
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+def cut_torn_line(path: Path) -> None:
+    """Remove what a killed writer left behind the last whole line, so that appending goes on cleanly."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = file.seek(0, 2)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                file.truncate(start + found + 1)
+                return
+            end = start
+        file.truncate(0)

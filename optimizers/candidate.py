@@ -1,0 +1,58 @@
+"""What may differ between two versions of a program: the words of its modules, and the adapters on its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Demo = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A change to a program; what it does not name stays as it is. Laid over a program by `program.with_candidate`."""
+
+    instructions: Mapping[str, str] = field(default_factory=dict)
+    demos: Mapping[str, Sequence[Demo]] = field(default_factory=dict)
+    adapters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By LM id: `path` (absolute), `sha256`, `base`, `base_sha256`."""
+
+    def as_overlay(self) -> dict[str, Any]:
+        """The change as the plain values of an overlay file."""
+        modules: dict[str, dict[str, Any]] = {}
+        for module, words in self.instructions.items():
+            modules.setdefault(module, {})["instructions"] = words
+        for module, demos in self.demos.items():
+            modules.setdefault(module, {})["demos"] = [dict(demo) for demo in demos]
+        overlay: dict[str, Any] = {"modules": modules} if modules else {}
+        if self.adapters:
+            overlay["lms"] = {lm: {"adapter": dict(adapter)} for lm, adapter in self.adapters.items()}
+        return overlay
+
+    def then(self, later: Candidate) -> Candidate:
+        """This change with `later` on top of it."""
+        return Candidate(
+            {**self.instructions, **later.instructions},
+            {**self.demos, **later.demos},
+            {**self.adapters, **later.adapters},
+        )
+
+    @property
+    def digest(self) -> str:
+        """Names the change: equal changes have equal digests."""
+        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values that `from_json` reads back."""
+        return {
+            "instructions": dict(self.instructions),
+            "demos": {module: [dict(demo) for demo in demos] for module, demos in self.demos.items()},
+            "adapters": {lm: dict(adapter) for lm, adapter in self.adapters.items()},
+        }
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Candidate:
+        return Candidate(values["instructions"], values["demos"], values["adapters"])

@@ -1,0 +1,103 @@
+"""How much better than expected each member of a group did. Pure; imports no torch.
+
+advantage = (reward - baseline) / scale, with the policies below for both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from lmprog.optimizers.grpo.groups import Group, RolloutLike
+
+Baseline = Literal["group", "rollout", "leave_one_out", "module_ema"]
+Scale = Literal["none", "group", "batch", "module"]
+BASELINES = ("group", "rollout", "leave_one_out", "module_ema")
+SCALES = ("none", "group", "batch", "module")
+
+
+def advantages(
+    groups: Sequence[Group],
+    *,
+    baseline: Baseline = "group",
+    scale: Scale = "group",
+    rollouts: Iterable[RolloutLike] | None = None,
+    averages: Mapping[str, float] | None = None,
+) -> list[list[float]]:
+    """One list of advantages for each group, in the order of its members.
+
+    Baselines: `group`, the mean reward of the group (GRPO, arXiv 2402.03300); `rollout`, the mean of all rollouts of the
+    example; `leave_one_out`, the mean of the group's other members (RLOO, arXiv 2402.14740); `module_ema`, the running
+    average of the module in `averages`. A group that `form_groups` marked as small takes the mean of the example's rollouts
+    whatever the baseline; without `rollouts` the group's own mean serves.
+
+    Scales: the population standard deviation (divided by n) of the rewards of the group, of the whole batch of groups, or
+    of all groups of the module; `none` is 1 (Dr. GRPO, arXiv 2503.20783). A small group is scaled by the deviation of the
+    rewards that gave its baseline. Where the deviation is 0 the difference stays as it is.
+
+    Raises ValueError for an unknown `baseline` or `scale`.
+    """
+    if baseline not in BASELINES:
+        raise ValueError(f"baseline is one of {', '.join(BASELINES)}, not {baseline!r}")
+    if scale not in SCALES:
+        raise ValueError(f"scale is one of {', '.join(SCALES)}, not {scale!r}")
+    by_example: dict[object, list[float]] = {}
+    for rollout in rollouts or ():
+        by_example.setdefault(rollout.example, []).append(rollout.reward)
+    batch = [member.reward for group in groups for member in group.members]
+    by_module: dict[str | None, list[float]] = {}
+    for group in groups:
+        by_module.setdefault(group.module, []).extend(member.reward for member in group.members)
+    result = []
+    for group in groups:
+        own = [member.reward for member in group.members]
+        wider = by_example.get(group.example, own)
+        spread = {
+            "none": [],
+            "group": wider if group.small else own,
+            "batch": batch,
+            "module": by_module[group.module],
+        }[scale]
+        divisor = deviation(spread) or 1.0
+        expected = _baselines(group, own, wider, baseline, averages or {})
+        result.append([(reward - base) / divisor for reward, base in zip(own, expected, strict=True)])
+    return result
+
+
+def _baselines(
+    group: Group, own: list[float], wider: list[float], baseline: Baseline, averages: Mapping[str, float]
+) -> list[float]:
+    if baseline == "rollout" or group.small:
+        return [mean(wider)] * len(own)
+    if baseline == "leave_one_out" and len(own) > 1:
+        return [(math.fsum(own) - reward) / (len(own) - 1) for reward in own]
+    if baseline == "module_ema" and group.module in averages:
+        return [averages[group.module]] * len(own)
+    return [mean(own)] * len(own)
+
+
+def has_signal(group: Group) -> bool:
+    """Whether the members' rewards differ at all; a group where they do not teaches nothing about its members."""
+    return len({member.reward for member in group.members}) > 1
+
+
+def update_averages(averages: Mapping[str, float], groups: Sequence[Group], decay: float = 0.9) -> dict[str, float]:
+    """Running averages of the reward by module, for `module_ema`, after one more step's groups."""
+    updated = dict(averages)
+    for module in dict.fromkeys(group.module for group in groups if group.module is not None):
+        now = mean([member.reward for group in groups if group.module == module for member in group.members])
+        updated[module] = decay * updated[module] + (1 - decay) * now if module in updated else now
+    return updated
+
+
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def deviation(values: Sequence[float]) -> float:
+    """The population standard deviation (divided by n); 0.0 for no values or equal ones."""
+    if len(set(values)) < 2:
+        return 0.0
+    center = mean(values)
+    return math.sqrt(math.fsum((value - center) ** 2 for value in values) / len(values))

@@ -1,0 +1,142 @@
+"""Which invocations are compared with each other: groups, formed from finished rollouts. Pure; imports no torch.
+
+At module level a group is keyed by (example, module, k): all calls that were the k-th of that module in a run on that
+example (mmGRPO, arXiv 2508.04660). At trajectory level a member is a whole run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Level = Literal["module", "trajectory"]
+Align = Literal["ragged", "truncate", "fill"]
+
+
+class InvocationLike(Protocol):
+    """All that is read of an invocation: its module, and the index of the call among that module's calls in the run."""
+
+    @property
+    def module(self) -> str: ...
+    @property
+    def call(self) -> int: ...
+
+
+class RolloutLike(Protocol):
+    """All that is read of a rollout: one run of the program on one example, with its score."""
+
+    @property
+    def example(self) -> Any: ...
+    @property
+    def rollout(self) -> int: ...
+    @property
+    def reward(self) -> float: ...
+    @property
+    def invocations(self) -> Sequence[Any]: ...
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run's part in a group: one invocation at module level, all of the run's at trajectory level."""
+
+    rollout: int
+    reward: float
+    invocations: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Members whose rewards are compared. `module` and `call` are None at trajectory level.
+
+    `small` marks a group of fewer than `min_group` members, whose own mean says little: its baseline is that of the example.
+    """
+
+    example: Any
+    module: str | None
+    call: int | None
+    members: tuple[Member, ...]
+    small: bool = False
+
+
+def form_groups(
+    rollouts: Iterable[RolloutLike],
+    *,
+    level: Level = "module",
+    align: Align = "ragged",
+    min_group: int = 2,
+    select: int | None = None,
+) -> list[Group]:
+    """Groups in the order of the examples, then of the modules and calls as the runs first reach them.
+
+    `align` says what becomes of a position (module, k) that some run of the example lacks: `ragged` groups the runs that
+    reached it, `truncate` drops it, `fill` pads each run that called the module at all with a draw from its own calls (the
+    only case in which an invocation appears twice). Retries of one call share its k, and the last of them stands for it.
+    `select` keeps that many members, spread over the sorted rewards. No group is dropped for its size or its rewards.
+
+    Raises ValueError for an unknown `level` or `align`, and for `select` below 1.
+    """
+    if level not in ("module", "trajectory"):
+        raise ValueError(f"level is module or trajectory, not {level!r}")
+    if align not in ("ragged", "truncate", "fill"):
+        raise ValueError(f"align is ragged, truncate or fill, not {align!r}")
+    if select is not None and select < 1:
+        raise ValueError(f"select keeps at least one member, not {select}")
+    by_example: dict[Any, list[RolloutLike]] = {}
+    for rollout in rollouts:
+        by_example.setdefault(rollout.example, []).append(rollout)
+    groups = []
+    for example, runs in by_example.items():
+        if level == "trajectory":
+            positions = {(None, None): [_whole(run) for run in runs]}
+        else:
+            positions = _positions(example, runs, align)
+        for (module, call), members in positions.items():
+            kept = members if select is None else spread(members, select)
+            groups.append(Group(example, module, call, tuple(kept), small=len(kept) < min_group))
+    return groups
+
+
+def spread(members: Sequence[Member], count: int) -> list[Member]:
+    """`count` members at `round(linspace(0, n - 1, count))` of the n members sorted by reward; all where n <= count."""
+    if len(members) <= count:
+        return list(members)
+    ordered = sorted(members, key=lambda member: member.reward)
+    gap = (len(ordered) - 1) / (count - 1) if count > 1 else 0.0
+    return [ordered[round(place * gap)] for place in range(count)]
+
+
+def _whole(run: RolloutLike) -> Member:
+    """A run as one member; of the retries of one call only the last is part of it."""
+    last = {(invocation.module, invocation.call): invocation for invocation in run.invocations}
+    return Member(run.rollout, run.reward, tuple(last.values()))
+
+
+def _positions(example: Any, runs: Sequence[RolloutLike], align: Align) -> dict[tuple[Any, Any], list[Member]]:
+    found: dict[tuple[Any, Any], list[Member]] = {}
+    calls: list[dict[tuple[str, int], Any]] = []
+    for run in runs:
+        calls.append({(invocation.module, invocation.call): invocation for invocation in run.invocations})
+        for position in calls[-1]:
+            found.setdefault(position, [])
+    modules = list(dict.fromkeys(module for module, _ in found))
+    ordered = sorted(found, key=lambda position: (modules.index(position[0]), position[1]))
+    for position in ordered:
+        for run, made in zip(runs, calls, strict=True):
+            if position in made:
+                found[position].append(Member(run.rollout, run.reward, (made[position],)))
+            elif align == "fill":
+                own = [invocation for (module, _), invocation in made.items() if module == position[0]]
+                if own:
+                    place = _draw(len(own), example, run.rollout, *position)
+                    found[position].append(Member(run.rollout, run.reward, (own[place],)))
+    if align == "truncate":
+        ordered = [position for position in ordered if len(found[position]) == len(runs)]
+    return {position: found[position] for position in ordered}
+
+
+def _draw(choices: int, *place: Any) -> int:
+    """A number below `choices` that depends on the place alone."""
+    digest = hashlib.blake2b(repr(place).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) % choices
