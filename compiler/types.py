@@ -73,6 +73,8 @@ class Enum(Type):
     values: tuple[str, ...]
 
     def __str__(self) -> str:
+        if len(self.values) == 1:
+            return json.dumps(self.values[0], ensure_ascii=False)
         shown = ", ".join(self.values[:4]) + (", ..." if len(self.values) > 4 else "")
         return f"enum[{shown}]"
 

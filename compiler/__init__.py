@@ -1,0 +1,21 @@
+"""YAML text to a checked, executable plan."""
+
+from __future__ import annotations
+
+from lmprog.compiler.compilation import Compilation, compile_file
+from lmprog.compiler.findings import Edit, Finding, SpecError
+from lmprog.compiler.overlay import write_overlay
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.rows import RowsError, read_rows
+
+__all__ = [
+    "Compilation",
+    "Edit",
+    "Finding",
+    "Plan",
+    "RowsError",
+    "SpecError",
+    "compile_file",
+    "read_rows",
+    "write_overlay",
+]

@@ -1,0 +1,165 @@
+"""What a step calls, and the arguments that it gives: modules, tools and sub-programs alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping as Map
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.expressions import Expression, literal
+from lmprog.compiler.findings import Edit, nearest, suggestion
+from lmprog.compiler.plan import Field, ModuleCall, Plan, ProgramCall, ToolCall
+from lmprog.compiler.scope import Scope
+from lmprog.compiler.source import Mapping, Scalar
+from lmprog.compiler.tools import parameters_known
+from lmprog.compiler.types import Optional, Type
+
+Arguments = dict[str, Expression]
+
+
+@dataclass(frozen=True)
+class Callee:
+    """What is called: its parameters, its outputs, and how a call of it is written in the plan."""
+
+    name: str
+    """For messages, as "module `x`"."""
+    parameters: Map[str, Field]
+    outputs: Map[str, Type]
+    call: Callable[[Arguments], Any]
+    code: str = "LMP203"
+    """Of the finding for a missing or strange argument."""
+    known: bool = True
+    """Whether these are all its parameters."""
+
+
+def callee(draft: Draft, path: str, node: Mapping) -> Callee | None:
+    """What a step calls; None, with a finding, where that does not exist or has findings of its own."""
+    for verb, find in (("module", _module), ("tool", _tool), ("program", _program)):
+        named = node.get(verb)
+        if isinstance(named, Scalar):
+            return find(draft, path, node, named)
+    return None
+
+
+def _missing(draft: Draft, section: str, path: str, named: Scalar) -> None:
+    what = section.removesuffix("s")
+    known = [*getattr(draft, section), *draft.dropped(section)]
+    draft.meant(section, named.value)
+    if named.value in draft.dropped(section) or draft.dropped_top(section):
+        return
+    message = f"step `{path}` names the {what} `{named.value}`, which does not exist"
+    draft.report.add("LMP103", named.place, message, fix=suggestion(named.value, known, section))
+
+
+def _module(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | None:
+    module = draft.modules.get(named.value)
+    if module is None:
+        _missing(draft, "modules", path, named)
+        return None
+    draft.used.add(("modules", module.id))
+    outputs = {name: field.type for name, field in module.outputs.items()}
+    whole = not _cut(draft, "modules", module.id, "inputs")
+    parameters = module.inputs
+    if _cut(draft, "modules", module.id, "outputs"):
+        return None
+    return Callee(
+        f"module `{module.id}`", parameters, outputs, lambda given: ModuleCall(module.id, given), known=whole
+    )
+
+
+def _cut(draft: Draft, *path: str) -> bool:
+    """Whether a mapping of fields has lost some to findings of their own."""
+    around = draft.node(*path[:-1])
+    node = draft.node(*path)
+    return (isinstance(around, Mapping) and path[-1] in around.dropped) or (
+        isinstance(node, Mapping) and bool(node.dropped)
+    )
+
+
+def _tool(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | None:
+    tool = draft.tools.get(named.value)
+    if tool is None:
+        _missing(draft, "tools", path, named)
+        return None
+    draft.used.add(("tools", tool.id))
+    return Callee(
+        f"tool `{tool.id}`",
+        tool.parameters,
+        {tool.result: tool.type},
+        lambda given: ToolCall(tool.id, given),
+        code="LMP604",
+        known=parameters_known(draft, tool.id),
+    )
+
+
+def _program(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | None:
+    file = draft.file(named, f"step `{path}`")
+    plan = draft.compile(file, named.place, f"step `{path}`") if file is not None else None
+    rebound = node.map("lms")
+    for id, model in rebound.entries.items() if rebound else ():
+        own = model.plain()
+        draft.used.add(("lms", own))
+        if own not in draft.lms and own not in draft.dropped("lms"):
+            message = f"`lms` of step `{path}` names the LM `{own}`, which does not exist"
+            draft.report.add("LMP103", model.place, message, fix=suggestion(own, draft.lms, "LMs"))
+        if plan is not None and id not in plan.lms:
+            place = rebound.key_place(id)  # type: ignore[union-attr]
+            message = f"the program of step `{path}` has no LM `{id}`"
+            draft.report.add("LMP103", place, message, fix=suggestion(id, plan.lms, "its LMs"))
+    if plan is None:
+        return None
+    bound = rebind(draft, plan, rebound)
+    return Callee(
+        f"program `{plan.name}`", plan.inputs, plan.output_types, lambda given: ProgramCall(bound, given)
+    )
+
+
+def rebind(draft: Draft, plan: Plan, rebound: Mapping | None) -> Plan:
+    """A sub-program with some of its LMs replaced by this program's."""
+    wanted = {id: model.plain() for id, model in rebound.entries.items()} if rebound else {}
+    replaced = {id: draft.lms[own] for id, own in wanted.items() if id in plan.lms and own in draft.lms}
+    return replace(plan, lms={**plan.lms, **replaced}) if replaced else plan
+
+
+def arguments(draft: Draft, called: Callee, node: Mapping, scope: Scope, what: str) -> Arguments:
+    """The typed arguments of a call; what is left out has its default."""
+    written = node.map("with")
+    given: Arguments = {}
+    for name, entry in written.entries.items() if written else ():
+        expression = draft.binder.written(entry, scope, f"argument `{name}` of {what}")
+        parameter = called.parameters.get(name)
+        if parameter is None:
+            if called.known:
+                place = written.key_place(name)  # type: ignore[union-attr]
+                close = nearest(name, [known for known in called.parameters if known not in written.entries])  # type: ignore[union-attr]
+                edit = Edit(place.line, place.column, place.column + len(name), close) if close else None
+                fix = suggestion(name, called.parameters, "arguments")
+                message = f"{what}: {called.name} takes no argument `{name}`"
+                draft.report.add(called.code, place, message, fix=fix, edit=edit)
+            elif expression is not None:
+                given[name] = expression
+            continue
+        if expression is not None:
+            draft.binder.fits(
+                expression, parameter.type, entry, f"argument `{name}` of {called.name}", called.code
+            )
+            given[name] = expression
+    dropped = written.dropped if written else (node.dropped if "with" in node.dropped else frozenset())
+    for name, parameter in called.parameters.items():
+        if name in given or (written is not None and name in written.entries) or name in dropped:
+            continue
+        if parameter.has_default or isinstance(parameter.type, Optional):
+            if called.code != "LMP604":
+                given[name] = literal(parameter.default, parameter.type)
+        elif "with" not in node.dropped and not _meant(called, written, name):
+            place = node.key_place("with") if written else node.place
+            message = f"{what}: {called.name} needs the argument `{name}`"
+            draft.report.add(called.code, place, message, fix=f"add {name}: to with:")
+    return given
+
+
+def _meant(called: Callee, written: Mapping | None, name: str) -> bool:
+    """Whether a misspelt argument, which has its finding, was meant to be this one."""
+    strange = [given for given in written.entries if given not in called.parameters] if written else []
+    return called.known and any(nearest(given, [name]) for given in strange)

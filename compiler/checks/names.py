@@ -1,0 +1,115 @@
+"""What nobody reads: inputs of a prompt, outputs, tools, LMs, vars; and fields that an `else` leaves out (202, 203)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.plan import Module, Repeat, Step
+from lmprog.compiler.types import MESSAGES, Optional
+
+
+def check(draft: Draft) -> None:
+    """Report what is declared and never read, and what is read of a skipped step without being given."""
+    _prompt_inputs(draft)
+    _declared(draft)
+    _module_outputs(draft)
+    _incomplete_else(draft)
+
+
+def _prompt_inputs(draft: Draft) -> None:
+    for id, module in draft.modules.items():
+        prompt = draft.node("modules", id, "prompt")
+        if prompt is None:
+            continue
+        templates = [module.layout.system, module.layout.user]
+        used = frozenset().union(*(template.variables for template in templates if template is not None))
+        if id in draft.unsure:
+            continue
+        for name, field in module.inputs.items():
+            if name not in used and field.type not in (MESSAGES, Optional(MESSAGES)):
+                place = draft.key("modules", id, "inputs", name)
+                message = f"the prompt of module `{id}` never uses its input `{name}`"
+                draft.report.add(
+                    "LMP202", place, message, fix=f"write {{{{ {name} }}}} in the prompt, or remove it"
+                )
+
+
+def _declared(draft: Draft) -> None:
+    read = draft.binder.reads
+    inputs = {name[1] for name in read if name[0] == "inputs" and len(name) > 1}
+    if draft.node("inputs") is not None and not any(name == ("inputs",) for name in read):
+        for name in draft.inputs:
+            if name not in inputs:
+                draft.report.add("LMP202", draft.key("inputs", name), f"nothing reads the input `{name}`")
+    constants = {name[1] for name in read if name[0] == "vars" and len(name) > 1}
+    constants |= {name[1] for name in draft.used if name[0] == "vars"}
+    for section, what, used in (
+        ("vars", "var", constants),
+        ("lms", "LM", {name[1] for name in draft.used if name[0] == "lms"}),
+        ("tools", "tool", {name[1] for name in draft.used if name[0] == "tools"}),
+        ("modules", "module", {name[1] for name in draft.used if name[0] == "modules"}),
+    ):
+        for id in getattr(draft, section):
+            if id not in used:
+                draft.report.add(
+                    "LMP202", draft.key(section, id), f"nothing uses the {what} `{id}`", fix="remove it"
+                )
+
+
+def _module_outputs(draft: Draft) -> None:
+    """Outputs of modules that no call site's reader reads. What stands before a read output is reasoning, and counts
+    as read: the model thinks in it."""
+    read: dict[str, set[str]] = {}
+    whole: set[str] = set()
+    for name in draft.binder.reads:
+        if name[0] == "steps" and len(name) > 2:
+            read.setdefault(name[1], set()).add(name[2])
+        elif name[0] == "steps" and len(name) == 2:
+            whole.add(name[1])
+    by_module: dict[str, set[str]] = {}
+    for step in all_steps(draft.steps):
+        module = getattr(step.action, "module", None)
+        if module in draft.modules:
+            fields = set(draft.modules[module].outputs) if step.id in whole else read.get(step.id, set())
+            by_module.setdefault(module, set()).update(fields)
+    for id, fields in by_module.items():
+        _unread(draft, draft.modules[id], fields)
+
+
+def _unread(draft: Draft, module: Module, fields: set[str]) -> None:
+    names = list(module.outputs)
+    last = max((names.index(name) for name in fields if name in names), default=-1)
+    if last < 0 and names:
+        place = draft.key("modules", module.id)
+        message = f"nothing reads any output of module `{module.id}`"
+        draft.report.add("LMP202", place, message, fix="read an output, or remove the step that calls it")
+        return
+    for name in names[last + 1 :]:
+        place = draft.key("modules", module.id, "outputs", name)
+        message = f"nothing reads the output `{name}` of module `{module.id}`"
+        draft.report.add("LMP202", place, message, fix="remove it: the model writes it at every call")
+
+
+def all_steps(steps: tuple[Step, ...]) -> Iterator[Step]:
+    """The steps of a program with those inside its loops, but not those of sub-programs."""
+    for step in steps:
+        yield step
+        if isinstance(step.action, Repeat):
+            yield from all_steps(step.action.steps)
+
+
+def _incomplete_else(draft: Draft) -> None:
+    read: dict[str, set[str]] = {}
+    for name in draft.binder.reads:
+        if name[0] == "steps" and len(name) > 2:
+            read.setdefault(name[1], set()).add(name[2])
+    for step in all_steps(draft.steps):
+        node = draft.step_nodes[step.path]
+        otherwise = node.map("else")
+        if otherwise is None:
+            continue
+        for name in sorted(read.get(step.id, set())):
+            if name in step.outputs and name not in otherwise.entries and name not in otherwise.dropped:
+                message = f"`else` of step `{step.id}` gives no `{name}`, which is read"
+                draft.report.add("LMP203", node.key_place("else"), message, fix=f"add {name}: to else:")

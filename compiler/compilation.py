@@ -1,0 +1,319 @@
+"""From a file to a plan: the phases in their order, and the findings of all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping as Map
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler import checks
+from lmprog.compiler.data import load_rows, read_data, row_type
+from lmprog.compiler.declarations import read_lms, read_vars, var_types
+from lmprog.compiler.draft import Draft, Options
+from lmprog.compiler.expressions import parsed
+from lmprog.compiler.findings import Finding, Report
+from lmprog.compiler.goals import read_optimize, read_tests
+from lmprog.compiler.graph import GraphBuilder
+from lmprog.compiler.language import PROGRAM, VERSION
+from lmprog.compiler.metrics import read_metrics
+from lmprog.compiler.modules import read_modules
+from lmprog.compiler.overlay import candidate, override, read_extended
+from lmprog.compiler.plan import Plan, Step
+from lmprog.compiler.scope import Scope
+from lmprog.compiler.shape import fit
+from lmprog.compiler.signatures import pydantic_type
+from lmprog.compiler.source import Mapping, Place, Scalar, Source
+from lmprog.compiler.tools import read_tools
+from lmprog.compiler.type_syntax import TypeReader
+from lmprog.compiler.types import UNKNOWN, Object, Type
+from lmprog.compiler.values import Binder, constant_value
+
+NO_MEANING = ("data", "metrics", "tests", "optimize", "tuned", "export", "extends", "description")
+"""Keys that do not change what a program does, and are left out of its digest."""
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What compiling a file came to: the plan, or None where any finding is an error."""
+
+    plan: Plan | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+
+def compile_file(
+    path: Path | str,
+    *,
+    overrides: Map[str, Any] = {},
+    lms: Map[str, str] = {},
+    change: Map[str, Any] | None = None,
+    imports: bool = True,
+    data: bool = True,
+    stage_configs: Callable[[str], Any] | None = None,
+) -> Compilation:
+    """Compile the program at `path`.
+
+    `overrides` are values by dotted path of keys (`--set`), `lms` models by LM id (`--lm`), `change` an overlay as plain
+    values, laid on top. With `imports` False no user code runs; with `data` False no rows are read, and the checks that
+    need them are skipped. `stage_configs` gives the pydantic Config of an optimizer by name, to check its options.
+    """
+    report = Report()
+    options = Options(imports, data, stage_configs)
+    plan = _Program(report, options).compile(Path(path).resolve(), overrides, lms, change)
+    findings = report.settle(unused_ignores=data and imports and change is None)
+    failed = any(finding.severity == "error" for finding in findings)
+    return Compilation(None if failed else plan, findings)
+
+
+class _Program:
+    """Compiles a program and, through `sub`, those that it calls."""
+
+    def __init__(self, report: Report, options: Options, around: tuple[Path, ...] = ()) -> None:
+        self.report, self.options, self.around = report, options, around
+        self.subs: dict[Path, Plan | None] = {}
+
+    def compile(
+        self,
+        path: Path,
+        overrides: Map[str, Any] = {},
+        lms: Map[str, str] = {},
+        change: Map[str, Any] | None = None,
+    ) -> Plan | None:
+        """The plan of one file; None where it cannot be built."""
+        self.path = path
+        root = read_extended(path, self.report)
+        if root is None:
+            return None
+        root = override(root, overrides, self.report)
+        if change is not None:
+            root = candidate(root, change)
+        if not self._version(root):
+            return None
+        fitted = fit(PROGRAM, root, self.report, "the program")
+        assert isinstance(fitted, Mapping)
+        draft = self._draft(fitted, lms)
+        plan = self._plan(draft)
+        checks.run(draft, plan)
+        return plan
+
+    def _version(self, root: Mapping) -> bool:
+        node = root.get("lmprog")
+        if node is None:
+            fix = "write `lmprog: 1` as the first line"
+            self.report.add(
+                "LMP101", root.place, "the key `lmprog` is missing: the version of the language", fix=fix
+            )
+            return True
+        value = node.plain()
+        if isinstance(value, int) and value > VERSION:
+            message = (
+                f"this program is written in version {value} of the language, and this lmprog reads {VERSION}"
+            )
+            self.report.add("LMP101", node.place, message, fix="install a newer lmprog")
+            return False
+        if value != VERSION or isinstance(value, bool):
+            self.report.add(
+                "LMP101", node.place, f"`lmprog` must be {VERSION}", fix=f"write lmprog: {VERSION}"
+            )
+        elif next(iter(root.entries)) != "lmprog" and root.get("extends") is None:
+            message = "`lmprog` must be the first key of the file"
+            self.report.add("LMP101", root.key_place("lmprog"), message, fix="move it to the top")
+        return True
+
+    def _draft(self, root: Mapping, lms: Map[str, str]) -> Draft:
+        draft = Draft(self.path, root, self.report, self.options, self._sub, Binder(self.report))
+        draft.vars = draft.binder.vars = read_vars(draft)  # type: ignore[assignment]
+        draft.var_types = var_types(draft)
+        types = TypeReader(self.report, lambda node: self._constant(draft, node), self._model)
+        draft.inputs = types.fields(root.map("inputs"), "input")
+        draft.lms = read_lms(draft, lms)
+        self._rebound(draft, lms)
+        draft.tools = read_tools(draft, types)
+        draft.modules = read_modules(draft, types)
+        self._graph(draft, types)
+        if self.options.evaluation:
+            draft.data = read_data(draft)
+            if self.options.data:
+                draft.rows = load_rows(draft)
+            draft.metrics = read_metrics(draft, row_type(draft))
+            draft.optimize = read_optimize(draft)
+        return draft
+
+    def _constant(self, draft: Draft, node: Scalar) -> Any:
+        draft.used |= {("vars", name) for name in draft.vars if name in node.text}
+        if any(name in node.text for name in draft.unknown_vars):
+            return None
+        return constant_value(self.report, node, draft.vars, "an enum")
+
+    def _model(self, text: str, node: Scalar) -> Type:
+        from lmprog.compiler.python_reference import ImportFailed, load, reference
+
+        if not self.options.imports:
+            return UNKNOWN
+        try:
+            found = load(reference(text, node.source.folder))
+        except ImportFailed as error:
+            self.report.add("LMP103", node.place, f"the type `{text}`: {error}")
+            return UNKNOWN
+        if not hasattr(found, "model_fields"):
+            self.report.add("LMP101", node.place, f"`{text}` is no pydantic model")
+            return UNKNOWN
+        return replace(pydantic_type(found), source=text)  # type: ignore[type-var]
+
+    def _rebound(self, draft: Draft, lms: Map[str, str]) -> None:
+        from lmprog.compiler.findings import suggestion
+
+        for id, model in lms.items():
+            if id not in draft.lms:
+                source = Source(Path.cwd(), f"--lm {id}", f"{id}={model}", Path.cwd())
+                fix = suggestion(id, draft.lms, "LMs")
+                self.report.add("LMP103", Place(source, 1, 1), f"the program has no LM `{id}`", fix=fix)
+
+    # the graph
+
+    def _graph(self, draft: Draft, types: TypeReader) -> None:
+        inputs = Object(tuple((name, field.type) for name, field in draft.inputs.items()))
+        scope = Scope({"inputs": inputs, "vars": draft.var_types}, where="in a step")
+        node = draft.root.map("steps")
+        if node is None and draft.root.get("steps") is None and not draft.dropped_top("steps"):
+            if len(draft.modules) == 1 and not draft.dropped("modules"):
+                node = self._only_module(draft)
+                inputs = Object(tuple((name, field.type) for name, field in draft.inputs.items()))
+                scope = scope.having(inputs=inputs)
+            elif draft.modules and not draft.dropped("modules"):
+                place = draft.key("modules")
+                message = f"a program with {len(draft.modules)} modules needs `steps` that call them"
+                self.report.add("LMP101", place, message, fix="add steps:")
+            elif (
+                not draft.dropped_top("modules")
+                and not draft.dropped("modules")
+                and not draft.root.map("outputs")
+            ):
+                message = "the program has neither modules nor steps"
+                self.report.add("LMP101", draft.root.place, message, fix="add modules:")
+        builder = GraphBuilder(draft, types)
+        empty = Mapping(draft.source, draft.root.line, draft.root.column, {}, {})
+        draft.steps, visible = builder.build(node or empty, scope)
+        self._outputs(draft, replace(scope, steps=visible, where="in `outputs`"))
+
+    def _only_module(self, draft: Draft) -> Mapping:
+        """The step that one module alone makes, as if it had been written."""
+        ((id, module),) = draft.modules.items()
+        entry = draft.node("modules", id)
+        assert isinstance(entry, Mapping)
+        if draft.root.get("inputs") is None and not draft.dropped_top("inputs"):
+            draft.inputs = dict(module.inputs)
+
+        def scalar(text: str) -> Scalar:
+            return Scalar(entry.source, entry.line, entry.column, text, text, '"')
+
+        given = {name: scalar(f"${{{{ inputs.{name} }}}}") for name in module.inputs if name in draft.inputs}
+        keys = {name: scalar(name) for name in given}
+        call = Mapping(
+            entry.source,
+            entry.line,
+            entry.column,
+            {
+                "module": scalar(id),
+                "with": Mapping(entry.source, entry.line, entry.column, dict(given), keys),
+            },
+            {"module": scalar("module"), "with": scalar("with")},
+        )
+        return Mapping(entry.source, entry.line, entry.column, {id: call}, {id: scalar(id)})
+
+    def _outputs(self, draft: Draft, scope: Scope) -> None:
+        node = draft.root.map("outputs")
+        if node is None:
+            if draft.dropped_top("outputs"):
+                return
+            if draft.root.map("steps") is None and len(draft.modules) == 1:
+                ((id, module),) = draft.modules.items()
+                for name, field in module.outputs.items():
+                    draft.outputs[name] = parsed(f"steps.{id}.{name}", field.type)
+                    draft.output_types[name] = field.type
+                    draft.binder.reads.add(("steps", id, name))
+            elif draft.root.map("steps") is not None:
+                message = "a program with steps needs `outputs`"
+                self.report.add(
+                    "LMP101", draft.root.place, message, fix="add outputs: with an expression for each"
+                )
+            return
+        for name, entry in node.entries.items():
+            expression = draft.binder.written(entry, scope, f"output `{name}`")
+            draft.output_types[name] = expression.type if expression is not None else UNKNOWN
+            if expression is not None:
+                draft.outputs[name] = expression
+        for name in node.dropped:
+            draft.output_types[name] = UNKNOWN
+
+    # sub-programs
+
+    def _sub(self, path: Path, place: Place, what: str) -> Plan | None:
+        if path in (*self.around, self.path):
+            circle = (*self.around, self.path, path)
+            names = tuple(file.name for file in circle[circle.index(path) :])
+            self.report.add("LMP103", place, f"{what} runs a program that runs this one", path=names)
+            return None
+        if path not in self.subs:
+            options = replace(self.options, evaluation=False)
+            inner = _Program(self.report, options, (*self.around, self.path))
+            before = {key for key, finding in self.report.findings.items() if finding.severity == "error"}
+            plan = inner.compile(path)
+            after = {key for key, finding in self.report.findings.items() if finding.severity == "error"}
+            self.subs[path] = plan if before == after else None
+        return self.subs[path]
+
+    # the plan
+
+    def _plan(self, draft: Draft) -> Plan:
+        tests = read_tests(draft) if self.options.evaluation else ()
+        return Plan(
+            draft.root.value("name") or self.path.stem,
+            self.path,
+            draft.inputs,
+            draft.outputs,
+            draft.output_types,
+            draft.vars,
+            draft.lms,
+            draft.tools,
+            draft.modules,
+            draft.steps,
+            data=draft.data,
+            metrics=draft.metrics,
+            optimize=draft.optimize,
+            tests=tests,
+            export=draft.root.value("export", {}),
+            tuned=draft.root.value("tuned"),
+            description=draft.root.value("description"),
+            digest=digest(draft),
+        )
+
+
+def digest(draft: Draft) -> str:
+    """sha256 of the resolved document, without what does not change what the program does."""
+    document = {key: value for key, value in draft.root.plain().items() if key not in NO_MEANING}
+    document["vars"] = draft.vars
+    document["lms"] = {
+        id: {**entry, "model": draft.lms[id].model}
+        for id, entry in document.get("lms", {}).items()
+        if id in draft.lms
+    }
+    document["programs"] = sorted(_programs(draft.steps))
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _programs(steps: tuple[Step, ...]) -> set[str]:
+    found: set[str] = set()
+    for step in steps:
+        inner = getattr(step.action, "plan", None)
+        if inner is not None:
+            found.add(inner.digest)
+        found |= _programs(getattr(step.action, "steps", ()))
+    return found

@@ -1,0 +1,163 @@
+"""Where the rows of `train`, `dev` and `test` come from, and the types of their columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.plan import Split
+from lmprog.compiler.rows import Row, RowsError, read_rows
+from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
+from lmprog.compiler.types import JSON, UNKNOWN, Object, Optional, Type, Unknown, join, type_of
+
+SPLITS = ("train", "dev", "test")
+
+
+def read_data(draft: Draft) -> dict[str, Split]:
+    """The splits by name; a missing file has its finding."""
+    node = draft.root.map("data")
+    if node is None:
+        return {}
+    found = {}
+    for name in SPLITS:
+        entry = node.get(name)
+        if entry is not None:
+            split = _split(draft, name, entry)
+            if split is not None:
+                found[name] = split
+    fractions = node.map("fractions")
+    if fractions is not None:
+        found |= _fractions(draft, fractions, found)
+    return found
+
+
+def _split(draft: Draft, name: str, node: Node) -> Split | None:
+    if isinstance(node, Scalar):
+        return Split(name, _path(draft, name, node))
+    if not isinstance(node, Mapping):
+        return None
+    common = {
+        "columns": node.value("columns", {}),
+        "limit": node.value("limit"),
+        "private": frozenset(node.value("private", ())),
+    }
+    hub, written = node.get("hf"), node.get("path")
+    if hub is not None:
+        return Split(name, hf=hub.plain(), hf_split=node.value("split", name), **common)
+    return Split(name, _path(draft, name, written), **common) if isinstance(written, Scalar) else None
+
+
+def _path(draft: Draft, name: str, node: Scalar) -> Path:
+    """The file of a split. It may be absent where nothing needs it."""
+    path = (node.source.folder / node.value).resolve()
+    if not path.is_file() and name in _needed(draft):
+        draft.file(node, f"the {name} data")
+    return path
+
+
+def _needed(draft: Draft) -> set[str]:
+    needed: set[str] = set()
+    optimize = draft.root.map("optimize")
+    if optimize is not None:
+        needed |= {optimize.value("train", "train"), optimize.value("validate", "dev"), "test", "from"}
+    tests = draft.root.get("tests")
+    entries = (
+        tests.items
+        if isinstance(tests, Sequence)
+        else list(tests.entries.values())
+        if isinstance(tests, Mapping)
+        else []
+    )
+    for entry in entries:
+        if isinstance(entry, Mapping) and entry.get("data") is not None:
+            needed |= {entry.value("data"), "from"}
+    return needed
+
+
+def _fractions(draft: Draft, node: Mapping, found: dict[str, Split]) -> dict[str, Split]:
+    written = node.get("from")
+    whole = _split(draft, "from", written) if written is not None else None
+    cuts: dict[str, Split] = {}
+    low = 0.0
+    for name in SPLITS:
+        share = node.value(name)
+        if share is None:
+            continue
+        if draft.root.map("data").get(name) is not None:  # type: ignore[union-attr]
+            message = f"the {name} data are given twice: as `{name}` and in `fractions`"
+            draft.report.add("LMP101", node.key_place(name), message, fix="remove one of them")
+            continue
+        high = round(low + share, 9)
+        if high > 1:
+            message = f"the fractions add up to {high:g}, more than 1"
+            draft.report.add("LMP101", node.entries[name].place, message)
+            break
+        if whole is not None:
+            cuts[name] = Split(
+                name,
+                whole.path,
+                hf=whole.hf,
+                hf_split=whole.hf_split if whole.hf_split != "from" else "train",
+                columns=whole.columns,
+                limit=whole.limit,
+                private=whole.private,
+                share=(low, high),
+                seed=node.value("seed", 0),
+            )
+        low = high
+    return cuts
+
+
+def load_rows(draft: Draft) -> dict[str, list[Row]]:
+    """The rows of the splits that are files here; what cannot be read has its finding."""
+    rows = {}
+    for name, split in draft.data.items():
+        if split.path is None or not split.path.is_file():
+            continue
+        try:
+            rows[name] = read_rows(split)
+        except RowsError as error:
+            place = (
+                draft.place("data", name)
+                if draft.node("data", name)
+                else draft.place("data", "fractions", "from")
+            )
+            draft.report.add("LMP103", place, f"the {name} data: {error}")
+    return rows
+
+
+def row_type(draft: Draft) -> Type:
+    """The type of `row`: the columns that every split that was read has; UNKNOWN where none was."""
+    if not draft.rows or any(split.hf for split in draft.data.values()):
+        return UNKNOWN
+    kinds = [column_types(rows) for rows in draft.rows.values() if rows]
+    if not kinds:
+        return UNKNOWN
+    merged = dict(kinds[0])
+    for other in kinds[1:]:
+        merged = {name: _merged(kind, other[name]) for name, kind in merged.items() if name in other}
+    return Object(tuple(merged.items()))
+
+
+def column_types(rows: list[Row]) -> dict[str, Type]:
+    """The type of each column that any row has; optional where a row lacks it or holds null."""
+    kinds: dict[str, Type] = {}
+    counts: dict[str, int] = {}
+    for row in rows:
+        for name, value in row.items():
+            counts[name] = counts.get(name, 0) + 1
+            kind = type_of(value)
+            kinds[name] = _merged(kinds[name], kind) if name in kinds else kind
+    return {
+        name: Optional(kind) if counts[name] < len(rows) and not isinstance(kind, Optional) else kind
+        for name, kind in kinds.items()
+    }
+
+
+def _merged(left: Type, right: Type) -> Type:
+    if left == right:
+        return left
+    if isinstance(left, Unknown) or isinstance(right, Unknown):
+        return right if isinstance(left, Unknown) else left
+    found = join(left, right)
+    return found if found is not None else JSON

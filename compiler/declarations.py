@@ -1,0 +1,178 @@
+"""What a program declares beside its graph: vars, inputs, LMs, tools and modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Map
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.expressions import Expression, literal
+from lmprog.compiler.findings import suggestion
+from lmprog.compiler.plan import LM, AdapterReference
+from lmprog.compiler.scope import Scope
+from lmprog.compiler.source import Mapping, Node, Scalar
+from lmprog.compiler.types import JSON, Object, Type, type_of
+
+ENVIRONMENT = Scope({"env": JSON}, where="in `lms` and `tools`")
+"""`env` has the type json here, since any name may stand in it; what is read from it is text."""
+
+
+def read_vars(draft: Draft) -> dict[str, Any]:
+    """The constants; `{file: labels.txt}` is the list of the file's lines."""
+    node = draft.root.map("vars")
+    values: dict[str, Any] = {}
+    for name, entry in node.entries.items() if node else ():
+        if isinstance(entry, Mapping) and set(entry.entries) == {"file"}:
+            values[name] = _lines(draft, entry.entries["file"], name)
+        else:
+            values[name] = entry.plain()
+            _no_expression(draft, entry, name)
+    return values
+
+
+def _no_expression(draft: Draft, node: Node, name: str) -> None:
+    if isinstance(node, Scalar) and isinstance(node.value, str) and "${{" in node.value:
+        draft.report.add(
+            "LMP101",
+            node.place,
+            f"var `{name}` is a constant, and cannot hold an expression",
+            fix="make it a value step",
+        )
+
+
+def _lines(draft: Draft, node: Node, name: str) -> list[str] | None:
+    path = draft.file(node, f"var `{name}`")
+    if path is None:
+        draft.unknown_vars.add(name)
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        draft.report.add("LMP103", node.place, f"var `{name}`: cannot read {path.name}: {error}")
+        draft.unknown_vars.add(name)
+        return None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def var_types(draft: Draft) -> Object:
+    """The types of the constants; unknown where a file could not be read."""
+    unknown = draft.unknown_vars | (draft.root.map("vars").dropped if draft.root.map("vars") else frozenset())  # type: ignore[union-attr]
+    fields: list[tuple[str, Type]] = [
+        (name, type_of(value)) for name, value in draft.vars.items() if name not in unknown
+    ]
+    return Object((*fields, *((name, draft.unknown) for name in sorted(unknown))))
+
+
+def read_lms(draft: Draft, rebound: Map[str, str]) -> dict[str, LM]:
+    """The LMs by id; `rebound` replaces the model of some."""
+    node = draft.root.map("lms")
+    found: dict[str, LM] = {}
+    for id, entry in node.entries.items() if node else ():
+        if isinstance(entry, Mapping):
+            found[id] = _lm(draft, id, entry, rebound.get(id))
+    return found
+
+
+def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
+    model = rebound or node.value("model") or ""
+    what = f"LM `{id}`"
+    if model.startswith("embedded/") and model != "embedded/smollm2-135m":
+        place = node.entries["model"].place if "model" in node.entries else node.place
+        draft.report.add(
+            "LMP103",
+            place,
+            f"there is no embedded model `{model}`",
+            fix="did you mean `embedded/smollm2-135m`?",
+        )
+    elif model and "/" not in model and node.get("model") is not None and not rebound:
+        _model_name(draft, node.entries["model"], model)
+    here = model.startswith(("embedded/", "hf/"))
+    cache = node.get("cache")
+    return LM(
+        id,
+        model,
+        params=node.value("params", {}),
+        trusted=node.value("trusted", here),
+        api_key=_env(draft, node.get("api_key"), f"`api_key` of {what}"),
+        api_base=_env(draft, node.get("api_base"), f"`api_base` of {what}"),
+        adapter=adapter(draft, node.get("adapter")),
+        context=node.value("context"),
+        price=node.value("price"),
+        shared_cache=bool(isinstance(cache, Mapping) and cache.value("shared", False)),
+    )
+
+
+def _model_name(draft: Draft, node: Node, model: str) -> None:
+    """litellm knows a few models without a provider's name; a folder or a slip of the pen is worth a word."""
+    if (node.source.folder / model).is_dir():
+        draft.report.add(
+            "LMP103",
+            node.place,
+            f"`{model}` names no model; a folder is written hf/{model}",
+            fix=f"write hf/{model}",
+        )
+
+
+def _env(draft: Draft, node: Node | None, what: str) -> Expression | None:
+    if node is None:
+        return None
+    if isinstance(node, Scalar) and node.value is None:
+        return None
+    return draft.binder.written(node, ENVIRONMENT, what)
+
+
+def settings(draft: Draft, node: Node, what: str) -> Any:
+    """A tool's options as plain values, with an Expression where `${{ }}` is written."""
+    if isinstance(node, Mapping):
+        return {key: settings(draft, value, f"`{key}` of {what}") for key, value in node.entries.items()}
+    if isinstance(node, Scalar) and isinstance(node.value, str) and "${{" in node.value:
+        return draft.binder.written(node, ENVIRONMENT, what) or literal(None)
+    return node.plain()
+
+
+def adapter(draft: Draft, node: Node | None) -> AdapterReference | None:
+    """The adapter that a path or a mapping names; relative folders start at the file that names them."""
+    if node is None:
+        return None
+    entry = node if isinstance(node, Mapping) else None
+    path_node = entry.get("path") if entry else node
+    if path_node is None:
+        return None
+    text = str(path_node.plain())
+    if text.startswith("hf://"):
+        path: Path | str = text
+    else:
+        path = (path_node.source.folder / text).resolve()
+        if not path.is_dir():
+            draft.report.add("LMP103", path_node.place, f"there is no adapter folder {text}")
+    return AdapterReference(
+        path,
+        entry.value("sha256") if entry else None,
+        entry.value("base") if entry else None,
+        entry.value("base_sha256") if entry else None,
+    )
+
+
+def pick_lm(draft: Draft, node: Mapping, id: str) -> str:
+    """The LM of a module: the one it names, or the only one that there is."""
+    named = node.get("lm")
+    known = list(draft.lms) + sorted(draft.dropped("lms"))
+    if named is not None:
+        lm: str = named.plain()
+        if lm not in known:
+            draft.meant("lms", lm)
+            draft.report.add(
+                "LMP103", named.place, f"module `{id}` names the LM `{lm}`, which does not exist",
+                fix=suggestion(lm, known, "LMs"),
+            )  # fmt: skip
+        draft.used.add(("lms", lm))
+        return lm
+    if "lm" in node.dropped:
+        return ""
+    if len(known) == 1:
+        draft.used.add(("lms", known[0]))
+        return known[0]
+    if known or not draft.dropped_top("lms"):
+        draft.report.add("LMP101", draft.key("modules", id), f"module `{id}` names no LM", fix="add lm:")
+    return ""

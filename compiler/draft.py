@@ -1,0 +1,131 @@
+"""A program while it is compiled: what has been found out so far, and where it stands in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping as Map
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.findings import Report, nearest
+from lmprog.compiler.plan import LM, Field, Metric, Module, Optimize, Plan, Split, Step, Tool
+from lmprog.compiler.rows import Row
+from lmprog.compiler.source import Mapping, Node, Place, Source
+from lmprog.compiler.types import UNKNOWN, Object, Type
+from lmprog.compiler.values import Binder
+
+StageConfigs = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compile; the same for a program and its sub-programs."""
+
+    imports: bool = True
+    data: bool = True
+    stage_configs: StageConfigs | None = None
+    evaluation: bool = True
+    """Whether data, metrics, optimize and tests matter: not for a sub-program."""
+
+
+@dataclass
+class Draft:
+    """One program under compilation. Parts that could not be made are absent or UNKNOWN, and have their finding."""
+
+    path: Path
+    root: Mapping
+    report: Report
+    options: Options
+    compile: Callable[[Path, Place, str], Plan | None]
+    """Compiles a sub-program: its path, where it is named, and the names of the files around it."""
+    binder: Binder
+    vars: dict[str, Any] = field(default_factory=dict)
+    unknown_vars: set[str] = field(default_factory=set)
+    var_types: Object = Object(())
+    inputs: dict[str, Field] = field(default_factory=dict)
+    lms: dict[str, LM] = field(default_factory=dict)
+    tools: dict[str, Tool] = field(default_factory=dict)
+    modules: dict[str, Module] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+    step_nodes: dict[str, Mapping] = field(default_factory=dict)
+    """The node of each step, by its path."""
+    step_keys: dict[str, Place] = field(default_factory=dict)
+    """Where the id of each step stands, by its path."""
+    outputs: dict[str, Any] = field(default_factory=dict)
+    output_types: dict[str, Type] = field(default_factory=dict)
+    data: dict[str, Split] = field(default_factory=dict)
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    """The rows of each split, where they were read."""
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    optimize: Optimize | None = None
+    used: set[tuple[str, ...]] = field(default_factory=set)
+    """What the program names, as `("lms", id)`; for what nobody reads."""
+
+    unsure: set[str] = field(default_factory=set)
+    """Modules whose templates have findings, so that nobody says what they do not read."""
+
+    @property
+    def unknown(self) -> Type:
+        return UNKNOWN
+
+    @property
+    def source(self) -> Source:
+        return self.root.source
+
+    def node(self, *path: str) -> Node | None:
+        """The node at a path of keys."""
+        found: Node | None = self.root
+        for key in path:
+            if not isinstance(found, Mapping):
+                return None
+            found = found.get(key)
+        return found
+
+    def place(self, *path: str) -> Place:
+        """Where the value at a path of keys stands; the nearest place around it where it is absent."""
+        for length in range(len(path), -1, -1):
+            found = self.node(*path[:length])
+            if found is not None:
+                return found.place
+        return self.root.place
+
+    def key(self, *path: str) -> Place:
+        """Where the last key of a path stands."""
+        around = self.node(*path[:-1])
+        return around.key_place(path[-1]) if isinstance(around, Mapping) else self.place(*path[:-1])
+
+    def dropped(self, section: str) -> Map[str, None]:
+        """Ids of a section that were written, but cannot be used."""
+        node = self.root.map(section)
+        return dict.fromkeys(node.dropped) if node else {}
+
+    def meant(self, section: str, id: str) -> None:
+        """Count the known id that an unknown one was probably meant to be as used."""
+        self.used.add((section, nearest(id, getattr(self, section)) or id))
+
+    def dropped_top(self, section: str) -> bool:
+        """Whether a whole section was written, but cannot be used."""
+        return section in self.root.dropped
+
+    def file(self, node: Node, what: str) -> Path | None:
+        """The existing file that a node names, relative to the file it stands in; None, with a finding, if absent."""
+        text = node.plain()
+        if not isinstance(text, str):
+            self.report.add("LMP101", node.place, f"{what} must name a file")
+            return None
+        path = (node.source.folder / text).resolve()
+        if not path.is_file():
+            self.report.add(
+                "LMP103", node.place, f"{what} names the file {text}, which does not exist", fix=_near(path)
+            )
+            return None
+        return path
+
+
+def _near(path: Path) -> str | None:
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return f"there is no folder {path.parent}"
+    close = nearest(path.name, names)
+    return f"did you mean `{close}`?" if close else None

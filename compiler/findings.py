@@ -1,0 +1,173 @@
+"""Findings: what the compiler has to say about a file, where, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lmprog.compiler.source import Place, Source
+
+Severity = Literal["error", "warning", "info"]
+
+WARNINGS = frozenset({"LMP202", "LMP206", "LMP404", "LMP503", "LMP602", "LMP703", "LMP803"})
+"""Codes that are warnings as a rule; a check may say otherwise for a single finding (502, repeated rows in 601)."""
+
+UNSILENCEABLE = frozenset({"LMP101", "LMP102", "LMP103", "LMP201", "LMP207"})
+"""Errors of these codes leave no program to run, so that an ignore comment cannot silence them."""
+
+_IGNORE = re.compile(r"#\s*lmprog:\s*ignore\b([^#]*)")
+_CODE = re.compile(r"LMP\d{3}")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Replace the text from `column` to `end_column` (counted from 1, end exclusive) of `line` by `text`."""
+
+    line: int
+    column: int
+    end_column: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong at one place. Lines and columns count from 1."""
+
+    code: str
+    severity: Severity
+    file: str
+    line: int
+    column: int
+    message: str
+    fix: str | None = None
+    path: tuple[str, ...] = ()
+    """The steps of a flow or a cycle, in order, where the finding has one."""
+    snippet: str | None = None
+    """The line of the file, without its end."""
+    length: int = 1
+    """How many characters of the line are meant."""
+    edit: Edit | None = None
+    """A change of the text that is safe to make without a person looking."""
+
+    def __str__(self) -> str:
+        """The finding as text: the place and sentence, the line with a caret, the path and the fix."""
+        lines = [f"{self.file}:{self.line}:{self.column}: {self.severity}: {self.message} [{self.code}]"]
+        if self.snippet is not None:
+            number = str(self.line)
+            before = "".join("\t" if char == "\t" else " " for char in self.snippet[: self.column - 1])
+            width = max(1, min(self.length, len(self.snippet) - self.column + 1))
+            lines.append(f"  {number} | {self.snippet}")
+            lines.append(f"  {' ' * len(number)} | {before}{'^' * width}")
+        if self.path:
+            lines.append("  path: " + " -> ".join(self.path))
+        if self.fix:
+            lines.append(f"  fix: {self.fix}")
+        return "\n".join(lines)
+
+
+class SpecError(Exception):
+    """A program that cannot run as it is written; `findings` say why, and `str()` is their text."""
+
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__(self.findings)
+
+    def __str__(self) -> str:
+        return "\n".join(str(finding) for finding in self.findings)
+
+
+@dataclass
+class Report:
+    """Collects the findings of one compilation, each once."""
+
+    findings: dict[tuple[str, str, int, int, str], Finding] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
+    """Every file that was read, by the name that findings show, for the ignore comments in them."""
+
+    def add(
+        self,
+        code: str,
+        place: Place,
+        message: str,
+        *,
+        fix: str | None = None,
+        severity: Severity | None = None,
+        path: tuple[str, ...] = (),
+        edit: Edit | None = None,
+    ) -> None:
+        """Record a finding; `code` is `LMPnnn`, the severity is the code's unless given."""
+        finding = Finding(
+            code=code,
+            severity=severity or ("warning" if code in WARNINGS else "error"),
+            file=place.source.name,
+            line=place.line,
+            column=place.column,
+            message=message,
+            fix=fix,
+            path=path,
+            snippet=place.source.line(place.line),
+            length=place.length,
+            edit=edit,
+        )
+        self.findings.setdefault((code, finding.file, finding.line, finding.column, message), finding)
+
+    @property
+    def failed(self) -> bool:
+        return any(finding.severity == "error" for finding in self.findings.values())
+
+    def settle(self, unused_ignores: bool) -> tuple[Finding, ...]:
+        """The findings by place, without those that an ignore comment on their line silences."""
+        ignores: dict[tuple[str, int], dict[str, bool]] = {}
+        for name, source in self.sources.items():
+            if "lmprog:" in source.text:
+                for number, text in enumerate(source.lines, start=1):
+                    if match := _IGNORE.search(text):
+                        codes = dict.fromkeys(_CODE.findall(match[1]), False)
+                        ignores[name, number] = codes
+        kept = []
+        for finding in self.findings.values():
+            codes = ignores.get((finding.file, finding.line), {})
+            fatal = finding.code in UNSILENCEABLE and finding.severity == "error"
+            if finding.code in codes and not fatal:
+                codes[finding.code] = True
+            else:
+                kept.append(finding)
+        if unused_ignores:
+            kept.extend(self._unused(ignores))
+        return tuple(sorted(kept, key=lambda f: (f.file, f.line, f.column, f.code, f.message)))
+
+    def _unused(self, ignores: dict[tuple[str, int], dict[str, bool]]) -> Iterable[Finding]:
+        for (name, number), codes in ignores.items():
+            text = self.sources[name].line(number) or ""
+            column = text.index("#") + 1
+            unused = [code for code, used in codes.items() if not used]
+            if codes and not unused:
+                continue
+            what = (
+                f"the ignore of {', '.join(unused)} silences nothing" if codes else "the ignore names no code"
+            )
+            yield Finding(
+                "LMP202", "warning", name, number, column, what, "remove the comment", snippet=text, length=8
+            )
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` was probably meant to be, or None."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+def suggestion(name: str, known: Iterable[str], otherwise: str = "known") -> str:
+    """A fix for an unknown name: the nearest known one, else the list of what there is."""
+    known = list(known)
+    close = nearest(name, known)
+    if close:
+        return f"did you mean `{close}`?"
+    if not known:
+        return f"there is no {otherwise} here"
+    shown = ", ".join(sorted(known)[:12])
+    return f"{otherwise}: {shown}" + (", ..." if len(known) > 12 else "")

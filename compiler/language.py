@@ -1,0 +1,324 @@
+"""The shapes of the whole language, key by key, with the sentences that an editor shows."""
+
+from __future__ import annotations
+
+from lmprog.compiler.shape import (
+    Anything,
+    Boolean,
+    Choice,
+    Either,
+    Expr,
+    Lazy,
+    ListOf,
+    MapOf,
+    Number,
+    Record,
+    Shape,
+    Text,
+)
+
+VERSION = 1
+
+TYPE = Lazy(lambda: _TYPE, "type")
+_TYPE: Shape = Either(
+    scalar=Text(),
+    mapping=Anything(),
+    about="A type: str int float bool json list[T] T? messages image, {field: T}, {enum: [...]}, or the long form "
+    "{type, about, private, default, declassify}.",
+)
+TYPED = MapOf(TYPE, "field", about="Names with their types.")
+VALUE = Anything(about="A value; ${{ }} inside it is one typed expression.")
+ARGUMENTS = MapOf(VALUE, "argument", about="Arguments by name: plain values or ${{ expressions }}.")
+PYTHON = Text(
+    r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$",
+    "./file.py:function or package.module:function",
+    about="A Python function: ./file.py:function or package.module:function.",
+)
+
+ADAPTER = Either(
+    scalar=Text(),
+    mapping=Record(
+        {
+            "path": Text(about="A folder, or hf://repo@commit."),
+            "sha256": Text(about="Digest of the adapter's weights."),
+            "base": Text(about="The base model it was trained on."),
+            "base_sha256": Text(about="Digest of the base model's weights."),
+        },
+        required=("path",),
+    ),
+    about="The LoRA adapter: a path, or {path, sha256, base, base_sha256}.",
+)
+
+LM = Record(
+    {
+        "model": Text(about="embedded/smollm2-135m, hf/<repo or folder>, or any litellm model string."),
+        "params": MapOf(
+            Anything(), "parameter", about="temperature, max_tokens, top_p, ... for running and scoring."
+        ),
+        "trusted": Boolean(
+            about="Whether private values may reach it; models in this process are, others are not."
+        ),
+        "api_key": Anything(about="${{ env.NAME }}: a key is never written into the file."),
+        "api_base": Anything(about="The server's address, or ${{ env.NAME }}."),
+        "adapter": ADAPTER,
+        "context": Number(whole=True, least=1, about="Context window in tokens."),
+        "price": Record(
+            {
+                "input": Number(least=0, about="US dollars for a million prompt tokens."),
+                "output": Number(least=0, about="US dollars for a million completion tokens."),
+            },
+            about="Prices in US dollars for a million tokens.",
+        ),
+        "cache": Either(
+            scalar=Boolean(),
+            mapping=Record({"shared": Boolean(about="Whether others can read what is cached.")}),
+            about="Whether answers are kept; {shared: true} is a sink of private data.",
+        ),
+    },
+    required=("model",),
+)
+
+TOOL = Record(
+    {
+        "python": PYTHON,
+        "http": Record(
+            {
+                "url": Anything(about="The address; may be ${{ env.NAME }}."),
+                "method": Choice(("GET", "POST", "PUT", "PATCH", "DELETE")),
+                "headers": MapOf(Anything(), "header", free=True),
+                "inputs": TYPED,
+                "output": TYPE,
+                "openapi": Text(about="An OpenAPI description (yaml or json)."),
+                "operation": Text(about="The operationId in it."),
+            },
+            about="A request: url, method, headers, inputs, output; or openapi and operation.",
+        ),
+        "mcp": Record(
+            {
+                "command": Either(scalar=Text(), sequence=ListOf(Text()), about="Starts the server."),
+                "url": Anything(about="Address of a running server."),
+                "tool": Text(about="The tool's name on that server."),
+                "schema": Text(
+                    about="A file with the tool's inputSchema, so that check can see its parameters."
+                ),
+                "env": MapOf(Anything(), "variable"),
+            },
+            one_of=("command", "url"),
+            required=("tool",),
+            about="A tool of an MCP server.",
+        ),
+        "search": Record(
+            {
+                "corpus": Text(about="A jsonl, csv or parquet file."),
+                "text": Either(scalar=Text(), sequence=ListOf(Text(), 1), about="Columns that are searched."),
+                "key": Text(about="The column that is returned."),
+            },
+            required=("corpus", "text", "key"),
+            about="Built-in BM25 search over a file.",
+        ),
+        "result": Text(about="The name of the tool's output."),
+        "trusted": Boolean(about="Whether private values may reach it."),
+        "effects": Choice(("read", "write"), about="write: it changes something outside."),
+        "timeout": Number(least=0, about="Seconds."),
+        "cache": Boolean(about="Whether equal calls are answered from memory."),
+    },
+    one_of=("python", "http", "mcp", "search"),
+)
+
+PROMPT = Record(
+    {
+        "system": Text(about="Jinja template of the system message."),
+        "user": Text(about="Jinja template of the user's turn, for demos and for the current row."),
+        "assistant": Text(about="Jinja template of the reply in a demo; it sees the outputs."),
+    },
+    required=("user",),
+    about="The fixed layout; leave it out for the standard one.",
+)
+
+MODULE = Record(
+    {
+        "lm": Text(about="The id of its LM."),
+        "inputs": TYPED,
+        "outputs": TYPED,
+        "instructions": Text(about="Plain text, the only words that an optimizer may write."),
+        "prompt": PROMPT,
+        "demos": ListOf(MapOf(Anything(), "field"), about="Example rows: inputs and outputs."),
+        "format": Choice(("text", "fields", "json"), about="How outputs are read from the reply."),
+        "decoding": Choice(("free", "constrained"), about="constrained: the type is guaranteed."),
+        "tools": ListOf(Text(), about="Tools that the LM may call."),
+        "max_turns": Number(whole=True, least=1, about="Most turns of an agent."),
+        "retry": Number(whole=True, least=0, about="How often an unreadable reply is asked again."),
+        "adapter": ADAPTER,
+    },
+    required=("inputs", "outputs"),
+)
+
+STEPS = Lazy(lambda: _STEPS, "steps")
+STEP = Record(
+    {
+        "module": Text(about="Call a module."),
+        "tool": Text(about="Call a tool."),
+        "program": Text(about="Run another program file."),
+        "value": Anything(about="One expression; read as steps.<id>.value."),
+        "repeat": Either(
+            scalar=Expr(),
+            mapping=Record(
+                {"until": Expr(about="Stops after a turn when true."), "at_most": Expr(about="The bound.")}
+            ),
+            about="A bounded loop: N, or {until, at_most}.",
+        ),
+        "with": ARGUMENTS,
+        "lms": MapOf(
+            Text(), "model", about="Rebinds the models of a sub-program: its id -> an id of this one."
+        ),
+        "foreach": Expr(about="${{ list }}: one call for each item."),
+        "at_most": Number(whole=True, least=1, about="Most items of foreach."),
+        "max_parallel": Number(whole=True, least=1, about="Most calls of foreach at the same time."),
+        "state": MapOf(
+            Record({"type": TYPE, "start": VALUE, "about": Text()}, required=("type", "start")),
+            "state variable",
+        ),
+        "steps": STEPS,
+        "next": MapOf(
+            Record({"set": VALUE, "append": VALUE, "extend": VALUE}, one_of=("set", "append", "extend")),
+            "state variable",
+            about="How each turn changes the state.",
+        ),
+        "when": Expr(about="The step runs only if this is true."),
+        "else": ARGUMENTS,
+        "needs": ListOf(Text(), about="Order without data."),
+        "retry": Number(whole=True, least=0, about="Further tries after a failure."),
+        "timeout": Number(least=0, about="Seconds."),
+        "on_error": ARGUMENTS,
+    },
+    one_of=("module", "tool", "program", "value", "repeat"),
+)
+_STEPS: Shape = MapOf(STEP, "step", about="The graph; references between steps make its edges.")
+
+SPLIT = Either(
+    scalar=Text(),
+    mapping=Record(
+        {
+            "path": Text(about="A jsonl, csv or parquet file."),
+            "hf": Text(about="A data set of the Hugging Face hub."),
+            "split": Text(about="Its split."),
+            "columns": MapOf(Text(), "column", about="Name in the program -> column of the file."),
+            "limit": Number(whole=True, least=1, about="Only the first rows."),
+            "private": ListOf(Text(), about="Private columns."),
+        },
+        one_of=("path", "hf"),
+    ),
+)
+SHARE = Number(least=0, most=1)
+DATA = Record(
+    {
+        "train": SPLIT,
+        "dev": SPLIT,
+        "test": SPLIT,
+        "fractions": Record(
+            {
+                "from": SPLIT,
+                "train": SHARE,
+                "dev": SHARE,
+                "test": SHARE,
+                "seed": Number(whole=True),
+            },
+            required=("from",),
+            about="Cuts one file.",
+        ),
+    }
+)
+
+METRIC = Record(
+    {
+        "python": PYTHON,
+        "program": Text(about="A program with one numeric output: an LM judge."),
+        "value": Anything(about="Arithmetic over metrics.<id>."),
+        "with": ARGUMENTS,
+        "range": ListOf(Number(), about="[lowest, highest]; 0 to 1 unless given."),
+        "on_error": Number(about="The score of a row whose metric failed."),
+        "lms": MapOf(
+            Text(), "model", about="Rebinds the models of a judge: its id -> an id of this program."
+        ),
+    },
+    one_of=("python", "program", "value"),
+)
+
+TUNABLE = ("instructions", "demos", "weights")
+OPTIMIZE = Record(
+    {
+        "metric": Text(),
+        "train": Choice(("train", "dev")),
+        "validate": Choice(("train", "dev")),
+        "tune": MapOf(ListOf(Choice(TUNABLE)), "module", about="What may change, by module."),
+        "stages": ListOf(
+            Either(scalar=Text(), mapping=MapOf(Anything(), "stage")),
+            1,
+            about="Optimizers in order, with options.",
+        ),
+        "budget": Record(
+            {
+                key: Number(least=0)
+                for key in ("lm_calls", "prompt_tokens", "completion_tokens", "tokens", "usd", "seconds")
+            }
+        ),
+        "seed": Number(whole=True),
+        "proposer": Text(about="The LM that writes instructions."),
+        "adapters": Choice(("per_lm", "per_module")),
+        "instructions": MapOf(ListOf(Text()), "module", about="Candidates by module."),
+    },
+    required=("metric", "stages"),
+)
+
+TESTS = Either(
+    sequence=ListOf(
+        Record(
+            {
+                "name": Text(),
+                "inputs": MapOf(Anything(), "input"),
+                "expect": MapOf(Anything(), "output"),
+                "data": Choice(("train", "dev", "test")),
+                "metric": Text(),
+                "at_least": Number(),
+            }
+        )
+    ),
+    mapping=MapOf(
+        Record(
+            {
+                "inputs": MapOf(Anything(), "input"),
+                "expect": MapOf(Anything(), "output"),
+                "data": Choice(("train", "dev", "test")),
+                "metric": Text(),
+                "at_least": Number(),
+            }
+        ),
+        "test",
+        free=True,
+    ),
+    about="Examples with inputs and expect; gates with data, metric, at_least.",
+)
+
+PROGRAM = Record(
+    {
+        "lmprog": Number(whole=True, about="The version of the language: 1."),
+        "name": Text(r"^[^/\\\s]+$", "a word without spaces or slashes", about="The program's name."),
+        "description": Text(),
+        "extends": Text(about="A base program; this file holds only what differs."),
+        "inputs": TYPED,
+        "outputs": ARGUMENTS,
+        "vars": MapOf(
+            Anything(), "var", about="Constants; {file: labels.txt} is the list of the file's lines."
+        ),
+        "lms": MapOf(LM, "LM", about="The language models, by id."),
+        "tools": MapOf(TOOL, "tool", about="The tools, by id."),
+        "modules": MapOf(MODULE, "module", about="The prompts, by id."),
+        "steps": STEPS,
+        "data": DATA,
+        "metrics": MapOf(METRIC, "metric", about="The metrics, by id."),
+        "optimize": OPTIMIZE,
+        "tests": TESTS,
+        "export": MapOf(Anything(), "export", about="Where traces go beside the run directory."),
+        "tuned": MapOf(Anything(), "entry", free=True, about="In an overlay: where it came from."),
+    },
+)

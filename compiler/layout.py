@@ -1,0 +1,52 @@
+"""The author's own layout of a prompt: its templates, checked."""
+
+from __future__ import annotations
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.plan import Field, Layout
+from lmprog.compiler.source import Mapping, Scalar
+from lmprog.compiler.template_types import TemplateTyper
+from lmprog.compiler.templates import Template
+from lmprog.compiler.types import STR, ListOf, Object, Type
+
+RESERVED = ("instructions", "demos", "vars")
+
+
+def written(
+    draft: Draft, id: str, node: Mapping, inputs: dict[str, Field], outputs: dict[str, Field]
+) -> Layout | None:
+    """The author's layout; None where it has no user template that can be read."""
+    row = Object(tuple((name, field.type) for name, field in (*inputs.items(), *outputs.items())))
+    names: dict[str, Type] = {name: field.type for name, field in inputs.items()}
+    names |= {"instructions": STR, "demos": ListOf(row), "vars": draft.var_types}
+    templates: dict[str, Template] = {}
+    for role in ("system", "user", "assistant"):
+        entry = node.get(role)
+        if isinstance(entry, Scalar):
+            seen = (
+                names | {name: field.type for name, field in outputs.items()}
+                if role == "assistant"
+                else names
+            )
+            templates[role] = _template(draft, id, role, entry, seen)
+    if "user" not in templates:
+        return None
+    return Layout(
+        templates.get("system"),
+        templates["user"],
+        templates.get("assistant"),
+        demos_inline=any("demos" in template.variables for template in templates.values()),
+    )
+
+
+def _template(draft: Draft, id: str, role: str, node: Scalar, names: dict[str, Type]) -> Template:
+    typer = TemplateTyper(node.value, names)
+    typer.check()
+    for problem in typer.problems:
+        place = node.at(problem.offset, problem.length)
+        what = f"the {role} template of module `{id}`"
+        draft.report.add(problem.code, place, f"{what}: {problem.message}", fix=problem.fix)
+        draft.unsure.add(id)
+    if "vars" in typer.variables:
+        draft.used |= {("vars", name) for name in draft.vars if name in node.value}
+    return Template(node.value, frozenset(typer.variables), str(node.place))

@@ -1,0 +1,125 @@
+"""Modules: signature, layout, demos, LM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lmprog.compiler import layout
+from lmprog.compiler.declarations import adapter, pick_lm
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.findings import suggestion
+from lmprog.compiler.plan import Field, Module
+from lmprog.compiler.prompts import standard_layout
+from lmprog.compiler.source import Mapping, Sequence
+from lmprog.compiler.type_syntax import TypeReader, default_format
+from lmprog.compiler.types import IMAGE, MESSAGES, mismatch, without_none
+
+
+def read_modules(draft: Draft, types: TypeReader) -> dict[str, Module]:
+    """The modules by id."""
+    node = draft.root.map("modules")
+    found: dict[str, Module] = {}
+    for id, entry in node.entries.items() if node else ():
+        if isinstance(entry, Mapping):
+            found[id] = _module(draft, types, id, entry)
+    return found
+
+
+def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
+    inputs = types.fields(node.map("inputs"), f"input of module `{id}`:")
+    outputs = types.fields(node.map("outputs"), f"output of module `{id}`:")
+    _names(draft, id, node, inputs, outputs)
+    instructions = node.value("instructions")
+    prompt = node.map("prompt")
+    drawn = layout.written(draft, id, prompt, inputs, outputs) if prompt else None
+    form = _format(draft, id, node, outputs)
+    tools = tuple(node.value("tools", ()))
+    for position, tool in enumerate(tools):
+        known = [*draft.tools, *draft.dropped("tools")]
+        draft.used.add(("tools", tool))
+        if tool not in known:
+            place = node.entries["tools"].items[position].place  # type: ignore[attr-defined]
+            fix = suggestion(tool, known, "tools")
+            draft.report.add(
+                "LMP103", place, f"module `{id}` names the tool `{tool}`, which does not exist", fix=fix
+            )
+    return Module(
+        id,
+        pick_lm(draft, node, id),
+        inputs,
+        outputs,
+        drawn or standard_layout(inputs, outputs, form),
+        instructions=instructions,
+        demos=_demos(draft, id, node, inputs, outputs),
+        format=form,
+        decoding=node.value("decoding", "free"),
+        tools=tools,
+        max_turns=node.value("max_turns", 8 if tools else 1),
+        retry=node.value("retry", 0),
+        adapter=adapter(draft, node.get("adapter")),
+    )
+
+
+def _names(draft: Draft, id: str, node: Mapping, inputs: dict[str, Field], outputs: dict[str, Field]) -> None:
+    for name in outputs.keys() & inputs.keys():
+        place = draft.key("modules", id, "outputs", name)
+        draft.report.add(
+            "LMP101", place, f"`{name}` is an input and an output of module `{id}`", fix="rename one"
+        )
+    for section, fields in (("inputs", inputs), ("outputs", outputs)):
+        for name in fields:
+            if name in layout.RESERVED:
+                message = f"`{name}` has a meaning in templates, and cannot name a field of module `{id}`"
+                draft.report.add("LMP101", draft.key("modules", id, section, name), message, fix="rename it")
+    for name, field in outputs.items():
+        if field.type in (MESSAGES, IMAGE):
+            place = draft.place("modules", id, "outputs", name)
+            draft.report.add("LMP203", place, f"a model cannot write a value of type {field.type}")
+    if not outputs and node.get("outputs") is not None:
+        draft.report.add("LMP101", draft.place("modules", id, "outputs"), f"module `{id}` needs an output")
+
+
+def _format(draft: Draft, id: str, node: Mapping, outputs: dict[str, Field]) -> Any:
+    written = node.value("format")
+    if written is None:
+        return default_format(outputs)
+    if written == "text" and len(outputs) > 1:
+        place = node.entries["format"].place
+        message = f"the format text reads one output, and module `{id}` has {len(outputs)}"
+        draft.report.add("LMP203", place, message, fix="write fields or json")
+    return written
+
+
+def _demos(
+    draft: Draft, id: str, node: Mapping, inputs: dict[str, Field], outputs: dict[str, Field]
+) -> tuple[dict[str, Any], ...]:
+    written = node.get("demos")
+    fields = inputs | outputs
+    missing_ok = {name for name, field in fields.items() if without_none(field.type) is not field.type}
+    rows = []
+    for position, entry in enumerate(written.items if isinstance(written, Sequence) else ()):
+        if not isinstance(entry, Mapping):
+            continue
+        row = entry.plain()
+        what = f"demo {position} of module `{id}`"
+        for name, value in row.items():
+            if name not in fields:
+                fix = suggestion(name, fields, "fields")
+                draft.report.add(
+                    "LMP203", entry.key_place(name), f"{what} has the unknown field `{name}`", fix=fix
+                )
+                continue
+            wrong = mismatch(value, fields[name].type)
+            if wrong:
+                draft.report.add("LMP203", entry.entries[name].place, f"{what}: `{name}`: {wrong}")
+        absent = [name for name in inputs if name not in row and name not in missing_ok]
+        if absent:
+            draft.report.add(
+                "LMP203", entry.place, f"{what} lacks the input `{absent[0]}`", fix=f"add {absent[0]}:"
+            )
+        if outputs and not outputs.keys() & row.keys():
+            draft.report.add(
+                "LMP203", entry.place, f"{what} has no output", fix=f"add {next(iter(outputs))}:"
+            )
+        rows.append(row)
+    return tuple(rows)

@@ -1,0 +1,180 @@
+"""`extends`: laying one file over another, and writing the overlay that an optimizer's candidate becomes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping as Map
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmprog.compiler.findings import Report
+from lmprog.compiler.source import DIFFERENT, Mapping, Place, Scalar, Source, from_plain, read_source
+
+OWN_KEYS = ("extends", "tuned")
+"""Keys that are about the file that holds them, and are not inherited."""
+
+
+def read_extended(path: Path, report: Report, around: tuple[Path, ...] = ()) -> Mapping | None:
+    """The file at `path` laid over what it extends. None, with findings, where a file on the way cannot be read."""
+    root = read_source(path, report)
+    if root is None:
+        return None
+    named = root.get("extends")
+    if named is None:
+        return root
+    if not isinstance(named, Scalar) or not isinstance(named.value, str):
+        report.add("LMP101", named.place, "`extends` must name a file")
+        return root
+    base_path = (named.source.folder / named.value).resolve()
+    if base_path in (*around, path):
+        circle = (*around, path, base_path)
+        names = tuple(file.name for file in circle[circle.index(base_path) :])
+        report.add("LMP103", named.place, "these files extend each other in a circle", path=names)
+        return None
+    if not base_path.is_file():
+        message = f"`extends` names the file {named.value}, which does not exist"
+        report.add("LMP103", named.place, message, fix="the path starts at the folder of this file")
+        return None
+    base = read_extended(base_path, report, (*around, path))
+    if base is None:
+        return None
+    kept = base.copy()
+    for key in OWN_KEYS:
+        kept.entries.pop(key, None)
+        kept.keys.pop(key, None)
+    return merged(kept, root)
+
+
+def merged(base: Mapping, over: Mapping) -> Mapping:
+    """`over` laid on `base`: mappings merge key by key, everything else replaces. Positions stay those of their file."""
+    result = base.copy()
+    result.source, result.line, result.column = over.source, over.line, over.column
+    for key, value in over.entries.items():
+        below = base.entries.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            result.entries[key] = _laid(below, value)
+        else:
+            result.entries[key] = value
+        result.keys[key] = over.keys[key]
+    return result
+
+
+ALTERNATIVES = (
+    frozenset({"python", "http", "mcp", "search"}),
+    frozenset({"module", "tool", "program", "value", "repeat"}),
+    frozenset({"python", "program", "value"}),
+    frozenset({"set", "append", "extend"}),
+    frozenset({"path", "hf"}),
+)
+
+
+def _laid(below: Mapping, value: Mapping) -> Mapping:
+    """Merge, but where the upper mapping chooses another of some alternatives, the lower choice goes."""
+    result = merged(below, value)
+    for words in ALTERNATIVES:
+        chosen = words & value.entries.keys()
+        if len(chosen) == 1:
+            for other in words & below.entries.keys() - chosen:
+                result.entries.pop(other)
+                result.keys.pop(other)
+    return result
+
+
+def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping:
+    """The spec with the values of `--set` in it; relative paths in them start at the working directory."""
+    for path, value in overrides.items():
+        folder = Path.cwd()
+        source = Source(folder, f"--set {path}", f"{path}={value}", folder)
+        nested: Any = value
+        *around, last = path.split(".")
+        if not all(around) or not last:
+            report.add("LMP101", Place(source, 1, 1), f"`{path}` is no path of keys, as data.train is")
+            continue
+        nested = {last: nested}
+        for key in reversed(around):
+            nested = {key: nested}
+        over = from_plain(nested, source)
+        assert isinstance(over, Mapping)
+        root = merged(root, over)
+    return root
+
+
+def candidate(root: Mapping, change: Map[str, Any]) -> Mapping:
+    """The spec with an optimizer's change laid over it; relative paths in the change start at the spec's folder."""
+    source = Source(root.source.path, f"{root.source.name} (candidate)", "", root.source.folder)
+    over = from_plain(dict(change), source)
+    assert isinstance(over, Mapping)
+    return merged(root, over)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block style, long text as literal blocks, short rows of scalars in one line."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    block = "\n" in value and not any(line != line.rstrip() for line in value.split("\n")) and value.strip()
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if block else _quotes(value))
+
+
+def _quotes(value: str) -> str | None:
+    """Quotes for what another YAML, or a reader's eye, could take for something else."""
+    return '"' if DIFFERENT.match(value) or "{{" in value or value != value.strip() else None
+
+
+def _rows(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:
+    node = dumper.represent_mapping("tag:yaml.org,2002:map", value.items())
+    short = all(isinstance(item, str | int | float | bool) for item in value.values())
+    width = sum(len(str(key)) + len(str(item)) + 4 for key, item in value.items())
+    if short and value and width <= 100 and not any("\n" in str(item) for item in value.values()):
+        node.flow_style = True
+    return node
+
+
+_Dumper.add_representer(str, _text)
+_Dumper.add_representer(dict, _rows)
+
+
+def write_overlay(
+    path: Path | str, base_path: Path | str, change: Map[str, Any], tuned: Map[str, Any]
+) -> str:
+    """Write `change` as an overlay file at `path` that extends `base_path`, with `tuned:` last; return its text.
+
+    `tuned` gets the digest of the base (`base_digest`), so that a check sees when the base has changed since.
+    """
+    path, base_path = Path(path), Path(base_path)
+    relative = os.path.relpath(base_path.resolve(), path.resolve().parent)
+    extends = relative if relative.startswith(os.pardir) else f"./{relative}"
+    parts: list[Any] = [{key: _block(value)} for key, value in change.items() if value]
+    parts.append({"tuned": {**tuned, **_base(base_path, tuned)}})
+    texts = [
+        yaml.dump(
+            part, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
+        )
+        for part in parts
+    ]
+    text = "\n".join(
+        [f"lmprog: 1\nextends: {Path(extends).as_posix() if os.sep != '/' else extends}\n", *texts]
+    )
+    path.write_text(text, encoding="utf-8")
+    return text
+
+
+def _base(base_path: Path, tuned: Map[str, Any]) -> dict[str, str]:
+    if "base_digest" in tuned:
+        return {}
+    from lmprog.compiler.compilation import compile_file
+
+    plan = compile_file(base_path, data=False, imports=False).plan
+    return {"base_digest": plan.digest} if plan is not None else {}
+
+
+def _block(value: Any) -> Any:
+    return {key: _block(item) for key, item in value.items()} if isinstance(value, Map) else value

@@ -1,0 +1,96 @@
+"""`./file.py:name` and `package.module:name`: finding the function, and importing it when it is needed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.plan import PythonReference
+
+_loaded: dict[tuple[str, int], Any] = {}
+
+
+class ImportFailed(Exception):
+    """User code that could not be imported; the message names the file, line and cause."""
+
+
+def reference(text: str, folder: Path) -> PythonReference:
+    """The reference that `text` writes; relative files start at `folder`."""
+    where, _, name = text.rpartition(":")
+    if where.endswith(".py") or "/" in where or where.startswith("."):
+        return PythonReference(text, (folder / where).resolve(), None, name)
+    return PythonReference(text, None, where, name)
+
+
+def load(reference: PythonReference) -> Callable[..., Any]:
+    """The function (or class) itself. A file is imported once a process while it does not change, under a name of its
+    own, so that two files named `metrics.py` do not meet. Raises ImportFailed."""
+    module = _file(reference) if reference.file is not None else _module(reference)
+    try:
+        found: Callable[..., Any] = getattr(module, reference.name)
+    except AttributeError:
+        names = [
+            name for name in vars(module) if not name.startswith("_") and callable(getattr(module, name))
+        ]
+        raise ImportFailed(
+            f"there is no `{reference.name}` in {_shown(reference)}; it has {', '.join(sorted(names)) or 'nothing'}"
+        ) from None
+    return found
+
+
+def _shown(reference: PythonReference) -> str:
+    return reference.file.name if reference.file else str(reference.module)
+
+
+def _file(reference: PythonReference) -> Any:
+    path = reference.file
+    assert path is not None
+    try:
+        stamp = path.stat().st_mtime_ns
+    except OSError as error:
+        raise ImportFailed(f"cannot read {path}: {error.strerror}") from error
+    kept = _loaded.get((str(path), stamp))
+    if kept is not None:
+        return kept
+    name = f"lmprog_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportFailed(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        sys.modules.pop(name, None)
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise ImportFailed(f"cannot import {path.name}: {_cause(error)}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    _loaded[str(path), stamp] = module
+    return module
+
+
+def _module(reference: PythonReference) -> Any:
+    assert reference.module is not None
+    try:
+        return importlib.import_module(reference.module)
+    except Exception as error:
+        raise ImportFailed(f"cannot import {reference.module}: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename
+    ]
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"line {error.lineno}: {error.msg}"
+    place = f"line {frames[-1].lineno}: " if len(frames) > 1 else ""
+    return f"{place}{type(error).__name__}: {error}"

@@ -1,0 +1,423 @@
+"""YAML text with the position of every node: YAML 1.2 core scalars, duplicate keys refused."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.resolver import BaseResolver
+
+from lmprog.compiler.findings import Report
+
+if yaml.__with_libyaml__:
+    from yaml.cyaml import CParser as _Parser
+else:
+    from yaml.composer import Composer
+    from yaml.parser import Parser
+    from yaml.reader import Reader
+    from yaml.scanner import Scanner
+
+    class _Parser(Reader, Scanner, Parser, Composer):  # type: ignore[no-redef]
+        def __init__(self, text: str) -> None:
+            Reader.__init__(self, text)
+            Scanner.__init__(self)
+            Parser.__init__(self)
+            Composer.__init__(self)
+
+
+MAX_NODES = 1_000_000
+"""More nodes than this after aliases are followed are taken for an attack."""
+
+
+class _Loader(_Parser, BaseResolver):
+    def __init__(self, text: str) -> None:
+        _Parser.__init__(self, text)
+        BaseResolver.__init__(self)
+
+
+_TAG = "tag:yaml.org,2002:"
+for _name, _pattern, _first in (
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", list("-+0123456789")),
+    (
+        "float",
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        list("-+0123456789."),
+    ),
+):
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _first)
+
+DIFFERENT = re.compile(
+    r"^(?:yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF|[-+]?0[0-9]+|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+)$"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A text and where it comes from. `folder` is where relative paths in it start."""
+
+    path: Path
+    name: str
+    text: str
+    folder: Path
+
+    @cached_property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    def line(self, number: int) -> str | None:
+        return self.lines[number - 1] if 0 < number <= len(self.lines) else None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stretch of one line of a source; line and column count from 1."""
+
+    source: Source
+    line: int
+    column: int
+    length: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.source.name}:{self.line}:{self.column}"
+
+
+class Node:
+    """A value in a file."""
+
+    __slots__ = ("column", "line", "source")
+
+    def __init__(self, source: Source, line: int, column: int) -> None:
+        self.source, self.line, self.column = source, line, column
+
+    @property
+    def place(self) -> Place:
+        return Place(self.source, self.line, self.column)
+
+    def plain(self) -> Any:
+        """The value without its positions."""
+        raise TypeError(type(self))
+
+
+class Scalar(Node):
+    """A string, number, boolean or null; `text` is what was written, without quotes."""
+
+    __slots__ = ("style", "text", "value")
+
+    def __init__(
+        self, source: Source, line: int, column: int, value: Any, text: str, style: str | None
+    ) -> None:
+        super().__init__(source, line, column)
+        self.value, self.text, self.style = value, text, style
+
+    @property
+    def place(self) -> Place:
+        if self.style in ("|", ">"):
+            return Place(self.source, self.line, self.column)
+        first = self.text.partition("\n")[0]
+        return Place(self.source, self.line, self.column, max(1, len(first) + (2 if self.style else 0)))
+
+    def at(self, offset: int, length: int = 1) -> Place:
+        """The place of the character at `offset` of the text; close to it where escapes or folding move it."""
+        before = self.text[:offset]
+        row = before.count("\n")
+        inside = offset - (before.rfind("\n") + 1)
+        if self.style == "|":
+            line = self.source.line(self.line + 1 + row) or ""
+            indent = len(line) - len(line.lstrip(" ")) if row == 0 else self._indent()
+            return Place(self.source, self.line + 1 + row, min(indent, len(line)) + inside + 1, length)
+        if self.style == ">" or "\n" in self.text or self._spans_lines():
+            return self._search(before, length)
+        return Place(self.source, self.line, self.column + offset + (1 if self.style else 0), length)
+
+    def _indent(self) -> int:
+        for number in range(self.line + 1, len(self.source.lines) + 1):
+            line = self.source.line(number) or ""
+            if line.strip():
+                return len(line) - len(line.lstrip(" "))
+        return 0
+
+    def _spans_lines(self) -> bool:
+        line = self.source.line(self.line) or ""
+        return self.text not in line
+
+    def _search(self, before: str, length: int) -> Place:
+        """Follow the words of folded text through the file, as the line breaks have moved."""
+        target = len("".join(before.split()))
+        number, column = self.line, self.column - 1
+        if self.style is not None:
+            column += 1
+        if self.style == ">":
+            number, column = self.line + 1, 0
+        seen = 0
+        while (line := self.source.line(number)) is not None:
+            for position in range(column, len(line)):
+                if line[position].isspace():
+                    continue
+                if seen == target:
+                    return Place(self.source, number, position + 1, length)
+                seen += 1
+            number, column = number + 1, 0
+        return self.place
+
+    def plain(self) -> Any:
+        return self.value
+
+
+class Sequence(Node):
+    """A list."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, source: Source, line: int, column: int, items: list[Node]) -> None:
+        super().__init__(source, line, column)
+        self.items = items
+
+    def plain(self) -> Any:
+        return [item.plain() for item in self.items]
+
+
+class Mapping(Node):
+    """A mapping with string keys; `keys` holds the node of each key."""
+
+    __slots__ = ("dropped", "entries", "keys")
+
+    def __init__(
+        self, source: Source, line: int, column: int, entries: dict[str, Node], keys: dict[str, Scalar]
+    ) -> None:
+        super().__init__(source, line, column)
+        self.entries, self.keys = entries, keys
+        self.dropped: frozenset[str] = frozenset()
+        """Keys that were written but had a finding of their own, so that nobody reports them as missing."""
+
+    def get(self, key: str) -> Node | None:
+        return self.entries.get(key)
+
+    def map(self, key: str) -> Mapping | None:
+        """The value of `key` where it is a mapping."""
+        value = self.entries.get(key)
+        return value if isinstance(value, Mapping) else None
+
+    def value(self, key: str, default: Any = None) -> Any:
+        """The plain value of `key`, or the default."""
+        node = self.entries.get(key)
+        return default if node is None else node.plain()
+
+    def key_place(self, key: str) -> Place:
+        return self.keys[key].place if key in self.keys else self.place
+
+    def copy(self) -> Mapping:
+        other = Mapping(self.source, self.line, self.column, dict(self.entries), dict(self.keys))
+        other.dropped = self.dropped
+        return other
+
+    def plain(self) -> Any:
+        return {key: value.plain() for key, value in self.entries.items()}
+
+
+def shown_path(path: Path) -> str:
+    """The path as a person at the working directory would write it."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:
+        return str(path)
+    return str(path) if relative.startswith(os.pardir + os.sep + os.pardir) else relative
+
+
+_parsed: dict[Path, tuple[tuple[int, int, str], Source, Node | None, Report]] = {}
+
+
+def read_source(path: Path, report: Report) -> Mapping | None:
+    """The mapping that the file at `path` holds; None, with findings, where there is none.
+
+    An unchanged file (by time, size and name as shown) is parsed once a process.
+    """
+    try:
+        stat = path.stat()
+        stamp = (stat.st_mtime_ns, stat.st_size, shown_path(path))
+        kept = _parsed.get(path)
+        if kept is None or kept[0] != stamp:
+            text = path.read_text(encoding="utf-8")
+            source = Source(path, stamp[2], text, path.parent)
+            own = Report()
+            kept = _parsed[path] = (stamp, source, parse(source, own), own)
+    except (OSError, UnicodeDecodeError) as error:
+        empty = Source(path, shown_path(path), "", path.parent)
+        code = "LMP101" if isinstance(error, UnicodeDecodeError) else "LMP103"
+        cause = (
+            "it is not UTF-8 text" if code == "LMP101" else (getattr(error, "strerror", None) or str(error))
+        )
+        report.add(code, Place(empty, 1, 1), f"cannot read {empty.name}: {cause}")
+        return None
+    _, source, root, own = kept
+    report.sources[source.name] = source
+    report.findings.update(own.findings)
+    if isinstance(root, Mapping):
+        return root
+    if not own.findings:
+        report.add(
+            "LMP101",
+            Place(source, 1, 1),
+            "a program is a mapping, and this file holds none",
+            fix="begin with `lmprog: 1`",
+        )
+    return None
+
+
+def parse(source: Source, report: Report) -> Node | None:
+    """The root node of a YAML text, or None with a finding."""
+    try:
+        loader = _Loader(source.text)
+        root = loader.get_single_node()
+    except yaml.YAMLError as error:
+        _syntax(source, report, error)
+        return None
+    except RecursionError:
+        report.add("LMP101", Place(source, 1, 1), "the file is nested too deeply to read")
+        return None
+    if root is None:
+        return None
+    converter = _Converter(source, report)
+    try:
+        return converter.node(root)
+    except RecursionError:
+        report.add("LMP101", Place(source, 1, 1), "the file is nested too deeply to read")
+        return None
+
+
+def _syntax(source: Source, report: Report, error: yaml.YAMLError) -> None:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    problem = (
+        getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).partition("\n")[0]
+    )
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    context = getattr(error, "context_mark", None)
+    for number in (line, context.line + 1 if context else line, line - 1):
+        text = source.line(number) or ""
+        for wanted, pattern in (("${{ }}", r"\$\{\{"), ("a type with brackets", r"\blist\[")):
+            found = re.search(pattern, text)
+            if found and not re.search(r"[\"'][^\"']*" + pattern, text):
+                report.add(
+                    "LMP101",
+                    Place(source, number, found.start() + 1, found.end() - found.start()),
+                    f"YAML cannot read {wanted} without quotes here",
+                    fix="quote it or put it on its own line",
+                )
+                return
+    report.add("LMP101", Place(source, line, column), f"this is not YAML: {problem}")
+
+
+class _Converter:
+    """From the nodes of the YAML library to ours."""
+
+    def __init__(self, source: Source, report: Report) -> None:
+        self.source, self.report = source, report
+        self.count = 0
+        self.open: set[int] = set()
+
+    def node(self, node: Any) -> Node | None:
+        line, column = node.start_mark.line + 1, node.start_mark.column + 1
+        self.count += 1
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node, line, column)
+        if id(node) in self.open or self.count > MAX_NODES:
+            self.report.add(
+                "LMP101", Place(self.source, line, column), "an alias that holds itself, or too many"
+            )
+            return None
+        self.open.add(id(node))
+        result = (
+            self.sequence(node, line, column)
+            if isinstance(node, yaml.SequenceNode)
+            else self.mapping(node, line, column)
+        )
+        self.open.discard(id(node))
+        return result
+
+    def scalar(self, node: Any, line: int, column: int) -> Scalar:
+        text, style = node.value, node.style
+        if style is None and node.tag != _TAG + "null" and DIFFERENT.match(text):
+            self.report.add(
+                "LMP102",
+                Place(self.source, line, column, len(text)),
+                f"`{text}` without quotes is read differently by YAML 1.1 and 1.2",
+                fix=f'write "{text}"',
+                severity="warning",
+            )
+        return Scalar(self.source, line, column, _value(node.tag, text), text, style)
+
+    def sequence(self, node: Any, line: int, column: int) -> Sequence:
+        items = [self.node(item) for item in node.value]
+        return Sequence(self.source, line, column, [item for item in items if item is not None])
+
+    def mapping(self, node: Any, line: int, column: int) -> Mapping | None:
+        entries: dict[str, Node] = {}
+        keys: dict[str, Scalar] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                place = Place(
+                    self.source, key_node.start_mark.line + 1, max(1, key_node.start_mark.column), 2
+                )
+                self.report.add(
+                    "LMP101",
+                    place,
+                    "a key must be a word; a template that starts with {{ needs quotes",
+                    fix="quote it or put it on its own line",
+                )
+                return None
+            mark = key_node.start_mark
+            key = self.scalar(key_node, mark.line + 1, mark.column + 1)
+            if key.text in entries:
+                first = keys[key.text]
+                self.report.add(
+                    "LMP102",
+                    key.place,
+                    f"the key `{key.text}` stands twice; it was first given in line {first.line}",
+                    fix="remove one of them",
+                )
+                continue
+            value = self.node(value_node)
+            if value is not None:
+                entries[key.text], keys[key.text] = value, key
+        return Mapping(self.source, line, column, entries, keys)
+
+
+def _value(tag: str, text: str) -> Any:
+    kind = tag.removeprefix(_TAG)
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    try:
+        if kind == "int":
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if kind == "float":
+            return float(
+                text.replace(".inf", "inf")
+                .replace(".Inf", "inf")
+                .replace(".INF", "inf")
+                .replace(".nan", "nan")
+                .replace(".NaN", "nan")
+                .replace(".NAN", "nan")
+            )
+    except ValueError:
+        return text
+    return text
+
+
+def from_plain(value: Any, source: Source) -> Node:
+    """Nodes for a value that comes from no file: a command line, an optimizer's candidate."""
+    if isinstance(value, dict):
+        keys = {str(key): Scalar(source, 1, 1, str(key), str(key), '"') for key in value}
+        return Mapping(
+            source, 1, 1, {str(key): from_plain(item, source) for key, item in value.items()}, keys
+        )
+    if isinstance(value, list | tuple):
+        return Sequence(source, 1, 1, [from_plain(item, source) for item in value])
+    return Scalar(source, 1, 1, value, str(value), '"' if isinstance(value, str) else None)

@@ -1,0 +1,92 @@
+"""Tools: what they take, what they return, and what the spec says about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lmprog.compiler.declarations import settings
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.plan import Field, PythonReference, Tool
+from lmprog.compiler.python_reference import ImportFailed, reference
+from lmprog.compiler.signatures import Signature, signature
+from lmprog.compiler.source import Mapping, Scalar
+from lmprog.compiler.tool_schemas import TOLD, declared
+from lmprog.compiler.type_syntax import TypeReader
+from lmprog.compiler.types import INT, STR, UNKNOWN, ListOf, Type
+
+KINDS = ("python", "http", "mcp", "search")
+
+
+def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
+    """The tools by id."""
+    node = draft.root.map("tools")
+    found: dict[str, Tool] = {}
+    for id, entry in node.entries.items() if node else ():
+        if isinstance(entry, Mapping):
+            found[id] = _tool(draft, types, id, entry)
+    return found
+
+
+def read_reference(draft: Draft, node: Scalar, what: str) -> tuple[PythonReference, Signature | None]:
+    """The function that a node names, and its signature where it can be known; findings where it is not there."""
+    found = reference(node.value, node.source.folder)
+    if found.file is not None and not found.file.is_file():
+        draft.file(
+            Scalar(node.source, node.line, node.column, node.value.rpartition(":")[0], node.text, node.style),
+            what,
+        )
+        return found, None
+    try:
+        return found, signature(found, draft.options.imports)
+    except ImportFailed as error:
+        draft.report.add("LMP103", node.place, f"{what}: {error}")
+        return found, None
+
+
+def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
+    kind = next((kind for kind in KINDS if kind in node.entries), "python")
+    python: PythonReference | None = None
+    options: Any = {}
+    parameters: dict[str, Field] = {}
+    result: Type = UNKNOWN
+    known = True
+    entry = node.get(kind)
+    if kind == "python":
+        if isinstance(entry, Scalar):
+            python, found = read_reference(draft, entry, f"tool `{id}`")
+            known = found is not None and not found.open
+            parameters, result = (dict(found.parameters), found.returns) if found else ({}, UNKNOWN)
+        else:
+            known = False
+    elif isinstance(entry, Mapping):
+        options = settings(draft, entry, f"tool `{id}`")
+        if kind == "search":
+            parameters, result = (
+                {"query": Field(STR), "k": Field(INT, default=10, has_default=True)},
+                ListOf(STR),
+            )
+            corpus = entry.get("corpus")
+            path = draft.file(corpus, f"tool `{id}`") if corpus is not None else None
+            options = {**options, "corpus": path} if path else options
+        else:
+            parameters, result, known = declared(draft, types, id, kind, entry)
+    if not known:
+        draft.used.add((*TOLD, id))
+    return Tool(
+        id,
+        kind,  # type: ignore[arg-type]
+        python,
+        options,
+        result=node.value("result", "result"),
+        type=result,
+        parameters=parameters,
+        trusted=node.value("trusted", kind in ("python", "search")),
+        effects=node.value("effects", "read"),
+        timeout=node.value("timeout"),
+        cache=node.value("cache", False),
+    )
+
+
+def parameters_known(draft: Draft, id: str) -> bool:
+    """Whether all parameters of a tool are known, so that a strange argument is a mistake."""
+    return (*TOLD, id) not in draft.used

@@ -1,0 +1,199 @@
+"""From the values that a spec writes (`with`, `when`, `outputs`, ...) to typed expressions, with their findings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Map
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmprog.compiler.expression_types import Typer
+from lmprog.compiler.expressions import (
+    Expression,
+    ExpressionError,
+    length_of,
+    literal,
+    offset_of,
+    parse,
+    parsed,
+)
+from lmprog.compiler.findings import Report
+from lmprog.compiler.scope import Scope
+from lmprog.compiler.shape import WRAPPED
+from lmprog.compiler.source import Mapping, Node, Place, Scalar, Sequence
+from lmprog.compiler.types import (
+    UNKNOWN,
+    ListOf,
+    Object,
+    Optional,
+    Type,
+    assignable,
+    join,
+    mismatch,
+    type_of,
+    without_none,
+)
+
+
+@dataclass
+class Binder:
+    """Makes expressions in the scope of their place. `vars` are the program's constants."""
+
+    report: Report
+    vars: Map[str, Any] = field(default_factory=dict)
+    reads: set[tuple[str, ...]] = field(default_factory=set)
+    """Every dotted name that any expression of the program reads."""
+
+    def bare(self, node: Node | None, scope: Scope, what: str) -> Expression | None:
+        """An expression that may stand with or without `${{ }}`; None, with a finding, where there is none."""
+        if not isinstance(node, Scalar):
+            if node is not None:
+                self.report.add("LMP101", node.place, f"{what} must be one expression")
+            return None
+        if not isinstance(node.value, str):
+            return literal(node.value, place=str(node.place))
+        wrapped = WRAPPED.match(node.value)
+        start = wrapped.start(1) if wrapped else 0
+        return self._parsed(wrapped[1] if wrapped else node.value, start, node, scope, what)
+
+    def written(self, node: Node, scope: Scope, what: str) -> Expression | None:
+        """A plain value, or `${{ expr }}`, or a list or mapping of such."""
+        if isinstance(node, Scalar):
+            if not isinstance(node.value, str) or "${{" not in node.value:
+                return literal(node.value, place=str(node.place))
+            wrapped = WRAPPED.match(node.value)
+            if wrapped is None or "${{" in wrapped[1]:
+                self.report.add(
+                    "LMP101",
+                    node.at(node.value.index("${{"), 3),
+                    f"{what} mixes text and `${{{{ }}}}`: an expression is a whole value, never a hole in a text",
+                    fix='write one expression: ${{ join(["...", inputs.x], "") }}',
+                )
+                return None
+            return self._parsed(wrapped[1], wrapped.start(1), node, scope, what)
+        return self._nested(node, scope, what)
+
+    def _nested(self, node: Node, scope: Scope, what: str) -> Expression | None:
+        if not _holds_expression(node):
+            return literal(node.plain(), place=str(node.place))
+        if isinstance(node, Sequence):
+            items = [self.written(item, scope, what) for item in node.items]
+            if any(item is None for item in items):
+                return None
+            kind: Type = UNKNOWN
+            for item in items:
+                assert item is not None
+                joined = item.type if kind == UNKNOWN else join(kind, item.type)
+                if joined is None:
+                    kind = UNKNOWN
+                    break
+                kind = joined
+            return literal(items, ListOf(kind), str(node.place))
+        assert isinstance(node, Mapping)
+        fields = {key: self.written(value, scope, what) for key, value in node.entries.items()}
+        if any(value is None for value in fields.values()):
+            return None
+        kinds = tuple((key, value.type) for key, value in fields.items() if value is not None)
+        return literal(fields, Object(kinds), str(node.place))
+
+    def _parsed(self, text: str, start: int, node: Scalar, scope: Scope, what: str) -> Expression | None:
+        try:
+            tree = parse(text)
+        except ExpressionError as error:
+            self.report.add(
+                error.code, node.at(start + error.offset), f"{what}: {error.message}", fix=error.fix
+            )
+            return None
+        typer = Typer(scope)
+        kind = typer.type(tree)
+        for problem in typer.problems:
+            place = node.at(start + offset_of(text, problem.node), length_of(problem.node))
+            self.report.add(problem.code, place, f"{what}: {problem.message}", fix=problem.fix)
+        expression = parsed(text.strip(), kind, str(node.place))
+        self.reads |= expression.references
+        return expression
+
+    def fits(
+        self, expression: Expression | None, wanted: Type, node: Node, what: str, code: str = "LMP203"
+    ) -> bool:
+        """Whether the expression may stand for `wanted`; a finding where not."""
+        if expression is None:
+            return True
+        problem = unfit(expression, wanted, self.vars)
+        if problem is None:
+            return True
+        if isinstance(expression.type, Optional) and assignable(expression.type.inner, wanted):
+            name = expression.text
+            self.report.add(
+                "LMP204",
+                value_place(node),
+                f"{what} takes {wanted}, and `{name}` is {expression.type}: it may be absent here",
+                fix=f"write default({name}, ...), guard the step with `when: {name} != null`, or give its step an `else`",
+            )
+            return False
+        fix = _conversion(expression, wanted)
+        self.report.add(code, value_place(node), f"{what} takes {wanted}, {problem}", fix=fix)
+        return False
+
+
+def unfit(expression: Expression, wanted: Type, vars: Map[str, Any]) -> str | None:
+    """Why the expression cannot stand for `wanted`, or None where it can. Constants are judged by their value."""
+    if assignable(expression.type, wanted):
+        return None
+    if all(name[0] == "vars" for name in expression.references) and expression.type != UNKNOWN:
+        try:
+            value = expression.evaluate({"vars": vars})
+        except Exception:
+            return None
+        wrong = mismatch(value, wanted)
+        return None if wrong is None else f"and {wrong}"
+    return f"and `{expression.text}` is {expression.type}"
+
+
+def _conversion(expression: Expression, wanted: Type) -> str | None:
+    source, wanted = expression.type, without_none(wanted)
+    if str(wanted) == "str" and str(source) in ("int", "float", "bool", "json"):
+        return f"write ${{{{ str({expression.text}) }}}}"
+    if str(wanted) == "str" and isinstance(source, ListOf):
+        return f'write ${{{{ join({expression.text}, ", ") }}}}' if str(source.item) == "str" else None
+    if isinstance(wanted, ListOf) and assignable(source, wanted.item):
+        return f"write ${{{{ [{expression.text}] }}}}"
+    text = expression.text.strip("'\"")
+    if expression.constant and text.partition(".")[0] in (
+        "inputs",
+        "steps",
+        "state",
+        "vars",
+        "outputs",
+        "row",
+        "item",
+    ):
+        return f"write ${{{{ {text} }}}}"
+    return None
+
+
+def _holds_expression(node: Node) -> bool:
+    if isinstance(node, Scalar):
+        return isinstance(node.value, str) and "${{" in node.value
+    children = node.items if isinstance(node, Sequence) else list(node.entries.values())  # type: ignore[attr-defined]
+    return any(_holds_expression(child) for child in children)
+
+
+def value_place(node: Node) -> Place:
+    """Where a caret goes for a whole value: the first character of its expression."""
+    if isinstance(node, Scalar) and isinstance(node.value, str):
+        wrapped = WRAPPED.match(node.value)
+        if wrapped:
+            inner = wrapped[1]
+            lead = len(inner) - len(inner.lstrip())
+            return node.at(wrapped.start(1) + lead, len(inner.strip()))
+    return node.place
+
+
+def constant_value(report: Report, node: Scalar, vars: Map[str, Any], what: str) -> Any:
+    """The value of an expression over `vars` alone; None, with a finding, where it has none."""
+    kinds = Object(tuple((name, type_of(value)) for name, value in vars.items()))
+    scope = Scope({"vars": kinds}, where=f"in {what}, which is fixed before anything runs")
+    expression = Binder(report, vars).bare(node, scope, what)
+    if expression is None or isinstance(expression.type, type(UNKNOWN)):
+        return None
+    return expression.evaluate({"vars": vars})

@@ -1,0 +1,77 @@
+"""A small program compiles to the plan that the runtime expects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lmprog.compiler import compile_file
+from lmprog.compiler.plan import ModuleCall
+from lmprog.compiler.types import Enum
+
+SPEC = """\
+lmprog: 1
+name: desk
+inputs: {text: str}
+vars: {labels: [billing, refund]}
+lms:
+  student: {model: embedded/smollm2-135m, params: {max_tokens: 8}}
+modules:
+  classify:
+    lm: student
+    inputs: {text: str}
+    outputs: {label: {enum: "${{ vars.labels }}"}}
+    instructions: Say which.
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "desk.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+def test_one_module_is_one_step(spec: Path) -> None:
+    plan = compile_file(spec).plan
+    assert plan is not None
+    (step,) = plan.steps
+    assert step.id == "classify"
+    assert isinstance(step.action, ModuleCall)
+    assert step.action.arguments["text"].evaluate({"inputs": {"text": "hello"}}) == "hello"
+    assert plan.outputs["label"].evaluate({"steps": {"classify": {"label": "refund"}}}) == "refund"
+    assert plan.modules["classify"].outputs["label"].type == Enum(("billing", "refund"))
+
+
+def test_a_candidate_is_laid_over_the_file(spec: Path) -> None:
+    change = {"modules": {"classify": {"instructions": "{{ as it is }}", "demos": [{"text": "a", "label": "refund"}]}}}
+    plan = compile_file(spec, change=change, data=False).plan
+    assert plan is not None
+    assert plan.modules["classify"].instructions == "{{ as it is }}"
+    assert plan.modules["classify"].demos == ({"text": "a", "label": "refund"},)
+
+
+def test_a_candidate_with_a_wrong_demo_is_refused(spec: Path) -> None:
+    change = {"modules": {"classify": {"demos": [{"text": "a", "label": "returns"}]}}}
+    compilation = compile_file(spec, change=change, data=False)
+    assert compilation.plan is None
+    assert [finding.code for finding in compilation.findings] == ["LMP203"]
+
+
+def test_overrides_and_models(spec: Path) -> None:
+    compilation = compile_file(spec, overrides={"lms.student.params.max_tokens": 3}, lms={"student": "openai/gpt"})
+    plan = compilation.plan
+    assert plan is not None
+    assert plan.lms["student"].model == "openai/gpt"
+    assert plan.lms["student"].params["max_tokens"] == 3
+    assert not plan.lms["student"].runs_here
+
+
+def test_the_digest_is_of_the_meaning(spec: Path, tmp_path: Path) -> None:
+    same = tmp_path / "same.yaml"
+    same.write_text(SPEC + "metrics: {}\ndescription: other\n")
+    other = tmp_path / "other.yaml"
+    other.write_text(SPEC.replace("Say which", "Say what"))
+    digests = [compile_file(path).plan.digest for path in (spec, same, other)]  # type: ignore[union-attr]
+    assert digests[0] == digests[1] != digests[2]
