@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from lmprog.compiler.findings import Report
-from lmprog.compiler.source import DIFFERENT, Mapping, Place, Scalar, Source, from_plain, read_source
+from lmprog.compiler.source import Mapping, Place, Scalar, Source, from_plain
+from lmprog.compiler.yaml_reader import DIFFERENT, read_source
 
 OWN_KEYS = ("extends", "tuned")
 """Keys that are about the file that holds them, and are not inherited."""

@@ -7,7 +7,8 @@ None where nothing is left, so that one mistake never hides another.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping as Map
+from collections.abc import Callable
+from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from typing import Any
 

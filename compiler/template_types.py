@@ -1,8 +1,7 @@
-"""What a template may hold, which names it reads, and whether each value in it prints as text for a model."""
+"""Which names a template reads, whether they are there, and whether each value prints as text for a model."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 from jinja2 import TemplateSyntaxError, nodes
 
 from lmprog.compiler.findings import suggestion
-from lmprog.compiler.templates import FILTERS, STRING_METHODS, parse
+from lmprog.compiler.template_safety import CLOCKS, Problem, line_start, problem_at, unsafe_parts
+from lmprog.compiler.templates import STRING_METHODS, parse
 from lmprog.compiler.types import (
     BOOL,
     FLOAT,
@@ -32,21 +32,14 @@ from lmprog.compiler.types import (
 
 Names = dict[str, Type]
 
-_ALLOWED = (
-    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem,
-    nodes.Slice, nodes.If, nodes.For, nodes.Assign, nodes.AssignBlock, nodes.CondExpr, nodes.Filter, nodes.Test,
-    nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Neg, nodes.Pos, nodes.Add, nodes.Sub,
-    nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Pow, nodes.Concat, nodes.List, nodes.Tuple, nodes.Dict,
-    nodes.Pair, nodes.Call, nodes.Keyword, nodes.With, nodes.FilterBlock,
-)  # fmt: skip
-_CLOCKS = frozenset(
-    "now today utcnow time datetime date uuid uuid4 random randint choice shuffle lipsum".split()
-)
-_TEXT_FILTERS = frozenset(
-    "tojson join lower upper title capitalize trim replace truncate indent wordwrap string escape e".split()
-)
+_TEXT_FILTERS = frozenset({
+    "tojson", "join", "lower", "upper", "title", "capitalize", "trim", "replace", "truncate", "indent", "wordwrap",
+    "string", "escape", "e",
+})  # fmt: skip
 _NUMBER_FILTERS = {"length": INT, "count": INT, "wordcount": INT, "int": INT, "float": FLOAT, "round": FLOAT}
-_SAME_FILTERS = frozenset("sort unique reverse list select reject selectattr rejectattr".split())
+_SAME_FILTERS = frozenset({
+    "sort", "unique", "reverse", "list", "select", "reject", "selectattr", "rejectattr",
+})  # fmt: skip
 _TEXT_METHODS = {
     "split": ListOf(STR),
     "rsplit": ListOf(STR),
@@ -55,20 +48,11 @@ _TEXT_METHODS = {
     "find": INT,
 }
 _LOOP = Object(
-    tuple((name, INT) for name in ("index", "index0", "revindex", "revindex0", "length", "depth", "depth0"))
-    + (("first", BOOL), ("last", BOOL), ("previtem", UNKNOWN), ("nextitem", UNKNOWN))
+    (
+        *((name, INT) for name in ("index", "index0", "revindex", "revindex0", "length", "depth", "depth0")),
+        *(("first", BOOL), ("last", BOOL), ("previtem", UNKNOWN), ("nextitem", UNKNOWN)),
+    )
 )
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with a template; `offset` is where in its text."""
-
-    code: str
-    message: str
-    offset: int
-    length: int = 1
-    fix: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,15 +73,13 @@ class TemplateTyper:
     variables: set[str] = field(default_factory=set)
     maybe: set[str] = field(default_factory=set)
     """Names that are set on some ways through the template only."""
-    tested: set[str] = field(default_factory=set)
-    """Unknown names that an `is defined` around has asked for."""
 
     def check(self) -> None:
         """Fill `problems` and `variables`."""
         try:
             tree = parse(self.text)
         except TemplateSyntaxError as error:
-            offset = self._line_start(error.lineno)
+            offset = line_start(self.text, error.lineno)
             message, code = str(error.message), "LMP101"
             if "Unexpected" not in message and "unknown tag" in message:
                 code = "LMP801"
@@ -106,84 +88,11 @@ class TemplateTyper:
         except RecursionError:
             self.problems.append(Problem("LMP101", "the template is nested too deeply", 0))
             return
-        self._allowed(tree)
+        self.problems += unsafe_parts(self.text, tree, self.names)
         self._body(tree.body, dict(self.names))
 
-    def _line_start(self, line: int) -> int:
-        return sum(len(text) + 1 for text in self.text.split("\n")[: line - 1])
-
     def _say(self, code: str, node: nodes.Node, message: str, word: str = "", fix: str | None = None) -> None:
-        start = self._line_start(node.lineno)
-        offset, length = start, 1
-        if word:
-            first = next((m for m in re.finditer(r"\{[{%]", self.text[start:])), None)
-            begin = start + (
-                first.start() if first and "\n" not in self.text[start : start + first.start()] else 0
-            )
-            found = re.compile(rf"(?<![A-Za-z0-9_]){re.escape(word)}(?![A-Za-z0-9_])").search(
-                self.text, begin
-            )
-            if found:
-                offset, length = found.start(), len(word)
-        self.problems.append(Problem(code, message, offset, length, fix))
-
-    # what may stand in a template at all
-
-    def _allowed(self, tree: nodes.Node) -> None:
-        stack: list[nodes.Node] = [tree]
-        while stack:
-            node = stack.pop()
-            if not isinstance(node, _ALLOWED):
-                word = {"CallBlock": "call", "FromImport": "from", "NSRef": "set"}.get(
-                    type(node).__name__, type(node).__name__.lower()
-                )
-                self._say("LMP801", node, f"a template cannot use `{word}`", word)
-                continue
-            if isinstance(node, nodes.Getattr | nodes.Getitem):
-                name = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
-                if isinstance(name, str) and name.startswith("_"):
-                    self._say("LMP801", node, f"a template cannot read `{name}`", name)
-                    continue
-            elif isinstance(node, nodes.Name) and node.name.startswith("__"):
-                self._say("LMP801", node, f"a template cannot read `{node.name}`", node.name)
-            elif isinstance(node, nodes.Call):
-                self._check_call(node)
-            elif isinstance(node, nodes.Filter) and node.name not in FILTERS:
-                self._check_filter(node)
-            stack.extend(node.iter_child_nodes())
-
-    def _check_call(self, node: nodes.Call) -> None:
-        called = node.node
-        if isinstance(called, nodes.Name):
-            if called.name in _CLOCKS:
-                self._say("LMP802", node, f"`{called.name}` gives another value each time", called.name)
-            elif called.name != "range":
-                self._say("LMP801", node, f"a template cannot call `{called.name}`", called.name)
-            return
-        if isinstance(called, nodes.Getattr):
-            if called.attr in STRING_METHODS:
-                return
-            root = called.node
-            if isinstance(root, nodes.Name) and root.name in _CLOCKS and root.name not in self.names:
-                self._say("LMP802", node, f"`{root.name}` gives another value each time", root.name)
-                return
-            fix = (
-                f"write the filter: |{called.attr}"
-                if called.attr in FILTERS
-                else "make the value with a step"
-            )
-            self._say("LMP801", node, f"a template cannot call `{called.attr}`", called.attr, fix)
-            return
-        self._say("LMP801", node, "a template cannot call a value")
-
-    def _check_filter(self, node: nodes.Filter) -> None:
-        if node.name in ("random", "shuffle"):
-            self._say("LMP802", node, f"the filter `{node.name}` gives another value each time", node.name)
-        elif node.name in ("attr", "pprint", "xmlattr", "urlize", "safe", "forceescape"):
-            self._say("LMP801", node, f"a template cannot use the filter `{node.name}`", node.name)
-        else:
-            fix = suggestion(node.name, FILTERS, "filters")
-            self._say("LMP201", node, f"there is no filter `{node.name}`", node.name, fix)
+        self.problems.append(problem_at(self.text, code, node, message, word, fix))
 
     # statements
 
@@ -332,7 +241,7 @@ class TemplateTyper:
                 name,
                 "set it before",
             )
-        elif name in _CLOCKS:
+        elif name in CLOCKS:
             self._say("LMP802", node, f"`{name}` gives another value each time", name)
         else:
             fix = suggestion(name, [known for known in self.names if known != "vars"], "names")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -11,22 +12,23 @@ from jinja2 import StrictUndefined, TemplateError, nodes
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-STRING_METHODS = frozenset(
-    "split rsplit strip lstrip rstrip lower upper title capitalize replace startswith endswith join splitlines "
-    "removeprefix removesuffix count find isdigit isalpha".split()
-)
+STRING_METHODS = frozenset({
+    "split", "rsplit", "strip", "lstrip", "rstrip", "lower", "upper", "title", "capitalize", "replace", "startswith",
+    "endswith", "join", "splitlines", "removeprefix", "removesuffix", "count", "find", "isdigit", "isalpha",
+})  # fmt: skip
 """The only values that a template may call."""
 
-FILTERS = frozenset(
-    "abs batch capitalize d default dictsort escape e first float groupby indent int items join last length count list "
-    "lower map max min reject rejectattr replace reverse round select selectattr slice sort string sum title tojson "
-    "trim truncate unique upper wordcount wordwrap".split()
-)
+FILTERS = frozenset({
+    "abs", "batch", "capitalize", "d", "default", "dictsort", "escape", "e", "first", "float", "groupby", "indent",
+    "int", "items", "join", "last", "length", "count", "list", "lower", "map", "max", "min", "reject", "rejectattr",
+    "replace", "reverse", "round", "select", "selectattr", "slice", "sort", "string", "sum", "title", "tojson",
+    "trim", "truncate", "unique", "upper", "wordcount", "wordwrap",
+})  # fmt: skip
 """The filters that are pure, deterministic and cannot reach Python."""
 
-_LOOP_FIELDS = frozenset(
-    "index index0 revindex revindex0 first last length depth depth0 previtem nextitem".split()
-)
+_LOOP_FIELDS = frozenset({
+    "index", "index0", "revindex", "revindex0", "first", "last", "length", "depth", "depth0", "previtem", "nextitem",
+})  # fmt: skip
 
 
 class RenderError(Exception):
@@ -91,8 +93,6 @@ def _environment() -> _Environment:
 
 def _tojson(value: Any, indent: int | None = None) -> str:
     """JSON as a model should read it: no escapes for HTML."""
-    import json
-
     if isinstance(value, StrictUndefined):
         str(value)
     return json.dumps(value, ensure_ascii=False, indent=indent, default=_dumped)

@@ -1,0 +1,237 @@
+"""From YAML text to nodes: YAML 1.2 core scalars, duplicate keys refused, a position for every node."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.resolver import BaseResolver
+
+from lmprog.compiler.findings import Report
+from lmprog.compiler.source import Mapping, Node, Place, Scalar, Sequence, Source, shown_path
+
+if yaml.__with_libyaml__:
+    from yaml.cyaml import CParser as _Parser
+else:
+    from yaml.composer import Composer
+    from yaml.parser import Parser
+    from yaml.reader import Reader
+    from yaml.scanner import Scanner
+
+    class _Parser(Reader, Scanner, Parser, Composer):  # type: ignore[no-redef]
+        def __init__(self, text: str) -> None:
+            Reader.__init__(self, text)
+            Scanner.__init__(self)
+            Parser.__init__(self)
+            Composer.__init__(self)
+
+
+MAX_NODES = 1_000_000
+"""More nodes than this after aliases are followed are taken for an attack."""
+
+
+class _Loader(_Parser, BaseResolver):
+    def __init__(self, text: str) -> None:
+        _Parser.__init__(self, text)
+        BaseResolver.__init__(self)
+
+
+_TAG = "tag:yaml.org,2002:"
+for _name, _pattern, _first in (
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", list("-+0123456789")),
+    (
+        "float",
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        list("-+0123456789."),
+    ),
+):
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _first)
+
+DIFFERENT = re.compile(
+    r"^(?:yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF|[-+]?0[0-9]+|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+)$"
+)
+
+
+_parsed: dict[Path, tuple[tuple[int, int, str], Source, Node | None, Report]] = {}
+
+
+def read_source(path: Path, report: Report) -> Mapping | None:
+    """The mapping that the file at `path` holds; None, with findings, where there is none.
+
+    An unchanged file (by time, size and name as shown) is parsed once a process.
+    """
+    try:
+        stat = path.stat()
+        stamp = (stat.st_mtime_ns, stat.st_size, shown_path(path))
+        kept = _parsed.get(path)
+        if kept is None or kept[0] != stamp:
+            text = path.read_text(encoding="utf-8")
+            source = Source(path, stamp[2], text, path.parent)
+            own = Report()
+            kept = _parsed[path] = (stamp, source, parse(source, own), own)
+    except (OSError, UnicodeDecodeError) as error:
+        empty = Source(path, shown_path(path), "", path.parent)
+        code = "LMP101" if isinstance(error, UnicodeDecodeError) else "LMP103"
+        cause = (
+            "it is not UTF-8 text" if code == "LMP101" else (getattr(error, "strerror", None) or str(error))
+        )
+        report.add(code, Place(empty, 1, 1), f"cannot read {empty.name}: {cause}")
+        return None
+    _, source, root, own = kept
+    report.sources[source.name] = source
+    report.findings.update(own.findings)
+    if isinstance(root, Mapping):
+        return root
+    if not own.findings:
+        report.add(
+            "LMP101",
+            Place(source, 1, 1),
+            "a program is a mapping, and this file holds none",
+            fix="begin with `lmprog: 1`",
+        )
+    return None
+
+
+def parse(source: Source, report: Report) -> Node | None:
+    """The root node of a YAML text, or None with a finding."""
+    try:
+        loader = _Loader(source.text)
+        root = loader.get_single_node()
+    except yaml.YAMLError as error:
+        _syntax(source, report, error)
+        return None
+    except RecursionError:
+        report.add("LMP101", Place(source, 1, 1), "the file is nested too deeply to read")
+        return None
+    if root is None:
+        return None
+    converter = _Converter(source, report)
+    try:
+        return converter.node(root)
+    except RecursionError:
+        report.add("LMP101", Place(source, 1, 1), "the file is nested too deeply to read")
+        return None
+
+
+def _syntax(source: Source, report: Report, error: yaml.YAMLError) -> None:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    problem = (
+        getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).partition("\n")[0]
+    )
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    context = getattr(error, "context_mark", None)
+    for number in (line, context.line + 1 if context else line, line - 1):
+        text = source.line(number) or ""
+        for wanted, pattern in (("${{ }}", r"\$\{\{"), ("a type with brackets", r"\blist\[")):
+            found = re.search(pattern, text)
+            if found and not re.search(r"[\"'][^\"']*" + pattern, text):
+                report.add(
+                    "LMP101",
+                    Place(source, number, found.start() + 1, found.end() - found.start()),
+                    f"YAML cannot read {wanted} without quotes here",
+                    fix="quote it or put it on its own line",
+                )
+                return
+    report.add("LMP101", Place(source, line, column), f"this is not YAML: {problem}")
+
+
+class _Converter:
+    """From the nodes of the YAML library to ours."""
+
+    def __init__(self, source: Source, report: Report) -> None:
+        self.source, self.report = source, report
+        self.count = 0
+        self.open: set[int] = set()
+
+    def node(self, node: Any) -> Node | None:
+        line, column = node.start_mark.line + 1, node.start_mark.column + 1
+        self.count += 1
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node, line, column)
+        if id(node) in self.open or self.count > MAX_NODES:
+            self.report.add(
+                "LMP101", Place(self.source, line, column), "an alias that holds itself, or too many"
+            )
+            return None
+        self.open.add(id(node))
+        result = (
+            self.sequence(node, line, column)
+            if isinstance(node, yaml.SequenceNode)
+            else self.mapping(node, line, column)
+        )
+        self.open.discard(id(node))
+        return result
+
+    def scalar(self, node: Any, line: int, column: int) -> Scalar:
+        text, style = node.value, node.style
+        if style is None and node.tag != _TAG + "null" and DIFFERENT.match(text):
+            self.report.add(
+                "LMP102",
+                Place(self.source, line, column, len(text)),
+                f"`{text}` without quotes is read differently by YAML 1.1 and 1.2",
+                fix=f'write "{text}"',
+                severity="warning",
+            )
+        return Scalar(self.source, line, column, _value(node.tag, text), text, style)
+
+    def sequence(self, node: Any, line: int, column: int) -> Sequence:
+        items = [self.node(item) for item in node.value]
+        return Sequence(self.source, line, column, [item for item in items if item is not None])
+
+    def mapping(self, node: Any, line: int, column: int) -> Mapping | None:
+        entries: dict[str, Node] = {}
+        keys: dict[str, Scalar] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                place = Place(
+                    self.source, key_node.start_mark.line + 1, max(1, key_node.start_mark.column), 2
+                )
+                self.report.add(
+                    "LMP101",
+                    place,
+                    "a key must be a word; a template that starts with {{ needs quotes",
+                    fix="quote it or put it on its own line",
+                )
+                return None
+            mark = key_node.start_mark
+            key = self.scalar(key_node, mark.line + 1, mark.column + 1)
+            if key.text in entries:
+                first = keys[key.text]
+                self.report.add(
+                    "LMP102",
+                    key.place,
+                    f"the key `{key.text}` stands twice; it was first given in line {first.line}",
+                    fix="remove one of them",
+                )
+                continue
+            value = self.node(value_node)
+            if value is not None:
+                entries[key.text], keys[key.text] = value, key
+        return Mapping(self.source, line, column, entries, keys)
+
+
+def _value(tag: str, text: str) -> Any:
+    kind = tag.removeprefix(_TAG)
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    try:
+        if kind == "int":
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if kind == "float":
+            return float(
+                text.replace(".inf", "inf")
+                .replace(".Inf", "inf")
+                .replace(".INF", "inf")
+                .replace(".nan", "nan")
+                .replace(".NaN", "nan")
+                .replace(".NAN", "nan")
+            )
+    except ValueError:
+        return text
+    return text
