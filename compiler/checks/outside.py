@@ -1,0 +1,94 @@
+"""Text from outside that reaches a module which can do something (404), and secrets in the file (405)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.flow import Arrival, Flow, Policy
+from lmprog.compiler.plan import ModuleCall, Plan, Step, ToolCall
+from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
+
+_SHAPES = re.compile(
+    r"(?:\b(?:sk-[A-Za-z0-9_-]{16,}|sk-ant-[A-Za-z0-9_-]{10,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}"
+    r"|github_pat_[A-Za-z0-9_]{20,}|hf_[A-Za-z0-9]{20,}|AIza[0-9A-Za-z_-]{30,}|xox[abpr]-[A-Za-z0-9-]{10,}"
+    r"|gsk_[A-Za-z0-9]{20,}|glpat-[A-Za-z0-9_-]{16,}|r8_[A-Za-z0-9]{30,})|-----BEGIN [A-Z ]*PRIVATE KEY-----)"
+)
+_KEYS = re.compile(r"(?i)(?:api_?key|secret|token|password|passwd|authorization|credential)")
+_PLAIN = frozenset({"none", "empty", "null", "dummy", "test", "fake", "anything", "not-needed", "no-key", "local", "x"})
+
+
+def check(draft: Draft, plan: Plan) -> None:
+    """Report text from outside at modules with effects, and literal secrets."""
+    _injection(draft, plan)
+    _secrets(draft, draft.root, "")
+
+
+def _injection(draft: Draft, plan: Plan) -> None:
+    told: set[str] = set()
+
+    def arrives(arrival: Arrival) -> None:
+        if arrival.module is None or arrival.tool is None or arrival.tool.effects != "write":
+            return
+        step, argument = arrival.outer
+        if f"{step.path}.{arrival.tool.id}" in told:
+            return
+        told.add(f"{step.path}.{arrival.tool.id}")
+        node = draft.step_nodes.get(step.path)
+        given = node.map("with") if node is not None else None
+        known = given is not None and argument in given.entries
+        place = given.entries[argument].place if given is not None and known else draft.step_keys[step.path]
+        message = f"text from outside reaches the module `{arrival.module.id}`, which can call `{arrival.tool.id}`"
+        fix = "a text can hold orders: let a module without tools read it first, or take the tool away"
+        draft.report.add("LMP404", place, message, path=(*arrival.trail, f"{arrival.tool.id} (writes)"), fix=fix)
+
+    Flow(plan, Policy(arrives, source=_source), {}).run()
+    for id, module in plan.modules.items():
+        tools = [plan.tools[tool] for tool in module.tools if tool in plan.tools]
+        reads = next((tool for tool in tools if tool.kind != "python"), None)
+        writes = next((tool for tool in tools if tool.effects == "write" and tool is not reads), None)
+        if reads is not None and writes is not None:
+            message = f"module `{id}` reads text from outside with `{reads.id}` and can call `{writes.id}`"
+            path = (f"{reads.id} (outside)", id, f"{writes.id} (writes)")
+            draft.report.add("LMP404", draft.key("modules", id, "tools"), message, path=path, fix="split the module")
+
+
+def _source(plan: Plan, step: Step, output: str) -> str | None:
+    action = step.action
+    if isinstance(action, ToolCall):
+        tool = plan.tools.get(action.tool)
+        if tool is not None and (tool.kind != "python" or not tool.trusted):
+            return f"{tool.id} (outside)"
+    if isinstance(action, ModuleCall) and action.module in plan.modules:
+        lm = plan.lms.get(plan.modules[action.module].lm)
+        if lm is not None and not lm.trusted:
+            return f"{lm.id} (untrusted)"
+    return None
+
+
+def _secrets(draft: Draft, node: Node, key: str) -> None:
+    if isinstance(node, Mapping):
+        for name, value in node.entries.items():
+            _secrets(draft, value, name)
+    elif isinstance(node, Sequence):
+        for value in node.items:
+            _secrets(draft, value, key)
+    elif isinstance(node, Scalar) and isinstance(node.value, str) and len(node.value) < 5000:
+        text = node.value
+        named = _KEYS.search(key) is not None and "${{" not in text and _looks_secret(text)
+        if named or _SHAPES.search(text):
+            name = re.sub(r"[^A-Z0-9_]", "_", key.upper()) or "API_KEY"
+            message = f"`{key}` holds what looks like a secret, which everybody who has the file can read"
+            draft.report.add("LMP405", node.place, message, fix=f'write "${{{{ env.{name} }}}}"')
+
+
+def _looks_secret(text: str) -> bool:
+    """Whether a text at a place for keys is one: long, without spaces, and of many kinds of characters."""
+    word = text.strip().removeprefix("Bearer ")
+    if word.lower() in _PLAIN or len(word) < 12 or any(char.isspace() for char in word) or "/" in word[:8]:
+        return False
+    counts = Counter(word)
+    entropy = -sum(count / len(word) * math.log2(count / len(word)) for count in counts.values())
+    return entropy >= 3.0 and any(char.isdigit() for char in word)

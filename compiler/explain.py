@@ -1,0 +1,27 @@
+"""The page of each code: what it means, an example, and what to do."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import files
+
+
+def codes() -> list[str]:
+    """All codes, in order."""
+    return sorted(entry.name[:-3] for entry in files("lmprog.compiler").joinpath("pages").iterdir()
+                  if entry.name.startswith("LMP"))
+
+
+@lru_cache(maxsize=64)
+def page(code: str) -> str | None:
+    """The page of a code such as LMP203, as Markdown; None where there is no such code."""
+    try:
+        return files("lmprog.compiler").joinpath("pages", f"{code.upper()}.md").read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def title(code: str) -> str:
+    """The first line of the page."""
+    text = page(code)
+    return text.partition("\n")[0].removeprefix(f"# {code}: ") if text else code

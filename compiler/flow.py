@@ -1,0 +1,180 @@
+"""Where values go: follows marked values (private ones, or text from outside) through steps, loops and sub-programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from lmprog.compiler.expressions import Expression
+from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, Tool, ToolCall, Value
+
+Trail = tuple[str, ...]
+"""How a marked value came here: its source, then the outputs that carried it."""
+Name = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A marked value that is given to a module or tool."""
+
+    plan: Plan
+    step: Step
+    argument: str
+    trail: Trail
+    """Ends with the step and its argument."""
+    outer: tuple[Step, str]
+    """The call site in the program that is checked, and the argument that brings the value there."""
+    module: Module | None = None
+    tool: Tool | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What marks values, what unmarks them, and who is told where they arrive."""
+
+    arrives: Callable[[Arrival], None]
+    source: Callable[[Plan, Step, str], str | None] = lambda plan, step, output: None
+    """The name of a fresh mark that an output has by its origin, or None."""
+    stops: Callable[[Module, str], bool] = lambda module, output: False
+    """Whether a module's output is unmarked whatever its inputs are."""
+    marked_inputs: bool = False
+    """Whether the private inputs of sub-programs are marked by themselves."""
+
+
+@dataclass
+class Flow:
+    """One program (or sub-program at one call site) with the marks of its names."""
+
+    plan: Plan
+    policy: Policy
+    marks: dict[Name, Trail] = field(default_factory=dict)
+    prefix: str = ""
+    outer: tuple[Step, str] | None = None
+
+    def run(self) -> Mapping[str, Trail]:
+        """Follow the marks through all steps; the marked outputs."""
+        self._steps(self.plan.steps)
+        found = {name: self.trail(expression) for name, expression in self.plan.outputs.items()}
+        return {name: trail for name, trail in found.items() if trail is not None}
+
+    def trail(self, expression: Expression | None) -> Trail | None:
+        """How a marked value gets into an expression, or None."""
+        if expression is None or not self.marks:
+            return None
+        for name in sorted(expression.references):
+            for length in range(2, len(name) + 1):
+                if name[:length] in self.marks:
+                    return self.marks[name[:length]]
+            if len(name) <= 2:
+                inner = next((trail for key, trail in self.marks.items() if key[: len(name)] == name), None)
+                if inner is not None:
+                    return inner
+        return None
+
+    def _steps(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            self._step(step)
+
+    def _step(self, step: Step) -> None:
+        action = step.action
+        if isinstance(action, ModuleCall) and action.module in self.plan.modules:
+            self._module(step, self.plan.modules[action.module], self._marked(step, action.arguments))
+        elif isinstance(action, ToolCall) and action.tool in self.plan.tools:
+            self._tool(step, self.plan.tools[action.tool], self._marked(step, action.arguments))
+        elif isinstance(action, ProgramCall):
+            self._program(step, action.plan, self._marked(step, action.arguments))
+        elif isinstance(action, Value):
+            self._mark(step, "value", self.trail(action.expression))
+        elif isinstance(action, Repeat):
+            self._repeat(step, action)
+        for values in (step.otherwise, step.on_error or {}):
+            for name, expression in values.items():
+                self._mark(step, name, self.trail(expression))
+
+    def _mark(self, step: Step, output: str, trail: Trail | None) -> None:
+        key = ("steps", step.id, output)
+        if trail is not None and key not in self.marks:
+            shown = f"{self.prefix}{step.path}.{output}"
+            self.marks[key] = trail if trail[-1] == shown else (*trail, shown)
+
+    def _marked(self, step: Step, arguments: Mapping[str, Expression]) -> dict[str, Trail]:
+        found: dict[str, Trail] = {}
+        items = self.trail(step.foreach.items) if step.foreach is not None else None
+        for name, expression in arguments.items():
+            trail = self.trail(expression)
+            if trail is None and items is not None and any(ref[0] == "item" for ref in expression.references):
+                trail = items
+            if trail is not None:
+                found[name] = trail
+        return found
+
+    def _origin(self, step: Step, argument: str) -> tuple[Step, str]:
+        return self.outer if self.outer is not None else (step, argument)
+
+    def _shown(self, step: Step, argument: str, trail: Trail) -> Trail:
+        return (*trail, f"{self.prefix}{step.path}.{argument}")
+
+    def _module(self, step: Step, module: Module, marked: Mapping[str, Trail]) -> None:
+        for argument, trail in marked.items():
+            shown = self._shown(step, argument, trail)
+            origin = self._origin(step, argument)
+            self.policy.arrives(Arrival(self.plan, step, argument, shown, origin, module=module))
+            for tool in module.tools:
+                if tool in self.plan.tools:
+                    arrival = Arrival(self.plan, step, argument, shown, origin, module, self.plan.tools[tool])
+                    self.policy.arrives(arrival)
+        carried = next(iter(marked.values()), None)
+        for output in module.outputs:
+            if not self.policy.stops(module, output):
+                self._mark(step, output, carried)
+            self._fresh(step, output)
+
+    def _tool(self, step: Step, tool: Tool, marked: Mapping[str, Trail]) -> None:
+        for argument, trail in marked.items():
+            shown = self._shown(step, argument, trail)
+            self.policy.arrives(Arrival(self.plan, step, argument, shown, self._origin(step, argument), tool=tool))
+        self._mark(step, tool.result, next(iter(marked.values()), None))
+        self._fresh(step, tool.result)
+
+    def _fresh(self, step: Step, output: str) -> None:
+        source = self.policy.source(self.plan, step, output)
+        key = ("steps", step.id, output)
+        if source is not None and key not in self.marks:
+            self.marks[key] = (source, f"{self.prefix}{step.path}.{output}")
+
+    def _program(self, step: Step, plan: Plan, marked: Mapping[str, Trail]) -> None:
+        inputs = {("inputs", name): trail for name, trail in marked.items()}
+        if self.policy.marked_inputs:
+            for name, declared in plan.inputs.items():
+                if declared.private and ("inputs", name) not in inputs:
+                    inputs["inputs", name] = (f"{self.prefix}{step.path}.{name} (private)",)
+        for key, trail in inputs.items() or [((), ())]:
+            # One mark at a time, so that each finding stands at the argument that brings it.
+            name = key[1] if key else ""
+            marks = {key: trail} if key else {}
+            outer = self._origin(step, name)
+            flow = Flow(plan, self.policy, marks, f"{self.prefix}{step.path}.", outer)
+            for output, way in flow.run().items():
+                self._mark(step, output, way)
+
+    def _repeat(self, step: Step, loop: Repeat) -> None:
+        outside = {key: trail for key, trail in self.marks.items() if key[0] == "state"}
+        for key in outside:
+            del self.marks[key]
+        for name, expression in loop.start.items():
+            trail = self.trail(expression)
+            if trail is not None:
+                self.marks["state", name] = trail
+        while True:
+            before = len(self.marks)
+            self._steps(loop.steps)
+            for name, update in loop.next.items():
+                trail = self.trail(update.expression)
+                if trail is not None:
+                    self.marks.setdefault(("state", name), trail)
+            if len(self.marks) == before:
+                break
+        final = {name: self.marks.pop(("state", name)) for name in loop.state if ("state", name) in self.marks}
+        self.marks |= outside
+        for name, trail in final.items():
+            self._mark(step, name, trail)

@@ -1,0 +1,26 @@
+"""Findings as one JSON document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from lmprog.compiler.findings import Finding
+
+
+def render(findings: Iterable[Finding]) -> str:
+    """`{"findings": [{"code", "severity", "file", "line", "column", "message", "fix", "path"}]}`."""
+    entries = [
+        {
+            "code": finding.code,
+            "severity": finding.severity,
+            "file": finding.file,
+            "line": finding.line,
+            "column": finding.column,
+            "message": finding.message,
+            "fix": finding.fix,
+            "path": list(finding.path),
+        }
+        for finding in findings
+    ]
+    return json.dumps({"findings": entries}, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,39 @@
+"""Findings as a person reads them: place, sentence, the line with a caret, the path, the fix; and a count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lmprog.compiler.findings import Finding
+
+_COLOURS = {"error": "31", "warning": "33", "info": "36"}
+
+
+def render(findings: Iterable[Finding], colour: bool = False) -> str:
+    """One block a finding, then one line with how many there are of each kind; empty where there are none."""
+    findings = list(findings)
+    if not findings:
+        return ""
+    blocks = [_coloured(finding) if colour else str(finding) for finding in findings]
+    return "\n\n".join([*blocks, _count(findings)]) + "\n"
+
+
+def _coloured(finding: Finding) -> str:
+    code = _COLOURS[finding.severity]
+    lines = str(finding).split("\n")
+    mark = f": {finding.severity}: "
+    place, _, message = lines[0].partition(mark)
+    lines[0] = f"\033[1m{place}\033[0m: \033[{code}m{finding.severity}\033[0m: {message}"
+    if finding.snippet is not None:
+        bar, _, caret = lines[2].rpartition("|")
+        lines[2] = f"{bar}|\033[{code}m{caret}\033[0m"
+    return "\n".join(lines)
+
+
+def _count(findings: list[Finding]) -> str:
+    parts = []
+    for severity in ("error", "warning", "info"):
+        count = sum(finding.severity == severity for finding in findings)
+        if count:
+            parts.append(f"{count} {severity}{'s' if count > 1 else ''}")
+    return ", ".join(parts)
