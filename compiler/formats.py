@@ -11,7 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmprog.compiler.types import BOOL, FLOAT, INT, STR, Enum, ListOf, Object, Optional, Type, json_schema, mismatch
+from lmprog.compiler.types import (
+    BOOL,
+    FLOAT,
+    INT,
+    STR,
+    Enum,
+    ListOf,
+    Object,
+    Optional,
+    Type,
+    json_schema,
+    mismatch,
+)
 
 if TYPE_CHECKING:
     from lmprog.compiler.plan import Field
@@ -35,7 +47,9 @@ def describe(format: Format, outputs: Mapping[str, Field]) -> str:
     """What the standard layout tells the model about its reply; empty where there is nothing to say."""
     if format == "json":
         schema = {name: json_schema(field.type) for name, field in outputs.items()}
-        return f"Reply with one JSON object and nothing else, with these fields: {json.dumps(schema, ensure_ascii=False)}"
+        return (
+            f"Reply with one JSON object and nothing else, with these fields: {json.dumps(schema, ensure_ascii=False)}"
+        )
     if format == "fields":
         lines = [f"<{name}>{_hint(field)}</{name}>" for name, field in outputs.items()]
         return "\n".join(["Reply with these sections and nothing else:", *lines])

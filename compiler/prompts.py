@@ -92,7 +92,10 @@ def standard_layout(
     else:
         user = "\n".join(f"<{name}>{_hole(name, kind)}</{name}>" for name, kind in shown.items())
     return Layout(
-        Template(system, frozenset({"instructions"})), Template(user, frozenset(shown)), assistant=None, demos_inline=False
+        Template(system, frozenset({"instructions"})),
+        Template(user, frozenset(shown)),
+        assistant=None,
+        demos_inline=False,
     )
 
 

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler import formats
@@ -20,7 +21,7 @@ from lmprog.errors import InfrastructureError, ProviderError
 from lmprog.invocation import Invocation
 from lmprog.lms.lm import LM, Completion, Request
 from lmprog.seeds import derive
-from lmprog.tools import ToolFailed, make_tool
+from lmprog.tools import ToolFailed, fake_tool, make_tool
 
 if TYPE_CHECKING:
     from lmprog.program import RunOptions
@@ -51,8 +52,12 @@ class StepFailed(Exception):
 
 @dataclass
 class Resources:
-    """What the runs of a program share and what is costly to make: rendered prompt heads, and open tools."""
+    """What the runs of a program share and what is costly to make: rendered prompt heads, and open tools.
 
+    With `fake_writes`, tools that change the world are not called: a value of their type stands for what they would give.
+    """
+
+    fake_writes: bool = False
     prompts: dict[int, tuple[Module, PromptBuilder]] = field(default_factory=dict)
     tools: dict[int, tuple[Any, Callable[..., Any]]] = field(default_factory=dict)
 
@@ -66,7 +71,8 @@ class Resources:
     def tool(self, tool: Any) -> Callable[..., Any]:
         kept = self.tools.get(id(tool))
         if kept is None:
-            kept = self.tools[id(tool)] = (tool, make_tool(tool))
+            fake = self.fake_writes and tool.effects == "write"
+            kept = self.tools[id(tool)] = (tool, fake_tool(tool) if fake else make_tool(tool))
         return kept[1]
 
 
@@ -111,7 +117,7 @@ class Execution:
 
     async def _level(self, steps: tuple[Step, ...], scope: Scope, place: Place, path: str) -> None:
         """Run the steps of one level; each waits for those that it reads."""
-        if all(previous.id in step.after for previous, step in zip(steps, steps[1:], strict=False)):
+        if all(previous.id in step.after for previous, step in pairwise(steps)):
             for index, step in enumerate(steps):
                 scope["steps"][step.id] = await self._step(step, scope, (*place, index), path)
             return
@@ -125,7 +131,7 @@ class Execution:
 
         tasks = [asyncio.create_task(follow(index, step)) for index, step in enumerate(steps)]
         try:
-            finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             for task in tasks:
                 task.cancel()
@@ -230,7 +236,9 @@ class Execution:
         return {tool.result: result}
 
     async def _program(self, action: ProgramCall, arguments: dict[str, Any], place: Place, path: str) -> Any:
-        inner = Execution(action.plan, self._inner_lms(action.plan, path), self.resources, self.options, self.example, path)
+        inner = Execution(
+            action.plan, self._inner_lms(action.plan, path), self.resources, self.options, self.example, path
+        )
         outputs, failure = await inner.run(arguments)
         self._made.extend(((*place, *within), made) for within, made in inner._made)
         if failure is not None:
@@ -268,6 +276,7 @@ class Execution:
                 seed=derive(self.options.seed, self.example, self.options.rollout, module.id, path, attempt + turn),
                 adapter=adapter,
                 output_type=Object(tuple((name, field.type) for name, field in module.outputs.items())),
+                format=module.format,
                 constant=prompt.constant,
                 key=(str(self.example), self.options.rollout, path, attempt + turn),
             )

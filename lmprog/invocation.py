@@ -51,7 +51,11 @@ class Invocation:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Usage):
-                value = {"prompt_tokens": value.prompt_tokens, "completion_tokens": value.completion_tokens, "usd": value.usd}
+                value = {
+                    "prompt_tokens": value.prompt_tokens,
+                    "completion_tokens": value.completion_tokens,
+                    "usd": value.usd,
+                }
             if value is not None and value != () and value != "":
                 record[field.name] = value
         return record

@@ -159,6 +159,12 @@ class Program:
             recompile=lambda change: self.recompile(laid_over(overlay, change)),
         )
 
+    def faked(self) -> Program:
+        """The program with LMs that answer with values of the declared types, and tools that change nothing."""
+        from lmprog.lms.fake import FakeLM
+
+        return replace(self, lms={id: FakeLM() for id in self.lms}, resources=Resources(fake_writes=True))
+
     def with_lms(self, lms: Mapping[str, LM]) -> Program:
         """The program with some of its LMs replaced, by id."""
         return replace(self, lms={**self.lms, **lms})

@@ -1,4 +1,4 @@
-"""Traces on disk: one invocation a line, JSON. A line is written whole; a torn last line of a killed run is dropped on reading."""
+"""Traces on disk: one invocation a line, as JSON. The torn last line of a killed run is dropped on reading."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ class Journal:
         self._finished = {event["key"]: event["value"] for event in self.events if event["event"] == "finished"}
         self._file = path.open("ab")
         self._listeners = listeners
+        self._stage = ""
 
     def record(self, event: str, **values: Any) -> None:
         """Append an event; it is on the disk when this returns."""
-        made = {"event": event, **values}
+        made = {"event": event, **({"stage": self._stage.rstrip("/")} if self._stage else {}), **values}
         self._file.write(json.dumps(made, ensure_ascii=False).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -42,15 +44,26 @@ class Journal:
 
     def recall(self, key: str) -> Any:
         """What `once` kept under `key`, or None."""
-        return self._finished.get(key)
+        return self._finished.get(self._stage + key)
 
     async def once(self, key: str, work: Callable[[], Awaitable[Any]]) -> Any:
         """The value of `work` (plain values), done at most once in the life of the run: a resumed run takes the kept one."""
-        if key not in self._finished:
-            value = await work()
-            self._finished[key] = value
-            self.record("finished", key=key, value=value)
-        return self._finished[key]
+        if self._stage + key not in self._finished:
+            self.keep(key, await work())
+        return self._finished[self._stage + key]
+
+    def keep(self, key: str, value: Any) -> None:
+        """Keep plain values under `key`, for `recall` in this run and in a resumed one."""
+        self._finished[self._stage + key] = value
+        self.record("finished", key=self._stage + key, value=value)
+
+    def within(self, stage: str) -> Journal:
+        """The same journal as one stage sees it: keys of its own, a folder of its own."""
+        view = copy(self)
+        view.folder = self.folder / stage
+        view.folder.mkdir(exist_ok=True)
+        view._stage = f"{stage}/"
+        return view
 
     def close(self) -> None:
         self._file.close()

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
 from lmprog.errors import LmprogError, UsageError
-from lmprog.optimizers.budget import Budget
-from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.journal import Journal
-from lmprog.program import Program
+
+if TYPE_CHECKING:
+    from lmprog.optimizers.budget import Budget
+    from lmprog.optimizers.candidate import Candidate
+    from lmprog.optimizers.journal import Journal
+    from lmprog.program import Program
 
 GROUP = "lmprog.optimizers"
 Row = Mapping[str, Any]

@@ -73,9 +73,7 @@ class ApiLM:
         usage = Usage()
         if used is not None:
             usage = Usage(used.prompt_tokens or 0, used.completion_tokens or 0, self._cost(reply, used))
-        return Completion(
-            text=choice.message.content or "", usage=usage, finish_reason=choice.finish_reason or "stop"
-        )
+        return Completion(text=choice.message.content or "", usage=usage, finish_reason=choice.finish_reason or "stop")
 
     def _cost(self, reply: Any, used: Any) -> float | None:
         price = self._declared.price

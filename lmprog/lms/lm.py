@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from lmprog.compiler.plan import AdapterReference
 from lmprog.compiler.types import Type
@@ -22,6 +22,8 @@ class Request:
     seed: int | None = None
     adapter: AdapterReference | None = None
     output_type: Type | None = None
+    format: Literal["text", "fields", "json"] = "text"
+    """How the reply is to hold the outputs."""
     constant: tuple[int, int] = (0, 0)
     """(m, c): the first m messages and the first c characters of message m are the same for every row."""
     key: tuple[int | str, ...] = ()

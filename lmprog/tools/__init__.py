@@ -23,3 +23,13 @@ def make_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
 
         return python_tool(tool)
     raise UsageError(f"the tool {tool.id!r}: this version runs python tools; {tool.kind} tools are only checked so far")
+
+
+def fake_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
+    """A stand-in that gives a value of the tool's type and does nothing: for dry runs."""
+    from lmprog.lms.fake import placeholder
+
+    async def call(**arguments: Any) -> Any:
+        return placeholder(tool.result, tool.type)
+
+    return call

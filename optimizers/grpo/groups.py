@@ -88,10 +88,8 @@ def form_groups(
         by_example.setdefault(rollout.example, []).append(rollout)
     groups = []
     for example, runs in by_example.items():
-        if level == "trajectory":
-            positions = {(None, None): [_whole(run) for run in runs]}
-        else:
-            positions = _positions(example, runs, align)
+        whole = {(None, None): [_whole(run) for run in runs]}
+        positions = whole if level == "trajectory" else _positions(example, runs, align)
         for (module, call), members in positions.items():
             kept = members if select is None else spread(members, select)
             groups.append(Group(example, module, call, tuple(kept), small=len(kept) < min_group))

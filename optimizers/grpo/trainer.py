@@ -168,7 +168,9 @@ def tree_logprobs(
     """
     tree = PrefixTree.pack(sequences)
     device = next(model.parameters()).device
-    predicting = [path[t - 1] for path, n in zip(tree.paths, replies, strict=True) for t in range(len(path) - n, len(path))]
+    predicting = [
+        path[t - 1] for path, n in zip(tree.paths, replies, strict=True) for t in range(len(path) - n, len(path))
+    ]
     predicted = [token for ids, n in zip(sequences, replies, strict=True) for token in ids[len(ids) - n :]]
     nodes, back = torch.tensor(predicting, device=device).unique(return_inverse=True)
     dtype = model.get_input_embeddings().weight.dtype

@@ -1,0 +1,62 @@
+"""`prompt_search`: a joint search over the instructions and demo sets of all tuned modules.
+
+Candidates are proposed by optuna's TPE sampler and scored on one half of the dev rows; the finalists are scored again on
+the other half, which no choice was made on. The best replaces the program it started from only if its paired gain on
+those rows has an interval above 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lmprog.optimizers.candidate import Candidate, Demo
+from lmprog.optimizers.prompt_search.config import Config
+
+if TYPE_CHECKING:
+    from lmprog.optimizers.optimizer import Task
+    from lmprog.program import Program
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the search may combine for one module; the first of each is what the module has now."""
+
+    module: str
+    instructions: Sequence[str | None]
+    demos: Sequence[tuple[Demo, ...] | None]
+
+
+class PromptSearch:
+    """Tunes `instructions` and `demos` of the modules that `optimize.tune` names."""
+
+    name: ClassVar[str] = "prompt_search"
+    Config: ClassVar[type[Config]] = Config
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def most_calls(self, program: Program, train: int, dev: int) -> int:
+        from lmprog.compiler.bounds import calls
+
+        searched, held = _halves(dev)
+        rows = min(self.config.bootstrap_rows, train) + (self.config.trials + 1) * searched
+        rows += (self.config.finalists + 1) * held
+        proposals = self.config.proposals * len(program.plan.modules) if _proposer(program) else 0
+        return rows * calls(program.plan) + proposals
+
+    def optimize(self, task: Task) -> Candidate:
+        from lmprog.optimizers.prompt_search.search import Search
+        from lmprog.program import run_async
+
+        return run_async(Search(task, self.config).run)
+
+
+def _halves(dev: int) -> tuple[int, int]:
+    """How many dev rows choose and how many confirm; too few to be halved do both."""
+    return (dev, 0) if dev < 20 else (dev - dev // 2, dev // 2)
+
+
+def _proposer(program: Program) -> Any:
+    return program.plan.optimize.proposer if program.plan.optimize else None

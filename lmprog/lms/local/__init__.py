@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lmprog.errors import LmprogError
-from lmprog.lms.lm import Completion, Request, Usage
+from lmprog.lms.lm import LM, Completion, Request, Usage
 from lmprog.lms.local.wave import HeadCache, Prompt, Reply, Sampling, sample
 from lmprog.lms.local.weights import TRAINED, Weights
 
@@ -26,6 +26,16 @@ def shared(model: str) -> LocalLM:
     if model not in _loaded:
         _loaded[model] = LocalLM(Weights(model))
     return _loaded[model]
+
+
+def local_lm(lm: LM) -> LocalLM:
+    """The LM in this process behind wrappers that count or cache. Raises LmprogError where there is none."""
+    while not isinstance(lm, LocalLM):
+        inner = getattr(lm, "made", None) or getattr(lm, "lm", None)
+        if inner is None:
+            raise LmprogError(f"{type(lm).__name__} is no model in this process, so its weights cannot be trained")
+        lm = inner
+    return lm
 
 
 class LocalLM:
@@ -122,7 +132,9 @@ class LocalLM:
 
     def _ids(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
         with self._tokenizing:
-            text = self.weights.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+            text = self.weights.tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True
+            )
             return tuple(self.weights.tokenizer(text, add_special_tokens=False).input_ids)
 
     def _head(self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> tuple[int, ...]:

@@ -157,6 +157,10 @@ class Weights:
         """The adapter in training has changed: nothing computed with it before may be used again."""
         self.version = (TRAINED, self.version[1] + 1)
 
+    def save_trained(self, folder: Path) -> None:
+        """Write the adapter in training as a peft folder."""
+        self._peft.save_pretrained(folder, selected_adapters=[TRAINED])
+
     def end_training(self) -> None:
         """Drop the adapter in training; the base answers as before."""
         self._peft.delete_adapter(TRAINED)

@@ -1,0 +1,20 @@
+"""`lmprog explain`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("code")
+def command(code: str) -> None:
+    """Show the page of a finding, as LMP203: what it means, an example, and how to mend it."""
+    from importlib.resources import files
+
+    pages = files("lmprog.compiler") / "pages"
+    name = code.upper() if code.upper().startswith("LMP") else f"LMP{code}"
+    page = pages / f"{name}.md"
+    if not page.is_file():
+        known = sorted(path.name.removesuffix(".md") for path in pages.iterdir() if path.name.endswith(".md"))
+        raise click.UsageError(f"there is no finding {code!r}; there are {', '.join(known)}")
+    click.echo(page.read_text().rstrip())

@@ -1,0 +1,116 @@
+"""The command line: finds the verb, and turns every failure into one message and the right exit status."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+VERBS = {
+    "check": "compile programs and report findings",
+    "compile": "write the manifest, the prompts as sent, and the graph",
+    "eval": "score a program, or two of them paired",
+    "explain": "show the page of a finding",
+    "graph": "draw the steps as Mermaid",
+    "optimize": "improve a program's prompts and weights, and write the overlay",
+    "render": "show the exact messages that would be sent",
+    "run": "run a program on one input or on rows",
+}
+INTERRUPTED = 130
+
+
+class _Verbs(click.Group):
+    """One file a verb; a verb's file is imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        found: click.Command = importlib.import_module(f"lmprog.cli.{cmd_name}").command
+        return found
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], VERBS, 1)
+            fix = f"; did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"there is no verb {args[0]!r}{fix} `lmprog --help` lists them", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(sorted(VERBS.items()))
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        import lmprog
+
+        click.echo(f"lmprog {lmprog.__version__}")
+        ctx.exit()
+
+
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Print the version."
+)
+def lmprog() -> None:
+    """Programs made of language-model calls, in one YAML file: checked, traced, and optimized.
+
+    \b
+    lmprog check program.yaml              find what is wrong before anything is paid for
+    lmprog run program.yaml --input k=v    run it
+    lmprog eval program.yaml               score it
+    lmprog optimize program.yaml           improve its prompts and weights
+
+    Exit status: 0 ok; 1 findings, failed tests or a missed gate; 2 wrong usage; 3 a provider or the infrastructure
+    failed; 130 interrupted.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script. Never shows a traceback for what a user can cause."""
+    sys.exit(_status(arguments))
+
+
+def _status(arguments: Sequence[str] | None) -> int:
+    from lmprog.errors import LmprogError
+
+    try:
+        lmprog.main(args=arguments, prog_name="lmprog", standalone_mode=False)
+        return 0
+    except click.exceptions.Exit as asked:
+        return asked.exit_code
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; what is left has nowhere to go.
+        sys.stderr.close()
+        return 0
+    except LmprogError as error:
+        click.echo(f"lmprog: {error}", err=True)
+        return error.exit_status
+    except Exception as error:
+        return _of_compiler(error)
+
+
+def _of_compiler(error: Exception) -> int:
+    """The compiler's own failures; anything else is a defect of ours and keeps its traceback."""
+    from lmprog.compiler.findings import SpecError
+    from lmprog.compiler.python_reference import ImportFailed
+    from lmprog.compiler.rows import RowsError
+
+    if not isinstance(error, SpecError | ImportFailed | RowsError):
+        raise error
+    click.echo(str(error), err=True)
+    return 1

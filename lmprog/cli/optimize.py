@@ -1,0 +1,95 @@
+"""`lmprog optimize`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lmprog.cli.options import SPEC, output_format, overriding, pairs
+
+
+@click.command()
+@SPEC
+@overriding
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The overlay; default: NAME.tuned.yaml beside SPEC.")
+@click.option(
+    "--run-dir", type=click.Path(path_type=Path), help="Journal, adapters, report; default: a folder in runs/."
+)
+@click.option("--seed", type=int, help="Seed of every draw; default: the one in the program, else 0.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, or with the newest run of SPEC.")
+@click.option("--dry-run", is_flag=True, help="Print the most LM calls that each stage can make, and run nothing.")
+@click.option("--budget", "budget", multiple=True, metavar="K=V", help="A limit: lm_calls, tokens, usd or minutes.")
+@output_format("text", "json")
+def command(
+    spec: Path,
+    lms: dict[str, str],
+    overrides: dict[str, Any],
+    out: Path | None,
+    run_dir: Path | None,
+    seed: int | None,
+    resume: bool,
+    dry_run: bool,
+    budget: tuple[str, ...],
+    style: str,
+) -> None:
+    """Improve the program in SPEC as its `optimize:` says, and write what changed as an overlay.
+
+    \b
+    lmprog optimize program.yaml
+    lmprog optimize program.yaml --resume                # after Ctrl-C or a crash: nothing finished is done again
+    lmprog optimize program.yaml --dry-run
+
+    The stages see the train and dev rows. The test rows are read once, at the end, to compare the program before with the
+    program after each stage.
+    """
+    from lmprog.cli.check import report_findings
+    from lmprog.cli.progress import OptimizeProgress, table
+    from lmprog.optimization import optimize
+
+    limits = {name: _limit(name, text) for name, text in pairs("--budget", budget).items()}
+    report_findings(spec, overrides, lms)
+    if dry_run:
+        _dry_run(spec, lms, overrides, limits, style)
+        return
+    with OptimizeProgress() as progress:
+        tuned = optimize(
+            spec,
+            seed=seed,
+            run_dir=run_dir,
+            out=out,
+            resume=resume,
+            budget=limits,
+            lms=lms,
+            overrides=overrides,
+            listen=progress.listen,
+        )
+    if style == "json":
+        click.echo(json.dumps(tuned.report))
+    else:
+        table(tuned.report)
+
+
+def _dry_run(spec: Path, lms: dict[str, str], overrides: dict[str, Any], limits: dict[str, float], style: str) -> None:
+    from lmprog.optimization import most_calls
+    from lmprog.program import load
+
+    program = load(spec, lms=lms, overrides=overrides)
+    bounds = most_calls(program)
+    if style == "json":
+        click.echo(json.dumps({"program": program.plan.name, "most_lm_calls": dict(bounds)}))
+        return
+    for name, calls in bounds:
+        click.echo(f"{name:<22} at most {calls:>9,} LM calls")
+    click.echo(f"{'in all':<22} at most {sum(calls for _, calls in bounds):>9,} LM calls")
+    for name, limit in limits.items():
+        click.echo(f"budget: {limit:g} {name}")
+
+
+def _limit(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise click.BadParameter(f"--budget {name} wants a number, not {text!r}") from None

@@ -1,0 +1,76 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SPEC = click.argument("spec", type=click.Path(path_type=Path))
+
+
+def overriding(command: F) -> F:
+    """`--lm ID=MODEL` and `--set PATH=VALUE`, as `lms` and `overrides`."""
+    command = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="PATH=VALUE",
+        callback=_overrides,
+        help="Override any key of the program, as data.train=rows.jsonl or lms.student.params.max_tokens=64.",
+    )(command)
+    return click.option(
+        "--lm",
+        "lms",
+        multiple=True,
+        metavar="ID=MODEL",
+        callback=_lms,
+        help="Use another model for an LM of the program, as student=openai/gpt-4.1-mini.",
+    )(command)
+
+
+def output_format(*choices: str) -> Callable[[F], F]:
+    """`--format`, the first choice being the default."""
+    return click.option(
+        "--format",
+        "style",
+        type=click.Choice(choices),
+        default=choices[0],
+        show_default=True,
+        help="json prints one JSON document on standard output, and nothing else there.",
+    )
+
+
+def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
+    """`k=v` strings as a mapping. Raises click.BadParameter."""
+    found = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{option} wants NAME=VALUE, not {value!r}")
+        found[key] = text
+    return found
+
+
+def as_value(text: str) -> Any:
+    """What a value on the command line is in a spec: read as YAML."""
+    from lmprog.compiler.findings import Report
+    from lmprog.compiler.source import Source
+    from lmprog.compiler.yaml_reader import parse
+
+    node = parse(Source(Path.cwd(), "the command line", text, Path.cwd()), Report())
+    if node is None:
+        raise click.BadParameter(f"{text!r} cannot be read as YAML; quote it")
+    return node.plain()
+
+
+def _lms(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    return pairs("--lm", values)
+
+
+def _overrides(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, Any]:
+    return {key: as_value(text) for key, text in pairs("--set", values).items()}

@@ -1,0 +1,64 @@
+"""`lmprog render`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lmprog.cli.options import SPEC, output_format, overriding
+
+
+@click.command()
+@SPEC
+@overriding
+@click.option("--row", default=0, show_default=True, type=click.IntRange(0), help="Index of the row, from 0.")
+@click.option("--split", help="The data split of the row; default: the first that the program has.")
+@click.option("--step", help="Only the messages of this step.")
+@output_format("text", "json")
+def command(
+    spec: Path,
+    lms: dict[str, str],
+    overrides: dict[str, Any],
+    row: int,
+    split: str | None,
+    step: str | None,
+    style: str,
+) -> None:
+    """Show the exact messages that SPEC would send for a row of its data. No LM is asked.
+
+    What an earlier LM call would have said is shown as a placeholder; tools that only read are called.
+    """
+    import asyncio
+
+    from lmprog.data import rows_of
+    from lmprog.program import RunError, load
+
+    program = load(spec, lms=lms, overrides=overrides).faked()
+    plan = program.plan
+    split = split or next(iter(plan.data), None)
+    if split is None:
+        raise click.UsageError(f"{plan.name} has no data to take a row from; name a split under `data:`")
+    rows = rows_of(plan, split)
+    if row >= len(rows):
+        raise click.UsageError(f"{split} has {len(rows)} rows, so there is no row {row}")
+    result = asyncio.run(program.run(program.inputs_of(rows[row]), example=row))
+    if result.error is not None:
+        raise RunError(result)
+    shown = [
+        {"step": made.path, "module": made.module, "messages": list(made.messages)}
+        for made in result.trace
+        if step is None or step in made.path.split(".") or step == made.path
+    ]
+    if not shown:
+        raise click.UsageError(f"{plan.name} has no step {step!r} that calls a module")
+    if style == "json":
+        click.echo(json.dumps(shown, ensure_ascii=False))
+        return
+    for entry in shown:
+        click.secho(f"=== {entry['step']} (module {entry['module']})", bold=True)
+        for message in entry["messages"]:
+            click.secho(f"--- {message['role']}", fg="cyan")
+            click.echo(message["content"])

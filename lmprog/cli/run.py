@@ -1,0 +1,126 @@
+"""`lmprog run`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lmprog.cli.options import SPEC, as_value, overriding, pairs
+
+
+@click.command()
+@SPEC
+@overriding
+@click.option(
+    "--input", "inputs", multiple=True, metavar="NAME=VALUE", help="An input of one run; the outputs are printed."
+)
+@click.option("--inputs", "rows", type=click.Path(path_type=Path), help="Rows to run on (jsonl, csv or parquet).")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Where the outputs of --inputs go, a JSON line for each row."
+)
+@click.option("--trace", type=click.Path(path_type=Path), help="Append every LM call to this file, as JSON lines.")
+@click.option(
+    "--fake", is_flag=True, help="Answer with values of the declared types; ask no model, call no tool that writes."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
+@click.option("--concurrency", type=click.IntRange(1), help="Rows at work at a time.")
+def command(
+    spec: Path,
+    lms: dict[str, str],
+    overrides: dict[str, Any],
+    inputs: tuple[str, ...],
+    rows: Path | None,
+    out: Path | None,
+    trace: Path | None,
+    fake: bool,
+    seed: int,
+    concurrency: int | None,
+) -> None:
+    """Run the program in SPEC on one input, or on the rows of a file.
+
+    \b
+    lmprog run program.yaml --input text="Where is my parcel?"
+    lmprog run program.yaml --inputs rows.jsonl --out answers.jsonl     # goes on where it was cut
+    """
+    import contextlib
+
+    from lmprog.program import RunOptions, load
+    from lmprog.trace import TraceWriter
+
+    if bool(inputs) == (rows is not None):
+        raise click.UsageError("say what to run on: --input NAME=VALUE for one run, or --inputs FILE for rows")
+    if rows is not None and out is None:
+        raise click.UsageError("--inputs needs --out FILE")
+    program = load(spec, lms=lms, overrides=overrides)
+    program = program.faked() if fake else program
+    options = RunOptions(seed=seed)
+    with TraceWriter(trace) if trace else contextlib.nullcontext() as writer:
+        if rows is None:
+            given = {name: _typed(program, name, text) for name, text in pairs("--input", inputs).items()}
+            result = asyncio.run(program.run(given, options=options))
+            if writer is not None:
+                writer.write(result.trace)
+            if result.error is not None:
+                click.echo(f"lmprog: {result.error}", err=True)
+                sys.exit(_status(result.error.kind))
+            click.echo(json.dumps(result.outputs, ensure_ascii=False, indent=2))
+            return
+        assert out is not None
+        sys.exit(asyncio.run(_rows(program, rows, out, writer, options, concurrency)))
+
+
+async def _rows(program: Any, rows: Path, out: Path, writer: Any, options: Any, concurrency: int | None) -> int:
+    """Write a line for each row, in the order of the rows, after those that `out` holds from an earlier run."""
+    from lmprog.compiler import read_rows
+    from lmprog.compiler.plan import Split
+    from lmprog.trace import cut_torn_line, read_lines
+
+    given = read_rows(Split("inputs", path=rows.resolve()))
+    cut_torn_line(out)
+    done = sum(1 for _ in read_lines(out)) if out.exists() else 0
+    if done:
+        click.echo(f"{out} holds the first {done} of {len(given)} rows; going on with the rest", err=True)
+    failed = 0
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("ab") as file:
+        index = done
+        stream = program.stream(_counted(given[done:]), concurrency=concurrency, options=options, first=done)
+        async for result in stream:
+            error = None if result.error is None else str(result.error)
+            line = {"row": index, "outputs": result.outputs, "error": error}
+            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            if writer is not None:
+                writer.write(result.trace)
+            failed += result.error is not None and result.error.kind != "unreadable"
+            index += 1
+    click.echo(f"{index} rows in {out}" + (f", {failed} of this run failed" if failed else ""), err=True)
+    return 3 if failed else 0
+
+
+def _counted(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows, with progress on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(rows, "rows", console=Console(stderr=True), disable=not sys.stderr.isatty())
+
+
+def _typed(program: Any, name: str, text: str) -> Any:
+    """A string input as it stands on the command line; others as YAML."""
+    from lmprog.compiler.types import STR, Enum
+
+    declared = program.plan.inputs.get(name)
+    if declared is None or declared.type == STR or isinstance(declared.type, Enum):
+        return text
+    return as_value(text)
+
+
+def _status(kind: str) -> int:
+    return {"provider": 3, "input": 2}.get(kind, 1)

@@ -1,0 +1,186 @@
+"""`lmprog.optimize`: run the stages that a program names, write the overlay, report what was gained.
+
+Imports `lmprog.optimizers` when it is called: the one arrow that runs back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmprog.errors import UsageError
+from lmprog.program import Program, load
+
+if TYPE_CHECKING:
+    from lmprog.lms.lm import LM
+    from lmprog.optimizers.staged import Outcome
+
+BUDGETS = ("lm_calls", "tokens", "usd", "minutes")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The overlay file that was written, and the report: the document of `lmprog optimize --format json`."""
+
+    overlay: Path
+    report: dict[str, Any]
+
+
+def optimize(
+    spec: str | Path,
+    *,
+    seed: int | None = None,
+    run_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    budget: Mapping[str, float] | None = None,
+    lms: Mapping[str, LM | str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    listen: Callable[[dict[str, Any]], None] | None = None,
+) -> Tuned:
+    """Optimize the program in `spec` as its `optimize:` says.
+
+    `run_dir` (default: a new folder under `runs/`) gets the journal, adapters and the report; `out` (default:
+    `<name>.tuned.yaml` beside the spec) the overlay. `resume` goes on with the run in `run_dir`, or with the newest run of
+    this spec. `listen` is told of every event, as for progress.
+
+    Raises SpecError where the spec is wrong, UsageError for a run directory that is another run's.
+    """
+    from lmprog.optimizers.journal import Journal
+    from lmprog.optimizers.staged import goals_of, run_stages
+
+    spec = Path(spec)
+    program = load(spec, lms=lms, overrides=overrides)
+    goals = goals_of(program)
+    seed = goals.seed if seed is None else seed
+    limits = {**goals.budget, **(budget or {})}
+    unknown = sorted(set(limits) - set(BUDGETS))
+    if unknown:
+        raise UsageError(f"there is no budget {unknown[0]!r}; it is one of {', '.join(BUDGETS)}")
+    folder = _run_dir(spec, run_dir, resume)
+    identity = {"program": program.plan.name, "spec": str(spec.resolve()), "digest": program.plan.digest, "seed": seed}
+    _claim(folder, identity, resume)
+    journal = Journal(folder, (listen,) if listen else ())
+    try:
+        journal.tell("run_started", run_dir=str(folder), **identity)
+        outcome = run_stages(program, seed, limits, journal)
+        target = Path(out) if out is not None else spec.with_name(f"{spec.stem}.tuned.yaml")
+        report = _report(program, outcome, seed, target, folder)
+        _write_overlay(target, spec, program, outcome, report)
+        _write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
+        journal.record("run_ended", overlay=str(target))
+    finally:
+        journal.close()
+    return Tuned(target, report)
+
+
+def most_calls(program: Program) -> list[tuple[str, int]]:
+    """For each stage, and for the scoring around them, the most LM calls that it can make: what `--dry-run` shows."""
+    from lmprog.compiler.bounds import calls
+    from lmprog.data import rows_of
+    from lmprog.optimizers.staged import TEST, goals_of, make
+
+    goals = goals_of(program)
+    train, dev = (len(rows_of(program.plan, split)) for split in (goals.train, goals.validate))
+    bounds = [(stage.optimizer, make(stage).most_calls(program, train, dev)) for stage in goals.stages]
+    each = calls(program.plan)
+    bounds.append(("dev after each stage", len(goals.stages) * dev * each))
+    if TEST in program.plan.data:
+        bounds.append(("test at the end", (len(goals.stages) + 1) * len(rows_of(program.plan, TEST)) * each))
+    return bounds
+
+
+def _run_dir(spec: Path, given: str | Path | None, resume: bool) -> Path:
+    if given is not None:
+        return Path(given)
+    runs = Path("runs")
+    if resume:
+        found = sorted(path.parent for path in runs.glob(f"{spec.stem}-*/run.json"))
+        if not found:
+            raise UsageError(f"there is no run of {spec.name} under {runs}/ to resume; name it with --run-dir")
+        return found[-1]
+    return runs / f"{spec.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _claim(folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
+    """Make the folder this run's. Raises UsageError where it holds a run and `resume` is not said, or another run."""
+    marker = folder / "run.json"
+    if not marker.exists():
+        if resume:
+            raise UsageError(f"there is no run in {folder} to resume; leave --resume out to start one there")
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_whole(marker, json.dumps(identity, indent=2) + "\n")
+        return
+    if not resume:
+        raise UsageError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
+    kept = json.loads(marker.read_text())
+    for name, value in identity.items():
+        if kept.get(name) != value:
+            raise UsageError(
+                f"the run in {folder} was started with another {name} ({kept.get(name)}, now {value}); "
+                "start a new run in another folder"
+            )
+
+
+def _report(program: Program, outcome: Outcome, seed: int, target: Path, folder: Path) -> dict[str, Any]:
+    test = None
+    if outcome.test:
+        before, after = outcome.test[0], outcome.test[-1]
+        test = {
+            "metric": before.metric,
+            "n": len(before.by_row),
+            "before": before.estimate.as_json(),
+            "after": after.estimate.as_json(),
+            "difference": after.against(before).as_json(),
+        }
+    stages = []
+    for place, stage in enumerate(outcome.stages, 1):
+        tested = {}
+        if outcome.test:
+            tested = {
+                "test": outcome.test[place].estimate.as_json(),
+                "difference": outcome.test[place].against(outcome.test[0]).as_json(),
+            }
+        steps = {"steps": stage.steps, "step_seconds": stage.step_seconds} if stage.steps else {}
+        spent = {"lm_calls": stage.spent.lm_calls, "seconds": stage.spent.seconds}
+        stages.append({"stage": stage.stage, "validate": stage.validate, **tested, **spent, **steps})
+    return {
+        "program": program.plan.name,
+        "seed": seed,
+        "overlay": str(target),
+        "run_dir": str(folder),
+        "test": test,
+        "stages": stages,
+        "spent": outcome.spent.as_json(),
+    }
+
+
+def _write_overlay(target: Path, spec: Path, program: Program, outcome: Outcome, report: Mapping[str, Any]) -> None:
+    from lmprog.compiler.overlay import write_overlay
+
+    change = outcome.candidate.as_overlay()
+    for lm in change.get("lms", {}).values():
+        # As a path from the overlay, so that the two can be moved together.
+        lm["adapter"]["path"] = os.path.relpath(lm["adapter"]["path"], target.resolve().parent)
+    tuned = {
+        "run": report["run_dir"],
+        "seed": report["seed"],
+        "base_digest": program.plan.digest,
+        "stages": [stage["stage"] for stage in report["stages"]],
+        "scores": {stage["stage"]: stage["validate"] for stage in report["stages"]},
+        "test": report["test"],
+    }
+    _write_whole(target, write_overlay(target, spec, change, tuned))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write beside, then rename: the file is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text)
+    os.replace(beside, path)

@@ -1,0 +1,86 @@
+"""The rollouts of one step: the whole program, several times on each example, scored. Imports no torch."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmprog.errors import ProviderError
+from lmprog.invocation import Invocation
+from lmprog.metrics import Scorer
+from lmprog.program import Program, RunOptions
+from lmprog.seeds import derive
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One run on one example. Its reward is the program's score, and all its invocations inherit it."""
+
+    example: int
+    rollout: int
+    reward: float
+    invocations: tuple[Invocation, ...]
+    unreadable: bool = False
+
+
+@dataclass(frozen=True)
+class Wave:
+    """The rollouts of one step; `lost` runs failed for a reason that says nothing about the program, and are in no group."""
+
+    rollouts: tuple[Rollout, ...]
+    lost: int
+
+
+def examples_of(step: int, count: int, rows: int, seed: int) -> list[int]:
+    """The indices of the examples of a step: each epoch goes through all rows once, in an order of its own."""
+    chosen = []
+    for place in range(step * count, (step + 1) * count):
+        epoch, within = divmod(place, rows)
+        order = list(range(rows))
+        random.Random(derive(seed, "epoch", epoch)).shuffle(order)
+        chosen.append(order[within])
+    return chosen
+
+
+async def collect(
+    program: Program,
+    rows: Sequence[Mapping[str, Any]],
+    examples: Sequence[int],
+    scorer: Scorer,
+    *,
+    rollouts: int,
+    params: Mapping[str, Any],
+    modules: frozenset[str],
+    format_failure: float,
+    seed: int,
+) -> Wave:
+    """Run the program `rollouts` times on each of `examples`, all at once, with `params` over those of `modules`.
+
+    A run with a reply that cannot be read ends there, with the reward `format_failure`; nothing is retried.
+    """
+
+    async def one(example: int, rollout: int) -> Rollout | None:
+        options = RunOptions(seed=seed, params=params, params_of=modules, retry=False, rollout=rollout)
+        inputs = program.inputs_of(rows[example])
+        result = await program.run(inputs, example=example, options=options)
+        if result.error is not None:
+            if result.error.kind != "unreadable":
+                return None
+            return Rollout(example, rollout, format_failure, tuple(result.trace), unreadable=True)
+        try:
+            score = await scorer.score(inputs, rows[example], result)
+        except ProviderError:
+            return None
+        return Rollout(example, rollout, score.value, tuple(result.trace))
+
+    tasks = [asyncio.create_task(one(example, number)) for example in examples for number in range(rollouts)]
+    try:
+        finished = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    kept = tuple(rollout for rollout in finished if rollout is not None)
+    return Wave(kept, len(finished) - len(kept))

@@ -1,0 +1,225 @@
+"""The `grpo` stage: which LM is trained, the loop of waves and updates, and which adapter comes out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lmprog.errors import BudgetExceeded, LmprogError
+from lmprog.evaluation import Scores, aevaluate
+from lmprog.lms.local import LocalLM, local_lm
+from lmprog.metrics import Scorer
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.grpo.advantages import advantages, has_signal, update_averages
+from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.groups import form_groups
+from lmprog.optimizers.grpo.rollouts import Wave, collect, examples_of
+from lmprog.optimizers.optimizer import Task
+from lmprog.program import Program, RunOptions
+from lmprog.seeds import derive
+
+
+class WeightStage:
+    """One run of the `grpo` stage."""
+
+    def __init__(self, task: Task, config: Config) -> None:
+        self.task, self.config = task, config
+        self.program = task.program
+        self.scorer = Scorer(task.program, task.metric)
+        self.modules, self.lm_id = _trained(task.program)
+        self.declared = task.program.plan.lms[self.lm_id]
+        self.lm: LocalLM = local_lm(task.program.lms[self.lm_id])
+        self.best: tuple[int, Scores] | None = None
+        self.before: Scores | None = None
+        self.averages: dict[str, float] = {}
+        self.wave: dict[str, Any] = {}
+        self.loop = asyncio.new_event_loop()
+
+    def run(self) -> Candidate:
+        """The adapter that was best on dev, where it is better than before by a paired test; else no change."""
+        try:
+            self.before = self._score()
+            self._tell_dev(0, self.before)
+            self._train()
+        finally:
+            self.loop.close()
+        return self._chosen()
+
+    def _train(self) -> None:
+        import peft
+
+        from lmprog.optimizers.grpo.trainer import ProgramTrainer
+        from lmprog.optimizers.grpo.watch import Watch
+
+        weights = self.lm.weights
+        lora = peft.LoraConfig(
+            r=self.config.lora.rank,
+            lora_alpha=self.config.lora.alpha,
+            target_modules=self.config.lora.targets,
+            lora_dropout=0.0,
+            task_type="CAUSAL_LM",
+        )
+        import torch
+
+        torch.manual_seed(derive(self.task.seed, "adapter") % 2**32)
+        model = weights.begin_training(lora, start=self.declared.adapter)
+        self.lm.in_training = True
+        try:
+            trainer = ProgramTrainer(
+                model,
+                weights.tokenizer,
+                self.config,
+                self.rows,
+                self.task.journal.folder / "trainer",
+                derive(self.task.seed, "trainer") % 2**32,
+                [Watch(self)],
+            )
+            trainer.train()
+        except BudgetExceeded as error:
+            self.task.journal.tell("note", text=f"{error}; grpo ends with its best so far")
+        finally:
+            self.lm.in_training = False
+            weights.end_training()
+
+    def rows(self, step: int) -> list[Any]:
+        """The training rows of a step: rollouts, groups, advantages; rows without signal are gone."""
+        from lmprog.optimizers.grpo.trainer import Row
+
+        started = time.perf_counter()
+        examples = examples_of(step, self.config.examples, len(self.task.train), self.task.seed)
+        wave = self.loop.run_until_complete(self._wave(step, examples))
+        groups = form_groups(
+            [replace(rollout, invocations=self._of_trained(rollout.invocations)) for rollout in wave.rollouts],
+            level=self.config.level,
+            align=self.config.align,
+            min_group=self.config.min_group,
+            select=self.config.select,
+        )
+        values = advantages(
+            groups,
+            baseline=self.config.baseline,
+            scale=self.config.scale,
+            rollouts=wave.rollouts,
+            averages=self.averages,
+        )
+        self.averages = update_averages(self.averages, groups)
+        rows = [
+            Row(invocation.prompt_token_ids, invocation.token_ids, advantage)
+            for group, of_group in zip(groups, values, strict=True)
+            for member, advantage in zip(group.members, of_group, strict=True)
+            # A row of advantage 0 moves nothing, but for the KL term of a group that has a signal.
+            if advantage != 0.0 or (self.config.beta > 0 and has_signal(group))
+            for invocation in member.invocations
+        ]
+        self.wave = _health(wave, groups, rows) | {"rollout_seconds": time.perf_counter() - started}
+        return rows
+
+    async def _wave(self, step: int, examples: list[int]) -> Wave:
+        return await collect(
+            self.program,
+            self.task.train,
+            examples,
+            self.scorer,
+            rollouts=self.config.rollouts,
+            # The loss is that of the whole distribution at this temperature, so nothing of it may be cut off.
+            params={"temperature": self.config.temperature, "top_p": 1.0, "top_k": 0},
+            modules=self.modules,
+            format_failure=self.scorer.lowest if self.config.format_failure is None else self.config.format_failure,
+            seed=derive(self.task.seed, "wave", step),
+        )
+
+    def _of_trained(self, invocations: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(made for made in invocations if made.module in self.modules and made.token_ids)
+
+    def end_of_step(self, step: int, metrics: Mapping[str, float], seconds: float) -> None:
+        """Called after each update: the journal gets the step's health, and the weights are scored when it is time."""
+        self.lm.weights.trained_step()
+        self.task.journal.record("step", step=step, of=self.config.steps, seconds=seconds, **self.wave, **metrics)
+        if step % self.config.evaluate_every == 0 or step == self.config.steps:
+            scores = self._score()
+            self._tell_dev(step, scores)
+            if self.best is None or scores.mean > self.best[1].mean:
+                self.best = (step, scores)
+                self._save()
+
+    @property
+    def folder(self) -> Path:
+        """Where the best adapter so far lies."""
+        return self.task.journal.folder / "adapter"
+
+    def _save(self) -> None:
+        """Write the adapter beside its place, then rename: a killed run leaves a whole one, old or new."""
+        beside = self.folder.with_name("adapter.new")
+        shutil.rmtree(beside, ignore_errors=True)
+        self.lm.weights.save_trained(beside)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        beside.rename(self.folder)
+
+    def _score(self) -> Scores:
+        options = RunOptions(seed=self.task.seed)
+        return self.loop.run_until_complete(aevaluate(self.program, self.task.dev, self.task.metric, options=options))
+
+    def _tell_dev(self, step: int, scores: Scores) -> None:
+        self.task.journal.record("dev", step=step, score=scores.estimate.as_json())
+
+    def _chosen(self) -> Candidate:
+        from lmprog.lms.local.weights import base_sha256, sha256_of
+
+        if self.best is None or self.before is None:
+            return Candidate()
+        step, scores = self.best
+        difference = scores.against(self.before)
+        verdict = "kept" if difference.significant_gain else "no significant change"
+        self.task.journal.record(
+            "compared", what=f"step {step} against before", difference=difference.as_json(), verdict=verdict
+        )
+        if not difference.significant_gain:
+            return Candidate()
+        adapter = {
+            "path": str(self.folder.resolve()),
+            "sha256": sha256_of(self.folder),
+            "base": self.declared.model,
+            "base_sha256": base_sha256(self.declared.model),
+        }
+        return Candidate(adapters={self.lm_id: adapter})
+
+
+def _trained(program: Program) -> tuple[frozenset[str], str]:
+    """The modules whose weights are tuned, and their LM."""
+    plan = program.plan
+    assert plan.optimize is not None
+    modules = frozenset(id for id, parts in plan.optimize.tune.items() if "weights" in parts)
+    lms = {plan.modules[id].lm for id in modules}
+    if not modules:
+        raise LmprogError("grpo has nothing to tune: name `weights` for a module under `optimize.tune`")
+    if len(lms) > 1:
+        raise LmprogError(
+            f"grpo trains one LM in a stage so far, and the tuned modules use {', '.join(sorted(lms))}; give them one LM"
+        )
+    (lm,) = lms
+    if not plan.lms[lm].runs_here:
+        raise LmprogError(
+            f"the weights of {lm!r} ({plan.lms[lm].model}) cannot be trained: it does not run in this process"
+        )
+    return modules, lm
+
+
+def _health(wave: Wave, groups: Any, rows: Any) -> dict[str, float]:
+    """What a step's rollouts say about how training goes."""
+    rewards = [rollout.reward for rollout in wave.rollouts]
+    lengths = [len(row.reply_ids) for row in rows]
+    return {
+        "reward": statistics.fmean(rewards) if rewards else 0.0,
+        "unreadable": sum(rollout.unreadable for rollout in wave.rollouts),
+        "lost": wave.lost,
+        "groups": len(groups),
+        "without_signal": sum(not has_signal(group) for group in groups),
+        "rows": len(rows),
+        "reply_tokens": statistics.fmean(lengths) if lengths else 0.0,
+    }

@@ -1,0 +1,145 @@
+"""The stages of a program's `optimize`, one after the other, each from the best program so far; then the sealed test.
+
+Nothing here reads the test split before the last stage has ended. Then the program before, and the program after each
+stage, are scored on it once, on the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from lmprog.compiler.plan import Optimize, Stage
+from lmprog.data import rows_of
+from lmprog.errors import BudgetExceeded, UsageError
+from lmprog.evaluation import RowScore, Scores, evaluate
+from lmprog.optimizers.budget import Budget, Spent
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.journal import Journal
+from lmprog.optimizers.optimizer import Optimizer, Task, find
+from lmprog.program import Program, Result, RunOptions
+from lmprog.seeds import derive
+
+TEST = "test"
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """What one stage came to. `candidate` is the whole change since the program as written."""
+
+    stage: str
+    candidate: Candidate
+    spent: Spent
+    validate: dict[str, Any]
+    steps: int
+    step_seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "stage": self.stage,
+            "candidate": self.candidate.as_json(),
+            "spent": self.spent.as_json(),
+            "validate": self.validate,
+            "steps": self.steps,
+            "step_seconds": self.step_seconds,
+        }
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> StageOutcome:
+        fields = {**values, "candidate": Candidate.from_json(values["candidate"]), "spent": Spent(**values["spent"])}
+        return StageOutcome(**fields)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run. `test` holds the scores of the program as written and after each stage, or is empty."""
+
+    candidate: Candidate
+    stages: Sequence[StageOutcome]
+    test: Sequence[Scores]
+    spent: Spent
+
+
+def goals_of(program: Program) -> Optimize:
+    """What the program wants optimized. Raises UsageError where it does not say."""
+    goals = program.plan.optimize
+    if goals is None:
+        raise UsageError(f"{program.plan.name} has no `optimize:`; name a metric, what to tune, and the stages")
+    return goals
+
+
+def make(stage: Stage) -> Optimizer:
+    """The optimizer of a stage with its options, which the compiler has checked where it could."""
+    optimizer = find(stage.optimizer)
+    return optimizer(optimizer.Config.model_validate(dict(stage.options)))
+
+
+def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal: Journal) -> Outcome:
+    """Run what is not in the journal yet, and score the test split where the program has one."""
+    goals = goals_of(program)
+    train, dev = rows_of(program.plan, goals.train), rows_of(program.plan, goals.validate)
+    purse = Budget(budget, Spent(**journal.recall("spent")) if journal.recall("spent") else None)
+    metered = program.with_lms({id: purse.meter(lm) for id, lm in program.lms.items()})
+    best = Candidate()
+    outcomes: list[StageOutcome] = []
+    for number, stage in enumerate(goals.stages, 1):
+        key = f"{number}-{stage.optimizer}"
+        kept = journal.recall(f"stage/{key}")
+        if kept is not None:
+            outcomes.append(StageOutcome.from_json(kept))
+            best = outcomes[-1].candidate
+            journal.tell("stage_kept", number=number, of=len(goals.stages), stage=stage.optimizer)
+            continue
+        journal.record("stage_started", number=number, of=len(goals.stages), name=stage.optimizer)
+        before = purse.spent
+        within = journal.within(key)
+        start = metered.with_candidate(best)
+        stage_seed = derive(seed, number, stage.optimizer)
+        task = Task(start, train, dev, goals.metric, purse, within, stage_seed)
+        try:
+            change = make(stage).optimize(task)
+        except BudgetExceeded as error:
+            journal.tell("note", text=f"{error}; {stage.optimizer} changed nothing")
+            change = Candidate()
+        best = best.then(change)
+        spent = purse.spent.since(before)
+        # Scored apart from the budget: what a run reports of its stages is not paid for out of the search.
+        validate = evaluate(program.with_candidate(best), dev, goals.metric, options=RunOptions(seed=seed)).estimate
+        seconds = [event["seconds"] for event in journal.events if event["event"] == "step" and event["stage"] == key]
+        outcome = StageOutcome(
+            stage.optimizer,
+            best,
+            spent,
+            validate.as_json(),
+            len(seconds),
+            median(seconds) if seconds else 0.0,
+        )
+        journal.keep("spent", purse.spent.as_json())
+        journal.keep(f"stage/{key}", outcome.as_json())
+        journal.tell("stage_ended", name=stage.optimizer, validate=outcome.validate, changed=bool(change.as_overlay()))
+        outcomes.append(outcome)
+    return Outcome(best, outcomes, _tested(program, goals.metric, outcomes, journal), purse.spent)
+
+
+def _tested(program: Program, metric: str, outcomes: Sequence[StageOutcome], journal: Journal) -> list[Scores]:
+    """Scores on the test split before and after each stage. Equal programs are scored once."""
+    if TEST not in program.plan.data:
+        return []
+    rows = rows_of(program.plan, TEST)
+    scored: dict[str, Scores] = {}
+    found = []
+    for candidate in (Candidate(), *(outcome.candidate for outcome in outcomes)):
+        digest = candidate.digest
+        if digest not in scored:
+            journal.tell("test_started", rows=len(rows))
+            kept = journal.recall(f"test/{digest}")
+            if kept is None:
+                scores = evaluate(program.with_candidate(candidate), rows, metric)
+                kept = [score.value for score in scores.rows]
+                journal.keep(f"test/{digest}", kept)
+            runs = (RowScore(index, 0, value, Result(None, ())) for index, value in enumerate(kept))
+            scored[digest] = Scores(metric, list(runs))
+        found.append(scored[digest])
+    return found
