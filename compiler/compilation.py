@@ -100,7 +100,7 @@ class _Program:
         assert isinstance(fitted, Mapping)
         draft = self._draft(fitted, lms)
         plan = self._plan(draft)
-        checks.run(draft, plan)
+        checks.run(draft, plan, self._base_digest)
         return plan
 
     def _version(self, root: Mapping) -> bool:
@@ -269,6 +269,12 @@ class _Program:
             after = {key for key, finding in self.report.findings.items() if finding.severity == "error"}
             self.subs[path] = plan if before == after else None
         return self.subs[path]
+
+    def _base_digest(self, path: Path) -> str | None:
+        """The digest of the program that an overlay extends, as it stands by itself."""
+        options = Options(imports=False, data=False, evaluation=False)
+        plan = _Program(Report(), options).compile(path)
+        return plan.digest if plan is not None else None
 
     # the plan
 

@@ -1,16 +1,23 @@
-"""The checks of a whole program, one family a file."""
+"""The checks of a whole program, one family a file. Errors of a single value are found where its plan is made."""
 
 from __future__ import annotations
 
-from lmprog.compiler.checks import flow, names, outside, termination
+from collections.abc import Callable
+from pathlib import Path
+
+from lmprog.compiler.checks import conditions, cost, flow, names, optimizing, outside, rows, termination
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.plan import Plan
 
 
-def run(draft: Draft, plan: Plan) -> None:
-    """Report what the families find in a compiled program."""
+def run(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
+    """Report what the families find in a compiled program; of a sub-program only what does not hang on its caller."""
     names.check(draft)
     termination.check(draft)
+    conditions.check(draft, plan)
     outside.check(draft, plan)
+    cost.check(draft, plan)
     if draft.options.evaluation:
         flow.check(draft, plan)
+        rows.check(draft, plan)
+        optimizing.check(draft, plan, base_digest)

@@ -1,0 +1,171 @@
+"""The worst case of a run before anything runs: LM calls, tokens, money, from the loop bounds and the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jinja2 import nodes
+
+from lmprog.compiler.expressions import EvaluationError, Expression
+from lmprog.compiler.model_table import limits
+from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step
+from lmprog.compiler.templates import Template, parse
+
+CHARACTERS_A_TOKEN = 4.0
+"""What a token is worth on average, for estimates."""
+LONGEST_TOKEN = 6.0
+"""What a token is worth at most in ordinary text, for what certainly does not fit."""
+USUAL_REPLY = 256
+"""Tokens of a reply where `max_tokens` does not say."""
+
+
+@dataclass
+class Bounds:
+    """The worst case of one run of a program."""
+
+    calls: dict[str, int] = field(default_factory=dict)
+    """LM calls by module; modules of a sub-program are named `<step>.<module>`."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float | None = 0.0
+    """None where the price of a model is not known."""
+    bounded: bool = True
+    """False where a `foreach` has no `at_most`: then its list is taken to have one item."""
+
+    @property
+    def total_calls(self) -> int:
+        return sum(self.calls.values())
+
+
+def calls(plan: Plan) -> int:
+    """The most LM calls that one run can make."""
+    return bounds(plan).total_calls
+
+
+def bounds(plan: Plan, rows: Iterable[Mapping[str, Any]] = ()) -> Bounds:
+    """The worst case of one run; `rows` give the lengths of the inputs."""
+    found = Bounds()
+    longest = longest_inputs(rows)
+    _steps(plan, plan.steps, 1, "", found, longest)
+    return found
+
+
+def longest_inputs(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The most characters that each column has in any row."""
+    longest: dict[str, int] = {}
+    for row in rows:
+        for name, value in row.items():
+            length = len(value) if isinstance(value, str) else len(str(value))
+            if length > longest.get(name, 0):
+                longest[name] = length
+    return longest
+
+
+def turns(plan: Plan, loop: Repeat) -> int:
+    """The bound of a loop."""
+    try:
+        value = loop.at_most.evaluate({"vars": plan.vars})
+    except EvaluationError:
+        return 1
+    return value if isinstance(value, int) and value > 0 else 1
+
+
+def _steps(
+    plan: Plan, steps: Iterable[Step], times: int, prefix: str, found: Bounds, longest: Mapping[str, int]
+) -> None:
+    for step in steps:
+        action = step.action
+        count = times * (1 + step.retry)
+        if step.foreach is not None:
+            if step.foreach.at_most is None:
+                found.bounded = found.bounded and step.foreach.items.constant
+            count *= _items(plan, step.foreach.items, step.foreach.at_most)
+        if isinstance(action, ModuleCall) and action.module in plan.modules:
+            _module(plan, plan.modules[action.module], action, count, prefix, found, longest)
+        elif isinstance(action, ProgramCall):
+            _steps(action.plan, action.plan.steps, count, f"{prefix}{step.path}.", found, {})
+        elif isinstance(action, Repeat):
+            _steps(plan, action.steps, count * turns(plan, action), prefix, found, longest)
+
+
+def _items(plan: Plan, items: Expression, at_most: int | None) -> int:
+    if at_most is not None:
+        return at_most
+    if all(name[0] == "vars" for name in items.references):
+        try:
+            return max(1, len(items.evaluate({"vars": plan.vars})))
+        except (EvaluationError, TypeError):
+            return 1
+    return 1
+
+
+def _module(
+    plan: Plan,
+    module: Module,
+    call: ModuleCall,
+    times: int,
+    prefix: str,
+    found: Bounds,
+    longest: Mapping[str, int],
+) -> None:
+    count = times * (1 + module.retry) * (module.max_turns if module.tools else 1)
+    name = f"{prefix}{module.id}"
+    found.calls[name] = found.calls.get(name, 0) + count
+    lm = plan.lms.get(module.lm)
+    reply = int((lm.params.get("max_tokens") if lm is not None else None) or USUAL_REPLY)
+    prompt = static_characters(module, known=False) / CHARACTERS_A_TOKEN
+    for argument in call.arguments.values():
+        length = argument_characters(argument, longest)
+        prompt += length / CHARACTERS_A_TOKEN if length is not None else reply
+    found.prompt_tokens += int(prompt) * count
+    found.completion_tokens += reply * count
+    limit = limits(lm) if lm is not None else None
+    if found.usd is not None and limit is not None:
+        if limit.prompt_usd is None or limit.completion_usd is None:
+            found.usd = None
+        else:
+            found.usd += (int(prompt) * limit.prompt_usd + reply * limit.completion_usd) * count
+
+
+def argument_characters(argument: Expression, longest: Mapping[str, int]) -> int | None:
+    """The most characters of an argument, where it is an input or a literal; else None."""
+    if argument.constant:
+        return len(argument.text)
+    if len(argument.references) == 1 and argument.tree is not None:
+        (name,) = argument.references
+        if name[0] == "inputs" and len(name) == 2 and argument.text == ".".join(name):
+            return longest.get(name[1])
+    return None
+
+
+def static_characters(module: Module, known: bool = True) -> int:
+    """The characters of a prompt that are the same for every row: layout, instructions, demos.
+
+    With `known`, only what is certainly sent: text under an `if` or `for` does not count.
+    """
+    layout = module.layout
+    system, user = layout.system, layout.user
+    total = _text(user, known)
+    for template in (system, user):
+        if template is None:
+            continue
+        if template is system:
+            total += _text(template, known)
+        if "instructions" in template.variables:
+            total += len(module.instructions or "")
+    turns = 0 if layout.demos_inline else _text(user, known)
+    for demo in module.demos:
+        total += turns + sum(len(str(value)) for value in demo.values())
+    return total
+
+
+def _text(template: Template | None, known: bool) -> int:
+    if template is None:
+        return 0
+    tree = parse(template.text)
+    if known:
+        outputs = [node for node in tree.body if isinstance(node, nodes.Output)]
+        return sum(len(part.data) for node in outputs for part in node.nodes if isinstance(part, nodes.TemplateData))
+    return sum(len(part.data) for part in tree.find_all(nodes.TemplateData))

@@ -1,0 +1,42 @@
+"""A `when` or `until` that is always true or false, and the steps behind it (206)."""
+
+from __future__ import annotations
+
+from lmprog.compiler.bounds import turns
+from lmprog.compiler.checks.names import all_steps
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.expressions import EvaluationError, Expression
+from lmprog.compiler.plan import Plan, Repeat, Step
+
+
+def check(draft: Draft, plan: Plan) -> None:
+    """Report conditions whose value is known before anything runs."""
+    for step in all_steps(plan.steps):
+        _when(draft, step, {}, "")
+        if isinstance(step.action, Repeat) and turns(plan, step.action) == 1:
+            only = {"loop": {"index0": 0, "first": True, "last": True}}
+            for inner in step.action.steps:
+                _when(draft, inner, only, f" in the only turn of loop `{step.id}`")
+
+
+def _when(draft: Draft, step: Step, known: dict[str, object], where: str) -> None:
+    value = _value(step.when, known)
+    if value is None or step.when is None:
+        return
+    node = draft.step_nodes[step.path]
+    always = "true" if value else "false"
+    message = f"`when` of step `{step.id}` is always {always}{where}"
+    fix = "leave `when` out" if value else "the step never runs: remove it"
+    draft.report.add("LMP206", node.entries["when"].place, message, fix=fix)
+
+
+def _value(condition: Expression | None, known: dict[str, object]) -> bool | None:
+    if condition is None or any(name[0] not in known for name in condition.references):
+        return None
+    if known and not condition.references:
+        return None
+    try:
+        value = condition.evaluate(known)
+    except EvaluationError:
+        return None
+    return value if isinstance(value, bool) else None

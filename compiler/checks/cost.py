@@ -1,0 +1,164 @@
+"""Prompts that cannot fit (501), budgets that do not suffice (502), and prefixes that cannot be shared (503)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import nodes
+
+from lmprog.compiler.bounds import LONGEST_TOKEN, argument_characters, bounds, longest_inputs, static_characters
+from lmprog.compiler.checks.names import all_steps
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.model_table import limits
+from lmprog.compiler.plan import Module, ModuleCall, Plan, Stage
+from lmprog.compiler.templates import Template, mentions, parse
+
+LONG_TEXT = 200
+"""Characters of constant text after varying text that are worth a warning."""
+
+
+def check(draft: Draft, plan: Plan) -> None:
+    """Report prompts that do not fit their model, and budgets that do not fit the work."""
+    _context(draft, plan)
+    for module in plan.modules.values():
+        if module.id not in draft.unsure:
+            _shared_prefix(draft, module)
+    if draft.options.evaluation and plan.optimize is not None:
+        _budget(draft, plan)
+
+
+def _context(draft: Draft, plan: Plan) -> None:
+    longest = longest_inputs(row for rows in draft.rows.values() for row in rows)
+    for step in all_steps(plan.steps):
+        if not isinstance(step.action, ModuleCall) or step.action.module not in plan.modules:
+            continue
+        module = plan.modules[step.action.module]
+        lm = plan.lms.get(module.lm)
+        if lm is None or module.id in draft.unsure:
+            continue
+        static = static_characters(module)
+        used = [name for name in step.action.arguments if name in _user_variables(module)]
+        varying = {name: argument_characters(step.action.arguments[name], longest) or 0 for name in used}
+        least = int((static + sum(varying.values())) / LONGEST_TOKEN)
+        if least < 500:
+            continue
+        context = limits(lm).context
+        if context is not None and least > context:
+            parts = [f"{static} characters are fixed"]
+            parts += [f"`{name}` has up to {length}" for name, length in varying.items() if length]
+            message = f"the prompt of module `{module.id}` has at least {least} tokens, and {lm.id} takes {context}"
+            fix = f"{', '.join(parts)}: shorten it, use fewer demos, or a model with a longer context"
+            draft.report.add("LMP501", draft.key("modules", module.id), message, fix=fix)
+
+
+def _user_variables(module: Module) -> frozenset[str]:
+    system = module.layout.system.variables if module.layout.system is not None else frozenset()
+    return module.layout.user.variables | system
+
+
+# the shared prefix
+
+
+def _shared_prefix(draft: Draft, module: Module) -> None:
+    if draft.node("modules", module.id, "prompt") is None:
+        return
+    varying = frozenset(module.inputs)
+    seen: str | None = None
+    after = 0
+    for role, template in (("system", module.layout.system), ("user", module.layout.user)):
+        if template is None:
+            continue
+        if role == "user" and seen is not None and not module.layout.demos_inline:
+            after += sum(len(str(value)) for demo in module.demos for value in demo.values())
+        for part, text in _parts(template, module, varying):
+            if part is not None:
+                seen = seen or part
+            elif seen is not None:
+                after += text
+    if seen is not None and after >= LONG_TEXT:
+        place = draft.key("modules", module.id, "prompt")
+        message = (
+            f"in the prompt of module `{module.id}`, `{seen}` varies before {after} characters that do not: "
+            "no row can share them"
+        )
+        draft.report.add("LMP503", place, message, fix=f"move `{seen}` behind the constant text")
+
+
+def _parts(template: Template, module: Module, varying: frozenset[str]) -> list[tuple[str | None, int]]:
+    """The parts of a template in order: the name of a varying one, or None with the length of a constant one."""
+    found: list[tuple[str | None, int]] = []
+    for node in parse(template.text).body:
+        parts: list[Any] = node.nodes if isinstance(node, nodes.Output) else [node]
+        for part in parts:
+            if mentions(part, varying):
+                names = [name.name for name in part.find_all(nodes.Name) if name.name in varying]
+                found.append((part.name if isinstance(part, nodes.Name) else names[0], 0))
+            elif isinstance(part, nodes.TemplateData):
+                found.append((None, len(part.data)))
+            elif mentions(part, frozenset({"instructions"})):
+                found.append((None, len(module.instructions or "")))
+            elif mentions(part, frozenset({"demos"})):
+                length = sum(len(str(value)) for demo in module.demos for value in demo.values())
+                found.append((None, length))
+            else:
+                found.append((None, sum(len(text.data) for text in part.find_all(nodes.TemplateData))))
+    return found
+
+
+# budgets
+
+
+def _budget(draft: Draft, plan: Plan) -> None:
+    optimize = plan.optimize
+    assert optimize is not None
+    if not optimize.budget or not draft.rows:
+        return
+    train, validate = draft.rows.get(optimize.train, []), draft.rows.get(optimize.validate, [])
+    one = bounds(plan, [*train, *validate])
+    judge = _judge(plan)
+    runs = sum(_runs(stage, len(train), len(validate)) for stage in optimize.stages)
+    spent = {
+        "lm_calls": float(one.total_calls + judge),
+        "prompt_tokens": float(one.prompt_tokens),
+        "completion_tokens": float(one.completion_tokens),
+        "tokens": float(one.prompt_tokens + one.completion_tokens),
+        "usd": one.usd,
+    }
+    for key, cost in spent.items():
+        limit = optimize.budget.get(key)
+        if limit is None or cost is None or not cost:
+            continue
+        place = draft.place("optimize", "budget", key)
+        least = cost * len(validate)
+        if limit < least and validate:
+            message = f"one evaluation on {len(validate)} {optimize.validate} rows can take {_shown(least, key)}, and "
+            message += f"the budget is {_shown(limit, key)}: not even the first stage can start"
+            draft.report.add("LMP502", place, message, severity="error", fix=f"raise it to {_shown(cost * runs, key)}")
+        elif limit < cost * runs:
+            message = f"the stages can take up to {_shown(cost * runs, key)}, and the budget is {_shown(limit, key)}"
+            fix = "raise it, or ask the stages for less; a stage ends where the budget does"
+            draft.report.add("LMP502", place, message, severity="warning", fix=fix)
+
+
+def _judge(plan: Plan) -> int:
+    assert plan.optimize is not None
+    metric = plan.metrics.get(plan.optimize.metric)
+    return bounds(metric.program).total_calls if metric is not None and metric.program is not None else 0
+
+
+def _runs(stage: Stage, train: int, validate: int) -> int:
+    """The runs of the program that a stage can make, read from options that every optimizer names alike."""
+    options = stage.options
+
+    def number(key: str, otherwise: int) -> int:
+        value = options.get(key, otherwise)
+        return value if isinstance(value, int) else otherwise
+
+    if "steps" in options or stage.optimizer == "grpo":
+        return number("steps", 1) * number("examples", 1) * number("rollouts", 1) + validate
+    return number("trials", 1) * validate + min(train, number("bootstrap_rows", 0))
+
+
+def _shown(value: float, key: str) -> str:
+    unit = {"usd": "USD", "lm_calls": "LM calls"}.get(key, key.replace("_", " "))
+    return f"{value:.2f} {unit}" if key == "usd" else f"{value:.0f} {unit}"

@@ -1,0 +1,211 @@
+"""What optimizing cannot do: train these weights (701), vary anything (702), change the metric (703), trust the base (704)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from jinja2 import nodes
+
+from lmprog.compiler.checks.names import all_steps
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.expressions import Expression
+from lmprog.compiler.order import expressions
+from lmprog.compiler.plan import AdapterReference, Module, Optimize, Plan
+from lmprog.compiler.source import Mapping, Place, Scalar, Sequence
+from lmprog.compiler.stage_options import varies_nothing
+from lmprog.compiler.templates import parse
+
+WEIGHTS = frozenset({"grpo"})
+"""Stages that change weights; all others change words."""
+
+
+def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
+    """Report what cannot be optimized, and tuned parts that no longer fit what they were tuned from."""
+    if plan.optimize is not None:
+        _weights(draft, plan, plan.optimize)
+        _variation(draft, plan, plan.optimize)
+        _effect(draft, plan, plan.optimize)
+    _base(draft, plan, base_digest)
+    _adapters(draft, plan)
+
+
+def _tuned_place(draft: Draft, id: str, part: str) -> Place:
+    listed = draft.node("optimize", "tune", id)
+    for item in listed.items if isinstance(listed, Sequence) else ():
+        if item.plain() == part:
+            return item.place
+    return draft.place("optimize", "tune", id) if listed is not None else draft.key("optimize")
+
+
+def _weights(draft: Draft, plan: Plan, optimize: Optimize) -> None:
+    trained: dict[str, list[Module]] = {}
+    for id, parts in optimize.tune.items():
+        module = plan.modules[id]
+        lm = plan.lms.get(module.lm)
+        if "weights" not in parts or lm is None:
+            continue
+        if not lm.runs_here:
+            message = f"the weights of `{lm.id}` ({lm.model}) cannot be trained here"
+            fix = "use an hf/ or embedded/ model, or leave weights out"
+            draft.report.add("LMP701", _tuned_place(draft, id, "weights"), message, fix=fix)
+        else:
+            trained.setdefault(lm.id, []).append(module)
+    if optimize.adapters == "per_lm":
+        for lm, modules in trained.items():
+            starts = {str(module.adapter.path) if module.adapter else "" for module in modules}
+            if len(starts) > 1:
+                _conflict(draft, modules[-1].id, f"the modules of `{lm}` share one adapter, and start from different ones")
+    else:
+        started: dict[str, str] = {}
+        for modules in trained.values():
+            for module in modules:
+                if module.adapter is not None:
+                    other = started.setdefault(str(module.adapter.path), module.id)
+                    if other != module.id:
+                        _conflict(draft, module.id, f"the modules `{other}` and `{module.id}` tune one adapter apart")
+
+
+def _conflict(draft: Draft, id: str, message: str) -> None:
+    place = draft.place("modules", id, "adapter") if draft.node("modules", id, "adapter") else draft.key("modules", id)
+    draft.report.add("LMP701", place, message, fix="give both one adapter and adapters: per_lm, or each its own")
+
+
+def _variation(draft: Draft, plan: Plan, optimize: Optimize) -> None:
+    listed = draft.node("optimize", "stages")
+    entries = listed.items if isinstance(listed, Sequence) else []
+    words = any(parts & {"instructions", "demos"} for parts in optimize.tune.values())
+    weights = any("weights" in parts for parts in optimize.tune.values())
+    for entry in entries:
+        name = next(iter(entry.entries), "") if isinstance(entry, Mapping) else entry.plain()
+        options = entry.map(name) if isinstance(entry, Mapping) else None
+        for key, value in options.entries.items() if options is not None else ():
+            if varies_nothing(name, key, value.plain()):
+                message = f"`{name}` with `{key}: {value.plain()}` learns nothing: all rollouts of a row are one"
+                fix = "write temperature: 1.0" if key == "temperature" else "write rollouts: 8"
+                draft.report.add("LMP702", value.place, message, fix=fix)
+        if name in WEIGHTS and not weights:
+            message = f"the stage `{name}` trains weights, and `tune` names the weights of no module"
+            draft.report.add("LMP702", entry.place, message, fix="add weights to a module under tune:")
+        elif name == "prompt_search" and not words:
+            message = f"the stage `{name}` writes words, and `tune` names neither instructions nor demos"
+            draft.report.add("LMP702", entry.place, message, fix="add instructions or demos to a module under tune:")
+    for id, parts in optimize.tune.items():
+        if draft.node("modules", id, "prompt") is None or id in draft.unsure:
+            continue
+        module = plan.modules[id]
+        if "demos" in parts and not _shows_demos(module):
+            message = f"the demos of module `{id}` are tuned, and its prompt never shows them"
+            fix = "print them in a for loop, or do not mention `demos`: then they are earlier turns"
+            draft.report.add("LMP702", _tuned_place(draft, id, "demos"), message, fix=fix)
+        if "instructions" in parts and not _shows(module, "instructions"):
+            message = f"the instructions of module `{id}` are tuned, and its prompt never shows them"
+            fix = "write {{ instructions }} in the prompt"
+            draft.report.add("LMP702", _tuned_place(draft, id, "instructions"), message, fix=fix)
+
+
+def _shows(module: Module, name: str) -> bool:
+    templates = [module.layout.system, module.layout.user]
+    return any(template is not None and name in template.variables for template in templates)
+
+
+def _shows_demos(module: Module) -> bool:
+    """Whether demos are turns, or printed; their mere number or presence shows none."""
+    if not module.layout.demos_inline:
+        return True
+    for template in (module.layout.system, module.layout.user):
+        tree = parse(template.text) if template is not None else None
+        if tree is not None and any(_prints_demos(node) for node in tree.find_all((nodes.Output, nodes.For))):
+            return True
+    return False
+
+
+def _prints_demos(node: nodes.Node) -> bool:
+    part: list[nodes.Node] = [node.iter] if isinstance(node, nodes.For) else list(getattr(node, "nodes", ()))
+    while part:
+        inner = part.pop()
+        if isinstance(inner, nodes.Name) and inner.name == "demos":
+            return True
+        if not (isinstance(inner, nodes.Filter) and inner.name in ("length", "count")):
+            part.extend(inner.iter_child_nodes())
+    return False
+
+
+def _effect(draft: Draft, plan: Plan, optimize: Optimize) -> None:
+    metric = plan.metrics.get(optimize.metric)
+    if metric is None or draft.report.failed:
+        return
+    reaching = _modules_behind(plan, optimize.metric)
+    for id in optimize.tune:
+        if id not in reaching:
+            message = f"the module `{id}` is tuned, and cannot change the metric `{optimize.metric}`"
+            place = draft.key("optimize", "tune", id) if draft.node("optimize", "tune", id) else draft.key("modules", id)
+            draft.report.add("LMP703", place, message, fix="leave it out of tune:, or measure what it does")
+
+
+def _modules_behind(plan: Plan, metric: str) -> set[str]:
+    """The modules whose outputs, or decisions, get into what a metric reads."""
+    steps = {step.id: step for step in all_steps(plan.steps)}
+    pending: list[Expression] = []
+    metrics, found, seen = [metric], set(), set()
+    while metrics:
+        id = metrics.pop()
+        if id in seen or id not in plan.metrics:
+            continue
+        seen.add(id)
+        given = [*plan.metrics[id].arguments.values()]
+        value = plan.metrics[id].value
+        for expression in [*given, *([value] if value is not None else [])]:
+            for name in expression.references:
+                if name[0] == "metrics" and len(name) > 1:
+                    metrics.append(name[1])
+                elif name[0] == "outputs":
+                    names = [name[1]] if len(name) > 1 else list(plan.outputs)
+                    pending += [plan.outputs[output] for output in names if output in plan.outputs]
+    done: set[str] = set()
+    while pending:
+        for name in pending.pop().references:
+            if name[0] != "steps" or len(name) < 2 or name[1] in done or name[1] not in steps:
+                continue
+            done.add(name[1])
+            step = steps[name[1]]
+            pending += expressions(step)
+            # A loop's outputs are its state: every step of its body may have a part in it.
+            inner = [step, *all_steps(getattr(step.action, "steps", ()))]
+            found |= {module for part in inner if (module := getattr(part.action, "module", None))}
+    return found
+
+
+def _base(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
+    extends, wanted = draft.root.get("extends"), (plan.tuned or {}).get("base_digest")
+    if not isinstance(extends, Scalar) or not isinstance(wanted, str):
+        return
+    found = base_digest((extends.source.folder / extends.value).resolve())
+    if found is not None and found != wanted.removeprefix("sha256:"):
+        message = f"{extends.value} has changed since this overlay was tuned on it"
+        fix = "optimize again, or take tuned.base_digest out to accept the overlay as it is"
+        draft.report.add("LMP704", extends.place, message, fix=fix)
+
+
+def _adapters(draft: Draft, plan: Plan) -> None:
+    for lm in plan.lms.values():
+        if lm.adapter is not None:
+            _adapter(draft, lm.adapter, lm.model, ("lms", lm.id, "adapter"))
+    for module in plan.modules.values():
+        model = plan.lms.get(module.lm)
+        if module.adapter is not None and model is not None:
+            _adapter(draft, module.adapter, model.model, ("modules", module.id, "adapter"))
+
+
+def _adapter(draft: Draft, adapter: AdapterReference, model: str, path: tuple[str, ...]) -> None:
+    if adapter.base is not None and adapter.base != model:
+        message = f"this adapter was trained on {adapter.base}, and the model is {model}"
+        draft.report.add("LMP704", draft.place(*path, "base"), message, fix=f"use {adapter.base}, or another adapter")
+    weights = Path(adapter.path) / "adapter_model.safetensors"
+    if adapter.sha256 is not None and not str(adapter.path).startswith("hf://") and weights.is_file():
+        with weights.open("rb") as data:
+            found = hashlib.file_digest(data, "sha256").hexdigest()
+        if found != adapter.sha256.removeprefix("sha256:"):
+            message = "the weights of this adapter are not those that were tuned: the sha256 differs"
+            draft.report.add("LMP704", draft.place(*path, "sha256"), message, fix=f"found {found}")

@@ -1,0 +1,147 @@
+"""The rows of the data against what the program needs of them (601, 602), and template marks in them (803)."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.rows import Row
+from lmprog.compiler.source import Mapping, Place, Scalar, Sequence
+from lmprog.compiler.types import Enum, Optional, Type, mismatch, without_none
+
+_MARKS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+
+
+def check(draft: Draft, plan: Plan) -> None:
+    """Report columns, values and rows that the program cannot use, and marks that nobody will render."""
+    for split, rows in draft.rows.items():
+        _split(draft, plan, split, rows)
+    _overlap(draft, plan)
+    _marks(draft, plan)
+
+
+def _place(draft: Draft, split: str) -> Place:
+    if draft.node("data", split) is not None:
+        return draft.place("data", split)
+    return draft.place("data", "fractions", "from")
+
+
+def _split(draft: Draft, plan: Plan, split: str, rows: list[Row]) -> None:
+    place = _place(draft, split)
+    if not rows:
+        draft.report.add("LMP601", place, f"the {split} data have no rows")
+        return
+    _columns(draft, plan, split, rows, place)
+    empty = [index for index, row in enumerate(rows) if all(value in (None, "", [], {}) for value in row.values())]
+    if empty:
+        message = f"the {split} data have {len(empty)} empty row(s), the first is row {empty[0]}"
+        draft.report.add("LMP601", place, message, fix="remove them")
+    seen: dict[str, int] = {}
+    repeated: list[tuple[int, int]] = []
+    for index, row in enumerate(rows):
+        first = seen.setdefault(_key(row), index)
+        if first != index and index not in empty:
+            repeated.append((first, index))
+    if repeated:
+        first, again = repeated[0]
+        message = f"the {split} data have {len(repeated)} row(s) twice; row {again} is row {first} again"
+        draft.report.add("LMP601", place, message, severity="warning", fix="remove them")
+
+
+def _columns(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place) -> None:
+    columns = {name for row in rows for name in row}
+    source = plan.data[split]
+    for name, column in source.columns.items():
+        if name not in columns:
+            node = draft.node("data", split, "columns", name)
+            at = node.place if node is not None else place
+            message = f"the {split} data have no column `{column}` for `{name}`"
+            draft.report.add("LMP601", at, message, fix=f"columns: {', '.join(sorted(columns))}")
+    for name, field in plan.inputs.items():
+        if name not in columns:
+            if not field.has_default and not isinstance(field.type, Optional) and name not in source.columns:
+                message = f"the {split} data have no column `{name}`, which is an input of the program"
+                fix = f"columns: {', '.join(sorted(columns))}; rename one with columns: {{{name}: ...}}"
+                draft.report.add("LMP601", place, message, fix=fix)
+            continue
+        _values(draft, split, rows, name, field.type, place, field.has_default)
+    for name, kind in plan.output_types.items():
+        if name in columns and name not in plan.inputs and isinstance(without_none(kind), Enum):
+            _values(draft, split, rows, name, kind, place, True)
+
+
+def _values(draft: Draft, split: str, rows: list[Row], name: str, kind: Type, place: Place, lax: bool) -> None:
+    wrong: list[tuple[int, str]] = []
+    for index, row in enumerate(rows):
+        value = row.get(name)
+        if value is None and lax:
+            continue
+        problem = mismatch(value, kind) if name in row else "the value is absent"
+        if problem is not None:
+            wrong.append((index, problem))
+    if wrong:
+        index, problem = wrong[0]
+        message = f"the column `{name}` of the {split} data is no {kind} in {len(wrong)} row(s): row {index}: {problem}"
+        draft.report.add("LMP601", place, message)
+
+
+def _key(row: dict[str, Any]) -> str:
+    return json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def _overlap(draft: Draft, plan: Plan) -> None:
+    train = draft.rows.get("train")
+    if not train:
+        return
+    names = [name for name in plan.inputs if name in train[0]]
+
+    def key(row: Row) -> str:
+        return _key({name: row.get(name) for name in names}) if names else _key(row)
+
+    known = {key(row): index for index, row in reversed(list(enumerate(train)))}
+    for split in ("dev", "test"):
+        rows = draft.rows.get(split, [])
+        shared = [(index, known[key(row)]) for index, row in enumerate(rows) if key(row) in known]
+        if shared:
+            index, first = shared[0]
+            message = f"{len(shared)} row(s) of the {split} data are in train too; row {index} is train row {first}"
+            fix = "a score on rows that were trained on says nothing: remove them from one side"
+            draft.report.add("LMP602", _place(draft, split), message, fix=fix)
+
+
+# template marks
+
+
+def _marks(draft: Draft, plan: Plan) -> None:
+    for id, module in plan.modules.items():
+        node = draft.node("modules", id, "instructions")
+        if isinstance(node, Scalar) and module.instructions:
+            _mark(draft, node, f"the instructions of module `{id}`")
+        demos = draft.node("modules", id, "demos")
+        for demo in demos.items if isinstance(demos, Sequence) else ():
+            for name, value in demo.entries.items() if isinstance(demo, Mapping) else ():
+                if isinstance(value, Scalar):
+                    _mark(draft, value, f"`{name}` of a demo of module `{id}`")
+    candidates = draft.node("optimize", "instructions")
+    for id, listed in candidates.entries.items() if isinstance(candidates, Mapping) else ():
+        for value in listed.items if isinstance(listed, Sequence) else ():
+            if isinstance(value, Scalar):
+                _mark(draft, value, f"a candidate instruction of module `{id}`")
+    for split, rows in draft.rows.items():
+        for index, row in enumerate(rows):
+            name = next((n for n in plan.inputs if isinstance(row.get(n), str) and _MARKS.search(row[n])), None)
+            if name is not None:
+                message = f"row {index} of the {split} data has template marks in `{name}`: they are sent as they are"
+                draft.report.add("LMP803", _place(draft, split), message)
+                break
+
+
+def _mark(draft: Draft, node: Scalar, what: str) -> None:
+    found = _MARKS.search(node.value) if isinstance(node.value, str) else None
+    if found:
+        message = f"{what} holds template marks, which are sent as they are"
+        fix = "only `prompt` is a template: write the variable there"
+        draft.report.add("LMP803", node.at(found.start(), found.end() - found.start()), message, fix=fix)
