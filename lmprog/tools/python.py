@@ -19,15 +19,16 @@ def python_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
     function = load(tool.python)
 
     async def call(**arguments: Any) -> Any:
+        limit = asyncio.timeout(tool.timeout)
         try:
-            async with asyncio.timeout(tool.timeout):
+            async with limit:
                 if inspect.iscoroutinefunction(function):
                     result = await function(**arguments)
                 else:
                     result = await asyncio.to_thread(function, **arguments)
-        except TimeoutError as error:
-            raise ToolFailed(f"{tool.id} did not end within {tool.timeout} seconds") from error
         except Exception as error:
+            if limit.expired():
+                raise ToolFailed(f"{tool.id} did not end within {tool.timeout} seconds") from error
             raise ToolFailed(f"{tool.id} raised {type(error).__name__}: {error}") from error
         if problem := mismatch(result, tool.type):
             raise ToolFailed(f"{tool.id} returned what it does not declare: {problem}")

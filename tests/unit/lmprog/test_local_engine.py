@@ -1,0 +1,168 @@
+"""The local engine against transformers, on a small Llama of random weights in fp32: the same answers, without its costs."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra 'local'")
+
+from lmprog.lms.lm import Request  # noqa: E402
+from lmprog.lms.local import LocalLM  # noqa: E402
+from lmprog.lms.local.attention import NAME  # noqa: E402
+from lmprog.lms.local.wave import HeadCache, Prompt, Sampling, sample  # noqa: E402
+
+END = 1
+
+
+@pytest.fixture(scope="module")
+def model():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=96,
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        initializer_range=0.6,
+        max_position_embeddings=256,
+        attn_implementation=NAME,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def prompts(count: int, head: int, seed: int = 0) -> list[Prompt]:
+    draw = torch.Generator().manual_seed(seed)
+    shared = torch.randint(2, 96, (head,), generator=draw).tolist()
+    tails = [torch.randint(2, 96, (3 + place % 4,), generator=draw).tolist() for place in range(count)]
+    return [Prompt((*shared, *tail), head) for tail in tails]
+
+
+def run(model, asked, samplings, **kwargs):
+    options = {"end_ids": frozenset({END}), "heads": HeadCache(), "weights": "base", "decode": str} | kwargs
+    return sample(model, asked, samplings, **options)
+
+
+@torch.no_grad()
+def one_by_one(model, prompt: Prompt, ids: list[int], temperature: float = 1.0) -> list[float]:
+    """Log-probabilities of a reply by a plain forward pass over the whole row."""
+    row = torch.tensor([[*prompt.ids, *ids]])
+    logits = model(input_ids=row).logits[0, len(prompt.ids) - 1 : -1].float() / temperature
+    return logits.log_softmax(-1).gather(1, torch.tensor(ids).unsqueeze(1)).squeeze(1).tolist()
+
+
+@pytest.mark.parametrize("head", [0, 40])
+def test_greedy_replies_are_those_of_transformers(model, head: int) -> None:
+    asked = prompts(7, head)
+    replies = run(model, asked, [Sampling(max_tokens=20)] * 7)
+    for prompt, reply in zip(asked, replies, strict=True):
+        expected = model.generate(
+            torch.tensor([prompt.ids]), max_new_tokens=20, do_sample=False, eos_token_id=END, pad_token_id=0
+        )[0, len(prompt.ids) :].tolist()
+        assert reply.ids == expected
+        assert reply.logprobs == pytest.approx(one_by_one(model, prompt, reply.ids), abs=1e-4)
+        assert reply.finish_reason == ("stop" if reply.ids[-1] == END else "length")
+
+
+def test_log_probabilities_of_branched_samples_are_those_of_the_rows_alone(model) -> None:
+    asked = [prompt for prompt in prompts(3, 30) for _ in range(5)]
+    samplings = [Sampling(max_tokens=4 + place, temperature=0.8, seed=place) for place in range(15)]
+    replies = run(model, asked, samplings)
+    assert len({tuple(reply.ids) for reply in replies}) > 10
+    for prompt, reply, sampling in zip(asked, replies, samplings, strict=True):
+        assert len(reply.ids) <= sampling.max_tokens
+        assert reply.logprobs == pytest.approx(one_by_one(model, prompt, reply.ids, 0.8), abs=1e-4)
+
+
+def test_a_reply_depends_on_its_seed_and_not_on_who_shares_the_wave(model) -> None:
+    asked = prompts(6, 30)
+    samplings = [Sampling(max_tokens=10, temperature=1.0, seed=place) for place in range(6)]
+    together = run(model, asked, samplings)
+    alone = [run(model, [prompt], [sampling])[0] for prompt, sampling in zip(asked, samplings, strict=True)]
+    assert [reply.ids for reply in together] == [reply.ids for reply in alone]
+    other = run(model, asked, [replace(sampling, seed=sampling.seed + 99) for sampling in samplings])
+    assert [reply.ids for reply in together] != [reply.ids for reply in other]
+
+
+def test_samples_follow_the_distribution(model) -> None:
+    (prompt,) = prompts(1, 0)
+    replies = run(model, [prompt] * 4000, [Sampling(max_tokens=1, temperature=1.3, seed=seed) for seed in range(4000)])
+    with torch.no_grad():
+        wanted = (model(input_ids=torch.tensor([prompt.ids])).logits[0, -1] / 1.3).softmax(-1)
+    found = torch.bincount(torch.tensor([reply.ids[0] for reply in replies]), minlength=96) / 4000
+    assert float((found - wanted).abs().max()) < 0.03
+
+
+def test_top_k_and_top_p_cut_the_distribution_and_its_log_probabilities(model) -> None:
+    (prompt,) = prompts(1, 0)
+    with torch.no_grad():
+        likely = model(input_ids=torch.tensor([prompt.ids])).logits[0, -1].softmax(-1).sort(descending=True)
+    best = set(likely.indices[:3].tolist())
+    samplings = [Sampling(max_tokens=1, temperature=1.0, top_k=3, seed=seed) for seed in range(60)]
+    assert {reply.ids[0] for reply in run(model, [prompt] * 60, samplings)} <= best
+    narrow = [Sampling(max_tokens=1, temperature=1.0, top_p=1e-6, seed=seed) for seed in range(20)]
+    replies = run(model, [prompt] * 20, narrow)
+    assert {reply.ids[0] for reply in replies} == {int(likely.indices[0])}
+    assert replies[0].logprobs == pytest.approx([0.0], abs=1e-6)
+
+
+def test_the_head_is_read_once_for_given_weights(model) -> None:
+    heads, calls = HeadCache(), []
+    forward = model.forward
+
+    def counted(*args, **kwargs):
+        calls.append(kwargs["input_ids"].shape[1])
+        return forward(*args, **kwargs)
+
+    model.forward = counted
+    try:
+        for weights in ("base", "base", "adapter"):
+            run(model, prompts(2, 30), [Sampling(max_tokens=1)] * 2, heads=heads, weights=weights)
+    finally:
+        model.forward = forward
+    assert calls.count(30) == 2
+
+
+def test_a_wave_that_nobody_waits_for_ends(model) -> None:
+    replies = run(model, prompts(1, 0), [Sampling(max_tokens=50)], abandoned=lambda: True)
+    assert replies[0].ids == []
+
+
+def test_the_embedded_model_shares_the_constant_head_and_keeps_what_was_sampled() -> None:
+    from lmprog.lms.local import shared
+
+    lm = shared("embedded/smollm2-135m")
+    head = [
+        {"role": "system", "content": "Say which of two animals the text is about: cat or dog. One word."},
+        {"role": "user", "content": "It barks at the postman."},
+        {"role": "assistant", "content": "dog"},
+    ]
+    rows = [{"role": "user", "content": text} for text in ("It purrs.", "Its bark is loud.", " 1, 2", '"quoted"')]
+    requests = [Request([*head, row], {"max_tokens": 4}, constant=(3, 0), key=(row["content"],)) for row in rows]
+
+    async def ask(lm: LocalLM):
+        return await asyncio.gather(*(lm.complete(request) for request in requests))
+
+    replies = asyncio.run(ask(lm))
+    for request, reply in zip(requests, replies, strict=True):
+        prompt = lm.prompt(request.messages, request.constant)
+        assert 40 < prompt.head < len(prompt.ids)
+        assert reply.prompt_token_ids == prompt.ids
+        assert lm.weights.tokenizer.decode(prompt.ids).endswith("<|im_start|>assistant\n")
+        assert len(reply.token_ids) == len(reply.logprobs) <= 4
+        assert reply.usage.prompt_tokens == len(prompt.ids)
+    alone = [asyncio.run(lm.complete(request)).text for request in requests]
+    assert [reply.text for reply in replies] == alone
+
+
+def test_an_unknown_parameter_is_refused_by_name() -> None:
+    from lmprog.errors import LmprogError
+    from lmprog.lms.local import shared
+
+    with pytest.raises(LmprogError, match="params: logit_bias is not known"):
+        asyncio.run(shared("embedded/smollm2-135m").complete(Request([], {"logit_bias": {}})))
