@@ -160,6 +160,13 @@ def arguments(draft: Draft, called: Callee, node: Mapping, scope: Scope, what: s
     return given
 
 
+def unchecked(draft: Draft, node: Mapping, scope: Scope, what: str) -> None:
+    """Look at the arguments of something that cannot be called: their own mistakes are worth knowing too."""
+    written = node.map("with")
+    for name, entry in written.entries.items() if written else ():
+        draft.binder.written(entry, scope, f"argument `{name}` of {what}")
+
+
 def _meant(called: Callee, written: Mapping | None, name: str) -> bool:
     """Whether a misspelt argument, which has its finding, was meant to be this one."""
     strange = [given for given in written.entries if given not in called.parameters] if written else []

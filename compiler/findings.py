@@ -129,7 +129,10 @@ class Report:
                         codes = dict.fromkeys(_CODE.findall(match[1]), False)
                         ignores[name, number] = codes
         kept = []
+        wrong = {(f.file, f.line, f.column) for f in self.findings.values() if f.code == "LMP101"}
         for finding in self.findings.values():
+            if finding.code == "LMP102" and (finding.file, finding.line, finding.column) in wrong:
+                continue
             codes = ignores.get((finding.file, finding.line), {})
             fatal = finding.code in UNSILENCEABLE and finding.severity == "error"
             if finding.code in codes and not fatal:
@@ -157,8 +160,12 @@ class Report:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` was probably meant to be, or None."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return close[0] if close else None
+    known = list(known)
+    close = get_close_matches(name, known, n=1, cutoff=0.75)
+    if close:
+        return close[0]
+    letters = sorted(name)
+    return next((other for other in known if sorted(other) == letters), None)
 
 
 def suggestion(name: str, known: Iterable[str], otherwise: str = "known") -> str:
@@ -168,6 +175,6 @@ def suggestion(name: str, known: Iterable[str], otherwise: str = "known") -> str
     if close:
         return f"did you mean `{close}`?"
     if not known:
-        return f"there is no {otherwise} here"
+        return f"there are no {otherwise} here"
     shown = ", ".join(sorted(known)[:12])
     return f"{otherwise}: {shown}" + (", ..." if len(known) > 12 else "")

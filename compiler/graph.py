@@ -7,7 +7,7 @@ from collections.abc import Mapping as Map
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lmprog.compiler.calls import Callee, arguments, callee
+from lmprog.compiler.calls import Callee, arguments, callee, unchecked
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expression_types import Typer, guards
 from lmprog.compiler.expressions import Expression, ExpressionError, parse
@@ -183,6 +183,8 @@ class GraphBuilder:
         elif site.callee is not None:
             given = arguments(self.draft, site.callee, node, inner, what)
             action = site.callee.call(given)
+        else:
+            unchecked(self.draft, node, inner, what)
         otherwise = self._values(site, "else", site.scope, foreach is not None)
         on_error = (
             self._values(site, "on_error", site.scope, False) if node.get("on_error") is not None else None
@@ -192,7 +194,7 @@ class GraphBuilder:
                 "LMP101", node.key_place("else"), f"{what} has `else` without `when`", fix="add when:"
             )
         self._needs(site)
-        kinds = dict(outputs.fields)
+        kinds = dict(outputs.fields) if isinstance(outputs, Object) else {}
         if node.get("else") is not None:
             kinds = {name: kind if name in otherwise else _optional(kind) for name, kind in kinds.items()}
         return Step(
@@ -276,7 +278,7 @@ class GraphBuilder:
         written = node.entries["repeat"]
         until_node = written.get("until") if isinstance(written, Mapping) else None
         bound_node: Node | None = written.get("at_most") if isinstance(written, Mapping) else written
-        bound = self._bound(bound_node, written, what)
+        bound = self._bound(bound_node, written, scope, what)
         state = self._state(site)
         start = self._start(site, state, scope)
         body = node.map("steps")
@@ -297,16 +299,19 @@ class GraphBuilder:
             return None
         return Repeat(bound, until, state, start, steps, updates)
 
-    def _bound(self, node: Node | None, written: Node, what: str) -> Expression | None:
+    def _bound(self, node: Node | None, written: Node, outer: Scope, what: str) -> Expression | None:
         if node is None:
             if not (isinstance(written, Mapping) and "at_most" in written.dropped):
                 fix = "add at_most:, the most turns it may take"
                 self.report.add("LMP301", written.place, f"{what} has no bound", fix=fix)
             return None
-        scope = Scope(
-            {"vars": self.draft.var_types}, where="in the bound of a loop, which is fixed before it runs"
-        )
-        bound = self.binder.bare(node, scope, f"the bound of {what}")
+        bound = self.binder.bare(node, replace(outer, where="in the bound of a loop"), f"the bound of {what}")
+        strange = sorted(name for name in bound.references if name[0] != "vars") if bound is not None else []
+        if strange:
+            message = f"the bound of {what} is not known before it runs: it reads `{'.'.join(strange[0])}`"
+            fix = "write a number or a var, and end the loop earlier with until:"
+            self.report.add("LMP301", node.place, message, fix=fix)
+            return None
         if bound is not None and self.binder.fits(bound, INT, node, f"the bound of {what}"):
             try:
                 value = bound.evaluate({"vars": self.draft.vars})

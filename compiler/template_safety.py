@@ -42,17 +42,24 @@ def line_start(text: str, line: int) -> int:
 
 
 def problem_at(
-    text: str, code: str, node: nodes.Node, message: str, word: str = "", fix: str | None = None
+    text: str,
+    code: str,
+    node: nodes.Node,
+    message: str,
+    word: str = "",
+    fix: str | None = None,
+    skip: int = 0,
 ) -> Problem:
-    """A problem at the first place in the node's line, inside braces, where `word` stands."""
+    """A problem where `word` stands in the node's line, inside braces, after `skip` other such places."""
     start = line_start(text, node.lineno)
     if word:
         end = text.find("\n", start)
         brace = re.compile(r"\{[{%]").search(text, start, end if end >= 0 else len(text))
         whole = re.compile(rf"(?<![A-Za-z0-9_]){re.escape(word)}(?![A-Za-z0-9_])")
-        found = whole.search(text, brace.start() if brace else start)
+        found = list(whole.finditer(text, brace.start() if brace else start, end if end >= 0 else len(text)))
+        found = found or list(whole.finditer(text, start))[:1]
         if found:
-            return Problem(code, message, found.start(), len(word), fix)
+            return Problem(code, message, found[min(skip, len(found) - 1)].start(), len(word), fix)
     return Problem(code, message, start, 1, fix)
 
 

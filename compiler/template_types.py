@@ -73,6 +73,8 @@ class TemplateTyper:
     variables: set[str] = field(default_factory=set)
     maybe: set[str] = field(default_factory=set)
     """Names that are set on some ways through the template only."""
+    seen: dict[tuple[int, str], int] = field(default_factory=dict)
+    """How often a name was met in a line, since the nodes of a template have no columns."""
 
     def check(self) -> None:
         """Fill `problems` and `variables`."""
@@ -92,7 +94,11 @@ class TemplateTyper:
         self._body(tree.body, dict(self.names))
 
     def _say(self, code: str, node: nodes.Node, message: str, word: str = "", fix: str | None = None) -> None:
-        self.problems.append(problem_at(self.text, code, node, message, word, fix))
+        skip = max(0, self.seen.get((node.lineno, word), 1) - 1)
+        self.problems.append(problem_at(self.text, code, node, message, word, fix, skip))
+
+    def _see(self, node: nodes.Name) -> None:
+        self.seen[node.lineno, node.name] = self.seen.get((node.lineno, node.name), 0) + 1
 
     # statements
 
@@ -121,6 +127,7 @@ class TemplateTyper:
 
     def _bind(self, target: nodes.Node, kind: Type, names: Names) -> None:
         if isinstance(target, nodes.Name):
+            self._see(target)
             names[target.name] = kind
             self.maybe.discard(target.name)
         elif isinstance(target, nodes.Tuple):
@@ -227,6 +234,7 @@ class TemplateTyper:
 
     def _name(self, node: Any, names: Names) -> Type:
         name: str = node.name
+        self._see(node)
         if name in self.names:
             self.variables.add(name)
         if name in names:
@@ -323,6 +331,8 @@ class TemplateTyper:
 
     def _test(self, node: Any, names: Names) -> Type:
         asked = node.name in ("defined", "undefined") and isinstance(node.node, nodes.Name)
+        if asked:
+            self._see(node.node)
         if asked and node.node.name in self.names:
             self.variables.add(node.node.name)
         if not asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,10 @@ from lmprog.compiler.types import (
     type_of,
     without_none,
 )
+
+
+_DOTTED = re.compile(r"\b(?:inputs|steps|state|vars)(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
+"""What an expression that cannot be read seems to read, so that nobody calls it unread."""
 
 
 @dataclass
@@ -68,6 +73,7 @@ class Binder:
                     f"{what} mixes text and `${{{{ }}}}`: an expression is a whole value, never a hole in a text",
                     fix='write one expression: ${{ join(["...", inputs.x], "") }}',
                 )
+                self.reads |= {tuple(name.split(".")) for name in _DOTTED.findall(node.value)}
                 return None
             return self._parsed(wrapped[1], wrapped.start(1), node, scope, what)
         return self._nested(node, scope, what)
@@ -102,6 +108,7 @@ class Binder:
             self.report.add(
                 error.code, node.at(start + error.offset), f"{what}: {error.message}", fix=error.fix
             )
+            self.reads |= {tuple(name.split(".")) for name in _DOTTED.findall(text)}
             return None
         typer = Typer(scope)
         kind = typer.type(tree)

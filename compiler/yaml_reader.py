@@ -168,7 +168,7 @@ class _Converter:
 
     def scalar(self, node: Any, line: int, column: int) -> Scalar:
         text, style = node.value, node.style
-        if style is None and node.tag != _TAG + "null" and DIFFERENT.match(text):
+        if not style and node.tag != _TAG + "null" and DIFFERENT.match(text):
             self.report.add(
                 "LMP102",
                 Place(self.source, line, column, len(text)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.findings import nearest
 from lmprog.compiler.plan import Module, Repeat, Step
 from lmprog.compiler.types import MESSAGES, Optional
 
@@ -37,12 +38,12 @@ def _prompt_inputs(draft: Draft) -> None:
 
 def _declared(draft: Draft) -> None:
     read = draft.binder.reads
-    inputs = {name[1] for name in read if name[0] == "inputs" and len(name) > 1}
+    inputs = {nearest(name[1], draft.inputs) for name in read if name[0] == "inputs" and len(name) > 1}
     if draft.node("inputs") is not None and not any(name == ("inputs",) for name in read):
         for name in draft.inputs:
             if name not in inputs:
                 draft.report.add("LMP202", draft.key("inputs", name), f"nothing reads the input `{name}`")
-    constants = {name[1] for name in read if name[0] == "vars" and len(name) > 1}
+    constants = {nearest(name[1], draft.vars) for name in read if name[0] == "vars" and len(name) > 1}
     constants |= {name[1] for name in draft.used if name[0] == "vars"}
     for section, what, used in (
         ("vars", "var", constants),
