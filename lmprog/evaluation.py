@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lmprog.errors import ProviderError
+from lmprog.errors import LmprogError, ProviderError, UsageError
 from lmprog.metrics import Score, Scorer
 from lmprog.program import Program, Result, RunOptions, run_async
 from lmprog.statistics import Difference, Estimate, estimate, paired
@@ -22,6 +22,9 @@ class RowScore:
     value: float | None
     result: Result
     feedback: str | None = None
+    cause: str | None = None
+    """Why there is no value, and `kind` of which failure: the run's, or `provider` where a judge had no answer."""
+    kind: str | None = None
 
     @property
     def unreadable(self) -> bool:
@@ -46,10 +49,12 @@ class Scores:
 
     @property
     def estimate(self) -> Estimate:
-        """Raises ProviderError where no row at all could be scored."""
+        """Raises ProviderError where a provider is why no row at all could be scored, else LmprogError."""
+        if not self.rows:
+            raise UsageError("there are no rows to score")
         if not self.by_row:
-            cause = f": {self.errors[0].result.error}" if self.errors else ""
-            raise ProviderError(f"no row could be scored{cause}")
+            failed = ProviderError if any(row.kind == "provider" for row in self.errors) else LmprogError
+            raise failed(f"no row could be scored: {self.errors[0].cause}")
         return estimate(list(self.by_row.values()))
 
     @property
@@ -106,11 +111,11 @@ async def _scored(
     scorer: Scorer, program: Program, row: Mapping[str, Any], result: Result, index: int, repeat: int
 ) -> RowScore:
     if result.error is not None and result.error.kind != "unreadable":
-        return RowScore(index, repeat, None, result)
+        return RowScore(index, repeat, None, result, cause=str(result.error), kind=result.error.kind)
     try:
         score = await scorer.score(program.inputs_of(row), row, result)
-    except ProviderError:
-        return RowScore(index, repeat, None, result)
+    except ProviderError as error:
+        return RowScore(index, repeat, None, result, cause=f"the judge {scorer.metric.id!r}: {error}", kind="provider")
     return RowScore(index, repeat, score.value, result, score.feedback)
 
 

@@ -113,9 +113,7 @@ class Execution:
         self.example, self.parent = example, parent
         self._made: list[tuple[Place, Invocation]] = []
 
-    async def run(
-        self, inputs: Mapping[str, Any], attempt: int = 0
-    ) -> tuple[Mapping[str, Any] | None, Failure | None]:
+    async def run(self, inputs: Mapping[str, Any], attempt: int = 0) -> tuple[Mapping[str, Any] | None, Failure | None]:
         """The outputs, or the failure that ended the run. Raises what is no matter of one run (a spent budget)."""
         defaults = {name: declared.default for name, declared in self.plan.inputs.items()}
         scope: Scope = {"inputs": {**defaults, **inputs}, "vars": self.plan.vars, "steps": {}}
@@ -335,7 +333,9 @@ class Execution:
                 self._made.append((site.place, replace(record, error=CANCELLED, seconds=time.perf_counter() - started)))
                 raise
             except InfrastructureError as error:
-                self._made.append((site.place, replace(record, error=str(error), seconds=time.perf_counter() - started)))
+                self._made.append(
+                    (site.place, replace(record, error=str(error), seconds=time.perf_counter() - started))
+                )
                 kind = "provider" if isinstance(error, ProviderError) else "infrastructure"
                 if kind == "infrastructure":
                     raise
@@ -370,4 +370,6 @@ def _answered(record: Invocation, completion: Completion, seconds: float) -> Inv
 
 
 def _sha256(messages: Any) -> str:
-    return hashlib.sha256(json.dumps(messages, ensure_ascii=False, default=str).encode(errors="surrogatepass")).hexdigest()
+    return hashlib.sha256(
+        json.dumps(messages, ensure_ascii=False, default=str).encode(errors="surrogatepass")
+    ).hexdigest()

@@ -62,11 +62,13 @@ class Scorer:
             else:
                 arguments = {name: value.evaluate(scope) for name, value in metric.arguments.items()}
                 score = await (self._judged if metric.program is not None else self._computed)(metric, arguments)
-        except (ProviderError, MetricFailed):
+        except ProviderError:
             raise
         except Exception as error:
             if metric.on_error is not None:
                 return Score(metric.on_error, f"the metric failed: {error}")
+            if isinstance(error, MetricFailed):
+                raise
             raise MetricFailed(f"the metric {metric.id!r} raised {type(error).__name__}: {error}") from error
         low, high = metric.range
         if not low <= score.value <= high:

@@ -175,7 +175,16 @@ def _write_overlay(target: Path, spec: Path, program: Program, outcome: Outcome,
         "scores": {stage["stage"]: stage["validate"] for stage in report["stages"]},
         "test": report["test"],
     }
-    _write_whole(target, write_overlay(target, spec, change, tuned))
+    _write_whole(target, write_overlay(target, spec, change, _rounded(tuned)))
+
+
+def _rounded(value: Any) -> Any:
+    """Scores as a reviewer reads them; the report keeps every digit."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _write_whole(path: Path, text: str) -> None:

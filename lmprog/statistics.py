@@ -59,8 +59,8 @@ def estimate(values: Sequence[float]) -> Estimate:
         from scipy.stats import binomtest
 
         interval = binomtest(round(math.fsum(values)), len(values)).proportion_ci(0.95, method="wilson")
-        return Estimate(center, (float(interval.low), float(interval.high)), len(values))
-    return Estimate(center, _bootstrap(values), len(values))
+        return Estimate(center, _around(center, interval.low, interval.high), len(values))
+    return Estimate(center, _around(center, *_bootstrap(values)), len(values))
 
 
 def paired(before: Sequence[float], after: Sequence[float]) -> Difference:
@@ -73,7 +73,13 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Difference:
         raise ValueError(f"a paired comparison needs the same rows on both sides, not {len(before)} and {len(after)}")
     differences = [b - a for a, b in zip(before, after, strict=True)]
     center = math.fsum(differences) / len(differences)
-    return Difference(center, _bootstrap(differences), len(differences), _p_value(differences))
+    interval = _around(center, *_bootstrap(differences))
+    return Difference(center, interval, len(differences), _p_value(differences))
+
+
+def _around(center: float, low: float, high: float) -> tuple[float, float]:
+    """The interval, which rounding must not put beside its own mean."""
+    return min(float(low), center), max(float(high), center)
 
 
 def _p_value(differences: Sequence[float]) -> float:
@@ -92,6 +98,7 @@ def _p_value(differences: Sequence[float]) -> float:
         numpy.mean,
         permutation_type="samples",
         n_resamples=RESAMPLES,
+        batch=_rows_at_once(len(changed)),
         rng=numpy.random.default_rng(0),
     )
     return float(test.pvalue)
@@ -100,7 +107,15 @@ def _p_value(differences: Sequence[float]) -> float:
 def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
     import numpy
 
-    array = numpy.asarray(values, dtype=float)
-    draws = numpy.random.default_rng(0).integers(0, len(array), (RESAMPLES, len(array)))
-    low, high = numpy.percentile(array[draws].mean(axis=1), [2.5, 97.5])
+    array, random = numpy.asarray(values, dtype=float), numpy.random.default_rng(0)
+    means: list[float] = []
+    while len(means) < RESAMPLES:
+        count = min(_rows_at_once(len(array)), RESAMPLES - len(means))
+        means.extend(array[random.integers(0, len(array), (count, len(array)))].mean(axis=1))
+    low, high = numpy.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _rows_at_once(length: int) -> int:
+    """How many resamples of `length` values are held in memory together: about 16 MB of them."""
+    return max(1, min(RESAMPLES, 2_000_000 // length))

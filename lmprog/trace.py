@@ -20,8 +20,7 @@ class TraceWriter:
 
     def write(self, invocations: Iterable[Invocation]) -> None:
         """Append; all lines of one call reach the file in one write."""
-        lines = [json.dumps(made.as_json(), ensure_ascii=False, default=str) + "\n" for made in invocations]
-        self._file.write("".join(lines).encode())
+        self._file.write(b"".join(as_line(made.as_json()) for made in invocations))
         self._file.flush()
 
     def __enter__(self) -> TraceWriter:
@@ -29,6 +28,11 @@ class TraceWriter:
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
+
+
+def as_line(value: Any) -> bytes:
+    """A value as one line of JSON, in UTF-8; half a surrogate pair, which UTF-8 has not, stands as an escape."""
+    return json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n"
 
 
 def read_trace(path: Path) -> Iterator[dict[str, Any]]:

@@ -41,16 +41,9 @@ def command(
     failing = [
         finding for finding in findings if finding.severity == "error" or (strict and finding.severity == "warning")
     ]
-    if style == "text":
-        click.echo(_summary(len(specs), len(failing), len(findings)), err=True)
+    if style == "text" and not findings:
+        click.echo(f"{len(specs)} program{'s' if len(specs) > 1 else ''}: no findings", err=True)
     sys.exit(1 if failing else 0)
-
-
-def _summary(specs: int, failing: int, findings: int) -> str:
-    what = "1 program" if specs == 1 else f"{specs} programs"
-    if not findings:
-        return f"{what}: no findings"
-    return f"{what}: {findings} finding{'s' if findings > 1 else ''}, {failing} of them failing the check"
 
 
 def report_findings(spec: Path, overrides: dict[str, Any], lms: dict[str, str]) -> None:

@@ -57,6 +57,7 @@ def command(
         "options": RunOptions(seed=seed),
     }
     scores = _shown(str(spec), len(rows) * repeats, lambda tick: evaluate(program, rows, chosen, on_row=tick, **how))
+    failed = list(scores.errors)
     document: dict[str, Any] = {"program": program.plan.name, "split": split, "metric": chosen, **_described(scores)}
     lines = [f"{spec}: {chosen} {scores.estimate} on {len(scores.by_row)} rows of {split}{_remarks(scores)}"]
     if against is not None:
@@ -65,12 +66,13 @@ def command(
             str(against), len(rows) * repeats, lambda tick: evaluate(other_program, rows, chosen, on_row=tick, **how)
         )
         difference = scores.against(other)
+        failed += other.errors
         document["against"] = {"program": other_program.plan.name, "spec": str(against), **_described(other)}
         document["difference"] = difference.as_json()
         lines.append(f"{against}: {chosen} {other.estimate}{_remarks(other)}")
         lines.append(f"difference, paired: {difference}")
     click.echo(json.dumps(document) if style == "json" else "\n".join(lines))
-    sys.exit(3 if scores.errors else 0)
+    sys.exit(max((3 if row.kind == "provider" else 1 for row in failed), default=0))
 
 
 def _metric(plan: Any, named: str | None) -> str:
@@ -97,7 +99,7 @@ def _remarks(scores: Any) -> str:
     if scores.unreadable:
         said += f"; {scores.unreadable} replies could not be read (scored lowest)"
     if scores.errors:
-        said += f"; {len(scores.errors)} runs failed and are not scored: {scores.errors[0].result.error}"
+        said += f"; {len(scores.errors)} runs failed and are not scored: {scores.errors[0].cause}"
     return said
 
 

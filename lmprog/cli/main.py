@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _status(arguments: Sequence[str] | None) -> int:
-    from lmprog.errors import LmprogError
+    from lmprog.errors import InfrastructureError, LmprogError
 
     try:
         lmprog.main(args=arguments, prog_name="lmprog", standalone_mode=False)
@@ -100,6 +100,9 @@ def _status(arguments: Sequence[str] | None) -> int:
     except LmprogError as error:
         click.echo(f"lmprog: {error}", err=True)
         return error.exit_status
+    except OSError as error:
+        click.echo(f"lmprog: {error.filename or 'the machine'}: {error.strerror or error}", err=True)
+        return InfrastructureError.exit_status
     except Exception as error:
         return _of_compiler(error)
 

@@ -54,7 +54,8 @@ def command(
     if dry_run:
         _dry_run(spec, lms, overrides, limits, style)
         return
-    with OptimizeProgress() as progress:
+    progress = OptimizeProgress()
+    try:
         tuned = optimize(
             spec,
             seed=seed,
@@ -66,6 +67,10 @@ def command(
             overrides=overrides,
             listen=progress.listen,
         )
+    except KeyboardInterrupt:
+        if progress.run_dir is not None:
+            click.echo(f"what is finished is kept; add --run-dir {progress.run_dir} --resume to go on", err=True)
+        raise
     if style == "json":
         click.echo(json.dumps(tuned.report))
     else:

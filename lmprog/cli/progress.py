@@ -22,17 +22,12 @@ def points(difference: Mapping[str, Any]) -> str:
 
 
 class OptimizeProgress:
-    """Listens to the journal and prints to standard error; a context manager."""
+    """Listens to the journal and prints to standard error."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
+        self.run_dir: str | None = None
         self._started = time.monotonic()
-
-    def __enter__(self) -> OptimizeProgress:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        return None
 
     def listen(self, event: Mapping[str, Any]) -> None:
         """Print what an event means to the user, if anything."""
@@ -43,6 +38,7 @@ class OptimizeProgress:
                 self.console.print(f"[dim]{elapsed // 60:3d}:{elapsed % 60:02d}[/dim] {line}", soft_wrap=True)
 
     def _run_started(self, event: Mapping[str, Any]) -> list[str]:
+        self.run_dir = event["run_dir"]
         return [f"optimizing {event['program']} (seed {event['seed']}); the run is kept in {event['run_dir']}"]
 
     def _stage_started(self, event: Mapping[str, Any]) -> list[str]:

@@ -79,14 +79,13 @@ async def _rows(program: Any, rows: Path, out: Path, writer: Any, options: Any, 
     """Write a line for each row, in the order of the rows, after those that `out` holds from an earlier run."""
     from lmprog.compiler import read_rows
     from lmprog.compiler.plan import Split
-    from lmprog.trace import cut_torn_line, read_lines
+    from lmprog.trace import as_line
 
     given = read_rows(Split("inputs", path=rows.resolve()))
-    cut_torn_line(out)
-    done = sum(1 for _ in read_lines(out)) if out.exists() else 0
+    done = _done(out)
     if done:
         click.echo(f"{out} holds the first {done} of {len(given)} rows; going on with the rest", err=True)
-    failed = 0
+    failed: list[str] = []
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("ab") as file:
         index = done
@@ -94,14 +93,38 @@ async def _rows(program: Any, rows: Path, out: Path, writer: Any, options: Any, 
         async for result in stream:
             error = None if result.error is None else str(result.error)
             line = {"row": index, "outputs": result.outputs, "error": error}
-            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            file.write(as_line(line))
             file.flush()
             if writer is not None:
                 writer.write(result.trace)
-            failed += result.error is not None and result.error.kind != "unreadable"
+            if result.error is not None and result.error.kind != "unreadable":
+                failed.append(result.error.kind)
             index += 1
-    click.echo(f"{index} rows in {out}" + (f", {failed} of this run failed" if failed else ""), err=True)
-    return 3 if failed else 0
+    click.echo(f"{index} rows in {out}" + (f", {len(failed)} of this run failed" if failed else ""), err=True)
+    return max(map(_status, failed), default=0)
+
+
+def _done(out: Path) -> int:
+    """How many rows `out` holds; a torn last line is cut off. Raises UsageError for a file that no run has written."""
+    from lmprog.errors import UsageError
+    from lmprog.trace import cut_torn_line, read_lines
+
+    if not out.exists():
+        return 0
+    count = 0
+    try:
+        for count, line in enumerate(read_lines(out), start=1):
+            if line["row"] != count - 1:
+                raise ValueError
+        with out.open("rb") as file:
+            if count == 0 and not b'{"row": 0'.startswith(file.read(9)):
+                raise ValueError
+    except (ValueError, TypeError, LookupError):
+        raise UsageError(
+            f"{out} is not what `lmprog run --out` writes, so it is left alone; name another file"
+        ) from None
+    cut_torn_line(out)
+    return count
 
 
 def _counted(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,8 @@ from lmprog.lms.lm import Completion, Request, Usage
 
 TRIES = 8
 TIMEOUT = 120.0
+FIRST_WAIT = 1.0
+"""Seconds before the second try; each further wait is twice as long, up to the longest."""
 LONGEST_WAIT = 60.0
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """HTTP statuses after which the same request may succeed."""
@@ -30,7 +32,7 @@ class ApiLM:
         litellm.suppress_debug_info = True
         self._litellm = litellm
         self._declared = declared
-        self._secrets = [secret for secret in (_value(declared.api_key),) if secret]
+        self._secrets = _secrets(_value(declared.api_key))
         self._fixed: dict[str, Any] = {"model": declared.model, "num_retries": 0, "drop_params": False}
         if declared.api_key is not None:
             self._fixed["api_key"] = _value(declared.api_key)
@@ -40,7 +42,7 @@ class ApiLM:
     async def complete(self, request: Request) -> Completion:
         """Raises ProviderError where no reply was had, with the provider's own words and no key in them."""
         params = {"timeout": TIMEOUT, **request.params}
-        wait = 1.0
+        wait = FIRST_WAIT
         for attempt in range(1, TRIES + 1):
             try:
                 reply = await self._litellm.acompletion(**self._fixed, messages=list(request.messages), **params)
@@ -59,9 +61,10 @@ class ApiLM:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _said(self, error: Exception, attempts: int) -> str:
-        text = str(error).strip().splitlines()[0][:400] if str(error).strip() else type(error).__name__
+        text = str(error).strip() or type(error).__name__
         for secret in self._secrets:
             text = text.replace(secret, "[key]")
+        text = text.splitlines()[0][:400]
         tried = f" (tried {attempts} times)" if attempts > 1 else ""
         return f"{self._declared.model} gave no answer{tried}: {text}"
 
@@ -94,6 +97,13 @@ def _value(expression: Expression | None) -> str | None:
         return str(expression.evaluate({"env": os.environ}))
     except EvaluationError as error:
         raise UsageError(f"{error}; set the variable in the environment and run the command again") from error
+
+
+def _secrets(key: str | None) -> list[str]:
+    """What must stand in no message: the key of the spec, and those that litellm may take from the environment itself."""
+    taken = [value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN", "_SECRET"))]
+    found = {value for value in taken if len(value) >= 8} | ({key} if key else set())
+    return sorted(found, key=len, reverse=True)
 
 
 def _retry_after(error: Exception) -> float | None:

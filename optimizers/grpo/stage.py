@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import statistics
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -39,16 +40,15 @@ class WeightStage:
         self.before: Scores | None = None
         self.averages: dict[str, float] = {}
         self.wave: dict[str, Any] = {}
-        self.loop = asyncio.new_event_loop()
+        self.runner = asyncio.Runner()
 
     def run(self) -> Candidate:
         """The adapter that was best on dev, where it is better than before by a paired test; else no change."""
-        try:
+        # One event loop for the whole stage: it cancels what still runs when Ctrl-C ends the run.
+        with self.runner:
             self.before = self._score()
             self._tell_dev(0, self.before)
             self._train()
-        finally:
-            self.loop.close()
         return self._chosen()
 
     def _train(self) -> None:
@@ -80,7 +80,11 @@ class WeightStage:
                 derive(self.task.seed, "trainer") % 2**32,
                 [Watch(self)],
             )
-            trainer.train()
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore", FutureWarning
+                )  # names that transformers renames; TRL still uses the old
+                trainer.train()
         except BudgetExceeded as error:
             self.task.journal.tell("note", text=f"{error}; grpo ends with its best so far")
         finally:
@@ -93,7 +97,7 @@ class WeightStage:
 
         started = time.perf_counter()
         examples = examples_of(step, self.config.examples, len(self.task.train), self.task.seed)
-        wave = self.loop.run_until_complete(self._wave(step, examples))
+        wave = self.runner.run(self._wave(step, examples))
         groups = form_groups(
             [replace(rollout, invocations=self._of_trained(rollout.invocations)) for rollout in wave.rollouts],
             level=self.config.level,
@@ -163,7 +167,7 @@ class WeightStage:
 
     def _score(self) -> Scores:
         options = RunOptions(seed=self.task.seed)
-        return self.loop.run_until_complete(aevaluate(self.program, self.task.dev, self.task.metric, options=options))
+        return self.runner.run(aevaluate(self.program, self.task.dev, self.task.metric, options=options))
 
     def _tell_dev(self, step: int, scores: Scores) -> None:
         self.task.journal.record("dev", step=step, score=scores.estimate.as_json())

@@ -74,7 +74,8 @@ class LocalLM:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="lmprog-local")
         while self._waiting:
             await self._quiet()
-            batch = sorted(self._waiting[:], key=lambda waiting: [str(part).zfill(9) for part in waiting[0].key])
+            wanted = [waiting for waiting in self._waiting if not waiting[1].done()]
+            batch = sorted(wanted, key=lambda waiting: [str(part).zfill(9) for part in waiting[0].key])
             batch, rest = batch[: self.wave], batch[self.wave :]
             self._waiting = rest
             running = asyncio.get_running_loop().run_in_executor(self._thread, self._run, batch)

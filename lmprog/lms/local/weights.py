@@ -163,8 +163,12 @@ class Weights:
 
     def end_training(self) -> None:
         """Drop the adapter in training; the base answers as before."""
-        self._peft.delete_adapter(TRAINED)
-        self._peft.eval()
+        if self._names:
+            self._peft.set_adapter(next(iter(self._names)))
+            self._peft.delete_adapter(TRAINED)
+        else:
+            self.base, self._peft = self._peft.unload(), None
+        self.model.eval()
         self.version = ("", 0)
 
     def _load(self, adapter: AdapterReference) -> str:
