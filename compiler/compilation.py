@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from collections.abc import Callable
@@ -66,7 +67,14 @@ def compile_file(
     """
     report = Report()
     options = Options(imports, data, stage_configs)
-    plan = _Program(report, options).compile(Path(path).resolve(), overrides, lms, change)
+    # All nodes live until the end: the collector would look through them again and again and find nothing.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        plan = _Program(report, options).compile(Path(path).resolve(), overrides, lms, change)
+    finally:
+        if collecting:
+            gc.enable()
     findings = report.settle(unused_ignores=data and imports and change is None)
     failed = any(finding.severity == "error" for finding in findings)
     return Compilation(None if failed else plan, findings)

@@ -123,7 +123,7 @@ def _literal_run(value: Any, found: set[tuple[str, ...]]) -> Run:
 _INSTEAD = {"&&": "and", "||": "or", "===": "==", "?": "a if condition else b", "!": "not"}
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=65536)
 def parse(text: str) -> ast.expr:
     """The checked tree of an expression. Raises ExpressionError with an offset in `text`."""
     line = text.replace("\n", " ").replace("\r", " ").replace("\t", " ")

@@ -116,7 +116,7 @@ def _budget(draft: Draft, plan: Plan) -> None:
     train, validate = draft.rows.get(optimize.train, []), draft.rows.get(optimize.validate, [])
     one = bounds(plan, [*train, *validate])
     judge = _judge(plan)
-    runs = sum(_runs(stage, len(train), len(validate)) for stage in optimize.stages)
+    runs = sum(_runs(draft, stage, len(train), len(validate)) for stage in optimize.stages)
     spent = {
         "lm_calls": float(one.total_calls + judge),
         "prompt_tokens": float(one.prompt_tokens),
@@ -146,9 +146,11 @@ def _judge(plan: Plan) -> int:
     return bounds(metric.program).total_calls if metric is not None and metric.program is not None else 0
 
 
-def _runs(stage: Stage, train: int, validate: int) -> int:
+def _runs(draft: Draft, stage: Stage, train: int, validate: int) -> int:
     """The runs of the program that a stage can make, read from options that every optimizer names alike."""
-    options = stage.options
+    config = draft.options.stage_configs(stage.optimizer) if draft.options.stage_configs is not None else None
+    defaults = {key: field.default for key, field in config.model_fields.items()} if config is not None else {}
+    options = {**defaults, **stage.options}
 
     def number(key: str, otherwise: int) -> int:
         value = options.get(key, otherwise)

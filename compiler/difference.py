@@ -1,0 +1,69 @@
+"""`lmprog diff`: what differs between two programs in what an optimizer may change, and in their scores."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import Any
+
+from lmprog.compiler.plan import Module, Plan
+
+
+def difference(old: Plan, new: Plan) -> str:
+    """Prompts, demos, adapters, models and scores of two programs as a unified text; empty where they are equal."""
+    parts: list[str] = []
+    for id in dict.fromkeys([*old.lms, *new.lms]):
+        before = _lm(old, id)
+        parts += _lines(f"lms.{id}", before, _lm(new, id))
+    for id in dict.fromkeys([*old.modules, *new.modules]):
+        before, after = old.modules.get(id), new.modules.get(id)
+        parts += _lines(f"modules.{id}.prompt", _layout(before), _layout(after))
+        parts += _lines(f"modules.{id}.instructions", _instructions(before), _instructions(after))
+        parts += _lines(f"modules.{id}.demos", _demos(before), _demos(after))
+        parts += _lines(f"modules.{id}.adapter", _adapter(before), _adapter(after))
+    parts += _lines("tuned.scores", _scores(old), _scores(new))
+    return "".join(f"{part}\n" for part in parts)
+
+
+def _lines(name: str, before: list[str], after: list[str]) -> list[str]:
+    return list(difflib.unified_diff(before, after, f"a/{name}", f"b/{name}", lineterm="", n=2))
+
+
+def _lm(plan: Plan, id: str) -> list[str]:
+    lm = plan.lms.get(id)
+    if lm is None:
+        return []
+    adapter = [f"adapter: {lm.adapter.path} {lm.adapter.sha256 or ''}".rstrip()] if lm.adapter is not None else []
+    return [f"model: {lm.model}", f"params: {_json(dict(lm.params))}", *adapter]
+
+
+def _layout(module: Module | None) -> list[str]:
+    if module is None:
+        return []
+    roles = [("system", module.layout.system), ("user", module.layout.user), ("assistant", module.layout.assistant)]
+    return [
+        line for role, part in roles if part is not None for line in [f"{role}:", *part.text.splitlines()]
+    ]
+
+
+def _instructions(module: Module | None) -> list[str]:
+    return (module.instructions or "").splitlines() if module is not None else []
+
+
+def _demos(module: Module | None) -> list[str]:
+    return [_json(dict(demo)) for demo in module.demos] if module is not None else []
+
+
+def _adapter(module: Module | None) -> list[str]:
+    if module is None or module.adapter is None:
+        return []
+    return [f"{module.adapter.path} {module.adapter.sha256 or ''}".rstrip()]
+
+
+def _scores(plan: Plan) -> list[str]:
+    scores = (plan.tuned or {}).get("scores")
+    return json.dumps(scores, indent=2, ensure_ascii=False, default=str).splitlines() if scores else []
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
