@@ -1,11 +1,13 @@
 """How a module's outputs stand in a reply: described to the model, written in a demo, read from what the model said.
 
-`read(write(values)) == values` for every format. What had to be forgiven to read a reply is reported, never hidden.
+`read(write(values)) == values` for every format, but for one thing that only `json` can say: an optional text that is
+blank or the word null is nothing in the other two. What had to be forgiven to read a reply is reported, never hidden.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from lmprog.compiler.types import (
     BOOL,
     FLOAT,
     INT,
+    JSON,
     STR,
     Enum,
     ListOf,
@@ -23,6 +26,7 @@ from lmprog.compiler.types import (
     Type,
     json_schema,
     mismatch,
+    without_none,
 )
 
 if TYPE_CHECKING:
@@ -65,8 +69,9 @@ def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any
     if format == "json":
         return json.dumps(present, ensure_ascii=False)
     if format == "fields":
-        return "\n".join(f"<{name}>{as_text(value)}</{name}>" for name, value in present.items())
-    return "".join(as_text(value) for value in present.values())
+        written = {name: _escaped(name, as_text(value, outputs[name].type)) for name, value in present.items()}
+        return "\n".join(f"<{name}>{text}</{name}>" for name, text in written.items())
+    return "".join(as_text(value, outputs[name].type) for name, value in present.items())
 
 
 def read(format: Format, outputs: Mapping[str, Field], text: str) -> Reading:
@@ -78,11 +83,21 @@ def read(format: Format, outputs: Mapping[str, Field], text: str) -> Reading:
         found = _sections(outputs, text, forgiven)
     else:
         found = {next(iter(outputs)): text}
+    try:
+        return Reading(_values(format, outputs, found, forgiven), tuple(dict.fromkeys(forgiven)))
+    except RecursionError:
+        raise Unreadable("the reply holds JSON that is nested too deeply") from None
+
+
+def _values(
+    format: Format, outputs: Mapping[str, Field], found: Mapping[str, Any], forgiven: list[str]
+) -> dict[str, Any]:
     values = {}
     for name, field in outputs.items():
         if name in found:
             value = found[name]
-            values[name] = _typed(name, value, field.type, forgiven) if isinstance(value, str) else value
+            as_it_is = not isinstance(value, str) or (format == "json" and mismatch(value, field.type) is None)
+            values[name] = value if as_it_is else _typed(name, value, field.type, forgiven)
             wrong = mismatch(values[name], field.type)
             if wrong:
                 raise Unreadable(f"{name}: {wrong}")
@@ -90,12 +105,22 @@ def read(format: Format, outputs: Mapping[str, Field], text: str) -> Reading:
             values[name] = field.default
         else:
             raise Unreadable(f"the reply has no {name}")
-    return Reading(values, tuple(dict.fromkeys(forgiven)))
+    return values
 
 
-def as_text(value: Any) -> str:
-    """A value as it stands in a prompt or reply: strings as they are, all else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def as_text(value: Any, kind: Type) -> str:
+    """A value as it stands in a reply: strings as they are, all else, and what may be anything, as JSON."""
+    bare = isinstance(value, str) and without_none(kind) != JSON
+    return value if bare else json.dumps(value, ensure_ascii=False)
+
+
+def _escaped(name: str, text: str) -> str:
+    """A text that holds the end of its own section gets a backslash there, as `<\\/name>`."""
+    return re.sub(rf"<(\\*)/{re.escape(name)}>", rf"<\1\\/{name}>", text)
+
+
+def _unescaped(name: str, text: str) -> str:
+    return re.sub(rf"<\\(\\*)/{re.escape(name)}>", rf"<\1/{name}>", text)
 
 
 def _words(name: str) -> str:
@@ -136,7 +161,7 @@ def _sections(outputs: Mapping[str, Field], text: str, forgiven: list[str]) -> d
             value = text[opened.end() : closed].strip()
         else:
             value = text[opened.end() : closed]
-        found.setdefault(name, value)
+        found.setdefault(name, _unescaped(name, value))
         position = max(closed, opened.end())
     return found
 
@@ -157,8 +182,8 @@ def _typed(name: str, text: str, kind: Type, forgiven: list[str]) -> Any:
 
 def _one_of(text: str, kind: Enum, forgiven: list[str]) -> str:
     stripped = text.strip()
-    if stripped in kind.values:
-        return stripped
+    if text in kind.values or stripped in kind.values:
+        return text if text in kind.values else stripped
     bare = stripped.strip("\"'`*.,:;!?()[]<> \n").lower().replace(" ", "_")
     matches = [value for value in kind.values if value.lower().replace(" ", "_") == bare]
     if len(matches) == 1:
@@ -181,7 +206,13 @@ def _scalar(name: str, text: str, kind: Type, forgiven: list[str]) -> Any:
     if number[0] != text or "," in text:
         forgiven.append("quotes or separators in a number")
     plain = number[0].replace(",", "")
-    return int(plain) if kind == INT else float(plain)
+    try:
+        value = int(plain) if kind == INT else float(plain)
+    except ValueError:  # Python reads no whole number of more than 4300 digits
+        raise Unreadable(f"{name}: {text[:60]!r}... has too many digits") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Unreadable(f"{name}: {text[:60]!r} is too large for a number")
+    return value
 
 
 def _json_object(text: str, forgiven: list[str]) -> dict[str, Any]:
@@ -194,8 +225,8 @@ def _json_object(text: str, forgiven: list[str]) -> dict[str, Any]:
 def _json(name: str, text: str, forgiven: list[str]) -> Any:
     """The JSON in a text, which may stand in a code fence, among other words, or have trailing commas."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError):
         pass
     fenced = re.search(r"```(?:json)?\s*(.*?)\s*(?:```|$)", text, re.DOTALL)
     if fenced:
@@ -207,9 +238,9 @@ def _json(name: str, text: str, forgiven: list[str]) -> Any:
     candidate = text[start.start() :]
     for attempt, note in ((candidate, None), (_without_trailing_commas(candidate), "a trailing comma in JSON")):
         try:
-            value, end = json.JSONDecoder().raw_decode(attempt)
-        except json.JSONDecodeError as error:
-            problem = error.msg
+            value, end = _DECODER.raw_decode(attempt)
+        except (ValueError, RecursionError) as error:
+            problem = getattr(error, "msg", None) or str(error)
             continue
         if note:
             forgiven.append(note)
@@ -217,6 +248,18 @@ def _json(name: str, text: str, forgiven: list[str]) -> Any:
             forgiven.append("words around JSON")
         return value
     raise Unreadable(f"{name} holds JSON that cannot be read: {problem}")
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
 
 
 def _without_trailing_commas(text: str) -> str:

@@ -49,7 +49,7 @@ class PromptBuilder:
         messages += self._turns
         constant = (len(messages), len(self._user_head))
         if self._system_varies and layout.system is not None:
-            constant = (0, len(layout.system.render_head(self._fixed, self._varying).lstrip()))
+            constant = (0, len(layout.system.render_head(self._fixed, self._varying).strip()))
         earlier = [dict(turn) for name in self._earlier_turns() for turn in inputs[name] or ()]
         if earlier:
             messages += earlier

@@ -427,7 +427,7 @@ def test_a_failure_in_a_sub_program_names_both_places(program, scripted) -> None
 def test_a_sub_program_that_is_cut_short_keeps_its_records(program, scripted) -> None:
     spec = OUTER.replace("last: {program: ./inner.yaml,", "last: {program: ./inner.yaml, timeout: 0.05,")
     lm = scripted(said, delay=lambda request: 30 if len(lm.requests) == 3 else 0)
-    with pytest.raises(RunError, match="last: no end after 0.05 seconds") as caught:
+    with pytest.raises(RunError, match=r"last: no end after 0.05 seconds") as caught:
         program(spec, lm, inner__yaml=INNER)(text="a")
     assert [made.error for made in caught.value.result.trace] == [None, None, CANCELLED]
 
