@@ -84,8 +84,8 @@ def _around(center: float, low: float, high: float) -> tuple[float, float]:
 
 def _p_value(differences: Sequence[float]) -> float:
     changed = [difference for difference in differences if difference]
-    if not changed:
-        return 1.0
+    if len(changed) < 2:
+        return 1.0  # the sign of one difference is as likely as the other
     if set(changed) <= {-1.0, 1.0}:
         from scipy.stats import binomtest
 

@@ -1,0 +1,106 @@
+"""Intervals and paired comparisons: exact values, and what must hold for any scores."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lmprog.statistics import Difference, Estimate, estimate, paired
+
+SCORES = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=30)
+HITS = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=60)
+PAIRS = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=12)
+HIT_PAIRS = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0])), min_size=1, max_size=40)
+
+
+@given(SCORES | HITS)
+@example([0.1] * 3)
+@example([0.0])
+@example([1.0] * 7)
+@settings(max_examples=60)
+def test_the_interval_holds_the_mean(scores: list[float]) -> None:
+    found = estimate(scores)
+    assert found.mean == math.fsum(scores) / len(scores)
+    assert found.ci95[0] <= found.mean <= found.ci95[1]
+    assert found.n == len(scores)
+    assert found.ci95[0] >= 0
+    assert found.ci95[1] <= 1
+
+
+@given(PAIRS | HIT_PAIRS)
+@example([(0.1, 0.4)] * 3)
+@example([(0.0, 0.5)])
+@settings(max_examples=60)
+def test_a_comparison_is_symmetric(pairs: list[tuple[float, float]]) -> None:
+    before, after = zip(*pairs, strict=True)
+    there, back = paired(before, after), paired(after, before)
+    assert there.mean == -back.mean
+    assert there.ci95 == pytest.approx((-back.ci95[1], -back.ci95[0]), abs=1e-12)
+    assert there.p == pytest.approx(back.p, abs=1e-9)
+    assert there.ci95[0] <= there.mean <= there.ci95[1]
+    assert 0 <= there.p <= 1
+
+
+def test_wilsons_interval_of_hits() -> None:
+    found = estimate([1.0] * 8 + [0.0] * 2)
+    assert found.mean == 0.8
+    assert found.ci95 == pytest.approx((0.490162, 0.943318), abs=1e-6)
+
+
+def test_the_bootstrap_of_other_scores() -> None:
+    scores = [0.25, 0.5, 0.75, 1.0] * 25
+    found = estimate(scores)
+    assert found.mean == 0.625
+    half = 1.96 * 0.2795 / 10
+    assert found.ci95 == pytest.approx((0.625 - half, 0.625 + half), abs=0.01)
+
+
+def test_equal_scores_give_equal_intervals() -> None:
+    scores = [0.1, 0.7, 0.35, 0.2]
+    assert estimate(scores) == estimate(list(scores))
+
+
+def test_mcnemar_where_all_scores_are_hits() -> None:
+    found = paired([0.0] * 9 + [1.0] * 11, [1.0] * 8 + [0.0] + [1.0] * 10 + [0.0])
+    assert found.mean == pytest.approx(7 / 20)
+    assert found.p == pytest.approx(2 * (1 + 9) / 2**9)
+    assert found.significant_gain
+
+
+def test_the_sign_flip_test_of_other_scores() -> None:
+    found = paired([0.1, 0.2, 0.3, 0.4], [0.2, 0.4, 0.6, 0.8])
+    assert found.p == pytest.approx(2 / 2**4)
+    assert found.mean == pytest.approx(0.25)
+
+
+def test_no_difference() -> None:
+    found = paired([0.5, 1.0], [0.5, 1.0])
+    assert (found.mean, found.ci95, found.p, found.significant_gain) == (0.0, (0.0, 0.0), 1.0, False)
+
+
+def test_what_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="not 1 and 2"):
+        paired([0.5], [0.5, 1.0])
+    with pytest.raises(ValueError, match="not 0 and 0"):
+        paired([], [])
+    with pytest.raises(ValueError, match="no row was scored"):
+        estimate([])
+
+
+def test_words_and_json() -> None:
+    assert str(Estimate(0.625, (0.5, 0.75), 8)) == "62.5% [50.0, 75.0]"
+    difference = Difference(0.4, (0.3, 0.5), 80, 0.00012)
+    assert str(difference) == "+40.0 points [+30.0, +50.0], p = 0.00012"
+    assert difference.as_json() == {"mean": 0.4, "ci95": [0.3, 0.5], "p": 0.00012}
+
+
+def test_many_rows_take_little_memory() -> None:
+    tracemalloc.start()
+    estimate([index / 5000 for index in range(5000)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6

@@ -1,0 +1,98 @@
+"""Traces on disk: whatever a killed writer left, whole records are read and the next writer goes on cleanly."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmprog import Invocation, Usage
+from lmprog.trace import TraceWriter, cut_torn_line, read_trace
+
+
+def invocation(call: int, text: str | None = "reply", **more: Any) -> Invocation:
+    return Invocation(
+        program="p",
+        module="m",
+        path="m",
+        call=call,
+        example=0,
+        rollout=0,
+        inputs={"text": "a"},
+        messages=[{"role": "user", "content": "a"}],
+        text=text,
+        outputs=None,
+        **more,
+    )
+
+
+TEXTS = st.lists(st.text() | st.sampled_from(["\n", "\u2028", "\ud800", "é\r\n", '"}\n{"']), max_size=3)
+
+
+@settings(max_examples=15)
+@given(TEXTS)
+def test_every_truncation_is_read_as_a_prefix_and_goes_on(texts: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.jsonl"
+        made = [invocation(call, text) for call, text in enumerate(texts)]
+        with TraceWriter(path) as writer:
+            writer.write(made)
+        whole = path.read_bytes()
+        records = list(read_trace(path))
+        assert [record.get("text", "") for record in records] == texts
+        for end in range(len(whole) + 1):
+            path.write_bytes(whole[:end])
+            assert list(read_trace(path)) == records[: whole[:end].count(b"\n")]
+        for end in (0, 1, len(whole) // 2, max(0, len(whole) - 1), len(whole)):
+            path.write_bytes(whole[:end])
+            with TraceWriter(path) as writer:
+                writer.write([invocation(9, "after")])
+            kept = records[: whole[:end].count(b"\n")]
+            *before, last = read_trace(path)
+            assert (before, last["call"]) == (kept, 9)
+
+
+def test_a_torn_line_longer_than_a_block_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + b"x" * 200_000)
+    cut_torn_line(path)
+    assert path.read_bytes() == b'{"a": 1}\n'
+    path.write_bytes(b"x" * 200_000)
+    cut_torn_line(path)
+    assert path.read_bytes() == b""
+
+
+def test_cutting_leaves_a_missing_file_missing(tmp_path: Path) -> None:
+    cut_torn_line(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_record_holds_what_was_said_and_leaves_out_the_rest() -> None:
+    made = invocation(3, "hi", usage=Usage(5, 2, 0.25), logprobs=(-0.5,), token_ids=(7,), seed=11)
+    assert made.as_json() == {
+        "program": "p",
+        "module": "m",
+        "path": "m",
+        "call": 3,
+        "example": 0,
+        "rollout": 0,
+        "attempt": 0,
+        "inputs": {"text": "a"},
+        "messages": [{"role": "user", "content": "a"}],
+        "text": "hi",
+        "logprobs": (-0.5,),
+        "token_ids": (7,),
+        "usage": {"prompt_tokens": 5, "completion_tokens": 2, "usd": 0.25},
+        "seconds": 0.0,
+        "seed": 11,
+    }
+
+
+def test_the_trace_is_utf8_that_any_reader_takes(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "trace.jsonl"
+    with TraceWriter(path) as writer:
+        writer.write([invocation(0, "é\ud83d")])
+    assert "é\\ud83d" in path.read_text(encoding="utf-8")
