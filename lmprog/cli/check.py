@@ -27,10 +27,10 @@ def command(
     lmprog check program.yaml
     lmprog check specs/*.yaml --format github --strict
     """
-    from lmprog.compiler import compile_file
+    from lmprog.compiler import Finding, compile_file
     from lmprog.optimizers.optimizer import config_of
 
-    findings = []
+    findings: list[Finding] = []
     for spec in specs:
         found = compile_file(spec, overrides=overrides, lms=lms, imports=not no_import, stage_configs=config_of)
         findings += found.findings

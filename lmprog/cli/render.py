@@ -47,7 +47,7 @@ def command(
     result = asyncio.run(program.run(program.inputs_of(rows[row]), example=row))
     if result.error is not None:
         raise RunError(result)
-    shown = [
+    shown: list[dict[str, Any]] = [
         {"step": made.path, "module": made.module, "messages": list(made.messages)}
         for made in result.trace
         if step is None or step in made.path.split(".") or step == made.path

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.config import Config as Options
 
 if TYPE_CHECKING:
     from lmprog.optimizers.candidate import Candidate
@@ -21,9 +21,9 @@ class GRPO:
     """Tunes the `weights` of the LM whose modules `optimize.tune` names."""
 
     name: ClassVar[str] = "grpo"
-    Config: ClassVar[type[Config]] = Config
+    Config: ClassVar[type[Options]] = Options
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Options) -> None:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:

@@ -72,7 +72,7 @@ def _baselines(
         return [mean(wider)] * len(own)
     if baseline == "leave_one_out" and len(own) > 1:
         return [(math.fsum(own) - reward) / (len(own) - 1) for reward in own]
-    if baseline == "module_ema" and group.module in averages:
+    if baseline == "module_ema" and group.module is not None and group.module in averages:
         return [averages[group.module]] * len(own)
     return [mean(own)] * len(own)
 

@@ -42,4 +42,4 @@ class Config(BaseModel):
     )
     evaluate_every: int = Field(10, ge=1, description="steps between two scorings on dev; the best weights are kept")
     tree_tokens: int = Field(4096, ge=256, description="tokens of one forward pass; a larger batch is split")
-    lora: LoRA = LoRA()
+    lora: LoRA = Field(default_factory=lambda: LoRA.model_validate({}), description="the adapter")

@@ -41,7 +41,7 @@ class Row:
     advantage: float
 
 
-class ProgramTrainer(GRPOTrainer):
+class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
     """Trains the adapter of `model` on what `collect(step)` gives: the rows of one step, none where nothing can be learnt."""
 
     def __init__(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 KEPT = ("loss", "grad_norm", "learning_rate", "entropy", "kl", "clip_ratio/region_mean")
 
 
-class Watch(TrainerCallback):
+class Watch(TrainerCallback):  # type: ignore[misc]
     """Tells the stage of each finished step, with its seconds (dev scoring left out)."""
 
     def __init__(self, stage: WeightStage) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lmprog.optimizers.candidate import Candidate, Demo
-from lmprog.optimizers.prompt_search.config import Config
+from lmprog.optimizers.prompt_search.config import Config as Options
 
 if TYPE_CHECKING:
     from lmprog.optimizers.optimizer import Task
@@ -32,9 +32,9 @@ class PromptSearch:
     """Tunes `instructions` and `demos` of the modules that `optimize.tune` names."""
 
     name: ClassVar[str] = "prompt_search"
-    Config: ClassVar[type[Config]] = Config
+    Config: ClassVar[type[Options]] = Options
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Options) -> None:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:

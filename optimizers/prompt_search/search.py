@@ -58,7 +58,7 @@ class Search:
         if plan.optimize.proposer is not None:
             proposer = plan.optimize.proposer
             proposers.append(Written(task.program.lms[proposer], plan.lms[proposer].params, task.seed))
-        solved: list[dict[str, list[dict[str, Any]]]] = []
+        solved: dict[str, list[Demo]] = {}
         if any("demos" in parts for parts in tuned.values()) and self.config.bootstrap_rows:
             solved = await self._solved()
         found = []
@@ -74,9 +74,8 @@ class Search:
                     words += kept
             sets: list[tuple[Demo, ...] | None] = [None]
             if "demos" in parts:
-                own = [demo for row in solved for demo in row.get(id, ())]
                 pool = labelled(plan, module, task.train)
-                pool += [demo for demo in own if demo not in pool]
+                pool += [demo for demo in solved.get(id, ()) if demo not in pool]
                 counts = [count for count in self.config.demos if count <= len(pool)] or [len(pool)]
                 for place in range(self.config.demo_sets if pool else 0):
                     seed = derive(task.seed, "demos", id, place)
@@ -85,20 +84,20 @@ class Search:
             task.journal.tell("note", text=f"{id}: {len(words)} instructions, {len(found[-1].demos)} demo sets")
         return found
 
-    async def _solved(self) -> list[dict[str, list[dict[str, Any]]]]:
-        """For each train row that the program solves by itself, the demos that its modules left behind."""
+    async def _solved(self) -> dict[str, list[Demo]]:
+        """By module, the demos that the program's own runs left behind on train rows that it solves."""
         task = self.task
         rows = random.Random(derive(task.seed, "bootstrap")).sample(
             list(task.train), min(self.config.bootstrap_rows, len(task.train))
         )
 
-        async def work() -> list[dict[str, list[dict[str, Any]]]]:
+        async def work() -> dict[str, list[Demo]]:
             scores = await aevaluate(task.program, rows, task.metric, options=RunOptions(seed=task.seed))
             best = Scorer(task.program, task.metric).metric.range[1]
             modules = task.program.plan.modules.values()
-            return [{module.id: bootstrapped(module, [scored], best) for module in modules} for scored in scores.rows]
+            return {module.id: bootstrapped(module, scores.rows, best) for module in modules}
 
-        kept: list[dict[str, list[dict[str, Any]]]] = await task.journal.once("bootstrap", work)
+        kept: dict[str, list[Demo]] = await task.journal.once("bootstrap", work)
         return kept
 
     async def _trials(self, choices: Sequence[Choices]) -> None:

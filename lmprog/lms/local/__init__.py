@@ -161,9 +161,8 @@ class LocalLM:
         return self._head_ids[key]
 
     def _text(self, ids: Sequence[int]) -> str:
-        return self.weights.tokenizer.decode(
-            [token for token in ids if token not in self.weights.end_ids], skip_special_tokens=True
-        )
+        said = [token for token in ids if token not in self.weights.end_ids]
+        return str(self.weights.tokenizer.decode(said, skip_special_tokens=True))
 
     def _completion(self, prompt: Prompt, reply: Reply, request: Request) -> Completion:
         text = self._text(reply.ids)

@@ -15,7 +15,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from lmprog.lms.local.attention import Context
+from lmprog.lms.local.attention import Context, PromptPass, ReplyPass
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class HeadCache:
         return self._kept[key]
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def sample(
     model: Any,
     prompts: Sequence[Prompt],
@@ -88,24 +88,23 @@ def sample(
     index = {prompt: place for place, prompt in enumerate(distinct)}
     owner = torch.tensor([index[prompt] for prompt in prompts], device=model.device)
     shared = distinct[0].ids[: distinct[0].head]
-    context = Context(head=heads.get(model, weights, shared) if shared else None)
-    last = _read_prompts(model, distinct, len(shared), context)
+    head = heads.get(model, weights, shared) if shared else None
+    context, last = _read_prompts(model, distinct, len(shared), head)
     return _decode(model, last, owner, context, distinct, samplings, end_ids, decode, abandoned)
 
 
-def _read_prompts(model: Any, distinct: list[Prompt], head: int, context: Context) -> Tensor:
-    """Run the prompts after their head, packed; gives the logits (M, V) after each prompt's last token."""
+def _read_prompts(
+    model: Any, distinct: list[Prompt], head: int, shared: list[tuple[Tensor, Tensor]] | None
+) -> tuple[Context, Tensor]:
+    """Run the prompts after their head, packed; gives their context, and the logits (M, V) after each prompt's last token."""
     tails = [prompt.ids[head:] for prompt in distinct]
     device = model.device
-    lengths = [len(tail) for tail in tails]
-    context.lengths = torch.tensor(lengths, device=device)
-    context.row = torch.repeat_interleave(torch.arange(len(tails), device=device), context.lengths)
-    context.slot = torch.cat([torch.arange(length, device=device) for length in lengths])
-    ends = context.lengths.cumsum(0) - 1
+    lengths = torch.tensor([len(tail) for tail in tails], device=device)
+    row = torch.repeat_interleave(torch.arange(len(tails), device=device), lengths)
+    slot = torch.cat([torch.arange(len(tail), device=device) for tail in tails])
+    context = Context(shared, lengths, PromptPass(row, slot))
     ids = torch.tensor([[token for tail in tails for token in tail]], device=device)
-    logits = _forward(model, ids, head + context.slot, context, ends)
-    context.row = context.slot = None
-    return logits
+    return context, _forward(model, ids, head + slot, context, lengths.cumsum(0) - 1)
 
 
 def _forward(model: Any, ids: Tensor, positions: Tensor, context: Context, keep: Tensor | int) -> Tensor:
@@ -118,7 +117,8 @@ def _forward(model: Any, ids: Tensor, positions: Tensor, context: Context, keep:
         logits_to_keep=keep,
         context=context,
     )
-    return output.logits[0].float()
+    logits: Tensor = output.logits[0].float()
+    return logits
 
 
 def _decode(
@@ -167,8 +167,7 @@ def _decode(
             owner, running = owner[kept], [running[place] for place in going]
             context.replies = [(keys[kept], values[kept]) for keys, values in context.replies]
         _make_room(context, step, longest)
-        context.owner, context.step = owner, step
-        context.place, context.width = _places(owner)
+        context.now = ReplyPass(owner, *_places(owner), step)
         logits = _forward(model, tokens[kept].unsqueeze(0), sizes[owner] + step, context, 0)
     return replies
 

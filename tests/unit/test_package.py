@@ -1,0 +1,34 @@
+"""What is installed: the build map against the folders, and what importing costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HOMES = {"lmprog": "lmprog", "compiler": "lmprog.compiler", "optimizers": "lmprog.optimizers"}
+
+
+def test_the_build_map_names_every_package_folder() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = set()
+    for folder, name in HOMES.items():
+        for path in (ROOT / folder).rglob("__init__.py"):
+            inner = path.parent.relative_to(ROOT / folder).parts
+            found.add(".".join((name, *inner)))
+    assert set(setuptools["packages"]) == found
+    assert setuptools["package-dir"] == {name: folder for folder, name in HOMES.items()}
+
+
+def test_importing_lmprog_imports_nothing_heavy() -> None:
+    code = "import lmprog, sys; print(sorted({m.split('.')[0] for m in sys.modules} & {'torch','litellm','transformers'}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.strip() == "[]"
+
+
+def test_ci_calls_the_test_command_of_the_readme() -> None:
+    (command,) = [line for line in (ROOT / "README.md").read_text().splitlines() if "bin/python -m pytest" in line]
+    assert "grep -m1 'bin/python -m pytest' README.md" in (ROOT / ".ci/run").read_text()
+    assert command.startswith("python3 -m venv .venv")
