@@ -256,8 +256,6 @@ class Execution:
             result = await self.resources.tool(tool)(**arguments)
         except ToolFailed as error:
             raise StepFailed(Failure("tool", str(error), site.path)) from error
-        if isinstance(tool.type, Object) and isinstance(result, Mapping):
-            return {tool.result: result, **result}
         return {tool.result: result}
 
     async def _program(self, action: ProgramCall, arguments: dict[str, Any], site: Site) -> Any:

@@ -1,0 +1,120 @@
+"""Scores over rows: means, repeats, failures apart from low scores, comparisons."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import lmprog
+from lmprog import LmprogError, ProviderError, UsageError, evaluate
+from lmprog.evaluation import RowScore, Scores, aevaluate
+from lmprog.program import Result
+
+SPEC = """
+    inputs: {text: str}
+    outputs: {number: "${{ steps.ask.number }}"}
+    modules:
+      ask: {lm: lm, inputs: {text: str}, outputs: {number: int}}
+    steps:
+      ask: {module: ask, with: {text: "${{ inputs.text }}"}}
+    data: {dev: dev.jsonl}
+    metrics:
+      exact: {python: "./metrics.py:exact", with: {number: "${{ outputs.number }}", wanted: "${{ row.wanted }}"}}
+"""
+ROWS = [{"text": str(index), "wanted": index % 2} for index in range(6)]
+
+
+def said(request: Any) -> str:
+    return str(request.messages[-1]["content"])
+
+
+@pytest.fixture
+def counting(program, scripted, write):
+    """A program whose LM answers a row's text as `answers` has it, else 1."""
+
+    def make(answers: dict[str, Any] | None = None, lm: Any = None) -> lmprog.Program:
+        write('{"text": "0", "wanted": 0}\n', "dev.jsonl")
+        files = {"metrics__py": "def exact(number, wanted):\n    return number == wanted\n"}
+        return program(SPEC, lm or scripted(lambda request: (answers or {}).get(said(request), "1")), **files)
+
+    return make
+
+
+def test_the_mean_and_its_interval(counting) -> None:
+    scores = evaluate(counting(), ROWS, "exact")
+    assert (scores.mean, scores.estimate.n, scores.errors, scores.unreadable) == (0.5, 6, [], 0)
+    assert scores.ci95 == pytest.approx((0.1876, 0.8124), abs=1e-4)
+    assert scores.by_row == {0: 0.0, 1: 1.0, 2: 0.0, 3: 1.0, 4: 0.0, 5: 1.0}
+
+
+def test_an_unreadable_reply_scores_lowest_and_is_counted(counting) -> None:
+    scores = evaluate(counting({"1": "one"}), ROWS, "exact")
+    assert (scores.by_row[1], scores.unreadable, scores.errors) == (0.0, 1, [])
+    assert scores.mean == pytest.approx(2 / 6)
+
+
+def test_a_provider_failure_is_not_scored(counting) -> None:
+    scores = evaluate(counting({"1": ProviderError("down")}), ROWS, "exact")
+    assert 1 not in scores.by_row
+    assert [(row.row, row.cause, row.kind) for row in scores.errors] == [(1, "ask: down", "provider")]
+    assert scores.mean == pytest.approx(2 / 5)
+
+
+def test_nothing_could_be_scored(counting) -> None:
+    everything = {row["text"]: ProviderError("down") for row in ROWS}
+    with pytest.raises(ProviderError, match="no row could be scored: ask: down"):
+        _ = evaluate(counting(everything), ROWS, "exact").mean
+    with pytest.raises(
+        LmprogError, match=r"no row could be scored: inputs: the input 'text' \(str\) is missing"
+    ) as caught:
+        _ = evaluate(counting(), [{"wanted": 1}], "exact").mean
+    assert caught.value.exit_status == 1
+    with pytest.raises(UsageError, match="there are no rows"):
+        _ = evaluate(counting(), [], "exact").mean
+
+
+def test_repeats_have_seeds_of_their_own_and_are_one_row(counting, scripted) -> None:
+    lm = scripted(lambda request: "1" if request.key[1] else "0")
+    seen: list[RowScore] = []
+    scores = evaluate(counting(lm=lm), ROWS[:2], "exact", repeats=2, on_row=seen.append)
+    assert [(row.row, row.repeat, row.value) for row in scores.rows] == [
+        (0, 0, 1.0),
+        (0, 1, 0.0),
+        (1, 0, 0.0),
+        (1, 1, 1.0),
+    ]
+    assert scores.by_row == {0: 0.5, 1: 0.5}
+    assert scores.estimate.n == 2
+    assert len({request.seed for request in lm.requests}) == 4
+    assert len(seen) == 4
+
+
+def test_within_a_loop(counting) -> None:
+    assert asyncio.run(aevaluate(counting(), ROWS, "exact")).mean == 0.5
+
+
+def test_a_comparison_is_over_the_rows_that_both_could_score(counting) -> None:
+    before = evaluate(counting({"0": ProviderError("down")}), ROWS, "exact")
+    after = evaluate(counting({"2": "0", "4": "0", "5": ProviderError("down")}), ROWS, "exact")
+    difference = after.against(before)
+    assert difference.n == 4
+    assert difference.mean == pytest.approx(2 / 4)
+    assert before.against(after).mean == pytest.approx(-2 / 4)
+
+
+def test_no_row_in_common() -> None:
+    one = Scores("m", [RowScore(0, 0, 1.0, Result({}, ()))])
+    other = Scores("m", [RowScore(1, 0, 1.0, Result({}, ()))])
+    with pytest.raises(ProviderError, match="no row was scored in both"):
+        one.against(other)
+
+
+def test_a_judge_without_an_answer_is_no_score(counting, monkeypatch) -> None:
+    async def down(*arguments: Any) -> None:
+        raise ProviderError("the judge is down")
+
+    monkeypatch.setattr("lmprog.metrics.Scorer._value", down)
+    scores = evaluate(counting(), ROWS[:1], "exact")
+    assert [(row.kind, row.cause) for row in scores.errors] == [("provider", "the judge 'exact': the judge is down")]

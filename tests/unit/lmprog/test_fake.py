@@ -1,0 +1,64 @@
+"""The stand-ins of a dry run."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from lmprog import Request
+from lmprog.compiler import formats
+from lmprog.compiler.plan import Field
+from lmprog.compiler.types import BOOL, FLOAT, IMAGE, INT, JSON, MESSAGES, STR, Enum, ListOf, Object, Optional, mismatch
+from lmprog.lms.fake import FakeLM, placeholder
+
+KINDS = {
+    "s": STR,
+    "i": INT,
+    "f": FLOAT,
+    "b": BOOL,
+    "j": JSON,
+    "p": IMAGE,
+    "m": MESSAGES,
+    "e": Enum(("x", "y")),
+    "o": Object((("a", INT), ("b", ListOf(STR)))),
+    "maybe": Optional(Enum(("x", "y"))),
+}
+
+
+@pytest.mark.parametrize("format", ["fields", "json"])
+def test_a_fake_reply_reads_back_as_every_type(format) -> None:
+    request = Request([], output_type=Object(tuple(KINDS.items())), format=format)
+    text = asyncio.run(FakeLM().complete(request)).text
+    reading = formats.read(format, {name: Field(kind) for name, kind in KINDS.items()}, text)
+    assert reading.values == {name: placeholder(name, kind) for name, kind in KINDS.items()}
+    assert reading.forgiven == ()
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=str)
+def test_a_placeholder_is_of_its_type(kind) -> None:
+    assert mismatch(placeholder("name", kind), kind) is None
+    request = Request([], output_type=Object((("name", kind),)), format="text")
+    text = asyncio.run(FakeLM().complete(request)).text
+    assert formats.read("text", {"name": Field(kind)}, text).values == {"name": placeholder("name", kind)}
+
+
+def test_a_faked_program_calls_no_tool_that_writes(program) -> None:
+    spec = """
+        inputs: {text: str}
+        outputs: {sent: "${{ steps.send.receipt }}", read: "${{ steps.look.page }}", reply: "${{ steps.ask.reply }}"}
+        tools:
+          send: {python: ./tools.py:send, result: receipt, effects: write}
+          look: {python: ./tools.py:look, result: page}
+        modules:
+          ask: {lm: lm, inputs: {text: str}, outputs: {reply: {enum: [yes, no]}}}
+        steps:
+          ask: {module: ask, with: {text: "${{ inputs.text }}"}}
+          send: {tool: send, with: {text: "${{ steps.ask.reply }}"}}
+          look: {tool: look, with: {text: "${{ inputs.text }}"}}
+    """
+    tools = (
+        "def send(text: str) -> str:\n    raise RuntimeError\ndef look(text: str) -> str:\n    return 'page ' + text\n"
+    )
+    result = program(spec, tools__py=tools).faked()(text="a")
+    assert result.outputs == {"sent": "(receipt)", "read": "page a", "reply": "yes"}

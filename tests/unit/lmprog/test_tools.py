@@ -1,0 +1,104 @@
+"""Python tools: results, types, errors, timeouts, threads."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from lmprog import RunError
+
+TOOLS = """
+import asyncio, threading, time
+from typing import TypedDict
+
+calls = []
+
+def add(a: int, b: int = 2) -> int:
+    return a + b
+
+async def slow(a: int, b: int = 2) -> int:
+    await asyncio.sleep(0.05)
+    return a + b
+
+def fails(a: int, b: int = 2) -> int:
+    raise ValueError(f"no {a}")
+
+def times_out(a: int, b: int = 2) -> int:
+    raise TimeoutError("the socket timed out")
+
+def lies(a: int, b: int = 2) -> int:
+    return "four"
+
+def sleeps(a: int, b: int = 2) -> int:
+    time.sleep(0.15)
+    return threading.get_ident()
+"""
+SPEC = """
+    inputs: {{a: int}}
+    outputs: {{sum: "${{{{ steps.use.sum }}}}"}}
+    tools:
+      use: {{python: "./tools.py:{name}", result: sum{more}}}
+    steps:
+      use: {{tool: use, with: {{a: "${{{{ inputs.a }}}}"}}{step}}}
+"""
+
+
+def made(program, name: str, more: str = "", step: str = ""):
+    return program(SPEC.format(name=name, more=more, step=step), tools__py=TOOLS)
+
+
+@pytest.mark.parametrize("name", ["add", "slow"])
+def test_a_tool_gives_its_result(program, name) -> None:
+    assert made(program, name)(a=3).outputs == {"sum": 5}
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "message"),
+    [
+        ("fails", "", "use: use raised ValueError: no 3"),
+        ("times_out", "", "use: use raised TimeoutError: the socket timed out"),
+        ("lies", "", 'use: use returned what it does not declare: "four" is not a value of type int'),
+        ("slow", ", timeout: 0.01", "use: use did not end within 0.01 seconds"),
+    ],
+)
+def test_a_tool_that_fails(program, name, more, message) -> None:
+    with pytest.raises(RunError) as caught:
+        made(program, name, more)(a=3)
+    assert str(caught.value) == message
+    assert caught.value.result.error.kind == "tool"
+    assert caught.value.exit_status == 1
+
+
+def test_a_tool_that_fails_may_have_a_stand_in(program) -> None:
+    assert made(program, "fails", step=", on_error: {sum: 0}")(a=3).outputs == {"sum": 0}
+
+
+def test_tools_that_block_run_in_threads_beside_each_other(program) -> None:
+    started = time.perf_counter()
+    results = made(program, "sleeps").map([{"a": index} for index in range(3)])
+    assert time.perf_counter() - started < 0.4
+    assert len({result.outputs["sum"] for result in results}) == 3
+
+
+def test_an_object_is_one_output_whatever_its_fields_are_called(program) -> None:
+    spec = """
+        inputs: {query: str}
+        outputs: {titles: "${{ steps.find.found.titles }}", all: "${{ steps.find.found }}"}
+        tools:
+          find: {python: "./tools.py:find", result: found}
+        steps:
+          find: {tool: find, with: {query: "${{ inputs.query }}"}}
+    """
+    tools = """
+        from typing import TypedDict
+
+        class Found(TypedDict):
+            titles: list[str]
+            found: int
+
+        def find(query: str) -> Found:
+            return {"titles": [query], "found": 1}
+    """
+    result = program(spec, tools__py=tools)(query="q")
+    assert result.outputs == {"titles": ["q"], "all": {"titles": ["q"], "found": 1}}
