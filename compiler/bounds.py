@@ -114,7 +114,8 @@ def _module(
     name = f"{prefix}{module.id}"
     found.calls[name] = found.calls.get(name, 0) + count
     lm = plan.lms.get(module.lm)
-    reply = int((lm.params.get("max_tokens") if lm is not None else None) or USUAL_REPLY)
+    written = lm.params.get("max_tokens") if lm is not None else None
+    reply = written if isinstance(written, int) else USUAL_REPLY
     prompt = static_characters(module, known=False) / CHARACTERS_A_TOKEN
     for argument in call.arguments.values():
         length = argument_characters(argument, longest)

@@ -64,9 +64,7 @@ def _module(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | N
     parameters = module.inputs
     if _cut(draft, "modules", module.id, "outputs"):
         return None
-    return Callee(
-        f"module `{module.id}`", parameters, outputs, lambda given: ModuleCall(module.id, given), known=whole
-    )
+    return Callee(f"module `{module.id}`", parameters, outputs, lambda given: ModuleCall(module.id, given), known=whole)
 
 
 def _cut(draft: Draft, *path: str) -> bool:
@@ -111,9 +109,7 @@ def _program(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | 
     if plan is None:
         return None
     bound = rebind(draft, plan, rebound)
-    return Callee(
-        f"program `{plan.name}`", plan.inputs, plan.output_types, lambda given: ProgramCall(bound, given)
-    )
+    return Callee(f"program `{plan.name}`", plan.inputs, plan.output_types, lambda given: ProgramCall(bound, given))
 
 
 def rebind(draft: Draft, plan: Plan, rebound: Mapping | None) -> Plan:
@@ -142,9 +138,7 @@ def arguments(draft: Draft, called: Callee, node: Mapping, scope: Scope, what: s
                 given[name] = expression
             continue
         if expression is not None:
-            draft.binder.fits(
-                expression, parameter.type, entry, f"argument `{name}` of {called.name}", called.code
-            )
+            draft.binder.fits(expression, parameter.type, entry, f"argument `{name}` of {called.name}", called.code)
             given[name] = expression
     dropped = written.dropped if written else (node.dropped if "with" in node.dropped else frozenset())
     for name, parameter in called.parameters.items():

@@ -115,21 +115,15 @@ class _Program:
         node = root.get("lmprog")
         if node is None:
             fix = "write `lmprog: 1` as the first line"
-            self.report.add(
-                "LMP101", root.place, "the key `lmprog` is missing: the version of the language", fix=fix
-            )
+            self.report.add("LMP101", root.place, "the key `lmprog` is missing: the version of the language", fix=fix)
             return True
         value = node.plain()
         if isinstance(value, int) and value > VERSION:
-            message = (
-                f"this program is written in version {value} of the language, and this lmprog reads {VERSION}"
-            )
+            message = f"this program is written in version {value} of the language, and this lmprog reads {VERSION}"
             self.report.add("LMP101", node.place, message, fix="install a newer lmprog")
             return False
         if value != VERSION or isinstance(value, bool):
-            self.report.add(
-                "LMP101", node.place, f"`lmprog` must be {VERSION}", fix=f"write lmprog: {VERSION}"
-            )
+            self.report.add("LMP101", node.place, f"`lmprog` must be {VERSION}", fix=f"write lmprog: {VERSION}")
         elif next(iter(root.entries)) != "lmprog" and root.get("extends") is None:
             message = "`lmprog` must be the first key of the file"
             self.report.add("LMP101", root.key_place("lmprog"), message, fix="move it to the top")
@@ -199,11 +193,7 @@ class _Program:
                 place = draft.key("modules")
                 message = f"a program with {len(draft.modules)} modules needs `steps` that call them"
                 self.report.add("LMP101", place, message, fix="add steps:")
-            elif (
-                not draft.dropped_top("modules")
-                and not draft.dropped("modules")
-                and not draft.root.map("outputs")
-            ):
+            elif not draft.dropped_top("modules") and not draft.dropped("modules") and not draft.root.map("outputs"):
                 message = "the program has neither modules nor steps"
                 self.report.add("LMP101", draft.root.place, message, fix="add modules:")
         builder = GraphBuilder(draft, types)
@@ -249,9 +239,7 @@ class _Program:
                     draft.binder.reads.add(("steps", id, name))
             elif draft.root.map("steps") is not None:
                 message = "a program with steps needs `outputs`"
-                self.report.add(
-                    "LMP101", draft.root.place, message, fix="add outputs: with an expression for each"
-                )
+                self.report.add("LMP101", draft.root.place, message, fix="add outputs: with an expression for each")
             return
         for name, entry in node.entries.items():
             expression = draft.binder.written(entry, scope, f"output `{name}`")
@@ -315,9 +303,7 @@ def digest(draft: Draft) -> str:
     document = {key: value for key, value in draft.root.plain().items() if key not in NO_MEANING}
     document["vars"] = draft.vars
     document["lms"] = {
-        id: {**entry, "model": draft.lms[id].model}
-        for id, entry in document.get("lms", {}).items()
-        if id in draft.lms
+        id: {**entry, "model": draft.lms[id].model} for id, entry in document.get("lms", {}).items() if id in draft.lms
     }
     document["programs"] = sorted(_programs(draft.steps))
     text = json.dumps(document, sort_keys=True, ensure_ascii=False, default=str)

@@ -117,11 +117,7 @@ def load_rows(draft: Draft) -> dict[str, list[Row]]:
         try:
             rows[name] = read_rows(split)
         except RowsError as error:
-            place = (
-                draft.place("data", name)
-                if draft.node("data", name)
-                else draft.place("data", "fractions", "from")
-            )
+            place = draft.place("data", name) if draft.node("data", name) else draft.place("data", "fractions", "from")
             draft.report.add("LMP103", place, f"the {name} data: {error}")
     return rows
 

@@ -11,11 +11,22 @@ from lmprog.compiler.expressions import Expression, literal
 from lmprog.compiler.findings import suggestion
 from lmprog.compiler.plan import LM, AdapterReference
 from lmprog.compiler.scope import Scope
+from lmprog.compiler.shape import Number, fit
 from lmprog.compiler.source import Mapping, Node, Scalar
 from lmprog.compiler.types import JSON, Object, Type, type_of
 
 ENVIRONMENT = Scope({"env": JSON}, where="in `lms` and `tools`")
 """`env` has the type json here, since any name may stand in it; what is read from it is text."""
+
+
+_PARAMETERS = {
+    "max_tokens": Number(whole=True, least=1),
+    "temperature": Number(least=0),
+    "top_p": Number(least=0, most=1),
+    "top_k": Number(whole=True),
+    "seed": Number(whole=True),
+}
+"""The parameters that mean the same everywhere; a provider may know others."""
 
 
 def read_vars(draft: Draft) -> dict[str, Any]:
@@ -88,6 +99,11 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
     elif model and "/" not in model and node.get("model") is not None and not rebound:
         _model_name(draft, node.entries["model"], model)
     here = model.startswith(("embedded/", "hf/"))
+    params = node.map("params")
+    for key, entry in params.entries.items() if params else ():
+        shape = _PARAMETERS.get(key)
+        if shape is not None:
+            fit(shape, entry, draft.report, f"`{key}` of {what}")
     cache = node.get("cache")
     return LM(
         id,

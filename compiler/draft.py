@@ -42,7 +42,7 @@ class Draft:
     binder: Binder
     vars: dict[str, Any] = field(default_factory=dict)
     unknown_vars: set[str] = field(default_factory=set)
-    var_types: Object = Object(())
+    var_types: Object = field(default_factory=lambda: Object(()))
     inputs: dict[str, Field] = field(default_factory=dict)
     lms: dict[str, LM] = field(default_factory=dict)
     tools: dict[str, Tool] = field(default_factory=dict)

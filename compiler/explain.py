@@ -8,8 +8,11 @@ from importlib.resources import files
 
 def codes() -> list[str]:
     """All codes, in order."""
-    return sorted(entry.name[:-3] for entry in files("lmprog.compiler").joinpath("pages").iterdir()
-                  if entry.name.startswith("LMP"))
+    return sorted(
+        entry.name[:-3]
+        for entry in files("lmprog.compiler").joinpath("pages").iterdir()
+        if entry.name.startswith("LMP")
+    )
 
 
 @lru_cache(maxsize=64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
-from lmprog.compiler.expressions import CONSTANTS, dotted
+from lmprog.compiler.expression_parser import CONSTANTS, dotted
 from lmprog.compiler.findings import nearest, suggestion
 from lmprog.compiler.functions import FUNCTIONS, is_number, is_text
 from lmprog.compiler.scope import Scope
@@ -87,9 +87,7 @@ class Typer:
             return (
                 found
                 if found is not None
-                else self._say(
-                    "LMP203", node, f"the two cases have the types {yes} and {no}", "give both one type"
-                )
+                else self._say("LMP203", node, f"the two cases have the types {yes} and {no}", "give both one type")
             )
         if isinstance(node, ast.BoolOp):
             return self._bool(node, present)
@@ -193,9 +191,7 @@ class Typer:
         if step and step[0] == "steps" and len(step) == 2:
             message = f"the step `{step[1]}` has no field `{attribute}`"
             return self._say("LMP203", node, message, suggestion(attribute, fields, "fields"))
-        return self._say(
-            "LMP203", node, f"there is no field `{attribute}`", suggestion(attribute, fields, "fields")
-        )
+        return self._say("LMP203", node, f"there is no field `{attribute}`", suggestion(attribute, fields, "fields"))
 
     def _unguarded(self, node: ast.AST, kind: Type) -> None:
         name = ".".join(dotted(node) or ("this value",))

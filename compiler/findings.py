@@ -150,12 +150,8 @@ class Report:
             unused = [code for code, used in codes.items() if not used]
             if codes and not unused:
                 continue
-            what = (
-                f"the ignore of {', '.join(unused)} silences nothing" if codes else "the ignore names no code"
-            )
-            yield Finding(
-                "LMP202", "warning", name, number, column, what, "remove the comment", snippet=text, length=8
-            )
+            what = f"the ignore of {', '.join(unused)} silences nothing" if codes else "the ignore names no code"
+            yield Finding("LMP202", "warning", name, number, column, what, "remove the comment", snippet=text, length=8)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

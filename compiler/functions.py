@@ -69,9 +69,7 @@ def _sized(kinds: list[Type]) -> Type | str:
 def _extreme(kinds: list[Type]) -> Type | str:
     if len(kinds) == 1:
         if not isinstance(kinds[0], ListOf):
-            return (
-                UNKNOWN if isinstance(kinds[0], Unknown) else f"it takes numbers or one list, not {kinds[0]}"
-            )
+            return UNKNOWN if isinstance(kinds[0], Unknown) else f"it takes numbers or one list, not {kinds[0]}"
         kinds = [kinds[0].item]
     if all(is_number(kind) for kind in kinds):
         return FLOAT if FLOAT in kinds else (INT if INT in kinds else UNKNOWN)
@@ -137,11 +135,7 @@ def _item(optional: bool) -> Typing:
 def _compact(kinds: list[Type]) -> Type | str:
     if isinstance(kinds[0], Unknown):
         return UNKNOWN
-    return (
-        ListOf(without_none(kinds[0].item))
-        if isinstance(kinds[0], ListOf)
-        else f"it takes a list, not {kinds[0]}"
-    )
+    return ListOf(without_none(kinds[0].item)) if isinstance(kinds[0], ListOf) else f"it takes a list, not {kinds[0]}"
 
 
 def _bools(kinds: list[Type]) -> Type | str:
@@ -178,9 +172,7 @@ FUNCTIONS: dict[str, Function] = {
     "int": Function(1, 1, _convert(INT), int, "int(x): a whole number from text or a number"),
     "float": Function(1, 1, _convert(FLOAT), float, "float(x): a number from text or a number"),
     "str": Function(1, 1, _convert(STR), _text, "str(x): text from a single value"),
-    "json": Function(
-        1, 1, lambda kinds: STR, lambda x: json.dumps(x, ensure_ascii=False), "json(x): x as JSON", True
-    ),
+    "json": Function(1, 1, lambda kinds: STR, lambda x: json.dumps(x, ensure_ascii=False), "json(x): x as JSON", True),
     "lower": Function(1, 1, _texts(STR), str.lower, "lower(text)"),
     "upper": Function(1, 1, _texts(STR), str.upper, "upper(text)"),
     "strip": Function(1, 1, _texts(STR), str.strip, "strip(text)"),
@@ -196,9 +188,7 @@ FUNCTIONS: dict[str, Function] = {
     "last": Function(1, 1, _item(True), lambda xs: xs[-1] if xs else None, "last(list): T?"),
     "unique": Function(1, 1, _item(False), _unique, "unique(list): each value once, in order"),
     "sorted": Function(1, 1, _item(False), sorted, "sorted(list)"),
-    "compact": Function(
-        1, 1, _compact, lambda xs: [x for x in xs if x is not None], "compact(list[T?]): list[T]"
-    ),
+    "compact": Function(1, 1, _compact, lambda xs: [x for x in xs if x is not None], "compact(list[T?]): list[T]"),
     "any": Function(1, 1, _bools, any, "any(list of bool)"),
     "all": Function(1, 1, _bools, all, "all(list of bool)"),
 }

@@ -112,11 +112,7 @@ def _stages(draft: Draft, node: Node | None) -> tuple[Stage, ...]:
 def _candidates(draft: Draft, node: Mapping | None) -> dict[str, tuple[str, ...]]:
     if node is None:
         return {}
-    return {
-        id: tuple(entry.plain())
-        for id, entry in node.entries.items()
-        if _module(draft, node, id, "instructions")
-    }
+    return {id: tuple(entry.plain()) for id, entry in node.entries.items() if _module(draft, node, id, "instructions")}
 
 
 def read_tests(draft: Draft) -> tuple[ExampleTest | GateTest, ...]:
@@ -139,9 +135,7 @@ def _test(draft: Draft, name: str, node: Mapping) -> ExampleTest | GateTest | No
     gate = {"data", "metric", "at_least"} & node.entries.keys()
     example = {"inputs", "expect"} & node.entries.keys()
     if bool(gate) == bool(example):
-        message = (
-            f"the test `{name}` is either an example (inputs, expect) or a gate (data, metric, at_least)"
-        )
+        message = f"the test `{name}` is either an example (inputs, expect) or a gate (data, metric, at_least)"
         draft.report.add("LMP101", node.place, message)
         return None
     missing = [key for key in ("inputs", "expect") if key not in node.entries] if example else [
@@ -149,9 +143,7 @@ def _test(draft: Draft, name: str, node: Mapping) -> ExampleTest | GateTest | No
     ]  # fmt: skip
     if missing:
         if not set(missing) & node.dropped:
-            draft.report.add(
-                "LMP101", node.place, f"the test `{name}` needs `{missing[0]}`", fix=f"add {missing[0]}:"
-            )
+            draft.report.add("LMP101", node.place, f"the test `{name}` needs `{missing[0]}`", fix=f"add {missing[0]}:")
         return None
     if gate:
         return _gate(draft, name, node)

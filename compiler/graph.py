@@ -9,8 +9,9 @@ from typing import Any
 
 from lmprog.compiler.calls import Callee, arguments, callee, unchecked
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.expression_parser import ExpressionError, parse
 from lmprog.compiler.expression_types import Typer, guards
-from lmprog.compiler.expressions import Expression, ExpressionError, parse
+from lmprog.compiler.expressions import Expression
 from lmprog.compiler.findings import suggestion
 from lmprog.compiler.order import in_order
 from lmprog.compiler.plan import Field, Foreach, Repeat, Step, Update, Value
@@ -103,9 +104,7 @@ class GraphBuilder:
                 kind = entry.get("type")
                 about = entry.value("about")
                 what = f"state `{name}` of loop `{site.id}`"
-                fields[name] = Field(
-                    self.types.type(kind, what) if kind is not None else UNKNOWN, about=about
-                )
+                fields[name] = Field(self.types.type(kind, what) if kind is not None else UNKNOWN, about=about)
         for name in node.dropped if node else ():
             fields[name] = Field(UNKNOWN)
         return fields
@@ -186,13 +185,9 @@ class GraphBuilder:
         else:
             unchecked(self.draft, node, inner, what)
         otherwise = self._values(site, "else", site.scope, foreach is not None)
-        on_error = (
-            self._values(site, "on_error", site.scope, False) if node.get("on_error") is not None else None
-        )
+        on_error = self._values(site, "on_error", site.scope, False) if node.get("on_error") is not None else None
         if node.get("else") is not None and node.get("when") is None and "when" not in node.dropped:
-            self.report.add(
-                "LMP101", node.key_place("else"), f"{what} has `else` without `when`", fix="add when:"
-            )
+            self.report.add("LMP101", node.key_place("else"), f"{what} has `else` without `when`", fix="add when:")
         self._needs(site)
         kinds = dict(outputs.fields) if isinstance(outputs, Object) else {}
         if node.get("else") is not None:
@@ -217,16 +212,12 @@ class GraphBuilder:
             if id not in site.level.types.own:
                 place = listed.items[position].place  # type: ignore[union-attr]
                 fix = suggestion(id, site.level.types.own, "steps")
-                self.report.add(
-                    "LMP201", place, f"step `{site.id}` needs `{id}`, which is no step beside it", fix=fix
-                )
+                self.report.add("LMP201", place, f"step `{site.id}` needs `{id}`, which is no step beside it", fix=fix)
 
     def _value(self, site: Site, scope: Scope) -> Value | None:
         node, what = site.node.entries["value"], f"value of step `{site.id}`"
-        if isinstance(node, Scalar):
-            expression = self.binder.bare(node, scope, what)
-        else:
-            expression = self.binder.written(node, scope, what)
+        bind = self.binder.bare if isinstance(node, Scalar) else self.binder.written
+        expression = bind(node, scope, what)
         return None if expression is None else Value(expression)
 
     def _foreach(self, site: Site, scope: Scope) -> tuple[Foreach | None, Scope]:
@@ -239,9 +230,7 @@ class GraphBuilder:
             return None, scope
         if site.node.get("value") is not None or site.node.get("repeat") is not None:
             message = f"`foreach` stands beside module, tool or program only, not in step `{site.id}`"
-            self.report.add(
-                "LMP101", site.node.key_place("foreach"), message, fix="put the body into a program"
-            )
+            self.report.add("LMP101", site.node.key_place("foreach"), message, fix="put the body into a program")
         what = f"`foreach` of step `{site.id}`"
         items = self.binder.bare(node, scope, what)
         kind: Type = UNKNOWN
@@ -360,9 +349,7 @@ class GraphBuilder:
             self.binder.fits(expression, kind, node, what)
             return
         if not isinstance(kind, ListOf | Unknown):
-            self.report.add(
-                "LMP203", node.place, f"{what} needs a list, and the state is {kind}", fix="write set"
-            )
+            self.report.add("LMP203", node.place, f"{what} needs a list, and the state is {kind}", fix="write set")
             return
         item = kind.item if isinstance(kind, ListOf) else UNKNOWN
         if verb == "append":

@@ -52,12 +52,8 @@ ADAPTER = Either(
 LM = Record(
     {
         "model": Text(about="embedded/smollm2-135m, hf/<repo or folder>, or any litellm model string."),
-        "params": MapOf(
-            Anything(), "parameter", about="temperature, max_tokens, top_p, ... for running and scoring."
-        ),
-        "trusted": Boolean(
-            about="Whether private values may reach it; models in this process are, others are not."
-        ),
+        "params": MapOf(Anything(), "parameter", about="temperature, max_tokens, top_p, ... for running and scoring."),
+        "trusted": Boolean(about="Whether private values may reach it; models in this process are, others are not."),
         "api_key": Anything(about="${{ env.NAME }}: a key is never written into the file."),
         "api_base": Anything(about="The server's address, or ${{ env.NAME }}."),
         "adapter": ADAPTER,
@@ -98,9 +94,7 @@ TOOL = Record(
                 "command": Either(scalar=Text(), sequence=ListOf(Text()), about="Starts the server."),
                 "url": Anything(about="Address of a running server."),
                 "tool": Text(about="The tool's name on that server."),
-                "schema": Text(
-                    about="A file with the tool's inputSchema, so that check can see its parameters."
-                ),
+                "schema": Text(about="A file with the tool's inputSchema, so that check can see its parameters."),
                 "env": MapOf(Anything(), "variable"),
             },
             one_of=("command", "url"),
@@ -162,15 +156,11 @@ STEP = Record(
         "value": Anything(about="One expression; read as steps.<id>.value."),
         "repeat": Either(
             scalar=Expr(),
-            mapping=Record(
-                {"until": Expr(about="Stops after a turn when true."), "at_most": Expr(about="The bound.")}
-            ),
+            mapping=Record({"until": Expr(about="Stops after a turn when true."), "at_most": Expr(about="The bound.")}),
             about="A bounded loop: N, or {until, at_most}.",
         ),
         "with": ARGUMENTS,
-        "lms": MapOf(
-            Text(), "model", about="Rebinds the models of a sub-program: its id -> an id of this one."
-        ),
+        "lms": MapOf(Text(), "model", about="Rebinds the models of a sub-program: its id -> an id of this one."),
         "foreach": Expr(about="${{ list }}: one call for each item."),
         "at_most": Number(whole=True, least=1, about="Most items of foreach."),
         "max_parallel": Number(whole=True, least=1, about="Most calls of foreach at the same time."),
@@ -237,9 +227,7 @@ METRIC = Record(
         "with": ARGUMENTS,
         "range": ListOf(Number(), about="[lowest, highest]; 0 to 1 unless given."),
         "on_error": Number(about="The score of a row whose metric failed."),
-        "lms": MapOf(
-            Text(), "model", about="Rebinds the models of a judge: its id -> an id of this program."
-        ),
+        "lms": MapOf(Text(), "model", about="Rebinds the models of a judge: its id -> an id of this program."),
     },
     one_of=("python", "program", "value"),
 )
@@ -307,9 +295,7 @@ PROGRAM = Record(
         "extends": Text(about="A base program; this file holds only what differs."),
         "inputs": TYPED,
         "outputs": ARGUMENTS,
-        "vars": MapOf(
-            Anything(), "var", about="Constants; {file: labels.txt} is the list of the file's lines."
-        ),
+        "vars": MapOf(Anything(), "var", about="Constants; {file: labels.txt} is the list of the file's lines."),
         "lms": MapOf(LM, "LM", about="The language models, by id."),
         "tools": MapOf(TOOL, "tool", about="The tools, by id."),
         "modules": MapOf(MODULE, "module", about="The prompts, by id."),

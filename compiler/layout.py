@@ -9,12 +9,14 @@ from lmprog.compiler.template_types import TemplateTyper
 from lmprog.compiler.templates import Template
 from lmprog.compiler.types import STR, ListOf, Object, Type
 
-RESERVED = ("instructions", "demos", "vars")
+RESERVED = frozenset({
+    "instructions", "demos", "vars", "and", "or", "not", "if", "else", "in", "is", "true", "false", "none", "True", "False",
+    "None",
+})  # fmt: skip
+"""Names with a meaning of their own in templates."""
 
 
-def written(
-    draft: Draft, id: str, node: Mapping, inputs: dict[str, Field], outputs: dict[str, Field]
-) -> Layout | None:
+def written(draft: Draft, id: str, node: Mapping, inputs: dict[str, Field], outputs: dict[str, Field]) -> Layout | None:
     """The author's layout; None where it has no user template that can be read."""
     row = Object(tuple((name, field.type) for name, field in (*inputs.items(), *outputs.items())))
     names: dict[str, Type] = {name: field.type for name, field in inputs.items()}
@@ -23,11 +25,7 @@ def written(
     for role in ("system", "user", "assistant"):
         entry = node.get(role)
         if isinstance(entry, Scalar):
-            seen = (
-                names | {name: field.type for name, field in outputs.items()}
-                if role == "assistant"
-                else names
-            )
+            seen = names | {name: field.type for name, field in outputs.items()} if role == "assistant" else names
             templates[role] = _template(draft, id, role, entry, seen)
     if "user" not in templates:
         return None
@@ -49,4 +47,5 @@ def _template(draft: Draft, id: str, role: str, node: Scalar, names: dict[str, T
         draft.unsure.add(id)
     if "vars" in typer.variables:
         draft.used |= {("vars", name) for name in draft.vars if name in node.value}
-    return Template(node.value, frozenset(typer.variables), str(node.place))
+    text = node.value if typer.readable else ""
+    return Template(text, frozenset(typer.variables), str(node.place))

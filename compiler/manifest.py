@@ -45,8 +45,11 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "digest": plan.digest,
         "inputs": _fields(plan.inputs),
         "outputs": {
-            name: {"type": str(plan.output_types[name]), "schema": json_schema(plan.output_types[name]),
-                   "from": expression.text}
+            name: {
+                "type": str(plan.output_types[name]),
+                "schema": json_schema(plan.output_types[name]),
+                "from": expression.text,
+            }
             for name, expression in plan.outputs.items()
         },
         "lms": {

@@ -21,9 +21,7 @@ def read_metrics(draft: Draft, row: Type) -> dict[str, Metric]:
     scope = Scope(
         {
             "inputs": Object(tuple((name, field.type) for name, field in draft.inputs.items())),
-            "outputs": draft.unknown
-            if draft.dropped_top("outputs")
-            else Object(tuple(draft.output_types.items())),
+            "outputs": draft.unknown if draft.dropped_top("outputs") else Object(tuple(draft.output_types.items())),
             "row": row,
             "metrics": Object(tuple((id, FLOAT) for id in ids)),
             "vars": draft.var_types,
@@ -51,9 +49,7 @@ def _metric(draft: Draft, id: str, node: Mapping, scope: Scope) -> Metric:
     fields = {**base.__dict__}
     if kind == "value":
         value = draft.binder.bare(entry, scope, what)
-        if value is not None and not (
-            value.type == BOOL or draft.binder.fits(value, FLOAT, entry, what, "LMP603")
-        ):
+        if value is not None and not (value.type == BOOL or draft.binder.fits(value, FLOAT, entry, what, "LMP603")):
             value = None
         fields["value"] = value
     elif kind == "python" and isinstance(entry, Scalar):
@@ -89,7 +85,9 @@ def _python(draft: Draft, id: str, node: Mapping, given: dict[str, Expression], 
     _match(draft, id, node, given, dict(signature.parameters), signature.open)
     returns = signature.returns
     if not signature.returns_score and not isinstance(returns, Unknown) and returns not in (FLOAT, BOOL, INT):
-        message = f"metric `{id}` must return float, bool or lmprog.Score, and `{node.value('python')}` returns {returns}"
+        message = (
+            f"metric `{id}` must return float, bool or lmprog.Score, and `{node.value('python')}` returns {returns}"
+        )
         draft.report.add("LMP603", node.entries["python"].place, message)
 
 
@@ -119,8 +117,7 @@ def _match(
     missing = [
         name
         for name, parameter in parameters.items()
-        if not parameter.has_default
-        and not (written and (name in written.entries or name in written.dropped))
+        if not parameter.has_default and not (written and (name in written.entries or name in written.dropped))
     ]
     if missing and not strange:
         place = node.key_place("with") if written else draft.key("metrics", id)
@@ -137,9 +134,7 @@ def _judge(draft: Draft, id: str, node: Mapping, named: Scalar, given: dict[str,
         draft.used.add(("lms", model))
         if model not in draft.lms:
             message = f"`lms` of metric `{id}` names the LM `{model}`, which does not exist"
-            draft.report.add(
-                "LMP103", node.entries["lms"].place, message, fix=suggestion(model, draft.lms, "LMs")
-            )
+            draft.report.add("LMP103", node.entries["lms"].place, message, fix=suggestion(model, draft.lms, "LMs"))
     _match(draft, id, node, given, dict(plan.inputs), False)
     kinds = list(plan.output_types.values())
     if len(kinds) != 1 or not (assignable(kinds[0], FLOAT) or kinds[0] in (BOOL, UNKNOWN)):

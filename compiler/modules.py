@@ -40,9 +40,7 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
         if tool not in known:
             place = node.entries["tools"].items[position].place  # type: ignore[attr-defined]
             fix = suggestion(tool, known, "tools")
-            draft.report.add(
-                "LMP103", place, f"module `{id}` names the tool `{tool}`, which does not exist", fix=fix
-            )
+            draft.report.add("LMP103", place, f"module `{id}` names the tool `{tool}`, which does not exist", fix=fix)
     return Module(
         id,
         pick_lm(draft, node, id),
@@ -63,9 +61,7 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
 def _names(draft: Draft, id: str, node: Mapping, inputs: dict[str, Field], outputs: dict[str, Field]) -> None:
     for name in outputs.keys() & inputs.keys():
         place = draft.key("modules", id, "outputs", name)
-        draft.report.add(
-            "LMP101", place, f"`{name}` is an input and an output of module `{id}`", fix="rename one"
-        )
+        draft.report.add("LMP101", place, f"`{name}` is an input and an output of module `{id}`", fix="rename one")
     for section, fields in (("inputs", inputs), ("outputs", outputs)):
         for name in fields:
             if name in layout.RESERVED:
@@ -105,21 +101,15 @@ def _demos(
         for name, value in row.items():
             if name not in fields:
                 fix = suggestion(name, fields, "fields")
-                draft.report.add(
-                    "LMP203", entry.key_place(name), f"{what} has the unknown field `{name}`", fix=fix
-                )
+                draft.report.add("LMP203", entry.key_place(name), f"{what} has the unknown field `{name}`", fix=fix)
                 continue
             wrong = mismatch(value, fields[name].type)
             if wrong:
                 draft.report.add("LMP203", entry.entries[name].place, f"{what}: `{name}`: {wrong}")
         absent = [name for name in inputs if name not in row and name not in missing_ok]
         if absent:
-            draft.report.add(
-                "LMP203", entry.place, f"{what} lacks the input `{absent[0]}`", fix=f"add {absent[0]}:"
-            )
+            draft.report.add("LMP203", entry.place, f"{what} lacks the input `{absent[0]}`", fix=f"add {absent[0]}:")
         if outputs and not outputs.keys() & row.keys():
-            draft.report.add(
-                "LMP203", entry.place, f"{what} has no output", fix=f"add {next(iter(outputs))}:"
-            )
+            draft.report.add("LMP203", entry.place, f"{what} has no output", fix=f"add {next(iter(outputs))}:")
         rows.append(row)
     return tuple(rows)

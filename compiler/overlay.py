@@ -143,9 +143,7 @@ _Dumper.add_representer(str, _text)
 _Dumper.add_representer(dict, _rows)
 
 
-def write_overlay(
-    path: Path | str, base_path: Path | str, change: Map[str, Any], tuned: Map[str, Any]
-) -> str:
+def write_overlay(path: Path | str, base_path: Path | str, change: Map[str, Any], tuned: Map[str, Any]) -> str:
     """Write `change` as an overlay file at `path` that extends `base_path`, with `tuned:` last; return its text.
 
     `tuned` gets the digest of the base (`base_digest`), so that a check sees when the base has changed since.
@@ -156,14 +154,10 @@ def write_overlay(
     parts: list[Any] = [{key: _block(value)} for key, value in change.items() if value]
     parts.append({"tuned": {**tuned, **_base(base_path, tuned)}})
     texts = [
-        yaml.dump(
-            part, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
-        )
+        yaml.dump(part, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
         for part in parts
     ]
-    text = "\n".join(
-        [f"lmprog: 1\nextends: {Path(extends).as_posix() if os.sep != '/' else extends}\n", *texts]
-    )
+    text = "\n".join([f"lmprog: 1\nextends: {Path(extends).as_posix() if os.sep != '/' else extends}\n", *texts])
     path.write_text(text, encoding="utf-8")
     return text
 

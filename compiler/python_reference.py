@@ -35,9 +35,7 @@ def load(reference: PythonReference) -> Callable[..., Any]:
     try:
         found: Callable[..., Any] = getattr(module, reference.name)
     except AttributeError:
-        names = [
-            name for name in vars(module) if not name.startswith("_") and callable(getattr(module, name))
-        ]
+        names = [name for name in vars(module) if not name.startswith("_") and callable(getattr(module, name))]
         raise ImportFailed(
             f"there is no `{reference.name}` in {_shown(reference)}; it has {', '.join(sorted(names)) or 'nothing'}"
         ) from None
@@ -87,9 +85,7 @@ def _module(reference: PythonReference) -> Any:
 
 
 def _cause(error: BaseException) -> str:
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename
-    ]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     if isinstance(error, SyntaxError) and error.lineno:
         return f"line {error.lineno}: {error.msg}"
     place = f"line {frames[-1].lineno}: " if len(frames) > 1 else ""

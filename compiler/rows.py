@@ -90,9 +90,7 @@ def _csv(path: Path) -> Iterator[Row]:
         try:
             for row in reader:
                 if "" in row or None in row.values():
-                    raise RowsError(
-                        f"{path}:{reader.line_num}: this row does not have as many fields as the header"
-                    )
+                    raise RowsError(f"{path}:{reader.line_num}: this row does not have as many fields as the header")
                 rows.append(dict(row))
         except csv.Error as error:
             raise RowsError(f"{path}:{reader.line_num}: {error}") from None

@@ -6,6 +6,7 @@ None where nothing is left, so that one mistake never hides another.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from collections.abc import Mapping as Map
@@ -150,6 +151,7 @@ def _number(shape: Any, node: Node, report: Report, what: str) -> Node | None:
     value = node.value if isinstance(node, Scalar) else None
     wanted = "a whole number" if shape.whole else "a number"
     fits = isinstance(value, int if shape.whole else int | float) and not isinstance(value, bool)
+    fits = fits and math.isfinite(value)
     if fits and shape.least is not None and value < shape.least:
         fits, wanted = False, f"{wanted} of at least {shape.least:g}"
     elif fits and shape.most is not None and value > shape.most:
@@ -164,9 +166,7 @@ def _boolean(shape: Any, node: Node, report: Report, what: str) -> Node | None:
     if not isinstance(node, Scalar) or not isinstance(node.value, bool):
         yes = isinstance(node, Scalar) and node.text.lower() in ("yes", "on")
         no = isinstance(node, Scalar) and node.text.lower() in ("no", "off")
-        _wrong(
-            report, node, what, "true or false", f"write {'true' if yes else 'false'}" if yes or no else None
-        )
+        _wrong(report, node, what, "true or false", f"write {'true' if yes else 'false'}" if yes or no else None)
         return None
     return node
 
@@ -269,9 +269,7 @@ def _record(shape: Any, node: Node, report: Report, what: str) -> Node | None:
             place = node.key_place(written[1]) if written else node.place
             guessed = not written and changed.dropped - set(shape.keys)
             if not guessed:
-                report.add(
-                    "LMP101", place, f"{what} needs exactly one of {', '.join(shape.one_of)}, and has {said}"
-                )
+                report.add("LMP101", place, f"{what} needs exactly one of {', '.join(shape.one_of)}, and has {said}")
             for key in written[1:]:
                 changed = _without(changed, node, key)
     return changed
@@ -283,9 +281,7 @@ def _unknown_key(shape: Record, node: Mapping, key: str, report: Report, what: s
     edit = None
     if close and close not in node.entries:
         edit = Edit(place.line, place.column, place.column + len(key), close)
-    report.add(
-        "LMP101", place, f"{what} has no key `{key}`", fix=suggestion(key, shape.keys, "keys"), edit=edit
-    )
+    report.add("LMP101", place, f"{what} has no key `{key}`", fix=suggestion(key, shape.keys, "keys"), edit=edit)
 
 
 def _either(shape: Any, node: Node, report: Report, what: str) -> Node | None:

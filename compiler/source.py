@@ -61,9 +61,7 @@ class Scalar(Node):
 
     __slots__ = ("style", "text", "value")
 
-    def __init__(
-        self, source: Source, line: int, column: int, value: Any, text: str, style: str | None
-    ) -> None:
+    def __init__(self, source: Source, line: int, column: int, value: Any, text: str, style: str | None) -> None:
         super().__init__(source, line, column)
         self.value, self.text, self.style = value, text, style
 
@@ -185,9 +183,7 @@ def from_plain(value: Any, source: Source) -> Node:
     """Nodes for a value that comes from no file: a command line, an optimizer's candidate."""
     if isinstance(value, dict):
         keys = {str(key): Scalar(source, 1, 1, str(key), str(key), '"') for key in value}
-        return Mapping(
-            source, 1, 1, {str(key): from_plain(item, source) for key, item in value.items()}, keys
-        )
+        return Mapping(source, 1, 1, {str(key): from_plain(item, source) for key, item in value.items()}, keys)
     if isinstance(value, list | tuple):
         return Sequence(source, 1, 1, [from_plain(item, source) for item in value])
     return Scalar(source, 1, 1, value, str(value), '"' if isinstance(value, str) else None)

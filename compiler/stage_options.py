@@ -14,9 +14,7 @@ def check_options(draft: Draft, name: str, place: Place, options: Mapping | None
     assert draft.options.stage_configs is not None
     config = draft.options.stage_configs(name)
     if config is None:
-        draft.report.add(
-            "LMP103", place, f"there is no optimizer `{name}`", fix="lmprog optimize --help lists them"
-        )
+        draft.report.add("LMP103", place, f"there is no optimizer `{name}`", fix="lmprog optimize --help lists them")
         return
     if options is None and not any(field.is_required() for field in config.model_fields.values()):
         return

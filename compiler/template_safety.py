@@ -117,11 +117,7 @@ class _Walker:
             if isinstance(root, nodes.Name) and root.name in CLOCKS and root.name not in self.names:
                 self.say("LMP802", node, f"`{root.name}` gives another value each time", root.name)
                 return
-            fix = (
-                f"write the filter: |{called.attr}"
-                if called.attr in FILTERS
-                else "make the value with a step"
-            )
+            fix = f"write the filter: |{called.attr}" if called.attr in FILTERS else "make the value with a step"
             self.say("LMP801", node, f"a template cannot call `{called.attr}`", called.attr, fix)
             return
         self.say("LMP801", node, "a template cannot call a value")

@@ -73,6 +73,8 @@ class TemplateTyper:
     variables: set[str] = field(default_factory=set)
     maybe: set[str] = field(default_factory=set)
     """Names that are set on some ways through the template only."""
+    readable: bool = True
+    """Whether the text is a template at all."""
     seen: dict[tuple[int, str], int] = field(default_factory=dict)
     """How often a name was met in a line, since the nodes of a template have no columns."""
 
@@ -86,9 +88,11 @@ class TemplateTyper:
             if "Unexpected" not in message and "unknown tag" in message:
                 code = "LMP801"
             self.problems.append(Problem(code, f"the template cannot be read: {message}", offset))
+            self.readable = False
             return
         except RecursionError:
             self.problems.append(Problem("LMP101", "the template is nested too deeply", 0))
+            self.readable = False
             return
         self.problems += unsafe_parts(self.text, tree, self.names)
         self._body(tree.body, dict(self.names))
@@ -203,9 +207,7 @@ class TemplateTyper:
         word = _word(node)
         if isinstance(kind, _Method):
             fix = f"write {word}() or |{kind.name}" if kind.name in STRING_METHODS else "write |items"
-            self._say(
-                "LMP205", node, f"`{word}` is a method, and would print as Python", word.split(".")[-1], fix
-            )
+            self._say("LMP205", node, f"`{word}` is a method, and would print as Python", word.split(".")[-1], fix)
         elif isinstance(kind, Optional):
             shown = f"`{word}`" if word else "this value"
             self._say(
@@ -218,9 +220,7 @@ class TemplateTyper:
         elif kind in (BOOL, JSON, MESSAGES) or isinstance(kind, ListOf | Object):
             fix = "write |tojson" + (' or |join(", ")' if isinstance(kind, ListOf) else "")
             shown = f"`{word}`" if word else "this value"
-            self._say(
-                "LMP205", node, f"{shown} is {kind}, and would print as Python", word.split(".")[0], fix
-            )
+            self._say("LMP205", node, f"{shown} is {kind}, and would print as Python", word.split(".")[0], fix)
 
     # expressions
 
@@ -268,9 +268,7 @@ class TemplateTyper:
                 return kind if isinstance(node.arg, nodes.Slice) else kind.item
             return STR if kind == STR or isinstance(kind, Enum) else UNKNOWN
         if isinstance(kind, Optional):
-            self._say(
-                "LMP204", node, f"`{_word(node.node)}` is {kind}: it may be absent here", _word(node.node)
-            )
+            self._say("LMP204", node, f"`{_word(node.node)}` is {kind}: it may be absent here", _word(node.node))
             kind = kind.inner
         if isinstance(kind, Object):
             found = kind.get(name)

@@ -139,9 +139,7 @@ class Template:
         """
         head = self._heads.get(varying)
         if head is None:
-            head = self._heads[varying] = _compiled(
-                nodes.Template(_before(parse(self.text).body, varying), lineno=1)
-            )
+            head = self._heads[varying] = _compiled(nodes.Template(_before(parse(self.text).body, varying), lineno=1))
         return self._try(head, values)
 
     def static_prefix(self, varying: frozenset[str]) -> str:

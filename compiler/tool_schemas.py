@@ -27,9 +27,7 @@ def declared(draft: Draft, types: TypeReader, id: str, kind: str, node: Mapping)
     if node.get("openapi") is not None:
         return _openapi(draft, id, node)
     if node.get("url") is None and "url" not in node.dropped:
-        draft.report.add(
-            "LMP101", node.place, f"the http tool `{id}` needs `url`, or `openapi` and `operation`"
-        )
+        draft.report.add("LMP101", node.place, f"the http tool `{id}` needs `url`, or `openapi` and `operation`")
     inputs = types.fields(node.map("inputs"), f"input of tool `{id}`:")
     output = node.get("output")
     result = types.type(output, f"output of tool `{id}`") if output is not None else JSON
@@ -74,9 +72,7 @@ def _openapi(draft: Draft, id: str, node: Mapping) -> Declared:
     if operation is None:
         place = node.entries["operation"].place if "operation" in node.entries else node.place
         fix = suggestion(str(wanted), operations, "operations")
-        draft.report.add(
-            "LMP103", place, f"tool `{id}` names the operation `{wanted}`, which does not exist", fix=fix
-        )
+        draft.report.add("LMP103", place, f"tool `{id}` names the operation `{wanted}`, which does not exist", fix=fix)
         return {}, UNKNOWN, False
     parameters: dict[str, Field] = {}
     for parameter in operation.get("parameters", ()):
@@ -95,9 +91,7 @@ def _response(operation: dict[str, Any], document: dict[str, Any]) -> Type:
         if str(status).startswith("2"):
             content = _resolve(response, document).get("content", {})
             if "application/json" in content:
-                return schema_type(
-                    _resolve(content["application/json"].get("schema", {}), document), document
-                )
+                return schema_type(_resolve(content["application/json"].get("schema", {}), document), document)
             return STR
     return JSON
 

@@ -65,16 +65,12 @@ class TypeReader:
         for key in node.entries:
             if key not in LONG_FORM and not (kind_node is None and key == "enum"):
                 fix = suggestion(key, LONG_FORM, "keys")
-                self.report.add(
-                    "LMP101", node.key_place(key), f"the long form of {what} has no key `{key}`", fix=fix
-                )
+                self.report.add("LMP101", node.key_place(key), f"the long form of {what} has no key `{key}`", fix=fix)
         kind = self.type(kind_node, what) if kind_node is not None else self._enum(node, what)
         about, declassify = self._text(node, "about", what), node.get("declassify")
         private = node.value("private", False)
         if not isinstance(private, bool):
-            self.report.add(
-                "LMP101", node.entries["private"].place, f"`private` of {what} must be true or false"
-            )
+            self.report.add("LMP101", node.entries["private"].place, f"`private` of {what} must be true or false")
             private = True
         reason = None
         if declassify is not None:
@@ -122,9 +118,7 @@ class TypeReader:
             for name in node.entries:
                 if not IDENTIFIER.match(name):
                     self.report.add("LMP101", node.key_place(name), f"`{name}` cannot name a field of {what}")
-            return Object(
-                tuple((name, self.type(value, f"{what}.{name}")) for name, value in node.entries.items())
-            )
+            return Object(tuple((name, self.type(value, f"{what}.{name}")) for name, value in node.entries.items()))
         fix = "a list of T is written list[T]" if isinstance(node, Sequence) else None
         self.report.add("LMP101", node.place, f"{what} has no type that can be read", fix=fix)
         return UNKNOWN
@@ -168,9 +162,7 @@ class TypeReader:
                         f"the values of an enum are strings, in {what}",
                         fix=f'write "{text}"',
                     )
-        repeated = (
-            sorted({value for value in values if values.count(value) > 1}) if len(values) < 2000 else []
-        )
+        repeated = sorted({value for value in values if values.count(value) > 1}) if len(values) < 2000 else []
         if repeated:
             self.report.add("LMP101", written.place, f"the enum of {what} has `{repeated[0]}` twice")
         if not values:

@@ -7,16 +7,9 @@ from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmprog.compiler.expression_parser import ExpressionError, length_of, offset_of, parse
 from lmprog.compiler.expression_types import Typer
-from lmprog.compiler.expressions import (
-    Expression,
-    ExpressionError,
-    length_of,
-    literal,
-    offset_of,
-    parse,
-    parsed,
-)
+from lmprog.compiler.expressions import EvaluationError, Expression, literal, parsed
 from lmprog.compiler.findings import Report
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.shape import WRAPPED
@@ -33,7 +26,6 @@ from lmprog.compiler.types import (
     type_of,
     without_none,
 )
-
 
 _DOTTED = re.compile(r"\b(?:inputs|steps|state|vars)(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
 """What an expression that cannot be read seems to read, so that nobody calls it unread."""
@@ -105,9 +97,7 @@ class Binder:
         try:
             tree = parse(text)
         except ExpressionError as error:
-            self.report.add(
-                error.code, node.at(start + error.offset), f"{what}: {error.message}", fix=error.fix
-            )
+            self.report.add(error.code, node.at(start + error.offset), f"{what}: {error.message}", fix=error.fix)
             self.reads |= {tuple(name.split(".")) for name in _DOTTED.findall(text)}
             return None
         typer = Typer(scope)
@@ -119,9 +109,7 @@ class Binder:
         self.reads |= expression.references
         return expression
 
-    def fits(
-        self, expression: Expression | None, wanted: Type, node: Node, what: str, code: str = "LMP203"
-    ) -> bool:
+    def fits(self, expression: Expression | None, wanted: Type, node: Node, what: str, code: str = "LMP203") -> bool:
         """Whether the expression may stand for `wanted`; a finding where not."""
         if expression is None:
             return True
@@ -203,4 +191,8 @@ def constant_value(report: Report, node: Scalar, vars: Map[str, Any], what: str)
     expression = Binder(report, vars).bare(node, scope, what)
     if expression is None or isinstance(expression.type, type(UNKNOWN)):
         return None
-    return expression.evaluate({"vars": vars})
+    try:
+        return expression.evaluate({"vars": vars})
+    except EvaluationError as error:
+        report.add("LMP203", node.place, f"{what}: {error.__cause__}")
+        return None

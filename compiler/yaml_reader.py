@@ -76,9 +76,7 @@ def read_source(path: Path, report: Report) -> Mapping | None:
     except (OSError, UnicodeDecodeError) as error:
         empty = Source(path, shown_path(path), "", path.parent)
         code = "LMP101" if isinstance(error, UnicodeDecodeError) else "LMP103"
-        cause = (
-            "it is not UTF-8 text" if code == "LMP101" else (getattr(error, "strerror", None) or str(error))
-        )
+        cause = "it is not UTF-8 text" if code == "LMP101" else (getattr(error, "strerror", None) or str(error))
         report.add(code, Place(empty, 1, 1), f"cannot read {empty.name}: {cause}")
         return None
     _, source, root, own = kept
@@ -119,9 +117,7 @@ def parse(source: Source, report: Report) -> Node | None:
 
 def _syntax(source: Source, report: Report, error: yaml.YAMLError) -> None:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    problem = (
-        getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).partition("\n")[0]
-    )
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).partition("\n")[0]
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     context = getattr(error, "context_mark", None)
     for number in (line, context.line + 1 if context else line, line - 1):
@@ -153,9 +149,7 @@ class _Converter:
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node, line, column)
         if id(node) in self.open or self.count > MAX_NODES:
-            self.report.add(
-                "LMP101", Place(self.source, line, column), "an alias that holds itself, or too many"
-            )
+            self.report.add("LMP101", Place(self.source, line, column), "an alias that holds itself, or too many")
             return None
         self.open.add(id(node))
         result = (
@@ -187,9 +181,7 @@ class _Converter:
         keys: dict[str, Scalar] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                place = Place(
-                    self.source, key_node.start_mark.line + 1, max(1, key_node.start_mark.column), 2
-                )
+                place = Place(self.source, key_node.start_mark.line + 1, max(1, key_node.start_mark.column), 2)
                 self.report.add(
                     "LMP101",
                     place,

@@ -91,9 +91,7 @@ class _Private:
         self.told.add(key)
         source = trail[0].removesuffix(" (private)")
         fix = "keep it away from there, use a trusted one, or declassify a module's output on the way, with a reason"
-        self.draft.report.add(
-            code, place, f"the private value {source} reaches {sink}", path=(*trail, sink), fix=fix
-        )
+        self.draft.report.add(code, place, f"the private value {source} reaches {sink}", path=(*trail, sink), fix=fix)
 
     # judges, demos
 
@@ -137,7 +135,9 @@ class _Private:
                 continue
             for name in sorted(private & {*module.inputs, *module.outputs}):
                 place = self.draft.place("optimize", "tune", id)
-                self._tell("LMP401", place, (f"data.{split.name}.{name} (private)", f"demos of {id}"), f"{lm.id} (untrusted)")
+                self._tell(
+                    "LMP401", place, (f"data.{split.name}.{name} (private)", f"demos of {id}"), f"{lm.id} (untrusted)"
+                )
 
 
 def _stops(module: object, output: str) -> bool:
@@ -187,7 +187,10 @@ def _watched(plan: Plan) -> set[tuple[str, str]]:
             values[step.id] = step.action.expression
         elif isinstance(step.action, Repeat):
             for name, update in step.action.next.items():
-                states[step.id, name] = [update.expression, *([step.action.start[name]] if name in step.action.start else [])]
+                states[step.id, name] = [
+                    update.expression,
+                    *([step.action.start[name]] if name in step.action.start else []),
+                ]
     pending = [
         plan.outputs[name[1]]
         for metric in plan.metrics.values()

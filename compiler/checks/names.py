@@ -31,9 +31,7 @@ def _prompt_inputs(draft: Draft) -> None:
             if name not in used and field.type not in (MESSAGES, Optional(MESSAGES)):
                 place = draft.key("modules", id, "inputs", name)
                 message = f"the prompt of module `{id}` never uses its input `{name}`"
-                draft.report.add(
-                    "LMP202", place, message, fix=f"write {{{{ {name} }}}} in the prompt, or remove it"
-                )
+                draft.report.add("LMP202", place, message, fix=f"write {{{{ {name} }}}} in the prompt, or remove it")
 
 
 def _declared(draft: Draft) -> None:
@@ -53,9 +51,7 @@ def _declared(draft: Draft) -> None:
     ):
         for id in getattr(draft, section):
             if id not in used:
-                draft.report.add(
-                    "LMP202", draft.key(section, id), f"nothing uses the {what} `{id}`", fix="remove it"
-                )
+                draft.report.add("LMP202", draft.key(section, id), f"nothing uses the {what} `{id}`", fix="remove it")
 
 
 def _module_outputs(draft: Draft) -> None:

@@ -56,7 +56,9 @@ def _weights(draft: Draft, plan: Plan, optimize: Optimize) -> None:
         for lm, modules in trained.items():
             starts = {str(module.adapter.path) if module.adapter else "" for module in modules}
             if len(starts) > 1:
-                _conflict(draft, modules[-1].id, f"the modules of `{lm}` share one adapter, and start from different ones")
+                _conflict(
+                    draft, modules[-1].id, f"the modules of `{lm}` share one adapter, and start from different ones"
+                )
     else:
         started: dict[str, str] = {}
         for modules in trained.values():
@@ -140,7 +142,9 @@ def _effect(draft: Draft, plan: Plan, optimize: Optimize) -> None:
     for id in optimize.tune:
         if id not in reaching:
             message = f"the module `{id}` is tuned, and cannot change the metric `{optimize.metric}`"
-            place = draft.key("optimize", "tune", id) if draft.node("optimize", "tune", id) else draft.key("modules", id)
+            place = (
+                draft.key("optimize", "tune", id) if draft.node("optimize", "tune", id) else draft.key("modules", id)
+            )
             draft.report.add("LMP703", place, message, fix="leave it out of tune:, or measure what it does")
 
 
