@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import textwrap
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +77,82 @@ def program(write: Callable[..., Path]) -> Callable[..., lmprog.Program]:
         return lmprog.load(path, lms={} if lm is None else {"lm": lm})
 
     return make
+
+
+class Provider:
+    """A server on this machine that speaks the chat-completions protocol.
+
+    Each request takes the next of `replies`: a text, or (status, headers, body), or None to cut the connection; when they
+    are used up the answer is `otherwise`.
+    """
+
+    def __init__(self) -> None:
+        self.replies: list[str | tuple[int, dict[str, str], str] | None] = []
+        self.otherwise: str | tuple[int, dict[str, str], str] | None = "ok"
+        self.seconds = 0.0
+        self.requests: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._server.handle_error = lambda *where: None  # type: ignore[method-assign]
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def _handler(provider) -> type[BaseHTTPRequestHandler]:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                provider.requests.append(body)
+                provider.keys.append(self.headers["authorization"])
+                time.sleep(provider.seconds)
+                reply = provider.replies.pop(0) if provider.replies else provider.otherwise
+                if reply is None:
+                    self.close_connection = True
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
+                status, headers, text = (200, {}, chat(reply)) if isinstance(reply, str) else reply
+                self.send_response(status)
+                for name, value in {"content-type": "application/json", **headers}.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(text.encode())))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        return Handler
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def chat(text: str) -> str:
+    """The body of a reply in the chat-completions protocol."""
+    message = {"role": "assistant", "content": text}
+    return json.dumps({
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "x",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
+    })  # fmt: skip
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    server = Provider()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def closed_port() -> int:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 from typing import Any
@@ -17,6 +18,8 @@ TIMEOUT = 120.0
 FIRST_WAIT = 1.0
 """Seconds before the second try; each further wait is twice as long, up to the longest."""
 LONGEST_WAIT = 60.0
+LONGEST_ASKED = 600.0
+"""Seconds beyond which a provider that asks to wait is not waited for: a quota of the day, not a crowd."""
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """HTTP statuses after which the same request may succeed."""
 
@@ -30,6 +33,7 @@ class ApiLM:
         import litellm
 
         litellm.suppress_debug_info = True
+        logging.getLogger("LiteLLM").setLevel(logging.ERROR)  # its warnings are about its own background tasks
         self._litellm = litellm
         self._declared = declared
         self._secrets = _secrets(_value(declared.api_key))
@@ -47,14 +51,16 @@ class ApiLM:
             try:
                 reply = await self._litellm.acompletion(**self._fixed, messages=list(request.messages), **params)
                 return self._completion(reply)
-            except asyncio.CancelledError:
+            except ProviderError:
                 raise
             except Exception as error:
                 status = getattr(error, "status_code", None)
                 passing = status in PASSING or isinstance(error, TimeoutError | ConnectionError)
+                asked = _retry_after(error)
+                if asked is not None and asked > LONGEST_ASKED:
+                    raise ProviderError(f"{self._said(error, attempt)} (to be asked again in {asked:.0f} s)") from None
                 if not passing or attempt == TRIES:
                     raise ProviderError(self._said(error, attempt)) from None
-                asked = _retry_after(error)
             # Jitter is the one draw here that needs no seed: it changes when a reply comes, never what it says.
             await asyncio.sleep(asked if asked is not None else wait * random.uniform(0.5, 1.0))
             wait = min(2 * wait, LONGEST_WAIT)
@@ -108,7 +114,9 @@ def _secrets(key: str | None) -> list[str]:
 
 def _retry_after(error: Exception) -> float | None:
     """Seconds that the provider asks to wait, where it does."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    # litellm keeps the headers here; those of `response` it leaves empty for most failures.
+    kept = getattr(error, "litellm_response_headers", None) or getattr(error, "response", None)
+    headers = getattr(kept, "headers", kept) or {}
     try:
         return max(0.0, float(headers.get("retry-after", "")))
     except ValueError:
