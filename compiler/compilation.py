@@ -131,7 +131,7 @@ class _Program:
 
     def _draft(self, root: Mapping, lms: Map[str, str]) -> Draft:
         draft = Draft(self.path, root, self.report, self.options, self._sub, Binder(self.report))
-        draft.vars = draft.binder.vars = read_vars(draft)  # type: ignore[assignment]
+        draft.vars = draft.binder.vars = read_vars(draft)
         draft.var_types = var_types(draft)
         types = TypeReader(self.report, lambda node: self._constant(draft, node), self._model)
         draft.inputs = types.fields(root.map("inputs"), "input")
@@ -167,7 +167,7 @@ class _Program:
         if not hasattr(found, "model_fields"):
             self.report.add("LMP101", node.place, f"`{text}` is no pydantic model")
             return UNKNOWN
-        return replace(pydantic_type(found), source=text)  # type: ignore[type-var]
+        return replace(pydantic_type(found), source=text)
 
     def _rebound(self, draft: Draft, lms: Map[str, str]) -> None:
         from lmprog.compiler.findings import suggestion

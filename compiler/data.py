@@ -49,7 +49,7 @@ def _split(draft: Draft, name: str, node: Node) -> Split | None:
 
 def _path(draft: Draft, name: str, node: Scalar) -> Path:
     """The file of a split. It may be absent where nothing needs it."""
-    path = (node.source.folder / node.value).resolve()
+    path: Path = (node.source.folder / node.value).resolve()
     if not path.is_file() and name in _needed(draft):
         draft.file(node, f"the {name} data")
     return path

@@ -13,8 +13,7 @@ def difference(old: Plan, new: Plan) -> str:
     """Prompts, demos, adapters, models and scores of two programs as a unified text; empty where they are equal."""
     parts: list[str] = []
     for id in dict.fromkeys([*old.lms, *new.lms]):
-        before = _lm(old, id)
-        parts += _lines(f"lms.{id}", before, _lm(new, id))
+        parts += _lines(f"lms.{id}", _lm(old, id), _lm(new, id))
     for id in dict.fromkeys([*old.modules, *new.modules]):
         before, after = old.modules.get(id), new.modules.get(id)
         parts += _lines(f"modules.{id}.prompt", _layout(before), _layout(after))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from lmprog.compiler.expression_parser import CONSTANTS, dotted
 from lmprog.compiler.findings import nearest, suggestion
 from lmprog.compiler.functions import FUNCTIONS, is_number, is_text
+from lmprog.compiler.guards import Names, guards
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.types import (
     BOOL,
@@ -27,8 +28,6 @@ from lmprog.compiler.types import (
     type_of,
     without_none,
 )
-
-Names = frozenset[tuple[str, ...]]
 
 _UNKNOWN_FIELD = {
     "inputs": ("LMP201", "there is no input `{}`"),
@@ -375,32 +374,3 @@ def _comparable(left: Type, right: Type) -> bool:
     if JSON in (left, right) or join(left, right) is not None:
         return True
     return isinstance(left, Object) and isinstance(right, Object)
-
-
-def guards(test: ast.AST, truth: bool) -> Names:
-    """The names that are certainly not null where `test` came out as `truth`."""
-    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        return guards(test.operand, not truth)
-    if isinstance(test, ast.BoolOp):
-        if isinstance(test.op, ast.And) is truth:
-            return frozenset().union(*(guards(value, truth) for value in test.values))
-        return frozenset.intersection(*(guards(value, truth) for value in test.values))
-    if isinstance(test, ast.Compare) and len(test.ops) == 1:
-        op, left, right = test.ops[0], test.left, test.comparators[0]
-        if _is_null(left):
-            left, right = right, left
-        name = dotted(left)
-        if name and _is_null(right):
-            absent = isinstance(op, ast.Eq | ast.Is)
-            return frozenset({name}) if absent is not truth else frozenset()
-        if name and truth and isinstance(op, ast.Eq) and isinstance(right, ast.Constant):
-            return frozenset({name})
-        return frozenset()
-    name = dotted(test)
-    return frozenset({name}) if name and truth else frozenset()
-
-
-def _is_null(node: ast.AST) -> bool:
-    if isinstance(node, ast.Constant):
-        return node.value is None
-    return isinstance(node, ast.Name) and CONSTANTS.get(node.id, 0) is None

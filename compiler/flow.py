@@ -143,7 +143,7 @@ class Flow:
             self.marks[key] = (source, f"{self.prefix}{step.path}.{output}")
 
     def _program(self, step: Step, plan: Plan, marked: Mapping[str, Trail]) -> None:
-        inputs = {("inputs", name): trail for name, trail in marked.items()}
+        inputs: dict[Name, Trail] = {("inputs", name): trail for name, trail in marked.items()}
         if self.policy.marked_inputs:
             for name, declared in plan.inputs.items():
                 if declared.private and ("inputs", name) not in inputs:

@@ -10,9 +10,10 @@ from typing import Any
 from lmprog.compiler.calls import Callee, arguments, callee, unchecked
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expression_parser import ExpressionError, parse
-from lmprog.compiler.expression_types import Typer, guards
+from lmprog.compiler.expression_types import Typer
 from lmprog.compiler.expressions import Expression
 from lmprog.compiler.findings import suggestion
+from lmprog.compiler.guards import guards
 from lmprog.compiler.order import in_order
 from lmprog.compiler.plan import Field, Foreach, Repeat, Step, Update, Value
 from lmprog.compiler.scope import LOOP, Scope, StepTypes
@@ -130,7 +131,7 @@ class GraphBuilder:
         site.value, site.busy = kind, False
         return kind
 
-    def _outputs(self, site: Site) -> Object:
+    def _outputs(self, site: Site) -> Type:
         """The fields of `steps.<id>` as others read them."""
         fields = self._fields(site)
         if fields is None:
@@ -363,7 +364,8 @@ def _optional(kind: Type) -> Type:
     return kind if isinstance(kind, Optional | Unknown) else Optional(kind)
 
 
-def _unknown() -> Any:
+def _unknown() -> Type:
+    """Stands for the fields of a step that has a finding of its own."""
     return UNKNOWN
 
 

@@ -112,7 +112,7 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
 
 def _parquet(path: Path) -> Iterator[Row]:
     try:
-        import pyarrow.parquet
+        import pyarrow.parquet  # type: ignore[import-untyped]
     except ImportError:
         raise RowsError(f"cannot read {path}: install pyarrow for parquet files") from None
     try:
@@ -124,7 +124,7 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 def _hub(split: Split) -> Iterator[Row]:
     try:
-        import datasets
+        import datasets  # type: ignore[import-untyped]
     except ImportError:
         raise RowsError(f"cannot read hf: {split.hf}: install datasets") from None
     name, _, config = str(split.hf).partition(":")

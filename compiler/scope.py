@@ -16,11 +16,11 @@ class StepTypes:
 
     def __init__(self, outer: StepTypes | None = None) -> None:
         self.outer = outer
-        self.own: dict[str, Callable[[], Object]] = {}
+        self.own: dict[str, Callable[[], Type]] = {}
         self.inner: dict[str, str] = {}
         """Steps that are inside a loop of this level -> the loop's id, for a better message."""
 
-    def find(self, id: str) -> Object | None:
+    def find(self, id: str) -> Type | None:
         own = self.own.get(id)
         if own is not None:
             return own()

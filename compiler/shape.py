@@ -151,7 +151,7 @@ def _number(shape: Any, node: Node, report: Report, what: str) -> Node | None:
     value = node.value if isinstance(node, Scalar) else None
     wanted = "a whole number" if shape.whole else "a number"
     fits = isinstance(value, int if shape.whole else int | float) and not isinstance(value, bool)
-    fits = fits and math.isfinite(value)
+    fits = fits and value is not None and math.isfinite(value)
     if fits and shape.least is not None and value < shape.least:
         fits, wanted = False, f"{wanted} of at least {shape.least:g}"
     elif fits and shape.most is not None and value > shape.most:

@@ -79,42 +79,41 @@ def signature(reference: PythonReference, imports: bool) -> Signature | None:
     )
 
 
-def annotated(hint: Any) -> Type:
-    """The type of a Python annotation; UNKNOWN for what the language has no type for."""
+def annotated(hint: Any, depth: int = 0) -> Type:
+    """The type of a Python annotation; UNKNOWN for what the language has no type for. What is nested more deeply
+    than 8, as a model that holds itself, is json."""
+    if depth > 8:
+        return JSON
     simple = {str: STR, int: INT, float: FLOAT, bool: BOOL}
     if hint in simple:
         return simple[hint]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         inner = [argument for argument in arguments if argument is not type(None)]
-        kind = annotated(inner[0]) if len(inner) == 1 else UNKNOWN
+        kind = annotated(inner[0], depth + 1) if len(inner) == 1 else UNKNOWN
         return Optional(kind) if len(inner) < len(arguments) else kind
     if origin is typing.Literal and all(isinstance(argument, str) for argument in arguments):
         return Enum(tuple(arguments))
     if origin is typing.Annotated:
-        return annotated(arguments[0])
+        return annotated(arguments[0], depth + 1)
     if hint is list or (isinstance(origin, type) and issubclass(origin, list | tuple)):
-        return ListOf(annotated(arguments[0]) if arguments else UNKNOWN)
+        return ListOf(annotated(arguments[0], depth + 1) if arguments else UNKNOWN)
     if getattr(origin, "__name__", "") in ("Sequence", "Iterable", "Collection"):
-        return ListOf(annotated(arguments[0]) if arguments else UNKNOWN)
+        return ListOf(annotated(arguments[0], depth + 1) if arguments else UNKNOWN)
     if hint is dict or origin is dict or getattr(origin, "__name__", "") in ("Mapping", "MutableMapping"):
         return JSON
     if hasattr(hint, "model_fields"):
-        return pydantic_type(hint)
+        return pydantic_type(hint, depth)
     if typing.is_typeddict(hint):
-        return Object(tuple((name, annotated(kind)) for name, kind in typing.get_type_hints(hint).items()))
+        return Object(tuple((name, annotated(kind, depth + 1)) for name, kind in typing.get_type_hints(hint).items()))
     return UNKNOWN
 
 
-def pydantic_type(model: Any, depth: int = 0) -> Type:
+def pydantic_type(model: Any, depth: int = 0) -> Object:
     """The object type of a pydantic model."""
-    if depth > 8:
-        return JSON
     fields = []
     for name, info in model.model_fields.items():
-        hint = info.annotation
-        kind = pydantic_type(hint, depth + 1) if hasattr(hint, "model_fields") else annotated(hint)
-        fields.append((name, kind))
+        fields.append((name, annotated(info.annotation, depth + 1)))
     return Object(tuple(fields), source=f"{model.__module__}:{model.__qualname__}")
 
 

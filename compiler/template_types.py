@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import TemplateSyntaxError, nodes
 
 from lmprog.compiler.findings import suggestion
+from lmprog.compiler.template_filters import filtered, prints_well
 from lmprog.compiler.template_safety import CLOCKS, Problem, line_start, problem_at, unsafe_parts
 from lmprog.compiler.templates import STRING_METHODS, parse
 from lmprog.compiler.types import (
@@ -32,14 +33,6 @@ from lmprog.compiler.types import (
 
 Names = dict[str, Type]
 
-_TEXT_FILTERS = frozenset({
-    "tojson", "join", "lower", "upper", "title", "capitalize", "trim", "replace", "truncate", "indent", "wordwrap",
-    "string", "escape", "e",
-})  # fmt: skip
-_NUMBER_FILTERS = {"length": INT, "count": INT, "wordcount": INT, "int": INT, "float": FLOAT, "round": FLOAT}
-_SAME_FILTERS = frozenset({
-    "sort", "unique", "reverse", "list", "select", "reject", "selectattr", "rejectattr",
-})  # fmt: skip
 _TEXT_METHODS = {
     "split": ListOf(STR),
     "rsplit": ListOf(STR),
@@ -312,20 +305,9 @@ class TemplateTyper:
             kind = self._type(node.node, names) if node.node is not None else STR
         for argument in node.args:
             self._type(argument, names)
-        if name in _TEXT_FILTERS:
-            return STR
-        if name in _NUMBER_FILTERS:
-            return _NUMBER_FILTERS[name]
-        if name in ("default", "d"):
-            always = len(node.args) > 1 or any(keyword.key == "boolean" for keyword in node.kwargs)
-            return without_none(kind) if always else kind
-        if name in _SAME_FILTERS:
-            return kind if isinstance(kind, ListOf) else ListOf(UNKNOWN)
-        if name in ("first", "last", "min", "max"):
-            return kind.item if isinstance(kind, ListOf) else (STR if kind == STR else UNKNOWN)
-        if name in ("map", "batch", "slice", "groupby", "items", "dictsort"):
-            return ListOf(UNKNOWN)
-        return kind if name in ("sum", "abs") and not isinstance(kind, ListOf) else UNKNOWN
+        if not prints_well(name, kind):
+            self._say("LMP205", node, f"`{name}` would print {kind} as Python", name, "write |tojson")
+        return filtered(node, kind)
 
     def _test(self, node: Any, names: Names) -> Type:
         asked = node.name in ("defined", "undefined") and isinstance(node.node, nodes.Name)

@@ -13,7 +13,7 @@ from lmprog.compiler.findings import Report
 from lmprog.compiler.source import Mapping, Node, Place, Scalar, Sequence, Source, shown_path
 
 if yaml.__with_libyaml__:
-    from yaml.cyaml import CParser as _Parser
+    from yaml.cyaml import CParser as _Parser  # type: ignore[attr-defined]
 else:
     from yaml.composer import Composer
     from yaml.parser import Parser

@@ -14,7 +14,7 @@ def check(draft: Draft, plan: Plan) -> None:
     for step in all_steps(plan.steps):
         _when(draft, step, {}, "")
         if isinstance(step.action, Repeat) and turns(plan, step.action) == 1:
-            only = {"loop": {"index0": 0, "first": True, "last": True}}
+            only: dict[str, object] = {"loop": {"index0": 0, "first": True, "last": True}}
             for inner in step.action.steps:
                 _when(draft, inner, only, f" in the only turn of loop `{step.id}`")
 

@@ -200,11 +200,11 @@ def _watched(plan: Plan) -> set[tuple[str, str]]:
     ]
     found: set[tuple[str, str]] = set()
     while pending:
-        for name in pending.pop().references:
-            if name[0] != "steps" or len(name) < 3 or (name[1], name[2]) in found:
+        for read in pending.pop().references:
+            if read[0] != "steps" or len(read) < 3 or (read[1], read[2]) in found:
                 continue
-            found.add((name[1], name[2]))
-            if name[1] in values:
-                pending.append(values[name[1]])
-            pending += states.get((name[1], name[2]), [])
+            found.add((read[1], read[2]))
+            if read[1] in values:
+                pending.append(values[read[1]])
+            pending += states.get((read[1], read[2]), [])
     return found

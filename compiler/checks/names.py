@@ -106,7 +106,7 @@ def _incomplete_else(draft: Draft) -> None:
         otherwise = node.map("else")
         if otherwise is None:
             continue
-        for name in sorted(read.get(step.id, set())):
-            if name in step.outputs and name not in otherwise.entries and name not in otherwise.dropped:
-                message = f"`else` of step `{step.id}` gives no `{name}`, which is read"
-                draft.report.add("LMP203", node.key_place("else"), message, fix=f"add {name}: to else:")
+        for output in sorted(read.get(step.id, set())):
+            if output in step.outputs and output not in otherwise.entries and output not in otherwise.dropped:
+                message = f"`else` of step `{step.id}` gives no `{output}`, which is read"
+                draft.report.add("LMP203", node.key_place("else"), message, fix=f"add {output}: to else:")

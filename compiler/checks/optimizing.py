@@ -53,11 +53,11 @@ def _weights(draft: Draft, plan: Plan, optimize: Optimize) -> None:
         else:
             trained.setdefault(lm.id, []).append(module)
     if optimize.adapters == "per_lm":
-        for lm, modules in trained.items():
+        for name, modules in trained.items():
             starts = {str(module.adapter.path) if module.adapter else "" for module in modules}
             if len(starts) > 1:
                 _conflict(
-                    draft, modules[-1].id, f"the modules of `{lm}` share one adapter, and start from different ones"
+                    draft, modules[-1].id, f"the modules of `{name}` share one adapter, and start from different ones"
                 )
     else:
         started: dict[str, str] = {}

@@ -132,9 +132,9 @@ def _marks(draft: Draft, plan: Plan) -> None:
                 _mark(draft, value, f"a candidate instruction of module `{id}`")
     for split, rows in draft.rows.items():
         for index, row in enumerate(rows):
-            name = next((n for n in plan.inputs if isinstance(row.get(n), str) and _MARKS.search(row[n])), None)
-            if name is not None:
-                message = f"row {index} of the {split} data has template marks in `{name}`: they are sent as they are"
+            marked = next((n for n in plan.inputs if isinstance(row.get(n), str) and _MARKS.search(row[n])), None)
+            if marked is not None:
+                message = f"row {index} of the {split} data has template marks in `{marked}`: they are sent as they are"
                 draft.report.add("LMP803", _place(draft, split), message)
                 break
 
