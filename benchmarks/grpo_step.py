@@ -52,6 +52,7 @@ def ours(demos: int, steps: int) -> dict:
         examples=EXAMPLES,
         rollouts=ROLLOUTS,
         learning_rate=LEARNING_RATE,
+        no_signal="drop",  # as many rollouts as the stock trainer makes
         evaluate_every=steps + 1,
         lora={"rank": RANK, "alpha": ALPHA},
     )

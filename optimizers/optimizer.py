@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
-
-from pydantic import BaseModel
 
 from lmprog.errors import LmprogError, UsageError
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from pydantic import BaseModel
+
     from lmprog.optimizers.budget import Budget
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.journal import Journal
@@ -62,13 +64,31 @@ class Optimizer(Protocol):
         ...
 
 
+BUILT_IN = {
+    "prompt_search": "lmprog.optimizers.prompt_search:PromptSearch",
+    "grpo": "lmprog.optimizers.grpo:GRPO",
+}
+"""Known without asking what is installed: that question alone would be a good part of what `lmprog check` takes."""
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Every optimizer by name; one of another package cannot take the name of a built-in one."""
+    from importlib.metadata import EntryPoint, entry_points
+
+    others = {point.name: point for point in entry_points(group=GROUP)}
+    return others | {name: EntryPoint(name, home, GROUP) for name, home in BUILT_IN.items()}
+
+
 def find(name: str) -> type[Optimizer]:
     """The optimizer that `stages` calls `name`. Raises UsageError where none is installed under it."""
-    found = [point for point in entry_points(group=GROUP) if point.name == name]
-    if not found:
-        known = ", ".join(sorted({point.name for point in entry_points(group=GROUP)}))
-        raise UsageError(f"there is no optimizer {name!r}; installed are {known}")
-    return _loaded(found[0])
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        built_in: type[Optimizer] = getattr(import_module(module), attribute)
+        return built_in
+    known = installed()
+    if name not in known:
+        raise UsageError(f"there is no optimizer {name!r}; installed are {', '.join(sorted(known))}")
+    return _loaded(known[name])
 
 
 def config_of(name: str) -> type[BaseModel] | None:

@@ -58,7 +58,7 @@ class OptimizeProgress:
     def _step(self, event: Mapping[str, Any]) -> list[str]:
         return [
             f"  step {event['step']}/{event['of']}  reward {event['reward']:.2f}  "
-            f"without signal {event['without_signal']}/{event['groups']} groups  {event['seconds']:.1f} s"
+            f"without signal {event['without_signal']}/{event['examples']} examples  {event['seconds']:.1f} s"
         ]
 
     def _dev(self, event: Mapping[str, Any]) -> list[str]:

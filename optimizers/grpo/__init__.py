@@ -30,7 +30,8 @@ class GRPO:
         from lmprog.compiler.bounds import calls
 
         scorings = 1 + -(-self.config.steps // self.config.evaluate_every)
-        runs = self.config.steps * self.config.examples * self.config.rollouts + scorings * dev
+        waves = self.config.resample_waves if self.config.no_signal == "resample" else 1
+        runs = self.config.steps * waves * self.config.examples * self.config.rollouts + scorings * dev
         return runs * calls(program.plan)
 
     def optimize(self, task: Task) -> Candidate:

@@ -40,6 +40,10 @@ class Config(BaseModel):
     format_failure: float | None = Field(
         None, description="reward of a run with a reply that cannot be read; default: the metric's lower end"
     )
+    no_signal: Literal["drop", "resample"] = Field(
+        "resample", description="examples whose runs all score the same: train without them, or draw others for them"
+    )
+    resample_waves: int = Field(3, ge=2, description="waves of examples that a step draws at most, with resample")
     evaluate_every: int = Field(10, ge=1, description="steps between two scorings on dev; the best weights are kept")
     tree_tokens: int = Field(4096, ge=256, description="tokens of one forward pass; a larger batch is split")
     lora: LoRA = Field(default_factory=lambda: LoRA.model_validate({}), description="the adapter")

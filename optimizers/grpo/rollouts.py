@@ -33,11 +33,22 @@ class Wave:
     rollouts: tuple[Rollout, ...]
     lost: int
 
+    def by_signal(self) -> tuple[list[int], list[int]]:
+        """The examples whose runs differ in their rewards, and those whose runs do not, each in their order."""
+        rewards: dict[int, set[float]] = {}
+        for rollout in self.rollouts:
+            rewards.setdefault(rollout.example, set()).add(rollout.reward)
+        with_signal = [example for example, found in rewards.items() if len(found) > 1]
+        return with_signal, [example for example in rewards if example not in with_signal]
 
-def examples_of(step: int, count: int, rows: int, seed: int) -> list[int]:
-    """The indices of the examples of a step: each epoch goes through all rows once, in an order of its own."""
+
+def examples_at(first: int, count: int, rows: int, seed: int) -> list[int]:
+    """The indices of the `count` examples after the first `first` of a run.
+
+    Each epoch goes through all rows once, in an order of its own.
+    """
     chosen = []
-    for place in range(step * count, (step + 1) * count):
+    for place in range(first, first + count):
         epoch, within = divmod(place, rows)
         order = list(range(rows))
         random.Random(derive(seed, "epoch", epoch)).shuffle(order)

@@ -20,7 +20,7 @@ from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.grpo.advantages import advantages, has_signal, update_averages
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.groups import form_groups
-from lmprog.optimizers.grpo.rollouts import Wave, collect, examples_of
+from lmprog.optimizers.grpo.rollouts import Rollout, Wave, collect, examples_at
 from lmprog.optimizers.optimizer import Task
 from lmprog.program import Program, RunOptions
 from lmprog.seeds import derive
@@ -39,6 +39,7 @@ class WeightStage:
         self.best: tuple[int, Scores] | None = None
         self.before: Scores | None = None
         self.averages: dict[str, float] = {}
+        self.taken = 0
         self.wave: dict[str, Any] = {}
         self.runner = asyncio.Runner()
 
@@ -96,8 +97,8 @@ class WeightStage:
         from lmprog.optimizers.grpo.trainer import Row
 
         started = time.perf_counter()
-        examples = examples_of(step, self.config.examples, len(self.task.train), self.task.seed)
-        wave = self.runner.run(self._wave(step, examples))
+        waves = self._waves(step)
+        wave = self._kept(waves)
         groups = form_groups(
             [replace(rollout, invocations=self._of_trained(rollout.invocations)) for rollout in wave.rollouts],
             level=self.config.level,
@@ -121,8 +122,39 @@ class WeightStage:
             if advantage != 0.0 or (self.config.beta > 0 and has_signal(group))
             for invocation in member.invocations
         ]
-        self.wave = _health(wave, groups, rows) | {"rollout_seconds": time.perf_counter() - started}
+        # Health is told of all that was sampled: what is kept was chosen, and would flatter.
+        drawn = [rollout for one in waves for rollout in one.rollouts]
+        self.wave = _health(drawn, sum(one.lost for one in waves), rows) | {
+            "waves": len(waves),
+            "taken": self.taken,
+            "rollout_seconds": time.perf_counter() - started,
+        }
         return rows
+
+    def _waves(self, step: int) -> list[Wave]:
+        """The wave of a step; with `resample` further ones, until enough examples have a signal or the cap is reached."""
+        waves: list[Wave] = []
+        drawn: set[int] = set()
+        most = self.config.resample_waves if self.config.no_signal == "resample" else 1
+        while len(waves) < most and len(drawn) < len(self.task.train):
+            examples = examples_at(self.taken, self.config.examples, len(self.task.train), self.task.seed)
+            self.taken += len(examples)
+            # An example stands in a step once, also where an epoch ends within it: its seeds would repeat its rollouts.
+            fresh = [example for example in dict.fromkeys(examples) if example not in drawn]
+            drawn.update(fresh)
+            waves.append(self.runner.run(self._wave(step, fresh)))
+            if sum(len(wave.by_signal()[0]) for wave in waves) >= self.config.examples:
+                break
+        return waves
+
+    def _kept(self, waves: list[Wave]) -> Wave:
+        """The rollouts of at most `examples` examples, those with a signal first."""
+        split = [wave.by_signal() for wave in waves]
+        order = [example for with_signal, _ in split for example in with_signal]
+        order += [example for _, without in split for example in without]
+        kept = frozenset(order[: self.config.examples])
+        chosen = tuple(rollout for wave in waves for rollout in wave.rollouts if rollout.example in kept)
+        return Wave(chosen, sum(wave.lost for wave in waves))
 
     async def _wave(self, step: int, examples: list[int]) -> Wave:
         return await collect(
@@ -214,16 +246,17 @@ def _trained(program: Program) -> tuple[frozenset[str], str]:
     return modules, lm
 
 
-def _health(wave: Wave, groups: Any, rows: Any) -> dict[str, float]:
-    """What a step's rollouts say about how training goes."""
-    rewards = [rollout.reward for rollout in wave.rollouts]
+def _health(drawn: list[Rollout], lost: int, rows: list[Any]) -> dict[str, float]:
+    """What the rollouts of a step say about how training goes."""
+    rewards = [rollout.reward for rollout in drawn]
     lengths = [len(row.reply_ids) for row in rows]
+    with_signal, without = Wave(tuple(drawn), lost).by_signal()
     return {
         "reward": statistics.fmean(rewards) if rewards else 0.0,
-        "unreadable": sum(rollout.unreadable for rollout in wave.rollouts),
-        "lost": wave.lost,
-        "groups": len(groups),
-        "without_signal": sum(not has_signal(group) for group in groups),
+        "unreadable": sum(rollout.unreadable for rollout in drawn),
+        "lost": lost,
+        "examples": len(with_signal) + len(without),
+        "without_signal": len(without),
         "rows": len(rows),
         "reply_tokens": statistics.fmean(lengths) if lengths else 0.0,
     }

@@ -35,6 +35,7 @@ class Search:
         searched, _ = _halves(len(shuffled))
         self.searched, self.held = shuffled[:searched], shuffled[searched:]
         self.scored: dict[str, tuple[Candidate, Values]] = {}
+        self.refused: set[str] = set()
 
     async def run(self) -> Candidate:
         choices = await self._choices()
@@ -122,7 +123,10 @@ class Search:
             return
         # The program as it is was scored already: the sampler learns from it too.
         study.enqueue_trial(dict.fromkeys(names, 0))
-        for number in range(self.config.trials + 1):
+        asked = 0
+        # The sampler may ask for the same again; that costs nothing and counts for nothing, but it must end.
+        while len(self.scored) + len(self.refused) <= self.config.trials and asked < 8 * self.config.trials:
+            asked += 1
             trial = study.ask()
             picked = {name: trial.suggest_categorical(name, options) for name, options in names.items()}
             candidate = _combined(choices, picked)
@@ -130,9 +134,11 @@ class Search:
                 if candidate.digest not in self.scored:
                     values = await self._score(candidate, self.searched, "search")
                     self.scored[candidate.digest] = (candidate, values)
-                    self._tell(candidate, number)
+                    self._tell(candidate, len(self.scored) + len(self.refused) - 1)
             except SpecError as error:
-                self.task.journal.record("refused", candidate=candidate.as_json(), findings=str(error))
+                if candidate.digest not in self.refused:
+                    self.refused.add(candidate.digest)
+                    self.task.journal.record("refused", candidate=candidate.as_json(), findings=str(error))
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                 continue
             study.tell(trial, _mean(self.scored[candidate.digest][1]))
