@@ -87,8 +87,8 @@ class Provider:
     """
 
     def __init__(self) -> None:
-        self.replies: list[str | tuple[int, dict[str, str], str] | None] = []
-        self.otherwise: str | tuple[int, dict[str, str], str] | None = "ok"
+        self.replies: list[Any] = []
+        self.otherwise: Any = "ok"
         self.seconds = 0.0
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
@@ -108,6 +108,8 @@ class Provider:
                 provider.keys.append(self.headers["authorization"])
                 time.sleep(provider.seconds)
                 reply = provider.replies.pop(0) if provider.replies else provider.otherwise
+                if callable(reply):
+                    reply = reply(body["messages"][-1]["content"])
                 if reply is None:
                     self.close_connection = True
                     self.connection.shutdown(socket.SHUT_RDWR)
@@ -156,3 +158,19 @@ def closed_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command line in this process: its exit status, and what it wrote on standard output and error."""
+    from lmprog.cli.main import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as exited:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return int(exited.value.code or 0), out, err
+
+    return run

@@ -93,10 +93,6 @@ def _status(arguments: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; what is left has nowhere to go.
-        sys.stderr.close()
-        return 0
     except LmprogError as error:
         click.echo(f"lmprog: {error}", err=True)
         return error.exit_status
