@@ -1,0 +1,109 @@
+"""A small program whose LM is a script: right answers need the right instructions or enough demos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import lmprog
+from lmprog.lms.lm import Completion, Request, Usage
+from lmprog.optimizers.budget import Budget
+from lmprog.optimizers.journal import Journal
+from lmprog.optimizers.optimizer import Task
+from lmprog.program import Program
+
+SPEC = """\
+lmprog: 1
+name: parity
+inputs: {number: int}
+outputs: {parity: "${{ steps.judge.parity }}"}
+lms:
+  judge: {model: openai/scripted, context: 4000}
+  writer: {model: openai/writer}
+modules:
+  judge:
+    lm: judge
+    inputs: {number: int}
+    outputs: {parity: {type: {enum: [odd, even]}}}
+    instructions: Say something.
+steps:
+  judge: {module: judge, with: {number: "${{ inputs.number }}"}}
+data:
+  train: train.jsonl
+  dev: dev.jsonl
+  test: test.jsonl
+metrics:
+  accuracy:
+    python: ./metrics.py:same
+    with: {found: "${{ outputs.parity }}", wanted: "${{ row.parity }}"}
+optimize:
+  metric: accuracy
+  train: train
+  validate: dev
+  tune: {judge: [instructions, demos]}
+  stages:
+    - prompt_search: {trials: 6, bootstrap_rows: 4, demos: [2], demo_sets: 2}
+"""
+
+
+class Scripted:
+    """Answers rightly where a message holds `good`, else always odd; counts what it is asked."""
+
+    def __init__(self, good: str = "divide by two") -> None:
+        self.good, self.calls = good, 0
+
+    async def complete(self, request: Request) -> Completion:
+        self.calls += 1
+        number = int(request.messages[-1]["content"])
+        knows = any(self.good in f"{said['role']}: {said['content']}".lower() for said in request.messages)
+        text = ("odd", "even")[number % 2 == 0] if knows else "odd"
+        return Completion(text, usage=Usage(10, 1, 0.001))
+
+
+@pytest.fixture
+def write_spec(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the program and its rows (30 dev rows, half of them even); replacements are made in the text."""
+
+    def write(*replacements: tuple[str, str]) -> Path:
+        text = SPEC
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "parity.yaml").write_text(text)
+        (tmp_path / "metrics.py").write_text("def same(found: str, wanted: str) -> bool:\n    return found == wanted\n")
+        for name, first, count in (("train", 1000, 20), ("dev", 2000, 30), ("test", 3000, 20)):
+            rows = [{"number": n, "parity": ("odd", "even")[n % 2 == 0]} for n in range(first, first + count)]
+            (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return tmp_path / "parity.yaml"
+
+    return write
+
+
+@pytest.fixture
+def task_of(tmp_path: Path) -> Callable[..., Task]:
+    """The task that a stage of a program gets."""
+
+    def make(program: Program, limits: dict[str, float] | None = None, listeners=()) -> Task:
+        from lmprog.data import rows_of
+
+        budget = Budget(limits or {})
+        metered = program.with_lms({id: budget.meter(lm) for id, lm in program.lms.items()})
+        train, dev = rows_of(program.plan, "train"), rows_of(program.plan, "dev")
+        journal = Journal(tmp_path / "run", tuple(listeners))
+        return Task(metered, train, dev, "accuracy", budget, journal, 0)
+
+    return make
+
+
+@pytest.fixture
+def parity(write_spec: Callable[..., Path]) -> Callable[..., tuple[Program, Scripted]]:
+    """The program with its script."""
+
+    def make(*replacements: tuple[str, str], good: str = "divide by two") -> tuple[Program, Scripted]:
+        script = Scripted(good)
+        return lmprog.load(write_spec(*replacements), lms={"judge": script, "writer": script}), script
+
+    return make

@@ -1,0 +1,114 @@
+"""The journal survives being cut anywhere, and keeps stages apart; budgets count and refuse."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmprog.errors import BudgetExceeded
+from lmprog.lms.lm import Completion, Request, Usage
+from lmprog.optimizers.budget import Budget, Spent
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.journal import Journal
+
+
+def test_once_does_work_once_in_the_life_of_a_run(tmp_path: Path) -> None:
+    done = []
+
+    async def work() -> int:
+        done.append(1)
+        return 7
+
+    for _ in range(2):
+        journal = Journal(tmp_path)
+        assert asyncio.run(journal.once("k", work)) == 7
+        assert asyncio.run(journal.within("2-grpo").once("k", work)) == 7
+        journal.close()
+    assert len(done) == 2
+    assert (tmp_path / "2-grpo").is_dir()
+
+
+@given(st.data())
+def test_a_journal_cut_at_any_byte_is_a_beginning_of_itself(tmp_path_factory: pytest.TempPathFactory, data) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    journal = Journal(folder)
+    for number in range(4):
+        journal.keep(f"k{number}", {"é": "x" * number})
+    journal.close()
+    path = folder / "journal.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    again = Journal(folder)
+    assert again.events == journal.events[: len(again.events)]
+    again.keep("more", 1)
+    again.close()
+    assert Journal(folder).recall("more") == 1
+
+
+def test_listeners_hear_what_is_told_and_what_is_kept(tmp_path: Path) -> None:
+    heard: list[str] = []
+    journal = Journal(tmp_path, (lambda event: heard.append(event["event"]),))
+    journal.tell("progress")
+    journal.record("step", step=1)
+    assert heard == ["progress", "step"]
+    assert [event["event"] for event in journal.events] == ["step"]
+
+
+class Answers:
+    async def complete(self, request: Request) -> Completion:
+        await asyncio.sleep(0)
+        return Completion("x", usage=Usage(30, 5, 0.25))
+
+
+@pytest.mark.parametrize(
+    ("limits", "made"), [({"lm_calls": 3}, 3), ({"tokens": 70}, 3), ({"usd": 0.6}, 3), ({"minutes": 0}, 0), ({}, 10)]
+)
+def test_the_call_that_could_exceed_a_limit_is_refused(limits: dict, made: int) -> None:
+    budget = Budget(limits)
+    lm = budget.meter(Answers())
+
+    async def run() -> int:
+        for count in range(10):
+            try:
+                await lm.complete(Request([]))
+            except BudgetExceeded:
+                return count
+        return 10
+
+    assert asyncio.run(run()) == made
+    assert budget.spent.lm_calls == made
+    assert budget.spent.prompt_tokens == 30 * made
+
+
+def test_calls_in_flight_count(tmp_path: Path) -> None:
+    budget = Budget({"lm_calls": 4})
+    lm = budget.meter(Answers())
+
+    async def run():
+        return await asyncio.gather(*(lm.complete(Request([])) for _ in range(9)), return_exceptions=True)
+
+    outcomes = asyncio.run(run())
+    assert sum(isinstance(outcome, Completion) for outcome in outcomes) == 4
+    assert all(isinstance(outcome, Completion | BudgetExceeded) for outcome in outcomes)
+
+
+def test_a_resumed_budget_goes_on_from_what_was_spent() -> None:
+    budget = Budget({"lm_calls": 4}, Spent(lm_calls=4))
+    with pytest.raises(BudgetExceeded, match="budget of 4 lm calls is spent"):
+        budget.check()
+
+
+def test_candidates_are_laid_over_each_other_and_read_back() -> None:
+    first = Candidate({"a": "x"}, {"a": [{"q": 1}]})
+    later = Candidate({"b": "y"}, {"a": []}, {"lm": {"path": "p"}})
+    both = first.then(later)
+    assert both.as_overlay() == {
+        "modules": {"a": {"instructions": "x"} | {"demos": []}, "b": {"instructions": "y"}},
+        "lms": {"lm": {"adapter": {"path": "p"}}},
+    }
+    assert Candidate.from_json(both.as_json()).digest == both.digest != first.digest
+    assert Candidate().as_overlay() == {}

@@ -1,0 +1,131 @@
+"""The runner of stages: the sealed test, resuming between stages, an optimizer of another package, the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+import lmprog
+from lmprog.errors import UsageError
+from lmprog.lms.lm import Completion, Request
+from lmprog.optimizers import optimizer as registry
+from lmprog.optimizers.candidate import Candidate
+
+STAGES = "  stages:\n    - prompt_search: {trials: 6, bootstrap_rows: 4, demos: [2], demo_sets: 2}\n"
+TEST_NUMBERS = set(range(3000, 3020))
+
+
+class Fixed:
+    """An optimizer that proposes what it is told to; it looks at all that its task holds."""
+
+    name: ClassVar[str] = "fixed"
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        words: str
+
+    made = 0
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def most_calls(self, program, train: int, dev: int) -> int:
+        return 0
+
+    def optimize(self, task) -> Candidate:
+        type(self).made += 1
+        assert not {row["number"] for row in [*task.train, *task.dev]} & TEST_NUMBERS
+        return Candidate(instructions={"judge": self.config.words})
+
+
+@pytest.fixture
+def fixed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(registry.BUILT_IN, "fixed", f"{__name__}:Fixed")
+    monkeypatch.setattr(registry, "import_module", lambda name: __import__("sys").modules[name])
+    Fixed.made = 0
+    return Fixed
+
+
+def stages(*words: str) -> tuple[str, str]:
+    return (STAGES, "  stages:\n" + "".join(f"    - fixed: {{words: {text}}}\n" for text in words))
+
+
+class Watched:
+    """The script of the conftest, which remembers the numbers that it was asked about, in order."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    async def complete(self, request: Request) -> Completion:
+        self.asked.append(int(request.messages[-1]["content"]))
+        knows = any("divide" in str(message["content"]).lower() for message in request.messages)
+        return Completion(("odd", "even")[knows and self.asked[-1] % 2 == 0])
+
+
+def run(spec: Path, folder: Path, **how):
+    lm = Watched()
+    tuned = lmprog.optimize(spec, lms={"judge": lm, "writer": lm}, run_dir=folder, out=folder / "out.yaml", **how)
+    return tuned, lm
+
+
+def test_the_test_rows_are_asked_once_after_the_last_stage(write_spec, fixed, tmp_path: Path) -> None:
+    tuned, lm = run(write_spec(stages("Guess.", "Divide by two.")), tmp_path / "run")
+    first = next(place for place, number in enumerate(lm.asked) if number in TEST_NUMBERS)
+    assert set(lm.asked[first:]) == TEST_NUMBERS
+    assert lm.asked[first:].count(3000) == 3  # before, after the first stage, after the second
+    test = tuned.report["test"]
+    assert (test["metric"], test["n"]) == ("accuracy", 20)
+    assert (test["before"]["mean"], test["after"]["mean"], test["difference"]["mean"]) == (0.5, 1.0, 0.5)
+    assert [stage["test"]["mean"] for stage in tuned.report["stages"]] == [0.5, 1.0]
+    assert [stage["stage"] for stage in tuned.report["stages"]] == ["fixed", "fixed"]
+
+
+def test_the_overlay_is_the_tuned_program(write_spec, fixed, tmp_path: Path) -> None:
+    tuned, _ = run(write_spec(stages("Divide by two.")), tmp_path / "run")
+    program = lmprog.load(tuned.overlay, lms={"judge": Watched(), "writer": Watched()})
+    assert program.plan.modules["judge"].instructions == "Divide by two."
+    assert program(number=8).outputs == {"parity": "even"}
+    assert program.plan.tuned is not None and program.plan.tuned["seed"] == 0
+    assert json.loads((tmp_path / "run" / "report.json").read_text()) == tuned.report
+
+
+def test_no_test_split_gives_no_test(write_spec, fixed, tmp_path: Path) -> None:
+    tuned, _ = run(write_spec(stages("Guess."), ("  test: test.jsonl\n", "")), tmp_path / "run")
+    assert tuned.report["test"] is None
+
+
+def test_resume_does_no_finished_stage_again(write_spec, fixed, tmp_path: Path) -> None:
+    spec, folder = write_spec(stages("Guess.", "Divide by two.")), tmp_path / "run"
+    whole, _ = run(spec, folder)
+    lines = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
+    ended = next(place for place, line in enumerate(lines) if '"stage/1-fixed"' in line)
+    (folder / "journal.jsonl").write_text("".join(lines[: ended + 1]))
+    Fixed.made = 0
+    resumed, _ = run(spec, folder, resume=True)
+    assert Fixed.made == 1
+    assert resumed.report["test"] == whole.report["test"]
+    _, lm = run(spec, folder, resume=True)
+    assert lm.asked == []
+
+
+def test_a_run_directory_is_one_runs_own(write_spec, fixed, tmp_path: Path) -> None:
+    spec, folder = write_spec(stages("Guess.")), tmp_path / "run"
+    with pytest.raises(UsageError, match="there is no run in"):
+        run(spec, folder, resume=True)
+    run(spec, folder)
+    with pytest.raises(UsageError, match="holds a run already"):
+        run(spec, folder)
+    with pytest.raises(UsageError, match="another seed"):
+        run(spec, folder, resume=True, seed=5)
+    spec.write_text(spec.read_text().replace("Say something.", "Say something else."))
+    with pytest.raises(UsageError, match="another digest"):
+        run(spec, folder, resume=True)
+
+
+def test_an_unknown_optimizer_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(UsageError, match=r"no optimizer 'mipro'; installed are .*grpo, prompt_search"):
+        registry.find("mipro")
