@@ -163,8 +163,6 @@ class Typer:
         if isinstance(kind, Unknown) or kind == JSON:
             return kind
         if isinstance(kind, Optional):
-            if isinstance(kind.inner, Unknown):
-                return UNKNOWN
             self._unguarded(inner, kind)
             return self._field(node, inner, kind.inner, name)
         if not isinstance(kind, Object):
@@ -232,8 +230,6 @@ class Typer:
         """The type of a value that must be there."""
         kind = self._infer(node, present)
         if isinstance(kind, Optional):
-            if isinstance(kind.inner, Unknown):
-                return UNKNOWN
             self._unguarded(node, kind)
             return kind.inner
         return kind

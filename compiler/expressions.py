@@ -113,13 +113,21 @@ def _times(left: Any, right: Any) -> Any:
     raise TypeError("only numbers can be multiplied")
 
 
+def _contains(container: Any, value: Any) -> bool:
+    if not isinstance(container, str | list | tuple | Mapping):
+        raise ValueError(f"nothing can be in {container!r}")
+    if isinstance(container, str) and not isinstance(value, str):
+        return False
+    return value in container if not isinstance(container, Mapping) else isinstance(value, str) and value in container
+
+
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: _times, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: lambda a, b: a % b if not isinstance(a, str) else _times(a, b),
 }  # fmt: skip
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
+    ast.GtE: operator.ge, ast.In: lambda a, b: _contains(b, a), ast.NotIn: lambda a, b: not _contains(b, a),
     ast.Is: lambda a, b: a is b if b is None else a == b,
     ast.IsNot: lambda a, b: a is not b if b is None else a != b,
 }  # fmt: skip

@@ -97,6 +97,8 @@ def _number(result: Type | None) -> Typing:
 
 def _round(kinds: list[Type]) -> Type | str:
     wrong = _number(None)(kinds)
+    if len(kinds) == 2 and kinds[1] == FLOAT:
+        return "the number of digits is a whole number"
     return wrong if isinstance(wrong, str) else (INT if len(kinds) == 1 else FLOAT)
 
 
@@ -138,6 +140,13 @@ def _compact(kinds: list[Type]) -> Type | str:
     return ListOf(without_none(kinds[0].item)) if isinstance(kinds[0], ListOf) else f"it takes a list, not {kinds[0]}"
 
 
+def _sorted(kinds: list[Type]) -> Type | str:
+    kind = kinds[0]
+    if isinstance(kind, Unknown) or (isinstance(kind, ListOf) and (is_text(kind.item) or is_number(kind.item))):
+        return kind
+    return f"it takes a list of numbers or of str, not {kind}"
+
+
 def _bools(kinds: list[Type]) -> Type | str:
     kind = kinds[0]
     if isinstance(kind, Unknown) or (isinstance(kind, ListOf) and kind.item in (BOOL, UNKNOWN)):
@@ -162,15 +171,33 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _len(value: Any) -> int:
+    if not isinstance(value, str | list | tuple | dict):
+        raise ValueError(f"{_text(value)} has no length")
+    return len(value)
+
+
+def _int(value: Any) -> int:
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{_text(value)} is no number")
+    return int(value)
+
+
+def _float(value: Any) -> float:
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{_text(value)} is no number")
+    return float(value)
+
+
 FUNCTIONS: dict[str, Function] = {
-    "len": Function(1, 1, _sized, len, "len(x): how many characters, items or fields"),
+    "len": Function(1, 1, _sized, _len, "len(x): how many characters, items or fields"),
     "min": Function(1, None, _extreme, min, "min(a, b, ...) or min(list)"),
     "max": Function(1, None, _extreme, max, "max(a, b, ...) or max(list)"),
     "sum": Function(1, 1, _sum, sum, "sum(list of numbers)"),
     "abs": Function(1, 1, _number(None), abs, "abs(x)"),
     "round": Function(1, 2, _round, round, "round(x) or round(x, digits)"),
-    "int": Function(1, 1, _convert(INT), int, "int(x): a whole number from text or a number"),
-    "float": Function(1, 1, _convert(FLOAT), float, "float(x): a number from text or a number"),
+    "int": Function(1, 1, _convert(INT), _int, "int(x): a whole number from text or a number"),
+    "float": Function(1, 1, _convert(FLOAT), _float, "float(x): a number from text or a number"),
     "str": Function(1, 1, _convert(STR), _text, "str(x): text from a single value"),
     "json": Function(1, 1, lambda kinds: STR, lambda x: json.dumps(x, ensure_ascii=False), "json(x): x as JSON", True),
     "lower": Function(1, 1, _texts(STR), str.lower, "lower(text)"),
@@ -187,7 +214,7 @@ FUNCTIONS: dict[str, Function] = {
     "first": Function(1, 1, _item(True), lambda xs: xs[0] if xs else None, "first(list): T?"),
     "last": Function(1, 1, _item(True), lambda xs: xs[-1] if xs else None, "last(list): T?"),
     "unique": Function(1, 1, _item(False), _unique, "unique(list): each value once, in order"),
-    "sorted": Function(1, 1, _item(False), sorted, "sorted(list)"),
+    "sorted": Function(1, 1, _sorted, sorted, "sorted(list of numbers or of str)"),
     "compact": Function(1, 1, _compact, lambda xs: [x for x in xs if x is not None], "compact(list[T?]): list[T]"),
     "any": Function(1, 1, _bools, any, "any(list of bool)"),
     "all": Function(1, 1, _bools, all, "all(list of bool)"),

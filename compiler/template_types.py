@@ -344,9 +344,12 @@ class TemplateTyper:
         if isinstance(left, Unknown) or isinstance(right, Unknown):
             return UNKNOWN
         found = join(left, right)
-        if isinstance(found, Enum):
-            return STR
-        return found if found is not None else UNKNOWN
+        if isinstance(node, nodes.Add) and (found == STR or isinstance(found, Enum | ListOf)):
+            return STR if isinstance(found, Enum) else found
+        if left in (INT, FLOAT) and right in (INT, FLOAT):
+            return FLOAT if isinstance(node, nodes.Div) or found is None else found
+        self._say("LMP203", node, f"this operator does not take {left} and {right}", fix="join texts with ~")
+        return UNKNOWN
 
     def _bool(self, node: Any, names: Names) -> Type:
         for child in node.iter_child_nodes():
@@ -381,7 +384,6 @@ _TYPINGS: dict[type[nodes.Node], Callable[[TemplateTyper, Any, Names], Type]] = 
     nodes.Neg: TemplateTyper._operand, nodes.Pos: TemplateTyper._operand, nodes.Add: TemplateTyper._arithmetic,
     nodes.Sub: TemplateTyper._arithmetic, nodes.Mul: TemplateTyper._arithmetic, nodes.Div: TemplateTyper._arithmetic,
     nodes.Mod: TemplateTyper._arithmetic, nodes.FloorDiv: TemplateTyper._arithmetic,
-    nodes.Pow: TemplateTyper._arithmetic,
 }  # fmt: skip
 
 

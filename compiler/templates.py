@@ -130,16 +130,19 @@ class Template:
 
     def render(self, values: Mapping[str, Any]) -> str:
         """The text with the values in it. Raises RenderError."""
-        return self._try(self._render, values)
+        return self._try(lambda: self._render, values)
 
     def render_head(self, values: Mapping[str, Any], varying: frozenset[str]) -> str:
         """The part of the text before anything that depends on a name in `varying`, which `values` may lack.
 
         `render(values | anything)` starts with it, whatever the varying values are.
         """
-        head = self._heads.get(varying)
-        if head is None:
-            head = self._heads[varying] = _compiled(nodes.Template(_before(parse(self.text).body, varying), lineno=1))
+        def head() -> Callable[..., str]:
+            if varying not in self._heads:
+                body = nodes.Template(_before(parse(self.text).body, varying), lineno=1)
+                self._heads[varying] = _compiled(body)
+            return self._heads[varying]
+
         return self._try(head, values)
 
     def static_prefix(self, varying: frozenset[str]) -> str:
@@ -152,9 +155,9 @@ class Template:
                 text += part.data
         return text
 
-    def _try(self, render: Callable[..., str], values: Mapping[str, Any]) -> str:
+    def _try(self, made: Callable[[], Callable[..., str]], values: Mapping[str, Any]) -> str:
         try:
-            return render(**{"values": values})
+            return made()(values)
         except Exception as error:
             place = f"{self.place}: " if self.place else ""
             raise RenderError(f"{place}cannot render the prompt: {error}") from error

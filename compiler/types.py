@@ -115,18 +115,22 @@ def assignable(source: Type, target: Type) -> bool:
 
 def join(left: Type, right: Type) -> Type | None:
     """The least type that both may stand for, or None where there is none."""
+    if left == right or isinstance(right, Unknown):
+        return left
+    if isinstance(left, Unknown):
+        return right
+    if isinstance(left, Optional) or isinstance(right, Optional):
+        inner = join(without_none(left), without_none(right))
+        return None if inner is None else Optional(inner)
+    if isinstance(left, ListOf) and isinstance(right, ListOf):
+        item = join(left.item, right.item)
+        return None if item is None else ListOf(item)
     if assignable(left, right):
         return right
     if assignable(right, left):
         return left
-    if isinstance(left, Optional) or isinstance(right, Optional):
-        inner = join(without_none(left), without_none(right))
-        return None if inner is None else Optional(inner)
     if isinstance(left, Enum) and isinstance(right, Enum):
         return Enum(left.values + tuple(value for value in right.values if value not in left.values))
-    if isinstance(left, ListOf) and isinstance(right, ListOf):
-        item = join(left.item, right.item)
-        return None if item is None else ListOf(item)
     return None
 
 

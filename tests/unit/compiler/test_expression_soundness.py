@@ -1,0 +1,118 @@
+"""An expression that passes the checker has, for all values of the declared types, a value of the type that it got."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from lmprog.compiler.expression_parser import parse
+from lmprog.compiler.expression_types import Typer
+from lmprog.compiler.expressions import EvaluationError, parsed
+from lmprog.compiler.functions import FUNCTIONS
+from lmprog.compiler.scope import Scope
+from lmprog.compiler.types import (
+    BOOL,
+    FLOAT,
+    INT,
+    JSON,
+    STR,
+    Enum,
+    ListOf,
+    Object,
+    Optional,
+    Type,
+    mismatch,
+)
+
+INPUTS: dict[str, Type] = {
+    "s": STR,
+    "i": INT,
+    "f": FLOAT,
+    "b": BOOL,
+    "j": JSON,
+    "e": Enum(("x", "y")),
+    "ls": ListOf(STR),
+    "li": ListOf(INT),
+    "los": ListOf(Optional(STR)),
+    "os": Optional(STR),
+    "oi": Optional(INT),
+    "o": Object((("a", STR), ("n", INT), ("m", Optional(STR)))),
+    "oo": Optional(Object((("a", STR),))),
+}
+SCOPE = Scope({"inputs": Object(tuple(INPUTS.items()))})
+VALUE_ERRORS = (IndexError, ZeroDivisionError, ValueError, OverflowError)
+"""What may depend on the values, and is no error of names or types."""
+
+
+def value(kind: Type, rng: random.Random) -> Any:
+    if isinstance(kind, Optional):
+        return None if rng.random() < 0.4 else value(kind.inner, rng)
+    if isinstance(kind, ListOf):
+        return [value(kind.item, rng) for _ in range(rng.randrange(4))]
+    if isinstance(kind, Object):
+        return {name: value(part, rng) for name, part in kind.fields}
+    if isinstance(kind, Enum):
+        return rng.choice(kind.values)
+    return {
+        "str": rng.choice(["", "x", "a b", "7"]),
+        "int": rng.choice([-1, 0, 3]),
+        "float": rng.choice([0.5, -2.0]),
+        "bool": rng.random() < 0.5,
+        "json": rng.choice([None, 1, "x", [1], {"a": 1}]),
+    }[str(kind)]
+
+
+def expression(rng: random.Random, depth: int = 0) -> str:
+    if depth > 3 or rng.random() < 0.3:
+        fields = ["inputs.o.a", "inputs.o.n", "inputs.o.m", "inputs.oo.a", "inputs.los[0]", "inputs.ls[1]"]
+        literals = ["1", "'x'", "'y'", "0.5", "true", "null", "['x', 'z']", "{'a': 'q'}"]
+        return rng.choice([f"inputs.{name}" for name in INPUTS] * 2 + fields + literals)
+
+    def inner() -> str:
+        return expression(rng, depth + 1)
+
+    kind = rng.randrange(9)
+    if kind == 0:
+        return f"({inner()} {rng.choice(['+', '-', '*', '/', '//', '%'])} {inner()})"
+    if kind == 1:
+        return f"({inner()} {rng.choice(['==', '!=', '<', '>=', 'in', 'not in'])} {inner()})"
+    if kind == 2:
+        return f"({inner()} {rng.choice(['and', 'or'])} {inner()})"
+    if kind == 3:
+        return f"({inner()} if {inner()} else {inner()})"
+    if kind == 4:
+        name = rng.choice([name for name, kind in INPUTS.items() if isinstance(kind, Optional)])
+        return f"(inputs.{name} if inputs.{name} {rng.choice(['!=', 'is not', '=='])} null else {inner()})"
+    if kind == 5:
+        return f"[{inner()}, {inner()}]"
+    if kind == 6:
+        return f"(not {inner()})"
+    name = rng.choice(list(FUNCTIONS))
+    function = FUNCTIONS[name]
+    count = rng.randint(function.least, function.most or function.least + 1)
+    return f"{name}({', '.join(inner() for _ in range(count))})"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_soundness(seed: int) -> None:
+    rng = random.Random(seed)
+    passed = 0
+    for _ in range(4000):
+        text = expression(rng)
+        typer = Typer(SCOPE)
+        kind = typer.type(parse(text))
+        if any(problem.code != "LMP206" for problem in typer.problems):
+            continue
+        passed += 1
+        made = parsed(text, kind)
+        for _ in range(4):
+            scope = {"inputs": {name: value(part, rng) for name, part in INPUTS.items()}}
+            try:
+                result = made.evaluate(scope)
+            except EvaluationError as error:
+                assert isinstance(error.__cause__, VALUE_ERRORS), (text, scope, error)
+                continue
+            assert mismatch(result, kind) is None, (text, str(kind), scope, result)
+    assert passed > 300
