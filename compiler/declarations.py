@@ -102,7 +102,7 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
     params = node.map("params")
     for key, entry in params.entries.items() if params else ():
         shape = _PARAMETERS.get(key)
-        if shape is not None:
+        if shape is not None and "${{" not in str(entry.plain()):
             fit(shape, entry, draft.report, f"`{key}` of {what}")
     cache = node.get("cache")
     return LM(

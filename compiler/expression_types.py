@@ -160,6 +160,8 @@ class Typer:
 
     def _field(self, node: ast.AST, inner: ast.AST, kind: Type, name: str | None = None) -> Type:
         attribute = name if name is not None else node.attr  # type: ignore[attr-defined]
+        if isinstance(inner, ast.Name) and inner.id == "env" and "env" in self.scope.roots:
+            return STR
         if isinstance(kind, Unknown) or kind == JSON:
             return kind
         if isinstance(kind, Optional):

@@ -137,6 +137,7 @@ class Template:
 
         `render(values | anything)` starts with it, whatever the varying values are.
         """
+
         def head() -> Callable[..., str]:
             if varying not in self._heads:
                 body = nodes.Template(_before(parse(self.text).body, varying), lineno=1)

@@ -28,7 +28,11 @@ from lmprog.compiler.types import (
 )
 
 _DOTTED = re.compile(r"\b(?:inputs|steps|state|vars)(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
-"""What an expression that cannot be read seems to read, so that nobody calls it unread."""
+
+
+def seeming_reads(text: str) -> set[tuple[str, ...]]:
+    """What an expression that cannot be read, or stands in a wrong place, seems to read: nobody shall call it unread."""
+    return {tuple(name.split(".")) for name in _DOTTED.findall(text)}
 
 
 @dataclass
@@ -65,7 +69,7 @@ class Binder:
                     f"{what} mixes text and `${{{{ }}}}`: an expression is a whole value, never a hole in a text",
                     fix='write one expression: ${{ join(["...", inputs.x], "") }}',
                 )
-                self.reads |= {tuple(name.split(".")) for name in _DOTTED.findall(node.value)}
+                self.reads |= seeming_reads(node.value)
                 return None
             return self._parsed(wrapped[1], wrapped.start(1), node, scope, what)
         return self._nested(node, scope, what)
@@ -98,7 +102,7 @@ class Binder:
             tree = parse(text)
         except ExpressionError as error:
             self.report.add(error.code, node.at(start + error.offset), f"{what}: {error.message}", fix=error.fix)
-            self.reads |= {tuple(name.split(".")) for name in _DOTTED.findall(text)}
+            self.reads |= seeming_reads(text)
             return None
         typer = Typer(scope)
         kind = typer.type(tree)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lmprog.compiler.checks import conditions, cost, flow, names, optimizing, outside, rows, termination
+from lmprog.compiler.checks import conditions, cost, flow, names, optimizing, outside, places, rows, termination
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.plan import Plan
 
 
 def run(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
     """Report what the families find in a compiled program; of a sub-program only what does not hang on its caller."""
+    places.check(draft)
     names.check(draft)
     termination.check(draft)
     conditions.check(draft, plan)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import nearest
-from lmprog.compiler.plan import Module, Repeat, Step
+from lmprog.compiler.plan import Module, ModuleCall, ProgramCall, Repeat, Step, ToolCall, Value
 from lmprog.compiler.types import MESSAGES, Optional
 
 
@@ -16,6 +16,37 @@ def check(draft: Draft) -> None:
     _declared(draft)
     _module_outputs(draft)
     _incomplete_else(draft)
+    _unread_steps(draft)
+
+
+def _unread_steps(draft: Draft) -> None:
+    """Steps without effects whose result nothing reads. Modules have findings of their own, by their outputs."""
+    read = {name[1] for name in draft.binder.reads if name[0] == "steps" and len(name) > 1}
+    for step in all_steps(draft.steps):
+        action = step.action
+        tool = draft.tools.get(action.tool) if isinstance(action, ToolCall) else None
+        idle = isinstance(action, Value | ProgramCall | Repeat) or (tool is not None and tool.effects == "read")
+        if idle and step.id not in read and not _acts(draft, step):
+            message = f"nothing reads what the step `{step.id}` gives"
+            draft.report.add("LMP202", draft.step_keys[step.path], message, fix="read it, or remove the step")
+
+
+def _acts(draft: Draft, step: Step) -> bool:
+    """Whether a step, or one inside it, calls a tool that changes something outside."""
+    action = step.action
+    plan = action.plan if isinstance(action, ProgramCall) else None
+    inner = action.steps if isinstance(action, Repeat) else plan.steps if plan is not None else ()
+    tools = plan.tools if plan is not None else draft.tools
+    modules = plan.modules if plan is not None else draft.modules
+    for part in all_steps(inner):
+        called = [part.action.tool] if isinstance(part.action, ToolCall) else []
+        if isinstance(part.action, ModuleCall) and part.action.module in modules:
+            called += modules[part.action.module].tools
+        if isinstance(part.action, ProgramCall) or any(
+            tools[name].effects == "write" for name in called if name in tools
+        ):
+            return True
+    return False
 
 
 def _prompt_inputs(draft: Draft) -> None:

@@ -77,6 +77,8 @@ def _conflict(draft: Draft, id: str, message: str) -> None:
 def _variation(draft: Draft, plan: Plan, optimize: Optimize) -> None:
     listed = draft.node("optimize", "stages")
     entries = listed.items if isinstance(listed, Sequence) else []
+    tune = draft.node("optimize", "tune")
+    known = not isinstance(tune, Mapping) or len(tune.entries) == len(optimize.tune)
     words = any(parts & {"instructions", "demos"} for parts in optimize.tune.values())
     weights = any("weights" in parts for parts in optimize.tune.values())
     for entry in entries:
@@ -87,10 +89,10 @@ def _variation(draft: Draft, plan: Plan, optimize: Optimize) -> None:
                 message = f"`{name}` with `{key}: {value.plain()}` learns nothing: all rollouts of a row are one"
                 fix = "write temperature: 1.0" if key == "temperature" else "write rollouts: 8"
                 draft.report.add("LMP702", value.place, message, fix=fix)
-        if name in WEIGHTS and not weights:
+        if name in WEIGHTS and not weights and known:
             message = f"the stage `{name}` trains weights, and `tune` names the weights of no module"
             draft.report.add("LMP702", entry.place, message, fix="add weights to a module under tune:")
-        elif name == "prompt_search" and not words:
+        elif name == "prompt_search" and not words and known:
             message = f"the stage `{name}` writes words, and `tune` names neither instructions nor demos"
             draft.report.add("LMP702", entry.place, message, fix="add instructions or demos to a module under tune:")
     for id, parts in optimize.tune.items():

@@ -1,0 +1,40 @@
+"""Expressions where none is evaluated: they would be taken as text (101)."""
+
+from __future__ import annotations
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
+from lmprog.compiler.values import seeming_reads
+
+_FREE = {
+    "lms": frozenset({"api_key", "api_base"}),
+    "tools": frozenset({"http", "mcp"}),
+    "optimize": frozenset({"instructions"}),
+    "data": frozenset[str](),
+    "tests": frozenset[str](),
+    "export": frozenset[str](),
+}
+"""The sections that hold plain values, with the keys in them that may hold expressions or are sent as they are."""
+
+
+def check(draft: Draft) -> None:
+    """Report `${{ }}` in sections of plain values."""
+    for section, free in _FREE.items():
+        node = draft.root.get(section)
+        if node is not None:
+            _walk(draft, section, node, free)
+
+
+def _walk(draft: Draft, section: str, node: Node, free: frozenset[str]) -> None:
+    if isinstance(node, Mapping):
+        for key, value in node.entries.items():
+            if key not in free:
+                _walk(draft, section, value, free)
+    elif isinstance(node, Sequence):
+        for value in node.items:
+            _walk(draft, section, value, free)
+    elif isinstance(node, Scalar) and isinstance(node.value, str) and "${{" in node.value:
+        draft.binder.reads |= seeming_reads(node.value)
+        place = node.at(node.value.index("${{"), 3)
+        fix = "write the value itself; --set changes it for one command"
+        draft.report.add("LMP101", place, f"an expression has no value here: `{section}` is fixed", fix=fix)
