@@ -13,6 +13,8 @@ import click
 
 from lmprog.cli.options import SPEC, as_value, overriding, pairs
 
+SAY = "say what to run on: --input NAME=VALUE for one run, or --inputs FILE for rows"
+
 
 @click.command()
 @SPEC
@@ -53,11 +55,13 @@ def command(
     from lmprog.program import RunOptions, load
     from lmprog.trace import TraceWriter
 
-    if bool(inputs) == (rows is not None):
-        raise click.UsageError("say what to run on: --input NAME=VALUE for one run, or --inputs FILE for rows")
+    if inputs and rows is not None:
+        raise click.UsageError(SAY)
     if rows is not None and out is None:
         raise click.UsageError("--inputs needs --out FILE")
     program = load(spec, lms=lms, overrides=overrides)
+    if not inputs and rows is None and program.wrong_inputs({}):
+        raise click.UsageError(SAY)
     program = program.faked() if fake else program
     options = RunOptions(seed=seed)
     with TraceWriter(trace) if trace else contextlib.nullcontext() as writer:

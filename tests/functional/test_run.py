@@ -147,6 +147,19 @@ def test_fake_asks_nobody(cli, spec, provider) -> None:
     assert (status, json.loads(out)["label"], provider.requests) == (0, "billing", [])
 
 
+def test_a_program_that_needs_no_input_runs_without_one(cli, write) -> None:
+    spec = write(
+        """
+        lmprog: 1
+        inputs: {n: {type: int, default: 3}}
+        outputs: {double: "${{ steps.double.value }}"}
+        steps: {double: {value: "${{ inputs.n * 2 }}"}}
+        """
+    )
+    assert cli("run", spec) == (0, '{\n  "double": 6\n}\n', "")
+    assert json.loads(cli("run", spec, "--input", "n=5")[1]) == {"double": 10}
+
+
 def test_seeds_and_overrides(cli, spec, tmp_path, provider) -> None:
     provider.otherwise = "billing"
     seeds = []

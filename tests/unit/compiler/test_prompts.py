@@ -91,6 +91,13 @@ def test_earlier_turns_stand_before_the_row() -> None:
     assert PromptBuilder(made, {}).build({"history": [], "text": "t"}).constant == (3, 0)
 
 
+def test_earlier_turns_end_what_is_constant() -> None:
+    layout = Layout(None, Template("Sort: {{ text }}", frozenset({"text"})), None)
+    builder = PromptBuilder(module({"history": MESSAGES, "text": STR}, layout), {})
+    assert builder.build({"history": [], "text": "t"}).constant == (0, len("Sort: "))
+    assert builder.build({"history": [{"role": "user", "content": "a"}], "text": "t"}).constant == (0, 0)
+
+
 LAYOUT = """
 lmprog: 1
 inputs: {text: str}

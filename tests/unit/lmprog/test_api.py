@@ -101,7 +101,7 @@ def test_without_a_word_from_the_provider_the_waits_grow(remote, provider, waits
     ("reply", "words"),
     [
         (failure(500, "the model fell over"), "the model fell over"),
-        (failure(429, "slow down"), "slow down"),
+        (failure(429, "slow down\nor else"), "slow down"),
         (None, ""),
     ],
 )

@@ -411,6 +411,17 @@ def test_a_sub_program_is_part_of_the_run(program, scripted) -> None:
     ]
 
 
+def test_the_lms_of_a_sub_program_can_be_rebound(program, scripted) -> None:
+    lm = scripted(lambda request: "mine")
+    spec = OUTER.replace("foreach:", "lms: {lm: lm}\n        foreach:").replace(
+        "last: {program: ./inner.yaml,", "last: {program: ./inner.yaml, lms: {lm: lm},"
+    )
+    inner = INNER.replace("model: openai/none", "model: openai/another")
+    result = program(spec, lm, inner__yaml=inner)(text="a")
+    assert result.outputs == {"replies": ["mine", "mine"], "last": "mine"}
+    assert {made.weights for made in result.trace} == {"openai/none"}
+
+
 def test_the_calls_of_a_sub_program_have_seeds_of_their_own(program, scripted) -> None:
     result = program(OUTER, scripted(said), inner__yaml=INNER)(text="a")
     assert len(set(seeds(result))) == 3

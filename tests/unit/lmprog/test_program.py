@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import lmprog
-from lmprog import ProviderError, SpecError, UsageError
+from lmprog import BudgetExceeded, ProviderError, SpecError, UsageError
 from lmprog.optimizers.candidate import Candidate
 from lmprog.program import laid_over, run_async
 
@@ -150,6 +150,22 @@ def test_a_stream_that_is_left_leaves_no_task(program, scripted) -> None:
             assert result.outputs == {"reply": "0"}
             break
         await stream.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+    assert lm.active == 0
+
+
+def test_a_spent_budget_ends_everything(program, scripted) -> None:
+    lm = scripted(
+        lambda request: BudgetExceeded("spent") if said(request) == "1" else "ok",
+        delay=lambda request: 0.01 if said(request) == "1" else 30 * (said(request) != "0"),
+    )
+
+    async def run() -> None:
+        with pytest.raises(BudgetExceeded, match="spent"):
+            async for _ in program(ECHO, lm).stream([{"text": str(index)} for index in range(5)], concurrency=3):
+                pass
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(run())

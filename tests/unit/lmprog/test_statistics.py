@@ -18,7 +18,8 @@ HIT_PAIRS = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0
 
 
 @given(SCORES | HITS)
-@example([0.1] * 3)
+@example([0.1] * 7)
+@example([0.7] * 7)
 @example([0.0])
 @example([1.0] * 7)
 @settings(max_examples=60)
