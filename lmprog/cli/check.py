@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lmprog.cli.options import output_format, overriding
+
+if TYPE_CHECKING:
+    from lmprog.compiler import Finding
+
+ROUNDS = 10
+"""Most times that files are fixed and checked again: a mended key can show what was hidden behind it."""
 
 
 @click.command()
@@ -18,32 +26,114 @@ from lmprog.cli.options import output_format, overriding
 @output_format("text", "json", "github", "sarif", "junit")
 @click.option("--strict", is_flag=True, help="Warnings too make the exit status 1.")
 @click.option("--no-import", is_flag=True, help="Run no user code: for changes that nobody has looked at yet.")
+@click.option("--fix", is_flag=True, help="Make the safe changes in the files, then report what is left.")
+@click.option("--diff", is_flag=True, help="Print the safe changes as a unified diff, and change nothing.")
 def command(
-    specs: tuple[Path, ...], lms: dict[str, str], overrides: dict[str, Any], style: str, strict: bool, no_import: bool
+    specs: tuple[Path, ...],
+    lms: dict[str, str],
+    overrides: dict[str, Any],
+    style: str,
+    strict: bool,
+    no_import: bool,
+    fix: bool,
+    diff: bool,
 ) -> None:
     """Compile SPECS and report findings with their place and a fix. Starts no LM.
 
     \b
     lmprog check program.yaml
     lmprog check specs/*.yaml --format github --strict
+    lmprog check program.yaml --diff                     # what --fix would change
     """
-    from lmprog.compiler import Finding, compile_file
-    from lmprog.optimizers.optimizer import config_of
+    if fix and diff:
+        raise click.UsageError("--fix changes the files and --diff leaves them; name one of the two")
+    if diff and style != "text":
+        raise click.UsageError(f"--diff prints a diff, so it cannot be --format {style} as well")
 
-    findings: list[Finding] = []
-    for spec in specs:
-        found = compile_file(spec, overrides=overrides, lms=lms, imports=not no_import, stage_configs=config_of)
-        findings += found.findings
-    render = importlib.import_module(f"lmprog.reports.{style}").render
-    text = render(findings)
-    if text:
-        click.echo(text.rstrip("\n"))
-    failing = [
-        finding for finding in findings if finding.severity == "error" or (strict and finding.severity == "warning")
-    ]
+    def found() -> list[Finding]:
+        return _findings(specs, overrides, lms, not no_import)
+
+    findings = found()
+    if diff:
+        click.echo(_changes(findings), nl=False)
+        safe = len(_in_files(findings))
+        click.echo(f"{len(findings)} findings, {safe} with a safe change; nothing was written", err=True)
+        sys.exit(_status(findings, strict))
+    for _ in range(ROUNDS if fix else 0):
+        if not _fixed(findings):
+            break
+        findings = found()
+    _report(findings, style)
     if style == "text" and not findings:
         click.echo(f"{len(specs)} program{'s' if len(specs) > 1 else ''}: no findings", err=True)
-    sys.exit(1 if failing else 0)
+    sys.exit(_status(findings, strict))
+
+
+def _findings(specs: Sequence[Path], overrides: dict[str, Any], lms: dict[str, str], imports: bool) -> list[Finding]:
+    """The findings of all programs, each once: two programs can share a base or a sub-program."""
+    from lmprog.compiler import compile_file
+    from lmprog.optimizers.optimizer import config_of
+
+    found: dict[Finding, None] = {}
+    for spec in specs:
+        compiled = compile_file(spec, overrides=overrides, lms=lms, imports=imports, stage_configs=config_of)
+        found.update(dict.fromkeys(compiled.findings))
+    return list(found)
+
+
+def _report(findings: Sequence[Finding], style: str) -> None:
+    options: dict[str, Any] = {}
+    if style == "text":
+        options["colour"] = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    text = importlib.import_module(f"lmprog.reports.{style}").render(findings, **options)
+    if text:
+        click.echo(text.rstrip("\n"))
+
+
+def _status(findings: Sequence[Finding], strict: bool) -> int:
+    failing = ("error", "warning") if strict else ("error",)
+    return 1 if any(finding.severity in failing for finding in findings) else 0
+
+
+def _in_files(findings: Sequence[Finding]) -> list[Finding]:
+    """Those with a safe change of a file; what stands on the command line is nobody's file."""
+    return [finding for finding in findings if finding.edit is not None and Path(finding.file).is_file()]
+
+
+def _changes(findings: Sequence[Finding]) -> str:
+    from lmprog.compiler.fixes import fixed_texts, unified
+
+    return unified(fixed_texts(_in_files(findings)))
+
+
+def _fixed(findings: Sequence[Finding]) -> bool:
+    """Make the safe changes, and say on standard error which files changed; False where there is nothing to change."""
+    from lmprog.compiler.fixes import fixed_texts
+
+    texts = fixed_texts(_in_files(findings))
+    changed = {file: text for file, text in texts.items() if text != Path(file).read_text(encoding="utf-8")}
+    _write(changed)
+    for file in changed:
+        click.echo(f"fixed {file}", err=True)
+    return bool(changed)
+
+
+def _write(texts: Mapping[str, str]) -> None:
+    """Write each file whole or not at all: all beside themselves first, then renamed. Keeps line ends, modes and links."""
+    beside: list[tuple[Path, Path]] = []
+    try:
+        for file, text in texts.items():
+            path = Path(file).resolve()
+            new = path.with_name(f".{path.name}.{os.getpid()}.new")
+            beside.append((new, path))
+            ends = "\r\n" if b"\r\n" in path.read_bytes() else "\n"
+            new.write_bytes(text.replace("\n", ends).encode())
+            new.chmod(path.stat().st_mode & 0o7777)
+        for new, path in beside:
+            new.replace(path)
+    finally:
+        for new, _ in beside:
+            new.unlink(missing_ok=True)
 
 
 def report_findings(spec: Path, overrides: dict[str, Any], lms: dict[str, str]) -> None:

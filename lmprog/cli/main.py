@@ -12,12 +12,14 @@ import click
 VERBS = {
     "check": "compile programs and report findings",
     "compile": "write the manifest, the prompts as sent, and the graph",
+    "diff": "show how two programs differ in prompts, demos, adapters and scores",
     "eval": "score a program, or two of them paired",
     "explain": "show the page of a finding",
     "graph": "draw the steps as Mermaid",
     "optimize": "improve a program's prompts and weights, and write the overlay",
     "render": "show the exact messages that would be sent",
     "run": "run a program on one input or on rows",
+    "schema": "print the JSON schema of the language",
 }
 INTERRUPTED = 130
 
