@@ -161,7 +161,14 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     if close:
         return close[0]
     letters = sorted(name)
-    return next((other for other in known if sorted(other) == letters), None)
+    return next((other for other in known if sorted(other) == letters or _one_letter_apart(name, other)), None)
+
+
+def _one_letter_apart(name: str, other: str) -> bool:
+    """Whether two short words differ in one letter, which is much for the ratio that words are compared by."""
+    if len(name) != len(other) or not 3 <= len(name) <= 4:
+        return False
+    return sum(a != b for a, b in zip(name, other, strict=True)) == 1
 
 
 def suggestion(name: str, known: Iterable[str], otherwise: str = "known") -> str:

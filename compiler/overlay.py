@@ -139,7 +139,14 @@ def _rows(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:
     return node
 
 
+def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
+    numbers = all(isinstance(item, int | float) for item in value)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=numbers or None)
+
+
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(list, _list)
+_Dumper.add_representer(tuple, _list)
 _Dumper.add_representer(dict, _rows)
 
 

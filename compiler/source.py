@@ -100,7 +100,7 @@ class Scalar(Node):
         """Follow the words of folded text through the file, as the line breaks have moved."""
         target = len("".join(before.split()))
         number, column = self.line, self.column - 1
-        if self.style is not None:
+        if self.style:
             column += 1
         if self.style == ">":
             number, column = self.line + 1, 0

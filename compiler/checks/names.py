@@ -100,7 +100,9 @@ def _module_outputs(draft: Draft) -> None:
         module = getattr(step.action, "module", None)
         if module in draft.modules:
             fields = set(draft.modules[module].outputs) if step.id in whole else read.get(step.id, set())
-            by_module.setdefault(module, set()).update(fields)
+            # A field that does not exist has its finding: who knows which output was meant.
+            strange = not fields <= draft.modules[module].outputs.keys()
+            by_module.setdefault(module, set()).update(draft.modules[module].outputs if strange else fields)
     for id, fields in by_module.items():
         _unread(draft, draft.modules[id], fields)
 

@@ -1,0 +1,129 @@
+"""Places, ignore comments, safe edits, and that one mistake never hides another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lmprog.compiler import Finding, SpecError, compile_file
+from lmprog.compiler.fixes import fixed_texts, unified
+
+BARE = """\
+lmprog: 1
+name: desk
+inputs: {text: str}
+"""
+HEAD = BARE + "lms: {student: {model: embedded/smollm2-135m}}\n"
+
+
+def findings(tmp_path: Path, text: str) -> tuple[Finding, ...]:
+    path = tmp_path / "spec.yaml"
+    path.write_text(text, encoding="utf-8")
+    return compile_file(path).findings
+
+
+def places(tmp_path: Path, text: str) -> list[tuple[str, int, int]]:
+    return [(finding.code, finding.line, finding.column) for finding in findings(tmp_path, text)]
+
+
+def module(prompt: str) -> str:
+    return HEAD + "modules:\n  ask:\n    inputs: {text: str}\n    outputs: {answer: str}\n    prompt:\n" + prompt
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line", "column"),
+    [
+        ('      user: "{{ txet }} {{ text }}"\n', 10, 17),
+        ("      user: '{{ text }} é {{ txet }}'\n", 10, 30),
+        ("      user: |\n        one {{ text }}\n          two {{ txet }}\n", 12, 18),
+        ("      user: |-\n\n        {{ text }}\n\n        two {{ txet }}\n", 14, 16),
+        ("      user: >\n        one {{ text }}\n        two {{ txet }}\n", 12, 16),
+        ("      user: one {{ text }}\n        two {{ txet }}\n", 11, 16),
+        ('      user: "one {{ text }}\n        two {{ txet }}"\n', 11, 16),
+    ],
+)
+def test_places_in_templates(tmp_path: Path, prompt: str, line: int, column: int) -> None:
+    assert places(tmp_path, module(prompt)) == [("LMP201", line, column)]
+
+
+def test_places_in_expressions(tmp_path: Path) -> None:
+    text = (
+        BARE
+        + "outputs:\n  a: ${{ 1 + inputs.txet }}\n  b: >\n    ${{ lower(\n    inputs.txet) }}\n  c: ${{ inputs.text\n"
+    )
+    assert places(tmp_path, text) == [("LMP201", 5, 14), ("LMP201", 8, 5), ("LMP101", 9, 6)]
+
+
+def test_an_ignore_silences_its_line(tmp_path: Path) -> None:
+    text = BARE + 'outputs: {a: "${{ inputs.text == 3 }}", b: x}  # lmprog: ignore LMP203\n'
+    assert findings(tmp_path, text) == ()
+
+
+def test_an_ignore_that_silences_nothing_is_reported(tmp_path: Path) -> None:
+    text = (
+        BARE
+        + 'outputs: {a: "${{ inputs.text == 3 }}"}  # lmprog: ignore LMP203, LMP204\nvars: {a: 1} # lmprog: ignore\n'
+    )
+    assert [finding.message for finding in findings(tmp_path, text)] == [
+        "the ignore of LMP204 silences nothing",
+        "nothing uses the var `a`",
+        "the ignore names no code",
+    ]
+
+
+def test_what_leaves_no_program_cannot_be_ignored(tmp_path: Path) -> None:
+    text = BARE + 'outputs: {a: "${{ inputs.txet }}"}  # lmprog: ignore LMP201\n'
+    assert "LMP201" in {finding.code for finding in findings(tmp_path, text)}
+
+
+def test_fixes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = module('      user: "{{ text }}"\n').replace("prompt:", "promt:").replace("lms:", "lmz:")
+    found = findings(tmp_path, text)
+    texts = fixed_texts(found)
+    assert "-lmz:" in unified(texts) and "+lms:" in unified(texts)
+    (tmp_path / "spec.yaml").write_text(texts["spec.yaml"])
+    assert compile_file(tmp_path / "spec.yaml").findings == ()
+
+
+def test_independent_findings_stand_together(tmp_path: Path) -> None:
+    text = HEAD + (
+        "modules:\n  ask: {lm: studnet, inputs: {text: strr}, outputs: {answer: str}, formt: json}\n"
+        "steps:\n  one: {module: ask, with: {text: 3, more: 1}}\n  two: {module: aks, with: {text: '${{ inputs.txt }}'}}\n"
+        "outputs: {a: '${{ steps.one.answr }}', b: '${{ steps.two.anything }}'}\n"
+    )
+    assert [finding.code for finding in findings(tmp_path, text)] == [
+        "LMP103",  # studnet
+        "LMP101",  # strr
+        "LMP101",  # formt
+        "LMP203",  # more
+        "LMP103",  # aks
+        "LMP201",  # inputs.txt
+        "LMP203",  # answr; nothing about steps.two.anything, whose module does not exist
+    ]
+
+
+def test_the_error_is_the_text_of_its_findings(tmp_path: Path) -> None:
+    found = findings(tmp_path, "lmprog: 1\nnam: x\n")
+    text = str(SpecError(found))
+    assert "spec.yaml:2:1: error: the program has no key `nam` [LMP101]" in text
+    assert "  2 | nam: x\n    | ^^^\n  fix: did you mean `name`?" in text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "- a\n", "3\n", "\x00", "a: &x [*x]\n", "{{ a }}: b\n", "a: b\n---\nc: d\n"]
+)
+def test_files_that_are_no_program(tmp_path: Path, text: str) -> None:
+    assert [finding.code for finding in findings(tmp_path, text)][:1] == ["LMP101"]
+
+
+def test_many_aliases_end(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]" for n in range(1, 30)]
+    assert "LMP101" in {finding.code for finding in findings(tmp_path, "\n".join(["lmprog: 1", *lines]))}
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    (finding,) = compile_file(tmp_path / "nothing.yaml").findings
+    assert finding.code == "LMP103"
+    assert "No such file" in finding.message

@@ -1,0 +1,110 @@
+"""Overlays: what is inherited, what replaces, and what an optimizer's change looks like as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lmprog.compiler import compile_file, write_overlay
+
+BASE = """\
+lmprog: 1
+name: desk
+inputs: {text: str}
+vars: {labels: {file: labels.txt}}
+lms: {student: {model: embedded/smollm2-135m}}
+modules:
+  classify:
+    inputs: {text: str}
+    outputs: {label: {enum: "${{ vars.labels }}"}}
+    instructions: Say which.
+    demos: [{text: a, label: billing}]
+"""
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    (tmp_path / "labels.txt").write_text("billing\nrefund\n")
+    path = tmp_path / "desk.yaml"
+    path.write_text(BASE)
+    return path
+
+
+def test_mappings_merge_and_lists_replace(base: Path) -> None:
+    folder = base.parent / "tuned"
+    folder.mkdir()
+    overlay = folder / "desk.tuned.yaml"
+    overlay.write_text(
+        "lmprog: 1\nextends: ../desk.yaml\nmodules: {classify: {demos: [{text: b, label: refund}, {text: c, label: refund}]}}\n"
+    )
+    plan = compile_file(overlay).plan
+    assert plan is not None
+    assert plan.name == "desk"
+    assert plan.vars["labels"] == ["billing", "refund"]
+    assert plan.modules["classify"].instructions == "Say which."
+    assert [demo["text"] for demo in plan.modules["classify"].demos] == ["b", "c"]
+
+
+def test_findings_stand_in_the_file_they_come_from(base: Path) -> None:
+    overlay = base.parent / "over.yaml"
+    overlay.write_text("lmprog: 1\nextends: ./desk.yaml\nmodules:\n  classify:\n    demos: [{text: b, label: other}]\n")
+    (finding,) = compile_file(overlay).findings
+    assert (Path(finding.file).name, finding.line, finding.column) == ("over.yaml", 5, 30)
+
+
+def test_a_written_overlay_reads_well_and_compiles_to_the_change(base: Path) -> None:
+    instructions = "Read the message.\nSay in one word which it is: \"billing\" or 'refund'."
+    demos = [
+        {"text": "Where is my money?", "label": "refund"},
+        {"text": "no", "label": "billing"},
+        {"text": "A long message. " * 12, "label": "refund"},
+        {"text": "two\nlines: of {{ it }} # here", "label": "billing"},
+        {"text": " 12:30 ", "label": "billing"},
+    ]
+    change = {"modules": {"classify": {"instructions": instructions, "demos": demos}}}
+    tuned = {"seed": 0, "scores": {"dev": {"mean": 0.5, "ci95": [0.4, 0.6]}}}
+    path = base.parent / "desk.tuned.yaml"
+    text = write_overlay(path, base, change, tuned)
+    assert text == path.read_text()
+    assert text.startswith(
+        "lmprog: 1\nextends: ./desk.yaml\n\nmodules:\n  classify:\n    instructions: |-\n      Read the"
+    )
+    assert "      - {text: 'Where is my money?', label: refund}\n" in text
+    assert text.index("modules:") < text.index("tuned:")
+    compilation = compile_file(path)
+    assert {finding.code for finding in compilation.findings} <= {"LMP803"}
+    plan = compilation.plan
+    assert plan is not None and plan.tuned is not None
+    assert plan.modules["classify"].instructions == instructions
+    assert list(plan.modules["classify"].demos) == demos
+    candidate = compile_file(base, change=change, data=False).plan
+    assert candidate is not None
+    assert candidate.digest == plan.digest
+    assert plan.tuned["base_digest"] == compile_file(base).plan.digest  # type: ignore[union-attr]
+
+
+def test_a_base_that_changed_is_seen(base: Path) -> None:
+    path = base.parent / "desk.tuned.yaml"
+    write_overlay(path, base, {"modules": {"classify": {"instructions": "Choose."}}}, {"seed": 0})
+    assert compile_file(path).findings == ()
+    base.write_text(BASE.replace("str}\n    outputs", "str}\n    retry: 1\n    outputs"))
+    assert [finding.code for finding in compile_file(path).findings] == ["LMP704"]
+
+
+def test_set_starts_at_the_working_directory(base: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "rows.jsonl").write_text('{"text": "a", "label": "refund"}\n')
+    monkeypatch.chdir(elsewhere)
+    plan = compile_file(base, overrides={"data.train": "rows.jsonl", "modules.classify.retry": 2}).plan
+    assert plan is not None
+    assert plan.data["train"].path == elsewhere / "rows.jsonl"
+    assert plan.modules["classify"].retry == 2
+
+
+def test_a_wrong_set_says_so(base: Path) -> None:
+    (finding,) = compile_file(base, overrides={"modules.classify.retries": 2}).findings
+    assert finding.file == "--set modules.classify.retries"
+    (finding,) = compile_file(base, lms={"studnet": "openai/x"}).findings
+    assert finding.message == "the program has no LM `studnet`"
