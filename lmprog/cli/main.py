@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ VERBS = {
     "diff": "show how two programs differ in prompts, demos, adapters and scores",
     "eval": "score a program, or two of them paired",
     "explain": "show the page of a finding",
+    "init": "write a small working program to begin with",
     "graph": "draw the steps as Mermaid",
     "optimize": "improve a program's prompts and weights, and write the overlay",
     "render": "show the exact messages that would be sent",
@@ -33,7 +35,8 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        found: click.Command = importlib.import_module(f"lmprog.cli.{cmd_name}").command
+        file = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        found: click.Command = importlib.import_module(f"lmprog.cli.{file}").command
         return found
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

@@ -1,0 +1,1 @@
+"""First lmprog programs from the files of other tools."""
