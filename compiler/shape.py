@@ -37,11 +37,12 @@ class Text(Shape):
 
 @dataclass(frozen=True)
 class Number(Shape):
-    """A number, or an int where `whole`; `least` and `most` are inclusive."""
+    """A number, or an int where `whole`; `least` and `most` are inclusive, `above` is not."""
 
     whole: bool = False
     least: float | None = None
     most: float | None = None
+    above: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,13 @@ class Either(Shape):
 
 
 @dataclass(frozen=True)
+class Nullable(Shape):
+    """The shape, or null."""
+
+    shape: Shape
+
+
+@dataclass(frozen=True)
 class Lazy(Shape):
     """A shape that is defined later, for shapes that hold themselves."""
 
@@ -154,6 +162,8 @@ def _number(shape: Any, node: Node, report: Report, what: str) -> Node | None:
     fits = fits and value is not None and math.isfinite(value)
     if fits and shape.least is not None and value < shape.least:
         fits, wanted = False, f"{wanted} of at least {shape.least:g}"
+    elif fits and shape.above is not None and value <= shape.above:
+        fits, wanted = False, f"{wanted} above {shape.above:g}"
     elif fits and shape.most is not None and value > shape.most:
         fits, wanted = False, f"{wanted} of at most {shape.most:g}"
     if not fits:
@@ -306,6 +316,12 @@ def _either(shape: Any, node: Node, report: Report, what: str) -> Node | None:
     return fit(chosen, node, report, what)
 
 
+def _nullable(shape: Any, node: Node, report: Report, what: str) -> Node | None:
+    if isinstance(node, Scalar) and node.value is None:
+        return node
+    return fit(shape.shape, node, report, what)
+
+
 _FIT: dict[type[Shape], Callable[[Any, Node, Report, str], Node | None]] = {
     Text: _text,
     Number: _number,
@@ -317,4 +333,5 @@ _FIT: dict[type[Shape], Callable[[Any, Node, Report, str], Node | None]] = {
     MapOf: _map,
     Record: _record,
     Either: _either,
+    Nullable: _nullable,
 }

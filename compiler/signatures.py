@@ -114,7 +114,7 @@ def pydantic_type(model: Any, depth: int = 0) -> Object:
     fields = []
     for name, info in model.model_fields.items():
         fields.append((name, annotated(info.annotation, depth + 1)))
-    return Object(tuple(fields), source=f"{model.__module__}:{model.__qualname__}")
+    return Object(tuple(fields), source=model.__qualname__)
 
 
 def _parsed(reference: PythonReference) -> Signature | None:

@@ -1,12 +1,14 @@
-"""The options of an optimizer's stage against the pydantic Config that the optimizer declares."""
+"""The options of an optimizer's stage against what the optimizer declares: a pydantic Config, or its JSON schema."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Map
 from typing import Any
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.findings import Edit, nearest
-from lmprog.compiler.source import Mapping, Node, Place, Sequence
+from lmprog.compiler.option_schema import shape_of
+from lmprog.compiler.shape import Record, fit
+from lmprog.compiler.source import Mapping, Place
 
 
 def check_options(draft: Draft, name: str, place: Place, options: Mapping | None) -> None:
@@ -16,30 +18,44 @@ def check_options(draft: Draft, name: str, place: Place, options: Mapping | None
     if config is None:
         draft.report.add("LMP103", place, f"there is no optimizer `{name}`", fix="lmprog optimize --help lists them")
         return
-    if options is None and not any(field.is_required() for field in config.model_fields.values()):
-        return
+    kept = options.copy() if options is not None else Mapping(place.source, place.line, place.column, {}, {})
+    for key, value in list(kept.entries.items()):
+        if varies_nothing(name, key, value.plain()):
+            del kept.entries[key]
+    failed = len(draft.report.findings)
+    shape = shape_of(_schema(config))
+    if isinstance(shape, Record):
+        fit(shape, kept, draft.report, f"stage `{name}`")
+    if len(draft.report.findings) == failed and not isinstance(config, Map):
+        _validate(draft, config, name, place, kept)
+
+
+def _schema(config: Any) -> Map[str, Any]:
+    schema: Map[str, Any] = config if isinstance(config, Map) else config.model_json_schema()
+    return schema
+
+
+def _validate(draft: Draft, config: Any, name: str, place: Place, options: Mapping) -> None:
+    """What a Config says beyond its schema: validators of its own."""
     from pydantic import ValidationError
 
-    values = {
-        key: value
-        for key, value in (options.plain() if options is not None else {}).items()
-        if not varies_nothing(name, key, value)
-    }
-    unknown = [key for key in values if key not in _names(config)]
-    for key in unknown:
-        assert options is not None
-        at = options.key_place(key)
-        close = nearest(key, _names(config))
-        edit = Edit(at.line, at.column, at.column + len(key), close) if close else None
-        fix = f"did you mean `{close}`?" if close else f"options: {', '.join(sorted(_names(config)))}"
-        draft.report.add("LMP101", at, f"the optimizer `{name}` has no option `{key}`", fix=fix, edit=edit)
     try:
-        config.model_validate({key: value for key, value in values.items() if key not in unknown})
+        config.model_validate(options.plain())
     except ValidationError as error:
         for problem in error.errors():
-            at = _place(options, problem["loc"], place)
+            key = problem["loc"][0] if problem["loc"] else ""
+            at = options.entries[key].place if isinstance(key, str) and key in options.entries else place
             where = ".".join(str(part) for part in problem["loc"]) or "options"
             draft.report.add("LMP101", at, f"`{where}` of stage `{name}`: {problem['msg']}")
+
+
+def defaults(config: Any) -> dict[str, Any]:
+    """The values of the options that a stage leaves out."""
+    if config is None:
+        return {}
+    if isinstance(config, Map):
+        return {key: part["default"] for key, part in config.get("properties", {}).items() if "default" in part}
+    return {key: field.default for key, field in config.model_fields.items()}
 
 
 def varies_nothing(optimizer: str, key: str, value: Any) -> bool:
@@ -47,20 +63,3 @@ def varies_nothing(optimizer: str, key: str, value: Any) -> bool:
     if optimizer != "grpo":
         return False
     return (key == "temperature" and value == 0) or (key == "rollouts" and value == 1)
-
-
-def _names(config: Any) -> set[str]:
-    return {name for key, field in config.model_fields.items() for name in (key, field.alias) if name}
-
-
-def _place(node: Node | None, where: tuple[Any, ...], otherwise: Place) -> Place:
-    found = otherwise
-    for part in where:
-        if isinstance(node, Mapping) and isinstance(part, str) and part in node.entries:
-            node = node.entries[part]
-        elif isinstance(node, Sequence) and isinstance(part, int) and part < len(node.items):
-            node = node.items[part]
-        else:
-            break
-        found = node.place
-    return found

@@ -11,6 +11,7 @@ from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.model_table import limits
 from lmprog.compiler.plan import Module, ModuleCall, Plan, Stage
+from lmprog.compiler.stage_options import defaults
 from lmprog.compiler.templates import Template, mentions, parse
 
 LONG_TEXT = 200
@@ -149,8 +150,7 @@ def _judge(plan: Plan) -> int:
 def _runs(draft: Draft, stage: Stage, train: int, validate: int) -> int:
     """The runs of the program that a stage can make, read from options that every optimizer names alike."""
     config = draft.options.stage_configs(stage.optimizer) if draft.options.stage_configs is not None else None
-    defaults = {key: field.default for key, field in config.model_fields.items()} if config is not None else {}
-    options = {**defaults, **stage.options}
+    options = {**defaults(config), **stage.options}
 
     def number(key: str, otherwise: int) -> int:
         value = options.get(key, otherwise)

@@ -16,7 +16,7 @@ _SHAPES = re.compile(
     r"|github_pat_[A-Za-z0-9_]{20,}|hf_[A-Za-z0-9]{20,}|AIza[0-9A-Za-z_-]{30,}|xox[abpr]-[A-Za-z0-9-]{10,}"
     r"|gsk_[A-Za-z0-9]{20,}|glpat-[A-Za-z0-9_-]{16,}|r8_[A-Za-z0-9]{30,})|-----BEGIN [A-Z ]*PRIVATE KEY-----)"
 )
-_KEYS = re.compile(r"(?i)(?:api_?key|secret|token|password|passwd|authorization|credential)")
+_KEYS = re.compile(r"(?i)(?:^|[_-])(?:api[_-]?key|key|secret|token|password|passwd|authorization|credentials?)$")
 _PLAIN = frozenset({"none", "empty", "null", "dummy", "test", "fake", "anything", "not-needed", "no-key", "local", "x"})
 
 

@@ -1,0 +1,98 @@
+"""Options of stages: by a pydantic Config or by its JSON schema alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lmprog.compiler import compile_file
+
+
+class Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    rank: int = Field(8, ge=1)
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    steps: int = Field(4, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    rollouts: int = Field(8, ge=2)
+    loss: Literal["a", "b"] = "a"
+    select: int | None = Field(None, ge=2)
+    demos: list[int] = Field([4], min_length=1)
+    targets: str | list[str] = "all"
+    lora: Inner = Inner()
+
+    @model_validator(mode="after")
+    def fits(self) -> Config:
+        if self.select is not None and self.select > self.rollouts:
+            raise ValueError("select is more than rollouts")
+        return self
+
+
+SPEC = """\
+lmprog: 1
+name: desk
+inputs: {text: str}
+lms: {student: {model: embedded/smollm2-135m}}
+modules: {classify: {inputs: {text: str}, outputs: {label: str}}}
+data: {train: rows.jsonl, dev: more.jsonl}
+metrics: {right: {python: ./m.py:right, with: {got: "${{ outputs.label }}", want: "${{ row.label }}"}}}
+optimize:
+  metric: right
+  stages:
+    - %s
+"""
+
+
+def found(tmp_path: Path, stage: str, config: Any) -> list[tuple[str, str]]:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": "x"}\n')
+    (tmp_path / "more.jsonl").write_text('{"text": "b", "label": "x"}\n')
+    (tmp_path / "m.py").write_text("def right(got: str, want: str) -> bool:\n    return got == want\n")
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC % stage)
+    compilation = compile_file(path, stage_configs=lambda name: config if name == "grpo" else None)
+    return [(finding.code, finding.message) for finding in compilation.findings]
+
+
+@pytest.mark.parametrize("config", [Config, Config.model_json_schema()], ids=["pydantic", "schema"])
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ("grpo", []),
+        ("grpo: {}", []),
+        ("grpo:", []),
+        ("grpo: {steps: 3, select: null, loss: b, demos: [1, 2], targets: [q, v], lora: {rank: 2}}", []),
+        ("grpo: {step: 3}", [("LMP101", "stage `grpo` has no key `step`")]),
+        (
+            "grpo: {steps: 0}",
+            [("LMP101", "`steps` of stage `grpo` must be a whole number of at least 1, not the number 0")],
+        ),
+        (
+            "grpo: {temperature: -1}",
+            [("LMP101", "`temperature` of stage `grpo` must be a number above 0, not the number -1")],
+        ),
+        ("grpo: {loss: c}", [("LMP101", "`loss` of stage `grpo` must be a or b, not `c`")]),
+        ("grpo: {lora: {rnk: 2}}", [("LMP101", "`lora` of stage `grpo` has no key `rnk`")]),
+        ("grpo: 3", [("LMP101", "the options of stage `grpo` must be a mapping")]),
+        ("other: {}", [("LMP103", "there is no optimizer `other`")]),
+        ("{grpo: {}, other: {}}", [("LMP101", "a stage is one optimizer with its options")]),
+    ],
+)
+def test_options(tmp_path: Path, stage: str, expected: list[tuple[str, str]], config: Any) -> None:
+    assert found(tmp_path, stage, config) == expected
+
+
+def test_nothing_varies_is_a_finding_of_its_own(tmp_path: Path) -> None:
+    codes = [code for code, _ in found(tmp_path, "grpo: {temperature: 0, rollouts: 1}", Config)]
+    assert codes == ["LMP702", "LMP702"]
+
+
+def test_what_a_config_checks_itself(tmp_path: Path) -> None:
+    ((code, message),) = found(tmp_path, "grpo: {select: 9}", Config)
+    assert code == "LMP101"
+    assert "select is more than rollouts" in message
