@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import warnings
 from typing import Any
 
 from lmprog.compiler import plan
@@ -34,6 +35,8 @@ class ApiLM:
 
         litellm.suppress_debug_info = True
         logging.getLogger("LiteLLM").setLevel(logging.ERROR)  # its warnings are about its own background tasks
+        # A call that is cancelled between litellm's threads leaves a coroutine of litellm's own behind.
+        warnings.filterwarnings("ignore", r"coroutine '\w+\.acompletion' was never awaited", RuntimeWarning)
         self._litellm = litellm
         self._declared = declared
         self._secrets = _secrets(_value(declared.api_key))
