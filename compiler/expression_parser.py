@@ -50,7 +50,8 @@ def parse(text: str) -> ast.expr:
                     f"`{wrong}` is no operator of an expression", lead + position, f"write `{right}`"
                 ) from None
         offset = lead + max(0, (error.offset or 1) - 1)
-        raise ExpressionError(f"`{stripped}` is no expression", min(offset, len(line) - 1)) from None
+        shown = stripped if len(stripped) <= 60 else stripped[:57] + "..."
+        raise ExpressionError(f"`{shown}` is no expression", min(offset, len(line) - 1)) from None
     except (ValueError, RecursionError, MemoryError):
         raise ExpressionError("the expression cannot be read", lead) from None
     _Checker(stripped, lead).check(tree, 0)

@@ -52,7 +52,9 @@ ADAPTER = Either(
 LM = Record(
     {
         "model": Text(about="embedded/smollm2-135m, hf/<repo or folder>, or any litellm model string."),
-        "params": MapOf(Anything(), "parameter", about="temperature, max_tokens, top_p, ... for running and scoring."),
+        "params": MapOf(
+            Anything(), "parameter", free=True, about="temperature, max_tokens, top_p, ... for running and scoring."
+        ),
         "trusted": Boolean(about="Whether private values may reach it; models in this process are, others are not."),
         "api_key": Anything(about="${{ env.NAME }}: a key is never written into the file."),
         "api_base": Anything(about="The server's address, or ${{ env.NAME }}."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -64,14 +65,17 @@ def _file(reference: PythonReference) -> Any:
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        # What user code prints while it is imported must not get into a document on standard output.
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:
         sys.modules.pop(name, None)
-        if isinstance(error, KeyboardInterrupt):
-            raise
         raise ImportFailed(f"cannot import {path.name}: {_cause(error)}") from error
     finally:
-        sys.path.remove(str(path.parent))
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(path.parent))
     _loaded[str(path), stamp] = module
     return module
 
@@ -79,8 +83,11 @@ def _file(reference: PythonReference) -> Any:
 def _module(reference: PythonReference) -> Any:
     assert reference.module is not None
     try:
-        return importlib.import_module(reference.module)
-    except Exception as error:
+        with contextlib.redirect_stdout(sys.stderr):
+            return importlib.import_module(reference.module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise ImportFailed(f"cannot import {reference.module}: {_cause(error)}") from error
 
 

@@ -18,6 +18,7 @@ _ALLOWED = (
     nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Concat, nodes.List, nodes.Tuple, nodes.Dict,
     nodes.Pair, nodes.Call, nodes.Keyword, nodes.With, nodes.FilterBlock,
 )  # fmt: skip
+MAX_DEPTH = 100
 CLOCKS = frozenset({
     "now", "today", "utcnow", "time", "datetime", "date", "uuid", "uuid4", "random", "randint", "choice", "shuffle",
     "lipsum",
@@ -68,6 +69,17 @@ def unsafe_parts(text: str, tree: nodes.Template, names: Container[str]) -> list
     walker = _Walker(text, names)
     walker.walk(tree)
     return walker.problems
+
+
+def too_deep(tree: nodes.Node) -> bool:
+    """Whether a template is nested more deeply than any that a person would write."""
+    stack = [(tree, 0)]
+    while stack:
+        node, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            return True
+        stack.extend((child, depth + 1) for child in node.iter_child_nodes())
+    return False
 
 
 @dataclass

@@ -10,7 +10,7 @@ from jinja2 import TemplateSyntaxError, nodes
 
 from lmprog.compiler.findings import suggestion
 from lmprog.compiler.template_filters import filtered, prints_well
-from lmprog.compiler.template_safety import CLOCKS, Problem, line_start, problem_at, unsafe_parts
+from lmprog.compiler.template_safety import CLOCKS, Problem, line_start, problem_at, too_deep, unsafe_parts
 from lmprog.compiler.templates import STRING_METHODS, parse
 from lmprog.compiler.types import (
     BOOL,
@@ -75,6 +75,8 @@ class TemplateTyper:
         """Fill `problems` and `variables`."""
         try:
             tree = parse(self.text)
+            if too_deep(tree):
+                raise RecursionError
         except TemplateSyntaxError as error:
             offset = line_start(self.text, error.lineno)
             message, code = str(error.message), "LMP101"

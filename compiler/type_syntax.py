@@ -23,6 +23,7 @@ from lmprog.compiler.types import (
 )
 
 LONG_FORM = frozenset({"type", "about", "private", "default", "declassify"})
+MAX_DEPTH = 20
 _LIST = re.compile(r"^list\[(.*)\]$", re.DOTALL)
 _OTHER_NAMES = {
     "string": "str",
@@ -125,6 +126,9 @@ class TypeReader:
 
     def written(self, text: str, node: Scalar, what: str) -> Type:
         """The type that a word such as `list[str]?` writes."""
+        if text.count("[") > MAX_DEPTH or text.count("?") > MAX_DEPTH:
+            self.report.add("LMP101", node.place, f"the type of {what} is nested too deeply")
+            return UNKNOWN
         if text.endswith("?"):
             inner = self.written(text[:-1].strip(), node, what)
             return inner if isinstance(inner, Optional) else Optional(inner)

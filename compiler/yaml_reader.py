@@ -28,6 +28,7 @@ else:
             Composer.__init__(self)
 
 
+MAX_DEPTH = 100
 MAX_NODES = 1_000_000
 """More nodes than this after aliases are followed are taken for an attack."""
 
@@ -96,6 +97,9 @@ def read_source(path: Path, report: Report) -> Mapping | None:
 
 def parse(source: Source, report: Report) -> Node | None:
     """The root node of a YAML text, or None with a finding."""
+    if _far_too_deep(source.text):
+        report.add("LMP101", Place(source, 1, 1), "the file is nested too deeply to read")
+        return None
     try:
         loader = _Loader(source.text)
         root = loader.get_single_node()
@@ -113,6 +117,24 @@ def parse(source: Source, report: Report) -> Node | None:
     except RecursionError:
         report.add("LMP101", Place(source, 1, 1), "the file is nested too deeply to read")
         return None
+
+
+_COMPACT = re.compile(r"(?:[-?:][ \t]+){2000}")
+
+
+def _far_too_deep(text: str) -> bool:
+    """Whether a text is nested so deeply that libyaml's recursion would end the process. Brackets in strings count too:
+    nobody writes thousands of them that do not close."""
+    if _COMPACT.search(text):
+        return True
+    if text.count("[") + text.count("{") < 2000:
+        return False
+    depth = 0
+    for match in re.finditer(r"[\[{\]}]", text):
+        depth += 1 if match[0] in "[{" else -1
+        if depth > 2000:
+            return True
+    return False
 
 
 def _syntax(source: Source, report: Report, error: yaml.YAMLError) -> None:
@@ -150,6 +172,9 @@ class _Converter:
             return self.scalar(node, line, column)
         if id(node) in self.open or self.count > MAX_NODES:
             self.report.add("LMP101", Place(self.source, line, column), "an alias that holds itself, or too many")
+            return None
+        if len(self.open) > MAX_DEPTH:
+            self.report.add("LMP101", Place(self.source, line, column), "this is nested too deeply to read")
             return None
         self.open.add(id(node))
         result = (

@@ -70,6 +70,7 @@ def _shared_prefix(draft: Draft, module: Module) -> None:
         if template is None:
             continue
         if role == "user" and seen is not None and not module.layout.demos_inline:
+            after += LONG_TEXT if _demos_tuned(draft, module) else 0
             after += sum(len(str(value)) for demo in module.demos for value in demo.values())
         for part, text in _parts(template, module, varying):
             if part is not None:
@@ -83,6 +84,11 @@ def _shared_prefix(draft: Draft, module: Module) -> None:
             "no row can share them"
         )
         draft.report.add("LMP503", place, message, fix=f"move `{seen}` behind the constant text")
+
+
+def _demos_tuned(draft: Draft, module: Module) -> bool:
+    """Whether demos are still to come."""
+    return draft.optimize is not None and "demos" in draft.optimize.tune.get(module.id, ())
 
 
 def _parts(template: Template, module: Module, varying: frozenset[str]) -> list[tuple[str | None, int]]:

@@ -10,7 +10,7 @@ from lmprog.compiler.draft import Draft
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.rows import Row
 from lmprog.compiler.source import Mapping, Place, Scalar, Sequence
-from lmprog.compiler.types import Enum, Optional, Type, mismatch, without_none
+from lmprog.compiler.types import JSON, Enum, Optional, Type, mismatch, without_none
 
 _MARKS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 
@@ -68,9 +68,25 @@ def _columns(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place
                 draft.report.add("LMP601", place, message, fix=fix)
             continue
         _values(draft, split, rows, name, field.type, place, field.has_default)
+    _labels(draft, plan, split, rows, place)
     for name, kind in plan.output_types.items():
         if name in columns and name not in plan.inputs and isinstance(without_none(kind), Enum):
             _values(draft, split, rows, name, kind, place, True)
+
+
+def _labels(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place) -> None:
+    """Labels that a metric compares with an output of an enum, under a name of their own."""
+    for metric in plan.metrics.values():
+        texts = [argument.text for argument in metric.arguments.values()]
+        outputs = [text.removeprefix("outputs.") for text in texts if text.startswith("outputs.")]
+        columns = [text.removeprefix("row.") for text in texts if text.startswith("row.")]
+        if len(outputs) != 1 or len(columns) != 1 or columns[0] in plan.output_types:
+            continue
+        kind = without_none(plan.output_types.get(outputs[0], JSON))
+        found = [row.get(columns[0]) for row in rows]
+        if isinstance(kind, Enum) and sum(value in kind.values for value in found) * 2 > len(found):
+            # Most are labels of this enum, so that this is what the column is.
+            _values(draft, split, rows, columns[0], kind, place, True)
 
 
 def _values(draft: Draft, split: str, rows: list[Row], name: str, kind: Type, place: Place, lax: bool) -> None:

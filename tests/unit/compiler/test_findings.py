@@ -127,3 +127,26 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     (finding,) = compile_file(tmp_path / "nothing.yaml").findings
     assert finding.code == "LMP103"
     assert "No such file" in finding.message
+
+
+DEEP = {
+    "lists": "vars: {a: " + "[" * 500 + "]" * 500 + "}\n",
+    "many lists": "vars: {a: " + "[" * 500_000,
+    "compact lists": "vars:\n  a:\n  " + "- " * 500_000 + "x\n",
+    "type": "inputs: {text: '" + "list[" * 500 + "str" + "]" * 500 + "'}\n",
+    "expression": "outputs: {a: '${{ " + "not " * 3000 + "true }}'}\n",
+    "sum": "outputs: {a: '${{ " + "1 + " * 3000 + "1 }}'}\n",
+    "fields": "outputs: {a: '${{ inputs" + ".a" * 3000 + " }}'}\n",
+    "template": "modules: {m: {inputs: {}, outputs: {a: str}, prompt: {user: '{{ " + "not " * 3000 + "1 }}'}}}\n",
+    "ifs": "modules: {m: {inputs: {}, outputs: {a: str}, prompt: {user: '"
+    + "{% if 1 %}" * 300
+    + "{% endif %}" * 300
+    + "'}}}\n",
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_nesting_is_a_finding(tmp_path: Path, name: str) -> None:
+    found = findings(tmp_path, "lmprog: 1\n" + DEEP[name])
+    assert "LMP101" in {finding.code for finding in found}
+    assert any("deep" in finding.message or "cannot be read" in finding.message for finding in found)
