@@ -16,6 +16,7 @@ VERBS = {
     "diff": "show how two programs differ in prompts, demos, adapters and scores",
     "eval": "score a program, or two of them paired",
     "explain": "show the page of a finding",
+    "import": "make a first program from another format",
     "init": "write a small working program to begin with",
     "graph": "draw the steps as Mermaid",
     "optimize": "improve a program's prompts and weights, and write the overlay",

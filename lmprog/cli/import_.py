@@ -1,0 +1,80 @@
+"""`lmprog import`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from lmprog.imports.program import Imported
+
+OUT = click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write; default: NAME.yaml beside what is imported.",
+)
+SOURCE = click.argument("path", type=click.Path(path_type=Path, exists=True))
+
+
+@click.group()
+def command() -> None:
+    """Make a first lmprog program from the files of another tool.
+
+    What cannot be carried over is left as a comment in the program and told on standard error. No code of the flow is
+    run, no file is overwritten, and no key is copied: keys come from environment variables.
+    """
+
+
+@command.command()
+@SOURCE
+@OUT
+def promptflow(path: Path, out: Path | None) -> None:
+    """Import a prompt flow DAG: PATH is its folder or its flow.dag.yaml.
+
+    \b
+    lmprog import promptflow flows/chat -o chat.yaml
+    """
+    from lmprog.imports import promptflow as format
+
+    source = path / "flow.dag.yaml" if path.is_dir() else path
+    _write(source, out, lambda folder: format.imported(source, folder))
+
+
+@command.command()
+@SOURCE
+@OUT
+def prompty(path: Path, out: Path | None) -> None:
+    """Import a .prompty file, both of the first and of the second generation.
+
+    \b
+    lmprog import prompty greeting.prompty
+    """
+    from lmprog.imports import prompty as format
+
+    _write(path, out, lambda folder: format.imported(path))
+
+
+def _write(source: Path, out: Path | None, convert: Callable[[Path], Imported]) -> None:
+    """Write what `convert` makes for a program in a folder, check it without running user code, and exit with its status."""
+    from lmprog.compiler import compile_file
+    from lmprog.reports import text
+
+    made = convert((out or source).parent)
+    target = out or source.with_name(f"{made.name}.yaml")
+    if target.exists():
+        raise click.UsageError(f"{target} exists already, so nothing was written; name another file with -o")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("x", encoding="utf-8") as file:
+        file.write(made.text())
+    for note in made.notes:
+        click.echo(f"{source}: not imported: {note.text}", err=True)
+    findings: Any = compile_file(target, imports=False).findings
+    if findings:
+        click.echo(text.render(findings).rstrip("\n"))
+    click.echo(f"wrote {target}; next: lmprog check {target}", err=True)
+    sys.exit(1 if any(finding.severity == "error" for finding in findings) else 0)

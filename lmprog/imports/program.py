@@ -1,0 +1,101 @@
+"""What an import comes to: a program as plain values, what could not be carried over, and both as one YAML text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from lmprog.compiler.yaml_reader import DIFFERENT
+
+SECTIONS = ("inputs", "outputs", "lms", "tools", "modules", "steps", "tests")
+_NUMBER = re.compile(r"^[-+.]?[0-9][0-9.eExXoO_+-]*$")
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something of the other file that the program does not hold; `section` is the key that it would belong to."""
+
+    section: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Imported:
+    """`program` holds the sections of SECTIONS that are there; notes of other sections stand at the top of the text."""
+
+    name: str
+    origin: str
+    program: Mapping[str, Mapping[str, Any]]
+    notes: tuple[Note, ...] = ()
+    description: str | None = None
+
+    def text(self) -> str:
+        """The YAML file: each note is a comment above the section that it belongs to."""
+        head: dict[str, Any] = {"lmprog": 1, "name": self.name}
+        if self.description:
+            head["description"] = " ".join(self.description.split())
+        kept = [section for section in SECTIONS if self.program.get(section)]
+        loose = [note for note in self.notes if note.section not in kept]
+        parts = [_comments([f"made by `lmprog import` from {self.origin}"], "") + _comments(loose) + _dumped(head)]
+        for section in kept:
+            notes = [note for note in self.notes if note.section == section]
+            parts.append(_comments(notes) + _dumped({section: self.program[section]}))
+        return "\n".join(parts)
+
+
+def identifier(text: str) -> str:
+    """A name of the language for any name of another."""
+    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
+    return f"_{name}" if not name or name[0].isdigit() else name
+
+
+def type_of(value: Any) -> str:
+    """The type of a sample or default value, as the language writes it."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return "int" if isinstance(value, int) else "float"
+    if isinstance(value, list):
+        return "list[str]" if value and all(isinstance(item, str) for item in value) else "list[json]"
+    return "json" if isinstance(value, dict) else "str"
+
+
+def wrapped(expression: str) -> str:
+    """`${{ expression }}`."""
+    return f"${{{{ {expression} }}}}"
+
+
+def _comments(notes: list[Note] | list[str], mark: str = "not imported: ") -> str:
+    texts = [note.text if isinstance(note, Note) else note for note in notes]
+    return "".join(f"# {mark}{' '.join(text.split())}\n" for text in texts)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block style, long text as literal blocks, quotes wherever YAML 1.1 and 1.2 read a bare word differently."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    style = '"' if DIFFERENT.match(value) or _NUMBER.match(value) or value != value.strip() else None
+    if "\n" in value:
+        style = "|"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _dumped(part: Mapping[str, Any]) -> str:
+    made: str = yaml.dump(
+        dict(part), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
+    )
+    return made

@@ -1,0 +1,49 @@
+"""The function of a prompt flow's Python tool, found by reading its file: nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+_TYPES = {"str": "str", "int": "int", "float": "float", "bool": "bool", "dict": "json", "list": "list[json]"}
+
+
+@dataclass(frozen=True)
+class ToolFunction:
+    """`returns` is the type that its annotation writes, where the language has one for it."""
+
+    name: str
+    returns: str | None
+    needs_promptflow: bool
+
+
+def tool_function(path: Path | None) -> ToolFunction | None:
+    """The function that is marked `@tool`; None where there is no file, no such function, or no Python."""
+    if path is None:
+        return None
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError):
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(map(_is_tool, node.decorator_list)):
+            return ToolFunction(node.name, _type(node.returns), any(map(_imports_promptflow, ast.walk(tree))))
+    return None
+
+
+def _is_tool(node: ast.expr) -> bool:
+    """`@tool`, `@tool(...)` and `@promptflow.tool`."""
+    called = node.func if isinstance(node, ast.Call) else node
+    return (called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")) == "tool"
+
+
+def _type(node: ast.expr | None) -> str | None:
+    base = node.value if isinstance(node, ast.Subscript) else node
+    return _TYPES.get(base.id.lower()) if isinstance(base, ast.Name) else None
+
+
+def _imports_promptflow(node: ast.AST) -> bool:
+    if isinstance(node, ast.Import):
+        return any(alias.name.partition(".")[0] == "promptflow" for alias in node.names)
+    return isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "promptflow"
