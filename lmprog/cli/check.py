@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from lmprog.cli.options import output_format, overriding
 if TYPE_CHECKING:
     from lmprog.compiler import Finding
 
+_KEY = re.compile(r"""^["']?lmprog["']?[ \t]*:""", re.MULTILINE)
 ROUNDS = 10
 """Most times that files are fixed and checked again: a mended key can show what was hidden behind it."""
 
@@ -26,6 +28,11 @@ ROUNDS = 10
 @output_format("text", "json", "github", "sarif", "junit")
 @click.option("--strict", is_flag=True, help="Warnings too make the exit status 1.")
 @click.option("--no-import", is_flag=True, help="Run no user code: for changes that nobody has looked at yet.")
+@click.option(
+    "--only-programs",
+    is_flag=True,
+    help="Pass over files without the key `lmprog:`, as hooks that name every YAML file do.",
+)
 @click.option("--fix", is_flag=True, help="Make the safe changes in the files, then report what is left.")
 @click.option("--diff", is_flag=True, help="Print the safe changes as a unified diff, and change nothing.")
 def command(
@@ -35,6 +42,7 @@ def command(
     style: str,
     strict: bool,
     no_import: bool,
+    only_programs: bool,
     fix: bool,
     diff: bool,
 ) -> None:
@@ -49,6 +57,9 @@ def command(
         raise click.UsageError("--fix changes the files and --diff leaves them; name one of the two")
     if diff and style != "text":
         raise click.UsageError(f"--diff prints a diff, so it cannot be --format {style} as well")
+
+    if only_programs:
+        specs = tuple(filter(_is_program, specs))
 
     def found() -> list[Finding]:
         return _findings(specs, overrides, lms, not no_import)
@@ -65,8 +76,16 @@ def command(
         findings = found()
     _report(findings, style)
     if style == "text" and not findings:
-        click.echo(f"{len(specs)} program{'s' if len(specs) > 1 else ''}: no findings", err=True)
+        click.echo(f"{len(specs)} program{'' if len(specs) == 1 else 's'}: no findings", err=True)
     sys.exit(_status(findings, strict))
+
+
+def _is_program(path: Path) -> bool:
+    """Whether a file has the key `lmprog` at the start of a line; one that cannot be read is left for the check to name."""
+    try:
+        return _KEY.search(path.read_text(encoding="utf-8", errors="replace")) is not None
+    except OSError:
+        return True
 
 
 def _findings(specs: Sequence[Path], overrides: dict[str, Any], lms: dict[str, str], imports: bool) -> list[Finding]:
