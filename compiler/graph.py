@@ -20,7 +20,7 @@ from lmprog.compiler.scope import LOOP, Scope, StepTypes
 from lmprog.compiler.shape import WRAPPED
 from lmprog.compiler.source import Mapping, Node, Scalar
 from lmprog.compiler.type_syntax import TypeReader
-from lmprog.compiler.types import BOOL, INT, UNKNOWN, ListOf, Object, Optional, Type, Unknown
+from lmprog.compiler.types import BOOL, INT, JSON, UNKNOWN, ListOf, Object, Optional, Type, Unknown
 
 VERBS = ("module", "tool", "program", "value", "repeat")
 
@@ -236,8 +236,9 @@ class GraphBuilder:
         items = self.binder.bare(node, scope, what)
         kind: Type = UNKNOWN
         if items is not None:
-            self.binder.fits(items, ListOf(UNKNOWN), node, what)
             kind = items.type.item if isinstance(items.type, ListOf) else UNKNOWN
+            if isinstance(items.type, Optional) or not isinstance(items.type, ListOf | Unknown):
+                self.binder.fits(items, ListOf(JSON), node, what)
         inner = replace(scope.having(item=kind, loop=LOOP), count_known=True)
         if items is None:
             return None, inner

@@ -280,7 +280,7 @@ def _record(shape: Any, node: Node, report: Report, what: str) -> Node | None:
             guessed = not written and changed.dropped - set(shape.keys)
             if not guessed:
                 report.add("LMP101", place, f"{what} needs exactly one of {', '.join(shape.one_of)}, and has {said}")
-            for key in written[1:]:
+            for key in written:
                 changed = _without(changed, node, key)
     return changed
 

@@ -27,7 +27,7 @@ from lmprog.compiler.types import (
     without_none,
 )
 
-_DOTTED = re.compile(r"\b(?:inputs|steps|state|vars)(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
+_DOTTED = re.compile(r"\b(?:inputs|steps|state|vars|outputs|row)(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
 def seeming_reads(text: str) -> set[tuple[str, ...]]:
@@ -60,6 +60,7 @@ class Binder:
         """A plain value, or `${{ expr }}`, or a list or mapping of such."""
         if isinstance(node, Scalar):
             if not isinstance(node.value, str) or "${{" not in node.value:
+                self._meant(node, scope, what)
                 return literal(node.value, place=str(node.place))
             wrapped = WRAPPED.match(node.value)
             if wrapped is None or "${{" in wrapped[1]:
@@ -74,8 +75,24 @@ class Binder:
             return self._parsed(wrapped[1], wrapped.start(1), node, scope, what)
         return self._nested(node, scope, what)
 
+    def _meant(self, node: Scalar, scope: Scope, what: str) -> None:
+        """Say so where a text is the name of something that could be read: it is taken as text."""
+        if not isinstance(node.value, str) or not _DOTTED.fullmatch(node.value):
+            return
+        root, first, *_ = node.value.split(".")
+        known = scope.roots.get(root)
+        there = isinstance(known, Object) and known.get(first) is not None
+        if there or (root == "steps" and scope.steps is not None and scope.steps.has(first)):
+            message = f"{what} is the text `{node.value}`, not what that name stands for"
+            fix = f"write ${{{{ {node.value} }}}}"
+            self.report.add("LMP203", node.place, message, severity="warning", fix=fix)
+            self.reads |= seeming_reads(node.value)
+
     def _nested(self, node: Node, scope: Scope, what: str) -> Expression | None:
         if not _holds_expression(node):
+            for item in node.items if isinstance(node, Sequence) else ():
+                if isinstance(item, Scalar):
+                    self._meant(item, scope, what)
             return literal(node.plain(), place=str(node.place))
         if isinstance(node, Sequence):
             items = [self.written(item, scope, what) for item in node.items]

@@ -74,6 +74,8 @@ def _declared(draft: Draft) -> None:
                 draft.report.add("LMP202", draft.key("inputs", name), f"nothing reads the input `{name}`")
     constants = {nearest(name[1], draft.vars) for name in read if name[0] == "vars" and len(name) > 1}
     constants |= {name[1] for name in draft.used if name[0] == "vars"}
+    # A step whose verb has a finding would have used something: nobody knows what.
+    lost = any(node.dropped & {"module", "tool", "program"} for node in draft.step_nodes.values())
     for section, what, used in (
         ("vars", "var", constants),
         ("lms", "LM", {name[1] for name in draft.used if name[0] == "lms"}),
@@ -81,7 +83,7 @@ def _declared(draft: Draft) -> None:
         ("modules", "module", {name[1] for name in draft.used if name[0] == "modules"}),
     ):
         for id in getattr(draft, section):
-            if id not in used:
+            if id not in used and not (lost and section in ("modules", "tools")):
                 draft.report.add("LMP202", draft.key(section, id), f"nothing uses the {what} `{id}`", fix="remove it")
 
 
