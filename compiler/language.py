@@ -249,7 +249,7 @@ OPTIMIZE = Record(
         "budget": Record(
             {
                 key: Number(least=0)
-                for key in ("lm_calls", "prompt_tokens", "completion_tokens", "tokens", "usd", "seconds")
+                for key in ("lm_calls", "prompt_tokens", "completion_tokens", "tokens", "usd", "seconds", "minutes")
             }
         ),
         "seed": Number(whole=True),

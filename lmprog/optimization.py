@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from lmprog.lms.lm import LM
     from lmprog.optimizers.staged import Outcome
 
-BUDGETS = ("lm_calls", "tokens", "usd", "minutes")
-
 
 @dataclass(frozen=True)
 class Tuned:
@@ -51,6 +49,7 @@ def optimize(
 
     Raises SpecError where the spec is wrong, UsageError for a run directory that is another run's.
     """
+    from lmprog.optimizers.budget import LIMITS
     from lmprog.optimizers.journal import Journal
     from lmprog.optimizers.staged import goals_of, run_stages
 
@@ -59,9 +58,9 @@ def optimize(
     goals = goals_of(program)
     seed = goals.seed if seed is None else seed
     limits = {**goals.budget, **(budget or {})}
-    unknown = sorted(set(limits) - set(BUDGETS))
+    unknown = sorted(set(limits) - set(LIMITS))
     if unknown:
-        raise UsageError(f"there is no budget {unknown[0]!r}; it is one of {', '.join(BUDGETS)}")
+        raise UsageError(f"there is no budget {unknown[0]!r}; it is one of {', '.join(LIMITS)}")
     folder = _run_dir(spec, run_dir, resume)
     identity = {"program": program.plan.name, "spec": str(spec.resolve()), "digest": program.plan.digest, "seed": seed}
     _claim(folder, identity, resume)

@@ -10,7 +10,7 @@ from typing import Any
 from lmprog.errors import BudgetExceeded
 from lmprog.lms.lm import LM, Completion, Request
 
-LIMITS = ("lm_calls", "tokens", "usd", "minutes")
+LIMITS = ("lm_calls", "prompt_tokens", "completion_tokens", "tokens", "usd", "seconds", "minutes")
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Spent:
 
 
 class Budget:
-    """Counts what is spent, and refuses the call that would exceed a limit (`lm_calls`, `tokens`, `usd`, `minutes`)."""
+    """Counts what is spent, and refuses the call that would exceed one of its limits, named as in LIMITS."""
 
     def __init__(self, limits: Mapping[str, float], spent: Spent | None = None) -> None:
         self.limits = limits
@@ -56,8 +56,11 @@ class Budget:
         spent = self.spent
         used = {
             "lm_calls": spent.lm_calls + self._in_flight + 1,
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
             "tokens": spent.prompt_tokens + spent.completion_tokens,
             "usd": spent.usd,
+            "seconds": spent.seconds,
             "minutes": spent.seconds / 60,
         }
         for name, limit in self.limits.items():

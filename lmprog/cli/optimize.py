@@ -21,7 +21,7 @@ from lmprog.cli.options import SPEC, output_format, overriding, pairs
 @click.option("--seed", type=int, help="Seed of every draw; default: the one in the program, else 0.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, or with the newest run of SPEC.")
 @click.option("--dry-run", is_flag=True, help="Print the most LM calls that each stage can make, and run nothing.")
-@click.option("--budget", "budget", multiple=True, metavar="K=V", help="A limit: lm_calls, tokens, usd or minutes.")
+@click.option("--budget", "budget", multiple=True, metavar="K=V", help="A limit: lm_calls, tokens, usd, minutes, ...")
 @output_format("text", "json")
 def command(
     spec: Path,

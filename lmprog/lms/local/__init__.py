@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from lmprog.errors import LmprogError
 from lmprog.lms.lm import LM, Completion, Request, Usage
@@ -17,6 +18,8 @@ from lmprog.lms.local.weights import TRAINED, Weights
 PARAMS = frozenset({"temperature", "top_p", "top_k", "max_tokens", "stop"})
 SHORTEST_HEAD = 16
 """Tokens below which a shared head is not worth a pass of its own."""
+
+Waiting = tuple[Request, "asyncio.Future[Completion]"]
 
 _loaded: dict[str, LocalLM] = {}
 
@@ -52,9 +55,10 @@ class LocalLM:
         """While a trainer holds the weights every request is answered with the adapter in training."""
         self._heads = HeadCache()
         self._head_ids: dict[str, tuple[int, ...]] = {}
-        self._waiting: list[tuple[Request, asyncio.Future[Completion]]] = []
+        # By event loop: a program may be called from within another's run, in a thread and a loop of its own.
+        self._waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Waiting]] = WeakKeyDictionary()
+        self._pumps: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
         self._thread: ThreadPoolExecutor | None = None
-        self._pump: asyncio.Task[None] | None = None
         self._tokenizing = threading.Lock()
 
     async def complete(self, request: Request) -> Completion:
@@ -63,21 +67,23 @@ class LocalLM:
             raise LmprogError(
                 f"params: {unknown[0]} is not known to a model in this process; it takes {', '.join(sorted(PARAMS))}"
             )
-        future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, future))
-        if self._pump is None or self._pump.done():
-            self._pump = asyncio.create_task(self._answer())
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Completion] = loop.create_future()
+        waiting = self._waiting.setdefault(loop, [])
+        waiting.append((request, future))
+        if loop not in self._pumps or self._pumps[loop].done():
+            self._pumps[loop] = asyncio.create_task(self._answer(waiting))
         return await future
 
-    async def _answer(self) -> None:
+    async def _answer(self, waiting: list[Waiting]) -> None:
+        """Answer what one event loop waits for, wave by wave, until nothing is left."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="lmprog-local")
-        while self._waiting:
-            await self._quiet()
-            wanted = [waiting for waiting in self._waiting if not waiting[1].done()]
+        while waiting:
+            await _quiet(waiting)
+            wanted = [asked for asked in waiting if not asked[1].done()]
             batch = sorted(wanted, key=lambda waiting: [str(part).zfill(9) for part in waiting[0].key])
-            batch, rest = batch[: self.wave], batch[self.wave :]
-            self._waiting = rest
+            batch, waiting[:] = batch[: self.wave], batch[self.wave :]
             running = asyncio.get_running_loop().run_in_executor(self._thread, self._run, batch)
             try:
                 answers = await running
@@ -90,15 +96,7 @@ class LocalLM:
                 if not future.done():
                     future.set_result(answer)
 
-    async def _quiet(self) -> None:
-        """Wait until several turns of the event loop in a row have brought no further request."""
-        still = 0
-        while still < 8:
-            before = len(self._waiting)
-            await asyncio.sleep(0)
-            still = still + 1 if len(self._waiting) == before else 0
-
-    def _run(self, batch: Sequence[tuple[Request, asyncio.Future[Completion]]]) -> list[Completion]:
+    def _run(self, batch: Sequence[Waiting]) -> list[Completion]:
         """In the worker thread: one wave for each adapter and head among the requests, answers in their order."""
         answers: dict[int, Completion] = {}
         groups: dict[tuple[Any, tuple[int, ...]], list[tuple[int, Prompt]]] = {}
@@ -176,6 +174,15 @@ class LocalLM:
             usage=Usage(len(prompt.ids), len(reply.ids), 0.0),
             finish_reason=reply.finish_reason,
         )
+
+
+async def _quiet(waiting: list[Waiting]) -> None:
+    """Wait until several turns of the event loop in a row have brought no further request."""
+    still = 0
+    while still < 8:
+        before = len(waiting)
+        await asyncio.sleep(0)
+        still = still + 1 if len(waiting) == before else 0
 
 
 def _sampling(request: Request) -> Sampling:

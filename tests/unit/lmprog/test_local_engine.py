@@ -166,3 +166,21 @@ def test_an_unknown_parameter_is_refused_by_name() -> None:
 
     with pytest.raises(LmprogError, match="params: logit_bias is not known"):
         asyncio.run(shared("embedded/smollm2-135m").complete(Request([], {"logit_bias": {}})))
+
+
+def test_a_program_called_within_a_run_is_answered_while_the_outer_run_waits() -> None:
+    from lmprog.lms.local import shared
+    from lmprog.program import run_async
+
+    lm = shared("embedded/smollm2-135m")
+
+    def request(text: str) -> Request:
+        return Request([{"role": "user", "content": text}], {"max_tokens": 2}, key=(text,))
+
+    async def outer() -> list[str]:
+        waiting = asyncio.create_task(lm.complete(request("one")))
+        await asyncio.sleep(0)
+        inner = run_async(lambda: lm.complete(request("two")))  # blocks this loop, as a synchronous tool would
+        return [(await waiting).text, inner.text]
+
+    assert all(asyncio.run(asyncio.wait_for(outer(), 60)))
