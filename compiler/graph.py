@@ -186,7 +186,11 @@ class GraphBuilder:
         else:
             unchecked(self.draft, node, inner, what)
         otherwise = self._values(site, "else", site.scope, foreach is not None)
-        on_error = self._values(site, "on_error", site.scope, False) if node.get("on_error") is not None else None
+        on_error = (
+            self._values(site, "on_error", site.scope, foreach is not None)
+            if node.get("on_error") is not None
+            else None
+        )
         if node.get("else") is not None and node.get("when") is None and "when" not in node.dropped:
             self.report.add("LMP101", node.key_place("else"), f"{what} has `else` without `when`", fix="add when:")
         self._needs(site)
@@ -354,10 +358,8 @@ class GraphBuilder:
             self.report.add("LMP203", node.place, f"{what} needs a list, and the state is {kind}", fix="write set")
             return
         item = kind.item if isinstance(kind, ListOf) else UNKNOWN
-        if verb == "append":
-            wanted: Type = Optional(item)
-        else:
-            wanted = Optional(ListOf(Optional(item) if not isinstance(item, Unknown) else item))
+        # What is absent is skipped; a list that may hold absent items is made whole with compact().
+        wanted = Optional(item if verb == "append" else ListOf(item))
         self.binder.fits(expression, wanted, node, what)
 
 

@@ -171,6 +171,8 @@ def _conversion(expression: Expression, wanted: Type) -> str | None:
         return f"write ${{{{ str({expression.text}) }}}}"
     if str(wanted) == "str" and isinstance(source, ListOf):
         return f'write ${{{{ join({expression.text}, ", ") }}}}' if str(source.item) == "str" else None
+    if isinstance(source, ListOf) and assignable(ListOf(without_none(source.item)), wanted):
+        return f"write ${{{{ compact({expression.text}) }}}}"
     if isinstance(wanted, ListOf) and assignable(source, wanted.item):
         return f"write ${{{{ [{expression.text}] }}}}"
     text = expression.text.strip("'\"")

@@ -132,16 +132,20 @@ def all_steps(steps: tuple[Step, ...]) -> Iterator[Step]:
 
 
 def _incomplete_else(draft: Draft) -> None:
+    """An `else` or `on_error` stands for the whole step, and gives every field that anything reads."""
+    whole = {name[1] for name in draft.binder.reads if name[0] == "steps" and len(name) == 2}
     read: dict[str, set[str]] = {}
     for name in draft.binder.reads:
         if name[0] == "steps" and len(name) > 2:
             read.setdefault(name[1], set()).add(name[2])
     for step in all_steps(draft.steps):
         node = draft.step_nodes[step.path]
-        otherwise = node.map("else")
-        if otherwise is None:
-            continue
-        for output in sorted(read.get(step.id, set())):
-            if output in step.outputs and output not in otherwise.entries and output not in otherwise.dropped:
-                message = f"`else` of step `{step.id}` gives no `{output}`, which is read"
-                draft.report.add("LMP203", node.key_place("else"), message, fix=f"add {output}: to else:")
+        reads = read.get(step.id, set()) | (set(step.outputs) if step.id in whole else set())
+        for key in ("else", "on_error"):
+            values = node.map(key)
+            if values is None:
+                continue
+            for output in sorted(reads):
+                if output in step.outputs and output not in values.entries and output not in values.dropped:
+                    message = f"`{key}` of step `{step.id}` gives no `{output}`, which is read"
+                    draft.report.add("LMP203", node.key_place(key), message, fix=f"add {output}: to {key}:")
