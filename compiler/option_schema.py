@@ -43,5 +43,6 @@ def _any_of(parts: list[Mapping[str, Any]], definitions: Mapping[str, Any]) -> S
         room = {ListOf: "sequence", Record: "mapping"}.get(type(shape), "scalar")
         # Two shapes for one kind of value are not told apart: the optimizer itself will.
         rooms[room] = Anything() if room in rooms or isinstance(shape, Anything) else shape
-    chosen: Shape = shapes[0] if len(shapes) == 1 else Either(**rooms)
+    several = Either(rooms.get("scalar"), rooms.get("sequence"), rooms.get("mapping"))
+    chosen = shapes[0] if len(shapes) == 1 else several
     return Nullable(chosen) if null else chosen

@@ -139,7 +139,7 @@ def _rows(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:
     return node
 
 
-def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
+def _list(dumper: yaml.SafeDumper, value: list[Any] | tuple[Any, ...]) -> yaml.Node:
     numbers = all(isinstance(item, int | float) for item in value)
     return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=numbers or None)
 

@@ -14,8 +14,8 @@ from lmprog.compiler.source import Mapping, Place
 def check_options(draft: Draft, name: str, place: Place, options: Mapping | None) -> None:
     """Report options that the optimizer `name` does not take, and an optimizer that does not exist."""
     assert draft.options.stage_configs is not None
-    known = draft.options.stage_configs(name)
-    if known is None:
+    config = draft.options.stage_configs(name)
+    if config is None:
         draft.report.add("LMP103", place, f"there is no optimizer `{name}`", fix="lmprog optimize --help lists them")
         return
     kept = options.copy() if options is not None else Mapping(place.source, place.line, place.column, {}, {})

@@ -90,9 +90,9 @@ class Binder:
 
     def _nested(self, node: Node, scope: Scope, what: str) -> Expression | None:
         if not _holds_expression(node):
-            for item in node.items if isinstance(node, Sequence) else ():
-                if isinstance(item, Scalar):
-                    self._meant(item, scope, what)
+            for entry in node.items if isinstance(node, Sequence) else ():
+                if isinstance(entry, Scalar):
+                    self._meant(entry, scope, what)
             return literal(node.plain(), place=str(node.place))
         if isinstance(node, Sequence):
             items = [self.written(item, scope, what) for item in node.items]
