@@ -156,6 +156,7 @@ class Program:
         return replace(
             self,
             plan=self.recompile(overlay),
+            resources=Resources(self.resources.fake_writes),
             recompile=lambda change: self.recompile(laid_over(overlay, change)),
         )
 

@@ -5,9 +5,11 @@ A package offers an optimizer by an entry point of the group `lmprog.optimizers`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from lmprog.errors import LmprogError, UsageError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from lmprog.program import Program
 
 GROUP = "lmprog.optimizers"
+OPTIONS = Path(__file__).with_name("options.json")
+"""The JSON schemas of the built-in optimizers' Configs, by name; a test holds it against them."""
 Row = Mapping[str, Any]
 
 
@@ -91,12 +95,26 @@ def find(name: str) -> type[Optimizer]:
     return _loaded(known[name])
 
 
-def config_of(name: str) -> type[BaseModel] | None:
-    """The options of an optimizer, or None where none of that name is installed."""
+def options_of(name: str) -> Mapping[str, Any] | type[BaseModel] | None:
+    """What an optimizer takes, for the compiler: its Config, or None where none of that name is installed.
+
+    For a built-in one it is the JSON schema of its Config, kept as a file: building the model takes as long as all the rest
+    of a check.
+    """
+    if name in BUILT_IN and OPTIONS.is_file():
+        kept: Mapping[str, Any] | None = json.loads(OPTIONS.read_text()).get(name)
+        if kept is not None:
+            return kept
     try:
         return find(name).Config
     except UsageError:
         return None
+
+
+def written_options() -> str:
+    """The text of OPTIONS, made from the Configs: `python -m lmprog.optimizers.optimizer` writes it."""
+    schemas = {name: find(name).Config.model_json_schema() for name in sorted(BUILT_IN)}
+    return json.dumps(schemas, indent=1) + "\n"
 
 
 def _loaded(point: EntryPoint) -> type[Optimizer]:
@@ -108,3 +126,7 @@ def _loaded(point: EntryPoint) -> type[Optimizer]:
             "pip install 'lmprog[local]'"
         ) from error
     return made
+
+
+if __name__ == "__main__":
+    OPTIONS.write_text(written_options())

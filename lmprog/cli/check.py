@@ -91,11 +91,11 @@ def _is_program(path: Path) -> bool:
 def _findings(specs: Sequence[Path], overrides: dict[str, Any], lms: dict[str, str], imports: bool) -> list[Finding]:
     """The findings of all programs, each once: two programs can share a base or a sub-program."""
     from lmprog.compiler import compile_file
-    from lmprog.optimizers.optimizer import config_of
+    from lmprog.optimizers.optimizer import options_of
 
     found: dict[Finding, None] = {}
     for spec in specs:
-        compiled = compile_file(spec, overrides=overrides, lms=lms, imports=imports, stage_configs=config_of)
+        compiled = compile_file(spec, overrides=overrides, lms=lms, imports=imports, stage_configs=options_of)
         found.update(dict.fromkeys(compiled.findings))
     return list(found)
 
@@ -158,9 +158,9 @@ def _write(texts: Mapping[str, str]) -> None:
 def report_findings(spec: Path, overrides: dict[str, Any], lms: dict[str, str]) -> None:
     """Print the findings of a program that is about to be optimized; raises SpecError where it cannot be."""
     from lmprog.compiler import SpecError, compile_file
-    from lmprog.optimizers.optimizer import config_of
+    from lmprog.optimizers.optimizer import options_of
 
-    found = compile_file(spec, overrides=overrides, lms=lms, stage_configs=config_of)
+    found = compile_file(spec, overrides=overrides, lms=lms, stage_configs=options_of)
     if found.plan is None:
         raise SpecError(found.findings)
     for finding in found.findings:

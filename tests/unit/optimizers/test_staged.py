@@ -129,3 +129,7 @@ def test_a_run_directory_is_one_runs_own(write_spec, fixed, tmp_path: Path) -> N
 def test_an_unknown_optimizer_is_named_with_those_that_there_are() -> None:
     with pytest.raises(UsageError, match=r"no optimizer 'mipro'; installed are .*grpo, prompt_search"):
         registry.find("mipro")
+
+
+def test_the_kept_options_are_those_of_the_configs() -> None:
+    assert registry.OPTIONS.read_text() == registry.written_options(), "run python -m lmprog.optimizers.optimizer"
