@@ -127,13 +127,15 @@ class Execution:
 
     def invocations(self) -> list[Invocation]:
         """The calls in the order of the plan, each with its index among the calls of its module."""
-        last: dict[str, tuple[int, Place | None]] = {}
+        # A sub-program may have a module of the same name: it is another module, and counts by itself.
+        last: dict[tuple[str, str], tuple[int, Place | None]] = {}
         numbered = []
         for place, invocation in sorted(self._made, key=lambda made: (made[0], made[1].attempt)):
             # A retry stands at the same place as the call that it repeats, and shares its index.
-            call, before = last.get(invocation.module, (-1, None))
+            module = (invocation.program, invocation.module)
+            call, before = last.get(module, (-1, None))
             call += place != before
-            last[invocation.module] = call, place
+            last[module] = call, place
             numbered.append(replace(invocation, call=call))
         return numbered
 
@@ -260,7 +262,9 @@ class Execution:
 
     async def _program(self, action: ProgramCall, arguments: dict[str, Any], site: Site) -> Any:
         lms = self._inner_lms(action.plan)
-        inner = Execution(action.plan, lms, self.resources, self.options, self.example, self._whole(site))
+        # `params_of` names modules of the outer program, which the inner one does not have.
+        options = self.options if self.options.params_of is None else replace(self.options, params={})
+        inner = Execution(action.plan, lms, self.resources, options, self.example, self._whole(site))
         try:
             outputs, failure = await inner.run(arguments, site.attempt)
         finally:

@@ -171,7 +171,10 @@ class WeightStage:
         )
 
     def _of_trained(self, invocations: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(made for made in invocations if made.module in self.modules and made.token_ids)
+        """Those of the tuned modules; a sub-program's module of the same name is another module."""
+        return tuple(
+            made for made in invocations if made.module in self.modules and made.parent is None and made.token_ids
+        )
 
     def end_of_step(self, step: int, metrics: Mapping[str, float], seconds: float) -> None:
         """Called after each update: the journal gets the step's health, and the weights are scored when it is time."""

@@ -37,7 +37,8 @@ def bootstrapped(module: Module, scores: Sequence[RowScore], best: float) -> lis
         for scored in scores
         if scored.value is not None and scored.value >= best
         for invocation in scored.result.trace
-        if invocation.module == module.id and invocation.outputs is not None and not invocation.attempt
+        if invocation.module == module.id and invocation.parent is None
+        if invocation.outputs is not None and not invocation.attempt
     ]
 
 
