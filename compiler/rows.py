@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ class RowsError(Exception):
 
 def read_rows(split: Split) -> list[Row]:
     """The rows of a split in order, with the program's names for its columns. Raises RowsError."""
-    rows = list(_hub(split) if split.hf else read_file(_path(split)))
+    source = _hub(split) if split.hf else read_file(_path(split))
+    rows = list(source if split.share is not None else islice(source, split.limit))
     if split.share is not None:
         low, high = split.share
         order = shuffled(len(rows), split.seed)

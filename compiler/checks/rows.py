@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Hashable
 from typing import Any
 
 from lmprog.compiler.draft import Draft
@@ -39,7 +40,7 @@ def _split(draft: Draft, plan: Plan, split: str, rows: list[Row]) -> None:
     if empty:
         message = f"the {split} data have {len(empty)} empty row(s), the first is row {empty[0]}"
         draft.report.add("LMP601", place, message, fix="remove them")
-    seen: dict[str, int] = {}
+    seen: dict[Hashable, int] = {}
     repeated: list[tuple[int, int]] = []
     for index, row in enumerate(rows):
         first = seen.setdefault(_key(row), index)
@@ -104,8 +105,10 @@ def _values(draft: Draft, split: str, rows: list[Row], name: str, kind: Type, pl
         draft.report.add("LMP601", place, message)
 
 
-def _key(row: dict[str, Any]) -> str:
-    return json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
+def _key(row: dict[str, Any]) -> Hashable:
+    """What is equal for equal rows."""
+    key = frozenset(row.items()) if all(isinstance(value, str) for value in row.values()) else None
+    return key or json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
 
 
 def _overlap(draft: Draft, plan: Plan) -> None:
@@ -114,7 +117,7 @@ def _overlap(draft: Draft, plan: Plan) -> None:
         return
     names = [name for name in plan.inputs if name in train[0]]
 
-    def key(row: Row) -> str:
+    def key(row: Row) -> Hashable:
         return _key({name: row.get(name) for name in names}) if names else _key(row)
 
     known = {key(row): index for index, row in reversed(list(enumerate(train)))}
