@@ -9,7 +9,7 @@ from typing import Any
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import Expression, literal
-from lmprog.compiler.findings import Edit, nearest, suggestion
+from lmprog.compiler.findings import nearest, suggestion
 from lmprog.compiler.plan import Field, ModuleCall, Plan, ProgramCall, ToolCall
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.source import Mapping, Scalar
@@ -129,11 +129,10 @@ def arguments(draft: Draft, called: Callee, node: Mapping, scope: Scope, what: s
         if parameter is None:
             if called.known:
                 place = written.key_place(name)  # type: ignore[union-attr]
-                close = nearest(name, [known for known in called.parameters if known not in written.entries])  # type: ignore[union-attr]
-                edit = Edit(place.line, place.column, place.column + len(name), close) if close else None
-                fix = suggestion(name, called.parameters, "arguments")
+                known = [given for given in called.parameters if given not in written.entries]  # type: ignore[union-attr]
+                fix = suggestion(name, known or called.parameters, "arguments")
                 message = f"{what}: {called.name} takes no argument `{name}`"
-                draft.report.add(called.code, place, message, fix=fix, edit=edit)
+                draft.report.add(called.code, place, message, fix=fix)
             elif expression is not None:
                 given[name] = expression
             continue

@@ -111,7 +111,7 @@ class Report:
             path=path,
             snippet=place.source.line(place.line),
             length=place.length,
-            edit=edit,
+            edit=edit or _respelled(place, message, fix),
         )
         self.findings.setdefault((code, finding.file, finding.line, finding.column, message), finding)
 
@@ -152,6 +152,26 @@ class Report:
                 continue
             what = f"the ignore of {', '.join(unused)} silences nothing" if codes else "the ignore names no code"
             yield Finding("LMP202", "warning", name, number, column, what, "remove the comment", snippet=text, length=8)
+
+
+_MEANT = re.compile(r"^did you mean `([^`]+)`\?$")
+_QUOTED = re.compile(r"`([^`]+)`")
+
+
+def _respelled(place: Place, message: str, fix: str | None) -> Edit | None:
+    """The edit that puts the word that was meant for the one that was written, where that stands at the place."""
+    meant = _MEANT.match(fix or "")
+    line = place.source.line(place.line)
+    if meant is None or line is None:
+        return None
+    start, end = place.column - 1, place.column - 1 + place.length
+    if line[start:end][:1] in ("'", '"'):
+        start, end = start + 1, end - 1
+    written = line[start:end]
+    for word in sorted(_QUOTED.findall(message), key=len, reverse=True):
+        if written == word or written.endswith(f".{word}"):
+            return Edit(place.line, end - len(word) + 1, end + 1, meant[1])
+    return None
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmprog.compiler.findings import Edit, Report, nearest, suggestion
+from lmprog.compiler.findings import Report, nearest, suggestion
 from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
 
 IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -287,11 +287,8 @@ def _record(shape: Any, node: Node, report: Report, what: str) -> Node | None:
 
 def _unknown_key(shape: Record, node: Mapping, key: str, report: Report, what: str) -> None:
     place = node.key_place(key)
-    close = nearest(key, shape.keys)
-    edit = None
-    if close and close not in node.entries:
-        edit = Edit(place.line, place.column, place.column + len(key), close)
-    report.add("LMP101", place, f"{what} has no key `{key}`", fix=suggestion(key, shape.keys, "keys"), edit=edit)
+    known = [name for name in shape.keys if name not in node.entries] or shape.keys
+    report.add("LMP101", place, f"{what} has no key `{key}`", fix=suggestion(key, known, "keys"))
 
 
 def _either(shape: Any, node: Node, report: Report, what: str) -> Node | None:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from yaml.resolver import BaseResolver
 
-from lmprog.compiler.findings import Report
+from lmprog.compiler.findings import Edit, Report
 from lmprog.compiler.source import Mapping, Node, Place, Scalar, Sequence, Source, shown_path
 
 if yaml.__with_libyaml__:
@@ -194,6 +194,7 @@ class _Converter:
                 f"`{text}` without quotes is read differently by YAML 1.1 and 1.2",
                 fix=f'write "{text}"',
                 severity="warning",
+                edit=Edit(line, column, column + len(text), f'"{text}"') if node.tag == _TAG + "str" else None,
             )
         return Scalar(self.source, line, column, _value(node.tag, text), text, style)
 

@@ -150,3 +150,23 @@ def test_deep_nesting_is_a_finding(tmp_path: Path, name: str) -> None:
     found = findings(tmp_path, "lmprog: 1\n" + DEEP[name])
     assert "LMP101" in {finding.code for finding in found}
     assert any("deep" in finding.message or "cannot be read" in finding.message for finding in found)
+
+
+def test_fixes_mend_what_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = HEAD + (
+        "modules:\n  ask: {lm: studnet, inputs: {text: str}, outputs: {answer: {enum: [yes, 'no']}}}\n"
+        "steps:\n  one: {module: akks, with: {txt: '${{ lower(inputs.txet) }}'}}\n"
+        "outputs: {a: '${{ steps.one.answr }}'}\n"
+    )
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+    for _ in range(3):
+        for name, mended in fixed_texts(compile_file(path).findings).items():
+            Path(name).write_text(mended)
+    assert compile_file(path).findings == ()
+
+
+def test_a_number_with_a_leading_zero_is_left_alone(tmp_path: Path) -> None:
+    (finding,) = findings(tmp_path, BARE + "vars: {a: 007}\noutputs: {a: '${{ inputs.text }}', b: '${{ vars.a }}'}\n")
+    assert (finding.code, finding.severity, finding.edit) == ("LMP102", "warning", None)
