@@ -156,7 +156,7 @@ def test_fixes_mend_what_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     text = HEAD + (
         "modules:\n  ask: {lm: studnet, inputs: {text: str}, outputs: {answer: {enum: [yes, 'no']}}}\n"
-        "steps:\n  one: {module: akks, with: {txt: '${{ lower(inputs.txet) }}'}}\n"
+        "steps:\n  one: {module: aks, with: {txt: '${{ lower(inputs.txet) }}'}}\n"
         "outputs: {a: '${{ steps.one.answr }}'}\n"
     )
     path = tmp_path / "spec.yaml"
