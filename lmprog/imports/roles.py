@@ -61,7 +61,9 @@ def split(text: str, first: str = "system", threads: tuple[str, ...] = ()) -> Ro
         rest, count = re.subn(rf"^[ \t]*\{{\{{-?\s*{name}\s*-?\}}\}}[ \t]*$", "", rest, flags=re.MULTILINE)
         turns += [name] if count else []
     sections = _sections(rest, first)
-    if not all(map(_readable, (part for _, part in sections))):
+    if not _readable(rest):
+        notes.append("a template that cannot be read as Jinja: its text is as it was, so mend it")
+    elif not all(_readable(part) for _, part in sections):
         notes.append("roles that stand inside an {% if %} or {% for %}: the whole prompt is sent as the user's turn")
         return RolePrompt(None, rest.strip(), tuple(turns), tuple(notes))
     systems = [part for role, part in sections if role in ("system", "developer")]
