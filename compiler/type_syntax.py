@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,21 +9,18 @@ from lmprog.compiler.findings import Report, suggestion
 from lmprog.compiler.plan import Field
 from lmprog.compiler.shape import IDENTIFIER, WRAPPED
 from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
+from lmprog.compiler.type_text import TypeTextError, read_type
 from lmprog.compiler.types import (
     PRIMITIVES,
     UNKNOWN,
     Enum,
-    ListOf,
     Object,
-    Optional,
     Primitive,
     Type,
     mismatch,
 )
 
 LONG_FORM = frozenset({"type", "about", "private", "default", "declassify"})
-MAX_DEPTH = 20
-_LIST = re.compile(r"^list\[(.*)\]$", re.DOTALL)
 _OTHER_NAMES = {
     "string": "str",
     "text": "str",
@@ -125,19 +121,19 @@ class TypeReader:
         return UNKNOWN
 
     def written(self, text: str, node: Scalar, what: str) -> Type:
-        """The type that a word such as `list[str]?` writes."""
-        if text.count("[") > MAX_DEPTH or text.count("?") > MAX_DEPTH:
-            self.report.add("LMP101", node.place, f"the type of {what} is nested too deeply")
+        """The type that a text such as `list[str]?` writes."""
+        try:
+            return read_type(text, lambda word: self._word(word, node, what))
+        except TypeTextError as error:
+            shown = text if len(text) <= 60 else text[:57] + "..."
+            fix = suggestion(text, [*PRIMITIVES, "list[str]"], "types")
+            self.report.add("LMP101", node.place, f"{what} has the unknown type `{shown}`: {error}", fix=fix)
             return UNKNOWN
-        if text.endswith("?"):
-            inner = self.written(text[:-1].strip(), node, what)
-            return inner if isinstance(inner, Optional) else Optional(inner)
-        listed = _LIST.match(text)
-        if listed:
-            return ListOf(self.written(listed[1].strip(), node, what))
+
+    def _word(self, text: str, node: Scalar, what: str) -> Type:
         if text in PRIMITIVES:
             return Primitive(text)
-        if ":" in text and not text.startswith("{"):
+        if ":" in text:
             return self._model(text, node)
         known = [*PRIMITIVES, "list[str]"]
         fix = f"write {_OTHER_NAMES[text]}" if text in _OTHER_NAMES else suggestion(text, known, "types")
