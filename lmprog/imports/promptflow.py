@@ -69,7 +69,9 @@ class _Flow:
     def imported(self) -> Imported:
         for name, entry in _entries(self.flow.get("inputs")).items():
             self._input(identifier(name), entry)
-        nodes = [self._chosen(node) for node in self.flow["nodes"] if isinstance(node, dict) and node.get("name")]
+        nodes = [self._chosen(node) for node in self.flow["nodes"] if isinstance(node, dict) and _named(node)]
+        if len(nodes) < len(self.flow["nodes"]):
+            self._say("steps", "nodes without a name")
         self.types = {identifier(node["name"]): self._type(node) for node in nodes}
         for node in nodes:
             self._node(identifier(node["name"]), node)
@@ -118,7 +120,7 @@ class _Flow:
         for id in known:
             if id != chosen:
                 self._say("steps", f"the variant `{id}` of the node `{node['name']}`; the program has `{chosen}`")
-        return {**node, **_entries(known.get(chosen)).get("node", {})}
+        return {**node, **_entries(known.get(chosen)).get("node", {}), "name": node["name"]}
 
     def _type(self, node: dict[str, Any]) -> str | None:
         if node.get("type") != "python":
@@ -135,6 +137,9 @@ class _Flow:
 
     def _node(self, id: str, node: dict[str, Any]) -> None:
         kind, source = node.get("type"), self._source(node)
+        for name in _entries({"inputs": node.get("inputs")}).get("inputs", {}):
+            if not _is_argument(name):
+                self._say("steps", f"the input `{name}` of the node `{id}`, which is no name")
         if node.get("aggregation"):
             self._say("steps", f"the aggregation node `{id}`: it sees all rows at once; write it as a metric")
         elif kind not in ("llm", "python"):
@@ -265,6 +270,10 @@ class _Flow:
         return models.lm(where, model, params)
 
 
+def _named(node: dict[str, Any]) -> bool:
+    return isinstance(node.get("name"), str) and bool(node["name"])
+
+
 def _entries(value: Any) -> dict[str, dict[str, Any]]:
     """The entries of a mapping that are mappings themselves."""
     found = value if isinstance(value, dict) else {}
@@ -273,4 +282,8 @@ def _entries(value: Any) -> dict[str, dict[str, Any]]:
 
 def _given(node: dict[str, Any]) -> dict[str, Any]:
     inputs = node.get("inputs")
-    return {str(name): value for name, value in inputs.items()} if isinstance(inputs, dict) else {}
+    return {name: value for name, value in inputs.items() if _is_argument(name)} if isinstance(inputs, dict) else {}
+
+
+def _is_argument(name: object) -> bool:
+    return isinstance(name, str) and name == identifier(name)

@@ -105,8 +105,14 @@ class _Prompty:
         if isinstance(value, dict) and isinstance(value.get("properties"), list | dict):
             value = value["properties"]
         if isinstance(value, list):
-            value = {str(entry.get("name")): entry for entry in value if isinstance(entry, dict)}
-        return {str(name): entry for name, entry in value.items()} if isinstance(value, dict) else {}
+            value = {
+                entry.get("name"): entry for entry in value if isinstance(entry, dict) and _is_name(entry.get("name"))
+            }
+        found = value if isinstance(value, dict) else {}
+        for name in found:
+            if not _is_name(name):
+                self._say("inputs", f"`{name}` of `{keys[0]}`, which is no name")
+        return {name: entry for name, entry in found.items() if _is_name(name)}
 
     def _inputs(self) -> dict[str, dict[str, Any]]:
         """`{type, about, default}` of each input, from its declaration, its value, or the sample's."""
@@ -207,3 +213,7 @@ class _Prompty:
             self._say("modules", f"sections of the {kind} template: write them as Jinja, which lmprog renders")
         if "![" in self.body:
             self._say("modules", "images and files named by `![...]` in the prompt: they are sent as text")
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name == identifier(name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -429,3 +432,82 @@ def test_what_is_no_flow(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(UsageError, match=words):
             promptflow.imported(path, tmp_path)
+
+
+# files that are wrong in some way
+
+ODD: list[Any] = [
+    None,
+    1,
+    True,
+    "",
+    "a\nb: c",
+    "${a.output}",
+    "${{ inputs.q }}",
+    [],
+    [1, None],
+    {},
+    {1: 2},
+    {"a": [{}]},
+]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield (*path, key)
+            yield from places(value[key], (*path, key))
+
+
+def changed(value: Any, draw: random.Random) -> Any:
+    """The value with up to three of its parts dropped, renamed, or replaced by something odd."""
+    value = copy.deepcopy(value)
+    for _ in range(draw.randint(1, 3)):
+        *around, last = draw.choice(list(places(value)) or [(None,)])
+        inner = value
+        for key in around:
+            inner = inner[key]
+        if last is None:
+            continue
+        if draw.random() < 0.4:
+            part = inner.pop(last)
+            if isinstance(inner, dict) and draw.random() < 0.5:
+                inner[draw.choice([1, None, "odd key", "é", "type", "name"])] = part
+        else:
+            inner[last] = copy.deepcopy(draw.choice(ODD))
+    return value
+
+
+FRONT = """
+name: card
+description: Thanks a guest.
+model: {configuration: {type: azure_openai, azure_deployment: x, api_key: "${env:K}"}, parameters: {max_tokens: 100}}
+inputs: {guest: {type: string, default: Bo}, talk: {kind: thread}}
+outputs: {a: {type: string}}
+sample: {guest: Ada, hint: rain}
+template: {format: {kind: mustache}}
+"""
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_file_is_imported_or_refused(tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    files = {"say.jinja2": "user:\n{{ q }}", "write.jinja2": WRITE, "amounts.py": AMOUNTS}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    flow, card = tmp_path / "flow.dag.yaml", tmp_path / "card.prompty"
+    for _ in range(10):
+        before = draw.choice([FLOW, node(SAY + ", activate: {when: '${inputs.n}', is: 3}}\n")])
+        flow.write_text(yaml.safe_dump(changed(yaml.safe_load(before), draw)))
+        front = yaml.safe_dump(changed(yaml.safe_load(FRONT), draw))
+        card.write_text(f"---\n{front}---\nsystem:\nA {{{{ hint }}}}\n{{{{talk}}}}\nuser:\n{{{{ guest }}}}\n")
+        for convert in (lambda: promptflow.imported(flow, tmp_path), lambda: prompty.imported(card)):
+            try:
+                made = convert()
+            except UsageError:
+                continue
+            program = yaml.safe_load(made.text())
+            assert program["lmprog"] == 1
+            assert {key for key in program if made.program.get(key)} == {
+                key for key in made.program if made.program[key]
+            }
