@@ -19,6 +19,9 @@ from lmprog.imports import models, roles
 from lmprog.imports.program import Imported, Note, identifier, type_of
 
 _FRONT = re.compile(r"\A\ufeff?\s*---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)(.*)\Z", re.DOTALL | re.MULTILINE)
+_TOOLS = re.compile(
+    r"\A\s*tools:[ \t]*\n.*?(?=^[ \t]*#?[ \t]*(?:system|user|assistant)\b[^\n]*:[ \t]*$)", re.DOTALL | re.MULTILINE
+)
 _ENV = re.compile(r"^\$\{(?:env:)?(\w+)(?::[^}]*)?\}$", re.IGNORECASE)
 _TYPES = {
     "string": "str", "str": "str", "number": "float", "float": "float", "double": "float", "integer": "int",
@@ -65,7 +68,12 @@ class _Prompty:
     def imported(self) -> Imported:
         declared = self._inputs()
         threads = tuple(name for name, entry in declared.items() if entry["type"] == "messages")
-        prompt = roles.split(self.body, threads=threads)
+        body = _TOOLS.sub("", self.body, count=1)
+        if body != self.body:
+            self._say(
+                "modules", "the tools that stand before the messages: `tools` of a module names those of the program"
+            )
+        prompt = roles.split(body, threads=threads)
         self.notes += [Note("modules", text) for text in prompt.notes]
         self._template()
         given = {name: entry["type"] for name, entry in declared.items()}

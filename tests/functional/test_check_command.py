@@ -123,6 +123,23 @@ def test_no_colour_in_a_pipe(cli, write) -> None:
     assert "\033" not in cli("check", write(MISSPELT))[1]
 
 
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of its own")
+def test_colour_on_a_terminal_unless_it_is_unwanted(write) -> None:
+    lmprog = Path(sys.executable).with_name("lmprog")
+    for wanted, environment in ((True, {}), (False, {"NO_COLOR": "1"})):
+        outer, inner = os.openpty()
+        kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        done = subprocess.run(
+            [lmprog, "check", write(MISSPELT)], stdout=inner, env={**kept, **environment}, check=False
+        )
+        os.close(inner)
+        shown = os.read(outer, 100_000).decode()
+        os.close(outer)
+        assert done.returncode == 1
+        assert ("\033[31merror\033[0m" in shown) == wanted
+        assert "\033[" in shown or not wanted
+
+
 # fixes
 
 
@@ -140,11 +157,12 @@ def test_fix_changes_only_what_is_meant(cli, write) -> None:
 
 
 def test_fix_goes_on_where_a_fix_shows_more(cli, write) -> None:
-    spec = write(MISSPELT.replace("modules:", "module:"))
-    status, _, err = cli("check", spec, "--fix")
-    assert status == 0, spec.read_text()
-    assert err.count("fixed ") == 2
-    assert spec.read_text() == write(SPEC, "right.yaml").read_text()
+    base, overlay = write(MISSPELT), write("lmprog: 1\nextend: ./program.yaml\n", "overlay.yaml")
+    status, _, err = cli("check", overlay, "--fix")
+    assert status == 0
+    assert [Path(line).name for line in err.splitlines()[:2]] == ["overlay.yaml", "program.yaml"]
+    assert overlay.read_text() == "lmprog: 1\nextends: ./program.yaml\n"
+    assert base.read_text() == write(SPEC, "right.yaml").read_text()
 
 
 def test_fix_leaves_what_is_not_safe(cli, write) -> None:

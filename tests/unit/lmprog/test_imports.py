@@ -221,6 +221,13 @@ def test_prompty_never_copies_a_key(tmp_path: Path) -> None:
     assert "a key is never written" in notes
 
 
+def test_prompty_tools_in_the_body(tmp_path: Path) -> None:
+    body = "tools:\n  - name: search\n    type: web\nsystem:\nBe kind.\nuser:\n{{ q }}\n"
+    program, notes = prompty_of(tmp_path, "model: gpt-4o", body)
+    assert program["modules"]["card"]["instructions"] == "Be kind."
+    assert "the tools that stand before the messages" in notes
+
+
 def test_prompty_sample_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "sample.json").write_text('{"q": "why", "n": 3}')
     program, _ = prompty_of(tmp_path, "model: gpt-4o\nsample: ${file:sample.json}", "user:\n{{ q }} {{ n }}")
