@@ -16,7 +16,7 @@ from lmprog.compiler.data import load_rows, read_data, row_type
 from lmprog.compiler.declarations import read_lms, read_vars, var_types
 from lmprog.compiler.draft import Draft, Options
 from lmprog.compiler.expressions import parsed
-from lmprog.compiler.findings import Finding, Report
+from lmprog.compiler.findings import Finding, Report, nearest, suggestion
 from lmprog.compiler.goals import read_optimize, read_tests
 from lmprog.compiler.graph import GraphBuilder
 from lmprog.compiler.language import PROGRAM, VERSION
@@ -31,7 +31,7 @@ from lmprog.compiler.source import Mapping, Place, Scalar, Source
 from lmprog.compiler.tools import read_tools
 from lmprog.compiler.type_syntax import TypeReader
 from lmprog.compiler.types import UNKNOWN, Object, Type
-from lmprog.compiler.values import Binder, constant_value
+from lmprog.compiler.values import Binder, constant_value, seeming_reads
 
 NO_MEANING = ("data", "metrics", "tests", "optimize", "tuned", "export", "extends", "description")
 """Keys that do not change what a program does, and are left out of its digest."""
@@ -114,6 +114,8 @@ class _Program:
     def _version(self, root: Mapping) -> bool:
         node = root.get("lmprog")
         if node is None:
+            if any(nearest(key, ["lmprog"]) for key in root.entries):
+                return True
             fix = "write `lmprog: 1` as the first line"
             self.report.add("LMP101", root.place, "the key `lmprog` is missing: the version of the language", fix=fix)
             return True
@@ -150,6 +152,7 @@ class _Program:
 
     def _constant(self, draft: Draft, node: Scalar) -> Any:
         draft.used |= {("vars", name) for name in draft.vars if name in node.text}
+        draft.binder.reads |= seeming_reads(node.text)
         if any(name in node.text for name in draft.unknown_vars):
             return None
         return constant_value(self.report, node, draft.vars, "an enum")
@@ -170,8 +173,6 @@ class _Program:
         return replace(pydantic_type(found), source=text)
 
     def _rebound(self, draft: Draft, lms: Map[str, str]) -> None:
-        from lmprog.compiler.findings import suggestion
-
         for id, model in lms.items():
             if id not in draft.lms:
                 source = Source(Path.cwd(), f"--lm {id}", f"{id}={model}", Path.cwd())

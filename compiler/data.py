@@ -132,7 +132,9 @@ def row_type(draft: Draft) -> Type:
     merged = dict(kinds[0])
     for other in kinds[1:]:
         merged = {name: _merged(kind, other[name]) for name, kind in merged.items() if name in other}
-    return Object(tuple(merged.items()))
+    # A column that the data lack has its finding where it is renamed.
+    renamed = {name: UNKNOWN for split in draft.data.values() for name in split.columns if name not in merged}
+    return Object((*merged.items(), *renamed.items()))
 
 
 def column_types(rows: list[Row]) -> dict[str, Type]:

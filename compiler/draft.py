@@ -62,6 +62,8 @@ class Draft:
     used: set[tuple[str, ...]] = field(default_factory=set)
     """What the program names, as `("lms", id)`; for what nobody reads."""
 
+    misnamed: set[str] = field(default_factory=set)
+    """Ids that something misspelt was probably meant to name."""
     unsure: set[str] = field(default_factory=set)
     """Modules whose templates have findings, so that nobody says what they do not read."""
 
@@ -102,7 +104,9 @@ class Draft:
 
     def meant(self, section: str, id: str) -> None:
         """Count the known id that an unknown one was probably meant to be as used."""
-        self.used.add((section, nearest(id, getattr(self, section)) or id))
+        close = nearest(id, getattr(self, section)) or id
+        self.used.add((section, close))
+        self.misnamed.add(close)
 
     def dropped_top(self, section: str) -> bool:
         """Whether a whole section was written, but cannot be used."""

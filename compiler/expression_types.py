@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lmprog.compiler.expression_parser import CONSTANTS, dotted
 from lmprog.compiler.findings import nearest, suggestion
@@ -79,7 +79,10 @@ class Typer:
         if isinstance(node, ast.Call):
             return self._call(node, present)
         if isinstance(node, ast.IfExp):
+            before = len(self.problems)
             self._infer(node.test, present)
+            if len(self.problems) > before:
+                self.scope = replace(self.scope, lenient=True)
             yes = self._infer(node.body, present | guards(node.test, True))
             no = self._infer(node.orelse, present | guards(node.test, False))
             found = join(yes, no)

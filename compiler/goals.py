@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.findings import suggestion
+from lmprog.compiler.findings import nearest, suggestion
 from lmprog.compiler.language import TUNABLE
 from lmprog.compiler.plan import ExampleTest, GateTest, Optimize, Stage
 from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
 from lmprog.compiler.stage_options import check_options
-from lmprog.compiler.types import mismatch
+from lmprog.compiler.types import Optional, mismatch
 
 
 def read_optimize(draft: Draft) -> Optimize | None:
@@ -167,7 +167,8 @@ def _test(draft: Draft, name: str, node: Mapping) -> ExampleTest | GateTest | No
             draft.report.add("LMP203", value.place, f"output `{key}` of the test `{name}`: {wrong}")
     absent = [
         key for key, field in draft.inputs.items()
-        if not field.has_default and key not in inputs.entries and "?" not in str(field.type)
+        if not field.has_default and key not in inputs.entries and not isinstance(field.type, Optional)
+        and not any(nearest(other, [key]) for other in inputs.entries if other not in draft.inputs)
     ]  # fmt: skip
     if absent:
         draft.report.add("LMP203", inputs.place, f"the test `{name}` lacks the input `{absent[0]}`")

@@ -155,8 +155,12 @@ class GraphBuilder:
             return site.scope
         try:
             tree = parse(when)
+            guard = Typer(site.scope)
+            guard.type(tree)
         except ExpressionError:
-            return site.scope
+            return replace(site.scope, lenient=True)
+        if any(problem.code != "LMP206" for problem in guard.problems):
+            return replace(site.scope, lenient=True)
         together = [site.level.guarded.get(text) for text in {when} | _conjuncts(tree)]
         scope = replace(site.scope, together=tuple(ids for ids in together if ids))
         return scope.given(guards(tree, True))

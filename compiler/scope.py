@@ -49,12 +49,14 @@ class Scope:
     present: frozenset[tuple[str, ...]] = frozenset()
     """Optional values that are known to be there, because of a guard around."""
 
+    lenient: bool = False
+    """Whether a guard around could not be read, so that nobody knows what is there."""
     together: tuple[Set[str], ...] = ()
     """Steps that run whenever the reader runs, because they have the same `when`."""
 
     def is_present(self, name: tuple[str, ...], guarded: frozenset[tuple[str, ...]]) -> bool:
         """Whether an optional value is known to be there."""
-        if name in guarded:
+        if self.lenient or name in guarded:
             return True
         return len(name) == 3 and name[0] == "steps" and any(name[1] in ids for ids in self.together)
 

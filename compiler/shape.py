@@ -264,19 +264,23 @@ def _record(shape: Any, node: Node, report: Report, what: str) -> Node | None:
     for key, value in node.entries.items():
         known = shape.keys.get(key)
         if known is None:
-            _unknown_key(shape, node, key, report, what)
+            meant = _unknown_key(shape, node, key, report, what)
             changed = _without(changed, node, key)
+            if meant is not None and meant not in changed.entries:
+                # What follows from the slip is not worth a word: go on as if the key had been meant.
+                changed.entries[meant], changed.keys[meant] = value, node.keys[key]
+                changed = _fit_entry(shape.keys[meant], node, changed, meant, value, report, f"`{meant}` of {what}")
         else:
             changed = _fit_entry(known, node, changed, key, value, report, f"`{key}` of {what}")
     for key in shape.required:
-        if key not in node.entries:
+        if key not in changed.entries and key not in node.entries:
             report.add("LMP101", node.place, f"{what} needs the key `{key}`", fix=f"add {key}:")
             changed = _without(changed, node, key)
     if shape.one_of:
-        written = [key for key in shape.one_of if key in node.entries]
+        written = [key for key in shape.one_of if key in node.entries or key in changed.entries]
         if len(written) != 1:
             said = " and ".join(f"`{key}`" for key in written) or "none of them"
-            place = node.key_place(written[1]) if written else node.place
+            place = changed.key_place(written[1]) if written else node.place
             guessed = not written and changed.dropped - set(shape.keys)
             if not guessed:
                 report.add("LMP101", place, f"{what} needs exactly one of {', '.join(shape.one_of)}, and has {said}")
@@ -285,10 +289,12 @@ def _record(shape: Any, node: Node, report: Report, what: str) -> Node | None:
     return changed
 
 
-def _unknown_key(shape: Record, node: Mapping, key: str, report: Report, what: str) -> None:
+def _unknown_key(shape: Record, node: Mapping, key: str, report: Report, what: str) -> str | None:
+    """Report the key; return the known one that was probably meant."""
     place = node.key_place(key)
-    known = [name for name in shape.keys if name not in node.entries] or shape.keys
-    report.add("LMP101", place, f"{what} has no key `{key}`", fix=suggestion(key, known, "keys"))
+    known = [name for name in shape.keys if name not in node.entries]
+    report.add("LMP101", place, f"{what} has no key `{key}`", fix=suggestion(key, known or shape.keys, "keys"))
+    return nearest(key, known)
 
 
 def _either(shape: Any, node: Node, report: Report, what: str) -> Node | None:

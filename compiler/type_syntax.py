@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lmprog.compiler.findings import Report, suggestion
+from lmprog.compiler.findings import Report, nearest, suggestion
 from lmprog.compiler.plan import Field
 from lmprog.compiler.shape import IDENTIFIER, WRAPPED
 from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
@@ -56,6 +56,8 @@ class TypeReader:
 
     def field(self, node: Node, what: str) -> Field:
         """One field, in the short form or the long one."""
+        if isinstance(node, Mapping):
+            node = self._respelled(node, what)
         if not (isinstance(node, Mapping) and ("type" in node.entries or self._is_enum(node))):
             return Field(self.type(node, what))
         kind_node = node.entries.get("type")
@@ -87,6 +89,27 @@ class TypeReader:
             declassify=reason,
         )
 
+    def _respelled(self, node: Mapping, what: str) -> Mapping:
+        """The long form with a misspelt key, which is reported, under the name that was meant.
+
+        Only what cannot be an object of types is taken for the long form: its `private` is a boolean, or its `about` or
+        `declassify` is a sentence.
+        """
+        texts = [node.value(key) for key in ("about", "declassify")]
+        long = isinstance(node.value("private"), bool) or isinstance(node.get("default"), Sequence)
+        long = long or any(isinstance(text, str) and " " in text for text in texts)
+        missing = [key for key in LONG_FORM if key not in node.entries]
+        strange = [key for key in node.entries if key not in LONG_FORM and nearest(key, missing)]
+        if not strange or not (long or "type" in node.entries):
+            return node
+        result = node.copy()
+        for key in strange:
+            meant = nearest(key, missing) or key
+            message = f"the long form of {what} has no key `{key}`"
+            self.report.add("LMP101", node.key_place(key), message, fix=f"did you mean `{meant}`?")
+            result.entries[meant], result.keys[meant] = result.entries.pop(key), result.keys.pop(key)
+        return result
+
     def _text(self, node: Mapping, key: str, what: str) -> str | None:
         value = node.value(key)
         if value is not None and not isinstance(value, str):
@@ -112,7 +135,11 @@ class TypeReader:
                 return self._enum(node, what)
             if "type" in node.entries and node.entries.keys() <= LONG_FORM:
                 return self.type(node.entries["type"], what)
-            for name in node.entries:
+            for name, value in node.entries.items():
+                if isinstance(value, Sequence) or (isinstance(value, Scalar) and "${{" in value.text):
+                    message = f"`{name}` of {what} has values where a type should be"
+                    self.report.add("LMP101", node.key_place(name), message, fix="an enum is written {enum: [...]}")
+                    return UNKNOWN
                 if not IDENTIFIER.match(name):
                     self.report.add("LMP101", node.key_place(name), f"`{name}` cannot name a field of {what}")
             return Object(tuple((name, self.type(value, f"{what}.{name}")) for name, value in node.entries.items()))

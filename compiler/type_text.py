@@ -59,6 +59,8 @@ class _Reader:
             kind = self._object(depth)
         elif token in "[]},?":
             raise TypeTextError(f"`{token}` stands where a type should")
+        elif self.text[self.at : self.at + 1] in ("[", "{"):
+            raise TypeTextError(f"there is no `{token.strip()}{self.text[self.at]}`, only list[")
         else:
             kind = self.word(token)
         while self.take_if("?"):

@@ -7,10 +7,10 @@ from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmprog.compiler.expression_parser import ExpressionError, length_of, offset_of, parse
+from lmprog.compiler.expression_parser import ROOTS, ExpressionError, length_of, offset_of, parse
 from lmprog.compiler.expression_types import Typer
 from lmprog.compiler.expressions import EvaluationError, Expression, literal, parsed
-from lmprog.compiler.findings import Report
+from lmprog.compiler.findings import Report, nearest
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.shape import WRAPPED
 from lmprog.compiler.source import Mapping, Node, Place, Scalar, Sequence
@@ -27,12 +27,13 @@ from lmprog.compiler.types import (
     without_none,
 )
 
-_DOTTED = re.compile(r"\b(?:inputs|steps|state|vars|outputs|row)(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
+_DOTTED = re.compile(r"\b([A-Za-z_][A-Za-z0-9_]*)((?:\.[A-Za-z_][A-Za-z0-9_]*)+)")
 
 
 def seeming_reads(text: str) -> set[tuple[str, ...]]:
-    """What an expression that cannot be read, or stands in a wrong place, seems to read: nobody shall call it unread."""
-    return {tuple(name.split(".")) for name in _DOTTED.findall(text)}
+    """What an expression that has a finding, or stands in a wrong place, seems to read: nobody shall call it unread."""
+    roots = {root: root if root in ROOTS else nearest(root, ROOTS) for root, _ in _DOTTED.findall(text)}
+    return {(known, *rest[1:].split(".")) for root, rest in _DOTTED.findall(text) if (known := roots[root])}
 
 
 @dataclass
@@ -128,6 +129,8 @@ class Binder:
             self.report.add(problem.code, place, f"{what}: {problem.message}", fix=problem.fix)
         expression = parsed(text.strip(), kind, str(node.place))
         self.reads |= expression.references
+        if typer.problems:
+            self.reads |= seeming_reads(text)
         return expression
 
     def fits(self, expression: Expression | None, wanted: Type, node: Node, what: str, code: str = "LMP203") -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lmprog.compiler.bounds import turns
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import EvaluationError, Expression
@@ -13,10 +12,18 @@ def check(draft: Draft, plan: Plan) -> None:
     """Report conditions whose value is known before anything runs."""
     for step in all_steps(plan.steps):
         _when(draft, step, {}, "")
-        if isinstance(step.action, Repeat) and turns(plan, step.action) == 1:
+        if isinstance(step.action, Repeat) and _one_turn(plan, step.action):
             only: dict[str, object] = {"loop": {"index0": 0, "first": True, "last": True}}
             for inner in step.action.steps:
                 _when(draft, inner, only, f" in the only turn of loop `{step.id}`")
+
+
+def _one_turn(plan: Plan, loop: Repeat) -> bool:
+    try:
+        bound: object = loop.at_most.evaluate({"vars": plan.vars})
+    except EvaluationError:
+        return False
+    return bound == 1
 
 
 def _when(draft: Draft, step: Step, known: dict[str, object], where: str) -> None:

@@ -12,11 +12,26 @@ from lmprog.compiler.types import MESSAGES, Optional
 
 def check(draft: Draft) -> None:
     """Report what is declared and never read, and what is read of a skipped step without being given."""
+    _respell(draft)
     _prompt_inputs(draft)
     _declared(draft)
     _module_outputs(draft)
     _incomplete_else(draft)
     _unread_steps(draft)
+
+
+def _respell(draft: Draft) -> None:
+    """Count what a misspelt reference meant as read: the reference has its finding."""
+    steps: dict[str, set[str]] = {}
+    for step in all_steps(draft.steps):
+        steps.setdefault(step.id, set()).update(step.outputs)
+    for name in list(draft.binder.reads):
+        if name[0] != "steps" or len(name) < 2:
+            continue
+        id = name[1] if name[1] in steps else nearest(name[1], steps)
+        if id is not None and len(name) > 2:
+            field = name[2] if name[2] in steps[id] else nearest(name[2], steps[id])
+            draft.binder.reads.add(("steps", id, field) if field is not None else ("steps", id))
 
 
 def _unread_steps(draft: Draft) -> None:
@@ -106,6 +121,8 @@ def _module_outputs(draft: Draft) -> None:
             strange = not fields <= draft.modules[module].outputs.keys()
             by_module.setdefault(module, set()).update(draft.modules[module].outputs if strange else fields)
     for id, fields in by_module.items():
+        if id in draft.misnamed:
+            continue
         _unread(draft, draft.modules[id], fields)
 
 
@@ -146,6 +163,8 @@ def _incomplete_else(draft: Draft) -> None:
             if values is None:
                 continue
             for output in sorted(reads):
-                if output in step.outputs and output not in values.entries and output not in values.dropped:
+                respelled = any(nearest(key, [output]) for key in values.entries if key not in step.outputs)
+                given = output in values.entries or output in values.dropped or respelled
+                if output in step.outputs and not given:
                     message = f"`{key}` of step `{step.id}` gives no `{output}`, which is read"
                     draft.report.add("LMP203", node.key_place(key), message, fix=f"add {output}: to {key}:")

@@ -78,7 +78,8 @@ def _variation(draft: Draft, plan: Plan, optimize: Optimize) -> None:
     listed = draft.node("optimize", "stages")
     entries = listed.items if isinstance(listed, Sequence) else []
     tune = draft.node("optimize", "tune")
-    known = not isinstance(tune, Mapping) or len(tune.entries) == len(optimize.tune)
+    cut = any(finding.code == "LMP101" for finding in draft.report.findings.values())
+    known = not cut and (not isinstance(tune, Mapping) or len(tune.entries) == len(optimize.tune))
     words = any(parts & {"instructions", "demos"} for parts in optimize.tune.values())
     weights = any("weights" in parts for parts in optimize.tune.values())
     for entry in entries:

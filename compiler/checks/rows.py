@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.findings import nearest
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.rows import Row
 from lmprog.compiler.source import Mapping, Place, Scalar, Sequence
@@ -63,6 +64,8 @@ def _columns(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place
             draft.report.add("LMP601", at, message, fix=f"columns: {', '.join(sorted(columns))}")
     for name, field in plan.inputs.items():
         if name not in columns:
+            if _renamed(draft, plan, name):
+                continue
             if not field.has_default and not isinstance(field.type, Optional) and name not in source.columns:
                 message = f"the {split} data have no column `{name}`, which is an input of the program"
                 fix = f"columns: {', '.join(sorted(columns))}; rename one with columns: {{{name}: ...}}"
@@ -73,6 +76,12 @@ def _columns(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place
     for name, kind in plan.output_types.items():
         if name in columns and name not in plan.inputs and isinstance(without_none(kind), Enum):
             _values(draft, split, rows, name, kind, place, True)
+
+
+def _renamed(draft: Draft, plan: Plan, name: str) -> bool:
+    """Whether the program reads an input that does not exist and was probably meant to be this one."""
+    unknown = {read[1] for read in draft.binder.reads if read[0] == "inputs" and len(read) > 1} - plan.inputs.keys()
+    return any(nearest(other, [name]) for other in unknown)
 
 
 def _labels(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place) -> None:

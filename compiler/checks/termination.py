@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.findings import nearest
 from lmprog.compiler.plan import Repeat, Step
 from lmprog.compiler.source import Mapping
 
@@ -24,7 +25,9 @@ def _state(draft: Draft, step: Step, loop: Repeat, node: Mapping) -> None:
     for name in loop.state:
         update = loop.next.get(name)
         if update is None:
+            keys = [key for key in written.entries if key not in loop.state] if written is not None else []
             lost = written is not None and (name in written.entries or name in written.dropped)
+            lost = lost or any(nearest(key, [name]) for key in keys)
             if not lost and name not in state.dropped:
                 message = f"the state `{name}` of loop `{step.id}` never advances: `next` does not set it"
                 draft.report.add("LMP301", state.key_place(name), message, fix=f"add {name}: to next:")
@@ -38,7 +41,7 @@ def _until(draft: Draft, step: Step, loop: Repeat, node: Mapping) -> None:
         return
     body = {inner.id for inner in loop.steps}
     changed = any(
-        (name[0] == "state" and (len(name) == 1 or name[1] in loop.next))
+        (name[0] == "state" and (len(name) == 1 or name[1] in loop.next or name[1] not in loop.state))
         or name[0] == "loop"
         or (name[0] == "steps" and len(name) > 1 and name[1] in body)
         for name in loop.until.references
