@@ -28,9 +28,9 @@ SHAPE = {"LMP101_unknown_key", "LMP101_wrong_shape", "LMP101_newer_version"}
 def schema() -> Draft202012Validator:
     from click.testing import CliRunner
 
-    from lmprog.cli.schema import command
+    from lmprog.cli.main import lmprog
 
-    printed = json.loads(CliRunner().invoke(command).stdout)
+    printed = json.loads(CliRunner().invoke(lmprog, ["schema"]).stdout)
     Draft202012Validator.check_schema(printed)
     return Draft202012Validator(printed)
 
