@@ -5,11 +5,12 @@ Imports `lmprog.optimizers` when it is called: the one arrow that runs back.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from lmprog.errors import UsageError
 from lmprog.program import Program, load
 
 if TYPE_CHECKING:
+    from lmprog.compiler.plan import Optimize
     from lmprog.lms.lm import LM
     from lmprog.optimizers.staged import Outcome
 
@@ -62,7 +64,13 @@ def optimize(
     if unknown:
         raise UsageError(f"there is no budget {unknown[0]!r}; it is one of {', '.join(LIMITS)}")
     folder = _run_dir(spec, run_dir, resume)
-    identity = {"program": program.plan.name, "spec": str(spec.resolve()), "digest": program.plan.digest, "seed": seed}
+    identity = {
+        "program": program.plan.name,
+        "spec": str(spec.resolve()),
+        "digest": program.plan.digest,
+        "goals": _goals_digest(goals),
+        "seed": seed,
+    }
     _claim(folder, identity, resume)
     journal = Journal(folder, (listen,) if listen else ())
     try:
@@ -124,6 +132,13 @@ def _claim(folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
                 f"the run in {folder} was started with another {name} ({kept.get(name)}, now {value}); "
                 "start a new run in another folder"
             )
+
+
+def _goals_digest(goals: Optimize) -> str:
+    """Names what a run is to do. The budget is left out: a run that spent it may be resumed with a larger one."""
+    said = {name: value for name, value in asdict(goals).items() if name not in ("budget", "seed")}
+    written = json.dumps(said, sort_keys=True, default=lambda value: sorted(value))
+    return hashlib.sha256(written.encode()).hexdigest()
 
 
 def _report(program: Program, outcome: Outcome, seed: int, target: Path, folder: Path) -> dict[str, Any]:

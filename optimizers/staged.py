@@ -130,10 +130,11 @@ def _tested(program: Program, metric: str, outcomes: Sequence[StageOutcome], jou
     rows = rows_of(program.plan, TEST)
     scored: dict[str, Scores] = {}
     found = []
-    for candidate in (Candidate(), *(outcome.candidate for outcome in outcomes)):
+    versions = [("as written", Candidate()), *((f"after {outcome.stage}", outcome.candidate) for outcome in outcomes)]
+    for name, candidate in versions:
         digest = candidate.digest
         if digest not in scored:
-            journal.tell("test_started", rows=len(rows))
+            journal.tell("test_started", rows=len(rows), program=name)
             kept = journal.recall(f"test/{digest}")
             if kept is None:
                 scores = evaluate(program.with_candidate(candidate), rows, metric)

@@ -75,7 +75,7 @@ class OptimizeProgress:
         return [f"  {event['name']} ends at {_escaped(percent(event['validate']))} on dev"]
 
     def _test_started(self, event: Mapping[str, Any]) -> list[str]:
-        return [f"scoring {event['rows']} sealed test rows"]
+        return [f"scoring the program {event['program']} on {event['rows']} sealed test rows"]
 
 
 def table(report: Mapping[str, Any]) -> None:

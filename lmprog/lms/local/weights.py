@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import logging
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,10 +142,12 @@ class Weights:
         """A peft model with a fresh adapter named TRAINED (a copy of `start` where given), ready for a trainer."""
         import peft
 
-        if self._peft is None:
-            self._peft = peft.get_peft_model(self.base, config, adapter_name=TRAINED)
-        else:
-            self._peft.add_adapter(TRAINED, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # names that transformers renames; peft still uses the old
+            if self._peft is None:
+                self._peft = peft.get_peft_model(self.base, config, adapter_name=TRAINED)
+            else:
+                self._peft.add_adapter(TRAINED, config)
         if start is not None:
             self._check(start)
             weights = peft.load_peft_weights(str(start.path))
