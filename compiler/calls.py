@@ -13,7 +13,6 @@ from lmprog.compiler.findings import nearest, suggestion
 from lmprog.compiler.plan import Field, ModuleCall, Plan, ProgramCall, ToolCall
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.source import Mapping, Scalar
-from lmprog.compiler.tools import parameters_known
 from lmprog.compiler.types import Optional, Type
 
 Arguments = dict[str, Expression]
@@ -88,7 +87,7 @@ def _tool(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | Non
         {tool.result: tool.type},
         lambda given: ToolCall(tool.id, given),
         code="LMP604",
-        known=parameters_known(draft, tool.id),
+        known=tool.id not in draft.open_tools,
     )
 
 

@@ -99,6 +99,8 @@ class _Program:
         root = read_extended(path, self.report)
         if root is None:
             return None
+        if not self.around:
+            self.report.own = frozenset(self.report.sources)
         root = override(root, overrides, self.report)
         if change is not None:
             root = candidate(root, change)

@@ -13,7 +13,7 @@ from lmprog.compiler.plan import LM, AdapterReference
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.shape import Number, fit
 from lmprog.compiler.source import Mapping, Node, Scalar
-from lmprog.compiler.types import JSON, Object, Type, type_of
+from lmprog.compiler.types import JSON, UNKNOWN, Object, Type, type_of
 
 ENVIRONMENT = Scope({"env": JSON}, where="in `lms` and `tools`")
 """`env` has the type json here, since any name may stand in it; what is read from it is text."""
@@ -72,7 +72,7 @@ def var_types(draft: Draft) -> Object:
     fields: list[tuple[str, Type]] = [
         (name, type_of(value)) for name, value in draft.vars.items() if name not in unknown
     ]
-    return Object((*fields, *((name, draft.unknown) for name in sorted(unknown))))
+    return Object((*fields, *((name, UNKNOWN) for name in sorted(unknown))))
 
 
 def read_lms(draft: Draft, rebound: Map[str, str]) -> dict[str, LM]:

@@ -12,7 +12,7 @@ from lmprog.compiler.findings import Report, nearest
 from lmprog.compiler.plan import LM, Field, Metric, Module, Optimize, Plan, Split, Step, Tool
 from lmprog.compiler.rows import Row
 from lmprog.compiler.source import Mapping, Node, Place, Source
-from lmprog.compiler.types import UNKNOWN, Object, Type
+from lmprog.compiler.types import Object, Type
 from lmprog.compiler.values import Binder
 
 StageConfigs = Callable[[str], Any]
@@ -38,7 +38,7 @@ class Draft:
     report: Report
     options: Options
     compile: Callable[[Path, Place, str], Plan | None]
-    """Compiles a sub-program: its path, where it is named, and the names of the files around it."""
+    """Compiles a sub-program: its path, where it is named, and what names it."""
     binder: Binder
     vars: dict[str, Any] = field(default_factory=dict)
     unknown_vars: set[str] = field(default_factory=set)
@@ -59,6 +59,8 @@ class Draft:
     """The rows of each split, where they were read."""
     metrics: dict[str, Metric] = field(default_factory=dict)
     optimize: Optimize | None = None
+    open_tools: set[str] = field(default_factory=set)
+    """Tools whose parameters are not all known, so that a strange argument may be right."""
     used: set[tuple[str, ...]] = field(default_factory=set)
     """What the program names, as `("lms", id)`; for what nobody reads."""
 
@@ -66,10 +68,6 @@ class Draft:
     """Ids that something misspelt was probably meant to name."""
     unsure: set[str] = field(default_factory=set)
     """Modules whose templates have findings, so that nobody says what they do not read."""
-
-    @property
-    def unknown(self) -> Type:
-        return UNKNOWN
 
     @property
     def source(self) -> Source:

@@ -87,6 +87,8 @@ class Report:
     findings: dict[tuple[str, str, int, int, str], Finding] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
     """Every file that was read, by the name that findings show, for the ignore comments in them."""
+    own: frozenset[str] = frozenset()
+    """The files of the program itself; a sub-program's data and goals are not looked at, so its ignores may rest."""
 
     def add(
         self,
@@ -145,6 +147,8 @@ class Report:
 
     def _unused(self, ignores: dict[tuple[str, int], dict[str, bool]]) -> Iterable[Finding]:
         for (name, number), codes in ignores.items():
+            if name not in self.own:
+                continue
             text = self.sources[name].line(number) or ""
             column = text.index("#") + 1
             unused = [code for code, used in codes.items() if not used]

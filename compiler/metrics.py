@@ -21,7 +21,7 @@ def read_metrics(draft: Draft, row: Type) -> dict[str, Metric]:
     scope = Scope(
         {
             "inputs": Object(tuple((name, field.type) for name, field in draft.inputs.items())),
-            "outputs": draft.unknown if draft.dropped_top("outputs") else Object(tuple(draft.output_types.items())),
+            "outputs": UNKNOWN if draft.dropped_top("outputs") else Object(tuple(draft.output_types.items())),
             "row": row,
             "metrics": Object(tuple((id, FLOAT) for id in ids)),
             "vars": draft.var_types,

@@ -14,8 +14,6 @@ from lmprog.compiler.source import Mapping
 from lmprog.compiler.type_syntax import TypeReader
 from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, UNKNOWN, Enum, ListOf, Object, Optional, Type
 
-TOLD = ("parameters", "unknown")
-
 Declared = tuple[dict[str, Field], Type, bool]
 """Parameters, type of the result, and whether these are all parameters."""
 

@@ -10,7 +10,7 @@ from lmprog.compiler.plan import Field, PythonReference, Tool
 from lmprog.compiler.python_reference import ImportFailed, reference
 from lmprog.compiler.signatures import Signature, signature
 from lmprog.compiler.source import Mapping, Scalar
-from lmprog.compiler.tool_schemas import TOLD, declared
+from lmprog.compiler.tool_schemas import declared
 from lmprog.compiler.type_syntax import TypeReader
 from lmprog.compiler.types import INT, STR, UNKNOWN, ListOf, Type
 
@@ -71,7 +71,7 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
         else:
             parameters, result, known = declared(draft, types, id, kind, entry)
     if not known:
-        draft.used.add((*TOLD, id))
+        draft.open_tools.add(id)
     return Tool(
         id,
         kind,  # type: ignore[arg-type]
@@ -85,8 +85,3 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
         timeout=node.value("timeout"),
         cache=node.value("cache", False),
     )
-
-
-def parameters_known(draft: Draft, id: str) -> bool:
-    """Whether all parameters of a tool are known, so that a strange argument is a mistake."""
-    return (*TOLD, id) not in draft.used
