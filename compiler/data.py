@@ -36,11 +36,10 @@ def _split(draft: Draft, name: str, node: Node) -> Split | None:
         return Split(name, _path(draft, name, node))
     if not isinstance(node, Mapping):
         return None
-    common = {
-        "columns": node.value("columns", {}),
-        "limit": node.value("limit"),
-        "private": frozenset(node.value("private", ())),
-    }
+    columns, private = node.value("columns", {}), set(node.value("private", ()))
+    # A column may be called private by its name in the file or in the program.
+    private |= {name for name, column in columns.items() if column in private}
+    common = {"columns": columns, "limit": node.value("limit"), "private": frozenset(private)}
     hub, written = node.get("hf"), node.get("path")
     if hub is not None:
         return Split(name, hf=hub.plain(), hf_split=node.value("split", name), **common)

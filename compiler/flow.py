@@ -114,7 +114,11 @@ class Flow:
     def _shown(self, step: Step, argument: str, trail: Trail) -> Trail:
         return (*trail, f"{self.prefix}{step.path}.{argument}")
 
-    def _module(self, step: Step, module: Module, marked: Mapping[str, Trail]) -> None:
+    def _module(self, step: Step, module: Module, marked: dict[str, Trail]) -> None:
+        if self.policy.marked_inputs:
+            for name, declared in module.inputs.items():
+                if declared.private:
+                    marked.setdefault(name, (f"{module.id}.{name} (private)",))
         for argument, trail in marked.items():
             shown = self._shown(step, argument, trail)
             origin = self._origin(step, argument)

@@ -1,4 +1,7 @@
-"""The artefacts of `lmprog compile`: manifest.json, the prompts with their holes, graph.mmd. The same for the same input."""
+"""The artefacts of `lmprog compile`: manifest.json, the prompts with their holes, graph.mmd.
+
+The same input gives the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 from lmprog.compiler.bounds import bounds
 from lmprog.compiler.expressions import Expression
+from lmprog.compiler.manifest_schema import manifest_schema
 from lmprog.compiler.mermaid import mermaid
 from lmprog.compiler.plan import (
     AdapterReference,
@@ -32,7 +36,7 @@ MANIFEST_VERSION = 1
 
 
 def manifest(plan: Plan) -> dict[str, Any]:
-    """What a program is, as plain values, for other tools; `manifest.schema.json` describes it.
+    """What a program is, as plain values, for other tools; `manifest_schema` describes it.
 
     Paths are relative to the program's folder, and nothing in it depends on the time, the machine or the environment.
     """
@@ -222,11 +226,13 @@ def _prompt(plan: Plan, module: Module) -> str:
 
 
 def write_artefacts(plan: Plan, out: Path) -> list[Path]:
-    """Write manifest.json, prompts/<module>.txt and graph.mmd into the folder `out`; the paths that were written."""
+    """Write manifest.json with its schema, prompts/<module>.txt and graph.mmd into the folder `out`; the paths that were written."""
     prompts = out / "prompts"
     prompts.mkdir(parents=True, exist_ok=True)
-    texts = {out / "manifest.json": json.dumps(manifest(plan), indent=2, ensure_ascii=False, default=str) + "\n"}
+    told = json.dumps(manifest(plan), indent=2, ensure_ascii=False, default=str)
+    texts = {out / "manifest.json": told + "\n"}
     texts |= {prompts / f"{module.id}.txt": _prompt(plan, module) for module in plan.modules.values()}
+    texts[out / "manifest.schema.json"] = json.dumps(manifest_schema(), indent=2) + "\n"
     texts[out / "graph.mmd"] = mermaid(plan)
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")

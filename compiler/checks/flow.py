@@ -119,7 +119,7 @@ class _Private:
             elif arrival.tool is None and lm is not None and not lm.trusted:
                 self._tell("LMP402", place, arrival.trail, f"{lm.id} (untrusted) of the judge {id}")
 
-        Flow(judge, Policy(arrives, stops=_stops), {("inputs", argument): trail}, f"{id}.").run()
+        Flow(judge, Policy(arrives, stops=_stops, marked_inputs=True), {("inputs", argument): trail}, f"{id}.").run()
 
     def _demos(self) -> None:
         """Demos are made of rows too: a private column must not become a demo of an untrusted LM."""

@@ -62,6 +62,9 @@ def _columns(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place
             at = node.place if node is not None else place
             message = f"the {split} data have no column `{column}` for `{name}`"
             draft.report.add("LMP601", at, message, fix=f"columns: {', '.join(sorted(columns))}")
+    for name in sorted(source.private - columns - set(source.columns.values())):
+        message = f"the {split} data have no column `{name}` to be private"
+        draft.report.add("LMP601", place, message, fix=f"columns: {', '.join(sorted(columns))}")
     for name, field in plan.inputs.items():
         if name not in columns:
             if _renamed(draft, plan, name):

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from lmprog.compiler import compile_file
 from lmprog.compiler.difference import difference
 from lmprog.compiler.manifest import manifest, write_artefacts
+from lmprog.compiler.manifest_schema import manifest_schema
 from lmprog.compiler.schema import schema
 
 ROOT = Path(__file__).parents[3]
@@ -47,7 +48,13 @@ def test_artefacts_are_the_same_for_the_same_input(tmp_path: Path) -> None:
         paths = write_artefacts(plan, tmp_path / folder)
         written.append({str(path.relative_to(tmp_path / folder)): path.read_bytes() for path in paths})
     assert written[0] == written[1]
-    assert set(written[0]) == {"manifest.json", "prompts/decide.txt", "prompts/note.txt", "graph.mmd"}
+    assert set(written[0]) == {
+        "manifest.json",
+        "manifest.schema.json",
+        "prompts/decide.txt",
+        "prompts/note.txt",
+        "graph.mmd",
+    }
     assert str(ROOT).encode() not in b"".join(written[0].values())
 
 
@@ -59,6 +66,15 @@ def test_the_manifest_is_plain_and_complete() -> None:
     assert told["steps"][0]["repeat"]["next"]["retrieved"] == {"extend": "steps.search.titles"}
     assert told["modules"]["generate_query"]["inputs"]["key_facts"]["type"] == "list[str]"
     assert told["metrics"]["recall"]["python"] == "../data/metrics.py:title_recall"
+
+
+@pytest.mark.parametrize("path", [*GOOD, *sorted((ROOT / "specs").glob("*.yaml"))], ids=lambda path: path.stem)
+def test_manifests_have_their_schema(path: Path) -> None:
+    plan = compile_file(path).plan
+    assert plan is not None
+    Draft202012Validator.check_schema(manifest_schema())
+    told = json.loads(json.dumps(manifest(plan)))
+    assert [error.message for error in Draft202012Validator(manifest_schema()).iter_errors(told)] == []
 
 
 def test_prompts_show_their_holes(tmp_path: Path) -> None:
