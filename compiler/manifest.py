@@ -226,7 +226,7 @@ def _prompt(plan: Plan, module: Module) -> str:
 
 
 def write_artefacts(plan: Plan, out: Path) -> list[Path]:
-    """Write manifest.json with its schema, prompts/<module>.txt and graph.mmd into the folder `out`; the paths that were written."""
+    """Write manifest.json with its schema, prompts/<module>.txt and graph.mmd into the folder `out`; return the paths."""
     prompts = out / "prompts"
     prompts.mkdir(parents=True, exist_ok=True)
     told = json.dumps(manifest(plan), indent=2, ensure_ascii=False, default=str)

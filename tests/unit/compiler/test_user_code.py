@@ -1,0 +1,77 @@
+"""User code: imported once, each file by itself, never where it must not be; its failures are findings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lmprog.compiler import compile_file
+from lmprog.compiler.plan import PythonReference
+from lmprog.compiler.python_reference import ImportFailed, load, reference
+
+SPEC = """\
+lmprog: 1
+name: desk
+inputs: {text: str}
+tools: {shout: {python: ./tools.py:shout, result: loud}}
+steps: {one: {tool: shout, with: {text: "${{ inputs.text }}"}}}
+outputs: {loud: "${{ steps.one.loud }}"}
+"""
+
+
+def written(folder: Path, code: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "tools.py").write_text(code)
+    path = folder / "spec.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+def messages(path: Path, imports: bool = True) -> list[tuple[str, str]]:
+    return [(finding.code, finding.message) for finding in compile_file(path, imports=imports).findings]
+
+
+def test_no_import_runs_nothing_and_still_knows_the_signature(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    code = f"open({str(marker)!r}, 'w').write('x')\n\ndef shout(txt: str, times: int = 1) -> str:\n    return txt\n"
+    path = written(tmp_path, code)
+    assert messages(path, imports=False) == [("LMP604", "step `one`: tool `shout` takes no argument `text`")]
+    assert not marker.exists()
+    assert messages(path) == messages(path, imports=False)
+    assert marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def shuot(text: str) -> str: ...\n", "there is no `shout` in tools.py; it has shuot"),
+        ("def shout(text: str) -> str\n", "cannot import tools.py: line 1: expected ':'"),
+        ("import nothing_that_exists\n", "cannot import tools.py: line 1: ModuleNotFoundError"),
+        ("raise SystemExit(3)\n", "cannot import tools.py: line 1: SystemExit: 3"),
+        ("shout = 3\n", "`shout` is no function"),
+    ],
+)
+def test_what_cannot_be_imported(tmp_path: Path, code: str, said: str) -> None:
+    ((code_found, message),) = messages(written(tmp_path, code))
+    assert code_found == "LMP103"
+    assert said in message
+
+
+def test_what_user_code_prints_stays_off_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert messages(written(tmp_path, "print('hello')\n\ndef shout(text: str) -> str:\n    return text\n")) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_two_files_of_one_name_do_not_meet(tmp_path: Path) -> None:
+    found = []
+    for name in ("a", "b"):
+        written(tmp_path / name, f"def shout(text: str) -> str:\n    return '{name}' + text\n")
+        found.append(load(reference("./tools.py:shout", tmp_path / name)))
+    assert [function("!") for function in found] == ["a!", "b!"]
+
+
+def test_packages() -> None:
+    assert load(PythonReference("json:dumps", None, "json", "dumps"))([1]) == "[1]"
+    with pytest.raises(ImportFailed, match="cannot import nothing_here"):
+        load(PythonReference("nothing_here:f", None, "nothing_here", "f"))
