@@ -30,7 +30,7 @@ SPEC = """
     ("before", "after", "place", "words"),
     [
         ("modules:", "modules: [", None, ""),
-        ("    name: desk", "    name: desk\n    nmae: desk", ":3:1: error:", "did you mean `name`?"),
+        ("        prompt:", "        promt:", ":9:5: error:", "did you mean `prompt`?"),
         ("{{ text }}", "{{ txet }}", ":9:", "did you mean `text`?"),
         ("lm: lm\n", "lm: ml\n", ":6:", "did you mean `lm`?"),
         ("lmprog: 1", "lmprog: 2", ":1:", "install a newer lmprog"),
