@@ -6,15 +6,6 @@ from functools import lru_cache
 from importlib.resources import files
 
 
-def codes() -> list[str]:
-    """All codes, in order."""
-    return sorted(
-        entry.name[:-3]
-        for entry in files("lmprog.compiler").joinpath("pages").iterdir()
-        if entry.name.startswith("LMP")
-    )
-
-
 @lru_cache(maxsize=64)
 def page(code: str) -> str | None:
     """The page of a code such as LMP203, as Markdown; None where there is no such code."""

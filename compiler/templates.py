@@ -146,16 +146,6 @@ class Template:
 
         return self._try(head, values)
 
-    def static_prefix(self, varying: frozenset[str]) -> str:
-        """The literal text that the template starts with before any hole that varies, holes excluded."""
-        text = ""
-        for node in _before(parse(self.text).body, varying):
-            for part in node.nodes if isinstance(node, nodes.Output) else [node]:
-                if not isinstance(part, nodes.TemplateData):
-                    return text
-                text += part.data
-        return text
-
     def _try(self, made: Callable[[], Callable[..., str]], values: Mapping[str, Any]) -> str:
         try:
             return made()(values)

@@ -94,3 +94,13 @@ def test_difference() -> None:
     text = difference(old, new)
     assert "-Say which.\n+Choose.\n" in text
     assert '+{"text": "a", "label": "refund"}\n' in text
+
+
+FOUND_LATER = [
+    path for path in sorted((SPECS / "bad").glob("*.yaml")) if not path.stem.startswith(("LMP101", "LMP102_duplicate"))
+]
+
+
+@pytest.mark.parametrize("path", FOUND_LATER, ids=lambda path: path.stem)
+def test_the_schema_leaves_names_and_types_to_the_compiler(path: Path) -> None:
+    assert [error.message for error in Draft202012Validator(schema()).iter_errors(load(path))] == []
