@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import re
@@ -52,7 +53,7 @@ def mutate_tree(tree: Any, rng: random.Random) -> None:
         elif kind == 1 and isinstance(container, dict):
             container[rng.choice([f"{key}x", str(key)[::-1], "type", "module", "0", ""])] = container.pop(key)
         elif kind == 2:
-            container[key] = rng.choice(VALUES)
+            container[key] = copy.deepcopy(rng.choice(VALUES))
         elif kind == 3:
             _, other = rng.choice(places(tree, []))
             around, at = rng.choice(places(tree, []))
