@@ -153,13 +153,14 @@ _Dumper.add_representer(dict, _rows)
 def write_overlay(path: Path | str, base_path: Path | str, change: Map[str, Any], tuned: Map[str, Any]) -> str:
     """Write `change` as an overlay file at `path` that extends `base_path`, with `tuned:` last; return its text.
 
-    `tuned` gets the digest of the base (`base_digest`), so that a check sees when the base has changed since.
+    `tuned` gets the digest of the base as it stands in its file (`base_digest`), whatever a command overrode for the run,
+    so that a check sees when the base has changed since.
     """
     path, base_path = Path(path), Path(base_path)
     relative = os.path.relpath(base_path.resolve(), path.resolve().parent)
     extends = relative if relative.startswith(os.pardir) else f"./{relative}"
     parts: list[Any] = [{key: _block(value)} for key, value in change.items() if value]
-    parts.append({"tuned": {**tuned, **_base(base_path, tuned)}})
+    parts.append({"tuned": {**tuned, **_base(base_path)}})
     texts = [
         yaml.dump(part, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
         for part in parts
@@ -169,9 +170,7 @@ def write_overlay(path: Path | str, base_path: Path | str, change: Map[str, Any]
     return text
 
 
-def _base(base_path: Path, tuned: Map[str, Any]) -> dict[str, str]:
-    if "base_digest" in tuned:
-        return {}
+def _base(base_path: Path) -> dict[str, str]:
     from lmprog.compiler.compilation import compile_file
 
     plan = compile_file(base_path, data=False, imports=False).plan

@@ -84,6 +84,15 @@ def test_a_written_overlay_reads_well_and_compiles_to_the_change(base: Path) -> 
     assert plan.tuned["base_digest"] == compile_file(base).plan.digest  # type: ignore[union-attr]
 
 
+def test_an_overlay_of_a_run_with_overrides_belongs_to_the_file(base: Path) -> None:
+    path = base.parent / "desk.tuned.yaml"
+    overridden = compile_file(base, overrides={"modules.classify.retry": 2}).plan
+    assert overridden is not None
+    change = {"modules": {"classify": {"instructions": "Choose."}}}
+    write_overlay(path, base, change, {"seed": 0, "base_digest": overridden.digest})
+    assert compile_file(path).findings == ()
+
+
 def test_a_base_that_changed_is_seen(base: Path) -> None:
     path = base.parent / "desk.tuned.yaml"
     write_overlay(path, base, {"modules": {"classify": {"instructions": "Choose."}}}, {"seed": 0})
