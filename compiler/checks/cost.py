@@ -163,7 +163,9 @@ def _runs(draft: Draft, stage: Stage, train: int, validate: int) -> int:
         return value if isinstance(value, int) else otherwise
 
     if "steps" in options or stage.optimizer == "grpo":
-        return number("steps", 1) * number("examples", 1) * number("rollouts", 1) + validate
+        waves = number("resample_waves", 1) if options.get("no_signal") == "resample" else 1
+        scorings = 1 + -(-number("steps", 1) // number("evaluate_every", 1))
+        return number("steps", 1) * waves * number("examples", 1) * number("rollouts", 1) + scorings * validate
     return number("trials", 1) * validate + min(train, number("bootstrap_rows", 0))
 
 
