@@ -28,9 +28,7 @@ def processor_time(*command: str, runs: int = 15) -> float:
         before = os.times()
         subprocess.run(command, capture_output=True, env=environment, check=True)
         after = os.times()
-        times.append(
-            after.children_user + after.children_system - before.children_user - before.children_system
-        )
+        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
     return statistics.median(times)
 
 

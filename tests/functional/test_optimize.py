@@ -91,7 +91,12 @@ def test_a_changed_adapter_is_refused(quickstart: Path) -> None:
 
 def test_progress_names_stages_scores_and_the_sealed_test(quickstart: Path) -> None:
     shown = (quickstart / "progress.txt").read_text()
-    for part in ("stage 1 of 2: prompt_search", "stage 2 of 2: grpo", "dev at step 40", "the program after grpo on 120 sealed test rows"):
+    for part in (
+        "stage 1 of 2: prompt_search",
+        "stage 2 of 2: grpo",
+        "dev at step 40",
+        "the program after grpo on 120 sealed test rows",
+    ):
         assert part in shown
 
 

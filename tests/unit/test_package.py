@@ -23,7 +23,9 @@ def test_the_build_map_names_every_package_folder() -> None:
 
 
 def test_importing_lmprog_imports_nothing_heavy() -> None:
-    code = "import lmprog, sys; print(sorted({m.split('.')[0] for m in sys.modules} & {'torch','litellm','transformers'}))"
+    code = (
+        "import lmprog, sys; print(sorted({m.split('.')[0] for m in sys.modules} & {'torch','litellm','transformers'}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.strip() == "[]"
 
