@@ -6,25 +6,25 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler import formats
 from lmprog.compiler.expressions import EvaluationError
 from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall, Value
-from lmprog.compiler.prompts import PromptBuilder
 from lmprog.compiler.templates import RenderError
 from lmprog.compiler.types import Object
 from lmprog.errors import InfrastructureError, ProviderError
 from lmprog.invocation import Invocation
 from lmprog.lms.lm import LM, Completion, Request
 from lmprog.seeds import derive
-from lmprog.tools import ToolFailed, fake_tool, make_tool
+from lmprog.tools import ToolFailed
 
 if TYPE_CHECKING:
     from lmprog.program import RunOptions
+    from lmprog.resources import Resources
 
 CANCELLED = "cancelled before it was answered"
 """The error of a call that a timeout, or the failure of a step beside it, cut short."""
@@ -69,32 +69,6 @@ class StepFailed(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(str(failure))
         self.failure = failure
-
-
-@dataclass
-class Resources:
-    """What the runs of a program share and what is costly to make: rendered prompt heads, and open tools.
-
-    With `fake_writes`, tools that change the world are not called: a value of their type stands for what they would give.
-    """
-
-    fake_writes: bool = False
-    prompts: dict[int, tuple[Module, PromptBuilder]] = field(default_factory=dict)
-    tools: dict[int, tuple[Any, Callable[..., Any]]] = field(default_factory=dict)
-
-    def prompt(self, module: Module, vars: Mapping[str, Any]) -> PromptBuilder:
-        # Keyed by identity, and the module kept beside it, so that an id can never come to mean another module.
-        kept = self.prompts.get(id(module))
-        if kept is None:
-            kept = self.prompts[id(module)] = (module, PromptBuilder(module, vars))
-        return kept[1]
-
-    def tool(self, tool: Any) -> Callable[..., Any]:
-        kept = self.tools.get(id(tool))
-        if kept is None:
-            fake = self.fake_writes and tool.effects == "write"
-            kept = self.tools[id(tool)] = (tool, fake_tool(tool) if fake else make_tool(tool))
-        return kept[1]
 
 
 class Execution:

@@ -13,10 +13,11 @@ from typing import Any, Protocol, TypeVar
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.types import mismatch
 from lmprog.errors import LmprogError, UsageError
-from lmprog.execution import Execution, Failure, Resources
+from lmprog.execution import Execution, Failure
 from lmprog.invocation import Invocation
 from lmprog.lms import make_lm
 from lmprog.lms.lm import LM
+from lmprog.resources import Resources
 
 T = TypeVar("T")
 
@@ -156,7 +157,7 @@ class Program:
         return replace(
             self,
             plan=self.recompile(overlay),
-            resources=Resources(self.resources.fake_writes),
+            resources=Resources(self.resources.dry_run),
             recompile=lambda change: self.recompile(laid_over(overlay, change)),
         )
 
@@ -164,7 +165,7 @@ class Program:
         """The program with LMs that answer with values of the declared types, and tools that change nothing."""
         from lmprog.lms.fake import FakeLM
 
-        return replace(self, lms={id: FakeLM() for id in self.lms}, resources=Resources(fake_writes=True))
+        return replace(self, lms={id: FakeLM() for id in self.lms}, resources=Resources(dry_run=True))
 
     def with_lms(self, lms: Mapping[str, LM]) -> Program:
         """The program with some of its LMs replaced, by id."""

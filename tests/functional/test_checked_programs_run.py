@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from lmprog.compiler import compile_file
-from lmprog.execution import Resources
 from lmprog.lms.fake import FakeLM, placeholder
 from lmprog.program import Program
+from lmprog.resources import Resources
 from lmprog.tools import fake_tool
 
 SPECS = Path(__file__).resolve().parents[1] / "specs"
@@ -38,7 +38,7 @@ def mutations():
 @pytest.fixture
 def faked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tool is called and no LM is asked, in sub-programs neither."""
-    monkeypatch.setattr("lmprog.execution.make_tool", fake_tool)
+    monkeypatch.setattr("lmprog.resources.make_tool", fake_tool)
     monkeypatch.setattr("lmprog.lms.make_lm", lambda declared: FakeLM())
 
 
@@ -68,7 +68,7 @@ def test_a_mutated_program_that_passes_check_runs(part: int, tmp_path: Path, fak
         if plan is None:
             continue
         ran += 1
-        program = Program(plan, {id: FakeLM() for id in plan.lms}, lambda change: plan, Resources(fake_writes=True))  # noqa: B023
+        program = Program(plan, {id: FakeLM() for id in plan.lms}, lambda change: plan, Resources(dry_run=True))  # noqa: B023
         inputs = {name: placeholder(name, field.type) for name, field in plan.inputs.items()}
         result = asyncio.run(program.run(inputs))
         assert result.error is None, f"{result.error} for:\n{text}"
