@@ -1,0 +1,131 @@
+"""One step of the trainer against the gradient written out by hand: rows one by one, plain PyTorch, fp32, LoRA on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra 'local'")
+pytest.importorskip("trl", reason="needs the extra 'local'")
+
+from transformers import TrainerCallback  # noqa: E402
+
+from lmprog.optimizers.grpo.config import Config  # noqa: E402
+from lmprog.optimizers.grpo.trainer import ProgramTrainer, Row  # noqa: E402
+
+TEMPERATURE = 0.8
+
+
+class Grab(TrainerCallback):
+    """Keeps the gradients of each update, as the optimizer gets them."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, torch.Tensor]] = []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.steps.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+
+
+def tuned_model():
+    import peft
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    lora = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
+    return peft.get_peft_model(LlamaForCausalLM(config), lora)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from transformers import AutoTokenizer
+
+    from lmprog.lms.embedded import model_folder
+
+    return AutoTokenizer.from_pretrained(model_folder())
+
+
+def rows() -> list[Row]:
+    draw = torch.Generator().manual_seed(3)
+
+    def ids(count: int) -> list[int]:
+        return torch.randint(2, 64, (count,), generator=draw).tolist()
+
+    head, tails = ids(12), [ids(2), ids(4)]
+    lengths, advantages = (1, 3, 2, 5, 4, 1), (1.0, -0.5, -0.5, 1.5, -0.7, 0.3)
+    return [
+        Row(head + tails[n // 3], ids(length), adv)
+        for n, (length, adv) in enumerate(zip(lengths, advantages, strict=True))
+    ]
+
+
+def by_hand(model, loss: str, beta: float, reply_limit: int) -> dict[str, torch.Tensor]:
+    """The gradient of the loss on policy, where every importance ratio is 1 and only its gradient counts."""
+
+    def logprobs(row: Row) -> torch.Tensor:
+        ids = torch.tensor([[*row.prompt_ids, *row.reply_ids]])
+        logits = model(input_ids=ids).logits[0, len(row.prompt_ids) - 1 : -1].float() / TEMPERATURE
+        return logits.log_softmax(-1).gather(1, torch.tensor(row.reply_ids).unsqueeze(1)).squeeze(1)
+
+    model.zero_grad()
+    total, tokens = 0.0, sum(len(row.reply_ids) for row in rows())
+    for row in rows():
+        own = logprobs(row)
+        ratio = torch.exp(own - own.detach())
+        per_token = -row.advantage * ratio
+        if beta:
+            with torch.no_grad(), model.disable_adapter():
+                base = logprobs(row)
+            # Times the ratio, so that its gradient is that of the reverse KL (arXiv 2512.02556), as TRL has it.
+            per_token = per_token + beta * ratio * (torch.exp(base - own) - (base - own) - 1)
+        divisor = {
+            "dapo": tokens,
+            "bnpo": tokens,
+            "grpo": len(row.reply_ids) * len(rows()),
+            "dr_grpo": len(rows()) * reply_limit,
+        }[loss]
+        total = total + per_token.sum() / divisor
+    total.backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+@pytest.mark.parametrize("loss", ["dapo", "bnpo", "grpo", "dr_grpo"])
+def test_the_gradient_of_a_step_is_the_one_written_out_by_hand(
+    tokenizer, tmp_path: Path, loss: str, beta: float
+) -> None:
+    model, grab = tuned_model(), Grab()
+    config = Config(steps=1, rollouts=2, loss=loss, beta=beta, temperature=TEMPERATURE, max_grad_norm=1e9)
+    trainer = ProgramTrainer(model, tokenizer, config, lambda step: rows(), tmp_path, 0, [grab])
+    expected = by_hand(model, loss, beta, trainer.max_completion_length)
+    trainer.train()
+    (found,) = grab.steps
+    assert found.keys() == expected.keys() and len(found) > 10
+    for name, gradient in found.items():
+        assert float((gradient - expected[name]).norm()) <= 1e-4 * float(expected[name].norm()), name
+
+
+def test_a_step_without_rows_changes_neither_weights_nor_moments(tokenizer, tmp_path: Path) -> None:
+    model = tuned_model()
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def collect(step: int) -> list[Row]:
+        seen.append({n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad})
+        return rows() if step == 0 else []
+
+    config = Config(steps=4, rollouts=2, temperature=TEMPERATURE)
+    ProgramTrainer(model, tokenizer, config, collect, tmp_path, 0, []).train()
+    assert any(not torch.equal(seen[0][name], seen[1][name]) for name in seen[0])
+    assert all(torch.equal(seen[1][name], later[name]) for later in seen[2:] for name in later)
