@@ -84,7 +84,7 @@ def test_a_changed_adapter_is_refused(quickstart: Path) -> None:
     overlay = quickstart / "specs" / "quickstart.tuned.yaml"
     changed = quickstart / "specs" / "changed.tuned.yaml"
     lines = overlay.read_text().splitlines()
-    changed.write_text("\n".join("      sha256: " + "0" * 64 if "  sha256:" in line else line for line in lines))
+    changed.write_text("\n".join("      sha256: " + "f" * 64 if "  sha256:" in line else line for line in lines))
     done = lmprog("run", changed, "--input", "text=hello", status=1)
     assert "LMP704" in done.stderr or "sha256 differs" in done.stderr
 
