@@ -11,7 +11,7 @@ import yaml
 
 from lmprog.compiler.findings import Report
 from lmprog.compiler.source import Mapping, Place, Scalar, Source, from_plain
-from lmprog.compiler.yaml_reader import DIFFERENT, read_source
+from lmprog.compiler.yaml_reader import DIFFERENT, is_plain_text, read_source
 
 OWN_KEYS = ("extends", "tuned")
 """Keys that are about the file that holds them, and are not inherited."""
@@ -127,7 +127,8 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
 
 def _quotes(value: str) -> str | None:
     """Quotes for what another YAML, or a reader's eye, could take for something else."""
-    return '"' if DIFFERENT.match(value) or "{{" in value or value != value.strip() else None
+    other = DIFFERENT.match(value) or not is_plain_text(value)
+    return '"' if other or "{{" in value or value != value.strip() else None
 
 
 def _rows(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:

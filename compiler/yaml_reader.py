@@ -52,6 +52,13 @@ for _name, _pattern, _first in (
 ):
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _first)
 
+
+def is_plain_text(text: str) -> bool:
+    """Whether a bare scalar of this text is read as a string here: `12e4` is not, though YAML 1.1 has it as one."""
+    resolvers = _Loader.yaml_implicit_resolvers.get(text[:1], [])
+    return not any(pattern.match(text) for _, pattern in resolvers)
+
+
 DIFFERENT = re.compile(
     r"^(?:yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF|[-+]?0[0-9]+|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+)$"
 )

@@ -117,3 +117,19 @@ def test_a_wrong_set_says_so(base: Path) -> None:
     assert finding.file == "--set modules.classify.retries"
     (finding,) = compile_file(base, lms={"studnet": "openai/x"}).findings
     assert finding.message == "the program has no LM `studnet`"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["12e4", "1e5", "0x1F", "0o17", "true", "null", "~", "", ".5", "1.", "-3", "no", "12:30", "007", ".inf", "a"],
+)
+def test_a_text_of_a_demo_is_read_back_as_that_text(tmp_path: Path, text: str) -> None:
+    from lmprog.compiler.findings import Report
+    from lmprog.compiler.source import Source
+    from lmprog.compiler.yaml_reader import parse
+
+    (tmp_path / "base.yaml").write_text("lmprog: 1\nname: base\n")
+    change = {"modules": {"m": {"instructions": text, "demos": [{"a": text, "b": f"{text} x"}]}}}
+    written = write_overlay(tmp_path / "t.yaml", tmp_path / "base.yaml", change, {})
+    node = parse(Source(tmp_path / "t.yaml", "t.yaml", written, tmp_path), Report())
+    assert node is not None and node.plain()["modules"] == change["modules"]
