@@ -11,7 +11,7 @@ from jinja2 import TemplateSyntaxError, nodes
 from lmprog.compiler.findings import suggestion
 from lmprog.compiler.template_filters import filtered, prints_well
 from lmprog.compiler.template_safety import CLOCKS, Problem, line_start, problem_at, too_deep, unsafe_parts
-from lmprog.compiler.templates import STRING_METHODS, parse
+from lmprog.compiler.templates import STRING_METHODS, dotted_name, parse
 from lmprog.compiler.types import (
     BOOL,
     FLOAT,
@@ -161,10 +161,10 @@ class TemplateTyper:
     def _for(self, node: nodes.For, names: Names) -> None:
         kind = self._type(node.iter, names)
         if isinstance(kind, Optional):
-            self._say("LMP204", node, f"this loop runs over {kind}, which may be absent", _word(node.iter))
+            self._say("LMP204", node, f"this loop runs over {kind}, which may be absent", dotted_name(node.iter))
             kind = kind.inner
         if kind in (INT, FLOAT, BOOL):
-            self._say("LMP203", node, f"a loop cannot run over {kind}", _word(node.iter))
+            self._say("LMP203", node, f"a loop cannot run over {kind}", dotted_name(node.iter))
         item: Type = kind.item if isinstance(kind, ListOf) else UNKNOWN
         if kind == STR or isinstance(kind, Enum | Object):
             item = STR
@@ -199,7 +199,7 @@ class TemplateTyper:
                 names[name] = without_none(names[name])
 
     def _printed(self, node: nodes.Node, kind: Type) -> None:
-        word = _word(node)
+        word = dotted_name(node)
         if isinstance(kind, _Method):
             fix = f"write {word}() or |{kind.name}" if kind.name in STRING_METHODS else "write |items"
             self._say("LMP205", node, f"`{word}` is a method, and would print as Python", word.split(".")[-1], fix)
@@ -263,7 +263,9 @@ class TemplateTyper:
                 return kind if isinstance(node.arg, nodes.Slice) else kind.item
             return STR if kind == STR or isinstance(kind, Enum) else UNKNOWN
         if isinstance(kind, Optional):
-            self._say("LMP204", node, f"`{_word(node.node)}` is {kind}: it may be absent here", _word(node.node))
+            self._say(
+                "LMP204", node, f"`{dotted_name(node.node)}` is {kind}: it may be absent here", dotted_name(node.node)
+            )
             kind = kind.inner
         if isinstance(kind, Object):
             found = kind.get(name)
@@ -271,9 +273,9 @@ class TemplateTyper:
                 return found
             if name in ("items", "keys", "values"):
                 return _Method(name)
-            code = "LMP201" if _word(node.node) == "vars" else "LMP203"
+            code = "LMP201" if dotted_name(node.node) == "vars" else "LMP203"
             fix = suggestion(name, [field for field, _ in kind.fields], "fields")
-            self._say(code, node, f"`{_word(node.node)}` has no field `{name}`", name, fix)
+            self._say(code, node, f"`{dotted_name(node.node) or kind}` has no field `{name}`", name, fix)
             return UNKNOWN
         if kind == STR or isinstance(kind, Enum):
             if name in STRING_METHODS:
@@ -370,6 +372,10 @@ class TemplateTyper:
             item = kind if isinstance(item, Unknown) else join(item, kind) if item is not None else None
         return ListOf(item if item is not None else UNKNOWN)
 
+    def _dict(self, node: Any, names: Names) -> Type:
+        fields = tuple((getattr(pair.key, "value", None), self._type(pair.value, names)) for pair in node.items)
+        return Object(fields) if all(isinstance(name, str) for name, _ in fields) else UNKNOWN
+
     def _const(self, node: Any, names: Names) -> Type:
         return type_of(node.value)
 
@@ -385,15 +391,5 @@ _TYPINGS: dict[type[nodes.Node], Callable[[TemplateTyper, Any, Names], Type]] = 
     nodes.Concat: TemplateTyper._text, nodes.List: TemplateTyper._list, nodes.Tuple: TemplateTyper._list,
     nodes.Neg: TemplateTyper._operand, nodes.Pos: TemplateTyper._operand, nodes.Add: TemplateTyper._arithmetic,
     nodes.Sub: TemplateTyper._arithmetic, nodes.Mul: TemplateTyper._arithmetic, nodes.Div: TemplateTyper._arithmetic,
-    nodes.Mod: TemplateTyper._arithmetic, nodes.FloorDiv: TemplateTyper._arithmetic,
+    nodes.Mod: TemplateTyper._arithmetic, nodes.FloorDiv: TemplateTyper._arithmetic, nodes.Dict: TemplateTyper._dict,
 }  # fmt: skip
-
-
-def _word(node: nodes.Node) -> str:
-    """The dotted name that an expression is, or that it starts from; empty where there is none."""
-    if isinstance(node, nodes.Name):
-        return node.name
-    if isinstance(node, nodes.Getattr):
-        inner = _word(node.node)
-        return f"{inner}.{node.attr}" if inner else ""
-    return ""

@@ -187,3 +187,13 @@ def _before(body: Iterable[nodes.Node], varying: frozenset[str]) -> list[nodes.N
                 kept.append(nodes.Output(parts, lineno=node.lineno))
         break
     return kept
+
+
+def dotted_name(node: nodes.Node) -> str:
+    """The dotted name that an expression is, or that it starts from; empty where there is none."""
+    if isinstance(node, nodes.Name):
+        return node.name
+    if isinstance(node, nodes.Getattr):
+        inner = dotted_name(node.node)
+        return f"{inner}.{node.attr}" if inner else ""
+    return ""
