@@ -373,8 +373,9 @@ class TemplateTyper:
         return ListOf(item if item is not None else UNKNOWN)
 
     def _dict(self, node: Any, names: Names) -> Type:
-        fields = tuple((getattr(pair.key, "value", None), self._type(pair.value, names)) for pair in node.items)
-        return Object(fields) if all(isinstance(name, str) for name, _ in fields) else UNKNOWN
+        fields = {getattr(pair.key, "value", None): self._type(pair.value, names) for pair in node.items}
+        named = tuple((name, kind) for name, kind in fields.items() if isinstance(name, str))
+        return Object(named) if len(named) == len(fields) else UNKNOWN
 
     def _const(self, node: Any, names: Names) -> Type:
         return type_of(node.value)
