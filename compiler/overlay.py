@@ -167,7 +167,11 @@ def write_overlay(path: Path | str, base_path: Path | str, change: Map[str, Any]
         for part in parts
     ]
     text = "\n".join([f"lmprog: 1\nextends: {Path(extends).as_posix() if os.sep != '/' else extends}\n", *texts])
-    path.write_text(text, encoding="utf-8")
+    # Written beside, then renamed: the file is whole or not there.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
     return text
 
 

@@ -78,7 +78,7 @@ def optimize(
         outcome = run_stages(program, seed, limits, journal)
         target = Path(out) if out is not None else spec.with_name(f"{spec.stem}.tuned.yaml")
         report = _report(program, outcome, seed, target, folder)
-        _write_overlay(target, spec, program, outcome, report)
+        _write_overlay(target, spec, outcome, report)
         _write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
         journal.record("run_ended", overlay=str(target))
     finally:
@@ -174,7 +174,7 @@ def _report(program: Program, outcome: Outcome, seed: int, target: Path, folder:
     }
 
 
-def _write_overlay(target: Path, spec: Path, program: Program, outcome: Outcome, report: Mapping[str, Any]) -> None:
+def _write_overlay(target: Path, spec: Path, outcome: Outcome, report: Mapping[str, Any]) -> None:
     from lmprog.compiler.overlay import write_overlay
 
     change = outcome.candidate.as_overlay()
@@ -184,12 +184,11 @@ def _write_overlay(target: Path, spec: Path, program: Program, outcome: Outcome,
     tuned = {
         "run": report["run_dir"],
         "seed": report["seed"],
-        "base_digest": program.plan.digest,
         "stages": [stage["stage"] for stage in report["stages"]],
         "scores": {stage["stage"]: stage["validate"] for stage in report["stages"]},
         "test": report["test"],
     }
-    _write_whole(target, write_overlay(target, spec, change, _rounded(tuned)))
+    write_overlay(target, spec, change, _rounded(tuned))
 
 
 def _rounded(value: Any) -> Any:

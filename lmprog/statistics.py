@@ -42,6 +42,11 @@ class Difference(Estimate):
         """Whether the whole interval lies above 0."""
         return self.ci95[0] > 0
 
+    @property
+    def verdict(self) -> str:
+        """What becomes of a change that made this difference, in words."""
+        return "kept" if self.significant_gain else "no significant change"
+
     def __str__(self) -> str:
         low, high = self.ci95
         return f"{100 * self.mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], p = {self.p:.2g}"

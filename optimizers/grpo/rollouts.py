@@ -47,13 +47,13 @@ def examples_at(first: int, count: int, rows: int, seed: int) -> list[int]:
 
     Each epoch goes through all rows once, in an order of its own.
     """
-    chosen = []
-    for place in range(first, first + count):
-        epoch, within = divmod(place, rows)
+    orders = []
+    for epoch in range(first // rows, (first + count - 1) // rows + 1):
         order = list(range(rows))
         random.Random(derive(seed, "epoch", epoch)).shuffle(order)
-        chosen.append(order[within])
-    return chosen
+        orders += order
+    within = first % rows
+    return orders[within : within + count]
 
 
 async def collect(

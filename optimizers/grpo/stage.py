@@ -214,9 +214,8 @@ class WeightStage:
             return Candidate()
         step, scores = self.best
         difference = scores.against(self.before)
-        verdict = "kept" if difference.significant_gain else "no significant change"
         self.task.journal.record(
-            "compared", what=f"step {step} against before", difference=difference.as_json(), verdict=verdict
+            "compared", what=f"step {step} against before", difference=difference.as_json(), verdict=difference.verdict
         )
         if not difference.significant_gain:
             return Candidate()

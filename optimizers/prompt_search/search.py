@@ -168,9 +168,8 @@ class Search:
     def _better(self, before: Values, after: Values) -> bool:
         both = [row for row in before if row in after]
         difference = paired([before[row] for row in both], [after[row] for row in both])
-        verdict = "kept" if difference.significant_gain else "no significant change"
         self.task.journal.record(
-            "compared", what="best against start", difference=difference.as_json(), verdict=verdict
+            "compared", what="best against start", difference=difference.as_json(), verdict=difference.verdict
         )
         return difference.significant_gain
 
