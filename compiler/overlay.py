@@ -11,6 +11,7 @@ import yaml
 
 from lmprog.compiler.findings import Report
 from lmprog.compiler.source import Mapping, Place, Scalar, Source, from_plain
+from lmprog.compiler.whole_file import write_whole
 from lmprog.compiler.yaml_reader import DIFFERENT, is_plain_text, read_source
 
 OWN_KEYS = ("extends", "tuned")
@@ -110,14 +111,18 @@ def candidate(root: Mapping, change: Map[str, Any]) -> Mapping:
     return merged(root, over)
 
 
-class _Dumper(yaml.SafeDumper):
-    """Block style, long text as literal blocks, short rows of scalars in one line."""
+class BlockDumper(yaml.SafeDumper):
+    """Block style as a person writes it: no aliases, lists indented under their key."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
+
+
+class _Dumper(BlockDumper):
+    """Long text as literal blocks, short rows of scalars in one line."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
@@ -167,11 +172,7 @@ def write_overlay(path: Path | str, base_path: Path | str, change: Map[str, Any]
         for part in parts
     ]
     text = "\n".join([f"lmprog: 1\nextends: {Path(extends).as_posix() if os.sep != '/' else extends}\n", *texts])
-    # Written beside, then renamed: the file is whole or not there.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    write_whole(path, text)
     return text
 
 

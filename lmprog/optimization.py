@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmprog.compiler.whole_file import write_whole
 from lmprog.errors import UsageError
 from lmprog.program import Program, load
 
@@ -79,7 +80,7 @@ def optimize(
         target = Path(out) if out is not None else spec.with_name(f"{spec.stem}.tuned.yaml")
         report = _report(program, outcome, seed, target, folder)
         _write_overlay(target, spec, outcome, report)
-        _write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
+        write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
         journal.record("run_ended", overlay=str(target))
     finally:
         journal.close()
@@ -121,7 +122,7 @@ def _claim(folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
         if resume:
             raise UsageError(f"there is no run in {folder} to resume; leave --resume out to start one there")
         folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(marker, json.dumps(identity, indent=2) + "\n")
+        write_whole(marker, json.dumps(identity, indent=2) + "\n")
         return
     if not resume:
         raise UsageError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
@@ -198,11 +199,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(entry) for key, entry in value.items()}
     return [_rounded(entry) for entry in value] if isinstance(value, list) else value
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside, then rename: the file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text)
-    os.replace(beside, path)

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from lmprog.compiler.overlay import BlockDumper
 from lmprog.compiler.yaml_reader import DIFFERENT
 
 SECTIONS = ("inputs", "outputs", "lms", "tools", "modules", "steps", "tests")
@@ -74,14 +75,8 @@ def _comments(notes: list[Note] | list[str], mark: str = "not imported: ") -> st
     return "".join(f"# {mark}{' '.join(text.split())}\n" for text in texts)
 
 
-class _Dumper(yaml.SafeDumper):
-    """Block style, long text as literal blocks, quotes wherever YAML 1.1 and 1.2 read a bare word differently."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
+class _Dumper(BlockDumper):
+    """Long text as literal blocks, quotes wherever YAML 1.1 and 1.2 read a bare word differently."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:

@@ -82,9 +82,8 @@ class WeightStage:
                 [Watch(self)],
             )
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", FutureWarning
-                )  # names that transformers renames; TRL still uses the old
+                # Names that transformers renames; TRL still uses the old.
+                warnings.simplefilter("ignore", FutureWarning)
                 trainer.train()
         except BudgetExceeded as error:
             self.task.journal.tell("note", text=f"{error}; grpo ends with its best so far")
