@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,5 +106,32 @@ def parity(write_spec: Callable[..., Path]) -> Callable[..., tuple[Program, Scri
     def make(*replacements: tuple[str, str], good: str = "divide by two") -> tuple[Program, Scripted]:
         script = Scripted(good)
         return lmprog.load(write_spec(*replacements), lms={"judge": script, "writer": script}), script
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tuned_llama() -> Callable[[], Any]:
+    """Makes a small Llama of random weights with a LoRA adapter that is not zero, in fp32; each call the same one."""
+
+    def make() -> Any:
+        import peft
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=64,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=128,
+            eos_token_id=1,
+            pad_token_id=0,
+        )
+        lora = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
+        return peft.get_peft_model(LlamaForCausalLM(config), lora)
 
     return make

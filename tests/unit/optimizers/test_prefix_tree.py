@@ -40,23 +40,8 @@ def test_parts_hold_every_sequence_once_and_keep_the_cap(sequences: list[list[in
 
 
 @pytest.fixture(scope="module")
-def tuned_model():
-    """A small Llama of random weights with a LoRA adapter that is not zero, in fp32."""
-    import peft
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-    )
-    lora = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
-    return peft.get_peft_model(LlamaForCausalLM(config), lora)
+def tuned_model(tuned_llama):
+    return tuned_llama()
 
 
 def padded_logprobs(model, prompts, replies):

@@ -27,25 +27,6 @@ class Grab(TrainerCallback):
         self.steps.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
 
 
-def tuned_model():
-    import peft
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        eos_token_id=1,
-        pad_token_id=0,
-    )
-    lora = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
-    return peft.get_peft_model(LlamaForCausalLM(config), lora)
-
-
 @pytest.fixture(scope="module")
 def tokenizer():
     from transformers import AutoTokenizer
@@ -104,9 +85,9 @@ def by_hand(model, loss: str, beta: float, reply_limit: int) -> dict[str, torch.
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 @pytest.mark.parametrize("loss", ["dapo", "bnpo", "grpo", "dr_grpo"])
 def test_the_gradient_of_a_step_is_the_one_written_out_by_hand(
-    tokenizer, tmp_path: Path, loss: str, beta: float
+    tokenizer, tuned_llama, tmp_path: Path, loss: str, beta: float
 ) -> None:
-    model, grab = tuned_model(), Grab()
+    model, grab = tuned_llama(), Grab()
     config = Config(steps=1, rollouts=2, loss=loss, beta=beta, temperature=TEMPERATURE, max_grad_norm=1e9)
     trainer = ProgramTrainer(model, tokenizer, config, lambda step: rows(), tmp_path, 0, [grab])
     expected = by_hand(model, loss, beta, trainer.max_completion_length)
@@ -117,8 +98,8 @@ def test_the_gradient_of_a_step_is_the_one_written_out_by_hand(
         assert float((gradient - expected[name]).norm()) <= 1e-4 * float(expected[name].norm()), name
 
 
-def test_a_step_without_rows_changes_neither_weights_nor_moments(tokenizer, tmp_path: Path) -> None:
-    model = tuned_model()
+def test_a_step_without_rows_changes_neither_weights_nor_moments(tokenizer, tuned_llama, tmp_path: Path) -> None:
+    model = tuned_llama()
     seen: list[dict[str, torch.Tensor]] = []
 
     def collect(step: int) -> list[Row]:
