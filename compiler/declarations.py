@@ -9,7 +9,7 @@ from typing import Any
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import Expression, literal
 from lmprog.compiler.findings import suggestion
-from lmprog.compiler.plan import LM, AdapterReference
+from lmprog.compiler.plan import LM, AdapterReference, Limits
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.shape import Number, fit
 from lmprog.compiler.source import Mapping, Node, Scalar
@@ -105,6 +105,12 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         if shape is not None and "${{" not in str(entry.plain()):
             fit(shape, entry, draft.report, f"`{key}` of {what}")
     cache = node.get("cache")
+    folder = cache.get("folder") if isinstance(cache, Mapping) else None
+    written = node.map("headers")
+    headers = {
+        name: _env(draft, value, f"the header `{name}` of {what}")
+        for name, value in (written.entries.items() if written else ())
+    }
     return LM(
         id,
         model,
@@ -115,7 +121,12 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         adapter=adapter(draft, node.get("adapter")),
         context=node.value("context"),
         price=node.value("price"),
+        headers={name: value for name, value in headers.items() if value is not None},
+        limits=Limits(**node.value("limits", {})),
+        tool_protocol=node.value("tool_protocol", "text" if here else "native"),
+        cache=isinstance(cache, Mapping) or bool(node.value("cache", False)),
         shared_cache=bool(isinstance(cache, Mapping) and cache.value("shared", False)),
+        cache_folder=node.source.folder / folder.value if isinstance(folder, Scalar) else None,
     )
 
 

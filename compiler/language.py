@@ -67,10 +67,31 @@ LM = Record(
             },
             about="Prices in US dollars for a million tokens.",
         ),
+        "headers": MapOf(
+            Anything(), "header", free=True, about="Sent with each request; ${{ env.NAME }} for a secret."
+        ),
+        "limits": Record(
+            {
+                "concurrency": Number(whole=True, least=1, about="Calls in flight."),
+                "requests_per_minute": Number(least=1),
+                "tokens_per_minute": Number(least=1, about="Of prompts and replies together."),
+                "timeout": Number(least=0, about="Seconds of one try; 120."),
+                "tries": Number(whole=True, least=1, about="Tries of one call; 8."),
+            },
+            about="How hard an LM behind an API is pressed, and how patiently it is asked.",
+        ),
+        "tool_protocol": Choice(
+            ("native", "text"), about="How agents call tools: as the API has it (the default there), or in words."
+        ),
         "cache": Either(
             scalar=Boolean(),
-            mapping=Record({"shared": Boolean(about="Whether others can read what is cached.")}),
-            about="Whether answers are kept; {shared: true} is a sink of private data.",
+            mapping=Record(
+                {
+                    "shared": Boolean(about="Whether others can read what is cached."),
+                    "folder": Text(about="Where it is kept, beside this file; else in the user's own cache."),
+                }
+            ),
+            about="Whether answers are kept; {shared: true, folder: ...} is a sink of private data.",
         ),
     },
     required=("model",),

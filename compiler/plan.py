@@ -41,6 +41,21 @@ class AdapterReference:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How hard an LM behind an API may be pressed, and how patiently it is asked."""
+
+    concurrency: int | None = None
+    """Calls in flight."""
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    """Of prompts and replies together."""
+    timeout: float = 120.0
+    """Seconds of one try."""
+    tries: int = 8
+    """Of one call, the first included."""
+
+
+@dataclass(frozen=True)
 class LM:
     """One language model of the program, as the spec names it."""
 
@@ -53,7 +68,15 @@ class LM:
     adapter: AdapterReference | None = None
     context: int | None = None
     price: Mapping[str, float] | None = None
+    headers: Mapping[str, Expression] = field(default_factory=dict)
+    limits: Limits = Limits()
+    tool_protocol: Literal["native", "text"] = "text"
+    """How an agent on this LM calls tools: as its API has it, or in words of the reply."""
+    cache: bool = False
+    """Whether answers are kept, so that an equal request is not sent again."""
     shared_cache: bool = False
+    """Whether others can read what is kept."""
+    cache_folder: Path | None = None
 
     @property
     def runs_here(self) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from lmprog.lms.lm import Usage
+from lmprog.lms.lm import ToolCall, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,26 +38,66 @@ class Invocation:
     logprobs: Sequence[float] | None = None
     usage: Usage | None = None
     finish_reason: str | None = None
+    started: float = 0.0
+    """When it was asked, in seconds since 1970."""
     seconds: float = 0.0
     """From the request to the reply; rows of one batch share their time."""
     seed: int | None = None
-    prompt_sha256: str = ""
+    tool_calls: Sequence[ToolCall] = ()
+    """What the LM asked for in this turn, where its module has tools."""
     weights: str = ""
     """The model, and the digest of the adapter on it."""
     parent: str | None = None
     """The path of the step of the outer program, for a call within a sub-program."""
 
+    @property
+    def prompt_sha256(self) -> str:
+        """The digest of the messages as sent."""
+        written = json.dumps(self.messages, ensure_ascii=False, default=str)
+        return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
+
     def as_json(self) -> dict[str, Any]:
         """The record as plain values, fields that say nothing left out."""
-        record = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Usage):
-                value = {
-                    "prompt_tokens": value.prompt_tokens,
-                    "completion_tokens": value.completion_tokens,
-                    "usd": value.usd,
-                }
-            if value is not None and value != () and value != "":
-                record[field.name] = value
-        return record
+        return {"kind": "lm", **_plain(self), "prompt_sha256": self.prompt_sha256}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolInvocation:
+    """One call of a tool, by a step or by an agent, whether it went well or not."""
+
+    program: str
+    tool: str
+    path: str
+    """The call site, or that of the agent which asked, with the turns of the loops around it."""
+    example: int | str
+    rollout: int
+    attempt: int = 0
+    module: str | None = None
+    """The agent that asked; None for a step of its own."""
+    arguments: Mapping[str, Any]
+    result: Any = None
+    error: str | None = None
+    started: float = 0.0
+    seconds: float = 0.0
+    parent: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as plain values, fields that say nothing left out."""
+        return {"kind": "tool", **_plain(self)}
+
+
+Record = Invocation | ToolInvocation
+"""What a trace holds."""
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    found = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, Usage):
+            value = asdict(value)
+        elif field.name == "tool_calls":
+            value = [asdict(call) for call in value]
+        if field.name == "result" or (value is not None and value != () and value != [] and value != ""):
+            found[field.name] = value
+    return found

@@ -13,11 +13,12 @@ from typing import Any, Protocol, TypeVar
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.types import mismatch
 from lmprog.errors import LmprogError, UsageError
-from lmprog.execution import Execution, Failure
-from lmprog.invocation import Invocation
+from lmprog.execution import Execution
+from lmprog.invocation import Invocation, Record, ToolInvocation
 from lmprog.lms import make_lm
 from lmprog.lms.lm import LM
 from lmprog.resources import Resources
+from lmprog.run import Failure
 
 T = TypeVar("T")
 
@@ -30,11 +31,22 @@ class Change(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """One run. `outputs` is None where the run failed, and `error` says why; the trace holds what was done until then."""
+    """One run. `outputs` is None where the run failed, and `error` says why; the records hold what was done until then."""
 
     outputs: Mapping[str, Any] | None
-    trace: Sequence[Invocation]
+    records: Sequence[Record]
+    """Calls of LMs and of tools, in the order of the plan."""
     error: Failure | None = None
+
+    @property
+    def trace(self) -> list[Invocation]:
+        """The calls of LMs alone."""
+        return [record for record in self.records if isinstance(record, Invocation)]
+
+    @property
+    def tool_calls(self) -> list[ToolInvocation]:
+        """The calls of tools alone."""
+        return [record for record in self.records if isinstance(record, ToolInvocation)]
 
 
 class RunError(LmprogError):
@@ -127,7 +139,7 @@ class Program:
             return Result(None, (), Failure("input", wrong, "inputs"))
         execution = Execution(self.plan, self.lms, self.resources, options or RunOptions(), example)
         outputs, error = await execution.run(inputs)
-        return Result(outputs, execution.invocations(), error)
+        return Result(outputs, execution.this.records(), error)
 
     def inputs_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The part of a row of data that is the program's inputs."""

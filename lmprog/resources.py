@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmprog.compiler.plan import Module, Tool
+from lmprog.compiler.plan import AdapterReference, Module, Plan, Tool
 from lmprog.compiler.prompts import PromptBuilder
+from lmprog.compiler.types import Object
 from lmprog.errors import UsageError
 from lmprog.tools import fake_tool, make_tool
+
+
+@dataclass(frozen=True)
+class ReadyModule:
+    """What all calls of one module share."""
+
+    builder: PromptBuilder
+    output_type: Object
+    adapter: AdapterReference | None
+    weights: str
+    """The model, and the digest of the adapter on it."""
+
+    @classmethod
+    def of(cls, module: Module, plan: Plan) -> ReadyModule:
+        """Raises RenderError where what is constant in the prompt cannot be rendered."""
+        lm = plan.lms[module.lm]
+        adapter = module.adapter or lm.adapter
+        return cls(
+            PromptBuilder(module, plan.vars),
+            Object(tuple((name, field.type) for name, field in module.outputs.items())),
+            adapter,
+            lm.model + (f"+{adapter.sha256 or adapter.path}" if adapter else ""),
+        )
 
 
 @dataclass
@@ -22,16 +46,16 @@ class Resources:
 
     dry_run: bool = False
     # Keyed by identity, and the key kept beside its value, so that an id can never come to mean something else.
-    _prompts: dict[int, tuple[Module, PromptBuilder]] = field(default_factory=dict)
+    _modules: dict[int, tuple[Module, ReadyModule]] = field(default_factory=dict)
     _tools: dict[int, tuple[Tool, Callable[..., Any]]] = field(default_factory=dict)
 
-    def prompt(self, module: Module, vars: Mapping[str, Any]) -> PromptBuilder:
-        """What builds the module's prompts. Raises RenderError, and UsageError for what this version cannot run."""
-        kept = self._prompts.get(id(module))
+    def module(self, module: Module, plan: Plan) -> ReadyModule:
+        """What all calls of a module share. Raises RenderError, and UsageError for what this version cannot run."""
+        kept = self._modules.get(id(module))
         if kept is None:
             if not self.dry_run:
                 _refuse_unsupported(module)
-            kept = self._prompts[id(module)] = (module, PromptBuilder(module, vars))
+            kept = self._modules[id(module)] = (module, ReadyModule.of(module, plan))
         return kept[1]
 
     def tool(self, tool: Tool) -> Callable[..., Any]:

@@ -69,7 +69,7 @@ def command(
             given = {name: _typed(program, name, text) for name, text in pairs("--input", inputs).items()}
             result = asyncio.run(program.run(given, options=options))
             if writer is not None:
-                writer.write(result.trace)
+                writer.write(result.records)
             if result.error is not None:
                 click.echo(f"lmprog: {result.error}", err=True)
                 sys.exit(_status(result.error.kind))
@@ -100,7 +100,7 @@ async def _rows(program: Any, rows: Path, out: Path, writer: Any, options: Any, 
             file.write(as_line(line))
             file.flush()
             if writer is not None:
-                writer.write(result.trace)
+                writer.write(result.records)
             if result.error is not None and result.error.kind != "unreadable":
                 failed.append(result.error.kind)
             index += 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lmprog.compiler import plan
-from lmprog.lms.lm import LM, Completion, Request, Usage
+from lmprog.lms.lm import LM, Completion, Request, ToolCall, ToolOffer, Usage
 
-__all__ = ["LM", "Completion", "Request", "Usage", "make_lm"]
+__all__ = ["LM", "Completion", "Request", "ToolCall", "ToolOffer", "Usage", "make_lm"]
 
 
 class _OnFirstUse:

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from lmprog.compiler.plan import AdapterReference
 from lmprog.compiler.types import Type
+
+
+@dataclass(frozen=True)
+class ToolOffer:
+    """A tool that the LM may call: its name, what it does, and the JSON schema of its arguments (an object)."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that the LM asks for. `arguments` is None where what it wrote is no JSON object; `written` is as it came."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] | None
+    written: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,12 @@ class Request:
     """(m, c): the first m messages and the first c characters of message m are the same for every row."""
     key: tuple[int | str, ...] = ()
     """Where the call stands in its run; an LM that batches puts its rows in this order, whatever the clock did."""
+    decoding: Literal["free", "constrained"] = "free"
+    """`constrained`: the reply is of `output_type` in `format`, whatever is sampled."""
+    tools: Sequence[ToolOffer] = ()
+    """Tools that the LM may call in its own protocol; an LM without one is never given any."""
+    on_text: Callable[[str | None], None] | None = None
+    """Told of each piece of the reply as it comes, where the LM can stream; None: what was told is void, it starts again."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +62,8 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usd: float | None = None
+    cached_tokens: int = 0
+    """Those of `prompt_tokens` that the provider had kept from an earlier call."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +76,8 @@ class Completion:
     prompt_token_ids: Sequence[int] | None = None
     usage: Usage | None = None
     finish_reason: str = "stop"
+    tool_calls: Sequence[ToolCall] = ()
+    """Calls that the LM asks for before it goes on; the text may then be empty."""
 
 
 @runtime_checkable

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lmprog import Completion, ProviderError, RunError
-from lmprog.execution import CANCELLED
 from lmprog.program import RunOptions
+from lmprog.run import CANCELLED
 
 
 def said(request: Any) -> str:

@@ -1,0 +1,126 @@
+"""One call of a module: its prompt, its LM, the reading of the reply, and the retries of a reply that cannot be read."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lmprog.compiler import formats
+from lmprog.compiler.plan import Module
+from lmprog.compiler.templates import RenderError
+from lmprog.errors import InfrastructureError, ProviderError
+from lmprog.invocation import Invocation
+from lmprog.lms.lm import Completion, Request
+from lmprog.run import CANCELLED, Run, Site, StepFailed
+from lmprog.seeds import derive
+
+
+async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
+    """The module's outputs. Raises StepFailed where its prompt, its LM or its reply fails."""
+    if module.tools:
+        raise StepFailed("limit", "agents do not run yet", site.path)
+    asking = Asking(run, module, inputs, site)
+    prompt = asking.prompt()
+    messages: Sequence[Mapping[str, Any]] = prompt.messages
+    tries = 1 + (module.retry if run.options.retry else 0)
+    for turn in range(tries):
+        attempt = site.attempt * tries + turn
+        completion, fields = await asking.ask(messages, prompt.constant, attempt)
+        try:
+            reading = formats.read(module.format, module.outputs, completion.text)
+        except formats.Unreadable as error:
+            asking.record(fields, error=str(error))
+            if turn + 1 == tries:
+                raise StepFailed("unreadable", str(error), site.path) from error
+            messages = (*prompt.messages, *asked_again(completion.text, error))
+            continue
+        asking.record(fields, outputs=reading.values, forgiven=reading.forgiven)
+        return reading.values
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def asked_again(text: str, error: formats.Unreadable) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The turns that show a model its reply and what is wrong with it."""
+    asked = f"That reply cannot be read: {error}. Reply again, as asked."
+    return {"role": "assistant", "content": text}, {"role": "user", "content": asked}
+
+
+class Asking:
+    """The requests of one call of a module, and their records."""
+
+    def __init__(self, run: Run, module: Module, inputs: Mapping[str, Any], site: Site) -> None:
+        self.run, self.module, self.inputs, self.site = run, module, inputs, site
+        self.declared = run.plan.lms[module.lm]
+        self.ready = run.resources.module(module, run.plan)
+        self.whole = run.whole(site.path)
+        options = run.options
+        over = options.params if options.params_of is None or module.id in options.params_of else None
+        self.params = {**self.declared.params, **over} if over else self.declared.params
+
+    def prompt(self) -> Any:
+        """The messages of the first request. Raises StepFailed where they cannot be rendered."""
+        try:
+            return self.ready.builder.build(self.inputs)
+        except RenderError as error:
+            raise StepFailed("template", str(error), self.site.path) from error
+
+    async def ask(
+        self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int], attempt: int, **more: Any
+    ) -> tuple[Completion, dict[str, Any]]:
+        """A reply, and the fields of its record; `more` are further fields of the request.
+
+        A request that has no reply is recorded here. Raises StepFailed where the provider gave none.
+        """
+        run, module = self.run, self.module
+        options = run.options
+        request = Request(
+            messages=messages,
+            params=self.params,
+            seed=derive(options.seed, run.example, options.rollout, module.id, self.whole, attempt),
+            adapter=self.ready.adapter,
+            output_type=self.ready.output_type,
+            format=module.format,
+            constant=constant,
+            key=(str(run.example), options.rollout, self.whole, attempt),
+            decoding=module.decoding,
+            **more,
+        )
+        fields: dict[str, Any] = {
+            "module": module.id,
+            "path": self.site.path,
+            "attempt": attempt,
+            "inputs": self.inputs,
+            "messages": messages,
+            "seed": request.seed,
+            "weights": self.ready.weights,
+            "started": time.time(),
+            "text": None,
+            "outputs": None,
+        }
+        started = time.perf_counter()
+        try:
+            completion = await run.lms[module.lm].complete(request)
+        except (asyncio.CancelledError, InfrastructureError) as error:
+            fields["seconds"] = time.perf_counter() - started
+            cancelled = isinstance(error, asyncio.CancelledError)
+            self.record(fields, error=CANCELLED if cancelled else str(error))
+            if isinstance(error, ProviderError):
+                raise StepFailed("provider", str(error), self.site.path) from error
+            raise
+        fields.update(
+            text=completion.text,
+            prompt_token_ids=completion.prompt_token_ids,
+            token_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            usage=completion.usage,
+            finish_reason=completion.finish_reason,
+            tool_calls=completion.tool_calls,
+            seconds=time.perf_counter() - started,
+        )
+        return completion, fields
+
+    def record(self, fields: dict[str, Any], *, within: tuple[int, ...] = (), **known: Any) -> None:
+        """Keep a call; `within` is its place among the turns of an agent."""
+        self.run.record((*self.site.place, *within), Invocation, **{**fields, **known})

@@ -1,0 +1,106 @@
+"""One run at work: what its steps share, where each of them stands, and why it may fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lmprog.compiler.plan import Plan
+from lmprog.invocation import Invocation, Record, ToolInvocation
+from lmprog.lms.lm import LM
+
+if TYPE_CHECKING:
+    from lmprog.program import RunOptions
+    from lmprog.resources import Resources
+
+CANCELLED = "cancelled before it was answered"
+"""The error of a call that a timeout, or the failure of a step beside it, cut short."""
+
+Place = tuple[int, ...]
+"""Where a step stands in the order of the plan: indices of steps and loop turns, from the top."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where in a run a step is at work: its place, its path as people read it, and which attempt this is.
+
+    `attempt` counts from 0 over all the retries around: the second try of a step whose loop is in its third is one number.
+    """
+
+    place: Place = ()
+    path: str = ""
+    attempt: int = 0
+
+    def step(self, index: int, id: str) -> Site:
+        return Site((*self.place, index), f"{self.path}.{id}" if self.path else id, self.attempt)
+
+    def turn(self, index: int) -> Site:
+        return Site((*self.place, index), f"{self.path}[{index}]", self.attempt)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed. Only `unreadable` is the program's own failure and scores the metric's lowest value."""
+
+    kind: str
+    """`unreadable` reply, `provider`, `tool`, `expression`, `template`, `input` or `limit`."""
+    message: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class StepFailed(Exception):
+    """Ends a run, unless the step or one around it retries or has `on_error`."""
+
+    def __init__(self, kind: str, message: str, path: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.failure = Failure(kind, message, path)
+
+
+@dataclass(slots=True)
+class Run:
+    """What the steps of one run (or of one call of a sub-program) share."""
+
+    plan: Plan
+    lms: Mapping[str, LM]
+    resources: Resources
+    options: RunOptions
+    example: int | str
+    parent: str | None = None
+    """The path of the step of the outer program, in a sub-program."""
+    made: list[tuple[Place, type[Record], dict[str, Any]]] = field(default_factory=list)
+    """The fields of each call so far, but for the index of a module's call, which is known when the run has ended."""
+
+    def record(self, place: Place, kind: type[Record], **fields: Any) -> None:
+        """Keep a call of an LM (Invocation) or tool (ToolInvocation)."""
+        fields.update(program=self.plan.name, example=self.example, rollout=self.options.rollout, parent=self.parent)
+        self.made.append((place, kind, fields))
+
+    def whole(self, path: str) -> str:
+        """The path from the outermost program, as `outer_step/inner_step`."""
+        return f"{self.parent}/{path}" if self.parent else path
+
+    def records(self) -> list[Record]:
+        """The calls in the order of the plan, those of LMs each with its index among the calls of its module."""
+        made = sorted(self.made, key=_in_order) if len(self.made) > 1 else self.made
+        # A sub-program may have a module of the same name: it is another module, and counts by itself.
+        last: dict[tuple[str, str], tuple[int, Place | None]] = {}
+        found: list[Record] = []
+        for place, kind, fields in made:
+            if kind is ToolInvocation:
+                found.append(ToolInvocation(**fields))
+                continue
+            # A retry stands at the same place as the call that it repeats, and shares its index.
+            module = (fields["program"], fields["module"])
+            call, before = last.get(module, (-1, None))
+            call += place != before
+            last[module] = call, place
+            found.append(Invocation(call=call, **fields))
+        return found
+
+
+def _in_order(made: tuple[Place, type[Record], dict[str, Any]]) -> tuple[Place, int]:
+    return made[0], made[2].get("attempt", 0)

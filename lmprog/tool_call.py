@@ -1,0 +1,55 @@
+"""One call of a tool, by a step or by an agent, and its record."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from lmprog.compiler.plan import Tool
+from lmprog.invocation import ToolInvocation
+from lmprog.run import CANCELLED, Run, Site
+from lmprog.tools import ToolFailed
+
+
+async def call_tool(
+    run: Run,
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    site: Site,
+    *,
+    module: str | None = None,
+    within: tuple[int, ...] = (),
+) -> Any:
+    """What the tool gives. Raises ToolFailed; either way the call is in the trace.
+
+    `module` is the agent that asked, and `within` the place of the call among its turns.
+    """
+    known: dict[str, Any] = {"error": CANCELLED}
+    began, started = time.time(), time.perf_counter()
+    try:
+        result = await run.resources.tool(tool)(**arguments)
+        known = {"result": result}
+        return result
+    except ToolFailed as error:
+        known = {"error": str(error)}
+        raise
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        known = {"error": f"{type(error).__name__}: {error}"}
+        raise
+    finally:
+        run.record(
+            (*site.place, *within),
+            ToolInvocation,
+            tool=tool.id,
+            path=site.path,
+            attempt=site.attempt,
+            module=module,
+            arguments=arguments,
+            started=began,
+            seconds=time.perf_counter() - started,
+            **known,
+        )
