@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from lmprog.compiler.types import (
@@ -120,6 +121,8 @@ def _escaped(name: str, text: str) -> str:
 
 
 def _unescaped(name: str, text: str) -> str:
+    if "<\\" not in text:
+        return text
     return re.sub(rf"<\\(\\*)/{re.escape(name)}>", rf"<\1/{name}>", text)
 
 
@@ -148,14 +151,14 @@ def _hint(field: Field) -> str:
 
 def _sections(outputs: Mapping[str, Field], text: str, forgiven: list[str]) -> dict[str, str]:
     """The text of each `<name>...</name>`; one that is not closed ends where the next one opens."""
-    names = "|".join(re.escape(name) for name in outputs)
+    opening = _opening(tuple(outputs))
     found: dict[str, str] = {}
     position = 0
-    while opened := re.compile(rf"<({names})>").search(text, position):
+    while opened := opening.search(text, position):
         name = opened[1]
         closed = text.find(f"</{name}>", opened.end())
-        following = re.compile(rf"<({names})>").search(text, opened.end())
         if closed < 0:
+            following = opening.search(text, opened.end())
             forgiven.append(f"</{name}> is missing")
             closed = following.start() if following else len(text)
             value = text[opened.end() : closed].strip()
@@ -164,6 +167,11 @@ def _sections(outputs: Mapping[str, Field], text: str, forgiven: list[str]) -> d
         found.setdefault(name, _unescaped(name, value))
         position = max(closed, opened.end())
     return found
+
+
+@lru_cache(maxsize=256)
+def _opening(names: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(f"<({'|'.join(map(re.escape, names))})>")
 
 
 def _typed(name: str, text: str, kind: Type, forgiven: list[str]) -> Any:

@@ -130,7 +130,10 @@ class Template:
 
     def render(self, values: Mapping[str, Any]) -> str:
         """The text with the values in it. Raises RenderError."""
-        return self._try(lambda: self._render, values)
+        try:
+            return self._render(values)
+        except Exception as error:
+            raise self._failed(error) from error
 
     def render_head(self, values: Mapping[str, Any], varying: frozenset[str]) -> str:
         """The part of the text before anything that depends on a name in `varying`, which `values` may lack.
@@ -138,20 +141,17 @@ class Template:
         `render(values | anything)` starts with it, whatever the varying values are.
         """
 
-        def head() -> Callable[..., str]:
+        try:
             if varying not in self._heads:
                 body = nodes.Template(_before(parse(self.text).body, varying), lineno=1)
                 self._heads[varying] = _compiled(body)
-            return self._heads[varying]
-
-        return self._try(head, values)
-
-    def _try(self, made: Callable[[], Callable[..., str]], values: Mapping[str, Any]) -> str:
-        try:
-            return made()(values)
+            return self._heads[varying](values)
         except Exception as error:
-            place = f"{self.place}: " if self.place else ""
-            raise RenderError(f"{place}cannot render the prompt: {error}") from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> RenderError:
+        place = f"{self.place}: " if self.place else ""
+        return RenderError(f"{place}cannot render the prompt: {error}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Template, (self.text, self.variables, self.place)
@@ -161,7 +161,9 @@ def _compiled(tree: nodes.Template) -> Callable[..., str]:
     tree.set_environment(ENVIRONMENT)
     code = ENVIRONMENT.compile(tree)
     template = ENVIRONMENT.template_class.from_code(ENVIRONMENT, code, {**ENVIRONMENT.globals})
-    return lambda values: template.render(dict(values))
+    write, context = template.root_render_func, template.new_context
+    # Not `template.render`, which copies the values once more and rewrites the traceback of an error that we replace.
+    return lambda values: "".join(write(context(values)))  # type: ignore[arg-type]
 
 
 def mentions(node: nodes.Node, names: frozenset[str]) -> bool:

@@ -7,7 +7,7 @@ float, a T for a T?, and nothing else converts.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,16 +171,7 @@ def mismatch(value: Any, kind: Type) -> str | None:
 
 
 def _primitive_mismatch(value: Any, kind: Type) -> str | None:
-    fits = {
-        "str": isinstance(value, str),
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "float": isinstance(value, int | float) and not isinstance(value, bool),
-        "bool": isinstance(value, bool),
-        "json": _is_json(value),
-        "messages": isinstance(value, list)
-        and all(isinstance(turn, Mapping) and {"role", "content"} <= set(turn) for turn in value),
-        "image": isinstance(value, str),
-    }[str(kind)]
+    fits = _FITS[str(kind)](value)
     return None if fits else f"{_shown(value)} is not a value of type {kind}"
 
 
@@ -190,6 +181,23 @@ def _is_json(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(_is_json(item) for item in value)
     return value is None or isinstance(value, str | int | float | bool)
+
+
+def _is_messages(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(turn, Mapping) and {"role", "content"} <= set(turn) for turn in value
+    )
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "float": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "bool": lambda value: isinstance(value, bool),
+    "json": _is_json,
+    "messages": _is_messages,
+    "image": lambda value: isinstance(value, str),
+}
 
 
 def _shown(value: Any) -> str:

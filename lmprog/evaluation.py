@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lmprog.errors import LmprogError, ProviderError, UsageError
+from lmprog.loops import run_async
 from lmprog.metrics import Score, Scorer
-from lmprog.program import Program, Result, RunOptions, run_async
+from lmprog.program import Program, Result, RunOptions
 from lmprog.statistics import Difference, Estimate, estimate, paired
 
 

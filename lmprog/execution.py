@@ -94,6 +94,8 @@ class Execution:
 
     async def _attempts(self, step: Step, scope: Scope, site: Site) -> Any:
         tries = 1 + (step.retry if self.options.retry else 0)
+        if tries == 1 and step.timeout is None:
+            return await self._action(step, scope, site)
         for attempt in range(tries):
             limit = asyncio.timeout(step.timeout)
             try:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.types import mismatch
@@ -17,10 +16,9 @@ from lmprog.execution import Execution
 from lmprog.invocation import Invocation, Record, ToolInvocation
 from lmprog.lms import make_lm
 from lmprog.lms.lm import LM
+from lmprog.loops import run_async, run_briefly
 from lmprog.resources import Resources
 from lmprog.run import Failure
-
-T = TypeVar("T")
 
 
 class Change(Protocol):
@@ -84,7 +82,7 @@ class Program:
 
     def __call__(self, **inputs: Any) -> Result:
         """Run once. Raises UsageError for wrong inputs and RunError where the run failed."""
-        return run_async(lambda: self.acall(**inputs))
+        return run_briefly(lambda: self.acall(**inputs))
 
     async def acall(self, **inputs: Any) -> Result:
         """As a call, from within a running event loop."""
@@ -222,26 +220,3 @@ def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
         both = isinstance(under, Mapping) and isinstance(value, Mapping)
         merged[key] = laid_over(under, value) if both else value  # type: ignore[arg-type]
     return merged
-
-
-def run_async(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine to its end from synchronous code, in a thread of its own where a loop already runs (a notebook)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(make())
-    outcome: list[T] = []
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            outcome.append(asyncio.run(make()))
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=work, name="lmprog-run")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]

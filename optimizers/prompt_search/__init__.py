@@ -47,8 +47,8 @@ class PromptSearch:
         return rows * calls(program.plan) + proposals
 
     def optimize(self, task: Task) -> Candidate:
+        from lmprog.loops import run_async
         from lmprog.optimizers.prompt_search.search import Search
-        from lmprog.program import run_async
 
         return run_async(Search(task, self.config).run)
 

@@ -170,7 +170,7 @@ def test_an_unknown_parameter_is_refused_by_name() -> None:
 
 def test_a_program_called_within_a_run_is_answered_while_the_outer_run_waits() -> None:
     from lmprog.lms.local import shared
-    from lmprog.program import run_async
+    from lmprog.loops import run_async
 
     lm = shared("embedded/smollm2-135m")
 

@@ -13,8 +13,9 @@ import pytest
 
 import lmprog
 from lmprog import BudgetExceeded, ProviderError, SpecError, UsageError
+from lmprog.loops import run_async
 from lmprog.optimizers.candidate import Candidate
-from lmprog.program import laid_over, run_async
+from lmprog.program import laid_over
 
 ECHO = """
     inputs: {text: str}
