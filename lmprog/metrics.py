@@ -9,7 +9,7 @@ from typing import Any
 
 from lmprog.compiler import plan
 from lmprog.compiler.python_reference import load
-from lmprog.errors import LmprogError, ProviderError, UsageError
+from lmprog.errors import BudgetExceeded, LmprogError, ProviderError, UsageError
 from lmprog.program import Program, Result
 
 
@@ -62,7 +62,7 @@ class Scorer:
             else:
                 arguments = {name: value.evaluate(scope) for name, value in metric.arguments.items()}
                 score = await (self._judged if metric.program is not None else self._computed)(metric, arguments)
-        except ProviderError:
+        except (ProviderError, BudgetExceeded):
             raise
         except Exception as error:
             if metric.on_error is not None:

@@ -101,7 +101,8 @@ class Asking:
         }
         started = time.perf_counter()
         try:
-            completion = await run.lms[module.lm].complete(request)
+            lm, budget = run.lms[module.lm], run.resources.budget
+            completion = await (lm.complete(request) if budget is None else budget.complete(lm, request, self.declared))
         except (asyncio.CancelledError, InfrastructureError) as error:
             fields["seconds"] = time.perf_counter() - started
             cancelled = isinstance(error, asyncio.CancelledError)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmprog.budget import Budget
 from lmprog.compiler.whole_file import write_whole
 from lmprog.errors import UsageError
 from lmprog.program import Program, load
@@ -52,7 +53,6 @@ def optimize(
 
     Raises SpecError where the spec is wrong, UsageError for a run directory that is another run's.
     """
-    from lmprog.optimizers.budget import LIMITS
     from lmprog.optimizers.journal import Journal
     from lmprog.optimizers.staged import goals_of, run_stages
 
@@ -61,9 +61,7 @@ def optimize(
     goals = goals_of(program)
     seed = goals.seed if seed is None else seed
     limits = {**goals.budget, **(budget or {})}
-    unknown = sorted(set(limits) - set(LIMITS))
-    if unknown:
-        raise UsageError(f"there is no budget {unknown[0]!r}; it is one of {', '.join(LIMITS)}")
+    Budget(limits)  # refuses a limit that there is not
     folder = _run_dir(spec, run_dir, resume)
     identity = {
         "program": program.plan.name,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from lmprog.budget import Budget
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.types import mismatch
 from lmprog.errors import LmprogError, UsageError
@@ -19,6 +20,9 @@ from lmprog.lms.lm import LM
 from lmprog.loops import run_async, run_briefly
 from lmprog.resources import Resources
 from lmprog.run import Failure
+
+AHEAD = 8
+"""How many times as many rows as are at work may be begun before the results of earlier ones are taken."""
 
 
 class Change(Protocol):
@@ -110,23 +114,41 @@ class Program:
         options: RunOptions | None = None,
         first: int = 0,
     ) -> AsyncIterator[Result]:
-        """Results in the order of the rows, at most `concurrency` rows at work or waiting to be taken.
+        """Results in the order of the rows, with at most `concurrency` rows at work, in constant memory.
 
-        `first` is the index of the first row, where the rows are the rest of a longer list.
+        A row that takes long holds up only the results behind it: further rows are run ahead of it, up to AHEAD times
+        `concurrency`. `first` is the index of the first row, where the rows are the rest of a longer list.
         """
         window = concurrency or self.concurrency
-        running: deque[asyncio.Task[Result]] = deque()
+        tasks: deque[asyncio.Task[Result]] = deque()
+        working = 0
+        ended = asyncio.Event()
+
+        def on_end(task: asyncio.Task[Result]) -> None:
+            nonlocal working
+            working -= 1
+            ended.set()
+
+        source = iter(enumerate(rows, first))
+        following = next(source, None)
         try:
-            for index, row in enumerate(rows, first):
-                if len(running) >= window:
-                    yield await running.popleft()
-                running.append(asyncio.create_task(self.run(self.inputs_of(row), example=index, options=options)))
-            while running:
-                yield await running.popleft()
+            while tasks or following is not None:
+                while following is not None and working < window and len(tasks) < AHEAD * window:
+                    index, row = following
+                    task = asyncio.create_task(self.run(self.inputs_of(row), example=index, options=options))
+                    task.add_done_callback(on_end)
+                    working += 1
+                    tasks.append(task)
+                    following = next(source, None)
+                if tasks[0].done():
+                    yield tasks.popleft().result()
+                else:
+                    ended.clear()
+                    await ended.wait()
         finally:
-            for task in running:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def run(
         self, inputs: Mapping[str, Any], *, example: int | str = 0, options: RunOptions | None = None
@@ -167,15 +189,19 @@ class Program:
         return replace(
             self,
             plan=self.recompile(overlay),
-            resources=Resources(self.resources.dry_run),
+            resources=Resources(self.resources.dry_run, self.resources.budget),
             recompile=lambda change: self.recompile(laid_over(overlay, change)),
         )
+
+    def with_budget(self, budget: Budget) -> Program:
+        """The program with every LM call, those of sub-programs and judges too, paid out of `budget`."""
+        return replace(self, resources=Resources(self.resources.dry_run, budget))
 
     def faked(self) -> Program:
         """The program with LMs that answer with values of the declared types, and tools that change nothing."""
         from lmprog.lms.fake import FakeLM
 
-        return replace(self, lms={id: FakeLM() for id in self.lms}, resources=Resources(dry_run=True))
+        return replace(self, lms={id: FakeLM() for id in self.lms}, resources=Resources(True, self.resources.budget))
 
     def with_lms(self, lms: Mapping[str, LM]) -> Program:
         """The program with some of its LMs replaced, by id."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmprog.budget import Budget
 from lmprog.compiler.plan import AdapterReference, Module, Plan, Tool
 from lmprog.compiler.prompts import PromptBuilder
 from lmprog.compiler.types import Object
@@ -45,6 +46,8 @@ class Resources:
     """
 
     dry_run: bool = False
+    budget: Budget | None = None
+    """What all runs, of sub-programs and judges too, spend together."""
     # Keyed by identity, and the key kept beside its value, so that an id can never come to mean something else.
     _modules: dict[int, tuple[Module, ReadyModule]] = field(default_factory=dict)
     _tools: dict[int, tuple[Tool, Callable[..., Any]]] = field(default_factory=dict)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from lmprog.optimizers.budget import Budget
+    from lmprog.budget import Budget
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.journal import Journal
     from lmprog.program import Program
@@ -34,8 +34,9 @@ Row = Mapping[str, Any]
 class Task:
     """All that an optimizer gets. The test split is not in it.
 
-    `program` is the best so far, its LMs metered by `budget`; what may be tuned is in `program.plan.optimize`. `train` rows
-    are for learning, `dev` rows for choosing. Files go under `journal.folder`.
+    `program` is the best so far, its LM calls paid out of `budget` (an LM that is asked by itself wants `budget.meter`);
+    what may be tuned is in `program.plan.optimize`. `train` rows are for learning, `dev` rows for choosing. Files go under
+    `journal.folder`.
     """
 
     program: Program

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from lmprog.budget import Budget, Spent
 from lmprog.compiler.plan import Optimize, Stage
 from lmprog.data import rows_of
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.evaluation import RowScore, Scores, evaluate
-from lmprog.optimizers.budget import Budget, Spent
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.journal import Journal
 from lmprog.optimizers.optimizer import Optimizer, Task, find
@@ -81,7 +81,7 @@ def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal
     goals = goals_of(program)
     train, dev = rows_of(program.plan, goals.train), rows_of(program.plan, goals.validate)
     purse = Budget(budget, Spent(**journal.recall("spent")) if journal.recall("spent") else None)
-    metered = program.with_lms({id: purse.meter(lm) for id, lm in program.lms.items()})
+    metered = program.with_budget(purse)
     best = Candidate()
     outcomes: list[StageOutcome] = []
     for number, stage in enumerate(goals.stages, 1):

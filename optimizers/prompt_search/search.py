@@ -58,7 +58,9 @@ class Search:
         proposers: list[Proposer] = [Given()]
         if plan.optimize.proposer is not None:
             proposer = plan.optimize.proposer
-            proposers.append(Written(task.program.lms[proposer], plan.lms[proposer].params, task.seed))
+            declared = plan.lms[proposer]
+            lm = task.budget.meter(task.program.lms[proposer], declared)
+            proposers.append(Written(lm, declared.params, task.seed))
         solved: dict[str, list[Demo]] = {}
         if any("demos" in parts for parts in tuned.values()) and self.config.bootstrap_rows:
             solved = await self._solved()

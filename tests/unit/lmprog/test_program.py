@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import lmprog
 from lmprog import BudgetExceeded, ProviderError, SpecError, UsageError
 from lmprog.loops import run_async
 from lmprog.optimizers.candidate import Candidate
-from lmprog.program import laid_over
+from lmprog.program import AHEAD, laid_over
 
 ECHO = """
     inputs: {text: str}
@@ -136,10 +138,36 @@ def test_stream_takes_no_more_rows_than_its_window(program, scripted) -> None:
         async for result in program(ECHO, lm).stream(rows(), concurrency=4):
             assert result.outputs == {"reply": str(given)}
             given += 1
-            assert len(taken) - given <= 4
+            assert len(taken) - given <= AHEAD * 4 + 1
         assert given == 50
 
     asyncio.run(run())
+
+
+def test_a_slow_row_holds_up_no_more_than_its_own_result(program, scripted) -> None:
+    lm = scripted(said, delay=lambda request: 0.3 if said(request) == "0" else 0.01)
+    started = time.perf_counter()
+    results = program(ECHO, lm).map([{"text": str(index)} for index in range(16)], concurrency=2)
+    assert [result.outputs["reply"] for result in results] == [str(index) for index in range(16)]
+    assert time.perf_counter() - started < 0.42
+    assert lm.most_active == 2
+
+
+def test_a_long_stream_takes_constant_memory(program) -> None:
+    class AtOnce:
+        async def complete(self, request: lmprog.Request) -> lmprog.Completion:
+            return lmprog.Completion("x" * 1000)
+
+    async def run(count: int) -> int:
+        tracemalloc.start()
+        made = program(ECHO, AtOnce())
+        async for result in made.stream({"text": str(index)} for index in range(count)):
+            assert result.error is None
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert asyncio.run(run(20_000)) < 1.5 * asyncio.run(run(2_000))
 
 
 def test_a_stream_that_is_left_leaves_no_task(program, scripted) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import lmprog
+from lmprog.budget import Budget
 from lmprog.lms.lm import Completion, Request, Usage
-from lmprog.optimizers.budget import Budget
 from lmprog.optimizers.journal import Journal
 from lmprog.optimizers.optimizer import Task
 from lmprog.program import Program
@@ -91,7 +91,7 @@ def task_of(tmp_path: Path) -> Callable[..., Task]:
         from lmprog.data import rows_of
 
         budget = Budget(limits or {})
-        metered = program.with_lms({id: budget.meter(lm) for id, lm in program.lms.items()})
+        metered = program.with_budget(budget)
         train, dev = rows_of(program.plan, "train"), rows_of(program.plan, "dev")
         journal = Journal(tmp_path / "run", tuple(listeners))
         return Task(metered, train, dev, "accuracy", budget, journal, 0)

@@ -1,4 +1,4 @@
-"""The journal survives being cut anywhere, and keeps stages apart; budgets count and refuse."""
+"""The journal survives being cut anywhere, and keeps stages apart; candidates are laid over each other."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmprog.errors import BudgetExceeded
-from lmprog.lms.lm import Completion, Request, Usage
-from lmprog.optimizers.budget import Budget, Spent
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.journal import Journal
 
@@ -56,50 +53,6 @@ def test_listeners_hear_what_is_told_and_what_is_kept(tmp_path: Path) -> None:
     journal.record("step", step=1)
     assert heard == ["progress", "step"]
     assert [event["event"] for event in journal.events] == ["step"]
-
-
-class Answers:
-    async def complete(self, request: Request) -> Completion:
-        await asyncio.sleep(0)
-        return Completion("x", usage=Usage(30, 5, 0.25))
-
-
-@pytest.mark.parametrize(
-    ("limits", "made"), [({"lm_calls": 3}, 3), ({"tokens": 70}, 3), ({"usd": 0.6}, 3), ({"minutes": 0}, 0), ({}, 10)]
-)
-def test_the_call_that_could_exceed_a_limit_is_refused(limits: dict, made: int) -> None:
-    budget = Budget(limits)
-    lm = budget.meter(Answers())
-
-    async def run() -> int:
-        for count in range(10):
-            try:
-                await lm.complete(Request([]))
-            except BudgetExceeded:
-                return count
-        return 10
-
-    assert asyncio.run(run()) == made
-    assert budget.spent.lm_calls == made
-    assert budget.spent.prompt_tokens == 30 * made
-
-
-def test_calls_in_flight_count(tmp_path: Path) -> None:
-    budget = Budget({"lm_calls": 4})
-    lm = budget.meter(Answers())
-
-    async def run():
-        return await asyncio.gather(*(lm.complete(Request([])) for _ in range(9)), return_exceptions=True)
-
-    outcomes = asyncio.run(run())
-    assert sum(isinstance(outcome, Completion) for outcome in outcomes) == 4
-    assert all(isinstance(outcome, Completion | BudgetExceeded) for outcome in outcomes)
-
-
-def test_a_resumed_budget_goes_on_from_what_was_spent() -> None:
-    budget = Budget({"lm_calls": 4}, Spent(lm_calls=4))
-    with pytest.raises(BudgetExceeded, match="budget of 4 lm calls is spent"):
-        budget.check()
 
 
 def test_candidates_are_laid_over_each_other_and_read_back() -> None:
