@@ -1,19 +1,21 @@
 """How a module's outputs stand in a reply: described to the model, written in a demo, read from what the model said.
 
-`read(write(values)) == values` for every format, but for one thing that only `json` can say: an optional text that is
-blank or the word null is nothing in the other two. What had to be forgiven to read a reply is reported, never hidden.
+`read(write(values)) == values` for every format, but for two things that only `json` can say: an optional text that is
+blank or the word null, which is nothing in the other two, and in `text` a text that begins with a `<think>` block, which is
+taken for a model's thinking. What had to be forgiven to read a reply is reported, never hidden.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from lmprog.compiler.forgiving import Unreadable, by_name, lines, number, one_of, truth, without_thinking
+from lmprog.compiler.loose_json import STRICT, find
 from lmprog.compiler.types import (
     BOOL,
     FLOAT,
@@ -34,10 +36,6 @@ if TYPE_CHECKING:
     from lmprog.compiler.plan import Field
 
 Format = Literal["text", "fields", "json"]
-
-
-class Unreadable(Exception):
-    """A reply that does not hold the outputs; the message says what is wrong with it, fit to be shown to the model."""
 
 
 @dataclass(frozen=True)
@@ -75,38 +73,48 @@ def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any
     return "".join(as_text(value, outputs[name].type) for name, value in present.items())
 
 
-def read(format: Format, outputs: Mapping[str, Field], text: str) -> Reading:
-    """The outputs in a reply. Raises Unreadable."""
+def read(format: Format, outputs: Mapping[str, Field], text: str, cut: bool = False) -> Reading:
+    """The outputs in a reply. Raises Unreadable.
+
+    `cut` says that the reply ended at its limit of tokens: JSON that is not closed then lacks something, and is refused.
+    """
     forgiven: list[str] = []
+    text = without_thinking(outputs, text, forgiven)
     if format == "json":
-        found = _json_object(text, forgiven)
+        found = _object(outputs, text.strip(), forgiven, cut)
     elif format == "fields":
         found = _sections(outputs, text, forgiven)
+        if not all(name in found or _may_lack(field) for name, field in outputs.items()):
+            found = _other_sections(outputs, text, found, forgiven, cut)
     else:
         found = {next(iter(outputs)): text}
     try:
-        return Reading(_values(format, outputs, found, forgiven), tuple(dict.fromkeys(forgiven)))
+        return Reading(_values(format, outputs, found, forgiven, cut), tuple(dict.fromkeys(forgiven)))
     except RecursionError:
         raise Unreadable("the reply holds JSON that is nested too deeply") from None
 
 
 def _values(
-    format: Format, outputs: Mapping[str, Field], found: Mapping[str, Any], forgiven: list[str]
+    format: Format, outputs: Mapping[str, Field], found: Mapping[str, Any], forgiven: list[str], cut: bool
 ) -> dict[str, Any]:
     values = {}
     for name, field in outputs.items():
         if name in found:
             value = found[name]
             as_it_is = not isinstance(value, str) or (format == "json" and mismatch(value, field.type) is None)
-            values[name] = value if as_it_is else _typed(name, value, field.type, forgiven)
+            values[name] = value if as_it_is else _typed(name, value, field.type, forgiven, cut)
             wrong = mismatch(values[name], field.type)
             if wrong:
                 raise Unreadable(f"{name}: {wrong}")
-        elif field.has_default or isinstance(field.type, Optional):
+        elif _may_lack(field):
             values[name] = field.default
         else:
             raise Unreadable(f"the reply has no {name}")
     return values
+
+
+def _may_lack(field: Field) -> bool:
+    return field.has_default or isinstance(field.type, Optional)
 
 
 def as_text(value: Any, kind: Type) -> str:
@@ -174,102 +182,80 @@ def _opening(names: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(f"<({'|'.join(map(re.escape, names))})>")
 
 
-def _typed(name: str, text: str, kind: Type, forgiven: list[str]) -> Any:
-    """The value of type `kind` that a text stands for."""
-    if isinstance(kind, Optional):
-        return None if not text.strip() or text.strip() == "null" else _typed(name, text, kind.inner, forgiven)
-    if kind == STR or str(kind) == "image":
-        return text
-    if isinstance(kind, Enum):
-        return _one_of(text, kind, forgiven)
-    stripped = text.strip()
-    if kind in (INT, FLOAT, BOOL):
-        return _scalar(name, stripped, kind, forgiven)
-    return _json(name, stripped, forgiven)
-
-
-def _one_of(text: str, kind: Enum, forgiven: list[str]) -> str:
-    stripped = text.strip()
-    if text in kind.values or stripped in kind.values:
-        return text if text in kind.values else stripped
-    bare = stripped.strip("\"'`*.,:;!?()[]<> \n").lower().replace(" ", "_")
-    matches = [value for value in kind.values if value.lower().replace(" ", "_") == bare]
-    if len(matches) == 1:
-        forgiven.append("case, quotes or punctuation around an enum value")
-        return matches[0]
-    return stripped
-
-
-def _scalar(name: str, text: str, kind: Type, forgiven: list[str]) -> Any:
-    if kind == BOOL:
-        lowered = text.strip(".\"'`").lower()
-        if lowered not in ("true", "false", "yes", "no"):
-            raise Unreadable(f"{name}: {text[:60]!r} is neither true nor false")
-        if lowered != text:
-            forgiven.append("case or quotes around a truth value")
-        return lowered in ("true", "yes")
-    number = re.fullmatch(r"[-+]?(\d[\d,]*)(\.\d+)?([eE][-+]?\d+)?", text.strip(".\"'`"))
-    if number is None or (kind == INT and (number[2] or number[3])):
-        raise Unreadable(f"{name}: {text[:60]!r} is not {'a whole number' if kind == INT else 'a number'}")
-    if number[0] != text or "," in text:
-        forgiven.append("quotes or separators in a number")
-    plain = number[0].replace(",", "")
+def _other_sections(
+    outputs: Mapping[str, Field], text: str, exact: Mapping[str, str], forgiven: list[str], cut: bool
+) -> Mapping[str, Any]:
+    """The sections that `_sections` missed: tags of another spelling or, without any tags, an object or `name: value` lines."""
+    spelt = _TAG.sub(lambda tag: f"<{tag[1]}{_spelling(outputs, tag[2])}>", text)
+    if spelt != text and (found := _sections(outputs, spelt, forgiven)):
+        forgiven.append("another spelling of a section's tags")
+        return {**found, **exact}
+    if exact:
+        return exact
     try:
-        value = int(plain) if kind == INT else float(plain)
-    except ValueError:  # Python reads no whole number of more than 4300 digits
-        raise Unreadable(f"{name}: {text[:60]!r}... has too many digits") from None
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Unreadable(f"{name}: {text[:60]!r} is too large for a number")
-    return value
-
-
-def _json_object(text: str, forgiven: list[str]) -> dict[str, Any]:
-    found = _json("the reply", text.strip(), forgiven)
-    if not isinstance(found, dict):
-        raise Unreadable("the reply is not a JSON object")
+        found = _object(outputs, text.strip(), known := [], cut)
+        if found.keys() & outputs.keys():
+            forgiven += [*known, "JSON in place of sections"]
+            return found
+    except Unreadable:
+        pass
+    found = lines(outputs, text)
+    if found:
+        forgiven.append("lines in place of sections")
     return found
 
 
-def _json(name: str, text: str, forgiven: list[str]) -> Any:
-    """The JSON in a text, which may stand in a code fence, among other words, or have trailing commas."""
+_TAG = re.compile(r"<\s*(/?)\s*([A-Za-z][\w -]*?)\s*(?:\s\w+\s*=[^<>]*)?>")
+
+
+def _spelling(outputs: Mapping[str, Field], tag: str) -> str:
+    """The output that a tag names in other letters, else the tag as it is."""
+    folded = re.sub(r"[\s-]", "_", tag.lower())
+    return next((name for name in outputs if name.lower() == folded), tag)
+
+
+def _typed(name: str, text: str, kind: Type, forgiven: list[str], cut: bool) -> Any:
+    """The value of type `kind` that a text stands for."""
+    if isinstance(kind, Optional):
+        return None if not text.strip() or text.strip() == "null" else _typed(name, text, kind.inner, forgiven, cut)
+    if kind == STR or str(kind) == "image":
+        return text
+    if isinstance(kind, Enum):
+        return one_of(text, kind, forgiven)
+    stripped = text.strip()
+    if kind == BOOL:
+        return truth(name, stripped, forgiven)
+    if kind in (INT, FLOAT):
+        return number(name, stripped, kind, forgiven)
+    opening = "{" if isinstance(kind, Object) else "[" if isinstance(kind, ListOf) else "[{"
+    found = _json(name, stripped, opening, forgiven, cut)
+    return _unwrapped(found, forgiven) if isinstance(kind, Object) else found
+
+
+def _object(outputs: Mapping[str, Field], text: str, forgiven: list[str], cut: bool) -> Mapping[str, Any]:
+    found = _unwrapped(_json("the reply", text, "{", forgiven, cut), forgiven)
+    if not isinstance(found, dict):
+        raise Unreadable("the reply is not a JSON object")
+    return by_name(outputs, found, forgiven)
+
+
+def _unwrapped(value: Any, forgiven: list[str]) -> Any:
+    """The object in a list that holds nothing else; other values as they are."""
+    if not (isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict)):
+        return value
+    forgiven.append("a list around a JSON object")
+    return value[0]
+
+
+def _json(name: str, text: str, opening: str, forgiven: list[str], cut: bool) -> Any:
+    """The JSON in a text. Raises Unreadable."""
     try:
-        return _DECODER.decode(text)
+        return STRICT.decode(text)
     except (ValueError, RecursionError):
         pass
-    fenced = re.search(r"```(?:json)?\s*(.*?)\s*(?:```|$)", text, re.DOTALL)
-    if fenced:
-        forgiven.append("a code fence around JSON")
-        text = fenced[1]
-    start = re.search(r"[\[{]", text)
-    if start is None:
-        raise Unreadable(f"{name} holds no JSON")
-    candidate = text[start.start() :]
-    for attempt, note in ((candidate, None), (_without_trailing_commas(candidate), "a trailing comma in JSON")):
-        try:
-            value, end = _DECODER.raw_decode(attempt)
-        except (ValueError, RecursionError) as error:
-            problem = getattr(error, "msg", None) or str(error)
-            continue
-        if note:
-            forgiven.append(note)
-        if start.start() > 0 or attempt[end:].strip():
-            forgiven.append("words around JSON")
-        return value
-    raise Unreadable(f"{name} holds JSON that cannot be read: {problem}")
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _no_number(text)
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
-
-
-def _without_trailing_commas(text: str) -> str:
-    """Strings are matched whole first, so that a comma inside one is left alone."""
-    return re.sub(r'("(?:[^"\\]|\\.)*")|,(\s*[\]}])', lambda found: found[1] or found[2], text)
+    try:
+        return find(text, opening, forgiven, cut)
+    except LookupError:
+        raise Unreadable(f"{name} holds no JSON") from None
+    except ValueError as error:
+        raise Unreadable(f"{name} holds JSON that cannot be read: {error}") from None

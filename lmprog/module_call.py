@@ -29,7 +29,7 @@ async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Si
         attempt = site.attempt * tries + turn
         completion, fields = await asking.ask(messages, prompt.constant, attempt)
         try:
-            reading = formats.read(module.format, module.outputs, completion.text)
+            reading = formats.read(module.format, module.outputs, completion.text, completion.finish_reason == "length")
         except formats.Unreadable as error:
             asking.record(fields, error=str(error))
             if turn + 1 == tries:
