@@ -35,6 +35,8 @@ from lmprog.compiler.types import (
 if TYPE_CHECKING:
     from lmprog.compiler.plan import Field
 
+__all__ = ["Format", "Reading", "Unreadable", "as_text", "describe", "read", "write"]
+
 Format = Literal["text", "fields", "json"]
 
 
@@ -192,11 +194,12 @@ def _other_sections(
         return {**found, **exact}
     if exact:
         return exact
+    passed: list[str] = []
     try:
-        found = _object(outputs, text.strip(), known := [], cut)
-        if found.keys() & outputs.keys():
-            forgiven += [*known, "JSON in place of sections"]
-            return found
+        fields = _object(outputs, text.strip(), passed, cut)
+        if fields.keys() & outputs.keys():
+            forgiven += [*passed, "JSON in place of sections"]
+            return fields
     except Unreadable:
         pass
     found = lines(outputs, text)
