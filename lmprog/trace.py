@@ -23,6 +23,17 @@ class TraceWriter:
         self._file.write(b"".join(as_line(made.as_json()) for made in invocations))
         self._file.flush()
 
+    def drop_rows_from(self, row: int) -> None:
+        """Remove the records at the end that are of `row` or a later one: a resumed run makes them again."""
+        position, end = 0, 0
+        with Path(self._file.name).open("rb") as file:
+            for line in file:
+                position += len(line)
+                example = json.loads(line).get("example")
+                if not isinstance(example, int) or example < row:
+                    end = position
+        self._file.truncate(end)
+
     def __enter__(self) -> TraceWriter:
         return self
 

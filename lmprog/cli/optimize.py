@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lmprog.cli.options import SPEC, output_format, overriding, pairs
+from lmprog.cli.options import BUDGET, SPEC, limits_of, output_format, overriding
 
 
 @click.command()
@@ -21,7 +21,7 @@ from lmprog.cli.options import SPEC, output_format, overriding, pairs
 @click.option("--seed", type=int, help="Seed of every draw; default: the one in the program, else 0.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, or with the newest run of SPEC.")
 @click.option("--dry-run", is_flag=True, help="Print the most LM calls that each stage can make, and run nothing.")
-@click.option("--budget", "budget", multiple=True, metavar="K=V", help="A limit: lm_calls, tokens, usd, minutes, ...")
+@BUDGET
 @output_format("text", "json")
 def command(
     spec: Path,
@@ -49,7 +49,7 @@ def command(
     from lmprog.cli.progress import OptimizeProgress, table
     from lmprog.optimization import optimize
 
-    limits = {name: _limit(name, text) for name, text in pairs("--budget", budget).items()}
+    limits = limits_of(budget)
     report_findings(spec, overrides, lms)
     if dry_run:
         _dry_run(spec, lms, overrides, limits, style)
@@ -91,10 +91,3 @@ def _dry_run(spec: Path, lms: dict[str, str], overrides: dict[str, Any], limits:
     click.echo(f"{'in all':<22} at most {sum(calls for _, calls in bounds):>9,} LM calls")
     for name, limit in limits.items():
         click.echo(f"budget: {limit:g} {name}")
-
-
-def _limit(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise click.BadParameter(f"--budget {name} wants a number, not {text!r}") from None

@@ -13,6 +13,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
 
 
+BUDGET = click.option(
+    "--budget", "budget", multiple=True, metavar="K=V", help="A limit: lm_calls, tokens, usd, minutes, ..."
+)
+
+
 def overriding(command: F) -> F:
     """`--lm ID=MODEL` and `--set PATH=VALUE`, as `lms` and `overrides`."""
     command = click.option(
@@ -43,6 +48,24 @@ def output_format(*choices: str) -> Callable[[F], F]:
         show_default=True,
         help="json prints one JSON document on standard output, and nothing else there.",
     )
+
+
+def limits_of(values: Sequence[str]) -> dict[str, float]:
+    """`--budget` as limits by name. Raises click.BadParameter."""
+    found = {}
+    for name, text in pairs("--budget", values).items():
+        try:
+            found[name] = float(text)
+        except ValueError:
+            raise click.BadParameter(f"--budget {name} wants a number, not {text!r}") from None
+    return found
+
+
+def budget_of(values: Sequence[str]) -> Any:
+    """`--budget` as a Budget."""
+    from lmprog.budget import Budget
+
+    return Budget(limits_of(values))
 
 
 def pairs(option: str, values: Sequence[str]) -> dict[str, str]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lmprog.cli.options import SPEC, as_value, overriding, pairs
+from lmprog.cli.options import BUDGET, SPEC, as_value, budget_of, overriding, pairs
+from lmprog.cli.progress import progress
 
 SAY = "say what to run on: --input NAME=VALUE for one run, or --inputs FILE for rows"
 
@@ -32,6 +31,7 @@ SAY = "say what to run on: --input NAME=VALUE for one run, or --inputs FILE for 
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
 @click.option("--concurrency", type=click.IntRange(1), help="Rows at work at a time.")
+@BUDGET
 def command(
     spec: Path,
     lms: dict[str, str],
@@ -43,6 +43,7 @@ def command(
     fake: bool,
     seed: int,
     concurrency: int | None,
+    budget: tuple[str, ...],
 ) -> None:
     """Run the program in SPEC on one input, or on the rows of a file.
 
@@ -52,6 +53,7 @@ def command(
     """
     import contextlib
 
+    from lmprog.loops import run_async
     from lmprog.program import RunOptions, load
     from lmprog.trace import TraceWriter
 
@@ -63,11 +65,12 @@ def command(
     if not inputs and rows is None and program.wrong_inputs({}):
         raise click.UsageError(SAY)
     program = program.faked() if fake else program
+    program = program.with_budget(budget_of(budget)) if budget else program
     options = RunOptions(seed=seed)
     with TraceWriter(trace) if trace else contextlib.nullcontext() as writer:
         if rows is None:
             given = {name: _typed(program, name, text) for name, text in pairs("--input", inputs).items()}
-            result = asyncio.run(program.run(given, options=options))
+            result = run_async(lambda: program.run(given, options=options))
             if writer is not None:
                 writer.write(result.records)
             if result.error is not None:
@@ -76,34 +79,45 @@ def command(
             click.echo(json.dumps(result.outputs, ensure_ascii=False, indent=2))
             return
         assert out is not None
-        sys.exit(asyncio.run(_rows(program, rows, out, writer, options, concurrency)))
+        sys.exit(run_async(lambda: _rows(program, rows, out, writer, options, concurrency)))
 
 
 async def _rows(program: Any, rows: Path, out: Path, writer: Any, options: Any, concurrency: int | None) -> int:
     """Write a line for each row, in the order of the rows, after those that `out` holds from an earlier run."""
-    from lmprog.compiler import read_rows
-    from lmprog.compiler.plan import Split
+    from itertools import islice
+
+    from lmprog.compiler.rows import read_file
+    from lmprog.errors import BudgetExceeded
     from lmprog.trace import as_line
 
-    given = read_rows(Split("inputs", path=rows.resolve()))
+    # Read through once before anything is paid for: a line that cannot be read is known now.
+    total = sum(1 for _ in read_file(rows))
     done = _done(out)
     if done:
-        click.echo(f"{out} holds the first {done} of {len(given)} rows; going on with the rest", err=True)
+        click.echo(f"{out} holds the first {done} of {total} rows; going on with the rest", err=True)
+    if done and writer is not None:
+        writer.drop_rows_from(done)
     failed: list[str] = []
     out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("ab") as file:
-        index = done
-        stream = program.stream(_counted(given[done:]), concurrency=concurrency, options=options, first=done)
-        async for result in stream:
-            error = None if result.error is None else str(result.error)
-            line = {"row": index, "outputs": result.outputs, "error": error}
-            file.write(as_line(line))
-            file.flush()
-            if writer is not None:
-                writer.write(result.records)
-            if result.error is not None and result.error.kind != "unreadable":
-                failed.append(result.error.kind)
-            index += 1
+    index = done
+    with out.open("ab") as file, progress(total, done) as tick:
+        given = islice(read_file(rows), done, None)
+        try:
+            async for result in program.stream(given, concurrency=concurrency, options=options, first=done):
+                error = None if result.error is None else str(result.error)
+                # The trace first: what `out` holds is never without its records, and a resumed run drops those beyond it.
+                if writer is not None:
+                    writer.write(result.records)
+                file.write(as_line({"row": index, "outputs": result.outputs, "error": error}))
+                file.flush()
+                if result.error is not None and result.error.kind != "unreadable":
+                    failed.append(result.error.kind)
+                index += 1
+                tick()
+        except BudgetExceeded as error:
+            raise BudgetExceeded(
+                f"{error}; {out} holds the first {index} of {total} rows: run again to go on"
+            ) from None
     click.echo(f"{index} rows in {out}" + (f", {len(failed)} of this run failed" if failed else ""), err=True)
     return max(map(_status, failed), default=0)
 
@@ -129,14 +143,6 @@ def _done(out: Path) -> int:
         ) from None
     cut_torn_line(out)
     return count
-
-
-def _counted(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The rows, with progress on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(rows, "rows", console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
 def _typed(program: Any, name: str, text: str) -> Any:
