@@ -39,6 +39,7 @@ class PromptBuilder:
         self._system_varies = layout.system is not None and bool(layout.system.variables & self._varying)
         self._turns = [] if layout.demos_inline else [turn for demo in module.demos for turn in self._demo(demo)]
         self._system = "" if layout.system is None or self._system_varies else layout.system.render(self._fixed)
+        self._earlier = self._earlier_turns()
         self._user_head = layout.user.render_head(self._fixed, self._varying)
 
     def build(self, inputs: Mapping[str, Any]) -> Prompt:
@@ -50,7 +51,7 @@ class PromptBuilder:
         constant = (len(messages), len(self._user_head))
         if self._system_varies and layout.system is not None:
             constant = (0, len(layout.system.render_head(self._fixed, self._varying).strip()))
-        earlier = [dict(turn) for name in self._earlier_turns() for turn in inputs[name] or ()]
+        earlier = [dict(turn) for name in self._earlier for turn in inputs[name] or ()]
         if earlier:
             messages += earlier
             constant = min(constant, (len(messages) - len(earlier), 0))

@@ -141,6 +141,9 @@ def without_none(kind: Type) -> Type:
 
 def mismatch(value: Any, kind: Type) -> str | None:
     """What is wrong with `value` as a `kind`, in a few words, or None where it fits."""
+    if isinstance(kind, Primitive):
+        fits = _FITS[kind.name](value)
+        return None if fits else f"{_shown(value)} is not a value of type {kind}"
     if isinstance(kind, Unknown) or (isinstance(kind, Optional) and value is None):
         return None
     if isinstance(kind, Optional):
@@ -167,12 +170,7 @@ def mismatch(value: Any, kind: Type) -> str | None:
             if wrong:
                 return f"field {name}: {wrong}"
         return None
-    return _primitive_mismatch(value, kind)
-
-
-def _primitive_mismatch(value: Any, kind: Type) -> str | None:
-    fits = _FITS[str(kind)](value)
-    return None if fits else f"{_shown(value)} is not a value of type {kind}"
+    raise TypeError(f"{kind!r} is no type of the language")
 
 
 def _is_json(value: Any) -> bool:
