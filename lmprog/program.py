@@ -74,6 +74,9 @@ class RunOptions:
     rollout: int = 0
 
 
+AS_IT_IS = RunOptions()
+
+
 @dataclass(frozen=True)
 class Program:
     """Immutable: `with_*` give other programs over the same source. Made by `lmprog.load`."""
@@ -93,7 +96,7 @@ class Program:
         wrong = self.wrong_inputs(inputs)
         if wrong:
             raise UsageError(wrong)
-        result = await self.run(inputs)
+        result = await self._run(inputs, 0, AS_IT_IS)
         if result.error is not None:
             raise RunError(result)
         return result
@@ -157,7 +160,10 @@ class Program:
         wrong = self.wrong_inputs(inputs)
         if wrong:
             return Result(None, (), Failure("input", wrong, "inputs"))
-        execution = Execution(self.plan, self.lms, self.resources, options or RunOptions(), example)
+        return await self._run(inputs, example, options or AS_IT_IS)
+
+    async def _run(self, inputs: Mapping[str, Any], example: int | str, options: RunOptions) -> Result:
+        execution = Execution(self.plan, self.lms, self.resources, options, example)
         outputs, error = await execution.run(inputs)
         return Result(outputs, execution.this.records(), error)
 
