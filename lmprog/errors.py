@@ -27,3 +27,7 @@ class ProviderError(InfrastructureError):
 
 class BudgetExceeded(LmprogError):
     """The next call could exceed the budget, so it was not made."""
+
+
+class ReplayMiss(LmprogError):
+    """A call that the recording does not hold: the program, its data or its tools have changed since it was made."""

@@ -189,10 +189,8 @@ class Execution:
 
     def _inner_lms(self, plan: Plan) -> dict[str, LM]:
         """A sub-program's LMs: one of ours where it names the same model in the same way, else one of its own."""
-        from lmprog.lms import make_lm
-
         found = {}
         for id, lm in plan.lms.items():
             twin = next((ours for ours, mine in self.plan.lms.items() if replace(mine, id=lm.id) == lm), None)
-            found[id] = self.this.lms[twin] if twin is not None else make_lm(lm)
+            found[id] = self.this.lms[twin] if twin is not None else self.this.resources.lm(lm)
         return found

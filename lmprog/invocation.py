@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from lmprog.lms.lm import ToolCall, Usage
+from lmprog.lms.digest import request_sha256
+from lmprog.lms.lm import ToolCall, ToolOffer, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,10 @@ class Invocation:
     """0, and one more for each retry; the retries of a call share its `call`."""
     inputs: Mapping[str, Any]
     messages: Sequence[Mapping[str, Any]]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Those of the request: `temperature`, `max_tokens`, ..."""
+    tools: Sequence[ToolOffer] = ()
+    """What the LM was offered to call in its own protocol."""
     text: str | None
     """The reply as it came; None where the LM gave none."""
     outputs: Mapping[str, Any] | None
@@ -56,9 +61,15 @@ class Invocation:
         written = json.dumps(self.messages, ensure_ascii=False, default=str)
         return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
 
+    @property
+    def request_sha256(self) -> str:
+        """The digest of messages, params, weights, seed and tools: what a recorded reply is found by."""
+        return request_sha256(self.weights, self.messages, self.params, self.seed, self.tools)
+
     def as_json(self) -> dict[str, Any]:
-        """The record as plain values, fields that say nothing left out."""
-        return {"kind": "lm", **_plain(self), "prompt_sha256": self.prompt_sha256}
+        """The record as plain values, fields that say nothing left out, and tools by their names."""
+        digests = {"prompt_sha256": self.prompt_sha256, "request_sha256": self.request_sha256}
+        return {"kind": "lm", **_plain(self), **digests}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +103,14 @@ Record = Invocation | ToolInvocation
 
 def _plain(record: Any) -> dict[str, Any]:
     found = {}
-    for field in fields(record):
-        value = getattr(record, field.name)
+    for name in (field.name for field in fields(record)):
+        value = getattr(record, name)
         if isinstance(value, Usage):
             value = asdict(value)
-        elif field.name == "tool_calls":
+        elif name == "tool_calls":
             value = [asdict(call) for call in value]
-        if field.name == "result" or (value is not None and value != () and value != [] and value != ""):
-            found[field.name] = value
+        elif name == "tools":
+            value = [offer.name for offer in value]
+        if name == "result" or (value is not None and value != () and value != [] and value != ""):
+            found[name] = value
     return found

@@ -88,11 +88,9 @@ class Scorer:
         return found if isinstance(found, Score) else Score(float(found))
 
     async def _judged(self, metric: plan.Metric, arguments: dict[str, Any]) -> Score:
-        from lmprog.lms import make_lm
-
         assert metric.program is not None
         if metric.id not in self._judges:
-            lms = {id: make_lm(lm) for id, lm in metric.program.lms.items()}
+            lms = {id: self.program.resources.lm(lm) for id, lm in metric.program.lms.items()}
             self._judges[metric.id] = Program(metric.program, lms, self.program.recompile, self.program.resources)
         result = await self._judges[metric.id].run(arguments)
         if result.outputs is None:

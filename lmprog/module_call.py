@@ -93,6 +93,8 @@ class Asking:
             "attempt": attempt,
             "inputs": self.inputs,
             "messages": messages,
+            "params": self.params,
+            "tools": request.tools,
             "seed": request.seed,
             "weights": self.ready.weights,
             "started": time.time(),

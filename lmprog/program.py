@@ -195,19 +195,19 @@ class Program:
         return replace(
             self,
             plan=self.recompile(overlay),
-            resources=Resources(self.resources.dry_run, self.resources.budget),
+            resources=replace(self.resources),
             recompile=lambda change: self.recompile(laid_over(overlay, change)),
         )
 
     def with_budget(self, budget: Budget) -> Program:
         """The program with every LM call, those of sub-programs and judges too, paid out of `budget`."""
-        return replace(self, resources=Resources(self.resources.dry_run, budget))
+        return replace(self, resources=replace(self.resources, budget=budget))
 
     def faked(self) -> Program:
         """The program with LMs that answer with values of the declared types, and tools that change nothing."""
         from lmprog.lms.fake import FakeLM
 
-        return replace(self, lms={id: FakeLM() for id in self.lms}, resources=Resources(True, self.resources.budget))
+        return replace(self, lms={id: FakeLM() for id in self.lms}, resources=replace(self.resources, dry_run=True))
 
     def with_lms(self, lms: Mapping[str, LM]) -> Program:
         """The program with some of its LMs replaced, by id."""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmprog.budget import Budget
+from lmprog.compiler.plan import LM as Declared
 from lmprog.compiler.plan import AdapterReference, Module, Plan, Tool
 from lmprog.compiler.prompts import PromptBuilder
 from lmprog.compiler.types import Object
 from lmprog.errors import UsageError
+from lmprog.lms.digest import weights_of
+from lmprog.lms.lm import LM
 from lmprog.tools import fake_tool, make_tool
+
+if TYPE_CHECKING:
+    from lmprog.lms.replay import Recording
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,13 @@ class ReadyModule:
             PromptBuilder(module, plan.vars),
             Object(tuple((name, field.type) for name, field in module.outputs.items())),
             adapter,
-            lm.model + (f"+{adapter.sha256 or adapter.path}" if adapter else ""),
+            weights_of(lm.model, adapter),
         )
 
 
 @dataclass
 class Resources:
-    """Made when first asked for.
+    """Made when first asked for; `dataclasses.replace` gives others, with nothing made yet.
 
     In a `dry_run` LMs are fakes, and a value of its type stands for what a tool would give that changes the world, or that
     this version cannot call.
@@ -48,9 +54,12 @@ class Resources:
     dry_run: bool = False
     budget: Budget | None = None
     """What all runs, of sub-programs and judges too, spend together."""
+    recording: Recording | None = None
+    """Where every LM and tool takes its answers from, if not from the world."""
     # Keyed by identity, and the key kept beside its value, so that an id can never come to mean something else.
-    _modules: dict[int, tuple[Module, ReadyModule]] = field(default_factory=dict)
-    _tools: dict[int, tuple[Tool, Callable[..., Any]]] = field(default_factory=dict)
+    _modules: dict[int, tuple[Module, ReadyModule]] = field(default_factory=dict, init=False)
+    _tools: dict[int, tuple[Tool, Callable[..., Any]]] = field(default_factory=dict, init=False)
+    _lms: dict[int, tuple[Declared, LM]] = field(default_factory=dict, init=False)
 
     def module(self, module: Module, plan: Plan) -> ReadyModule:
         """What all calls of a module share. Raises RenderError, and UsageError for what this version cannot run."""
@@ -66,7 +75,25 @@ class Resources:
         kept = self._tools.get(id(tool))
         if kept is None:
             fake = self.dry_run and (tool.effects == "write" or tool.kind != "python")
-            kept = self._tools[id(tool)] = (tool, fake_tool(tool) if fake else make_tool(tool))
+            if self.recording is not None:
+                made = self.recording.tool(tool)
+            else:
+                made = fake_tool(tool) if fake else make_tool(tool)
+            kept = self._tools[id(tool)] = (tool, made)
+        return kept[1]
+
+    def lm(self, declared: Declared) -> LM:
+        """The LM that a sub-program or a judge names."""
+        kept = self._lms.get(id(declared))
+        if kept is None:
+            from lmprog.lms import make_lm
+            from lmprog.lms.fake import FakeLM
+
+            if self.recording is not None:
+                made: LM = self.recording.lm(declared)
+            else:
+                made = FakeLM() if self.dry_run else make_lm(declared)
+            kept = self._lms[id(declared)] = (declared, made)
         return kept[1]
 
 

@@ -1,27 +1,36 @@
-"""Traces on disk: one invocation a line, as JSON. The torn last line of a killed run is dropped on reading."""
+"""Traces on disk: one call of an LM or a tool a line, as JSON. What a crash or a full disk tore is passed over on reading."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lmprog.invocation import Invocation
+from lmprog.invocation import Record
 
 
 class TraceWriter:
-    """Appends invocations to a file; a context manager."""
+    """Appends the records of runs to a file; a context manager."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         cut_torn_line(path)
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
+        self._torn = False
 
-    def write(self, invocations: Iterable[Invocation]) -> None:
-        """Append; all lines of one call reach the file in one write."""
-        self._file.write(b"".join(as_line(made.as_json()) for made in invocations))
-        self._file.flush()
+    def write(self, records: Iterable[Record]) -> None:
+        """Append; all lines of one call reach the file in one write. Raises OSError where the disk takes no more."""
+        lines = b"".join(as_line(made.as_json()) for made in records)
+        if not lines:
+            return
+        if self._torn:
+            # What an earlier write left is then a line of its own, and spoils none of ours.
+            lines = b"\n" + lines
+        self._torn = True
+        while lines:
+            lines = lines[self._file.write(lines) :]
+        self._torn = False
 
     def drop_rows_from(self, row: int) -> None:
         """Remove the records at the end that are of `row` or a later one: a resumed run makes them again."""
@@ -46,9 +55,18 @@ def as_line(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n"
 
 
-def read_trace(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a trace, in their order."""
-    yield from read_lines(path)
+def read_trace(path: Path, on_unreadable: Callable[[int], None] | None = None) -> Iterator[dict[str, Any]]:
+    """The records of a trace, in their order. A line that is no record is passed over; its number, from 1, is told."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                record = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                record = None
+            if isinstance(record, dict):
+                yield record
+            elif on_unreadable is not None and line.strip():
+                on_unreadable(number)
 
 
 def read_lines(path: Path) -> Iterator[Any]:

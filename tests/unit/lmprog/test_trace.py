@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,6 +69,7 @@ def test_cutting_leaves_a_missing_file_missing(tmp_path: Path) -> None:
 def test_a_record_holds_what_was_said_and_leaves_out_the_rest() -> None:
     made = invocation(3, "hi", usage=Usage(5, 2, 0.25), logprobs=(-0.5,), token_ids=(7,), seed=11)
     assert made.as_json() == {
+        "kind": "lm",
         "program": "p",
         "module": "m",
         "path": "m",
@@ -77,12 +79,16 @@ def test_a_record_holds_what_was_said_and_leaves_out_the_rest() -> None:
         "attempt": 0,
         "inputs": {"text": "a"},
         "messages": [{"role": "user", "content": "a"}],
+        "params": {},
         "text": "hi",
         "logprobs": (-0.5,),
         "token_ids": (7,),
-        "usage": {"prompt_tokens": 5, "completion_tokens": 2, "usd": 0.25},
+        "usage": {"prompt_tokens": 5, "completion_tokens": 2, "usd": 0.25, "cached_tokens": 0},
+        "started": 0.0,
         "seconds": 0.0,
         "seed": 11,
+        "prompt_sha256": made.prompt_sha256,
+        "request_sha256": made.request_sha256,
     }
 
 
@@ -91,3 +97,60 @@ def test_the_trace_is_utf8_that_any_reader_takes(tmp_path: Path) -> None:
     with TraceWriter(path) as writer:
         writer.write([invocation(0, "é\ud83d")])
     assert "é\\ud83d" in path.read_text(encoding="utf-8")
+
+
+def test_a_torn_line_in_the_middle_is_passed_over_and_told(tmp_path: Path) -> None:
+    path, told = tmp_path / "trace.jsonl", []
+    path.write_bytes(b'{"a": 1}\n{"b": \n\n[2]\n\xff\n{"c": 3}\n{"d": 4}')
+    assert list(read_trace(path, told.append)) == [{"a": 1}, {"c": 3}]
+    assert told == [2, 4, 5, 7]
+
+
+def test_a_write_that_a_full_disk_cuts_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+
+    class Full:
+        """A file that takes 40 bytes and no more, until there is room again."""
+
+        def __init__(self, file: Any) -> None:
+            self.file, self.left = file, 40
+
+        def write(self, data: bytes) -> int:
+            if self.left == 0:
+                raise OSError(28, "No space left on device")
+            written = self.file.write(data[: self.left])
+            self.left -= written
+            return int(written)
+
+        def close(self) -> None:
+            self.file.close()
+
+    with TraceWriter(path) as writer:
+        writer.write([invocation(0)])
+        full = writer._file = Full(writer._file)  # type: ignore[assignment]
+        with pytest.raises(OSError, match="No space left"):
+            writer.write([invocation(1), invocation(2)])
+        full.left = 10_000
+        writer.write([invocation(3)])
+        writer.write([invocation(4)])
+    told: list[int] = []
+    assert [record["call"] for record in read_trace(path, told.append)] == [0, 3, 4]
+    assert told == [2]
+
+
+def test_the_records_of_a_run_reach_the_file_in_one_write(tmp_path: Path) -> None:
+    path, writes = tmp_path / "trace.jsonl", []
+    with TraceWriter(path) as writer:
+        file = writer._file
+
+        class Counted:
+            def write(self, data: bytes) -> int:
+                writes.append(data)
+                return file.write(data)
+
+            close = file.close
+
+        writer._file = Counted()  # type: ignore[assignment]
+        writer.write([invocation(call, "x" * 100_000) for call in range(3)])
+    assert len(writes) == 1
+    assert [record["call"] for record in read_trace(path)] == [0, 1, 2]

@@ -1,0 +1,173 @@
+"""Recorded answers in place of LMs and tools: a trace file answers, exactly, and nothing else is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmprog.compiler.plan import LM as Declared
+from lmprog.compiler.plan import Tool
+from lmprog.errors import ProviderError, ReplayMiss, UsageError
+from lmprog.lms.digest import digest, request_sha256, weights_of
+from lmprog.lms.lm import Completion, Request, ToolCall, Usage
+from lmprog.run import CANCELLED
+from lmprog.tools import ToolFailed
+
+if TYPE_CHECKING:
+    from lmprog.program import Program
+
+SHOWN = 60
+"""Characters shown of a text that has changed, from a little before the change."""
+
+
+def replaying(program: Program, path: str | Path) -> Program:
+    """The program, its sub-programs and judges with LMs and tools that answer as recorded in the trace file at `path`.
+
+    A call that the recording does not hold raises ReplayMiss, which ends the whole run or evaluation. Raises UsageError for
+    a file that is no recording.
+    """
+    recording = Recording(Path(path))
+    lms = {id: recording.lm(declared) for id, declared in program.plan.lms.items()}
+    return replace(program, lms=lms, resources=replace(program.resources, recording=recording))
+
+
+class Recording:
+    """The calls in a trace file, found by what was asked.
+
+    Equal calls that were recorded more than once are answered in the order of the recording, over and over.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from lmprog.trace import read_trace
+
+        self.path = path
+        self._replies: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._places: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._results: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+        self._given: dict[Any, count[int]] = defaultdict(count)
+        if not path.is_file():
+            raise UsageError(f"there is no recording {path}; make it first, with --record {path}")
+        for record in read_trace(path):
+            if record.get("kind") == "tool":
+                self._results[record["tool"], digest(record["arguments"])].append(record)
+            elif "request_sha256" in record:
+                self._replies[record["request_sha256"]].append(record)
+                self._places[_place_of(record)] = record
+            else:
+                raise UsageError(f"{path} is no recording that this version can replay; make it anew")
+
+    def lm(self, declared: Declared) -> ReplayLM:
+        """What answers for an LM of the program."""
+        return ReplayLM(self, declared)
+
+    def tool(self, tool: Tool) -> Callable[..., Any]:
+        """What answers for a tool of the program, as an async function of its arguments."""
+
+        async def call(**arguments: Any) -> Any:
+            record = self._next(self._results, (tool.id, digest(arguments)))
+            if record is None:
+                raise ReplayMiss(f"{self.path} holds no call of the tool {tool.id!r} with {_short(arguments)}; record it anew")
+            await _cut_short(record, self.path)
+            if record.get("error") is not None:
+                raise ToolFailed(record["error"])
+            return record["result"]
+
+        return call
+
+    def reply(self, weights: str, request: Request) -> dict[str, Any]:
+        """The record of the same request. Raises ReplayMiss, which says what has changed."""
+        wanted = request_sha256(weights, request.messages, request.params, request.seed, request.tools)
+        record = self._next(self._replies, wanted)
+        if record is not None:
+            return record
+        example, rollout, path, attempt = request.key or ("?", 0, "?", 0)
+        near = self._places.get(request.key)
+        if near is None:
+            changed = "nothing was recorded there"
+        else:
+            changed = difference(near, weights, request)
+        again = f", rollout {rollout}, attempt {attempt}" if rollout or attempt else ""
+        raise ReplayMiss(
+            f"{self.path} holds no reply for {path} (row {example}{again}): {changed}; record it anew with --record"
+        )
+
+    def _next(self, kept: Mapping[Any, list[dict[str, Any]]], key: Any) -> dict[str, Any] | None:
+        found = kept.get(key)
+        return found[next(self._given[key]) % len(found)] if found else None
+
+
+class ReplayLM:
+    """Answers as recorded: with the same reply, or the same failure of the provider."""
+
+    def __init__(self, recording: Recording, declared: Declared) -> None:
+        self._recording, self._model = recording, declared.model
+
+    async def complete(self, request: Request) -> Completion:
+        """Raises ReplayMiss where the recording does not hold the request."""
+        record = self._recording.reply(weights_of(self._model, request.adapter), request)
+        await _cut_short(record, self._recording.path)
+        if "finish_reason" not in record and record.get("error") is not None:
+            raise ProviderError(record["error"])
+        text = record.get("text", "")
+        if request.on_text is not None:
+            request.on_text(text)
+        usage = record.get("usage")
+        return Completion(
+            text=text,
+            token_ids=record.get("token_ids"),
+            logprobs=record.get("logprobs"),
+            prompt_token_ids=record.get("prompt_token_ids"),
+            usage=Usage(**usage) if usage is not None else None,
+            finish_reason=record.get("finish_reason", "stop"),
+            tool_calls=tuple(ToolCall(**call) for call in record.get("tool_calls", ())),
+        )
+
+
+async def _cut_short(record: Mapping[str, Any], path: Path) -> None:
+    """A call that a timeout or a failure beside it had cut short is waited for until the same happens again."""
+    if record.get("error") == CANCELLED:
+        await asyncio.sleep(2 * record["seconds"] + 1)
+        raise ReplayMiss(f"{path} holds no answer for {record['path']} (row {record['example']}), which was {CANCELLED}")
+
+
+def difference(near: Mapping[str, Any], weights: str, request: Request) -> str:
+    """What has changed between the record of a call and the request that now stands at its place, in a few words."""
+    if near["weights"] != weights:
+        return f"the weights have changed, from {near['weights']} to {weights}"
+    params: Mapping[str, Any] = near.get("params", {})
+    for name in [*request.params, *params]:
+        before, now = params.get(name), request.params.get(name)
+        if before != now:
+            return f"the parameter {name} has changed, from {before!r} to {now!r}"
+    for index, (before, now) in enumerate(zip(near["messages"], request.messages, strict=False)):
+        if digest(before) != digest(now):
+            return f"message {index + 1} ({now.get('role')}) has changed, from {_changed(before, now)}"
+    if len(near["messages"]) != len(request.messages):
+        return f"the prompt has changed, from {len(near['messages'])} messages to {len(request.messages)}"
+    if near.get("seed") != request.seed:
+        return "the seed has changed"
+    return "the tools that it is offered have changed"
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The two contents, from a little before where they part."""
+    old, new = str(before.get("content")), str(now.get("content"))
+    same = next((index for index, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    start = max(0, same - SHOWN // 3)
+    return f"{_short(old[start:])} to {_short(new[start:])}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
+def _place_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Where a recorded call stood, as the `key` of its request."""
+    path = f"{record['parent']}/{record['path']}" if record.get("parent") else record["path"]
+    return str(record["example"]), record["rollout"], path, record["attempt"]
