@@ -103,7 +103,7 @@ Record = Invocation | ToolInvocation
 
 def _plain(record: Any) -> dict[str, Any]:
     found = {}
-    for name in (field.name for field in fields(record)):
+    for name in (known.name for known in fields(record)):
         value = getattr(record, name)
         if isinstance(value, Usage):
             value = asdict(value)

@@ -75,10 +75,8 @@ class Resources:
         kept = self._tools.get(id(tool))
         if kept is None:
             fake = self.dry_run and (tool.effects == "write" or tool.kind != "python")
-            if self.recording is not None:
-                made = self.recording.tool(tool)
-            else:
-                made = fake_tool(tool) if fake else make_tool(tool)
+            make = self.recording.tool if self.recording is not None else fake_tool if fake else make_tool
+            made = make(tool)
             kept = self._tools[id(tool)] = (tool, made)
         return kept[1]
 

@@ -71,7 +71,9 @@ class Recording:
         async def call(**arguments: Any) -> Any:
             record = self._next(self._results, (tool.id, digest(arguments)))
             if record is None:
-                raise ReplayMiss(f"{self.path} holds no call of the tool {tool.id!r} with {_short(arguments)}; record it anew")
+                raise ReplayMiss(
+                    f"{self.path} holds no call of the tool {tool.id!r} with {_short(arguments)}; record it anew"
+                )
             await _cut_short(record, self.path)
             if record.get("error") is not None:
                 raise ToolFailed(record["error"])
@@ -87,10 +89,7 @@ class Recording:
             return record
         example, rollout, path, attempt = request.key or ("?", 0, "?", 0)
         near = self._places.get(request.key)
-        if near is None:
-            changed = "nothing was recorded there"
-        else:
-            changed = difference(near, weights, request)
+        changed = "nothing was recorded there" if near is None else difference(near, weights, request)
         again = f", rollout {rollout}, attempt {attempt}" if rollout or attempt else ""
         raise ReplayMiss(
             f"{self.path} holds no reply for {path} (row {example}{again}): {changed}; record it anew with --record"
@@ -132,7 +131,9 @@ async def _cut_short(record: Mapping[str, Any], path: Path) -> None:
     """A call that a timeout or a failure beside it had cut short is waited for until the same happens again."""
     if record.get("error") == CANCELLED:
         await asyncio.sleep(2 * record["seconds"] + 1)
-        raise ReplayMiss(f"{path} holds no answer for {record['path']} (row {record['example']}), which was {CANCELLED}")
+        raise ReplayMiss(
+            f"{path} holds no answer for {record['path']} (row {record['example']}), which was {CANCELLED}"
+        )
 
 
 def difference(near: Mapping[str, Any], weights: str, request: Request) -> str:
