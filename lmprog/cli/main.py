@@ -23,6 +23,7 @@ VERBS = {
     "render": "show the exact messages that would be sent",
     "run": "run a program on one input or on rows",
     "schema": "print the JSON schema of the language",
+    "trace": "read a trace in the terminal",
 }
 INTERRUPTED = 130
 

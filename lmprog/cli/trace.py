@@ -1,0 +1,173 @@
+"""`lmprog trace`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lmprog.cli.options import output_format
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from lmprog.trace_summary import Record, Summary
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--row", metavar="N", help="Only the runs of this row.")
+@click.option("--module", metavar="ID", help="Only the calls of this module or tool.")
+@click.option("--errors", is_flag=True, help="Only the calls that failed or could not be read.")
+@click.option("--messages", is_flag=True, help="Show prompts and replies, arguments and results.")
+@output_format("text", "json")
+def command(file: Path, row: str | None, module: str | None, errors: bool, messages: bool, style: str) -> None:
+    """Read a trace: the calls of each run in the order of the program, and what they came to together.
+
+    \b
+    lmprog run program.yaml --inputs rows.jsonl --out answers.jsonl --trace trace.jsonl
+    lmprog trace trace.jsonl --errors
+    lmprog trace trace.jsonl --row 3 --messages
+    """
+    from rich.console import Console
+
+    from lmprog.trace_summary import Summary, runs
+
+    torn: list[int] = []
+    summary = Summary()
+
+    def chosen() -> Iterator[Record]:
+        for record in _records(file, torn):
+            other = module is not None and module not in (record.get("module"), record.get("tool"))
+            if other or (row is not None and str(record["example"]) != row):
+                continue
+            if errors and record.get("error") is None:
+                continue
+            summary.add(record)
+            yield record
+
+    if style == "json":
+        records = list(chosen())
+        click.echo(json.dumps({"summary": {**summary.as_json(), "torn_lines": len(torn)}, "records": records}))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for run in runs(chosen()):
+        console.print(_tree(run, messages))
+    for line in _said(summary):
+        console.print(line, markup=False)
+    if torn:
+        console.print(f"{_count(len(torn), 'line')} could not be read and are left out: {_first(torn)}", markup=False)
+
+
+def _records(file: Path, torn: list[int]) -> Iterator[Record]:
+    """The records of the file. Raises UsageError for a file that no run has written."""
+    from lmprog.errors import UsageError
+    from lmprog.trace import read_trace
+    from lmprog.trace_summary import is_record
+
+    if not file.exists():
+        raise UsageError(f"there is no file {file}; `lmprog run --trace {file}` writes one")
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder; name a trace file in it")
+    if file.stat().st_size == 0:
+        raise UsageError(f"{file} is empty: no call has been traced yet")
+    found = False
+    for record in read_trace(file, torn.append):
+        if not is_record(record):
+            raise UsageError(f"{file} is no trace: it has a line of JSON that is no call of an LM or a tool")
+        found = True
+        yield record
+    if not found:
+        raise UsageError(f"{file} is no trace: it has no line that is a JSON object")
+
+
+def _tree(run: list[Record], messages: bool) -> Any:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    head = f"{_name(run[0])} row {run[0]['example']}"
+    tree = Tree(Text(head + (f" rollout {run[0]['rollout']}" if run[0]["rollout"] else ""), style="bold"))
+    for record in run:
+        branch = tree.add(_line(record))
+        for part in _details(record, messages):
+            branch.add(part)
+    return tree
+
+
+def _name(record: Record) -> str:
+    """The program; for a call within a sub-program the outer one is not known, but its step is."""
+    return f"{record['parent'].split('/')[0]} in a run," if record.get("parent") else str(record["program"])
+
+
+def _line(record: Record) -> Text:
+    from rich.text import Text
+
+    from lmprog.trace_summary import whole_path
+
+    line = Text(whole_path(record), style="bold red" if record.get("error") is not None else "cyan")
+    said = [f"{record.get('seconds', 0.0):.2f} s"]
+    if record["kind"] == "tool":
+        line.append(f" tool {record['tool']}", style="default")
+    else:
+        last = record["path"].rpartition(".")[2].partition("[")[0]
+        line.append("" if last == record["module"] else f" module {record['module']}", style="default")
+        usage = record.get("usage") or {}
+        said.append(f"{usage.get('prompt_tokens', 0)} + {usage.get('completion_tokens', 0)} tokens")
+        if usage.get("usd"):
+            said.append(f"${usage['usd']:.6f}")
+    if record.get("attempt"):
+        said.append(f"attempt {record['attempt']}")
+    line.append("  " + ", ".join(said), style="dim")
+    return line
+
+
+def _details(record: Record, messages: bool) -> Iterator[Text]:
+    from rich.text import Text
+
+    if messages and record["kind"] == "tool":
+        yield Text(json.dumps(record["arguments"], ensure_ascii=False))
+        if "result" in record and record.get("error") is None:
+            yield Text.assemble(("result ", "dim"), json.dumps(record["result"], ensure_ascii=False))
+    elif messages:
+        for message in record.get("messages", ()):
+            content = message.get("content")
+            shown = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+            yield Text.assemble((f"{message.get('role')} ", "dim"), shown)
+        if "finish_reason" in record:
+            yield Text.assemble(("reply ", "green"), record.get("text", ""))
+        for call in record.get("tool_calls", ()):
+            yield Text.assemble(
+                ("calls ", "green"), f"{call['name']} {json.dumps(call['arguments'], ensure_ascii=False)}"
+            )
+    for forgiven in record.get("forgiven", ()):
+        yield Text(f"forgiven: {forgiven}", style="yellow")
+    if record.get("error") is not None:
+        yield Text(f"error: {record['error']}", style="red")
+
+
+def _said(summary: Summary) -> Iterator[str]:
+    """The summary in lines."""
+    yield f"{_count(summary.lm_calls, 'LM call')}, {_count(summary.tool_calls, 'tool call')}, {_count(summary.errors, 'error')}"
+    if summary.lm_calls:
+        cached = f" ({summary.cached_tokens} of them kept by the provider)" if summary.cached_tokens else ""
+        unknown = f" and {_count(summary.unpriced, 'reply')} of unknown price" if summary.unpriced else ""
+        yield f"{summary.prompt_tokens} prompt tokens{cached}, {summary.completion_tokens} completion tokens"
+        yield f"${summary.usd:.6f}{unknown}"
+    if summary.seconds:
+        yield f"latency: half within {summary.latency(0.5):.2f} s, 95% within {summary.latency(0.95):.2f} s"
+    if summary.unreadable:
+        yield f"{_count(summary.unreadable, 'reply')} could not be read"
+    for what, times in summary.forgiven.most_common():
+        yield f"forgiven {times} times: {what}"
+
+
+def _count(number: int, what: str) -> str:
+    many = "replies" if what == "reply" else f"{what}s"
+    return f"{number} {what if number == 1 else many}"
+
+
+def _first(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")

@@ -1,0 +1,93 @@
+"""What a trace comes to: its records as runs, and what they cost together."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Record = Mapping[str, Any]
+"""One line of a trace, as `Invocation.as_json` or `ToolInvocation.as_json` wrote it."""
+
+
+@dataclass
+class Summary:
+    """Counts over the records that were added."""
+
+    lm_calls: int = 0
+    tool_calls: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    usd: float = 0.0
+    unpriced: int = 0
+    """Replies whose price is not known."""
+    unreadable: int = 0
+    """Replies from which no outputs could be read."""
+    forgiven: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    """Of each answered call of an LM."""
+
+    def add(self, record: Record) -> None:
+        failed = record.get("error") is not None
+        self.errors += failed
+        if record["kind"] == "tool":
+            self.tool_calls += 1
+            return
+        self.lm_calls += 1
+        self.forgiven.update(record.get("forgiven", ()))
+        if "finish_reason" not in record:
+            return
+        self.unreadable += failed
+        self.seconds.append(record.get("seconds", 0.0))
+        usage = record.get("usage") or {}
+        self.prompt_tokens += usage.get("prompt_tokens", 0)
+        self.completion_tokens += usage.get("completion_tokens", 0)
+        self.cached_tokens += usage.get("cached_tokens", 0)
+        if usage.get("usd") is None:
+            self.unpriced += 1
+        else:
+            self.usd += usage["usd"]
+
+    def latency(self, share: float) -> float | None:
+        """Seconds within which this share of the calls were answered (nearest rank); None where there are none."""
+        ordered = sorted(self.seconds)
+        return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
+
+    def as_json(self) -> dict[str, Any]:
+        counts = {name: value for name, value in vars(self).items() if name not in ("seconds", "forgiven")}
+        return {**counts, "forgiven": dict(self.forgiven), "p50": self.latency(0.5), "p95": self.latency(0.95)}
+
+
+def is_record(line: Record) -> bool:
+    """Whether a line of JSON is a record of a trace that this version reads."""
+    return line.get("kind") in ("lm", "tool") and all(key in line for key in ("program", "path", "example", "rollout"))
+
+
+def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """The records of each run; those of one run stand together, and none of its LM calls stands twice."""
+    run: list[Record] = []
+    seen: set[tuple[Any, ...]] = set()
+    for record in records:
+        again = place(record) in seen
+        if run and (again or any(record[key] != run[0][key] for key in ("example", "rollout"))):
+            yield run
+            run, seen = [], set()
+        run.append(record)
+        if record["kind"] == "lm":
+            seen.add(place(record))
+    if run:
+        yield run
+
+
+def place(record: Record) -> tuple[Any, ...]:
+    """What tells a call from the others of its run."""
+    return tuple(record.get(key) for key in ("kind", "program", "module", "tool", "parent", "path", "call", "attempt"))
+
+
+def whole_path(record: Record) -> str:
+    """The path from the outermost program, as `outer_step/inner_step`."""
+    return f"{record['parent']}/{record['path']}" if record.get("parent") else str(record["path"])
