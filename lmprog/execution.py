@@ -182,7 +182,7 @@ class Execution:
         try:
             outputs, failure = await inner.run(arguments, site.attempt)
         finally:
-            this.made.extend(((*site.place, *within), *made) for within, *made in inner.this.made)
+            this.made.extend(((*site.place, *within), kind, made) for within, kind, made in inner.this.made)
         if failure is not None:
             raise StepFailed(failure.kind, failure.message, f"{site.path}/{failure.path}")
         return dict(outputs or {})

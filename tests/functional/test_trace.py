@@ -43,7 +43,7 @@ def test_each_run_with_its_calls_and_what_they_came_to(cli, trace) -> None:
         assert f"desk row {row}\n" in out
     assert out.index("desk row 0") < out.index("look tool look") < out.index("sort  ") < out.index("desk row 1")
     assert "11 + 3 tokens, $0.000017" in out
-    assert "error: the reply" in out
+    assert 'error: label: "no idea" is not one of' in out
     assert "4 LM calls, 3 tool calls, 1 error\n" in out
     assert "1 reply could not be read" in out
     assert "sort  " in out.split("desk row 1")[1] and ", attempt 1\n" in out.split("desk row 1")[1]
