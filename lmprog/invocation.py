@@ -43,6 +43,8 @@ class Invocation:
     logprobs: Sequence[float] | None = None
     usage: Usage | None = None
     finish_reason: str | None = None
+    cached: bool = False
+    """Whether the reply was kept from an earlier call."""
     started: float = 0.0
     """When it was asked, in seconds since 1970."""
     seconds: float = 0.0
@@ -111,6 +113,8 @@ def _plain(record: Any) -> dict[str, Any]:
             value = [asdict(call) for call in value]
         elif name == "tools":
             value = [offer.name for offer in value]
-        if name == "result" or (value is not None and value != () and value != [] and value != ""):
+        if name == "result" or (
+            value is not None and value is not False and value != () and value != [] and value != ""
+        ):
             found[name] = value
     return found

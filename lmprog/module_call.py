@@ -119,6 +119,7 @@ class Asking:
             logprobs=completion.logprobs,
             usage=completion.usage,
             finish_reason=completion.finish_reason,
+            cached=completion.cached,
             tool_calls=completion.tool_calls,
             seconds=time.perf_counter() - started,
         )

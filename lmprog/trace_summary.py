@@ -22,6 +22,8 @@ class Summary:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    from_cache: int = 0
+    """Replies that lmprog had kept from earlier calls."""
     usd: float = 0.0
     unpriced: int = 0
     """Replies whose price is not known."""
@@ -43,6 +45,7 @@ class Summary:
             return
         self.unreadable += failed
         self.seconds.append(record.get("seconds", 0.0))
+        self.from_cache += record.get("cached", False)
         usage = record.get("usage") or {}
         self.prompt_tokens += usage.get("prompt_tokens", 0)
         self.completion_tokens += usage.get("completion_tokens", 0)

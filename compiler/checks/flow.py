@@ -118,11 +118,13 @@ class _Private:
                 self._tell("LMP402", place, arrival.trail, f"the tool {arrival.tool.id} (untrusted) of the judge {id}")
             elif arrival.tool is None and lm is not None and not lm.trusted:
                 self._tell("LMP402", place, arrival.trail, f"{lm.id} (untrusted) of the judge {id}")
+            elif arrival.tool is None and lm is not None and lm.shared_cache:
+                self._tell("LMP402", place, arrival.trail, f"the shared cache of {lm.id} of the judge {id}")
 
         Flow(judge, Policy(arrives, stops=_stops, marked_inputs=True), {("inputs", argument): trail}, f"{id}.").run()
 
     def _demos(self) -> None:
-        """Demos are made of rows too: a private column must not become a demo of an untrusted LM."""
+        """Demos are made of rows too: a private column must not become a demo of an untrusted LM, or one that shares."""
         optimize = self.plan.optimize
         split = self.plan.data.get(optimize.train) if optimize is not None else None
         if optimize is None or split is None:
@@ -131,13 +133,14 @@ class _Private:
         for id, parts in optimize.tune.items():
             module = self.plan.modules.get(id)
             lm = self.plan.lms.get(module.lm) if module is not None else None
-            if module is None or lm is None or lm.trusted or "demos" not in parts:
+            if module is None or lm is None or (lm.trusted and not lm.shared_cache) or "demos" not in parts:
                 continue
+            code, sink = (
+                ("LMP402", f"the shared cache of {lm.id}") if lm.trusted else ("LMP401", f"{lm.id} (untrusted)")
+            )
             for name in sorted(private & {*module.inputs, *module.outputs}):
                 place = self.draft.place("optimize", "tune", id)
-                self._tell(
-                    "LMP401", place, (f"data.{split.name}.{name} (private)", f"demos of {id}"), f"{lm.id} (untrusted)"
-                )
+                self._tell(code, place, (f"data.{split.name}.{name} (private)", f"demos of {id}"), sink)
 
 
 def _stops(module: object, output: str) -> bool:

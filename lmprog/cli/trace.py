@@ -116,6 +116,8 @@ def _line(record: Record) -> Text:
         line.append("" if last == record["module"] else f" module {record['module']}", style="default")
         usage = record.get("usage") or {}
         said.append(f"{usage.get('prompt_tokens', 0)} + {usage.get('completion_tokens', 0)} tokens")
+        if record.get("cached"):
+            said.append("from the cache")
         if usage.get("usd"):
             said.append(f"${usage['usd']:.6f}")
     if record.get("attempt"):
@@ -158,6 +160,8 @@ def _said(summary: Summary) -> Iterator[str]:
         yield f"${summary.usd:.6f}{unknown}"
     if summary.seconds:
         yield f"latency: half within {summary.latency(0.5):.2f} s, 95% within {summary.latency(0.95):.2f} s"
+    if summary.from_cache:
+        yield f"{_count(summary.from_cache, 'reply')} from the cache"
     if summary.unreadable:
         yield f"{_count(summary.unreadable, 'reply')} could not be read"
     for what, times in summary.forgiven.most_common():

@@ -16,6 +16,11 @@ class _OnFirstUse:
         self._made: LM | None = None
 
     @property
+    def in_training(self) -> bool:
+        """Whether a trainer holds the weights, which then are others after each step."""
+        return bool(getattr(self._made, "in_training", False))
+
+    @property
     def made(self) -> LM:
         if self._made is None:
             if self.declared.runs_here:
@@ -34,4 +39,9 @@ class _OnFirstUse:
 
 def make_lm(declared: plan.LM) -> LM:
     """The LM that the spec names. Its weights are read, or litellm is imported, when it is first asked."""
-    return _OnFirstUse(declared)
+    lm = _OnFirstUse(declared)
+    if not declared.cache:
+        return lm
+    from lmprog.lms.cached import CachedLM
+
+    return CachedLM(lm, declared)

@@ -78,6 +78,8 @@ class Completion:
     finish_reason: str = "stop"
     tool_calls: Sequence[ToolCall] = ()
     """Calls that the LM asks for before it goes on; the text may then be empty."""
+    cached: bool = False
+    """Whether it was kept from an earlier call, so that it cost nothing."""
 
 
 @runtime_checkable
