@@ -29,7 +29,7 @@ def few_shot(demos: int):
     import lmprog
     from lmprog.data import rows_of
     from lmprog.optimizers.candidate import Candidate
-    from lmprog.optimizers.prompt_search.demos import draw_set
+    from lmprog.optimizers.strategies.demo_sources import draw_set
 
     program = lmprog.load(SPEC)
     rows = rows_of(program.plan, "train")

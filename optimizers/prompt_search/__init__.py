@@ -25,7 +25,7 @@ class Choices:
 
     module: str
     instructions: Sequence[str | None]
-    demos: Sequence[tuple[Demo, ...] | None]
+    demos: Sequence[Sequence[Demo] | None]
 
 
 class PromptSearch:
@@ -39,8 +39,9 @@ class PromptSearch:
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
         from lmprog.compiler.bounds import calls
+        from lmprog.optimizers.strategies.row_samplers import sizes
 
-        searched, held = _halves(dev)
+        searched, held = sizes(dev)
         rows = min(self.config.bootstrap_rows, train) + (self.config.trials + 1) * searched
         rows += (self.config.finalists + 1) * held
         proposals = self.config.proposals * len(program.plan.modules) if _proposer(program) else 0
@@ -51,11 +52,6 @@ class PromptSearch:
         from lmprog.optimizers.prompt_search.search import Search
 
         return run_async(Search(task, self.config).run)
-
-
-def _halves(dev: int) -> tuple[int, int]:
-    """How many dev rows choose and how many confirm; too few to be halved do both."""
-    return (dev, 0) if dev < 20 else (dev - dev // 2, dev // 2)
 
 
 def _proposer(program: Program) -> Any:

@@ -8,7 +8,7 @@ from lmprog.compiler.findings import SpecError
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.prompt_search import PromptSearch
 from lmprog.optimizers.prompt_search.config import Config
-from lmprog.optimizers.prompt_search.demos import draw_set
+from lmprog.optimizers.strategies.demo_sources import draw_set
 
 TUNED = "  tune: {judge: [instructions, demos]}\n"
 LONG = "word " * 6000

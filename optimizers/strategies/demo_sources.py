@@ -1,19 +1,60 @@
-"""Where demos come from, and which sets of them are tried."""
+"""Where demos come from, and how a set of them is drawn."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Protocol
 
 from lmprog.compiler.plan import Module, ModuleCall, Plan
-from lmprog.evaluation import RowScore
+from lmprog.evaluation import RowScore, aevaluate
+from lmprog.metrics import Scorer
 from lmprog.optimizers.candidate import Demo
+from lmprog.optimizers.optimizer import Row, Task
+from lmprog.program import RunOptions
+from lmprog.seeds import derive
 
 Pool = Sequence[Demo]
 
 
-def labelled(plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]]) -> list[Demo]:
+class DemoSource(Protocol):
+    """Demos for each module of a program: values for all its inputs and outputs. A module it has none for may be left out."""
+
+    async def demos(self, task: Task) -> Mapping[str, Pool]: ...
+
+
+class Labelled:
+    """Demos that stand in the train rows themselves."""
+
+    async def demos(self, task: Task) -> Mapping[str, Pool]:
+        plan = task.program.plan
+        return {module.id: labelled(plan, module, task.train) for module in plan.modules.values()}
+
+
+class Solved:
+    """What modules did in the program's own runs on up to `rows` train rows that scored at least `at_least` (None: the best).
+
+    Every call of a module in such a run is a demo of it, those in loops too. Kept in the journal.
+    """
+
+    def __init__(self, rows: int, at_least: float | None = None) -> None:
+        self.rows, self.at_least = rows, at_least
+
+    async def demos(self, task: Task) -> Mapping[str, Pool]:
+        draw = random.Random(derive(task.seed, "bootstrap"))
+        rows = draw.sample(list(task.train), min(self.rows, len(task.train)))
+
+        async def work() -> dict[str, list[Demo]]:
+            scores = await aevaluate(task.program, rows, task.metric, options=RunOptions(seed=task.seed))
+            best = Scorer(task.program, task.metric).metric.range[1] if self.at_least is None else self.at_least
+            modules = task.program.plan.modules.values()
+            return {module.id: bootstrapped(module, scores.rows, best) for module in modules}
+
+        kept: Mapping[str, Pool] = await task.journal.once("bootstrap", work)
+        return kept
+
+
+def labelled(plan: Plan, module: Module, rows: Sequence[Row]) -> list[Demo]:
     """Demos that stand in the data itself: rows with a column for every input and output of the module.
 
     Only for a module whose one call site takes the program's inputs as they are, so that a row's values are the module's.
@@ -31,7 +72,7 @@ def labelled(plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]]) -> l
 
 
 def bootstrapped(module: Module, scores: Sequence[RowScore], best: float) -> list[Demo]:
-    """What the module did in the program's own runs that got the metric's best value."""
+    """What the module did in the program's own runs that scored at least `best`."""
     return [
         {**invocation.inputs, **invocation.outputs}
         for scored in scores

@@ -1,0 +1,1 @@
+"""The parts that optimizers are made of: a file holds one Protocol and its policies, named for what they decide."""

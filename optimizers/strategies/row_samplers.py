@@ -1,0 +1,44 @@
+"""Which dev rows choose between candidates, and which only confirm the choice."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+from lmprog.optimizers.optimizer import Row
+from lmprog.seeds import derive
+
+ENOUGH = 20
+"""Dev rows below which halves would say nothing: all of them then choose and confirm."""
+
+
+class RowSampler(Protocol):
+    """Splits dev rows into those that a search looks at and those that it is judged by; they share no row."""
+
+    def split(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+        """(searched, held); `held` is empty where there are too few rows for both."""
+        ...
+
+
+class Halves:
+    """One half of the shuffled rows each; of the searched half at most `at_most` rows are used."""
+
+    def __init__(self, seed: int, at_most: int | None = None) -> None:
+        self.seed, self.at_most = seed, at_most
+
+    def split(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+        shuffled = list(rows)
+        random.Random(derive(self.seed, "dev")).shuffle(shuffled)
+        half = len(shuffled) - _held(len(shuffled))
+        return shuffled[:half][: self.at_most], shuffled[half:]
+
+
+def sizes(dev: int, at_most: int | None = None) -> tuple[int, int]:
+    """How many of `dev` rows `Halves` searches and holds back."""
+    held = _held(dev)
+    return (dev - held if at_most is None else min(dev - held, at_most)), held
+
+
+def _held(dev: int) -> int:
+    return 0 if dev < ENOUGH else dev // 2

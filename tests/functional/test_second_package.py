@@ -1,0 +1,150 @@
+"""An optimizer of another package: built and installed as users do, then named as a stage."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("setuptools", minversion="77", reason="builds the package without fetching a newer setuptools")
+
+COMMAND = [sys.executable, "-c", "from lmprog.cli.main import main; main()"]
+PROJECT = """
+    [build-system]
+    requires = ["setuptools"]
+    build-backend = "setuptools.build_meta"
+
+    [project]
+    name = "shouting"
+    version = "0.1"
+
+    [project.entry-points."lmprog.optimizers"]
+    shout = "shouting:Shout"
+
+    [tool.setuptools]
+    py-modules = ["shouting"]
+"""
+CODE = '''
+    """Writes the instructions of every tuned module in capitals, where dev rows like that better."""
+
+    import asyncio
+    from typing import Literal
+
+    from pydantic import BaseModel, ConfigDict, Field
+
+    from lmprog.compiler.bounds import calls
+    from lmprog.optimizers.candidate import Candidate
+    from lmprog.optimizers.contest import START, Contest
+    from lmprog.optimizers.strategies.row_samplers import sizes
+
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        case: Literal["upper", "lower"] = "upper"
+        marks: int = Field(1, ge=0)
+
+
+    class Shout:
+        name = "shout"
+        Config = Config
+
+        def __init__(self, config):
+            self.config = config
+
+        def most_calls(self, program, train, dev):
+            return 2 * dev * calls(program.plan)
+
+        def optimize(self, task):
+            modules = task.program.plan.modules
+            change = {
+                id: getattr(modules[id].instructions, self.config.case)() + "!" * self.config.marks
+                for id in task.program.plan.optimize.tune
+            }
+
+            async def run():
+                contest = Contest(task)
+                await contest.enter(START)
+                await contest.enter(Candidate(instructions=change))
+                return await contest.winner(1)
+
+            return asyncio.run(run())
+'''
+SPEC = """
+    lmprog: 1
+    name: asked
+    lms: {{lm: {{model: openai/scripted, api_base: "{url}", api_key: none, trusted: true}}}}
+    modules:
+      say: {{lm: lm, inputs: {{text: str}}, outputs: {{reply: str}}, instructions: Answer.}}
+    data: {{train: train.jsonl, dev: dev.jsonl}}
+    metrics:
+      right: {{python: "./metrics.py:right", with: {{reply: "${{{{ outputs.reply }}}}", text: "${{{{ row.text }}}}"}}}}
+    optimize:
+      metric: right
+      tune: {{say: [instructions]}}
+      stages:
+        - shout: {options}
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment with the package in it."""
+    folder = tmp_path_factory.mktemp("second")
+    for name, text in (("pyproject.toml", PROJECT), ("shouting.py", CODE)):
+        (folder / name).write_text(textwrap.dedent(text).lstrip("\n"))
+    target = folder / "site"
+    install = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", target, folder]
+    subprocess.run([sys.executable, "-m", "pip", *map(str, install)], check=True, capture_output=True)
+    assert list(target.glob("shouting-*.dist-info"))
+    return {**os.environ, "PYTHONPATH": str(target)}
+
+
+def lmprog(*arguments: object, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, arguments)], env=env, cwd=cwd, capture_output=True, text=True)
+
+
+def written(write, url: str, options: str) -> Path:
+    for name, start in (("train", 0), ("dev", 100)):
+        write(
+            "".join(json.dumps({"text": f"row {number}"}) + "\n" for number in range(start, start + 24)),
+            f"{name}.jsonl",
+        )
+    write("def right(reply, text):\n    return reply == 'heard ' + text\n", "metrics.py")
+    return write(SPEC.format(url=url, options=options))
+
+
+def test_an_optimizer_of_another_package_is_a_stage(write, provider, installed, tmp_path: Path) -> None:
+    provider.otherwise = lambda text: f"heard {text}" if "ANSWER.!!" in system() else "what?"
+
+    def system() -> str:
+        return str(provider.requests[-1]["messages"][0]["content"])
+
+    spec = written(write, provider.url, "{marks: 2}")
+    spec.write_text(spec.read_text().replace("trusted: true}", "trusted: true, limits: {concurrency: 1}}"))
+    done = lmprog("optimize", spec, "--run-dir", tmp_path / "run", "--format", "json", env=installed, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (stage,) = json.loads(done.stdout)["stages"]
+    assert stage["stage"] == "shout" and stage["validate"]["mean"] == 1.0
+    assert "ANSWER.!!" in (tmp_path / "program.tuned.yaml").read_text()
+    bound = lmprog("optimize", spec, "--dry-run", "--format", "json", env=installed, cwd=tmp_path)
+    assert json.loads(bound.stdout)["most_lm_calls"]["shout"] == 48 == stage["lm_calls"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [("{mark: 2}", "has no key `mark`"), ("{case: title}", "must be upper or lower"), ("{marks: -1}", "at least 0")],
+)
+def test_its_options_are_checked(write, installed, tmp_path: Path, options: str, message: str) -> None:
+    done = lmprog("check", written(write, "http://none.invalid", options), env=installed, cwd=tmp_path)
+    assert done.returncode == 1 and "LMP101" in done.stdout and message in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_without_the_package_the_stage_is_not_there(write, tmp_path: Path) -> None:
+    done = lmprog("check", written(write, "http://none.invalid", "{}"), env=dict(os.environ), cwd=tmp_path)
+    assert done.returncode == 1 and "there is no optimizer `shout`" in done.stdout
