@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lmprog.compiler import formats
 from lmprog.compiler.plan import Module
 from lmprog.compiler.templates import RenderError
 from lmprog.errors import InfrastructureError, ProviderError
+from lmprog.events import TextPiece
 from lmprog.invocation import Invocation
 from lmprog.lms.lm import Completion, Request
 from lmprog.run import CANCELLED, Run, Site, StepFailed
@@ -75,6 +76,8 @@ class Asking:
         """
         run, module = self.run, self.module
         options = run.options
+        if options.on_text is not None:
+            more["on_text"] = self.teller(options.on_text, attempt)
         request = Request(
             messages=messages,
             params=self.params,
@@ -124,6 +127,10 @@ class Asking:
             seconds=time.perf_counter() - started,
         )
         return completion, fields
+
+    def teller(self, on_text: Callable[[TextPiece], None], attempt: int) -> Callable[[str | None], None]:
+        """What an LM tells its pieces to."""
+        return lambda piece: on_text(TextPiece(self.whole, self.module.id, attempt, piece))
 
     def record(self, fields: dict[str, Any], *, within: tuple[int, ...] = (), **known: Any) -> None:
         """Keep a call; `within` is its place among the turns of an agent."""

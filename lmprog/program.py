@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from lmprog.budget import Budget
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.types import mismatch
 from lmprog.errors import LmprogError, UsageError
+from lmprog.events import CallEnded, Event, TextPiece, followed
 from lmprog.execution import Execution
 from lmprog.invocation import Invocation, Record, ToolInvocation
 from lmprog.lms import make_lm
@@ -72,6 +74,10 @@ class RunOptions:
     retry: bool = True
     """False: a reply that cannot be read fails at once, as in rollouts for training."""
     rollout: int = 0
+    on_text: Callable[[TextPiece], None] | None = None
+    """Told of each piece of a reply as it comes, where the LM can stream; perhaps from another thread."""
+    on_record: Callable[[CallEnded], None] | None = None
+    """Told of each call of an LM or tool when it has ended."""
 
 
 AS_IT_IS = RunOptions()
@@ -100,6 +106,20 @@ class Program:
         if result.error is not None:
             raise RunError(result)
         return result
+
+    async def events(self, **inputs: Any) -> AsyncIterator[Event | Result]:
+        """Run once, and tell what happens as it comes: TextPiece, CallEnded, and at the end the Result.
+
+        Raises UsageError for wrong inputs; leaving the loop cancels the run.
+        """
+        wrong = self.wrong_inputs(inputs)
+        if wrong:
+            raise UsageError(wrong)
+        async with aclosing(
+            followed(lambda tell: self.run(inputs, options=RunOptions(on_text=tell, on_record=tell)))
+        ) as events:
+            async for event in events:
+                yield event
 
     def map(self, rows: Iterable[Mapping[str, Any]], concurrency: int | None = None) -> list[Result]:
         """Results in the order of the rows; a row that failed has its error in its result."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.plan import Plan
+from lmprog.events import CallEnded
 from lmprog.invocation import Invocation, Record, ToolInvocation
 from lmprog.lms.lm import LM
 
@@ -78,6 +79,16 @@ class Run:
         """Keep a call of an LM (Invocation) or tool (ToolInvocation)."""
         fields.update(program=self.plan.name, example=self.example, rollout=self.options.rollout, parent=self.parent)
         self.made.append((place, kind, fields))
+        if self.options.on_record is not None:
+            told = CallEnded(
+                self.whole(fields["path"]),
+                fields.get("module"),
+                fields.get("tool"),
+                fields["attempt"],
+                fields["seconds"],
+                fields.get("error"),
+            )
+            self.options.on_record(told)
 
     def whole(self, path: str) -> str:
         """The path from the outermost program, as `outer_step/inner_step`."""

@@ -23,6 +23,7 @@ VERBS = {
     "render": "show the exact messages that would be sent",
     "run": "run a program on one input or on rows",
     "schema": "print the JSON schema of the language",
+    "serve": "answer with a program over HTTP",
     "trace": "read a trace in the terminal",
 }
 INTERRUPTED = 130

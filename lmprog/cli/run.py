@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lmprog.cli.options import BUDGET, SPEC, as_value, budget_of, overriding, pairs
 from lmprog.cli.progress import progress
+
+if TYPE_CHECKING:
+    from lmprog.events import TextPiece
 
 SAY = "say what to run on: --input NAME=VALUE for one run, or --inputs FILE for rows"
 
@@ -30,6 +34,7 @@ SAY = "say what to run on: --input NAME=VALUE for one run, or --inputs FILE for 
     "--fake", is_flag=True, help="Answer with values of the declared types; ask no model, call no tool that writes."
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
+@click.option("--stream", is_flag=True, help="Show replies on standard error as they come, where the LM can stream.")
 @click.option("--concurrency", type=click.IntRange(1), help="Rows at work at a time.")
 @BUDGET
 def command(
@@ -42,6 +47,7 @@ def command(
     trace: Path | None,
     fake: bool,
     seed: int,
+    stream: bool,
     concurrency: int | None,
     budget: tuple[str, ...],
 ) -> None:
@@ -61,18 +67,22 @@ def command(
         raise click.UsageError(SAY)
     if rows is not None and out is None:
         raise click.UsageError("--inputs needs --out FILE")
+    if stream and rows is not None:
+        raise click.UsageError("--stream shows one run; it goes with --input")
     program = load(spec, lms=lms, overrides=overrides)
     if not inputs and rows is None and program.wrong_inputs({}):
         raise click.UsageError(SAY)
     program = program.faked() if fake else program
     program = program.with_budget(budget_of(budget)) if budget else program
-    options = RunOptions(seed=seed)
+    options = RunOptions(seed=seed, on_text=_shown() if stream else None)
     with TraceWriter(trace) if trace else contextlib.nullcontext() as writer:
         if rows is None:
             given = {name: _typed(program, name, text) for name, text in pairs("--input", inputs).items()}
             result = run_async(lambda: program.run(given, options=options))
             if writer is not None:
                 writer.write(result.records)
+            if stream:
+                click.echo(err=True)
             if result.error is not None:
                 click.echo(f"lmprog: {result.error}", err=True)
                 sys.exit(_status(result.error.kind))
@@ -143,6 +153,23 @@ def _done(out: Path) -> int:
         ) from None
     cut_torn_line(out)
     return count
+
+
+def _shown() -> Callable[[TextPiece], None]:
+    """Shows pieces of replies, each reply under the path of its step."""
+    last: tuple[str, int] | None = None
+
+    def show(piece: TextPiece) -> None:
+        nonlocal last
+        if piece.text is None:
+            last = None
+        else:
+            if (piece.path, piece.attempt) != last:
+                click.echo(f"\n[{piece.path}] ", nl=False, err=True)
+                last = piece.path, piece.attempt
+            click.echo(piece.text, nl=False, err=True)
+
+    return show
 
 
 def _typed(program: Any, name: str, text: str) -> Any:

@@ -1,0 +1,108 @@
+"""The paths that the server answers, the key that they need, and the line in the log for each request."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lmprog.serving.openapi import document
+from lmprog.serving.refusals import Refused, not_here
+from lmprog.serving.running import Running
+
+OPEN = ("/health", "/ready")
+"""Paths that need no key: whoever probes a server has none."""
+
+
+def application(running: Running, *, key: str | None = None, origins: Sequence[str] = ()) -> ASGIApp:
+    """`key`: what requests must bear; `origins`: whose pages may call from a browser."""
+    plan = running.program.plan
+    described = document(plan, authorized=key is not None)
+
+    async def about(request: Request) -> Response:
+        return JSONResponse({
+            "program": plan.name,
+            "description": plan.description,
+            "digest": plan.digest,
+            "run": "POST /run",
+            "openapi": "/openapi.json",
+        })  # fmt: skip
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(described)
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(request: Request) -> Response:
+        loaded = running.ready.is_set()
+        return JSONResponse({"ready": loaded}, 200 if loaded else 503)
+
+    routes = [
+        Route("/", about),
+        Route("/run", running, methods=["POST"]),
+        Route("/health", health),
+        Route("/ready", ready),
+        Route("/openapi.json", openapi),
+    ]
+    middleware = [Middleware(AccessLog)]
+    if origins:
+        headers = ["Authorization", "Content-Type"]
+        middleware.append(Middleware(CORSMiddleware, allow_origins=origins, allow_headers=headers))
+    if key is not None:
+        middleware.append(Middleware(Bearer, key=key))
+    return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: not_here})
+
+
+class Bearer:
+    """Refuses requests without the key."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self.app = app
+        self._wanted = f"Bearer {key}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN:
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._wanted):
+                await Refused("unauthorized").response(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+class AccessLog:
+    """One line on standard error for each request: method, path, status, milliseconds; nothing of its content."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), "-"
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        finally:
+            took = 1000 * (time.perf_counter() - started)
+            # The path as it came, still escaped: one request is one line, whatever it asks for.
+            path: Any = scope.get("raw_path") or b"-"
+            click.echo(f"{scope['method']} {path.decode('ascii', 'replace')} {status} {took:.0f} ms", err=True)

@@ -1,0 +1,31 @@
+"""Who may run now, who waits, and who is sent away."""
+
+from __future__ import annotations
+
+import asyncio
+
+from lmprog.serving.refusals import Refused
+
+
+class Gate:
+    """An async context for each run: at most `running` are inside and `waiting` before it; others are refused as busy."""
+
+    def __init__(self, running: int, waiting: int) -> None:
+        self._inside = asyncio.Semaphore(running)
+        self._room = waiting
+        self._waiting = 0
+
+    async def __aenter__(self) -> None:
+        if not self._inside.locked():
+            await self._inside.acquire()
+            return
+        if self._waiting >= self._room:
+            raise Refused("busy")
+        self._waiting += 1
+        try:
+            await self._inside.acquire()
+        finally:
+            self._waiting -= 1
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._inside.release()

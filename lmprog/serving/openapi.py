@@ -1,0 +1,122 @@
+"""The OpenAPI document of a program: its typed inputs and outputs, and every answer that the server gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmprog.compiler.plan import Field, Plan
+from lmprog.compiler.types import json_schema, mismatch
+from lmprog.serving.refusals import AGAIN, KINDS
+
+STREAM = (
+    "Server-sent events, asked for by `Accept: text/event-stream` or `?stream=1`: `text` {path, module, attempt, piece} as "
+    "an LM writes (`restart` where what came of that reply is void), `record` {path, module, tool, attempt, seconds, failed} "
+    "when a call of an LM or tool has ended, and one `result` (as the JSON answer) or `error` at the end."
+)
+
+
+def document(plan: Plan, *, authorized: bool) -> dict[str, Any]:
+    """OpenAPI 3.1; `authorized`: requests need a bearer key."""
+    found: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": plan.name, "version": plan.digest[:12] or "0"},
+        "paths": {
+            "/run": {"post": _run(plan)},
+            "/health": {"get": _probe("The server is alive.", "alive", {})},
+            "/ready": {
+                "get": _probe("The LMs are loaded.", "ready", {"503": _json("They are not loaded yet.", _object())})
+            },
+        },
+        "components": {
+            "schemas": {
+                "Inputs": inputs_schema(plan.inputs),
+                "Outputs": _object(**{name: json_schema(kind) for name, kind in plan.output_types.items()}),
+                "Answer": _object(
+                    outputs={"$ref": "#/components/schemas/Outputs"},
+                    usage=_object(
+                        calls={"type": "integer"},
+                        prompt_tokens={"type": "integer"},
+                        completion_tokens={"type": "integer"},
+                        usd={"type": ["number", "null"], "description": "null where a price is not known"},
+                    ),
+                    seconds={"type": "number"},
+                    id={"type": "string", "description": "as `example` in the server's trace"},
+                ),
+                "Error": _object(
+                    error=_object(
+                        kind={"type": "string", "enum": [*KINDS, "request"]},
+                        message={"type": "string"},
+                        path={"type": ["string", "null"], "description": "the step that failed"},
+                    )
+                ),
+            }
+        },
+    }
+    if plan.description:
+        found["info"]["description"] = plan.description
+    if authorized:
+        found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        found["paths"]["/run"]["post"]["security"] = [{"key": []}]
+    return found
+
+
+def inputs_schema(inputs: Mapping[str, Field]) -> dict[str, Any]:
+    """The JSON schema of the body of `POST /run`."""
+    schema = _object(**{name: _input(field) for name, field in inputs.items()})
+    schema["required"] = [
+        name for name, field in inputs.items() if not field.has_default and mismatch(None, field.type) is not None
+    ]
+    return schema
+
+
+def _input(field: Field) -> dict[str, Any]:
+    schema = json_schema(field.type)
+    if field.about:
+        schema["description"] = field.about
+    if field.has_default:
+        schema["default"] = field.default
+    return schema
+
+
+def _run(plan: Plan) -> dict[str, Any]:
+    answer = _json("The outputs.", {"$ref": "#/components/schemas/Answer"})
+    answer["content"]["text/event-stream"] = {"schema": {"type": "string", "description": STREAM}}
+    refusals: dict[str, Any] = {}
+    for kind, (status, said) in KINDS.items():
+        refusal = refusals.setdefault(str(status), _json("", {"$ref": "#/components/schemas/Error"}))
+        refusal["description"] += f"{'; ' if refusal['description'] else ''}`{kind}`: {said}"
+        if kind in AGAIN:
+            refusal["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+    return {
+        "operationId": "run",
+        "summary": f"Run {plan.name} once.",
+        "parameters": [
+            {"name": "stream", "in": "query", "schema": {"type": "string", "enum": ["0", "1"]}, "description": STREAM}
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Inputs"}}},
+        },
+        "responses": {"200": answer, **refusals},
+    }
+
+
+def _probe(said: str, operation: str, others: Mapping[str, Any]) -> dict[str, Any]:
+    return {"operationId": operation, "responses": {"200": _json(said, _object()), **others}}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    """An object of exactly these properties; of any where none is given."""
+    if not properties:
+        return {"type": "object"}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _json(said: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"description": said, "content": {"application/json": {"schema": schema}}}

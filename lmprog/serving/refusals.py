@@ -1,0 +1,68 @@
+"""Why a request has no outputs: the kinds, their HTTP statuses, and what is told to whoever asked.
+
+Only what the caller can mend is told in detail. What a provider or a tool said stays with whoever runs the server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from lmprog.trace import as_line
+
+KINDS: dict[str, tuple[int, str]] = {
+    "body": (400, "the body is not a JSON object of the program's inputs"),
+    "unauthorized": (401, "the header `Authorization: Bearer KEY` is missing or has another key"),
+    "slow": (408, "the body did not come in time"),
+    "too_large": (413, "the body is larger than this server takes"),
+    "input": (422, "an input is missing, unknown or of the wrong type"),
+    "busy": (429, "as many requests as this server takes are waiting"),
+    "program": (500, "the program failed on these inputs"),
+    "unreadable": (502, "a reply of the LM could not be read"),
+    "tool": (502, "a tool of the program failed"),
+    "provider": (503, "the provider of an LM gave no answer"),
+    "timeout": (504, "the run did not end in time and was cancelled"),
+}
+"""The kind of an error, its HTTP status and what it says; `input` says which input and how."""
+
+AGAIN = {"busy": "1", "provider": "5"}
+"""`Retry-After` in seconds, for what may pass."""
+
+
+@dataclass(eq=False)
+class Refused(Exception):
+    """Ends a request. `path` is the step that failed, or `inputs`."""
+
+    kind: str
+    path: str | None = None
+    message: str | None = None
+
+    @property
+    def status(self) -> int:
+        return KINDS[self.kind][0]
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return error_body(self.kind, self.message or KINDS[self.kind][1], self.path)
+
+    @property
+    def response(self) -> Response:
+        headers = {"Retry-After": AGAIN[self.kind]} if self.kind in AGAIN else {}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return Response(as_line(self.body), self.status, headers, "application/json")
+
+
+def error_body(kind: str, message: str, path: str | None = None) -> dict[str, Any]:
+    """The body of every answer that is no success."""
+    return {"error": {"kind": kind, "message": message, "path": path}}
+
+
+async def not_here(request: Request, error: Exception) -> Response:
+    """The answer to a path or method that there is not."""
+    status: int = getattr(error, "status_code", 500)
+    said = f"{request.method} is not answered here" if status == 405 else "there is nothing here; see /openapi.json"
+    return JSONResponse(error_body("request", said), status, getattr(error, "headers", None))

@@ -1,0 +1,210 @@
+"""`POST /run`: one request, its run, and the end of both together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import traceback
+import uuid
+from collections.abc import Awaitable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from lmprog.errors import InfrastructureError, LmprogError
+from lmprog.events import CallEnded, Event, Listener, TextPiece, followed
+from lmprog.execution import Execution
+from lmprog.program import Program, Result, RunOptions
+from lmprog.serving.gate import Gate
+from lmprog.serving.refusals import KINDS, Refused
+from lmprog.trace import TraceWriter, as_line
+
+CLIENT_GONE = 499
+"""What the access log shows for a request that nobody waits for any more."""
+
+
+@dataclass
+class Running:
+    """The application of `POST /run`. A run that nobody waits for any more, or that takes too long, is cancelled."""
+
+    program: Program
+    options: RunOptions
+    gate: Gate
+    ready: asyncio.Event
+    seconds: float
+    """The longest that a request may take, waiting included."""
+    max_body: int
+    trace: TraceWriter | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            inputs = await self._inputs(request)
+            work = self._answer(inputs, Stream(send) if _wants_stream(request) else None)
+            response = await unless_gone(work, receive)
+        except Refused as refused:
+            response = refused.response
+        except ClientDisconnect:
+            response = Response(status_code=CLIENT_GONE)
+        if response is not None:
+            await response(scope, receive, send)
+
+    async def _inputs(self, request: Request) -> dict[str, Any]:
+        """The body as inputs of the program, of which no more than `max_body` bytes are ever kept."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.seconds):
+                if int(request.headers.get("content-length", "0")) > self.max_body:
+                    raise Refused("too_large")
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > self.max_body:
+                        raise Refused("too_large")
+        except TimeoutError:
+            raise Refused("slow") from None
+        try:
+            inputs = json.loads(body.decode())
+        except (ValueError, RecursionError):
+            raise Refused("body") from None
+        if not isinstance(inputs, dict):
+            raise Refused("body")
+        if wrong := self.program.wrong_inputs(inputs):
+            raise Refused("input", "inputs", wrong)
+        return inputs
+
+    async def _answer(self, inputs: Mapping[str, Any], stream: Stream | None) -> Response | None:
+        """The response; None where it has been sent as a stream."""
+        try:
+            async with asyncio.timeout(self.seconds) as limit, self.gate:
+                await self.ready.wait()
+                answer = await self._run(inputs, stream)
+        except (Refused, TimeoutError) as error:
+            if isinstance(error, TimeoutError) and not limit.expired():
+                raise
+            refused = error if isinstance(error, Refused) else Refused("timeout")
+            if stream is None or not stream.begun:
+                raise refused from None
+            await stream.end("error", refused.body)
+            return None
+        if stream is None:
+            return Response(as_line(answer), media_type="application/json")
+        await stream.end("result", answer)
+        return None
+
+    async def _run(self, inputs: Mapping[str, Any], stream: Stream | None) -> dict[str, Any]:
+        """The answer. Raises Refused where the run failed."""
+        id, started = uuid.uuid4().hex, time.perf_counter()
+        try:
+            if stream is None:
+                result = await self._traced(inputs, id, self.options)
+            else:
+                await stream.begin()
+
+                def begin(tell: Listener) -> Any:
+                    return self._traced(inputs, id, replace(self.options, on_text=tell, on_record=tell))
+
+                async with aclosing(followed(begin)) as events:
+                    async for event in events:
+                        if isinstance(event, Result):
+                            result = event
+                        else:
+                            await stream.tell(event)
+        except LmprogError as error:
+            # A model that cannot be read, a key that is not set: the matter of whoever runs the server.
+            click.echo(f"lmprog: {id}: {error}", err=True)
+            raise Refused("provider" if isinstance(error, InfrastructureError) else "program") from error
+        except Exception as error:
+            click.echo(f"lmprog: {id}: {traceback.format_exc()}", err=True)
+            raise Refused("program") from error
+        if result.error is not None:
+            kind = result.error.kind if result.error.kind in KINDS else "program"
+            if kind == "provider":
+                click.echo(f"lmprog: {id}: {result.error}", err=True)
+            raise Refused(kind, result.error.path)
+        seconds = round(time.perf_counter() - started, 6)
+        return {"outputs": result.outputs, "usage": usage_of(result), "seconds": seconds, "id": id}
+
+    async def _traced(self, inputs: Mapping[str, Any], id: str, options: RunOptions) -> Result:
+        """Run once, with the seeds of `lmprog run`; the trace has what was done even where the run is cancelled."""
+        program = self.program
+        execution = Execution(program.plan, program.lms, program.resources, options, 0)
+        try:
+            outputs, error = await execution.run(inputs)
+        finally:
+            if self.trace is not None:
+                self.trace.write([replace(record, example=id) for record in execution.this.records()])
+        return Result(outputs, execution.this.records(), error)
+
+
+class Stream:
+    """Server-sent events as the answer to a request."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def begin(self) -> None:
+        self.begun = True
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def tell(self, event: Event) -> None:
+        """A piece of a reply, or a call that has ended; why it failed is not told."""
+        plain: dict[str, Any] = {"path": event.path, "module": event.module, "attempt": event.attempt}
+        if isinstance(event, TextPiece):
+            if event.text is None:
+                await self._event("restart", plain)
+            else:
+                await self._event("text", plain | {"piece": event.text})
+        elif isinstance(event, CallEnded):
+            ended = {"tool": event.tool, "seconds": round(event.seconds, 6), "failed": event.error is not None}
+            await self._event("record", plain | ended)
+
+    async def end(self, name: str, value: Mapping[str, Any]) -> None:
+        await self._event(name, value)
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _event(self, name: str, value: Mapping[str, Any]) -> None:
+        body = f"event: {name}\ndata: ".encode() + as_line(value) + b"\n"
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def unless_gone(work: Awaitable[Response | None], receive: Receive) -> Response | None:
+    """What `work` gives; it is cancelled, and ClientDisconnect raised, when the client goes first."""
+
+    async def leaving() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(work), asyncio.ensure_future(leaving())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            return tasks[0].result()  # type: ignore[no-any-return]
+        raise ClientDisconnect
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def usage_of(result: Result) -> dict[str, Any]:
+    """The sums over the calls of LMs; `usd` is None where a price is not known."""
+    used = [record.usage for record in result.trace if record.usage is not None]
+    prices = [usage.usd for usage in used]
+    return {
+        "calls": len(result.trace),
+        "prompt_tokens": sum(usage.prompt_tokens for usage in used),
+        "completion_tokens": sum(usage.completion_tokens for usage in used),
+        "usd": None if None in prices else sum(price for price in prices if price is not None),
+    }
+
+
+def _wants_stream(request: Request) -> bool:
+    return request.query_params.get("stream") == "1" or "text/event-stream" in request.headers.get("accept", "")

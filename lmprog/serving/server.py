@@ -1,0 +1,97 @@
+"""The server's life: its address, its LMs read in the background, and its end, which lets answers finish."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+
+import click
+import uvicorn
+from starlette.types import ASGIApp
+
+from lmprog.errors import InfrastructureError
+from lmprog.lms.lm import Request
+from lmprog.loops import close_opened
+from lmprog.program import Program
+
+STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}
+"""Exit status by the signal that ended the server: to be told to stop is no failure, Ctrl-C is an interruption."""
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there (port 0: at any free one). Raises InfrastructureError where it cannot be had."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        raise InfrastructureError(
+            f"{host}:{port} cannot be listened on: {error.strerror or error}; say another --port or --host"
+        ) from None
+
+
+async def serve(app: ASGIApp, program: Program, ready: asyncio.Event, at: socket.socket, grace: float) -> int:
+    """Answer until a signal comes; the exit status. Runs in flight then have `grace` seconds.
+
+    Raises what reading the LMs raises: a server that can never be ready ends.
+    """
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
+    # uvicorn counts whole seconds only in its types; 0 is "at once".
+    config.timeout_graceful_shutdown = grace  # type: ignore[assignment]
+    server = Server(config)
+    warming = asyncio.create_task(warm(program, ready))
+    warming.add_done_callback(server.end_if_failed)
+    try:
+        await server.serve(sockets=[at])
+    finally:
+        # Those whose time is over, or that a second signal left behind, end before their trace is closed.
+        left = [warming, *server.server_state.tasks]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await close_opened()
+    if not warming.cancelled():
+        warming.result()
+    return 0 if server.ended_by is None else STATUS[server.ended_by]
+
+
+async def warm(program: Program, ready: asyncio.Event) -> None:
+    """Read the weights of models in this process, which then say one token, find the others' keys, and set `ready`."""
+    for id, declared in program.plan.lms.items():
+        # In a thread: reading weights, or importing a client, would hold up the probes.
+        await asyncio.to_thread(getattr, program.lms[id], "made", None)
+        if declared.runs_here:
+            ask = Request(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 1}, seed=0)
+            await program.lms[id].complete(ask)
+    ready.set()
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with the first signal an orderly end and the second one at once."""
+
+    ended_by: signal.Signals | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in STATUS:
+            loop.add_signal_handler(number, self.stop, number)
+        try:
+            yield
+        finally:
+            for number in STATUS:
+                loop.remove_signal_handler(number)
+
+    def stop(self, number: signal.Signals) -> None:
+        if self.should_exit:
+            self.force_exit = True
+            return
+        self.ended_by = number
+        self.should_exit = True
+        click.echo("stopping: runs in flight may finish; another signal cuts them short", err=True)
+
+    def end_if_failed(self, warming: asyncio.Task[None]) -> None:
+        if not warming.cancelled() and warming.exception() is not None:
+            self.should_exit = self.force_exit = True
