@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from lmprog.budget import Budget
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.types import mismatch
 from lmprog.errors import LmprogError, UsageError
-from lmprog.events import CallEnded, Event, TextPiece, followed
+from lmprog.events import CallEnded, Event, Listener, TextPiece, followed
 from lmprog.execution import Execution
 from lmprog.invocation import Invocation, Record, ToolInvocation
 from lmprog.lms import make_lm
@@ -115,9 +115,11 @@ class Program:
         wrong = self.wrong_inputs(inputs)
         if wrong:
             raise UsageError(wrong)
-        async with aclosing(
-            followed(lambda tell: self.run(inputs, options=RunOptions(on_text=tell, on_record=tell)))
-        ) as events:
+
+        def begin(tell: Listener) -> Coroutine[Any, Any, Result]:
+            return self._run(inputs, 0, RunOptions(on_text=tell, on_record=tell))
+
+        async with aclosing(followed(begin)) as events:
             async for event in events:
                 yield event
 
