@@ -22,7 +22,7 @@ QUICK = [
     line
     for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
-    if line.startswith(".venv/bin/lmprog") and "tuned" not in line
+    if line.startswith(".venv/bin/lmprog") and "tuned" not in line and "serve" not in line
 ]
 
 
