@@ -13,7 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from lmprog.errors import InfrastructureError
-from lmprog.lms.lm import Request
+from lmprog.lms.lm import LM, Request
 from lmprog.loops import close_opened
 from lmprog.program import Program
 
@@ -61,11 +61,18 @@ async def warm(program: Program, ready: asyncio.Event) -> None:
     """Read the weights of models in this process, which then say one token, find the others' keys, and set `ready`."""
     for id, declared in program.plan.lms.items():
         # In a thread: reading weights, or importing a client, would hold up the probes.
-        await asyncio.to_thread(getattr, program.lms[id], "made", None)
+        lm = await asyncio.to_thread(innermost, program.lms[id])
         if declared.runs_here:
             ask = Request(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 1}, seed=0)
-            await program.lms[id].complete(ask)
+            await lm.complete(ask)
     ready.set()
+
+
+def innermost(lm: LM) -> LM:
+    """The LM behind those that make it when first asked, or answer from a cache."""
+    while (inner := getattr(lm, "made", None) or getattr(lm, "lm", None)) is not None:
+        lm = inner
+    return lm
 
 
 class Server(uvicorn.Server):
