@@ -13,7 +13,7 @@ from typing import Any
 
 from lmprog.compiler import checks
 from lmprog.compiler.data import load_rows, read_data, row_type
-from lmprog.compiler.declarations import read_lms, read_vars, var_types
+from lmprog.compiler.declarations import read_export, read_lms, read_vars, var_types
 from lmprog.compiler.draft import Draft, Options
 from lmprog.compiler.expressions import parsed
 from lmprog.compiler.findings import Finding, Report, nearest, suggestion
@@ -140,6 +140,7 @@ class _Program:
         types = TypeReader(self.report, lambda node: self._constant(draft, node), self._model)
         draft.inputs = types.fields(root.map("inputs"), "input")
         draft.lms = read_lms(draft, lms)
+        draft.export = read_export(draft)
         self._rebound(draft, lms)
         draft.tools = read_tools(draft, types)
         draft.modules = read_modules(draft, types)
@@ -294,7 +295,7 @@ class _Program:
             metrics=draft.metrics,
             optimize=draft.optimize,
             tests=tests,
-            export=draft.root.value("export", {}),
+            export=draft.export,
             tuned=draft.root.value("tuned"),
             description=draft.root.value("description"),
             digest=digest(draft),

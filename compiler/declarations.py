@@ -9,13 +9,13 @@ from typing import Any
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import Expression, literal
 from lmprog.compiler.findings import suggestion
-from lmprog.compiler.plan import LM, AdapterReference, Limits
+from lmprog.compiler.plan import LM, AdapterReference, Export, Limits
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.shape import Number, fit
 from lmprog.compiler.source import Mapping, Node, Scalar
 from lmprog.compiler.types import JSON, UNKNOWN, Object, Type, type_of
 
-ENVIRONMENT = Scope({"env": JSON}, where="in `lms` and `tools`")
+ENVIRONMENT = Scope({"env": JSON}, where="in `lms`, `tools` and `export`")
 """`env` has the type json here, since any name may stand in it; what is read from it is text."""
 
 
@@ -106,11 +106,6 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
             fit(shape, entry, draft.report, f"`{key}` of {what}")
     cache = node.get("cache")
     folder = cache.get("folder") if isinstance(cache, Mapping) else None
-    written = node.map("headers")
-    headers = {
-        name: _env(draft, value, f"the header `{name}` of {what}")
-        for name, value in (written.entries.items() if written else ())
-    }
     return LM(
         id,
         model,
@@ -121,13 +116,34 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         adapter=adapter(draft, node.get("adapter")),
         context=node.value("context"),
         price=node.value("price"),
-        headers={name: value for name, value in headers.items() if value is not None},
+        headers=_headers(draft, node, what),
         limits=Limits(**node.value("limits", {})),
         tool_protocol=node.value("tool_protocol", "text" if here else "native"),
         cache=isinstance(cache, Mapping) or bool(node.value("cache", False)),
         shared_cache=bool(isinstance(cache, Mapping) and cache.value("shared", False)),
         cache_folder=node.source.folder / folder.value if isinstance(folder, Scalar) else None,
     )
+
+
+def read_export(draft: Draft) -> Export | None:
+    """Where traces go, or None."""
+    node = draft.root.map("export")
+    traces = node.get("traces") if node is not None else None
+    if isinstance(traces, Mapping):
+        what = "`traces` of `export`"
+        address = _env(draft, traces.get("otlp"), f"`otlp` of {what}")
+        headers = _headers(draft, traces, what)
+        return Export(otlp=address, headers=headers, content=traces.value("content", False))
+    return Export(file=traces.source.folder / traces.value) if isinstance(traces, Scalar) else None
+
+
+def _headers(draft: Draft, node: Mapping, what: str) -> dict[str, Expression]:
+    written = node.map("headers")
+    found = {
+        name: _env(draft, value, f"the header `{name}` of {what}")
+        for name, value in (written.entries.items() if written else ())
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _model_name(draft: Draft, node: Node, model: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.findings import Report, nearest
-from lmprog.compiler.plan import LM, Field, Metric, Module, Optimize, Plan, Split, Step, Tool
+from lmprog.compiler.plan import LM, Export, Field, Metric, Module, Optimize, Plan, Split, Step, Tool
 from lmprog.compiler.rows import Row
 from lmprog.compiler.source import Mapping, Node, Place, Source
 from lmprog.compiler.types import Object, Type
@@ -59,6 +59,7 @@ class Draft:
     """The rows of each split, where they were read."""
     metrics: dict[str, Metric] = field(default_factory=dict)
     optimize: Optimize | None = None
+    export: Export | None = None
     open_tools: set[str] = field(default_factory=set)
     """Tools whose parameters are not all known, so that a strange argument may be right."""
     used: set[tuple[str, ...]] = field(default_factory=set)

@@ -310,6 +310,28 @@ TESTS = Either(
     about="Examples with inputs and expect; gates with data, metric, at_least.",
 )
 
+EXPORT = Record(
+    {
+        "traces": Either(
+            scalar=Text(),
+            mapping=Record(
+                {
+                    "otlp": Anything(about="A collector's address for OTLP over HTTP; may be ${{ env.NAME }}."),
+                    "headers": MapOf(
+                        Anything(), "header", free=True, about="Sent with each request; ${{ env.NAME }} for a secret."
+                    ),
+                    "content": Boolean(
+                        about="Whether prompts, replies and what tools are given and give are sent too."
+                    ),
+                },
+                required=("otlp",),
+            ),
+            about="A file of JSON lines, or {otlp, headers, content}: OpenTelemetry spans.",
+        ),
+    },
+    about="Where traces go beside the run directory.",
+)
+
 PROGRAM = Record(
     {
         "lmprog": Number(whole=True, about="The version of the language: 1."),
@@ -327,7 +349,7 @@ PROGRAM = Record(
         "metrics": MapOf(METRIC, "metric", about="The metrics, by id."),
         "optimize": OPTIMIZE,
         "tests": TESTS,
-        "export": MapOf(Anything(), "export", about="Where traces go beside the run directory."),
+        "export": EXPORT,
         "tuned": MapOf(Anything(), "entry", free=True, about="In an overlay: where it came from."),
     },
 )

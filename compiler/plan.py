@@ -283,6 +283,17 @@ class GateTest:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Where the traces of runs go beside what a verb writes: to a file of JSON lines, or over OTLP/HTTP to a collector."""
+
+    file: Path | None = None
+    otlp: Expression | None = None
+    headers: Mapping[str, Expression] = field(default_factory=dict)
+    content: bool = False
+    """Whether prompts, replies, arguments and results go to the collector too."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """A checked program. Steps are in an order that respects `after`; its digest names exactly what will run."""
 
@@ -300,7 +311,7 @@ class Plan:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     optimize: Optimize | None = None
     tests: tuple[ExampleTest | GateTest, ...] = ()
-    export: Mapping[str, Any] = field(default_factory=dict)
+    export: Export | None = None
     tuned: Mapping[str, Any] | None = None
     description: str | None = None
     digest: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from lmprog.compiler.plan import AdapterReference, Module, Plan, Tool
 from lmprog.compiler.prompts import PromptBuilder
 from lmprog.compiler.types import Object
 from lmprog.errors import UsageError
+from lmprog.exports import Exporter, exporters
 from lmprog.lms.digest import weights_of
 from lmprog.lms.lm import LM
 from lmprog.tools import fake_tool, make_tool
@@ -79,6 +80,10 @@ class Resources:
             made = make(tool)
             kept = self._tools[id(tool)] = (tool, made)
         return kept[1]
+
+    def exports(self, plan: Plan) -> Sequence[Exporter]:
+        """Who is told of each run of a program that has ended; nobody of what is only tried or replayed."""
+        return () if self.dry_run or self.recording is not None else exporters(plan.export)
 
     def lm(self, declared: Declared) -> LM:
         """The LM that a sub-program or a judge names."""

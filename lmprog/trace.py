@@ -47,6 +47,9 @@ class TraceWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._file.close()
 
 

@@ -12,7 +12,7 @@ _FREE = {
     "optimize": frozenset({"instructions"}),
     "data": frozenset[str](),
     "tests": frozenset[str](),
-    "export": frozenset[str](),
+    "export": frozenset({"otlp", "headers"}),
 }
 """The sections that hold plain values, with the keys in them that may hold expressions or are sent as they are."""
 

@@ -104,3 +104,16 @@ def test_what_is_no_trace_is_said_to_be_none(cli, tmp_path, content, said) -> No
     assert (status, out) == (2, "")
     assert said in err
     assert cli("trace", tmp_path)[0] == 2
+
+
+def test_a_program_exports_what_every_verb_runs(cli, trace, tmp_path) -> None:
+    spec, kept = tmp_path / "program.yaml", tmp_path / "kept.jsonl"
+    spec.write_text(
+        spec.read_text()
+        + "data: {test: rows.jsonl}\nmetrics: {m: {value: '${{ 1.0 }}'}}\nexport: {traces: kept.jsonl}\n"
+    )
+    assert cli("run", spec, "--input", "text=a")[0] == 0
+    assert cli("eval", spec)[0] == 0
+    assert cli("run", spec, "--input", "text=a", "--fake")[0] == 0
+    document = json.loads(cli("trace", kept, "--format", "json")[1])
+    assert (document["summary"]["lm_calls"], document["summary"]["tool_calls"]) == (5, 4)
