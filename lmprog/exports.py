@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,24 +16,24 @@ from lmprog.compiler import plan
 from lmprog.compiler.expressions import EvaluationError
 from lmprog.errors import UsageError
 from lmprog.invocation import Record
-from lmprog.run import Failure
+from lmprog.run import Failure, Run
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class RunTrace:
-    """One run that has ended, as exporters see it."""
+    """One run, as exporters see it when it has ended."""
 
     program: str
     example: int | str
     rollout: int
-    records: Sequence[Record]
-    error: Failure | None
-    began: float
+    records: Sequence[Record] = ()
+    error: Failure | None = None
+    began: float = 0.0
     """Seconds since 1970, as `ended`."""
-    ended: float
+    ended: float = 0.0
 
 
 Exporter = Callable[[RunTrace], None]
@@ -59,6 +61,25 @@ def exporters(declared: plan.Export | None) -> Sequence[Exporter]:
         _closers.append(provider.shutdown)
         _made[key] = Spans(provider, declared.content)
     return [_made[key], *_added]
+
+
+@contextlib.contextmanager
+def exported(run: Run, exports: Sequence[Exporter]) -> Iterator[RunTrace]:
+    """Tells `exports` of a run when it has ended, also where it was cancelled or its budget was spent."""
+    trace = RunTrace(run.plan.name, run.example, run.options.rollout)
+    if not exports:
+        yield trace
+        return
+    trace.began = time.time()
+    try:
+        yield trace
+    except BaseException as error:
+        trace.error = Failure("cancelled", str(error) or type(error).__name__, "run")
+        raise
+    finally:
+        trace.records, trace.ended = run.records(), time.time()
+        for export in exports:
+            export(trace)
 
 
 def export_to(provider: TracerProvider, *, content: bool = False) -> Callable[[], None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -17,7 +16,7 @@ from lmprog.compiler.types import mismatch
 from lmprog.errors import LmprogError, UsageError
 from lmprog.events import CallEnded, Event, Listener, TextPiece, followed
 from lmprog.execution import Execution
-from lmprog.exports import RunTrace
+from lmprog.exports import exported
 from lmprog.invocation import Invocation, Record, ToolInvocation
 from lmprog.lms import make_lm
 from lmprog.lms.lm import LM
@@ -187,14 +186,10 @@ class Program:
         return await self._run(inputs, example, options or AS_IT_IS)
 
     async def _run(self, inputs: Mapping[str, Any], example: int | str, options: RunOptions) -> Result:
-        exports = self.resources.exports(self.plan)
-        began = time.time() if exports else 0.0
         execution = Execution(self.plan, self.lms, self.resources, options, example)
-        outputs, error = await execution.run(inputs)
-        result = Result(outputs, execution.this.records(), error)
-        for export in exports:
-            export(RunTrace(self.plan.name, example, options.rollout, result.records, error, began, time.time()))
-        return result
+        with exported(execution.this, self.resources.exports(self.plan)) as run:
+            outputs, run.error = await execution.run(inputs)
+        return Result(outputs, execution.this.records(), run.error)
 
     def inputs_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The part of a row of data that is the program's inputs."""

@@ -146,6 +146,19 @@ def test_a_failed_run_is_a_failed_span(program, scripted, told) -> None:
     assert "gen_ai.response.finish_reasons" not in chat.attributes
 
 
+def test_a_run_that_is_cancelled_is_told_too(program, scripted, told) -> None:
+    desk = program(TEXT, scripted(answer, delay=5.0), tools__py=TOOLS)
+    memory = told()
+
+    async def cut() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(desk.run({"text": "a"}), 0.05)
+
+    asyncio.run(cut())
+    _, chat, root = memory.get_finished_spans()
+    assert [span.attributes["error.type"] for span in (chat, root)] == ["cancelled", "cancelled"]
+
+
 def test_dry_runs_tell_nothing(program, scripted, told) -> None:
     memory = told()
     program(TEXT, scripted(answer), tools__py=TOOLS).faked()(text="a")
