@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmprog.compiler.findings import SpecError
-    from lmprog.errors import BudgetExceeded, InfrastructureError, LmprogError, ProviderError, UsageError
+    from lmprog.errors import BudgetExceeded, InfrastructureError, LmprogError, ProviderError, ReplayMiss, UsageError
     from lmprog.evaluation import Scores, evaluate
     from lmprog.invocation import Invocation
     from lmprog.lms.lm import LM, Completion, Request, Usage
@@ -27,6 +27,7 @@ _HOME = {
     "LmprogError": "errors",
     "Program": "program",
     "ProviderError": "errors",
+    "ReplayMiss": "errors",
     "Request": "lms.lm",
     "Result": "program",
     "RunError": "program",
@@ -51,6 +52,7 @@ __all__ = [
     "LmprogError",
     "Program",
     "ProviderError",
+    "ReplayMiss",
     "Request",
     "Result",
     "RunError",

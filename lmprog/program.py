@@ -227,6 +227,15 @@ class Program:
         """The program with every LM call, those of sub-programs and judges too, paid out of `budget`."""
         return replace(self, resources=replace(self.resources, budget=budget))
 
+    def replaying(self, trace: str | Path) -> Program:
+        """The program with every LM and tool, those of sub-programs and judges too, answering as recorded in a trace file.
+
+        A call that the file does not hold raises ReplayMiss. Raises UsageError for a file that is no trace.
+        """
+        from lmprog.lms.replay import replaying
+
+        return replaying(self, trace)
+
     def faked(self) -> Program:
         """The program with LMs that answer with values of the declared types, and tools that change nothing."""
         from lmprog.lms.fake import FakeLM

@@ -48,6 +48,9 @@ class _Private:
 
     def _arrives(self, arrival: Arrival) -> None:
         place = self._place(arrival)
+        if self.draft.root.map("export"):
+            # Traces hold the arguments of tools too.
+            self._tell("LMP402", self.draft.key("export"), arrival.trail, "export (outside)")
         if arrival.tool is not None:
             if not arrival.tool.trusted:
                 self._tell("LMP401", place, arrival.trail, f"the tool {arrival.tool.id} (untrusted)")
@@ -56,8 +59,6 @@ class _Private:
         lm = arrival.plan.lms.get(arrival.module.lm)
         if lm is not None:
             self._model(lm, arrival, place)
-        if self.draft.root.map("export"):
-            self._tell("LMP402", self.draft.key("export"), arrival.trail, "export (outside)")
         self._proposer(arrival)
 
     def _model(self, lm: LM, arrival: Arrival, place: Place) -> None:

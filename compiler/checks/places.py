@@ -7,7 +7,7 @@ from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
 from lmprog.compiler.values import seeming_reads
 
 _FREE = {
-    "lms": frozenset({"api_key", "api_base"}),
+    "lms": frozenset({"api_key", "api_base", "headers"}),
     "tools": frozenset({"http", "mcp"}),
     "optimize": frozenset({"instructions"}),
     "data": frozenset[str](),

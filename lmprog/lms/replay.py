@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ class Recording:
 
         self.path = path
         self._replies: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        self._places: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._places: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
         self._results: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
         self._given: dict[Any, count[int]] = defaultdict(count)
         if not path.is_file():
@@ -57,7 +57,7 @@ class Recording:
                 self._results[record["tool"], digest(record["arguments"])].append(record)
             elif "request_sha256" in record:
                 self._replies[record["request_sha256"]].append(record)
-                self._places[_place_of(record)] = record
+                self._places[_place_of(record)].append(record)
             else:
                 raise UsageError(f"{path} is no recording that this version can replay; make it anew")
 
@@ -88,7 +88,8 @@ class Recording:
         if record is not None:
             return record
         example, rollout, path, attempt = request.key or ("?", 0, "?", 0)
-        near = self._places.get(request.key)
+        # The turns of an agent share their place.
+        near = max(self._places.get(request.key, ()), key=lambda record: _likeness(record, request), default=None)
         changed = "nothing was recorded there" if near is None else difference(near, weights, request)
         again = f", rollout {rollout}, attempt {attempt}" if rollout or attempt else ""
         raise ReplayMiss(
@@ -153,6 +154,13 @@ def difference(near: Mapping[str, Any], weights: str, request: Request) -> str:
     if near.get("seed") != request.seed:
         return "the seed has changed"
     return "the tools that it is offered have changed"
+
+
+def _likeness(record: Mapping[str, Any], request: Request) -> tuple[int, int]:
+    """How much a recorded call is like a request: equal messages from the first on, and how near their numbers are."""
+    pairs = zip(record["messages"], request.messages, strict=False)
+    same = len(list(takewhile(lambda pair: digest(pair[0]) == digest(pair[1]), pairs)))
+    return same, -abs(len(record["messages"]) - len(request.messages))
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

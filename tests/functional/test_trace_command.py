@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import lmprog
+
 SPEC = """
     lmprog: 1
     name: desk
@@ -104,6 +106,15 @@ def test_what_is_no_trace_is_said_to_be_none(cli, tmp_path, content, said) -> No
     assert (status, out) == (2, "")
     assert said in err
     assert cli("trace", tmp_path)[0] == 2
+
+
+def test_a_recording_answers_where_no_provider_is(trace, provider, tmp_path) -> None:
+    provider.close()
+    program = lmprog.load(tmp_path / "program.yaml").replaying(trace)
+    results = program.map([{"text": f"t{row}"} for row in range(3)])
+    assert [result.outputs["label"] for result in results] == ["refund"] * 3
+    with pytest.raises(lmprog.ReplayMiss, match="holds no call of the tool 'look'"):
+        program.map([{"text": "t9"}])
 
 
 def test_a_program_exports_what_every_verb_runs(cli, trace, tmp_path) -> None:

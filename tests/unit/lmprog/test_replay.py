@@ -98,7 +98,7 @@ def test_outputs_records_and_faults_are_replayed_and_nothing_is_asked(desk, tmp_
     ]  # fmt: skip
     record(path, first)
     asked, called = len(desk.lms["lm"].requests), calls.read_text()
-    replayed = replaying(desk, path)
+    replayed = desk.replaying(path)
     for _ in range(2):
         assert [plain(result) for result in stream(replayed, ROWS)] == [plain(result) for result in first]
     assert stream(replayed, ROWS)[0].trace[0].tool_calls == (ToolCall("1", "t", {"a": 1}),)
@@ -237,3 +237,19 @@ def test_replay_outlives_a_candidate(desk, tmp_path) -> None:
     changed = replaying(desk, path).with_candidate(Candidate(instructions={"say": "Other words."}))
     with pytest.raises(ReplayMiss, match="has changed"):
         stream(changed, ROWS[:1])
+
+
+def test_of_turns_at_one_place_the_one_most_alike_is_named(desk, tmp_path) -> None:
+    path = tmp_path / "recording.jsonl"
+    record(path, stream(desk, ROWS[:1]))
+    asked = desk.lms["lm"].requests[0]
+    (line,) = [line for line in read_trace(path) if line["kind"] == "lm"]
+    more = [*line["messages"], {"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]
+    later = {**line, "messages": more, "request_sha256": "other"}
+    with path.open("a") as file:
+        file.write(json.dumps(later) + "\n")
+    lm = ReplayLM(Recording(path), desk.plan.lms["lm"])
+    with pytest.raises(ReplayMiss, match=r"message 4 \(user\) has changed, from 'b' to 'c'"):
+        asyncio.run(lm.complete(replace(asked, messages=[*more[:-1], {"role": "user", "content": "c"}])))
+    with pytest.raises(ReplayMiss, match="the parameter top_p has changed"):
+        asyncio.run(lm.complete(replace(asked, params={"top_p": 0.5})))
