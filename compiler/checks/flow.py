@@ -73,9 +73,13 @@ class _Private:
             return
         lm = self.plan.lms.get(optimize.proposer)
         tuned = arrival.module is not None and "instructions" in optimize.tune.get(arrival.module.id, ())
-        if lm is not None and not lm.trusted and tuned:
-            place = self.draft.place("optimize", "proposer")
+        if lm is None or not tuned:
+            return
+        place = self.draft.place("optimize", "proposer")
+        if not lm.trusted:
             self._tell("LMP402", place, arrival.trail, f"the proposer {lm.id} (untrusted)")
+        elif lm.shared_cache:
+            self._tell("LMP402", place, arrival.trail, f"the shared cache of the proposer {lm.id}")
 
     def _place(self, arrival: Arrival) -> Place:
         step, argument = arrival.outer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,8 @@ def command(file: Path, row: str | None, module: str | None, errors: bool, messa
         records = list(chosen())
         click.echo(json.dumps({"summary": {**summary.as_json(), "torn_lines": len(torn)}, "records": records}))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    # In a pipe no line is broken, so that what is searched for is found.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
     for run in runs(chosen()):
         console.print(_tree(run, messages))
     for line in _said(summary):

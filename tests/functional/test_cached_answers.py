@@ -83,7 +83,14 @@ def test_private_values_reach_no_shared_cache_in_sub_programs_judges_and_demos(c
         '    metrics: {m: {value: "${{ 1.0 }}"}}\n'
         "    optimize: {metric: m, tune: {sort: [demos]}, stages: [prompt_search]}\n"
     )
+    proposed = PRIVATE.replace(shared, own.replace("}}", "}, writer: " + shared.partition("lm: ")[2])) + (
+        "    data: {train: rows.jsonl, dev: rows.jsonl}\n"
+        '    metrics: {m: {value: "${{ 1.0 }}"}}\n'
+        "    optimize: {metric: m, tune: {sort: [instructions]}, stages: [prompt_search], proposer: writer}\n"
+    ).replace("PART", "sort.label")
+    proposed = proposed.replace("PART", "sort.label").replace("sort: {inputs", "sort: {lm: lm, inputs")
     for text, said in (
+        (proposed, "reaches the shared cache of the proposer writer"),
         (PRIVATE.replace("PART", "sort.label"), "reaches the shared cache of lm"),
         (sub, "reaches the shared cache of lm"),
         (judged, "reaches the shared cache of lm of the judge m"),

@@ -57,6 +57,11 @@ def test_one_row_one_module_errors_and_messages(cli, trace) -> None:
     assert "desk row 2" in out and "desk row 1" not in out
     assert "user " in out and "found [t2]" in out and "reply refund" in out
     assert '{"text": "t2"}' in out and 'result "found [t2]"' in out
+    long = json.loads(trace.read_text().splitlines()[-1])
+    long["messages"][-1]["content"] = "a" * 3000 + "\n[b]" + "c" * 3000
+    trace.write_text(trace.read_text() + json.dumps({**long, "example": 9}) + "\n")
+    _, out, _ = cli("trace", trace, "--row", 9, "--messages")
+    assert "a" * 3000 in out and "[b]" + "c" * 3000 in out
     _, out, _ = cli("trace", trace, "--module", "look")
     assert "0 LM calls, 3 tool calls, 0 errors" in out
     _, out, _ = cli("trace", trace, "--errors")
