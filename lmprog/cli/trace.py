@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,28 +129,38 @@ def _line(record: Record) -> Text:
     return line
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _shown(text: str) -> str:
+    """Text of a model without what would steer a terminal, or what no terminal can show."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def _json(value: Any) -> str:
+    return _shown(json.dumps(value, ensure_ascii=False))
+
+
 def _details(record: Record, messages: bool) -> Iterator[Text]:
     from rich.text import Text
 
     if messages and record["kind"] == "tool":
-        yield Text(json.dumps(record["arguments"], ensure_ascii=False))
+        yield Text(_json(record["arguments"]))
         if "result" in record and record.get("error") is None:
-            yield Text.assemble(("result ", "dim"), json.dumps(record["result"], ensure_ascii=False))
+            yield Text.assemble(("result ", "dim"), _json(record["result"]))
     elif messages:
         for message in record.get("messages", ()):
             content = message.get("content")
-            shown = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-            yield Text.assemble((f"{message.get('role')} ", "dim"), shown)
+            shown = content if isinstance(content, str) else _json(content)
+            yield Text.assemble((f"{message.get('role')} ", "dim"), _shown(shown))
         if "finish_reason" in record:
-            yield Text.assemble(("reply ", "green"), record.get("text", ""))
+            yield Text.assemble(("reply ", "green"), _shown(record.get("text", "")))
         for call in record.get("tool_calls", ()):
-            yield Text.assemble(
-                ("calls ", "green"), f"{call['name']} {json.dumps(call['arguments'], ensure_ascii=False)}"
-            )
+            yield Text.assemble(("calls ", "green"), f"{call['name']} {_json(call['arguments'])}")
     for forgiven in record.get("forgiven", ()):
-        yield Text(f"forgiven: {forgiven}", style="yellow")
+        yield Text(f"forgiven: {_shown(forgiven)}", style="yellow")
     if record.get("error") is not None:
-        yield Text(f"error: {record['error']}", style="red")
+        yield Text(f"error: {_shown(record['error'])}", style="red")
 
 
 def _said(summary: Summary) -> Iterator[str]:
@@ -167,7 +178,7 @@ def _said(summary: Summary) -> Iterator[str]:
     if summary.unreadable:
         yield f"{_count(summary.unreadable, 'reply')} could not be read"
     for what, times in summary.forgiven.most_common():
-        yield f"forgiven {times} times: {what}"
+        yield f"forgiven {times} times: {_shown(what)}"
 
 
 def _count(number: int, what: str) -> str:

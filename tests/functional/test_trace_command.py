@@ -62,11 +62,16 @@ def test_one_row_one_module_errors_and_messages(cli, trace) -> None:
     trace.write_text(trace.read_text() + json.dumps({**long, "example": 9}) + "\n")
     _, out, _ = cli("trace", trace, "--row", 9, "--messages")
     assert "a" * 3000 in out and "[b]" + "c" * 3000 in out
+    odd = {**long, "example": 8, "text": "\x1b]0;title\x07 \ud83d é", "error": "\x1b[2J"}
+    trace.write_text(trace.read_text() + json.dumps(odd) + "\n")
+    status, out, _ = cli("trace", trace, "--row", 8, "--messages")
+    assert status == 0 and "\x1b" not in out
+    assert "reply \\x1b]0;title\\x07 \\xd83d é" in out and "error: \\x1b[2J" in out
     _, out, _ = cli("trace", trace, "--module", "look")
     assert "0 LM calls, 3 tool calls, 0 errors" in out
     _, out, _ = cli("trace", trace, "--errors")
     assert "desk row 1" in out and "desk row 0" not in out
-    assert "1 LM call, 0 tool calls, 1 error\n" in out
+    assert "2 LM calls, 0 tool calls, 2 errors\n" in out
 
 
 def test_json_is_one_document(cli, trace) -> None:
