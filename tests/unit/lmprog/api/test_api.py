@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -29,15 +31,17 @@ KEY = "sk-test-0123456789abcdef"
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch) -> list[float]:
-    """The seconds that were asked to be waited for; nobody waits."""
+    """The seconds of each sleep."""
     asked: list[float] = []
     sleep = asyncio.sleep
 
-    async def sleepless(seconds: float) -> None:
+    async def recorded(seconds: float) -> None:
         asked.append(seconds)
-        await sleep(0)
+        await sleep(seconds)
 
-    monkeypatch.setattr(api.asyncio, "sleep", sleepless)
+    monkeypatch.setattr(api, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(api, "LONGEST_WAIT", 0.08)
+    monkeypatch.setattr(api.asyncio, "sleep", recorded)
     return asked
 
 
@@ -72,10 +76,19 @@ def test_a_price_in_the_spec_makes_the_cost(write, provider, remote) -> None:
 
 
 def test_a_busy_provider_is_asked_again_when_it_says(remote, provider, waits) -> None:
-    provider.replies = [failure(429, **{"retry-after": "7"}), failure(429, **{"retry-after": "0.5"}), "at last"]
+    provider.replies = [failure(429, **{"retry-after": "0.3"}), failure(503, **{"retry-after": "0.2"}), "at last"]
+    started = time.perf_counter()
     assert remote(text="hi").outputs == {"reply": "at last"}
     assert len(provider.requests) == 3
-    assert waits == [7.0, 0.5]
+    assert [wait for wait in waits if wait >= 0.1] == [0.3, 0.2]
+    assert 0.5 <= time.perf_counter() - started < 3
+
+
+def test_a_busy_provider_may_name_the_time(remote, provider, waits) -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
+    provider.replies = [failure(429, **{"retry-after": soon}), failure(429, **{"retry-after": "soon"}), "at last"]
+    assert remote(text="hi").outputs == {"reply": "at last"}
+    assert 0.5 < max(waits) <= 2
 
 
 def test_a_provider_that_asks_for_a_day_is_not_waited_for(remote, provider, waits) -> None:
@@ -86,15 +99,12 @@ def test_a_provider_that_asks_for_a_day_is_not_waited_for(remote, provider, wait
 
 
 def test_without_a_word_from_the_provider_the_waits_grow(remote, provider, waits) -> None:
-    provider.replies = [
-        failure(500),
-        failure(503),
-        None,
-        failure(429, **{"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}),
-    ]
+    over = failure(429, **{"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"})
+    provider.replies = [failure(500), failure(503), None, over, "no JSON", (200, {"content-type": "text/html"}, "<p>")]
+    provider.replies = [reply if reply != "no JSON" else (200, {}, reply) for reply in provider.replies]
     assert remote(text="hi").outputs == {"reply": "ok"}
-    assert len(provider.requests) == 5
-    assert [0.5 * 2**n <= wait <= 2**n for n, wait in enumerate(waits)] == [True] * 4
+    assert len(provider.requests) == 7
+    assert [0.005 * 2 ** min(n, 3) <= wait <= 0.01 * 2 ** min(n, 3) for n, wait in enumerate(waits)] == [True] * 6
 
 
 @pytest.mark.parametrize(
@@ -112,7 +122,7 @@ def test_a_provider_that_stays_down(remote, provider, reply, words) -> None:
     assert str(result.error).startswith("ask: openai/x gave no answer (tried 8 times): ")
     assert words in str(result.error)
     assert "\n" not in str(result.error)
-    assert len(provider.requests) == api.TRIES == 8
+    assert len(provider.requests) == 8
     assert [(made.text, made.error) for made in result.trace] == [(None, result.error.message)]
 
 
@@ -134,7 +144,7 @@ def test_garbage_is_a_provider_failure(remote, provider, body) -> None:
     (result,) = remote.map([{"text": "hi"}])
     assert result.error is not None and result.error.kind == "provider"
     assert str(result.error).count("openai/x") == 1
-    assert len(provider.requests) <= api.TRIES
+    assert len(provider.requests) == 8
 
 
 def test_an_empty_reply_is_a_reply(remote, provider) -> None:

@@ -1,0 +1,129 @@
+"""LMs behind an API: each call is tried until it has a reply or cannot have one, and no LM is pressed harder than it may be.
+
+Two routes lead there. A server at an address of one's own that speaks OpenAI's protocol is asked directly, which carries a
+thousand calls in flight; litellm reaches every other provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from lmprog.compiler import plan
+from lmprog.errors import ProviderError, UsageError
+from lmprog.lms.api.access import Access
+from lmprog.lms.api.failures import TryFailed
+from lmprog.lms.api.limits import Gate
+from lmprog.lms.lm import Completion, Request
+
+FIRST_WAIT = 1.0
+"""Seconds before the second try; each further wait is twice as long, up to the longest."""
+LONGEST_WAIT = 60.0
+LONGEST_ASKED = 600.0
+"""Seconds beyond which a provider that asks to wait is not waited for: a quota of the day, not a crowd."""
+
+
+class Route(Protocol):
+    """One way to a provider."""
+
+    structured: bool
+    """Whether the provider takes a JSON schema for its reply."""
+
+    async def ask(self, request: Request, structured: bool) -> Completion:
+        """One try. Raises TryFailed, and TimeoutError and OSError as they come."""
+        ...
+
+
+class ApiLM:
+    """One model of one provider."""
+
+    def __init__(self, declared: plan.LM) -> None:
+        self._declared = declared
+        self._access = Access.of(declared)
+        self._gate = Gate(declared.limits)
+        self._route = _route(declared, self._access)
+
+    async def complete(self, request: Request) -> Completion:
+        """Raises ProviderError where no reply was had, with the provider's own words and no secret in them."""
+        if request.adapter is not None and not self._declared.model.startswith("hosted_vllm/"):
+            raise UsageError(
+                f"the LM {self._declared.id!r} ({self._declared.model}) takes no adapter ({request.adapter.path}): only "
+                "models in this process and servers of vLLM (hosted_vllm/...) do; leave `adapter` out, or name one of those"
+            )
+        told = _Told(request.on_text) if request.on_text is not None else None
+        if told is not None:
+            request = replace(request, on_text=told.piece)
+        attempt, wait = 1, FIRST_WAIT
+        while True:
+            structured = self._route.structured and request.format == "json"
+            outcome = await self._try(request, structured)
+            if isinstance(outcome, Completion):
+                return outcome
+            if told is not None:
+                told.void()
+            if structured and outcome.refuses("response_format", "json_schema"):
+                self._route.structured = False
+                continue
+            asked = outcome.asked or 0.0
+            # Raised here and not where the failure was caught: what was caught may hold a key, and would be its context.
+            if not outcome.passing or attempt == self._declared.limits.tries or asked > LONGEST_ASKED:
+                raise ProviderError(self._said(outcome, attempt))
+            if asked:
+                self._gate.hold(asked)
+            # Jitter is the one draw here that needs no seed: it changes when a reply comes, never what it says.
+            await asyncio.sleep(asked or wait * random.uniform(0.5, 1.0))
+            attempt, wait = attempt + 1, min(2 * wait, LONGEST_WAIT)
+
+    async def _try(self, request: Request, structured: bool) -> Completion | TryFailed:
+        limit = request.params.get("timeout", self._declared.limits.timeout)
+        if "timeout" in request.params:
+            request = replace(request, params={k: v for k, v in request.params.items() if k != "timeout"})
+        try:
+            async with self._gate.slot(request) as slot:
+                async with asyncio.timeout(limit):
+                    completion = await self._route.ask(request, structured)
+                slot.took(completion.usage)
+                return completion
+        except TryFailed as failed:
+            return failed
+        except TimeoutError:
+            return TryFailed(f"no reply within {limit:g} seconds", passing=True)
+        except OSError as error:
+            return TryFailed(str(error) or type(error).__name__, passing=True)
+
+    def _said(self, failed: TryFailed, attempts: int) -> str:
+        text = self._access.hide(failed.words).strip()
+        text = (text.splitlines() or [""])[0][:400]
+        tried = f" (tried {attempts} times)" if attempts > 1 else ""
+        later = f" (to be asked again in {failed.asked:.0f} s)" if (failed.asked or 0.0) > LONGEST_ASKED else ""
+        return f"{self._declared.model} gave no answer{tried}: {text}{later}"
+
+
+class _Told:
+    """Passes on the pieces of a reply, and takes them back where its try failed."""
+
+    def __init__(self, tell: Callable[[str | None], None]) -> None:
+        self._tell, self._any = tell, False
+
+    def piece(self, text: str | None) -> None:
+        self._any = True
+        self._tell(text)
+
+    def void(self) -> None:
+        if self._any:
+            self._any = False
+            self._tell(None)
+
+
+def _route(declared: plan.LM, access: Access) -> Route:
+    provider = declared.model.partition("/")[0]
+    if access.base is not None and provider in ("hosted_vllm", "openai"):
+        from lmprog.lms.api.direct import DirectRoute
+
+        return DirectRoute(declared, access)
+    from lmprog.lms.api.through_litellm import LitellmRoute
+
+    return LitellmRoute(declared, access)

@@ -1,0 +1,117 @@
+"""What is sent, in OpenAI's names, which litellm takes too: parameters, the schema of the reply, tools, marks for caches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from lmprog.compiler.types import JSON, MESSAGES, ListOf, Object, Optional, Type, json_schema
+from lmprog.lms.lm import Request
+
+SEEDS = 2**31
+"""Servers differ in how large a seed they take; all take this many."""
+_EPHEMERAL = {"type": "ephemeral"}
+
+
+def parameters(request: Request, *, structured: bool, seeded: bool) -> dict[str, Any]:
+    """All of a request but its model and its messages. What the spec's `params` say goes before what is added here."""
+    made: dict[str, Any] = {}
+    if seeded and request.seed is not None:
+        made["seed"] = request.seed % SEEDS
+    if request.tools:
+        made["tools"] = [
+            {
+                "type": "function",
+                "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+            }
+            for tool in request.tools
+        ]
+    elif structured and request.output_type is not None:
+        # Not beside tools: a server that forces the schema upon each token lets no call of a tool through.
+        made["response_format"] = _response_format(request.output_type)
+    if request.on_text is not None:
+        made["stream"] = True
+        made["stream_options"] = {"include_usage": True}
+    return {**made, **request.params}
+
+
+@lru_cache(maxsize=256)
+def _response_format(kind: Type) -> dict[str, Any]:
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "reply", "schema": json_schema(kind), "strict": _is_closed(kind)},
+    }
+
+
+def _is_closed(kind: Type) -> bool:
+    """Whether a schema says all of its values, as `strict` wants: `json` and `messages` do not."""
+    if isinstance(kind, Optional):
+        return _is_closed(kind.inner)
+    if isinstance(kind, ListOf):
+        return _is_closed(kind.item)
+    if isinstance(kind, Object):
+        return all(_is_closed(inner) for _, inner in kind.fields)
+    return kind not in (JSON, MESSAGES)
+
+
+def marks_caches(model: str) -> bool:
+    """Whether the provider keeps only the heads of prompts that are marked; others keep any by themselves."""
+    provider, _, name = model.rpartition("/")
+    claude = "claude" in name or "anthropic" in model
+    return claude and provider.partition("/")[0] in ("", "anthropic", "bedrock", "vertex_ai", "azure_ai", "openrouter")
+
+
+def marked(messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> list[Mapping[str, Any]]:
+    """The messages with the mark of the prompt cache where the part ends that is the same for every row.
+
+    The message in which it ends is cut in two there. A text that is blank cannot be marked, so the mark then goes before it.
+    """
+    whole, characters = constant
+    found = list(messages)
+    if whole < len(found) and characters > 0:
+        parts = _marked_within(found[whole].get("content"), characters)
+        if parts is not None:
+            found[whole] = {**found[whole], "content": parts}
+            return found
+    for index in reversed(range(min(whole, len(found)))):
+        parts = _marked_at_end(found[index].get("content"))
+        if parts is not None:
+            found[index] = {**found[index], "content": parts}
+            break
+    return found
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else [dict(part) for part in content or ()]
+
+
+def _marked_within(content: Any, characters: int) -> list[dict[str, Any]] | None:
+    """The parts with a mark after so many characters of text; None where no text before it can be marked."""
+    parts = _parts(content)
+    for index, part in enumerate(parts):
+        text = part.get("text")
+        if not isinstance(text, str):
+            return _mark_last(parts, index)
+        if len(text) > characters:
+            head, tail = text[:characters], text[characters:]
+            if not head.strip() or not tail.strip():
+                return _mark_last(parts, index)
+            halves = [{**part, "text": head, "cache_control": _EPHEMERAL}, {**part, "text": tail}]
+            return [*parts[:index], *halves, *parts[index + 1 :]]
+        characters -= len(text)
+    return _mark_last(parts, len(parts))
+
+
+def _marked_at_end(content: Any) -> list[dict[str, Any]] | None:
+    parts = _parts(content)
+    return _mark_last(parts, len(parts))
+
+
+def _mark_last(parts: list[dict[str, Any]], end: int) -> list[dict[str, Any]] | None:
+    """Mark the last of the parts before `end` that can be marked."""
+    for index in reversed(range(end)):
+        if parts[index].get("type") != "text" or parts[index]["text"].strip():
+            parts[index] = {**parts[index], "cache_control": _EPHEMERAL}
+            return parts
+    return None

@@ -1,0 +1,127 @@
+"""Every other provider, through litellm, whose own retries are off: those of ApiLM know of limits and pauses."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import warnings
+from typing import Any
+
+from lmprog.compiler import model_table, plan
+from lmprog.lms.api.access import Access
+from lmprog.lms.api.body import marked, marks_caches, parameters
+from lmprog.lms.api.failures import TryFailed, retry_after
+from lmprog.lms.api.reply import Pieces, cost, read
+from lmprog.lms.lm import Completion, Request
+
+
+class LitellmRoute:
+    """`litellm.acompletion`."""
+
+    def __init__(self, declared: plan.LM, access: Access) -> None:
+        # Without this litellm fetches its price table from the network when it is imported.
+        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+        import litellm
+
+        litellm.suppress_debug_info = True
+        # What it logs are its own background tasks, and bodies of failed requests, which may hold keys.
+        logging.getLogger("LiteLLM").setLevel(logging.CRITICAL + 1)
+        for name in ("openai", "httpx", "httpcore", "anthropic"):  # at their debug level these write headers
+            logging.getLogger(name).setLevel(logging.WARNING)
+        # A call that is cancelled between litellm's threads leaves a coroutine of litellm's own behind.
+        warnings.filterwarnings("ignore", r"coroutine '\w+\.acompletion' was never awaited", RuntimeWarning)
+        self._litellm = litellm
+        self._model = declared.model
+        self._access = access
+        self._prices = model_table.limits(declared) if declared.price is not None else None
+        self._marks = marks_caches(declared.model)
+        self.structured = _knows(lambda: litellm.supports_response_schema(declared.model))
+        # Its gateway for tool servers would import the package `mcp` for any request with tools; ours are no such servers.
+        gateway = importlib.util.find_spec("litellm.responses.mcp.chat_completions_handler")
+        self._tools_alone = {"_skip_mcp_handler": True} if gateway is not None else {}
+        self._seeded = _knows(lambda: "seed" in (litellm.get_supported_openai_params(declared.model) or ()))
+
+    async def ask(self, request: Request, structured: bool) -> Completion:
+        """One try. Raises TryFailed."""
+        failed = await self._asked(request, structured)
+        if isinstance(failed, TryFailed):
+            raise failed
+        return failed
+
+    async def _asked(self, request: Request, structured: bool) -> Completion | TryFailed:
+        messages = marked(request.messages, request.constant) if self._marks else list(request.messages)
+        made = parameters(request, structured=structured, seeded=self._seeded)
+        fixed: dict[str, Any] = {"model": self._model, "num_retries": 0, "max_retries": 0, "drop_params": False}
+        if self._access.headers:
+            fixed["extra_headers"] = dict(self._access.headers)
+        if self._access.key is not None:
+            fixed["api_key"] = self._access.key
+        if self._access.base is not None:
+            fixed["api_base"] = self._access.base
+        if "tools" in made:
+            made.update(self._tools_alone)
+        try:
+            reply = await self._litellm.acompletion(**fixed, messages=messages, **made)
+            if request.on_text is not None:
+                return await self._streamed(reply, request)
+            return self._completion(reply)
+        except TryFailed as failed:
+            return failed
+        except Exception as error:
+            return _failure(error)
+
+    def _completion(self, reply: Any) -> Completion:
+        if not hasattr(reply, "model_dump"):
+            raise TryFailed("it answered with what is no JSON", passing=True)
+        whole = reply.model_dump()
+        if self._prices is not None:
+            return read(whole, cost(whole, self._prices))
+        return read(whole, getattr(reply, "_hidden_params", {}).get("response_cost"))
+
+    async def _streamed(self, chunks: Any, request: Request) -> Completion:
+        pieces = Pieces()
+        async for chunk in chunks:
+            text = pieces.add(chunk.model_dump())
+            if text and request.on_text is not None:
+                request.on_text(text)
+        if not pieces.ended:
+            raise TryFailed("the stream broke off before the reply had ended", passing=True)
+        whole = pieces.whole()
+        return read(whole, cost(whole, self._prices) if self._prices is not None else self._table_cost(whole))
+
+    def _table_cost(self, whole: dict[str, Any]) -> float | None:
+        """What litellm's table says of a reply that came in pieces."""
+        try:
+            made = self._litellm.ModelResponse(
+                model=self._model, usage=self._litellm.Usage(**(whole.get("usage") or {}))
+            )
+            return float(self._litellm.completion_cost(completion_response=made, model=self._model))
+        except Exception:  # litellm raises a bare Exception for a model that its table does not have
+            return None
+
+
+def _failure(error: Exception) -> TryFailed:
+    """What litellm raises, as a failure; it names every status, and takes garbage for a failure of its own."""
+    words = str(error).strip() or type(error).__name__
+    status = getattr(error, "status_code", None)
+    if isinstance(error, TimeoutError | OSError | json.JSONDecodeError):
+        return TryFailed(words, passing=True)
+    if not isinstance(status, int):
+        # A reply that litellm could not take apart, as one without choices.
+        return TryFailed(words, passing=True)
+    # litellm keeps the headers here; those of `response` it leaves empty for most failures.
+    kept = getattr(error, "litellm_response_headers", None) or getattr(error, "response", None)
+    headers = getattr(kept, "headers", kept) or {}
+    failed = TryFailed.of_status(status, words, headers)
+    if failed.asked is None and failed.passing:
+        failed.asked = retry_after(getattr(getattr(error, "response", None), "headers", None) or {})
+    return failed
+
+
+def _knows(ask: Any) -> bool:
+    try:
+        return bool(ask())
+    except Exception:  # litellm raises for a model whose provider it cannot tell; the call itself will say so
+        return False
