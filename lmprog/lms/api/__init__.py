@@ -95,8 +95,7 @@ class ApiLM:
             return TryFailed(str(error) or type(error).__name__, passing=True)
 
     def _said(self, failed: TryFailed, attempts: int) -> str:
-        text = self._access.hide(failed.words).strip()
-        text = (text.splitlines() or [""])[0][:400]
+        text = (self._access.hide(failed.words).strip().splitlines() or [""])[0][:400]
         tried = f" (tried {attempts} times)" if attempts > 1 else ""
         later = f" (to be asked again in {failed.asked:.0f} s)" if (failed.asked or 0.0) > LONGEST_ASKED else ""
         return f"{self._declared.model} gave no answer{tried}: {text}{later}"

@@ -15,7 +15,7 @@ class TryFailed(Exception):
     """One try. `words` are the provider's own where it said any, and may hold a secret; `asked` are seconds to wait."""
 
     def __init__(self, words: str, *, passing: bool, status: int | None = None, asked: float | None = None) -> None:
-        super().__init__(words)
+        super().__init__()  # without the words, which would stand in its repr
         self.words, self.passing, self.status, self.asked = words, passing, status, asked
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
@@ -117,7 +116,8 @@ def test_tools_and_turns_pass_through(remote, server, model) -> None:
         ("d", {}, ""),
     ]
     body = server.asked[0].body
-    assert json.loads(json.dumps(body["messages"])) == turns
+    # litellm leaves out what is null.
+    assert [{**sent, "content": sent.get("content")} for sent in body["messages"]] == turns
     assert body["tools"] == [
         {"type": "function", "function": {"name": "find", "description": "Finds.", "parameters": schema}}
     ]
