@@ -1,17 +1,22 @@
-"""Scores of a program over rows, with intervals; failures of providers and tools are counted apart from low scores."""
+"""Scores of a program over rows, with intervals; failures of providers, tools and metrics are counted apart from low scores."""
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from lmprog.errors import LmprogError, ProviderError, UsageError
+from lmprog.invocation import Record
 from lmprog.loops import run_async
-from lmprog.metrics import Score, Scorer
+from lmprog.metrics import MetricFailed, Score, Scorer
 from lmprog.program import Program, Result, RunOptions
 from lmprog.statistics import Difference, Estimate, estimate, paired
+from lmprog.usage import Usage, usage_of
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,29 @@ class RowScore:
     result: Result
     feedback: str | None = None
     cause: str | None = None
-    """Why there is no value, and `kind` of which failure: the run's, or `provider` where a judge had no answer."""
+    """Why there is no value."""
     kind: str | None = None
+    """Of the failure that is why: the run's, `provider` where a judge had no answer, or `metric` where the metric failed."""
+    judged: Sequence[Record] = ()
+    """The calls of LM judges."""
 
     @property
     def unreadable(self) -> bool:
         return self.result.error is not None and self.result.error.kind == "unreadable"
+
+    def as_json(self) -> dict[str, Any]:
+        """`{"row", "repeat", "score", "feedback", "outputs", "error", "kind"}`; an unreadable run has a score and an error."""
+        failure = None if self.result.error is None else str(self.result.error)
+        kind = self.kind or (self.result.error.kind if self.result.error is not None else None)
+        return {
+            "row": self.row,
+            "repeat": self.repeat,
+            "score": self.value,
+            "feedback": self.feedback,
+            "outputs": self.result.outputs,
+            "error": self.cause or failure,
+            "kind": kind,
+        }
 
 
 @dataclass(frozen=True)
@@ -39,7 +61,7 @@ class Scores:
     metric: str
     rows: Sequence[RowScore]
 
-    @property
+    @cached_property
     def by_row(self) -> dict[int, float]:
         """The mean over a row's repeats, for each row that was scored: the unit of all statistics."""
         values: dict[int, list[float]] = {}
@@ -48,7 +70,7 @@ class Scores:
                 values.setdefault(row.row, []).append(row.value)
         return {row: math.fsum(found) / len(found) for row, found in values.items()}
 
-    @property
+    @cached_property
     def estimate(self) -> Estimate:
         """Raises ProviderError where a provider is why no row at all could be scored, else LmprogError."""
         if not self.rows:
@@ -76,6 +98,25 @@ class Scores:
         """Runs whose reply could not be read; they are scored, with the metric's lowest value."""
         return sum(row.unreadable for row in self.rows)
 
+    @property
+    def causes(self) -> dict[str, tuple[int, str]]:
+        """For each kind of failure of the runs that were not scored: how many, and why the first."""
+        found: dict[str, tuple[int, str]] = {}
+        for row in self.errors:
+            count, first = found.get(row.kind or "", (0, row.cause or ""))
+            found[row.kind or ""] = count + 1, first
+        return found
+
+    @property
+    def usage(self) -> Usage:
+        """What the program's runs took."""
+        return usage_of(row.result.records for row in self.rows)
+
+    @property
+    def judges(self) -> Usage:
+        """What the LM judges of the metric took."""
+        return usage_of(row.judged for row in self.rows)
+
     def against(self, other: Scores) -> Difference:
         """How much better these scores are than `other`, over the rows that both could score."""
         mine, theirs = self.by_row, other.by_row
@@ -95,29 +136,52 @@ async def score_rows(
     concurrency: int | None = None,
     on_row: Callable[[RowScore], None] | None = None,
 ) -> AsyncIterator[RowScore]:
-    """Run and score rows, each `repeats` times with seeds of their own; in the order of the rows."""
+    """Run and score rows, each `repeats` times with seeds of their own; in the order of the rows.
+
+    Rows are scored while others run, and as many at a time as run, since a judge may take as long as the program.
+    """
     scorer = Scorer(program, metric)
+    window = concurrency or program.concurrency
     for repeat in range(repeats):
         chosen = replace(options or RunOptions(), rollout=repeat)
-        index = 0
-        async for result in program.stream(rows, options=chosen, concurrency=concurrency):
-            scored = await _scored(scorer, program, rows[index], result, index, repeat)
-            index += 1
-            if on_row is not None:
-                on_row(scored)
-            yield scored
+        scoring: deque[asyncio.Task[RowScore]] = deque()
+        stream = program.stream(rows, options=chosen, concurrency=concurrency)
+        try:
+            index = 0
+            async for result in stream:
+                scoring.append(asyncio.create_task(_scored(scorer, rows[index], result, index, chosen)))
+                index += 1
+                while scoring and (scoring[0].done() or len(scoring) >= window):
+                    yield _told(await scoring.popleft(), on_row)
+            while scoring:
+                yield _told(await scoring.popleft(), on_row)
+        finally:
+            await stream.aclose()
+            for task in scoring:
+                task.cancel()
+            await asyncio.gather(*scoring, return_exceptions=True)
 
 
-async def _scored(
-    scorer: Scorer, program: Program, row: Mapping[str, Any], result: Result, index: int, repeat: int
-) -> RowScore:
+def _told(row: RowScore, on_row: Callable[[RowScore], None] | None) -> RowScore:
+    if on_row is not None:
+        on_row(row)
+    return row
+
+
+async def _scored(scorer: Scorer, row: Mapping[str, Any], result: Result, index: int, options: RunOptions) -> RowScore:
+    repeat = options.rollout
     if result.error is not None and result.error.kind != "unreadable":
         return RowScore(index, repeat, None, result, cause=str(result.error), kind=result.error.kind)
+    judged: list[Record] = []
+    inputs = scorer.program.inputs_of(row)
     try:
-        score = await scorer.score(program.inputs_of(row), row, result)
+        score = await scorer.score(inputs, row, result, example=index, options=options, judged=judged)
     except ProviderError as error:
-        return RowScore(index, repeat, None, result, cause=f"the judge {scorer.metric.id!r}: {error}", kind="provider")
-    return RowScore(index, repeat, score.value, result, score.feedback)
+        cause = f"the judge {scorer.metric.id!r}: {error}"
+        return RowScore(index, repeat, None, result, cause=cause, kind="provider", judged=judged)
+    except MetricFailed as error:
+        return RowScore(index, repeat, None, result, cause=str(error), kind="metric", judged=judged)
+    return RowScore(index, repeat, score.value, result, score.feedback, judged=judged)
 
 
 async def aevaluate(program: Program, rows: Sequence[Mapping[str, Any]], metric: str, **how: Any) -> Scores:
@@ -136,7 +200,10 @@ def evaluate(
     concurrency: int | None = None,
     on_row: Callable[[RowScore], None] | None = None,
 ) -> Scores:
-    """Score `program` on `rows` by `metric`. Raises UsageError for an unknown metric, MetricFailed where it fails."""
+    """Score `program` on `rows` by `metric`. Raises UsageError for an unknown metric.
+
+    Runs that could not be scored, since a provider, a tool or the metric failed, are in `errors`, apart from the scores.
+    """
     return run_async(
         lambda: aevaluate(
             program, rows, metric, repeats=repeats, options=options, concurrency=concurrency, on_row=on_row

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from lmprog.compiler import plan
 from lmprog.compiler.python_reference import load
-from lmprog.errors import BudgetExceeded, LmprogError, ProviderError, UsageError
-from lmprog.program import Program, Result
+from lmprog.errors import LmprogError, ProviderError, UsageError
+from lmprog.invocation import Record
+from lmprog.program import Program, Result, RunOptions
 
 
 @dataclass(frozen=True)
@@ -40,31 +44,49 @@ class Scorer:
         self.program, self.metric = program, metrics[metric]
         self._functions: dict[str, Callable[..., Any]] = {}
         self._judges: dict[str, Program] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lmprog-metric")
 
     @property
     def lowest(self) -> float:
         return self.metric.range[0]
 
-    async def score(self, inputs: Mapping[str, Any], row: Mapping[str, Any], result: Result) -> Score:
-        """Raises MetricFailed, and ProviderError where an LM judge had no answer."""
+    async def score(
+        self,
+        inputs: Mapping[str, Any],
+        row: Mapping[str, Any],
+        result: Result,
+        *,
+        example: int | str = 0,
+        options: RunOptions | None = None,
+        judged: list[Record] | None = None,
+    ) -> Score:
+        """Judges draw by the seed and rollout of `options` and by `example`; their calls are added to `judged`.
+
+        Raises MetricFailed, and ProviderError where an LM judge had no answer.
+        """
         if result.outputs is None:
             return Score(self.lowest, f"the run failed: {result.error}")
         scope = {"inputs": inputs, "row": row, "outputs": result.outputs, "vars": self.program.plan.vars, "metrics": {}}
-        return await self._value(self.metric, scope)
+        chosen = options or RunOptions()
+        draws = RunOptions(seed=chosen.seed, rollout=chosen.rollout)
+        return await self._value(self.metric, scope, _Judging(example, draws, [] if judged is None else judged))
 
-    async def _value(self, metric: plan.Metric, scope: dict[str, Any]) -> Score:
+    async def _value(self, metric: plan.Metric, scope: dict[str, Any], judging: _Judging) -> Score:
         try:
             if metric.value is not None:
                 needed = {path[1] for path in metric.value.references if path[0] == "metrics"}
                 for id in sorted(needed - set(scope["metrics"])):
-                    scope["metrics"][id] = (await self._value(self.program.plan.metrics[id], scope)).value
+                    scope["metrics"][id] = (await self._value(self.program.plan.metrics[id], scope, judging)).value
                 score = Score(float(metric.value.evaluate(scope)))
             else:
                 arguments = {name: value.evaluate(scope) for name, value in metric.arguments.items()}
-                score = await (self._judged if metric.program is not None else self._computed)(metric, arguments)
-        except (ProviderError, BudgetExceeded):
-            raise
+                if metric.program is not None:
+                    score = await self._judged(metric, arguments, judging)
+                else:
+                    score = await self._computed(metric, arguments)
         except Exception as error:
+            if isinstance(error, LmprogError) and not isinstance(error, MetricFailed):
+                raise  # no matter of this metric: a provider without an answer, a spent budget
             if metric.on_error is not None:
                 return Score(metric.on_error, f"the metric failed: {error}")
             if isinstance(error, MetricFailed):
@@ -82,17 +104,21 @@ class Scorer:
         assert metric.python is not None
         if metric.id not in self._functions:
             self._functions[metric.id] = load(metric.python)
-        found = self._functions[metric.id](**arguments)
-        if inspect.isawaitable(found):
-            found = await _awaited(found)
+        function = self._functions[metric.id]
+        if inspect.iscoroutinefunction(function):
+            found = await function(**arguments)
+        else:
+            # One thread for all: a slow function holds up no LM call, and none has to be safe for two threads at once.
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, **arguments))
+            if inspect.isawaitable(found):
+                found = await found
         return found if isinstance(found, Score) else Score(float(found))
 
-    async def _judged(self, metric: plan.Metric, arguments: dict[str, Any]) -> Score:
-        assert metric.program is not None
-        if metric.id not in self._judges:
-            lms = {id: self.program.resources.lm(lm) for id, lm in metric.program.lms.items()}
-            self._judges[metric.id] = Program(metric.program, lms, self.program.recompile, self.program.resources)
-        result = await self._judges[metric.id].run(arguments)
+    async def _judged(self, metric: plan.Metric, arguments: dict[str, Any], judging: _Judging) -> Score:
+        result = await self._judge(metric).run(
+            arguments, example=judging.example, options=judging.options, parent=f"metrics.{metric.id}"
+        )
+        judging.records.extend(result.records)
         if result.outputs is None:
             if result.error is not None and result.error.kind == "provider":
                 raise ProviderError(str(result.error))
@@ -101,6 +127,23 @@ class Scorer:
         words = [value for value in result.outputs.values() if isinstance(value, str)]
         return Score(float(numbers[0]), words[0] if words else None)
 
+    def _judge(self, metric: plan.Metric) -> Program:
+        """The judge as a program, made once. An LM that the program names in the same way is the program's own."""
+        assert metric.program is not None
+        if metric.id not in self._judges:
+            ours = self.program
+            lms = {}
+            for id, lm in metric.program.lms.items():
+                twin = next((own for own, its in ours.plan.lms.items() if replace(its, id=lm.id) == lm), None)
+                lms[id] = ours.resources.lm(lm) if twin is None else ours.lms[twin]
+            self._judges[metric.id] = Program(metric.program, lms, ours.recompile, ours.resources)
+        return self._judges[metric.id]
 
-async def _awaited(value: Awaitable[Any]) -> Any:
-    return await value
+
+@dataclass(frozen=True)
+class _Judging:
+    """What the judges of one score have in common, and the calls that they made."""
+
+    example: int | str
+    options: RunOptions
+    records: list[Record]

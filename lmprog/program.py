@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -139,7 +139,7 @@ class Program:
         concurrency: int | None = None,
         options: RunOptions | None = None,
         first: int = 0,
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         """Results in the order of the rows, with at most `concurrency` rows at work, in constant memory.
 
         A row that takes long holds up only the results behind it: further rows are run ahead of it, up to AHEAD times
@@ -177,16 +177,26 @@ class Program:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def run(
-        self, inputs: Mapping[str, Any], *, example: int | str = 0, options: RunOptions | None = None
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        example: int | str = 0,
+        options: RunOptions | None = None,
+        parent: str | None = None,
     ) -> Result:
-        """Run once on inputs that may be wrong; every failure is in the result, but for a budget that is spent."""
+        """Run once on inputs that may be wrong; every failure is in the result, but for a budget that is spent.
+
+        `parent` is what runs the program, where another does (a metric its judge), and stands in the records.
+        """
         wrong = self.wrong_inputs(inputs)
         if wrong:
             return Result(None, (), Failure("input", wrong, "inputs"))
-        return await self._run(inputs, example, options or AS_IT_IS)
+        return await self._run(inputs, example, options or AS_IT_IS, parent)
 
-    async def _run(self, inputs: Mapping[str, Any], example: int | str, options: RunOptions) -> Result:
-        execution = Execution(self.plan, self.lms, self.resources, options, example)
+    async def _run(
+        self, inputs: Mapping[str, Any], example: int | str, options: RunOptions, parent: str | None = None
+    ) -> Result:
+        execution = Execution(self.plan, self.lms, self.resources, options, example, parent)
         with exported(execution.this, self.resources.exports(self.plan)) as run:
             outputs, run.error = await execution.run(inputs)
         return Result(outputs, execution.this.records(), run.error)

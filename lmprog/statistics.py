@@ -1,6 +1,10 @@
 """Intervals and paired comparisons. Scores are fractions of the metric's own scale; intervals are of 95%.
 
-Every resampling has a fixed seed: the same scores give the same interval.
+Where all scores are 0 or 1 the intervals are those of score tests: Wilson's (1927) for a share and Tango's (Statistics in
+Medicine 17, 1998) for a paired difference, which keep their width where every row is right, or no row has changed. Other scores
+get the bootstrap's percentiles, taken further out for few rows (Hesterberg, The American Statistician 69, 2015, section 5.3);
+BCa would have no value where rows are equal, and changes little for means. A single row, and equal rows, show no spread, so
+that their interval has no width. Every resampling has a fixed seed: the same scores give the same interval.
 """
 
 from __future__ import annotations
@@ -33,6 +37,9 @@ class Difference(Estimate):
     """The mean of paired differences, its interval, and the p value of no difference."""
 
     p: float
+    better: int = 0
+    worse: int = 0
+    """Rows that became better and worse; those of the n that are left are equal."""
 
     def as_json(self) -> dict[str, Any]:
         return {**super().as_json(), "p": self.p}
@@ -53,10 +60,7 @@ class Difference(Estimate):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of `values`: Wilson's interval where they are all 0 or 1, else the percentile bootstrap.
-
-    Raises ValueError for no values.
-    """
+    """The mean of `values`, one for each row, and its interval. Raises ValueError for no values."""
     if not values:
         raise ValueError("no row was scored")
     center = math.fsum(values) / len(values)
@@ -71,15 +75,17 @@ def estimate(values: Sequence[float]) -> Estimate:
 def paired(before: Sequence[float], after: Sequence[float]) -> Difference:
     """How much better `after` is than `before`, row by row.
 
-    Percentile bootstrap of the differences; p by McNemar's exact test where all scores are 0 or 1, else by the sign-flip
-    permutation test. Raises ValueError where the two are not of one length, or empty.
+    p is by McNemar's exact test where all scores are 0 or 1, else by the sign-flip permutation test. Raises ValueError where
+    the two are not of one length, or empty.
     """
     if len(before) != len(after) or not before:
         raise ValueError(f"a paired comparison needs the same rows on both sides, not {len(before)} and {len(after)}")
     differences = [b - a for a, b in zip(before, after, strict=True)]
     center = math.fsum(differences) / len(differences)
-    interval = _around(center, *_bootstrap(differences))
-    return Difference(center, interval, len(differences), _p_value(differences))
+    better, worse = sum(change > 0 for change in differences), sum(change < 0 for change in differences)
+    hits = {*before, *after} <= {0.0, 1.0}
+    low, high = _tango(better, worse, len(differences)) if hits else _bootstrap(differences)
+    return Difference(center, _around(center, low, high), len(differences), _p_value(differences), better, worse)
 
 
 def _around(center: float, low: float, high: float) -> tuple[float, float]:
@@ -109,15 +115,45 @@ def _p_value(differences: Sequence[float]) -> float:
     return float(test.pvalue)
 
 
+def _tango(better: int, worse: int, n: int) -> tuple[float, float]:
+    """The differences of two shares that the score test does not refuse, of n pairs with so many changes each way."""
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    z = float(norm.ppf(0.975))
+
+    def distance(difference: float) -> float:
+        """The score statistic; it falls from above z to below -z over [-1, 1]."""
+        b = (2 * n - better + worse) * difference - better - worse
+        c = -worse * difference * (1 - difference)
+        share = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
+        variance = n * (2 * share + difference * (1 - difference))
+        excess = better - worse - n * difference
+        if variance > 1e-15:
+            return excess / math.sqrt(variance)
+        return 0.0 if abs(excess) < 1e-9 else math.copysign(1e9, excess)  # in the limit
+
+    center = (better - worse) / n
+    low = -1.0 if center == -1 else brentq(lambda value: distance(value) - z, -1 + 1e-9, center)
+    high = 1.0 if center == 1 else brentq(lambda value: distance(value) + z, center, 1 - 1e-9)
+    return float(low), float(high)
+
+
 def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
     import numpy
+    from scipy.stats import norm, t
 
+    n = len(values)
+    if n == 1:
+        return values[0], values[0]
+    # The percentiles between which a mean of n normal values would stand with its t interval.
+    level = float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf(0.025, n - 1)))
     array, random = numpy.asarray(values, dtype=float), numpy.random.default_rng(0)
     means: list[float] = []
     while len(means) < RESAMPLES:
         count = min(_rows_at_once(len(array)), RESAMPLES - len(means))
         means.extend(array[random.integers(0, len(array), (count, len(array)))].mean(axis=1))
-    low, high = numpy.percentile(means, [2.5, 97.5])
+    low, high = numpy.percentile(means, [100 * level, 100 * (1 - level)])
     return float(low), float(high)
 
 

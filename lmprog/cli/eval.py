@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from lmprog.cli.options import SPEC, output_format, overriding
 @SPEC
 @overriding
 @click.option("--split", default="test", show_default=True, help="The data split to score on.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Score the first N rows only.")
 @click.option("--metric", help="The metric; default: the one that `optimize` names, else the only one.")
 @click.option(
     "--repeats", default=1, show_default=True, type=click.IntRange(1), help="Runs of each row, with other seeds."
@@ -23,6 +25,15 @@ from lmprog.cli.options import SPEC, output_format, overriding
 @click.option(
     "--against", type=click.Path(path_type=Path), help="Another program, scored on the same rows and compared."
 )
+@click.option(
+    "--by",
+    metavar="COLUMN",
+    help="Group the scores by a column of the rows; default: the label that the metric compares an output with.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write a JSON line for each scored run of SPEC, as they end."
+)
+@click.option("--trace", type=click.Path(path_type=Path), help="Append every LM call, of judges too, to this file.")
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
 @click.option("--concurrency", type=click.IntRange(1), help="Rows at work at a time.")
 @output_format("text", "json")
@@ -31,9 +42,13 @@ def command(
     lms: dict[str, str],
     overrides: dict[str, Any],
     split: str,
+    limit: int | None,
     metric: str | None,
     repeats: int,
     against: Path | None,
+    by: str | None,
+    out: Path | None,
+    trace: Path | None,
     seed: int,
     concurrency: int | None,
     style: str,
@@ -44,34 +59,49 @@ def command(
     lmprog eval program.yaml
     lmprog eval program.tuned.yaml --against program.yaml        # the paired difference, its interval and p value
     """
+    from lmprog.cli.row_progress import RowProgress
     from lmprog.data import rows_of
-    from lmprog.evaluation import evaluate
-    from lmprog.program import RunOptions, load
+    from lmprog.evaluation import RowScore, evaluate
+    from lmprog.program import Program, RunOptions, load
+    from lmprog.reports.scores import Evaluation, difference_document, difference_line, document, lines
+    from lmprog.trace import TraceWriter
 
     program = load(spec, lms=lms, overrides=overrides)
-    rows = rows_of(program.plan, split)
+    other = load(against, lms=lms, overrides=overrides) if against is not None else None
+    whole = rows_of(program.plan, split)
+    rows = whole[:limit]
     chosen = _metric(program.plan, metric)
-    how: dict[str, Any] = {
-        "repeats": repeats,
-        "concurrency": concurrency,
-        "options": RunOptions(seed=seed),
-    }
-    scores = _shown(str(spec), len(rows) * repeats, lambda tick: evaluate(program, rows, chosen, on_row=tick, **how))
-    failed = list(scores.errors)
-    document: dict[str, Any] = {"program": program.plan.name, "split": split, "metric": chosen, **_described(scores)}
-    lines = [f"{spec}: {chosen} {scores.estimate} on {len(scores.by_row)} rows of {split}{_remarks(scores)}"]
-    if against is not None:
-        other_program = load(against, lms=lms, overrides=overrides)
-        other = _shown(
-            str(against), len(rows) * repeats, lambda tick: evaluate(other_program, rows, chosen, on_row=tick, **how)
-        )
-        difference = scores.against(other)
-        failed += other.errors
-        document["against"] = {"program": other_program.plan.name, "spec": str(against), **_described(other)}
-        document["difference"] = difference.as_json()
-        lines.append(f"{against}: {chosen} {other.estimate}{_remarks(other)}")
-        lines.append(f"difference, paired: {difference}")
-    click.echo(json.dumps(document) if style == "json" else "\n".join(lines))
+
+    def scored(what: Path, which: Program, writer: Any, file: Any) -> Evaluation:
+        with RowProgress(str(what), len(rows) * repeats) as progress:
+
+            def on_row(row: RowScore) -> None:
+                progress.advance()
+                if file is not None:
+                    file.write(json.dumps(row.as_json(), ensure_ascii=False, default=str) + "\n")
+                    file.flush()
+                if writer is not None:
+                    writer.write([*row.result.records, *row.judged])
+
+            options = RunOptions(seed=seed)
+            scores = evaluate(
+                which, rows, chosen, repeats=repeats, options=options, concurrency=concurrency, on_row=on_row
+            )
+        return Evaluation(which, what, split, rows, len(whole), scores, by)
+
+    with contextlib.ExitStack() as files:
+        writer = files.enter_context(TraceWriter(trace)) if trace is not None else None
+        file = files.enter_context(_fresh(out)) if out is not None else None
+        mine = scored(spec, program, writer, file)
+        theirs = scored(against, other, writer, None) if against is not None and other is not None else None
+    told, found = lines(mine), document(mine)
+    failed = list(mine.scores.errors)
+    if theirs is not None:
+        difference = mine.scores.against(theirs.scores)
+        failed += theirs.scores.errors
+        told += [*lines(theirs), difference_line(difference)]
+        found.update(against=document(theirs), difference=difference_document(difference))
+    click.echo(json.dumps(found, ensure_ascii=False, default=str) if style == "json" else "\n".join(told))
     sys.exit(max((3 if row.kind == "provider" else 1 for row in failed), default=0))
 
 
@@ -85,29 +115,15 @@ def _metric(plan: Any, named: str | None) -> str:
     raise click.UsageError(f"say which metric with --metric: {', '.join(plan.metrics) or 'the program has none'}")
 
 
-def _described(scores: Any) -> dict[str, Any]:
-    return {
-        **scores.estimate.as_json(),
-        "n": len(scores.by_row),
-        "unreadable": scores.unreadable,
-        "errors": len(scores.errors),
-    }
+def _fresh(out: Path) -> Any:
+    """The file, emptied. Raises UsageError for one that no evaluation has written."""
+    from lmprog.errors import UsageError
 
-
-def _remarks(scores: Any) -> str:
-    said = ""
-    if scores.unreadable:
-        said += f"; {scores.unreadable} replies could not be read (scored lowest)"
-    if scores.errors:
-        said += f"; {len(scores.errors)} runs failed and are not scored: {scores.errors[0].cause}"
-    return said
-
-
-def _shown(what: str, total: int, work: Any) -> Any:
-    """Run `work`, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(what, total=total)
-        return work(lambda row: progress.advance(task))
+    if out.exists() and out.stat().st_size:
+        with out.open("rb") as file:
+            if not file.read(8).startswith(b'{"row": '):
+                raise UsageError(
+                    f"{out} is not what `lmprog eval --out` writes, so it is left alone; name another file"
+                )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out.open("w", encoding="utf-8", errors="backslashreplace")

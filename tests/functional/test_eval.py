@@ -48,29 +48,152 @@ def test_the_document(cli, spec) -> None:
     assert (status, err) == (0, "")
     document = json.loads(out)
     assert document.pop("ci95") == pytest.approx([0.490162, 0.943318], abs=1e-6)
+    usage = document.pop("usage")
+    seconds = usage.pop("seconds")
+    assert 0 < seconds["p50"] <= seconds["p95"] < 60
+    assert usage == {
+        "lm_calls": 10,
+        "tool_calls": 0,
+        "retried": 0,
+        "prompt_tokens": 110,
+        "completion_tokens": 30,
+        "usd": None,
+        "unpriced": 10,
+        "forgiven": {},
+    }
     assert document == {
         "program": "desk",
+        "spec": str(spec),
         "split": "test",
         "metric": "exact",
         "mean": 0.8,
         "n": 10,
         "unreadable": 0,
         "errors": 0,
+        "causes": {},
+        "confusions": [{"wanted": "refund", "said": "billing", "count": 2}],
     }
 
 
-def test_the_line(cli, spec) -> None:
+def test_the_lines(cli, spec) -> None:
     status, out, _ = cli("eval", spec, "--split", "dev")
-    assert (status, out) == (0, f"{spec}: exact 30.0% [10.8, 60.3] on 10 rows of dev\n")
+    first, usage, confused = out.splitlines()
+    assert (status, first) == (0, f"{spec}: exact 30.0% [10.8, 60.3] on 10 rows of dev")
+    assert usage.startswith("  10 LM calls, 110 + 30 tokens, 0.")
+    assert confused == "  most often taken for another: refund -> billing (7)"
 
 
 def test_unreadable_replies_score_lowest_and_are_named(cli, spec, provider) -> None:
     provider.otherwise = lambda text: "refund" if int(text) < 8 else "what?"
     status, out, _ = cli("eval", spec)
     assert status == 0
-    assert out.endswith(" on 10 rows of test; 2 replies could not be read (scored lowest)\n")
+    assert "\n  2 replies could not be read (scored lowest)\n" in out
+    assert out.endswith("refund -> (unreadable) (2)\n")
     document = json.loads(cli("eval", spec, "--format", "json")[1])
     assert (document["mean"], document["n"], document["unreadable"]) == (0.8, 10, 2)
+
+
+def test_retries_and_what_was_forgiven_are_counted(cli, spec, provider) -> None:
+    provider.replies = ["what?", "refund", "The label is refund."]
+    arguments = (spec, "--set", "modules.sort.retry=1", "--concurrency", 1)
+    out = cli("eval", *arguments)[1]
+    assert "\n  11 LM calls (1 of them retries), " in out
+    assert "\n  forgiven in replies: a label before an enum value (1)\n" in out
+
+
+def test_the_first_rows(cli, spec) -> None:
+    assert (
+        f"{spec}: exact 100.0% [51.0, 100.0] on the first 4 of 10 rows of test\n" in cli("eval", spec, "--limit", 4)[1]
+    )
+    document = json.loads(cli("eval", spec, "--limit", 4, "--format", "json")[1])
+    assert (document["n"], document["of"]) == (4, 10)
+
+
+def test_the_table_by_label(cli, spec, write, provider) -> None:
+    labels = ["billing", "billing", "refund", "refund", "refund"]
+    rows = ({"text": str(index), "label": label, "size": index % 2} for index, label in enumerate(labels))
+    write("".join(json.dumps(row) + "\n" for row in rows), "test.jsonl")
+    provider.otherwise = lambda text: "billing" if int(text) in (0, 2) else "refund"
+    out = cli("eval", spec)[1].splitlines()
+    assert out[2].split() == ["by", "label", "n", "exact", "precision"]
+    assert out[3].split() == ["billing", "2", "50.0%", "[9.5,", "90.5]", "50.0%"]
+    assert out[4].split() == ["refund", "3", "66.7%", "[20.8,", "93.9]", "66.7%"]
+    assert out[5] == "  most often taken for another: billing -> refund (1), refund -> billing (1)"
+    document = json.loads(cli("eval", spec, "--by", "size", "--format", "json")[1])
+    assert document["by"]["column"] == "size"
+    assert [(group["value"], group["n"]) for group in document["by"]["groups"]] == [(0, 3), (1, 2)]
+    status, _, err = cli("eval", spec, "--by", "colour")
+    assert (status, err) == (2, "lmprog: the rows have no column 'colour'; theirs are text, label, size\n")
+
+
+def test_a_line_for_each_scored_run(cli, spec, write, tmp_path, provider) -> None:
+    write(
+        "import lmprog\ndef exact(label, wanted):\n    return lmprog.Score(0.25, f'{label}, not {wanted}')\n",
+        "metrics.py",
+    )
+    provider.otherwise = lambda text: FAILURE if text == "1" else "what?" if text == "2" else "billing"
+    status, out, _ = cli("eval", spec, "--out", tmp_path / "new" / "scores.jsonl", "--limit", 3, "--repeats", 2)
+    assert status == 3
+    assert out.splitlines()[-1] == "  row 0, 0.25: billing, not refund"
+    lines = [json.loads(line) for line in (tmp_path / "new" / "scores.jsonl").read_text().splitlines()]
+    assert [(line["row"], line["repeat"], line["score"], line["kind"]) for line in lines] == [
+        *((0, 0, 0.25, None), (1, 0, None, "provider"), (2, 0, 0.0, "unreadable")),
+        *((0, 1, 0.25, None), (1, 1, None, "provider"), (2, 1, 0.0, "unreadable")),
+    ]
+    assert lines[0]["outputs"] == {"label": "billing"}
+    assert lines[0]["feedback"] == "billing, not refund"
+    assert "who are you" in lines[1]["error"]
+    assert cli("eval", spec, "--out", tmp_path / "new" / "scores.jsonl", "--limit", 1)[0] == 0
+    assert len((tmp_path / "new" / "scores.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_file_of_others_is_left_alone(cli, spec, tmp_path) -> None:
+    before = (tmp_path / "test.jsonl").read_bytes()
+    status, _, err = cli("eval", spec, "--out", tmp_path / "test.jsonl")
+    assert (status, "left alone" in err) == (2, True)
+    assert (tmp_path / "test.jsonl").read_bytes() == before
+
+
+JUDGE = """
+    lmprog: 1
+    inputs: {label: str}
+    outputs: {score: "${{ steps.judge.score }}"}
+    lms: {critic: {model: openai/y, api_base: "${{ env.TEST_API_BASE }}", api_key: none-needed}}
+    modules:
+      judge: {lm: critic, inputs: {label: str}, outputs: {why: str, score: float}, instructions: Judge.}
+    steps:
+      judge: {module: judge, with: {label: "${{ inputs.label }}"}}
+"""
+
+
+def test_a_judge_is_counted_traced_and_kept_apart(cli, spec, write, tmp_path, provider) -> None:
+    write(JUDGE, "judge.yaml")
+    judged = 'metrics: {good: {program: ./judge.yaml, with: {label: "${{ outputs.label }}"}}}'
+    write(f"lmprog: 1\nextends: ./program.yaml\n{judged}\n", "judged.yaml")
+    judge = "<why>so</why><score>0.5</score>"
+
+    def answer(text: str) -> str:
+        if len(text) < 3:
+            return "billing" if text == "3" else "refund"
+        return "no idea" if "billing" in text else judge
+
+    provider.otherwise = answer
+    trace = tmp_path / "trace.jsonl"
+    arguments = (tmp_path / "judged.yaml", "--metric", "good", "--trace", trace)
+    status, out, _ = cli("eval", *arguments)
+    assert status == 1
+    assert ": good 50.0% [50.0, 50.0] on 9 rows of test\n" in out
+    failed = "1 run failed (metric) and is not scored: the judge 'good' failed: judge: the reply has no why"
+    assert f"\n  {failed}\n" in out
+    assert "\n  judges: 10 LM calls, 110 + 30 tokens, " in out
+    records = [json.loads(line) for line in trace.read_text().splitlines()]
+    assert [record["program"] for record in records] == ["desk", "judge"] * 10
+    assert {record["parent"] for record in records[1::2]} == {"metrics.good"}
+    assert [record["example"] for record in records[1::2]] == list(range(10))
+    provider.otherwise = lambda text: "refund" if len(text) < 3 else FAILURE
+    status, _, err = cli("eval", *arguments)
+    assert status == 3
+    assert err.startswith("lmprog: no row could be scored: the judge 'good': judge: openai/y gave no answer")
 
 
 def test_against_another_program(cli, spec, tmp_path, provider) -> None:
@@ -89,9 +212,11 @@ def test_against_another_program(cli, spec, tmp_path, provider) -> None:
     assert difference["mean"] == pytest.approx(0.6)
     assert difference["p"] == pytest.approx(2 / 2**6)
     assert 0 < difference["ci95"][0] < 0.6 < difference["ci95"][1] <= 1
-    text = cli("eval", spec, "--against", other, "--concurrency", 1)[1].splitlines()
-    assert text[1].startswith(f"{other}: exact 20.0%")
-    assert text[2].startswith("difference, paired: +60.0 points [")
+    assert [difference[name] for name in ("n", "better", "worse", "equal")] == [10, 6, 0, 4]
+    text = cli("eval", spec, "--against", other, "--concurrency", 1)[1]
+    assert f"\n{other}: exact 20.0% " in text
+    assert text.splitlines()[-1].startswith("difference, paired: +60.0 points [")
+    assert text.endswith(", p = 0.031; of 10 rows 6 better, 0 worse, 4 equal\n")
 
 
 def test_repeats(cli, spec, provider) -> None:
@@ -107,7 +232,9 @@ def test_provider_failures_are_not_scored(cli, spec, provider) -> None:
     status, out, _ = cli("eval", spec, "--format", "json")
     document = json.loads(out)
     assert (status, document["mean"], document["n"], document["errors"]) == (3, 1.0, 5, 5)
-    assert "5 runs failed and are not scored: sort: openai/x gave no answer: " in cli("eval", spec)[1]
+    assert document["causes"]["provider"]["count"] == 5
+    said = "5 runs failed (provider) and are not scored: sort: openai/x gave no answer: "
+    assert said in cli("eval", spec)[1]
 
 
 def test_failures_of_the_other_program_count_too(cli, spec, tmp_path, provider) -> None:
@@ -139,4 +266,4 @@ def test_what_the_program_does_not_have(cli, spec, arguments, message) -> None:
 def test_a_metric_that_fails(cli, spec, write) -> None:
     write("def exact(label, wanted):\n    raise ValueError('no')\n", "metrics.py")
     status, _, err = cli("eval", spec)
-    assert (status, err) == (1, "lmprog: the metric 'exact' raised ValueError: no\n")
+    assert (status, err) == (1, "lmprog: no row could be scored: the metric 'exact' raised ValueError: no\n")

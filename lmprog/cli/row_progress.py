@@ -1,0 +1,27 @@
+"""A bar on a terminal for work of known length; nothing where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+
+
+class RowProgress:
+    """Shows how many of `total` are done, on standard error; a context manager, and gone when it ends."""
+
+    def __init__(self, what: str, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._progress = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        self._task = self._progress.add_task(what, total=total)
+
+    def advance(self) -> None:
+        """One more is done."""
+        self._progress.advance(self._task)
+
+    def __enter__(self) -> RowProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()

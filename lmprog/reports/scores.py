@@ -1,0 +1,135 @@
+"""An evaluation as a person reads it, and as one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmprog.evaluation import Scores
+from lmprog.program import Program
+from lmprog.statistics import Difference
+from lmprog.tables import Group, by_column, confusions, labels_of
+
+FEW = 30
+"""Most groups of a table that is shown unasked."""
+SHOWN = 5
+"""Most confusions, and most words of feedback, that a person is shown."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A program's scores on the rows of a split; `of` is how many rows the split has."""
+
+    program: Program
+    spec: Path
+    split: str
+    rows: Sequence[Mapping[str, Any]]
+    of: int
+    scores: Scores
+    by: str | None = None
+    """The column whose values the scores are grouped by, where somebody has named it."""
+
+    def groups(self) -> tuple[str, list[Group]] | None:
+        """The column and its groups: the one that was named, else the label that the metric compares an output with."""
+        labels = labels_of(self.program.plan, self.scores.metric)
+        column = self.by or (labels.column if labels is not None else None)
+        if column is None:
+            return None
+        found = by_column(self.scores, self.rows, column, labels)
+        return (column, found) if self.by is not None or 1 < len(found) <= FEW else None
+
+    def confusions(self) -> list[tuple[Any, Any, int]]:
+        labels = labels_of(self.program.plan, self.scores.metric)
+        return confusions(self.scores, self.rows, labels) if labels is not None else []
+
+
+def document(shown: Evaluation) -> dict[str, Any]:
+    """The evaluation as plain values."""
+    scores, part = shown.scores, {"of": shown.of} if shown.of > len(shown.rows) else {}
+    found = {
+        "program": shown.program.plan.name,
+        "spec": str(shown.spec),
+        "split": shown.split,
+        **part,
+        "metric": scores.metric,
+        **scores.estimate.as_json(),
+        "n": len(scores.by_row),
+        "unreadable": scores.unreadable,
+        "errors": len(scores.errors),
+        "causes": {kind: {"count": count, "first": first} for kind, (count, first) in scores.causes.items()},
+        "usage": scores.usage.as_json(),
+    }
+    if scores.judges.lm_calls:
+        found["judges"] = scores.judges.as_json()
+    if (groups := shown.groups()) is not None:
+        found["by"] = {"column": groups[0], "groups": [group.as_json() for group in groups[1]]}
+    if wrong := shown.confusions():
+        found["confusions"] = [{"wanted": wanted, "said": said, "count": count} for wanted, said, count in wrong]
+    return found
+
+
+def lines(shown: Evaluation) -> list[str]:
+    """The score with its interval, what stands behind it, and the table by label."""
+    scores = shown.scores
+    of = f"the first {len(shown.rows)} of {shown.of}" if shown.of > len(shown.rows) else str(len(scores.by_row))
+    found = [f"{shown.spec}: {scores.metric} {scores.estimate} on {of} rows of {shown.split}"]
+    if scores.unreadable:
+        found.append(f"  {scores.unreadable} replies could not be read (scored lowest)")
+    for kind, (count, first) in scores.causes.items():
+        found.append(f"  {_runs(count)} failed ({kind}) and {'is' if count == 1 else 'are'} not scored: {first}")
+    found.append(f"  {scores.usage}")
+    if scores.usage.forgiven:
+        found.append("  forgiven in replies: " + _counted(scores.usage.forgiven))
+    if scores.judges.lm_calls:
+        found.append(f"  judges: {scores.judges}")
+    if (groups := shown.groups()) is not None:
+        found += _table(*groups, scores.metric)
+    wrong = [
+        f"{wanted} -> {'(unreadable)' if said is None else said} ({count})"
+        for wanted, said, count in shown.confusions()
+    ]
+    if wrong:
+        more = f", and {len(wrong) - SHOWN} others" if len(wrong) > SHOWN else ""
+        found.append(f"  most often taken for another: {', '.join(wrong[:SHOWN])}{more}")
+    return found + _feedback(scores)
+
+
+def difference_line(difference: Difference) -> str:
+    """The paired difference, and how many rows it comes from."""
+    rows = difference_document(difference)
+    counts = ", ".join(f"{rows[name]} {name}" for name in ("better", "worse", "equal"))
+    return f"difference, paired: {difference}; of {difference.n} rows {counts}"
+
+
+def difference_document(difference: Difference) -> dict[str, Any]:
+    equal = difference.n - difference.better - difference.worse
+    rows = {"n": difference.n, "better": difference.better, "worse": difference.worse, "equal": equal}
+    return {**difference.as_json(), **rows}
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{what} ({count})" for what, count in counts.items())
+
+
+def _table(column: str, groups: Sequence[Group], metric: str) -> list[str]:
+    names = [str(group.value) for group in groups]
+    width = max(map(len, [*names, f"by {column}"]))
+    precise = any(group.precision is not None for group in groups)
+    found = [f"  {'by ' + column:<{width}}  {'n':>5}  {metric:<22}" + ("precision" if precise else "")]
+    for name, group in zip(names, groups, strict=True):
+        precision = "" if group.precision is None else f"{100 * group.precision:.1f}%"
+        found.append(f"  {name:<{width}}  {group.estimate.n:>5}  {group.estimate!s:<22}{precision}")
+    return [line.rstrip() for line in found]
+
+
+def _feedback(scores: Scores) -> list[str]:
+    """What the metric says of the lowest scores."""
+    told = [row for row in scores.rows if row.feedback and row.value is not None and row.result.outputs is not None]
+    lowest = sorted(told, key=lambda row: row.value or 0.0)[:SHOWN]
+    return [f"  row {row.row}, {row.value:.2f}: {' '.join((row.feedback or '').split())[:200]}" for row in lowest]
