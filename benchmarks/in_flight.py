@@ -2,7 +2,8 @@
 
 The server runs in a process of its own, and so does each client. Trials alternate between the clients, so that what else
 the machine does falls on all of them; the ratios are those of each trial. DSPy is the extra `bench`, best installed beside
-lmprog in an environment of its own.
+lmprog in an environment of its own. It has two engines: `auto`, its default, asks such a server with a client of its own, and
+`litellm` through litellm. Our direct route is held against the best of both, ours through litellm against that through litellm.
 
     python benchmarks/in_flight.py                     # 3 trials of 3,000 rows
     python benchmarks/in_flight.py --trials 7 --rows 6000
@@ -26,6 +27,7 @@ from typing import Any
 IN_FLIGHT = 1000
 SECONDS = 0.2
 DSPY_THREADS = (64, 256, 1000)
+DSPY_ENGINES = ("auto", "litellm")
 SPEC = """
 lmprog: 1
 inputs: {text: str}
@@ -84,12 +86,11 @@ def lmprog_rate(model: str, address: str, rows: int) -> float:
     return rate
 
 
-def dspy_rate(threads: int, address: str, rows: int) -> float:
+def dspy_rate(engine: str, threads: int, address: str, rows: int) -> float:
     import dspy
 
-    dspy.configure(
-        lm=dspy.LM("openai/x", api_base=address, api_key="none-needed", cache=False), async_max_workers=threads
-    )
+    lm = dspy.LM("openai/x", api_base=address, api_key="none-needed", cache=False, engine=engine)
+    dspy.configure(lm=lm, async_max_workers=threads)
     predict = dspy.Predict("text -> reply")
 
     def run(first: str, count: int) -> float:
@@ -130,7 +131,8 @@ def measure(client: str, address: str, rows: int) -> float:
     if client in LMPROG:
         return lmprog_rate(LMPROG[client], address, rows)
     if client.startswith("dspy"):
-        return dspy_rate(int(client.split()[1]), address, rows)
+        _, engine, threads, _ = client.split()
+        return dspy_rate(engine, int(threads), address, rows)
     return aiohttp_rate(address, rows)
 
 
@@ -159,7 +161,8 @@ def main() -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     server = subprocess.Popen([sys.executable, __file__, "--serve", str(port)])
-    clients = [*LMPROG, *(f"dspy {threads} threads" for threads in DSPY_THREADS), "aiohttp (the limit)"]
+    peers = [f"dspy {engine} {threads} threads" for engine in DSPY_ENGINES for threads in DSPY_THREADS]
+    clients = [*LMPROG, *peers, "aiohttp (the limit)"]
     rates: dict[str, list[float]] = {client: [] for client in clients}
     try:
         _wait_for(port)
@@ -172,13 +175,14 @@ def main() -> None:
             print(f"trial {trial + 1}, rows a second: {shown}", flush=True)
     finally:
         server.terminate()
-    best = [
-        max(rates[client][trial] for client in clients if client.startswith("dspy")) for trial in range(options.trials)
-    ]
-    print(f"{'':32} {'rows a second':>21} {'times the best of DSPy':>30}")
+    best = [max(found) for found in zip(*(rates[peer] for peer in peers), strict=True)]
+    litellm = [max(found) for found in zip(*(rates[peer] for peer in peers if "litellm" in peer), strict=True)]
+    print(f"{'':32} {'rows a second':>21} {'to the best of DSPy':>22} {'to its best by litellm':>24}")
     for client, found in rates.items():
-        ratios = [rate / other for rate, other in zip(found, best, strict=True)]
-        print(f"{client:32} {_spread(found, 0):>21} {_spread(ratios, 2):>30}")
+        ratios = [
+            _spread([rate / other for rate, other in zip(found, peer, strict=True)], 2) for peer in (best, litellm)
+        ]
+        print(f"{client:32} {_spread(found, 0):>21} {ratios[0]:>22} {ratios[1]:>24}")
 
 
 def _spread(values: list[float], digits: int) -> str:

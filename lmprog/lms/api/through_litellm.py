@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import warnings
+from contextvars import ContextVar
 from typing import Any
 
 from lmprog.compiler import model_table, plan
@@ -33,14 +34,18 @@ class LitellmRoute:
         # A call that is cancelled between litellm's threads leaves a coroutine of litellm's own behind.
         warnings.filterwarnings("ignore", r"coroutine '\w+\.acompletion' was never awaited", RuntimeWarning)
         self._litellm = litellm
+        # Its log of each call is written by background tasks, which a loop that ends tells of with a traceback; a call that it
+        # takes for one of its own parts is not logged. Set for our calls alone: a tool may call litellm and want its log.
+        context = importlib.import_module("litellm._internal_context") if _has("litellm._internal_context") else None
+        self._internal: ContextVar[bool] = getattr(context, "is_internal_call", ContextVar("unused"))
         self._model = declared.model
         self._access = access
         self._prices = model_table.limits(declared) if declared.price is not None else None
         self._marks = marks_caches(declared.model)
         self.structured = _knows(lambda: litellm.supports_response_schema(declared.model))
         # Its gateway for tool servers would import the package `mcp` for any request with tools; ours are no such servers.
-        gateway = importlib.util.find_spec("litellm.responses.mcp.chat_completions_handler")
-        self._tools_alone = {"_skip_mcp_handler": True} if gateway is not None else {}
+        gateway = _has("litellm.responses.mcp.chat_completions_handler")
+        self._tools_alone = {"_skip_mcp_handler": True} if gateway else {}
         self._seeded = _knows(lambda: "seed" in (litellm.get_supported_openai_params(declared.model) or ()))
 
     async def ask(self, request: Request, structured: bool) -> Completion:
@@ -62,6 +67,7 @@ class LitellmRoute:
             fixed["api_base"] = self._access.base
         if "tools" in made:
             made.update(self._tools_alone)
+        token = self._internal.set(True)
         try:
             reply = await self._litellm.acompletion(**fixed, messages=messages, **made)
             if request.on_text is not None:
@@ -71,6 +77,8 @@ class LitellmRoute:
             return failed
         except Exception as error:
             return _failure(error)
+        finally:
+            self._internal.reset(token)
 
     def _completion(self, reply: Any) -> Completion:
         if not hasattr(reply, "model_dump"):
@@ -89,7 +97,12 @@ class LitellmRoute:
         if not pieces.ended:
             raise TryFailed("the stream broke off before the reply had ended", passing=True)
         whole = pieces.whole()
-        return read(whole, cost(whole, self._prices) if self._prices is not None else self._table_cost(whole))
+        completion = read(whole, cost(whole, self._prices) if self._prices is not None else self._table_cost(whole))
+        said = completion.text or completion.tool_calls or (completion.usage and completion.usage.completion_tokens)
+        if not said:
+            # litellm ends a stream in which it found nothing, as of a server that does not stream, like any other.
+            raise TryFailed("it streamed no reply", passing=True)
+        return completion
 
     def _table_cost(self, whole: dict[str, Any]) -> float | None:
         """What litellm's table says of a reply that came in pieces."""
@@ -118,6 +131,14 @@ def _failure(error: Exception) -> TryFailed:
     if failed.asked is None and failed.passing:
         failed.asked = retry_after(getattr(getattr(error, "response", None), "headers", None) or {})
     return failed
+
+
+def _has(module: str) -> bool:
+    """Whether this version of litellm has a part."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
 
 
 def _knows(ask: Any) -> bool:

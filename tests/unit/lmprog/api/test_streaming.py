@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
-from server_for_api import DIRECT, LITELLM, failing_status, reply, streamed
+from server_for_api import DIRECT, LITELLM, SPEC, failing_status, reply, streamed
 
+from lmprog import ProviderError
 from lmprog.lms.lm import Completion, Request, ToolOffer
 
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
+LMPROG = Path(sys.executable).with_name("lmprog")
 BOTH = pytest.mark.parametrize("model", [DIRECT, LITELLM])
 
 
@@ -74,6 +80,21 @@ def test_a_server_that_does_not_stream_is_heard_at_once(remote, server) -> None:
     told: list[str | None] = []
     assert complete(remote(), hello(on_text=told.append)).text == "ok"
     assert told == ["ok"]
+
+
+def test_litellm_hears_nothing_from_such_a_server_and_that_is_no_empty_reply(remote, server) -> None:
+    program = remote(LITELLM, **{"timeout: 20": "tries: 2"})
+    with pytest.raises(ProviderError, match=r"tried 2 times"):
+        complete(program, hello(on_text=lambda text: None))
+
+
+def test_nothing_of_litellm_is_said_when_a_run_ends(write, server) -> None:
+    spec = SPEC.replace("MODEL", LITELLM)
+    rows = write("".join(f'{{"text": "{n}"}}\n' for n in range(60)), "rows.jsonl")
+    command = [LMPROG, "run", write(spec), "--inputs", rows, "--out", rows.with_name("out.jsonl")]
+    environment = {**os.environ, "TEST_API_BASE": server.url, "TEST_KEY": "none-needed"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, f"60 rows in {rows.with_name('out.jsonl')}\n")
 
 
 def test_a_piece_may_be_long(remote, server) -> None:
