@@ -24,6 +24,7 @@ VERBS = {
     "run": "run a program on one input or on rows",
     "schema": "print the JSON schema of the language",
     "serve": "answer with a program over HTTP",
+    "test": "run the tests of programs: examples and score gates",
     "trace": "read a trace in the terminal",
 }
 INTERRUPTED = 130

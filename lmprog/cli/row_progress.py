@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+import click
+
 
 class RowProgress:
     """Shows how many of `total` are done, on standard error; a context manager, and gone when it ends."""
@@ -12,12 +14,25 @@ class RowProgress:
         from rich.console import Console
         from rich.progress import Progress
 
-        self._progress = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        # Not redirected: what is printed beside the bar belongs on standard output.
+        self._progress = Progress(
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         self._task = self._progress.add_task(what, total=total)
 
     def advance(self) -> None:
         """One more is done."""
         self._progress.advance(self._task)
+
+    def say(self, text: str) -> None:
+        """Print a line on standard output, the bar out of its way."""
+        self._progress.stop()
+        click.echo(text)
+        self._progress.start()
 
     def __enter__(self) -> RowProgress:
         self._progress.start()

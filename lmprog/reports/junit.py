@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 from lmprog.compiler.findings import Finding
@@ -16,25 +16,33 @@ def render(findings: Iterable[Finding]) -> str:
     findings = list(findings)
     failures = sum(finding.severity == "error" for finding in findings)
     cases = [_case(finding) for finding in findings] or ['  <testcase classname="lmprog" name="check"/>']
-    head = f'<testsuite name="lmprog check" tests="{len(cases)}" failures="{failures}" errors="0" skipped="0">'
+    return suite("lmprog check", cases, failures, 0)
+
+
+def suite(name: str, cases: Sequence[str], failures: int, errors: int) -> str:
+    """The document around test cases that are XML already."""
+    counts = f'tests="{len(cases)}" failures="{failures}" errors="{errors}" skipped="0"'
+    head = f"<testsuite name={attribute(name)} {counts}>"
     return "\n".join(['<?xml version="1.0" encoding="UTF-8"?>', head, *cases, "</testsuite>"]) + "\n"
 
 
 def _case(finding: Finding) -> str:
     name = f"{finding.code} line {finding.line}:{finding.column}"
-    where = f"  <testcase classname={_attribute(finding.file)} name={_attribute(name)} "
-    where += f'file={_attribute(finding.file)} line="{finding.line}">'
-    text = escape(_clean(str(finding)))
+    where = f"  <testcase classname={attribute(finding.file)} name={attribute(name)} "
+    where += f'file={attribute(finding.file)} line="{finding.line}">'
+    text = escape(clean(str(finding)))
     if finding.severity == "error":
-        told = f"    <failure message={_attribute(finding.message)} type={_attribute(finding.code)}>{text}</failure>"
+        told = f"    <failure message={attribute(finding.message)} type={attribute(finding.code)}>{text}</failure>"
     else:
         told = f"    <system-out>{text}</system-out>"
     return "\n".join([where, told, "  </testcase>"])
 
 
-def _attribute(text: str) -> str:
-    return quoteattr(_clean(text).replace("\n", " "))
+def attribute(text: str) -> str:
+    """A text as the value of an attribute, with its quotes, on one line."""
+    return quoteattr(clean(text).replace("\n", " "))
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """A text without the characters that XML cannot hold."""
     return _NOT_XML.sub("?", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -118,3 +119,22 @@ def test_a_judge_without_an_answer_is_no_score(counting, monkeypatch) -> None:
     monkeypatch.setattr("lmprog.metrics.Scorer._value", down)
     scores = evaluate(counting(), ROWS[:1], "exact")
     assert [(row.kind, row.cause) for row in scores.errors] == [("provider", "the judge 'exact': the judge is down")]
+
+
+def test_a_metric_that_fails_on_a_row_is_no_score(counting, write) -> None:
+    program = counting()
+    write("def exact(number, wanted):\n    return 1 / wanted\n", "metrics.py")
+    scores = evaluate(program, ROWS[:3], "exact")
+    assert scores.by_row == {1: 1.0}
+    assert scores.causes == {"metric": (2, "the metric 'exact' raised ZeroDivisionError: division by zero")}
+
+
+def test_a_slow_metric_holds_up_no_call_and_runs_alone(counting, write, scripted) -> None:
+    body = "import time, threading\nseen = []\n\n\ndef exact(number, wanted):\n    seen.append(threading.get_ident())\n"
+    lm = scripted(lambda request: "1", delay=0.05)
+    program = counting(lm=lm)
+    write(body + "    time.sleep(0.05)\n    return len(set(seen)) == 1\n", "metrics.py")
+    started = time.monotonic()
+    scores = evaluate(program, ROWS, "exact", concurrency=1)
+    assert scores.mean == 1.0
+    assert time.monotonic() - started < 6 * 0.1 - 0.02

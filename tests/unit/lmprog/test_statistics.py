@@ -105,3 +105,48 @@ def test_many_rows_take_little_memory() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100e6
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "n", "interval"),
+    [
+        # z * z / (n + z * z) to both sides where nothing has changed; (1 - d) / (1 + d) = z * z / n at the low end of n of n.
+        (0, 0, 10, (-0.277533, 0.277533)),
+        (10, 0, 10, (0.444934, 1.0)),
+        (0, 10, 10, (-1.0, -0.444934)),
+    ],
+)
+def test_tangos_interval(better: int, worse: int, n: int, interval: tuple[float, float]) -> None:
+    before = [0.0] * better + [1.0] * (n - better)
+    after = [1.0] * better + [0.0] * worse + [1.0] * (n - better - worse)
+    found = paired(before, after)
+    assert found.ci95 == pytest.approx(interval, abs=1e-5)
+    assert (found.better, found.worse, found.n) == (better, worse, n)
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))
+def test_tangos_interval_leaves_out_zero_where_the_score_test_does(better: int, worse: int, equal: int) -> None:
+    n = better + worse + equal
+    if n == 0 or better == worse:
+        return
+    before = [0.0] * better + [1.0] * worse + [1.0] * equal
+    found = paired(before, [1.0] * better + [0.0] * worse + [1.0] * equal)
+    beyond = abs(better - worse) / math.sqrt(better + worse) > 1.959964
+    assert (found.ci95[0] > 0 or found.ci95[1] < 0) is beyond
+
+
+def test_percentiles_are_taken_further_out_for_few_rows() -> None:
+    import numpy
+    from scipy.stats import bootstrap
+
+    for n, wider in ((5, 1.3), (1000, 1.0)):
+        scores = numpy.random.default_rng(0).random(n)
+        low, high = estimate(list(scores)).ci95
+        plain = bootstrap(
+            (scores,), numpy.mean, method="percentile", rng=numpy.random.default_rng(1)
+        ).confidence_interval
+        assert (high - low) / (plain.high - plain.low) == pytest.approx(wider, rel=0.15 if n == 5 else 0.04)
+
+
+def test_one_row_shows_no_spread() -> None:
+    assert estimate([0.3]).ci95 == (0.3, 0.3)

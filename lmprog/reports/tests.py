@@ -1,0 +1,56 @@
+"""Outcomes of tests: lines for a person, one JSON document, JUnit XML."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from xml.sax.saxutils import escape
+
+from lmprog.reports.junit import attribute, clean, suite
+from lmprog.testing import Outcome
+
+_WORDS = {"passed": ("passed", "32"), "failed": ("FAILED", "31"), "error": ("ERROR ", "33")}
+
+
+def line(outcome: Outcome, colour: bool = False) -> str:
+    """One test, and below it why it did not pass or what a gate found."""
+    word, code = _WORDS[outcome.status]
+    if colour:
+        word = f"\033[{code}m{word}\033[0m"
+    said = [f"{word}  {outcome.spec}: {outcome.name}  ({outcome.seconds:.1f} s)"]
+    return "\n".join([*said, *(f"        {text}" for text in outcome.message.splitlines())])
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """`3 tests: 2 passed, 1 failed`."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    named = ((counts["passed"], "passed"), (counts["failed"], "failed"), (counts["error"], "stopped by a provider"))
+    parts = [f"{count} {name}" for count, name in named if count]
+    return f"{len(outcomes)} test{'' if len(outcomes) == 1 else 's'}: {', '.join(parts)}"
+
+
+def as_json(outcomes: Sequence[Outcome]) -> str:
+    """`{"tests": [{"spec", "name", "status", "message", "score", "seconds"}], "passed", "failed", "errors"}`."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    found = {"passed": counts["passed"], "failed": counts["failed"], "errors": counts["error"]}
+    tests = [outcome.as_json() for outcome in outcomes]
+    return json.dumps({"tests": tests, **found}, indent=2, ensure_ascii=False) + "\n"
+
+
+def junit(outcomes: Sequence[Outcome]) -> str:
+    """One suite, a case for each test: what a provider stopped is an error, and no failure."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    return suite("lmprog test", [_case(outcome) for outcome in outcomes], counts["failed"], counts["error"])
+
+
+def _case(outcome: Outcome) -> str:
+    where = f"  <testcase classname={attribute(str(outcome.spec))} name={attribute(outcome.name)} "
+    where += f'file={attribute(str(outcome.spec))} time="{outcome.seconds:.3f}">'
+    text = escape(clean(outcome.message))
+    if outcome.status == "passed":
+        told = [f"    <system-out>{text}</system-out>"] if text else []
+    else:
+        kind = "failure" if outcome.status == "failed" else "error"
+        told = [f"    <{kind} message={attribute(outcome.message)}>{text}</{kind}>"]
+    return "\n".join([where, *told, "  </testcase>"])
