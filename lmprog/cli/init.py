@@ -54,6 +54,7 @@ def _next(folder: Path) -> str:
         f"  lmprog check {spec}",
         f"  lmprog run {spec} --fake --input message='Are you open on Sunday?'     # no model is asked",
         f"  lmprog run {spec} --input message='Are you open on Sunday?'            # needs lmprog[local], or a key",
+        f"  lmprog test {spec}                                                     # its tests; --record, --replay for CI",
         f"  lmprog optimize {spec} --dry-run                                       # what tuning it would cost",
     ]
     above = next((parent for parent in folder.resolve().parents if (parent / ".git").exists()), None)
