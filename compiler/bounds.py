@@ -11,6 +11,7 @@ from jinja2 import nodes
 from lmprog.compiler.expressions import EvaluationError, Expression
 from lmprog.compiler.model_table import limits
 from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step
+from lmprog.compiler.prompts import tool_words
 from lmprog.compiler.templates import Template, parse
 
 CHARACTERS_A_TOKEN = 4.0
@@ -116,7 +117,7 @@ def _module(
     lm = plan.lms.get(module.lm)
     written = lm.params.get("max_tokens") if lm is not None else None
     reply = written if isinstance(written, int) else USUAL_REPLY
-    prompt = static_characters(module, known=False) / CHARACTERS_A_TOKEN
+    prompt = (static_characters(module, known=False) + len(tool_words(plan, module))) / CHARACTERS_A_TOKEN
     for argument in call.arguments.values():
         length = argument_characters(argument, longest)
         prompt += length / CHARACTERS_A_TOKEN if length is not None else reply

@@ -102,7 +102,7 @@ TOOL = Record(
         "python": PYTHON,
         "http": Record(
             {
-                "url": Anything(about="The address; may be ${{ env.NAME }}."),
+                "url": Anything(about="The address; ${{ env.NAME }}, and {name} for an input in it."),
                 "method": Choice(("GET", "POST", "PUT", "PATCH", "DELETE")),
                 "headers": MapOf(Anything(), "header", free=True),
                 "inputs": TYPED,
@@ -118,7 +118,9 @@ TOOL = Record(
                 "url": Anything(about="Address of a running server."),
                 "tool": Text(about="The tool's name on that server."),
                 "schema": Text(about="A file with the tool's inputSchema, so that check can see its parameters."),
-                "env": MapOf(Anything(), "variable"),
+                "output": TYPE,
+                "env": MapOf(Anything(), "variable", about="For the server that is started, beside PATH and HOME."),
+                "headers": MapOf(Anything(), "header", free=True, about="Sent to the server at `url`."),
             },
             one_of=("command", "url"),
             required=("tool",),
@@ -134,10 +136,11 @@ TOOL = Record(
             about="Built-in BM25 search over a file.",
         ),
         "result": Text(about="The name of the tool's output."),
+        "about": Text(about="What it does, as an agent is told; else its docstring or description."),
         "trusted": Boolean(about="Whether private values may reach it."),
         "effects": Choice(("read", "write"), about="write: it changes something outside."),
-        "timeout": Number(least=0, about="Seconds."),
-        "cache": Boolean(about="Whether equal calls are answered from memory."),
+        "timeout": Number(least=0, about="Seconds of one call; 120."),
+        "cache": Boolean(about="Whether equal calls are answered from memory, where it only reads."),
     },
     one_of=("python", "http", "mcp", "search"),
 )

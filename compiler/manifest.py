@@ -29,7 +29,7 @@ from lmprog.compiler.plan import (
     ToolCall,
     Value,
 )
-from lmprog.compiler.prompts import PromptBuilder
+from lmprog.compiler.prompts import PromptBuilder, content_text, tool_words
 from lmprog.compiler.types import MESSAGES, ListOf, Object, Optional, Type, json_schema, without_none
 
 MANIFEST_VERSION = 1
@@ -200,8 +200,8 @@ def _optimize(plan: Plan) -> dict[str, Any] | None:
 def prompt_text(plan: Plan, module: Module) -> str:
     """The messages of a module as they are sent, with `⟨name⟩` where each input goes."""
     values = {name: _hole(name, field.type) for name, field in module.inputs.items()}
-    messages = PromptBuilder(module, plan.vars).build(values).messages
-    return "".join(f"--- {message['role']}\n{message['content']}\n" for message in messages)
+    messages = PromptBuilder(module, plan.vars, tool_words(plan, module)).build(values).messages
+    return "".join(f"--- {message['role']}\n{content_text(message['content'])}\n" for message in messages)
 
 
 def _hole(name: str, kind: Type) -> Any:

@@ -110,6 +110,10 @@ class Tool:
     effects: Literal["read", "write"] = "read"
     timeout: float | None = None
     cache: bool = False
+    about: str | None = None
+    """What it does, as an agent is told."""
+    open: bool = False
+    """Whether it may take arguments beside `parameters`, which are not all known."""
 
 
 @dataclass(frozen=True)

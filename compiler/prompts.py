@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lmprog.compiler import formats
-from lmprog.compiler.plan import Field, Layout, Module
+from lmprog.compiler import formats, tool_protocol
+from lmprog.compiler.plan import Field, Layout, Module, Plan
 from lmprog.compiler.templates import Template
-from lmprog.compiler.types import BOOL, FLOAT, INT, MESSAGES, STR, Enum, ListOf, Optional, Type
+from lmprog.compiler.types import BOOL, FLOAT, IMAGE, INT, MESSAGES, STR, Enum, ListOf, Optional, Type
 
 Message = dict[str, Any]
+
+TURNS = (MESSAGES, Optional(MESSAGES))
+IMAGES = (IMAGE, Optional(IMAGE), ListOf(IMAGE))
+"""The types of inputs that are no text of the prompt: earlier turns, and images beside the text of the user's turn."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,16 @@ class Prompt:
 class PromptBuilder:
     """Builds the prompts of one module; what does not vary from row to row is rendered once, here.
 
-    Raises RenderError where a template cannot be rendered, as `build` does.
+    `tool_words` tell an agent of its tools, at the end of the system message. Raises RenderError where a template cannot be
+    rendered, as `build` does.
     """
 
-    def __init__(self, module: Module, vars: Mapping[str, Any]) -> None:
+    def __init__(self, module: Module, vars: Mapping[str, Any], tool_words: str = "") -> None:
         self.module = module
+        self._tool_words = tool_words
+        self._images = [name for name, field in module.inputs.items() if field.type in IMAGES]
+        self.parts = any(field.type in IMAGES + TURNS for field in module.inputs.values())
+        """Whether the content of a message may be a list of parts, with images among them."""
         self._fixed = {"instructions": module.instructions or "", "vars": vars, "demos": module.demos}
         self._varying = frozenset(module.inputs)
         layout = module.layout
@@ -46,16 +55,17 @@ class PromptBuilder:
         """The messages for one row: system, demos as earlier turns, the row as the last turn."""
         layout, values = self.module.layout, {**self._fixed, **inputs}
         system = layout.system.render(values) if layout.system is not None and self._system_varies else self._system
-        messages: list[Message] = [{"role": "system", "content": system.strip()}] if system.strip() else []
+        said = "\n\n".join(part for part in (system.strip(), self._tool_words) if part)
+        messages: list[Message] = [{"role": "system", "content": said}] if said else []
         messages += self._turns
-        constant = (len(messages), len(self._user_head))
+        constant = (len(messages), 0 if self._images else len(self._user_head))
         if self._system_varies and layout.system is not None:
             constant = (0, len(layout.system.render_head(self._fixed, self._varying).strip()))
         earlier = [dict(turn) for name in self._earlier for turn in inputs[name] or ()]
         if earlier:
             messages += earlier
             constant = min(constant, (len(messages) - len(earlier), 0))
-        messages.append({"role": "user", "content": layout.user.render(values)})
+        messages.append(self._user(values))
         return Prompt(tuple(messages), constant)
 
     def _earlier_turns(self) -> list[str]:
@@ -64,8 +74,19 @@ class PromptBuilder:
         return [
             name
             for name, field in self.module.inputs.items()
-            if field.type in (MESSAGES, Optional(MESSAGES)) and name not in mentioned
+            if field.type in TURNS and name not in mentioned
         ]
+
+    def _user(self, values: Mapping[str, Any]) -> Message:
+        """The user's turn: its text and, where there are images, a list of parts in the form that OpenAI's API has."""
+        text = self.module.layout.user.render(values)
+        given = [values.get(name) for name in self._images]
+        images = [one for value in given if value is not None for one in (value if isinstance(value, list) else [value])]
+        if not images:
+            return {"role": "user", "content": text}
+        parts: list[Message] = [{"type": "text", "text": text}] if text.strip() else []
+        parts += [{"type": "image_url", "image_url": {"url": image}} for image in images]
+        return {"role": "user", "content": parts}
 
     def _demo(self, demo: Mapping[str, Any]) -> list[Message]:
         layout, values = self.module.layout, {**self._fixed, **demo}
@@ -73,7 +94,23 @@ class PromptBuilder:
             answer = layout.assistant.render(values)
         else:
             answer = formats.write(self.module.format, self.module.outputs, demo)
-        return [{"role": "user", "content": layout.user.render(values)}, {"role": "assistant", "content": answer}]
+        return [self._user(values), {"role": "assistant", "content": answer}]
+
+
+def tool_words(plan: Plan, module: Module) -> str:
+    """What an agent's prompt says of its tools; empty where the API of its LM has its own way, or it has none."""
+    lm = plan.lms.get(module.lm)
+    if not module.tools or (lm is not None and lm.tool_protocol == "native"):
+        return ""
+    return tool_protocol.describe(plan.tools[tool] for tool in module.tools if tool in plan.tools)
+
+
+def content_text(content: Any) -> str:
+    """The content of a message for a person to read, an image as its address."""
+    if isinstance(content, str):
+        return content
+    shown = [part.get("text") or f"[image {part.get('image_url', {}).get('url', '')[:200]}]" for part in content or ()]
+    return "\n".join(shown)
 
 
 def standard_layout(
@@ -86,7 +123,7 @@ def standard_layout(
     about = [f"{name}: {field.about.strip()}" for name, field in inputs.items() if field.about]
     said = [part for part in ("\n".join(about), formats.describe(format, outputs)) if part]
     system = "{{ instructions }}" + "".join(f"\n\n{_literal(part)}" for part in said)
-    shown = {name: field.type for name, field in inputs.items() if field.type not in (MESSAGES, Optional(MESSAGES))}
+    shown = {name: field.type for name, field in inputs.items() if field.type not in TURNS + IMAGES}
     if len(shown) == 1:
         ((name, kind),) = shown.items()
         user = _hole(name, kind)

@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import suggestion
+from lmprog.compiler.openapi import WHOLE_BODY, Operation, operations, resolve
 from lmprog.compiler.plan import Field
-from lmprog.compiler.source import Mapping
+from lmprog.compiler.source import Mapping, Scalar
 from lmprog.compiler.type_syntax import TypeReader
 from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, UNKNOWN, Enum, ListOf, Object, Optional, Type
 
-Declared = tuple[dict[str, Field], Type, bool]
-"""Parameters, type of the result, and whether these are all parameters."""
+@dataclass(frozen=True)
+class Declared:
+    """What a tool takes and returns; `known` says that these are all its parameters."""
+
+    parameters: dict[str, Field]
+    result: Type
+    known: bool = True
+    about: str | None = None
+    operation: Operation | None = None
 
 
 def declared(draft: Draft, types: TypeReader, id: str, kind: str, node: Mapping) -> Declared:
     """What an http or mcp tool takes and returns."""
+    output = node.get("output")
+    result = types.type(output, f"output of tool `{id}`") if output is not None else None
     if kind == "mcp":
-        return _mcp(draft, id, node)
+        return _mcp(draft, id, node, result)
     if node.get("openapi") is not None:
-        return _openapi(draft, id, node)
+        return _openapi(draft, id, node, result)
     if node.get("url") is None and "url" not in node.dropped:
         draft.report.add("LMP101", node.place, f"the http tool `{id}` needs `url`, or `openapi` and `operation`")
     inputs = types.fields(node.map("inputs"), f"input of tool `{id}`:")
-    output = node.get("output")
-    result = types.type(output, f"output of tool `{id}`") if output is not None else JSON
-    return inputs, result, node.get("inputs") is not None
+    _placeholders(draft, id, node, inputs)
+    return Declared(inputs, result or JSON, known=node.get("inputs") is not None)
+
+
+def _placeholders(draft: Draft, id: str, node: Mapping, inputs: dict[str, Field]) -> None:
+    """Every `{name}` of an address is filled from an input, so there must be one."""
+    url = node.get("url")
+    if not isinstance(url, Scalar) or "${{" in url.text or (node.map("inputs") or node).dropped:
+        return
+    for name in re.findall(r"{([^{}]*)}", str(url.value)):
+        if name not in inputs:
+            message = f"the address of tool `{id}` has {{{name}}}, which is no input of it"
+            draft.report.add("LMP604", url.place, message, fix=suggestion(name, inputs, "inputs"))
 
 
 def _document(draft: Draft, id: str, node: Mapping, key: str) -> Any:
@@ -44,65 +66,55 @@ def _document(draft: Draft, id: str, node: Mapping, key: str) -> Any:
         return None
 
 
-def _mcp(draft: Draft, id: str, node: Mapping) -> Declared:
-    if node.get("schema") is None:
-        return {}, JSON, False
-    schema = _document(draft, id, node, "schema")
-    if not isinstance(schema, dict):
-        return {}, JSON, False
-    schema = schema.get("inputSchema", schema)
-    return schema_fields(schema), JSON, schema.get("additionalProperties") is not True
+def _mcp(draft: Draft, id: str, node: Mapping, result: Type | None) -> Declared:
+    described = _document(draft, id, node, "schema") if node.get("schema") is not None else None
+    if not isinstance(described, dict):
+        return Declared({}, result or JSON, known=False)
+    schema, output = described.get("inputSchema", described), described.get("outputSchema")
+    if result is None and isinstance(output, dict):
+        result = schema_type(output, output)
+    return Declared(
+        schema_fields(schema, schema),
+        result or JSON,
+        known=schema.get("additionalProperties") is not True,
+        about=described.get("description"),
+    )
 
 
-def _openapi(draft: Draft, id: str, node: Mapping) -> Declared:
+def _openapi(draft: Draft, id: str, node: Mapping, result: Type | None) -> Declared:
     document = _document(draft, id, node, "openapi")
     wanted = node.value("operation")
     if not isinstance(document, dict):
-        return {}, UNKNOWN, False
-    operations = {
-        operation["operationId"]: operation
-        for path in document.get("paths", {}).values()
-        if isinstance(path, dict)
-        for operation in path.values()
-        if isinstance(operation, dict) and "operationId" in operation
-    }
-    operation = operations.get(wanted)
+        return Declared({}, UNKNOWN, known=False)
+    known = operations(document)
+    operation = known.get(wanted)
     if operation is None:
         place = node.entries["operation"].place if "operation" in node.entries else node.place
-        fix = suggestion(str(wanted), operations, "operations")
+        fix = suggestion(str(wanted), known, "operations")
         draft.report.add("LMP103", place, f"tool `{id}` names the operation `{wanted}`, which does not exist", fix=fix)
-        return {}, UNKNOWN, False
+        return Declared({}, UNKNOWN, known=False)
     parameters: dict[str, Field] = {}
-    for parameter in operation.get("parameters", ()):
-        parameter = _resolve(parameter, document)
-        kind = schema_type(_resolve(parameter.get("schema", {}), document), document)
+    for parameter in operation.parameters:
+        kind = schema_type(resolve(parameter.get("schema", {}), document), document)
         required = bool(parameter.get("required"))
         parameters[parameter["name"]] = Field(kind, parameter.get("description"), has_default=not required)
-    body = _resolve(operation.get("requestBody", {}), document).get("content", {}).get("application/json", {})
-    if body:
-        parameters |= schema_fields(_resolve(body.get("schema", {}), document), document)
-    return parameters, _response(operation, document), True
+    if operation.whole_body:
+        parameters[WHOLE_BODY] = Field(schema_type(dict(operation.body), document))
+    elif operation.body:
+        parameters |= schema_fields(dict(operation.body), document)
+    return Declared(
+        parameters, result or _response(operation, document), about=operation.about, operation=operation
+    )
 
 
-def _response(operation: dict[str, Any], document: dict[str, Any]) -> Type:
-    for status, response in operation.get("responses", {}).items():
+def _response(operation: Operation, document: dict[str, Any]) -> Type:
+    for status, response in operation.responses.items():
         if str(status).startswith("2"):
-            content = _resolve(response, document).get("content", {})
+            content = resolve(response, document).get("content", {})
             if "application/json" in content:
-                return schema_type(_resolve(content["application/json"].get("schema", {}), document), document)
+                return schema_type(resolve(content["application/json"].get("schema", {}), document), document)
             return STR
     return JSON
-
-
-def _resolve(part: Any, document: dict[str, Any]) -> dict[str, Any]:
-    for _ in range(8):
-        if not isinstance(part, dict) or "$ref" not in part:
-            break
-        found: Any = document
-        for key in str(part["$ref"]).removeprefix("#/").split("/"):
-            found = found.get(key, {}) if isinstance(found, dict) else {}
-        part = found
-    return part if isinstance(part, dict) else {}
 
 
 def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None) -> dict[str, Field]:
@@ -110,7 +122,7 @@ def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None
     required = set(schema.get("required", ()))
     return {
         name: Field(
-            schema_type(_resolve(part, document or {}), document),
+            schema_type(resolve(part, document or {}), document),
             part.get("description") if isinstance(part, dict) else None,
             has_default=name not in required,
         )
@@ -131,12 +143,12 @@ def schema_type(schema: dict[str, Any], document: dict[str, Any] | None = None, 
         inner = schema_type({**schema, "type": rest[0]}, document, depth + 1) if len(rest) == 1 else JSON
         return Optional(inner) if len(rest) < len(kind) else inner
     if kind == "array":
-        return ListOf(schema_type(_resolve(schema.get("items", {}), document or {}), document, depth + 1))
+        return ListOf(schema_type(resolve(schema.get("items", {}), document or {}), document, depth + 1))
     if kind == "object" and schema.get("properties"):
         required = set(schema.get("required", ()))
         fields = []
         for name, part in schema["properties"].items():
-            inner = schema_type(_resolve(part, document or {}), document, depth + 1)
+            inner = schema_type(resolve(part, document or {}), document, depth + 1)
             fields.append((name, inner if name in required else Optional(inner)))
         return Object(tuple(fields))
     return {"string": STR, "integer": INT, "number": FLOAT, "boolean": BOOL}.get(str(kind), JSON)

@@ -10,9 +10,9 @@ from lmprog.compiler.plan import Field, PythonReference, Tool
 from lmprog.compiler.python_reference import ImportFailed, reference
 from lmprog.compiler.signatures import Signature, signature
 from lmprog.compiler.source import Mapping, Scalar
-from lmprog.compiler.tool_schemas import declared
+from lmprog.compiler.tool_schemas import Declared, declared
 from lmprog.compiler.type_syntax import TypeReader
-from lmprog.compiler.types import INT, STR, UNKNOWN, ListOf, Type
+from lmprog.compiler.types import INT, STR, UNKNOWN, ListOf
 
 KINDS = ("python", "http", "mcp", "search")
 
@@ -47,30 +47,22 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
     kind = next((kind for kind in KINDS if kind in node.entries), "python")
     python: PythonReference | None = None
     options: Any = {}
-    parameters: dict[str, Field] = {}
-    result: Type = UNKNOWN
-    known = True
+    found = Declared({}, UNKNOWN, known=kind != "python")
     entry = node.get(kind)
     if kind == "python":
         if isinstance(entry, Scalar):
-            python, found = read_reference(draft, entry, f"tool `{id}`")
-            known = found is not None and not found.open
-            parameters, result = (dict(found.parameters), found.returns) if found else ({}, UNKNOWN)
-        else:
-            known = False
+            python, signed = read_reference(draft, entry, f"tool `{id}`")
+            if signed is not None:
+                found = Declared(dict(signed.parameters), signed.returns, not signed.open, signed.about)
     elif isinstance(entry, Mapping):
         options = settings(draft, entry, f"tool `{id}`")
         if kind == "search":
-            parameters, result = (
-                {"query": Field(STR), "k": Field(INT, default=10, has_default=True)},
-                ListOf(STR),
-            )
-            corpus = entry.get("corpus")
-            path = draft.file(corpus, f"tool `{id}`") if corpus is not None else None
-            options = {**options, "corpus": path} if path else options
+            found = _search(draft, id, entry, options)
         else:
-            parameters, result, known = declared(draft, types, id, kind, entry)
-    if not known:
+            found = declared(draft, types, id, kind, entry)
+            # What a file of the spec says is resolved here, and a server starts in the spec's folder.
+            options |= {"operation": found.operation} if found.operation else {"folder": entry.source.folder}
+    if not found.known:
         draft.open_tools.add(id)
     return Tool(
         id,
@@ -78,10 +70,22 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
         python,
         options,
         result=node.value("result", "result"),
-        type=result,
-        parameters=parameters,
+        type=found.result,
+        parameters=found.parameters,
         trusted=node.value("trusted", kind in ("python", "search")),
         effects=node.value("effects", "read"),
         timeout=node.value("timeout"),
         cache=node.value("cache", False),
+        about=node.value("about", found.about),
+        open=not found.known,
     )
+
+
+def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any]) -> Declared:
+    corpus, text = node.get("corpus"), options.get("text")
+    path = draft.file(corpus, f"tool `{id}`") if corpus is not None else None
+    if path is not None:
+        options["corpus"] = path
+    options["text"] = [text] if isinstance(text, str) else text
+    parameters = {"query": Field(STR), "k": Field(INT, default=10, has_default=True)}
+    return Declared(parameters, ListOf(STR), about="Finds the k entries that share the most words with the query.")

@@ -21,7 +21,7 @@ from lmprog.seeds import derive
 async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
     """The module's outputs. Raises StepFailed where its prompt, its LM or its reply fails."""
     if module.tools:
-        raise StepFailed("limit", "agents do not run yet", site.path)
+        return await run_agent(run, module, inputs, site)
     asking = Asking(run, module, inputs, site)
     prompt = asking.prompt()
     messages: Sequence[Mapping[str, Any]] = prompt.messages

@@ -201,6 +201,10 @@ class Program:
             outputs, run.error = await execution.run(inputs)
         return Result(outputs, execution.this.records(), run.error)
 
+    async def aclose(self) -> None:
+        """Close what the program's tools have open in the running event loop; else it is closed with the loop."""
+        await self.resources.connections.aclose()
+
     def inputs_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The part of a row of data that is the program's inputs."""
         return {name: row[name] for name in self.plan.inputs if name in row}

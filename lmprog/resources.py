@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from lmprog.budget import Budget
 from lmprog.compiler.plan import LM as Declared
 from lmprog.compiler.plan import AdapterReference, Module, Plan, Tool
-from lmprog.compiler.prompts import PromptBuilder
+from lmprog.compiler.prompts import IMAGES, PromptBuilder, tool_words
 from lmprog.compiler.types import Object
 from lmprog.errors import UsageError
 from lmprog.exports import Exporter, exporters
 from lmprog.lms.digest import weights_of
 from lmprog.lms.lm import LM
 from lmprog.tools import fake_tool, make_tool
+from lmprog.tools.connections import Connections
 
 if TYPE_CHECKING:
     from lmprog.lms.replay import Recording
@@ -37,7 +38,7 @@ class ReadyModule:
         lm = plan.lms[module.lm]
         adapter = module.adapter or lm.adapter
         return cls(
-            PromptBuilder(module, plan.vars),
+            PromptBuilder(module, plan.vars, tool_words(plan, module)),
             Object(tuple((name, field.type) for name, field in module.outputs.items())),
             adapter,
             weights_of(lm.model, adapter),
@@ -48,8 +49,8 @@ class ReadyModule:
 class Resources:
     """Made when first asked for; `dataclasses.replace` gives others, with nothing made yet.
 
-    In a `dry_run` LMs are fakes, and a value of its type stands for what a tool would give that changes the world, or that
-    this version cannot call.
+    In a `dry_run` LMs are fakes, and a value of its type stands for what a tool would give that changes the world, or that is
+    not on this machine.
     """
 
     dry_run: bool = False
@@ -57,6 +58,8 @@ class Resources:
     """What all runs, of sub-programs and judges too, spend together."""
     recording: Recording | None = None
     """Where every LM and tool takes its answers from, if not from the world."""
+    connections: Connections = field(default_factory=Connections)
+    """What tools have open; shared by all versions of a program."""
     # Keyed by identity, and the key kept beside its value, so that an id can never come to mean something else.
     _modules: dict[int, tuple[Module, ReadyModule]] = field(default_factory=dict, init=False)
     _tools: dict[int, tuple[Tool, Callable[..., Any]]] = field(default_factory=dict, init=False)
@@ -75,9 +78,12 @@ class Resources:
         """The tool as an async function of its arguments."""
         kept = self._tools.get(id(tool))
         if kept is None:
-            fake = self.dry_run and (tool.effects == "write" or tool.kind != "python")
-            make = self.recording.tool if self.recording is not None else fake_tool if fake else make_tool
-            made = make(tool)
+            if self.recording is not None:
+                made = self.recording.tool(tool)
+            elif self.dry_run and (tool.effects == "write" or tool.kind in ("http", "mcp")):
+                made = fake_tool(tool)
+            else:
+                made = make_tool(tool, self.connections)
             kept = self._tools[id(tool)] = (tool, made)
         return kept[1]
 
@@ -102,14 +108,7 @@ class Resources:
 
 def _refuse_unsupported(module: Module) -> None:
     """Better than to pass over what the language has and this version does not run."""
-    said = (
-        "`tools` (an agent)"
-        if module.tools
-        else "`decoding: constrained`"
-        if module.decoding == "constrained"
-        else None
-    )
-    if said is not None:
+    if module.decoding == "constrained":
         raise UsageError(
-            f"the module {module.id!r} has {said}, which this version checks but cannot run yet; leave it out"
+            f"the module {module.id!r} has `decoding: constrained`, which this version checks but cannot run yet; leave it out"
         )

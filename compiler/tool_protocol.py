@@ -1,0 +1,109 @@
+"""How an agent calls tools in words, for an LM whose API has no way of its own: described, shown, read from what it said."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lmprog.compiler.loose_json import find
+from lmprog.compiler.plan import Field, Tool
+from lmprog.compiler.types import Enum, ListOf, Object, Optional, Type
+
+ANSWER_NOW = "No further call can be made. Reply now, as asked at the start."
+"""What an agent is told before its last turn."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call as the LM wrote it; `problem` says why it cannot be made, where it cannot even be read."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+    written: str
+    problem: str | None = None
+
+
+def describe(tools: Iterable[Tool]) -> str:
+    """What the system message says of the tools: the same for every row."""
+    lines = [
+        "You can call tools before you reply. To call one, write only this, and wait for its result:",
+        '<call>{"tool": "name", "arguments": {"name": "value"}}</call>',
+        "When you know enough, reply without a call.",
+        "The tools:",
+        *(f"- {signature(tool)}" for tool in tools),
+    ]
+    return "\n".join(lines)
+
+
+def signature(tool: Tool) -> str:
+    """A tool in one line, as `find(query: str, k?: int): finds pages`."""
+    parameters = [_parameter(name, field) for name, field in tool.parameters.items()]
+    about = f": {summary(tool)}" if summary(tool) else ""
+    return f"{tool.id}({', '.join([*parameters, '...'] if tool.open else parameters)}){about}"
+
+
+def summary(tool: Tool) -> str:
+    """The first paragraph of what is said about a tool, in one line."""
+    return " ".join((tool.about or "").strip().split("\n\n")[0].split())
+
+
+def read(text: str) -> tuple[str, list[Call]]:
+    """The calls in a reply, and the reply up to their end; no calls where it is an answer.
+
+    Calls that stand together are made together. What follows them is not read: the LM went on without their results.
+    """
+    calls: list[Call] = []
+    end = 0
+    opened = re.compile(r"<call>").search(text)
+    while opened is not None:
+        closed = text.find("</call>", opened.end())
+        following = text.find("<call>", opened.end())
+        stop = min((place for place in (closed, following) if place >= 0), default=len(text))
+        calls.append(_call(text[opened.end() : stop].strip()))
+        end = stop + len("</call>") if stop == closed else stop
+        opened = re.compile(r"\s*<call>").match(text, end)
+    return text[:end], calls
+
+
+def shown(results: Iterable[tuple[str, str, bool]]) -> str:
+    """The user's turn that gives the results: the tool's name, its text, and whether that is a failure."""
+    parts = []
+    for name, text, failed in results:
+        tag = "error" if failed else "result"
+        parts.append(f'<{tag} tool="{name}">{text.replace(f"</{tag}>", f"<\\/{tag}>")}</{tag}>')
+    return "\n".join(parts)
+
+
+def _call(written: str) -> Call:
+    try:
+        found = find(written, "{", [])
+    except (LookupError, ValueError) as error:
+        said = f" ({error})" if isinstance(error, ValueError) else ""
+        return Call("", {}, written, f"the call is no JSON object that can be read{said}")
+    name, arguments = (found.get("tool"), found.get("arguments", {})) if isinstance(found, dict) else (None, None)
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        return Call("", {}, written, 'a call is {"tool": "name", "arguments": {...}}')
+    return Call(name, arguments, written)
+
+
+def _parameter(name: str, field: Field) -> str:
+    optional = "?" if field.has_default or isinstance(field.type, Optional) else ""
+    kind = field.type.inner if isinstance(field.type, Optional) else field.type
+    about = f" ({field.about.strip().rstrip('.')})" if field.about else ""
+    return f"{name}{optional}: {_kind(kind)}{about}"
+
+
+def _kind(kind: Type) -> str:
+    """A type with all its values and fields, as the LM must know them."""
+    if isinstance(kind, Enum):
+        return " | ".join(json.dumps(value, ensure_ascii=False) for value in kind.values)
+    if isinstance(kind, ListOf):
+        return f"list[{_kind(kind.item)}]"
+    if isinstance(kind, Object):
+        return "{" + ", ".join(f"{name}: {_kind(inner)}" for name, inner in kind.fields) + "}"
+    if isinstance(kind, Optional):
+        return f"{_kind(kind.inner)} | null"
+    return str(kind).replace("unknown", "any")

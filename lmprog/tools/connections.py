@@ -1,0 +1,88 @@
+"""Open connections of a program: each opened at first use by a task of its own, kept, and closed with its event loop.
+
+A task of its own, since what is opened within a task must be closed within it, and the first caller may be cancelled or
+have ended long before. When the loop is closed its tasks are cancelled, so that nothing outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
+Opening = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+class Connections:
+    """What the tools of one program have open, by event loop and key."""
+
+    def __init__(self) -> None:
+        self._of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Kept]] = WeakKeyDictionary()
+
+    async def get(self, key: Hashable, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """The open connection of that key; `opening` makes it where there is none. Raises what opening it raises."""
+        kept = self._here().get(key)
+        if kept is None or kept.ended:
+            kept = self._here()[key] = _Kept(opening)
+        # Shielded: a caller who is cancelled leaves the opening to those who wait beside it.
+        found: T = await asyncio.shield(kept.opened)
+        return found
+
+    async def drop(self, key: Hashable, connection: object) -> None:
+        """Close a connection that broke, so that the next use opens another; one that took its place already stays."""
+        kept = self._here().get(key)
+        if kept is not None and kept.holds(connection):
+            del self._here()[key]
+            await kept.close()
+
+    async def aclose(self) -> None:
+        """Close what is open in the running loop."""
+        here = self._of_loop.pop(asyncio.get_running_loop(), {})
+        await asyncio.gather(*(kept.close() for kept in here.values()))
+
+    def _here(self) -> dict[Hashable, _Kept]:
+        return self._of_loop.setdefault(asyncio.get_running_loop(), {})
+
+
+class _Kept:
+    """One connection, and the task that opens and closes it."""
+
+    def __init__(self, opening: Opening) -> None:
+        self.opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        # Where nobody is left who waits for it, a failure is no news.
+        self.opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())
+        self._told = asyncio.Event()
+        self._task = asyncio.create_task(self._keep(opening))
+
+    @property
+    def ended(self) -> bool:
+        return self._told.is_set() or self._task.done() or (self.opened.done() and not self._well)
+
+    def holds(self, connection: object) -> bool:
+        return self.opened.done() and self._well and self.opened.result() is connection
+
+    async def close(self) -> None:
+        """Have it closed, also while it is being opened; returns when it is."""
+        self._told.set()
+        if not self.opened.done():
+            self._task.cancel()
+        await asyncio.wait([self._task])
+
+    @property
+    def _well(self) -> bool:
+        return not self.opened.cancelled() and self.opened.exception() is None
+
+    async def _keep(self, opening: Opening) -> None:
+        try:
+            async with opening() as connection:
+                self.opened.set_result(connection)
+                await self._told.wait()
+        except Exception as error:
+            # After it was opened, a failure can only be one of closing what is broken already.
+            if not self.opened.done():
+                self.opened.set_exception(error)
+        finally:
+            self.opened.cancel()

@@ -1,0 +1,135 @@
+"""A tool of an MCP server, which is started (stdio) or reached (streamable http) at first use and kept for the program's life.
+
+The tools of one server share its session. A server that crashed is started again at the next use; a call that only reads
+is then made once more.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from lmprog.compiler.plan import Tool
+from lmprog.compiler.types import STR, mismatch, without_none
+from lmprog.errors import UsageError
+from lmprog.tools import ToolFailed
+from lmprog.tools.connections import Connections
+from lmprog.tools.environment import evaluated, without_secrets
+from lmprog.tools.results import checked, first_line, of_text
+
+
+def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[Any]]:
+    """The tool as an async function of its arguments. Raises UsageError where the SDK or a variable is missing."""
+    try:
+        from mcp import MCPError
+    except ImportError as error:
+        raise UsageError(
+            f"the tool {tool.id!r} needs the MCP SDK ({error}); install it with: pip install 'lmprog[mcp]'"
+        ) from error
+    from anyio import BrokenResourceError, ClosedResourceError
+    from mcp.types import CONNECTION_CLOSED
+
+    settings = evaluated(tool, tool.settings)
+    hidden = without_secrets(tool, "env", "headers")
+    name = settings["tool"]
+    key = json.dumps([settings.get(part) for part in ("command", "url", "env", "headers")], default=str)
+
+    async def once(arguments: dict[str, Any]) -> Any:
+        try:
+            client = await connections.get(key, lambda: _session(settings))
+        except Exception as error:
+            raise ToolFailed(f"{tool.id}: the MCP server does not start: {hidden(_cause(error))}") from error
+        try:
+            return await client.call_tool(name, arguments)
+        except MCPError as error:
+            if error.code != CONNECTION_CLOSED:
+                raise ToolFailed(f"{tool.id}: {hidden(first_line(str(error)))}") from error
+            await connections.drop(key, client)
+            raise ConnectionError from error
+        except (BrokenResourceError, ClosedResourceError) as error:
+            await connections.drop(key, client)
+            raise ConnectionError from error
+        except RuntimeError as error:  # the SDK's word for a result that is not of the server's own schema
+            raise ToolFailed(f"{tool.id}: {hidden(first_line(str(error)))}") from error
+
+    async def call(**arguments: Any) -> Any:
+        try:
+            try:
+                result = await once(arguments)
+            except ConnectionError:
+                if tool.effects == "write":
+                    raise
+                result = await once(arguments)
+        except ConnectionError:
+            raise ToolFailed(f"{tool.id}: the MCP server ended during the call") from None
+        said = "\n".join(part.text for part in result.content if part.type == "text")
+        if result.is_error:
+            raise ToolFailed(f"{tool.id}: {hidden(said) or 'the MCP server reports an error'}")
+        return _value(tool, result.structured_content, said)
+
+    return call
+
+
+def _session(settings: dict[str, Any]) -> AbstractAsyncContextManager[Any]:
+    """A client of the server; leaving it ends a server that was started, if need be by force."""
+    return _reached(settings) if settings.get("command") is None else _started(settings)
+
+
+@asynccontextmanager
+async def _started(settings: dict[str, Any]) -> AsyncIterator[Any]:
+    from mcp import Client, StdioServerParameters, stdio_client
+
+    command = settings["command"]
+    program, *rest = shlex.split(command) if isinstance(command, str) else map(str, command)
+    env = {name: str(value) for name, value in settings.get("env", {}).items()}
+    server = StdioServerParameters(command=program, args=rest, env=env, cwd=settings["folder"])
+    # What a server logs is not for the terminal, and may hold its secrets; the last line tells why it did not start.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        well = False
+        try:
+            async with Client(stdio_client(server, errlog=log)) as client:
+                well = True
+                yield client
+        except Exception as error:
+            if well:
+                raise
+            log.seek(0)
+            said = log.read().strip()
+            raise RuntimeError(f"{_cause(error)}" + (f" ({said.splitlines()[-1][:200]})" if said else "")) from error
+
+
+@asynccontextmanager
+async def _reached(settings: dict[str, Any]) -> AsyncIterator[Any]:
+    import httpx2
+    from mcp import Client
+    from mcp.client.streamable_http import streamable_http_client
+
+    headers = {name: str(value) for name, value in settings.get("headers", {}).items()}
+    # The tool's own timeout bounds the wait for an answer.
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(30, read=None)) as http,
+        Client(streamable_http_client(str(settings["url"]), http_client=http)) as client,
+    ):
+        yield client
+
+
+def _value(tool: Tool, structured: Any, said: str) -> Any:
+    """What the server gave, of the tool's type: structured content where there is some, else the text."""
+    kind = without_none(tool.type)
+    if structured is None or (kind == STR and not isinstance(structured, str) and "result" not in structured):
+        return of_text(tool, said, is_json=False)
+    # A result that is no object travels in one, as `result`.
+    if isinstance(structured, dict) and set(structured) == {"result"} and mismatch(structured, tool.type):
+        structured = structured["result"]
+    return checked(tool, structured)
+
+
+def _cause(error: BaseException) -> str:
+    """The first failure itself, out of the groups that the SDK's tasks make of it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return first_line(str(error)) or type(error).__name__

@@ -1,0 +1,57 @@
+"""What a tool answered, as a value of the type that it declares."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from lmprog.compiler.plan import Tool
+from lmprog.compiler.types import JSON, STR, mismatch, without_none
+from lmprog.tools import ToolFailed
+
+
+def of_text(tool: Tool, text: str, *, is_json: bool) -> Any:
+    """The value that a text stands for: the text itself for a `str`, for other types JSON. Raises ToolFailed.
+
+    `is_json` says that the sender calls it JSON; then it is no text, unless it is one in quotes.
+    """
+    kind = without_none(tool.type)
+    if not text.strip() and kind is not tool.type:
+        return None
+    if kind == STR and not is_json:
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        if kind in (STR, JSON) and not is_json:
+            return text
+        raise ToolFailed(f"{tool.id} answered with what is no JSON: {first_line(text)!r} ({error})") from None
+    if kind == STR and not isinstance(value, str):
+        return text
+    return checked(tool, value)
+
+
+def checked(tool: Tool, value: Any) -> Any:
+    """The value, where it is of the tool's type. Raises ToolFailed where it is not."""
+    value = plain(value)
+    if problem := mismatch(value, tool.type):
+        raise ToolFailed(f"{tool.id} returned what it does not declare: {problem}")
+    return value
+
+
+def plain(value: Any) -> Any:
+    """Pydantic models and dataclasses as the mappings that the language has for them."""
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return value
+
+
+def first_line(text: str) -> str:
+    """The first line of what a server said, cut to 200 characters."""
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    return line if len(line) <= 200 else line[:197] + "..."

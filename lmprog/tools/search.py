@@ -1,0 +1,127 @@
+"""BM25 over a file of rows, as a tool: the key of each row that is found, best first.
+
+The index is made once for a file's content and columns, kept in the user's cache under their digest, and read from there as
+a memory map. It is written beside and renamed, so that two processes that start at once leave one whole index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from lmprog.cache_folder import cache_root
+from lmprog.compiler.plan import Tool
+from lmprog.compiler.rows import RowsError, read_file
+from lmprog.tools import ToolFailed
+from lmprog.tools.threads import in_thread
+
+LAYOUT = 1
+"""Raise it when what `_make` writes changes: the folder of an index is named by it too."""
+STOPWORDS = "en"
+"""English words that are in every text. Words are not stemmed: on questions over Wikipedia that finds as much."""
+
+_making = Lock()
+
+
+class Index:
+    """The passages of one corpus, ready to be searched; safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        import bm25s
+
+        self._scorer = bm25s.BM25.load(folder, mmap=True)
+        self._keys: list[str] = json.loads((folder / "keys.json").read_text(encoding="utf-8"))
+
+    def search(self, query: str, k: int) -> list[str]:
+        """The k best keys, each once; fewer where fewer rows share a word with the query. Ties go by position."""
+        import bm25s
+        import numpy as np
+
+        (words,) = bm25s.tokenize(query, stopwords=STOPWORDS, return_ids=False, show_progress=False)
+        ids = self._scorer.get_tokens_ids(words)
+        if not ids:
+            return []
+        scores = self._scorer.get_scores_from_ids(ids)
+        found: dict[str, None] = {}
+        wanted = k
+        while True:
+            # Rows of one page share a key, so that more rows than keys may be needed.
+            least = np.partition(scores, -wanted)[-wanted] if wanted < len(scores) else 0.0
+            (among,) = np.nonzero((scores >= least) & (scores > 0.0))
+            for position in among[np.lexsort((among, -scores[among]))]:
+                found.setdefault(self._keys[position])
+            if len(found) >= k or wanted >= len(scores):
+                return list(found)[:k]
+            wanted *= 2
+
+
+def search_tool(tool: Tool) -> Callable[..., Awaitable[list[str]]]:
+    """The search as an async function of `query` and `k`."""
+    corpus, text, key = tool.settings["corpus"], tuple(tool.settings["text"]), tool.settings["key"]
+
+    def search(query: str, k: int) -> list[str]:
+        return index_of(corpus, text, key).search(query, k)
+
+    async def call(query: str, k: int = tool.parameters["k"].default) -> list[str]:
+        if k < 1:
+            raise ToolFailed(f"{tool.id}: k must be at least 1, not {k}")
+        try:
+            return await in_thread(search, query=query, k=k)
+        except (RowsError, OSError) as error:
+            raise ToolFailed(f"{tool.id}: {error}") from error
+
+    return call
+
+
+def index_of(corpus: Path, text: tuple[str, ...], key: str) -> Index:
+    """The index of a file. Raises RowsError where it cannot be read or lacks a column."""
+    known = corpus.stat()
+    with _making:
+        return _index(corpus, known.st_mtime_ns, known.st_size, text, key)
+
+
+@lru_cache(maxsize=8)
+def _index(corpus: Path, changed: int, size: int, text: tuple[str, ...], key: str) -> Index:
+    import bm25s
+
+    with corpus.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    what = json.dumps([content, text, key, STOPWORDS, bm25s.__version__, LAYOUT])
+    folder = cache_root() / "search" / hashlib.sha256(what.encode()).hexdigest()[:32]
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".index-", dir=folder.parent) as scratch:
+            made = Path(scratch) / "index"
+            _make(corpus, text, key, made)
+            try:
+                made.rename(folder)
+            except OSError:
+                # Another process was first; its index is as good as ours.
+                if not folder.is_dir():
+                    raise
+    return Index(folder)
+
+
+def _make(corpus: Path, text: tuple[str, ...], key: str, folder: Path) -> None:
+    import bm25s
+
+    keys, texts = [], []
+    for position, row in enumerate(read_file(corpus)):
+        absent = next((column for column in (*text, key) if column not in row), None)
+        if absent is not None:
+            has = ", ".join(map(str, row))
+            raise RowsError(f"{corpus.name}: row {position} has no column {absent!r}; it has {has}")
+        keys.append(str(row[key]))
+        texts.append("\n".join(str(row[column]) for column in text if row[column] is not None))
+    if not texts:
+        raise RowsError(f"{corpus.name} holds no rows to search")
+    scorer = bm25s.BM25()
+    scorer.index(bm25s.tokenize(texts, stopwords=STOPWORDS, show_progress=False), show_progress=False)
+    scorer.save(folder, show_progress=False)
+    (folder / "keys.json").write_text(json.dumps(keys, ensure_ascii=False), encoding="utf-8")
