@@ -104,6 +104,9 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         shape = _PARAMETERS.get(key)
         if shape is not None and "${{" not in str(entry.plain()):
             fit(shape, entry, draft.report, f"`{key}` of {what}")
+    if here and node.value("tool_protocol") == "native":
+        message = f"{what} runs in this process, and has no way of its own to call tools"
+        draft.report.add("LMP101", node.entries["tool_protocol"].place, message, fix="write tool_protocol: text")
     cache = node.get("cache")
     folder = cache.get("folder") if isinstance(cache, Mapping) else None
     return LM(

@@ -9,7 +9,7 @@ from lmprog.compiler.declarations import adapter, pick_lm
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import suggestion
 from lmprog.compiler.plan import Field, Module
-from lmprog.compiler.prompts import standard_layout
+from lmprog.compiler.prompts import IMAGES, standard_layout
 from lmprog.compiler.source import Mapping, Sequence
 from lmprog.compiler.type_syntax import TypeReader, default_format
 from lmprog.compiler.types import IMAGE, MESSAGES, mismatch, without_none
@@ -34,16 +34,17 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
     drawn = layout.written(draft, id, prompt, inputs, outputs) if prompt else None
     form = _format(draft, id, node, outputs)
     tools = tuple(node.value("tools", ()))
-    for position, tool in enumerate(tools):
-        known = [*draft.tools, *draft.dropped("tools")]
-        draft.used.add(("tools", tool))
-        if tool not in known:
-            place = node.entries["tools"].items[position].place  # type: ignore[attr-defined]
-            fix = suggestion(tool, known, "tools")
-            draft.report.add("LMP103", place, f"module `{id}` names the tool `{tool}`, which does not exist", fix=fix)
+    lm = pick_lm(draft, node, id)
+    _tools(draft, id, node, tools)
+    if lm in draft.lms and draft.lms[lm].runs_here:
+        for name in (name for name, field in inputs.items() if field.type in IMAGES):
+            message = f"module `{id}` takes an image, and {lm} runs in this process, where models read text alone"
+            draft.report.add(
+                "LMP203", draft.place("modules", id, "inputs", name), message, fix="use an LM behind an API"
+            )
     return Module(
         id,
-        pick_lm(draft, node, id),
+        lm,
         inputs,
         outputs,
         drawn or standard_layout(inputs, outputs, form),
@@ -56,6 +57,23 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
         retry=node.value("retry", 0),
         adapter=adapter(draft, node.get("adapter")),
     )
+
+
+def _tools(draft: Draft, id: str, node: Mapping, tools: tuple[str, ...]) -> None:
+    known = [*draft.tools, *draft.dropped("tools")]
+    for position, tool in enumerate(tools):
+        draft.used.add(("tools", tool))
+        place = node.entries["tools"].items[position].place  # type: ignore[attr-defined]
+        if tool not in known:
+            fix = suggestion(tool, known, "tools")
+            draft.report.add("LMP103", place, f"module `{id}` names the tool `{tool}`, which does not exist", fix=fix)
+        elif tool in draft.tools and draft.tools[tool].kind in ("http", "mcp") and tool in draft.open_tools:
+            key = "schema" if draft.tools[tool].kind == "mcp" else "inputs"
+            message = f"module `{id}` is not told what arguments `{tool}` takes"
+            draft.report.add("LMP604", place, message, fix=f"give the tool its {key}:")
+    if tools and node.value("max_turns") == 1:
+        message = f"module `{id}` can call no tool: its only turn is for the reply"
+        draft.report.add("LMP101", node.entries["max_turns"].place, message, fix="write max_turns: 2 or more")
 
 
 def _names(draft: Draft, id: str, node: Mapping, inputs: dict[str, Field], outputs: dict[str, Field]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,8 +22,8 @@ class Operation:
     url: str | None
     """With the first server's address; None where the description names no absolute one."""
     path: str
-    parts: Mapping[str, Part] = field(default_factory=dict)
-    """Where each parameter goes."""
+    places: Mapping[str, tuple[Part, str]] = field(default_factory=dict)
+    """Where each argument goes, and what it is called there."""
     whole_body: bool = False
     about: str | None = None
     parameters: tuple[Mapping[str, Any], ...] = ()
@@ -56,26 +57,35 @@ def resolve(part: Any, document: Mapping[str, Any]) -> dict[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
+def argument(name: object) -> str:
+    """The name of an argument for a parameter that may be called otherwise, as `X_Trace` for the header `X-Trace`."""
+    return re.sub(r"\W", "_", str(name))
+
+
 def _operation(
     document: Mapping[str, Any], path: str, method: str, item: dict[str, Any], operation: dict[str, Any]
 ) -> Operation:
     described = [*item.get("parameters", ()), *operation.get("parameters", ())]
     # One of the operation stands for one of the path of the same name and place.
     parameters = {(part.get("name"), part.get("in")): part for part in (resolve(part, document) for part in described)}
-    parts: dict[str, Part] = {str(name): place for name, place in parameters if name and place}  # type: ignore[misc]
+    places: dict[str, tuple[Part, str]] = {
+        argument(name): (place, str(name))  # type: ignore[misc]
+        for name, place in parameters
+        if name and place
+    }
     content = _mapping(resolve(operation.get("requestBody", {}), document).get("content"))
     body = resolve(_mapping(content.get("application/json")).get("schema", {}), document)
     whole = "application/json" in content and not body.get("properties")
     if whole:
-        parts[WHOLE_BODY] = "body"
+        places[WHOLE_BODY] = ("body", WHOLE_BODY)
     else:
-        parts |= dict.fromkeys(body.get("properties", {}), "body")
+        places |= {argument(name): ("body", str(name)) for name in body.get("properties", {})}
     servers = operation.get("servers") or item.get("servers") or document.get("servers") or ()
     return Operation(
         method.upper(),
         _address(servers[0], path) if servers else None,
         path,
-        parts,
+        places,
         whole,
         operation.get("summary") or operation.get("description"),
         tuple(part for part in parameters.values() if part.get("name")),

@@ -71,17 +71,15 @@ class PromptBuilder:
     def _earlier_turns(self) -> list[str]:
         """Inputs that are turns of a chat stand as turns, unless the layout places them itself."""
         mentioned = self.module.layout.user.variables
-        return [
-            name
-            for name, field in self.module.inputs.items()
-            if field.type in TURNS and name not in mentioned
-        ]
+        return [name for name, field in self.module.inputs.items() if field.type in TURNS and name not in mentioned]
 
     def _user(self, values: Mapping[str, Any]) -> Message:
         """The user's turn: its text and, where there are images, a list of parts in the form that OpenAI's API has."""
         text = self.module.layout.user.render(values)
         given = [values.get(name) for name in self._images]
-        images = [one for value in given if value is not None for one in (value if isinstance(value, list) else [value])]
+        images = [
+            one for value in given if value is not None for one in (value if isinstance(value, list) else [value])
+        ]
         if not images:
             return {"role": "user", "content": text}
         parts: list[Message] = [{"type": "text", "text": text}] if text.strip() else []

@@ -50,8 +50,8 @@ def summary(tool: Tool) -> str:
     return " ".join((tool.about or "").strip().split("\n\n")[0].split())
 
 
-def read(text: str) -> tuple[str, list[Call]]:
-    """The calls in a reply, and the reply up to their end; no calls where it is an answer.
+def read(text: str, forgiven: list[str]) -> tuple[str, list[Call]]:
+    """The reply up to the end of its calls, and the calls; none where it is an answer.
 
     Calls that stand together are made together. What follows them is not read: the LM went on without their results.
     """
@@ -62,9 +62,13 @@ def read(text: str) -> tuple[str, list[Call]]:
         closed = text.find("</call>", opened.end())
         following = text.find("<call>", opened.end())
         stop = min((place for place in (closed, following) if place >= 0), default=len(text))
-        calls.append(_call(text[opened.end() : stop].strip()))
+        if stop != closed:
+            forgiven.append("</call> is missing")
+        calls.append(_call(text[opened.end() : stop].strip(), forgiven, stop == len(text)))
         end = stop + len("</call>") if stop == closed else stop
         opened = re.compile(r"\s*<call>").match(text, end)
+    if calls and text[end:].strip():
+        forgiven.append("words after the calls")
     return text[:end], calls
 
 
@@ -73,13 +77,15 @@ def shown(results: Iterable[tuple[str, str, bool]]) -> str:
     parts = []
     for name, text, failed in results:
         tag = "error" if failed else "result"
-        parts.append(f'<{tag} tool="{name}">{text.replace(f"</{tag}>", f"<\\/{tag}>")}</{tag}>')
+        # A text that holds the end of its own section gets a backslash there.
+        inner = text.replace(f"</{tag}>", f"<\\/{tag}>")
+        parts.append(f'<{tag} tool="{name}">{inner}</{tag}>')
     return "\n".join(parts)
 
 
-def _call(written: str) -> Call:
+def _call(written: str, forgiven: list[str], cut: bool) -> Call:
     try:
-        found = find(written, "{", [])
+        found = find(written, "{", forgiven, cut)
     except (LookupError, ValueError) as error:
         said = f" ({error})" if isinstance(error, ValueError) else ""
         return Call("", {}, written, f"the call is no JSON object that can be read{said}")

@@ -11,11 +11,12 @@ import yaml
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import suggestion
-from lmprog.compiler.openapi import WHOLE_BODY, Operation, operations, resolve
+from lmprog.compiler.openapi import WHOLE_BODY, Operation, argument, operations, resolve
 from lmprog.compiler.plan import Field
 from lmprog.compiler.source import Mapping, Scalar
 from lmprog.compiler.type_syntax import TypeReader
 from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, UNKNOWN, Enum, ListOf, Object, Optional, Type
+
 
 @dataclass(frozen=True)
 class Declared:
@@ -97,14 +98,13 @@ def _openapi(draft: Draft, id: str, node: Mapping, result: Type | None) -> Decla
     for parameter in operation.parameters:
         kind = schema_type(resolve(parameter.get("schema", {}), document), document)
         required = bool(parameter.get("required"))
-        parameters[parameter["name"]] = Field(kind, parameter.get("description"), has_default=not required)
+        parameters[argument(parameter["name"])] = Field(kind, parameter.get("description"), has_default=not required)
     if operation.whole_body:
         parameters[WHOLE_BODY] = Field(schema_type(dict(operation.body), document))
     elif operation.body:
-        parameters |= schema_fields(dict(operation.body), document)
-    return Declared(
-        parameters, result or _response(operation, document), about=operation.about, operation=operation
-    )
+        fields = schema_fields(dict(operation.body), document)
+        parameters |= {argument(name): field for name, field in fields.items()}
+    return Declared(parameters, result or _response(operation, document), about=operation.about, operation=operation)
 
 
 def _response(operation: Operation, document: dict[str, Any]) -> Type:

@@ -1,21 +1,22 @@
 """A module with tools: its LM calls them, turn by turn, until it replies.
 
 A turn is one call of the LM and, where it asks for tools, their calls, all at the same time. What goes wrong with a tool is
-told to the LM, which may try something else. On the last turn it is offered none and told to reply; a run that has no
+told to the LM, which may try something else. On the last turn no tool is offered and it is told to reply; a run without a
 reply that can be read is the program's own failure, as for any module.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lmprog.compiler import formats, tool_protocol
-from lmprog.compiler.formats import as_text
 from lmprog.compiler.plan import Module, Tool
-from lmprog.compiler.types import Optional, json_schema, mismatch
+from lmprog.compiler.types import JSON, json_schema, mismatch
+from lmprog.invocation import ToolInvocation
 from lmprog.lms.lm import Completion, ToolCall, ToolOffer
 from lmprog.module_call import Asking, asked_again
 from lmprog.run import Run, Site, StepFailed
@@ -23,14 +24,214 @@ from lmprog.tool_call import call_tool
 from lmprog.tools import ToolFailed
 
 Message = dict[str, Any]
-NO_TURN = "the reply calls a tool where no further call can be made"
 
 
-class Protocol_(Protocol):
-    """How calls and their results stand in messages."""
+@dataclass(frozen=True)
+class Asked:
+    """A call that the LM asks for; `problem` says why what it wrote is none."""
 
-    def calls(self, completion: Completion) -> Sequence[ToolCall]:
-        """What the LM asks for; nothing where it replies."""
+    id: str
+    tool: str
+    arguments: Mapping[str, Any]
+    problem: str | None = None
 
-    def turn(self, completion: Completion, results: Sequence[tuple[ToolCall, str, bool]], last: str | None) -> list[Message]:
-        """The LM's turn and the results (call, text, whether it failed), then `last`, what it is told beside them."""
+
+@dataclass(frozen=True)
+class Answer:
+    """What the LM is told of a call: a result, or what went wrong."""
+
+    text: str
+    failed: bool
+
+
+class Way(Protocol):
+    """How tools are offered and called: `native` as the LM's API has it, or in words of its replies."""
+
+    def offers(self) -> dict[str, Any]:
+        """The fields of a request that offers the tools."""
+
+    def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[Asked]]:
+        """The LM's turn as it stands in the messages to come, and the calls in it; none where it replies."""
+
+    def answered(self, calls: Sequence[tuple[Asked, Answer]], told: str | None) -> list[Message]:
+        """The turn that answers the calls, and what the LM is told beside."""
+
+
+async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
+    """The module's outputs. Raises StepFailed where its prompt, its LM or its reply fails."""
+    asking = Asking(run, module, inputs, site)
+    prompt = asking.prompt()
+    tools = {tool: run.plan.tools[tool] for tool in module.tools}
+    way: Way = Native(tools) if asking.declared.tool_protocol == "native" else Words()
+    messages: list[Mapping[str, Any]] = list(prompt.messages)
+    tries = 1 + (module.retry if run.options.retry else 0)
+    for turn in range(module.max_turns):
+        last = turn + 1 == module.max_turns
+        # Before the last turn the reply may be a call, so that nothing may hold it to the type of the outputs.
+        free = {} if last or run.resources.dry_run else {"output_type": None, "decoding": "free"}
+        more = free if last else {**free, **way.offers()}
+        for again in range(tries):
+            attempt = site.attempt * tries + again
+            completion, fields = await asking.ask(tuple(messages), prompt.constant, attempt, (turn,), **more)
+            forgiven: list[str] = []
+            said, calls = way.calls(completion, forgiven)
+            if calls and not last:
+                asking.record(fields, within=(turn, 0), forgiven=tuple(forgiven))
+                break
+            try:
+                if calls:
+                    raise formats.Unreadable("it calls a tool, and no further call can be made")
+                reading = formats.read(
+                    module.format, module.outputs, completion.text, completion.finish_reason == "length"
+                )
+            except formats.Unreadable as error:
+                asking.record(fields, within=(turn, 0), error=str(error))
+                if again + 1 == tries:
+                    raise StepFailed("unreadable", str(error), site.path) from error
+                messages += asked_again(completion.text, error)
+                continue
+            asking.record(fields, within=(turn, 0), outputs=reading.values, forgiven=reading.forgiven)
+            return reading.values
+        answers = await _together(run, module, tools, calls, site, turn)
+        told = tool_protocol.ANSWER_NOW if turn + 2 == module.max_turns else None
+        messages += [said, *way.answered(list(zip(calls, answers, strict=True)), told)]
+    raise AssertionError("unreachable: the last turn returns or raises")
+
+
+async def _together(
+    run: Run, module: Module, tools: Mapping[str, Tool], calls: Sequence[Asked], site: Site, turn: int
+) -> list[Answer]:
+    """The answers to the calls of one turn, in their order; the calls run at the same time."""
+    tasks = [
+        asyncio.create_task(_answer(run, module, tools, call, site, (turn, 1 + position)))
+        for position, call in enumerate(calls)
+    ]
+    try:
+        return [await task for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _answer(
+    run: Run, module: Module, tools: Mapping[str, Tool], call: Asked, site: Site, within: tuple[int, ...]
+) -> Answer:
+    tool = tools.get(call.tool)
+    problem = call.problem
+    if problem is None and tool is None:
+        problem = f"there is no tool {call.tool!r}; the tools are {', '.join(tools)}"
+    arguments = dict(call.arguments) if tool is None else _meant(tool, call.arguments)
+    if problem is None and tool is not None:
+        problem = wrong_arguments(tool, arguments)
+    if problem is not None or tool is None:
+        run.record(
+            (*site.place, *within),
+            ToolInvocation,
+            tool=call.tool,
+            path=site.path,
+            attempt=site.attempt,
+            module=module.id,
+            arguments=arguments,
+            started=time.time(),
+            seconds=0.0,
+            error=problem,
+        )
+        return Answer(problem or "", failed=True)
+    try:
+        result = await call_tool(run, tool, arguments, site, module=module.id, within=within)
+    except ToolFailed as error:
+        return Answer(str(error), failed=True)
+    return Answer(formats.as_text(result, tool.type), failed=False)
+
+
+def _meant(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments without those that were given as nothing and can be left out."""
+    return {
+        name: value
+        for name, value in arguments.items()
+        if value is not None or name not in tool.parameters or not tool.parameters[name].has_default
+    }
+
+
+def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
+    """What is wrong with the arguments of a call, in words for the LM; None where they fit."""
+    for name in arguments:
+        if name not in tool.parameters and not tool.open:
+            return f"{tool.id} takes no argument {name!r}; it takes {', '.join(tool.parameters) or 'none'}"
+    for name, field in tool.parameters.items():
+        if name in arguments:
+            if wrong := mismatch(arguments[name], field.type):
+                return f"the argument {name!r} of {tool.id}: {wrong}"
+        elif not field.has_default and mismatch(None, field.type):
+            return f"{tool.id} lacks the argument {name!r}"
+    return None
+
+
+class Native:
+    """Calls as the API has them: offered in the request, asked for beside the reply, answered in turns of the role `tool`."""
+
+    def __init__(self, tools: Mapping[str, Tool]) -> None:
+        self._offers = tuple(offer(tool) for tool in tools.values())
+
+    def offers(self) -> dict[str, Any]:
+        return {"tools": self._offers}
+
+    def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[Asked]]:
+        asked = [
+            Asked(
+                call.id or f"call_{position}",
+                call.name,
+                call.arguments or {},
+                None if call.arguments is not None else f"the arguments are no JSON object: {call.written[:200]}",
+            )
+            for position, call in enumerate(completion.tool_calls)
+        ]
+        written = [
+            {"id": call.id, "type": "function", "function": {"name": call.tool, "arguments": _written(own)}}
+            for call, own in zip(asked, completion.tool_calls, strict=True)
+        ]
+        return {"role": "assistant", "content": completion.text or None, "tool_calls": written}, asked
+
+    def answered(self, calls: Sequence[tuple[Asked, Answer]], told: str | None) -> list[Message]:
+        turns: list[Message] = [
+            {
+                "role": "tool",
+                "tool_call_id": call.id,
+                "content": f"error: {answer.text}" if answer.failed else answer.text,
+            }
+            for call, answer in calls
+        ]
+        return [*turns, {"role": "user", "content": told}] if told else turns
+
+
+class Words:
+    """Calls in words, for LMs whose API has no way of its own: the prompt says how, a user's turn answers."""
+
+    def offers(self) -> dict[str, Any]:
+        return {}
+
+    def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[Asked]]:
+        text, calls = tool_protocol.read(completion.text, forgiven)
+        asked = [Asked("", call.tool, call.arguments, call.problem) for call in calls]
+        return {"role": "assistant", "content": text}, asked
+
+    def answered(self, calls: Sequence[tuple[Asked, Answer]], told: str | None) -> list[Message]:
+        shown = tool_protocol.shown((call.tool, answer.text, answer.failed) for call, answer in calls)
+        return [{"role": "user", "content": f"{shown}\n\n{told}" if told else shown}]
+
+
+def offer(tool: Tool) -> ToolOffer:
+    """The tool as an API is told of it."""
+    properties = {
+        name: {**json_schema(field.type), **({"description": field.about.strip()} if field.about else {})}
+        for name, field in tool.parameters.items()
+    }
+    required = [name for name, field in tool.parameters.items() if not field.has_default]
+    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": tool.open}
+    return ToolOffer(tool.id, tool_protocol.summary(tool), schema)
+
+
+def _written(call: ToolCall) -> str:
+    """The arguments as the LM wrote them; what is no JSON at all would be refused by the API that gets it back."""
+    return call.written if call.arguments is not None and call.written else formats.as_text(call.arguments or {}, JSON)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lmprog.compiler import formats
 from lmprog.compiler.plan import Module
+from lmprog.compiler.prompts import Prompt
 from lmprog.compiler.templates import RenderError
 from lmprog.errors import InfrastructureError, ProviderError
 from lmprog.events import TextPiece
 from lmprog.invocation import Invocation
+from lmprog.lms.images import NoImage, with_digests
 from lmprog.lms.lm import Completion, Request
 from lmprog.run import CANCELLED, Run, Site, StepFailed
 from lmprog.seeds import derive
@@ -21,6 +24,8 @@ from lmprog.seeds import derive
 async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
     """The module's outputs. Raises StepFailed where its prompt, its LM or its reply fails."""
     if module.tools:
+        from lmprog.agent import run_agent  # which asks by way of this module
+
         return await run_agent(run, module, inputs, site)
     asking = Asking(run, module, inputs, site)
     prompt = asking.prompt()
@@ -60,17 +65,28 @@ class Asking:
         over = options.params if options.params_of is None or module.id in options.params_of else None
         self.params = {**self.declared.params, **over} if over else self.declared.params
 
-    def prompt(self) -> Any:
-        """The messages of the first request. Raises StepFailed where they cannot be rendered."""
+    def prompt(self) -> Prompt:
+        """The messages of the first request. Raises StepFailed where they cannot be rendered, or an image is not there."""
         try:
-            return self.ready.builder.build(self.inputs)
+            prompt = self.ready.builder.build(self.inputs)
         except RenderError as error:
             raise StepFailed("template", str(error), self.site.path) from error
+        if not self.ready.builder.parts or self.run.resources.dry_run:
+            return prompt
+        try:
+            return replace(prompt, messages=tuple(with_digests(prompt.messages)))
+        except NoImage as error:
+            raise StepFailed("input", str(error), self.site.path) from error
 
     async def ask(
-        self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int], attempt: int, **more: Any
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        constant: tuple[int, int],
+        attempt: int,
+        turn: tuple[int, ...] = (),
+        **more: Any,
     ) -> tuple[Completion, dict[str, Any]]:
-        """A reply, and the fields of its record; `more` are further fields of the request.
+        """A reply, and the fields of its record; `turn` is that of an agent, `more` are other fields of the request.
 
         A request that has no reply is recorded here. Raises StepFailed where the provider gave none.
         """
@@ -81,15 +97,16 @@ class Asking:
         request = Request(
             messages=messages,
             params=self.params,
-            seed=derive(options.seed, run.example, options.rollout, module.id, self.whole, attempt),
+            seed=derive(options.seed, run.example, options.rollout, module.id, self.whole, attempt, *turn),
             adapter=self.ready.adapter,
             output_type=self.ready.output_type,
             format=module.format,
             constant=constant,
-            key=(str(run.example), options.rollout, self.whole, attempt),
+            key=(str(run.example), options.rollout, self.whole, attempt, *turn),
             decoding=module.decoding,
-            **more,
         )
+        if more:
+            request = replace(request, **more)
         fields: dict[str, Any] = {
             "module": module.id,
             "path": self.site.path,
@@ -111,7 +128,7 @@ class Asking:
         except (asyncio.CancelledError, InfrastructureError) as error:
             fields["seconds"] = time.perf_counter() - started
             cancelled = isinstance(error, asyncio.CancelledError)
-            self.record(fields, error=CANCELLED if cancelled else str(error))
+            self.record(fields, within=(*turn, 0) if turn else (), error=CANCELLED if cancelled else str(error))
             if isinstance(error, ProviderError):
                 raise StepFailed("provider", str(error), self.site.path) from error
             raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lmprog.budget import Budget
 from lmprog.compiler.plan import LM as Declared
 from lmprog.compiler.plan import AdapterReference, Module, Plan, Tool
-from lmprog.compiler.prompts import IMAGES, PromptBuilder, tool_words
+from lmprog.compiler.prompts import PromptBuilder, tool_words
 from lmprog.compiler.types import Object
 from lmprog.errors import UsageError
 from lmprog.exports import Exporter, exporters

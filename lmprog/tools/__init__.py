@@ -1,4 +1,4 @@
-"""What a program may call beside LMs: functions of its arguments that give a value of the declared type, or raise ToolFailed."""
+"""What a program may call beside LMs: each an async function that gives a value of the declared type or raises ToolFailed."""
 
 from __future__ import annotations
 

@@ -15,6 +15,9 @@ from weakref import WeakKeyDictionary
 T = TypeVar("T")
 Opening = Callable[[], AbstractAsyncContextManager[Any]]
 
+_at_work: set[asyncio.Task[None]] = set()
+"""An event loop refers to its tasks weakly: without this one that nobody waits for is collected, and closes nothing."""
+
 
 class Connections:
     """What the tools of one program have open, by event loop and key."""
@@ -43,6 +46,13 @@ class Connections:
         here = self._of_loop.pop(asyncio.get_running_loop(), {})
         await asyncio.gather(*(kept.close() for kept in here.values()))
 
+    def __del__(self) -> None:
+        """The program is gone, and its loop may live long: what it had open is closed when the loop next runs."""
+        for loop, here in self._of_loop.items():
+            for kept in here.values():
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(kept.tell)
+
     def _here(self) -> dict[Hashable, _Kept]:
         return self._of_loop.setdefault(asyncio.get_running_loop(), {})
 
@@ -56,6 +66,8 @@ class _Kept:
         self.opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())
         self._told = asyncio.Event()
         self._task = asyncio.create_task(self._keep(opening))
+        _at_work.add(self._task)
+        self._task.add_done_callback(_at_work.discard)
 
     @property
     def ended(self) -> bool:
@@ -64,11 +76,15 @@ class _Kept:
     def holds(self, connection: object) -> bool:
         return self.opened.done() and self._well and self.opened.result() is connection
 
-    async def close(self) -> None:
-        """Have it closed, also while it is being opened; returns when it is."""
+    def tell(self) -> None:
+        """Have it closed, also while it is being opened."""
         self._told.set()
         if not self.opened.done():
             self._task.cancel()
+
+    async def close(self) -> None:
+        """Have it closed; returns when it is."""
+        self.tell()
         await asyncio.wait([self._task])
 
     @property

@@ -48,7 +48,11 @@ class Draft:
         places = set(re.findall(r"{([^{}]*)}", address))
         elsewhere = "query" if self.method in ("GET", "HEAD", "DELETE") else "body"
         for name, value in given.items():
-            part = operation.parts.get(name, "body") if operation else "path" if name in places else elsewhere
+            part, name = (
+                operation.places.get(name, ("body", name))
+                if operation
+                else ("path" if name in places else elsewhere, name)
+            )
             if part == "body":
                 body[name] = value
             elif part == "path":
@@ -81,7 +85,9 @@ def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[A
 
     def opening() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            trust_env=True, cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None, sock_connect=30)
+            trust_env=True,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
         )
 
     async def once(draft: Draft) -> tuple[int, Mapping[str, str], str]:

@@ -18,7 +18,7 @@ def python_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
     """The function that the tool names. Raises ImportFailed where it cannot be imported."""
     assert tool.python is not None
     function = load(tool.python)
-    waits = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    waits = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
     async def call(**arguments: Any) -> Any:
         try:

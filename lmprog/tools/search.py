@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from lmprog.cache_folder import cache_root
 from lmprog.compiler.plan import Tool

@@ -40,7 +40,7 @@ def mutations():
 @pytest.fixture
 def faked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tool is called and no LM is asked, in sub-programs neither."""
-    monkeypatch.setattr("lmprog.resources.make_tool", fake_tool)
+    monkeypatch.setattr("lmprog.resources.make_tool", lambda tool, connections: fake_tool(tool))
     monkeypatch.setattr("lmprog.lms.make_lm", lambda declared: FakeLM())
 
 

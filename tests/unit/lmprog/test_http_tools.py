@@ -1,0 +1,297 @@
+"""Http tools against a real server on this machine: what is sent, what comes back, what is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+import lmprog
+from lmprog import UsageError
+from lmprog.tools import http
+
+
+class Desk:
+    """Answers with the next of `replies`: (status, headers, body) or None to cut the connection; else what was asked."""
+
+    def __init__(self) -> None:
+        self.replies: list[Any] = []
+        self.seconds = 0.0
+        self.requests: list[dict[str, Any]] = []
+        desk = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                length = int(self.headers["content-length"] or 0)
+                asked = {
+                    "method": self.command,
+                    "path": self.path,
+                    "headers": {name.lower(): value for name, value in self.headers.items()},
+                    "body": json.loads(self.rfile.read(length)) if length else None,
+                }
+                desk.requests.append(asked)
+                time.sleep(desk.seconds)
+                told = {"content-type": "application/json"}
+                reply = desk.replies.pop(0) if desk.replies else (200, told, json.dumps(asked))
+                if reply is None:
+                    self.close_connection = True
+                    return
+                status, headers, body = reply
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(body.encode())))
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = answer
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._server.handle_error = lambda *where: None  # type: ignore[method-assign]
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    server = Desk()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def made(write, desk) -> Callable[..., lmprog.Program]:
+    """A program that makes one call of the http tool of these settings."""
+
+    def made(settings: str, given: str = "", more: str = "") -> lmprog.Program:
+        spec = f"""
+            lmprog: 1
+            outputs: {{x: "${{{{ steps.use.found }}}}"}}
+            tools:
+              use: {{http: {{{settings.replace("URL", desk.url)}}}, result: found{more}}}
+            steps:
+              use: {{tool: use, with: {{{given}}}}}
+        """
+        return lmprog.load(write(spec))
+
+    return made
+
+
+def test_a_read_fills_the_address_and_the_query(made, desk) -> None:
+    program = made(
+        'url: "URL/pages/{title}?v=1", '
+        'inputs: {title: str, k: {type: int, default: 5}, tags: "list[str]", deep: bool, none: "str?"}',
+        'title: "a/b ü?", tags: [x, "y z"], deep: true',
+    )
+    program()
+    (asked,) = desk.requests
+    assert asked["method"] == "GET"
+    assert asked["path"] == "/pages/a%2Fb%20%C3%BC%3F?v=1&k=5&tags=x&tags=y+z&deep=true"
+    assert asked["body"] is None
+
+
+def test_others_send_json(made, desk) -> None:
+    made('url: "URL/pages/{title}", method: PUT, inputs: {title: str, text: str, n: "int?"}', "title: t, text: ü")()
+    (asked,) = desk.requests
+    assert (asked["method"], asked["path"], asked["body"]) == ("PUT", "/pages/t", {"text": "ü"})
+    assert asked["headers"]["content-type"] == "application/json"
+
+
+def test_headers_come_from_the_environment_and_stand_in_no_message(made, desk, monkeypatch) -> None:
+    program = made('url: "${{ env.DESK }}", headers: {X-Key: "${{ env.DESK_KEY }}"}')
+    with pytest.raises(UsageError, match=r"tool 'use'.*DESK"):
+        program()
+    monkeypatch.setenv("DESK", desk.url)
+    monkeypatch.setenv("DESK_KEY", "key-987654")
+    desk.replies = [(403, {}, "key-987654 is not welcome\nsecond line")]
+    result = program.map([{}])[0]
+    assert desk.requests[0]["headers"]["x-key"] == "key-987654"
+    assert result.error.message == "use: the server answered 403: [secret] is not welcome"
+    assert "key-987654" not in str(result)
+
+
+JSON = {"content-type": "application/json; charset=utf-8"}
+
+
+@pytest.mark.parametrize(
+    ("output", "headers", "body", "found"),
+    [
+        ("json", JSON, '{"a": 1}', {"a": 1}),
+        ("json", {}, "plain words", "plain words"),
+        ("str", {"content-type": "text/plain"}, "12", "12"),
+        ("str", JSON, '"said"', "said"),
+        ("int", {"content-type": "text/plain"}, "12", 12),
+        ("list[str]", JSON, '["a"]', ["a"]),
+        ("str?", {}, "", None),
+    ],
+)
+def test_the_answer_has_the_declared_type(made, desk, output, headers, body, found) -> None:
+    desk.replies = [(200, headers, body)]
+    assert made(f'url: "URL", output: "{output}"')().outputs == {"x": found}
+
+
+@pytest.mark.parametrize(
+    ("output", "body", "said"),
+    [
+        ("int", '"four"', 'use returned what it does not declare: "four" is not a value of type int'),
+        ("int", "<html>", "use answered with what is no JSON: '<html>'"),
+    ],
+)
+def test_an_answer_of_another_type_is_a_failure(made, desk, output, body, said) -> None:
+    desk.replies = [(200, JSON, body)]
+    error = made(f'url: "URL", output: {output}').map([{}])[0].error
+    assert error.kind == "tool" and said in error.message
+
+
+def test_a_read_is_tried_again(made, desk, monkeypatch) -> None:
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.01)
+    desk.replies = [(503, {}, ""), None, (429, {"retry-after": "0.3"}, "")]
+    started = time.perf_counter()
+    assert made('url: "URL"')().outputs["x"]["method"] == "GET"
+    assert len(desk.requests) == 4 and 0.3 < time.perf_counter() - started < 3
+    desk.replies = [(502, {}, "crowded")] * 9
+    error = made('url: "URL"').map([{}])[0].error
+    assert error.message == "use: the server answered 502: crowded (tried 4 times)"
+    desk.replies = [(404, {}, "no such page")]
+    before = len(desk.requests)
+    assert "404: no such page" in made('url: "URL"').map([{}])[0].error.message
+    assert len(desk.requests) == before + 1
+
+
+def test_a_write_is_sent_once(made, desk) -> None:
+    for reply in ((503, {}, "crowded"), None):
+        desk.replies, before = [reply], len(desk.requests)
+        error = made('url: "URL", method: POST', more=", effects: write").map([{}])[0].error
+        assert error.kind == "tool" and len(desk.requests) == before + 1
+
+
+def test_a_server_that_is_not_there(made, closed_port, monkeypatch) -> None:
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.01)
+    error = made(f'url: "http://127.0.0.1:{closed_port}/"').map([{}])[0].error
+    assert error.kind == "tool" and "the connection failed" in error.message and "tried 4 times" in error.message
+    assert made('url: "no address"').map([{}])[0].error.kind == "tool"
+
+
+def test_it_ends_in_time_and_leaves_no_task(made, desk) -> None:
+    desk.seconds = 2.0
+
+    async def run() -> None:
+        program = made('url: "URL"', more=", timeout: 0.2")
+        started = time.perf_counter()
+        error = (await program.run({})).error
+        assert error.message == "use did not end within 0.2 seconds" and time.perf_counter() - started < 1
+        task = asyncio.create_task(program.run({}))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await program.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+
+
+def test_a_wait_that_a_server_asks_for_may_be_a_date() -> None:
+    from email.utils import formatdate
+
+    assert 3 < http.retry_after(formatdate(time.time() + 5, usegmt=True)) <= 5
+    assert http.retry_after("2") == 2.0
+    assert http.retry_after("soon") is None and http.retry_after(None) is None
+
+
+API = """
+    openapi: 3.0.0
+    servers:
+      - url: "URL/{version}"
+        variables: {version: {default: v2}}
+    paths:
+      /pages/{title}:
+        parameters: [{$ref: "#/components/parameters/title"}]
+        get:
+          operationId: getPage
+          summary: The page of a title.
+          parameters:
+            - {name: lang, in: query, schema: {type: string}}
+            - {name: X-Trace, in: header, required: true, schema: {type: string}}
+          responses: {"200": {content: {application/json: {schema: {$ref: "#/components/schemas/page"}}}}}
+      /pages:
+        post:
+          operationId: addPage
+          parameters: [{name: dry, in: query, schema: {type: boolean}}]
+          requestBody: {content: {application/json: {schema: {$ref: "#/components/schemas/page"}}}}
+          responses: {"204": {description: done}}
+      /lines:
+        post:
+          operationId: addLines
+          requestBody: {content: {application/json: {schema: {type: array, items: {type: string}}}}}
+          responses: {"200": {content: {application/json: {schema: {type: integer}}}}}
+    components:
+      parameters:
+        title: {name: title, in: path, required: true, schema: {type: string}}
+      schemas:
+        page: {type: object, required: [title], properties: {title: {type: string}, text: {type: string}}}
+"""
+
+
+@pytest.fixture
+def api(write, desk) -> None:
+    write(API.replace("URL", desk.url), "api.yaml")
+
+
+def test_an_operation_sends_each_parameter_where_it_belongs(made, desk, api) -> None:
+    desk.replies = [(200, JSON, '{"title": "Oslo", "more": 1}')]
+    program = made("openapi: api.yaml, operation: getPage", 'title: "New York", lang: no, X_Trace: t1')
+    assert program().outputs["x"]["title"] == "Oslo"
+    (asked,) = desk.requests
+    assert (asked["method"], asked["path"], asked["headers"]["x-trace"]) == (
+        "GET",
+        "/v2/pages/New%20York?lang=no",
+        "t1",
+    )
+    assert program.plan.tools["use"].about == "The page of a title."
+    assert str(program.plan.tools["use"].type) == "{title: str, text: str?}"
+
+
+def test_an_operation_with_a_body(made, desk, api) -> None:
+    desk.replies = [(204, {}, "")]
+    made("openapi: api.yaml, operation: addPage", "title: Oslo, dry: true", ", effects: write")()
+    assert (desk.requests[0]["path"], desk.requests[0]["body"]) == ("/v2/pages?dry=true", {"title": "Oslo"})
+    desk.replies = [(200, JSON, "2")]
+    assert made("openapi: api.yaml, operation: addLines", "body: [a, b]")().outputs == {"x": 2}
+    assert desk.requests[1]["body"] == ["a", "b"]
+
+
+def test_an_answer_that_the_description_does_not_allow(made, desk, api) -> None:
+    desk.replies = [(200, JSON, '{"text": "no title"}')]
+    error = made("openapi: api.yaml, operation: getPage", "title: a, X_Trace: t").map([{}])[0].error
+    assert error.message == "use returned what it does not declare: field title is missing"
+
+
+def test_a_description_without_a_whole_address_needs_url(made, write, desk) -> None:
+    write(API.replace("URL/{version}", "/v3"), "api.yaml")
+    with pytest.raises(UsageError, match=r"names no server by a whole address; add url:"):
+        made("openapi: api.yaml, operation: addLines", "body: []")()
+    desk.replies = [(200, JSON, "0")]
+    made('openapi: api.yaml, operation: addLines, url: "URL/v4/"', "body: []")()
+    assert desk.requests[0]["path"] == "/v4/lines"
+
+
+def test_the_address_has_no_unknown_placeholder(made) -> None:
+    with pytest.raises(lmprog.SpecError, match=r"has \{titel\}, which is no input of it.*\n(.*\n)*.*`title`"):
+        made('url: "URL/{titel}", inputs: {title: str}', "title: a")
