@@ -74,7 +74,7 @@ class Asking:
         if not self.ready.builder.parts or self.run.resources.dry_run:
             return prompt
         try:
-            return replace(prompt, messages=tuple(with_digests(prompt.messages)))
+            return replace(prompt, messages=tuple(map(dict, with_digests(prompt.messages))))
         except NoImage as error:
             raise StepFailed("input", str(error), self.site.path) from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.cache import AnswerCache, answer_cache
+from lmprog.cache_folder import cache_root
 from lmprog.compiler import plan
 from lmprog.compiler.expressions import EvaluationError
 from lmprog.errors import ProviderError, UsageError
@@ -114,8 +115,6 @@ def folder_of(declared: plan.LM) -> Path:
             fix = f"write cache: {{shared: true, folder: ...}}, or set {SHARED} in the environment"
             raise UsageError(f"the shared cache of the LM {declared.id!r} has no folder; {fix}")
         return Path(os.environ[SHARED])
-    from lmprog.lms.embedded import cache_root
-
     return cache_root() / "answers"
 
 

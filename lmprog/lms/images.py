@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lmprog.errors import UsageError
+
 Message = Mapping[str, Any]
 _REMOTE = ("http://", "https://", "data:")
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 
-class NoImage(Exception):
+class NoImage(UsageError):
     """A file that is not there, or is no image."""
 
 

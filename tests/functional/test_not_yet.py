@@ -23,7 +23,6 @@ SPEC = """
     ("added", "said"),
     [
         ("        decoding: constrained\n", "decoding: constrained"),
-        ("        tools: [look]\n        max_turns: 2\n", "an agent"),
     ],
 )
 def test_it_is_refused_by_name(cli, write, tmp_path, added: str, said: str) -> None:

@@ -17,6 +17,7 @@ from lmprog.errors import ProviderError, UsageError
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.failures import TryFailed
 from lmprog.lms.api.limits import Gate
+from lmprog.lms.images import with_images
 from lmprog.lms.lm import Completion, Request
 
 FIRST_WAIT = 1.0
@@ -53,6 +54,9 @@ class ApiLM:
                 f"the LM {self._declared.id!r} ({self._declared.model}) takes no adapter ({request.adapter.path}): only "
                 "models in this process and servers of vLLM (hosted_vllm/...) do; leave `adapter` out, or name one of those"
             )
+        messages = with_images(request.messages)
+        if messages is not request.messages:
+            request = replace(request, messages=messages)
         told = _Told(request.on_text) if request.on_text is not None else None
         if told is not None:
             request = replace(request, on_text=told.piece)
