@@ -16,6 +16,7 @@ from lmprog.optimizers.strategies.acceptance import Acceptance, PairedInterval, 
 from lmprog.optimizers.strategies.row_samplers import Halves, RowSampler
 from lmprog.optimizers.strategies.screens import Screen, Screens
 from lmprog.program import RunOptions
+from lmprog.statistics import estimate
 
 START = Candidate()
 """The program as the stage got it."""
@@ -64,6 +65,18 @@ class Contest:
     def best(self) -> tuple[Candidate, Values]:
         """The candidate with the best mean on the searched rows, the first of equals."""
         return max(self.scored.values(), key=lambda scored: mean(scored[1]))
+
+    def tell(self, candidate: Candidate, of: int) -> None:
+        """Show the newest candidate and the best so far; `of` is how many may come."""
+        values = self.scored[candidate.digest][1]
+        self.task.journal.tell(
+            "trial",
+            number=self.entered,
+            of=of,
+            score=estimate(list(values.values())).as_json(),
+            best=estimate(list(self.best[1].values())).as_json(),
+            demos={module: len(demos) for module, demos in candidate.demos.items()},
+        )
 
     async def winner(self, finalists: int) -> Candidate:
         """The best of the finalists over all dev rows, if the rows held back say that it is better than the start."""

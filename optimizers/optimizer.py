@@ -70,6 +70,8 @@ class Optimizer(Protocol):
 
 
 BUILT_IN = {
+    "bootstrap": "lmprog.optimizers.bootstrap:Bootstrap",
+    "gepa": "lmprog.optimizers.gepa:GEPA",
     "prompt_search": "lmprog.optimizers.prompt_search:PromptSearch",
     "grpo": "lmprog.optimizers.grpo:GRPO",
 }

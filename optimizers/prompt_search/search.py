@@ -15,7 +15,6 @@ from lmprog.optimizers.strategies.demo_sources import Labelled, Pool, Solved, dr
 from lmprog.optimizers.strategies.proposers import Given, Proposer, Written
 from lmprog.optimizers.strategies.selectors import TPE, CandidateSelector
 from lmprog.seeds import derive
-from lmprog.statistics import estimate
 
 
 class Search:
@@ -28,7 +27,7 @@ class Search:
     async def run(self) -> Candidate:
         choices = await self._choices()
         await self.contest.enter(START)
-        self._tell(START, 0)
+        self.contest.tell(START, self.config.trials)
         try:
             await self._trials(choices)
             return await self.contest.winner(self.config.finalists)
@@ -100,19 +99,8 @@ class Search:
             before = self.contest.entered
             values = await self.contest.enter(candidate)
             if values is not None and self.contest.entered > before:
-                self._tell(candidate, self.contest.entered)
+                self.contest.tell(candidate, trials)
             selector.tell(None if values is None else mean(values))
-
-    def _tell(self, candidate: Candidate, number: int) -> None:
-        values = self.contest.scored[candidate.digest][1]
-        self.task.journal.tell(
-            "trial",
-            number=number,
-            of=self.config.trials,
-            score=estimate(list(values.values())).as_json(),
-            best=estimate(list(self.contest.best[1].values())).as_json(),
-            demos={module: len(demos) for module, demos in candidate.demos.items()},
-        )
 
 
 def combined(choices: Sequence[Choices], picked: Mapping[str, int]) -> Candidate:

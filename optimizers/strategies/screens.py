@@ -57,8 +57,9 @@ class Leaks:
         for index, row in enumerate(self._dev):
             for piece in _pieces(row):
                 found.setdefault(piece, index)
+        lengths = {piece.count(" ") + 1 for piece in found}
         for text in (text for source in (_written(self._plan), self._train) for text in _texts(source)):
-            for piece in _runs(text, {piece.count(" ") + 1 for piece in found}):
+            for piece in _runs(text, lengths):
                 found.pop(piece, None)
         return found
 

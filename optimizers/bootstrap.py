@@ -1,0 +1,118 @@
+"""`bootstrap`: demos from the program's own solved runs, by random search over sets of them.
+
+Every tuned module gets demos: what it did in runs that were right (each call in a loop is one), and rows that are labelled
+for it. The number of demos, which they are, and their order are drawn anew for each candidate.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lmprog.optimizers.candidate import Candidate, Demo
+
+if TYPE_CHECKING:
+    from lmprog.compiler.plan import Module
+    from lmprog.optimizers.optimizer import Task
+    from lmprog.optimizers.strategies.demo_sources import Pool
+    from lmprog.program import Program
+
+
+class Config(BaseModel):
+    """The options of the `bootstrap` stage, as they stand in a spec."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sets: int = Field(12, ge=1, description="sets of demos that are scored on dev rows")
+    demos: int = Field(8, ge=1, description="the most demos of a module")
+    labelled: int = Field(
+        8, ge=0, description="how many of them may be labelled rows, where the data labels the module"
+    )
+    rows: int = Field(64, ge=1, description="train rows that the program is run on, to take demos from its solved runs")
+    at_least: float | None = Field(None, description="the score of a solved run; left out: the metric's best")
+    finalists: int = Field(4, ge=1, description="sets that are scored again on the dev rows held back from the search")
+
+
+Options = Config
+
+
+class Bootstrap:
+    """Tunes `demos` of the modules that `optimize.tune` names."""
+
+    name: ClassVar[str] = "bootstrap"
+    Config: ClassVar[type[Options]] = Options
+
+    def __init__(self, config: Options) -> None:
+        self.config = config
+
+    def most_calls(self, program: Program, train: int, dev: int) -> int:
+        from lmprog.compiler.bounds import calls
+        from lmprog.optimizers.strategies.row_samplers import sizes
+
+        searched, held = sizes(dev)
+        rows = min(self.config.rows, train) + (self.config.sets + 1) * searched + (self.config.finalists + 1) * held
+        return rows * calls(program.plan)
+
+    def optimize(self, task: Task) -> Candidate:
+        from lmprog.loops import run_async
+
+        return run_async(lambda: self._search(task))
+
+    async def _search(self, task: Task) -> Candidate:
+        from lmprog.errors import BudgetExceeded
+        from lmprog.optimizers.contest import START, Contest
+        from lmprog.optimizers.strategies.demo_sources import Labelled, Solved
+
+        plan = task.program.plan
+        assert plan.optimize is not None
+        tuned = [plan.modules[id] for id, parts in plan.optimize.tune.items() if "demos" in parts]
+        solved = await Solved(self.config.rows, self.config.at_least).demos(task)
+        given = await Labelled().demos(task) if self.config.labelled else {}
+        pools = [(module, solved.get(module.id, ()), given.get(module.id, ())) for module in tuned]
+        for module, own, labelled in pools:
+            task.journal.tell("note", text=f"{module.id}: {len(own)} demos from solved runs, {len(labelled)} labelled")
+        if not any(own or labelled for _, own, labelled in pools):
+            task.journal.tell("note", text="no run was solved and no row is labelled: bootstrap has no demos to try")
+            return START
+        contest = Contest(task)
+        await contest.enter(START)
+        contest.tell(START, self.config.sets)
+        try:
+            number = 0
+            # Small pools may give the same set again, which is no candidate; but it must end.
+            while contest.entered < self.config.sets and number < 8 * self.config.sets:
+                candidate = Candidate(demos={
+                    module.id: [dict(demo) for demo in self._set(module, own, labelled, number, task.seed)]
+                    for module, own, labelled in pools
+                    if own or labelled
+                })  # fmt: skip
+                number += 1
+                before = contest.entered
+                if await contest.enter(candidate) is not None and contest.entered > before:
+                    contest.tell(candidate, self.config.sets)
+            return await contest.winner(self.config.finalists)
+        except BudgetExceeded as error:
+            task.journal.tell("note", text=f"{error}; bootstrap ends with its best so far")
+            return contest.best_so_far()
+
+    def _set(self, module: Module, own: Pool, labelled: Pool, number: int, seed: int) -> list[Demo]:
+        """Up to `demos` in a drawn order, at most `labelled` of them labelled; the first two sets are of one kind each."""
+        from lmprog.optimizers.strategies.demo_sources import draw_set
+        from lmprog.seeds import derive
+
+        place = derive(seed, "set", module.id, number)
+        draw = random.Random(place)
+        count = self.config.demos if number < 2 else draw.randint(1, self.config.demos)
+        most = min(count, self.config.labelled, len(labelled))
+        least = min(max(0, count - len(own)), most)
+        wanted = (most, least)[number] if number < 2 else draw.randint(least, most)
+        rows = draw_set(module, labelled, wanted, derive(place, "labelled"))
+        rest = [demo for demo in own if demo not in rows]
+        chosen = [*rows, *draw_set(module, rest, count - wanted, derive(place, "own"))]
+        draw.shuffle(chosen)
+        return chosen
+
+
+__all__ = ["Bootstrap", "Config"]

@@ -1,0 +1,40 @@
+"""`gepa`: instructions by reflection on traces and feedback, over a Pareto front of dev rows (arXiv 2507.19457).
+
+The gepa library searches; what it asks of the program and of the proposer goes through the journal, the budget and the
+screens of lmprog, and its winner is confirmed on dev rows that it did not see.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from lmprog.optimizers.gepa.config import Config as Options
+
+if TYPE_CHECKING:
+    from lmprog.optimizers.candidate import Candidate
+    from lmprog.optimizers.optimizer import Task
+    from lmprog.program import Program
+
+
+class GEPA:
+    """Tunes `instructions` of the modules that `optimize.tune` names; needs `optimize.proposer`."""
+
+    name: ClassVar[str] = "gepa"
+    Config: ClassVar[type[Options]] = Options
+
+    def __init__(self, config: Options) -> None:
+        self.config = config
+
+    def most_calls(self, program: Program, train: int, dev: int) -> int:
+        from lmprog.compiler.bounds import calls
+        from lmprog.optimizers.strategies.row_samplers import sizes
+
+        _, held = sizes(dev, self.config.pareto_rows)
+        rows = self.config.max_metric_calls + (self.config.finalists + 1) * held
+        # Each reflection comes after a minibatch of runs, which count.
+        return rows * calls(program.plan) + self.config.max_metric_calls // min(self.config.minibatch, max(1, train))
+
+    def optimize(self, task: Task) -> Candidate:
+        from lmprog.optimizers.gepa.stage import Reflection
+
+        return Reflection(task, self.config).run()

@@ -1,0 +1,135 @@
+"""The program as gepa sees it: texts by module, runs on rows, and what a proposer should read of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gepa import EvaluationBatch
+
+from lmprog.evaluation import RowScore, aevaluate
+from lmprog.loops import run_async
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.contest import Contest
+from lmprog.optimizers.optimizer import Row, Task
+from lmprog.program import RunOptions
+
+SHOWN = 2000
+"""Characters of one value that a proposer is shown."""
+Texts = dict[str, str]
+
+
+class Enough(Exception):
+    """The next evaluation would exceed `max_metric_calls`."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row that gepa may run: its part (`train`, `dev`) and index in it."""
+
+    part: str
+    index: int
+
+
+class ProgramAdapter:
+    """gepa's adapter protocol. Every run is kept in the journal by candidate and row, and done once."""
+
+    propose_new_texts = None
+
+    def __init__(self, task: Task, contest: Contest, most: int) -> None:
+        self.task, self.contest, self.most = task, contest, most
+        plan = task.program.plan
+        assert plan.optimize is not None
+        self.start: Texts = {
+            id: plan.modules[id].instructions or ""
+            for id, parts in plan.optimize.tune.items()
+            if "instructions" in parts
+        }
+        self.low, self.high = plan.metrics[task.metric].range
+        self.rows: Mapping[str, Sequence[Row]] = {"train": task.train, "dev": contest.searched}
+        self.runs: dict[tuple[str, Place], dict[str, Any]] = {}
+        self.candidates: dict[str, Candidate] = {}
+        self.counted = 0
+
+    def candidate_of(self, texts: Texts) -> Candidate:
+        """The change that the texts make."""
+        return Candidate(instructions={id: text for id, text in texts.items() if text != self.start[id]})
+
+    def evaluate(
+        self, batch: list[Place], candidate: Texts, capture_traces: bool = False
+    ) -> EvaluationBatch[dict[str, Any], Any]:
+        """Scores of the texts on rows; a refused candidate gets the lowest, and is never run.
+
+        Raises Enough, and what a run raises that is no matter of one row.
+        """
+        if self.counted + len(batch) > self.most:
+            raise Enough
+        self.counted += len(batch)
+        change = self.candidate_of(candidate)
+        if self.contest.refuses(change):
+            runs = [{"score": self.low, "feedback": "refused before it was run", "calls": []} for _ in batch]
+        else:
+            self.candidates.setdefault(change.digest, change)
+            runs = run_async(lambda: self._run(change, batch))
+        scores = [self.low if run["score"] is None else run["score"] for run in runs]
+        return EvaluationBatch(
+            outputs=[None] * len(batch),
+            scores=scores,
+            trajectories=[{**run, "place": place} for run, place in zip(runs, batch, strict=True)],
+        )
+
+    async def _run(self, change: Candidate, batch: list[Place]) -> list[dict[str, Any]]:
+        missing = [place for place in dict.fromkeys(batch) if (change.digest, place) not in self.runs]
+        if missing:
+            rows = [self.rows[place.part][place.index] for place in missing]
+            program = self.task.program.with_candidate(change)
+
+            async def work() -> list[dict[str, Any]]:
+                scores = await aevaluate(program, rows, self.task.metric, options=RunOptions(seed=self.task.seed))
+                _ = scores.estimate  # raises where nothing could be scored
+                return [self._kept(scored) for scored in scores.rows]
+
+            named = ",".join(f"{place.part[0]}{place.index}" for place in missing)
+            kept = await self.task.journal.once(f"runs/{change.digest}/{named}", work)
+            self.runs.update({(change.digest, place): run for place, run in zip(missing, kept, strict=True)})
+            lost = sum(run["score"] is None for run in kept)
+            if lost:
+                text = f"{lost} of {len(kept)} rows could not be scored; gepa takes them for the lowest"
+                self.task.journal.tell("note", text=text)
+        return [self.runs[change.digest, place] for place in batch]
+
+    def _kept(self, scored: RowScore) -> dict[str, Any]:
+        """What is kept of a run: plain values."""
+        calls = [
+            {"module": made.module, "inputs": _short(made.inputs), "reply": _short(made.text), "error": made.error}
+            for made in scored.result.trace
+            if made.module in self.start and made.parent is None
+        ]
+        return {"score": scored.value, "feedback": scored.feedback or scored.cause, "calls": calls}
+
+    def make_reflective_dataset(
+        self, candidate: Texts, eval_batch: EvaluationBatch[dict[str, Any], Any], components_to_update: list[str]
+    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """For each module the calls that it made, what came of them, and what the train row says beside its inputs."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for run in eval_batch.trajectories or ():
+            place = run["place"]
+            row = self.rows[place.part][place.index]
+            inputs = self.task.program.inputs_of(row)
+            known = {name: _short(value) for name, value in row.items() if name not in inputs}
+            said = f"The run scored {run['score']} ({self.low} to {self.high}). {run['feedback'] or ''}".strip()
+            for call in run["calls"]:
+                if call["module"] in components_to_update:
+                    feedback = said + (f" The reply could not be read: {call['error']}" if call["error"] else "")
+                    entry = {"Inputs": call["inputs"], "Generated Outputs": call["reply"], "Feedback": feedback}
+                    found.setdefault(call["module"], []).append(
+                        {**entry, "Wanted of the whole program": known} if known else entry
+                    )
+        return found
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _short(inner) for name, inner in value.items()}
+    return None if value is None else str(value)[:SHOWN]

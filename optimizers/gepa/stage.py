@@ -1,0 +1,124 @@
+"""One run of the `gepa` stage: the library in between, our journal and budget around it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import gepa
+
+from lmprog.errors import BudgetExceeded, UsageError
+from lmprog.lms.lm import Request
+from lmprog.loops import run_async
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.contest import START, Contest
+from lmprog.optimizers.gepa.adapter import Enough, Place, ProgramAdapter
+from lmprog.optimizers.gepa.config import Config
+from lmprog.optimizers.optimizer import Task
+from lmprog.optimizers.strategies.row_samplers import Halves
+from lmprog.seeds import derive
+
+
+class _Silent:
+    """gepa's log; what a user should know is told by the journal."""
+
+    def log(self, message: str) -> None:
+        pass
+
+
+class Reflection:
+    """Replays from the journal what an earlier life of the run did: gepa draws from the seed of the task alone."""
+
+    def __init__(self, task: Task, config: Config) -> None:
+        plan = task.program.plan
+        if plan.optimize is None or plan.optimize.proposer is None:
+            raise UsageError("gepa needs an LM that writes instructions; name one of `lms` as optimize.proposer")
+        self.task, self.config = task, config
+        self.contest = Contest(task, Halves(task.seed, config.pareto_rows))
+        self.adapter = ProgramAdapter(task, self.contest, config.max_metric_calls)
+        if not self.adapter.start:
+            raise UsageError("gepa has nothing to tune: name `instructions` for a module under optimize.tune")
+        least = len(self.contest.searched) + 2 * config.minibatch
+        if config.max_metric_calls < least:
+            raise UsageError(
+                f"gepa cannot begin with max_metric_calls: {config.max_metric_calls}; the dev rows and one reflection "
+                f"take {least}; raise it, or lower pareto_rows"
+            )
+        self.declared = plan.lms[plan.optimize.proposer]
+        self.proposer = task.budget.meter(task.program.lms[self.declared.id], self.declared)
+        self.asked = 0
+        self.failure: Exception | None = None
+
+    def run(self) -> Candidate:
+        """The candidate that is better on the rows held back, by a paired interval; else no change."""
+        try:
+            self._search()
+        except Enough:
+            pass
+        except BudgetExceeded as error:
+            self.failure = error
+        if self.failure is not None and not isinstance(self.failure, BudgetExceeded):
+            raise self.failure
+        self._take_over()
+        if START.digest not in self.contest.scored:
+            assert self.failure is not None
+            raise self.failure
+        try:
+            if self.failure is None:
+                return run_async(lambda: self.contest.winner(self.config.finalists))
+        except BudgetExceeded as error:
+            self.failure = error
+        self.task.journal.tell("note", text=f"{self.failure}; gepa ends with its best so far")
+        return self.contest.best_so_far()
+
+    def _search(self) -> None:
+        gepa.optimize(
+            seed_candidate=self.adapter.start,
+            trainset=[Place("train", index) for index in range(len(self.task.train))],
+            valset=[Place("dev", index) for index in range(len(self.contest.searched))],
+            adapter=self.adapter,
+            reflection_lm=self._reflect,
+            perfect_score=self.adapter.high,
+            reflection_minibatch_size=min(self.config.minibatch, len(self.task.train)),
+            use_merge=self.config.merges > 0 and len(self.adapter.start) > 1,
+            max_merge_invocations=self.config.merges,
+            max_metric_calls=self.config.max_metric_calls,
+            stop_callbacks=[lambda state: self.failure is not None],
+            logger=_Silent(),
+            track_best_outputs=False,
+            seed=self.task.seed % 2**32,
+        )
+
+    def _reflect(self, prompt: str | list[dict[str, Any]]) -> str:
+        """A proposal. gepa would pass over what is raised here, so it is kept, and ends the search."""
+        if self.failure is not None:
+            raise self.failure
+        number, self.asked = self.asked, self.asked + 1
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        request = Request(
+            messages=messages,
+            params={"temperature": 1.0, **self.declared.params},
+            seed=derive(self.task.seed, "reflection", number),
+            key=("reflection", number),
+        )
+
+        async def work() -> str:
+            return (await self.proposer.complete(request)).text
+
+        digest = hashlib.sha256(str(messages).encode(errors="surrogatepass")).hexdigest()[:16]
+        try:
+            text: str = run_async(lambda: self.task.journal.once(f"reflection/{number}/{digest}", work))
+        except Exception as error:
+            self.failure = error
+            raise
+        return text
+
+    def _take_over(self) -> None:
+        """Enter what was run on all searched rows into the contest."""
+        places = [Place("dev", index) for index in range(len(self.contest.searched))]
+        for digest, candidate in self.adapter.candidates.items():
+            runs = [self.adapter.runs.get((digest, place)) for place in places]
+            scores = {str(index): run["score"] for index, run in enumerate(runs) if run and run["score"] is not None}
+            if scores and all(run is not None for run in runs):
+                self.contest.scored[digest] = (candidate, scores)
+                self.contest.tell(candidate, len(self.adapter.candidates) - 1)
