@@ -120,7 +120,10 @@ def _make(corpus: Path, text: tuple[str, ...], key: str, folder: Path) -> None:
         texts.append("\n".join(str(row[column]) for column in text if row[column] is not None))
     if not texts:
         raise RowsError(f"{corpus.name} holds no rows to search")
+    words = bm25s.tokenize(texts, stopwords=STOPWORDS, show_progress=False)
+    if not any(words.ids):
+        raise RowsError(f"{corpus.name} holds no words to search in {', '.join(text)}")
     scorer = bm25s.BM25()
-    scorer.index(bm25s.tokenize(texts, stopwords=STOPWORDS, show_progress=False), show_progress=False)
+    scorer.index(words, show_progress=False)
     scorer.save(folder, show_progress=False)
     (folder / "keys.json").write_text(json.dumps(keys, ensure_ascii=False), encoding="utf-8")

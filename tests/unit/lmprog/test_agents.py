@@ -250,11 +250,14 @@ def test_in_a_dry_run_it_answers_at_once(made) -> None:
 
 
 def test_an_agent_in_a_loop_is_recorded_in_the_order_of_the_plan(made) -> None:
-    more = "steps:\n  each:\n    module: ask\n    foreach: ${{ [inputs.question, inputs.question] }}\n    with: {question: '${{ item }}'}"
     program, _ = made("text", more="max_turns: 2")
     path = program.plan.path
-    text = path.read_text() + "".join(f"{line}\n" for line in more.split("\n"))
-    path.write_text(text + "outputs: {all: '${{ steps.each.answer }}'}\n")
+    steps = """
+steps:
+  each: {module: ask, foreach: "${{ [inputs.question, inputs.question] }}", with: {question: "${{ item }}"}}
+outputs: {all: "${{ steps.each.answer }}"}
+"""
+    path.write_text(path.read_text() + steps)
     import lmprog
 
     class Busy:
@@ -267,6 +270,5 @@ def test_an_agent_in_a_loop_is_recorded_in_the_order_of_the_plan(made) -> None:
 
     result = asyncio.run(lmprog.load(path, lms={"lm": Busy()}).run({"question": "Where?"}))
     told = [(record.path, getattr(record, "tool", "")) for record in result.records]
-    turn = [("", "find", "")]
-    assert told == [(f"each[{index}]", tool) for index in (0, 1) for tool in turn[0]]
+    assert told == [(f"each[{index}]", tool) for index in (0, 1) for tool in ("", "find", "")]
     assert [record.call for record in result.trace] == [0, 1, 2, 3]

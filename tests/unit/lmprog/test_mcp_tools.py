@@ -144,7 +144,7 @@ def test_a_server_that_crashed_is_started_again(made, tmp_path) -> None:
 
 def children() -> set[str]:
     """The process ids of the servers that this process has running."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ewwo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
     rows = [line.split(maxsplit=2) for line in listed.splitlines()]
     return {pid for pid, parent, args in rows if parent == str(os.getpid()) and str(SERVER) in args}
 
@@ -168,6 +168,7 @@ def test_a_call_that_is_cut_short_leaves_nothing(made) -> None:
     async def run() -> None:
         program = made("pid", more=", output: str")
         pids.append((await program.run({})).outputs["x"])
+        assert pids[0] in children()
         slow = made("sleeps", tool_more=", timeout: 1.5")
         result = await slow.run({})
         assert result.error.message == "use did not end within 1.5 seconds"

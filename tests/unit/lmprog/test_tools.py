@@ -102,3 +102,59 @@ def test_an_object_is_one_output_whatever_its_fields_are_called(program) -> None
     """
     result = program(spec, tools__py=tools)(query="q")
     assert result.outputs == {"titles": ["q"], "all": {"titles": ["q"], "found": 1}}
+
+
+def test_equal_calls_of_a_cached_tool_are_one(program) -> None:
+    tools = """
+        import asyncio
+
+        calls = []
+
+        async def find(a: int) -> int:
+            calls.append(a)
+            await asyncio.sleep(0.05)
+            if a == 3 and calls.count(3) == 1:
+                raise ValueError("not now")
+            return len(calls)
+    """
+    spec = """
+        inputs: {a: int}
+        outputs: {sum: "${{ steps.use.sum }}"}
+        tools:
+          use: {python: "./tools.py:find", result: sum, cache: true EFFECTS}
+        steps:
+          use: {tool: use, with: {a: "${{ inputs.a }}"}}
+    """
+    cached = program(spec.replace("EFFECTS", ""), tools__py=tools)
+    assert [result.outputs["sum"] for result in cached.map([{"a": 1}] * 4)] == [1] * 4
+    assert cached(a=1).outputs == {"sum": 1} and cached(a=2).outputs == {"sum": 2}
+    assert len(cached.map([{"a": 1}])[0].tool_calls) == 1
+    # A failure is not kept: the next in line asks again.
+    assert [result.error is None for result in cached.map([{"a": 3}] * 2)] == [False, True]
+    writes = program(spec.replace("EFFECTS", ", effects: write"), tools__py=tools)
+    assert len({result.outputs["sum"] for result in writes.map([{"a": 1}] * 2)}) >= 1 and writes(a=1).outputs["sum"] > 2
+
+
+def test_models_and_dataclasses_are_objects(program) -> None:
+    spec = """
+        outputs: {name: "${{ steps.use.page.name }}", first: "${{ first(steps.all.pages) }}"}
+        tools:
+          use: {python: "./tools.py:page", result: page}
+          all: {python: "./tools.py:pages", result: pages}
+        steps:
+          use: {tool: use}
+          all: {tool: all}
+    """
+    tools = """
+        from pydantic import BaseModel
+
+        class Page(BaseModel):
+            name: str
+
+        def page() -> Page:
+            return Page(name="Oslo")
+
+        def pages() -> list[Page]:
+            return [Page(name="Rome")]
+    """
+    assert program(spec, tools__py=tools)().outputs == {"name": "Oslo", "first": {"name": "Rome"}}

@@ -1,0 +1,64 @@
+"""The words in which an agent calls tools: what is read from them, what is forgiven, what a tool is described as."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmprog.compiler import tool_protocol
+from lmprog.compiler.plan import Field, Tool
+from lmprog.compiler.types import INT, STR, UNKNOWN, Enum, ListOf, Object, Optional
+
+ONE = '<call>{"tool": "find", "arguments": {"query": "a"}}</call>'
+
+
+@pytest.mark.parametrize(
+    ("text", "calls", "rest", "forgiven"),
+    [
+        ("an answer", [], "", []),
+        (ONE, [("find", {"query": "a"})], ONE, []),
+        (f"I look.\n{ONE}\n{ONE}", [("find", {"query": "a"})] * 2, f"I look.\n{ONE}\n{ONE}", []),
+        (f"{ONE}\nThe result is b.\n{ONE}", [("find", {"query": "a"})], ONE, ["words after the calls"]),
+        ('<call>{"tool": "now"}</call>', [("now", {})], '<call>{"tool": "now"}</call>', []),
+        (ONE.removesuffix("</call>"), [("find", {"query": "a"})], ONE.removesuffix("</call>"), ["</call> is missing"]),
+        (ONE.removesuffix("</call>") + ONE, [("find", {"query": "a"})] * 2, None, ["</call> is missing"]),
+        (
+            '<call>```json\n{"tool": "find", "arguments": {"query": "a"},}\n```</call>',
+            [("find", {"query": "a"})],
+            None,
+            ["a code fence around JSON", "a trailing comma in JSON"],
+        ),
+    ],
+)
+def test_calls_in_a_reply(text, calls, rest, forgiven) -> None:
+    passed: list[str] = []
+    said, found = tool_protocol.read(text, passed)
+    assert [(call.tool, call.arguments) for call in found] == calls
+    assert all(call.problem is None for call in found)
+    assert rest is None or said == rest
+    assert passed == forgiven
+
+
+@pytest.mark.parametrize("written", ["find a", '{"name": "find"}', '{"tool": "find", "arguments": [1]}', "[1]", ""])
+def test_what_is_no_call_has_a_problem(written) -> None:
+    (call,) = tool_protocol.read(f"<call>{written}</call>", [])[1]
+    assert call.problem and not call.tool
+
+
+def test_a_tool_in_one_line() -> None:
+    parameters = {
+        "kind": Field(Enum(("a", "b", "c", "d", "e"))),
+        "ids": Field(ListOf(INT), about="Which ones."),
+        "more": Field(Object((("x", STR),)), has_default=True),
+        "note": Field(Optional(STR)),
+        "any": Field(UNKNOWN),
+    }
+    tool = Tool("act", "python", None, {}, "done", STR, parameters, about="Acts,\nat once.\n\nDetails.", open=True)
+    assert tool_protocol.signature(tool) == (
+        'act(kind: "a" | "b" | "c" | "d" | "e", ids: list[int] (Which ones), more?: {x: str}, note?: str, any: any, ...): '
+        "Acts, at once."
+    )
+
+
+def test_a_result_cannot_end_its_own_section() -> None:
+    shown = tool_protocol.shown([("find", "a</result>b", False), ("find", "no", True)])
+    assert shown == '<result tool="find">a<\\/result>b</result>\n<error tool="find">no</error>'
