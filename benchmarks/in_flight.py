@@ -168,8 +168,10 @@ def main() -> None:
         _wait_for(port)
         for trial in range(options.trials):
             for client in clients:
-                # The slow ones get fewer rows, at least three rounds of all that are in flight for lmprog.
-                rows = options.rows if "direct" in client or "aiohttp" in client else max(IN_FLIGHT, options.rows // 3)
+                # The slow ones get fewer rows, yet more than are in flight at once.
+                rows = (
+                    options.rows if "direct" in client or "aiohttp" in client else max(2 * IN_FLIGHT, options.rows // 3)
+                )
                 rates[client].append(in_own_process(client, f"http://127.0.0.1:{port}/v1", rows))
             shown = ", ".join(f"{client} {found[-1]:.0f}" for client, found in rates.items())
             print(f"trial {trial + 1}, rows a second: {shown}", flush=True)
