@@ -70,7 +70,7 @@ class Resources:
         kept = self._modules.get(id(module))
         if kept is None:
             if not self.dry_run:
-                _refuse_unsupported(module)
+                _refuse_unconstrained(module, plan.lms[module.lm])
             kept = self._modules[id(module)] = (module, ReadyModule.of(module, plan))
         return kept[1]
 
@@ -106,9 +106,10 @@ class Resources:
         return kept[1]
 
 
-def _refuse_unsupported(module: Module) -> None:
-    """Better than to pass over what the language has and this version does not run."""
-    if module.decoding == "constrained":
+def _refuse_unconstrained(module: Module, lm: Declared) -> None:
+    """A promise about the reply that nobody here can keep is better refused than passed over."""
+    if module.decoding == "constrained" and not lm.runs_here:
         raise UsageError(
-            f"the module {module.id!r} has `decoding: constrained`, which this version checks but cannot run yet; leave it out"
+            f"the module {module.id!r} has `decoding: constrained`, which {lm.model} cannot promise: it does not run in this "
+            "process; use `format: json`, which asks the provider for its structured output, or an `hf/` model"
         )

@@ -240,6 +240,12 @@ def _trained(program: Program) -> tuple[frozenset[str], str]:
             f"grpo trains one LM in a stage so far, and the tuned modules use {', '.join(sorted(lms))}; give them one LM"
         )
     (lm,) = lms
+    constrained = sorted(id for id in modules if plan.modules[id].decoding == "constrained")
+    if constrained:
+        raise LmprogError(
+            f"grpo cannot train {constrained[0]!r} yet: its `decoding: constrained` samples from another distribution than "
+            "the one that the loss is of; leave `decoding` out while it is trained"
+        )
     if not plan.lms[lm].runs_here:
         raise LmprogError(
             f"the weights of {lm!r} ({plan.lms[lm].model}) cannot be trained: it does not run in this process"

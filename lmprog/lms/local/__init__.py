@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from lmprog.errors import LmprogError
 from lmprog.lms.lm import LM, Completion, Request, Usage
+from lmprog.lms.local.constraint import Grammars, constraints_of
 from lmprog.lms.local.wave import HeadCache, Prompt, Reply, Sampling, sample
 from lmprog.lms.local.weights import TRAINED, Weights
 
 PARAMS = frozenset({"temperature", "top_p", "top_k", "max_tokens", "stop"})
+HEADS_KEPT = 512
+"""Heads whose token ids are kept: a search over prompts makes ever new ones."""
 SHORTEST_HEAD = 16
 """Tokens below which a shared head is not worth a pass of its own."""
 
@@ -59,6 +62,7 @@ class LocalLM:
         self._waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Waiting]] = WeakKeyDictionary()
         self._pumps: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
         self._thread: ThreadPoolExecutor | None = None
+        self._constraining: Grammars | None = None
         self._tokenizing = threading.Lock()
 
     async def complete(self, request: Request) -> Completion:
@@ -108,6 +112,7 @@ class LocalLM:
             prompt = rendered[written]
             groups.setdefault((request.adapter, prompt.ids[: prompt.head]), []).append((place, prompt))
         for (adapter, _), rows in groups.items():
+            constraints = constraints_of([batch[place][0] for place, _ in rows], self._grammars)
             with self.weights.using(TRAINED if self.in_training else adapter):
                 replies = sample(
                     self.weights.model,
@@ -117,7 +122,9 @@ class LocalLM:
                     heads=self._heads,
                     weights=self.weights.version,
                     decode=self._text,
-                    abandoned=lambda: all(future.done() for _, future in batch),
+                    constraints=constraints if any(constraints) else (),
+                    left=lambda row, rows=rows: batch[rows[row][0]][1].done(),  # type: ignore[misc]
+                    told=_listening([batch[place] for place, _ in rows], self._text),
                 )
             for (place, prompt), reply in zip(rows, replies, strict=True):
                 answers[place] = self._completion(prompt, reply, batch[place][0])
@@ -148,6 +155,8 @@ class LocalLM:
         head = [*messages[:whole], {**varying, "content": str(varying["content"])[:characters]}]
         key = json.dumps(head, ensure_ascii=False)
         if key not in self._head_ids:
+            if len(self._head_ids) >= HEADS_KEPT:
+                self._head_ids.clear()
             probes = [
                 self._ids([*head[:-1], {**head[-1], "content": head[-1]["content"] + probe}])
                 for probe in ("Zq", " a", "\n", "7.", '"')
@@ -157,6 +166,12 @@ class LocalLM:
                 length += 1
             self._head_ids[key] = probes[0][:length]
         return self._head_ids[key]
+
+    def _grammars(self) -> Grammars:
+        if self._constraining is None:
+            weights = self.weights
+            self._constraining = Grammars(weights.tokenizer, weights.base.config.vocab_size, weights.end_ids)
+        return self._constraining
 
     def _text(self, ids: Sequence[int]) -> str:
         said = [token for token in ids if token not in self.weights.end_ids]
@@ -174,6 +189,23 @@ class LocalLM:
             usage=Usage(len(prompt.ids), len(reply.ids), 0.0),
             finish_reason=reply.finish_reason,
         )
+
+
+def _listening(rows: Sequence[Waiting], text: Callable[[Sequence[int]], str]) -> Callable[[int, list[int]], None]:
+    """What tells the listeners of rows (`on_text`) the new part of their replies, on the loops that wait for them."""
+    told = [0] * len(rows)
+
+    def tell(row: int, ids: list[int]) -> None:
+        request, future = rows[row]
+        if request.on_text is None or future.done():
+            return
+        said = text(ids)
+        # The last character may still be a part of one: it is told when it is whole.
+        if len(said) > told[row] and not said.endswith("\ufffd"):
+            future.get_loop().call_soon_threadsafe(request.on_text, said[told[row] :])
+            told[row] = len(said)
+
+    return tell
 
 
 async def _quiet(waiting: list[Waiting]) -> None:

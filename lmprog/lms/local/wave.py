@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lmprog.lms.local.attention import Context, PromptPass, ReplyPass
+from lmprog.lms.local.constraint import Constraint, mask
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,14 @@ def sample(
     heads: HeadCache,
     weights: Any,
     decode: Callable[[list[int]], str],
-    abandoned: Callable[[], bool] = lambda: False,
+    constraints: Sequence[Constraint | None] = (),
+    left: Callable[[int], bool] = lambda row: False,
+    told: Callable[[int, list[int]], None] = lambda row, ids: None,
 ) -> list[Reply]:
     """Replies to `prompts` (equal prompts are read once), in their order; all prompts share one head.
 
-    `len(prompts) == len(samplings) == len(replies)`. `abandoned` is asked before each token: True ends the wave early.
+    `len(prompts) == len(samplings) == len(replies)`, and `len(constraints)` too where there are any. `left` is asked of each
+    row after each token: True ends its reply there. `told` hears what each row has said so far.
     """
     distinct = list(dict.fromkeys(prompts))
     index = {prompt: place for place, prompt in enumerate(distinct)}
@@ -90,7 +94,7 @@ def sample(
     shared = distinct[0].ids[: distinct[0].head]
     head = heads.get(model, weights, shared) if shared else None
     context, last = _read_prompts(model, distinct, len(shared), head)
-    return _decode(model, last, owner, context, distinct, samplings, end_ids, decode, abandoned)
+    return _decode(model, last, owner, context, distinct, samplings, end_ids, decode, constraints, left, told)
 
 
 def _read_prompts(
@@ -130,7 +134,9 @@ def _decode(
     samplings: Sequence[Sampling],
     end_ids: frozenset[int],
     decode: Callable[[list[int]], str],
-    abandoned: Callable[[], bool],
+    constraints: Sequence[Constraint | None],
+    left: Callable[[int], bool],
+    told: Callable[[int, list[int]], None],
 ) -> list[Reply]:
     replies = [Reply() for _ in samplings]
     running = list(range(len(samplings)))
@@ -148,17 +154,20 @@ def _decode(
         (keys.new_empty(len(running), keys.shape[1], 0, keys.shape[3]),) * 2 for keys, _ in context.prompts
     ]
     for step in range(longest):
-        if abandoned():
-            break
+        if constraints:
+            logits = mask(logits, [constraints[row] for row in running])
         tokens, logprobs = _choose(logits, [samplings[row] for row in running], [draws[row][step] for row in running])
         going = []
         for place, (row, token, logprob) in enumerate(zip(running, tokens.tolist(), logprobs.tolist(), strict=True)):
             reply, sampling = replies[row], samplings[row]
             reply.ids.append(token)
             reply.logprobs.append(logprob)
+            told(row, reply.ids)
+            if constraints and (constraint := constraints[row]) is not None:
+                constraint.advance(token)
             if token in end_ids or (sampling.stop and any(stop in decode(reply.ids) for stop in sampling.stop)):
                 reply.finish_reason = "stop"
-            elif step + 1 < sampling.max_tokens:
+            elif step + 1 < sampling.max_tokens and not left(row):
                 going.append(place)
         if not going:
             break

@@ -128,9 +128,11 @@ def test_the_head_is_read_once_for_given_weights(model) -> None:
     assert calls.count(30) == 2
 
 
-def test_a_wave_that_nobody_waits_for_ends(model) -> None:
-    replies = run(model, prompts(1, 0), [Sampling(max_tokens=50)], abandoned=lambda: True)
-    assert replies[0].ids == []
+def test_a_row_that_nobody_waits_for_leaves_the_wave(model) -> None:
+    alone = run(model, prompts(2, 0)[1:], [Sampling(max_tokens=12)])
+    left, stays = run(model, prompts(2, 0), [Sampling(max_tokens=12)] * 2, left=lambda row: row == 0)
+    assert len(left.ids) == 1
+    assert stays.ids == alone[0].ids
 
 
 def test_the_embedded_model_shares_the_constant_head_and_keeps_what_was_sampled() -> None:

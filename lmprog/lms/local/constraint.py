@@ -1,0 +1,168 @@
+"""Replies that can only be of the declared types: a grammar of what `formats.write` writes, as masks over the next token.
+
+llguidance walks the grammar. The masks enter before the softmax, so what is sampled from, and what log-probabilities are
+told of, is the distribution over the tokens that may come next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from lmprog.compiler.types import BOOL, FLOAT, INT, STR, Enum, Object, Optional, Type, json_schema
+from lmprog.errors import LmprogError
+from lmprog.lms.lm import Request
+
+Key = tuple[str, Type]
+"""A format and the type of its outputs."""
+LARGEST = 10**15
+"""Of numbers, either way: what every reader of JSON reads exactly."""
+KEPT = 64
+"""Compiled grammars that are kept."""
+_WHOLE = r"-?(0|[1-9][0-9]{0,14})"
+_JSON = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
+
+
+def grammar(format: str, outputs: Object) -> str:
+    """The Lark grammar of the replies that hold `outputs` in `format`, as llguidance reads it."""
+    if format == "json":
+        return f"start: {_json(outputs)}"
+    if format == "text":
+        ((_, kind),) = outputs.fields
+        return f"start: {_bare(kind)}"
+    sections, rules = [], []
+    for place, (name, kind) in enumerate(outputs.fields):
+        close = f"</{name}>" + ("\n" if place + 1 < len(outputs.fields) else "")
+        sections.append(f"{_literal(f'<{name}>')} section_{place}")
+        if _is_text(kind):
+            rules.append(f"section_{place}[suffix={_literal(close)}]: /(?s:.*)/")
+        else:
+            rules.append(f"section_{place}: ({_bare(kind)}) {_literal(close)}")
+    return "\n".join([f"start: {' '.join(sections)}", *rules])
+
+
+def _bare(kind: Type) -> str:
+    """A value as it stands outside JSON (`formats.as_text`)."""
+    if _is_text(kind):
+        return "/(?s:.*)/"
+    if isinstance(kind, Optional):
+        return f"{_literal('null')} | {_bare(kind.inner)}"
+    if isinstance(kind, Enum):
+        return " | ".join(map(_literal, kind.values))
+    if kind == INT:
+        return f"/{_WHOLE}/"
+    if kind == FLOAT:
+        return rf"/{_WHOLE}(\.[0-9]{{1,15}})?/"
+    if kind == BOOL:
+        return '"true" | "false"'
+    return _json(kind)
+
+
+def _is_text(kind: Type) -> bool:
+    return kind == STR or kind == Optional(STR)
+
+
+def _literal(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _json(kind: Type) -> str:
+    return "%json " + json.dumps({**_bounded(json_schema(kind)), **_JSON}, ensure_ascii=False)
+
+
+def _bounded(schema: Any) -> Any:
+    """The schema with its numbers within LARGEST."""
+    if isinstance(schema, list):
+        return [_bounded(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    bounds = {"minimum": -LARGEST, "maximum": LARGEST} if schema.get("type") in ("integer", "number") else {}
+    return {key: _bounded(part) for key, part in schema.items()} | bounds
+
+
+@dataclass
+class Constraint:
+    """The state of one reply in its grammar."""
+
+    key: Key
+    matcher: Any
+    said: tuple[int, ...] = field(default=())
+
+    def advance(self, token: int) -> None:
+        """The reply goes on with `token`, which the mask allowed."""
+        self.said = (*self.said, token)
+        self.matcher.consume_token(token)
+
+
+class Grammars:
+    """The grammars of one tokenizer, each compiled once."""
+
+    def __init__(self, tokenizer: Any, size: int, end_ids: frozenset[int]) -> None:
+        """`size` is the width of the logits. Raises LmprogError where llguidance is missing or cannot read the tokenizer."""
+        try:
+            import llguidance.hf
+        except ImportError as error:
+            raise LmprogError(
+                "`decoding: constrained` needs the extra 'local' (llguidance is missing): pip install 'lmprog[local]'"
+            ) from error
+        try:
+            self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=sorted(end_ids))
+        except ValueError as error:
+            raise LmprogError(f"`decoding: constrained` cannot use the tokenizer of this model: {error}") from error
+        self.size = size
+        self._compiled: OrderedDict[Key, Any] = OrderedDict()
+
+    def constraint(self, format: str, outputs: Object) -> Constraint:
+        """A fresh state. Raises LmprogError for a type that has no grammar."""
+        from llguidance import LLMatcher
+
+        key = (format, outputs)
+        if key not in self._compiled:
+            matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(grammar(format, outputs)))
+            if matcher.is_error():
+                raise LmprogError(f"`decoding: constrained` has no grammar for {outputs}: {matcher.get_error()}")
+            self._compiled[key] = matcher
+            while len(self._compiled) > KEPT:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(key)
+        return Constraint(key, self._compiled[key].deep_copy())
+
+
+def mask(logits: Tensor, constraints: Sequence[Constraint | None]) -> Tensor:
+    """`logits` (R, V) with minus infinity at every token that may not come next; rows without a constraint as they are."""
+    if not any(constraints):
+        return logits
+    import llguidance.numpy
+
+    width = logits.shape[1]
+    bits = llguidance.numpy.allocate_token_bitmask(len(constraints), width)  # all allowed
+    done: dict[tuple[Key, tuple[int, ...]], int] = {}
+    for row, constraint in enumerate(constraints):
+        if constraint is None:
+            continue
+        # Rows that have said the same in the same grammar may go on alike: most of a wave, at its first tokens.
+        state = (constraint.key, constraint.said)
+        if state in done:
+            bits[row] = bits[done[state]]
+        else:
+            llguidance.numpy.fill_next_token_bitmask(constraint.matcher, bits, row)
+            done[state] = row
+    allowed = numpy.unpackbits(bits.view(numpy.uint8), axis=1, bitorder="little")[:, :width].astype(bool)
+    return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
+
+
+def constraints_of(requests: Sequence[Request], grammars: Callable[[], Grammars]) -> list[Constraint | None]:
+    """A state for each request that wants one; `grammars` makes the Grammars when the first does."""
+    return [
+        grammars().constraint(request.format, request.output_type)
+        if request.decoding == "constrained" and isinstance(request.output_type, Object)
+        else None
+        for request in requests
+    ]

@@ -1,0 +1,156 @@
+"""Constrained replies: whatever is sampled reads back as the declared types, with nothing forgiven."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="needs the extra 'local'")
+pytest.importorskip("llguidance", reason="needs the extra 'local'")
+
+from lmprog.compiler import formats  # noqa: E402
+from lmprog.compiler.plan import Field  # noqa: E402
+from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, Enum, ListOf, Object, Optional, mismatch  # noqa: E402
+from lmprog.errors import UsageError  # noqa: E402
+from lmprog.lms.lm import Request  # noqa: E402
+from lmprog.lms.local import LocalLM, shared  # noqa: E402
+from lmprog.lms.local.constraint import Grammars, mask  # noqa: E402
+
+LABELS = Enum(("lost card", "lost", 'say "hi"', "Ünïcode", "a/b"))
+SCALARS = st.sampled_from([STR, INT, FLOAT, BOOL, LABELS])
+NAMES = st.sampled_from(["reasoning", "label", "n_2", "value"])
+
+
+def objects(inner: st.SearchStrategy) -> st.SearchStrategy:
+    return st.dictionaries(NAMES, inner, min_size=1, max_size=3).map(lambda fields: Object(tuple(fields.items())))
+
+
+TYPES = st.recursive(
+    SCALARS, lambda inner: st.one_of(inner.map(ListOf), inner.map(Optional), objects(inner)), max_leaves=4
+).filter(lambda kind: not (isinstance(kind, Optional) and isinstance(kind.inner, Optional)))
+
+
+@pytest.fixture(scope="module")
+def lm() -> LocalLM:
+    return shared("embedded/smollm2-135m")
+
+
+@pytest.fixture(scope="module")
+def grammars(lm: LocalLM) -> Grammars:
+    return lm._grammars()
+
+
+def drawn(lm: LocalLM, grammars: Grammars, format: str, outputs: Object, seed: int, most: int = 400) -> str | None:
+    """A reply of random tokens that the masks allow, short ones and the end preferred; None where it found no end."""
+    constraint, draw, ids = grammars.constraint(format, outputs), random.Random(seed), []
+    closing = {
+        token for text in ('"', "}", "]", "</", ">", ", ", "1") for token in lm.weights.tokenizer(text).input_ids
+    }
+    for _ in range(most):
+        allowed = mask(torch.zeros(1, grammars.size), [constraint])[0].isfinite().nonzero().flatten().tolist()
+        assert allowed, "a reply that can neither go on nor end"
+        ends = [token for token in allowed if token in lm.weights.end_ids]
+        if ends and (len(allowed) == 1 or draw.random() < 0.5):
+            return lm._text(ids)
+        likely = [token for token in allowed if token in closing]
+        token = draw.choice(likely if likely and draw.random() < 0.6 else allowed)
+        if token in lm.weights.end_ids:
+            return lm._text(ids)
+        ids.append(token)
+        constraint.advance(token)
+    return None
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_every_reply_of_the_masks_is_of_the_types(lm: LocalLM, grammars: Grammars, data) -> None:
+    format = data.draw(st.sampled_from(["text", "fields", "json"]))
+    kinds = data.draw(objects(TYPES))
+    if format == "text":
+        kinds = Object(kinds.fields[:1])
+    reply = drawn(lm, grammars, format, kinds, data.draw(st.integers(0, 10**6)))
+    if reply is None:
+        return  # a long text that found no end: the token limit ends it, and it is unreadable
+    outputs = {name: Field(kind) for name, kind in kinds.fields}
+    reading = formats.read(format, outputs, reply)
+    assert not reading.forgiven
+    assert all(mismatch(reading.values[name], kind) is None for name, kind in kinds.fields)
+
+
+@pytest.mark.parametrize("format", ["text", "fields", "json"])
+@pytest.mark.parametrize("kind", [LABELS, INT, FLOAT, BOOL, Optional(LABELS), ListOf(INT), Object((("a", STR),)), JSON])
+def test_what_the_format_writes_is_allowed(lm: LocalLM, grammars: Grammars, format: str, kind) -> None:
+    values = {
+        str(LABELS): "lost card", "int": -12, "float": 0.5, "bool": False, str(Optional(LABELS)): None, "list[int]": [1, 20],
+        "json": {"a": [1, None]},
+    }  # fmt: skip
+    outputs = Object((("value", kind),))
+    written = formats.write(format, {"value": Field(kind)}, {"value": values.get(str(kind), {"a": "x"})})
+    constraint = grammars.constraint(format, outputs)
+    for token in [*lm.weights.tokenizer(written, add_special_tokens=False).input_ids, min(lm.weights.end_ids)]:
+        assert mask(torch.zeros(1, grammars.size), [constraint])[0, token].isfinite(), written
+        constraint.advance(token)
+
+
+def ask(lm: LocalLM, **wanted):
+    request = Request(
+        [{"role": "user", "content": "My card is gone. Which is it?"}],
+        output_type=Object((("label", LABELS),)),
+        decoding="constrained",
+        **wanted,
+    )
+
+    async def both():
+        free = Request([{"role": "user", "content": "Say hello."}], {"max_tokens": 5})
+        return await asyncio.gather(lm.complete(request), lm.complete(free))
+
+    return asyncio.run(both())
+
+
+def test_log_probabilities_are_those_of_the_constrained_distribution(lm: LocalLM) -> None:
+    params = {"temperature": 1.3, "max_tokens": 20}
+    constrained, _ = ask(lm, params=params, seed=3)
+    assert constrained.text in LABELS.values and constrained.finish_reason == "stop"
+    prompt, reply = list(constrained.prompt_token_ids), list(constrained.token_ids)
+    with torch.no_grad():
+        logits = lm.weights.model(input_ids=torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1].float()
+    state = lm._grammars().constraint("text", Object((("label", LABELS),)))
+    for place, token in enumerate(reply):
+        allowed = mask(logits[place : place + 1], [state])[0]
+        expected = (allowed / 1.3).log_softmax(-1)[token].item()
+        assert constrained.logprobs[place] == pytest.approx(expected, abs=0.15)  # bf16
+        state.advance(token)
+    assert reply[-1] in lm.weights.end_ids
+
+
+def test_free_replies_of_the_same_wave_are_left_alone(lm: LocalLM) -> None:
+    _, beside = ask(lm, params={"max_tokens": 20})
+    alone = asyncio.run(lm.complete(Request([{"role": "user", "content": "Say hello."}], {"max_tokens": 5})))
+    assert (beside.text, len(beside.token_ids)) == (alone.text, len(alone.token_ids))
+
+
+def test_pieces_are_told_as_they_come(lm: LocalLM) -> None:
+    pieces: list[str | None] = []
+    request = Request([{"role": "user", "content": "Count to five."}], {"max_tokens": 24}, on_text=pieces.append)
+
+    async def run():
+        completion = await lm.complete(request)
+        await asyncio.sleep(0)
+        return completion
+
+    completion = asyncio.run(run())
+    assert len(pieces) > 3 and "".join(pieces) == completion.text
+
+
+def test_an_api_cannot_promise_it_and_a_dry_run_need_not(program) -> None:
+    made = program("""
+        modules:
+          sort: {lm: lm, inputs: {text: str}, outputs: {label: {enum: [a, b]}}, decoding: constrained}
+    """)
+    with pytest.raises(UsageError, match=r"'sort' has `decoding: constrained`.*use `format: json`"):
+        made(text="x")
+    assert made.faked()(text="x").outputs == {"label": "a"}
