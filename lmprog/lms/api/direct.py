@@ -38,10 +38,10 @@ class DirectRoute:
         made = parameters(request, structured=structured, seeded=True)
         body = {"model": model, "messages": request.messages, **self._more, **made, **made.pop("extra_body", {})}
         async with self._server.post("/chat/completions", body) as response:
-            if response.content_type == "text/event-stream":
+            if response.headers.get("Content-Type", "").startswith("text/event-stream"):
                 reply = await self._streamed(response, request)
             else:
-                reply = _json(response, await response.text(errors="replace"))
+                reply = _json(response, await response.read())
                 if request.on_text is not None and (text := read(reply, None).text):
                     request.on_text(text)
         return read(reply, cost(reply, self._prices))
@@ -67,21 +67,21 @@ class Server:
     """The address, and what each request to it carries."""
 
     def __init__(self, access: Access) -> None:
-        self._access = access
-        self._proxy = _proxy(access.base or "")
+        self._address, mark, query = (access.base or "").partition("?")
+        self._query = mark + query
+        self._proxy = _proxy(self._address)
+        self._headers = {"Content-Type": "application/json", **access.headers}
+        if access.key:
+            self._headers.setdefault("Authorization", f"Bearer {access.key}")
 
     def post(self, path: str, body: Mapping[str, Any]) -> _Answer:
         """A context with the answer to a POST. Raises TryFailed for any status but 2xx, and where the server is not there."""
         return _Answer(self, path, json.dumps(body, ensure_ascii=False).encode(errors="surrogatepass"))
 
     async def _send(self, path: str, data: bytes) -> aiohttp.ClientResponse:
-        headers = {"Content-Type": "application/json", **self._access.headers}
-        if self._access.key:
-            headers.setdefault("Authorization", f"Bearer {self._access.key}")
-        address, mark, query = (self._access.base or "").partition("?")
-        url = f"{address.rstrip('/')}{path}{mark}{query}"
+        url = f"{self._address.rstrip('/')}{path}{self._query}"
         session = await _session()
-        return await session.post(url, data=data, headers=headers, proxy=self._proxy, allow_redirects=False)
+        return await session.post(url, data=data, headers=self._headers, proxy=self._proxy, allow_redirects=False)
 
 
 class _Answer:
@@ -119,20 +119,20 @@ class _Answer:
             raise TryFailed(str(error) or type(error).__name__, passing=True) from None
 
 
-def _json(response: aiohttp.ClientResponse, text: str) -> Any:
+def _json(response: aiohttp.ClientResponse, body: bytes) -> Any:
     kind = response.headers.get("Content-Type", "application/json")
     if "json" not in kind:
-        raise TryFailed(f"it answered with {kind}, not with JSON: {_start(text)}", passing=True)
+        raise TryFailed(f"it answered with {kind}, not with JSON: {_start(body)}", passing=True)
     try:
-        return json.loads(text)
+        return json.loads(body)
     except ValueError:
         pass
-    raise TryFailed(f"it answered with what is no JSON: {_start(text)}", passing=True)
+    raise TryFailed(f"it answered with what is no JSON: {_start(body)}", passing=True)
 
 
-def _start(text: str) -> str:
+def _start(body: bytes) -> str:
     """For a message; long enough that what is cut here, perhaps within a secret, is not shown."""
-    return " ".join(text[:10_000].split())
+    return " ".join(body[:10_000].decode(errors="replace").split())
 
 
 def _piece(data: bytes) -> Mapping[str, Any]:
