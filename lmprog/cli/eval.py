@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from lmprog.cli.options import SPEC, output_format, overriding
+from lmprog.cli.options import BUDGET, SPEC, budget_of, output_format, overriding
 
 
 @click.command()
@@ -36,6 +36,7 @@ from lmprog.cli.options import SPEC, output_format, overriding
 @click.option("--trace", type=click.Path(path_type=Path), help="Append every LM call, of judges too, to this file.")
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
 @click.option("--concurrency", type=click.IntRange(1), help="Rows at work at a time.")
+@BUDGET
 @output_format("text", "json")
 def command(
     spec: Path,
@@ -51,6 +52,7 @@ def command(
     trace: Path | None,
     seed: int,
     concurrency: int | None,
+    budget: tuple[str, ...],
     style: str,
 ) -> None:
     """Score the program in SPEC on a data split, with a 95% interval.
@@ -68,6 +70,9 @@ def command(
 
     program = load(spec, lms=lms, overrides=overrides)
     other = load(against, lms=lms, overrides=overrides) if against is not None else None
+    if budget:
+        purse = budget_of(budget)
+        program, other = program.with_budget(purse), other.with_budget(purse) if other is not None else None
     whole = rows_of(program.plan, split)
     rows = whole[:limit]
     chosen = _metric(program.plan, metric)

@@ -1,40 +1,13 @@
-"""What a person sees of long work: a bar over rows; of an optimization a line for each thing learnt, and a table."""
+"""What a person sees of an optimization: a line for each thing that was learnt, and the table at the end."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-
-
-@contextlib.contextmanager
-def progress(total: int, done: int = 0, what: str = "rows") -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, elsewhere nothing; the function that it gives counts one row more."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        "left",
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=total, completed=done)
-        yield lambda: bar.advance(task)
 
 
 def percent(estimate: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import click
 class RowProgress:
     """Shows how many of `total` are done, on standard error; a context manager, and gone when it ends."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int, done: int = 0) -> None:
         from rich.console import Console
         from rich.progress import Progress
 
@@ -22,7 +22,7 @@ class RowProgress:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._task = self._progress.add_task(what, total=total)
+        self._task = self._progress.add_task(what, total=total, completed=done)
 
     def advance(self) -> None:
         """One more is done."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmprog.cli.options import BUDGET, SPEC, as_value, budget_of, overriding, pairs
-from lmprog.cli.progress import progress
+from lmprog.cli.row_progress import RowProgress
 
 if TYPE_CHECKING:
     from lmprog.events import TextPiece
@@ -110,7 +110,7 @@ async def _rows(program: Any, rows: Path, out: Path, writer: Any, options: Any, 
     failed: list[str] = []
     out.parent.mkdir(parents=True, exist_ok=True)
     index = done
-    with out.open("ab") as file, progress(total, done) as tick:
+    with out.open("ab") as file, RowProgress("rows", total, done) as progress:
         given = islice(read_file(rows), done, None)
         try:
             async for result in program.stream(given, concurrency=concurrency, options=options, first=done):
@@ -123,7 +123,7 @@ async def _rows(program: Any, rows: Path, out: Path, writer: Any, options: Any, 
                 if result.error is not None and result.error.kind != "unreadable":
                     failed.append(result.error.kind)
                 index += 1
-                tick()
+                progress.advance()
         except BudgetExceeded as error:
             raise BudgetExceeded(
                 f"{error}; {out} holds the first {index} of {total} rows: run again to go on"

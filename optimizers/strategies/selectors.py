@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -46,16 +45,3 @@ class TPE:
             self._study.tell(self._trial, state=self._pruned)
         else:
             self._study.tell(self._trial, score)
-
-
-class Uniform:
-    """Every option as likely as any other, whatever the scores are."""
-
-    def __init__(self, options: Mapping[str, int], seed: int) -> None:
-        self._options, self._draw = options, random.Random(seed)
-
-    def ask(self) -> Picked:
-        return {name: self._draw.randrange(count) for name, count in self._options.items()}
-
-    def tell(self, score: float | None) -> None:
-        pass

@@ -267,3 +267,11 @@ def test_a_metric_that_fails(cli, spec, write) -> None:
     write("def exact(label, wanted):\n    raise ValueError('no')\n", "metrics.py")
     status, _, err = cli("eval", spec)
     assert (status, err) == (1, "lmprog: no row could be scored: the metric 'exact' raised ValueError: no\n")
+
+
+def test_a_budget_ends_the_scoring_before_it_is_exceeded(cli, spec, provider) -> None:
+    status, out, err = cli("eval", spec, "--budget", "lm_calls=2")
+    assert (status, out) == (1, "")
+    assert "the budget of 2 lm calls is spent" in err
+    assert len(provider.requests) <= 2
+    assert cli("eval", spec, "--budget", "euros=2")[0] == 2
