@@ -35,7 +35,7 @@ from lmprog.compiler.types import (
 if TYPE_CHECKING:
     from lmprog.compiler.plan import Field
 
-__all__ = ["Format", "Reading", "Unreadable", "as_text", "describe", "read", "write"]
+__all__ = ["Format", "Reading", "Unreadable", "as_text", "describe", "escaped", "read", "write"]
 
 Format = Literal["text", "fields", "json"]
 
@@ -70,7 +70,7 @@ def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any
     if format == "json":
         return json.dumps(present, ensure_ascii=False)
     if format == "fields":
-        written = {name: _escaped(name, as_text(value, outputs[name].type)) for name, value in present.items()}
+        written = {name: escaped(name, as_text(value, outputs[name].type)) for name, value in present.items()}
         return "\n".join(f"<{name}>{text}</{name}>" for name, text in written.items())
     return "".join(as_text(value, outputs[name].type) for name, value in present.items())
 
@@ -125,7 +125,7 @@ def as_text(value: Any, kind: Type) -> str:
     return value if bare else json.dumps(value, ensure_ascii=False)
 
 
-def _escaped(name: str, text: str) -> str:
+def escaped(name: str, text: str) -> str:
     """A text that holds the end of its own section gets a backslash there, as `<\\/name>`."""
     return re.sub(rf"<(\\*)/{re.escape(name)}>", rf"<\1\\/{name}>", text)
 

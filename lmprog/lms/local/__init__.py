@@ -75,7 +75,7 @@ class LocalLM:
         future: asyncio.Future[Completion] = loop.create_future()
         waiting = self._waiting.setdefault(loop, [])
         waiting.append((request, future))
-        if loop not in self._pumps or self._pumps[loop].done():
+        if loop not in self._pumps or self._pumps[loop].done():  # done: cancelled before it began
             self._pumps[loop] = asyncio.create_task(self._answer(waiting))
         return await future
 
@@ -83,22 +83,33 @@ class LocalLM:
         """Answer what one event loop waits for, wave by wave, until nothing is left."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="lmprog-local")
-        while waiting:
-            await _quiet(waiting)
-            wanted = [asked for asked in waiting if not asked[1].done()]
-            batch = sorted(wanted, key=lambda waiting: [str(part).zfill(9) for part in waiting[0].key])
-            batch, waiting[:] = batch[: self.wave], batch[self.wave :]
-            running = asyncio.get_running_loop().run_in_executor(self._thread, self._run, batch)
-            try:
-                answers = await running
-            except Exception as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            for (_, future), answer in zip(batch, answers, strict=True):
+        loop = asyncio.get_running_loop()
+        try:
+            while waiting:
+                await self._wave(waiting)
+        finally:
+            # Both hold their loop, and would keep it for ever: weak keys do not help where the value holds the key.
+            self._pumps.pop(loop, None)
+            self._waiting.pop(loop, None)
+
+    async def _wave(self, waiting: list[Waiting]) -> None:
+        """Answer the first of those that wait; what comes in the meantime is added to `waiting`."""
+        await _quiet(waiting)
+        wanted = [asked for asked in waiting if not asked[1].done()]
+        batch = sorted(wanted, key=lambda waiting: [str(part).zfill(9) for part in waiting[0].key])
+        batch, waiting[:] = batch[: self.wave], batch[self.wave :]
+        if not batch:
+            return
+        try:
+            answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, batch)
+        except Exception as error:
+            for _, future in batch:
                 if not future.done():
-                    future.set_result(answer)
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
 
     def _run(self, batch: Sequence[Waiting]) -> list[Completion]:
         """In the worker thread: one wave for each adapter and head among the requests, answers in their order."""

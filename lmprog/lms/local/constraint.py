@@ -16,6 +16,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from lmprog.compiler.formats import escaped
 from lmprog.compiler.types import BOOL, FLOAT, INT, STR, Enum, Object, Optional, Type, json_schema
 from lmprog.errors import LmprogError
 from lmprog.lms.lm import Request
@@ -24,9 +25,17 @@ Key = tuple[str, Type]
 """A format and the type of its outputs."""
 LARGEST = 10**15
 """Of numbers, either way: what every reader of JSON reads exactly."""
+DEEPEST = 6
+"""Lists and objects within each other, where the type is `json`; a reader refuses what is nested without an end."""
 KEPT = 64
 """Compiled grammars that are kept."""
 _WHOLE = r"-?(0|[1-9][0-9]{0,14})"
+_TEXT = r"""start: TEXT
+TEXT: /(?s:.*)/ & ~/(?s:.*)<\/think>(?s:.*)/
+"""
+"""Any text but one whose beginning would be read as a model's thinking."""
+_LINE = f" {json.dumps(chr(10))} "
+_BOUNDS = {"minimum": -LARGEST, "maximum": LARGEST}
 _JSON = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
 
 
@@ -36,26 +45,24 @@ def grammar(format: str, outputs: Object) -> str:
         return f"start: {_json(outputs)}"
     if format == "text":
         ((_, kind),) = outputs.fields
-        return f"start: {_bare(kind)}"
+        return _TEXT if _is_text(kind) else f"start: {_bare(kind)}"
     sections, rules = [], []
     for place, (name, kind) in enumerate(outputs.fields):
-        close = f"</{name}>" + ("\n" if place + 1 < len(outputs.fields) else "")
+        close = f"</{name}>"
         sections.append(f"{_literal(f'<{name}>')} section_{place}")
         if _is_text(kind):
             rules.append(f"section_{place}[suffix={_literal(close)}]: /(?s:.*)/")
         else:
-            rules.append(f"section_{place}: ({_bare(kind)}) {_literal(close)}")
-    return "\n".join([f"start: {' '.join(sections)}", *rules])
+            rules.append(f"section_{place}: ({_bare(kind, name)}) {_literal(close)}")
+    return "\n".join([f"start: {_LINE.join(sections)}", *rules])
 
 
-def _bare(kind: Type) -> str:
-    """A value as it stands outside JSON (`formats.as_text`)."""
-    if _is_text(kind):
-        return "/(?s:.*)/"
+def _bare(kind: Type, section: str | None = None) -> str:
+    """A value, no text, as it stands outside JSON (`formats.as_text`), and within the tags of `section`."""
     if isinstance(kind, Optional):
-        return f"{_literal('null')} | {_bare(kind.inner)}"
+        return f"{_literal('null')} | {_bare(kind.inner, section)}"
     if isinstance(kind, Enum):
-        return " | ".join(map(_literal, kind.values))
+        return " | ".join(_literal(value if section is None else escaped(section, value)) for value in kind.values)
     if kind == INT:
         return f"/{_WHOLE}/"
     if kind == FLOAT:
@@ -74,17 +81,33 @@ def _literal(text: str) -> str:
 
 
 def _json(kind: Type) -> str:
-    return "%json " + json.dumps({**_bounded(json_schema(kind)), **_JSON}, ensure_ascii=False)
+    return "%json " + json.dumps({**_bounded(json_schema(kind)), **_ANYTHING, **_JSON}, ensure_ascii=False)
 
 
-def _bounded(schema: Any) -> Any:
-    """The schema with its numbers within LARGEST."""
-    if isinstance(schema, list):
-        return [_bounded(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    bounds = {"minimum": -LARGEST, "maximum": LARGEST} if schema.get("type") in ("integer", "number") else {}
-    return {key: _bounded(part) for key, part in schema.items()} | bounds
+def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with its numbers within LARGEST, and what may be anything within DEEPEST."""
+    if not schema:
+        return {"$ref": f"#/$defs/any{DEEPEST}"}
+    if "anyOf" in schema:
+        return {"anyOf": [_bounded(part) for part in schema["anyOf"]]}
+    if schema["type"] in ("integer", "number"):
+        return {**schema, **_BOUNDS}
+    if schema["type"] == "array":
+        return {**schema, "items": _bounded(schema["items"])}
+    if schema["type"] == "object":
+        return {**schema, "properties": {name: _bounded(part) for name, part in schema["properties"].items()}}
+    return schema
+
+
+def _anything(depth: int) -> dict[str, Any]:
+    """JSON of any kind, with at most `depth` lists and objects within each other."""
+    inner = {"$ref": f"#/$defs/any{depth - 1}"}
+    nested = [{"type": "array", "items": inner}, {"type": "object", "additionalProperties": inner}] if depth else []
+    plain = [{"type": "string"}, {"type": "number", **_BOUNDS}, {"type": "boolean"}, {"type": "null"}]
+    return {"anyOf": [*plain, *nested]}
+
+
+_ANYTHING = {"$defs": {f"any{depth}": _anything(depth) for depth in range(DEEPEST + 1)}}
 
 
 @dataclass

@@ -21,7 +21,7 @@ from lmprog.lms.local import LocalLM, shared  # noqa: E402
 from lmprog.lms.local.constraint import Grammars, mask  # noqa: E402
 
 LABELS = Enum(("lost card", "lost", 'say "hi"', "Ünïcode", "a/b"))
-SCALARS = st.sampled_from([STR, INT, FLOAT, BOOL, LABELS])
+SCALARS = st.sampled_from([STR, INT, FLOAT, BOOL, LABELS, JSON])
 NAMES = st.sampled_from(["reasoning", "label", "n_2", "value"])
 
 
@@ -44,20 +44,20 @@ def grammars(lm: LocalLM) -> Grammars:
     return lm._grammars()
 
 
-def drawn(lm: LocalLM, grammars: Grammars, format: str, outputs: Object, seed: int, most: int = 400) -> str | None:
+def drawn(lm: LocalLM, grammars: Grammars, format: str, outputs: Object, seed: int, most: int = 150) -> str | None:
     """A reply of random tokens that the masks allow, short ones and the end preferred; None where it found no end."""
     constraint, draw, ids = grammars.constraint(format, outputs), random.Random(seed), []
     closing = {
         token for text in ('"', "}", "]", "</", ">", ", ", "1") for token in lm.weights.tokenizer(text).input_ids
     }
     for _ in range(most):
-        allowed = mask(torch.zeros(1, grammars.size), [constraint])[0].isfinite().nonzero().flatten().tolist()
-        assert allowed, "a reply that can neither go on nor end"
-        ends = [token for token in allowed if token in lm.weights.end_ids]
-        if ends and (len(allowed) == 1 or draw.random() < 0.5):
+        open_ = mask(torch.zeros(1, grammars.size), [constraint])[0].isfinite()
+        allowed = open_.nonzero().flatten()  # no list: it may hold the whole vocabulary
+        assert len(allowed), "a reply that can neither go on nor end"
+        if any(open_[end] for end in lm.weights.end_ids) and (len(allowed) <= 2 or draw.random() < 0.5):
             return lm._text(ids)
-        likely = [token for token in allowed if token in closing]
-        token = draw.choice(likely if likely and draw.random() < 0.6 else allowed)
+        likely = [token for token in closing if open_[token]]
+        token = draw.choice(likely) if likely and draw.random() < 0.6 else int(allowed[draw.randrange(len(allowed))])
         if token in lm.weights.end_ids:
             return lm._text(ids)
         ids.append(token)
@@ -65,7 +65,7 @@ def drawn(lm: LocalLM, grammars: Grammars, format: str, outputs: Object, seed: i
     return None
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_every_reply_of_the_masks_is_of_the_types(lm: LocalLM, grammars: Grammars, data) -> None:
     format = data.draw(st.sampled_from(["text", "fields", "json"]))
@@ -93,6 +93,33 @@ def test_what_the_format_writes_is_allowed(lm: LocalLM, grammars: Grammars, form
     constraint = grammars.constraint(format, outputs)
     for token in [*lm.weights.tokenizer(written, add_special_tokens=False).input_ids, min(lm.weights.end_ids)]:
         assert mask(torch.zeros(1, grammars.size), [constraint])[0, token].isfinite(), written
+        constraint.advance(token)
+
+
+@pytest.mark.parametrize(
+    ("format", "fields", "written"),
+    [
+        ("text", {"a": STR}, "so</think> yes"),
+        ("fields", {"a": STR, "b": INT}, "<a>one</a>two</a>\n<b>1</b>"),
+        ("fields", {"a": Enum(("x</a>", "y"))}, "<a>x</a></a>"),
+        ("json", {"a": JSON}, '{"a": 1e999}'),
+        ("json", {"a": JSON}, '{"a": ' + "[" * 400 + "]" * 400 + "}"),
+    ],
+)
+def test_what_would_be_forgiven_or_misread_is_not_allowed(lm, grammars, format: str, fields, written: str) -> None:
+    constraint = grammars.constraint(format, Object(tuple(fields.items())))
+    for token in lm.weights.tokenizer(written, add_special_tokens=False).input_ids:
+        if not mask(torch.zeros(1, grammars.size), [constraint])[0, token].isfinite():
+            return
+        constraint.advance(token)
+    pytest.fail(f"{written!r} is allowed")
+
+
+def test_an_enum_that_holds_the_end_of_its_section_is_written_escaped(lm, grammars) -> None:
+    constraint = grammars.constraint("fields", Object((("a", Enum(("x</a>", "y"))),)))
+    written = formats.write("fields", {"a": Field(Enum(("x</a>", "y")))}, {"a": "x</a>"})
+    for token in lm.weights.tokenizer(written, add_special_tokens=False).input_ids:
+        assert mask(torch.zeros(1, grammars.size), [constraint])[0, token].isfinite()
         constraint.advance(token)
 
 
