@@ -39,7 +39,7 @@ def few_shot(demos: int):
 
 def ours(demos: int, steps: int) -> dict:
     """The stage itself, as `lmprog optimize` runs it; a step's seconds are those of its journal."""
-    from lmprog.optimizers.budget import Budget
+    from lmprog.budget import Budget
     from lmprog.optimizers.grpo.config import Config
     from lmprog.optimizers.grpo.stage import WeightStage
     from lmprog.optimizers.journal import Journal
