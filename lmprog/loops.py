@@ -1,6 +1,6 @@
 """The event loops of synchronous callers: one for each thread, kept, so that connections outlive a call.
 
-What is opened within a loop (HTTP sessions, tool servers) is closed with it: `when_closing` says how.
+What is opened within a loop (HTTP sessions, tool servers) is kept by a task, which ends with the loop and closes it.
 """
 
 from __future__ import annotations
@@ -9,26 +9,10 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
-Closer = Callable[[], Awaitable[None]]
-
-_closers: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Closer]] = WeakKeyDictionary()
-
-
-def when_closing(closer: Closer) -> None:
-    """Have `closer` awaited before the running loop is closed by lmprog, or at `close_opened`; the newest goes first."""
-    _closers.setdefault(asyncio.get_running_loop(), []).append(closer)
-
-
-async def close_opened() -> None:
-    """Close what was opened within the running loop, now."""
-    closers = _closers.pop(asyncio.get_running_loop(), [])
-    while closers:
-        await closers.pop()()
 
 
 def run_async(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -75,8 +59,6 @@ class _Kept:
     def close(self) -> None:
         # After a fork the loop is the parent's, and so is what it opened.
         if self.process == os.getpid() and not self.loop.is_closed():
-            if self.loop in _closers:
-                self.loop.run_until_complete(close_opened())
             self.runner.close()
 
     def __del__(self) -> None:

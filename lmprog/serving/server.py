@@ -14,7 +14,6 @@ from starlette.types import ASGIApp
 
 from lmprog.errors import InfrastructureError
 from lmprog.lms.lm import LM, Request
-from lmprog.loops import close_opened
 from lmprog.program import Program
 
 STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}
@@ -51,7 +50,6 @@ async def serve(app: ASGIApp, program: Program, ready: asyncio.Event, at: socket
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        await close_opened()
     if not warming.cancelled():
         warming.result()
     return 0 if server.ended_by is None else STATUS[server.ended_by]

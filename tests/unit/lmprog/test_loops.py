@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lmprog.loops import close_opened, run_async, run_briefly, when_closing
+from lmprog.loops import run_async, run_briefly
 
 RUNNERS = pytest.mark.parametrize("run", [run_async, run_briefly])
 
@@ -45,46 +45,31 @@ def test_a_failure_is_raised_and_the_loop_goes_on(run) -> None:
     assert run(loop_now) is not None
 
 
-def test_what_was_opened_is_closed_with_the_thread_the_newest_first() -> None:
+def test_what_a_task_keeps_open_is_closed_with_the_thread() -> None:
     closed: list[str] = []
 
-    async def opens() -> None:
-        for name in ("server", "session"):
+    async def keep() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            closed.append("session")
 
-            async def close(name: str = name) -> None:
-                closed.append(name)
-
-            when_closing(close)
+    async def opens() -> asyncio.Task[None]:
+        task = asyncio.create_task(keep())
+        await asyncio.sleep(0)
+        return task
 
     thread = threading.Thread(target=lambda: run_briefly(opens))
     thread.start()
     thread.join()
-    assert closed == ["session", "server"]
-
-
-def test_what_was_opened_can_be_closed_at_once() -> None:
-    closed: list[int] = []
-
-    async def opens() -> None:
-        async def close() -> None:
-            closed.append(1)
-
-        when_closing(close)
-        await close_opened()
-        await close_opened()
-
-    run_async(opens)
-    assert closed == [1]
+    assert closed == ["session"]
 
 
 SCRIPT = """
 import asyncio, sys
-from lmprog.loops import when_closing, {run} as run
+from lmprog.loops import {run} as run
 
 async def work():
-    async def close():
-        print("closed", flush=True)
-    when_closing(close)
     print("at work", flush=True)
     try:
         await asyncio.sleep(60)
@@ -99,7 +84,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("name", ["run_async", "run_briefly"])
-def test_ctrl_c_cancels_what_is_at_work_and_closes_what_is_open(name: str, tmp_path: Path) -> None:
+def test_ctrl_c_cancels_what_is_at_work(name: str, tmp_path: Path) -> None:
     running = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", SCRIPT.format(run=name)],
         stdout=subprocess.PIPE,
@@ -111,7 +96,7 @@ def test_ctrl_c_cancels_what_is_at_work_and_closes_what_is_open(name: str, tmp_p
     time.sleep(0.05)
     os.kill(running.pid, signal.SIGINT)
     said, errors = running.communicate(timeout=20)
-    assert (said.split(), errors, running.returncode) == (["cancelled", "interrupted", "closed"], "", 0)
+    assert (said.split(), errors, running.returncode) == (["cancelled", "interrupted"], "", 0)
 
 
 def test_a_forked_process_has_a_loop_of_its_own() -> None:
