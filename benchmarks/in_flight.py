@@ -41,6 +41,8 @@ LMPROG = {
     "lmprog openai/ (direct)": "openai/x",
     "lmprog through litellm": "litellm_proxy/x",
 }
+PATIENCE = 90
+"""Seconds after which a client is stopped and its rate is 0: a thousand threads of litellm may hang for many minutes."""
 TOKENS = 12
 """Of each reply."""
 
@@ -139,7 +141,10 @@ def measure(client: str, address: str, rows: int) -> float:
 def in_own_process(client: str, address: str, rows: int) -> float:
     command = [sys.executable, __file__, "--client", client, "--address", address, "--rows", str(rows)]
     environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return 0.0
     if done.returncode != 0:
         raise SystemExit(f"{client}: {done.stderr[-2000:]}")
     return float(done.stdout.split()[-1])
