@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmprog.compiler.plan import Module, Plan
@@ -17,11 +18,22 @@ def difference(old: Plan, new: Plan) -> str:
     for id in dict.fromkeys([*old.modules, *new.modules]):
         before, after = old.modules.get(id), new.modules.get(id)
         parts += _lines(f"modules.{id}.prompt", _layout(before), _layout(after))
-        parts += _lines(f"modules.{id}.instructions", _instructions(before), _instructions(after))
-        parts += _lines(f"modules.{id}.demos", _demos(before), _demos(after))
+        parts += words_difference(id, _words(before), _words(after))
         parts += _lines(f"modules.{id}.adapter", _adapter(before), _adapter(after))
-    parts += _lines("tuned.scores", _scores(old), _scores(new))
+    for key in ("scores", "test"):
+        parts += _lines(f"tuned.{key}", _scores(old, key), _scores(new, key))
     return "".join(f"{part}\n" for part in parts)
+
+
+Words = tuple[str, Sequence[Mapping[str, Any]]]
+"""Instructions and demos of a module."""
+
+
+def words_difference(module: str, before: Words, after: Words) -> list[str]:
+    """The lines of a unified diff between two versions of a module's instructions and demos."""
+    paths = f"modules.{module}.instructions", f"modules.{module}.demos"
+    old, new = (([*text.splitlines()], [_json(dict(demo)) for demo in demos]) for text, demos in (before, after))
+    return [*_lines(paths[0], old[0], new[0]), *_lines(paths[1], old[1], new[1])]
 
 
 def _lines(name: str, before: list[str], after: list[str]) -> list[str]:
@@ -43,12 +55,8 @@ def _layout(module: Module | None) -> list[str]:
     return [line for role, part in roles if part is not None for line in [f"{role}:", *part.text.splitlines()]]
 
 
-def _instructions(module: Module | None) -> list[str]:
-    return (module.instructions or "").splitlines() if module is not None else []
-
-
-def _demos(module: Module | None) -> list[str]:
-    return [_json(dict(demo)) for demo in module.demos] if module is not None else []
+def _words(module: Module | None) -> Words:
+    return (module.instructions or "", module.demos) if module is not None else ("", ())
 
 
 def _adapter(module: Module | None) -> list[str]:
@@ -57,8 +65,8 @@ def _adapter(module: Module | None) -> list[str]:
     return [f"{module.adapter.path} {module.adapter.sha256 or ''}".rstrip()]
 
 
-def _scores(plan: Plan) -> list[str]:
-    scores = (plan.tuned or {}).get("scores")
+def _scores(plan: Plan, key: str) -> list[str]:
+    scores = (plan.tuned or {}).get(key)
     return json.dumps(scores, indent=2, ensure_ascii=False, default=str).splitlines() if scores else []
 
 

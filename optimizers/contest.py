@@ -11,6 +11,7 @@ from typing import Any
 
 from lmprog.evaluation import aevaluate
 from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.lineage import remember
 from lmprog.optimizers.optimizer import Row, Task
 from lmprog.optimizers.strategies.acceptance import Acceptance, PairedInterval, Values
 from lmprog.optimizers.strategies.row_samplers import Halves, RowSampler
@@ -44,11 +45,15 @@ class Contest:
         """Candidates that were scored or refused, beside the start."""
         return len(self.scored) + len(self.refused) - 1
 
-    async def enter(self, candidate: Candidate) -> Values | None:
-        """Its scores on the searched rows; None where a check or a screen refuses it, and then it is never run."""
+    async def enter(self, candidate: Candidate, parents: Sequence[Candidate] = (START,)) -> Values | None:
+        """Its scores on the searched rows; None where a check or a screen refuses it, and then it is never run.
+
+        `parents` are the candidates that it was derived from.
+        """
         digest = candidate.digest
         if digest not in self.scored and not self.refuses(candidate):
             self.scored[digest] = (candidate, await self._score(candidate, self.searched, "search"))
+            self.remember(candidate, parents, self.scored[digest][1])
         return self.scored[digest][1] if digest in self.scored else None
 
     def refuses(self, candidate: Candidate) -> bool:
@@ -61,6 +66,11 @@ class Contest:
             self.task.journal.record("refused", candidate=candidate.as_json(), findings=why)
         return why is not None
 
+    def remember(self, candidate: Candidate, parents: Sequence[Candidate], values: Values) -> None:
+        """Keep the candidate's place and score for those who look at the run."""
+        score = estimate(list(values.values()))
+        remember(self.task.journal, self.task.program.plan, candidate, parents, score)
+
     @property
     def best(self) -> tuple[Candidate, Values]:
         """The candidate with the best mean on the searched rows, the first of equals."""
@@ -69,6 +79,7 @@ class Contest:
     def tell(self, candidate: Candidate, of: int) -> None:
         """Show the newest candidate and the best so far; `of` is how many may come."""
         values = self.scored[candidate.digest][1]
+        self.task.tell_spending()
         self.task.journal.tell(
             "trial",
             number=self.entered,

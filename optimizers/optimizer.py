@@ -47,6 +47,10 @@ class Task:
     journal: Journal
     seed: int
 
+    def tell_spending(self) -> None:
+        """Show those who watch what is spent and what may be; it stands beside what they are shown next."""
+        self.journal.tell("spending", spent=self.budget.spent.as_json(), limits=dict(self.budget.limits))
+
 
 @runtime_checkable
 class Optimizer(Protocol):

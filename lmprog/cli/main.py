@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 VERBS = {
+    "candidates": "show what an optimization tried, and how it scored",
     "check": "compile programs and report findings",
     "compile": "write the manifest, the prompts as sent, and the graph",
     "diff": "show how two programs differ in prompts, demos, adapters and scores",

@@ -46,8 +46,9 @@ def command(
     program after each stage.
     """
     from lmprog.cli.check import report_findings
-    from lmprog.cli.progress import OptimizeProgress, table
+    from lmprog.cli.progress import OptimizeProgress, print_candidates, table
     from lmprog.optimization import optimize
+    from lmprog.optimizers.lineage import read_trees
 
     limits = limits_of(budget)
     report_findings(spec, overrides, lms)
@@ -74,6 +75,7 @@ def command(
     if style == "json":
         click.echo(json.dumps(tuned.report))
     else:
+        print_candidates(read_trees(Path(tuned.report["run_dir"])))
         table(tuned.report)
 
 

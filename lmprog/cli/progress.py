@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+from lmprog.budget import Spent
+
+if TYPE_CHECKING:
+    from lmprog.optimizers.lineage import StageTree
 
 
 def percent(estimate: Mapping[str, Any]) -> str:
@@ -21,61 +27,96 @@ def points(difference: Mapping[str, Any]) -> str:
     return f"{100 * difference['mean']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
+def spending(spent: Spent, limits: Mapping[str, float]) -> str:
+    """`spent 350 calls, 41k tokens, $0.0213; left 150 calls`: what is left of each limit that there is."""
+    parts = [amount("lm_calls", spent.lm_calls), amount("tokens", spent.tokens)]
+    if spent.usd:
+        parts.append(amount("usd", spent.usd))
+    left = [amount(name, max(0.0, limit - getattr(spent, name))) for name, limit in limits.items()]
+    return "; ".join(["spent " + ", ".join(parts), *(["left " + ", ".join(left)] if left else [])])
+
+
+def amount(name: str, value: float) -> str:
+    """So much of something that a budget may limit, as a person reads it."""
+    if name == "usd":
+        return f"${value:.2f}" if value >= 100 else f"${value:.4f}"
+    if name in ("seconds", "minutes"):
+        return f"{value:.1f} {name}"
+    shown = f"{value:,.0f}" if value < 100_000 else f"{value / 1000:,.0f}k" if value < 1e8 else f"{value / 1e6:,.0f}M"
+    return f"{shown} {'calls' if name == 'lm_calls' else name.replace('_', ' ')}"
+
+
 class OptimizeProgress:
-    """Listens to the journal and prints to standard error."""
+    """Listens to the journal and prints to standard error, plain lines that are as good in a log as on a terminal."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.run_dir: str | None = None
         self._started = time.monotonic()
+        self._spending = ""
 
     def listen(self, event: Mapping[str, Any]) -> None:
         """Print what an event means to the user, if anything."""
-        show = getattr(self, f"_{event['event']}", None)
+        show = getattr(self, f"_on_{event['event']}", None)
         if show is not None:
             elapsed = int(time.monotonic() - self._started)
             for line in show(event):
                 self.console.print(f"[dim]{elapsed // 60:3d}:{elapsed % 60:02d}[/dim] {line}", soft_wrap=True)
 
-    def _run_started(self, event: Mapping[str, Any]) -> list[str]:
+    def _on_run_started(self, event: Mapping[str, Any]) -> list[str]:
         self.run_dir = event["run_dir"]
         return [f"optimizing {event['program']} (seed {event['seed']}); the run is kept in {event['run_dir']}"]
 
-    def _stage_started(self, event: Mapping[str, Any]) -> list[str]:
+    def _on_stage_started(self, event: Mapping[str, Any]) -> list[str]:
         return [f"[bold]stage {event['number']} of {event['of']}: {event['name']}[/bold]"]
 
-    def _stage_kept(self, event: Mapping[str, Any]) -> list[str]:
+    def _on_stage_kept(self, event: Mapping[str, Any]) -> list[str]:
         return [f"stage {event['number']} of {event['of']}: {event['stage']} was finished before; kept"]
 
-    def _note(self, event: Mapping[str, Any]) -> list[str]:
+    def _on_note(self, event: Mapping[str, Any]) -> list[str]:
         return [f"  {event['text']}".replace("[", r"\[")]
 
-    def _trial(self, event: Mapping[str, Any]) -> list[str]:
+    def _on_spending(self, event: Mapping[str, Any]) -> list[str]:
+        self._spending = spending(Spent(**event["spent"]), event["limits"])
+        return []
+
+    def _on_trial(self, event: Mapping[str, Any]) -> list[str]:
         what = "as it is" if event["number"] == 0 else f"trial {event['number']}/{event['of']}"
         demos = ", ".join(f"{count} demos" for count in event["demos"].values())
-        return [f"  {what:<12} {_escaped(percent(event['score']))}  best {_escaped(percent(event['best']))}  {demos}"]
+        scores = f"{_escaped(percent(event['score']))}  best {_escaped(percent(event['best']))}"
+        return ["  ".join(part for part in (f"  {what:<12} {scores}", demos, self._spending) if part)]
 
-    def _step(self, event: Mapping[str, Any]) -> list[str]:
+    def _on_step(self, event: Mapping[str, Any]) -> list[str]:
         return [
             f"  step {event['step']}/{event['of']}  reward {event['reward']:.2f}  "
             f"without signal {event['without_signal']}/{event['examples']} examples  {event['seconds']:.1f} s"
         ]
 
-    def _dev(self, event: Mapping[str, Any]) -> list[str]:
-        return [f"  [bold]dev at step {event['step']}: {_escaped(percent(event['score']))}[/bold]"]
+    def _on_dev(self, event: Mapping[str, Any]) -> list[str]:
+        return [f"  [bold]dev at step {event['step']}: {_escaped(percent(event['score']))}[/bold]  {self._spending}"]
 
-    def _compared(self, event: Mapping[str, Any]) -> list[str]:
+    def _on_compared(self, event: Mapping[str, Any]) -> list[str]:
         difference = _escaped(points(event["difference"]))
         return [f"  {event['what']}, paired: {difference} points: {event['verdict']}"]
 
-    def _refused(self, event: Mapping[str, Any]) -> list[str]:
+    def _on_refused(self, event: Mapping[str, Any]) -> list[str]:
         return [f"  a candidate was refused: {_escaped(event['findings'].splitlines()[0])}"]
 
-    def _stage_ended(self, event: Mapping[str, Any]) -> list[str]:
+    def _on_stage_ended(self, event: Mapping[str, Any]) -> list[str]:
         return [f"  {event['name']} ends at {_escaped(percent(event['validate']))} on dev"]
 
-    def _test_started(self, event: Mapping[str, Any]) -> list[str]:
+    def _on_test_started(self, event: Mapping[str, Any]) -> list[str]:
         return [f"scoring the program {event['program']} on {event['rows']} sealed test rows"]
+
+
+def print_candidates(trees: Sequence[StageTree], diff: bool = False) -> None:
+    """The candidates of each stage on standard output."""
+    from lmprog.reports.candidates import shown
+
+    # In a pipe no line is broken, so that what is searched for is found.
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1_000_000)
+    for tree in shown(trees, diff):
+        console.print(tree)
 
 
 def table(report: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmprog.cli.options import output_format
+from lmprog.reports.printable import printable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -129,16 +129,8 @@ def _line(record: Record) -> Text:
     return line
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-def _shown(text: str) -> str:
-    """Text of a model without what would steer a terminal, or what no terminal can show."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
 def _json(value: Any) -> str:
-    return _shown(json.dumps(value, ensure_ascii=False))
+    return printable(json.dumps(value, ensure_ascii=False))
 
 
 def _details(record: Record, messages: bool) -> Iterator[Text]:
@@ -152,15 +144,15 @@ def _details(record: Record, messages: bool) -> Iterator[Text]:
         for message in record.get("messages", ()):
             content = message.get("content")
             shown = content if isinstance(content, str) else _json(content)
-            yield Text.assemble((f"{message.get('role')} ", "dim"), _shown(shown))
+            yield Text.assemble((f"{message.get('role')} ", "dim"), printable(shown))
         if "finish_reason" in record:
-            yield Text.assemble(("reply ", "green"), _shown(record.get("text", "")))
+            yield Text.assemble(("reply ", "green"), printable(record.get("text", "")))
         for call in record.get("tool_calls", ()):
             yield Text.assemble(("calls ", "green"), f"{call['name']} {_json(call['arguments'])}")
     for forgiven in record.get("forgiven", ()):
-        yield Text(f"forgiven: {_shown(forgiven)}", style="yellow")
+        yield Text(f"forgiven: {printable(forgiven)}", style="yellow")
     if record.get("error") is not None:
-        yield Text(f"error: {_shown(record['error'])}", style="red")
+        yield Text(f"error: {printable(record['error'])}", style="red")
 
 
 def _said(summary: Summary) -> Iterator[str]:
@@ -178,7 +170,7 @@ def _said(summary: Summary) -> Iterator[str]:
     if summary.unreadable:
         yield f"{_count(summary.unreadable, 'reply')} could not be read"
     for what, times in summary.forgiven.most_common():
-        yield f"forgiven {times} times: {_shown(what)}"
+        yield f"forgiven {times} times: {printable(what)}"
 
 
 def _count(number: int, what: str) -> str:

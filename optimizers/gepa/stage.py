@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import gepa
@@ -46,6 +47,8 @@ class Reflection:
             )
         self.declared = plan.lms[plan.optimize.proposer]
         self.proposer = task.budget.meter(task.program.lms[self.declared.id], self.declared)
+        self.known: dict[int, Candidate] = {}
+        """By gepa's index."""
         self.asked = 0
         self.failure: Exception | None = None
 
@@ -59,7 +62,6 @@ class Reflection:
             self.failure = error
         if self.failure is not None and not isinstance(self.failure, BudgetExceeded):
             raise self.failure
-        self._take_over()
         if START.digest not in self.contest.scored:
             assert self.failure is not None
             raise self.failure
@@ -83,6 +85,7 @@ class Reflection:
             use_merge=self.config.merges > 0 and len(self.adapter.start) > 1,
             max_merge_invocations=self.config.merges,
             max_metric_calls=self.config.max_metric_calls,
+            callbacks=[self],
             stop_callbacks=[lambda state: self.failure is not None],
             logger=_Silent(),
             track_best_outputs=False,
@@ -113,12 +116,23 @@ class Reflection:
             raise
         return text
 
-    def _take_over(self) -> None:
-        """Enter what was run on all searched rows into the contest."""
+    def on_valset_evaluated(self, event: Mapping[str, Any]) -> None:
+        """gepa's callback: a candidate was run on all searched rows. gepa would pass over what is raised here."""
+        try:
+            self._enter(event)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def _enter(self, event: Mapping[str, Any]) -> None:
+        """The candidate enters the contest, with what it was derived from."""
+        change = self.adapter.candidate_of(event["candidate"])
+        self.known[event["candidate_idx"]] = change
         places = [Place("dev", index) for index in range(len(self.contest.searched))]
-        for digest, candidate in self.adapter.candidates.items():
-            runs = [self.adapter.runs.get((digest, place)) for place in places]
-            scores = {str(index): run["score"] for index, run in enumerate(runs) if run and run["score"] is not None}
-            if scores and all(run is not None for run in runs):
-                self.contest.scored[digest] = (candidate, scores)
-                self.contest.tell(candidate, len(self.adapter.candidates) - 1)
+        runs = [self.adapter.runs.get((change.digest, place)) for place in places]
+        scores = {str(index): run["score"] for index, run in enumerate(runs) if run and run["score"] is not None}
+        if scores and all(run is not None for run in runs):
+            self.contest.scored[change.digest] = (change, scores)
+            parents = [self.known[index] for index in event["parent_ids"]]
+            self.contest.remember(change, parents, scores)
+            self.contest.tell(change, self.config.max_metric_calls // len(places) - 1)

@@ -204,6 +204,7 @@ class WeightStage:
         return self.runner.run(aevaluate(self.program, self.task.dev, self.task.metric, options=options))
 
     def _tell_dev(self, step: int, scores: Scores) -> None:
+        self.task.tell_spending()
         self.task.journal.record("dev", step=step, score=scores.estimate.as_json())
 
     def _chosen(self) -> Candidate:

@@ -37,7 +37,7 @@ class Checks:
         try:
             self.program.with_candidate(candidate)
         except SpecError as error:
-            return str(error)
+            return "\n".join(str(finding) for finding in error.findings if finding.severity == "error")
         return None
 
 

@@ -82,8 +82,9 @@ BASE = """
 """
 
 
-def test_diff_shows_what_was_tuned(cli, write) -> None:
+def test_diff_shows_what_was_tuned(cli, write, tmp_path: Path) -> None:
     base = write(BASE)
+    (tmp_path / "adapter").mkdir()
     tuned = write(
         """
         lmprog: 1
@@ -92,6 +93,10 @@ def test_diff_shows_what_was_tuned(cli, write) -> None:
           sort:
             instructions: Choose the label that fits.
             demos: [{text: money back, label: refund}]
+            adapter: {path: ./adapter, sha256: abc}
+        tuned:
+          scores: {gepa: {mean: 0.5}}
+          test: {difference: {mean: 0.25}}
         """,
         "program.tuned.yaml",
     )
@@ -101,6 +106,8 @@ def test_diff_shows_what_was_tuned(cli, write) -> None:
     assert "--- a/modules.sort.instructions" in lines
     assert "-Say which." in lines and "+Choose the label that fits." in lines
     assert '+{"text": "money back", "label": "refund"}' in lines
+    assert any(line.startswith("+") and line.endswith("adapter abc") for line in lines)
+    assert '+    "mean": 0.5' in lines and '+    "mean": 0.25' in lines
     backwards = cli("diff", tuned, base)[1].splitlines()
     assert "+Say which." in backwards
 

@@ -1,0 +1,89 @@
+"""The candidates of a run as trees in the terminal, each below what it was derived from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from lmprog.compiler.difference import words_difference
+from lmprog.optimizers.candidate import Candidate
+from lmprog.reports.printable import printable
+from lmprog.statistics import Estimate
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from lmprog.optimizers.lineage import Entry, StageTree
+
+STYLES = {"+": "green", "-": "red", "@": "cyan"}
+NAMED = 8
+"""Digits of a digest that name a candidate."""
+
+
+def shown(trees: Sequence[StageTree], diff: bool = False) -> Iterator[Tree | Text]:
+    """What a console prints for each stage; with `diff`, the words of each candidate against those of its first parent."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    for stage in trees:
+        start = stage.start
+        if start is None:
+            yield Text(f"{stage.stage}: no candidate was scored" if stage.ended else f"{stage.stage}: at work")
+            continue
+        tree = Tree(Text(stage.stage, style="bold"))
+        _branch(tree, stage, start, diff)
+        yield tree
+
+
+def _branch(tree: Tree, stage: StageTree, entry: Entry, diff: bool) -> None:
+    node = tree.add(_line(stage, entry))
+    if diff and entry.parents:
+        node.add(_coloured(changes(stage, entry)), guide_style="dim")
+    for child in stage.children(entry):
+        _branch(node, stage, child, diff)
+
+
+def changes(stage: StageTree, entry: Entry) -> list[str]:
+    """The lines of a unified diff of a candidate's words against those of its first parent."""
+    parent = stage.parent(entry)
+    before, after = stage.words(parent) if parent is not None else Candidate(), stage.words(entry)
+    lines = []
+    for module in dict.fromkeys([*after.instructions, *after.demos]):
+        old, new = ((words.instructions.get(module, ""), words.demos.get(module, ())) for words in (before, after))
+        lines += words_difference(module, old, new)
+    return lines
+
+
+def _line(stage: StageTree, entry: Entry) -> Text:
+    from rich.text import Text
+
+    line = Text(entry.digest[:NAMED] if entry.parents else "as it is", style="bold green" if entry.wins else "cyan")
+    if entry.score is not None:
+        score = Estimate(entry.score["mean"], tuple(entry.score["ci95"]), entry.rows)
+        line.append(f"  {score} of {entry.rows} rows", style="default")
+    if entry.refused is not None:
+        line.append(f"  refused: {printable(entry.refused.splitlines()[0])}", style="dim")
+    if entry.parents:
+        line.append(f"  {_what(entry)}", style="dim")
+    if len(entry.parents) > 1:
+        line.append(f"  merged with {', '.join(parent[:NAMED] for parent in entry.parents[1:])}", style="dim")
+    if entry.wins:
+        line.append("  <- kept" if entry.parents else "  <- kept: no significant change", style="bold green")
+    return line
+
+
+def _what(entry: Entry) -> str:
+    """`sort: instructions, 4 demos`."""
+    parts: dict[str, list[str]] = {}
+    for module in entry.words.instructions:
+        parts.setdefault(module, []).append("instructions")
+    for module, demos in entry.words.demos.items():
+        parts.setdefault(module, []).append(f"{len(demos)} demos")
+    return "; ".join(f"{module}: {', '.join(said)}" for module, said in parts.items())
+
+
+def _coloured(lines: Sequence[str]) -> Text:
+    from rich.text import Text
+
+    return Text("\n").join(Text(printable(line), style=STYLES.get(line[:1], "default")) for line in lines)

@@ -1,0 +1,126 @@
+"""What became of each candidate of a run: kept in the journal as it is scored, read back as trees, one for each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.plan import Plan
+from lmprog.errors import UsageError
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.journal import Journal
+from lmprog.statistics import Estimate
+from lmprog.trace import read_lines
+
+AS_IT_WAS = Candidate()
+"""The change of the start: none."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One candidate. It has a score on `rows` dev rows, or it was refused and never run."""
+
+    digest: str
+    words: Candidate
+    """What it changes in the start; of the start itself, the tuned words that it has."""
+    parents: Sequence[str] = ()
+    """Digests of what it was derived from: one, two of a merge, none of the start."""
+    score: Mapping[str, Any] | None = None
+    rows: int = 0
+    refused: str | None = None
+    wins: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "words": self.words.as_json(), "parents": list(self.parents)}
+
+
+@dataclass(frozen=True)
+class StageTree:
+    """The candidates of a stage by digest, each after what it was derived from."""
+
+    stage: str
+    entries: Mapping[str, Entry]
+    ended: bool
+
+    @property
+    def start(self) -> Entry | None:
+        """None where the stage scores no words, as `grpo`, or was cut before anything was scored."""
+        return self.entries.get(AS_IT_WAS.digest)
+
+    def words(self, entry: Entry) -> Candidate:
+        """All tuned words of a candidate, those of the start that it leaves included."""
+        return self.start.words.then(entry.words) if self.start is not None else entry.words
+
+    def parent(self, entry: Entry) -> Entry | None:
+        """What it stands below: the first that it was derived from, the start where that was never scored."""
+        return self.entries.get(entry.parents[0], self.start) if entry.parents else None
+
+    def children(self, entry: Entry) -> list[Entry]:
+        return [other for other in self.entries.values() if self.parent(other) is entry]
+
+
+def remember(journal: Journal, plan: Plan, candidate: Candidate, parents: Sequence[Candidate], score: Estimate) -> None:
+    """Keep what a candidate scored. A later score of the same candidate, on more rows, takes its place."""
+    start = candidate == AS_IT_WAS
+    kept = {
+        "words": (_tuned_words(plan) if start else candidate).as_json(),
+        "parents": [] if start else [parent.digest for parent in parents],
+        "score": score.as_json(),
+        "rows": score.n,
+    }
+    key = f"candidate/{candidate.digest}"
+    if journal.recall(key) != kept:
+        journal.keep(key, kept)
+
+
+def read_trees(run_dir: Path) -> list[StageTree]:
+    """The candidates of each stage that a run has begun, also of a run at work. Raises UsageError where there is no run."""
+    path = run_dir / "journal.jsonl"
+    if not path.is_file():
+        raise UsageError(f"there is no run in {run_dir}: it has no journal.jsonl; name a folder that `optimize` wrote")
+    entries: dict[str, dict[str, Entry]] = {}
+    ended: dict[str, Candidate] = {}
+    for event in read_lines(path):
+        if event["event"] == "stage_started":
+            entries.setdefault(f"{event['number']}-{event['name']}", {})
+        elif event["event"] == "refused":
+            words = Candidate.from_json(event["candidate"])
+            refused = Entry(words.digest, words, (AS_IT_WAS.digest,), refused=event["findings"])
+            entries.setdefault(event["stage"], {}).setdefault(words.digest, refused)
+        elif event["event"] == "finished":
+            key, value = event["key"], event["value"]
+            stage, _, part = key.partition("/")
+            if stage == "stage":
+                ended[part] = Candidate.from_json(value["candidate"])
+            elif part.startswith("candidate/"):
+                digest = part.removeprefix("candidate/")
+                entry = Entry(digest, **{**value, "words": Candidate.from_json(value["words"])})
+                entries.setdefault(stage, {})[digest] = entry
+    return _with_winners(entries, ended)
+
+
+def _with_winners(entries: Mapping[str, dict[str, Entry]], ended: Mapping[str, Candidate]) -> list[StageTree]:
+    """What a stage came to is told as a whole change since the first program; here it is found among its candidates."""
+    trees = []
+    before = Candidate()
+    for stage, found in entries.items():
+        if stage in ended:
+            for digest, entry in found.items():
+                change = AS_IT_WAS if digest == AS_IT_WAS.digest else entry.words
+                if before.then(change) == ended[stage]:
+                    found[digest] = Entry(**{**vars(entry), "wins": True})
+                    break
+            before = ended[stage]
+        trees.append(StageTree(stage, found, stage in ended))
+    return trees
+
+
+def _tuned_words(plan: Plan) -> Candidate:
+    assert plan.optimize is not None
+    tuned = {id: plan.modules[id] for id in plan.optimize.tune}
+    return Candidate(
+        {id: module.instructions or "" for id, module in tuned.items()},
+        {id: [dict(demo) for demo in module.demos] for id, module in tuned.items()},
+    )

@@ -1,0 +1,112 @@
+"""The candidates of a run as trees: what each was derived from, what it scored, which was kept, what changed in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import lmprog
+from lmprog.lms.lm import Completion
+from lmprog.optimizers.lineage import AS_IT_WAS, read_trees
+from lmprog.reports.candidates import changes
+
+STAGES = "  stages:\n    - prompt_search: {trials: 6, bootstrap_rows: 4, demos: [2], demo_sets: 2}\n"
+GEPA = "  proposer: writer\n  stages:\n    - gepa: {max_metric_calls: 300, minibatch: 10}\n"
+BOTH = STAGES + "    - bootstrap: {sets: 2, rows: 4}\n  instructions: {judge: [Divide by two., '{{ oops }']}\n"
+
+
+class Steps:
+    """Knows a third of the even numbers with `threes`, all with `twos`; as a writer it proposes both, in this order."""
+
+    def __init__(self) -> None:
+        self.proposed = 0
+
+    async def complete(self, request) -> Completion:
+        said = request.messages[-1]["content"]
+        if not said.isdigit():
+            self.proposed += 1
+            return Completion(f"```\n{('Look at threes.', 'Look at twos.')[self.proposed > 1]}\n```")
+        words = " ".join(str(message["content"]) for message in request.messages).lower()
+        number = int(said)
+        knows = "twos" in words or "divide by two" in words or ("threes" in words and number % 3 == 0)
+        return Completion(("odd", "even")[knows and number % 2 == 0])
+
+
+def optimized(spec: Path, folder: Path, **how) -> Path:
+    lm = Steps()
+    lmprog.optimize(spec, lms={"judge": lm, "writer": lm}, run_dir=folder, out=folder / "out.yaml", **how)
+    return folder
+
+
+def test_gepa_candidates_stand_below_what_they_were_reflected_from(write_spec, tmp_path: Path, cli) -> None:
+    run_dir = optimized(write_spec((STAGES, GEPA)), tmp_path / "run")
+    (tree,) = read_trees(run_dir)
+    start = tree.start
+    assert start is not None and not start.wins and start.words.instructions == {"judge": "Say something."}
+    (threes,) = tree.children(start)
+    (twos,) = tree.children(threes)
+    assert (threes.words.instructions, twos.words.instructions) == (
+        {"judge": "Look at threes."},
+        {"judge": "Look at twos."},
+    )
+    assert twos.wins and not threes.wins and twos.score["mean"] == 1.0 > threes.score["mean"] > start.score["mean"]
+    assert twos.score["ci95"][0] < 1.0 and twos.rows == 15
+    assert [line for line in changes(tree, twos) if line[0] in "+-"] == [
+        "--- a/modules.judge.instructions",
+        "+++ b/modules.judge.instructions",
+        "-Look at threes.",
+        "+Look at twos.",
+    ]
+    status, out, err = cli("candidates", run_dir, "--diff")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    kept = next(line for line in lines if "kept" in line)
+    assert twos.digest[:8] in kept and "100.0%" in kept and "of 15 rows" in kept
+    assert any(line.endswith("-Look at threes.") for line in lines)
+
+
+def test_each_stage_has_its_tree_and_the_refused_are_in_it(write_spec, tmp_path: Path, cli) -> None:
+    spec = write_spec((STAGES, BOTH.replace("'{{ oops }'", "'" + "word " * 6000 + "'")))
+    run_dir = optimized(spec, tmp_path / "run")
+    search, bootstrap = read_trees(run_dir)
+    (kept,) = (entry for entry in search.entries.values() if entry.wins)
+    assert kept.words.instructions == {"judge": "Divide by two."} and list(kept.parents) == [AS_IT_WAS.digest]
+    assert any("LMP501" in (entry.refused or "") for entry in search.entries.values())
+    # The second stage starts from the first's winner, and finds nothing better.
+    assert bootstrap.start is not None and bootstrap.start.wins
+    assert bootstrap.start.words.instructions == {"judge": "Divide by two."}
+    demos = next(entry for entry in bootstrap.entries.values() if entry.parents)
+    assert any(line.startswith('+{"number": 10') for line in changes(bootstrap, demos))
+    said = json.loads(cli("candidates", run_dir, "--format", "json", "--diff")[1])
+    assert [stage["stage"] for stage in said["stages"]] == ["1-prompt_search", "2-bootstrap"]
+    assert sum(entry["wins"] for stage in said["stages"] for entry in stage["candidates"]) == 2
+    shown = cli("candidates", run_dir)[1]
+    assert "kept: no significant change" in shown and "error: the prompt of module `judge` has at least" in shown
+
+
+def test_a_resumed_run_keeps_each_candidate_once(write_spec, tmp_path: Path) -> None:
+    spec, run_dir = write_spec((STAGES, GEPA)), tmp_path / "run"
+    optimized(spec, run_dir)
+    whole = read_trees(run_dir)
+    lines = (run_dir / "journal.jsonl").read_text().splitlines(keepends=True)
+    third = [place for place, line in enumerate(lines) if "/candidate/" in line][1]
+    (run_dir / "journal.jsonl").write_text("".join(lines[: third + 1]))
+    assert not read_trees(run_dir)[0].ended
+    optimized(spec, run_dir, resume=True)
+    assert read_trees(run_dir) == whole
+    assert (run_dir / "journal.jsonl").read_text().count("/candidate/") == 3
+
+
+def test_a_folder_without_a_run_is_named(cli, tmp_path: Path) -> None:
+    status, out, err = cli("candidates", tmp_path)
+    assert (status, out) == (2, "") and "there is no run in" in err
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_run_that_was_cut_before_anything_was_scored(write_spec, tmp_path: Path, cli, cut: int) -> None:
+    run_dir = optimized(write_spec((STAGES, GEPA)), tmp_path / "run")
+    lines = (run_dir / "journal.jsonl").read_text().splitlines(keepends=True)
+    (run_dir / "journal.jsonl").write_text("".join(lines[:cut]))
+    assert cli("candidates", run_dir)[0] == 0
