@@ -22,6 +22,19 @@ USUAL_REPLY = 256
 """Tokens of a reply where `max_tokens` does not say."""
 
 
+@dataclass(frozen=True)
+class Site:
+    """A step that calls a module."""
+
+    plan: Plan
+    module: Module
+    call: ModuleCall
+    times: int
+    """LM calls in one run, at most."""
+    inner: bool
+    """Whether it is in a sub-program, whose inputs are no row's."""
+
+
 @dataclass
 class Bounds:
     """The worst case of one run of a program."""
@@ -34,6 +47,7 @@ class Bounds:
     """None where the price of a model is not known."""
     bounded: bool = True
     """False where a `foreach` has no `at_most`: then its list is taken to have one item."""
+    sites: list[Site] = field(default_factory=list)
 
     @property
     def total_calls(self) -> int:
@@ -41,8 +55,25 @@ class Bounds:
 
 
 def calls(plan: Plan) -> int:
-    """The most LM calls that one run can make."""
-    return bounds(plan).total_calls
+    """The most LM calls that one run and its score by the metric of `optimize` can take."""
+    return bounds(plan).total_calls + sum(bounds(judge).total_calls for judge in judges(plan))
+
+
+def judges(plan: Plan) -> list[Plan]:
+    """The programs that the metric of `optimize` asks for a score, those of the metrics that it is made of included."""
+    pending = [plan.optimize.metric] if plan.optimize is not None else []
+    found: dict[str, Plan] = {}
+    seen: set[str] = set()
+    while pending:
+        metric = plan.metrics.get(id := pending.pop())
+        if metric is None or id in seen:
+            continue
+        seen.add(id)
+        if metric.program is not None:
+            found[id] = metric.program
+        if metric.value is not None:
+            pending += [name[1] for name in metric.value.references if name[0] == "metrics" and len(name) > 1]
+    return list(found.values())
 
 
 def bounds(plan: Plan, rows: Iterable[Mapping[str, Any]] = ()) -> Bounds:
@@ -114,6 +145,7 @@ def _module(
     count = times * (1 + module.retry) * (module.max_turns if module.tools else 1)
     name = f"{prefix}{module.id}"
     found.calls[name] = found.calls.get(name, 0) + count
+    found.sites.append(Site(plan, module, call, count, bool(prefix)))
     lm = plan.lms.get(module.lm)
     written = lm.params.get("max_tokens") if lm is not None else None
     reply = written if isinstance(written, int) else USUAL_REPLY

@@ -17,11 +17,12 @@ EMBEDDED_CONTEXT = 8192
 
 @dataclass(frozen=True)
 class Limits:
-    """Context window in tokens and prices in US dollars for a token; None where nobody knows."""
+    """Context window and longest reply in tokens, and prices in US dollars for a token; None where nobody knows."""
 
     context: int | None
     prompt_usd: float | None
     completion_usd: float | None
+    reply: int | None = None
 
 
 def limits(lm: LM) -> Limits:
@@ -39,6 +40,7 @@ def limits(lm: LM) -> Limits:
         lm.context or known.get("max_input_tokens"),
         prompt if prompt is not None else known.get("input_cost_per_token"),
         completion if completion is not None else known.get("output_cost_per_token"),
+        known.get("max_output_tokens"),
     )
 
 

@@ -85,32 +85,20 @@ def optimize(
     return Tuned(target, report)
 
 
-def most_calls(program: Program) -> list[tuple[str, int]]:
-    """For each stage, and for the scoring around them, the most LM calls that it can make: what `--dry-run` shows."""
-    from lmprog.compiler.bounds import calls
-    from lmprog.data import rows_of
-    from lmprog.optimizers.staged import TEST, goals_of, make
-
-    goals = goals_of(program)
-    train, dev = (len(rows_of(program.plan, split)) for split in (goals.train, goals.validate))
-    bounds = [(stage.optimizer, make(stage).most_calls(program, train, dev)) for stage in goals.stages]
-    each = calls(program.plan)
-    bounds.append(("dev after each stage", len(goals.stages) * dev * each))
-    if TEST in program.plan.data:
-        bounds.append(("test at the end", (len(goals.stages) + 1) * len(rows_of(program.plan, TEST)) * each))
-    return bounds
+def earlier_runs(spec: Path) -> list[Path]:
+    """The folders that `optimize` made for runs of a spec, the newest last."""
+    return sorted(path.parent for path in Path("runs").glob(f"{spec.stem}-*/run.json"))
 
 
 def _run_dir(spec: Path, given: str | Path | None, resume: bool) -> Path:
     if given is not None:
         return Path(given)
-    runs = Path("runs")
     if resume:
-        found = sorted(path.parent for path in runs.glob(f"{spec.stem}-*/run.json"))
+        found = earlier_runs(spec)
         if not found:
-            raise UsageError(f"there is no run of {spec.name} under {runs}/ to resume; name it with --run-dir")
+            raise UsageError(f"there is no run of {spec.name} under runs/ to resume; name it with --run-dir")
         return found[-1]
-    return runs / f"{spec.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path("runs") / f"{spec.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def _claim(folder: Path, identity: Mapping[str, Any], resume: bool) -> None:

@@ -55,6 +55,9 @@ class Bootstrap:
         rows = min(self.config.rows, train) + (self.config.sets + 1) * searched + (self.config.finalists + 1) * held
         return rows * calls(program.plan)
 
+    def most_proposals(self, program: Program, train: int, dev: int) -> int:
+        return 0
+
     def optimize(self, task: Task) -> Candidate:
         from lmprog.loops import run_async
 

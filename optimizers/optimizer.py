@@ -54,7 +54,11 @@ class Task:
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """Made with its `Config`, the options that stand in the spec; `most_calls` bounds what `optimize` may ask of LMs."""
+    """Made with its `Config`, the options that stand in the spec; `most_calls` bounds what `optimize` may ask of LMs.
+
+    It may have `most_proposals`, of the same parameters: how many of those calls are the proposer's at most, all others being
+    of whole runs of the program with their scores. Without it `--dry-run` takes each call for the dearest of the program.
+    """
 
     name: ClassVar[str]
     Config: ClassVar[type[BaseModel]]

@@ -83,12 +83,13 @@ class Provider:
     """A server on this machine that speaks the chat-completions protocol.
 
     Each request takes the next of `replies`: a text, or (status, headers, body), or None to cut the connection; when they
-    are used up the answer is `otherwise`.
+    are used up the answer is `otherwise`. With `answer` set each request is answered by it, from its whole body.
     """
 
     def __init__(self) -> None:
         self.replies: list[Any] = []
         self.otherwise: Any = "ok"
+        self.answer: Callable[[dict[str, Any]], Any] | None = None
         self.seconds = 0.0
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
@@ -108,7 +109,9 @@ class Provider:
                 provider.keys.append(self.headers["authorization"])
                 time.sleep(provider.seconds)
                 reply = provider.replies.pop(0) if provider.replies else provider.otherwise
-                if callable(reply):
+                if provider.answer is not None:
+                    reply = provider.answer(body)
+                elif callable(reply):
                     reply = reply(body["messages"][-1]["content"])
                 if reply is None:
                     self.close_connection = True
@@ -132,7 +135,7 @@ class Provider:
         self._server.server_close()
 
 
-def chat(text: str) -> str:
+def chat(text: str, prompt_tokens: int = 11, completion_tokens: int = 3) -> str:
     """The body of a reply in the chat-completions protocol."""
     message = {"role": "assistant", "content": text}
     return json.dumps({
@@ -141,7 +144,11 @@ def chat(text: str) -> str:
         "created": 1,
         "model": "x",
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        },
     })  # fmt: skip
 
 

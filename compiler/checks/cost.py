@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import nodes
 
-from lmprog.compiler.bounds import LONGEST_TOKEN, argument_characters, bounds, longest_inputs, static_characters
+from lmprog.compiler.bounds import LONGEST_TOKEN, argument_characters, bounds, calls, longest_inputs, static_characters
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.model_table import limits
@@ -123,10 +123,9 @@ def _budget(draft: Draft, plan: Plan) -> None:
         return
     train, validate = draft.rows.get(optimize.train, []), draft.rows.get(optimize.validate, [])
     one = bounds(plan, [*train, *validate])
-    judge = _judge(plan)
     runs = sum(_runs(draft, stage, len(train), len(validate)) for stage in optimize.stages)
     spent = {
-        "lm_calls": float(one.total_calls + judge),
+        "lm_calls": float(calls(plan)),
         "prompt_tokens": float(one.prompt_tokens),
         "completion_tokens": float(one.completion_tokens),
         "tokens": float(one.prompt_tokens + one.completion_tokens),
@@ -146,12 +145,6 @@ def _budget(draft: Draft, plan: Plan) -> None:
             message = f"the stages can take up to {_shown(cost * runs, key)}, and the budget is {_shown(limit, key)}"
             fix = "raise it, or ask the stages for less; a stage ends where the budget does"
             draft.report.add("LMP502", place, message, severity="warning", fix=fix)
-
-
-def _judge(plan: Plan) -> int:
-    assert plan.optimize is not None
-    metric = plan.metrics.get(plan.optimize.metric)
-    return bounds(metric.program).total_calls if metric is not None and metric.program is not None else 0
 
 
 def _runs(draft: Draft, stage: Stage, train: int, validate: int) -> int:

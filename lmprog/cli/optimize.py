@@ -20,7 +20,9 @@ from lmprog.cli.options import BUDGET, SPEC, limits_of, output_format, overridin
 )
 @click.option("--seed", type=int, help="Seed of every draw; default: the one in the program, else 0.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, or with the newest run of SPEC.")
-@click.option("--dry-run", is_flag=True, help="Print the most LM calls that each stage can make, and run nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the most calls, tokens and money, and about how long; run nothing."
+)
 @BUDGET
 @output_format("text", "json")
 def command(
@@ -53,7 +55,7 @@ def command(
     limits = limits_of(budget)
     report_findings(spec, overrides, lms)
     if dry_run:
-        _dry_run(spec, lms, overrides, limits, style)
+        _dry_run(spec, run_dir, lms, overrides, limits, style)
         return
     progress = OptimizeProgress()
     try:
@@ -79,17 +81,24 @@ def command(
         table(tuned.report)
 
 
-def _dry_run(spec: Path, lms: dict[str, str], overrides: dict[str, Any], limits: dict[str, float], style: str) -> None:
-    from lmprog.optimization import most_calls
+def _dry_run(
+    spec: Path,
+    run_dir: Path | None,
+    lms: dict[str, str],
+    overrides: dict[str, Any],
+    limits: dict[str, float],
+    style: str,
+) -> None:
+    from lmprog.forecast import forecast
+    from lmprog.optimization import earlier_runs
     from lmprog.program import load
+    from lmprog.reports.forecast import document, text
 
     program = load(spec, lms=lms, overrides=overrides)
-    bounds = most_calls(program)
+    found = forecast(program, [run_dir] if run_dir is not None else earlier_runs(spec))
+    assert program.plan.optimize is not None
+    budget = {**program.plan.optimize.budget, **limits}
     if style == "json":
-        click.echo(json.dumps({"program": program.plan.name, "most_lm_calls": dict(bounds)}))
-        return
-    for name, calls in bounds:
-        click.echo(f"{name:<22} at most {calls:>9,} LM calls")
-    click.echo(f"{'in all':<22} at most {sum(calls for _, calls in bounds):>9,} LM calls")
-    for name, limit in limits.items():
-        click.echo(f"budget: {limit:g} {name}")
+        click.echo(json.dumps(document(program.plan.name, found, budget)))
+    else:
+        text(program.plan.name, found, budget)

@@ -31,8 +31,11 @@ class GEPA:
 
         _, held = sizes(dev, self.config.pareto_rows)
         rows = self.config.max_metric_calls + (self.config.finalists + 1) * held
+        return rows * calls(program.plan) + self.most_proposals(program, train, dev)
+
+    def most_proposals(self, program: Program, train: int, dev: int) -> int:
         # Each reflection comes after a minibatch of runs, which count.
-        return rows * calls(program.plan) + self.config.max_metric_calls // min(self.config.minibatch, max(1, train))
+        return self.config.max_metric_calls // min(self.config.minibatch, max(1, train))
 
     def optimize(self, task: Task) -> Candidate:
         from lmprog.optimizers.gepa.stage import Reflection

@@ -34,6 +34,9 @@ class GRPO:
         runs = self.config.steps * waves * self.config.examples * self.config.rollouts + scorings * dev
         return runs * calls(program.plan)
 
+    def most_proposals(self, program: Program, train: int, dev: int) -> int:
+        return 0
+
     def optimize(self, task: Task) -> Candidate:
         from lmprog.optimizers.grpo.stage import WeightStage
 

@@ -44,8 +44,10 @@ class PromptSearch:
         searched, held = sizes(dev)
         rows = min(self.config.bootstrap_rows, train) + (self.config.trials + 1) * searched
         rows += (self.config.finalists + 1) * held
-        proposals = self.config.proposals * len(program.plan.modules) if _proposer(program) else 0
-        return rows * calls(program.plan) + proposals
+        return rows * calls(program.plan) + self.most_proposals(program, train, dev)
+
+    def most_proposals(self, program: Program, train: int, dev: int) -> int:
+        return self.config.proposals * len(program.plan.modules) if _proposer(program) else 0
 
     def optimize(self, task: Task) -> Candidate:
         from lmprog.loops import run_async

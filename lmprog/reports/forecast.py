@@ -1,0 +1,85 @@
+"""A forecast as a person reads it, and as one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmprog.forecast import SECONDS_A_CALL, Forecast, Part
+
+UNBOUNDED = "there is no bound: a `foreach` without `at_most` was taken to have one item"
+
+
+def document(program: str, found: Forecast, budget: Mapping[str, float]) -> dict[str, Any]:
+    """`most_lm_calls` by name, stages of one name together; a value that is not known is null."""
+    calls: dict[str, int] = {}
+    for part in found.parts:
+        calls[part.name] = calls.get(part.name, 0) + part.lm_calls
+    return {
+        "program": program,
+        "most_lm_calls": calls,
+        "parts": [_values(part) for part in found.parts],
+        "in_all": _values(found.in_all),
+        "bounded": found.bounded,
+        "unknown": found.unknown,
+        "time": _basis(found),
+        "budget": dict(budget),
+    }
+
+
+def text(program: str, found: Forecast, budget: Mapping[str, float]) -> None:
+    """Print it on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{program}: at most, and the time estimated for it", title_justify="left")
+    for heading in ("", "LM calls", "prompt tokens", "completion tokens", "USD", "about"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading else "left")
+    for part in found.parts:
+        table.add_row(*_cells(part))
+    table.add_section()
+    table.add_row(*_cells(found.in_all))
+    console = Console(highlight=False, markup=False)
+    Console(highlight=False, markup=False, width=max(console.width, 120)).print(table)
+    limits = (
+        f"the search ends where it would exceed {limit:g} {name.replace('_', ' ')}" for name, limit in budget.items()
+    )
+    for line in (*([] if found.bounded else [UNBOUNDED]), *found.unknown, f"time: {_basis(found)}", *limits):
+        console.print(line, soft_wrap=True)
+
+
+def _values(part: Part) -> dict[str, Any]:
+    return {
+        "name": part.name,
+        "lm_calls": part.lm_calls,
+        "prompt_tokens": _whole(part.prompt_tokens),
+        "completion_tokens": _whole(part.completion_tokens),
+        "usd": part.usd,
+        "seconds": part.seconds,
+    }
+
+
+def _basis(found: Forecast) -> str:
+    if found.measured is not None:
+        return f"at the rate of the run in {found.measured}"
+    if found.in_all.seconds is None:
+        return "unknown for a model in this process until a run of the program is finished"
+    return f"{SECONDS_A_CALL:g} seconds a call, as many at a time as may be, within the rate limits of the LMs"
+
+
+def _cells(part: Part) -> tuple[str, ...]:
+    usd = "unknown" if part.usd is None else f"{part.usd:,.2f}"
+    tokens = ("unknown" if value is None else f"{value:,.0f}" for value in (part.prompt_tokens, part.completion_tokens))
+    return part.name, f"{part.lm_calls:,}", *tokens, usd, _duration(part.seconds)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)

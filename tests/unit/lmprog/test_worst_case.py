@@ -1,0 +1,64 @@
+"""The longest prompts: no prompt of a row is longer, tuned or not, and what cannot be known is the context window or None."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmprog.budget import BYTES_A_TOKEN, TOKENS_A_MESSAGE
+from lmprog.compiler.prompts import PromptBuilder
+from lmprog.worst_case import Ask, Growth, asks
+
+SPEC = """
+    name: desk
+    inputs: {text: str}
+    outputs: {label: "${{ steps.sort.label }}", more: "${{ steps.again.said }}"}
+    modules:
+      sort: {lm: lm, inputs: {text: str}, outputs: {label: str}, instructions: Say which.}
+      again: {lm: lm, inputs: {label: str}, outputs: {said: str}, instructions: Say it again.}
+    steps:
+      sort: {module: sort, with: {text: "${{ inputs.text }}"}}
+      again: {module: again, with: {label: "${{ steps.sort.label }}"}}
+"""
+TEXTS = st.text(max_size=200)
+
+
+def found(program, rows, growth=None, known: str = "") -> list[Ask]:
+    plan = program(SPEC).plan
+    if known:
+        lm = replace(plan.lms["lm"], context=5000, params={"max_tokens": 20})
+        plan = replace(plan, lms={"lm": lm})
+    return asks(plan, rows, growth or Growth())
+
+
+def test_a_prompt_that_reads_a_reply_is_as_long_as_the_context(program) -> None:
+    rows = [{"text": "a" * 100}]
+    first, second = found(program, rows, known="context")
+    assert 50 < first.prompt < 150 and second.prompt == 5000
+    assert (first.calls, first.reply) == (1, 20)
+    first, second = found(program, rows)
+    assert second.prompt is None and second.reply is None and second.usd is None
+
+
+def test_no_prompt_of_a_row_is_longer(program) -> None:
+    plan = program(SPEC + """
+    data: {train: train.jsonl}
+    metrics: {m: {value: "1.0"}}
+    optimize: {metric: m, validate: train, tune: {sort: [demos, instructions]}, stages: [bootstrap]}
+""", train__jsonl='{"text": "a"}\n').plan  # fmt: skip
+    plan = replace(plan, lms={"lm": replace(plan.lms["lm"], context=10**6, params={"max_tokens": 20})})
+    module = plan.modules["sort"]
+
+    @given(st.lists(st.fixed_dictionaries({"text": TEXTS, "label": TEXTS}), min_size=1, max_size=4))
+    def holds(rows: list) -> None:
+        bound = asks(plan, rows, Growth(3, 40))[0].prompt
+        demos = tuple((rows * 3)[:3])
+        tuned = PromptBuilder(replace(module, demos=demos, instructions="é" * 40), plan.vars)
+        for row in rows:
+            messages = tuned.build({"text": row["text"]}).messages
+            written = sum(len(m["content"].encode(errors="replace")) // BYTES_A_TOKEN for m in messages)
+            assert written + TOKENS_A_MESSAGE * len(messages) <= bound
+
+    holds()
