@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import chat
 
 SPEC = """
     lmprog: 1
@@ -63,13 +62,14 @@ PRICES = {"student": (1.0, 4.0), "writer": (10.0, 40.0), "judge": (2.0, 2.0)}
 class World:
     """Answers for all three LMs, and counts tokens as unkindly as a tokenizer in use may; most first replies are unreadable."""
 
-    def __init__(self) -> None:
+    def __init__(self, reply: Callable[[str, int, int], Any]) -> None:
+        self._reply = reply
         self.asked: dict[str, int] = dict.fromkeys(PRICES, 0)
         self.prompt = self.completion = 0
         self.usd = 0.0
         self._lock = threading.Lock()
 
-    def __call__(self, body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+    def __call__(self, body: dict[str, Any]) -> Any:
         model = body["model"].removeprefix("openai/")
         with self._lock:
             count = self.asked[model] = self.asked[model] + 1
@@ -91,7 +91,7 @@ class World:
             self.prompt += prompt
             self.completion += reply
             self.usd += (prompt * PRICES[model][0] + reply * PRICES[model][1]) / 1e6
-        return 200, {}, chat(text, prompt, reply)
+        return self._reply(text, prompt, reply)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def parity(write, provider) -> Callable[..., Path]:
 
 @pytest.mark.parametrize("stages", STAGES.values(), ids=STAGES)
 def test_no_optimizer_exceeds_its_bounds(cli, parity, provider, tmp_path: Path, stages: str) -> None:
-    world = provider.answer = World()
+    world = provider.answer = World(provider.counted)
     spec = parity(stages)
     status, out, _ = cli("optimize", spec, "--dry-run", "--format", "json")
     bound = json.loads(out)
