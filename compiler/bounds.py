@@ -22,6 +22,10 @@ USUAL_REPLY = 256
 """Tokens of a reply where `max_tokens` does not say."""
 
 
+HELD_FROM = 20
+"""Dev rows below which halves would say nothing: all of them then choose and confirm."""
+
+
 @dataclass(frozen=True)
 class Site:
     """A step that calls a module."""
@@ -82,6 +86,11 @@ def bounds(plan: Plan, rows: Iterable[Mapping[str, Any]] = ()) -> Bounds:
     longest = longest_inputs(rows)
     _steps(plan, plan.steps, 1, "", found, longest)
     return found
+
+
+def held_rows(dev: int) -> int:
+    """How many of so many dev rows a stage keeps back from its search, to confirm what it chose."""
+    return 0 if dev < HELD_FROM else dev // 2
 
 
 def longest_inputs(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lmprog.compiler.checks import conditions, cost, flow, names, optimizing, outside, places, rows, termination
+from lmprog.compiler.checks import conditions, cost, flow, names, optimizing, outside, places, rows, stages, termination
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.plan import Plan
 
@@ -21,4 +21,5 @@ def run(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> 
     if draft.options.evaluation:
         flow.check(draft, plan)
         rows.check(draft, plan)
+        stages.check(draft, plan)
         optimizing.check(draft, plan, base_digest)

@@ -6,13 +6,21 @@ from typing import Any
 
 from jinja2 import nodes
 
-from lmprog.compiler.bounds import LONGEST_TOKEN, argument_characters, bounds, calls, longest_inputs, static_characters
+from lmprog.compiler.bounds import (
+    LONGEST_TOKEN,
+    argument_characters,
+    bounds,
+    calls,
+    held_rows,
+    longest_inputs,
+    static_characters,
+)
 from lmprog.compiler.checks.names import all_steps
+from lmprog.compiler.checks.stages import options_of
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.model_table import limits
 from lmprog.compiler.plan import Module, ModuleCall, Plan, Stage
 from lmprog.compiler.prompts import tool_words
-from lmprog.compiler.stage_options import defaults
 from lmprog.compiler.templates import Template, mentions, parse
 
 LONG_TEXT = 200
@@ -149,8 +157,7 @@ def _budget(draft: Draft, plan: Plan) -> None:
 
 def _runs(draft: Draft, stage: Stage, train: int, validate: int) -> int:
     """The runs of the program that a stage can make, read from options that every optimizer names alike."""
-    config = draft.options.stage_configs(stage.optimizer) if draft.options.stage_configs is not None else None
-    options = {**defaults(config), **stage.options}
+    options = options_of(draft, stage)
 
     def number(key: str, otherwise: int) -> int:
         value = options.get(key, otherwise)
@@ -160,7 +167,12 @@ def _runs(draft: Draft, stage: Stage, train: int, validate: int) -> int:
         waves = number("resample_waves", 1) if options.get("no_signal") == "resample" else 1
         scorings = 1 + -(-number("steps", 1) // number("evaluate_every", 1))
         return number("steps", 1) * waves * number("examples", 1) * number("rollouts", 1) + scorings * validate
-    return number("trials", 1) * validate + min(train, number("bootstrap_rows", 0))
+    held = held_rows(validate)
+    confirmed = (number("finalists", 0) + 1) * held
+    if "max_metric_calls" in options:
+        return number("max_metric_calls", 0) + confirmed
+    tried = number("sets", number("trials", 1)) + 1
+    return tried * (validate - held) + confirmed + min(train, number("rows", number("bootstrap_rows", 0)))
 
 
 def _shown(value: float, key: str) -> str:

@@ -13,12 +13,8 @@ from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import Expression
 from lmprog.compiler.order import expressions
 from lmprog.compiler.plan import AdapterReference, Module, Optimize, Plan
-from lmprog.compiler.source import Mapping, Place, Scalar, Sequence
-from lmprog.compiler.stage_options import varies_nothing
+from lmprog.compiler.source import Place, Scalar, Sequence
 from lmprog.compiler.templates import parse
-
-WEIGHTS = frozenset({"grpo"})
-"""Stages that change weights; all others change words."""
 
 
 def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
@@ -75,27 +71,6 @@ def _conflict(draft: Draft, id: str, message: str) -> None:
 
 
 def _variation(draft: Draft, plan: Plan, optimize: Optimize) -> None:
-    listed = draft.node("optimize", "stages")
-    entries = listed.items if isinstance(listed, Sequence) else []
-    tune = draft.node("optimize", "tune")
-    cut = any(finding.code == "LMP101" for finding in draft.report.findings.values())
-    known = not cut and (not isinstance(tune, Mapping) or len(tune.entries) == len(optimize.tune))
-    words = any(parts & {"instructions", "demos"} for parts in optimize.tune.values())
-    weights = any("weights" in parts for parts in optimize.tune.values())
-    for entry in entries:
-        name = next(iter(entry.entries), "") if isinstance(entry, Mapping) else entry.plain()
-        options = entry.map(name) if isinstance(entry, Mapping) else None
-        for key, value in options.entries.items() if options is not None else ():
-            if varies_nothing(name, key, value.plain()):
-                message = f"`{name}` with `{key}: {value.plain()}` learns nothing: all rollouts of a row are one"
-                fix = "write temperature: 1.0" if key == "temperature" else "write rollouts: 8"
-                draft.report.add("LMP702", value.place, message, fix=fix)
-        if name in WEIGHTS and not weights and known:
-            message = f"the stage `{name}` trains weights, and `tune` names the weights of no module"
-            draft.report.add("LMP702", entry.place, message, fix="add weights to a module under tune:")
-        elif name == "prompt_search" and not words and known:
-            message = f"the stage `{name}` writes words, and `tune` names neither instructions nor demos"
-            draft.report.add("LMP702", entry.place, message, fix="add instructions or demos to a module under tune:")
     for id, parts in optimize.tune.items():
         if draft.node("modules", id, "prompt") is None or id in draft.unsure:
             continue

@@ -6,11 +6,9 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
+from lmprog.compiler.bounds import held_rows
 from lmprog.optimizers.optimizer import Row
 from lmprog.seeds import derive
-
-ENOUGH = 20
-"""Dev rows below which halves would say nothing: all of them then choose and confirm."""
 
 
 class RowSampler(Protocol):
@@ -30,15 +28,11 @@ class Halves:
     def split(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
         shuffled = list(rows)
         random.Random(derive(self.seed, "dev")).shuffle(shuffled)
-        half = len(shuffled) - _held(len(shuffled))
+        half = len(shuffled) - held_rows(len(shuffled))
         return shuffled[:half][: self.at_most], shuffled[half:]
 
 
 def sizes(dev: int, at_most: int | None = None) -> tuple[int, int]:
     """How many of `dev` rows `Halves` searches and holds back."""
-    held = _held(dev)
+    held = held_rows(dev)
     return (dev - held if at_most is None else min(dev - held, at_most)), held
-
-
-def _held(dev: int) -> int:
-    return 0 if dev < ENOUGH else dev // 2

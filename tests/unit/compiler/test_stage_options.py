@@ -96,3 +96,22 @@ def test_what_a_config_checks_itself(tmp_path: Path) -> None:
     ((code, message),) = found(tmp_path, "grpo: {select: 9}", Config)
     assert code == "LMP101"
     assert "select is more than rollouts" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [("{max_metric_calls: 8}", 9), ("{max_metric_calls: 9}", None), ("{max_metric_calls: 8, minibatch: 3}", None)],
+)
+def test_gepa_needs_runs_for_the_dev_rows_and_one_reflection(tmp_path: Path, options: str, least: int | None) -> None:
+    from lmprog.optimizers.optimizer import options_of
+
+    proposed = SPEC.replace("  stages:", "  proposer: student\n  tune: {classify: [instructions]}\n  stages:")
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": "x"}\n')
+    (tmp_path / "more.jsonl").write_text('{"text": "b", "label": "x"}\n')
+    (tmp_path / "m.py").write_text("def right(got: str, want: str) -> bool:\n    return got == want\n")
+    path = tmp_path / "spec.yaml"
+    path.write_text(proposed % f"gepa: {options}")
+    found = [finding for finding in compile_file(path, stage_configs=options_of).findings if finding.code == "LMP502"]
+    assert bool(found) == (least is not None)
+    if found:
+        assert found[0].severity == "error" and f"raise it to {least}" in (found[0].fix or "")

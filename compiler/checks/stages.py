@@ -1,0 +1,89 @@
+"""What a stage needs to begin: something to tune that can vary (702), weights it can train (701), runs enough (502)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Map
+from typing import Any
+
+from lmprog.compiler.bounds import held_rows
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.plan import Optimize, Plan, Stage
+from lmprog.compiler.source import Mapping, Node, Sequence
+from lmprog.compiler.stage_options import defaults, varies_nothing
+
+TUNES = {
+    "bootstrap": ({"demos"}, "draws demos, and `tune` names the demos of no module", "demos"),
+    "gepa": ({"instructions"}, "writes instructions, and `tune` names the instructions of no module", "instructions"),
+    "grpo": ({"weights"}, "trains weights, and `tune` names the weights of no module", "weights"),
+    "prompt_search": (
+        {"instructions", "demos"},
+        "writes words, and `tune` names neither instructions nor demos",
+        "instructions or demos",
+    ),
+}
+"""For each stage: which parts it can tune, what is wrong where none of them is named, and what to add."""
+
+
+def check(draft: Draft, plan: Plan) -> None:
+    """Report stages that could not begin, or could find nothing."""
+    optimize = plan.optimize
+    listed = draft.node("optimize", "stages")
+    if optimize is None or not isinstance(listed, Sequence):
+        return
+    tune = draft.node("optimize", "tune")
+    cut = any(finding.code == "LMP101" for finding in draft.report.findings.values())
+    known = not cut and (not isinstance(tune, Mapping) or len(tune.entries) == len(optimize.tune))
+    tuned = frozenset[str]().union(*optimize.tune.values())
+    for entry in listed.items:
+        name = next(iter(entry.entries), "") if isinstance(entry, Mapping) else entry.plain()
+        options = entry.map(name) if isinstance(entry, Mapping) else None
+        _rollouts(draft, name, options)
+        if not known:
+            continue
+        if name in TUNES and not TUNES[name][0] & tuned:
+            _, wrong, missing = TUNES[name]
+            fix = f"add {missing} to a module under tune:"
+            draft.report.add("LMP702", entry.place, f"the stage `{name}` {wrong}", fix=fix)
+        elif name == "gepa":
+            _gepa(draft, optimize, entry, options)
+        elif name == "grpo":
+            _grpo(draft, plan, optimize, entry)
+
+
+def _rollouts(draft: Draft, name: str, options: Mapping | None) -> None:
+    for key, value in options.entries.items() if options is not None else ():
+        if varies_nothing(name, key, value.plain()):
+            message = f"`{name}` with `{key}: {value.plain()}` learns nothing: all rollouts of a row are one"
+            fix = "write temperature: 1.0" if key == "temperature" else "write rollouts: 8"
+            draft.report.add("LMP702", value.place, message, fix=fix)
+
+
+def _gepa(draft: Draft, optimize: Optimize, entry: Node, options: Mapping | None) -> None:
+    if optimize.proposer is None:
+        message = "the stage `gepa` has no LM that writes instructions"
+        draft.report.add("LMP702", entry.place, message, fix="name one of `lms` as optimize.proposer")
+    rows = draft.rows.get(optimize.validate)
+    given = options_of(draft, Stage("gepa", options.plain() if options is not None else {}))
+    most, pareto, minibatch = (given.get(key) for key in ("max_metric_calls", "pareto_rows", "minibatch"))
+    if not rows or not (isinstance(most, int) and isinstance(pareto, int) and isinstance(minibatch, int)):
+        return
+    least = min(pareto, len(rows) - held_rows(len(rows))) + 2 * minibatch
+    if most < least:
+        written = options.get("max_metric_calls") if options is not None else None
+        message = f"`gepa` cannot begin with `max_metric_calls: {most}`: the dev rows and one reflection take {least}"
+        place = written.place if written is not None else entry.place
+        draft.report.add("LMP502", place, message, severity="error", fix=f"raise it to {least}, or lower pareto_rows")
+
+
+def _grpo(draft: Draft, plan: Plan, optimize: Optimize, entry: Node) -> None:
+    lms = sorted({plan.modules[id].lm for id, parts in optimize.tune.items() if "weights" in parts})
+    if len(lms) > 1:
+        message = f"the stage `grpo` trains one LM, and the modules whose weights are tuned use {', '.join(lms)}"
+        fix = "tune the weights of modules of one LM, or give them one"
+        draft.report.add("LMP701", entry.place, message, fix=fix)
+
+
+def options_of(draft: Draft, stage: Stage) -> Map[str, Any]:
+    """The options of a stage with those that it leaves out, where the optimizers are known."""
+    config = draft.options.stage_configs(stage.optimizer) if draft.options.stage_configs is not None else None
+    return {**defaults(config), **stage.options}
