@@ -9,8 +9,11 @@ import pytest
 
 import lmprog
 from lmprog.lms.lm import Completion
-from lmprog.optimizers.lineage import AS_IT_WAS, read_trees
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.journal import Journal
+from lmprog.optimizers.lineage import AS_IT_WAS, read_trees, remember
 from lmprog.reports.candidates import changes
+from lmprog.statistics import estimate
 
 STAGES = "  stages:\n    - prompt_search: {trials: 6, bootstrap_rows: 4, demos: [2], demo_sets: 2}\n"
 GEPA = "  proposer: writer\n  stages:\n    - gepa: {max_metric_calls: 300, minibatch: 10}\n"
@@ -110,3 +113,33 @@ def test_a_run_that_was_cut_before_anything_was_scored(write_spec, tmp_path: Pat
     lines = (run_dir / "journal.jsonl").read_text().splitlines(keepends=True)
     (run_dir / "journal.jsonl").write_text("".join(lines[:cut]))
     assert cli("candidates", run_dir)[0] == 0
+
+
+def test_a_merged_candidate_names_both_that_it_is_of(program, tmp_path: Path, cli) -> None:
+    plan = program(
+        """
+        inputs: {text: str}
+        modules:
+          sort: {lm: lm, inputs: {text: str}, outputs: {label: str}, instructions: Sort.}
+        data: {train: rows.jsonl, dev: rows.jsonl}
+        metrics: {m: {value: "1.0"}}
+        optimize: {metric: m, tune: {sort: [instructions, demos]}, stages: [bootstrap]}
+        """,
+        rows__jsonl='{"text": "a"}\n',
+    ).plan
+    journal = Journal(tmp_path / "run")
+    journal.record("stage_started", number=1, of=1, name="gepa")
+    within = journal.within("1-gepa")
+    left, right = (Candidate(instructions={"sort": f"Sort {way}.\x1b[2J"}) for way in ("left", "right"))
+    merged = Candidate(instructions={"sort": "Sort both ways."})
+    for candidate, parents in ((AS_IT_WAS, ()), (left, (AS_IT_WAS,)), (right, (AS_IT_WAS,)), (merged, (left, right))):
+        remember(within, plan, candidate, parents, estimate([0.0, 1.0]))
+    remember(within, plan, left, (AS_IT_WAS,), estimate([1.0, 1.0, 1.0]))
+    journal.close()
+    (tree,) = read_trees(tmp_path / "run")
+    assert [entry.rows for entry in tree.entries.values()] == [2, 3, 2, 2]
+    (below,) = tree.children(tree.entries[left.digest])
+    assert below.digest == merged.digest and not tree.children(tree.entries[right.digest])
+    shown = cli("candidates", tmp_path / "run", "--diff")[1]
+    assert f"merged with {right.digest[:8]}" in shown
+    assert "-Sort left.\\x1b[2J" in shown and "\x1b" not in shown
