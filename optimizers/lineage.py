@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ class StageTree:
     stage: str
     entries: Mapping[str, Entry]
     ended: bool
+    changed: bool = False
+    """Whether it has changed the program."""
+    steps: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """The scores on dev of weights in training, by step."""
 
     @property
     def start(self) -> Entry | None:
@@ -81,10 +85,13 @@ def read_trees(run_dir: Path) -> list[StageTree]:
     if not path.is_file():
         raise UsageError(f"there is no run in {run_dir}: it has no journal.jsonl; name a folder that `optimize` wrote")
     entries: dict[str, dict[str, Entry]] = {}
+    steps: dict[str, dict[int, Any]] = {}
     ended: dict[str, Candidate] = {}
     for event in read_lines(path):
         if event["event"] == "stage_started":
             entries.setdefault(f"{event['number']}-{event['name']}", {})
+        elif event["event"] == "dev":
+            steps.setdefault(event["stage"], {})[event["step"]] = event["score"]
         elif event["event"] == "refused":
             words = Candidate.from_json(event["candidate"])
             refused = Entry(words.digest, words, (AS_IT_WAS.digest,), refused=event["findings"])
@@ -98,7 +105,7 @@ def read_trees(run_dir: Path) -> list[StageTree]:
                 digest = part.removeprefix("candidate/")
                 entry = Entry(digest, **{**value, "words": Candidate.from_json(value["words"])})
                 entries.setdefault(stage, {})[digest] = entry
-    return _with_winners(entries, ended)
+    return [replace(tree, steps=steps.get(tree.stage, {})) for tree in _with_winners(entries, ended)]
 
 
 def _with_winners(entries: Mapping[str, dict[str, Entry]], ended: Mapping[str, Candidate]) -> list[StageTree]:
@@ -106,14 +113,15 @@ def _with_winners(entries: Mapping[str, dict[str, Entry]], ended: Mapping[str, C
     trees = []
     before = Candidate()
     for stage, found in entries.items():
+        changed = stage in ended and ended[stage] != before
         if stage in ended:
             for digest, entry in found.items():
                 change = AS_IT_WAS if digest == AS_IT_WAS.digest else entry.words
                 if before.then(change) == ended[stage]:
-                    found[digest] = Entry(**{**vars(entry), "wins": True})
+                    found[digest] = replace(entry, wins=True)
                     break
             before = ended[stage]
-        trees.append(StageTree(stage, found, stage in ended))
+        trees.append(StageTree(stage, found, stage in ended, changed))
     return trees
 
 

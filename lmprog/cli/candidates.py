@@ -36,6 +36,8 @@ def command(run_dir: Path, diff: bool, style: str) -> None:
         {
             "stage": tree.stage,
             "ended": tree.ended,
+            "changed": tree.changed,
+            "steps": [{"step": step, "score": score} for step, score in tree.steps.items()],
             "candidates": [
                 {**entry.as_json(), **({"diff": changes(tree, entry)} if diff and entry.parents else {})}
                 for entry in tree.entries.values()

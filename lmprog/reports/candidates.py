@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.difference import words_difference
 from lmprog.optimizers.candidate import Candidate
@@ -21,18 +21,19 @@ NAMED = 8
 """Digits of a digest that name a candidate."""
 
 
-def shown(trees: Sequence[StageTree], diff: bool = False) -> Iterator[Tree | Text]:
+def shown(trees: Sequence[StageTree], diff: bool = False) -> Iterator[Tree]:
     """What a console prints for each stage; with `diff`, the words of each candidate against those of its first parent."""
     from rich.text import Text
     from rich.tree import Tree
 
     for stage in trees:
-        start = stage.start
-        if start is None:
-            yield Text(f"{stage.stage}: no candidate was scored" if stage.ended else f"{stage.stage}: at work")
-            continue
         tree = Tree(Text(stage.stage, style="bold"))
-        _branch(tree, stage, start, diff)
+        if stage.start is not None:
+            _branch(tree, stage, stage.start, diff)
+        for step, score in stage.steps.items():
+            tree.add(Text(f"dev at step {step}: {_estimate(score)}"))
+        if stage.ended and stage.start is None:
+            tree.add(Text("<- kept" if stage.changed else "no significant change", style="bold green"))
         yield tree
 
 
@@ -60,8 +61,7 @@ def _line(stage: StageTree, entry: Entry) -> Text:
 
     line = Text(entry.digest[:NAMED] if entry.parents else "as it is", style="bold green" if entry.wins else "cyan")
     if entry.score is not None:
-        score = Estimate(entry.score["mean"], tuple(entry.score["ci95"]), entry.rows)
-        line.append(f"  {score} of {entry.rows} rows", style="default")
+        line.append(f"  {_estimate(entry.score)} of {entry.rows} rows", style="default")
     if entry.refused is not None:
         line.append(f"  refused: {printable(entry.refused.splitlines()[0])}", style="dim")
     if entry.parents:
@@ -71,6 +71,10 @@ def _line(stage: StageTree, entry: Entry) -> Text:
     if entry.wins:
         line.append("  <- kept" if entry.parents else "  <- kept: no significant change", style="bold green")
     return line
+
+
+def _estimate(score: Mapping[str, Any]) -> Estimate:
+    return Estimate(score["mean"], tuple(score["ci95"]), 0)
 
 
 def _what(entry: Entry) -> str:

@@ -143,3 +143,19 @@ def test_a_merged_candidate_names_both_that_it_is_of(program, tmp_path: Path, cl
     shown = cli("candidates", tmp_path / "run", "--diff")[1]
     assert f"merged with {right.digest[:8]}" in shown
     assert "-Sort left.\\x1b[2J" in shown and "\x1b" not in shown
+
+
+def test_a_stage_of_weights_shows_its_steps(tmp_path: Path, cli) -> None:
+    journal = Journal(tmp_path / "run")
+    journal.record("stage_started", number=1, of=1, name="grpo")
+    within = journal.within("1-grpo")
+    for step, values in ((0, [0.0, 1.0]), (10, [1.0, 1.0]), (10, [1.0, 1.0])):
+        within.record("dev", step=step, score=estimate(values).as_json())
+    adapters = {"lm": {"path": "adapter", "sha256": "abc"}}
+    shown = cli("candidates", tmp_path / "run")[1]
+    assert "dev at step 0: 50.0%" in shown and shown.count("step 10: 100.0%") == 1 and "kept" not in shown
+    journal.keep("stage/1-grpo", {"candidate": Candidate(adapters=adapters).as_json()})
+    journal.close()
+    assert "<- kept" in cli("candidates", tmp_path / "run")[1]
+    (stage,) = json.loads(cli("candidates", tmp_path / "run", "--format", "json")[1])["stages"]
+    assert stage["changed"] and [step["step"] for step in stage["steps"]] == [0, 10]
