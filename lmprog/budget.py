@@ -6,13 +6,16 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler import model_table
 from lmprog.compiler.bounds import USUAL_REPLY
 from lmprog.compiler.plan import LM as Declared
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.lms.lm import LM, Completion, Request
+
+if TYPE_CHECKING:
+    from lmprog.lms.kept import RunAnswers
 
 LIMITS = ("lm_calls", "prompt_tokens", "completion_tokens", "tokens", "usd", "seconds", "minutes")
 BYTES_A_TOKEN = 2
@@ -49,24 +52,33 @@ class Spent:
     def plus(self, other: Spent) -> Spent:
         return Spent(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
+    def most(self, other: Spent) -> Spent:
+        """The larger of both, part by part."""
+        return Spent(*(max(getattr(self, part.name), getattr(other, part.name)) for part in fields(self)))
+
 
 class Budget:
     """Counts what is spent, and makes no call that could exceed one of its limits, named as in LIMITS.
 
     A call sets aside the most that it can cost until its reply is there. One that does not fit beside those in flight waits
     for them; it is refused when it does not fit alone. What has no bound (a reply without `max_tokens`, an unknown price)
-    is taken for the largest so far.
+    is taken for the largest so far. What `answers` hold is counted as if it were asked, so that a run which goes on stops
+    where it would have stopped.
     """
 
-    def __init__(self, limits: Mapping[str, float], spent: Spent | None = None) -> None:
+    def __init__(
+        self, limits: Mapping[str, float], spent: Spent | None = None, answers: RunAnswers | None = None
+    ) -> None:
         unknown = sorted(set(limits) - set(LIMITS))
         if unknown:
             raise UsageError(f"there is no budget {unknown[0]!r}; it is one of {', '.join(LIMITS)}")
         self.limits = limits
+        self._answers = answers
         self._spent = spent or Spent()
         self._in_flight = 0
         self._set_aside = Spent()
-        self._largest = Spent()
+        self.largest = Spent()
+        """The largest that one call took, of each."""
         self._waiting: list[asyncio.Future[None]] = []
         self._started = time.monotonic() - self._spent.seconds
 
@@ -93,7 +105,10 @@ class Budget:
         self._in_flight += 1
         self._set_aside = self._set_aside.plus(most)
         try:
-            completion = await lm.complete(request)
+            if self._answers is None:
+                completion = await lm.complete(request)
+            else:
+                completion = await self._answers.complete(lm, request, declared)
         finally:
             self._in_flight -= 1
             # Made anew when nothing is in flight, so that sums of fractions of a cent leave no rest.
@@ -103,10 +118,16 @@ class Budget:
         usage = completion.usage
         if usage is not None:
             cost = Spent(1, usage.prompt_tokens, usage.completion_tokens, usage.usd or 0.0)
-            self._largest = Spent(*(max(getattr(cost, f.name), getattr(self._largest, f.name)) for f in fields(Spent)))
+            self.largest = self.largest.most(cost)
             cost.lm_calls = 0  # it is counted, whatever came of it
             self._spent = self._spent.plus(cost)
         return completion
+
+    def charge(self, spent: Spent, largest: Spent) -> None:
+        """Count what an earlier life of the run spent, in calls of which none took more than `largest`."""
+        self._spent = self._spent.plus(spent)
+        self._started -= spent.seconds
+        self.largest = self.largest.most(largest)
 
     def _most(self, request: Request, declared: Declared | None) -> Spent:
         """What one call can cost at most."""
@@ -115,8 +136,8 @@ class Budget:
         written = sum(len(str(message.get("content") or "").encode()) for message in request.messages)
         prompt = written // BYTES_A_TOKEN + TOKENS_A_MESSAGE * len(request.messages)
         here = declared is not None and declared.runs_here
-        reply = int(request.params.get("max_tokens") or (USUAL_REPLY if here else self._largest.completion_tokens))
-        usd = self._largest.usd
+        reply = int(request.params.get("max_tokens") or (USUAL_REPLY if here else self.largest.completion_tokens))
+        usd = self.largest.usd
         if declared is not None and "usd" in self.limits:
             price = model_table.limits(declared)
             if price.prompt_usd is None or price.completion_usd is None:

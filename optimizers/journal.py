@@ -9,6 +9,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
+from lmprog.budget import Budget, Spent
 from lmprog.trace import cut_torn_line, read_lines
 
 Listener = Callable[[dict[str, Any]], None]
@@ -24,9 +25,11 @@ class Journal:
         cut_torn_line(path)
         self.events: list[dict[str, Any]] = list(read_lines(path)) if path.exists() else []
         self._finished = {event["key"]: event["value"] for event in self.events if event["event"] == "finished"}
+        self._paid = {event["key"]: event["paid"] for event in self.events if "paid" in event}
         self._file = path.open("ab")
         self._listeners = listeners
         self._stage = ""
+        self._budget = Budget({})
 
     def record(self, event: str, **values: Any) -> None:
         """Append an event; it is on the disk when this returns."""
@@ -47,19 +50,29 @@ class Journal:
         return self._finished.get(self._stage + key)
 
     async def once(self, key: str, work: Callable[[], Awaitable[Any]]) -> Any:
-        """The value of `work` (plain values), done at most once in the life of the run: a resumed run takes the kept one."""
-        if self._stage + key not in self._finished:
-            self.keep(key, await work())
-        return self._finished[self._stage + key]
+        """The value of `work` (plain values), done at most once in the life of the run: a resumed run takes the kept one.
 
-    def keep(self, key: str, value: Any) -> None:
+        What the work spent is kept with it, and charged to the stage's budget when a resumed run takes it.
+        """
+        budget, named = self._budget, self._stage + key
+        if named not in self._finished:
+            before = budget.spent
+            value = await work()
+            paid = {"spent": budget.spent.since(before).as_json(), "largest": budget.largest.as_json()}
+            self.keep(key, value, paid=paid)
+        elif named in self._paid:
+            budget.charge(**{part: Spent(**values) for part, values in self._paid.pop(named).items()})
+        return self._finished[named]
+
+    def keep(self, key: str, value: Any, **more: Any) -> None:
         """Keep plain values under `key`, for `recall` in this run and in a resumed one."""
         self._finished[self._stage + key] = value
-        self.record("finished", key=self._stage + key, value=value)
+        self.record("finished", key=self._stage + key, value=value, **more)
 
-    def within(self, stage: str) -> Journal:
-        """The same journal as one stage sees it: keys of its own, a folder of its own."""
+    def within(self, stage: str, budget: Budget) -> Journal:
+        """The same journal as one stage sees it: keys of its own, a folder of its own, what it spends from `budget`."""
         view = copy(self)
+        view._budget = budget
         view.folder = self.folder / stage
         view.folder.mkdir(exist_ok=True)
         view._stage = f"{stage}/"

@@ -12,10 +12,12 @@ from statistics import median
 from typing import Any
 
 from lmprog.budget import Budget, Spent
+from lmprog.cache import AnswerCache
 from lmprog.compiler.plan import Optimize, Stage
 from lmprog.data import rows_of
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.evaluation import RowScore, Scores, evaluate
+from lmprog.lms.kept import RunAnswers
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.journal import Journal
 from lmprog.optimizers.optimizer import Optimizer, Task, find
@@ -80,8 +82,12 @@ def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal
     """Run what is not in the journal yet, and score the test split where the program has one."""
     goals = goals_of(program)
     train, dev = rows_of(program.plan, goals.train), rows_of(program.plan, goals.validate)
-    purse = Budget(budget, Spent(**journal.recall("spent")) if journal.recall("spent") else None)
+    answers = RunAnswers(AnswerCache(journal.folder))
+    spent_before = journal.recall("spent")
+    purse = Budget(budget, Spent(**spent_before) if spent_before else None, answers)
     metered = program.with_budget(purse)
+    # What a run reports of its stages, and the test, are scored apart from the budget: not paid for out of the search.
+    unlimited = program.with_budget(Budget({}, answers=answers))
     best = Candidate()
     outcomes: list[StageOutcome] = []
     for number, stage in enumerate(goals.stages, 1):
@@ -94,7 +100,7 @@ def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal
             continue
         journal.record("stage_started", number=number, of=len(goals.stages), name=stage.optimizer)
         before = purse.spent
-        within = journal.within(key)
+        within = journal.within(key, purse)
         start = metered.with_candidate(best)
         stage_seed = derive(seed, number, stage.optimizer)
         task = Task(start, train, dev, goals.metric, purse, within, stage_seed)
@@ -105,8 +111,7 @@ def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal
             change = Candidate()
         best = best.then(change)
         spent = purse.spent.since(before)
-        # Scored apart from the budget: what a run reports of its stages is not paid for out of the search.
-        validate = evaluate(program.with_candidate(best), dev, goals.metric, options=RunOptions(seed=seed)).estimate
+        validate = evaluate(unlimited.with_candidate(best), dev, goals.metric, options=RunOptions(seed=seed)).estimate
         seconds = [event["seconds"] for event in journal.events if event["event"] == "step" and event["stage"] == key]
         outcome = StageOutcome(
             stage.optimizer,
@@ -120,7 +125,7 @@ def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal
         journal.keep(f"stage/{key}", outcome.as_json())
         journal.tell("stage_ended", name=stage.optimizer, validate=outcome.validate, changed=bool(change.as_overlay()))
         outcomes.append(outcome)
-    return Outcome(best, outcomes, _tested(program, goals.metric, outcomes, journal), purse.spent)
+    return Outcome(best, outcomes, _tested(unlimited, goals.metric, outcomes, journal), purse.spent)
 
 
 def _tested(program: Program, metric: str, outcomes: Sequence[StageOutcome], journal: Journal) -> list[Scores]:

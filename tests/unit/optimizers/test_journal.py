@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmprog.budget import Budget
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.journal import Journal
 
@@ -23,7 +24,7 @@ def test_once_does_work_once_in_the_life_of_a_run(tmp_path: Path) -> None:
     for _ in range(2):
         journal = Journal(tmp_path)
         assert asyncio.run(journal.once("k", work)) == 7
-        assert asyncio.run(journal.within("2-grpo").once("k", work)) == 7
+        assert asyncio.run(journal.within("2-grpo", Budget({})).once("k", work)) == 7
         journal.close()
     assert len(done) == 2
     assert (tmp_path / "2-grpo").is_dir()
