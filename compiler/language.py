@@ -258,7 +258,7 @@ METRIC = Record(
     one_of=("python", "program", "value"),
 )
 
-TUNABLE = ("instructions", "demos", "weights")
+TUNABLE = ("instructions", "demos", "weights", "layout")
 OPTIMIZE = Record(
     {
         "metric": Text(),

@@ -124,9 +124,9 @@ def standard_layout(
     shown = {name: field.type for name, field in inputs.items() if field.type not in TURNS + IMAGES}
     if len(shown) == 1:
         ((name, kind),) = shown.items()
-        user = _hole(name, kind)
+        user = hole(name, kind)
     else:
-        user = "\n".join(f"<{name}>{_hole(name, kind)}</{name}>" for name, kind in shown.items())
+        user = "\n".join(f"<{name}>{hole(name, kind)}</{name}>" for name, kind in shown.items())
     return Layout(
         Template(system, frozenset({"instructions"})),
         Template(user, frozenset(shown)),
@@ -140,9 +140,10 @@ def _literal(text: str) -> str:
     return "{{ " + repr(text) + " }}" if "{" in text else text
 
 
-def _hole(name: str, kind: Type) -> str:
+def hole(name: str, kind: Type) -> str:
+    """What shows a value of a type in a template."""
     if isinstance(kind, Optional):
-        return f"{{% if {name} is not none %}}{_hole(name, kind.inner)}{{% endif %}}"
+        return f"{{% if {name} is not none %}}{hole(name, kind.inner)}{{% endif %}}"
     if kind in (STR, INT, FLOAT) or isinstance(kind, Enum):
         return f"{{{{ {name} }}}}"
     if isinstance(kind, ListOf) and (kind.item == STR or isinstance(kind.item, Enum)):

@@ -89,13 +89,13 @@ def _prompt(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, reply
     plan, module = site.plan, site.module
     read = {name[0] for value in site.call.arguments.values() for name in value.references}
     shown = any(field.type in TURNS + IMAGES for field in module.inputs.values())
-    if site.inner or module.tools or shown or not read <= {"inputs", "vars"}:
+    tuned = plan.optimize.tune.get(module.id, frozenset()) if plan.optimize is not None else frozenset()
+    if site.inner or module.tools or shown or "layout" in tuned or not read <= {"inputs", "vars"}:
         return None
     try:
         builder = PromptBuilder(module, plan.vars)
         given = [builder.build(_arguments(site, row)).messages for row in rows]
         longest = max(map(_tokens, given), default=0)
-        tuned = plan.optimize.tune.get(module.id, frozenset()) if plan.optimize is not None else frozenset()
         if "demos" in tuned and growth.demos != 0:
             turn = max((_tokens(messages[-1:]) for messages in given), default=0)
             one = _demo(plan, module, rows, turn, reply)

@@ -19,6 +19,8 @@ class Candidate:
     demos: Mapping[str, Sequence[Demo]] = field(default_factory=dict)
     adapters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By LM id: `path` (absolute), `sha256`, `base`, `base_sha256`."""
+    layouts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By module: the templates of its `prompt`, one of `strategies.layouts`; no proposer writes them."""
 
     def as_overlay(self) -> dict[str, Any]:
         """The change as the plain values of an overlay file."""
@@ -27,6 +29,8 @@ class Candidate:
             modules.setdefault(module, {})["instructions"] = words
         for module, demos in self.demos.items():
             modules.setdefault(module, {})["demos"] = [dict(demo) for demo in demos]
+        for module, templates in self.layouts.items():
+            modules.setdefault(module, {})["prompt"] = dict(templates)
         overlay: dict[str, Any] = {"modules": modules} if modules else {}
         if self.adapters:
             overlay["lms"] = {lm: {"adapter": dict(adapter)} for lm, adapter in self.adapters.items()}
@@ -38,6 +42,7 @@ class Candidate:
             {**self.instructions, **later.instructions},
             {**self.demos, **later.demos},
             {**self.adapters, **later.adapters},
+            {**self.layouts, **later.layouts},
         )
 
     @property
@@ -51,8 +56,9 @@ class Candidate:
             "instructions": dict(self.instructions),
             "demos": {module: [dict(demo) for demo in demos] for module, demos in self.demos.items()},
             "adapters": {lm: dict(adapter) for lm, adapter in self.adapters.items()},
+            "layouts": {module: dict(templates) for module, templates in self.layouts.items()},
         }
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Candidate:
-        return Candidate(values["instructions"], values["demos"], values["adapters"])
+        return Candidate(values["instructions"], values["demos"], values["adapters"], values["layouts"])

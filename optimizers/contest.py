@@ -7,6 +7,7 @@ program that the stage started from only where the acceptance, on those rows, sa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lmprog.evaluation import aevaluate
@@ -23,6 +24,15 @@ START = Candidate()
 """The program as the stage got it."""
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A candidate with its scores on the first `rows` of the searched rows; a row that could not be scored is not in them."""
+
+    candidate: Candidate
+    values: Values
+    rows: int
+
+
 class Contest:
     """The candidates of one stage. Every evaluation is kept in the journal and done once in the life of a run."""
 
@@ -37,7 +47,7 @@ class Contest:
         self.searched, self.held = (rows or Halves(task.seed)).split(task.dev)
         self.acceptance = acceptance or PairedInterval(task.journal)
         self.screen = screen or Screens(task)
-        self.scored: dict[str, tuple[Candidate, Values]] = {}
+        self.scored: dict[str, Scored] = {}
         self.refused: set[str] = set()
 
     @property
@@ -45,16 +55,25 @@ class Contest:
         """Candidates that were scored or refused, beside the start."""
         return len(self.scored) + len(self.refused) - 1
 
-    async def enter(self, candidate: Candidate, parents: Sequence[Candidate] = (START,)) -> Values | None:
-        """Its scores on the searched rows; None where a check or a screen refuses it, and then it is never run.
+    async def enter(
+        self, candidate: Candidate, rows: int | None = None, parents: Sequence[Candidate] = (START,)
+    ) -> Scored | None:
+        """Its scores on the first `rows` of the searched rows (None: on all), of which those that are known are not run again.
 
-        `parents` are the candidates that it was derived from.
+        None where a check or a screen refuses the candidate, and then it is never run. `parents` are what it was derived from.
         """
+        wanted = len(self.searched) if rows is None else rows
         digest = candidate.digest
-        if digest not in self.scored and not self.refuses(candidate):
-            self.scored[digest] = (candidate, await self._score(candidate, self.searched, "search"))
-            self.remember(candidate, parents, self.scored[digest][1])
-        return self.scored[digest][1] if digest in self.scored else None
+        known = self.scored.get(digest)
+        if known is None:
+            if self.refuses(candidate):
+                return None
+            known = Scored(candidate, {}, 0)
+        if known.rows < wanted:
+            more = await self._score(candidate, self.searched[known.rows : wanted], "search", known.rows)
+            known = self.scored[digest] = Scored(candidate, {**known.values, **more}, wanted)
+            self.remember(candidate, parents, known.values)
+        return known
 
     def refuses(self, candidate: Candidate) -> bool:
         """Whether a check or a screen refuses the candidate; the first time it is recorded why."""
@@ -71,28 +90,54 @@ class Contest:
         score = estimate(list(values.values()))
         remember(self.task.journal, self.task.program.plan, candidate, parents, score)
 
+    def mean_on(self, candidate: Candidate, rows: int) -> float:
+        """Its mean on the first `rows` of the searched rows, on which it was scored."""
+        first = {str(row) for row in range(rows)}
+        return mean({row: value for row, value in self.scored[candidate.digest].values.items() if row in first})
+
+    def mean_with(self, module: str, instructions: str | None) -> float | None:
+        """The mean of the candidates that have these instructions (None: the start's); None where there is none."""
+        rows = min((scored.rows for scored in self.scored.values()), default=0)
+        having = [
+            self.mean_on(scored.candidate, rows)
+            for scored in self.scored.values()
+            if scored.candidate.instructions.get(module) == instructions
+        ]
+        return sum(having) / len(having) if having else None
+
+    def ranked(self, rows: int) -> list[Candidate]:
+        """The candidates that were scored on at least so many rows, by their mean on these, the best first."""
+        found = [
+            scored.candidate for scored in self.scored.values() if scored.candidate != START and scored.rows >= rows
+        ]
+        return sorted(found, key=lambda candidate: self.mean_on(candidate, rows), reverse=True)
+
     @property
-    def best(self) -> tuple[Candidate, Values]:
-        """The candidate with the best mean on the searched rows, the first of equals."""
-        return max(self.scored.values(), key=lambda scored: mean(scored[1]))
+    def best(self) -> Scored:
+        """The best of those that were scored on the most rows, or the start where that is no worse on the same rows."""
+        start = self.scored[START.digest]
+        most = max((scored.rows for scored in self.scored.values() if scored is not start), default=0)
+        ranked = self.ranked(most)
+        if not ranked:
+            return start
+        rival = self.scored[ranked[0].digest]
+        return rival if mean(rival.values) > self.mean_on(START, most) else start
 
     def tell(self, candidate: Candidate, of: int) -> None:
         """Show the newest candidate and the best so far; `of` is how many may come."""
-        values = self.scored[candidate.digest][1]
         self.task.tell_spending()
         self.task.journal.tell(
             "trial",
             number=self.entered,
             of=of,
-            score=estimate(list(values.values())).as_json(),
-            best=estimate(list(self.best[1].values())).as_json(),
+            score=estimate(list(self.scored[candidate.digest].values.values())).as_json(),
+            best=estimate(list(self.best.values.values())).as_json(),
             demos={module: len(demos) for module, demos in candidate.demos.items()},
         )
 
     async def winner(self, finalists: int) -> Candidate:
         """The best of the finalists over all dev rows, if the rows held back say that it is better than the start."""
-        ranked = sorted(self.scored.values(), key=lambda scored: -mean(scored[1]))
-        chosen = [candidate for candidate, _ in ranked if candidate != START][:finalists]
+        chosen = self.ranked(len(self.searched))[:finalists]
         if not chosen:
             return START
         if not self.held:
@@ -101,26 +146,28 @@ class Contest:
         held = {finalist.digest: await self._score(finalist, self.held, "held") for finalist in chosen}
 
         def everywhere(candidate: Candidate) -> float:
-            searched = self.scored[candidate.digest][1]
-            return sum([*searched.values(), *held[candidate.digest].values()])
+            searched = self.scored[candidate.digest].values
+            return mean({**searched, **{f"held {row}": value for row, value in held[candidate.digest].items()}})
 
         best = max(chosen, key=everywhere)
         return best if self.acceptance.accepts(before, held[best.digest]) else START
 
     def best_so_far(self) -> Candidate:
         """As `winner`, by what is known already: for a search whose budget is spent."""
-        best, values = self.best
-        return best if best != START and self.acceptance.accepts(self.scored[START.digest][1], values) else START
+        best = self.best
+        accepted = best.candidate != START and self.acceptance.accepts(self.scored[START.digest].values, best.values)
+        return best.candidate if accepted else START
 
-    async def _score(self, candidate: Candidate, rows: Sequence[Row], part: str) -> Values:
+    async def _score(self, candidate: Candidate, rows: Sequence[Row], part: str, first: int = 0) -> Values:
+        """Scores by index, which counts from `first`."""
         program = self.task.program.with_candidate(candidate)
 
         async def work() -> dict[str, Any]:
             scores = await aevaluate(program, rows, self.task.metric, options=RunOptions(seed=self.task.seed))
             _ = scores.estimate  # raises where nothing could be scored: an outage is no reason to choose
-            return {str(row): value for row, value in scores.by_row.items()}
+            return {str(first + row): value for row, value in scores.by_row.items()}
 
-        kept: Values = await self.task.journal.once(f"{part}/{candidate.digest}", work)
+        kept: Values = await self.task.journal.once(f"{part}/{candidate.digest}/{first}-{first + len(rows)}", work)
         return dict(kept)
 
 

@@ -16,7 +16,7 @@ TUNES = {
     "gepa": ({"instructions"}, "writes instructions, and `tune` names the instructions of no module", "instructions"),
     "grpo": ({"weights"}, "trains weights, and `tune` names the weights of no module", "weights"),
     "prompt_search": (
-        {"instructions", "demos"},
+        {"instructions", "demos", "layout"},
         "writes words, and `tune` names neither instructions nor demos",
         "instructions or demos",
     ),

@@ -12,7 +12,7 @@ from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.lms.lm import Request
 from lmprog.loops import run_async
 from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.contest import START, Contest
+from lmprog.optimizers.contest import START, Contest, Scored
 from lmprog.optimizers.gepa.adapter import Enough, Place, ProgramAdapter
 from lmprog.optimizers.gepa.config import Config
 from lmprog.optimizers.optimizer import Task
@@ -132,7 +132,7 @@ class Reflection:
         runs = [self.adapter.runs.get((change.digest, place)) for place in places]
         scores = {str(index): run["score"] for index, run in enumerate(runs) if run and run["score"] is not None}
         if scores and all(run is not None for run in runs):
-            self.contest.scored[change.digest] = (change, scores)
+            self.contest.scored[change.digest] = Scored(change, scores, len(places))
             parents = [self.known[index] for index in event["parent_ids"]]
             self.contest.remember(change, parents, scores)
             self.contest.tell(change, self.config.max_metric_calls // len(places) - 1)

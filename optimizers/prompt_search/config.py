@@ -8,14 +8,26 @@ from pydantic import BaseModel, ConfigDict, Field
 class Config(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    trials: int = Field(16, ge=1, description="combinations of instructions and demos that are scored on dev rows")
+    trials: int = Field(
+        24,
+        ge=1,
+        description="combinations of instructions, demos and layouts that are scored on a minibatch of dev rows",
+    )
+    minibatch: int = Field(
+        16,
+        ge=1,
+        description="dev rows that every trial is scored on; the better half goes on to twice as many, and so on",
+    )
     demo_sets: int = Field(12, ge=1, description="demo sets drawn for each module, beside those it has")
     demos: list[int] = Field([4, 8, 16], min_length=1, description="numbers of demos that are tried")
     bootstrap_rows: int = Field(
         32, ge=0, description="train rows that the program is run on, to take demos from its own solved runs"
     )
     proposals: int = Field(
-        4, ge=0, description="instructions for each module that the proposer writes, where there is one"
+        6,
+        ge=0,
+        description="instructions for each module that the proposer writes, where there is one; half of them when half of "
+        "the trials are scored, in the light of the scores",
     )
     finalists: int = Field(
         4, ge=1, description="candidates that are scored again on the dev rows held back from the search"

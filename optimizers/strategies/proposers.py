@@ -2,41 +2,61 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from lmprog.compiler.plan import Module, Plan
 from lmprog.lms.lm import LM, Request
+from lmprog.optimizers.strategies import grounding
+from lmprog.optimizers.strategies.grounding import Tried
 from lmprog.seeds import derive
+
+WAYS = (
+    "Be plain and short.",
+    "Say step by step how to find the answer, without asking for it to be written down.",
+    "Say what is easily mistaken, and how to tell it apart.",
+    "Say exactly what the reply must look like.",
+    "Write for a very small model: simple words, the most important thing last.",
+)
+"""Hints that make proposals differ, one for each in turn."""
 
 
 class Proposer(Protocol):
-    """Instructions to try for a module, none of them the one that it has; fewer than `count` where it has no more."""
+    """Instructions to try for a module, none of them the one that it has; fewer than `count` where it has no more.
 
-    async def propose(self, plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], count: int) -> list[str]: ...
+    `tried` is what was tried before, with scores.
+    """
+
+    async def propose(
+        self, plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], count: int, tried: Tried = ()
+    ) -> list[str]: ...
 
 
 class Given:
     """The candidates that stand in the spec under `optimize.instructions`; all of them, whatever the count."""
 
-    async def propose(self, plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], count: int) -> list[str]:
+    async def propose(
+        self, plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], count: int, tried: Tried = ()
+    ) -> list[str]:
         listed = plan.optimize.instructions.get(module.id, ()) if plan.optimize else ()
         return [text for text in listed if text.strip() != (module.instructions or "").strip()]
 
 
 class Written:
-    """Asks an LM for instructions, one request each, told what the program is for, what the module does, and a few rows."""
+    """Asks an LM for instructions, one request each, told of the program, the module, the data, and what was tried."""
 
     def __init__(self, lm: LM, params: Mapping[str, Any], seed: int) -> None:
         self.lm, self.params, self.seed = lm, params, seed
 
-    async def propose(self, plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], count: int) -> list[str]:
+    async def propose(
+        self, plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], count: int, tried: Tried = ()
+    ) -> list[str]:
+        known = {(module.instructions or "").strip(), *(text for text, _ in tried)}
         found: list[str] = []
-        for place in range(count):
+        for place in range(len(tried), len(tried) + count):
             request = Request(
-                messages=[{"role": "user", "content": self._question(plan, module, rows, found)}],
+                messages=[{"role": "user", "content": _question(plan, module, rows, tried, found, place)}],
                 params={"temperature": 1.0, **self.params},
                 seed=derive(self.seed, "proposal", module.id, place),
                 key=("proposal", module.id, place),
@@ -44,24 +64,24 @@ class Written:
             reply = (await self.lm.complete(request)).text
             tagged = re.search(r"<instructions>(.*?)(?:</instructions>|$)", reply, re.DOTALL)
             text = (tagged[1] if tagged else reply).strip()
-            if text and text not in found and text != (module.instructions or "").strip():
+            if text and text not in found and text not in known:
                 found.append(text)
         return found
 
-    def _question(self, plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], found: Sequence[str]) -> str:
-        signature = {
-            "inputs": {name: str(field.type) for name, field in module.inputs.items()},
-            "outputs": {name: str(field.type) for name, field in module.outputs.items()},
-        }
-        parts = [
-            f"A program named {plan.name!r} is made of language-model calls. {plan.description or ''}".strip(),
-            f"Its modules are: {', '.join(plan.modules)}. Write better instructions for the module {module.id!r}.",
-            f"Its signature: {json.dumps(signature, ensure_ascii=False)}",
-            f"Its instructions now: {module.instructions or '(none)'}",
-            "Some rows of the program's data:",
-            *(json.dumps(row, ensure_ascii=False, default=str)[:600] for row in rows[:4]),
-        ]
-        if found:
-            parts += ["Proposed so far; write something different:", *found]
-        parts.append("Reply with the new instructions between <instructions> and </instructions>. Name no single row.")
-        return "\n\n".join(parts)
+
+def _question(
+    plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], tried: Tried, found: Sequence[str], place: int
+) -> str:
+    parts = [
+        grounding.program(plan),
+        f"Write better instructions for the module {module.id!r} of it.",
+        grounding.module(module),
+        grounding.data(rows),
+    ]
+    if tried:
+        parts += [grounding.scores(tried), "Write instructions that score better than all of these."]
+    if found:
+        parts += ["Proposed just now; write something different:", *found]
+    parts.append(f"Name no single row. {WAYS[place % len(WAYS)]}")
+    parts.append("Reply with the new instructions between <instructions> and </instructions>.")
+    return "\n\n".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-Picked = dict[str, int]
+Picked = Mapping[str, int]
 """By name, the place of the option that is taken."""
 
 
@@ -18,9 +18,13 @@ class CandidateSelector(Protocol):
         """The mean score of what was asked last, or None where it was refused."""
         ...
 
+    def grow(self, options: Mapping[str, int]) -> None:
+        """From now on there are so many options of each name; those that there were keep their places."""
+        ...
+
 
 class TPE:
-    """optuna's tree of Parzen estimators; the first `startup` combinations are drawn at random.
+    """optuna's tree of Parzen estimators over all names together; the first `startup` combinations are drawn at random.
 
     The first that it gives is place 0 everywhere: the program as it is, from which it learns too.
     """
@@ -29,19 +33,41 @@ class TPE:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=startup)
-        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._optuna = optuna
+        self._sampler = optuna.samplers.TPESampler(
+            seed=seed % 2**32, n_startup_trials=startup, multivariate=True, warn_independent_sampling=False
+        )
+        self._study = optuna.create_study(direction="maximize", sampler=self._sampler)
         self._study.enqueue_trial(dict.fromkeys(options, 0))
-        self._options = {name: list(range(count)) for name, count in options.items()}
-        self._pruned = optuna.trial.TrialState.PRUNED
+        self._options = dict(options)
         self._trial: Any = None
 
     def ask(self) -> Picked:
         self._trial = self._study.ask()
-        return {name: self._trial.suggest_categorical(name, places) for name, places in self._options.items()}
+        picked = {
+            name: self._trial.suggest_categorical(name, list(range(count))) for name, count in self._options.items()
+        }
+        return picked
 
     def tell(self, score: float | None) -> None:
         if score is None:
-            self._study.tell(self._trial, state=self._pruned)
+            self._study.tell(self._trial, state=self._optuna.trial.TrialState.PRUNED)
         else:
             self._study.tell(self._trial, score)
+
+    def grow(self, options: Mapping[str, int]) -> None:
+        """optuna fixes the choices of a study, so that another is begun, with the trials of the one before."""
+        distributions = {
+            name: self._optuna.distributions.CategoricalDistribution(list(range(count)))
+            for name, count in options.items()
+        }
+        grown = self._optuna.create_study(direction="maximize", sampler=self._sampler)
+        for trial in self._study.trials:
+            if trial.state.is_finished():
+                params = {name: trial.params.get(name, 0) for name in options}
+                grown.add_trial(
+                    self._optuna.trial.create_trial(
+                        state=trial.state, params=params, distributions=distributions, value=trial.value
+                    )
+                )
+        self._study, self._options = grown, dict(options)

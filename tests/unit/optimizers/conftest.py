@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Scripted:
 
     async def complete(self, request: Request) -> Completion:
         self.calls += 1
-        number = int(request.messages[-1]["content"])
+        number = int(re.findall(r"\d+", request.messages[-1]["content"])[-1])
         knows = any(self.good in f"{said['role']}: {said['content']}".lower() for said in request.messages)
         text = ("odd", "even")[number % 2 == 0] if knows else "odd"
         return Completion(text, usage=Usage(10, 1, 0.001))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+
 import pytest
 
 from lmprog.compiler.findings import SpecError
@@ -101,6 +104,66 @@ def test_proposals_of_an_lm_are_tried(parity, task_of) -> None:
     program = program.with_lms({"writer": Writer()})
     change = PromptSearch(config(trials=9)).optimize(task_of(program))
     assert change.instructions == {"judge": "Divide by two!"}
+
+
+def test_the_second_half_of_the_proposals_is_written_in_the_light_of_the_scores(parity, task_of) -> None:
+    from lmprog.lms.lm import Completion
+
+    asked = []
+
+    class Writer:
+        async def complete(self, request):
+            asked.append(request.messages[0]["content"])
+            return Completion(f"<instructions>Guess number {len(asked)}.</instructions>")
+
+    program, _ = parity((TUNED, f"{TUNED}  proposer: writer\n"))
+    PromptSearch(config(trials=10, proposals=4)).optimize(task_of(program.with_lms({"writer": Writer()})))
+    assert len(asked) == 4
+    assert all("judge: the module 'judge' with number = inputs.number" in said for said in asked)
+    assert "parity: one of 'even' (10), 'odd' (10)" in asked[0]
+    assert re.search(r"0\.\d{3}: Say something\.", asked[0])  # as it is, on the searched rows
+    assert "Guess number 1." in asked[2] and "Guess number 1." not in asked[0]
+    assert "Guess number 1." in asked[1].split("Proposed just now")[1]
+
+
+def test_most_trials_see_a_minibatch_and_the_best_all_searched_rows(parity, task_of) -> None:
+    from lmprog.optimizers.prompt_search.search import Search
+
+    texts = [f"Guess {number}." for number in range(8)]
+    program, _ = parity(with_instructions(*texts, "Divide by two."), ("[instructions, demos]", "[instructions]"))
+    search = Search(task_of(program), config(trials=9, minibatch=4, finalists=2))
+    change = search.task.program.with_candidate(asyncio.run(search.run()))
+    assert change.plan.modules["judge"].instructions == "Divide by two."
+    rows = sorted(scored.rows for scored in search.contest.scored.values())
+    assert rows == [4] * 4 + [8] * 2 + [15] * 4  # the program as it is stands on all
+
+
+def test_a_layout_can_win(parity, task_of) -> None:
+    program, _ = parity(("[instructions, demos]", "[layout]"), good="parity:")
+    program = program.with_candidate(Candidate(demos={"judge": [{"number": 2, "parity": "even"}]}))
+    task = task_of(program)
+    change = PromptSearch(config()).optimize(task)
+    assert "parity:" in change.layouts["judge"]["user"]
+    tuned = program.with_candidate(change)
+    assert tuned.plan.modules["judge"].demos == program.plan.modules["judge"].demos
+    assert Candidate.from_json(change.as_json()) == change
+
+
+def test_layouts_hold_the_same_words_and_values(parity) -> None:
+    from lmprog.compiler.prompts import PromptBuilder
+    from lmprog.optimizers.strategies.layouts import layouts
+
+    program, _ = parity()
+    program = program.with_candidate(Candidate(demos={"judge": [{"number": 2, "parity": "even"}]}))
+    variants = layouts(program.plan.modules["judge"])
+    assert len(variants) == 2
+    for variant in variants:
+        module = program.with_candidate(Candidate(layouts={"judge": variant})).plan.modules["judge"]
+        messages = PromptBuilder(module, {}).build({"number": 7}).messages
+        said = "\n".join(message["content"] for message in messages)
+        assert "Say something." in said and "number: 2" in said and "even" in said
+        assert messages[-1]["content"] == "number: 7\nparity:"
+        assert layouts(module) == []  # a layout that is chosen is the author's
 
 
 def test_demo_sets_are_spread_over_the_labels(parity) -> None:

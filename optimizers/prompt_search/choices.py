@@ -1,0 +1,108 @@
+"""What the search may combine: for each tuned module its instructions, demo sets and layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.contest import Contest
+from lmprog.optimizers.optimizer import Task
+from lmprog.optimizers.prompt_search.config import Config
+from lmprog.optimizers.strategies.demo_sources import Labelled, Pool, Solved, draw_set
+from lmprog.optimizers.strategies.layouts import Prompt, layouts
+from lmprog.optimizers.strategies.proposers import Given, Proposer, Written
+from lmprog.optimizers.strategies.selectors import Picked
+from lmprog.seeds import derive
+
+
+@dataclass
+class Choices:
+    """The options of one module; the first of each, None, is what it has now."""
+
+    module: str
+    instructions: list[str | None] = field(default_factory=lambda: [None])
+    demos: list[Pool | None] = field(default_factory=lambda: [None])
+    layouts: list[Prompt | None] = field(default_factory=lambda: [None])
+
+    def options(self) -> dict[str, int]:
+        """How many there are of each kind of which there is a choice, by name."""
+        counts = {"instructions": len(self.instructions), "demos": len(self.demos), "layout": len(self.layouts)}
+        return {f"{self.module}/{kind}": count for kind, count in counts.items() if count > 1}
+
+
+def combined(choices: Sequence[Choices], picked: Picked) -> Candidate:
+    """The candidate that takes the picked option of each module; what is not picked stays as it is."""
+    words = {c.module: c.instructions[picked.get(f"{c.module}/instructions", 0)] for c in choices}
+    demos = {c.module: c.demos[picked.get(f"{c.module}/demos", 0)] for c in choices}
+    shapes = {c.module: c.layouts[picked.get(f"{c.module}/layout", 0)] for c in choices}
+    return Candidate(
+        {module: text for module, text in words.items() if text is not None},
+        {module: [dict(demo) for demo in drawn] for module, drawn in demos.items() if drawn is not None},
+        layouts={module: shape for module, shape in shapes.items() if shape is not None},
+    )
+
+
+class Gatherer:
+    """Gathers the choices of a task: all but the proposals at first, and those when they are asked for."""
+
+    def __init__(self, task: Task, config: Config) -> None:
+        self.task, self.config = task, config
+        plan = task.program.plan
+        assert plan.optimize is not None
+        self.plan, self.goals = plan, plan.optimize
+        self.proposer: Proposer | None = None
+        if self.goals.proposer is not None and config.proposals:
+            declared = plan.lms[self.goals.proposer]
+            lm = task.budget.meter(task.program.lms[declared.id], declared)
+            self.proposer = Written(lm, declared.params, task.seed)
+
+    async def first(self) -> list[Choices]:
+        """The spec's instructions, demo sets and layouts of each tuned module."""
+        tuned = self.goals.tune
+        given: Mapping[str, Pool] = {}
+        solved: Mapping[str, Pool] = {}
+        if any("demos" in parts for parts in tuned.values()):
+            given = await Labelled().demos(self.task)
+            if self.config.bootstrap_rows:
+                solved = await Solved(self.config.bootstrap_rows).demos(self.task)
+        found = []
+        for id, parts in tuned.items():
+            choices, module = Choices(id), self.plan.modules[id]
+            if "instructions" in parts:
+                choices.instructions += await Given().propose(self.plan, module, self.task.train, 0)
+            if "demos" in parts:
+                pool = [*given[id], *(demo for demo in solved.get(id, ()) if demo not in given[id])]
+                choices.demos += self._demo_sets(id, pool)
+            if "layout" in parts:
+                choices.layouts += layouts(module)
+            found.append(choices)
+        return found
+
+    def _demo_sets(self, id: str, pool: Pool) -> list[Pool]:
+        counts = [count for count in self.config.demos if count <= len(pool)] or [len(pool)]
+        drawn = [
+            draw_set(
+                self.plan.modules[id], pool, counts[place % len(counts)], derive(self.task.seed, "demos", id, place)
+            )
+            for place in range(self.config.demo_sets if pool else 0)
+        ]
+        return list({repr(chosen): chosen for chosen in drawn}.values())
+
+    async def propose(self, choices: Sequence[Choices], contest: Contest, count: int) -> None:
+        """Add up to `count` instructions of the proposer to each tuned module, written in the light of `contest`."""
+        for choice in choices:
+            if self.proposer is None or "instructions" not in self.goals.tune[choice.module]:
+                continue
+            module = self.plan.modules[choice.module]
+            tried = [
+                (text or module.instructions or "(none)", score)
+                for text in choice.instructions
+                if (score := contest.mean_with(choice.module, text)) is not None
+            ]
+            kept = await self.task.journal.once(
+                f"instructions/{choice.module}/{len(choice.instructions)}",
+                partial(self.proposer.propose, self.plan, module, self.task.train, count, tried),
+            )
+            choice.instructions += [text for text in kept if text not in choice.instructions]

@@ -1,0 +1,37 @@
+"""Successive halving: many candidates on a few rows, the better half of them on twice as many, and so on to all rows.
+
+K. Jamieson and A. Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", AISTATS 2016.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Halving:
+    """`rows` are all that may be scored on, `first` those of the first rung; `last` candidates at least are scored on all."""
+
+    rows: int
+    first: int
+    last: int
+
+    def rungs(self) -> list[int]:
+        """Rows of each rung, each twice as many as the one below it; the last are all rows."""
+        found = [min(self.first, self.rows)]
+        while found[-1] < self.rows:
+            found.append(min(2 * found[-1], self.rows))
+        return found
+
+    def survivors(self, candidates: int) -> Iterator[tuple[int, int]]:
+        """(rows, how many go on to them) for each rung above the first."""
+        for halvings, rows in enumerate(self.rungs()[1:], 1):
+            yield rows, min(candidates, max(self.last, math.ceil(candidates / 2**halvings)))
+
+    def runs(self, candidates: int) -> int:
+        """Runs of the program that all rungs take together; a candidate is not run again on rows that it was scored on."""
+        rungs = self.rungs()
+        above = zip(rungs, self.survivors(candidates), strict=False)
+        return candidates * rungs[0] + sum(count * (rows - below) for below, (rows, count) in above)
