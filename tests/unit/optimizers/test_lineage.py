@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import lmprog
+from lmprog.budget import Budget
 from lmprog.lms.lm import Completion
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.journal import Journal
@@ -129,7 +130,7 @@ def test_a_merged_candidate_names_both_that_it_is_of(program, tmp_path: Path, cl
     ).plan
     journal = Journal(tmp_path / "run")
     journal.record("stage_started", number=1, of=1, name="gepa")
-    within = journal.within("1-gepa")
+    within = journal.within("1-gepa", Budget({}))
     left, right = (Candidate(instructions={"sort": f"Sort {way}.\x1b[2J"}) for way in ("left", "right"))
     merged = Candidate(instructions={"sort": "Sort both ways."})
     for candidate, parents in ((AS_IT_WAS, ()), (left, (AS_IT_WAS,)), (right, (AS_IT_WAS,)), (merged, (left, right))):
