@@ -93,6 +93,21 @@ def held_rows(dev: int) -> int:
     return 0 if dev < HELD_FROM else dev // 2
 
 
+def halving_runs(rows: int, first: int, last: int, candidates: int) -> int:
+    """The runs of a program in successive halving: `first` rows for every candidate, twice as many for the better half, ...
+
+    At least `last` candidates come to all rows; none is run again on rows that it was scored on.
+    """
+    done = min(first, rows)
+    total, left = candidates * done, candidates
+    while done < rows:
+        left = min(candidates, max(last, -(-left // 2)))
+        more = min(2 * done, rows)
+        total += left * (more - done)
+        done = more
+    return total
+
+
 def longest_inputs(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """The most characters that each column has in any row."""
     longest: dict[str, int] = {}

@@ -11,6 +11,7 @@ from lmprog.compiler.bounds import (
     argument_characters,
     bounds,
     calls,
+    halving_runs,
     held_rows,
     longest_inputs,
     static_characters,
@@ -171,8 +172,10 @@ def _runs(draft: Draft, stage: Stage, train: int, validate: int) -> int:
     confirmed = (number("finalists", 0) + 1) * held
     if "max_metric_calls" in options:
         return number("max_metric_calls", 0) + confirmed
-    tried = number("sets", number("trials", 1)) + 1
-    return tried * (validate - held) + confirmed + min(train, number("rows", number("bootstrap_rows", 0)))
+    searched = validate - held
+    tried = number("sets", number("trials", 1))
+    trials = halving_runs(searched, number("minibatch", searched), number("finalists", 0), tried)
+    return searched + trials + confirmed + min(train, number("rows", number("bootstrap_rows", 0)))
 
 
 def _shown(value: float, key: str) -> str:

@@ -27,12 +27,11 @@ class PromptSearch:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls
-        from lmprog.optimizers.strategies.halving import Halving
+        from lmprog.compiler.bounds import calls, halving_runs
         from lmprog.optimizers.strategies.row_samplers import sizes
 
         searched, held = sizes(dev)
-        trials = Halving(searched, self.config.minibatch, self.config.finalists).runs(self.config.trials)
+        trials = halving_runs(searched, self.config.minibatch, self.config.finalists, self.config.trials)
         rows = min(self.config.bootstrap_rows, train) + searched + trials + (self.config.finalists + 1) * held
         return rows * calls(program.plan) + self.most_proposals(program, train, dev)
 

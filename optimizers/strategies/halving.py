@@ -27,11 +27,7 @@ class Halving:
 
     def survivors(self, candidates: int) -> Iterator[tuple[int, int]]:
         """(rows, how many go on to them) for each rung above the first."""
-        for halvings, rows in enumerate(self.rungs()[1:], 1):
-            yield rows, min(candidates, max(self.last, math.ceil(candidates / 2**halvings)))
-
-    def runs(self, candidates: int) -> int:
-        """Runs of the program that all rungs take together; a candidate is not run again on rows that it was scored on."""
-        rungs = self.rungs()
-        above = zip(rungs, self.survivors(candidates), strict=False)
-        return candidates * rungs[0] + sum(count * (rows - below) for below, (rows, count) in above)
+        left = candidates
+        for rows in self.rungs()[1:]:
+            left = min(candidates, max(self.last, math.ceil(left / 2)))
+            yield rows, left

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmprog.compiler.bounds import halving_runs
 from lmprog.optimizers.strategies.halving import Halving
 
 
@@ -19,5 +20,5 @@ def test_rungs_end_at_all_rows_and_the_count_of_runs_is_that_of_running_them(row
         assert min(last, candidates) <= count <= left
         left = count
         scored[:count] = [upto] * count
-    assert halving.runs(candidates) == sum(scored)
+    assert halving_runs(rows, first, last, candidates) == sum(scored)
     assert candidates < last or scored.count(rows) >= min(last, candidates)

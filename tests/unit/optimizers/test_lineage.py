@@ -149,7 +149,7 @@ def test_a_merged_candidate_names_both_that_it_is_of(program, tmp_path: Path, cl
 def test_a_stage_of_weights_shows_its_steps(tmp_path: Path, cli) -> None:
     journal = Journal(tmp_path / "run")
     journal.record("stage_started", number=1, of=1, name="grpo")
-    within = journal.within("1-grpo")
+    within = journal.within("1-grpo", Budget({}))
     for step, values in ((0, [0.0, 1.0]), (10, [1.0, 1.0]), (10, [1.0, 1.0])):
         within.record("dev", step=step, score=estimate(values).as_json())
     adapters = {"lm": {"path": "adapter", "sha256": "abc"}}
