@@ -1,0 +1,220 @@
+"""lmprog's prompt optimizers beside DSPy's: the same tasks, rows, metrics, model and engine, and no more LM calls.
+
+Banking77 (12 intents) and multihop (two searches, recall of the wanted pages) on the embedded model, which is its own
+proposer. DSPy's `BootstrapFewShotWithRandomSearch` and `MIPROv2` go first; `prompt_search` and `bootstrap` may then spend as
+many LM calls as the one of the two that took fewer. What DSPy asks again because it could not read a reply is counted, and
+a run that it cannot read scores 0, as it has it. The test rows are scored at the end and counted nowhere. Each optimizer
+chooses on the same dev rows; none has more demos than another may have.
+
+    python benchmarks/prompt_search.py                                # 3 seeds of both tasks; wants the extra `bench`
+    python benchmarks/prompt_search.py --tasks banking77 --seeds 0
+    python benchmarks/prompt_search.py --quick                        # minutes
+
+Every finished cell (task, seed, optimizer) is a line of `--out`; a run that was cut goes on from there. The intervals are over
+test rows, paired row by row; where seeds share a test row, it counts once, with its mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from prompt_search_tasks import QUICK, TASKS, Sizes, Task
+
+import lmprog
+from lmprog.optimizers.optimizer import find
+from lmprog.statistics import Difference, paired
+
+ZERO_SHOT = "lmprog zero-shot"
+KNOBS = {"lmprog prompt_search": ("prompt_search", "trials"), "lmprog bootstrap": ("bootstrap", "sets")}
+"""The stage, and the option that says how many candidates it scores."""
+DSPY_ZERO_SHOT = "DSPy zero-shot"
+DSPY = ("DSPy BootstrapFewShotWithRandomSearch", "DSPy MIPROv2")
+OPTIMIZERS = (DSPY_ZERO_SHOT, *DSPY, ZERO_SHOT, *KNOBS)
+"""In the order in which they run."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one optimizer came to: the score of each test row, by its text; LM calls and minutes without the test."""
+
+    task: str
+    seed: int
+    optimizer: str
+    sizes: dict[str, int]
+    calls: int
+    minutes: float
+    scores: dict[str, float]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.scores.values()) / len(self.scores)
+
+    def __str__(self) -> str:
+        words = f"{self.calls} calls, {self.minutes:.1f} minutes"
+        return f"{self.task}, seed {self.seed}, {self.optimizer}: {100 * self.mean:.1f}% of {len(self.scores)}, {words}"
+
+
+class Ledger:
+    """The finished cells, a line each. A last line that was cut is dropped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cells: list[Cell] = []
+        if path.exists():
+            written = path.read_bytes()
+            whole = written[: written.rfind(b"\n") + 1]
+            os.truncate(path, len(whole))
+            self.cells = [Cell(**json.loads(line)) for line in whole.splitlines()]
+
+    def add(self, cell: Cell) -> None:
+        with self.path.open("ab") as file:
+            file.write(json.dumps(asdict(cell), ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.cells.append(cell)
+
+    def find(self, task: str, seed: int, optimizer: str, sizes: Sizes) -> Cell | None:
+        wanted = (task, seed, optimizer, asdict(sizes))
+        return next((c for c in self.cells if (c.task, c.seed, c.optimizer, c.sizes) == wanted), None)
+
+
+def ours(task: Task, optimizer: str, seed: int, most: int, folder: Path) -> tuple[lmprog.Program, int]:
+    """The program that an optimizer of lmprog makes with at most so many LM calls, and how many it took."""
+    if optimizer == ZERO_SHOT:
+        return lmprog.load(task.spec), 0
+    stage, knob = KNOBS[optimizer]
+    options = _options(task, stage)
+    optimizing, start = find(stage), lmprog.load(task.spec)
+
+    def bound(candidates: int) -> int:
+        made = optimizing(optimizing.Config.model_validate({**options, knob: candidates}))
+        return made.most_calls(start, len(task.train), len(task.dev))
+
+    options[knob] = max((count for count in range(1, 1000) if bound(count) <= most), default=1)
+    stages = {"optimize.stages": [{stage: options}]}
+    tuned = lmprog.optimize(
+        task.spec,
+        seed=seed,
+        run_dir=folder / stage,
+        out=folder / f"{stage}.yaml",
+        budget={"lm_calls": most},
+        overrides=stages,
+    )
+    return lmprog.load(tuned.overlay, overrides=stages), tuned.report["spent"]["lm_calls"]
+
+
+def _options(task: Task, stage: str) -> dict[str, Any]:
+    """At most as many demos as the others may have."""
+    if stage == "prompt_search":
+        return {"demos": [count for count in (4, 8, 16) if count <= task.demos]}
+    return {"demos": task.demos, "labelled": task.demos}
+
+
+def measured(task: Task, seed: int, optimizer: str, sizes: Sizes, most: int, folder: Path) -> Cell:
+    started = time.perf_counter()
+    if optimizer in (DSPY_ZERO_SHOT, *DSPY):
+        from prompt_search_dspy import PEERS, Peer
+
+        # DSPy writes of its progress at length.
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            peer = Peer(task, sizes, seed)
+            found = PEERS[optimizer](peer)
+            minutes = (time.perf_counter() - started) / 60
+            scores = peer.scores(found.program)
+        calls = found.calls
+    else:
+        program, calls = ours(task, optimizer, seed, most, folder)
+        minutes = (time.perf_counter() - started) / 60
+        tested = lmprog.evaluate(program, task.test, task.metric)
+        assert not tested.errors, tested.errors[0].cause
+        scores = list(tested.by_row.values())
+    texts = [row[task.inputs[0]] for row in task.test]
+    return Cell(task.name, seed, optimizer, asdict(sizes), calls, minutes, dict(zip(texts, scores, strict=True)))
+
+
+def run(ledger: Ledger, data: Path, name: str, seed: int, sizes: Sizes) -> None:
+    """The cells of one task and seed that are not in the ledger yet."""
+    with tempfile.TemporaryDirectory() as made:
+        task = TASKS[name](data, sizes, seed, Path(made))
+        for optimizer in OPTIMIZERS:
+            if ledger.find(name, seed, optimizer, sizes) is None:
+                peers = [ledger.find(name, seed, peer, sizes) for peer in DSPY]
+                most = min((peer.calls for peer in peers if peer is not None), default=0)
+                ledger.add(measured(task, seed, optimizer, sizes, most, Path(made)))
+                print(ledger.cells[-1], flush=True)
+
+
+def against(before: Iterable[Cell], after: Iterable[Cell]) -> Difference:
+    """`after` beside `before` over the test rows of all seeds."""
+    first, second = _by_row(before), _by_row(after)
+    return paired([first[text] for text in first], [second[text] for text in first])
+
+
+def _by_row(cells: Iterable[Cell]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for cell in cells:
+        for text, score in cell.scores.items():
+            found.setdefault(text, []).append(score)
+    return {text: sum(scores) / len(scores) for text, scores in found.items()}
+
+
+def table(name: str, cells: Sequence[Cell]) -> str:
+    """Markdown: a line for each optimizer, then lmprog beside DSPy."""
+    by: Mapping[str, list[Cell]] = {o: [cell for cell in cells if cell.optimizer == o] for o in OPTIMIZERS}
+    seeds = sorted({cell.seed for cell in cells})
+    rows = len(_by_row(by[ZERO_SHOT]))
+    lines = [
+        f"**{name}**, seeds {', '.join(map(str, seeds))}, {rows} test rows, points with 95% intervals",
+        "",
+        "| | test score | by seed | over its own zero-shot | LM calls | minutes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for optimizer in (ZERO_SHOT, *KNOBS, DSPY_ZERO_SHOT, *DSPY):
+        found = by[optimizer]
+        start = by[DSPY_ZERO_SHOT if optimizer.startswith("DSPy") else ZERO_SHOT]
+        gain = "" if found is start else _shown(against(start, found))
+        lines.append(
+            f"| {optimizer} | {100 * sum(c.mean for c in found) / len(found):.1f} "
+            f"| {', '.join(f'{100 * c.mean:.1f}' for c in found)} | {gain} "
+            f"| {', '.join(str(c.calls) for c in found)} | {', '.join(f'{c.minutes:.1f}' for c in found)} |"
+        )
+    lines += ["", f"| | {' | '.join(DSPY)} |", "|---|---|---|"]
+    for optimizer in KNOBS:
+        lines.append(f"| {optimizer} less | {' | '.join(_shown(against(by[peer], by[optimizer])) for peer in DSPY)} |")
+    return "\n".join(lines)
+
+
+def _shown(difference: Difference) -> str:
+    low, high = difference.ci95
+    return f"{100 * difference.mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="with banking77/ and multihop/")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--quick", action="store_true", help="one seed, few rows: to see that it runs")
+    parser.add_argument("--out", type=Path, default=Path("prompt_search.jsonl"), help="the finished cells")
+    options = parser.parse_args()
+    sizes, seeds = (QUICK, options.seeds[:1]) if options.quick else (Sizes(), options.seeds)
+    ledger = Ledger(options.out)
+    for name in options.tasks:
+        for seed in seeds:
+            run(ledger, options.data, name, seed, sizes)
+    for name in options.tasks:
+        found = [ledger.find(name, seed, optimizer, sizes) for seed in seeds for optimizer in OPTIMIZERS]
+        print("\n" + table(name, [cell for cell in found if cell is not None]))
+
+
+if __name__ == "__main__":
+    main()
