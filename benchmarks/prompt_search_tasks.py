@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows and candidates. Those of Banking77 are for each intent; multihop has 70, 40 and 40 rows, of which so many are taken."""
+    """Rows of Banking77, for each intent; at most how many of multihop's 70, 40 and 40; candidates."""
 
     intents: int = 12
     train: int = 10
@@ -138,7 +138,7 @@ def title_recall(found: list[str], wanted: list[str]) -> float:
 
 
 def banking77(data: Path, sizes: Sizes, seed: int, folder: Path) -> Task:
-    """The first intents by name. Train and dev rows are drawn by the seed; seeds take different test rows while there are some."""
+    """The first intents by name. The seed draws train and dev rows; test rows differ by seed while there are some left."""
     read = {name: _read(data / "banking77" / f"{name}.jsonl") for name in ("train", "test")}
     # Some texts stand in both files, and some twice: each is used once, and never on both sides.
     tested = {row["text"]: row for row in read["test"]}
