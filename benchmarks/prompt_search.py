@@ -44,7 +44,10 @@ OPTIMIZERS = (DSPY_ZERO_SHOT, *DSPY, ZERO_SHOT, *KNOBS)
 
 @dataclass(frozen=True)
 class Cell:
-    """What one optimizer came to: the score of each test row, by its text; LM calls and minutes without the test."""
+    """What one optimizer came to: the score of each test row, by its text; LM calls and minutes without the test.
+
+    `unread` are the test rows with a reply that could not be read, which score 0.
+    """
 
     task: str
     seed: int
@@ -52,6 +55,7 @@ class Cell:
     sizes: dict[str, int]
     calls: int
     minutes: float
+    unread: int
     scores: dict[str, float]
 
     @property
@@ -59,8 +63,9 @@ class Cell:
         return sum(self.scores.values()) / len(self.scores)
 
     def __str__(self) -> str:
-        words = f"{self.calls} calls, {self.minutes:.1f} minutes"
-        return f"{self.task}, seed {self.seed}, {self.optimizer}: {100 * self.mean:.1f}% of {len(self.scores)}, {words}"
+        what = f"{self.task}, seed {self.seed}, {self.optimizer}"
+        score = f"{100 * self.mean:.1f}% of {len(self.scores)}"
+        return f"{what}: {score}, {self.unread} unread, {self.calls} calls, {self.minutes:.1f} minutes"
 
 
 class Ledger:
@@ -129,16 +134,17 @@ def measured(task: Task, seed: int, optimizer: str, sizes: Sizes, most: int, fol
             peer = Peer(task, sizes, seed)
             found = PEERS[optimizer](peer)
             minutes = (time.perf_counter() - started) / 60
-            scores = peer.scores(found.program)
+            scores, unread = peer.scores(found.program)
         calls = found.calls
     else:
         program, calls = ours(task, optimizer, seed, most, folder)
         minutes = (time.perf_counter() - started) / 60
         tested = lmprog.evaluate(program, task.test, task.metric)
         assert not tested.errors, tested.errors[0].cause
-        scores = list(tested.by_row.values())
+        scores, unread = list(tested.by_row.values()), tested.unreadable
     texts = [row[task.inputs[0]] for row in task.test]
-    return Cell(task.name, seed, optimizer, asdict(sizes), calls, minutes, dict(zip(texts, scores, strict=True)))
+    by_text = dict(zip(texts, scores, strict=True))
+    return Cell(task.name, seed, optimizer, asdict(sizes), calls, minutes, unread, by_text)
 
 
 def run(ledger: Ledger, data: Path, name: str, seed: int, sizes: Sizes) -> None:
@@ -175,8 +181,8 @@ def table(name: str, cells: Sequence[Cell]) -> str:
     lines = [
         f"**{name}**, seeds {', '.join(map(str, seeds))}, {rows} test rows, points with 95% intervals",
         "",
-        "| | test score | by seed | over its own zero-shot | LM calls | minutes |",
-        "|---|---|---|---|---|---|",
+        "| | test score | by seed | over its own zero-shot | unread | LM calls | minutes |",
+        "|---|---|---|---|---|---|---|",
     ]
     for optimizer in (ZERO_SHOT, *KNOBS, DSPY_ZERO_SHOT, *DSPY):
         found = by[optimizer]
@@ -185,6 +191,7 @@ def table(name: str, cells: Sequence[Cell]) -> str:
         lines.append(
             f"| {optimizer} | {100 * sum(c.mean for c in found) / len(found):.1f} "
             f"| {', '.join(f'{100 * c.mean:.1f}' for c in found)} | {gain} "
+            f"| {', '.join(str(c.unread) for c in found)} "
             f"| {', '.join(str(c.calls) for c in found)} | {', '.join(f'{c.minutes:.1f}' for c in found)} |"
         )
     lines += ["", f"| | {' | '.join(DSPY)} |", "|---|---|---|"]

@@ -167,13 +167,14 @@ class Peer:
             )
         )
 
-    def scores(self, program: Any) -> list[float]:
-        """Of the test rows; a run that fails scores 0, as DSPy has it."""
+    def scores(self, program: Any) -> tuple[list[float], int]:
+        """Of the test rows, and how many runs failed; such a run scores 0, as DSPy has it."""
         with dspy.context(lm=self.lm):
             evaluate = dspy.Evaluate(
                 devset=self._examples(self.task.test), metric=self._metric, num_threads=THREADS, max_errors=ERRORS
             )
-            return [float(score) for _, _, score in evaluate(program).results]
+            found = evaluate(program).results
+        return [float(score) for _, _, score in found], sum(not made.toDict() for _, made, _ in found)
 
     @property
     def _how(self) -> dict[str, Any]:

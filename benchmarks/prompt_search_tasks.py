@@ -13,6 +13,8 @@ MODEL = "embedded/smollm2-135m"
 CLASSIFY = "Name the intent of the customer's message."
 FIRST = "Write a search query that finds the first page which the question depends on."
 SECOND = "Pages were found for the question. Write a search query that finds a page which is still missing."
+BANKING77_TOKENS, MULTIHOP_TOKENS = 40, 48
+"""Of a reply: enough for the form in which DSPy wants it, which is the longer one."""
 PROPOSAL_TOKENS = 128
 """Of a reply of the model as proposer, for lmprog and DSPy alike."""
 HITS = 5
@@ -23,18 +25,21 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows of Banking77, for each intent; at most how many of multihop's 70, 40 and 40; candidates."""
+    """Rows and candidates. `train`, `dev` and `test` are those of Banking77, for each intent."""
 
     intents: int = 12
     train: int = 10
     dev: int = 6
     test: int = 13
-    multihop: int = 70
+    multihop_train: int = 30
+    """Of 70: where DSPy solves no row it runs through all of them for each demo set, one row after the other."""
+    multihop: int = 40
+    """Dev rows, and test rows."""
     candidates: int = 6
     """Of DSPy's random search, beside its three fixed ones; they decide what all others may spend."""
 
 
-QUICK = Sizes(train=5, dev=3, test=5, multihop=16, candidates=1)
+QUICK = Sizes(train=5, dev=3, test=5, multihop_train=6, multihop=12, candidates=1)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,6 @@ class Task:
     labels: Sequence[str]
     corpus: Path
     max_tokens: int
-    """Of a reply: enough for the form in which DSPy wants it."""
     demos: int
     """The most demos of a module, for every optimizer."""
 
@@ -156,19 +160,20 @@ def banking77(data: Path, sizes: Sizes, seed: int, folder: Path) -> Task:
         test += (pool[start:] + pool[:start])[: sizes.test]
     for rows in (train, dev, test):
         random.Random(seed).shuffle(rows)
-    spec = _written(BANKING77, {"TOKENS": 32, "LABELS": labels, "CLASSIFY": CLASSIFY}, train, dev, folder)
-    return Task("banking77", spec, "accuracy", train, dev, test, ("text",), labels, Path(), 32, 16)
+    spec = _written(BANKING77, {"TOKENS": BANKING77_TOKENS, "LABELS": labels, "CLASSIFY": CLASSIFY}, train, dev, folder)
+    return Task("banking77", spec, "accuracy", train, dev, test, ("text",), labels, Path(), BANKING77_TOKENS, 16)
 
 
 def multihop(data: Path, sizes: Sizes, seed: int, folder: Path) -> Task:
-    """The splits as they are; the seed draws the order of the train rows."""
+    """The dev and test rows are the same for all seeds; the seed draws the train rows and their order."""
     corpus = (data / "multihop" / "corpus.jsonl").resolve()
-    splits = [_read(data / "multihop" / f"{name}.jsonl")[: sizes.multihop] for name in ("train", "dev", "test")]
+    splits = [_read(data / "multihop" / f"{name}.jsonl") for name in ("train", "dev", "test")]
     train, dev, test = ([{"question": row["question"], "titles": row["titles"]} for row in rows] for rows in splits)
     random.Random(seed).shuffle(train)
-    said = {"TOKENS": 64, "CORPUS": str(corpus), "FIRST": FIRST, "SECOND": SECOND, "HITS": HITS}
+    train, dev, test = train[: sizes.multihop_train], dev[: sizes.multihop], test[: sizes.multihop]
+    said = {"TOKENS": MULTIHOP_TOKENS, "CORPUS": str(corpus), "FIRST": FIRST, "SECOND": SECOND, "HITS": HITS}
     spec = _written(MULTIHOP, said, train, dev, folder)
-    return Task("multihop", spec, "recall", train, dev, test, ("question",), (), corpus, 64, 8)
+    return Task("multihop", spec, "recall", train, dev, test, ("question",), (), corpus, MULTIHOP_TOKENS, 8)
 
 
 TASKS = {"banking77": banking77, "multihop": multihop}
