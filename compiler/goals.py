@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from lmprog.compiler.draft import Draft
@@ -11,6 +12,9 @@ from lmprog.compiler.plan import ExampleTest, GateTest, Optimize, Stage
 from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
 from lmprog.compiler.stage_options import check_options
 from lmprog.compiler.types import Optional, mismatch
+
+ALTERNATE = "alternate"
+"""Not an optimizer, but rounds of others."""
 
 
 def read_optimize(draft: Draft) -> Optimize | None:
@@ -85,7 +89,8 @@ def _module(draft: Draft, node: Mapping, id: str, key: str) -> bool:
 
 
 def _stages(draft: Draft, node: Node | None) -> tuple[Stage, ...]:
-    stages = []
+    """The stages in the order in which they run; the rounds of an `alternate` are written out."""
+    stages: list[Stage] = []
     for entry in node.items if isinstance(node, Sequence) else ():
         name_place, options = entry.place, None
         if isinstance(entry, Scalar):
@@ -100,6 +105,9 @@ def _stages(draft: Draft, node: Node | None) -> tuple[Stage, ...]:
             continue
         if isinstance(options, Scalar) and options.value is None:
             options = None
+        if name == ALTERNATE:
+            stages += _rounds(draft, entry, options)
+            continue
         if options is not None and not isinstance(options, Mapping):
             draft.report.add("LMP101", options.place, f"the options of stage `{name}` must be a mapping")
             continue
@@ -107,6 +115,34 @@ def _stages(draft: Draft, node: Node | None) -> tuple[Stage, ...]:
             check_options(draft, name, name_place, options)
         stages.append(Stage(name, options.plain() if options is not None else {}))
     return tuple(stages)
+
+
+def _rounds(draft: Draft, entry: Node, options: Node | None) -> list[Stage]:
+    """The stages of an `alternate`, as often as its rounds say."""
+    fix = "write - alternate: {rounds: 2, of: [prompt_search, grpo]}"
+    if not isinstance(options, Mapping) or not options.entries.keys() <= {"rounds", "of"}:
+        draft.report.add("LMP101", entry.place, "`alternate` takes `rounds` and `of`, the stages of a round", fix=fix)
+        return []
+    rounds, listed = options.value("rounds", 2), options.get("of")
+    if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 1:
+        draft.report.add(
+            "LMP101", options.entries["rounds"].place, "`rounds` must be a whole number from 1 on", fix=fix
+        )
+        return []
+    if not isinstance(listed, Sequence) or not listed.items:
+        draft.report.add("LMP101", entry.place, "`alternate` needs `of`, the stages of a round", fix=fix)
+        return []
+    return rounds * list(_stages(draft, listed))
+
+
+def written_stages(listed: Node | None) -> Iterator[Node]:
+    """The entries of `stages` as they stand in the file, those in an `alternate` in its place."""
+    for entry in listed.items if isinstance(listed, Sequence) else ():
+        options = entry.get(ALTERNATE) if isinstance(entry, Mapping) else None
+        if isinstance(options, Mapping):
+            yield from written_stages(options.get("of"))
+        else:
+            yield entry
 
 
 def _candidates(draft: Draft, node: Mapping | None) -> dict[str, tuple[str, ...]]:

@@ -268,7 +268,7 @@ OPTIMIZE = Record(
         "stages": ListOf(
             Either(scalar=Text(), mapping=MapOf(Anything(), "stage")),
             1,
-            about="Optimizers in order, with options.",
+            about="Optimizers in order, with options; `alternate: {rounds, of}` repeats stages.",
         ),
         "budget": Record(
             {

@@ -7,6 +7,7 @@ from typing import Any
 
 from lmprog.compiler.bounds import held_rows
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.goals import written_stages
 from lmprog.compiler.plan import Optimize, Plan, Stage
 from lmprog.compiler.source import Mapping, Node, Sequence
 from lmprog.compiler.stage_options import defaults, varies_nothing
@@ -34,7 +35,7 @@ def check(draft: Draft, plan: Plan) -> None:
     cut = any(finding.code == "LMP101" for finding in draft.report.findings.values())
     known = not cut and (not isinstance(tune, Mapping) or len(tune.entries) == len(optimize.tune))
     tuned = frozenset[str]().union(*optimize.tune.values())
-    for entry in listed.items:
+    for entry in written_stages(listed):
         name = next(iter(entry.entries), "") if isinstance(entry, Mapping) else entry.plain()
         options = entry.map(name) if isinstance(entry, Mapping) else None
         _rollouts(draft, name, options)

@@ -48,7 +48,7 @@ def test_a_killed_optimization_ends_as_one_that_never_was(
             assert running.wait() == 0
             break
         # The moment counts in requests, since a start takes longer than all that is asked after it.
-        after = len(provider.requests) + moments.randrange(1, 2 * asked // (KILLS + 1))
+        after = len(provider.requests) + moments.randrange(1, max(2, 3 * asked // (2 * KILLS + 2)))
         while running.poll() is None and len(provider.requests) < after:
             time.sleep(0.001)
         if running.poll() is not None:
@@ -58,7 +58,7 @@ def test_a_killed_optimization_ends_as_one_that_never_was(
         running.send_signal(signal.SIGKILL)
         running.wait()
         kills += 1
-    assert kills >= KILLS - 1
+    assert kills == KILLS, "it came to its end before the last kill"
     assert killed.read_text().replace(str(run_dir), str(tmp_path / "whole")) == whole.read_text()
     assert more or "instructions:" in whole.read_text() or "demos:" in whole.read_text()
     # Of each of the two LMs so many are in flight when it is killed, or when the budget is spent.

@@ -80,6 +80,12 @@ def found(tmp_path: Path, stage: str, config: Any) -> list[tuple[str, str]]:
         ("grpo: {lora: {rnk: 2}}", [("LMP101", "`lora` of stage `grpo` has no key `rnk`")]),
         ("grpo: 3", [("LMP101", "the options of stage `grpo` must be a mapping")]),
         ("other: {}", [("LMP103", "there is no optimizer `other`")]),
+        ("alternate: {rounds: 2, of: [grpo, grpo: {steps: 3}]}", []),
+        ("alternate: {of: [grpo: {step: 3}]}", [("LMP101", "stage `grpo` has no key `step`")]),
+        ("alternate: {of: [other]}", [("LMP103", "there is no optimizer `other`")]),
+        ("alternate: {rounds: 0, of: [grpo]}", [("LMP101", "`rounds` must be a whole number from 1 on")]),
+        ("alternate: {rounds: 2}", [("LMP101", "`alternate` needs `of`, the stages of a round")]),
+        ("alternate: [grpo]", [("LMP101", "`alternate` takes `rounds` and `of`, the stages of a round")]),
         ("{grpo: {}, other: {}}", [("LMP101", "a stage is one optimizer with its options")]),
     ],
 )
@@ -87,9 +93,18 @@ def test_options(tmp_path: Path, stage: str, expected: list[tuple[str, str]], co
     assert found(tmp_path, stage, config) == expected
 
 
+def test_the_rounds_of_alternate_are_written_out(tmp_path: Path) -> None:
+    found(tmp_path, "alternate: {rounds: 2, of: [grpo, grpo: {steps: 3}]}", Config)
+    plan = compile_file(tmp_path / "spec.yaml", stage_configs=lambda name: Config).plan
+    assert plan is not None and plan.optimize is not None
+    assert [(stage.optimizer, dict(stage.options)) for stage in plan.optimize.stages] == [
+        ("grpo", {}), ("grpo", {"steps": 3}), ("grpo", {}), ("grpo", {"steps": 3}),
+    ]  # fmt: skip
+
+
 def test_nothing_varies_is_a_finding_of_its_own(tmp_path: Path) -> None:
-    codes = [code for code, _ in found(tmp_path, "grpo: {temperature: 0, rollouts: 1}", Config)]
-    assert codes == ["LMP702", "LMP702"]
+    for stage in ("grpo: {temperature: 0, rollouts: 1}", "alternate: {of: [grpo: {temperature: 0, rollouts: 1}]}"):
+        assert [code for code, _ in found(tmp_path, stage, Config)] == ["LMP702", "LMP702"]
 
 
 def test_what_a_config_checks_itself(tmp_path: Path) -> None:
