@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lmprog.compiler.shape import Anything, Boolean, Choice, Either, ListOf, Nullable, Number, Record, Shape, Text
+from lmprog.compiler.shape import (
+    Anything,
+    Boolean,
+    Choice,
+    Either,
+    ListOf,
+    MapOf,
+    Nullable,
+    Number,
+    Record,
+    Shape,
+    Text,
+)
 
 
 def shape_of(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None) -> Shape:
@@ -32,6 +44,8 @@ def shape_of(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = 
     if kind == "object" and schema.get("additionalProperties") is False:
         keys = {name: shape_of(part, definitions) for name, part in schema.get("properties", {}).items()}
         return Record(keys, tuple(schema.get("required", ())))
+    if kind == "object" and isinstance(schema.get("additionalProperties"), Mapping):
+        return MapOf(shape_of(schema["additionalProperties"], definitions), free=True)
     return Anything()
 
 
@@ -40,7 +54,7 @@ def _any_of(parts: list[Mapping[str, Any]], definitions: Mapping[str, Any]) -> S
     shapes = [shape_of(part, definitions) for part in parts if part.get("type") != "null"]
     rooms: dict[str, Shape] = {}
     for shape in shapes:
-        room = {ListOf: "sequence", Record: "mapping"}.get(type(shape), "scalar")
+        room = {ListOf: "sequence", Record: "mapping", MapOf: "mapping"}.get(type(shape), "scalar")
         # Two shapes for one kind of value are not told apart: the optimizer itself will.
         rooms[room] = Anything() if room in rooms or isinstance(shape, Anything) else shape
     several = Either(rooms.get("scalar"), rooms.get("sequence"), rooms.get("mapping"))

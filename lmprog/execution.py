@@ -93,7 +93,7 @@ class Execution:
             return {name: value.evaluate(scope) for name, value in step.on_error.items()}
 
     async def _attempts(self, step: Step, scope: Scope, site: Site) -> Any:
-        tries = 1 + (step.retry if self.options.retry else 0)
+        tries = 1 + step.retry
         if tries == 1 and step.timeout is None:
             return await self._action(step, scope, site)
         for attempt in range(tries):
@@ -106,8 +106,9 @@ class Execution:
                     raise
                 if attempt + 1 == tries:
                     raise StepFailed("provider", f"no end after {step.timeout} seconds", site.path) from error
-            except StepFailed:
-                if attempt + 1 == tries:
+            except StepFailed as error:
+                final = error.failure.kind == "unreadable" and not self.options.retry
+                if final or attempt + 1 == tries:
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -175,8 +176,11 @@ class Execution:
 
     async def _program(self, action: ProgramCall, arguments: dict[str, Any], site: Site) -> Any:
         lms = self._inner_lms(action.plan)
-        # `params_of` names modules of the outer program, which the inner one does not have.
-        options = self.options if self.options.params_of is None else replace(self.options, params={})
+        # They name modules of the outer program, which the inner one does not have.
+        options = self.options
+        if options.params_of is not None or options.module_params:
+            outer = options.params if options.params_of is None else {}
+            options = replace(options, params=outer, module_params={})
         this = self.this
         inner = Execution(action.plan, lms, this.resources, options, this.example, this.whole(site.path))
         try:

@@ -32,6 +32,8 @@ class Invocation:
     """Those of the request: `temperature`, `max_tokens`, ..."""
     tools: Sequence[ToolOffer] = ()
     """What the LM was offered to call in its own protocol."""
+    constrained: bool = False
+    """Whether nothing but a reply of the declared types could be sampled."""
     text: str | None
     """The reply as it came; None where the LM gave none."""
     outputs: Mapping[str, Any] | None

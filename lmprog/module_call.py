@@ -62,8 +62,9 @@ class Asking:
         self.ready = run.resources.module(module, run.plan)
         self.whole = run.whole(site.path)
         options = run.options
-        over = options.params if options.params_of is None or module.id in options.params_of else None
-        self.params = {**self.declared.params, **over} if over else self.declared.params
+        over = options.params if options.params_of is None or module.id in options.params_of else {}
+        own = options.module_params.get(module.id, {})
+        self.params = {**self.declared.params, **over, **own} if over or own else self.declared.params
 
     def prompt(self) -> Prompt:
         """The messages of the first request. Raises StepFailed where they cannot be rendered, or an image is not there."""
@@ -115,6 +116,7 @@ class Asking:
             "messages": messages,
             "params": self.params,
             "tools": request.tools,
+            "constrained": request.decoding == "constrained",
             "seed": request.seed,
             "weights": self.ready.weights,
             "started": time.time(),

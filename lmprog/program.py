@@ -72,6 +72,8 @@ class RunOptions:
     params: Mapping[str, Any] = field(default_factory=dict)
     """Laid over the `params` of the modules in `params_of` (of all modules where that is None)."""
     params_of: frozenset[str] | None = None
+    module_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Laid over those, by module."""
     retry: bool = True
     """False: a reply that cannot be read fails at once, as in rollouts for training."""
     rollout: int = 0

@@ -48,7 +48,7 @@ def check(draft: Draft, plan: Plan) -> None:
         elif name == "gepa":
             _gepa(draft, optimize, entry, options)
         elif name == "grpo":
-            _grpo(draft, plan, optimize, entry)
+            _grpo(draft, plan, optimize, entry, options)
 
 
 def _rollouts(draft: Draft, name: str, options: Mapping | None) -> None:
@@ -64,7 +64,7 @@ def _gepa(draft: Draft, optimize: Optimize, entry: Node, options: Mapping | None
         message = "the stage `gepa` has no LM that writes instructions"
         draft.report.add("LMP702", entry.place, message, fix="name one of `lms` as optimize.proposer")
     rows = draft.rows.get(optimize.validate)
-    given = options_of(draft, Stage("gepa", options.plain() if options is not None else {}))
+    given = options_of(draft, _stage("gepa", options))
     most, pareto, minibatch = (given.get(key) for key in ("max_metric_calls", "pareto_rows", "minibatch"))
     if not rows or not (isinstance(most, int) and isinstance(pareto, int) and isinstance(minibatch, int)):
         return
@@ -76,12 +76,28 @@ def _gepa(draft: Draft, optimize: Optimize, entry: Node, options: Mapping | None
         draft.report.add("LMP502", place, message, severity="error", fix=f"raise it to {least}, or lower pareto_rows")
 
 
-def _grpo(draft: Draft, plan: Plan, optimize: Optimize, entry: Node) -> None:
+def _grpo(draft: Draft, plan: Plan, optimize: Optimize, entry: Node, options: Mapping | None) -> None:
+    tuned = sorted(id for id, parts in optimize.tune.items() if "weights" in parts)
+    heats = options.get("temperature") if options is not None else None
+    for id, heat in heats.entries.items() if isinstance(heats, Mapping) else ():
+        if id not in tuned:
+            message = f"`grpo` samples `{id}` at a temperature of its own, and does not tune its weights"
+            draft.report.add("LMP702", heat.place, message, fix=f"name one of {', '.join(tuned)}")
+    cap, loss = (options.get(key) if options is not None else None for key in ("epsilon_high", "loss"))
+    if cap is not None and loss is not None and loss.plain() == "cispo":
+        highest = cap.plain()
+        if isinstance(highest, int | float) and highest < 1:
+            message = f"with `loss: cispo` epsilon_high is the highest ratio itself, and {highest} cuts every update"
+            draft.report.add("LMP702", cap.place, message, fix="leave it out, or write 5.0")
     lms = sorted({plan.modules[id].lm for id, parts in optimize.tune.items() if "weights" in parts})
     if len(lms) > 1:
         message = f"the stage `grpo` trains one LM, and the modules whose weights are tuned use {', '.join(lms)}"
         fix = "tune the weights of modules of one LM, or give them one"
         draft.report.add("LMP701", entry.place, message, fix=fix)
+
+
+def _stage(name: str, options: Mapping | None) -> Stage:
+    return Stage(name, options.plain() if options is not None else {})
 
 
 def options_of(draft: Draft, stage: Stage) -> Map[str, Any]:

@@ -31,7 +31,8 @@ class GRPO:
 
         scorings = 1 + -(-self.config.steps // self.config.evaluate_every)
         waves = self.config.resample_waves if self.config.no_signal == "resample" else 1
-        runs = self.config.steps * waves * self.config.examples * self.config.rollouts + scorings * dev
+        drawn = -(-self.config.steps // self.config.updates)
+        runs = drawn * waves * self.config.examples * self.config.rollouts + scorings * dev
         return runs * calls(program.plan)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:

@@ -71,7 +71,7 @@ def _baselines(
     if baseline == "rollout" or group.small:
         return [mean(wider)] * len(own)
     if baseline == "leave_one_out" and len(own) > 1:
-        return [(math.fsum(own) - reward) / (len(own) - 1) for reward in own]
+        return [mean([*own[:place], *own[place + 1 :]]) for place in range(len(own))]
     if baseline == "module_ema" and group.module is not None and group.module in averages:
         return [averages[group.module]] * len(own)
     return [mean(own)] * len(own)
@@ -92,7 +92,8 @@ def update_averages(averages: Mapping[str, float], groups: Sequence[Group], deca
 
 
 def mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+    """Exactly the value where all are equal, so that rounding never makes an advantage of nothing."""
+    return values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
 
 
 def deviation(values: Sequence[float]) -> float:

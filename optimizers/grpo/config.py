@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class LoRA(BaseModel):
@@ -17,6 +17,11 @@ class LoRA(BaseModel):
     targets: str | list[str] = Field("all-linear", description="the layers it is added to")
 
 
+Heat = Annotated[float, Field(gt=0)]
+HIGHEST_RATIO = 5.0
+"""Of `cispo` (arXiv 2510.13786), whose `epsilon_high` is no distance from 1."""
+
+
 class Config(BaseModel):
     """Defaults as tried on models of less than a billion parameters; docs/optimizers.md has the paper's for 8 billion."""
 
@@ -25,7 +30,9 @@ class Config(BaseModel):
     steps: int = Field(40, ge=1, description="policy-gradient updates")
     examples: int = Field(8, ge=1, description="examples of a step")
     rollouts: int = Field(8, ge=2, description="runs of the program on each example of a step")
-    temperature: float = Field(1.0, gt=0, description="of the rollouts; running and scoring keep the params of the LM")
+    temperature: Heat | dict[str, Heat] = Field(
+        1.0, description="of the rollouts, or by module (1.0 for others); running and scoring keep the params of the LM"
+    )
     learning_rate: float = Field(2e-4, gt=0)
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="of the learning rate")
     beta: float = Field(0.0, ge=0, description="weight of the KL divergence to the base model")
@@ -35,7 +42,18 @@ class Config(BaseModel):
     select: int | None = Field(None, ge=2, description="members of a group that are kept, spread over the rewards")
     baseline: Literal["group", "rollout", "leave_one_out", "module_ema"] = "group"
     scale: Literal["none", "group", "batch", "module"] = "group"
-    loss: Literal["dapo", "grpo", "dr_grpo", "bnpo"] = Field("dapo", description="as TRL's loss_type")
+    loss: Literal["dapo", "grpo", "dr_grpo", "bnpo", "cispo"] = Field("dapo", description="as TRL's loss_type")
+    weighting: Literal["tokens", "modules"] = Field(
+        "tokens", description="modules: each module has the same share of the loss, however long its replies"
+    )
+    updates: int = Field(1, ge=1, description="updates on one wave of rollouts; all but the first are off policy")
+    epsilon: float = Field(0.2, gt=0, lt=1, description="how far off policy a ratio counts, below 1")
+    epsilon_high: float | None = Field(
+        None, gt=0, description="and above 1 (as epsilon where left out); with cispo the highest ratio itself (5.0)"
+    )
+    importance_sampling_level: Literal["token", "sequence"] = Field(
+        "token", description="whether a ratio is that of a token, or of a whole reply (GSPO)"
+    )
     max_grad_norm: float = Field(1.0, gt=0)
     format_failure: float | None = Field(
         None, description="reward of a run with a reply that cannot be read; default: the metric's lower end"
@@ -47,3 +65,23 @@ class Config(BaseModel):
     evaluate_every: int = Field(10, ge=1, description="steps between two scorings on dev; the best weights are kept")
     tree_tokens: int = Field(4096, ge=256, description="tokens of one forward pass; a larger batch is split")
     lora: LoRA = Field(default_factory=lambda: LoRA.model_validate({}), description="the adapter")
+
+    @model_validator(mode="after")
+    def _caps(self) -> Config:
+        if self.loss == "cispo" and self.highest_ratio < 1:
+            raise ValueError(
+                f"with `loss: cispo` epsilon_high is the highest ratio itself, and {self.epsilon_high} would cut every "
+                f"update; leave it out, or write {HIGHEST_RATIO}"
+            )
+        return self
+
+    @property
+    def highest_ratio(self) -> float:
+        """TRL's `epsilon_high`."""
+        if self.epsilon_high is not None:
+            return self.epsilon_high
+        return HIGHEST_RATIO if self.loss == "cispo" else self.epsilon
+
+    def temperature_of(self, module: str) -> float:
+        """At which the rollouts sample the module, and of which the loss is."""
+        return self.temperature.get(module, 1.0) if isinstance(self.temperature, dict) else self.temperature

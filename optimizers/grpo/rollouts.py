@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lmprog.errors import ProviderError
+from lmprog.errors import LmprogError, ProviderError
 from lmprog.invocation import Invocation
-from lmprog.metrics import Scorer
+from lmprog.metrics import MetricFailed, Scorer
 from lmprog.program import Program, RunOptions
 from lmprog.seeds import derive
 
@@ -63,28 +63,29 @@ async def collect(
     scorer: Scorer,
     *,
     rollouts: int,
-    params: Mapping[str, Any],
-    modules: frozenset[str],
+    params: Mapping[str, Mapping[str, Any]],
     format_failure: float,
     seed: int,
 ) -> Wave:
-    """Run the program `rollouts` times on each of `examples`, all at once, with `params` over those of `modules`.
+    """Run the program `rollouts` times on each of `examples`, all at once, with `params` of modules over their own.
 
-    A run with a reply that cannot be read ends there, with the reward `format_failure`; nothing is retried.
+    A run with a reply that cannot be read ends there, with the reward `format_failure`; a reply is never asked for again.
+    Raises LmprogError where no run at all could be scored, ProviderError where a provider is why.
     """
 
-    async def one(example: int, rollout: int) -> Rollout | None:
-        options = RunOptions(seed=seed, params=params, params_of=modules, retry=False, rollout=rollout)
+    async def one(example: int, rollout: int) -> Rollout | LmprogError:
+        options = RunOptions(seed=seed, module_params=params, retry=False, rollout=rollout)
         inputs = program.inputs_of(rows[example])
         result = await program.run(inputs, example=example, options=options)
         if result.error is not None:
             if result.error.kind != "unreadable":
-                return None
+                failed = ProviderError if result.error.kind == "provider" else LmprogError
+                return failed(str(result.error))
             return Rollout(example, rollout, format_failure, tuple(result.trace), unreadable=True)
         try:
-            score = await scorer.score(inputs, rows[example], result)
-        except ProviderError:
-            return None
+            score = await scorer.score(inputs, rows[example], result, example=example, options=options)
+        except (ProviderError, MetricFailed) as error:
+            return error
         return Rollout(example, rollout, score.value, tuple(result.trace))
 
     tasks = [asyncio.create_task(one(example, number)) for example in examples for number in range(rollouts)]
@@ -93,5 +94,8 @@ async def collect(
     finally:
         for task in tasks:
             task.cancel()
-    kept = tuple(rollout for rollout in finished if rollout is not None)
-    return Wave(kept, len(finished) - len(kept))
+    kept = tuple(run for run in finished if isinstance(run, Rollout))
+    failures = [run for run in finished if isinstance(run, LmprogError)]
+    if failures and not kept:
+        raise type(failures[0])(f"not one of {len(failures)} rollouts could be scored: {failures[0]}")
+    return Wave(kept, len(failures))

@@ -14,13 +14,15 @@ from typing import Any
 
 from lmprog.errors import BudgetExceeded, LmprogError
 from lmprog.evaluation import Scores, aevaluate
-from lmprog.lms.local import LocalLM, local_lm
+from lmprog.invocation import Invocation
+from lmprog.lms.local import MAX_TOKENS, LocalLM, local_lm
 from lmprog.metrics import Scorer
 from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.grpo.advantages import advantages, has_signal, update_averages
+from lmprog.optimizers.grpo.advantages import advantages, update_averages
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.groups import form_groups
 from lmprog.optimizers.grpo.rollouts import Rollout, Wave, collect, examples_at
+from lmprog.optimizers.grpo.rows import Constraint, Row, training_rows
 from lmprog.optimizers.optimizer import Task
 from lmprog.program import Program, RunOptions
 from lmprog.seeds import derive
@@ -80,6 +82,8 @@ class WeightStage:
                 self.task.journal.folder / "trainer",
                 derive(self.task.seed, "trainer") % 2**32,
                 [Watch(self)],
+                reply_limit=int(self.declared.params.get("max_tokens", MAX_TOKENS)),
+                allowed=self.lm.allowed,
             )
             with warnings.catch_warnings():
                 # Names that transformers renames; TRL still uses the old.
@@ -91,10 +95,8 @@ class WeightStage:
             self.lm.in_training = False
             weights.end_training()
 
-    def rows(self, step: int) -> list[Any]:
+    def rows(self, step: int) -> list[Row]:
         """The training rows of a step: rollouts, groups, advantages; rows without signal are gone."""
-        from lmprog.optimizers.grpo.trainer import Row
-
         started = time.perf_counter()
         waves = self._waves(step)
         wave = self._kept(waves)
@@ -113,14 +115,7 @@ class WeightStage:
             averages=self.averages,
         )
         self.averages = update_averages(self.averages, groups)
-        rows = [
-            Row(invocation.prompt_token_ids, invocation.token_ids, advantage)
-            for group, of_group in zip(groups, values, strict=True)
-            for member, advantage in zip(group.members, of_group, strict=True)
-            # A row of advantage 0 moves nothing, but for the KL term of a group that has a signal.
-            if advantage != 0.0 or (self.config.beta > 0 and has_signal(group))
-            for invocation in member.invocations
-        ]
+        rows = training_rows(groups, values, self._constraint)
         # Health is told of all that was sampled: what is kept was chosen, and would flatter.
         drawn = [rollout for one in waves for rollout in one.rollouts]
         self.wave = _health(drawn, sum(one.lost for one in waves), rows) | {
@@ -163,11 +158,19 @@ class WeightStage:
             self.scorer,
             rollouts=self.config.rollouts,
             # The loss is that of the whole distribution at this temperature, so nothing of it may be cut off.
-            params={"temperature": self.config.temperature, "top_p": 1.0, "top_k": 0},
-            modules=self.modules,
+            params={
+                id: {"temperature": self.config.temperature_of(id), "top_p": 1.0, "top_k": 0} for id in self.modules
+            },
             format_failure=self.scorer.lowest if self.config.format_failure is None else self.config.format_failure,
             seed=derive(self.task.seed, "wave", step),
         )
+
+    def _constraint(self, made: Invocation) -> Constraint | None:
+        """What the reply was held to while it was sampled."""
+        if not made.constrained:
+            return None
+        module = self.program.plan.modules[made.module]
+        return module.format, self.program.resources.module(module, self.program.plan).output_type
 
     def _of_trained(self, invocations: tuple[Any, ...]) -> tuple[Any, ...]:
         """Those of the tuned modules; a sub-program's module of the same name is another module."""
@@ -241,12 +244,6 @@ def _trained(program: Program) -> tuple[frozenset[str], str]:
             f"grpo trains one LM in a stage so far, and the tuned modules use {', '.join(sorted(lms))}; give them one LM"
         )
     (lm,) = lms
-    constrained = sorted(id for id in modules if plan.modules[id].decoding == "constrained")
-    if constrained:
-        raise LmprogError(
-            f"grpo cannot train {constrained[0]!r} yet: its `decoding: constrained` samples from another distribution than "
-            "the one that the loss is of; leave `decoding` out while it is trained"
-        )
     if not plan.lms[lm].runs_here:
         raise LmprogError(
             f"the weights of {lm!r} ({plan.lms[lm].model}) cannot be trained: it does not run in this process"

@@ -6,18 +6,19 @@ How this departs from the stock trainer:
   as a group has members, and every LM call of those runs becomes a training row with its own prompt (`_prepare_inputs`).
 * Advantages come from `advantages.py` over the groups of `groups.py`, not from contiguous blocks of rows.
 * Rows of groups whose rewards are all equal are gone before the forward pass. A step with no row left changes nothing.
-* Log-probabilities are computed over the tree of all prompts and replies, each shared token once, and the vocabulary head
-  runs only where a sampled token is predicted.
-* On policy there are no old log-probabilities, and with `beta: 0` there is no reference pass.
+* Log-probabilities are computed over the tree of all prompts and replies, each shared token once (`logprobs.py`), under the
+  temperature and the masks that the replies were sampled with.
+* The mask of a reply holds what each of its tokens counts (`rows.py`), so that a run of several calls is one member.
+* The old log-probabilities of a second update are those of the first one's own pass, and with `beta: 0` there is no
+  reference pass.
 
-Losses, KL, clipping, the optimizer, checkpoints and accelerate are TRL's and transformers' own.
+The loss of a token, KL, clipping, the optimizer, checkpoints and accelerate are TRL's and transformers' own.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,13 @@ from transformers.trainer_utils import SaveStrategy
 from trl import GRPOConfig, GRPOTrainer
 
 from lmprog.optimizers.grpo.config import Config
-from lmprog.optimizers.grpo.prefix_tree import PrefixTree, split
+from lmprog.optimizers.grpo.logprobs import Allowed, logprobs
+from lmprog.optimizers.grpo.logprobs import tree_logprobs as tree_logprobs
+from lmprog.optimizers.grpo.rows import Row, token_weights
 
 
-@dataclass(frozen=True)
-class Row:
-    """One sampled reply to train on: the token ids that were sent, those that were sampled, and its advantage."""
-
-    prompt_ids: Sequence[int]
-    reply_ids: Sequence[int]
-    advantage: float
+def _unconstrained(*reply: Any) -> Any:
+    raise AssertionError("no row is constrained")
 
 
 class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -53,9 +51,14 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         folder: Path,
         seed: int,
         callbacks: list[TrainerCallback],
+        *,
+        reply_limit: int = 256,
+        allowed: Callable[[str, Any, Sequence[int]], Allowed] = _unconstrained,
     ) -> None:
-        self._collect = collect
-        self._tree_tokens = config.tree_tokens
+        """`reply_limit` is the longest a reply may be; `allowed` gives the masks that a constrained reply was sampled under."""
+        self._collect, self._config, self._allowed = collect, config, allowed
+        self._rows: Sequence[Row] = ()
+        self._inputs: dict[str, Tensor] = {}
         on_gpu = torch.cuda.is_available()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -71,9 +74,13 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
                     max_steps=config.steps,
                     learning_rate=config.learning_rate,
                     lr_scheduler_type=config.schedule,
-                    temperature=config.temperature,
                     max_grad_norm=config.max_grad_norm,
-                    loss_type=config.loss,
+                    # Of the others TRL's losses differ only in how tokens are weighed, which `token_weights` does.
+                    loss_type="cispo" if config.loss == "cispo" else "dapo",
+                    importance_sampling_level=config.importance_sampling_level,
+                    epsilon=config.epsilon,
+                    epsilon_high=config.highest_ratio,
+                    max_completion_length=reply_limit,
                     beta=0.0,  # set below: TRL would copy the adapter as its reference, and ours is the base model
                     scale_rewards="none",
                     use_cpu=not on_gpu,
@@ -97,32 +104,35 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Tensor]:
-        rows = self._collect(self._step)
-        device = self.accelerator.device
-        if not rows:
+        """The step's rows; for `updates` steps in a row the same ones."""
+        if self._step % self._config.updates == 0:
+            self._inputs = self._inputs_of(self._collect(self._step))
+        return self._inputs
+
+    def _inputs_of(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        config, device = self._config, self.accelerator.device
+        weights = token_weights(rows, config.loss, reply_limit=self.max_completion_length, weighting=config.weighting)
+        # A row of advantage 0 moves nothing, but for the KL term.
+        kept = [(row, weight) for row, weight in zip(rows, weights, strict=True) if row.advantage or self.beta]
+        self._rows = [row for row, _ in kept]
+        if not kept:
             return {"advantages": torch.zeros(0, device=device)}
-        pad = self._tokenizer.pad_token_id
-        prompts = [torch.tensor(row.prompt_ids) for row in rows]
-        replies = [torch.tensor(row.reply_ids) for row in rows]
-        prompt_ids = _padded(prompts, pad, "left")
-        completion_ids = _padded(replies, pad, "right")
+        # TRL sums the mask of a row, and at least 1, so no weight may be below 1; what they are scaled by divides the loss.
+        scale = max(1.0, 1 / min(weight for _, weight in kept))
+        completion_ids = _padded([torch.tensor(row.reply_ids) for row in self._rows], 0)
+        weight_of = [torch.full((len(row.reply_ids),), weight * scale) for row, weight in kept]
         inputs = {
-            "prompt_ids": prompt_ids,
-            "prompt_mask": _padded([torch.ones_like(ids) for ids in prompts], 0, "left"),
+            "prompt_ids": completion_ids[:, :0],
+            "prompt_mask": completion_ids[:, :0],
             "completion_ids": completion_ids,
-            "completion_mask": _padded([torch.ones_like(ids) for ids in replies], 0, "right"),
-            "advantages": torch.tensor([row.advantage for row in rows], dtype=torch.float32),
-            "num_items_in_batch": torch.tensor(float(sum(len(row.reply_ids) for row in rows))),
+            "completion_mask": _padded(weight_of, 0.0),
+            "advantages": torch.tensor([row.advantage for row in self._rows], dtype=torch.float32),
+            "num_items_in_batch": torch.tensor(scale),
         }
         inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         if self.beta != 0.0:
             with torch.no_grad(), self.accelerator.unwrap_model(self.model).disable_adapter():
-                inputs["ref_per_token_logps"] = self._get_per_token_logps_and_entropies(
-                    self.model,
-                    torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
-                    torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
-                    completion_ids.size(1),
-                )[0]
+                inputs["ref_per_token_logps"] = self._logprobs(self.model)[0]
         return inputs
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
@@ -132,64 +142,33 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        **multimodal: Any,
+        self, model: Any, *args: Any, compute_entropy: bool = False, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None, None]:
-        """Log-probabilities (B, T) of the T last tokens of each row, and the entropies there; 0 where a row is padded."""
-        rows, width = input_ids.shape[0], logits_to_keep
-        sequences = [ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)]
-        replies = attention_mask[:, -width:].sum(1).tolist()
-        logps = torch.zeros(rows, width, device=input_ids.device)
-        entropies = torch.zeros(rows, width, device=input_ids.device)
-        for part in split(sequences, self._tree_tokens):
-            found, entropy = tree_logprobs(
-                model, [sequences[row] for row in part], [replies[row] for row in part], self.temperature
-            )
-            row_index = torch.tensor([row for row in part for _ in range(replies[row])], device=input_ids.device)
-            place = torch.tensor([t for row in part for t in range(replies[row])], device=input_ids.device)
-            logps = logps.index_put((row_index, place), found)
-            entropies = entropies.index_put((row_index, place), entropy.detach())
+        """Those of the step's rows, which TRL's padded ids stand for."""
+        logps, entropies = self._logprobs(model)
+        # The first update of a wave is on policy: what it computes is what later ones are compared with.
+        self._inputs.setdefault("old_per_token_logps", logps.detach())
         return logps, entropies if compute_entropy else None, None
 
-
-def tree_logprobs(
-    model: Any, sequences: list[list[int]], replies: list[int], temperature: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the last `replies[s]` tokens of each sequence s, joined in their order (sum(replies),).
-
-    With them the entropies of the distributions they were drawn from. One forward pass over the tree of the sequences;
-    equal to a pass for each sequence alone, for models with rotary positions and no dropout.
-    """
-    tree = PrefixTree.pack(sequences)
-    device = next(model.parameters()).device
-    predicting = [
-        path[t - 1] for path, n in zip(tree.paths, replies, strict=True) for t in range(len(path) - n, len(path))
-    ]
-    predicted = [token for ids, n in zip(sequences, replies, strict=True) for token in ids[len(ids) - n :]]
-    nodes, back = torch.tensor(predicting, device=device).unique(return_inverse=True)
-    dtype = model.get_input_embeddings().weight.dtype
-    mask = torch.zeros(tree.mask.shape, dtype=dtype).masked_fill_(~tree.mask, torch.finfo(dtype).min)
-    logits = model(
-        input_ids=tree.tokens.unsqueeze(0).to(device),
-        position_ids=tree.positions.unsqueeze(0).to(device),
-        attention_mask=mask[None, None].to(device),
-        logits_to_keep=nodes,
-        use_cache=False,
-    ).logits[0]
-    spread = (logits.float() / temperature).log_softmax(-1)
-    entropy = -(spread.exp() * spread).sum(-1)
-    picked = spread[back, torch.tensor(predicted, device=device)]
-    return picked, entropy[back]
+    def _logprobs(self, model: Any) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies (B, T) of the replies' tokens; 0 where a row is padded."""
+        rows = self._rows
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+        for place, *of_row in logprobs(
+            model,
+            [[*row.prompt_ids, *row.reply_ids] for row in rows],
+            [len(row.reply_ids) for row in rows],
+            [self._config.temperature_of(row.module) for row in rows],
+            [None if row.constraint is None else self._allowed(*row.constraint, row.reply_ids) for row in rows],
+            self._config.tree_tokens,
+        ):
+            found[place] = tuple(of_row)
+        logps, entropies = zip(*(found[place] for place in range(len(rows))), strict=True)
+        return _padded(logps, 0.0), _padded(entropies, 0.0)
 
 
-def _padded(rows: list[Tensor], value: int, side: str) -> Tensor:
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
+def _padded(rows: Sequence[Tensor], value: float) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
 
 
 def _unused_reward(**kwargs: Any) -> list[float]:

@@ -10,6 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy
+from numpy.typing import NDArray
+
+from lmprog.compiler.types import Object
 from lmprog.errors import LmprogError
 from lmprog.lms.lm import LM, Completion, Request, Usage
 from lmprog.lms.local.constraint import Grammars, constraints_of
@@ -17,6 +21,8 @@ from lmprog.lms.local.wave import HeadCache, Prompt, Reply, Sampling, sample
 from lmprog.lms.local.weights import TRAINED, Weights
 
 PARAMS = frozenset({"temperature", "top_p", "top_k", "max_tokens", "stop"})
+MAX_TOKENS = 256
+"""Of a reply, where `params` say nothing."""
 HEADS_KEPT = 512
 """Heads whose token ids are kept: a search over prompts makes ever new ones."""
 SHORTEST_HEAD = 16
@@ -178,6 +184,10 @@ class LocalLM:
             self._head_ids[key] = probes[0][:length]
         return self._head_ids[key]
 
+    def allowed(self, format: str, outputs: Object, reply: Sequence[int]) -> NDArray[numpy.int32]:
+        """The packed masks under which a constrained reply was sampled (`Grammars.allowed`)."""
+        return self._grammars().allowed(format, outputs, reply)
+
     def _grammars(self) -> Grammars:
         if self._constraining is None:
             weights = self.weights
@@ -232,7 +242,7 @@ def _sampling(request: Request) -> Sampling:
     params = request.params
     stop = params.get("stop") or ()
     return Sampling(
-        max_tokens=int(params.get("max_tokens", 256)),
+        max_tokens=int(params.get("max_tokens", MAX_TOKENS)),
         temperature=float(params.get("temperature", 0.0)),
         top_p=float(params.get("top_p", 1.0)),
         top_k=int(params.get("top_k", 0)),

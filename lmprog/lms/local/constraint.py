@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lmprog.compiler.formats import escaped
@@ -157,6 +158,17 @@ class Grammars:
         self._compiled.move_to_end(key)
         return Constraint(key, self._compiled[key].deep_copy())
 
+    def allowed(self, format: str, outputs: Object, reply: Sequence[int]) -> NDArray[numpy.int32]:
+        """The packed masks (T, W) under which the T tokens of `reply` were sampled, one for each."""
+        import llguidance.numpy
+
+        constraint = self.constraint(format, outputs)
+        bits = llguidance.numpy.allocate_token_bitmask(len(reply), self.size)
+        for place, token in enumerate(reply):
+            llguidance.numpy.fill_next_token_bitmask(constraint.matcher, bits, place)
+            constraint.advance(token)
+        return bits
+
 
 def mask(logits: Tensor, constraints: Sequence[Constraint | None]) -> Tensor:
     """`logits` (R, V) with minus infinity at every token that may not come next; rows without a constraint as they are."""
@@ -177,8 +189,12 @@ def mask(logits: Tensor, constraints: Sequence[Constraint | None]) -> Tensor:
         else:
             llguidance.numpy.fill_next_token_bitmask(constraint.matcher, bits, row)
             done[state] = row
-    allowed = numpy.unpackbits(bits.view(numpy.uint8), axis=1, bitorder="little")[:, :width].astype(bool)
-    return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
+    return logits.masked_fill(~torch.from_numpy(unpacked(bits, width)).to(logits.device), float("-inf"))
+
+
+def unpacked(bits: NDArray[numpy.int32], width: int) -> NDArray[numpy.bool_]:
+    """Packed masks (R, W) of llguidance as booleans (R, width), True where a token may come."""
+    return numpy.unpackbits(bits.view(numpy.uint8), axis=1, bitorder="little")[:, :width].astype(bool)
 
 
 def constraints_of(requests: Sequence[Request], grammars: Callable[[], Grammars]) -> list[Constraint | None]:
