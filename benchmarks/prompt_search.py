@@ -2,9 +2,9 @@
 
 Banking77 (12 intents) and multihop (two searches, recall of the wanted pages) on the embedded model, which is its own
 proposer. DSPy's `BootstrapFewShotWithRandomSearch` and `MIPROv2` go first; `prompt_search` and `bootstrap` may then spend as
-many LM calls as the one of the two that took fewer. What DSPy asks again because it could not read a reply is counted, and
-a run that it cannot read scores 0, as it has it. The test rows are scored at the end and counted nowhere. Each optimizer
-chooses on the same dev rows; none has more demos than another may have.
+many LM calls as the one of the two that took fewer. What DSPy asks again because it could not read a reply is counted, what
+it repeats word for word is not (its cache), and a run that it cannot read scores 0, as it has it. The test rows are scored
+at the end and counted nowhere. Each optimizer chooses on the same dev rows; none has more demos than another may have.
 
     python benchmarks/prompt_search.py                                # 3 seeds of both tasks; wants the extra `bench`
     python benchmarks/prompt_search.py --tasks banking77 --seeds 0

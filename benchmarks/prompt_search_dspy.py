@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import threading
@@ -44,16 +45,27 @@ MINIBATCH, FULL_EVERY = 35, 5
 
 
 class Engine:
-    """lmprog's engine for the threads of DSPy: one event loop in a thread of its own. Counts what it is asked."""
+    """lmprog's engine for the threads of DSPy: one event loop in a thread of its own.
+
+    Counts what the model is asked. What was asked before, word for word and without a temperature, is answered from memory and
+    not counted: DSPy's cache does so by default, and its optimizers run the same program on the same rows again and again.
+    """
 
     def __init__(self) -> None:
         self.calls = 0
+        self._kept: dict[str, Any] = {}
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
     def complete(self, messages: Sequence[dict[str, str]], params: dict[str, Any], seed: int) -> Any:
         """The reply to `messages`. All but the last are taken for the same in every row, as those of lmprog's prompts are."""
-        return asyncio.run_coroutine_threadsafe(self._complete(messages, params, seed), self._loop).result()
+        key = json.dumps([messages, params], ensure_ascii=False)
+        if key in self._kept:
+            return self._kept[key]
+        reply = asyncio.run_coroutine_threadsafe(self._complete(messages, params, seed), self._loop).result()
+        if not params.get("temperature"):
+            self._kept[key] = reply
+        return reply
 
     async def _complete(self, messages: Sequence[dict[str, str]], params: dict[str, Any], seed: int) -> Any:
         self.calls += 1
@@ -65,7 +77,7 @@ class Engine:
 
 
 class EmbeddedLM(dspy.BaseLM):  # type: ignore[misc]
-    """The embedded model as an LM of DSPy, without DSPy's cache."""
+    """The embedded model as an LM of DSPy."""
 
     def __init__(self, engine: Engine, max_tokens: int, seed: int) -> None:
         super().__init__(MODEL, temperature=0.0, max_tokens=max_tokens, cache=False, num_retries=0)
@@ -93,6 +105,18 @@ class ProposerLM(EmbeddedLM):
     def said(self, text: str, turns: Any) -> str:
         asked = re.search(r"starting with the field `(\[\[ ## \w+ ## \]\])`", turns[-1]["content"])
         return f"{asked[1]}\n{text}" if asked and asked[1] not in text else text
+
+
+class Classify(dspy.Module):  # type: ignore[misc]
+    """The program of the Banking77 task."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        signature = dspy.Signature("text: str -> intent: str", CLASSIFY)
+        self.classify = dspy.Predict(signature.with_updated_fields("intent", type_=Literal[tuple(task.labels)]))
+
+    def forward(self, text: str) -> Any:
+        return self.classify(text=text)
 
 
 class TwoHops(dspy.Module):  # type: ignore[misc]
@@ -191,10 +215,7 @@ class Peer:
         return Tuned(program, self.engine.calls - before)
 
     def _program(self) -> Any:
-        if self.task.name == "multihop":
-            return TwoHops(self.task)
-        signature = dspy.Signature("text: str -> intent: str", CLASSIFY)
-        return dspy.Predict(signature.with_updated_fields("intent", type_=Literal[tuple(self.task.labels)]))
+        return TwoHops(self.task) if self.task.name == "multihop" else Classify(self.task)
 
     def _examples(self, rows: Sequence[Row]) -> list[Any]:
         return [dspy.Example(**row).with_inputs(*self.task.inputs) for row in rows]
