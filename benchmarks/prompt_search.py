@@ -2,9 +2,9 @@
 
 Banking77 (12 intents) and multihop (two searches, recall of the wanted pages) on the embedded model, which is its own
 proposer. DSPy's `BootstrapFewShotWithRandomSearch` and `MIPROv2` go first; `prompt_search` and `bootstrap` may then spend as
-many LM calls as the one of the two that took fewer. What DSPy asks again because it could not read a reply is counted, what
-it repeats word for word is not (its cache), and a run that it cannot read scores 0, as it has it. The test rows are scored
-at the end and counted nowhere. Each optimizer chooses on the same dev rows; none has more demos than another may have.
+many LM calls as the one of the two that took fewer. What DSPy asks again because it could not read a reply is counted, and
+a run that it cannot read scores 0, as it has it. The test rows are scored at the end and counted nowhere. Each optimizer
+chooses on the same dev rows; none has more demos than another may have.
 
     python benchmarks/prompt_search.py                                # 3 seeds of both tasks; wants the extra `bench`
     python benchmarks/prompt_search.py --tasks banking77 --seeds 0
@@ -40,14 +40,13 @@ DSPY_ZERO_SHOT = "DSPy zero-shot"
 DSPY = ("DSPy BootstrapFewShotWithRandomSearch", "DSPy MIPROv2")
 OPTIMIZERS = (DSPY_ZERO_SHOT, *DSPY, ZERO_SHOT, *KNOBS)
 """In the order in which they run."""
+COLUMNS = {"unread": "d", "calls": "d", "repeated": "d", "minutes": ".1f", "points": ".1f"}
+"""Of a cell, shown seed by seed."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one optimizer came to: the score of each test row, by its text; LM calls and minutes without the test.
-
-    `unread` are the test rows with a reply that could not be read, which score 0.
-    """
+    """What one optimizer came to: the score of each test row, by its text; LM calls and minutes without the test."""
 
     task: str
     seed: int
@@ -56,15 +55,22 @@ class Cell:
     calls: int
     minutes: float
     unread: int
+    """Test rows with a reply that could not be read, which score 0."""
     scores: dict[str, float]
+    repeated: int = 0
+    """Calls that a cache could have answered; lmprog makes none."""
 
     @property
     def mean(self) -> float:
         return sum(self.scores.values()) / len(self.scores)
 
+    @property
+    def points(self) -> float:
+        return 100 * self.mean
+
     def __str__(self) -> str:
         what = f"{self.task}, seed {self.seed}, {self.optimizer}"
-        score = f"{100 * self.mean:.1f}% of {len(self.scores)}"
+        score = f"{self.points:.1f}% of {len(self.scores)}"
         return f"{what}: {score}, {self.unread} unread, {self.calls} calls, {self.minutes:.1f} minutes"
 
 
@@ -135,8 +141,9 @@ def measured(task: Task, seed: int, optimizer: str, sizes: Sizes, most: int, fol
             found = PEERS[optimizer](peer)
             minutes = (time.perf_counter() - started) / 60
             scores, unread = peer.scores(found.program)
-        calls = found.calls
+        calls, repeated = found.calls, found.repeated
     else:
+        repeated = 0
         program, calls = ours(task, optimizer, seed, most, folder)
         minutes = (time.perf_counter() - started) / 60
         tested = lmprog.evaluate(program, task.test, task.metric)
@@ -144,7 +151,7 @@ def measured(task: Task, seed: int, optimizer: str, sizes: Sizes, most: int, fol
         scores, unread = list(tested.by_row.values()), tested.unreadable
     texts = [row[task.inputs[0]] for row in task.test]
     by_text = dict(zip(texts, scores, strict=True))
-    return Cell(task.name, seed, optimizer, asdict(sizes), calls, minutes, unread, by_text)
+    return Cell(task.name, seed, optimizer, asdict(sizes), calls, minutes, unread, by_text, repeated)
 
 
 def run(ledger: Ledger, data: Path, name: str, seed: int, sizes: Sizes) -> None:
@@ -181,19 +188,17 @@ def table(name: str, cells: Sequence[Cell]) -> str:
     lines = [
         f"**{name}**, seeds {', '.join(map(str, seeds))}, {rows} test rows, points with 95% intervals",
         "",
-        "| | test score | by seed | over its own zero-shot | unread | LM calls | minutes |",
-        "|---|---|---|---|---|---|---|",
+        "| | test score | by seed | over its own zero-shot | unread | LM calls | of them repeated | minutes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for optimizer in (ZERO_SHOT, *KNOBS, DSPY_ZERO_SHOT, *DSPY):
         found = by[optimizer]
         start = by[DSPY_ZERO_SHOT if optimizer.startswith("DSPy") else ZERO_SHOT]
         gain = "" if found is start else _shown(against(start, found))
-        lines.append(
-            f"| {optimizer} | {100 * sum(c.mean for c in found) / len(found):.1f} "
-            f"| {', '.join(f'{100 * c.mean:.1f}' for c in found)} | {gain} "
-            f"| {', '.join(str(c.unread) for c in found)} "
-            f"| {', '.join(str(c.calls) for c in found)} | {', '.join(f'{c.minutes:.1f}' for c in found)} |"
-        )
+        columns = ([format(getattr(cell, name), form) for cell in found] for name, form in COLUMNS.items())
+        unread, calls, repeated, minutes, means = (", ".join(column) for column in columns)
+        mean = sum(cell.points for cell in found) / len(found)
+        lines.append(f"| {optimizer} | {mean:.1f} | {means} | {gain} | {unread} | {calls} | {repeated} | {minutes} |")
     lines += ["", f"| | {' | '.join(DSPY)} |", "|---|---|---|"]
     for optimizer in KNOBS:
         lines.append(f"| {optimizer} less | {' | '.join(_shown(against(by[peer], by[optimizer])) for peer in DSPY)} |")

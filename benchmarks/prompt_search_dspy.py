@@ -47,32 +47,38 @@ MINIBATCH, FULL_EVERY = 35, 5
 class Engine:
     """lmprog's engine for the threads of DSPy: one event loop in a thread of its own.
 
-    Counts what the model is asked. What was asked before, word for word and without a temperature, is answered from memory and
-    not counted: DSPy's cache does so by default, and its optimizers run the same program on the same rows again and again.
+    Counts calls, and those of them that repeat an earlier one word for word, without a temperature. These are answered from
+    memory, as by DSPy's cache: its optimizers run the same program on the same rows again where they find no demos.
     """
 
     def __init__(self) -> None:
-        self.calls = 0
+        self.calls = self.repeated = 0
         self._kept: dict[str, Any] = {}
+        self._counting = threading.Lock()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
     def complete(self, messages: Sequence[dict[str, str]], params: dict[str, Any], seed: int) -> Any:
-        """The reply to `messages`. All but the last are taken for the same in every row, as those of lmprog's prompts are."""
+        """The reply to `messages`, drawn by the seed and the number of the call.
+
+        All messages but the last are taken for the same in every row, as those of lmprog's prompts are.
+        """
         key = json.dumps([messages, params], ensure_ascii=False)
-        if key in self._kept:
-            return self._kept[key]
-        reply = asyncio.run_coroutine_threadsafe(self._complete(messages, params, seed), self._loop).result()
+        with self._counting:
+            kept = self._kept.get(key)
+            self.calls += 1
+            self.repeated += kept is not None
+            draw = derive(seed, self.calls)
+        if kept is not None:
+            return kept
+        reply = asyncio.run_coroutine_threadsafe(self._complete(messages, params, draw), self._loop).result()
         if not params.get("temperature"):
             self._kept[key] = reply
         return reply
 
     async def _complete(self, messages: Sequence[dict[str, str]], params: dict[str, Any], seed: int) -> Any:
-        self.calls += 1
-        # Where a temperature is set, equal requests are to have different replies.
-        draw = derive(seed, self.calls) if params.get("temperature") else None
         await asyncio.sleep(GATHER)
-        request = Request(messages, params, draw, constant=(len(messages) - 1, 0))
+        request = Request(messages, params, seed, constant=(len(messages) - 1, 0))
         return await shared(MODEL).complete(request)
 
 
@@ -139,10 +145,11 @@ class TwoHops(dspy.Module):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Tuned:
-    """A program, and the LM calls that finding it took."""
+    """A program, the LM calls that finding it took, and how many of them were repeated."""
 
     program: Any
     calls: int
+    repeated: int
 
 
 class Peer:
@@ -159,7 +166,7 @@ class Peer:
         self.demos = {"max_bootstrapped_demos": 4 if labelled else task.demos, "max_labeled_demos": task.demos}
 
     def zero_shot(self) -> Tuned:
-        return Tuned(self._program(), 0)
+        return Tuned(self._program(), 0, 0)
 
     def random_search(self) -> Tuned:
         optimizer = dspy.BootstrapFewShotWithRandomSearch(
@@ -209,10 +216,9 @@ class Peer:
         return {"trainset": self._examples(self.task.train), "valset": self._examples(self.task.dev)}
 
     def _counted(self, compile: Callable[[], Any]) -> Tuned:
-        before = self.engine.calls
         with dspy.context(lm=self.lm):
             program = compile()
-        return Tuned(program, self.engine.calls - before)
+        return Tuned(program, self.engine.calls, self.engine.repeated)
 
     def _program(self) -> Any:
         return TwoHops(self.task) if self.task.name == "multihop" else Classify(self.task)

@@ -29,9 +29,9 @@ class Sizes:
 
     intents: int = 12
     train: int = 10
-    dev: int = 5
-    test: int = 12
-    multihop_train: int = 40
+    dev: int = 6
+    test: int = 13
+    multihop_train: int = 30
     """Of 70: where DSPy solves no row it runs through all of them, one after the other."""
     multihop: int = 40
     """Dev rows, and test rows."""
