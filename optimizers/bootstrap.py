@@ -33,6 +33,11 @@ class Config(BaseModel):
     rows: int = Field(64, ge=1, description="train rows that the program is run on, to take demos from its solved runs")
     at_least: float | None = Field(None, description="the score of a solved run; left out: the metric's best")
     finalists: int = Field(4, ge=1, description="sets that are scored again on the dev rows held back from the search")
+    repeats: int = Field(
+        1,
+        ge=1,
+        description="times that each of those rows is run; more where replies are sampled, so that chance decides less",
+    )
 
 
 Options = Config
@@ -52,7 +57,8 @@ class Bootstrap:
         from lmprog.optimizers.strategies.row_samplers import sizes
 
         searched, held = sizes(dev)
-        rows = min(self.config.rows, train) + (self.config.sets + 1) * searched + (self.config.finalists + 1) * held
+        confirmed = (self.config.finalists + 1) * held * self.config.repeats
+        rows = min(self.config.rows, train) + (self.config.sets + 1) * searched + confirmed
         return rows * calls(program.plan)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
@@ -79,7 +85,7 @@ class Bootstrap:
         if not any(own or labelled for _, own, labelled in pools):
             task.journal.tell("note", text="no run was solved and no row is labelled: bootstrap has no demos to try")
             return START
-        contest = Contest(task)
+        contest = Contest(task, repeats=self.config.repeats)
         await contest.enter(START)
         contest.tell(START, self.config.sets)
         try:

@@ -34,7 +34,10 @@ class Scored:
 
 
 class Contest:
-    """The candidates of one stage. Every evaluation is kept in the journal and done once in the life of a run."""
+    """The candidates of one stage. Every evaluation is kept in the journal and done once in the life of a run.
+
+    On the rows held back each row is run `repeats` times, and counts with its mean: for replies that are sampled.
+    """
 
     def __init__(
         self,
@@ -42,8 +45,9 @@ class Contest:
         rows: RowSampler | None = None,
         acceptance: Acceptance | None = None,
         screen: Screen | None = None,
+        repeats: int = 1,
     ) -> None:
-        self.task = task
+        self.task, self.repeats = task, repeats
         self.searched, self.held = (rows or Halves(task.seed)).split(task.dev)
         self.acceptance = acceptance or PairedInterval(task.journal)
         self.screen = screen or Screens(task)
@@ -160,10 +164,11 @@ class Contest:
 
     async def _score(self, candidate: Candidate, rows: Sequence[Row], part: str, first: int = 0) -> Values:
         """Scores by index, which counts from `first`."""
-        program = self.task.program.with_candidate(candidate)
+        program, options = self.task.program.with_candidate(candidate), RunOptions(seed=self.task.seed)
+        repeats = self.repeats if part == "held" else 1
 
         async def work() -> dict[str, Any]:
-            scores = await aevaluate(program, rows, self.task.metric, options=RunOptions(seed=self.task.seed))
+            scores = await aevaluate(program, rows, self.task.metric, repeats=repeats, options=options)
             _ = scores.estimate  # raises where nothing could be scored: an outage is no reason to choose
             return {str(first + row): value for row, value in scores.by_row.items()}
 

@@ -30,7 +30,7 @@ class GEPA:
         from lmprog.optimizers.strategies.row_samplers import sizes
 
         _, held = sizes(dev, self.config.pareto_rows)
-        rows = self.config.max_metric_calls + (self.config.finalists + 1) * held
+        rows = self.config.max_metric_calls + (self.config.finalists + 1) * held * self.config.repeats
         return rows * calls(program.plan) + self.most_proposals(program, train, dev)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:

@@ -35,7 +35,7 @@ class Reflection:
         if plan.optimize is None or plan.optimize.proposer is None:
             raise UsageError("gepa needs an LM that writes instructions; name one of `lms` as optimize.proposer")
         self.task, self.config = task, config
-        self.contest = Contest(task, Halves(task.seed, config.pareto_rows))
+        self.contest = Contest(task, Halves(task.seed, config.pareto_rows), repeats=config.repeats)
         self.adapter = ProgramAdapter(task, self.contest, config.max_metric_calls)
         if not self.adapter.start:
             raise UsageError("gepa has nothing to tune: name `instructions` for a module under optimize.tune")

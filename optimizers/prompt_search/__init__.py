@@ -32,7 +32,8 @@ class PromptSearch:
 
         searched, held = sizes(dev)
         trials = halving_runs(searched, self.config.minibatch, self.config.finalists, self.config.trials)
-        rows = min(self.config.bootstrap_rows, train) + searched + trials + (self.config.finalists + 1) * held
+        confirmed = (self.config.finalists + 1) * held * self.config.repeats
+        rows = min(self.config.bootstrap_rows, train) + searched + trials + confirmed
         return rows * calls(program.plan) + self.most_proposals(program, train, dev)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:

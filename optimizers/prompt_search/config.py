@@ -32,3 +32,8 @@ class Config(BaseModel):
     finalists: int = Field(
         4, ge=1, description="candidates that are scored again on the dev rows held back from the search"
     )
+    repeats: int = Field(
+        1,
+        ge=1,
+        description="times that each of those rows is run; more where replies are sampled, so that chance decides less",
+    )

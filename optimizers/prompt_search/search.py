@@ -20,7 +20,7 @@ class Search:
 
     def __init__(self, task: Task, config: Config) -> None:
         self.task, self.config = task, config
-        self.contest = Contest(task)
+        self.contest = Contest(task, repeats=config.repeats)
         self.halving = Halving(len(self.contest.searched), config.minibatch, config.finalists)
         self.gatherer = Gatherer(task, config)
 

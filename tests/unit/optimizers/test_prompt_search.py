@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 
 import pytest
 
 from lmprog.compiler.findings import SpecError
 from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.journal import Journal
 from lmprog.optimizers.prompt_search import PromptSearch
 from lmprog.optimizers.prompt_search.config import Config
 from lmprog.optimizers.strategies.demo_sources import draw_set
@@ -124,6 +126,19 @@ def test_the_second_half_of_the_proposals_is_written_in_the_light_of_the_scores(
     assert re.search(r"0\.\d{3}: Say something\.", asked[0])  # as it is, on the searched rows
     assert "Guess number 1." in asked[2] and "Guess number 1." not in asked[0]
     assert "Guess number 1." in asked[1].split("Proposed just now")[1]
+
+
+def test_finalists_are_run_again_where_that_is_asked_for(parity, task_of) -> None:
+    calls = []
+    for repeats in (1, 3):
+        program, script = parity(with_instructions("Divide by two."), ("[instructions, demos]", "[instructions]"))
+        search = PromptSearch(config(repeats=repeats))
+        task = task_of(program)
+        task = replace(task, journal=Journal(task.journal.folder / str(repeats)))
+        assert search.optimize(task).instructions == {"judge": "Divide by two."}
+        assert script.calls <= search.most_calls(program, 20, 30)
+        calls.append(script.calls)
+    assert calls[1] - calls[0] == 2 * 15 * 2  # the start and one finalist, on the 15 rows held back
 
 
 def test_most_trials_see_a_minibatch_and_the_best_all_searched_rows(parity, task_of) -> None:
