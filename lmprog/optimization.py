@@ -165,9 +165,10 @@ def _write_overlay(target: Path, spec: Path, outcome: Outcome, report: Mapping[s
     from lmprog.compiler.overlay import write_overlay
 
     change = outcome.candidate.as_overlay()
-    for lm in change.get("lms", {}).values():
-        # As a path from the overlay, so that the two can be moved together.
-        lm["adapter"]["path"] = os.path.relpath(lm["adapter"]["path"], target.resolve().parent)
+    for changed in [*change.get("lms", {}).values(), *change.get("modules", {}).values()]:
+        if "adapter" in changed:
+            # As a path from the overlay, so that the two can be moved together.
+            changed["adapter"]["path"] = os.path.relpath(changed["adapter"]["path"], target.resolve().parent)
     tuned = {
         "run": report["run_dir"],
         "seed": report["seed"],

@@ -21,6 +21,8 @@ class Candidate:
     """By LM id: `path` (absolute), `sha256`, `base`, `base_sha256`."""
     layouts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By module: the templates of its `prompt`, one of `strategies.layouts`; no proposer writes them."""
+    module_adapters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By module: as `adapters`, for a module with one of its own."""
 
     def as_overlay(self) -> dict[str, Any]:
         """The change as the plain values of an overlay file."""
@@ -31,6 +33,8 @@ class Candidate:
             modules.setdefault(module, {})["demos"] = [dict(demo) for demo in demos]
         for module, templates in self.layouts.items():
             modules.setdefault(module, {})["prompt"] = dict(templates)
+        for module, adapter in self.module_adapters.items():
+            modules.setdefault(module, {})["adapter"] = dict(adapter)
         overlay: dict[str, Any] = {"modules": modules} if modules else {}
         if self.adapters:
             overlay["lms"] = {lm: {"adapter": dict(adapter)} for lm, adapter in self.adapters.items()}
@@ -43,6 +47,7 @@ class Candidate:
             {**self.demos, **later.demos},
             {**self.adapters, **later.adapters},
             {**self.layouts, **later.layouts},
+            {**self.module_adapters, **later.module_adapters},
         )
 
     @property
@@ -57,8 +62,9 @@ class Candidate:
             "demos": {module: [dict(demo) for demo in demos] for module, demos in self.demos.items()},
             "adapters": {lm: dict(adapter) for lm, adapter in self.adapters.items()},
             "layouts": {module: dict(templates) for module, templates in self.layouts.items()},
+            "module_adapters": {module: dict(adapter) for module, adapter in self.module_adapters.items()},
         }
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Candidate:
-        return Candidate(values["instructions"], values["demos"], values["adapters"], values["layouts"])
+        return Candidate(**values)

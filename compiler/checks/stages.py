@@ -1,4 +1,4 @@
-"""What a stage needs to begin: something to tune that can vary (702), weights it can train (701), runs enough (502)."""
+"""What a stage needs to begin: something to tune that can vary (702), runs enough (502)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check(draft: Draft, plan: Plan) -> None:
         elif name == "gepa":
             _gepa(draft, optimize, entry, options)
         elif name == "grpo":
-            _grpo(draft, plan, optimize, entry, options)
+            _grpo(draft, optimize, options)
 
 
 def _rollouts(draft: Draft, name: str, options: Mapping | None) -> None:
@@ -76,7 +76,7 @@ def _gepa(draft: Draft, optimize: Optimize, entry: Node, options: Mapping | None
         draft.report.add("LMP502", place, message, severity="error", fix=f"raise it to {least}, or lower pareto_rows")
 
 
-def _grpo(draft: Draft, plan: Plan, optimize: Optimize, entry: Node, options: Mapping | None) -> None:
+def _grpo(draft: Draft, optimize: Optimize, options: Mapping | None) -> None:
     tuned = sorted(id for id, parts in optimize.tune.items() if "weights" in parts)
     heats = options.get("temperature") if options is not None else None
     for id, heat in heats.entries.items() if isinstance(heats, Mapping) else ():
@@ -89,11 +89,6 @@ def _grpo(draft: Draft, plan: Plan, optimize: Optimize, entry: Node, options: Ma
         if isinstance(highest, int | float) and highest < 1:
             message = f"with `loss: cispo` epsilon_high is the highest ratio itself, and {highest} cuts every update"
             draft.report.add("LMP702", cap.place, message, fix="leave it out, or write 5.0")
-    lms = sorted({plan.modules[id].lm for id, parts in optimize.tune.items() if "weights" in parts})
-    if len(lms) > 1:
-        message = f"the stage `grpo` trains one LM, and the modules whose weights are tuned use {', '.join(lms)}"
-        fix = "tune the weights of modules of one LM, or give them one"
-        draft.report.add("LMP701", entry.place, message, fix=fix)
 
 
 def _stage(name: str, options: Mapping | None) -> Stage:

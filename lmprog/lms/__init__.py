@@ -16,11 +16,6 @@ class _OnFirstUse:
         self._made: LM | None = None
 
     @property
-    def in_training(self) -> bool:
-        """Whether a trainer holds the weights, which then are others after each step."""
-        return bool(getattr(self._made, "in_training", False))
-
-    @property
     def made(self) -> LM:
         if self._made is None:
             if self.declared.runs_here:

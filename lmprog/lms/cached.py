@@ -29,7 +29,7 @@ class CachedLM:
 
     async def complete(self, request: Request) -> Completion:
         """Raises UsageError where a shared cache has no folder, and what `lm` raises."""
-        if unnamed(request) or getattr(self.lm, "in_training", False):
+        if unnamed(request):
             return await self.lm.complete(request)
         if self._kept is None:
             cache = answer_cache(folder_of(self._declared), self._declared.shared_cache)

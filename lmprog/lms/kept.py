@@ -76,7 +76,7 @@ class RunAnswers:
 
 
 def unnamed(request: Request) -> bool:
-    """Whether its adapter has no digest, so that its weights may be others tomorrow under the same name."""
+    """Whether its adapter has no digest, as one in training: its weights may be others tomorrow under the same name."""
     return request.adapter is not None and request.adapter.sha256 is None
 
 

@@ -24,12 +24,15 @@ class Row:
     run: Hashable = None
     """At trajectory level, the run that the call is a part of."""
     constraint: Constraint | None = None
+    adapter: int = 0
+    """The place of its adapter among those in training."""
 
 
 def training_rows(
     groups: Sequence[Group],
     advantages: Sequence[Sequence[float]],
     constraint_of: Callable[[Any], Constraint | None] = lambda made: None,
+    adapter_of: Callable[[str], int] = lambda module: 0,
 ) -> list[Row]:
     """A row for each call of each member, in the order of the groups; groups that teach nothing are left out.
 
@@ -43,6 +46,7 @@ def training_rows(
             made.module,
             (group.example, member.rollout) if group.module is None else None,
             constraint_of(made),
+            adapter_of(made.module),
         )
         for group, of_group in zip(groups, advantages, strict=True)
         if any(of_group)

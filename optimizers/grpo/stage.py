@@ -1,4 +1,4 @@
-"""The `grpo` stage: which LM is trained, the loop of waves and updates, and which adapter comes out of it."""
+"""The `grpo` stage: the loop of waves and updates, and which adapters come out of it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lmprog.errors import BudgetExceeded, LmprogError
+from lmprog.compiler.plan import AdapterReference
+from lmprog.errors import BudgetExceeded
 from lmprog.evaluation import Scores, aevaluate
 from lmprog.invocation import Invocation
-from lmprog.lms.local import MAX_TOKENS, LocalLM, local_lm
+from lmprog.lms.local import MAX_TOKENS, local_lm
 from lmprog.metrics import Scorer
 from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.grpo.adapters import Adapter, adapters_of, answering, change
 from lmprog.optimizers.grpo.advantages import advantages, update_averages
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.groups import form_groups
 from lmprog.optimizers.grpo.rollouts import Rollout, Wave, collect, examples_at
 from lmprog.optimizers.grpo.rows import Constraint, Row, training_rows
 from lmprog.optimizers.optimizer import Task
-from lmprog.program import Program, RunOptions
+from lmprog.program import RunOptions
 from lmprog.seeds import derive
 
 
@@ -35,9 +37,12 @@ class WeightStage:
         self.task, self.config = task, config
         self.program = task.program
         self.scorer = Scorer(task.program, task.metric)
-        self.modules, self.lm_id = _trained(task.program)
-        self.declared = task.program.plan.lms[self.lm_id]
-        self.lm: LocalLM = local_lm(task.program.lms[self.lm_id])
+        self.adapters = adapters_of(task.program.plan)
+        self.modules = frozenset(id for adapter in self.adapters for id in adapter.tuned)
+        self.lms = {adapter: local_lm(task.program.lms[adapter.lm]) for adapter in self.adapters}
+        self.weights = {adapter: lm.weights for adapter, lm in self.lms.items()}
+        self.trained: dict[Adapter, AdapterReference] = {}
+        self.place_of = {id: place for place, adapter in enumerate(self.adapters) for id in adapter.tuned}
         self.best: tuple[int, Scores] | None = None
         self.before: Scores | None = None
         self.averages: dict[str, float] = {}
@@ -46,7 +51,7 @@ class WeightStage:
         self.runner = asyncio.Runner()
 
     def run(self) -> Candidate:
-        """The adapter that was best on dev, where it is better than before by a paired test; else no change."""
+        """The adapters that were best on dev together, where they are better than before by a paired test; else no change."""
         # One event loop for the whole stage: it cancels what still runs when Ctrl-C ends the run.
         with self.runner:
             self.before = self._score()
@@ -57,10 +62,10 @@ class WeightStage:
     def _train(self) -> None:
         import peft
 
+        from lmprog.optimizers.grpo.trained import TrainedAdapters
         from lmprog.optimizers.grpo.trainer import ProgramTrainer
         from lmprog.optimizers.grpo.watch import Watch
 
-        weights = self.lm.weights
         lora = peft.LoraConfig(
             r=self.config.lora.rank,
             lora_alpha=self.config.lora.alpha,
@@ -71,19 +76,21 @@ class WeightStage:
         import torch
 
         torch.manual_seed(derive(self.task.seed, "adapter") % 2**32)
-        model = weights.begin_training(lora, start=self.declared.adapter)
-        self.lm.in_training = True
         try:
+            for adapter, weights in self.weights.items():
+                self.trained[adapter] = weights.begin_training(lora, start=adapter.start)
+            plan = answering(self.task.program.plan, self.trained)
+            self.program = replace(self.task.program, plan=plan, resources=replace(self.task.program.resources))
             trainer = ProgramTrainer(
-                model,
-                weights.tokenizer,
+                TrainedAdapters([self.weights[adapter].in_peft(name) for adapter, name in self.trained.items()]),
+                self.weights[self.adapters[0]].tokenizer,
                 self.config,
                 self.rows,
                 self.task.journal.folder / "trainer",
                 derive(self.task.seed, "trainer") % 2**32,
                 [Watch(self)],
-                reply_limit=int(self.declared.params.get("max_tokens", MAX_TOKENS)),
-                allowed=self.lm.allowed,
+                reply_limit=max(int(plan.lms[each.lm].params.get("max_tokens", MAX_TOKENS)) for each in self.adapters),
+                allowed=self._allowed,
             )
             with warnings.catch_warnings():
                 # Names that transformers renames; TRL still uses the old.
@@ -92,8 +99,9 @@ class WeightStage:
         except BudgetExceeded as error:
             self.task.journal.tell("note", text=f"{error}; grpo ends with its best so far")
         finally:
-            self.lm.in_training = False
-            weights.end_training()
+            self.program = self.task.program
+            for weights in self.weights.values():
+                weights.end_training()
 
     def rows(self, step: int) -> list[Row]:
         """The training rows of a step: rollouts, groups, advantages; rows without signal are gone."""
@@ -115,7 +123,7 @@ class WeightStage:
             averages=self.averages,
         )
         self.averages = update_averages(self.averages, groups)
-        rows = training_rows(groups, values, self._constraint)
+        rows = training_rows(groups, values, self._constraint, self.place_of.__getitem__)
         # Health is told of all that was sampled: what is kept was chosen, and would flatter.
         drawn = [rollout for one in waves for rollout in one.rollouts]
         self.wave = _health(drawn, sum(one.lost for one in waves), rows) | {
@@ -172,6 +180,11 @@ class WeightStage:
         module = self.program.plan.modules[made.module]
         return module.format, self.program.resources.module(module, self.program.plan).output_type
 
+    def _allowed(self, row: Row) -> Any:
+        """The masks under which a constrained reply was sampled."""
+        assert row.constraint is not None
+        return self.lms[self.adapters[row.adapter]].allowed(*row.constraint, row.reply_ids)
+
     def _of_trained(self, invocations: tuple[Any, ...]) -> tuple[Any, ...]:
         """Those of the tuned modules; a sub-program's module of the same name is another module."""
         return tuple(
@@ -180,7 +193,8 @@ class WeightStage:
 
     def end_of_step(self, step: int, metrics: Mapping[str, float], seconds: float) -> None:
         """Called after each update: the journal gets the step's health, and the weights are scored when it is time."""
-        self.lm.weights.trained_step()
+        for weights in set(self.weights.values()):
+            weights.trained_step()
         self.task.journal.record("step", step=step, of=self.config.steps, seconds=seconds, **self.wave, **metrics)
         if step % self.config.evaluate_every == 0 or step == self.config.steps:
             scores = self._score()
@@ -191,14 +205,15 @@ class WeightStage:
 
     @property
     def folder(self) -> Path:
-        """Where the best adapter so far lies."""
-        return self.task.journal.folder / "adapter"
+        """Where the best adapters so far lie, each in a folder of its name."""
+        return self.task.journal.folder / "adapters"
 
     def _save(self) -> None:
-        """Write the adapter beside its place, then rename: a killed run leaves a whole one, old or new."""
-        beside = self.folder.with_name("adapter.new")
+        """Write the adapters beside their place, then rename: a killed run leaves whole ones, all of one step."""
+        beside = self.folder.with_name("adapters.new")
         shutil.rmtree(beside, ignore_errors=True)
-        self.lm.weights.save_trained(beside)
+        for adapter, reference in self.trained.items():
+            self.weights[adapter].save_trained(reference, beside / adapter.name)
         shutil.rmtree(self.folder, ignore_errors=True)
         beside.rename(self.folder)
 
@@ -222,33 +237,16 @@ class WeightStage:
         )
         if not difference.significant_gain:
             return Candidate()
-        adapter = {
-            "path": str(self.folder.resolve()),
-            "sha256": sha256_of(self.folder),
-            "base": self.declared.model,
-            "base_sha256": base_sha256(self.declared.model),
-        }
-        return Candidate(adapters={self.lm_id: adapter})
-
-
-def _trained(program: Program) -> tuple[frozenset[str], str]:
-    """The modules whose weights are tuned, and their LM."""
-    plan = program.plan
-    assert plan.optimize is not None
-    modules = frozenset(id for id, parts in plan.optimize.tune.items() if "weights" in parts)
-    lms = {plan.modules[id].lm for id in modules}
-    if not modules:
-        raise LmprogError("grpo has nothing to tune: name `weights` for a module under `optimize.tune`")
-    if len(lms) > 1:
-        raise LmprogError(
-            f"grpo trains one LM in a stage so far, and the tuned modules use {', '.join(sorted(lms))}; give them one LM"
-        )
-    (lm,) = lms
-    if not plan.lms[lm].runs_here:
-        raise LmprogError(
-            f"the weights of {lm!r} ({plan.lms[lm].model}) cannot be trained: it does not run in this process"
-        )
-    return modules, lm
+        written = {}
+        for adapter in self.adapters:
+            base = self.task.program.plan.lms[adapter.lm].model
+            written[adapter] = {
+                "path": str((self.folder / adapter.name).resolve()),
+                "sha256": sha256_of(self.folder / adapter.name),
+                "base": base,
+                "base_sha256": base_sha256(base),
+            }
+        return change(written)
 
 
 def _health(drawn: list[Rollout], lost: int, rows: list[Any]) -> dict[str, float]:

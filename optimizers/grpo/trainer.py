@@ -11,6 +11,7 @@ How this departs from the stock trainer:
 * The mask of a reply holds what each of its tokens counts (`rows.py`), so that a run of several calls is one member.
 * The old log-probabilities of a second update are those of the first one's own pass, and with `beta: 0` there is no
   reference pass.
+* Each row goes through the network with the adapter of its module, in a tree of that adapter alone (`trained.py`).
 
 The loss of a token, KL, clipping, the optimizer, checkpoints and accelerate are TRL's and transformers' own.
 """
@@ -33,18 +34,19 @@ from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.logprobs import Allowed, logprobs
 from lmprog.optimizers.grpo.logprobs import tree_logprobs as tree_logprobs
 from lmprog.optimizers.grpo.rows import Row, token_weights
+from lmprog.optimizers.grpo.trained import OneAdapter, TrainedAdapters
 
 
-def _unconstrained(*reply: Any) -> Any:
+def _unconstrained(row: Row) -> Any:
     raise AssertionError("no row is constrained")
 
 
 class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
-    """Trains the adapter of `model` on what `collect(step)` gives: the rows of one step, none where nothing can be learnt."""
+    """Trains adapters on what `collect(step)` gives: the rows of one step, none where nothing can be learnt."""
 
     def __init__(
         self,
-        model: Any,
+        trained: TrainedAdapters,
         tokenizer: Any,
         config: Config,
         collect: Callable[[int], list[Row]],
@@ -53,7 +55,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         callbacks: list[TrainerCallback],
         *,
         reply_limit: int = 256,
-        allowed: Callable[[str, Any, Sequence[int]], Allowed] = _unconstrained,
+        allowed: Callable[[Row], Allowed] = _unconstrained,
     ) -> None:
         """`reply_limit` is the longest a reply may be; `allowed` gives the masks that a constrained reply was sampled under."""
         self._collect, self._config, self._allowed = collect, config, allowed
@@ -63,7 +65,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             super().__init__(
-                model=model,
+                model=trained.models[0],  # for what TRL asks of a model; what it trains is set below
                 reward_funcs=[_unused_reward],
                 args=GRPOConfig(
                     output_dir=str(folder),
@@ -99,6 +101,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
                 callbacks=callbacks,
             )
         self.beta = config.beta
+        self.model = self.model_wrapped = trained
         from transformers.trainer_callback import PrinterCallback
 
         self.remove_callback(PrinterCallback)
@@ -131,8 +134,8 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         }
         inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         if self.beta != 0.0:
-            with torch.no_grad(), self.accelerator.unwrap_model(self.model).disable_adapter():
-                inputs["ref_per_token_logps"] = self._logprobs(self.model)[0]
+            with torch.no_grad():
+                inputs["ref_per_token_logps"] = self._logprobs(self.model, reference=True)[0]
         return inputs
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
@@ -150,19 +153,22 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         self._inputs.setdefault("old_per_token_logps", logps.detach())
         return logps, entropies if compute_entropy else None, None
 
-    def _logprobs(self, model: Any) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and entropies (B, T) of the replies' tokens; 0 where a row is padded."""
+    def _logprobs(self, model: Any, reference: bool = False) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies (B, T) of the replies' tokens, by the base with `reference`; 0 where padded."""
         rows = self._rows
         found: dict[int, tuple[Tensor, Tensor]] = {}
-        for place, *of_row in logprobs(
-            model,
-            [[*row.prompt_ids, *row.reply_ids] for row in rows],
-            [len(row.reply_ids) for row in rows],
-            [self._config.temperature_of(row.module) for row in rows],
-            [None if row.constraint is None else self._allowed(*row.constraint, row.reply_ids) for row in rows],
-            self._config.tree_tokens,
-        ):
-            found[place] = tuple(of_row)
+        for adapter in dict.fromkeys(row.adapter for row in rows):
+            own = [place for place, row in enumerate(rows) if row.adapter == adapter]
+            of_own = [rows[place] for place in own]
+            for place, *of_row in logprobs(
+                OneAdapter(model, self.accelerator.unwrap_model(model), adapter, reference),
+                [[*row.prompt_ids, *row.reply_ids] for row in of_own],
+                [len(row.reply_ids) for row in of_own],
+                [self._config.temperature_of(row.module) for row in of_own],
+                [None if row.constraint is None else self._allowed(row) for row in of_own],
+                self._config.tree_tokens,
+            ):
+                found[own[place]] = tuple(of_row)
         logps, entropies = zip(*(found[place] for place in range(len(rows))), strict=True)
         return _padded(logps, 0.0), _padded(entropies, 0.0)
 

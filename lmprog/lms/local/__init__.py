@@ -18,7 +18,7 @@ from lmprog.errors import LmprogError
 from lmprog.lms.lm import LM, Completion, Request, Usage
 from lmprog.lms.local.constraint import Grammars, constraints_of
 from lmprog.lms.local.wave import HeadCache, Prompt, Reply, Sampling, sample
-from lmprog.lms.local.weights import TRAINED, Weights
+from lmprog.lms.local.weights import Weights
 
 PARAMS = frozenset({"temperature", "top_p", "top_k", "max_tokens", "stop"})
 MAX_TOKENS = 256
@@ -60,8 +60,6 @@ class LocalLM:
     def __init__(self, weights: Weights, *, wave: int = 128) -> None:
         self.weights = weights
         self.wave = wave
-        self.in_training = False
-        """While a trainer holds the weights every request is answered with the adapter in training."""
         self._heads = HeadCache()
         self._head_ids: dict[str, tuple[int, ...]] = {}
         # By event loop: a program may be called from within another's run, in a thread and a loop of its own.
@@ -130,7 +128,7 @@ class LocalLM:
             groups.setdefault((request.adapter, prompt.ids[: prompt.head]), []).append((place, prompt))
         for (adapter, _), rows in groups.items():
             constraints = constraints_of([batch[place][0] for place, _ in rows], self._grammars)
-            with self.weights.using(TRAINED if self.in_training else adapter):
+            with self.weights.using(adapter):
                 replies = sample(
                     self.weights.model,
                     [prompt for _, prompt in rows],

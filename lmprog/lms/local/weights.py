@@ -8,15 +8,13 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.lms import embedded
-
-TRAINED = "default"
-"""The name of the adapter that is being trained; TRL and peft expect this one."""
 
 
 def folder_of(model: str) -> str:
@@ -96,6 +94,8 @@ class Weights:
         self.version: tuple[str, int] = ("", 0)
         self._peft: Any = None
         self._names: dict[str, str] = {}
+        self._training: dict[AdapterReference, str] = {}
+        self._steps = 0
 
     @property
     def model(self) -> Any:
@@ -110,69 +110,92 @@ class Weights:
         return frozenset([*listed, self.tokenizer.eos_token_id])
 
     @contextlib.contextmanager
-    def using(self, adapter: AdapterReference | str | None) -> Iterator[None]:
-        """Answer with `adapter` (TRAINED for the one in training, None for the base) inside the block."""
-        if adapter is None and self._peft is None:
+    def using(self, adapter: AdapterReference | None) -> Iterator[None]:
+        """Answer with `adapter`, perhaps one in training, inside the block; None for the base."""
+        name = None if adapter is None else self._training.get(adapter) or self._load(adapter)
+        if self._peft is None:
             yield
-        elif adapter is None:
-            before, self.version = self.version, ("", 0)
-            with self._peft.disable_adapter():
+            return
+        before, active, training = self.version, self._peft.active_adapter, self._peft.training
+        self.version = (name or "", self._steps if adapter in self._training else 0)
+        self._peft.eval()
+        try:
+            if name is None:
+                with self._peft.disable_adapter():
+                    yield
+            else:
+                self._peft.set_adapter(name)
                 yield
+        finally:
+            if active in self._peft.peft_config:
+                self._peft.set_adapter(active)
+            self._let_learn()
+            self._peft.train(training)
             self.version = before
-        else:
-            name = adapter if isinstance(adapter, str) else self._load(adapter)
-            before = self.version
-            if name != TRAINED:
-                self.version = (name, 0)
-            active, training = self._peft.active_adapter, self._peft.training
-            trainable = [parameter for parameter in self._peft.parameters() if parameter.requires_grad]
-            self._peft.set_adapter(name)
-            self._peft.eval()
-            try:
-                yield
-            finally:
-                if active in self._peft.peft_config:
-                    self._peft.set_adapter(active)
-                for parameter in trainable:
-                    parameter.requires_grad_(True)
-                self._peft.train(training)
-                self.version = before
 
-    def begin_training(self, config: Any, start: AdapterReference | None = None) -> Any:
-        """A peft model with a fresh adapter named TRAINED (a copy of `start` where given), ready for a trainer."""
+    def begin_training(self, config: Any, start: AdapterReference | None = None) -> AdapterReference:
+        """Add a fresh adapter (a copy of `start` where given, in its shape), and give the name that requests use for it.
+
+        Several may be in training at once. The first values are drawn from torch's generator.
+        """
         import peft
 
+        if start is not None:
+            self._check(start)
+            config = peft.PeftConfig.from_pretrained(str(_adapter_folder(start)))
+            config.inference_mode, config.lora_dropout = False, 0.0
+        config = deepcopy(config)  # peft writes into it, and others may be made of it
+        name = f"training-{len(self._training):03d}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # names that transformers renames; peft still uses the old
             if self._peft is None:
-                self._peft = peft.get_peft_model(self.base, config, adapter_name=TRAINED)
+                self._peft = peft.get_peft_model(self.base, config, adapter_name=name)
             else:
-                self._peft.add_adapter(TRAINED, config)
+                self._peft.add_adapter(name, config)
+        reference = AdapterReference(name)
+        self._training[reference] = name
+        self.trained_step()  # one of the same name may have been in training before
         if start is not None:
-            self._check(start)
-            weights = peft.load_peft_weights(str(start.path))
-            peft.set_peft_model_state_dict(self._peft, weights, adapter_name=TRAINED)
-        self._peft.set_adapter(TRAINED)
-        self.version = (TRAINED, 0)
-        return self._peft
+            weights = peft.load_peft_weights(str(_adapter_folder(start)))
+            peft.set_peft_model_state_dict(self._peft, weights, adapter_name=name)
+        self._peft.set_adapter(name)
+        self._let_learn()
+        return reference
+
+    def in_peft(self, trained: AdapterReference) -> tuple[Any, str]:
+        """The peft model that holds an adapter in training, and what it calls it: what a trainer takes."""
+        return self._peft, self._training[trained]
+
+    def _let_learn(self) -> None:
+        """Peft freezes every adapter but the one that it was last told to use."""
+        if self._training:
+            self._peft.set_requires_grad(list(self._training.values()))
 
     def trained_step(self) -> None:
-        """The adapter in training has changed: nothing computed with it before may be used again."""
-        self.version = (TRAINED, self.version[1] + 1)
+        """The adapters in training have changed: nothing computed with them before may be used again."""
+        self._steps += 1
 
-    def save_trained(self, folder: Path) -> None:
-        """Write the adapter in training as a peft folder."""
-        self._peft.save_pretrained(folder, selected_adapters=[TRAINED])
+    def save_trained(self, trained: AdapterReference, folder: Path) -> None:
+        """Write an adapter in training as a peft folder."""
+        name = self._training[trained]
+        self._peft.save_pretrained(folder, selected_adapters=[name])
+        # Peft gives an adapter of any name but its own default a folder within.
+        for path in (folder / name).iterdir():
+            path.replace(folder / path.name)
+        (folder / name).rmdir()
 
     def end_training(self) -> None:
-        """Drop the adapter in training; the base answers as before."""
+        """Drop the adapters in training; the base answers as before."""
+        if not self._training:
+            return
         if self._names:
             self._peft.set_adapter(next(iter(self._names)))
-            self._peft.delete_adapter(TRAINED)
+            for name in self._training.values():
+                self._peft.delete_adapter(name)
         else:
             self.base, self._peft = self._peft.unload(), None
+        self._training.clear()
         self.model.eval()
-        self.version = ("", 0)
 
     def _load(self, adapter: AdapterReference) -> str:
         import peft

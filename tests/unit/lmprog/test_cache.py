@@ -17,7 +17,6 @@ from lmprog import Completion, ProviderError, Request, Usage, UsageError
 from lmprog.cache import AnswerCache
 from lmprog.compiler.plan import LM, AdapterReference
 from lmprog.compiler.types import STR, Object
-from lmprog.lms import make_lm
 from lmprog.lms.cached import CachedLM
 from lmprog.lms.lm import ToolCall, ToolOffer
 
@@ -92,23 +91,6 @@ def test_weights_that_may_change_under_their_name_are_not_kept(tmp_path, scripte
     for _ in range(2):
         ask(cached, replace(REQUEST, adapter=AdapterReference("folder")))
     assert len(lm.requests) == 2
-    lm.in_training = True
-    for _ in range(2):
-        ask(cached, REQUEST)
-    assert len(lm.requests) == 4
-    lm.in_training = False
-    for _ in range(2):
-        ask(cached, REQUEST)
-    assert len(lm.requests) == 5
-
-
-def test_training_is_seen_through_the_lm_that_is_made_late(tmp_path, scripted) -> None:
-    cached = make_lm(declared(tmp_path))
-    assert isinstance(cached, CachedLM)
-    assert not cached.lm.in_training
-    cached.lm._made = scripted(lambda request: "a")
-    cached.lm._made.in_training = True
-    assert cached.lm.in_training
 
 
 def test_failures_are_not_kept(tmp_path, scripted) -> None:

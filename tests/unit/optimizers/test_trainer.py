@@ -12,6 +12,7 @@ pytest.importorskip("trl", reason="needs the extra 'local'")
 from transformers import TrainerCallback  # noqa: E402
 
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
+from lmprog.optimizers.grpo.trained import TrainedAdapters  # noqa: E402
 from lmprog.optimizers.grpo.trainer import ProgramTrainer, Row  # noqa: E402
 
 TEMPERATURE = 0.8
@@ -24,7 +25,7 @@ class Grab(TrainerCallback):
         self.steps: list[dict[str, torch.Tensor]] = []
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        self.steps.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+        self.steps.append({n: p.grad.clone() for n, p in model.models[0].named_parameters() if p.grad is not None})
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,8 @@ def test_the_gradient_of_a_step_is_the_one_written_out_by_hand(
 ) -> None:
     model, grab = tuned_llama(), Grab()
     config = Config(steps=1, rollouts=2, loss=loss, beta=beta, temperature=TEMPERATURE, max_grad_norm=1e9)
-    trainer = ProgramTrainer(model, tokenizer, config, lambda step: rows(), tmp_path, 0, [grab])
+    trained = TrainedAdapters([(model, "default")])
+    trainer = ProgramTrainer(trained, tokenizer, config, lambda step: rows(), tmp_path, 0, [grab])
     expected = by_hand(model, loss, beta, trainer.max_completion_length)
     trainer.train()
     (found,) = grab.steps
@@ -107,6 +109,6 @@ def test_a_step_without_rows_changes_neither_weights_nor_moments(tokenizer, tune
         return rows() if step == 0 else []
 
     config = Config(steps=4, rollouts=2, temperature=TEMPERATURE)
-    ProgramTrainer(model, tokenizer, config, collect, tmp_path, 0, []).train()
+    ProgramTrainer(TrainedAdapters([(model, "default")]), tokenizer, config, collect, tmp_path, 0, []).train()
     assert any(not torch.equal(seen[0][name], seen[1][name]) for name in seen[0])
     assert all(torch.equal(seen[1][name], later[name]) for later in seen[2:] for name in later)

@@ -1,0 +1,80 @@
+"""Which adapters a stage trains: one for each LM, or one for each module, as `optimize.adapters` says. Imports no torch.
+
+While they are in training the modules name them as their adapters, and nothing else of the program changes: a module that
+is not tuned, a judge or a sub-program on the same model is answered as it always is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from lmprog.compiler.plan import AdapterReference, Plan
+from lmprog.errors import LmprogError
+from lmprog.optimizers.candidate import Candidate
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One adapter that is trained."""
+
+    name: str
+    """The id of its LM, or of its module."""
+    lm: str
+    tuned: tuple[str, ...]
+    """The modules whose calls it is trained on."""
+    answered: tuple[str, ...]
+    """The modules that answer with it, those above among them."""
+    start: AdapterReference | None
+    """What it begins as a copy of; None for one that changes nothing yet."""
+    section: Literal["lms", "modules"]
+    """Where the overlay names it: at its LM, or at each of the tuned modules."""
+
+
+def adapters_of(plan: Plan) -> tuple[Adapter, ...]:
+    """The adapters of a `grpo` stage, in the order of the program. Raises LmprogError where nothing can be trained."""
+    assert plan.optimize is not None
+    tuned = [id for id in plan.modules if "weights" in plan.optimize.tune.get(id, ())]
+    if not tuned:
+        raise LmprogError("grpo has nothing to tune: name `weights` for a module under `optimize.tune`")
+    by_lm: dict[str, list[str]] = {}
+    for id in tuned:
+        by_lm.setdefault(plan.modules[id].lm, []).append(id)
+    for lm in by_lm:
+        if not plan.lms[lm].runs_here:
+            model = plan.lms[lm].model
+            raise LmprogError(f"the weights of {lm!r} ({model}) cannot be trained: it does not run in this process")
+    if plan.optimize.adapters == "per_module":
+        return tuple(_of_module(plan, id) for id in tuned)
+    return tuple(_of_lm(plan, lm, tuple(modules)) for lm, modules in by_lm.items())
+
+
+def _of_module(plan: Plan, id: str) -> Adapter:
+    module = plan.modules[id]
+    return Adapter(id, module.lm, (id,), (id,), module.adapter or plan.lms[module.lm].adapter, "modules")
+
+
+def _of_lm(plan: Plan, lm: str, tuned: tuple[str, ...]) -> Adapter:
+    own = plan.modules[tuned[0]].adapter  # a check holds that it is that of all of them
+    if own is not None:
+        return Adapter(lm, lm, tuned, tuned, own, "modules")
+    answered = tuple(id for id, module in plan.modules.items() if module.lm == lm and module.adapter is None)
+    return Adapter(lm, lm, tuned, answered, plan.lms[lm].adapter, "lms")
+
+
+def answering(plan: Plan, trained: Mapping[Adapter, AdapterReference]) -> Plan:
+    """The plan whose modules answer with what is in training."""
+    modules = dict(plan.modules)
+    for adapter, reference in trained.items():
+        modules.update({id: replace(plan.modules[id], adapter=reference) for id in adapter.answered})
+    return replace(plan, modules=modules)
+
+
+def change(written: Mapping[Adapter, Mapping[str, str]]) -> Candidate:
+    """The change that puts trained adapters in their places: `path` (absolute), `sha256`, `base`, `base_sha256` of each."""
+    lms = {adapter.lm: found for adapter, found in written.items() if adapter.section == "lms"}
+    of_modules = {
+        id: found for adapter, found in written.items() if adapter.section == "modules" for id in adapter.tuned
+    }
+    return Candidate(adapters=lms, module_adapters=of_modules)
