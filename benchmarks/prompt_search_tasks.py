@@ -29,13 +29,13 @@ class Sizes:
 
     intents: int = 12
     train: int = 10
-    dev: int = 6
+    dev: int = 5
     test: int = 13
     multihop_train: int = 30
     """Of 70: where DSPy solves no row it runs through all of them, one after the other."""
     multihop: int = 40
     """Dev rows, and test rows."""
-    candidates: int = 6
+    candidates: int = 4
     """Of DSPy's random search, beside its three fixed ones; they decide what all others may spend."""
 
 

@@ -32,11 +32,10 @@ class TPE:
     def __init__(self, options: Mapping[str, int], seed: int, startup: int) -> None:
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # At WARNING it tells of each name that a trial of before the growth does not have.
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna = optuna
-        self._sampler = optuna.samplers.TPESampler(
-            seed=seed % 2**32, n_startup_trials=startup, multivariate=True, warn_independent_sampling=False
-        )
+        self._sampler = optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=startup, multivariate=True)
         self._study = optuna.create_study(direction="maximize", sampler=self._sampler)
         self._study.enqueue_trial(dict.fromkeys(options, 0))
         self._options = dict(options)
