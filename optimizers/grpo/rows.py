@@ -72,7 +72,7 @@ def token_weights(
     """
     lengths = [len(row.reply_ids) for row in rows]
     if loss == "dr_grpo":
-        weights = [1 / (len(rows) * reply_limit)] * len(rows)
+        weights = [1 / (len(rows) * reply_limit) for _ in rows]
     else:
         parts: list[Hashable] = [
             ("run", row.run) if row.run is not None else place if loss == "grpo" else None

@@ -1,0 +1,196 @@
+"""The gradient of one step of the whole stage - program with a loop, rollouts, groups, advantages, rows, trainer - against
+the rollouts' own records, taken one by one in plain PyTorch."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra 'local'")
+pytest.importorskip("trl", reason="needs the extra 'local'")
+
+import lmprog  # noqa: E402
+from lmprog.budget import Budget  # noqa: E402
+from lmprog.data import rows_of  # noqa: E402
+from lmprog.lms import local  # noqa: E402
+from lmprog.lms.local import local_lm, weights  # noqa: E402
+from lmprog.optimizers.grpo import stage, trainer  # noqa: E402
+from lmprog.optimizers.grpo.config import Config  # noqa: E402
+from lmprog.optimizers.grpo.rollouts import Wave  # noqa: E402
+from lmprog.optimizers.journal import Journal  # noqa: E402
+from lmprog.optimizers.optimizer import Task  # noqa: E402
+
+PROGRAM = """
+lmprog: 1
+name: research
+inputs: {text: str}
+outputs: {answer: "${{ steps.answer.said }}", queries: "${{ steps.look.queries }}"}
+lms:
+  lm: {model: hf/MODEL, params: {max_tokens: 5}}
+modules:
+  query: {lm: lm, inputs: {text: str, queries: "list[str]"}, outputs: {query: str}, instructions: Ask}
+  answer: {lm: lm, inputs: {text: str, queries: "list[str]"}, outputs: {said: str}, instructions: Say}
+tools:
+  enough: {python: ./metrics.py:enough, result: ended}
+steps:
+  look:
+    repeat: {until: state.ended, at_most: 3}
+    state: {queries: {type: "list[str]", start: []}, ended: {type: bool, start: false}}
+    steps:
+      query: {module: query, with: {text: "${{ inputs.text }}", queries: "${{ state.queries }}"}}
+      enough: {tool: enough, with: {query: "${{ steps.query.query }}"}}
+    next: {queries: {append: "${{ steps.query.query }}"}, ended: {set: "${{ steps.enough.ended }}"}}
+  answer: {module: answer, with: {text: "${{ inputs.text }}", queries: "${{ steps.look.queries }}"}}
+data: {train: rows.jsonl, dev: rows.jsonl}
+metrics:
+  letters:
+    python: ./metrics.py:letters
+    with: {answer: "${{ outputs.answer }}", queries: "${{ outputs.queries }}"}
+optimize:
+  metric: letters
+  tune: {query: [weights], answer: [weights]}
+  stages: [grpo]
+"""
+METRICS = """
+def enough(query: str) -> bool:
+    return sum(map(ord, query)) % 3 == 0
+
+def letters(answer: str, queries: list[str]) -> float:
+    return sum(map(ord, answer + "".join(queries))) % 7 / 6
+"""
+
+
+@pytest.fixture
+def research(tiny_model, write, tmp_path: Path, monkeypatch) -> Callable[..., Task]:
+    """The task of a stage that trains the program, in fp32, on weights that no other test has."""
+
+    def make(spec: str = PROGRAM, *replacements: tuple[str, str]) -> Task:
+        monkeypatch.setattr(weights, "fast_in_bfloat16", lambda: False)
+        monkeypatch.setattr(local, "_loaded", {})
+        write(METRICS, "metrics.py")
+        write("".join(json.dumps({"text": word}) + "\n" for word in ("one", "two", "three")), "rows.jsonl")
+        text = spec.replace("MODEL", str(tiny_model()))
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new)
+        budget = Budget({})
+        program = lmprog.load(write(text)).with_budget(budget)
+        rows = rows_of(program.plan, "train")
+        return Task(program, rows, rows, "letters", budget, Journal(tmp_path / "run", ()), 0)
+
+    return make
+
+
+@pytest.fixture
+def watched(monkeypatch) -> Callable[..., tuple[list[Wave], dict[str, Any]]]:
+    """Runs one step of the stage; gives its wave, and what `by_hand(model, wave)` and the trainer find for gradients."""
+
+    def run(task: Task, config: Config, by_hand: Callable[[Any, Wave], Any]) -> tuple[Wave, Any, Any]:
+        import peft
+
+        waves: list[Wave] = []
+        found: list[Any] = []
+        collect, training_step, lora = stage.collect, trainer.ProgramTrainer.training_step, peft.LoraConfig
+
+        async def collected(*args: Any, **kwargs: Any) -> Wave:
+            waves.append(await collect(*args, **kwargs))
+            return waves[-1]
+
+        def stepped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            result = training_step(self, *args, **kwargs)
+            model = local_lm(task.program.lms["lm"]).weights.model
+            got = gradients(model)
+            expected = by_hand(model, waves[-1])
+            found.append((got, expected))
+            for name, parameter in model.named_parameters():
+                parameter.grad = got.get(name)
+            return result
+
+        monkeypatch.setattr(stage, "collect", collected)
+        monkeypatch.setattr(trainer.ProgramTrainer, "training_step", stepped)
+        # A fresh adapter changes nothing, so half of its gradients and all of the KL term would be 0.
+        monkeypatch.setattr(peft, "LoraConfig", lambda **how: lora(**how, init_lora_weights=False))
+        stage.WeightStage(task, config).run()
+        ((got, expected),) = found
+        (wave,) = waves
+        return wave, got, expected
+
+    return run
+
+
+def gradients(model: Any) -> dict[str, Any]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None and p.requires_grad}
+
+
+def advantages_by_hand(wave: Wave, level: str) -> list[tuple[float, list[Any]]]:
+    """(advantage, calls) of each member with a signal: of a call at module level, of a run at trajectory level."""
+    found = []
+    for example in dict.fromkeys(run.example for run in wave.rollouts):
+        runs = [run for run in wave.rollouts if run.example == example]
+        if level == "trajectory":
+            positions = [[(run.reward, list(run.invocations)) for run in runs]]
+        else:
+            keys = sorted({(made.module, made.call) for run in runs for made in run.invocations})
+            positions = [
+                [(run.reward, [made]) for run in runs for made in run.invocations if (made.module, made.call) == key]
+                for key in keys
+            ]
+        for members in positions:
+            rewards = [reward for reward, _ in members]
+            compared = rewards if len(members) > 1 else [run.reward for run in runs]
+            mean, deviation = statistics.fmean(compared), statistics.pstdev(compared)
+            if not math.isclose(min(compared), max(compared)):
+                found += [((reward - mean) / deviation, calls) for reward, calls in members]
+    return found
+
+
+def written_out(level: str, beta: float, temperature: dict[str, float]) -> Callable[[Any, Wave], dict[str, Any]]:
+    def logprobs(model: Any, made: Any) -> Any:
+        ids = torch.tensor([[*made.prompt_token_ids, *made.token_ids]])
+        logits = model(input_ids=ids).logits[0, len(made.prompt_token_ids) - 1 : -1].float()
+        spread = (logits / temperature.get(made.module, 1.0)).log_softmax(-1)
+        return spread.gather(1, torch.tensor(made.token_ids).unsqueeze(1)).squeeze(1)
+
+    def by_hand(model: Any, wave: Wave) -> dict[str, Any]:
+        members = advantages_by_hand(wave, level)
+        tokens = sum(len(made.token_ids) for _, calls in members for made in calls)
+        model.zero_grad()
+        for advantage, calls in members:
+            of_run = sum(len(made.token_ids) for made in calls)
+            divisor = len(members) * of_run if level == "trajectory" else tokens
+            for made in calls:
+                own = logprobs(model, made)
+                ratio = torch.exp(own - own.detach())
+                loss = -advantage * ratio
+                if beta:
+                    with torch.no_grad(), model.disable_adapter():
+                        base = logprobs(model, made)
+                    # Times the ratio, so that its gradient is that of the reverse KL (arXiv 2512.02556), as TRL has it.
+                    loss = loss + beta * ratio * (torch.exp(base - own) - (base - own) - 1)
+                (loss.sum() / divisor).backward()
+        return gradients(model)
+
+    return by_hand
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.2])
+@pytest.mark.parametrize("level", ["module", "trajectory"])
+def test_the_gradient_of_a_step_is_that_of_its_rollouts_one_by_one(research, watched, level: str, beta: float) -> None:
+    heats = {"query": 0.7}
+    config = Config(
+        steps=1, examples=3, rollouts=5, level=level, beta=beta, temperature=heats, no_signal="drop", max_grad_norm=1e9
+    )
+    task = research()
+    wave, found, expected = watched(task, config, written_out(level, beta, heats))
+    calls = {(run.example, sum(made.module == "query" for made in run.invocations)) for run in wave.rollouts}
+    assert len(calls) > 3  # the loop ends at different turns for the runs of one example
+    assert found.keys() == expected.keys() and len(found) > 10
+    for name, gradient in found.items():
+        assert float((gradient - expected[name]).norm()) <= 1e-4 * float(expected[name].norm()), name
+        assert float(expected[name].norm()) > 0, name
