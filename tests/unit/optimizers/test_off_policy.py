@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, TrainerCallback  # noqa: E402
 
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
 from lmprog.optimizers.grpo.rows import Row, token_weights  # noqa: E402
+from lmprog.optimizers.grpo.trained import TrainedAdapters  # noqa: E402
 from lmprog.optimizers.grpo.trainer import ProgramTrainer  # noqa: E402
 
 
@@ -98,7 +99,8 @@ def test_each_update_on_a_wave_has_the_gradient_written_out(tuned_llama, tmp_pat
         return rows()
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder())
-    ProgramTrainer(model, tokenizer, config, collect, tmp_path, 0, [by_hand]).train()
+    trained = TrainedAdapters([(model, "default")])
+    ProgramTrainer(trained, tokenizer, config, collect, tmp_path, 0, [by_hand]).train()
     assert drawn == [0, 2]
     assert max(by_hand.ratios) > 1.1 and min(by_hand.ratios) < 0.95  # off policy, where clipping matters
     assert len(by_hand.found) == 4
