@@ -40,6 +40,14 @@ class Journal:
         self.events.append(made)
         self.tell(event, **values)
 
+    def record_step(self, event: str, step: int, **values: Any) -> None:
+        """Append an event of a step once in the life of the run: where it is done again, it is only shown."""
+        same = {"event": event, "step": step, "stage": self._stage.rstrip("/")}
+        if any(same == {name: made.get(name, "") for name in same} for made in self.events):
+            self.tell(event, step=step, **values)
+        else:
+            self.record(event, step=step, **values)
+
     def tell(self, event: str, **values: Any) -> None:
         """Show an event to the listeners without keeping it, as for progress."""
         for listener in self._listeners:

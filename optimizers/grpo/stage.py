@@ -21,6 +21,7 @@ from lmprog.metrics import Scorer
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.grpo.adapters import Adapter, adapters_of, answering, change
 from lmprog.optimizers.grpo.advantages import advantages, update_averages
+from lmprog.optimizers.grpo.checkpoints import Checkpoints, Progress, by_row, scores_of
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.groups import form_groups
 from lmprog.optimizers.grpo.rollouts import Rollout, Wave, collect, examples_at
@@ -43,8 +44,10 @@ class WeightStage:
         self.weights = {adapter: lm.weights for adapter, lm in self.lms.items()}
         self.trained: dict[Adapter, AdapterReference] = {}
         self.place_of = {id: place for place, adapter in enumerate(self.adapters) for id in adapter.tuned}
+        self.checkpoints = Checkpoints(task.journal.folder)
         self.best: tuple[int, Scores] | None = None
         self.before: Scores | None = None
+        self.spent_before = task.budget.spent
         self.averages: dict[str, float] = {}
         self.taken = 0
         self.wave: dict[str, Any] = {}
@@ -54,12 +57,27 @@ class WeightStage:
         """The adapters that were best on dev together, where they are better than before by a paired test; else no change."""
         # One event loop for the whole stage: it cancels what still runs when Ctrl-C ends the run.
         with self.runner:
-            self.before = self._score()
+            self.before = scores_of(self.task.metric, self.runner.run(self.task.journal.once("before", self._before)))
             self._tell_dev(0, self.before)
-            self._train()
+            self.spent_before = self.task.budget.spent
+            done = self.checkpoints.last()
+            if done is not None:
+                self._go_on(done)
+            if done is None or done.step < self.config.steps:
+                self._train(done)
         return self._chosen()
 
-    def _train(self) -> None:
+    async def _before(self) -> Any:
+        return by_row(await self._ascore())
+
+    def _go_on(self, done: Progress) -> None:
+        self.taken, self.averages = done.taken, dict(done.averages)
+        if done.best is not None:
+            self.best = (done.best[0], scores_of(self.task.metric, done.best[1]))
+        self.task.budget.charge(done.spent, done.largest)
+        self.task.journal.tell("note", text=f"grpo goes on after step {done.step}")
+
+    def _train(self, done: Progress | None) -> None:
         import peft
 
         from lmprog.optimizers.grpo.trained import TrainedAdapters
@@ -86,7 +104,7 @@ class WeightStage:
                 self.weights[self.adapters[0]].tokenizer,
                 self.config,
                 self.rows,
-                self.task.journal.folder / "trainer",
+                self.checkpoints.trainer,
                 derive(self.task.seed, "trainer") % 2**32,
                 [Watch(self)],
                 reply_limit=max(int(plan.lms[each.lm].params.get("max_tokens", MAX_TOKENS)) for each in self.adapters),
@@ -95,7 +113,7 @@ class WeightStage:
             with warnings.catch_warnings():
                 # Names that transformers renames; TRL still uses the old.
                 warnings.simplefilter("ignore", FutureWarning)
-                trainer.train()
+                trainer.train(str(self.checkpoints.of_trainer(done.step)) if done is not None else None)
         except BudgetExceeded as error:
             self.task.journal.tell("note", text=f"{error}; grpo ends with its best so far")
         finally:
@@ -195,35 +213,33 @@ class WeightStage:
         """Called after each update: the journal gets the step's health, and the weights are scored when it is time."""
         for weights in set(self.weights.values()):
             weights.trained_step()
-        self.task.journal.record("step", step=step, of=self.config.steps, seconds=seconds, **self.wave, **metrics)
+        self.task.journal.record_step("step", step, of=self.config.steps, seconds=seconds, **self.wave, **metrics)
         if step % self.config.evaluate_every == 0 or step == self.config.steps:
-            scores = self._score()
+            scores = self.runner.run(self._ascore())
             self._tell_dev(step, scores)
             if self.best is None or scores.mean > self.best[1].mean:
                 self.best = (step, scores)
-                self._save()
+                self._save(self.checkpoints.best(step))
 
-    @property
-    def folder(self) -> Path:
-        """Where the best adapters so far lie, each in a folder of its name."""
-        return self.task.journal.folder / "adapters"
-
-    def _save(self) -> None:
-        """Write the adapters beside their place, then rename: a killed run leaves whole ones, all of one step."""
-        beside = self.folder.with_name("adapters.new")
-        shutil.rmtree(beside, ignore_errors=True)
+    def _save(self, folder: Path) -> None:
+        """Write the adapters, all of one step, each in a folder of its name."""
+        shutil.rmtree(folder, ignore_errors=True)
         for adapter, reference in self.trained.items():
-            self.weights[adapter].save_trained(reference, beside / adapter.name)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        beside.rename(self.folder)
+            self.weights[adapter].save_trained(reference, folder / adapter.name)
 
-    def _score(self) -> Scores:
+    def saved(self, step: int) -> None:
+        """Called when the trainer has written its part of a checkpoint."""
+        best = None if self.best is None else (self.best[0], by_row(self.best[1]))
+        spent = self.task.budget.spent.since(self.spent_before)
+        self.checkpoints.commit(Progress(step, self.taken, self.averages, best, spent, self.task.budget.largest))
+
+    async def _ascore(self) -> Scores:
         options = RunOptions(seed=self.task.seed)
-        return self.runner.run(aevaluate(self.program, self.task.dev, self.task.metric, options=options))
+        return await aevaluate(self.program, self.task.dev, self.task.metric, options=options)
 
     def _tell_dev(self, step: int, scores: Scores) -> None:
         self.task.tell_spending()
-        self.task.journal.record("dev", step=step, score=scores.estimate.as_json())
+        self.task.journal.record_step("dev", step, score=scores.estimate.as_json())
 
     def _chosen(self) -> Candidate:
         from lmprog.lms.local.weights import base_sha256, sha256_of
@@ -237,12 +253,13 @@ class WeightStage:
         )
         if not difference.significant_gain:
             return Candidate()
+        folder = self.checkpoints.best(step).resolve()
         written = {}
         for adapter in self.adapters:
             base = self.task.program.plan.lms[adapter.lm].model
             written[adapter] = {
-                "path": str((self.folder / adapter.name).resolve()),
-                "sha256": sha256_of(self.folder / adapter.name),
+                "path": str(folder / adapter.name),
+                "sha256": sha256_of(folder / adapter.name),
                 "base": base,
                 "base_sha256": base_sha256(base),
             }

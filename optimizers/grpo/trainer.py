@@ -19,12 +19,13 @@ The loss of a token, KL, clipping, the optimizer, checkpoints and accelerate are
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
@@ -35,6 +36,8 @@ from lmprog.optimizers.grpo.logprobs import Allowed, logprobs
 from lmprog.optimizers.grpo.logprobs import tree_logprobs as tree_logprobs
 from lmprog.optimizers.grpo.rows import Row, token_weights
 from lmprog.optimizers.grpo.trained import OneAdapter, TrainedAdapters
+
+TRAINED_WEIGHTS = "trained.safetensors"
 
 
 def _unconstrained(row: Row) -> Any:
@@ -89,7 +92,9 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
                     bf16=False,  # the weights' own number format rules; the adapter stays in fp32
                     gradient_checkpointing=False,
                     disable_dropout=True,
-                    save_strategy=SaveStrategy.NO,
+                    save_strategy=SaveStrategy.STEPS,
+                    # Where the next step samples anew: the rows of a wave and their old log-probabilities are not kept.
+                    save_steps=-(-config.checkpoint_every // config.updates) * config.updates,
                     logging_steps=1,
                     report_to=[],
                     disable_tqdm=True,
@@ -108,8 +113,10 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Tensor]:
         """The step's rows; for `updates` steps in a row the same ones."""
-        if self._step % self._config.updates == 0:
-            self._inputs = self._inputs_of(self._collect(self._step))
+        # The trainer's own count of steps, which a checkpoint keeps; TRL's begins anew.
+        step = self.state.global_step
+        if step % self._config.updates == 0:
+            self._inputs = self._inputs_of(self._collect(step))
         return self._inputs
 
     def _inputs_of(self, rows: Sequence[Row]) -> dict[str, Tensor]:
@@ -137,6 +144,24 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
             with torch.no_grad():
                 inputs["ref_per_token_logps"] = self._logprobs(self.model, reference=True)[0]
         return inputs
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """The trained weights alone, by name, whatever adapters they are of: a checkpoint is for this stage only."""
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: weight.detach() for name, weight in self._trained_weights()}, folder / TRAINED_WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any | None = None) -> None:
+        kept = load_file(Path(resume_from_checkpoint) / TRAINED_WEIGHTS)
+        for name, weight in self._trained_weights():
+            weight.data.copy_(kept[name])
+
+    def _trained_weights(self) -> Iterator[tuple[str, Tensor]]:
+        model = self.accelerator.unwrap_model(self.model)
+        return ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: TRL would write one with every checkpoint."""
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         if inputs["advantages"].numel() == 0:

@@ -34,3 +34,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         }
         if "loss" in found:
             self.stage.end_of_step(state.global_step, found, self._seconds)
+
+    def on_save(self, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
+        self.stage.saved(state.global_step)

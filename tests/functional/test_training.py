@@ -92,7 +92,7 @@ def test_each_adapter_is_trained_and_named_in_the_overlay(
     written = yaml.safe_load(overlay.read_text())
     found = {section: {id for id, part in written[section].items() if "adapter" in part} for section in where}
     assert found == where and not {"lms", "modules"} - where.keys() & written.keys()
-    folder = spec.parent / "run" / "1-grpo" / "adapters"
+    (folder,) = (spec.parent / "run" / "1-grpo").glob("adapters-*")
     assert {path.name for path in folder.iterdir()} == names
     assert cli("check", overlay)[0] == 0
     monkeypatch.setattr(local, "_loaded", {})  # as in a process of its own

@@ -56,6 +56,20 @@ def test_listeners_hear_what_is_told_and_what_is_kept(tmp_path: Path) -> None:
     assert [event["event"] for event in journal.events] == ["step"]
 
 
+def test_a_step_that_is_done_again_is_shown_and_not_kept_twice(tmp_path: Path) -> None:
+    heard: list[int] = []
+    for life in range(2):
+        journal = Journal(tmp_path, (lambda event: heard.append(event["step"]),))
+        for stage in ("1-grpo", "2-grpo"):
+            within = journal.within(stage, Budget({}))
+            for step in range(1, 3 + life):
+                within.record_step("step", step, loss=0.5)
+        journal.close()
+    kept = [(event["stage"], event["step"]) for event in Journal(tmp_path).events]
+    assert sorted(kept) == [(stage, step) for stage in ("1-grpo", "2-grpo") for step in (1, 2, 3)]
+    assert heard == [1, 2, 1, 2, 1, 2, 3, 1, 2, 3]
+
+
 def test_candidates_are_laid_over_each_other_and_read_back() -> None:
     first = Candidate({"a": "x"}, {"a": [{"q": 1}]})
     later = Candidate({"b": "y"}, {"a": []}, {"lm": {"path": "p"}})

@@ -1,0 +1,95 @@
+"""What a `grpo` stage keeps between two steps, so that a run which was cut goes on from its last whole step.
+
+The trainer writes its own part (weights, moments, schedule, draws) into `trainer/checkpoint-N`; the stage's part is one file,
+written last and in one piece. That file names the step, so a checkpoint without it was never made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lmprog.budget import Spent
+from lmprog.compiler.whole_file import write_whole
+from lmprog.evaluation import RowScore, Scores
+from lmprog.program import Result
+
+ByRow = Sequence[tuple[int, float]]
+"""Dev scores: index of the row, score."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The stage's part: where it is, and what its next steps and its choice at the end depend on."""
+
+    step: int
+    taken: int
+    """Examples that were taken from the train rows."""
+    averages: Mapping[str, float]
+    """Running averages of the reward, by module."""
+    best: tuple[int, ByRow] | None
+    """The step whose weights are best on dev, and their scores."""
+    spent: Spent
+    """By the steps so far, their scorings included."""
+    largest: Spent
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Progress:
+        best = values["best"]
+        return Progress(
+            **{
+                **values,
+                "best": None if best is None else (best[0], [(row, score) for row, score in best[1]]),
+                "spent": Spent(**values["spent"]),
+                "largest": Spent(**values["largest"]),
+            }
+        )
+
+
+class Checkpoints:
+    """The checkpoints of a stage in its folder, of which only the last whole one is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.trainer = folder / "trainer"
+        self._folder = folder
+        self._file = folder / "checkpoint.json"
+
+    def last(self) -> Progress | None:
+        """The last whole step, or None."""
+        return Progress.from_json(json.loads(self._file.read_text())) if self._file.exists() else None
+
+    def of_trainer(self, step: int) -> Path:
+        """Where transformers keeps the trainer's part of a step."""
+        return self.trainer / f"checkpoint-{step}"
+
+    def best(self, step: int) -> Path:
+        """Where the adapters of a step lie that were the best so far."""
+        return self._folder / f"adapters-{step}"
+
+    def commit(self, progress: Progress) -> None:
+        """Make the step that the trainer has just written the last whole one, and drop what nothing names any more."""
+        needed = {self.of_trainer(progress.step)}
+        if progress.best is not None:
+            needed.add(self.best(progress.best[0]))
+        for path in (path for folder in needed for path in folder.rglob("*") if path.is_file()):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        write_whole(self._file, json.dumps(asdict(progress)))
+        for folder in [*self.trainer.glob("checkpoint-*"), *self._folder.glob("adapters-*")]:
+            if folder not in needed:
+                shutil.rmtree(folder)
+
+
+def by_row(scores: Scores) -> ByRow:
+    """The scores as plain values."""
+    return list(scores.by_row.items())
+
+
+def scores_of(metric: str, kept: ByRow) -> Scores:
+    """Scores again, for statistics: what the runs said is not kept."""
+    return Scores(metric, [RowScore(row, 0, value, Result(None, ())) for row, value in kept])
