@@ -36,6 +36,15 @@ def words_difference(module: str, before: Words, after: Words) -> list[str]:
     return [*_lines(paths[0], old[0], new[0]), *_lines(paths[1], old[1], new[1])]
 
 
+def layout_difference(module: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """The lines of a unified diff between two layouts that an optimizer has tried, which are templates by role."""
+    return _lines(f"modules.{module}.prompt", _by_role(before), _by_role(after))
+
+
+def _by_role(templates: Mapping[str, str]) -> list[str]:
+    return [line for role, text in templates.items() for line in [f"{role}:", *text.splitlines()]]
+
+
 def _lines(name: str, before: list[str], after: list[str]) -> list[str]:
     return list(difflib.unified_diff(before, after, f"a/{name}", f"b/{name}", lineterm="", n=2))
 

@@ -81,9 +81,9 @@ class Bootstrap:
         given = await Labelled().demos(task) if self.config.labelled else {}
         pools = [(module, solved.get(module.id, ()), given.get(module.id, ())) for module in tuned]
         for module, own, labelled in pools:
-            task.journal.tell("note", text=f"{module.id}: {len(own)} demos from solved runs, {len(labelled)} labelled")
+            task.journal.note(f"{module.id}: {len(own)} demos from solved runs, {len(labelled)} labelled")
         if not any(own or labelled for _, own, labelled in pools):
-            task.journal.tell("note", text="no run was solved and no row is labelled: bootstrap has no demos to try")
+            task.journal.note("no run was solved and no row is labelled: bootstrap has no demos to try")
             return START
         contest = Contest(task, repeats=self.config.repeats)
         await contest.enter(START)
@@ -103,7 +103,7 @@ class Bootstrap:
                     contest.tell(candidate, self.config.sets)
             return await contest.winner(self.config.finalists)
         except BudgetExceeded as error:
-            task.journal.tell("note", text=f"{error}; bootstrap ends with its best so far")
+            task.journal.note(f"{error}; bootstrap ends with its best so far")
             return contest.best_so_far()
 
     def _set(self, module: Module, own: Pool, labelled: Pool, number: int, seed: int) -> list[Demo]:

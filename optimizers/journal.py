@@ -53,6 +53,12 @@ class Journal:
         for listener in self._listeners:
             listener({"event": event, **values})
 
+    def note(self, text: str) -> None:
+        """Tell the user something; it is kept, once: a resumed run says again what it comes upon again."""
+        stage = self._stage.rstrip("/")
+        said = any(event.get("text") == text and event.get("stage", "") == stage for event in self.events)
+        self.tell("note", text=text) if said else self.record("note", text=text)
+
     def recall(self, key: str) -> Any:
         """What `once` kept under `key`, or None."""
         return self._finished.get(self._stage + key)

@@ -21,6 +21,7 @@ from lmprog.lms.kept import RunAnswers
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.journal import Journal
 from lmprog.optimizers.optimizer import Optimizer, Task, find
+from lmprog.optimizers.shown_rows import ShownRows
 from lmprog.program import Program, Result, RunOptions
 from lmprog.seeds import derive
 
@@ -107,7 +108,7 @@ def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal
         try:
             change = make(stage).optimize(task)
         except BudgetExceeded as error:
-            journal.tell("note", text=f"{error}; {stage.optimizer} changed nothing")
+            journal.note(f"{error}; {stage.optimizer} changed nothing")
             change = Candidate()
         best = best.then(change)
         spent = purse.spent.since(before)
@@ -133,6 +134,7 @@ def _tested(program: Program, metric: str, outcomes: Sequence[StageOutcome], jou
     if TEST not in program.plan.data:
         return []
     rows = rows_of(program.plan, TEST)
+    to_show = ShownRows(program.plan)
     scored: dict[str, Scores] = {}
     found = []
     versions = [("as written", Candidate()), *((f"after {outcome.stage}", outcome.candidate) for outcome in outcomes)]
@@ -144,7 +146,8 @@ def _tested(program: Program, metric: str, outcomes: Sequence[StageOutcome], jou
             if kept is None:
                 scores = evaluate(program.with_candidate(candidate), rows, metric)
                 kept = [score.value for score in scores.rows]
-                journal.keep(f"test/{digest}", kept)
+                shown = {"answers": to_show.answers(scores), **({} if found else {"rows": to_show.rows(rows)})}
+                journal.keep(f"test/{digest}", kept, metric=metric, **shown)
             runs = (RowScore(index, 0, value, Result(None, ())) for index, value in enumerate(kept))
             scored[digest] = Scores(metric, list(runs))
         found.append(scored[digest])

@@ -27,6 +27,7 @@ VERBS = {
     "serve": "answer with a program over HTTP",
     "test": "run the tests of programs: examples and score gates",
     "trace": "read a trace in the terminal",
+    "view": "show an optimization as a page: scores, curves, candidates, cost, rows",
 }
 INTERRUPTED = 130
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lmprog.compiler.difference import words_difference
+from lmprog.compiler.difference import layout_difference, words_difference
 from lmprog.optimizers.candidate import Candidate
 from lmprog.reports.printable import printable
 from lmprog.statistics import Estimate
@@ -48,11 +48,16 @@ def _branch(tree: Tree, stage: StageTree, entry: Entry, diff: bool) -> None:
 def changes(stage: StageTree, entry: Entry) -> list[str]:
     """The lines of a unified diff of a candidate's words against those of its first parent."""
     parent = stage.parent(entry)
-    before, after = stage.words(parent) if parent is not None else Candidate(), stage.words(entry)
+    return between(stage.words(parent) if parent is not None else Candidate(), stage.words(entry))
+
+
+def between(before: Candidate, after: Candidate) -> list[str]:
+    """The lines of a unified diff of two candidates' words and layouts; of a module that `after` leaves there are none."""
     lines = []
-    for module in dict.fromkeys([*after.instructions, *after.demos]):
+    for module in dict.fromkeys([*after.instructions, *after.demos, *after.layouts]):
         old, new = ((words.instructions.get(module, ""), words.demos.get(module, ())) for words in (before, after))
         lines += words_difference(module, old, new)
+        lines += layout_difference(module, before.layouts.get(module, {}), after.layouts.get(module, {}))
     return lines
 
 
@@ -65,7 +70,7 @@ def _line(stage: StageTree, entry: Entry) -> Text:
     if entry.refused is not None:
         line.append(f"  refused: {printable(entry.refused.splitlines()[0])}", style="dim")
     if entry.parents:
-        line.append(f"  {_what(entry)}", style="dim")
+        line.append(f"  {what(entry)}", style="dim")
     if len(entry.parents) > 1:
         line.append(f"  merged with {', '.join(parent[:NAMED] for parent in entry.parents[1:])}", style="dim")
     if entry.wins:
@@ -77,13 +82,15 @@ def _estimate(score: Mapping[str, Any]) -> Estimate:
     return Estimate(score["mean"], tuple(score["ci95"]), 0)
 
 
-def _what(entry: Entry) -> str:
-    """`sort: instructions, 4 demos`."""
+def what(entry: Entry) -> str:
+    """What a candidate changes: `sort: instructions, 4 demos, layout`."""
     parts: dict[str, list[str]] = {}
     for module in entry.words.instructions:
         parts.setdefault(module, []).append("instructions")
     for module, demos in entry.words.demos.items():
         parts.setdefault(module, []).append(f"{len(demos)} demos")
+    for module in entry.words.layouts:
+        parts.setdefault(module, []).append("layout")
     return "; ".join(f"{module}: {', '.join(said)}" for module, said in parts.items())
 
 

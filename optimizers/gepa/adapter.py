@@ -96,7 +96,7 @@ class ProgramAdapter:
             lost = sum(run["score"] is None for run in kept)
             if lost:
                 text = f"{lost} of {len(kept)} rows could not be scored; gepa takes them for the lowest"
-                self.task.journal.tell("note", text=text)
+                self.task.journal.note(text)
         return [self.runs[change.digest, place] for place in batch]
 
     def _kept(self, scored: RowScore) -> dict[str, Any]:

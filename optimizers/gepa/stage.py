@@ -70,7 +70,7 @@ class Reflection:
                 return run_async(lambda: self.contest.winner(self.config.finalists))
         except BudgetExceeded as error:
             self.failure = error
-        self.task.journal.tell("note", text=f"{self.failure}; gepa ends with its best so far")
+        self.task.journal.note(f"{self.failure}; gepa ends with its best so far")
         return self.contest.best_so_far()
 
     def _search(self) -> None:

@@ -115,7 +115,7 @@ class WeightStage:
                 warnings.simplefilter("ignore", FutureWarning)
                 trainer.train(str(self.checkpoints.of_trainer(done.step)) if done is not None else None)
         except BudgetExceeded as error:
-            self.task.journal.tell("note", text=f"{error}; grpo ends with its best so far")
+            self.task.journal.note(f"{error}; grpo ends with its best so far")
         finally:
             self.program = self.task.program
             for weights in self.weights.values():

@@ -36,25 +36,25 @@ class Search:
             return await self.contest.winner(self.config.finalists)
         except BudgetExceeded as error:
             # What is known by now decides; with nothing confirmed the program stays as it was.
-            self.task.journal.tell("note", text=f"{error}; prompt_search ends with its best so far")
+            self.task.journal.note(f"{error}; prompt_search ends with its best so far")
             return self.contest.best_so_far()
 
     def _tell(self, choices: Sequence[Choices]) -> None:
         if self.gatherer.proposer is None:
             searched = "demos, their number and order, layouts, and the instructions that stand in the spec"
-            self.task.journal.tell("note", text=f"no LM writes instructions: the search is over {searched}")
+            self.task.journal.note(f"no LM writes instructions: the search is over {searched}")
         for choice in choices:
             counts = (
                 f"{len(choice.instructions)} instructions, {len(choice.demos)} demo sets, {len(choice.layouts)} layouts"
             )
-            self.task.journal.tell("note", text=f"{choice.module}: {counts}")
+            self.task.journal.note(f"{choice.module}: {counts}")
 
     async def _trials(self, choices: Sequence[Choices]) -> None:
         """Score combinations on the minibatch; in the middle the proposer is asked again, and shown the scores."""
         trials = self.config.trials
         options = _options(choices)
         if not options:
-            self.task.journal.tell("note", text="nothing to combine: no other instructions, demos or layouts")
+            self.task.journal.note("nothing to combine: no other instructions, demos or layouts")
             return
         selector: CandidateSelector = TPE(options, derive(self.task.seed, "tpe"), startup=max(4, trials // 2))
         asked, second = 0, self.config.proposals // 2
@@ -77,7 +77,7 @@ class Search:
         below = self.halving.rungs()[0]
         candidates = len(self.contest.ranked(below))
         for rows, count in self.halving.survivors(candidates):
-            self.task.journal.tell("note", text=f"the best {count} of {candidates} go on to {rows} rows")
+            self.task.journal.note(f"the best {count} of {candidates} go on to {rows} rows")
             for candidate in self.contest.ranked(below)[:count]:
                 await self.contest.enter(candidate, rows)
             below = rows

@@ -1,0 +1,232 @@
+"""What the page of an optimization says: the run directory read once, put into the order in which a person asks for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lmprog.budget import Spent
+from lmprog.errors import UsageError
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.lineage import AS_IT_WAS, Entry, StageTree, read_trees
+from lmprog.reports.page.rows import ChangedRow, Version, changed_rows
+from lmprog.statistics import Difference, Estimate
+from lmprog.trace import read_lines
+
+AS_WRITTEN = "as written"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A score that a search gave, in the order of the search: the curve's points."""
+
+    number: int
+    digest: str
+    score: Estimate
+    rows: int
+    best: Estimate
+    """The best so far: of those that were scored on the most rows so far, or the start."""
+
+
+@dataclass(frozen=True)
+class StageAccount:
+    """One stage. `spent` and `validate` are None while it is at work."""
+
+    key: str
+    name: str
+    tree: StageTree
+    spent: Spent | None = None
+    validate: Estimate | None = None
+    after: Candidate | None = None
+    """The whole change to the program after this stage."""
+    searched: Sequence[Scored] = ()
+    steps: Sequence[Mapping[str, Any]] = ()
+    """What the journal has of each step of training, in their order."""
+    dev: Mapping[int, Estimate] = field(default_factory=dict)
+    """Scores of the weights in training, by step."""
+    compared: Sequence[Mapping[str, Any]] = ()
+    notes: Sequence[str] = ()
+    paid: Spent = field(default_factory=Spent)
+    """What its finished parts took, where that is known before its end."""
+
+    @property
+    def roots(self) -> list[Entry]:
+        """What the tree of candidates begins with: the start, if it was scored."""
+        return [entry for entry in self.tree.entries.values() if entry.score and self.tree.parent(entry) is None]
+
+    @property
+    def refused(self) -> list[Entry]:
+        return [entry for entry in self.tree.entries.values() if entry.refused is not None]
+
+    @property
+    def scored(self) -> int:
+        return sum(entry.score is not None for entry in self.tree.entries.values())
+
+
+@dataclass(frozen=True)
+class Account:
+    """A run. Versions are the program as written and after each stage that has ended."""
+
+    folder: Path
+    program: str
+    seed: int | None
+    metric: str
+    stages: Sequence[StageAccount]
+    of: int
+    """Stages that the run has in all."""
+    versions: Sequence[Version]
+    inputs: Sequence[Mapping[str, str]]
+    """Of the test rows, where the journal holds them."""
+    overlay: str | None
+    """Where the overlay was written; None of a run that has not ended."""
+
+    @property
+    def tested(self) -> bool:
+        return any(version.values for version in self.versions)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The scale of all scores: 0 to 1, or wider where a metric is."""
+        shown = [score for version in self.versions for score in (version.dev, version.test) if score is not None]
+        return min([0.0, *(score.ci95[0] for score in shown)]), max([1.0, *(score.ci95[1] for score in shown)])
+
+    @property
+    def gain(self) -> Difference | None:
+        """Of the last version on the sealed test."""
+        last = self.versions[-1] if self.versions else None
+        return last.gain(self.versions[0]) if last is not None and last is not self.versions[0] else None
+
+    @property
+    def spent(self) -> Spent:
+        total = Spent()
+        for stage in self.stages:
+            total = total.plus(stage.spent or stage.paid)
+        return total
+
+    @property
+    def state(self) -> str:
+        if self.overlay is not None:
+            return "finished"
+        at_work = next((place for place, stage in enumerate(self.stages, 1) if stage.spent is None), None)
+        if at_work is None:
+            return "at work, or stopped: the sealed test" if self.stages else "at work, or stopped: nothing scored yet"
+        return f"at work, or stopped: stage {at_work} of {self.of}, {self.stages[at_work - 1].name}"
+
+    @cached_property
+    def changed(self) -> list[ChangedRow]:
+        return changed_rows(self.versions, self.inputs)
+
+    @property
+    def before(self) -> Candidate:
+        """The tuned words of the program as written, as far as a stage has kept them."""
+        start = self.stages[0].tree.start if self.stages else None
+        return start.words if start is not None else Candidate()
+
+    @property
+    def change(self) -> Candidate:
+        """What the stages that ended have changed."""
+        return next((stage.after for stage in reversed(self.stages) if stage.after is not None), Candidate())
+
+
+def read(folder: Path) -> Account:
+    """The account of a run, also of one at work. Raises UsageError where there is no run that this version can read."""
+    try:
+        return _read(folder)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"{folder / 'journal.jsonl'} cannot be read as the journal of a run ({type(error).__name__}: {error}); name a "
+            "folder that `optimize` of this version wrote"
+        ) from None
+
+
+def _read(folder: Path) -> Account:
+    trees = read_trees(folder)
+    events = list(read_lines(folder / "journal.jsonl"))
+    marker = folder / "run.json"
+    identity = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
+    stages = [_stage(tree, events) for tree in trees]
+    tests = {
+        event["key"].removeprefix("test/"): event
+        for event in events
+        if event["event"] == "finished" and event["key"].startswith("test/")
+    }
+    ended = [(f"+ {stage.name}", stage.after, stage.validate) for stage in stages if stage.after is not None]
+    versions = [
+        Version(name, dev, **_of_test(tests.get(candidate.digest)))
+        for name, candidate, dev in [(AS_WRITTEN, Candidate(), None), *ended]
+    ]
+    return Account(
+        folder,
+        str(identity.get("program", folder.name)),
+        identity.get("seed"),
+        next((event["metric"] for event in tests.values() if "metric" in event), "score"),
+        stages,
+        max((event["of"] for event in events if event["event"] == "stage_started"), default=0),
+        versions,
+        tests.get(Candidate().digest, {}).get("rows", ()),
+        next((event["overlay"] for event in events if event["event"] == "run_ended"), None),
+    )
+
+
+def _of_test(event: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"values": event["value"], "answers": event.get("answers", ())} if event is not None else {}
+
+
+def _stage(tree: StageTree, events: Sequence[Mapping[str, Any]]) -> StageAccount:
+    own = [event for event in events if event.get("stage") == tree.stage]
+    account = StageAccount(
+        tree.stage,
+        tree.stage.partition("-")[2],
+        tree,
+        searched=list(_searched(own)),
+        # A resumed run may do the last steps again; what it did last is what holds.
+        steps=[step for _, step in sorted({event["step"]: event for event in own if event["event"] == "step"}.items())],
+        dev={step: estimate_of(score) for step, score in sorted(tree.steps.items())},
+        compared=list({event["what"]: event for event in own if event["event"] == "compared"}.values()),
+        notes=[event["text"] for event in own if event["event"] == "note"],
+        paid=_paid(own),
+    )
+    for event in events:
+        if event["event"] == "finished" and event["key"] == f"stage/{tree.stage}":
+            value = event["value"]
+            after, validate = Candidate.from_json(value["candidate"]), estimate_of(value["validate"])
+            return replace(account, after=after, validate=validate, spent=Spent(**value["spent"]))
+    return account
+
+
+def _paid(events: Sequence[Mapping[str, Any]]) -> Spent:
+    total = Spent()
+    for event in events:
+        if "paid" in event:
+            total = total.plus(Spent(**event["paid"]["spent"]))
+    return total
+
+
+def _searched(events: Sequence[Mapping[str, Any]]) -> Iterator[Scored]:
+    seen: set[tuple[str, int]] = set()
+    start: list[Estimate] = []
+    rivals: list[Estimate] = []
+    most = 0
+    for event in events:
+        digest = str(event.get("key", "")).partition("/candidate/")[2]
+        if event["event"] != "finished" or not digest or (digest, event["value"]["rows"]) in seen:
+            continue
+        rows, score = event["value"]["rows"], estimate_of(event["value"]["score"])
+        seen.add((digest, rows))
+        if digest == AS_IT_WAS.digest:
+            start = [score]
+        elif rows >= most:
+            rivals = [score] if rows > most else [*rivals, score]
+            most = rows
+        best = max([*start, *rivals] or [score], key=lambda estimate: estimate.mean)
+        yield Scored(len(seen) - 1, digest, score, rows, best)
+
+
+def estimate_of(score: Mapping[str, Any]) -> Estimate:
+    """A score as the journal holds it."""
+    low, high = score["ci95"]
+    return Estimate(score["mean"], (low, high), 0)

@@ -1,0 +1,72 @@
+"""The test rows of a run: what each version of the program said to them, and which of them changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from lmprog.statistics import Difference, Estimate, estimate, paired
+
+Way = Literal["better", "worse", "back"]
+
+
+@dataclass(frozen=True)
+class Version:
+    """The program as written or after a stage: its scores on dev and, by row, on the sealed test."""
+
+    name: str
+    dev: Estimate | None
+    values: Sequence[float | None] = ()
+    answers: Sequence[Mapping[str, Any]] = ()
+    """Of the first rows: `outputs` by name, `error`, `feedback`."""
+
+    @cached_property
+    def test(self) -> Estimate | None:
+        scored = [value for value in self.values if value is not None]
+        return estimate(scored) if scored else None
+
+    def gain(self, before: Version) -> Difference | None:
+        """Paired, over the test rows that both could score."""
+        both = [
+            (old, new)
+            for old, new in zip(before.values, self.values, strict=False)
+            if old is not None and new is not None
+        ]
+        return paired([old for old, _ in both], [new for _, new in both]) if both else None
+
+    def answer(self, row: int) -> Mapping[str, Any]:
+        return self.answers[row] if row < len(self.answers) else {}
+
+
+@dataclass(frozen=True)
+class ChangedRow:
+    """A test row whose score is not the same in all versions; `back` is one that ends where it began."""
+
+    number: int
+    way: Way
+    inputs: Mapping[str, str]
+    versions: Sequence[Version]
+
+    @property
+    def before(self) -> float | None:
+        return self.versions[0].values[self.number]
+
+    @property
+    def after(self) -> float | None:
+        return self.versions[-1].values[self.number]
+
+
+def changed_rows(versions: Sequence[Version], inputs: Sequence[Mapping[str, str]]) -> list[ChangedRow]:
+    """The rows that changed, in the order of the test; those that a version could not score are passed over."""
+    tested = [version for version in versions if version.values]
+    found = []
+    for number in range(min((len(version.values) for version in tested), default=0)):
+        values = [value for version in tested if (value := version.values[number]) is not None]
+        if len(values) < len(tested) or len(set(values)) == 1:
+            continue
+        first, last = values[0], values[-1]
+        way: Way = "better" if last > first else "worse" if last < first else "back"
+        found.append(ChangedRow(number, way, inputs[number] if number < len(inputs) else {}, tested))
+    return found

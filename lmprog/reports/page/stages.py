@@ -1,0 +1,83 @@
+"""The charts of a stage: what its search found, how its weights did on dev, and the health of each step of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lmprog.reports.page.account import StageAccount
+from lmprog.reports.page.charts import Chart, Point, Series
+from lmprog.statistics import Estimate
+
+Step = Mapping[str, Any]
+
+
+def charts(stage: StageAccount) -> list[Chart]:
+    """Those that the journal has something for."""
+    return [*_search(stage), *_dev(stage), *_health(stage.steps)]
+
+
+def without_signal(step: Step) -> float | None:
+    """The share of a step's examples whose rollouts all scored alike, so that nothing is learnt from them."""
+    return step["without_signal"] / step["examples"] if step.get("examples") else None
+
+
+def _search(stage: StageAccount) -> list[Chart]:
+    if not stage.searched:
+        return []
+    best = [
+        Point(one.number, one.best.mean, f"best after {one.number}: {one.best}", *one.best.ci95)
+        for one in stage.searched
+    ]
+    each = [
+        Point(one.number, one.score.mean, f"{one.digest[:8]}: {one.score} of {one.rows} rows", *one.score.ci95)
+        for one in stage.searched
+    ]
+    series = [Series("best so far", best, "steps", 1), Series("each candidate", each, "dots", 2)]
+    several = len({one.rows for one in stage.searched[1:]}) > 1
+    note = "The best may fall where candidates are scored again on more rows." if several else None
+    return [Chart("Score on dev over trials", "candidates scored", series, percent=True, note=note)]
+
+
+def _dev(stage: StageAccount) -> list[Chart]:
+    if not stage.dev:
+        return []
+    points = [_estimated(step, score) for step, score in stage.dev.items()]
+    return [Chart("Score on dev over steps", "step", [Series("dev", points)], percent=True)]
+
+
+def _estimated(step: int, score: Estimate) -> Point:
+    return Point(step, score.mean, f"step {step}: {score}", *score.ci95)
+
+
+def _health(steps: Sequence[Step]) -> list[Chart]:
+    drawn = [
+        _over_steps("Mean reward", steps, {"reward": lambda step: step.get("reward")}),
+        _over_steps("Loss", steps, {"loss": lambda step: step.get("loss")}),
+        _over_steps("Entropy of a token, nat", steps, {"entropy": lambda step: step.get("entropy")}),
+        _over_steps("KL to the start", steps, {"kl": lambda step: step.get("kl")}),
+        _over_steps(
+            "Examples without signal", steps, {"without signal": without_signal}, percent=True, span=(0.0, 1.0)
+        ),
+        _over_steps(
+            "Seconds of a step",
+            steps,
+            {"whole step": lambda step: step.get("seconds"), "rollouts": lambda step: step.get("rollout_seconds")},
+            span=(0.0, 0.0),
+        ),
+    ]
+    return [chart for chart in drawn if chart is not None]
+
+
+def _over_steps(
+    title: str, steps: Sequence[Step], parts: Mapping[str, Callable[[Step], float | None]], **how: Any
+) -> Chart | None:
+    """A chart of values by step; None where no step has any. What is not a finite number is left out."""
+    series = []
+    for colour, (name, part) in enumerate(parts.items(), 1):
+        found = [(step["step"], value) for step in steps if (value := part(step)) is not None and math.isfinite(value)]
+        points = [Point(number, value, f"step {number}: {name} {value:.4g}") for number, value in found]
+        if points:
+            series.append(Series(name, points, "line", colour))
+    return Chart(title, "step", series, **how) if series else None

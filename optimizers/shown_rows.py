@@ -1,0 +1,67 @@
+"""What a run keeps of its test rows beside their scores, so that a reader can see which became right, and which wrong.
+
+The journal may be read by more people than the data, so where a program has private values only those inputs are kept
+that are not private, and those outputs that no private value reaches: no label, no error and no feedback, which may quote them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lmprog.compiler.flow import Flow, Name, Policy, Trail
+from lmprog.compiler.plan import Plan
+from lmprog.evaluation import RowScore, Scores
+
+ROWS = 1000
+"""Rows that are kept; of a longer split the first."""
+LENGTH = 500
+"""Characters of a value that are kept."""
+
+
+class ShownRows:
+    """Decides what of a program's rows and answers may be shown."""
+
+    def __init__(self, plan: Plan) -> None:
+        secret = {name for name, field in plan.inputs.items() if field.private}
+        secret |= {name for split in plan.data.values() for name in split.private}
+        marks: dict[Name, Trail] = {("inputs", name): (name,) for name in plan.inputs if name in secret}
+        policy = Policy(
+            lambda arrival: None,
+            stops=lambda module, output: module.outputs[output].declassify is not None,
+            marked_inputs=True,
+        )
+        reached = Flow(plan, policy, marks).run()
+        self.guarded = bool(secret or reached)
+        self.inputs = frozenset(plan.inputs) - secret
+        self.outputs = frozenset(plan.outputs) - set(reached)
+
+    def rows(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+        """Each row as plain, short texts by column."""
+        return [
+            {name: short(value) for name, value in row.items() if not self.guarded or name in self.inputs}
+            for row in rows[:ROWS]
+        ]
+
+    def answers(self, scores: Scores) -> list[dict[str, Any]]:
+        """What the program said to each row: `outputs`, and `error` and `feedback` where there are any."""
+        return [self._answer(score) for score in scores.rows[:ROWS]]
+
+    def _answer(self, score: RowScore) -> dict[str, Any]:
+        outputs = score.result.outputs or {}
+        found: dict[str, Any] = {
+            "outputs": {name: short(value) for name, value in outputs.items() if name in self.outputs}
+        }
+        if not self.guarded:
+            failed = score.result.error
+            error = score.cause or (str(failed) if failed is not None else None)
+            found |= {name: short(text) for name, text in (("error", error), ("feedback", score.feedback)) if text}
+        return found
+
+
+def short(value: Any) -> str:
+    """A value as text that UTF-8 can hold, cut where it is long."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = text.encode(errors="backslashreplace").decode()
+    return text if len(text) <= LENGTH else f"{text[:LENGTH]}…"
