@@ -136,7 +136,7 @@ def _tested(program: Program, metric: str, outcomes: Sequence[StageOutcome], jou
     rows = rows_of(program.plan, TEST)
     to_show = ShownRows(program.plan)
     scored: dict[str, Scores] = {}
-    found = []
+    found: list[Scores] = []
     versions = [("as written", Candidate()), *((f"after {outcome.stage}", outcome.candidate) for outcome in outcomes)]
     for name, candidate in versions:
         digest = candidate.digest

@@ -48,7 +48,15 @@ def optimize(folder: Path, sums: Callable[..., Path], provider, cli) -> None:
     status, _, err = cli("optimize", spec, "-o", folder.with_name("tuned.yaml"), "--run-dir", folder)
     assert status == 0, err
     score = {"mean": 0.5, "ci95": [0.4, 0.6]}
-    figures = {"loss": 0.1, "entropy": 2.0, "examples": 4, "without_signal": 1, "unreadable": 0, "lost": 0, "seconds": 2.0}
+    figures = {
+        "loss": 0.1,
+        "entropy": 2.0,
+        "examples": 4,
+        "without_signal": 1,
+        "unreadable": 0,
+        "lost": 0,
+        "seconds": 2.0,
+    }
     with (folder / "journal.jsonl").open("a") as file:
         for event in (
             {"event": "stage_started", "number": 2, "of": 2, "name": "grpo"},
@@ -86,7 +94,10 @@ def test_a_wrong_directory_is_wrong_usage(cli, tmp_path: Path) -> None:
         for more in ([], ["--export", tmp_path / "page.html"]):
             status, out, err = cli("view", name, *more)
             assert (status, out) == (2, "")
-            assert err == f"lmprog: there is no run in {name}: it has no journal.jsonl; name a folder that `optimize` wrote\n"
+            assert (
+                err
+                == f"lmprog: there is no run in {name}: it has no journal.jsonl; name a folder that `optimize` wrote\n"
+            )
     assert not (tmp_path / "page.html").exists()
 
 
@@ -134,7 +145,9 @@ def test_a_taken_port_is_said(cli, run_dir: Path, provider) -> None:
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="the page is not opened in a browser: playwright is not installed")
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="the page is not opened in a browser: playwright is not installed"
+    )
     names = [os.environ.get("CHROMIUM", "chromium"), "chromium-browser", "google-chrome"]
     path = next((found for name in names if (found := shutil.which(name))), None)
     if path is None:

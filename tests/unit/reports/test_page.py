@@ -58,7 +58,13 @@ SEARCH = [
     {"event": "refused", "stage": "1-gepa", "candidate": Candidate({"ask": "Leak"}).as_json(), "findings": EVIL},
     finished(f"1-gepa/candidate/{GOOD.digest}", candidate(0.5, 20, GOOD, START)),
     finished(f"1-gepa/candidate/{WORSE.digest}", candidate(0.3, 20, WORSE, START)),
-    {"event": "compared", "stage": "1-gepa", "what": "best", "difference": {**estimate(0.3), "p": 0.01}, "verdict": "kept"},
+    {
+        "event": "compared",
+        "stage": "1-gepa",
+        "what": "best",
+        "difference": {**estimate(0.3), "p": 0.01},
+        "verdict": "kept",
+    },
     finished("stage/1-gepa", ended("gepa", GOOD, 0.5)),
 ]
 TRAINING = [
@@ -112,7 +118,12 @@ def test_rows_that_changed_and_came_back(run) -> None:
 
 def test_the_best_of_a_search_is_of_the_most_rows(run) -> None:
     stage = read(run(*SEARCH)).stages[0]
-    assert [(one.score.mean, one.best.mean) for one in stage.searched] == [(0.2, 0.2), (0.6, 0.6), (0.5, 0.5), (0.3, 0.5)]
+    assert [(one.score.mean, one.best.mean) for one in stage.searched] == [
+        (0.2, 0.2),
+        (0.6, 0.6),
+        (0.5, 0.5),
+        (0.3, 0.5),
+    ]
     assert [entry.digest for entry in stage.roots] == [START.digest]
     assert [entry.refused for entry in stage.refused] == [EVIL] and stage.scored == 3
 
@@ -168,13 +179,17 @@ def test_nothing_that_a_model_wrote_becomes_markup(run) -> None:
     assert not [name for name, _ in seen.attributes if name.startswith("on")]
     assert seen.text.count("alert(1)") >= 6  # name, note, refusal, diff, row, answers: as text
     assert "\\x00\\x1b[31m" in seen.text and not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", shown)
-    assert not [value for name, value in seen.attributes if name in ("src", "href") and not value.startswith(("#", "data:,"))]
+    assert not [
+        value for name, value in seen.attributes if name in ("src", "href") and not value.startswith(("#", "data:,"))
+    ]
     policy = next(value for name, value in seen.attributes if name == "content" and "default-src" in value)
     assert "default-src 'none'" in policy and "script-src 'sha256-" in policy
 
 
 def test_what_is_no_run_says_so(run, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"there is no run in .*: it has no journal\.jsonl; name a folder that `optimize`"):
+    with pytest.raises(
+        UsageError, match=r"there is no run in .*: it has no journal\.jsonl; name a folder that `optimize`"
+    ):
         page(tmp_path)
     for line in ("[1]", '{"event": "finished"}', "nonsense"):
         (tmp_path / "journal.jsonl").write_text(f"{line}\n")
