@@ -19,6 +19,7 @@ VERBS = {
     "explain": "show the page of a finding",
     "import": "make a first program from another format",
     "init": "write a small working program to begin with",
+    "export": "write weights with the adapters merged in",
     "graph": "draw the steps as Mermaid",
     "optimize": "improve a program's prompts and weights, and write the overlay",
     "render": "show the exact messages that would be sent",

@@ -99,3 +99,94 @@ def test_each_adapter_is_trained_and_named_in_the_overlay(
     status, out, _ = cli("eval", overlay, "--split", "dev", "--format", "json")
     assert status == 0
     assert json.loads(out)["mean"] == report["stages"][0]["validate"]["mean"] > 0.2
+
+
+@pytest.fixture
+def adapted(letters, write, tiny_model) -> Callable[..., Path]:
+    """Writes an overlay that gives adapters of random weights to LMs and modules, `lms.one` and the like."""
+
+    def make(places: dict[str, int], second: str = "one") -> Path:
+        import peft
+        import torch
+        import yaml
+        from transformers import AutoModelForCausalLM
+
+        letters("per_module" if "modules." in str(places) else "per_lm", second, other=1)
+        overlay: dict[str, Any] = {"extends": "./program.yaml"}
+        for place, seed in places.items():
+            section, id = place.split(".")
+            torch.manual_seed(seed)
+            lora = peft.LoraConfig(r=4, lora_alpha=16, target_modules="all-linear", init_lora_weights=False)
+            folder = write("", f"adapters/{id}/nothing").parent
+            peft.get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model(0)), lora).save_pretrained(folder)
+            overlay.setdefault(section, {})[id] = {"adapter": f"./adapters/{id}"}
+        return write(yaml.safe_dump(overlay), "program.tuned.yaml")
+
+    return make
+
+
+@pytest.fixture
+def in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models in this process answer in fp32, whatever the machine is fast at, and are loaded anew."""
+    from lmprog.lms import local
+    from lmprog.lms.local import weights
+
+    monkeypatch.setattr(weights, "fast_in_bfloat16", lambda: False)
+    monkeypatch.setattr(local, "_loaded", {})
+
+
+def answers(cli, spec: Path, *options: str) -> list[dict[str, str]]:
+    out = spec.with_name("out.jsonl")
+    out.unlink(missing_ok=True)
+    status, _, err = cli("run", spec, "--inputs", spec.with_name("dev.jsonl"), "--out", out, *options)
+    assert status == 0, err
+    return [json.loads(line)["outputs"] for line in out.read_text().splitlines()]
+
+
+def test_a_merged_model_answers_as_the_model_with_its_adapter(cli, adapted, in_fp32, tmp_path: Path) -> None:
+    import hashlib
+
+    tuned = adapted({"lms.one": 1})
+    status, _, err = cli("export", tuned, "--merged", tmp_path / "merged")
+    assert status == 0 and f"hf/{tmp_path / 'merged'}" in err
+    note = json.loads((tmp_path / "merged" / "lmprog.json").read_text())
+    weights = (tmp_path / "adapters/one/adapter_model.safetensors").read_bytes()
+    assert note["adapter_sha256"] == hashlib.sha256(weights).hexdigest()
+    assert (note["lm"], note["modules"]) == ("one", ["first", "second"])
+    base = answers(cli, tuned.with_name("program.yaml"))
+    expected = answers(cli, tuned)
+    assert base != expected
+    assert answers(cli, tuned.with_name("program.yaml"), "--lm", f"one=hf/{tmp_path / 'merged'}") == expected
+
+
+def test_each_module_with_an_adapter_of_its_own_gets_a_folder(cli, adapted, in_fp32, tmp_path: Path) -> None:
+    tuned = adapted({"modules.first": 1, "modules.second": 2})
+    status, _, err = cli("export", tuned, "--merged", tmp_path / "merged")
+    assert status == 0, err
+    assert {path.name for path in (tmp_path / "merged").iterdir()} == {"first", "second"}
+    expected = answers(cli, tuned)
+    for name in ("first", "second"):
+        found = answers(cli, tuned.with_name("program.yaml"), "--lm", f"one=hf/{tmp_path / 'merged' / name}")
+        assert [row[name] for row in found] == [row[name] for row in expected]
+
+
+def test_what_cannot_be_merged_is_said(cli, adapted, tmp_path: Path) -> None:
+    tuned = adapted({"lms.one": 1})
+    status, _, err = cli("export", tuned.with_name("program.yaml"), "--merged", tmp_path / "merged")
+    assert status == 2 and "has no adapter" in err
+    status, _, err = cli("export", tuned, "--merged", tmp_path)
+    assert status == 2 and "is there already" in err
+    served = [
+        "--lm",
+        "one=hosted_vllm/one",
+        "--set",
+        "optimize.tune={first: [demos]}",
+        "--set",
+        "optimize.stages=[bootstrap]",
+    ]
+    status, _, err = cli("export", tuned, "--merged", tmp_path / "merged", *served)
+    assert status == 1 and "--lm one=hf/" in err
+    (tmp_path / "adapters/one/adapter_model.safetensors").unlink()
+    status, _, err = cli("export", tuned, "--merged", tmp_path / "merged")
+    assert status == 1 and "adapter_model.safetensors" in err
+    assert not list(tmp_path.glob("*merged*"))

@@ -65,7 +65,7 @@ def fast_in_bfloat16() -> bool:
 class Weights:
     """A base model, its tokenizer, and the adapters that were loaded beside it.
 
-    The base is never changed. `version` names the weights that answer now: it enters every cache key.
+    The base is never changed, but by `write_merged`. `version` names the weights that answer now: it enters every cache key.
     """
 
     def __init__(self, model: str, *, dtype: Any | None = None) -> None:
@@ -142,7 +142,7 @@ class Weights:
 
         if start is not None:
             self._check(start)
-            config = peft.PeftConfig.from_pretrained(str(_adapter_folder(start)))
+            config = peft.PeftConfig.from_pretrained(str(adapter_folder(start)))
             config.inference_mode, config.lora_dropout = False, 0.0
         config = deepcopy(config)  # peft writes into it, and others may be made of it
         name = f"training-{len(self._training):03d}"
@@ -156,7 +156,7 @@ class Weights:
         self._training[reference] = name
         self.trained_step()  # one of the same name may have been in training before
         if start is not None:
-            weights = peft.load_peft_weights(str(_adapter_folder(start)))
+            weights = peft.load_peft_weights(str(adapter_folder(start)))
             peft.set_peft_model_state_dict(self._peft, weights, adapter_name=name)
         self._peft.set_adapter(name)
         self._let_learn()
@@ -197,11 +197,25 @@ class Weights:
         self._training.clear()
         self.model.eval()
 
+    def write_merged(self, adapter: AdapterReference, folder: Path) -> None:
+        """Write the model with `adapter` merged in, in the number format of its files, and the tokenizer.
+
+        It changes the base in place, so it is for weights that nobody answers with; those in fp32 are rounded once.
+        """
+        import transformers
+
+        name = self._load(adapter)
+        with _quiet():
+            merged = self._peft.merge_and_unload(safe_merge=True, adapter_names=[name])
+            stored = transformers.AutoConfig.from_pretrained(folder_of(self.model_name)).dtype
+            merged.to(stored or merged.dtype).save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+
     def _load(self, adapter: AdapterReference) -> str:
         import peft
 
         self._check(adapter)
-        folder = _adapter_folder(adapter)
+        folder = adapter_folder(adapter)
         name = sha256_of(folder)[:16]
         if name not in self._names:
             with _quiet():
@@ -215,7 +229,7 @@ class Weights:
 
     def _check(self, adapter: AdapterReference) -> None:
         """Refuse an adapter that is not the one that the overlay was written for."""
-        folder = _adapter_folder(adapter)
+        folder = adapter_folder(adapter)
         if not (folder / "adapter_model.safetensors").is_file():
             raise LmprogError(f"there is no adapter in {folder}: it holds no adapter_model.safetensors")
         if adapter.sha256 is not None and sha256_of(folder) != adapter.sha256:
@@ -229,7 +243,8 @@ class Weights:
             raise LmprogError(f"the adapter in {folder} was trained on other weights of {self.model_name}")
 
 
-def _adapter_folder(adapter: AdapterReference) -> Path:
+def adapter_folder(adapter: AdapterReference) -> Path:
+    """Where an adapter lies on this machine; one on a hub is fetched."""
     if isinstance(adapter.path, Path):
         return adapter.path
     from huggingface_hub import snapshot_download
