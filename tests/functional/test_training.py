@@ -180,7 +180,7 @@ def test_what_cannot_be_merged_is_said(cli, adapted, tmp_path: Path) -> None:
         "--lm",
         "one=hosted_vllm/one",
         "--set",
-        "optimize.tune={first: [demos]}",
+        "optimize.tune={first: [demos], second: [demos]}",
         "--set",
         "optimize.stages=[bootstrap]",
     ]

@@ -150,7 +150,9 @@ def advantages_by_hand(wave: Wave, level: str) -> list[tuple[float, list[Any]]]:
     return found
 
 
-def written_out(level: str, beta: float, temperature: dict[str, float]) -> Callable[[Any, Wave], dict[str, Any]]:
+def written_out(
+    level: str, beta: float, temperature: dict[str, float], adapter_of: dict[str, str]
+) -> Callable[[Any, Wave], dict[str, Any]]:
     def logprobs(model: Any, made: Any) -> Any:
         ids = torch.tensor([[*made.prompt_token_ids, *made.token_ids]])
         logits = model(input_ids=ids).logits[0, len(made.prompt_token_ids) - 1 : -1].float()
@@ -165,15 +167,19 @@ def written_out(level: str, beta: float, temperature: dict[str, float]) -> Calla
             of_run = sum(len(made.token_ids) for made in calls)
             divisor = len(members) * of_run if level == "trajectory" else tokens
             for made in calls:
+                model.set_adapter(adapter_of[made.module])
                 own = logprobs(model, made)
+                assert own.tolist() == pytest.approx(made.logprobs, abs=1e-4)  # sampled with the adapter that it trains
                 ratio = torch.exp(own - own.detach())
                 loss = -advantage * ratio
                 if beta:
                     with torch.no_grad(), model.disable_adapter():
                         base = logprobs(model, made)
+                    model.set_adapter(adapter_of[made.module])
                     # Times the ratio, so that its gradient is that of the reverse KL (arXiv 2512.02556), as TRL has it.
                     loss = loss + beta * ratio * (torch.exp(base - own) - (base - own) - 1)
                 (loss.sum() / divisor).backward()
+        model.set_requires_grad([*adapter_of.values()])
         return gradients(model)
 
     return by_hand
@@ -181,16 +187,20 @@ def written_out(level: str, beta: float, temperature: dict[str, float]) -> Calla
 
 @pytest.mark.parametrize("beta", [0.0, 0.2])
 @pytest.mark.parametrize("level", ["module", "trajectory"])
-def test_the_gradient_of_a_step_is_that_of_its_rollouts_one_by_one(research, watched, level: str, beta: float) -> None:
+@pytest.mark.parametrize("adapters", ["per_lm", "per_module"])
+def test_the_gradient_of_a_step_is_that_of_its_rollouts_one_by_one(
+    research, watched, level: str, beta: float, adapters: str
+) -> None:
     heats = {"query": 0.7}
     config = Config(
         steps=1, examples=3, rollouts=5, level=level, beta=beta, temperature=heats, no_signal="drop", max_grad_norm=1e9
     )
-    task = research()
-    wave, found, expected = watched(task, config, written_out(level, beta, heats))
+    task = research(PROGRAM, ("  metric: letters\n", f"  metric: letters\n  adapters: {adapters}\n"))
+    adapter_of = {"query": "training-000", "answer": "training-001" if adapters == "per_module" else "training-000"}
+    wave, found, expected = watched(task, config, written_out(level, beta, heats, adapter_of))
     calls = {(run.example, sum(made.module == "query" for made in run.invocations)) for run in wave.rollouts}
     assert len(calls) > 3  # the loop ends at different turns for the runs of one example
-    assert found.keys() == expected.keys() and len(found) > 10
+    assert found.keys() == expected.keys() and len(found) == 28 * len({*adapter_of.values()})
     for name, gradient in found.items():
         assert float((gradient - expected[name]).norm()) <= 1e-4 * float(expected[name].norm()), name
         assert float(expected[name].norm()) > 0, name
