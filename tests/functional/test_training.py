@@ -190,3 +190,28 @@ def test_what_cannot_be_merged_is_said(cli, adapted, tmp_path: Path) -> None:
     status, _, err = cli("export", tuned, "--merged", tmp_path / "merged")
     assert status == 1 and "adapter_model.safetensors" in err
     assert not list(tmp_path.glob("*merged*"))
+
+
+@pytest.mark.parametrize("adapters", ["per_lm", "per_module"])
+def test_training_begins_as_a_copy_of_the_adapter_that_is_there(cli, adapted, tmp_path: Path, adapters: str) -> None:
+    from safetensors.torch import load_file
+
+    tuned = adapted({"lms.one": 1})
+    start = tmp_path / "adapters/one"
+    before = {path.name: path.read_bytes() for path in start.iterdir()}
+    # Steps too small to be seen, and a shape that is not that of the adapter.
+    stages = "optimize.stages=[{grpo: {steps: 2, examples: 2, rollouts: 4, learning_rate: 1.0e-9, lora: {rank: 2}}}]"
+    status, _, err = cli(
+        *("optimize", tuned, "--run-dir", tmp_path / "run", "-o", tmp_path / "again.yaml"),
+        *("--set", stages, "--set", f"optimize.adapters={adapters}"),
+    )
+    assert status == 0, err
+    written = sorted((tmp_path / "run/1-grpo").glob("adapters-*/*"))
+    assert [path.name for path in written] == (["one"] if adapters == "per_lm" else ["first", "second"])
+    expected = load_file(start / "adapter_model.safetensors")
+    for folder in written:
+        found = load_file(folder / "adapter_model.safetensors")
+        assert found.keys() == expected.keys()
+        assert all((found[name] - weight).abs().max() < 1e-6 for name, weight in expected.items())
+        assert json.loads((folder / "adapter_config.json").read_text())["lora_alpha"] == 16
+    assert {path.name: path.read_bytes() for path in start.iterdir()} == before
