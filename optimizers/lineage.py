@@ -16,6 +16,7 @@ from lmprog.trace import read_lines
 
 AS_IT_WAS = Candidate()
 """The change of the start: none."""
+START = AS_IT_WAS.digest
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class StageTree:
     @property
     def start(self) -> Entry | None:
         """None where the stage scores no words, as `grpo`, or was cut before anything was scored."""
-        return self.entries.get(AS_IT_WAS.digest)
+        return self.entries.get(START)
 
     def words(self, entry: Entry) -> Candidate:
         """All tuned words of a candidate, those of the start that it leaves included."""

@@ -45,7 +45,7 @@ class ShownRows:
         ]
 
     def answers(self, scores: Scores) -> list[dict[str, Any]]:
-        """What the program said to each row: `outputs`, and `error` and `feedback` where there are any."""
+        """What the program said to each row: `outputs`, and its `error`, or the metric's `feedback`, where there is one."""
         return [self._answer(score) for score in scores.rows[:ROWS]]
 
     def _answer(self, score: RowScore) -> dict[str, Any]:
@@ -55,8 +55,10 @@ class ShownRows:
         }
         if not self.guarded:
             failed = score.result.error
-            error = score.cause or (str(failed) if failed is not None else None)
-            found |= {name: short(text) for name, text in (("error", error), ("feedback", score.feedback)) if text}
+            if error := score.cause or (str(failed) if failed is not None else None):
+                found["error"] = short(error)
+            elif score.feedback:
+                found["feedback"] = short(score.feedback)
         return found
 
 

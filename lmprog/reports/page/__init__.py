@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 FOLDER = Path(__file__).parent
+LISTED = 1000
+"""Most rows that are listed."""
 
 
 def page(run_dir: Path) -> str:
@@ -48,6 +50,7 @@ def _environment() -> Environment:
         "between": between,
         "changes": changes,
         "charts": charts,
+        "listed": LISTED,
         "named": NAMED,
         "what": what,
     }

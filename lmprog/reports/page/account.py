@@ -120,6 +120,11 @@ class Account:
     def changed(self) -> list[ChangedRow]:
         return changed_rows(self.versions, self.inputs)
 
+    def within(self, path: str) -> str:
+        """A path as it is shown: from the run's folder where it lies in it."""
+        home = self.folder.resolve()
+        return str(Path(path).relative_to(home)) if Path(path).is_relative_to(home) else path
+
     @property
     def before(self) -> Candidate:
         """The tuned words of the program as written, as far as a stage has kept them."""

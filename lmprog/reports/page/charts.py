@@ -52,6 +52,12 @@ class Chart:
         return [point for series in self.series for point in series.points]
 
     @cached_property
+    def reach(self) -> tuple[float, float]:
+        """The first and the last point across."""
+        places = [point.x for point in self.points]
+        return min(places), max(places)
+
+    @cached_property
     def up_ticks(self) -> list[float]:
         values = [value for point in self.points for value in (point.y, point.low, point.high) if value is not None]
         values += self.span or ()
@@ -59,12 +65,11 @@ class Chart:
 
     @cached_property
     def across_ticks(self) -> list[float]:
-        values = [point.x for point in self.points]
-        low, high = min(values), max(values)
+        low, high = self.reach
         return [tick for tick in ticks(low, high, 6, whole=True) if low <= tick <= high]
 
     def x(self, value: float) -> float:
-        low, high = min(point.x for point in self.points), max(point.x for point in self.points)
+        low, high = self.reach
         # A single point stands in the middle.
         share = (value - low) / (high - low) if high > low else 0.5
         return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)

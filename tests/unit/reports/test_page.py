@@ -186,6 +186,12 @@ def test_nothing_that_a_model_wrote_becomes_markup(run) -> None:
     assert "default-src 'none'" in policy and "script-src 'sha256-" in policy
 
 
+def test_a_candidate_shows_its_layout(run) -> None:
+    laid = Candidate(layouts={"ask": {"system": "{{ instructions }}", "user": "Q: {{ text }}"}})
+    shown = page(run(*SEARCH[:3], finished(f"1-gepa/candidate/{laid.digest}", candidate(0.4, 20, laid, START))))
+    assert "ask: layout" in shown and "+Q: {{ text }}" in shown and "b/modules.ask.prompt" in shown
+
+
 def test_what_is_no_run_says_so(run, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"there is no run in .*: it has no journal\.jsonl; name a folder that `optimize`"
