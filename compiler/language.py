@@ -278,7 +278,7 @@ OPTIMIZE = Record(
         ),
         "seed": Number(whole=True),
         "proposer": Text(about="The LM that writes instructions."),
-        "adapters": Choice(("per_lm", "per_module")),
+        "adapters": Choice(("per_lm", "per_module"), about="Who shares an adapter that `grpo` trains."),
         "instructions": MapOf(ListOf(Text()), "module", about="Candidates by module."),
     },
     required=("metric", "stages"),

@@ -11,7 +11,7 @@ from lmprog.compiler import plan
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import UsageError
 from lmprog.lms.api.failures import TryFailed
-from lmprog.lms.api.per_loop import PerLoop
+from lmprog.lms.per_loop import PerLoop
 
 if TYPE_CHECKING:
     from lmprog.lms.api.direct import Server

@@ -15,9 +15,9 @@ from lmprog.lms.api.access import Access
 from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.body import parameters
 from lmprog.lms.api.failures import TryFailed, words_of
-from lmprog.lms.api.per_loop import PerLoop
 from lmprog.lms.api.reply import Pieces, cost, read
 from lmprog.lms.lm import Completion, Request
+from lmprog.lms.per_loop import PerLoop
 
 
 class DirectRoute:

@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 from lmprog.compiler.plan import Limits
-from lmprog.lms.api.per_loop import PerLoop
 from lmprog.lms.lm import Request, Usage
+from lmprog.lms.per_loop import PerLoop
 
 CHARACTERS_A_TOKEN = 4
 USUAL_REPLY = 256

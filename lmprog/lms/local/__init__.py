@@ -19,6 +19,7 @@ from lmprog.lms.lm import LM, Completion, Request, Usage
 from lmprog.lms.local.constraint import Grammars, constraints_of
 from lmprog.lms.local.wave import HeadCache, Prompt, Reply, Sampling, sample
 from lmprog.lms.local.weights import Weights
+from lmprog.lms.per_loop import PerLoop
 
 PARAMS = frozenset({"temperature", "top_p", "top_k", "max_tokens", "stop"})
 MAX_TOKENS = 256
@@ -31,6 +32,8 @@ SHORTEST_HEAD = 16
 Waiting = tuple[Request, "asyncio.Future[Completion]"]
 
 _loaded: dict[str, LocalLM] = {}
+_turns = PerLoop(asyncio.Lock)
+"""Models of one process answer in turn: beside each other, who shares a batch would follow from which is done first."""
 
 
 def shared(model: str) -> LocalLM:
@@ -98,7 +101,11 @@ class LocalLM:
 
     async def _wave(self, waiting: list[Waiting]) -> None:
         """Answer the first of those that wait; what comes in the meantime is added to `waiting`."""
-        await _quiet(waiting)
+        async with _turns.get():
+            await _quiet(waiting)
+            await self._next(waiting)
+
+    async def _next(self, waiting: list[Waiting]) -> None:
         wanted = [asked for asked in waiting if not asked[1].done()]
         batch = sorted(wanted, key=lambda waiting: [str(part).zfill(9) for part in waiting[0].key])
         batch, waiting[:] = batch[: self.wave], batch[self.wave :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -62,3 +63,29 @@ def test_what_is_read_with_an_adapter_is_read_again_when_it_has_changed(weights:
     weights.trained_step()
     after = answers(lm, asked)
     assert after != before and after == answers(LocalLM(weights), asked)
+
+
+def test_two_models_answer_in_turn(tiny_model, monkeypatch) -> None:
+    lms = [LocalLM(Weights(f"hf/{tiny_model(seed)}", dtype=torch.float32), wave=1) for seed in (0, 1)]
+    active: list[int] = []
+    most = []
+
+    def counted(run):
+        def work(batch):
+            active.append(1)
+            most.append(len(active))
+            time.sleep(0.02)
+            replies = run(batch)
+            active.pop()
+            return replies
+
+        return work
+
+    for lm in lms:
+        monkeypatch.setattr(lm, "_run", counted(lm._run))
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*(lm.complete(replace(REQUEST, key=(n,))) for n in range(3) for lm in lms))
+
+    asyncio.run(all_at_once())
+    assert most == [1] * 6
