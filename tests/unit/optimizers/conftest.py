@@ -50,6 +50,45 @@ optimize:
     - prompt_search: {trials: 6, bootstrap_rows: 4, demos: [2], demo_sets: 2}
 """
 
+RESEARCH = """
+lmprog: 1
+name: research
+inputs: {text: str}
+outputs: {answer: "${{ steps.answer.said }}", queries: "${{ steps.look.queries }}"}
+lms:
+  lm: {model: hf/MODEL, params: {max_tokens: 5}}
+modules:
+  query: {lm: lm, inputs: {text: str, queries: "list[str]"}, outputs: {query: str}, instructions: Ask}
+  answer: {lm: lm, inputs: {text: str, queries: "list[str]"}, outputs: {said: str}, instructions: Say}
+tools:
+  enough: {python: ./metrics.py:enough, result: ended}
+steps:
+  look:
+    repeat: {until: state.ended, at_most: 3}
+    state: {queries: {type: "list[str]", start: []}, ended: {type: bool, start: false}}
+    steps:
+      query: {module: query, with: {text: "${{ inputs.text }}", queries: "${{ state.queries }}"}}
+      enough: {tool: enough, with: {query: "${{ steps.query.query }}"}}
+    next: {queries: {append: "${{ steps.query.query }}"}, ended: {set: "${{ steps.enough.ended }}"}}
+  answer: {module: answer, with: {text: "${{ inputs.text }}", queries: "${{ steps.look.queries }}"}}
+data: {train: rows.jsonl, dev: rows.jsonl}
+metrics:
+  letters:
+    python: ./metrics.py:letters
+    with: {answer: "${{ outputs.answer }}", queries: "${{ outputs.queries }}"}
+optimize:
+  metric: letters
+  tune: {query: [weights], answer: [weights]}
+  stages: [grpo]
+"""
+RESEARCH_METRICS = """
+def enough(query: str) -> bool:
+    return sum(map(ord, query)) % 3 == 0
+
+def letters(answer: str, queries: list[str]) -> float:
+    return sum(map(ord, answer + "".join(queries))) % 7 / 6
+"""
+
 
 class Scripted:
     """Answers rightly where a message holds `good`, else always odd; counts what it is asked."""
@@ -134,5 +173,38 @@ def tuned_llama() -> Callable[[], Any]:
         )
         lora = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
         return peft.get_peft_model(LlamaForCausalLM(config), lora)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def research(tiny_model: Callable[..., Path]) -> Callable[..., Task]:
+    """The task of a `grpo` stage, in a folder: a loop of queries until one will do, then an answer, on a small fp32 model.
+
+    Each task has weights of its own; replacements are made in the text of the program.
+    """
+
+    def make(folder: Path, *replacements: tuple[str, str]) -> Task:
+        import torch
+
+        from lmprog.data import rows_of
+        from lmprog.lms.local import LocalLM
+        from lmprog.lms.local.weights import Weights
+
+        text = RESEARCH
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new)
+        model = f"hf/{tiny_model()}"
+        (folder / "program.yaml").write_text(text.replace("hf/MODEL", model))
+        (folder / "metrics.py").write_text(RESEARCH_METRICS)
+        (folder / "rows.jsonl").write_text(
+            "".join(json.dumps({"text": word}) + "\n" for word in ("one", "two", "three"))
+        )
+        budget = Budget({})
+        lm = LocalLM(Weights(model, dtype=torch.float32))
+        program = lmprog.load(folder / "program.yaml", lms={"lm": lm}).with_budget(budget)
+        rows = rows_of(program.plan, "train")
+        return Task(program, rows, rows, "letters", budget, Journal(folder / "run", ()), 0)
 
     return make

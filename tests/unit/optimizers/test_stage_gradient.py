@@ -3,11 +3,9 @@ the rollouts' own records, taken one by one in plain PyTorch."""
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,76 +13,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
-import lmprog  # noqa: E402
-from lmprog.budget import Budget  # noqa: E402
-from lmprog.data import rows_of  # noqa: E402
-from lmprog.lms import local  # noqa: E402
-from lmprog.lms.local import local_lm, weights  # noqa: E402
+from lmprog.lms.local import local_lm  # noqa: E402
 from lmprog.optimizers.grpo import stage, trainer  # noqa: E402
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
 from lmprog.optimizers.grpo.rollouts import Wave  # noqa: E402
-from lmprog.optimizers.journal import Journal  # noqa: E402
 from lmprog.optimizers.optimizer import Task  # noqa: E402
-
-PROGRAM = """
-lmprog: 1
-name: research
-inputs: {text: str}
-outputs: {answer: "${{ steps.answer.said }}", queries: "${{ steps.look.queries }}"}
-lms:
-  lm: {model: hf/MODEL, params: {max_tokens: 5}}
-modules:
-  query: {lm: lm, inputs: {text: str, queries: "list[str]"}, outputs: {query: str}, instructions: Ask}
-  answer: {lm: lm, inputs: {text: str, queries: "list[str]"}, outputs: {said: str}, instructions: Say}
-tools:
-  enough: {python: ./metrics.py:enough, result: ended}
-steps:
-  look:
-    repeat: {until: state.ended, at_most: 3}
-    state: {queries: {type: "list[str]", start: []}, ended: {type: bool, start: false}}
-    steps:
-      query: {module: query, with: {text: "${{ inputs.text }}", queries: "${{ state.queries }}"}}
-      enough: {tool: enough, with: {query: "${{ steps.query.query }}"}}
-    next: {queries: {append: "${{ steps.query.query }}"}, ended: {set: "${{ steps.enough.ended }}"}}
-  answer: {module: answer, with: {text: "${{ inputs.text }}", queries: "${{ steps.look.queries }}"}}
-data: {train: rows.jsonl, dev: rows.jsonl}
-metrics:
-  letters:
-    python: ./metrics.py:letters
-    with: {answer: "${{ outputs.answer }}", queries: "${{ outputs.queries }}"}
-optimize:
-  metric: letters
-  tune: {query: [weights], answer: [weights]}
-  stages: [grpo]
-"""
-METRICS = """
-def enough(query: str) -> bool:
-    return sum(map(ord, query)) % 3 == 0
-
-def letters(answer: str, queries: list[str]) -> float:
-    return sum(map(ord, answer + "".join(queries))) % 7 / 6
-"""
-
-
-@pytest.fixture
-def research(tiny_model, write, tmp_path: Path, monkeypatch) -> Callable[..., Task]:
-    """The task of a stage that trains the program, in fp32, on weights that no other test has."""
-
-    def make(spec: str = PROGRAM, *replacements: tuple[str, str]) -> Task:
-        monkeypatch.setattr(weights, "fast_in_bfloat16", lambda: False)
-        monkeypatch.setattr(local, "_loaded", {})
-        write(METRICS, "metrics.py")
-        write("".join(json.dumps({"text": word}) + "\n" for word in ("one", "two", "three")), "rows.jsonl")
-        text = spec.replace("MODEL", str(tiny_model()))
-        for old, new in replacements:
-            assert old in text
-            text = text.replace(old, new)
-        budget = Budget({})
-        program = lmprog.load(write(text)).with_budget(budget)
-        rows = rows_of(program.plan, "train")
-        return Task(program, rows, rows, "letters", budget, Journal(tmp_path / "run", ()), 0)
-
-    return make
 
 
 @pytest.fixture
@@ -189,13 +122,13 @@ def written_out(
 @pytest.mark.parametrize("level", ["module", "trajectory"])
 @pytest.mark.parametrize("adapters", ["per_lm", "per_module"])
 def test_the_gradient_of_a_step_is_that_of_its_rollouts_one_by_one(
-    research, watched, level: str, beta: float, adapters: str
+    research, watched, tmp_path, level: str, beta: float, adapters: str
 ) -> None:
     heats = {"query": 0.7}
     config = Config(
         steps=1, examples=3, rollouts=5, level=level, beta=beta, temperature=heats, no_signal="drop", max_grad_norm=1e9
     )
-    task = research(PROGRAM, ("  metric: letters\n", f"  metric: letters\n  adapters: {adapters}\n"))
+    task = research(tmp_path, ("  metric: letters\n", f"  metric: letters\n  adapters: {adapters}\n"))
     adapter_of = {"query": "training-000", "answer": "training-001" if adapters == "per_module" else "training-000"}
     wave, found, expected = watched(task, config, written_out(level, beta, heats, adapter_of))
     calls = {(run.example, sum(made.module == "query" for made in run.invocations)) for run in wave.rollouts}
