@@ -62,7 +62,7 @@ def ours(demos: int, steps: int) -> dict:
         timed = [event for event in journal.events if event["event"] == "step"][1:]
     return {
         "seconds": [event["seconds"] for event in timed],
-        "rollout_seconds": [event["rollout_seconds"] for event in timed],
+        "rollout_seconds": [event["split"]["rollout"] + event["split"].get("score", 0.0) for event in timed],
         "rows": [event["rows"] for event in timed],
     }
 

@@ -49,16 +49,24 @@ def optimize(
 
     `run_dir` (default: a new folder under `runs/`) gets the journal, adapters and the report; `out` (default:
     `<name>.tuned.yaml` beside the spec) the overlay. `resume` goes on with the run in `run_dir`, or with the newest run of
-    this spec. `listen` is told of every event, as for progress.
+    this spec. `listen` is told of every event, as for progress. Of several processes (torchrun, accelerate) the first does all
+    that, the others help to train weights, and all get the same result.
 
     Raises SpecError where the spec is wrong, UsageError for a run directory that is another run's.
     """
+    from lmprog.optimizers import processes
+    from lmprog.optimizers.grpo.following import Over, follow
     from lmprog.optimizers.journal import Journal
     from lmprog.optimizers.staged import goals_of, run_stages
 
     spec = Path(spec)
     program = load(spec, lms=lms, overrides=overrides)
     goals = goals_of(program)
+    processes.begin()
+    if not processes.first():
+        tuned: Tuned = follow(program)
+        processes.end()
+        return tuned
     seed = goals.seed if seed is None else seed
     limits = {**goals.budget, **(budget or {})}
     Budget(limits)  # refuses a limit that there is not
@@ -82,7 +90,9 @@ def optimize(
         journal.record("run_ended", overlay=str(target))
     finally:
         journal.close()
-    return Tuned(target, report)
+    tuned = processes.from_first(Over(Tuned(target, report))).outcome
+    processes.end()
+    return tuned
 
 
 def earlier_runs(spec: Path) -> list[Path]:

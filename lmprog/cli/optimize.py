@@ -51,6 +51,7 @@ def command(
     from lmprog.cli.progress import OptimizeProgress, print_candidates, table
     from lmprog.optimization import optimize
     from lmprog.optimizers.lineage import read_trees
+    from lmprog.optimizers.processes import first
 
     limits = limits_of(budget)
     report_findings(spec, overrides, lms)
@@ -74,6 +75,8 @@ def command(
         if progress.run_dir is not None:
             click.echo(f"what is finished is kept; add --run-dir {progress.run_dir} --resume to go on", err=True)
         raise
+    if not first():
+        return
     if style == "json":
         click.echo(json.dumps(tuned.report))
     else:

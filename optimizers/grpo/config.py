@@ -64,6 +64,9 @@ class Config(BaseModel):
     resample_waves: int = Field(3, ge=2, description="waves of examples that a step draws at most, with resample")
     evaluate_every: int = Field(10, ge=1, description="steps between two scorings on dev; the best weights are kept")
     checkpoint_every: int = Field(1, ge=1, description="steps between two checkpoints, from which --resume goes on")
+    report_to: list[str] = Field(
+        default_factory=list, description="trackers that the figures of each step are sent to, as TRL names them: wandb"
+    )
     tree_tokens: int = Field(4096, ge=256, description="tokens of one forward pass; a larger batch is split")
     lora: LoRA = Field(default_factory=lambda: LoRA.model_validate({}), description="the adapter")
 

@@ -11,6 +11,7 @@ from typing import Any
 from lmprog.errors import LmprogError, ProviderError
 from lmprog.invocation import Invocation
 from lmprog.metrics import MetricFailed, Scorer
+from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.program import Program, RunOptions
 from lmprog.seeds import derive
 
@@ -66,12 +67,15 @@ async def collect(
     params: Mapping[str, Mapping[str, Any]],
     format_failure: float,
     seed: int,
+    clock: Stopwatch | None = None,
 ) -> Wave:
     """Run the program `rollouts` times on each of `examples`, all at once, with `params` of modules over their own.
 
     A run with a reply that cannot be read ends there, with the reward `format_failure`; a reply is never asked for again.
-    Raises LmprogError where no run at all could be scored, ProviderError where a provider is why.
+    `clock` counts as `score` the time in which a run is scored, be it while others run. Raises LmprogError where no run at all
+    could be scored, ProviderError where a provider is why.
     """
+    clock = clock or Stopwatch()
 
     async def one(example: int, rollout: int) -> Rollout | LmprogError:
         options = RunOptions(seed=seed, module_params=params, retry=False, rollout=rollout)
@@ -83,7 +87,8 @@ async def collect(
                 return failed(str(result.error))
             return Rollout(example, rollout, format_failure, tuple(result.trace), unreadable=True)
         try:
-            score = await scorer.score(inputs, rows[example], result, example=example, options=options)
+            with clock.part("score"):
+                score = await scorer.score(inputs, rows[example], result, example=example, options=options)
         except (ProviderError, MetricFailed) as error:
             return error
         return Rollout(example, rollout, score.value, tuple(result.trace))

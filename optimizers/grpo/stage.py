@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import statistics
-import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,14 +16,19 @@ from lmprog.evaluation import Scores, aevaluate
 from lmprog.invocation import Invocation
 from lmprog.lms.local import MAX_TOKENS, local_lm
 from lmprog.metrics import Scorer
+from lmprog.optimizers import processes
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.grpo.adapters import Adapter, adapters_of, answering, change
 from lmprog.optimizers.grpo.advantages import advantages, update_averages
 from lmprog.optimizers.grpo.checkpoints import Checkpoints, Progress, by_row, scores_of
 from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.following import Joining
 from lmprog.optimizers.grpo.groups import form_groups
-from lmprog.optimizers.grpo.rollouts import Rollout, Wave, collect, examples_at
+from lmprog.optimizers.grpo.health import health
+from lmprog.optimizers.grpo.reports import check
+from lmprog.optimizers.grpo.rollouts import Wave, collect, examples_at
 from lmprog.optimizers.grpo.rows import Constraint, Row, training_rows
+from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.optimizer import Task
 from lmprog.program import RunOptions
 from lmprog.seeds import derive
@@ -51,7 +54,9 @@ class WeightStage:
         self.averages: dict[str, float] = {}
         self.taken = 0
         self.wave: dict[str, Any] = {}
+        self.clock = Stopwatch()
         self.runner = asyncio.Runner()
+        check(config.report_to)
 
     def run(self) -> Candidate:
         """The adapters that were best on dev together, where they are better than before by a paired test; else no change."""
@@ -64,7 +69,7 @@ class WeightStage:
             if done is not None:
                 self._go_on(done)
             if done is None or done.step < self.config.steps:
-                self._train(done)
+                self.train(done)
         return self._chosen()
 
     async def _before(self) -> Any:
@@ -77,11 +82,12 @@ class WeightStage:
         self.task.budget.charge(done.spent, done.largest)
         self.task.journal.tell("note", text=f"grpo goes on after step {done.step}")
 
-    def _train(self, done: Progress | None) -> None:
+    def train(self, done: Progress | None) -> None:
+        """Train from the last whole step on, together with all other processes of this optimization."""
         import peft
 
         from lmprog.optimizers.grpo.trained import TrainedAdapters
-        from lmprog.optimizers.grpo.trainer import ProgramTrainer
+        from lmprog.optimizers.grpo.trainer import ProgramTrainer, Stopped
         from lmprog.optimizers.grpo.watch import Watch
 
         lora = peft.LoraConfig(
@@ -93,6 +99,10 @@ class WeightStage:
         )
         import torch
 
+        if processes.count() > 1 and processes.first():
+            task = self.task
+            told = Joining(task.program.plan, self.config, task.metric, task.seed, task.journal.folder, done)
+            processes.from_first(told)
         torch.manual_seed(derive(self.task.seed, "adapter") % 2**32)
         try:
             for adapter, weights in self.weights.items():
@@ -106,9 +116,11 @@ class WeightStage:
                 self.rows,
                 self.checkpoints.trainer,
                 derive(self.task.seed, "trainer") % 2**32,
-                [Watch(self)],
+                [Watch(self)] if processes.first() else [],
                 reply_limit=max(int(plan.lms[each.lm].params.get("max_tokens", MAX_TOKENS)) for each in self.adapters),
                 allowed=self._allowed,
+                health=lambda: self.wave,
+                clock=self.clock,
             )
             with warnings.catch_warnings():
                 # Names that transformers renames; TRL still uses the old.
@@ -116,6 +128,9 @@ class WeightStage:
                 trainer.train(str(self.checkpoints.of_trainer(done.step)) if done is not None else None)
         except BudgetExceeded as error:
             self.task.journal.note(f"{error}; grpo ends with its best so far")
+            processes.from_first(None)
+        except Stopped:
+            pass
         finally:
             self.program = self.task.program
             for weights in self.weights.values():
@@ -123,8 +138,8 @@ class WeightStage:
 
     def rows(self, step: int) -> list[Row]:
         """The training rows of a step: rollouts, groups, advantages; rows without signal are gone."""
-        started = time.perf_counter()
-        waves = self._waves(step)
+        with self.clock.part("rollout"):
+            waves = self._waves(step)
         wave = self._kept(waves)
         groups = form_groups(
             [replace(rollout, invocations=self._of_trained(rollout.invocations)) for rollout in wave.rollouts],
@@ -142,13 +157,7 @@ class WeightStage:
         )
         self.averages = update_averages(self.averages, groups)
         rows = training_rows(groups, values, self._constraint, self.place_of.__getitem__)
-        # Health is told of all that was sampled: what is kept was chosen, and would flatter.
-        drawn = [rollout for one in waves for rollout in one.rollouts]
-        self.wave = _health(drawn, sum(one.lost for one in waves), rows) | {
-            "waves": len(waves),
-            "taken": self.taken,
-            "rollout_seconds": time.perf_counter() - started,
-        }
+        self.wave = health(waves, groups, values, rows) | {"taken": self.taken}
         return rows
 
     def _waves(self, step: int) -> list[Wave]:
@@ -189,6 +198,7 @@ class WeightStage:
             },
             format_failure=self.scorer.lowest if self.config.format_failure is None else self.config.format_failure,
             seed=derive(self.task.seed, "wave", step),
+            clock=self.clock,
         )
 
     def _constraint(self, made: Invocation) -> Constraint | None:
@@ -209,11 +219,16 @@ class WeightStage:
             made for made in invocations if made.module in self.modules and made.parent is None and made.token_ids
         )
 
-    def end_of_step(self, step: int, metrics: Mapping[str, float], seconds: float) -> None:
-        """Called after each update: the journal gets the step's health, and the weights are scored when it is time."""
+    def end_of_step(self, step: int, metrics: Mapping[str, float], split: Mapping[str, float]) -> None:
+        """Called after each update: the journal gets the step's health, and the weights are scored when it is time.
+
+        `split` says where the seconds of the step went.
+        """
         for weights in set(self.weights.values()):
             weights.trained_step()
-        self.task.journal.record_step("step", step, of=self.config.steps, seconds=seconds, **self.wave, **metrics)
+        self.task.journal.record_step(
+            "step", step, of=self.config.steps, seconds=sum(split.values()), split=split, **self.wave, **metrics
+        )
         if step % self.config.evaluate_every == 0 or step == self.config.steps:
             scores = self.runner.run(self._ascore())
             self._tell_dev(step, scores)
@@ -264,19 +279,3 @@ class WeightStage:
                 "base_sha256": base_sha256(base),
             }
         return change(written)
-
-
-def _health(drawn: list[Rollout], lost: int, rows: list[Any]) -> dict[str, float]:
-    """What the rollouts of a step say about how training goes."""
-    rewards = [rollout.reward for rollout in drawn]
-    lengths = [len(row.reply_ids) for row in rows]
-    with_signal, without = Wave(tuple(drawn), lost).by_signal()
-    return {
-        "reward": statistics.fmean(rewards) if rewards else 0.0,
-        "unreadable": sum(rollout.unreadable for rollout in drawn),
-        "lost": lost,
-        "examples": len(with_signal) + len(without),
-        "without_signal": len(without),
-        "rows": len(rows),
-        "reply_tokens": statistics.fmean(lengths) if lengths else 0.0,
-    }

@@ -19,7 +19,7 @@ The loss of a token, KL, clipping, the optimizer, checkpoints and accelerate are
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,26 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 from trl import GRPOConfig, GRPOTrainer
 
+from lmprog.optimizers import processes
 from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.health import flat
 from lmprog.optimizers.grpo.logprobs import Allowed, logprobs
 from lmprog.optimizers.grpo.logprobs import tree_logprobs as tree_logprobs
+from lmprog.optimizers.grpo.ranks import average_gradients, shares
 from lmprog.optimizers.grpo.rows import Row, token_weights
+from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.grpo.trained import OneAdapter, TrainedAdapters
 
 TRAINED_WEIGHTS = "trained.safetensors"
+
+
+class Stopped(Exception):
+    """The first process has ended the training before its last step."""
 
 
 def _unconstrained(row: Row) -> Any:
@@ -59,9 +68,15 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         *,
         reply_limit: int = 256,
         allowed: Callable[[Row], Allowed] = _unconstrained,
+        health: Callable[[], Mapping[str, Any]] = dict,
+        clock: Stopwatch | None = None,
     ) -> None:
-        """`reply_limit` is the longest a reply may be; `allowed` gives the masks that a constrained reply was sampled under."""
+        """`reply_limit` is the longest a reply may be; `allowed` gives the masks that a constrained reply was sampled under.
+
+        `health` gives the figures of the rollouts, once they are collected, for those who log; `clock` splits each step.
+        """
         self._collect, self._config, self._allowed = collect, config, allowed
+        self._health, self._clock = health, clock or Stopwatch()
         self._rows: Sequence[Row] = ()
         self._inputs: dict[str, Tensor] = {}
         on_gpu = torch.cuda.is_available()
@@ -96,12 +111,12 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
                     # Where the next step samples anew: the rows of a wave and their old log-probabilities are not kept.
                     save_steps=-(-config.checkpoint_every // config.updates) * config.updates,
                     logging_steps=1,
-                    report_to=[],
+                    report_to=config.report_to,
                     disable_tqdm=True,
                     seed=seed,
                 ),
                 # TRL draws rows of it only to count steps: which examples a step takes, `collect` decides.
-                train_dataset=Dataset.from_dict({"prompt": [""] * 2}),
+                train_dataset=Dataset.from_dict({"prompt": [""] * max(2, processes.count())}),
                 processing_class=tokenizer,
                 callbacks=callbacks,
             )
@@ -116,8 +131,18 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         # The trainer's own count of steps, which a checkpoint keeps; TRL's begins anew.
         step = self.state.global_step
         if step % self._config.updates == 0:
-            self._inputs = self._inputs_of(self._collect(step))
+            rows = self._collected(step)
+            with self._clock.part("forward"):
+                self._inputs = self._inputs_of(rows)
         return self._inputs
+
+    def _collected(self, step: int) -> Sequence[Row]:
+        rows: Sequence[Row] | None = processes.from_first(self._collect(step) if processes.first() else None)
+        if rows is None:
+            raise Stopped
+        for name, value in flat(self._health()):
+            self._metrics["train"][name].append(value)
+        return rows
 
     def _inputs_of(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         config, device = self._config, self.accelerator.device
@@ -127,15 +152,22 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         self._rows = [row for row, _ in kept]
         if not kept:
             return {"advantages": torch.zeros(0, device=device)}
+        weight_of = [weight for _, weight in kept]
         # TRL sums the mask of a row, and at least 1, so no weight may be below 1; what they are scaled by divides the loss.
-        scale = max(1.0, 1 / min(weight for _, weight in kept))
+        scale = max(1.0, 1 / min(weight_of))
+        if self.accelerator.num_processes > 1:
+            own = shares(self._rows, self.accelerator.num_processes)[self.accelerator.process_index]
+            # A rank without rows takes part in what all do together by one that counts nothing.
+            self._rows, weight_of = [self._rows[row] for row in own or [0]], [weight_of[row] for row in own] or [0.0]
         completion_ids = _padded([torch.tensor(row.reply_ids) for row in self._rows], 0)
-        weight_of = [torch.full((len(row.reply_ids),), weight * scale) for row, weight in kept]
+        masks = [
+            torch.full((len(row.reply_ids),), weight * scale) for row, weight in zip(self._rows, weight_of, strict=True)
+        ]
         inputs = {
             "prompt_ids": completion_ids[:, :0],
             "prompt_mask": completion_ids[:, :0],
             "completion_ids": completion_ids,
-            "completion_mask": _padded(weight_of, 0.0),
+            "completion_mask": _padded(masks, 0.0),
             "advantages": torch.tensor([row.advantage for row in self._rows], dtype=torch.float32),
             "num_items_in_batch": torch.tensor(scale),
         }
@@ -145,8 +177,18 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
                 inputs["ref_per_token_logps"] = self._logprobs(self.model, reference=True)[0]
         return inputs
 
+    def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Tensor:
+        # What is neither rollout, score nor forward in it is the backward pass.
+        with self._clock.part("backward"):
+            loss: Tensor = super().training_step(model, *args, **kwargs)
+            if self.accelerator.num_processes > 1:
+                average_gradients(weight for _, weight in self._trained_weights())
+        return loss
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """The trained weights alone, by name, whatever adapters they are of: a checkpoint is for this stage only."""
+        if not self.args.should_save:  # the first process does
+            return
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: weight.detach() for name, weight in self._trained_weights()}, folder / TRAINED_WEIGHTS)
@@ -167,7 +209,8 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         if inputs["advantages"].numel() == 0:
             # Touches no weight, so no gradient exists and the optimizer leaves every weight and moment as it is.
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
-        return super()._compute_loss(model, inputs)
+        with self._clock.part("forward"):
+            return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, *args: Any, compute_entropy: bool = False, **kwargs: Any
@@ -181,6 +224,8 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
     def _logprobs(self, model: Any, reference: bool = False) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies (B, T) of the replies' tokens, by the base with `reference`; 0 where padded."""
         rows = self._rows
+        if isinstance(model, DistributedDataParallel):
+            model = model.module  # whose hooks add gradients up otherwise than `ranks.py`
         found: dict[int, tuple[Tensor, Tensor]] = {}
         for adapter in dict.fromkeys(row.adapter for row in rows):
             own = [place for place, row in enumerate(rows) if row.adapter == adapter]

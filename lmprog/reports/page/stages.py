@@ -63,7 +63,10 @@ def _health(steps: Sequence[Step]) -> list[Chart]:
         _over_steps(
             "Seconds of a step",
             steps,
-            {"whole step": lambda step: step.get("seconds"), "rollouts": lambda step: step.get("rollout_seconds")},
+            {
+                "whole step": lambda step: step.get("seconds"),
+                "rollouts": lambda step: step.get("split", {}).get("rollout"),
+            },
             span=(0.0, 0.0),
         ),
     ]

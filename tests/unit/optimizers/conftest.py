@@ -150,31 +150,31 @@ def parity(write_spec: Callable[..., Path]) -> Callable[..., tuple[Program, Scri
     return make
 
 
+def small_llama() -> Any:
+    """A small Llama of random weights with a LoRA adapter that is not zero, in fp32; each call gives the same one."""
+    import peft
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    lora = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
+    return peft.get_peft_model(LlamaForCausalLM(config), lora)
+
+
 @pytest.fixture(scope="session")
 def tuned_llama() -> Callable[[], Any]:
-    """Makes a small Llama of random weights with a LoRA adapter that is not zero, in fp32; each call the same one."""
-
-    def make() -> Any:
-        import peft
-        import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=64,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=128,
-            eos_token_id=1,
-            pad_token_id=0,
-        )
-        lora = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
-        return peft.get_peft_model(LlamaForCausalLM(config), lora)
-
-    return make
+    return small_llama
 
 
 @pytest.fixture(scope="session")

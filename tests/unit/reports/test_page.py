@@ -46,7 +46,7 @@ def ended(stage: str, words: Candidate, mean: float) -> dict[str, Any]:
 
 def step(number: int, reward: float) -> dict[str, Any]:
     figures = {"loss": 0.1, "entropy": 2.0, "examples": 4, "without_signal": number, "unreadable": 0, "lost": 0}
-    times = {"seconds": 3.0, "rollout_seconds": 2.0, "reply_tokens": 7.5}
+    times = {"seconds": 3.0, "split": {"rollout": 2.0, "update": 1.0}, "reply_tokens": 7.5}
     return {"event": "step", "stage": "2-grpo", "step": number, "of": 2, "reward": reward, **figures, **times}
 
 

@@ -1,0 +1,69 @@
+"""What the rollouts of a step say about how training goes. Pure; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from lmprog.optimizers.grpo.advantages import has_signal
+from lmprog.optimizers.grpo.groups import Group
+from lmprog.optimizers.grpo.rollouts import Wave
+from lmprog.optimizers.grpo.rows import Row
+
+
+def health(
+    waves: Sequence[Wave], groups: Sequence[Group], advantages: Sequence[Sequence[float]], rows: Sequence[Row]
+) -> dict[str, Any]:
+    """Plain values for the journal; docs/optimizers.md says what each means.
+
+    Of rewards and examples it tells for all that was sampled: what is kept was chosen, and would flatter.
+    """
+    drawn = [rollout for wave in waves for rollout in wave.rollouts]
+    lost = sum(wave.lost for wave in waves)
+    with_signal, without = Wave(tuple(drawn), lost).by_signal()
+    return {
+        "reward": _mean([rollout.reward for rollout in drawn]),
+        "unreadable": sum(rollout.unreadable for rollout in drawn),
+        "lost": lost,
+        "examples": len(with_signal) + len(without),
+        "without_signal": len(without),
+        "groups": len(groups),
+        "groups_without_signal": sum(not has_signal(group) for group in groups),
+        "waves": len(waves),
+        "rows": len(rows),
+        "reply_tokens": _mean([len(row.reply_ids) for row in rows]),
+        "modules": _by_module(groups, advantages),
+    }
+
+
+def _by_module(groups: Sequence[Group], advantages: Sequence[Sequence[float]]) -> dict[str, dict[str, float]]:
+    """Of the calls of each module that stand in a group."""
+    calls: dict[str, list[tuple[float, float, int]]] = {}
+    for group, of_group in zip(groups, advantages, strict=True):
+        for member, advantage in zip(group.members, of_group, strict=True):
+            for made in member.invocations:
+                calls.setdefault(made.module, []).append((member.reward, advantage, len(made.token_ids)))
+    return {
+        module: {
+            "calls": len(made),
+            "reward": _mean([reward for reward, _, _ in made]),
+            "advantage": _mean([advantage for _, advantage, _ in made]),
+            "advantage_size": _mean([abs(advantage) for _, advantage, _ in made]),
+            "reply_tokens": _mean([tokens for _, _, tokens in made]),
+        }
+        for module, made in calls.items()
+    }
+
+
+def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
+    """Each number with the path to it, as `modules/plan/reward`: what trackers of experiments take."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{above}{name}/")
+        else:
+            yield above + name, float(value)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else 0.0

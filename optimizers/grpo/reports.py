@@ -1,0 +1,23 @@
+"""Trackers of experiments that the figures of a training are also sent to, by transformers' own callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lmprog.errors import LmprogError
+
+
+def check(report_to: Sequence[str]) -> None:
+    """Raises LmprogError for a tracker that there is not, or that is not installed."""
+    from transformers.integrations.integration_utils import (
+        INTEGRATION_TO_CALLBACK,
+        get_available_reporting_integrations,
+    )
+
+    for name in report_to:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise LmprogError(
+                f"grpo cannot report to {name!r}; `report_to` takes {', '.join(sorted(INTEGRATION_TO_CALLBACK))}"
+            )
+        if name not in get_available_reporting_integrations():
+            raise LmprogError(f"grpo is to report to {name!r}, which is not installed: pip install {name}")

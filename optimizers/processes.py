@@ -1,0 +1,51 @@
+"""Several processes of one optimization, as `torchrun` and `accelerate launch` start them.
+
+The first alone runs the program, and tells the others what they are to do: one process talks to LMs and judges, keeps the
+budget, and writes journal and overlay. The others join where weights are trained, and share the passes through the network.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+PATIENCE = timedelta(days=7)
+"""How long the others wait for the first, which may search for prompts all day."""
+
+
+def count() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+
+
+def first() -> bool:
+    """Whether this is the first process, or the only one."""
+    return count() == 1 or os.environ["RANK"] == "0"
+
+
+def begin() -> None:
+    """Meet the others, before transformers does it with less patience."""
+    if count() > 1:
+        import torch
+
+        backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo"
+        torch.distributed.init_process_group(backend, timeout=PATIENCE)
+
+
+def from_first(value: Any = None) -> Any:
+    """What the first process gives, in each process."""
+    if count() == 1:
+        return value
+    import torch
+
+    told = [value]
+    torch.distributed.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+    return told[0]
+
+
+def end() -> None:
+    """Part from the others."""
+    if count() > 1:
+        import torch
+
+        torch.distributed.destroy_process_group()
