@@ -177,10 +177,7 @@ class Execution:
     async def _program(self, action: ProgramCall, arguments: dict[str, Any], site: Site) -> Any:
         lms = self._inner_lms(action.plan)
         # They name modules of the outer program, which the inner one does not have.
-        options = self.options
-        if options.params_of is not None or options.module_params:
-            outer = options.params if options.params_of is None else {}
-            options = replace(options, params=outer, module_params={})
+        options = replace(self.options, module_params={}) if self.options.module_params else self.options
         this = self.this
         inner = Execution(action.plan, lms, this.resources, options, this.example, this.whole(site.path))
         try:

@@ -62,8 +62,7 @@ class Asking:
         self.ready = run.resources.module(module, run.plan)
         self.whole = run.whole(site.path)
         options = run.options
-        over = options.params if options.params_of is None or module.id in options.params_of else {}
-        own = options.module_params.get(module.id, {})
+        over, own = options.params, options.module_params.get(module.id, {})
         self.params = {**self.declared.params, **over, **own} if over or own else self.declared.params
 
     def prompt(self) -> Prompt:

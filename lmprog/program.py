@@ -70,10 +70,9 @@ class RunOptions:
 
     seed: int = 0
     params: Mapping[str, Any] = field(default_factory=dict)
-    """Laid over the `params` of the modules in `params_of` (of all modules where that is None)."""
-    params_of: frozenset[str] | None = None
+    """Laid over the `params` of all modules."""
     module_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Laid over those, by module."""
+    """Laid over those, by module of the program; those of a sub-program are others."""
     retry: bool = True
     """False: a reply that cannot be read fails at once, as in rollouts for training."""
     rollout: int = 0

@@ -454,8 +454,8 @@ def test_a_retried_sub_program_draws_other_seeds(program, scripted) -> None:
 def test_what_a_run_overrides_reaches_only_the_modules_that_are_named(program, scripted) -> None:
     lm = scripted(said)
     pair = program(PAIR, lm)
-    asyncio.run(pair.run({"text": "a"}, options=RunOptions(params={"temperature": 1.0}, params_of=frozenset({"echo"}))))
-    asyncio.run(pair.run({"text": "a"}, options=RunOptions(params={"temperature": 1.0}, params_of=frozenset({"x"}))))
+    asyncio.run(pair.run({"text": "a"}, options=RunOptions(module_params={"echo": {"temperature": 1.0}})))
+    asyncio.run(pair.run({"text": "a"}, options=RunOptions(module_params={"x": {"temperature": 1.0}})))
     assert [request.params for request in lm.requests] == [{"temperature": 1.0}] * 2 + [{}] * 2
 
 
