@@ -49,7 +49,6 @@ class ProgramAdapter:
         self.low, self.high = plan.metrics[task.metric].range
         self.rows: Mapping[str, Sequence[Row]] = {"train": task.train, "dev": contest.searched}
         self.runs: dict[tuple[str, Place], dict[str, Any]] = {}
-        self.candidates: dict[str, Candidate] = {}
         self.counted = 0
 
     def candidate_of(self, texts: Texts) -> Candidate:
@@ -70,7 +69,6 @@ class ProgramAdapter:
         if self.contest.refuses(change):
             runs = [{"score": self.low, "feedback": "refused before it was run", "calls": []} for _ in batch]
         else:
-            self.candidates.setdefault(change.digest, change)
             runs = run_async(lambda: self._run(change, batch))
         scores = [self.low if run["score"] is None else run["score"] for run in runs]
         return EvaluationBatch(

@@ -36,7 +36,6 @@ from lmprog.optimizers import processes
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.health import flat
 from lmprog.optimizers.grpo.logprobs import Allowed, logprobs
-from lmprog.optimizers.grpo.logprobs import tree_logprobs as tree_logprobs
 from lmprog.optimizers.grpo.ranks import average_gradients, shares
 from lmprog.optimizers.grpo.rows import Row, token_weights
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
