@@ -33,7 +33,7 @@ class Journal:
 
     def record(self, event: str, **values: Any) -> None:
         """Append an event; it is on the disk when this returns."""
-        made = {"event": event, **({"stage": self._stage.rstrip("/")} if self._stage else {}), **values}
+        made = {"event": event, **({"stage": self._stage} if self._stage else {}), **values}
         self._file.write(json.dumps(made, ensure_ascii=False).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -42,7 +42,7 @@ class Journal:
 
     def record_step(self, event: str, step: int, **values: Any) -> None:
         """Append an event of a step once in the life of the run: where it is done again, it is only shown."""
-        same = {"event": event, "step": step, "stage": self._stage.rstrip("/")}
+        same = {"event": event, "step": step, "stage": self._stage}
         if any(same == {name: made.get(name, "") for name in same} for made in self.events):
             self.tell(event, step=step, **values)
         else:
@@ -55,20 +55,19 @@ class Journal:
 
     def note(self, text: str) -> None:
         """Tell the user something; it is kept, once: a resumed run says again what it comes upon again."""
-        stage = self._stage.rstrip("/")
-        said = any(event.get("text") == text and event.get("stage", "") == stage for event in self.events)
+        said = any(event.get("text") == text and event.get("stage", "") == self._stage for event in self.events)
         self.tell("note", text=text) if said else self.record("note", text=text)
 
     def recall(self, key: str) -> Any:
         """What `once` kept under `key`, or None."""
-        return self._finished.get(self._stage + key)
+        return self._finished.get(self._named(key))
 
     async def once(self, key: str, work: Callable[[], Awaitable[Any]]) -> Any:
         """The value of `work` (plain values), done at most once in the life of the run: a resumed run takes the kept one.
 
         What the work spent is kept with it, and charged to the stage's budget when a resumed run takes it.
         """
-        budget, named = self._budget, self._stage + key
+        budget, named = self._budget, self._named(key)
         if named not in self._finished:
             before = budget.spent
             value = await work()
@@ -80,8 +79,8 @@ class Journal:
 
     def keep(self, key: str, value: Any, **more: Any) -> None:
         """Keep plain values under `key`, for `recall` in this run and in a resumed one."""
-        self._finished[self._stage + key] = value
-        self.record("finished", key=self._stage + key, value=value, **more)
+        self._finished[self._named(key)] = value
+        self.record("finished", key=self._named(key), value=value, **more)
 
     def within(self, stage: str, budget: Budget) -> Journal:
         """The same journal as one stage sees it: keys of its own, a folder of its own, what it spends from `budget`."""
@@ -89,8 +88,11 @@ class Journal:
         view._budget = budget
         view.folder = self.folder / stage
         view.folder.mkdir(exist_ok=True)
-        view._stage = f"{stage}/"
+        view._stage = stage
         return view
+
+    def _named(self, key: str) -> str:
+        return f"{self._stage}/{key}" if self._stage else key
 
     def close(self) -> None:
         self._file.close()
