@@ -93,18 +93,29 @@ def held_rows(dev: int) -> int:
     return 0 if dev < HELD_FROM else dev // 2
 
 
-def halving_runs(rows: int, first: int, last: int, candidates: int) -> int:
-    """The runs of a program in successive halving: `first` rows for every candidate, twice as many for the better half, ...
+def confirming_runs(held: int, finalists: int, repeats: int) -> int:
+    """The runs of a program that score the finalists of a stage, and what it started from, on the rows held back."""
+    return (finalists + 1) * held * repeats
 
-    At least `last` candidates come to all rows; none is run again on rows that it was scored on.
+
+def halving(rows: int, first: int, last: int, candidates: int) -> list[tuple[int, int]]:
+    """The rungs of successive halving: rows, and how many candidates are scored on so many.
+
+    All are on `first` rows, the better half on twice as many, and so on; at least `last` come to all rows.
     """
-    done = min(first, rows)
-    total, left = candidates * done, candidates
-    while done < rows:
-        left = min(candidates, max(last, -(-left // 2)))
-        more = min(2 * done, rows)
-        total += left * (more - done)
-        done = more
+    rungs = [(min(first, rows), candidates)]
+    while rungs[-1][0] < rows:
+        done, left = rungs[-1]
+        rungs.append((min(2 * done, rows), min(candidates, max(last, -(-left // 2)))))
+    return rungs
+
+
+def halving_runs(rows: int, first: int, last: int, candidates: int) -> int:
+    """The runs of a program in all rungs of `halving`; no candidate is run again on rows that it was scored on."""
+    total = below = 0
+    for upto, count in halving(rows, first, last, candidates):
+        total += count * (upto - below)
+        below = upto
     return total
 
 

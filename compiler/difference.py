@@ -61,7 +61,7 @@ def _layout(module: Module | None) -> list[str]:
     if module is None:
         return []
     roles = [("system", module.layout.system), ("user", module.layout.user), ("assistant", module.layout.assistant)]
-    return [line for role, part in roles if part is not None for line in [f"{role}:", *part.text.splitlines()]]
+    return _by_role({role: part.text for role, part in roles if part is not None})
 
 
 def _words(module: Module | None) -> Words:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -60,6 +60,11 @@ class Scores:
 
     metric: str
     rows: Sequence[RowScore]
+
+    @staticmethod
+    def of_values(metric: str, values: Iterable[tuple[int, float | None]]) -> Scores:
+        """Scores again from what was kept of them, by the index of the row; what the runs said is not kept."""
+        return Scores(metric, [RowScore(row, 0, value, Result(None, ())) for row, value in values])
 
     @cached_property
     def by_row(self) -> dict[int, float]:

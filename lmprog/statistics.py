@@ -10,7 +10,7 @@ that their interval has no width. Every resampling has a fixed seed: the same sc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,12 @@ class Estimate:
 
     def as_json(self) -> dict[str, Any]:
         return {"mean": self.mean, "ci95": list(self.ci95)}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Estimate:
+        """An estimate that was kept as JSON, which does not say of how many rows: n is 0."""
+        low, high = values["ci95"]
+        return Estimate(values["mean"], (low, high), 0)
 
     def __str__(self) -> str:
         return f"{100 * self.mean:.1f}% [{100 * self.ci95[0]:.1f}, {100 * self.ci95[1]:.1f}]"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lmprog.optimizers.candidate import Candidate, Demo
+from lmprog.optimizers.candidate import START, Candidate, Demo
+from lmprog.optimizers.strategies.row_samplers import Repeats
 
 if TYPE_CHECKING:
     from lmprog.compiler.plan import Module
@@ -33,11 +34,7 @@ class Config(BaseModel):
     rows: int = Field(64, ge=1, description="train rows that the program is run on, to take demos from its solved runs")
     at_least: float | None = Field(None, description="the score of a solved run; left out: the metric's best")
     finalists: int = Field(4, ge=1, description="sets that are scored again on the dev rows held back from the search")
-    repeats: int = Field(
-        1,
-        ge=1,
-        description="times that each of those rows is run; more where replies are sampled, so that chance decides less",
-    )
+    repeats: Repeats = 1
 
 
 Options = Config
@@ -53,11 +50,11 @@ class Bootstrap:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls
+        from lmprog.compiler.bounds import calls, confirming_runs
         from lmprog.optimizers.strategies.row_samplers import sizes
 
         searched, held = sizes(dev)
-        confirmed = (self.config.finalists + 1) * held * self.config.repeats
+        confirmed = confirming_runs(held, self.config.finalists, self.config.repeats)
         rows = min(self.config.rows, train) + (self.config.sets + 1) * searched + confirmed
         return rows * calls(program.plan)
 
@@ -71,7 +68,7 @@ class Bootstrap:
 
     async def _search(self, task: Task) -> Candidate:
         from lmprog.errors import BudgetExceeded
-        from lmprog.optimizers.contest import START, Contest
+        from lmprog.optimizers.contest import Contest
         from lmprog.optimizers.strategies.demo_sources import Labelled, Solved
 
         plan = task.program.plan

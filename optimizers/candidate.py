@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 Demo = Mapping[str, Any]
@@ -50,7 +51,7 @@ class Candidate:
             {**self.module_adapters, **later.module_adapters},
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Names the change: equal changes have equal digests."""
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -68,3 +69,7 @@ class Candidate:
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Candidate:
         return Candidate(**values)
+
+
+START = Candidate()
+"""No change: the program as a stage got it."""

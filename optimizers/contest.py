@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmprog.evaluation import aevaluate
+from lmprog.optimizers.candidate import START as START
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.lineage import remember
 from lmprog.optimizers.optimizer import Row, Task
@@ -19,9 +20,6 @@ from lmprog.optimizers.strategies.row_samplers import Halves, RowSampler
 from lmprog.optimizers.strategies.screens import Screen, Screens
 from lmprog.program import RunOptions
 from lmprog.statistics import estimate
-
-START = Candidate()
-"""The program as the stage got it."""
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,10 @@ from typing import Any
 
 from lmprog.compiler.plan import Plan
 from lmprog.errors import UsageError
-from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.journal import Journal
 from lmprog.statistics import Estimate
 from lmprog.trace import read_lines
-
-AS_IT_WAS = Candidate()
-"""The change of the start: none."""
-START = AS_IT_WAS.digest
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class StageTree:
     @property
     def start(self) -> Entry | None:
         """None where the stage scores no words, as `grpo`, or was cut before anything was scored."""
-        return self.entries.get(START)
+        return self.entries.get(START.digest)
 
     def words(self, entry: Entry) -> Candidate:
         """All tuned words of a candidate, those of the start that it leaves included."""
@@ -68,7 +64,7 @@ class StageTree:
 
 def remember(journal: Journal, plan: Plan, candidate: Candidate, parents: Sequence[Candidate], score: Estimate) -> None:
     """Keep what a candidate scored. A later score of the same candidate, on more rows, takes its place."""
-    start = candidate == AS_IT_WAS
+    start = candidate == START
     kept = {
         "words": (_tuned_words(plan) if start else candidate).as_json(),
         "parents": [] if start else [parent.digest for parent in parents],
@@ -95,7 +91,7 @@ def read_trees(run_dir: Path) -> list[StageTree]:
             steps.setdefault(event["stage"], {})[event["step"]] = event["score"]
         elif event["event"] == "refused":
             words = Candidate.from_json(event["candidate"])
-            refused = Entry(words.digest, words, (AS_IT_WAS.digest,), refused=event["findings"])
+            refused = Entry(words.digest, words, (START.digest,), refused=event["findings"])
             entries.setdefault(event["stage"], {}).setdefault(words.digest, refused)
         elif event["event"] == "finished":
             key, value = event["key"], event["value"]
@@ -117,7 +113,7 @@ def _with_winners(entries: Mapping[str, dict[str, Entry]], ended: Mapping[str, C
         changed = stage in ended and ended[stage] != before
         if stage in ended:
             for digest, entry in found.items():
-                change = AS_IT_WAS if digest == AS_IT_WAS.digest else entry.words
+                change = START if digest == START.digest else entry.words
                 if before.then(change) == ended[stage]:
                     found[digest] = replace(entry, wins=True)
                     break

@@ -7,6 +7,7 @@ stage, are scored on it once, on the same rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -16,13 +17,13 @@ from lmprog.cache import AnswerCache
 from lmprog.compiler.plan import Optimize, Stage
 from lmprog.data import rows_of
 from lmprog.errors import BudgetExceeded, UsageError
-from lmprog.evaluation import RowScore, Scores, evaluate
+from lmprog.evaluation import Scores, evaluate
 from lmprog.lms.kept import RunAnswers
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.journal import Journal
 from lmprog.optimizers.optimizer import Optimizer, Task, find
 from lmprog.optimizers.shown_rows import ShownRows
-from lmprog.program import Program, Result, RunOptions
+from lmprog.program import Program, RunOptions
 from lmprog.seeds import derive
 
 TEST = "test"
@@ -81,9 +82,13 @@ def make(stage: Stage) -> Optimizer:
 
 def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal: Journal) -> Outcome:
     """Run what is not in the journal yet, and score the test split where the program has one."""
+    with closing(AnswerCache(journal.folder)) as kept:
+        return _run(program, seed, budget, journal, RunAnswers(kept))
+
+
+def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Journal, answers: RunAnswers) -> Outcome:
     goals = goals_of(program)
     train, dev = rows_of(program.plan, goals.train), rows_of(program.plan, goals.validate)
-    answers = RunAnswers(AnswerCache(journal.folder))
     spent_before = journal.recall("spent")
     purse = Budget(budget, Spent(**spent_before) if spent_before else None, answers)
     metered = program.with_budget(purse)
@@ -148,7 +153,6 @@ def _tested(program: Program, metric: str, outcomes: Sequence[StageOutcome], jou
                 kept = [score.value for score in scores.rows]
                 shown = {"answers": to_show.answers(scores), **({} if found else {"rows": to_show.rows(rows)})}
                 journal.keep(f"test/{digest}", kept, metric=metric, **shown)
-            runs = (RowScore(index, 0, value, Result(None, ())) for index, value in enumerate(kept))
-            scored[digest] = Scores(metric, list(runs))
+            scored[digest] = Scores.of_values(metric, enumerate(kept))
         found.append(scored[digest])
     return found

@@ -11,6 +11,7 @@ from lmprog.compiler.bounds import (
     argument_characters,
     bounds,
     calls,
+    confirming_runs,
     halving_runs,
     held_rows,
     longest_inputs,
@@ -169,7 +170,7 @@ def _runs(draft: Draft, stage: Stage, train: int, validate: int) -> int:
         scorings = 1 + -(-number("steps", 1) // number("evaluate_every", 1))
         return number("steps", 1) * waves * number("examples", 1) * number("rollouts", 1) + scorings * validate
     held = held_rows(validate)
-    confirmed = (number("finalists", 0) + 1) * held * number("repeats", 1)
+    confirmed = confirming_runs(held, number("finalists", 0), number("repeats", 1))
     if "max_metric_calls" in options:
         return number("max_metric_calls", 0) + confirmed
     searched = validate - held

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lmprog.budget import Spent
+from lmprog.statistics import Estimate
 
 if TYPE_CHECKING:
     from lmprog.optimizers.lineage import StageTree
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 
 def percent(estimate: Mapping[str, Any]) -> str:
     """`62.5% [52.3, 71.9]`."""
-    low, high = estimate["ci95"]
-    return f"{100 * estimate['mean']:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
+    return str(Estimate.from_json(estimate))
 
 
 def points(difference: Mapping[str, Any]) -> str:

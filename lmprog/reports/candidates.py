@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from lmprog.compiler.difference import layout_difference, words_difference
 from lmprog.optimizers.candidate import Candidate
@@ -31,7 +31,7 @@ def shown(trees: Sequence[StageTree], diff: bool = False) -> Iterator[Tree]:
         if stage.start is not None:
             _branch(tree, stage, stage.start, diff)
         for step, score in stage.steps.items():
-            tree.add(Text(f"dev at step {step}: {_estimate(score)}"))
+            tree.add(Text(f"dev at step {step}: {Estimate.from_json(score)}"))
         if stage.ended and stage.start is None:
             tree.add(Text("<- kept" if stage.changed else "no significant change", style="bold green"))
         yield tree
@@ -66,7 +66,7 @@ def _line(stage: StageTree, entry: Entry) -> Text:
 
     line = Text(entry.digest[:NAMED] if entry.parents else "as it is", style="bold green" if entry.wins else "cyan")
     if entry.score is not None:
-        line.append(f"  {_estimate(entry.score)} of {entry.rows} rows", style="default")
+        line.append(f"  {Estimate.from_json(entry.score)} of {entry.rows} rows", style="default")
     if entry.refused is not None:
         line.append(f"  refused: {printable(entry.refused.splitlines()[0])}", style="dim")
     if entry.parents:
@@ -76,10 +76,6 @@ def _line(stage: StageTree, entry: Entry) -> Text:
     if entry.wins:
         line.append("  <- kept" if entry.parents else "  <- kept: no significant change", style="bold green")
     return line
-
-
-def _estimate(score: Mapping[str, Any]) -> Estimate:
-    return Estimate(score["mean"], tuple(score["ci95"]), 0)
 
 
 def what(entry: Entry) -> str:

@@ -26,11 +26,11 @@ class GEPA:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls
+        from lmprog.compiler.bounds import calls, confirming_runs
         from lmprog.optimizers.strategies.row_samplers import sizes
 
         _, held = sizes(dev, self.config.pareto_rows)
-        rows = self.config.max_metric_calls + (self.config.finalists + 1) * held * self.config.repeats
+        rows = self.config.max_metric_calls + confirming_runs(held, self.config.finalists, self.config.repeats)
         return rows * calls(program.plan) + self.most_proposals(program, train, dev)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:

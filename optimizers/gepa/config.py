@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lmprog.optimizers.strategies.row_samplers import Repeats
+
 
 class Config(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -13,8 +15,4 @@ class Config(BaseModel):
     pareto_rows: int = Field(64, ge=1, description="dev rows of the Pareto front, at most; the held half is apart")
     merges: int = Field(5, ge=0, description="times that two candidates of the front are merged; 0 leaves merging out")
     finalists: int = Field(4, ge=1, description="candidates that are scored on the dev rows held back from the search")
-    repeats: int = Field(
-        1,
-        ge=1,
-        description="times that each of those rows is run; more where replies are sampled, so that chance decides less",
-    )
+    repeats: Repeats = 1

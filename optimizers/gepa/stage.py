@@ -11,8 +11,8 @@ import gepa
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.lms.lm import Request
 from lmprog.loops import run_async
-from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.contest import START, Contest, Scored
+from lmprog.optimizers.candidate import START, Candidate
+from lmprog.optimizers.contest import Contest, Scored
 from lmprog.optimizers.gepa.adapter import Enough, Place, ProgramAdapter
 from lmprog.optimizers.gepa.config import Config
 from lmprog.optimizers.optimizer import Task

@@ -16,8 +16,7 @@ from typing import Any
 
 from lmprog.budget import Spent
 from lmprog.compiler.whole_file import write_whole
-from lmprog.evaluation import RowScore, Scores
-from lmprog.program import Result
+from lmprog.evaluation import Scores
 
 ByRow = Sequence[tuple[int, float]]
 """Dev scores: index of the row, score."""
@@ -88,8 +87,3 @@ class Checkpoints:
 def by_row(scores: Scores) -> ByRow:
     """The scores as plain values."""
     return list(scores.by_row.items())
-
-
-def scores_of(metric: str, kept: ByRow) -> Scores:
-    """Scores again, for statistics: what the runs said is not kept."""
-    return Scores(metric, [RowScore(row, 0, value, Result(None, ())) for row, value in kept])

@@ -20,7 +20,7 @@ from lmprog.optimizers import processes
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.grpo.adapters import Adapter, adapters_of, answering, change
 from lmprog.optimizers.grpo.advantages import advantages, update_averages
-from lmprog.optimizers.grpo.checkpoints import Checkpoints, Progress, by_row, scores_of
+from lmprog.optimizers.grpo.checkpoints import Checkpoints, Progress, by_row
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.following import Joining
 from lmprog.optimizers.grpo.groups import form_groups
@@ -62,7 +62,9 @@ class WeightStage:
         """The adapters that were best on dev together, where they are better than before by a paired test; else no change."""
         # One event loop for the whole stage: it cancels what still runs when Ctrl-C ends the run.
         with self.runner:
-            self.before = scores_of(self.task.metric, self.runner.run(self.task.journal.once("before", self._before)))
+            self.before = Scores.of_values(
+                self.task.metric, self.runner.run(self.task.journal.once("before", self._before))
+            )
             self._tell_dev(0, self.before)
             self.spent_before = self.task.budget.spent
             done = self.checkpoints.last()
@@ -78,7 +80,7 @@ class WeightStage:
     def _go_on(self, done: Progress) -> None:
         self.taken, self.averages = done.taken, dict(done.averages)
         if done.best is not None:
-            self.best = (done.best[0], scores_of(self.task.metric, done.best[1]))
+            self.best = (done.best[0], Scores.of_values(self.task.metric, done.best[1]))
         self.task.budget.charge(done.spent, done.largest)
         self.task.journal.tell("note", text=f"grpo goes on after step {done.step}")
 

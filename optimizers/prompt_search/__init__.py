@@ -27,12 +27,12 @@ class PromptSearch:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls, halving_runs
+        from lmprog.compiler.bounds import calls, confirming_runs, halving_runs
         from lmprog.optimizers.strategies.row_samplers import sizes
 
         searched, held = sizes(dev)
         trials = halving_runs(searched, self.config.minibatch, self.config.finalists, self.config.trials)
-        confirmed = (self.config.finalists + 1) * held * self.config.repeats
+        confirmed = confirming_runs(held, self.config.finalists, self.config.repeats)
         rows = min(self.config.bootstrap_rows, train) + searched + trials + confirmed
         return rows * calls(program.plan) + self.most_proposals(program, train, dev)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lmprog.optimizers.strategies.row_samplers import Repeats
+
 
 class Config(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -32,8 +34,4 @@ class Config(BaseModel):
     finalists: int = Field(
         4, ge=1, description="candidates that are scored again on the dev rows held back from the search"
     )
-    repeats: int = Field(
-        1,
-        ge=1,
-        description="times that each of those rows is run; more where replies are sampled, so that chance decides less",
-    )
+    repeats: Repeats = 1

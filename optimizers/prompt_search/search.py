@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lmprog.errors import BudgetExceeded
-from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.contest import START, Contest
+from lmprog.optimizers.candidate import START, Candidate
+from lmprog.optimizers.contest import Contest
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.prompt_search.choices import Choices, Gatherer, combined
 from lmprog.optimizers.prompt_search.config import Config
@@ -57,7 +57,7 @@ class Search:
             self.task.journal.note("nothing to combine: no other instructions, demos or layouts")
             return
         selector: CandidateSelector = TPE(options, derive(self.task.seed, "tpe"), startup=max(4, trials // 2))
-        asked, second = 0, self.config.proposals // 2
+        asked, second, minibatch = 0, self.config.proposals // 2, self.halving.rungs()[0]
         # The selector may ask for the same again; that costs nothing and counts for nothing, but it must end.
         while self.contest.entered < trials and asked < 8 * trials:
             if second and self.contest.entered >= trials // 2:
@@ -67,10 +67,10 @@ class Search:
             asked += 1
             candidate = combined(choices, selector.ask())
             before = self.contest.entered
-            scored = await self.contest.enter(candidate, self.halving.rungs()[0])
+            scored = await self.contest.enter(candidate, minibatch)
             if scored is not None and self.contest.entered > before:
                 self.contest.tell(candidate, trials)
-            selector.tell(None if scored is None else self.contest.mean_on(candidate, self.halving.rungs()[0]))
+            selector.tell(None if scored is None else self.contest.mean_on(candidate, minibatch))
 
     async def _halve(self) -> None:
         """Score the better half on twice the rows, and so on, until those that are left are scored on all searched rows."""

@@ -5,9 +5,10 @@ K. Jamieson and A. Talwalkar, "Non-stochastic best arm identification and hyperp
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from lmprog.compiler.bounds import halving
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,8 @@ class Halving:
 
     def rungs(self) -> list[int]:
         """Rows of each rung, each twice as many as the one below it; the last are all rows."""
-        found = [min(self.first, self.rows)]
-        while found[-1] < self.rows:
-            found.append(min(2 * found[-1], self.rows))
-        return found
+        return [rows for rows, _ in halving(self.rows, self.first, self.last, 0)]
 
     def survivors(self, candidates: int) -> Iterator[tuple[int, int]]:
         """(rows, how many go on to them) for each rung above the first."""
-        left = candidates
-        for rows in self.rungs()[1:]:
-            left = min(candidates, max(self.last, math.ceil(left / 2)))
-            yield rows, left
+        yield from halving(self.rows, self.first, self.last, candidates)[1:]

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
+
+from pydantic import Field
 
 from lmprog.compiler.bounds import held_rows
 from lmprog.optimizers.optimizer import Row
 from lmprog.seeds import derive
+
+Repeats = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="times that each of those rows is run; more where replies are sampled, so that chance decides less",
+    ),
+]
+"""An option of all stages that confirm their finalists on the dev rows held back, which the option before it names."""
 
 
 class RowSampler(Protocol):

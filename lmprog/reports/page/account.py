@@ -11,8 +11,8 @@ from typing import Any
 
 from lmprog.budget import Spent
 from lmprog.errors import UsageError
-from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.lineage import AS_IT_WAS, Entry, StageTree, read_trees
+from lmprog.optimizers.candidate import START, Candidate
+from lmprog.optimizers.lineage import Entry, StageTree, read_trees
 from lmprog.reports.page.rows import ChangedRow, Version, changed_rows
 from lmprog.statistics import Difference, Estimate
 from lmprog.trace import read_lines
@@ -190,7 +190,7 @@ def _stage(tree: StageTree, events: Sequence[Mapping[str, Any]]) -> StageAccount
         searched=list(_searched(own)),
         # A resumed run may do the last steps again; what it did last is what holds.
         steps=[step for _, step in sorted({event["step"]: event for event in own if event["event"] == "step"}.items())],
-        dev={step: estimate_of(score) for step, score in sorted(tree.steps.items())},
+        dev={step: Estimate.from_json(score) for step, score in sorted(tree.steps.items())},
         compared=list({event["what"]: event for event in own if event["event"] == "compared"}.values()),
         notes=[event["text"] for event in own if event["event"] == "note"],
         paid=_paid(own),
@@ -198,7 +198,7 @@ def _stage(tree: StageTree, events: Sequence[Mapping[str, Any]]) -> StageAccount
     for event in events:
         if event["event"] == "finished" and event["key"] == f"stage/{tree.stage}":
             value = event["value"]
-            after, validate = Candidate.from_json(value["candidate"]), estimate_of(value["validate"])
+            after, validate = Candidate.from_json(value["candidate"]), Estimate.from_json(value["validate"])
             return replace(account, after=after, validate=validate, spent=Spent(**value["spent"]))
     return account
 
@@ -220,18 +220,12 @@ def _searched(events: Sequence[Mapping[str, Any]]) -> Iterator[Scored]:
         digest = str(event.get("key", "")).partition("/candidate/")[2]
         if event["event"] != "finished" or not digest or (digest, event["value"]["rows"]) in seen:
             continue
-        rows, score = event["value"]["rows"], estimate_of(event["value"]["score"])
+        rows, score = event["value"]["rows"], Estimate.from_json(event["value"]["score"])
         seen.add((digest, rows))
-        if digest == AS_IT_WAS.digest:
+        if digest == START.digest:
             start = [score]
         elif rows >= most:
             rivals = [score] if rows > most else [*rivals, score]
             most = rows
         best = max([*start, *rivals] or [score], key=lambda estimate: estimate.mean)
         yield Scored(len(seen) - 1, digest, score, rows, best)
-
-
-def estimate_of(score: Mapping[str, Any]) -> Estimate:
-    """A score as the journal holds it."""
-    low, high = score["ci95"]
-    return Estimate(score["mean"], (low, high), 0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lmprog.budget import Spent
-from lmprog.optimizers.grpo.checkpoints import Checkpoints, Progress, by_row, scores_of
+from lmprog.evaluation import Scores
+from lmprog.optimizers.grpo.checkpoints import Checkpoints, Progress, by_row
 
 
 def progress(step: int, best: int | None = None) -> Progress:
@@ -48,7 +49,7 @@ def test_what_the_last_one_does_not_name_is_dropped(tmp_path: Path) -> None:
 
 
 def test_scores_kept_by_row_give_the_same_statistics() -> None:
-    scores = scores_of("accuracy", [(0, 0.0), (3, 1.0), (4, 1 / 3)])
-    again = scores_of("accuracy", by_row(scores))
+    scores = Scores.of_values("accuracy", [(0, 0.0), (3, 1.0), (4, 1 / 3)])
+    again = Scores.of_values("accuracy", by_row(scores))
     assert again.by_row == scores.by_row == {0: 0.0, 3: 1.0, 4: 1 / 3}
     assert again.estimate == scores.estimate

@@ -10,9 +10,9 @@ import pytest
 import lmprog
 from lmprog.budget import Budget
 from lmprog.lms.lm import Completion
-from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.journal import Journal
-from lmprog.optimizers.lineage import AS_IT_WAS, read_trees, remember
+from lmprog.optimizers.lineage import read_trees, remember
 from lmprog.reports.candidates import changes
 from lmprog.statistics import estimate
 
@@ -76,7 +76,7 @@ def test_each_stage_has_its_tree_and_the_refused_are_in_it(write_spec, tmp_path:
     run_dir = optimized(spec, tmp_path / "run")
     search, bootstrap = read_trees(run_dir)
     (kept,) = (entry for entry in search.entries.values() if entry.wins)
-    assert kept.words.instructions == {"judge": "Divide by two."} and list(kept.parents) == [AS_IT_WAS.digest]
+    assert kept.words.instructions == {"judge": "Divide by two."} and list(kept.parents) == [START.digest]
     assert any("LMP501" in (entry.refused or "") for entry in search.entries.values())
     # The second stage starts from the first's winner, and finds nothing better.
     assert bootstrap.start is not None and bootstrap.start.wins
@@ -133,9 +133,9 @@ def test_a_merged_candidate_names_both_that_it_is_of(program, tmp_path: Path, cl
     within = journal.within("1-gepa", Budget({}))
     left, right = (Candidate(instructions={"sort": f"Sort {way}.\x1b[2J"}) for way in ("left", "right"))
     merged = Candidate(instructions={"sort": "Sort both ways."})
-    for candidate, parents in ((AS_IT_WAS, ()), (left, (AS_IT_WAS,)), (right, (AS_IT_WAS,)), (merged, (left, right))):
+    for candidate, parents in ((START, ()), (left, (START,)), (right, (START,)), (merged, (left, right))):
         remember(within, plan, candidate, parents, estimate([0.0, 1.0]))
-    remember(within, plan, left, (AS_IT_WAS,), estimate([1.0, 1.0, 1.0]))
+    remember(within, plan, left, (START,), estimate([1.0, 1.0, 1.0]))
     journal.close()
     (tree,) = read_trees(tmp_path / "run")
     assert [entry.rows for entry in tree.entries.values()] == [2, 3, 2, 2]
