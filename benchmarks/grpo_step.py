@@ -1,9 +1,15 @@
-"""One GRPO step on few-shot prompts: lmprog's `grpo` stage against TRL's stock GRPOTrainer, in one run.
+"""One GRPO step: lmprog's `grpo` stage against TRL's stock GRPOTrainer, in one run, on two programs.
+
+`few-shot` is the quickstart, one module, with demos in its prompt; `search` is the program of two modules and two searches
+of benchmarks/prompt_search.py, where the peer is the stock trainer run on the prompts of each module in turn.
 
 Same model, number format, prompts, group size, reply limit, LoRA, loss and optimizer on both sides. The stock trainer gets
-the rendered prompts of the same examples; what it spends is what its own loop takes for a step, loading left out.
+the rendered prompts of the same examples; what it spends is what its own loop takes for a step, loading left out. The
+arithmetic limit is what the step's multiplications and the reading of the weights take at rates that are measured here: a
+large product of matrices, a large copy.
 
-    python benchmarks/grpo_step.py                        # 3 of our steps, 1 stock step
+    python benchmarks/grpo_step.py                        # few-shot: 3 of our steps, 1 stock step
+    python benchmarks/grpo_step.py --program search --data ../shared/data
     python benchmarks/grpo_step.py --stock-steps 3 --steps 9
 """
 
@@ -17,15 +23,35 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "specs" / "quickstart.yaml"
-EXAMPLES, ROLLOUTS, REPLY_TOKENS, RANK, ALPHA, LEARNING_RATE = 8, 8, 8, 16, 32, 2e-4
+EXAMPLES, ROLLOUTS, RANK, ALPHA, LEARNING_RATE = 8, 8, 16, 32, 2e-4
+QUERY_TOKENS = 24
+"""The longest reply of the search program."""
 
 
-def few_shot(demos: int):
-    """The quickstart with `demos` demos of its train rows, and the rows that are left."""
+@dataclass(frozen=True)
+class Case:
+    """A program to train, its rows, and what a reply of a module is worth to the stock trainer, given the row."""
+
+    program: Any
+    rows: Sequence[dict[str, Any]]
+    metric: str
+    worth: Callable[[str, dict[str, Any]], float]
+
+    @property
+    def reply_tokens(self) -> int:
+        (limit,) = {self.program.plan.lms[m.lm].params["max_tokens"] for m in self.program.plan.modules.values()}
+        return limit
+
+
+def few_shot(options: argparse.Namespace) -> Case:
+    """The quickstart with demos of its train rows, and the rows that are left."""
     import lmprog
     from lmprog.data import rows_of
     from lmprog.optimizers.candidate import Candidate
@@ -33,11 +59,40 @@ def few_shot(demos: int):
 
     program = lmprog.load(SPEC)
     rows = rows_of(program.plan, "train")
-    drawn = draw_set(program.plan.modules["classify"], rows, demos, seed=0)
-    return program.with_candidate(Candidate(demos={"classify": drawn})), [row for row in rows if row not in drawn]
+    drawn = draw_set(program.plan.modules["classify"], rows, options.demos, seed=0)
+    program = program.with_candidate(Candidate(demos={"classify": drawn}))
+    left = [row for row in rows if row not in drawn]
+    return Case(program, left, "accuracy", lambda reply, row: float(reply.strip() == row["label"]))
 
 
-def ours(demos: int, steps: int) -> dict:
+def search(options: argparse.Namespace) -> Case:
+    """Two modules that write queries, two searches; the reward is the share of the wanted pages that were found."""
+    import prompt_search_tasks as tasks
+
+    import lmprog
+    from lmprog.tools.search import index_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        task = tasks.multihop(options.data, tasks.Sizes(), 0, Path(folder))
+        trained = {
+            "optimize.tune": {"first": ["weights"], "second": ["weights"]},
+            "optimize.stages": ["grpo"],
+            "lms.student.params.max_tokens": QUERY_TOKENS,
+        }
+        program = lmprog.load(task.spec, overrides=trained)
+    pages = index_of(task.corpus, ("title", "text"), "title")
+    return Case(
+        program,
+        task.train,
+        task.metric,
+        lambda reply, row: tasks.title_recall(pages.search(reply, tasks.HITS), row["titles"]),
+    )
+
+
+PROGRAMS = {"few-shot": few_shot, "search": search}
+
+
+def ours(case: Case, steps: int) -> dict[str, Any]:
     """The stage itself, as `lmprog optimize` runs it; a step's seconds are those of its journal."""
     from lmprog.budget import Budget
     from lmprog.optimizers.grpo.config import Config
@@ -45,10 +100,25 @@ def ours(demos: int, steps: int) -> dict:
     from lmprog.optimizers.journal import Journal
     from lmprog.optimizers.optimizer import Task
 
-    program, rows = few_shot(demos)
+    sampled: list[list[Any]] = []
+    trained: list[list[Any]] = []
+
+    class Watched(WeightStage):
+        """The stage, which keeps what its steps sampled and what they trained on."""
+
+        def rows(self, step: int) -> list[Any]:
+            sampled.append([])
+            trained.append(super().rows(step))
+            return trained[-1]
+
+        def _waves(self, step: int) -> list[Any]:
+            waves = super()._waves(step)
+            sampled[-1] += [made for wave in waves for run in wave.rollouts for made in run.invocations]
+            return waves
+
     config = Config(
-        steps=steps
-        + 1,  # the first warms the caches of the process, as the stock side's generation does before its step
+        # The first warms the caches of the process, as the stock side's generation does before its step.
+        steps=steps + 1,
         examples=EXAMPLES,
         rollouts=ROLLOUTS,
         learning_rate=LEARNING_RATE,
@@ -58,31 +128,92 @@ def ours(demos: int, steps: int) -> dict:
     )
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder))
-        WeightStage(Task(program, rows, rows[:8], "accuracy", Budget({}), journal, 0), config).run()
+        stage = Watched(Task(case.program, case.rows, case.rows[:8], case.metric, Budget({}), journal, 0), config)
+        stage.run()
         timed = [event for event in journal.events if event["event"] == "step"][1:]
+    (weights,) = set(stage.weights.values())
+    parameters = sum(weight.numel() for name, weight in weights.model.named_parameters() if "lora_" not in name)
+    rates = Rates.measured(weights.model.dtype)
+    limits = [rates.limit(parameters, *both) for both in zip(sampled[1:], trained[1:], strict=True)]
     return {
         "seconds": [event["seconds"] for event in timed],
-        "rollout_seconds": [event["split"]["rollout"] + event["split"].get("score", 0.0) for event in timed],
+        "splits": [event["split"] for event in timed],
         "rows": [event["rows"] for event in timed],
+        "limits": limits,
+        "rates": [rates.flops, rates.bytes],
     }
 
 
-def stock(demos: int, steps: int) -> dict:
-    """TRL's own trainer on the same prompts, in micro-batches of 8 rows (64 at once do not fit a laptop's memory)."""
+@dataclass(frozen=True)
+class Rates:
+    """What this machine does in a second: floating point operations in products of matrices, bytes in a copy."""
+
+    flops: float
+    bytes: float
+    width: int
+    """Bytes of a weight."""
+
+    @staticmethod
+    def measured(dtype: Any) -> Rates:
+        import torch
+
+        left, right = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
+        source = torch.ones(2**28, dtype=torch.uint8)
+        target = torch.empty_like(source)
+        product = min(_seconds(lambda: left @ right) for _ in range(9))
+        copy = min(_seconds(lambda: target.copy_(source)) for _ in range(9))
+        return Rates(2 * 2048**3 / product, len(source) / copy, dtype.itemsize)
+
+    def limit(self, parameters: int, sampled: Sequence[Any], trained: Sequence[Any]) -> float:
+        """Seconds of a step: of its forward and backward pass, of reading prompts and decoding, of reading the weights.
+
+        Each token that sequences share is counted once. Weights are frozen, so that the backward pass costs what the
+        forward pass does; decoding reads the weights once for each token of the longest reply of a module.
+        """
+        prompts = _nodes([made.prompt_token_ids for made in sampled])
+        decoded = sum(len(made.token_ids) for made in sampled)
+        longest = {made.module: max(len(m.token_ids) for m in sampled if m.module == made.module) for made in sampled}
+        tree = _nodes([[*row.prompt_ids, *row.reply_ids] for row in trained])
+        work = tree * 4 * parameters + (prompts + decoded) * 2 * parameters
+        return work / self.flops + sum(longest.values()) * parameters * self.width / self.bytes
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _nodes(sequences: Sequence[Sequence[int]]) -> int:
+    """The tokens of all sequences, those of common beginnings counted once."""
+    return len({tuple(sequence[: end + 1]) for sequence in sequences for end in range(len(sequence))})
+
+
+def stock(case: Case, steps: int) -> dict[str, Any]:
+    """TRL's own trainer on the prompts of each module in turn; a step's seconds are the sum over modules."""
+    import lmprog
+
+    results = lmprog.evaluate(case.program, case.rows[:EXAMPLES], case.metric).rows
+    by_module = []
+    for module in case.program.plan.modules:
+        calls = [
+            (made.messages, case.rows[row.row]) for row in results for made in row.result.trace if made.module == module
+        ]
+        by_module.append(_stock_steps(case, calls, steps))
+    return {"seconds": [sum(of_step) for of_step in zip(*by_module, strict=True)]}
+
+
+def _stock_steps(case: Case, calls: Sequence[tuple[Any, dict[str, Any]]], steps: int) -> list[float]:
+    """In micro-batches of 8 rows: 64 at once do not fit a laptop's memory."""
     import peft
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from lmprog.compiler.prompts import PromptBuilder
     from lmprog.lms.embedded import model_folder
     from lmprog.lms.local.weights import fast_in_bfloat16
 
-    program, rows = few_shot(demos)
-    builder = PromptBuilder(program.plan.modules["classify"], program.plan.vars)
-    data = Dataset.from_list(
-        [{"prompt": list(builder.build({"text": row["text"]}).messages), "label": row["label"]} for row in rows]
-    )
+    data = Dataset.from_list([{"prompt": list(messages), "row": json.dumps(row)} for messages, row in calls])
     seconds: list[float] = []
 
     class Clock(TrainerCallback):
@@ -92,8 +223,8 @@ def stock(demos: int, steps: int) -> dict:
         def on_step_end(self, *args, **kwargs):
             seconds.append(time.perf_counter() - self.started)
 
-    def reward(completions, label, **kwargs):
-        return [float(reply[0]["content"].strip() == wanted) for reply, wanted in zip(completions, label, strict=True)]
+    def reward(completions, row, **kwargs):
+        return [case.worth(reply[0]["content"], json.loads(of)) for reply, of in zip(completions, row, strict=True)]
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = GRPOTrainer(
@@ -112,7 +243,7 @@ def stock(demos: int, steps: int) -> dict:
                 per_device_train_batch_size=ROLLOUTS,
                 gradient_accumulation_steps=EXAMPLES,
                 num_generations=ROLLOUTS,
-                max_completion_length=REPLY_TOKENS,
+                max_completion_length=case.reply_tokens,
                 max_steps=steps,
                 learning_rate=LEARNING_RATE,
                 temperature=1.0,
@@ -126,30 +257,35 @@ def stock(demos: int, steps: int) -> dict:
             ),
         )
         trainer.train()
-    return {"seconds": seconds}
+    return seconds
 
 
-def measured(side: str, demos: int, steps: int) -> dict:
+def measured(side: str, options: argparse.Namespace) -> dict[str, Any]:
     """One side in a process of its own, so that its peak memory is its own and neither warms the other."""
-    command = [sys.executable, __file__, "--side", side, "--demos", str(demos), "--steps", str(steps)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    done = subprocess.run([sys.executable, *sys.argv, "--side", side], stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--program", choices=PROGRAMS, default="few-shot")
+    parser.add_argument("--data", type=Path, help="for search: the folder that holds multihop/")
     parser.add_argument("--steps", type=int, default=3, help="steps of ours that are timed")
     parser.add_argument("--stock-steps", type=int, default=1, help="steps of the stock trainer that are timed")
-    parser.add_argument("--demos", type=int, default=8, help="demos in the prompt; 8 make about 330 tokens")
+    parser.add_argument(
+        "--demos", type=int, default=8, help="for few-shot: demos in the prompt; 8 make about 330 tokens"
+    )
     parser.add_argument("--side", choices=("ours", "stock"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.program == "search" and options.data is None:
+        parser.error("--program search wants --data, the folder that holds multihop/")
     if options.side:
-        found = {"ours": ours, "stock": stock}[options.side](options.demos, options.steps)
+        case = PROGRAMS[options.program](options)
+        found = ours(case, options.steps) if options.side == "ours" else stock(case, options.stock_steps)
         found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(found))
         return
-    mine = measured("ours", options.demos, options.steps)
-    theirs = measured("stock", options.demos, options.stock_steps)
+    mine, theirs = measured("ours", options), measured("stock", options)
     for name, side in (("lmprog", mine), ("stock TRL", theirs)):
         shown = ", ".join(f"{second:.1f}" for second in side["seconds"])
         print(
@@ -160,9 +296,14 @@ def main() -> None:
         f"ratio      {statistics.median(theirs['seconds']) / statistics.median(mine['seconds']):7.1f} times faster "
         f"(each step against each: {min(ratios):.1f} to {max(ratios):.1f})"
     )
+    over = [seconds / limit for seconds, limit in zip(mine["seconds"], mine["limits"], strict=True)]
+    flops, copied = mine["rates"]
     print(
-        f"of ours    {statistics.median(mine['rollout_seconds']):7.1f} s are rollouts; rows with signal {mine['rows']}"
+        f"limit      {statistics.median(mine['limits']):7.1f} s at {flops / 1e9:.0f} GFLOP/s and {copied / 1e9:.1f} GB/s "
+        f"copied; ours takes {statistics.median(over):.1f} times that ({min(over):.1f} to {max(over):.1f})"
     )
+    for split, rows in zip(mine["splits"], mine["rows"], strict=True):
+        print(f"of ours    {', '.join(f'{part} {second:.1f} s' for part, second in split.items())}; {rows} rows")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ optimize:
   train: train
   validate: dev
   proposer: proposer
-  tune: {classify: [instructions, demos]}
+  tune: {classify: [instructions, demos, layout]}
   stages: [prompt_search]
 """
 
@@ -126,7 +126,7 @@ optimize:
   train: train
   validate: dev
   proposer: proposer
-  tune: {first: [instructions, demos], second: [instructions, demos]}
+  tune: {first: [instructions, demos, layout], second: [instructions, demos, layout]}
   stages: [prompt_search]
 """
 

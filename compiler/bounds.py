@@ -63,9 +63,10 @@ def calls(plan: Plan) -> int:
     return bounds(plan).total_calls + sum(bounds(judge).total_calls for judge in judges(plan))
 
 
-def judges(plan: Plan) -> list[Plan]:
-    """The programs that the metric of `optimize` asks for a score, those of the metrics that it is made of included."""
-    pending = [plan.optimize.metric] if plan.optimize is not None else []
+def judges(plan: Plan, scored_by: str | None = None) -> list[Plan]:
+    """The programs that a metric (default: that of `optimize`) asks for a score, with those of the metrics it is made of."""
+    named = scored_by or (plan.optimize.metric if plan.optimize is not None else None)
+    pending = [named] if named is not None else []
     found: dict[str, Plan] = {}
     seen: set[str] = set()
     while pending:
@@ -117,6 +118,14 @@ def halving_runs(rows: int, first: int, last: int, candidates: int) -> int:
         total += count * (upto - below)
         below = upto
     return total
+
+
+def prompt_rounds(steps: int, every: int, updates: int) -> int:
+    """How often prompts are searched in so many weight steps: before the first, and then after `every` of them.
+
+    The updates on one wave are not parted, so that `every` is rounded up to whole waves.
+    """
+    return -(-steps // (-(-every // updates) * updates))
 
 
 def longest_inputs(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:

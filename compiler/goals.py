@@ -11,6 +11,7 @@ from lmprog.compiler.language import TUNABLE
 from lmprog.compiler.plan import ExampleTest, GateTest, Optimize, Stage
 from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
 from lmprog.compiler.stage_options import check_options
+from lmprog.compiler.teachers import read_teachers
 from lmprog.compiler.types import Optional, mismatch
 
 ALTERNATE = "alternate"
@@ -46,6 +47,7 @@ def read_optimize(draft: Draft) -> Optimize | None:
         proposer=proposer,
         adapters=node.value("adapters", "per_lm"),
         instructions=_candidates(draft, node.map("instructions")),
+        teachers=read_teachers(draft, written_stages(node.get("stages"))),
     )
 
 

@@ -269,6 +269,8 @@ class Optimize:
     proposer: str | None = None
     adapters: Literal["per_lm", "per_module"] = "per_lm"
     instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    teachers: Mapping[str, Plan] = field(default_factory=dict)
+    """The programs that stages name as teachers, by the paths as they are written."""
 
 
 @dataclass(frozen=True)

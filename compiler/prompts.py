@@ -87,12 +87,14 @@ class PromptBuilder:
         return {"role": "user", "content": parts}
 
     def _demo(self, demo: Mapping[str, Any]) -> list[Message]:
-        layout, values = self.module.layout, {**self._fixed, **demo}
+        return [self._user({**self._fixed, **demo}), {"role": "assistant", "content": self.reply(demo)}]
+
+    def reply(self, values: Mapping[str, Any]) -> str:
+        """What the module would reply, as its demos show it; `values` are inputs and outputs."""
+        layout = self.module.layout
         if layout.assistant is not None:
-            answer = layout.assistant.render(values)
-        else:
-            answer = formats.write(self.module.format, self.module.outputs, demo)
-        return [self._user(values), {"role": "assistant", "content": answer}]
+            return layout.assistant.render({**self._fixed, **values})
+        return formats.write(self.module.format, self.module.outputs, values)
 
 
 def tool_words(plan: Plan, module: Module) -> str:

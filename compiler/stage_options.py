@@ -58,8 +58,12 @@ def defaults(config: Any) -> dict[str, Any]:
     return {key: field.default for key, field in config.model_fields.items()}
 
 
+TRAINING = ("grpo", "fast_slow")
+"""The stages that train weights; those of the second are all options of the first, and more."""
+
+
 def varies_nothing(optimizer: str, key: str, value: Any) -> bool:
-    """Whether this is one of the options that make `grpo` learn nothing: a finding of its own (702)."""
-    if optimizer != "grpo":
+    """Whether this is one of the options that make a training of weights learn nothing: a finding of its own (702)."""
+    if optimizer not in TRAINING:
         return False
     return (key == "temperature" and value == 0) or (key == "rollouts" and value == 1)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler import model_table
 from lmprog.compiler.bounds import bounds, judges
@@ -96,30 +96,58 @@ def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
     run = [*asks(plan, [*train, *dev, *test], growth), *of_judges]
     proposal = _proposal(goals, plan)
     sizes = len(train), len(dev)
-    parts = [Part(stage.optimizer, _of_stage(program, make(stage), sizes, run, proposal)) for stage in goals.stages]
+    parts = []
+    for stage in goals.stages:
+        optimizer = make(stage)
+        others = _others(program, optimizer, [*train, *dev], of_judges)
+        parts.append(Part(stage.optimizer, _of_stage(program, optimizer, sizes, run, proposal, others)))
     parts.append(Part("dev after each stage", _times(run, len(goals.stages) * len(dev))))
     if test:
         parts.append(Part("test at the end", _times(run, (len(goals.stages) + 1) * len(test))))
+    return timed(program, parts, folders)
+
+
+def timed(program: Program, parts: Iterable[Part], folders: Iterable[Path] = ()) -> Forecast:
+    """The parts with the time that each may take; `folders` are of earlier runs, the newest last."""
     rates, measured = _rates(folders)
-    timed = [Part(part.name, part.asks, _seconds(part, rates, program.concurrency)) for part in parts]
-    return Forecast(timed, bounds(plan).bounded, measured)
+    known = [Part(part.name, part.asks, _seconds(part, rates, program.concurrency)) for part in parts]
+    return Forecast(known, bounds(program.plan).bounded, measured)
+
+
+def _others(
+    program: Program, optimizer: Optimizer, rows: Sequence[Mapping[str, Any]], of_judges: Sequence[Ask]
+) -> list[Ask]:
+    """What the runs of other programs ask, and their scores."""
+    other_runs = getattr(optimizer, "other_runs", None)
+    return [
+        ask.times(count)
+        for plan, count in (other_runs(program) if other_runs is not None else ())
+        for ask in [*asks(plan, rows, Growth()), *of_judges]
+    ]
 
 
 def _of_stage(
-    program: Program, optimizer: Optimizer, sizes: tuple[int, int], run: Sequence[Ask], proposal: Ask | None
+    program: Program,
+    optimizer: Optimizer,
+    sizes: tuple[int, int],
+    run: Sequence[Ask],
+    proposal: Ask | None,
+    others: Sequence[Ask],
 ) -> list[Ask]:
     """Whole runs, and the proposer as often as the optimizer says; where it does not say, any call may be the dearest."""
-    most = optimizer.most_calls(program, *sizes)
+    most = optimizer.most_calls(program, *sizes) - sum(ask.calls for ask in others)
     a_run = sum(ask.calls for ask in run)
     most_proposals = getattr(optimizer, "most_proposals", None)
     if most_proposals is not None and a_run:
         count = most_proposals(program, *sizes)
-        return [*_times(run, -(-(most - count) // a_run)), *([proposal.times(count)] if proposal is not None else [])]
+        proposals = [proposal.times(count)] if proposal is not None else []
+        return [*_times(run, -(-(most - count) // a_run)), *proposals, *others]
     known = [*run, *([proposal] if proposal is not None else [])]
     prompt = _largest([ask.prompt for ask in known])
     reply = _largest([ask.reply for ask in known])
     each = [Ask(ask.lm, most, prompt, reply) for ask in known]
-    return [max(each, key=lambda ask: inf if ask.usd is None else ask.usd)] if each else []
+    dearest = [max(each, key=lambda ask: inf if ask.usd is None else ask.usd)] if each else []
+    return [*dearest, *others]
 
 
 def _growth(goals: Optimize, plan: Plan) -> Growth:

@@ -124,8 +124,11 @@ class Asking:
         }
         started = time.perf_counter()
         try:
-            lm, budget = run.lms[module.lm], run.resources.budget
-            completion = await (lm.complete(request) if budget is None else budget.complete(lm, request, self.declared))
+            completion = options.replay(request) if options.replay is not None else None
+            if completion is None:
+                lm, budget = run.lms[module.lm], run.resources.budget
+                asked = lm.complete(request) if budget is None else budget.complete(lm, request, self.declared)
+                completion = await asked
         except (asyncio.CancelledError, InfrastructureError) as error:
             fields["seconds"] = time.perf_counter() - started
             cancelled = isinstance(error, asyncio.CancelledError)

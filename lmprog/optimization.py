@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +133,9 @@ def _claim(folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
 
 def _goals_digest(goals: Optimize) -> str:
     """Names what a run is to do. The budget is left out: a run that spent it may be resumed with a larger one."""
-    said = {name: value for name, value in asdict(goals).items() if name not in ("budget", "seed")}
+    plain = asdict(replace(goals, teachers={}))
+    said = {name: value for name, value in plain.items() if name not in ("budget", "seed", "teachers")}
+    said |= {f"teacher {path}": plan.digest for path, plan in goals.teachers.items()}
     written = json.dumps(said, sort_keys=True, default=lambda value: sorted(value))
     return hashlib.sha256(written.encode()).hexdigest()
 
@@ -158,8 +160,9 @@ def _report(program: Program, outcome: Outcome, seed: int, target: Path, folder:
                 "difference": outcome.test[place].against(outcome.test[0]).as_json(),
             }
         steps = {"steps": stage.steps, "step_seconds": stage.step_seconds} if stage.steps else {}
+        credit = {"credit": stage.credit} if stage.credit is not None else {}
         spent = {"lm_calls": stage.spent.lm_calls, "seconds": stage.spent.seconds}
-        stages.append({"stage": stage.stage, "validate": stage.validate, **tested, **spent, **steps})
+        stages.append({"stage": stage.stage, "validate": stage.validate, **tested, **spent, **steps, **credit})
     return {
         "program": program.plan.name,
         "seed": seed,

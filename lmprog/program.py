@@ -19,7 +19,7 @@ from lmprog.execution import Execution
 from lmprog.exports import exported
 from lmprog.invocation import Invocation, Record, ToolInvocation
 from lmprog.lms import make_lm
-from lmprog.lms.lm import LM
+from lmprog.lms.lm import LM, Completion, Request
 from lmprog.loops import run_async, run_briefly
 from lmprog.resources import Resources
 from lmprog.run import Failure
@@ -80,6 +80,8 @@ class RunOptions:
     """Told of each piece of a reply as it comes, where the LM can stream; perhaps from another thread."""
     on_record: Callable[[CallEnded], None] | None = None
     """Told of each call of an LM or tool when it has ended."""
+    replay: Callable[[Request], Completion | None] | None = None
+    """Asked before an LM for each reply; what it has none for is sent. Judges are not replayed."""
 
 
 AS_IT_IS = RunOptions()

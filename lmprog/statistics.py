@@ -94,6 +94,28 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Difference:
     return Difference(center, _around(center, low, high), len(differences), _p_value(differences), better, worse)
 
 
+def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Estimate | None:
+    """The sum of `parts` by the sum of `wholes`, one of each for a row, and its interval by the bootstrap over rows.
+
+    None where the wholes come to nothing; a resample of which they do is left out.
+    """
+    if not math.fsum(wholes):
+        return None
+    import numpy
+
+    center, n = math.fsum(parts) / math.fsum(wholes), len(wholes)
+    if n == 1:
+        return Estimate(center, (center, center), n)
+    both, random = numpy.array([parts, wholes], dtype=float), numpy.random.default_rng(0)
+    found: list[float] = []
+    for done in range(0, RESAMPLES, _rows_at_once(n)):
+        chosen = random.integers(0, n, (min(_rows_at_once(n), RESAMPLES - done), n))
+        above, below = both[:, chosen].sum(axis=2)
+        found.extend(above[below != 0] / below[below != 0])
+    low, high = numpy.percentile(found, _levels(n))
+    return Estimate(center, _around(center, low, high), n)
+
+
 def _around(center: float, low: float, high: float) -> tuple[float, float]:
     """The interval, which rounding must not put beside its own mean."""
     return min(float(low), center), max(float(high), center)
@@ -147,20 +169,24 @@ def _tango(better: int, worse: int, n: int) -> tuple[float, float]:
 
 def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
     import numpy
-    from scipy.stats import norm, t
 
-    n = len(values)
-    if n == 1:
+    if len(values) == 1:
         return values[0], values[0]
-    # The percentiles between which a mean of n normal values would stand with its t interval.
-    level = float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf(0.025, n - 1)))
     array, random = numpy.asarray(values, dtype=float), numpy.random.default_rng(0)
     means: list[float] = []
     while len(means) < RESAMPLES:
         count = min(_rows_at_once(len(array)), RESAMPLES - len(means))
         means.extend(array[random.integers(0, len(array), (count, len(array)))].mean(axis=1))
-    low, high = numpy.percentile(means, [100 * level, 100 * (1 - level)])
+    low, high = numpy.percentile(means, _levels(len(values)))
     return float(low), float(high)
+
+
+def _levels(n: int) -> tuple[float, float]:
+    """The percentiles between which a mean of n normal values would stand with its t interval."""
+    from scipy.stats import norm, t
+
+    level = float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf(0.025, n - 1)))
+    return 100 * level, 100 * (1 - level)
 
 
 def _rows_at_once(length: int) -> int:

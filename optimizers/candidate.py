@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -50,6 +50,11 @@ class Candidate:
             {**self.layouts, **later.layouts},
             {**self.module_adapters, **later.module_adapters},
         )
+
+    @property
+    def words(self) -> Candidate:
+        """The change without its adapters."""
+        return replace(self, adapters={}, module_adapters={})
 
     @cached_property
     def digest(self) -> str:

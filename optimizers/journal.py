@@ -28,7 +28,7 @@ class Journal:
         self._paid = {event["key"]: event["paid"] for event in self.events if "paid" in event}
         self._file = path.open("ab")
         self._listeners = listeners
-        self._stage = ""
+        self._stage = self._part = ""
         self._budget = Budget({})
 
     def record(self, event: str, **values: Any) -> None:
@@ -91,8 +91,14 @@ class Journal:
         view._stage = stage
         return view
 
+    def part(self, name: str) -> Journal:
+        """The same journal as one part of the stage sees it: keys of its own, for what a stage does several times."""
+        view = copy(self)
+        view._part = f"{self._part}{name}/"
+        return view
+
     def _named(self, key: str) -> str:
-        return f"{self._stage}/{key}" if self._stage else key
+        return f"{self._stage}/{self._part}{key}" if self._stage else f"{self._part}{key}"
 
     def close(self) -> None:
         self._file.close()

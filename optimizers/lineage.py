@@ -98,10 +98,12 @@ def read_trees(run_dir: Path) -> list[StageTree]:
             stage, _, part = key.partition("/")
             if stage == "stage":
                 ended[part] = Candidate.from_json(value["candidate"])
-            elif part.startswith("candidate/"):
-                digest = part.removeprefix("candidate/")
+            elif digest := f"/{part}".partition("/candidate/")[2]:
                 entry = Entry(digest, **{**value, "words": Candidate.from_json(value["words"])})
-                entries.setdefault(stage, {})[digest] = entry
+                known = entries.setdefault(stage, {}).get(digest)
+                # Where it was scored again under other weights, it is still derived from what it was.
+                parents = known.parents if known is not None else entry.parents
+                entries[stage][digest] = replace(entry, parents=parents)
     return [replace(tree, steps=steps.get(tree.stage, {})) for tree in _with_winners(entries, ended)]
 
 
@@ -114,7 +116,7 @@ def _with_winners(entries: Mapping[str, dict[str, Entry]], ended: Mapping[str, C
         if stage in ended:
             for digest, entry in found.items():
                 change = START if digest == START.digest else entry.words
-                if before.then(change) == ended[stage]:
+                if before.then(change).words == ended[stage].words:
                     found[digest] = replace(entry, wins=True)
                     break
             before = ended[stage]

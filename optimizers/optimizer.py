@@ -56,8 +56,10 @@ class Task:
 class Optimizer(Protocol):
     """Made with its `Config`, the options that stand in the spec; `most_calls` bounds what `optimize` may ask of LMs.
 
-    It may have `most_proposals`, of the same parameters: how many of those calls are the proposer's at most, all others being
-    of whole runs of the program with their scores. Without it `--dry-run` takes each call for the dearest of the program.
+    It may have `other_runs(program)`: the plans of other programs that it runs, and how often each at most, their calls being
+    among those. It may have `most_proposals`, of the same parameters: how many of those calls are the proposer's at most, all
+    others being of whole runs of the program with their scores. Without it `--dry-run` takes each call for the dearest of the
+    program.
     """
 
     name: ClassVar[str]
@@ -79,6 +81,7 @@ class Optimizer(Protocol):
 
 BUILT_IN = {
     "bootstrap": "lmprog.optimizers.bootstrap:Bootstrap",
+    "fast_slow": "lmprog.optimizers.fast_slow:FastSlow",
     "gepa": "lmprog.optimizers.gepa:GEPA",
     "prompt_search": "lmprog.optimizers.prompt_search:PromptSearch",
     "grpo": "lmprog.optimizers.grpo:GRPO",

@@ -39,6 +39,8 @@ class StageOutcome:
     validate: dict[str, Any]
     steps: int
     step_seconds: float
+    credit: dict[str, Any] | None = None
+    """How much of the reward's variance each module accounts for, where the stage has reported it."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -48,6 +50,7 @@ class StageOutcome:
             "validate": self.validate,
             "steps": self.steps,
             "step_seconds": self.step_seconds,
+            "credit": self.credit,
         }
 
     @staticmethod
@@ -126,6 +129,7 @@ def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Jour
             validate.as_json(),
             len(seconds),
             median(seconds) if seconds else 0.0,
+            within.recall("credit"),
         )
         journal.keep("spent", purse.spent.as_json())
         journal.keep(f"stage/{key}", outcome.as_json())

@@ -15,6 +15,7 @@ from lmprog.compiler.bounds import (
     halving_runs,
     held_rows,
     longest_inputs,
+    prompt_rounds,
     static_characters,
 )
 from lmprog.compiler.checks.names import all_steps
@@ -23,6 +24,7 @@ from lmprog.compiler.draft import Draft
 from lmprog.compiler.model_table import limits
 from lmprog.compiler.plan import Module, ModuleCall, Plan, Stage
 from lmprog.compiler.prompts import tool_words
+from lmprog.compiler.stage_options import TRAINING
 from lmprog.compiler.templates import Template, mentions, parse
 
 LONG_TEXT = 200
@@ -165,11 +167,16 @@ def _runs(draft: Draft, stage: Stage, train: int, validate: int) -> int:
         value = options.get(key, otherwise)
         return value if isinstance(value, int) else otherwise
 
-    if "steps" in options or stage.optimizer == "grpo":
+    held = held_rows(validate)
+    if "steps" in options or stage.optimizer in TRAINING:
         waves = number("resample_waves", 1) if options.get("no_signal") == "resample" else 1
         scorings = 1 + -(-number("steps", 1) // number("evaluate_every", 1))
-        return number("steps", 1) * waves * number("examples", 1) * number("rollouts", 1) + scorings * validate
-    held = held_rows(validate)
+        steps, updates = number("steps", 1), number("updates", 1)
+        rollouts = -(-steps // updates) * waves * number("examples", 1) * number("rollouts", 1)
+        rounds = prompt_rounds(steps, number("every", 1), updates) if "every" in options else 0
+        candidates = number("population", 0) + number("trials", 0)
+        a_round = candidates * min(number("rows", 0), validate - held) + min(train, number("bootstrap_rows", 0))
+        return rollouts + scorings * validate + rounds * a_round
     confirmed = confirming_runs(held, number("finalists", 0), number("repeats", 1))
     if "max_metric_calls" in options:
         return number("max_metric_calls", 0) + confirmed

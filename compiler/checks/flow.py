@@ -6,8 +6,10 @@ from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import Expression
 from lmprog.compiler.flow import Arrival, Flow, Name, Policy, Trail
+from lmprog.compiler.goals import written_stages
 from lmprog.compiler.plan import LM, Plan, Repeat, Value
 from lmprog.compiler.source import Mapping, Place
+from lmprog.compiler.teachers import named
 
 
 def check(draft: Draft, plan: Plan) -> None:
@@ -20,6 +22,8 @@ class _Private:
     def __init__(self, draft: Draft, plan: Plan) -> None:
         self.draft, self.plan = draft, plan
         self.told: set[tuple[str, str, str]] = set()
+        self.teacher: Place | None = None
+        """Where the teacher is named whose steps are looked at."""
 
     def check(self) -> None:
         policy = Policy(self._arrives, stops=_stops, marked_inputs=True)
@@ -33,8 +37,22 @@ class _Private:
             # One source at a time: each has its own way and its own finding.
             found = Flow(self.plan, policy, {key: trail} if key else {}).run()
             outputs |= {name: way for name, way in found.items() if name not in outputs}
+        outputs |= {name: way for name, way in self._taught(policy, marks).items() if name not in outputs}
         self._judges(marks, outputs)
         self._demos()
+
+    def _taught(self, policy: Policy, marks: dict[Name, Trail]) -> dict[str, Trail]:
+        """What of the private inputs is in the outputs of the teachers, which get them too."""
+        outputs: dict[str, Trail] = {}
+        teachers = self.plan.optimize.teachers if self.plan.optimize is not None else {}
+        for node in named(written_stages(self.draft.node("optimize", "stages"))) if teachers else ():
+            teacher = teachers.get(str(node.plain()))
+            if teacher is not None:
+                self.teacher = node.place
+                for key, trail in marks.items() or [((), ())]:
+                    outputs |= Flow(teacher, policy, {key: trail} if key else {}, f"{teacher.path.name}: ").run()
+        self.teacher = None
+        return outputs
 
     def _private_input(self, name: str) -> str | None:
         if self.plan.inputs[name].private:
@@ -82,6 +100,8 @@ class _Private:
             self._tell("LMP402", place, arrival.trail, f"the shared cache of the proposer {lm.id}")
 
     def _place(self, arrival: Arrival) -> Place:
+        if self.teacher is not None:
+            return self.teacher
         step, argument = arrival.outer
         node = self.draft.step_nodes.get(step.path)
         given = node.map("with") if node is not None else None

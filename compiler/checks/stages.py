@@ -1,20 +1,22 @@
-"""What a stage needs to begin: something to tune that can vary (702), runs enough (502)."""
+"""What a stage needs to begin: something to tune that can vary (702), runs enough (502), teachers that fit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping as Map
 from typing import Any
 
+from lmprog.compiler import teachers
 from lmprog.compiler.bounds import held_rows
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.goals import written_stages
 from lmprog.compiler.plan import Optimize, Plan, Stage
 from lmprog.compiler.source import Mapping, Node, Sequence
-from lmprog.compiler.stage_options import defaults, varies_nothing
+from lmprog.compiler.stage_options import TRAINING, defaults, varies_nothing
 
 TUNES = {
     "bootstrap": ({"demos"}, "draws demos, and `tune` names the demos of no module", "demos"),
     "gepa": ({"instructions"}, "writes instructions, and `tune` names the instructions of no module", "instructions"),
+    "fast_slow": ({"weights"}, "trains weights, and `tune` names the weights of no module", "weights"),
     "grpo": ({"weights"}, "trains weights, and `tune` names the weights of no module", "weights"),
     "prompt_search": (
         {"instructions", "demos", "layout"},
@@ -23,6 +25,8 @@ TUNES = {
     ),
 }
 """For each stage: which parts it can tune, what is wrong where none of them is named, and what to add."""
+TUNES_TOO = {"fast_slow": TUNES["prompt_search"]}
+"""For a stage that wants parts of two kinds, as `TUNES`."""
 
 
 def check(draft: Draft, plan: Plan) -> None:
@@ -33,6 +37,7 @@ def check(draft: Draft, plan: Plan) -> None:
         return
     tune = draft.node("optimize", "tune")
     cut = any(finding.code == "LMP101" for finding in draft.report.findings.values())
+    teachers.check(draft, plan, optimize, written_stages(listed))
     known = not cut and (not isinstance(tune, Mapping) or len(tune.entries) == len(optimize.tune))
     tuned = frozenset[str]().union(*optimize.tune.values())
     for entry in written_stages(listed):
@@ -41,14 +46,16 @@ def check(draft: Draft, plan: Plan) -> None:
         _rollouts(draft, name, options)
         if not known:
             continue
-        if name in TUNES and not TUNES[name][0] & tuned:
-            _, wrong, missing = TUNES[name]
+        lacking = [
+            part[1:] for part in (TUNES.get(name), TUNES_TOO.get(name)) if part is not None and not part[0] & tuned
+        ]
+        for wrong, missing in lacking:
             fix = f"add {missing} to a module under tune:"
             draft.report.add("LMP702", entry.place, f"the stage `{name}` {wrong}", fix=fix)
-        elif name == "gepa":
+        if name == "gepa" and not lacking:
             _gepa(draft, optimize, entry, options)
-        elif name == "grpo":
-            _grpo(draft, optimize, options)
+        elif name in TRAINING and not lacking:
+            _training(draft, optimize, name, options)
 
 
 def _rollouts(draft: Draft, name: str, options: Mapping | None) -> None:
@@ -76,12 +83,12 @@ def _gepa(draft: Draft, optimize: Optimize, entry: Node, options: Mapping | None
         draft.report.add("LMP502", place, message, severity="error", fix=f"raise it to {least}, or lower pareto_rows")
 
 
-def _grpo(draft: Draft, optimize: Optimize, options: Mapping | None) -> None:
+def _training(draft: Draft, optimize: Optimize, name: str, options: Mapping | None) -> None:
     tuned = sorted(id for id, parts in optimize.tune.items() if "weights" in parts)
     heats = options.get("temperature") if options is not None else None
     for id, heat in heats.entries.items() if isinstance(heats, Mapping) else ():
         if id not in tuned:
-            message = f"`grpo` samples `{id}` at a temperature of its own, and does not tune its weights"
+            message = f"`{name}` samples `{id}` at a temperature of its own, and does not tune its weights"
             draft.report.add("LMP702", heat.place, message, fix=f"name one of {', '.join(tuned)}")
     cap, loss = (options.get(key) if options is not None else None for key in ("epsilon_high", "loss"))
     if cap is not None and loss is not None and loss.plain() == "cispo":

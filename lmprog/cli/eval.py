@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from lmprog.cli.options import BUDGET, SPEC, budget_of, output_format, overriding
+from lmprog.cli.options import BUDGET, SPEC, budget_of, metric_of, output_format, overriding
 
 
 @click.command()
@@ -75,7 +75,7 @@ def command(
         program, other = program.with_budget(purse), other.with_budget(purse) if other is not None else None
     whole = rows_of(program.plan, split)
     rows = whole[:limit]
-    chosen = _metric(program.plan, metric)
+    chosen = metric_of(program.plan, metric)
 
     def scored(what: Path, which: Program, writer: Any, file: Any) -> Evaluation:
         with RowProgress(str(what), len(rows) * repeats) as progress:
@@ -108,16 +108,6 @@ def command(
         found.update(against=document(theirs), difference=difference_document(difference))
     click.echo(json.dumps(found, ensure_ascii=False, default=str) if style == "json" else "\n".join(told))
     sys.exit(max((3 if row.kind == "provider" else 1 for row in failed), default=0))
-
-
-def _metric(plan: Any, named: str | None) -> str:
-    if named is not None:
-        return named
-    if plan.optimize is not None:
-        return str(plan.optimize.metric)
-    if len(plan.metrics) == 1:
-        return str(next(iter(plan.metrics)))
-    raise click.UsageError(f"say which metric with --metric: {', '.join(plan.metrics) or 'the program has none'}")
 
 
 def _fresh(out: Path) -> Any:

@@ -14,6 +14,7 @@ VERBS = {
     "candidates": "show what an optimization tried, and how it scored",
     "check": "compile programs and report findings",
     "compile": "write the manifest, the prompts as sent, and the graph",
+    "credit": "show how much of the score's variance each module accounts for",
     "diff": "show how two programs differ in prompts, demos, adapters and scores",
     "eval": "score a program, or two of them paired",
     "explain": "show the page of a finding",

@@ -68,6 +68,17 @@ def budget_of(values: Sequence[str]) -> Any:
     return Budget(limits_of(values))
 
 
+def metric_of(plan: Any, named: str | None) -> str:
+    """`--metric`, or the one that the program means. Raises click.UsageError where that is not clear."""
+    if named is not None:
+        return named
+    if plan.optimize is not None:
+        return str(plan.optimize.metric)
+    if len(plan.metrics) == 1:
+        return str(next(iter(plan.metrics)))
+    raise click.UsageError(f"say which metric with --metric: {', '.join(plan.metrics) or 'the program has none'}")
+
+
 def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
     """`k=v` strings as a mapping. Raises click.BadParameter."""
     found = {}

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lmprog.budget import Spent
+from lmprog.reports.credit import share_line
 from lmprog.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class OptimizeProgress:
         scores = f"{_escaped(percent(event['score']))}  best {_escaped(percent(event['best']))}"
         return ["  ".join(part for part in (f"  {what:<12} {scores}", demos, self._spending) if part)]
 
+    def _on_round(self, event: Mapping[str, Any]) -> list[str]:
+        said = f"best {_escaped(percent(event['best']))}  {event['tried']} tried, {len(event['members'])} kept"
+        return [f"  prompts at step {event['step']}: {said}  {self._spending}"]
+
     def _on_step(self, event: Mapping[str, Any]) -> list[str]:
         return [
             f"  step {event['step']}/{event['of']}  reward {event['reward']:.2f}  "
@@ -98,6 +103,9 @@ class OptimizeProgress:
     def _on_compared(self, event: Mapping[str, Any]) -> list[str]:
         difference = _escaped(points(event["difference"]))
         return [f"  {event['what']}, paired: {difference} points: {event['verdict']}"]
+
+    def _on_credit(self, event: Mapping[str, Any]) -> list[str]:
+        return [f"  credit, of the variance of {event['rows']} dev rows: {_escaped(share_line(event['modules']))}"]
 
     def _on_refused(self, event: Mapping[str, Any]) -> list[str]:
         return [f"  a candidate was refused: {_escaped(event['findings'].splitlines()[0])}"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from lmprog.optimizers.grpo.config import Config as Options
 
 if TYPE_CHECKING:
+    from lmprog.compiler.plan import Plan
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.optimizer import Task
     from lmprog.program import Program
@@ -27,13 +28,26 @@ class GRPO:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls
+        from lmprog.compiler.bounds import bounds, calls
+        from lmprog.optimizers.grpo.credit import most_runs
 
         scorings = 1 + -(-self.config.steps // self.config.evaluate_every)
+        runs = self._examples * self.config.rollouts + scorings * dev
+        runs += most_runs(program, min(self.config.credit, dev))
+        scored = calls(program.plan) - bounds(program.plan).total_calls
+        taught = sum(runs * (bounds(teacher).total_calls + scored) for teacher, runs in self.other_runs(program))
+        return runs * calls(program.plan) + taught
+
+    def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
+        """The teachers, and how often each is run at most."""
+        teachers = program.plan.optimize.teachers if program.plan.optimize is not None else {}
+        return [(teachers[each.program], self._examples * each.rollouts) for each in self.config.teachers]
+
+    @property
+    def _examples(self) -> int:
+        """Examples that are drawn at most."""
         waves = self.config.resample_waves if self.config.no_signal == "resample" else 1
-        drawn = -(-self.config.steps // self.config.updates)
-        runs = drawn * waves * self.config.examples * self.config.rollouts + scorings * dev
-        return runs * calls(program.plan)
+        return -(-self.config.steps // self.config.updates) * waves * self.config.examples
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
         return 0

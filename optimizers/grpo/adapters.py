@@ -13,6 +13,7 @@ from typing import Literal
 from lmprog.compiler.plan import AdapterReference, Plan
 from lmprog.errors import LmprogError
 from lmprog.optimizers.candidate import Candidate
+from lmprog.program import Program
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ def answering(plan: Plan, trained: Mapping[Adapter, AdapterReference]) -> Plan:
     for adapter, reference in trained.items():
         modules.update({id: replace(plan.modules[id], adapter=reference) for id in adapter.answered})
     return replace(plan, modules=modules)
+
+
+def in_training(program: Program, trained: Mapping[Adapter, AdapterReference]) -> Program:
+    """The program, and every candidate of it, answering with what is in training."""
+    return replace(
+        program,
+        plan=answering(program.plan, trained),
+        resources=replace(program.resources),
+        recompile=lambda overlay: answering(program.recompile(overlay), trained),
+    )
 
 
 def change(written: Mapping[Adapter, Mapping[str, str]]) -> Candidate:

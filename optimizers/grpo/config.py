@@ -17,6 +17,15 @@ class LoRA(BaseModel):
     targets: str | list[str] = Field("all-linear", description="the layers it is added to")
 
 
+class Teacher(BaseModel):
+    """A program whose runs join those of the program in training."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    program: str = Field(description="its spec: the modules that are trained have there the same inputs and outputs")
+    rollouts: int = Field(2, ge=1, description="its runs on each example of a step, beside those of the program")
+
+
 Heat = Annotated[float, Field(gt=0)]
 HIGHEST_RATIO = 5.0
 """Of `cispo` (arXiv 2510.13786), whose `epsilon_high` is no distance from 1."""
@@ -30,6 +39,9 @@ class Config(BaseModel):
     steps: int = Field(40, ge=1, description="policy-gradient updates")
     examples: int = Field(8, ge=1, description="examples of a step")
     rollouts: int = Field(8, ge=2, description="runs of the program on each example of a step")
+    teachers: list[Teacher] = Field(
+        default_factory=list, description="other programs, whose runs join the groups of an example"
+    )
     temperature: Heat | dict[str, Heat] = Field(
         1.0, description="of the rollouts, or by module (1.0 for others); running and scoring keep the params of the LM"
     )
@@ -64,6 +76,9 @@ class Config(BaseModel):
     resample_waves: int = Field(3, ge=2, description="waves of examples that a step draws at most, with resample")
     evaluate_every: int = Field(10, ge=1, description="steps between two scorings on dev; the best weights are kept")
     checkpoint_every: int = Field(1, ge=1, description="steps between two checkpoints, from which --resume goes on")
+    credit: int = Field(
+        8, ge=0, description="dev rows of the credit report that ends the stage, where the program has several modules"
+    )
     report_to: list[str] = Field(
         default_factory=list, description="trackers that the figures of each step are sent to, as TRL names them: wandb"
     )

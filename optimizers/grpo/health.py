@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
 from lmprog.optimizers.grpo.advantages import has_signal
 from lmprog.optimizers.grpo.groups import Group
-from lmprog.optimizers.grpo.rollouts import Wave
+from lmprog.optimizers.grpo.rollouts import LeftOut, Wave
 from lmprog.optimizers.grpo.rows import Row
 
 
@@ -17,11 +18,14 @@ def health(
 ) -> dict[str, Any]:
     """Plain values for the journal; docs/optimizers.md says what each means.
 
-    Of rewards and examples it tells for all that was sampled: what is kept was chosen, and would flatter.
+    Of rewards and examples it tells for all that was sampled: what is kept was chosen, and would flatter. So would the runs of
+    teachers, of which it tells apart.
     """
-    drawn = [rollout for wave in waves for rollout in wave.rollouts]
+    every = [rollout for wave in waves for rollout in wave.rollouts]
+    drawn = [rollout for rollout in every if rollout.teacher is None]
+    taught = frozenset((rollout.example, rollout.rollout) for rollout in every if rollout.teacher is not None)
     lost = sum(wave.lost for wave in waves)
-    with_signal, without = Wave(tuple(drawn), lost).by_signal()
+    with_signal, without = Wave(tuple(every), lost).by_signal()
     return {
         "reward": _mean([rollout.reward for rollout in drawn]),
         "unreadable": sum(rollout.unreadable for rollout in drawn),
@@ -33,16 +37,31 @@ def health(
         "waves": len(waves),
         "rows": len(rows),
         "reply_tokens": _mean([len(row.reply_ids) for row in rows]),
-        "modules": _by_module(groups, advantages),
+        "modules": _by_module(groups, advantages, taught),
+        **({"teachers": _by_teacher(waves)} if any(wave.left_out for wave in waves) else {}),
     }
 
 
-def _by_module(groups: Sequence[Group], advantages: Sequence[Sequence[float]]) -> dict[str, dict[str, float]]:
-    """Of the calls of each module that stand in a group."""
+def _by_teacher(waves: Sequence[Wave]) -> dict[str, dict[str, float]]:
+    """The runs of each teacher that joined groups, their mean reward, and those that did not."""
+    found: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(name for wave in waves for name in wave.left_out):
+        joined = [rollout.reward for wave in waves for rollout in wave.rollouts if rollout.teacher == name]
+        out = LeftOut()
+        for wave in waves:
+            out = out.plus(wave.left_out.get(name, LeftOut()))
+        found[name] = {"rollouts": len(joined), "reward": _mean(joined), **asdict(out)}
+    return found
+
+
+def _by_module(
+    groups: Sequence[Group], advantages: Sequence[Sequence[float]], taught: Set[tuple[Any, int]]
+) -> dict[str, dict[str, float]]:
+    """Of the calls of each module that stand in a group, but for those of `taught` rollouts (example, number)."""
     calls: dict[str, list[tuple[float, float, int]]] = {}
     for group, of_group in zip(groups, advantages, strict=True):
         for member, advantage in zip(group.members, of_group, strict=True):
-            for made in member.invocations:
+            for made in member.invocations if (group.example, member.rollout) not in taught else ():
                 calls.setdefault(made.module, []).append((member.reward, advantage, len(made.token_ids)))
     return {
         module: {

@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lmprog.lms.local import attention
 from lmprog.lms.local.constraint import unpacked
 from lmprog.optimizers.grpo.prefix_tree import PrefixTree, split
+from lmprog.optimizers.grpo.tree_attention import TreeAttention
 
 Allowed = NDArray[numpy.int32]
 """(T, W): for each token of a reply the bits of the tokens that might have come in its place."""
@@ -77,20 +79,28 @@ def tree_logprobs(
     With them the entropies of the distributions they were drawn from. One forward pass over the tree of the sequences;
     equal to a pass for each sequence alone where `shares_prefixes`. `temperature` may be one for each sequence.
     """
-    tree = PrefixTree.pack(sequences)
+    tree = PrefixTree.pack([sequence[:-1] for sequence in sequences])  # nothing is predicted from the last token
     device = next(model.parameters()).device
-    places = [path[-n - 1 : -1] if n else [] for path, n in zip(tree.paths, replies, strict=True)]
+    places = [path[len(path) - n :] for path, n in zip(tree.paths, replies, strict=True)]
     wanted = _Wanted(places, temperature, allowed)
-    dtype = model.get_input_embeddings().weight.dtype
-    mask = torch.zeros(tree.mask.shape, dtype=dtype).masked_fill_(~tree.mask, torch.finfo(dtype).min)
     logits = model(
         input_ids=tree.tokens.unsqueeze(0).to(device),
         position_ids=tree.positions.unsqueeze(0).to(device),
-        attention_mask=mask[None, None].to(device),
         logits_to_keep=torch.tensor(wanted.places, device=device),
         use_cache=False,
+        **_seen(tree, model, device),
     ).logits[0]
     return wanted.picked(logits, sequences, replies)
+
+
+def _seen(tree: PrefixTree, model: Any, device: torch.device) -> dict[str, Any]:
+    """What tells the model which nodes see which: in pieces on a processor, where the engine's attention runs; else a mask."""
+    dtype = model.get_input_embeddings().weight.dtype
+    if device.type == "cpu" and model.config.get_text_config()._attn_implementation == attention.NAME:
+        # A mask of four dimensions is handed on untouched; the context says what is seen.
+        return {"attention_mask": torch.zeros(1, 1, 1, 1, dtype=dtype), "context": TreeAttention(tree)}
+    mask = torch.zeros(tree.mask.shape, dtype=dtype).masked_fill_(~tree.mask, torch.finfo(dtype).min)
+    return {"attention_mask": mask[None, None].to(device)}
 
 
 def padded_logprobs(

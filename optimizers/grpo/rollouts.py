@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lmprog.errors import LmprogError, ProviderError
@@ -25,6 +25,23 @@ class Rollout:
     reward: float
     invocations: tuple[Invocation, ...]
     unreadable: bool = False
+    teacher: str | None = None
+    """The teacher whose run it is, by its path in the spec."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Runs of a teacher that are in no group."""
+
+    lost: int = 0
+    """A provider, a tool or the metric failed."""
+    unreadable: int = 0
+    """A reply could not be read: that is no fault of the program in training."""
+    unfit: int = 0
+    """The program in training could not give one of the replies."""
+
+    def plus(self, other: LeftOut) -> LeftOut:
+        return LeftOut(self.lost + other.lost, self.unreadable + other.unreadable, self.unfit + other.unfit)
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,8 @@ class Wave:
 
     rollouts: tuple[Rollout, ...]
     lost: int
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    """By teacher."""
 
     def by_signal(self) -> tuple[list[int], list[int]]:
         """The examples whose runs differ in their rewards, and those whose runs do not, each in their order."""
@@ -75,32 +94,50 @@ async def collect(
     `clock` counts as `score` the time in which a run is scored, be it while others run. Raises LmprogError where no run at all
     could be scored, ProviderError where a provider is why.
     """
+    options = RunOptions(seed=seed, module_params=params, retry=False)
+    kept, failures = await run_each(
+        program, rows, examples, scorer, range(rollouts), options, format_failure=format_failure, clock=clock
+    )
+    if failures and not kept:
+        raise type(failures[0])(f"not one of {len(failures)} rollouts could be scored: {failures[0]}")
+    return Wave(kept, len(failures))
+
+
+async def run_each(
+    program: Program,
+    rows: Sequence[Mapping[str, Any]],
+    examples: Sequence[int],
+    scorer: Scorer,
+    numbers: Iterable[int],
+    options: RunOptions,
+    *,
+    format_failure: float,
+    clock: Stopwatch | None = None,
+) -> tuple[tuple[Rollout, ...], list[LmprogError]]:
+    """The rollouts with these `numbers` on each example, and why others could not be scored."""
     clock = clock or Stopwatch()
 
     async def one(example: int, rollout: int) -> Rollout | LmprogError:
-        options = RunOptions(seed=seed, module_params=params, retry=False, rollout=rollout)
-        inputs = program.inputs_of(rows[example])
-        result = await program.run(inputs, example=example, options=options)
+        own = replace(options, rollout=rollout)
+        result = await program.run(program.inputs_of(rows[example]), example=example, options=own)
         if result.error is not None:
             if result.error.kind != "unreadable":
                 failed = ProviderError if result.error.kind == "provider" else LmprogError
                 return failed(str(result.error))
             return Rollout(example, rollout, format_failure, tuple(result.trace), unreadable=True)
+        inputs = scorer.program.inputs_of(rows[example])
         try:
             with clock.part("score"):
-                score = await scorer.score(inputs, rows[example], result, example=example, options=options)
+                score = await scorer.score(inputs, rows[example], result, example=example, options=own)
         except (ProviderError, MetricFailed) as error:
             return error
         return Rollout(example, rollout, score.value, tuple(result.trace))
 
-    tasks = [asyncio.create_task(one(example, number)) for example in examples for number in range(rollouts)]
+    tasks = [asyncio.create_task(one(example, number)) for example in examples for number in numbers]
     try:
         finished = await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
     kept = tuple(run for run in finished if isinstance(run, Rollout))
-    failures = [run for run in finished if isinstance(run, LmprogError)]
-    if failures and not kept:
-        raise type(failures[0])(f"not one of {len(failures)} rollouts could be scored: {failures[0]}")
-    return Wave(kept, len(failures))
+    return kept, [run for run in finished if isinstance(run, LmprogError)]

@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from lmprog.errors import BudgetExceeded
 from lmprog.evaluation import Scores, aevaluate
 from lmprog.invocation import Invocation
 from lmprog.lms.local import MAX_TOKENS, local_lm
+from lmprog.loops import run_async
 from lmprog.metrics import Scorer
 from lmprog.optimizers import processes
 from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.grpo.adapters import Adapter, adapters_of, answering, change
+from lmprog.optimizers.grpo.adapters import Adapter, adapters_of, change, in_training
 from lmprog.optimizers.grpo.advantages import advantages, update_averages
 from lmprog.optimizers.grpo.checkpoints import Checkpoints, Progress, by_row
 from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.credit import report_credit
 from lmprog.optimizers.grpo.following import Joining
 from lmprog.optimizers.grpo.groups import form_groups
 from lmprog.optimizers.grpo.health import health
@@ -29,13 +32,16 @@ from lmprog.optimizers.grpo.reports import check
 from lmprog.optimizers.grpo.rollouts import Wave, collect, examples_at
 from lmprog.optimizers.grpo.rows import Constraint, Row, training_rows
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
+from lmprog.optimizers.grpo.teachers import Teachers, teachers_of
 from lmprog.optimizers.optimizer import Task
-from lmprog.program import RunOptions
+from lmprog.program import Program, RunOptions
 from lmprog.seeds import derive
 
 
 class WeightStage:
     """One run of the `grpo` stage."""
+
+    name = "grpo"
 
     def __init__(self, task: Task, config: Config) -> None:
         self.task, self.config = task, config
@@ -47,6 +53,8 @@ class WeightStage:
         self.weights = {adapter: lm.weights for adapter, lm in self.lms.items()}
         self.trained: dict[Adapter, AdapterReference] = {}
         self.place_of = {id: place for place, adapter in enumerate(self.adapters) for id in adapter.tuned}
+        lms = {id: self.lms[adapter] for adapter in self.adapters for id in adapter.tuned}
+        self.teachers = Teachers(teachers_of(task.program, config), task.program, task.train, self.scorer, lms)
         self.checkpoints = Checkpoints(task.journal.folder)
         self.best: tuple[int, Scores] | None = None
         self.before: Scores | None = None
@@ -72,17 +80,30 @@ class WeightStage:
                 self._go_on(done)
             if done is None or done.step < self.config.steps:
                 self.train(done)
-        return self._chosen()
+        chosen = self._chosen()
+        tuned = self.task.program.with_candidate(chosen)
+        run_async(lambda: report_credit(self.task, tuned, self.config.credit, self.sampling, self.format_failure))
+        return chosen
+
+    @property
+    def sampling(self) -> dict[str, dict[str, Any]]:
+        """Of the trained modules in rollouts: the loss is that of the whole distribution, so nothing of it may be cut off."""
+        return {id: {"temperature": self.config.temperature_of(id), "top_p": 1.0, "top_k": 0} for id in self.modules}
+
+    @property
+    def format_failure(self) -> float:
+        """The reward of a run with a reply that cannot be read."""
+        return self.scorer.lowest if self.config.format_failure is None else self.config.format_failure
 
     async def _before(self) -> Any:
-        return by_row(await self._ascore())
+        return by_row(await self._ascore(0))
 
     def _go_on(self, done: Progress) -> None:
         self.taken, self.averages = done.taken, dict(done.averages)
         if done.best is not None:
             self.best = (done.best[0], Scores.of_values(self.task.metric, done.best[1]))
         self.task.budget.charge(done.spent, done.largest)
-        self.task.journal.tell("note", text=f"grpo goes on after step {done.step}")
+        self.task.journal.tell("note", text=f"{self.name} goes on after step {done.step}")
 
     def train(self, done: Progress | None) -> None:
         """Train from the last whole step on, together with all other processes of this optimization."""
@@ -109,8 +130,7 @@ class WeightStage:
         try:
             for adapter, weights in self.weights.items():
                 self.trained[adapter] = weights.begin_training(lora, start=adapter.start)
-            plan = answering(self.task.program.plan, self.trained)
-            self.program = replace(self.task.program, plan=plan, resources=replace(self.task.program.resources))
+            self.program = in_training(self.task.program, self.trained)
             trainer = ProgramTrainer(
                 TrainedAdapters([self.weights[adapter].in_peft(name) for adapter, name in self.trained.items()]),
                 self.weights[self.adapters[0]].tokenizer,
@@ -119,7 +139,9 @@ class WeightStage:
                 self.checkpoints.trainer,
                 derive(self.task.seed, "trainer") % 2**32,
                 [Watch(self)] if processes.first() else [],
-                reply_limit=max(int(plan.lms[each.lm].params.get("max_tokens", MAX_TOKENS)) for each in self.adapters),
+                reply_limit=max(
+                    int(self.program.plan.lms[each.lm].params.get("max_tokens", MAX_TOKENS)) for each in self.adapters
+                ),
                 allowed=self._allowed,
                 health=lambda: self.wave,
                 clock=self.clock,
@@ -129,7 +151,7 @@ class WeightStage:
                 warnings.simplefilter("ignore", FutureWarning)
                 trainer.train(str(self.checkpoints.of_trainer(done.step)) if done is not None else None)
         except BudgetExceeded as error:
-            self.task.journal.note(f"{error}; grpo ends with its best so far")
+            self.task.journal.note(f"{error}; {self.name} ends with its best so far")
             processes.from_first(None)
         except Stopped:
             pass
@@ -188,20 +210,35 @@ class WeightStage:
         return Wave(chosen, sum(wave.lost for wave in waves))
 
     async def _wave(self, step: int, examples: list[int]) -> Wave:
-        return await collect(
-            self.program,
+        seed = derive(self.task.seed, "wave", step)
+        own = collect(
+            self.sampled_program(step),
             self.task.train,
             examples,
             self.scorer,
             rollouts=self.config.rollouts,
-            # The loss is that of the whole distribution at this temperature, so nothing of it may be cut off.
-            params={
-                id: {"temperature": self.config.temperature_of(id), "top_p": 1.0, "top_k": 0} for id in self.modules
-            },
-            format_failure=self.scorer.lowest if self.config.format_failure is None else self.config.format_failure,
-            seed=derive(self.task.seed, "wave", step),
+            params=self.sampling,
+            format_failure=self.format_failure,
+            seed=seed,
             clock=self.clock,
         )
+        return await self.teachers.join(own, examples, seed, partial(self.sender, step), self.clock)
+
+    def sampled_program(self, step: int) -> Program:
+        """What runs in the wave after `step`."""
+        return self.program
+
+    def sender(self, step: int, example: int, rollout: int) -> Program:
+        """Whose prompts are trained by run number `rollout` on an example in the wave after `step`."""
+        return self.sampled_program(step)
+
+    def scored_program(self, step: int) -> Program:
+        """What is scored on dev after `step`."""
+        return self.program
+
+    def judged(self, scores: Scores) -> Scores:
+        """The dev scores that say whether the best step replaces what was there before."""
+        return scores
 
     def _constraint(self, made: Invocation) -> Constraint | None:
         """What the reply was held to while it was sampled."""
@@ -232,7 +269,7 @@ class WeightStage:
             "step", step, of=self.config.steps, seconds=sum(split.values()), split=split, **self.wave, **metrics
         )
         if step % self.config.evaluate_every == 0 or step == self.config.steps:
-            scores = self.runner.run(self._ascore())
+            scores = self.runner.run(self._ascore(step))
             self._tell_dev(step, scores)
             if self.best is None or scores.mean > self.best[1].mean:
                 self.best = (step, scores)
@@ -250,9 +287,9 @@ class WeightStage:
         spent = self.task.budget.spent.since(self.spent_before)
         self.checkpoints.commit(Progress(step, self.taken, self.averages, best, spent, self.task.budget.largest))
 
-    async def _ascore(self) -> Scores:
+    async def _ascore(self, step: int) -> Scores:
         options = RunOptions(seed=self.task.seed)
-        return await aevaluate(self.program, self.task.dev, self.task.metric, options=options)
+        return await aevaluate(self.scored_program(step), self.task.dev, self.task.metric, options=options)
 
     def _tell_dev(self, step: int, scores: Scores) -> None:
         self.task.tell_spending()
@@ -264,7 +301,7 @@ class WeightStage:
         if self.best is None or self.before is None:
             return Candidate()
         step, scores = self.best
-        difference = scores.against(self.before)
+        difference = self.judged(scores).against(self.judged(self.before))
         self.task.journal.record(
             "compared", what=f"step {step} against before", difference=difference.as_json(), verdict=difference.verdict
         )

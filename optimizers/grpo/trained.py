@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from lmprog.lms.local.lora import FastLora
+
 
 class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
     """`adapters` are peft models, each with the name of the adapter in it that is trained; models may be the same."""
@@ -20,6 +22,7 @@ class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
         super().__init__()
         self.models = torch.nn.ModuleList(list({id(model): model for model, _ in adapters}.values()))
         self._adapters = list(adapters)
+        self._fast = {id(model): FastLora(model) for model, _ in adapters}
         self._let_learn()
 
     def forward(self, adapter: int, *, reference: bool = False, **inputs: Any) -> Any:
@@ -28,6 +31,10 @@ class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
         try:
             if reference:
                 with model.disable_adapter():
+                    return model(**inputs)
+            fast = self._fast[id(model)]
+            if fast.learns(name):
+                with fast.learning(name):
                     return model(**inputs)
             if model.active_adapter != name:
                 model.set_adapter(name)

@@ -155,9 +155,12 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         # TRL sums the mask of a row, and at least 1, so no weight may be below 1; what they are scaled by divides the loss.
         scale = max(1.0, 1 / min(weight_of))
         if self.accelerator.num_processes > 1:
-            own = shares(self._rows, self.accelerator.num_processes)[self.accelerator.process_index]
-            # A rank without rows takes part in what all do together by one that counts nothing.
-            self._rows, weight_of = [self._rows[row] for row in own or [0]], [weight_of[row] for row in own] or [0.0]
+            split = shares(self._rows, self.accelerator.num_processes)
+            own = split[self.accelerator.process_index]
+            # TRL gathers figures of each row, so all ranks take as many: what a rank lacks is a row that counts nothing.
+            lacking = max(len(share) for share in split) - len(own)
+            self._rows = [self._rows[row] for row in [*own, *(own or [0])[:1] * lacking]]
+            weight_of = [weight_of[row] for row in own] + [0.0] * lacking
         completion_ids = _padded([torch.tensor(row.reply_ids) for row in self._rows], 0)
         masks = [
             torch.full((len(row.reply_ids),), weight * scale) for row, weight in zip(self._rows, weight_of, strict=True)

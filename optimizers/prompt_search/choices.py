@@ -9,7 +9,7 @@ from functools import partial
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.contest import Contest
 from lmprog.optimizers.optimizer import Task
-from lmprog.optimizers.prompt_search.config import Config
+from lmprog.optimizers.prompt_search.config import Sources
 from lmprog.optimizers.strategies.demo_sources import Labelled, Pool, Solved, draw_set
 from lmprog.optimizers.strategies.layouts import Prompt, layouts
 from lmprog.optimizers.strategies.proposers import Given, Proposer, Written
@@ -47,7 +47,7 @@ def combined(choices: Sequence[Choices], picked: Picked) -> Candidate:
 class Gatherer:
     """Gathers the choices of a task: all but the proposals at first, and those when they are asked for."""
 
-    def __init__(self, task: Task, config: Config) -> None:
+    def __init__(self, task: Task, config: Sources) -> None:
         self.task, self.config = task, config
         plan = task.program.plan
         assert plan.optimize is not None
@@ -81,10 +81,14 @@ class Gatherer:
         return found
 
     def _demo_sets(self, id: str, pool: Pool) -> list[Pool]:
+        """Half of the sets have the most demos, which more often than not is best; the others take the counts in turn."""
         counts = [count for count in self.config.demos if count <= len(pool)] or [len(pool)]
         drawn = [
             draw_set(
-                self.plan.modules[id], pool, counts[place % len(counts)], derive(self.task.seed, "demos", id, place)
+                self.plan.modules[id],
+                pool,
+                counts[place // 2 % len(counts)] if place % 2 else max(counts),
+                derive(self.task.seed, "demos", id, place),
             )
             for place in range(self.config.demo_sets if pool else 0)
         ]

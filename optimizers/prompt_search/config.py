@@ -7,19 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from lmprog.optimizers.strategies.row_samplers import Repeats
 
 
-class Config(BaseModel):
+class Sources(BaseModel):
+    """What there is to choose from; `fast_slow` has these options too."""
+
     model_config = ConfigDict(extra="forbid")
 
-    trials: int = Field(
-        24,
-        ge=1,
-        description="combinations of instructions, demos and layouts that are scored on a minibatch of dev rows",
-    )
-    minibatch: int = Field(
-        16,
-        ge=1,
-        description="dev rows that every trial is scored on; the better half goes on to twice as many, and so on",
-    )
     demo_sets: int = Field(12, ge=1, description="demo sets drawn for each module, beside those it has")
     demos: list[int] = Field([4, 8, 16], min_length=1, description="numbers of demos that are tried")
     bootstrap_rows: int = Field(
@@ -30,6 +22,19 @@ class Config(BaseModel):
         ge=0,
         description="instructions for each module that the proposer writes, where there is one; half of them when half of "
         "the trials are scored, in the light of the scores",
+    )
+
+
+class Config(Sources):
+    trials: int = Field(
+        24,
+        ge=1,
+        description="combinations of instructions, demos and layouts that are scored on a minibatch of dev rows",
+    )
+    minibatch: int = Field(
+        16,
+        ge=1,
+        description="dev rows that every trial is scored on; the better half goes on to twice as many, and so on",
     )
     finalists: int = Field(
         4, ge=1, description="candidates that are scored again on the dev rows held back from the search"

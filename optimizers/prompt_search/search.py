@@ -56,7 +56,8 @@ class Search:
         if not options:
             self.task.journal.note("nothing to combine: no other instructions, demos or layouts")
             return
-        selector: CandidateSelector = TPE(options, derive(self.task.seed, "tpe"), startup=max(4, trials // 2))
+        doubted = [name for name in options if not name.endswith("/demos")]
+        selector: CandidateSelector = TPE(options, derive(self.task.seed, "tpe"), max(4, trials // 2), doubted)
         asked, second, minibatch = 0, self.config.proposals // 2, self.halving.rungs()[0]
         # The selector may ask for the same again; that costs nothing and counts for nothing, but it must end.
         while self.contest.entered < trials and asked < 8 * trials:

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from lmprog.compiler.plan import Module
+from lmprog.compiler.formats import Unreadable, as_text, read
+from lmprog.compiler.plan import Field, Module
 from lmprog.compiler.prompts import IMAGES, TURNS, hole, standard_layout
-from lmprog.compiler.types import FLOAT, INT, STR, Enum
+from lmprog.compiler.types import BOOL, FLOAT, INT, Enum, Type
 
 Prompt = Mapping[str, str]
-"""As `prompt` of a module in a spec: the templates `system` and `user`."""
+"""As `prompt` of a module in a spec: the templates `system`, `user` and `assistant`."""
 
 
 def layouts(module: Module) -> list[Prompt]:
     """The variants for a module; none where its author laid out the prompt.
 
-    `labelled` names each input, and the output where there is one. `inline` does so too, and shows the demos in the system
-    message in place of earlier turns; it is for replies that are the value itself.
+    The first names each input, and the output where there is one. In the others the demos' replies name the output, as
+    `label: yes`, with inputs that stand as they are and with inputs that are named: a small model holds on to the name and
+    gives fewer replies that cannot be read. They are for replies that are a value which is found in such a line.
     """
     standard = standard_layout(module.inputs, module.outputs, module.format)
     if module.layout != standard or standard.system is None:
         return []
-    names = {name: field.type for name, field in module.inputs.items() if field.type not in TURNS + IMAGES}
-    lines = [f"{name}: {hole(name, kind)}" for name, kind in names.items()]
-    found: list[Prompt] = []
+    system = standard.system.text
+    shown = {name: field.type for name, field in module.inputs.items() if field.type not in TURNS + IMAGES}
+    named = "\n".join(f"{name}: {hole(name, kind)}" for name, kind in shown.items())
     if module.format != "text":
-        return [{"system": standard.system.text, "user": "\n".join(lines)}]
+        return [{"system": system, "user": named}]
     ((answer, field),) = module.outputs.items()
-    labelled = "\n".join([*lines, f"{answer}:"])
-    found.append({"system": standard.system.text, "user": labelled})
-    if field.type in (STR, INT, FLOAT) or isinstance(field.type, Enum):
-        shown = "\n".join(f"{name}: {hole(f'demo.{name}', kind)}" for name, kind in names.items())
-        examples = f"{{% for demo in demos %}}\n\n{shown}\n{answer}: {{{{ demo.{answer} }}}}{{% endfor %}}"
-        found.append({"system": standard.system.text + examples, "user": labelled})
+    found: list[Prompt] = [{"system": system, "user": f"{named}\n{answer}:"}]
+    if _is_found(answer, field):
+        assistant = f"{answer}: {hole(answer, field.type)}"
+        found += [{"system": system, "user": user, "assistant": assistant} for user in (standard.user.text, named)]
     return found
+
+
+def _is_found(answer: str, field: Field) -> bool:
+    """Whether values of an output are read from replies that name the output before them."""
+    values: Sequence[Any] = field.type.values if isinstance(field.type, Enum) else _VALUES.get(field.type, ())
+    try:
+        said = [read("text", {answer: field}, f"{answer}: {as_text(value, field.type)}").values for value in values]
+    except Unreadable:
+        return False
+    return bool(said) and said == [{answer: value} for value in values]
+
+
+_VALUES: dict[Type, Sequence[Any]] = {INT: (7, -12), FLOAT: (0.5, -12.0), BOOL: (True, False)}

@@ -215,3 +215,31 @@ def test_training_begins_as_a_copy_of_the_adapter_that_is_there(cli, adapted, tm
         assert all((found[name] - weight).abs().max() < 1e-6 for name, weight in expected.items())
         assert json.loads((folder / "adapter_config.json").read_text())["lora_alpha"] == 16
     assert {path.name: path.read_bytes() for path in start.iterdir()} == before
+
+
+def test_the_stage_ends_with_what_each_module_accounts_for(cli, letters, write) -> None:
+    spec = letters(**{"steps: 12, examples: 4, rollouts: 8": "credit: 3, steps: 2, examples: 2, rollouts: 2"})
+    write(
+        "def letters(first: str, second: str) -> float:\n    return sum(map(ord, first + second)) % 10 / 10\n",
+        "metrics.py",
+    )
+    report = optimized(cli, spec)
+    credit = report["stages"][0]["credit"]
+    assert [module["module"] for module in credit["modules"]] == ["first", "second"]
+    assert (credit["rows"], credit["repeats"], credit["rest"]["mean"], credit["deviation"] > 0) == (3, 4, 0, True)
+    # Side by side: each alone is all that follows from it.
+    assert all(module["share"] == module["reached"] for module in credit["modules"])
+    run = spec.parent / "run"
+    kept = [line for line in (run / "journal.jsonl").read_text().splitlines() if '"1-grpo/credit"' in line]
+    assert len(kept) == 1
+    status, _, _ = cli("view", run, "--export", run / "page.html")
+    assert status == 0 and "Credit of modules" in (run / "page.html").read_text()
+    status, _, err = cli("optimize", spec, "--run-dir", run, "--resume", "--format", "json")
+    assert status == 0, err
+    assert (run / "journal.jsonl").read_text().count('"1-grpo/credit"') == 1
+
+
+def test_credit_is_left_out_where_nothing_is_to_be_told_apart_or_paid(cli, letters) -> None:
+    options = "credit: 0, steps: 1, examples: 2, rollouts: 2"
+    report = optimized(cli, letters(**{"steps: 12, examples: 4, rollouts: 8": options}))
+    assert "credit" not in report["stages"][0]

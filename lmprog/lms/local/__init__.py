@@ -143,10 +143,10 @@ class LocalLM:
                     end_ids=self.weights.end_ids,
                     heads=self._heads,
                     weights=self.weights.version,
-                    decode=self._text,
+                    decode=self.text,
                     constraints=constraints if any(constraints) else (),
                     left=lambda row, rows=rows: batch[rows[row][0]][1].done(),  # type: ignore[misc]
-                    told=_listening([batch[place] for place, _ in rows], self._text),
+                    told=_listening([batch[place] for place, _ in rows], self.text),
                 )
             for (place, prompt), reply in zip(rows, replies, strict=True):
                 answers[place] = self._completion(prompt, reply, batch[place][0])
@@ -193,18 +193,30 @@ class LocalLM:
         """The packed masks under which a constrained reply was sampled (`Grammars.allowed`)."""
         return self._grammars().allowed(format, outputs, reply)
 
+    def may_say(self, format: str, outputs: Object, reply: Sequence[int]) -> bool:
+        """Whether `reply` is one that could be sampled where only `outputs` in `format` can."""
+        constraint = self._grammars().constraint(format, outputs)
+        return bool(constraint.matcher.validate_tokens(list(reply)) == len(reply))
+
+    def reply_ids(self, text: str, *, ended: bool = True) -> tuple[int, ...]:
+        """The token ids of a reply that was written elsewhere; with `ended` its end token too."""
+        with self._tokenizing:
+            ids = self.weights.tokenizer(text, add_special_tokens=False).input_ids
+        return (*ids, self.weights.tokenizer.eos_token_id) if ended else tuple(ids)
+
     def _grammars(self) -> Grammars:
         if self._constraining is None:
             weights = self.weights
             self._constraining = Grammars(weights.tokenizer, weights.base.config.vocab_size, weights.end_ids)
         return self._constraining
 
-    def _text(self, ids: Sequence[int]) -> str:
+    def text(self, ids: Sequence[int]) -> str:
+        """What token ids say, those that end a reply left out."""
         said = [token for token in ids if token not in self.weights.end_ids]
         return str(self.weights.tokenizer.decode(said, skip_special_tokens=True))
 
     def _completion(self, prompt: Prompt, reply: Reply, request: Request) -> Completion:
-        text = self._text(reply.ids)
+        text = self.text(reply.ids)
         for stop in _sampling(request).stop:
             text = text.split(stop)[0]
         return Completion(

@@ -13,7 +13,7 @@ their mean weighted by exp(log-sum-exp). The projections around it run over the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -61,6 +61,14 @@ class Context:
     replies: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
+class Attending(Protocol):
+    """The attention of a pass that is no wave."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """query (1, heads, N, D), key and value (1, kv_heads, N, D) to (1, N, heads, D)."""
+        ...
+
+
 def wave_attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -69,18 +77,20 @@ def wave_attention(
     attention_mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    context: Context | None = None,
+    context: Context | Attending | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """The function that transformers calls in each layer: query (1, heads, N, D), key and value (1, kv_heads, N, D).
 
-    Without a `context` it is the stock scaled-dot-product attention, as in training.
+    A `context` may bring an attention of its own, as training does. Without one it is the stock scaled-dot-product attention.
     """
     if context is None:
         stock: tuple[Tensor, Tensor | None] = ALL_ATTENTION_FUNCTIONS["sdpa"](
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
         return stock
+    if not isinstance(context, Context):
+        return context.attend(query, key, value, scaling), None
     layer = int(module.layer_idx)
     heads, tokens, size = query.shape[1:]
     kv_heads = key.shape[1]

@@ -10,11 +10,14 @@ import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.lms import embedded
+
+if TYPE_CHECKING:
+    from lmprog.lms.local.lora import FastLora
 
 
 def folder_of(model: str) -> str:
@@ -93,6 +96,8 @@ class Weights:
             self.base.to("cuda")
         self.version: tuple[str, int] = ("", 0)
         self._peft: Any = None
+        self._fast: FastLora | None = None
+        """Made for the layers and adapters that `_peft` has now."""
         self._names: dict[str, str] = {}
         self._training: dict[AdapterReference, str] = {}
         self._steps = 0
@@ -112,26 +117,40 @@ class Weights:
     @contextlib.contextmanager
     def using(self, adapter: AdapterReference | None) -> Iterator[None]:
         """Answer with `adapter`, perhaps one in training, inside the block; None for the base."""
+        before, training = self.version, self._peft is not None and self._peft.training
         name = None if adapter is None else self._training.get(adapter) or self._load(adapter)
         if self._peft is None:
             yield
             return
-        before, active, training = self.version, self._peft.active_adapter, self._peft.training
         self.version = (name or "", self._steps if adapter in self._training else 0)
         self._peft.eval()
         try:
-            if name is None:
-                with self._peft.disable_adapter():
-                    yield
-            else:
-                self._peft.set_adapter(name)
+            with self._answering(name):
                 yield
         finally:
-            if active in self._peft.peft_config:
-                self._peft.set_adapter(active)
-            self._let_learn()
             self._peft.train(training)
             self.version = before
+
+    @contextlib.contextmanager
+    def _answering(self, name: str | None) -> Iterator[None]:
+        if self._fast is None:
+            from lmprog.lms.local.lora import FastLora
+
+            self._fast = FastLora(self._peft)
+        if self._fast.serves(name):
+            with self._fast.serving(name, self.version):
+                yield
+        elif name is None:
+            with self._peft.disable_adapter():
+                yield
+        else:
+            active = self._peft.active_adapter
+            self._peft.set_adapter(name)
+            try:
+                yield
+            finally:
+                self._peft.set_adapter(active)
+                self._let_learn()
 
     def begin_training(self, config: Any, start: AdapterReference | None = None) -> AdapterReference:
         """Add a fresh adapter (a copy of `start` where given, in its shape), and give the name that requests use for it.
@@ -152,6 +171,7 @@ class Weights:
                 self._peft = peft.get_peft_model(self.base, config, adapter_name=name)
             else:
                 self._peft.add_adapter(name, config)
+        self._fast = None
         reference = AdapterReference(name)
         self._training[reference] = name
         self.trained_step()  # one of the same name may have been in training before
@@ -167,7 +187,7 @@ class Weights:
         return self._peft, self._training[trained]
 
     def _let_learn(self) -> None:
-        """Peft freezes every adapter but the one that it was last told to use."""
+        """Peft freezes every adapter but the one that it was last told to use, and those that were there before another."""
         if self._training:
             self._peft.set_requires_grad(list(self._training.values()))
 
@@ -194,6 +214,7 @@ class Weights:
                 self._peft.delete_adapter(name)
         else:
             self.base, self._peft = self._peft.unload(), None
+        self._fast = None
         self._training.clear()
         self.model.eval()
 
@@ -223,7 +244,8 @@ class Weights:
                     self._peft = peft.PeftModel.from_pretrained(self.base, folder, adapter_name=name)
                 else:
                     self._peft.load_adapter(folder, adapter_name=name)
-            self._peft.eval()
+            self._let_learn()
+            self._fast = None
             self._names[name] = str(folder)
         return name
 

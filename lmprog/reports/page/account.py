@@ -49,6 +49,8 @@ class StageAccount:
     dev: Mapping[int, Estimate] = field(default_factory=dict)
     """Scores of the weights in training, by step."""
     compared: Sequence[Mapping[str, Any]] = ()
+    credit: Mapping[str, Any] | None = None
+    """How much of the reward's variance each module accounts for (`Credit.as_json`), where the stage has reported it."""
     notes: Sequence[str] = ()
     paid: Spent = field(default_factory=Spent)
     """What its finished parts took, where that is known before its end."""
@@ -192,6 +194,7 @@ def _stage(tree: StageTree, events: Sequence[Mapping[str, Any]]) -> StageAccount
         steps=[step for _, step in sorted({event["step"]: event for event in own if event["event"] == "step"}.items())],
         dev={step: Estimate.from_json(score) for step, score in sorted(tree.steps.items())},
         compared=list({event["what"]: event for event in own if event["event"] == "compared"}.values()),
+        credit=next((event["value"] for event in own if event.get("key") == f"{tree.stage}/credit"), None),
         notes=[event["text"] for event in own if event["event"] == "note"],
         paid=_paid(own),
     )

@@ -55,11 +55,11 @@ def drawn(lm: LocalLM, grammars: Grammars, format: str, outputs: Object, seed: i
         allowed = open_.nonzero().flatten()  # no list: it may hold the whole vocabulary
         assert len(allowed), "a reply that can neither go on nor end"
         if any(open_[end] for end in lm.weights.end_ids) and (len(allowed) <= 2 or draw.random() < 0.5):
-            return lm._text(ids)
+            return lm.text(ids)
         likely = [token for token in closing if open_[token]]
         token = draw.choice(likely) if likely and draw.random() < 0.6 else int(allowed[draw.randrange(len(allowed))])
         if token in lm.weights.end_ids:
-            return lm._text(ids)
+            return lm.text(ids)
         ids.append(token)
         constraint.advance(token)
     return None
@@ -181,3 +181,11 @@ def test_an_api_cannot_promise_it_and_a_dry_run_need_not(program) -> None:
     with pytest.raises(UsageError, match=r"'sort' has `decoding: constrained`.*use `format: json`"):
         made(text="x")
     assert made.faked()(text="x").outputs == {"label": "a"}
+
+
+def test_what_may_be_said_is_known_of_a_reply_that_was_written_elsewhere(lm: LocalLM) -> None:
+    label = Object((("label", Enum(("refund", "billing"))),))
+    assert lm.may_say("text", label, lm.reply_ids("billing"))
+    assert not lm.may_say("text", label, lm.reply_ids("Billing"))
+    assert not lm.may_say("text", label, lm.reply_ids("bill"))  # its end may not come there
+    assert lm.may_say("text", label, lm.reply_ids("bill", ended=False))

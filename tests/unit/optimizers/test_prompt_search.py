@@ -9,11 +9,16 @@ from dataclasses import replace
 import pytest
 
 from lmprog.compiler.findings import SpecError
+from lmprog.compiler.plan import Field
+from lmprog.compiler.prompts import PromptBuilder, standard_layout
+from lmprog.compiler.types import BOOL, INT, STR, Enum
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.journal import Journal
 from lmprog.optimizers.prompt_search import PromptSearch
 from lmprog.optimizers.prompt_search.config import Config
 from lmprog.optimizers.strategies.demo_sources import draw_set
+from lmprog.optimizers.strategies.layouts import layouts
+from lmprog.optimizers.strategies.selectors import TPE
 
 TUNED = "  tune: {judge: [instructions, demos]}\n"
 LONG = "word " * 6000
@@ -158,27 +163,79 @@ def test_a_layout_can_win(parity, task_of) -> None:
     program = program.with_candidate(Candidate(demos={"judge": [{"number": 2, "parity": "even"}]}))
     task = task_of(program)
     change = PromptSearch(config()).optimize(task)
-    assert "parity:" in change.layouts["judge"]["user"]
+    assert any("parity:" in template for template in change.layouts["judge"].values())
     tuned = program.with_candidate(change)
     assert tuned.plan.modules["judge"].demos == program.plan.modules["judge"].demos
     assert Candidate.from_json(change.as_json()) == change
 
 
-def test_layouts_hold_the_same_words_and_values(parity) -> None:
-    from lmprog.compiler.prompts import PromptBuilder
-    from lmprog.optimizers.strategies.layouts import layouts
+def test_a_doubted_name_keeps_what_it_is_half_of_the_time() -> None:
+    selector = TPE({"a": 9, "b": 9}, seed=1, startup=60, doubted=["a"])
+    drawn = []
+    for _ in range(61):
+        drawn.append(dict(selector.ask()))
+        selector.tell(0.0)
+    assert drawn[0] == {"a": 0, "b": 0}
+    assert 22 <= sum(picked["a"] == 0 for picked in drawn[1:]) <= 46
+    assert sum(picked["b"] == 0 for picked in drawn[1:]) <= 16
 
+
+def test_every_other_trial_is_the_best_so_far_with_one_name_changed() -> None:
+    wanted = {"a": 7, "b": 3, "c": 11}
+    selector = TPE({"a": 9, "b": 9}, seed=4, startup=6)
+    beside = 0
+    best, so_far = -1, {"a": 0, "b": 0}
+    for number in range(120):
+        if number == 20:
+            selector.grow({"a": 9, "b": 9, "c": 12})
+        picked = dict(selector.ask())
+        if number > 7 and number % 2:
+            beside += sum(picked[name] != so_far.get(name, 0) for name in picked) == 1
+        score = sum(picked.get(name) == place for name, place in wanted.items())
+        if score > best:
+            best, so_far = score, picked
+        selector.tell(score)
+    assert beside == 56
+    assert so_far == wanted
+
+
+def test_layouts_hold_the_same_words_and_values(parity) -> None:
     program, _ = parity()
     program = program.with_candidate(Candidate(demos={"judge": [{"number": 2, "parity": "even"}]}))
-    variants = layouts(program.plan.modules["judge"])
-    assert len(variants) == 2
-    for variant in variants:
+    seen = []
+    for variant in layouts(program.plan.modules["judge"]):
         module = program.with_candidate(Candidate(layouts={"judge": variant})).plan.modules["judge"]
         messages = PromptBuilder(module, {}).build({"number": 7}).messages
         said = "\n".join(message["content"] for message in messages)
-        assert "Say something." in said and "number: 2" in said and "even" in said
-        assert messages[-1]["content"] == "number: 7\nparity:"
+        assert "Say something." in said and [m["role"] for m in messages] == ["system", "user", "assistant", "user"]
+        seen.append((messages[1]["content"], messages[2]["content"], messages[3]["content"]))
+        assert said.count("one of odd, even") == 1
         assert layouts(module) == []  # a layout that is chosen is the author's
+    assert seen == [
+        ("number: 2\nparity:", "even", "number: 7\nparity:"),
+        ("2", "parity: even", "7"),
+        ("number: 2", "parity: even", "number: 7"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "variants"),
+    [
+        ("grade", Enum(("a: b", "b")), 3),
+        ("grade", INT, 3),
+        ("grade", BOOL, 3),
+        ("grade", STR, 1),
+        ("grade_2", INT, 1),  # which of the two numbers is the value?
+        ("what_the_customer_wants_us_to_do_for_them_now", Enum(("a", "b")), 1),  # too long to be taken for a label
+    ],
+)
+def test_replies_name_their_output_only_where_the_value_is_found_behind_the_name(
+    parity, answer, kind, variants
+) -> None:
+    program, _ = parity()
+    module, outputs = program.plan.modules["judge"], {answer: Field(kind)}
+    module = replace(module, outputs=outputs, layout=standard_layout(module.inputs, outputs, module.format))
+    assert len(layouts(module)) == variants
 
 
 def test_demo_sets_are_spread_over_the_labels(parity) -> None:

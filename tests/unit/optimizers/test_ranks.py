@@ -19,11 +19,11 @@ from lmprog.optimizers.grpo.ranks import shares  # noqa: E402
 from lmprog.optimizers.grpo.rows import Row  # noqa: E402
 
 CASES = {
-    "tokens": ({}, [6, 0, 1]),
+    "tokens": ({}, [6, 0, 1, 7]),
     "replies, with KL": ({"loss": "grpo", "beta": 0.3}, [6, 1]),
     "two updates of a wave": ({"updates": 2, "learning_rate": 0.05}, [6, 0]),
 }
-"""Options, and how many rows each step has: fewer than processes too, and none."""
+"""Options, and how many rows each step has: fewer than processes too, none, and more for one of them."""
 
 
 def rows(count: int, step: int) -> list[Row]:

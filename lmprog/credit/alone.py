@@ -1,0 +1,125 @@
+"""What the tuning of each module gains by itself, against all of it together.
+
+Two versions of a program, such as an overlay and what it extends, differ in the words and adapters of some modules. Each of
+these modules is put alone into the version before, and then all of them. An adapter that several modules share counts for each
+as its own: tuned alone, a module answers with it and the others do not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lmprog.compiler.plan import AdapterReference, Module, Plan
+from lmprog.errors import ProviderError, UsageError
+from lmprog.evaluation import Scores, aevaluate
+from lmprog.program import Program, RunOptions
+from lmprog.statistics import Difference, paired
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Scores of the versions on the same rows."""
+
+    before: Scores
+    alone: Mapping[str, Scores]
+    """By module, those that were tuned."""
+    together: Scores
+
+    @property
+    def interplay(self) -> Difference:
+        """What all together gain beyond the sum of what each gains alone. Raises ProviderError where no row has all scores."""
+        each = [self.before.by_row, self.together.by_row, *(scores.by_row for scores in self.alone.values())]
+        rows = [row for row in each[0] if all(row in scores for scores in each)]
+        if not rows:
+            raise ProviderError("no row was scored in every version, so they cannot be compared")
+        before, together, *alone = ([scores[row] for row in rows] for scores in each)
+        # The sum of gains over `before`, and `before` itself.
+        added = [math.fsum(scores) - (len(alone) - 1) * start for start, *scores in zip(before, *alone, strict=True)]
+        return paired(added, together)
+
+    @property
+    def all(self) -> list[Scores]:
+        return [self.before, *self.alone.values(), self.together]
+
+
+def tuned_modules(before: Plan, after: Plan) -> list[str]:
+    """The modules whose words or adapters differ. Raises UsageError where the programs differ otherwise, or not at all."""
+    if [step.path for step in before.steps] != [step.path for step in after.steps]:
+        raise UsageError(
+            f"{after.path.name} and {before.path.name} have other steps, so they are not one program tuned"
+        )
+    for id in dict.fromkeys([*before.modules, *after.modules]):
+        old, new = before.modules.get(id), after.modules.get(id)
+        if old is None or new is None or _kept(before, old) != _kept(after, new):
+            raise UsageError(
+                f"the module {id!r} differs between {before.path.name} and {after.path.name} in more than its words and its "
+                "adapter; compare a tuned program with the one that it was tuned from"
+            )
+    found = [id for id in before.modules if _tuned(before, id) != _tuned(after, id)]
+    if not found:
+        raise UsageError(
+            f"no module of {after.path.name} has other words or another adapter than in {before.path.name}"
+        )
+    return found
+
+
+def with_tuned(before: Program, after: Program, modules: Collection[str]) -> Program:
+    """`before`, with the words and adapters that `modules` have in `after`."""
+    plan = before.plan
+    mixed = {id: _answering(after.plan if id in modules else plan, id) for id in plan.modules}
+    lms = {id: replace(lm, adapter=None) for id, lm in plan.lms.items()}
+    return replace(before, plan=replace(plan, modules=mixed, lms=lms), resources=replace(before.resources))
+
+
+async def gains(
+    before: Program,
+    after: Program,
+    rows: Sequence[Mapping[str, Any]],
+    metric: str,
+    *,
+    options: RunOptions | None = None,
+    on_row: Callable[[], None] | None = None,
+) -> Gains:
+    """Score `before`, each tuned module of `after` alone, and all of them. Raises UsageError as `tuned_modules`."""
+
+    async def scored(modules: Collection[str]) -> Scores:
+        tell = (lambda row: on_row()) if on_row is not None else None
+        return await aevaluate(with_tuned(before, after, modules), rows, metric, options=options, on_row=tell)
+
+    tuned = tuned_modules(before.plan, after.plan)
+    start = await scored(())
+    if len(tuned) == 1:
+        alone = await scored(tuned)
+        return Gains(start, {tuned[0]: alone}, alone)
+    return Gains(start, {id: await scored((id,)) for id in tuned}, await scored(tuned))
+
+
+def versions(tuned: Collection[str]) -> int:
+    """How many programs `gains` scores for so many tuned modules."""
+    return 2 if len(tuned) == 1 else len(tuned) + 2
+
+
+def _adapter(plan: Plan, id: str) -> AdapterReference | None:
+    return plan.modules[id].adapter or plan.lms[plan.modules[id].lm].adapter
+
+
+def _answering(plan: Plan, id: str) -> Module:
+    return replace(plan.modules[id], adapter=_adapter(plan, id))
+
+
+def _tuned(plan: Plan, id: str) -> tuple[object, ...]:
+    """What an optimizer may change. An adapter is the same where its weights are, wherever it lies."""
+    module, adapter = plan.modules[id], _adapter(plan, id)
+    weights = adapter and (adapter.sha256 or adapter.path)
+    layout = [part and part.text for part in (module.layout.system, module.layout.user, module.layout.assistant)]
+    return module.instructions, module.demos, layout, weights
+
+
+def _kept(plan: Plan, module: Module) -> tuple[object, ...]:
+    """What no optimizer changes."""
+    lm = plan.lms[module.lm]
+    fields = [[(name, field.type) for name, field in part.items()] for part in (module.inputs, module.outputs)]
+    return lm.model, lm.params, fields, module.format, module.decoding, module.tools, module.max_turns, module.retry

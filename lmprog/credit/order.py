@@ -1,0 +1,109 @@
+"""Which calls of a run may follow from which: what has to be answered anew when one of them is."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lmprog.compiler.bounds import turns
+from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Repeat, Step
+
+Place = tuple[tuple[str, int | None], ...]
+"""A step that calls a module: ids from the top, each with the turn of its loop, or None. The items of a `foreach`, and the
+turns of an agent, are one place: they are answered anew together."""
+Places = frozenset[Place]
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The sets of places to be sampled anew, from which the credit of the modules of one run is made."""
+
+    own: dict[str, dict[Places, int]]
+    """By module: the sum over its places of +1 for the set of a place with all that follows it, -1 for that without it."""
+    reached: dict[str, Places]
+    """By module: all its places, and all that follow them."""
+
+
+class Order:
+    """The places of a plan and their order, those of its sub-programs among them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._before: dict[int, dict[str, frozenset[str]]] = {}
+
+    def place(self, path: str) -> tuple[Place, str]:
+        """Where a call with that path (as `outer[0].ask/inner`) stands, and its module, as `compiler.bounds` names it."""
+        place: list[tuple[str, int | None]] = []
+        steps, prefix, name = self.plan.steps, "", ""
+        for part in re.split(r"[./]", path):
+            id, *indices = re.findall(r"[^\[\]]+", part)
+            step = next(step for step in steps if step.id == id)
+            if step.foreach is not None:
+                indices = indices[1:]
+            place.append((id, int(indices[0]) if indices else None))
+            if isinstance(step.action, ModuleCall):
+                name = f"{prefix}{step.action.module}"
+            elif isinstance(step.action, ProgramCall):
+                prefix = f"{prefix}{step.path}."
+            steps = _inner(step)
+        return tuple(place), name
+
+    def follows(self, first: Place, then: Place) -> bool:
+        """Whether `then` may be asked something else when `first` is answered in another way.
+
+        By the references between steps; a later turn of a loop follows all of an earlier one.
+        """
+        steps = self.plan.steps
+        for (id, turn), (other, its) in zip(first, then, strict=False):
+            if id != other:
+                return id in self._all_before(steps)[other]
+            if turn is not None and its is not None and turn != its:
+                return turn < its
+            steps = next(_inner(step) for step in steps if step.id == id)
+        return False
+
+    def places(self) -> dict[Place, str]:
+        """All places of the plan with their modules, each loop running to its bound."""
+        return dict(_places(self.plan, self.plan.steps, (), ""))
+
+    def sets(self, places: dict[Place, str]) -> Sets:
+        """What to sample anew in a run that asked at `places`. Where one module follows another, most sets serve both."""
+        own: dict[str, Counter[Places]] = {}
+        reached: dict[str, Places] = {}
+        for place, module in places.items():
+            after = frozenset(other for other in places if self.follows(place, other))
+            counts = own.setdefault(module, Counter())
+            counts[after | {place}] += 1
+            counts[after] -= 1
+            reached[module] = reached.get(module, frozenset()) | after | {place}
+        kept = {module: {chosen: sign for chosen, sign in counts.items() if sign} for module, counts in own.items()}
+        return Sets(kept, reached)
+
+    def _all_before(self, steps: Sequence[Step]) -> dict[str, frozenset[str]]:
+        """For each step of a level those that it follows, over any number of others."""
+        found = self._before.get(id(steps))
+        if found is None:
+            found = self._before[id(steps)] = {}
+            for step in steps:  # in an order that respects `after`
+                found[step.id] = step.after.union(*(found[earlier] for earlier in step.after))
+        return found
+
+
+def _inner(step: Step) -> tuple[Step, ...]:
+    if isinstance(step.action, Repeat):
+        return step.action.steps
+    return step.action.plan.steps if isinstance(step.action, ProgramCall) else ()
+
+
+def _places(plan: Plan, steps: Sequence[Step], around: Place, prefix: str) -> Iterator[tuple[Place, str]]:
+    for step in steps:
+        action = step.action
+        if isinstance(action, ModuleCall):
+            yield (*around, (step.id, None)), f"{prefix}{action.module}"
+        elif isinstance(action, ProgramCall):
+            yield from _places(action.plan, action.plan.steps, (*around, (step.id, None)), f"{prefix}{step.path}.")
+        elif isinstance(action, Repeat):
+            for turn in range(turns(plan, action)):
+                yield from _places(plan, action.steps, (*around, (step.id, turn)), prefix)

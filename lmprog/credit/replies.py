@@ -1,0 +1,57 @@
+"""The replies of one run, given again in others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from lmprog.credit.order import Order, Place, Places
+from lmprog.invocation import Invocation
+from lmprog.lms.lm import Completion, Request
+
+
+class Replies:
+    """What was said in a run at each place of the plan; calls without a reply (a failed provider) are not among them."""
+
+    def __init__(self, order: Order, trace: Sequence[Invocation]) -> None:
+        self._place_of: dict[str, Place] = {}
+        self._kept: dict[tuple[str, int], list[Invocation]] = defaultdict(list)
+        self.places: dict[Place, str] = {}
+        """With their modules, in the order of the plan."""
+        for made in trace:
+            if made.text is not None:
+                path = whole_path(made)
+                self._kept[path, made.attempt].append(made)
+                self._place_of[path], module = order.place(path)
+                self.places[self._place_of[path]] = module
+
+    def but(self, anew: Places) -> Callable[[Request], Completion | None]:
+        """What answers as the run did where the same is asked, and not at the places of `anew`."""
+
+        def reply(request: Request) -> Completion | None:
+            _, _, path, attempt, *_ = request.key
+            if self._place_of.get(str(path)) in anew:
+                return None
+            # The turns of an agent share their place, and differ in their messages.
+            kept = self._kept.get((str(path), int(attempt)), ())
+            return next((_again(made) for made in kept if list(made.messages) == list(request.messages)), None)
+
+        return reply
+
+
+def whole_path(made: Invocation) -> str:
+    """From the outermost program, as it stands in the `key` of the request."""
+    return f"{made.parent}/{made.path}" if made.parent else made.path
+
+
+def _again(made: Invocation) -> Completion:
+    return Completion(
+        text=made.text or "",
+        token_ids=made.token_ids,
+        logprobs=made.logprobs,
+        prompt_token_ids=made.prompt_token_ids,
+        usage=made.usage,
+        finish_reason=made.finish_reason or "stop",
+        tool_calls=made.tool_calls,
+        cached=True,
+    )

@@ -1,0 +1,173 @@
+"""The runs that a credit report is made of: whole ones, and those that replay one but for some calls, sampled anew."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, variance
+from typing import Any
+
+from lmprog.credit.order import Order, Places
+from lmprog.credit.replies import Replies, whole_path
+from lmprog.errors import ProviderError
+from lmprog.invocation import Invocation
+from lmprog.metrics import MetricFailed, Scorer
+from lmprog.program import Program, RunOptions
+
+NOTHING: Places = frozenset()
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one row came to, in units of variance: `own` and `reached` by module, without those that no run called."""
+
+    mean: float
+    variance: float
+    calls: Mapping[str, float]
+    own: Mapping[str, float]
+    reached: Mapping[str, float]
+    rest: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    example: int
+    reward: float | None
+    """None where it could not be scored."""
+    trace: Sequence[Invocation]
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """A run, and its score when the calls of a set are sampled anew."""
+
+    reward: float
+    replies: Replies
+    again: Mapping[Places, float | None]
+
+
+class Sampling:
+    """Makes the runs of some rows of data."""
+
+    def __init__(
+        self,
+        program: Program,
+        data: Sequence[Mapping[str, Any]],
+        scorer: Scorer,
+        repeats: int,
+        options: RunOptions,
+        unreadable: float | None,
+    ) -> None:
+        self.program, self.data, self.scorer = program, data, scorer
+        self.repeats, self.options, self.unreadable = repeats, options, unreadable
+        self.order = Order(program.plan)
+        self.gate = asyncio.Semaphore(program.concurrency)
+        self.runs = 0
+        self.lost: dict[str, tuple[int, str]] = {}
+
+    async def rows(self, examples: Sequence[int]) -> list[Row]:
+        """Those that can be counted: of which two runs were scored, and one of them with all that it is compared with."""
+        made = await _all([self._run(example, rollout) for example in examples for rollout in range(self.repeats)])
+        bases = {example: [run for run in made if run.example == example] for example in examples}
+        scored = {example: [run for run in runs if run.reward is not None] for example, runs in bases.items()}
+        sampled = await self._again([run for runs in scored.values() if len(runs) > 1 for run in runs])
+        found = [self._row(runs, sampled) for runs in scored.values() if len(runs) > 1]
+        return [row for row in found if row is not None]
+
+    async def _again(self, bases: Sequence[_Run]) -> dict[_Run, _Sampled]:
+        """The runs, each with those in which a part of it is sampled anew."""
+        replies = {base: Replies(self.order, base.trace) for base in bases}
+        jobs = [(base, anew) for base in bases for anew in self._needed(replies[base])]
+        # Numbered within its row, so that what a row draws does not depend on the other rows.
+        numbers: Counter[int] = Counter()
+        work = []
+        for base, anew in jobs:
+            number = self.repeats + numbers[base.example]
+            numbers[base.example] += 1
+            work.append(self._run(base.example, number, replace(self.options, replay=replies[base].but(anew))))
+        again: dict[_Run, dict[Places, float | None]] = {base: {} for base in bases}
+        for (base, anew), run in zip(jobs, await _all(work), strict=True):
+            again[base][anew] = run.reward
+        return {base: _Sampled(base.reward or 0.0, replies[base], again[base]) for base in bases}
+
+    def _needed(self, replies: Replies) -> list[Places]:
+        """The sets of calls to sample anew; for all calls together the runs of a row are samples themselves."""
+        sets = self.order.sets(replies.places)
+        own = [chosen for counts in sets.own.values() for chosen in counts]
+        wanted = dict.fromkeys([*own, *sets.reached.values(), NOTHING])
+        return [chosen for chosen in wanted if chosen != replies.places.keys()]
+
+    async def _run(self, example: int, rollout: int, options: RunOptions | None = None) -> _Run:
+        chosen = replace(options or self.options, rollout=rollout)
+        row = self.data[example]
+        inputs = self.program.inputs_of(row)
+        reward = None
+        async with self.gate:
+            self.runs += 1
+            result = await self.program.run(inputs, example=example, options=chosen)
+            try:
+                if result.error is not None and result.error.kind != "unreadable":
+                    self._lose(result.error.kind, str(result.error))
+                elif result.error is not None and self.unreadable is not None:
+                    reward = self.unreadable
+                else:
+                    reward = (await self.scorer.score(inputs, row, result, example=example, options=chosen)).value
+            except ProviderError as error:
+                self._lose("provider", f"the judge {self.scorer.metric.id!r}: {error}")
+            except MetricFailed as error:
+                self._lose("metric", str(error))
+        return _Run(example, reward, result.trace)
+
+    def _lose(self, kind: str, cause: str) -> None:
+        count, first = self.lost.get(kind, (0, cause))
+        self.lost[kind] = count + 1, first
+
+    def _row(self, runs: Sequence[_Run], sampled: Mapping[_Run, _Sampled]) -> Row | None:
+        rewards = [sampled[run].reward for run in runs]
+        whole = variance(rewards)
+        # A difference of which one side is missing says nothing.
+        parts = [found for run in runs if (found := self._parts(sampled[run], whole)) is not None]
+        if not parts:
+            return None
+        calls = Counter(self.order.place(whole_path(made))[1] for run in runs for made in run.trace)
+        return Row(
+            fmean(rewards),
+            whole,
+            {module: count / len(runs) for module, count in calls.items()},
+            _means([own for own, _, _ in parts]),
+            _means([reached for _, reached, _ in parts]),
+            fmean(rest for _, _, rest in parts),
+        )
+
+    def _parts(self, run: _Sampled, whole: float) -> tuple[dict[str, float], dict[str, float], float] | None:
+        """By module its own part of the variance, and that of all it reaches; and what is left when all is replayed."""
+        left = {frozenset(run.replies.places): whole}
+        for anew, reward in run.again.items():
+            if reward is None:
+                return None
+            left[anew] = (run.reward - reward) ** 2 / 2
+        sets = self.order.sets(run.replies.places)
+        own = {
+            module: math.fsum(sign * left[chosen] for chosen, sign in counts.items())
+            for module, counts in sets.own.items()
+        }
+        return own, {module: left[chosen] for module, chosen in sets.reached.items()}, left[NOTHING]
+
+
+def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """By name, over all; what one of them lacks is 0 in it."""
+    names = dict.fromkeys(name for values in found for name in values)
+    return {name: fmean(values.get(name, 0.0) for values in found) for name in names}
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, _Run]]) -> list[_Run]:
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

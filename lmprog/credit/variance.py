@@ -1,0 +1,146 @@
+"""How much of the luck in a program's score is the luck of each module.
+
+For each row n runs are made, and their variance is V. For each of them and for some sets S of its calls one more run is made,
+in which the calls of S are sampled anew and all others are replayed: half the mean square of the difference of the two scores
+is W(S), the variance that is left when all replies but those of S are known (Jansen, Computer Physics Communications 117,
+1999). With "after c" for the calls that may follow from a call c, the share of a module is
+
+    the sum over its calls c of W(c and after c) - W(after c), divided by V.
+
+That is the mean square of what its replies change in the score to be expected: of its advantage, as reinforcement learning
+calls it. Where each call follows the one before it, the shares and the rest (judges and tools) sum to 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from lmprog.compiler.bounds import bounds
+from lmprog.credit.sampling import Row, Sampling
+from lmprog.errors import BudgetExceeded, LmprogError, ProviderError, UsageError
+from lmprog.metrics import Scorer
+from lmprog.program import Program, RunOptions
+from lmprog.statistics import Estimate, estimate, ratio
+
+
+@dataclass(frozen=True)
+class ModuleCredit:
+    """Of one module; the shares are None where nothing varies."""
+
+    module: str
+    calls: float
+    """LM calls of a run."""
+    share: Estimate | None
+    """Of the variance: that of the module's own replies."""
+    reached: Estimate | None
+    """Of the variance: that of the module's replies and of all calls that may follow from them."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"module": self.module, "calls": self.calls, "share": _json(self.share), "reached": _json(self.reached)}
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What `measure` found."""
+
+    metric: str
+    rows: int
+    """Those that count."""
+    repeats: int
+    runs: int
+    """All that were made, those in which most is replayed too."""
+    reward: Estimate
+    deviation: float
+    """The standard deviation of the runs of a row."""
+    modules: Sequence[ModuleCredit]
+    rest: Estimate | None
+    """The share of what differs when every reply is the same: judges, and tools that answer as they like."""
+    lost: Mapping[str, tuple[int, str]]
+    """For each kind of failure the runs that could not be scored, and why the first."""
+    note: str | None = None
+    """Why rows are missing."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "metric": self.metric,
+            "rows": self.rows,
+            "repeats": self.repeats,
+            "runs": self.runs,
+            "reward": self.reward.as_json(),
+            "deviation": self.deviation,
+            "modules": [module.as_json() for module in self.modules],
+            "rest": _json(self.rest),
+            "lost": {kind: {"runs": count, "first": first} for kind, (count, first) in self.lost.items()},
+            "note": self.note,
+        }
+
+
+def _json(share: Estimate | None) -> dict[str, Any] | None:
+    return share.as_json() if share is not None else None
+
+
+async def measure(
+    program: Program,
+    rows: Sequence[Mapping[str, Any]],
+    metric: str,
+    *,
+    repeats: int = 8,
+    options: RunOptions | None = None,
+    unreadable: float | None = None,
+    on_row: Callable[[], None] | None = None,
+) -> Credit:
+    """Make `repeats` runs of each row, and sample the calls of each module in them anew.
+
+    A run with a reply that cannot be read has the reward `unreadable` (default: the lower end of the metric's range). Where a
+    budget is spent, the rows that were done are reported. Raises BudgetExceeded where none was, LmprogError where no row could
+    be scored (ProviderError where a provider is why), and UsageError for fewer than one row or two repeats.
+    """
+    if not rows or repeats < 2:
+        raise UsageError("credit needs at least one row, and two runs of it")
+    sampling = Sampling(program, rows, Scorer(program, metric), repeats, options or RunOptions(), unreadable)
+    found: list[Row] = []
+    note = None
+    # As many rows together as are at work at a time, so that a budget cuts between rows.
+    together = max(1, program.concurrency // repeats)
+    for first in range(0, len(rows), together):
+        block = range(first, min(first + together, len(rows)))
+        try:
+            found += await sampling.rows(block)
+        except BudgetExceeded as error:
+            if not found:
+                raise
+            note = f"{error}, after {first} of {len(rows)} rows"
+            break
+        for _ in block:
+            if on_row is not None:
+                on_row()
+    if not found:
+        _, cause = next(iter(sampling.lost.values()))
+        failed = ProviderError if "provider" in sampling.lost else LmprogError
+        raise failed(f"no row has two runs that could be scored: {cause}")
+    wholes = [row.variance for row in found]
+    modules = [
+        ModuleCredit(
+            module,
+            fmean(row.calls.get(module, 0.0) for row in found),
+            ratio([row.own.get(module, 0.0) for row in found], wholes),
+            ratio([row.reached.get(module, 0.0) for row in found], wholes),
+        )
+        for module in bounds(program.plan).calls
+    ]
+    return Credit(
+        metric,
+        len(found),
+        repeats,
+        sampling.runs,
+        estimate([row.mean for row in found]),
+        math.sqrt(fmean(wholes)),
+        modules,
+        ratio([row.rest for row in found], wholes),
+        sampling.lost,
+        note,
+    )

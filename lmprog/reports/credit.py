@@ -1,0 +1,94 @@
+"""A credit report as a person reads it, and as one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lmprog.credit.alone import Gains
+from lmprog.credit.variance import Credit
+from lmprog.reports.scores import difference_document
+from lmprog.statistics import Estimate
+
+
+def lines(credit: Credit) -> list[str]:
+    """The reward, how much it varies, and each module's part in that."""
+    found = [
+        f"{credit.metric} {credit.reward} over {credit.rows} rows, {credit.repeats} runs of each; the runs of a row vary by "
+        f"{100 * credit.deviation:.1f} points (standard deviation)"
+    ]
+    names = [module.module for module in credit.modules]
+    width = max(map(len, [*names, "module"]))
+    found.append(f"  {'module':<{width}}  {'calls a run':>11}  {'share of the variance':<24}  with all that may follow")
+    for module in credit.modules:
+        shares = f"{_shown(module.share):<24}  {_shown(module.reached)}"
+        found.append(f"  {module.module:<{width}}  {module.calls:>11.1f}  {shares}".rstrip())
+    if credit.rest is not None and credit.rest.mean:
+        found.append(f"  judges and tools, where every reply is the same: {credit.rest}")
+    if credit.rest is None:
+        found.append(
+            "  all runs of a row score the same, so there is nothing to share; a higher --temperature may help"
+        )
+    for kind, (count, first) in credit.lost.items():
+        found.append(f"  {count} {'run' if count == 1 else 'runs'} failed ({kind}) and not scored: {first}")
+    if credit.note is not None:
+        found.append(f"  {credit.note}")
+    return found
+
+
+def gain_lines(gains: Gains, after: str, before: str) -> list[str]:
+    """The score of each version, and its gain over the program before."""
+    rows = [
+        (before, gains.before, ""),
+        *((f"+ {id}", scores, _gain(gains, scores)) for id, scores in gains.alone.items()),
+    ]
+    if len(gains.alone) > 1:
+        rows.append(("+ all of them", gains.together, _gain(gains, gains.together)))
+    width = max(len(name) for name, _, _ in rows)
+    found = [f"what {after} tunes, each module alone: {gains.before.metric}, and the gain over {before}, paired"]
+    found += [f"  {name:<{width}}  {scores.estimate!s:<22}  {gain}".rstrip() for name, scores, gain in rows]
+    if len(gains.alone) > 1:
+        found.append(f"  all together beyond the sum of each alone: {gains.interplay}")
+    for kind, (count, first) in failures(gains).items():
+        found.append(f"  {count} {'run' if count == 1 else 'runs'} failed ({kind}) and not scored: {first}")
+    return found
+
+
+def failures(gains: Gains) -> dict[str, tuple[int, str]]:
+    """Of all versions: for each kind how many runs, and why the first."""
+    found: dict[str, tuple[int, str]] = {}
+    for scores in gains.all if len(gains.alone) > 1 else [gains.before, gains.together]:
+        for kind, (count, first) in scores.causes.items():
+            earlier, cause = found.get(kind, (0, first))
+            found[kind] = earlier + count, cause
+    return found
+
+
+def gain_document(gains: Gains) -> dict[str, Any]:
+    def scored(scores: Any) -> dict[str, Any]:
+        return {**scores.estimate.as_json(), "gain": difference_document(scores.against(gains.before))}
+
+    return {
+        "metric": gains.before.metric,
+        "before": gains.before.estimate.as_json(),
+        "alone": {id: scored(scores) for id, scores in gains.alone.items()},
+        "together": scored(gains.together),
+        "interplay": gains.interplay.as_json(),
+        "lost": {kind: {"runs": count, "first": first} for kind, (count, first) in failures(gains).items()},
+    }
+
+
+def share_line(modules: Sequence[Mapping[str, Any]]) -> str:
+    """`query 62.0% [50.1, 74.2], answer 38.0% [25.8, 49.9]`, from a kept report."""
+    shares = [
+        (module["module"], Estimate.from_json(module["share"])) for module in modules if module["share"] is not None
+    ]
+    return ", ".join(f"{module} {share}" for module, share in shares) or "no run of a row differs from another"
+
+
+def _gain(gains: Gains, scores: Any) -> str:
+    return str(scores.against(gains.before))
+
+
+def _shown(share: Estimate | None) -> str:
+    return "-" if share is None else str(share)

@@ -1,0 +1,54 @@
+"""`fast_slow`: weights are trained, and every few steps prompts are searched under them.
+
+The source is "Learning, Fast and Slow" (arXiv 2605.12484), whose program is one prompt; here a candidate is the prompts of all
+modules, and the groups are those of mmGRPO.
+
+A population of candidates, each with the words of all tuned modules, is kept as a Pareto front over dev rows. The rollouts of
+an example are spread over the population, and compared as one group whatever their prompts: so the advantage is normalised
+once for each example. What comes out is the adapters and the words that were best on dev together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from lmprog.optimizers.fast_slow.config import Config as Options
+from lmprog.optimizers.grpo import GRPO
+
+if TYPE_CHECKING:
+    from lmprog.optimizers.candidate import Candidate
+    from lmprog.optimizers.optimizer import Task
+    from lmprog.program import Program
+
+
+class FastSlow(GRPO):
+    """Tunes the `weights` of modules, and `instructions`, `demos` and `layout` of the same or of others."""
+
+    name: ClassVar[str] = "fast_slow"
+    Config: ClassVar[type[Options]] = Options
+    config: Options
+
+    def most_calls(self, program: Program, train: int, dev: int) -> int:
+        from lmprog.compiler.bounds import calls
+        from lmprog.optimizers.strategies.row_samplers import sizes
+
+        searched, _ = sizes(dev, self.config.rows)
+        candidates = self.config.population + self.config.trials
+        runs = self._rounds * (candidates * searched + min(self.config.bootstrap_rows, train))
+        proposals = self.most_proposals(program, train, dev)
+        return super().most_calls(program, train, dev) + runs * calls(program.plan) + proposals
+
+    def most_proposals(self, program: Program, train: int, dev: int) -> int:
+        proposer = program.plan.optimize.proposer if program.plan.optimize else None
+        return self._rounds * self.config.proposals * len(program.plan.modules) if proposer else 0
+
+    @property
+    def _rounds(self) -> int:
+        from lmprog.compiler.bounds import prompt_rounds
+
+        return prompt_rounds(self.config.steps, self.config.every, self.config.updates)
+
+    def optimize(self, task: Task) -> Candidate:
+        from lmprog.optimizers.fast_slow.stage import FastSlowStage
+
+        return FastSlowStage(task, self.config).run()

@@ -1,0 +1,120 @@
+"""A prompt round: what the population scores under the weights of now, what is tried beside it, and what is kept."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from lmprog.optimizers.candidate import START, Candidate
+from lmprog.optimizers.contest import Contest
+from lmprog.optimizers.fast_slow.config import Config
+from lmprog.optimizers.optimizer import Task
+from lmprog.optimizers.prompt_search.choices import Choices, Gatherer
+from lmprog.optimizers.strategies.fronts import Front, Pareto
+from lmprog.optimizers.strategies.row_samplers import Halves
+from lmprog.optimizers.strategies.screens import Screen, Screens
+from lmprog.program import Program
+from lmprog.seeds import derive
+from lmprog.statistics import estimate
+
+Population = Sequence[Candidate]
+"""The candidates that are kept, the best of all first."""
+
+
+class Rounds:
+    """The rounds of a stage. Each is kept in the journal by its number, and done once in the life of a run."""
+
+    def __init__(self, task: Task, config: Config, front: Front | None = None, screen: Screen | None = None) -> None:
+        self.task, self.config = task, config
+        self.front = front or Pareto()
+        self.screen = screen or Screens(task)
+
+    def kept(self, number: int) -> Population:
+        """What round `number` came to; before the first it is the program as the stage got it, alone."""
+        found = self.task.journal.part(f"round-{number}").recall("population")
+        return [Candidate.from_json(member) for member in found] if found is not None else [START]
+
+    async def hold(self, number: int, step: int, program: Program) -> None:
+        """Hold round `number` after weight step `step`, with `program` on the weights of now."""
+        seed = derive(self.task.seed, "round", number)
+        journal = self.task.journal.part(f"round-{number}")
+        task = replace(self.task, program=program, journal=journal, seed=seed)
+        # The rows are those of the stage, the same in all rounds: what is held back from one is held back from all.
+        contest = Contest(task, Halves(self.task.seed, self.config.rows), screen=self.screen)
+        before = self.kept(number - 1)
+        for member in before:
+            await contest.enter(member)
+        choices = await self._choices(task, contest, before)
+        await self._try(contest, choices, before, seed)
+        scored = list(contest.scored.values())
+        kept = [scored[place] for place in self.front.kept([one.values for one in scored], self.config.population)]
+        if journal.recall("population") is None:
+            journal.keep("population", [one.candidate.as_json() for one in kept])
+        self.task.tell_spending()
+        self.task.journal.record_step(
+            "round",
+            step,
+            best=estimate(list(kept[0].values.values())).as_json(),
+            members=[one.candidate.digest for one in kept],
+            tried=len(scored) - len(before),
+            refused=len(contest.refused),
+        )
+
+    async def _choices(self, task: Task, contest: Contest, population: Population) -> list[Choices]:
+        """What candidates may be made of, the parts of the population among it."""
+        gatherer = Gatherer(task, self.config)
+        choices = await gatherer.first()
+        for choice in choices:
+            for member in population:
+                for part, options in _parts(choice).items():
+                    own = getattr(member, part).get(choice.module)
+                    if own is not None and own not in options:
+                        options.append(own)
+        await gatherer.propose(choices, contest, self.config.proposals)
+        return choices
+
+    async def _try(self, contest: Contest, choices: Sequence[Choices], population: Population, seed: int) -> None:
+        """Score new candidates, each made of one of the population."""
+        if not any(choice.options() for choice in choices):
+            self.task.journal.note(
+                "there is no other prompt to try: name instructions, a proposer, or demos under tune"
+            )
+            return
+        tried = asked = 0
+        # The same may be drawn again; that costs nothing and counts for nothing, but it must end.
+        while tried < self.config.trials and asked < 8 * self.config.trials:
+            draw = random.Random(derive(seed, "child", asked))
+            asked += 1
+            parent = draw.choice(population)
+            child = varied(parent, choices, draw)
+            if child.digest not in contest.scored and child.digest not in contest.refused:
+                await contest.enter(child, parents=[parent])
+                tried += 1
+
+
+def varied(parent: Candidate, choices: Sequence[Choices], draw: random.Random) -> Candidate:
+    """The parent with parts of its modules drawn anew: each part with a probability of a half, and at least one."""
+    parts = [
+        (choice.module, part, options)
+        for choice in choices
+        for part, options in _parts(choice).items()
+        if len(options) > 1
+    ]
+    drawn = [place for place in range(len(parts)) if draw.random() < 0.5] or [draw.randrange(len(parts))]
+    changed: dict[str, dict[str, Any]] = {
+        part: dict(getattr(parent, part)) for part in ("instructions", "demos", "layouts")
+    }
+    for module, part, options in (parts[place] for place in drawn):
+        option = draw.choice(options)
+        if option is None:
+            changed[part].pop(module, None)
+        else:
+            changed[part][module] = [dict(demo) for demo in option] if part == "demos" else option
+    return replace(parent, **changed)
+
+
+def _parts(choice: Choices) -> dict[str, list[Any]]:
+    """What there is of each part of a candidate, by its name there."""
+    return {"instructions": choice.instructions, "demos": choice.demos, "layouts": choice.layouts}

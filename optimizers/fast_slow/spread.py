@@ -1,0 +1,44 @@
+"""A program whose runs on an example are spread over several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from lmprog.program import Program, Result, RunOptions
+from lmprog.seeds import derive
+
+
+@dataclass(frozen=True)
+class Spread(Program):
+    """Run number r on an example is one of member `(r + shift) % len(members)`.
+
+    The shift is drawn for each example, so that where the members do not divide the runs, each has the rest of them as often
+    as the others. `plan` is that of the program whose changes the members are.
+    """
+
+    members: Sequence[Program] = ()
+    seed: int = 0
+
+    @staticmethod
+    def over(program: Program, members: Sequence[Program], seed: int) -> Spread:
+        return Spread(
+            **{part.name: getattr(program, part.name) for part in fields(Program)}, members=members, seed=seed
+        )
+
+    def member(self, example: int | str, rollout: int) -> int:
+        """The place of the member whose run this is."""
+        return (rollout + derive(self.seed, "spread", example)) % len(self.members)
+
+    async def run(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        example: int | str = 0,
+        options: RunOptions | None = None,
+        parent: str | None = None,
+    ) -> Result:
+        number = options.rollout if options is not None else 0
+        chosen = self.members[self.member(example, number)]
+        return await chosen.run(inputs, example=example, options=options, parent=parent)

@@ -1,0 +1,99 @@
+"""One run of the `fast_slow` stage: that of `grpo`, with a population of prompts in place of the one that a program has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from lmprog.evaluation import Scores
+from lmprog.optimizers.candidate import START, Candidate
+from lmprog.optimizers.fast_slow.config import Config
+from lmprog.optimizers.fast_slow.rounds import Rounds
+from lmprog.optimizers.fast_slow.spread import Spread
+from lmprog.optimizers.grpo.rollouts import Rollout, Wave
+from lmprog.optimizers.grpo.rows import Row
+from lmprog.optimizers.grpo.stage import WeightStage
+from lmprog.optimizers.optimizer import Task
+from lmprog.optimizers.strategies.row_samplers import Halves
+from lmprog.program import Program
+from lmprog.seeds import derive
+
+
+class FastSlowStage(WeightStage):
+    """Rounds of prompts look at one half of the dev rows. All of them choose the best step, with the best member of then; the
+    other half decides whether it replaces the program that the stage started from.
+
+    Of a stage that goes on the journal knows the population, and the step says which round it is of.
+    """
+
+    name = "fast_slow"
+
+    def __init__(self, task: Task, config: Config) -> None:
+        searched, held = Halves(task.seed).split(task.dev)
+        super().__init__(replace(task, dev=[*held, *searched]), config)
+        self.held = len(held)
+        self.rounds = Rounds(task, config)
+        # The updates on one wave share its prompts.
+        self.every = -(-config.every // config.updates) * config.updates
+        self._members: tuple[int, list[Program]] = (-1, [])
+        self._sampled: Sequence[Rollout] = ()
+
+    def rows(self, step: int) -> list[Row]:
+        if step % self.every == 0:
+            with self.clock.part("prompts"):
+                self.runner.run(self.rounds.hold(self._round(step), step, self.program))
+        rows = super().rows(step)
+        self.wave |= {"prompts": self._by_member(step)}
+        return rows
+
+    def sampled_program(self, step: int) -> Spread:
+        """The rollouts of the wave after `step` are spread over the population."""
+        number = self._round(step)
+        if self._members[0] != number:
+            members = [self.program.with_candidate(member) for member in self.rounds.kept(number)]
+            self._members = (number, members)
+        return Spread.over(self.program, self._members[1], derive(self.task.seed, "spread", step))
+
+    def sender(self, step: int, example: int, rollout: int) -> Program:
+        """The runs of teachers are spread over the population too."""
+        spread = self.sampled_program(step)
+        return spread.members[spread.member(example, rollout)]
+
+    def scored_program(self, step: int) -> Program:
+        """The best member of the population that the update before was made with."""
+        return self.program.with_candidate(self._best_member(step))
+
+    def judged(self, scores: Scores) -> Scores:
+        """Those on the rows that no prompt was chosen by, where there are enough for both."""
+        if not self.held:
+            return scores
+        return Scores(scores.metric, [row for row in scores.rows if row.row < self.held])
+
+    def _waves(self, step: int) -> list[Wave]:
+        waves = super()._waves(step)
+        self._sampled = [rollout for wave in waves for rollout in wave.rollouts if rollout.teacher is None]
+        return waves
+
+    def _by_member(self, step: int) -> dict[str, dict[str, float]]:
+        """Of the rollouts with the words of each candidate: how many, and their mean reward."""
+        members, spread = self.rounds.kept(self._round(step)), self.sampled_program(step)
+        rewards: dict[str, list[float]] = {}
+        for rollout in self._sampled:
+            member = members[spread.member(rollout.example, rollout.rollout)]
+            rewards.setdefault(member.digest, []).append(rollout.reward)
+        return {digest: {"rollouts": len(found), "reward": fmean(found)} for digest, found in rewards.items()}
+
+    def _round(self, step: int) -> int:
+        """The last round before the wave after `step`."""
+        return step // self.every
+
+    def _best_member(self, step: int) -> Candidate:
+        """What was best in the last round before update number `step`; what the stage began with, before there was one."""
+        return self.rounds.kept(self._round(step - 1))[0]
+
+    def _chosen(self) -> Candidate:
+        adapters = super()._chosen()
+        if self.best is None or adapters == START:
+            return START
+        return self._best_member(self.best[0]).then(adapters)

@@ -1,0 +1,54 @@
+"""The credit report at the end of a stage of weights: how much of the reward's variance each module accounts for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmprog.compiler.bounds import bounds
+from lmprog.errors import LmprogError
+from lmprog.optimizers.optimizer import Task
+from lmprog.program import Program, RunOptions
+from lmprog.seeds import derive
+
+RUNS = 4
+"""Of each row."""
+
+
+def most_runs(program: Program, rows: int) -> int:
+    """How many runs a report on so many rows makes at most, each taken for a whole one."""
+    from lmprog.credit.forecast import sets_anew
+
+    return rows * RUNS * (2 + sets_anew(program)) if _several(program) else 0
+
+
+async def report_credit(
+    task: Task, program: Program, rows: int, params: Mapping[str, Mapping[str, Any]], unreadable: float
+) -> None:
+    """Put the report of `program` on the first `rows` dev rows into the journal, once in the life of the run.
+
+    It is sampled as rollouts are, with `params` of modules over their own. Nothing of a program with one module, whose share
+    is 1; a note where a budget or a failure keeps it from being made.
+    """
+    from lmprog.credit.variance import measure
+
+    if not rows or not _several(program):
+        return
+
+    async def measured() -> dict[str, Any]:
+        options = RunOptions(seed=derive(task.seed, "credit"), module_params=params, retry=False)
+        found = await measure(
+            program, task.dev[:rows], task.metric, repeats=RUNS, options=options, unreadable=unreadable
+        )
+        return found.as_json()
+
+    try:
+        found = await task.journal.once("credit", measured)
+    except LmprogError as error:
+        task.journal.note(f"no credit report: {error}")
+    else:
+        task.journal.tell("credit", **found)
+
+
+def _several(program: Program) -> bool:
+    return len(bounds(program.plan).calls) > 1

@@ -1,0 +1,216 @@
+"""Teachers: other programs whose runs join the groups of the program in training. Imports no torch.
+
+What is learnt of a teacher is one thing, whoever it is: its reply, as the reply to the prompt that the program in training
+sends for the same inputs. So the prompts that are trained stay those that are sent, and a bigger LM can teach as well as other
+words. The reply was not sampled there, so it is off policy; its old log-probabilities are those of the weights in training, as
+for every row, and not the teacher's, which most teachers do not tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lmprog.compiler import formats
+from lmprog.compiler.bounds import bounds, judges
+from lmprog.compiler.plan import Module, Plan
+from lmprog.compiler.templates import RenderError
+from lmprog.invocation import Invocation
+from lmprog.lms.local import MAX_TOKENS, LocalLM
+from lmprog.metrics import Scorer
+from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.rollouts import LeftOut, Rollout, Wave, run_each
+from lmprog.optimizers.grpo.stopwatch import Stopwatch
+from lmprog.program import Program, RunOptions
+from lmprog.seeds import derive
+
+if TYPE_CHECKING:
+    from lmprog.optimizers.optimizer import Row
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """`name` is its path as the spec has it; `first` is the number of its first rollout, after those of all before it."""
+
+    name: str
+    program: Program
+    rollouts: int
+    first: int
+
+
+def teachers_of(program: Program, config: Config) -> list[Teacher]:
+    """The teachers of a stage, each as its spec says: no weights in training answer for it.
+
+    They are paid out of the budget of `program`. An LM that a teacher names in the same way is the program's own.
+    """
+    found, first = [], config.rollouts
+    for teacher in config.teachers:
+        found.append(Teacher(teacher.program, _beside(program, teacher.program), teacher.rollouts, first))
+        first += teacher.rollouts
+    return found
+
+
+def _beside(program: Program, path: str) -> Program:
+    assert program.plan.optimize is not None
+    plan = program.plan.optimize.teachers[path]
+    resources = replace(program.resources)
+    lms = {}
+    for id, lm in plan.lms.items():
+        twin = next((own for own, its in program.plan.lms.items() if replace(its, id=id) == lm), None)
+        lms[id] = resources.lm(lm) if twin is None else program.lms[twin]
+    # Its runs are rollouts of this training, and traced as those are.
+    return replace(program, plan=replace(plan, export=program.plan.export), lms=lms, resources=resources)
+
+
+class Unfit(Exception):
+    """The program in training could not give this reply."""
+
+
+class Teachers:
+    """The teachers of one stage, and how their replies become those of the program in training."""
+
+    def __init__(
+        self,
+        teachers: Sequence[Teacher],
+        program: Program,
+        rows: Sequence[Row],
+        scorer: Scorer,
+        lms: Mapping[str, LocalLM],
+    ) -> None:
+        """`lms` are those in training, by the modules that are trained."""
+        self.teachers, self.program, self.rows, self.scorer, self.lms = teachers, program, rows, scorer, lms
+        self._answered: set[str] = set()
+
+    async def join(
+        self,
+        own: Coroutine[Any, Any, Wave],
+        examples: Sequence[int],
+        seed: int,
+        sender: Callable[[int, int], Program],
+        clock: Stopwatch | None = None,
+    ) -> Wave:
+        """The wave of the program, and after its rollouts those of the teachers on the same examples.
+
+        `sender` gives for an example and the number of a rollout the program whose prompts are trained there.
+        Raises LmprogError where nothing has come of a teacher from the start on, ProviderError where a provider is why.
+        """
+        # What answers in this process waits: else who shares a batch would follow from how fast an API is.
+        apart = [teacher for teacher in self.teachers if not self._runs_here(teacher)]
+        tasks = [
+            asyncio.create_task(run)
+            for run in (own, *(self._wave(each, examples, seed, sender, clock) for each in apart))
+        ]
+        try:
+            waves = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        of_apart = dict(zip((teacher.first for teacher in apart), waves[1:], strict=True))
+        rollouts, left_out = list(waves[0].rollouts), dict(waves[0].left_out)
+        for teacher in self.teachers:
+            wave = of_apart.get(teacher.first) or await self._wave(teacher, examples, seed, sender, clock)
+            rollouts += wave.rollouts
+            for name, runs in wave.left_out.items():
+                left_out[name] = runs.plus(left_out.get(name, LeftOut()))
+        return Wave(tuple(rollouts), waves[0].lost, left_out)
+
+    def _runs_here(self, teacher: Teacher) -> bool:
+        """Whether a model in this process answers for it, or scores it."""
+        asked = [teacher.program.plan, *judges(self.program.plan)]
+        sites = [site for plan in asked for site in bounds(plan).sites]
+        return any(site.plan.lms[site.module.lm].runs_here for site in sites)
+
+    async def _wave(
+        self,
+        teacher: Teacher,
+        examples: Sequence[int],
+        seed: int,
+        sender: Callable[[int, int], Program],
+        clock: Stopwatch | None,
+    ) -> Wave:
+        kept, failures = await run_each(
+            teacher.program,
+            self.rows,
+            examples,
+            self.scorer,
+            range(teacher.first, teacher.first + teacher.rollouts),
+            RunOptions(seed=derive(seed, "teacher", teacher.name)),
+            format_failure=self.scorer.lowest,
+            clock=clock,
+        )
+        if failures and not kept and teacher.name not in self._answered:
+            raise type(failures[0])(
+                f"not one of {len(failures)} rollouts of the teacher {teacher.name} could be scored: {failures[0]}"
+            )
+        if kept:
+            self._answered.add(teacher.name)
+        rollouts, unfit = [], 0
+        for rollout in kept:
+            try:
+                if not rollout.unreadable:
+                    rollouts.append(self._joining(rollout, teacher, sender(rollout.example, rollout.rollout)))
+            except Unfit:
+                unfit += 1
+        unreadable = sum(rollout.unreadable for rollout in kept)
+        return Wave(tuple(rollouts), 0, {teacher.name: LeftOut(len(failures), unreadable, unfit)})
+
+    def _joining(self, rollout: Rollout, teacher: Teacher, sender: Program) -> Rollout:
+        """The rollout as if the program in training had given its replies. Raises Unfit."""
+        made = [
+            self.taught(invocation, teacher.program.plan, sender)
+            for invocation in rollout.invocations
+            if invocation.module in self.lms and invocation.parent is None and invocation.outputs is not None
+        ]
+        return replace(rollout, invocations=tuple(made), teacher=teacher.name)
+
+    def taught(self, made: Invocation, teacher: Plan, sender: Program) -> Invocation:
+        """A call of a teacher's module as a call of the same module of `sender`: our prompt, and its reply in our tokens.
+
+        The reply stays word for word where the module reads the same outputs in it with nothing to forgive, and then its token
+        ids too where it was sampled from the same model; else it is its outputs, written as the demos of the module have them.
+
+        Raises Unfit for a reply that could not be sampled here: one that is longer than `max_tokens`, that holds the end of a
+        reply, that is not read as the same outputs, or that a constrained module may not give.
+        """
+        plan, module, lm = sender.plan, sender.plan.modules[made.module], self.lms[made.module]
+        ready, declared = sender.resources.module(module, plan), plan.lms[module.lm]
+        assert made.text is not None and made.outputs is not None
+        try:
+            prompt = ready.builder.build(made.inputs)
+            written = ready.builder.reply({**made.inputs, **made.outputs})
+        except RenderError as error:
+            raise Unfit(str(error)) from error
+        cut = made.finish_reason == "length"
+        as_it_came = _reads(module, made.text, made.outputs, cut, forgiving=False)
+        same = teacher.lms[teacher.modules[made.module].lm].model == declared.model
+        if as_it_came and same and made.token_ids:
+            ids = tuple(made.token_ids)
+        elif as_it_came:
+            ids = lm.reply_ids(made.text, ended=not cut)
+        else:
+            ids = lm.reply_ids(written)
+        text = lm.text(ids)
+        if not _reads(module, text, made.outputs, cut and as_it_came):
+            raise Unfit("it is not read as the same outputs")
+        if len(ids) > int(declared.params.get("max_tokens", MAX_TOKENS)):
+            raise Unfit(f"its {len(ids)} tokens are more than max_tokens")
+        if lm.weights.end_ids & set(ids[:-1]):
+            raise Unfit("it goes on after its end")
+        constrained = module.decoding == "constrained"
+        if constrained and not lm.may_say(module.format, ready.output_type, ids):
+            raise Unfit("a constrained module may not say it")
+        sent = lm.prompt(prompt.messages, prompt.constant).ids
+        return replace(
+            made, text=text, messages=prompt.messages, prompt_token_ids=sent, token_ids=ids, constrained=constrained
+        )
+
+
+def _reads(module: Module, text: str, outputs: Mapping[str, Any], cut: bool, forgiving: bool = True) -> bool:
+    """Whether the module reads just these outputs in a reply; with `forgiving`, also where something is forgiven."""
+    try:
+        reading = formats.read(module.format, module.outputs, text, cut)
+    except formats.Unreadable:
+        return False
+    return reading.values == outputs and (forgiving or not reading.forgiven)

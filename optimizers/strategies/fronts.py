@@ -1,0 +1,47 @@
+"""Which of several candidates a population keeps, by their scores row by row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+from lmprog.optimizers.strategies.acceptance import Values
+
+
+class Front(Protocol):
+    """Chooses among candidates by their scores on the same rows."""
+
+    def kept(self, scores: Sequence[Values], most: int) -> list[int]:
+        """The places of at most `most` candidates, the best of all first; at least one where there is any."""
+        ...
+
+
+class Pareto:
+    """Candidates that no other beats: none is as good on every row, and better on one.
+
+    Where there are more than may be kept, the one of the best mean comes first, and then each time the one that adds the
+    most to the sum over rows of the best score among the kept; ties go to the better mean, and then to the earlier place.
+    Rows that some candidate was not scored on do not count.
+    """
+
+    def kept(self, scores: Sequence[Values], most: int) -> list[int]:
+        rows = [row for row in scores[0] if all(row in values for values in scores)] if scores else []
+        vectors = [[values[row] for row in rows] for values in scores]
+        left = [place for place, own in enumerate(vectors) if not any(_beats(other, own) for other in vectors)]
+        total = [math.fsum(own) for own in vectors]
+        kept = sorted(left, key=lambda place: (-total[place], place))[: min(1, most)]
+        while kept and len(kept) < min(most, len(left)):
+            reached = [max(found) for found in zip(*(vectors[place] for place in kept), strict=True)]
+            added = {place: _added(vectors[place], reached) for place in left if place not in kept}
+            kept.append(max(added, key=lambda place: (added[place], total[place], -place)))
+        return kept
+
+
+def _added(own: Sequence[float], reached: Sequence[float]) -> float:
+    return math.fsum(max(0.0, value - best) for value, best in zip(own, reached, strict=True))
+
+
+def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
+    pairs = list(zip(one, other, strict=True))
+    return all(own >= theirs for own, theirs in pairs) and any(own > theirs for own, theirs in pairs)
