@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra 'local'")
@@ -113,3 +115,49 @@ def test_peft_answers_for_what_is_no_plain_lora(weights: Weights) -> None:
         found = logits(weights.model)
     model.eval()
     assert torch.allclose(found, logits(model), atol=1e-5)
+
+
+def learnt(model, name: str, fast: FastLora | None) -> dict[str, torch.Tensor]:
+    """The logits of a batch and the gradients of a loss on them, by the name of the parameter."""
+    model.zero_grad()
+    with nullcontext() if fast is None else fast.learning(name):
+        out = model(input_ids=torch.tensor([[5, 9, 33, 2, 60], [7, 7, 1, 40, 3]])).logits
+    torch.nn.functional.cross_entropy(out[:, :-1].flatten(0, 1), torch.arange(8)).backward()
+    found = {key: value.grad.clone() for key, value in model.named_parameters() if value.grad is not None}
+    return {"logits": out.detach(), **found}
+
+
+def test_an_adapter_learns_what_it_learns_in_peft(weights: Weights) -> None:
+    model, name = weights.in_peft(weights.begin_training(lora(4)))
+    randomize(model)
+    model.train()
+    fast = FastLora(model)
+    assert fast.learns(name)
+    wanted, found = learnt(model, name, None), learnt(model, name, fast)
+    assert wanted.keys() == found.keys() and len(wanted) > 2 * 7 * 2
+    for key, value in wanted.items():
+        assert value.dtype == torch.float32 and value.abs().max() > 0, key
+        assert torch.allclose(found[key], value, rtol=1e-4, atol=1e-6 * value.abs().max()), key
+    assert not any("forward" in vars(part) for part in model.modules())
+
+
+def test_in_bfloat16_its_gradients_are_as_near_to_those_of_fp32_as_pefts(weights: Weights) -> None:
+    model, name = weights.in_peft(weights.begin_training(lora(4)))
+    randomize(model)
+    fast = FastLora(model)
+    exact = learnt(model, name, None)
+    for key, value in model.named_parameters():
+        if "lora_" not in key:
+            value.data = value.data.to(torch.bfloat16)
+    theirs, ours = learnt(model, name, None), learnt(model, name, fast)
+    for key, value in exact.items():
+        if key != "logits":
+            assert ours[key].dtype == torch.float32
+            far = [float((found[key] - value).norm() / value.norm()) for found in (ours, theirs)]
+            assert far[0] < 2 * far[1] + 0.02, (key, far)
+
+
+@pytest.mark.parametrize("more", [{"use_dora": True}, {"lora_dropout": 0.1}, {"lora_bias": True}])
+def test_what_is_no_plain_lora_learns_in_peft(weights: Weights, more) -> None:
+    model, name = weights.in_peft(weights.begin_training(lora(4, **more)))
+    assert not FastLora(model).learns(name)
