@@ -1,45 +1,33 @@
-"""`lmprog optimize` in two processes, as torchrun starts them: one result, written once."""
+"""`lmprog optimize` in two processes, started by torchrun: one result, said and written once."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from test_killed_training import COMMAND, steps, vowels
 
 __all__ = ["vowels"]
+TORCHRUN = Path(sys.executable).with_name("torchrun")
 STAGES = "optimize.stages=[{grpo: {steps: 2, examples: 2, rollouts: 4, evaluate_every: 2}}]"
 
 
 def test_two_processes_train_one_adapter(vowels: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-
-    def start(name: str, **environment: str) -> subprocess.Popen[str]:
+    def train(name: str, *launcher: str | Path) -> tuple[str, str]:
         options = ["--set", STAGES, "--run-dir", tmp_path / name, "-o", tmp_path / f"{name}.yaml", "--format", "json"]
-        return subprocess.Popen(
-            [*COMMAND, vowels, *options],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        done = subprocess.run([*launcher, *COMMAND, vowels, *options], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr
 
-    ranks = [start("two", **told, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(2)]
-    said = [rank.communicate() for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
-    report = json.loads(said[0][0])
-    assert said[1][0] == "" and "step 1/2" in said[0][1] and "step 1/2" not in said[1][1]
+    out, err = train("two", TORCHRUN, "--standalone", "--nproc-per-node=2", "--no-python")
+    report = json.loads(out)
+    assert err.count("step 1/2") == 1
     assert report["stages"][0]["steps"] == 2 and report["overlay"] == str(tmp_path / "two.yaml")
 
-    alone = start("one")
-    assert alone.communicate() and alone.returncode == 0
+    train("one")
     found = [[event for event in steps(tmp_path / name) if event["event"] == "step"] for name in ("one", "two")]
     one, two = (events[0] for events in found)
     assert [event["step"] for event in found[1]] == [1, 2]
