@@ -1,0 +1,249 @@
+"""The comparison of the mmGRPO paper (arXiv 2508.04660) on small public tasks and the embedded model, in several days.
+
+    python benchmarks/paper.py --data ../shared/data                 # 3 tasks, 4 runs, 3 seeds; goes on where it was cut
+    python benchmarks/paper.py --write docs/results.md               # measures nothing: the page of what is finished
+    python benchmarks/paper.py --tasks banking77 --runs search-grpo --data ../shared/data
+    python benchmarks/paper.py --quick --data ../shared/data         # minutes, and nothing of it is kept
+
+Each run is one `lmprog optimize` of specs/<task>.yaml with stages of its own, and its report says what the program scores on
+the test rows before and after each stage:
+
+    search-grpo   base program, prompt search, prompt search then GRPO; the overlay once more by `lmprog eval`
+    grpo-search   base program, GRPO, GRPO then prompt search
+    fast-slow     base program, fast_slow with two thirds of GRPO's steps
+    trajectory    as search-grpo, with GRPO at the level of whole trajectories
+
+A finished run is a line of --ledger and is not done again; one that was cut goes on in --work. All seeds have the same rows.
+A run with other rows or stages (--intents, a spec whose stages were edited) is another run, and --write shows those of its own
+options only. Plots want the extra `bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from paper_ledger import Ledger, Measured, Version
+from paper_page import write_page
+from paper_tasks import QUICK, RUNS, TASKS, Sizes, Task, planned, settings_of, stages_of
+
+import lmprog
+from lmprog.cli.progress import OptimizeProgress
+from lmprog.optimizers.grpo.config import Config as Training
+from lmprog.reports.page.account import read
+from lmprog.trace import cut_torn_line, read_lines
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPUTING = ("torch", "transformers", "trl", "peft")
+"""Packages on whose versions the figures may depend."""
+
+
+@dataclass
+class Curve:
+    """Listens to a run: its dev scorings in training and the LM calls before them, kept in `path` for when it is cut."""
+
+    path: Path
+    calls: int = 0
+    stage: int = 0
+    points: dict[tuple[int, int], tuple[int, float]] = field(default_factory=dict)
+    """By stage and step: a step that is done again stands once."""
+
+    def __post_init__(self) -> None:
+        cut_torn_line(self.path)
+        for stage, step, calls, dev in read_lines(self.path) if self.path.exists() else ():
+            self.points[stage, step] = calls, dev
+
+    def listen(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "stage_started":
+            self.stage = event["number"]
+        elif event["event"] == "spending":
+            self.calls = event["spent"]["lm_calls"]
+        elif event["event"] == "dev":
+            self.points[self.stage, event["step"]] = self.calls, event["score"]["mean"]
+            with self.path.open("a") as file:
+                file.write(json.dumps([self.stage, event["step"], *self.points[self.stage, event["step"]]]) + "\n")
+
+
+def measured(task: Task, run: str, seed: int, sizes: Sizes, data: Path, work: Path) -> Measured:
+    """One run, or the rest of it. Its folder in `work` has the rows, the journal, the adapters and the overlay."""
+    settings = settings_of(task, run, sizes)
+    named = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    folder = work / f"{task.name}-{run}-{seed}-{named}"
+    overrides = task.overrides(data, sizes, folder / "rows")
+    overlay, curve, shown = folder / "tuned.yaml", Curve(folder / "curve.jsonl"), OptimizeProgress()
+
+    def listen(event: dict[str, Any]) -> None:
+        shown.listen(event)
+        curve.listen(event)
+
+    tuned = lmprog.optimize(
+        task.spec,
+        seed=seed,
+        run_dir=folder / "run",
+        out=overlay,
+        resume=(folder / "run" / "run.json").exists(),
+        overrides={**overrides, "optimize.stages": stages_of(task, run, sizes)},
+        listen=listen,
+    )
+    return Measured(
+        task.name,
+        run,
+        seed,
+        settings,
+        hashlib.sha256((folder / "rows" / "test.jsonl").read_bytes()).hexdigest(),
+        list(versions(Path(tuned.report["run_dir"]), RUNS[run], settings["stages"])),
+        list(dict(sorted(curve.points.items())).values()),
+        evaluated(overlay, overrides) if run == "search-grpo" else None,
+        made_by(task),
+        machine(),
+    )
+
+
+def versions(run_dir: Path, cells: tuple[str, ...], stages: list[dict[str, Any]]) -> Iterator[Version]:
+    """The program at each point of a finished run, as its journal has it."""
+    account = read(run_dir)
+    calls, rollouts, minutes = 0, 0, 0.0
+    for place, (cell, found) in enumerate(zip(cells, account.versions, strict=True)):
+        if place:
+            stage = account.stages[place - 1]
+            assert stage.spent is not None
+            calls += stage.spent.lm_calls
+            minutes += stage.spent.minutes
+            (options,) = stages[place - 1].values()
+            # Those of examples without a signal too: they were run.
+            rollouts += sum(step["examples"] for step in stage.steps) * options.get("rollouts", Training().rollouts)
+        dev = found.dev.mean if found.dev is not None else None
+        yield Version(cell, calls, rollouts, minutes, dev, list(found.values))
+
+
+def evaluated(overlay: Path, overrides: Mapping[str, Any]) -> float:
+    """The test score of a tuned program as a process of its own finds it: its adapter is loaded from the disk."""
+    sets = [part for name, value in overrides.items() for part in ("--set", f"{name}={json.dumps(value)}")]
+    command = [str(Path(sys.executable).with_name("lmprog")), "eval", str(overlay), *sets, "--format", "json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    mean: float = json.loads(done.stdout)["mean"]
+    return mean
+
+
+def made_by(task: Task) -> dict[str, str]:
+    """What the figures come from: `commit` ends with + where files were changed since."""
+    return {
+        "commit": _git("rev-parse", "--short=10", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),
+        "program": planned(task).digest,
+        "lmprog": lmprog.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in COMPUTING},
+    }
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""  # no repository: an unpacked archive
+    return done.stdout.strip()
+
+
+def machine() -> str:
+    """The processor, as far as the system tells; no name of the host."""
+    info = Path("/proc/cpuinfo")
+    lines = [line.split(":", 1) for line in info.read_text().splitlines() if ":" in line] if info.exists() else []
+    said = {name.strip(): value.strip() for name, value in lines}
+    model = said.get("model name") or platform.processor() or platform.machine()
+    bf16 = " with AVX-512 bf16" if "avx512_bf16" in said.get("flags", "").split() else ""
+    return f"{os.cpu_count()} cores of {model}{bf16}, {platform.system()}"
+
+
+def measure(options: argparse.Namespace, sizes: Sizes, ledger: Ledger, work: Path) -> int:
+    """All runs that are not in the ledger, seed by seed, so that a table stands early; gives how many failed."""
+    failed = 0
+    for seed in range(options.seeds):
+        for name in options.tasks:
+            for run in options.runs:
+                try:
+                    settings = settings_of(TASKS[name], run, sizes)
+                    kept = ledger.find(name, run, seed, settings)
+                    if kept is None:
+                        print(f"{name}, {run}, seed {seed}: begins", flush=True)
+                        kept = measured(TASKS[name], run, seed, sizes, options.data, work)
+                        ledger.add(kept)
+                        print(kept, flush=True)
+                    else:
+                        print(f"{kept} (in the ledger)", flush=True)
+                except (lmprog.LmprogError, lmprog.SpecError, subprocess.CalledProcessError) as error:
+                    failed += 1
+                    print(f"{name}, {run}, seed {seed}: failed, others go on: {error}", file=sys.stderr, flush=True)
+    return failed
+
+
+def wanted(ledger: Ledger, sizes: Sizes) -> list[Measured]:
+    """The lines of these sizes and of the stages of now."""
+    settings: dict[tuple[str, str], Any] = {}
+    for name, task in TASKS.items():
+        for run in RUNS if task.spec.is_file() else ():
+            settings[name, run] = settings_of(task, run, sizes)
+    return [made for made in ledger.read() if settings.get((made.task, made.run)) == made.settings]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("../shared/data"),
+        help="the folder of banking77/, multihop/ and pupa/ (%(default)s)",
+    )
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="which tasks (all)")
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="which runs (all)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="runs of each, with the seeds 0 to N-1 (3)")
+    parser.add_argument("--intents", type=int, metavar="N", help="of Banking77, the first by name (12)")
+    parser.add_argument("--ledger", type=Path, help="the finished runs (docs/results.jsonl)")
+    parser.add_argument(
+        "--work", type=Path, help="journals, adapters and overlays, also of runs that were cut (runs/paper)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a few rows and steps, one seed, all in a temporary folder"
+    )
+    parser.add_argument(
+        "--write", type=Path, metavar="PAGE", help="measure nothing; write the page from the ledger alone"
+    )
+    options = parser.parse_args()
+    if options.quick and (options.write or options.ledger):
+        parser.error("--quick keeps nothing: leave --write and --ledger out")
+    sizes = QUICK if options.quick else Sizes()
+    if options.intents is not None:
+        sizes = replace(sizes, intents=options.intents)
+    options.seeds = options.seeds if options.seeds is not None else 1 if options.quick else 3
+    if options.quick:
+        with tempfile.TemporaryDirectory() as folder:
+            own = Path(folder)
+            ledger = Ledger(own / "results.jsonl")
+            failed = measure(options, sizes, ledger, options.work or own / "runs")
+            write_page(own / "results.md", wanted(ledger, sizes), sizes)
+            print("\n" + (own / "results.md").read_text(encoding="utf-8"))
+    else:
+        ledger = Ledger(options.ledger or ROOT / "docs" / "results.jsonl")
+        failed = 0
+        if options.write is not None:
+            write_page(options.write, wanted(ledger, sizes), sizes)
+        else:
+            failed = measure(options, sizes, ledger, options.work or Path("runs") / "paper")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (lmprog.LmprogError, lmprog.SpecError) as error:
+        sys.exit(f"error: {error}")
