@@ -31,6 +31,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -168,22 +169,21 @@ def machine() -> str:
 def measure(options: argparse.Namespace, sizes: Sizes, ledger: Ledger, work: Path) -> int:
     """All runs that are not in the ledger, seed by seed, so that a table stands early; gives how many failed."""
     failed = 0
-    for seed in range(options.seeds):
-        for name in options.tasks:
-            for run in options.runs:
-                try:
-                    settings = settings_of(TASKS[name], run, sizes)
-                    kept = ledger.find(name, run, seed, settings)
-                    if kept is None:
-                        print(f"{name}, {run}, seed {seed}: begins", flush=True)
-                        kept = measured(TASKS[name], run, seed, sizes, options.data, work)
-                        ledger.add(kept)
-                        print(kept, flush=True)
-                    else:
-                        print(f"{kept} (in the ledger)", flush=True)
-                except (lmprog.LmprogError, lmprog.SpecError, subprocess.CalledProcessError) as error:
-                    failed += 1
-                    print(f"{name}, {run}, seed {seed}: failed, others go on: {error}", file=sys.stderr, flush=True)
+    every = list(product(range(options.seeds), options.tasks, options.runs))
+    for number, (seed, name, run) in enumerate(every, 1):
+        place = f"[{number}/{len(every)}]"
+        try:
+            kept = ledger.find(name, run, seed, settings_of(TASKS[name], run, sizes))
+            if kept is not None:
+                print(f"{place} {kept} (in the ledger)", flush=True)
+                continue
+            print(f"{place} {name}, {run}, seed {seed}: begins", flush=True)
+            made = measured(TASKS[name], run, seed, sizes, options.data, work)
+            ledger.add(made)
+            print(f"{place} {made}", flush=True)
+        except (lmprog.LmprogError, lmprog.SpecError, subprocess.CalledProcessError) as error:
+            failed += 1
+            print(f"{place} {name}, {run}, seed {seed}: failed, others go on: {error}", file=sys.stderr, flush=True)
     return failed
 
 
@@ -238,7 +238,7 @@ def main() -> None:
         if options.write is not None:
             write_page(options.write, wanted(ledger, sizes), sizes)
         else:
-            failed = measure(options, sizes, ledger, options.work or Path("runs") / "paper")
+            failed = measure(options, sizes, ledger, options.work or ROOT / "runs" / "paper")
     sys.exit(1 if failed else 0)
 
 
@@ -247,3 +247,6 @@ if __name__ == "__main__":
         main()
     except (lmprog.LmprogError, lmprog.SpecError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("what is finished is kept; the same command goes on from there", file=sys.stderr)
+        sys.exit(130)

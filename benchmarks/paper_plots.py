@@ -42,7 +42,7 @@ def draw(measured: Sequence[Measured], folder: Path, titles: Mapping[str, str]) 
 
 
 def _against_calls(task: str, runs: Sequence[Measured]) -> Any:
-    figure, axes = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8, 3.6), layout="constrained")
     for run, colour in COLOURS.items():
         of = [made for made in runs if made.run == run]
         for made in of:
@@ -53,7 +53,7 @@ def _against_calls(task: str, runs: Sequence[Measured]) -> Any:
             scores = [100 * fmean(each.mean for each in seeds) for seeds in versions]
             axes.plot(calls, scores, color=colour, marker="o", linestyle=":", label=f"{run} ({len(of)})")
     axes.set(title=task, xlabel="LM calls of the optimization", ylabel="score, of 100", ylim=(0, None))
-    axes.legend(frameon=False, title="run (seeds)")
+    figure.legend(loc="outside right upper", frameon=False, title="run (seeds)")
     return figure
 
 
@@ -62,7 +62,7 @@ def _points(curve: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]
 
 
 def _bars(measured: Sequence[Measured], titles: Mapping[str, str]) -> Any:
-    figure, axes = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8, 3.6), layout="constrained")
     tasks = [task for task in TASKS if any(made.task == task for made in measured)]
     width = 0.8 / len(titles)
     for number, (cell, title) in enumerate(titles.items()):
@@ -77,7 +77,7 @@ def _bars(measured: Sequence[Measured], titles: Mapping[str, str]) -> Any:
                 errors.append(shown.ci95[1] - shown.mean)
         axes.bar(places, means, width, yerr=errors, color=CELLS[number], label=title, error_kw={"linewidth": 0.8})
     axes.set(ylabel="test score, of 100", xticks=range(len(tasks)), xticklabels=tasks, ylim=(0, None))
-    axes.legend(frameon=False, fontsize=7)
+    figure.legend(loc="outside right upper", frameon=False)
     return figure
 
 
