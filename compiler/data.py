@@ -39,11 +39,27 @@ def _split(draft: Draft, name: str, node: Node) -> Split | None:
     columns, private = node.value("columns", {}), set(node.value("private", ()))
     # A column may be called private by its name in the file or in the program.
     private |= {name for name, column in columns.items() if column in private}
-    common = {"columns": columns, "limit": node.value("limit"), "private": frozenset(private)}
+    common = {
+        "columns": columns,
+        "where": node.value("where", {}),
+        "limit": node.value("limit"),
+        "private": frozenset(private),
+        "share": _part(draft, node),
+    }
     hub, written = node.get("hf"), node.get("path")
     if hub is not None:
         return Split(name, hf=hub.plain(), hf_split=node.value("split", name), **common)
     return Split(name, _path(draft, name, written), **common) if isinstance(written, Scalar) else None
+
+
+def _part(draft: Draft, node: Mapping) -> tuple[float, float] | None:
+    part = node.value("part")
+    if part is None:
+        return None
+    if len(part) != 2 or not part[0] < part[1]:
+        draft.report.add("LMP101", node.entries["part"].place, "`part` must be two fractions, as in [0, 0.8]")
+        return None
+    return float(part[0]), float(part[1])
 
 
 def _path(draft: Draft, name: str, node: Scalar) -> Path:
@@ -98,6 +114,7 @@ def _fractions(draft: Draft, node: Mapping, found: dict[str, Split]) -> dict[str
                 hf=whole.hf,
                 hf_split=whole.hf_split if whole.hf_split != "from" else "train",
                 columns=whole.columns,
+                where=whole.where,
                 limit=whole.limit,
                 private=whole.private,
                 share=(low, high),

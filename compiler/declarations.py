@@ -119,6 +119,7 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         adapter=adapter(draft, node.get("adapter")),
         context=node.value("context"),
         price=node.value("price"),
+        speed=node.value("speed"),
         headers=_headers(draft, node, what),
         limits=Limits(**node.value("limits", {})),
         tool_protocol=node.value("tool_protocol", "text" if here else "native"),

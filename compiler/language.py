@@ -67,6 +67,14 @@ LM = Record(
             },
             about="Prices in US dollars for a million tokens.",
         ),
+        "speed": Record(
+            {
+                "input": Number(least=0, about="Prompt tokens that it reads in a second."),
+                "output": Number(least=0, about="Tokens that it writes in a second, all replies together."),
+            },
+            required=("input", "output"),
+            about="How fast a model is in this process, for the time that `optimize --dry-run` estimates.",
+        ),
         "headers": MapOf(
             Anything(), "header", free=True, about="Sent with each request; ${{ env.NAME }} for a secret."
         ),
@@ -128,7 +136,17 @@ TOOL = Record(
         ),
         "search": Record(
             {
-                "corpus": Text(about="A jsonl, csv or parquet file."),
+                "corpus": Either(
+                    scalar=Text(),
+                    mapping=Record(
+                        {
+                            "hf": Text(about="A data set of the Hugging Face hub."),
+                            "split": Text(about="Its split."),
+                        },
+                        required=("hf", "split"),
+                    ),
+                    about="A jsonl, csv or parquet file, or {hf, split}: a data set of the Hugging Face hub.",
+                ),
                 "text": Either(scalar=Text(), sequence=ListOf(Text(), 1), about="Columns that are searched."),
                 "key": Text(about="The column that is returned."),
             },
@@ -219,6 +237,13 @@ SPLIT = Either(
             "hf": Text(about="A data set of the Hugging Face hub."),
             "split": Text(about="Its split."),
             "columns": MapOf(Text(), "column", about="Name in the program -> column of the file."),
+            "where": MapOf(
+                Anything(), "column", free=True, about="Only the rows with this value, or one of these, in a column."
+            ),
+            "part": ListOf(
+                Number(least=0, most=1),
+                about="Only the rows between two fractions, after a shuffle: [0, 0.8], [0.8, 1].",
+            ),
             "limit": Number(whole=True, least=1, about="Only the first rows."),
             "private": ListOf(Text(), about="Private columns."),
         },

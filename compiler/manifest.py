@@ -178,6 +178,7 @@ def _split(split: Split, folder: Path) -> dict[str, Any]:
         "path": _path(split.path, folder),
         "hf": split.hf,
         "columns": dict(split.columns),
+        "where": dict(split.where),
         "limit": split.limit,
         "share": list(split.share) if split.share is not None else None,
     }

@@ -96,6 +96,7 @@ def manifest_schema() -> dict[str, Any]:
                 path=MAYBE_TEXT,
                 hf=MAYBE_TEXT,
                 columns=texts,
+                where={"type": "object"},
                 limit=_maybe(COUNT),
                 share=_maybe({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}),
             )

@@ -68,6 +68,8 @@ class LM:
     adapter: AdapterReference | None = None
     context: int | None = None
     price: Mapping[str, float] | None = None
+    speed: Mapping[str, float] | None = None
+    """Tokens a second in this process: `input` of prompts, `output` of all replies together."""
     headers: Mapping[str, Expression] = field(default_factory=dict)
     limits: Limits = Limits()
     tool_protocol: Literal["native", "text"] = "text"
@@ -220,6 +222,14 @@ class Step:
 
 
 @dataclass(frozen=True)
+class HubCorpus:
+    """Passages that are a split of a data set on the Hugging Face hub: what a search is over where no file is."""
+
+    hf: str
+    split: str
+
+
+@dataclass(frozen=True)
 class Split:
     """Where the rows of `train`, `dev` or `test` come from. Exactly one of `path` and `hf` is set."""
 
@@ -231,8 +241,10 @@ class Split:
     """Name in the program -> column of the file."""
     limit: int | None = None
     private: frozenset[str] = frozenset()
+    where: Mapping[str, Any] = field(default_factory=dict)
+    """Column of the file -> its value, or a list of values, in the rows that are taken."""
     share: tuple[float, float] | None = None
-    """With `data.fractions`: this split is the part of the shuffled rows between these two fractions."""
+    """With `part` or `data.fractions`: this split is the part of the shuffled rows between these two fractions."""
     seed: int = 0
 
 

@@ -22,7 +22,9 @@ class RowsError(Exception):
 
 def read_rows(split: Split) -> list[Row]:
     """The rows of a split in order, with the program's names for its columns. Raises RowsError."""
-    source = _hub(split) if split.hf else read_file(_path(split))
+    source = read_hub(split.hf, split.hf_split or split.name) if split.hf else read_file(_path(split))
+    if split.where:
+        source = _where(source, split)
     rows = list(source if split.share is not None else islice(source, split.limit))
     if split.share is not None:
         low, high = split.share
@@ -63,6 +65,20 @@ def read_file(path: Path) -> Iterator[Row]:
         raise RowsError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise RowsError(f"cannot read {path}: it is not UTF-8 text") from error
+
+
+def _where(rows: Iterator[Row], split: Split) -> Iterator[Row]:
+    """The rows with the values that `where` asks for. Raises RowsError where its column is in no row."""
+    seen: set[str] = set()
+    for row in rows:
+        seen |= row.keys()
+        wanted = ((value if isinstance(value, list) else [value], row.get(name)) for name, value in split.where.items())
+        if all(found in values for values, found in wanted):
+            yield row
+    absent = next((name for name in split.where if name not in seen), None)
+    if absent is not None:
+        columns = ", ".join(sorted(seen)) or "none"
+        raise RowsError(f"`where` names the column {absent!r}, which no row has; columns: {columns}")
 
 
 def _path(split: Split) -> Path:
@@ -124,15 +140,16 @@ def _parquet(path: Path) -> Iterator[Row]:
     yield from table.to_pylist()
 
 
-def _hub(split: Split) -> Iterator[Row]:
+def read_hub(named: str, split: str) -> Iterator[Row]:
+    """The rows of a split of `owner/name` or `owner/name:config` on the Hugging Face hub. Raises RowsError."""
     try:
         import datasets  # type: ignore[import-untyped]
     except ImportError:
-        raise RowsError(f"cannot read hf: {split.hf}: install datasets") from None
-    name, _, config = str(split.hf).partition(":")
+        raise RowsError(f"cannot read hf: {named}: install datasets") from None
+    name, _, config = named.partition(":")
     try:
-        found = datasets.load_dataset(name, config or None, split=split.hf_split or split.name)
+        found = datasets.load_dataset(name, config or None, split=split)
     except Exception as error:
-        raise RowsError(f"cannot read hf: {split.hf}: {error}") from None
+        raise RowsError(f"cannot read hf: {named}: {error}") from None
     for row in found:
         yield dict(row)

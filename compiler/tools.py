@@ -6,7 +6,7 @@ from typing import Any
 
 from lmprog.compiler.declarations import settings
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.plan import Field, PythonReference, Tool
+from lmprog.compiler.plan import Field, HubCorpus, PythonReference, Tool
 from lmprog.compiler.python_reference import ImportFailed, reference
 from lmprog.compiler.signatures import Signature, signature
 from lmprog.compiler.source import Mapping, Scalar
@@ -83,9 +83,12 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
 
 def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any]) -> Declared:
     corpus, text = node.get("corpus"), options.get("text")
-    path = draft.file(corpus, f"tool `{id}`") if corpus is not None else None
-    if path is not None:
-        options["corpus"] = path
+    if isinstance(corpus, Mapping):
+        options["corpus"] = HubCorpus(corpus.value("hf", ""), corpus.value("split", ""))
+    else:
+        path = draft.file(corpus, f"tool `{id}`") if corpus is not None else None
+        if path is not None:
+            options["corpus"] = path
     options["text"] = [text] if isinstance(text, str) else text
     parameters = {"query": Field(STR), "k": Field(INT, default=10, has_default=True)}
     return Declared(parameters, ListOf(STR), about="Finds the k entries that share the most words with the query.")

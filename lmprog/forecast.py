@@ -1,8 +1,8 @@
 """`--dry-run`: what an optimization can come to at most, stage by stage, and about how long that would take.
 
 Calls, tokens and money are bounds. The time is an estimate for as many calls: at the rate of a finished run of the program
-where there is one, else, behind an API, by its rate limits and SECONDS_A_CALL. How fast a model is in this process nobody knows
-beforehand.
+where there is one, else, behind an API, by its rate limits and SECONDS_A_CALL, and in this process by the `speed` that the spec
+gives: nobody else knows it beforehand.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler import model_table
 from lmprog.compiler.bounds import bounds, judges
-from lmprog.compiler.plan import Optimize, Plan
+from lmprog.compiler.plan import LM, Optimize, Plan
 from lmprog.data import rows_of
 from lmprog.program import Program
 from lmprog.worst_case import Ask, Growth, asks, longest_reply, tokens
@@ -197,7 +197,11 @@ def _seconds(part: Part, rates: Mapping[str, float], window: int) -> float | Non
         of_lm = Part(id, [ask for ask in part.asks if ask.lm.id == id])
         lm = of_lm.asks[0].lm
         if lm.runs_here:
-            return None
+            here = _seconds_here(of_lm, lm)
+            if here is None:
+                return None
+            seconds += here
+            continue
         pressed, used = lm.limits, _sum([of_lm.prompt_tokens, of_lm.completion_tokens])
         needed = [of_lm.lm_calls * SECONDS_A_CALL / min(window, pressed.concurrency or window)]
         if pressed.requests_per_minute:
@@ -206,6 +210,15 @@ def _seconds(part: Part, rates: Mapping[str, float], window: int) -> float | Non
             needed.append(used / pressed.tokens_per_minute * 60)
         seconds += max(needed)
     return seconds
+
+
+def _seconds_here(part: Part, lm: LM) -> float | None:
+    """By the `speed` that the spec gives; the forward and backward passes of training are not in it."""
+    if lm.speed is None or part.prompt_tokens is None or part.completion_tokens is None:
+        return None
+    if not (lm.speed["input"] and lm.speed["output"]):
+        return None
+    return part.prompt_tokens / lm.speed["input"] + part.completion_tokens / lm.speed["output"]
 
 
 def _unknown(ask: Ask) -> Iterator[str]:

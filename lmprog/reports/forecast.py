@@ -7,6 +7,7 @@ from typing import Any
 
 from lmprog.forecast import SECONDS_A_CALL, Forecast, Part
 
+_API = "of an API, as many at a time as may be, within the rate limits of the LMs"
 UNBOUNDED = "there is no bound: a `foreach` without `at_most` was taken to have one item"
 
 
@@ -63,8 +64,16 @@ def _basis(found: Forecast) -> str:
     if found.measured is not None:
         return f"at the rate of the run in {found.measured}"
     if found.in_all.seconds is None:
-        return "unknown for a model in this process until a run of the program is finished"
-    return f"{SECONDS_A_CALL:g} seconds a call, as many at a time as may be, within the rate limits of the LMs"
+        return (
+            "unknown for a model in this process until a run of the program is finished, or its spec says lms.ID.speed"
+        )
+    here = any(ask.lm.runs_here for ask in found.in_all.asks)
+    behind = any(not ask.lm.runs_here for ask in found.in_all.asks)
+    bases = [
+        *(["by lms.ID.speed for a model in this process, without the passes of training"] if here else []),
+        *([f"{SECONDS_A_CALL:g} seconds a call {_API}"] if behind else []),
+    ]
+    return "; ".join(bases)
 
 
 def _cells(part: Part) -> tuple[str, ...]:

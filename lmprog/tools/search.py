@@ -1,7 +1,8 @@
 """BM25 over a file of rows, as a tool: the key of each row that is found, best first.
 
 The index is made once for a file's content and columns, kept in the user's cache under their digest, and read from there as
-a memory map. It is written beside and renamed, so that two processes that start at once leave one whole index.
+a memory map. That of a data set on the hub is kept under its name and split: what changes there is not seen. An index is
+written beside and renamed, so that two processes that start at once leave one whole index.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
 from lmprog.cache_folder import cache_root
-from lmprog.compiler.plan import Tool
-from lmprog.compiler.rows import RowsError, read_file
+from lmprog.compiler.plan import HubCorpus, Tool
+from lmprog.compiler.rows import Row, RowsError, read_file, read_hub
 from lmprog.tools import ToolFailed
 from lmprog.tools.threads import in_thread
 
@@ -78,19 +79,22 @@ def search_tool(tool: Tool) -> Callable[..., Awaitable[list[str]]]:
     return call
 
 
-def index_of(corpus: Path, text: tuple[str, ...], key: str) -> Index:
-    """The index of a file. Raises RowsError where it cannot be read or lacks a column."""
-    known = corpus.stat()
+def index_of(corpus: Path | HubCorpus, text: tuple[str, ...], key: str) -> Index:
+    """The index of a file, or of a data set. Raises RowsError where it cannot be read or lacks a column."""
+    known = corpus.stat() if isinstance(corpus, Path) else None
     with _making:
-        return _index(corpus, known.st_mtime_ns, known.st_size, text, key)
+        return _index(corpus, known and (known.st_mtime_ns, known.st_size), text, key)
 
 
 @lru_cache(maxsize=8)
-def _index(corpus: Path, changed: int, size: int, text: tuple[str, ...], key: str) -> Index:
+def _index(corpus: Path | HubCorpus, state: tuple[int, int] | None, text: tuple[str, ...], key: str) -> Index:
     import bm25s
 
-    with corpus.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
+    if isinstance(corpus, HubCorpus):
+        content = f"{corpus.hf} {corpus.split}"
+    else:
+        with corpus.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
     what = json.dumps([content, text, key, STOPWORDS, bm25s.__version__, LAYOUT])
     folder = cache_root() / "search" / hashlib.sha256(what.encode()).hexdigest()[:32]
     if not folder.is_dir():
@@ -107,22 +111,24 @@ def _index(corpus: Path, changed: int, size: int, text: tuple[str, ...], key: st
     return Index(folder)
 
 
-def _make(corpus: Path, text: tuple[str, ...], key: str, folder: Path) -> None:
+def _make(corpus: Path | HubCorpus, text: tuple[str, ...], key: str, folder: Path) -> None:
     import bm25s
 
+    name = corpus.hf if isinstance(corpus, HubCorpus) else corpus.name
+    rows: Iterable[Row] = read_hub(corpus.hf, corpus.split) if isinstance(corpus, HubCorpus) else read_file(corpus)
     keys, texts = [], []
-    for position, row in enumerate(read_file(corpus)):
+    for position, row in enumerate(rows):
         absent = next((column for column in (*text, key) if column not in row), None)
         if absent is not None:
             has = ", ".join(map(str, row))
-            raise RowsError(f"{corpus.name}: row {position} has no column {absent!r}; it has {has}")
+            raise RowsError(f"{name}: row {position} has no column {absent!r}; it has {has}")
         keys.append(str(row[key]))
         texts.append("\n".join(str(row[column]) for column in text if row[column] is not None))
     if not texts:
-        raise RowsError(f"{corpus.name} holds no rows to search")
+        raise RowsError(f"{name} holds no rows to search")
     words = bm25s.tokenize(texts, stopwords=STOPWORDS, show_progress=False)
     if not any(words.ids):
-        raise RowsError(f"{corpus.name} holds no words to search in {', '.join(text)}")
+        raise RowsError(f"{name} holds no words to search in {', '.join(text)}")
     scorer = bm25s.BM25()
     scorer.index(words, show_progress=False)
     scorer.save(folder, show_progress=False)

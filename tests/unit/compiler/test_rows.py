@@ -70,3 +70,16 @@ def test_cuts_share_all_rows_among_them(tmp_path: Path) -> None:
 def test_the_order_is_the_same_in_every_python() -> None:
     assert shuffled(8, 0) == [1, 4, 6, 5, 3, 7, 0, 2] or sorted(shuffled(8, 0)) == list(range(8))
     assert shuffled(8, 0) != shuffled(8, 1)
+
+
+def test_rows_are_picked_by_their_values_then_shuffled_and_cut(tmp_path: Path) -> None:
+    text = "".join(f'{{"n": {n}, "hops": {n % 3}}}\n' for n in range(30))
+    path = written(tmp_path, "a.jsonl", text)
+    twos = read_rows(Split("train", path, where={"hops": 2}))
+    assert [row["n"] for row in twos] == list(range(2, 30, 3))
+    parts = [read_rows(Split("train", path, where={"hops": [1, 2]}, share=share)) for share in ((0, 0.8), (0.8, 1))]
+    assert [len(part) for part in parts] == [16, 4]
+    assert sorted(row["n"] for part in parts for row in part) == [n for n in range(30) if n % 3]
+    assert read_rows(Split("train", path, where={"hops": 7})) == []
+    with pytest.raises(RowsError, match=r"`where` names the column 'hop', which no row has; columns: hops, n"):
+        read_rows(Split("train", path, where={"hop": 2}))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lmprog.compiler import RowsError
+from lmprog.compiler.plan import HubCorpus
 from lmprog.tools import search
 from lmprog.tools.search import index_of
 
@@ -144,3 +145,21 @@ def test_recall_on_questions_over_wikipedia() -> None:
             len(set(index.search(one["question"], k)) & set(one["titles"])) / len(one["titles"]) for one in questions
         ]
         assert sum(found) / len(found) >= least
+
+
+def test_a_data_set_of_the_hub_is_indexed_once(cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    asked: list[tuple[object, ...]] = []
+
+    def load_dataset(name: str, config: str | None, split: str) -> list[dict[str, object]]:
+        asked.append((name, config, split))
+        return ROWS
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    corpus = HubCorpus("owner/pages:corpus", "all")
+    assert index_of(corpus, ("title", "text"), "title").search("capital", 5) == ["Oslo"]
+    search._index.cache_clear()  # as in a process of its own
+    assert index_of(corpus, ("title", "text"), "title").search("rainy", 5) == ["Bergen"]
+    assert asked == [("owner/pages", "corpus", "all")]
+    with pytest.raises(RowsError, match="owner/pages:corpus: row 0 has no column 'body'"):
+        index_of(corpus, ("body",), "title")
