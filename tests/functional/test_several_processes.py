@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,9 @@ STAGES = "optimize.stages=[{grpo: {steps: 2, examples: 2, rollouts: 4, evaluate_
 def test_two_processes_train_one_adapter(vowels: Path, tmp_path: Path) -> None:
     def train(name: str, *launcher: str | Path) -> tuple[str, str]:
         options = ["--set", STAGES, "--run-dir", tmp_path / name, "-o", tmp_path / f"{name}.yaml", "--format", "json"]
-        done = subprocess.run([*launcher, *COMMAND, vowels, *options], capture_output=True, text=True)
+        # Torchrun gives each process one thread; the sums of bf16, and so the replies, follow from the number of threads.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([*launcher, *COMMAND, vowels, *options], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout, done.stderr
 

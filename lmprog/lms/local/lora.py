@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lmprog.lms.local.packed import product
+
 KEPT = 8
 """Adapters whose matrices are kept in the number format of the weights."""
 Forwards = list[tuple[Any, Callable[..., Tensor]]]
@@ -24,7 +26,7 @@ Forwards = list[tuple[Any, Callable[..., Tensor]]]
 
 
 class FastLora:
-    """The LoRA layers of one peft model."""
+    """The linear layers of one model, which peft may have put LoRA layers around."""
 
     def __init__(self, model: Any) -> None:
         from peft.tuners.tuners_utils import BaseTunerLayer
@@ -32,6 +34,8 @@ class FastLora:
 
         parts = list(model.modules())
         self._layers = [part for part in parts if isinstance(part, BaseTunerLayer)]
+        within = {inner for layer in self._layers for inner in layer.modules()}
+        self._others = [part for part in parts if type(part) is torch.nn.Linear and part not in within]
         self._whole = not any(isinstance(part, AuxiliaryTrainingWrapper) for part in parts)
         self._made: OrderedDict[str, tuple[Any, Forwards]] = OrderedDict()
 
@@ -57,11 +61,13 @@ class FastLora:
             yield
 
     def _forwards(self, name: str | None, version: Any) -> Forwards:
+        others = [(layer, product(layer)) for layer in self._others]
         if name is None:
-            return [(layer, layer.base_layer.forward) for layer in self._layers]
+            return [*others, *((layer, _base(layer)) for layer in self._layers)]
         made = self._made.get(name)
         if made is None or made[0] != version:
-            made = self._made[name] = (version, [(layer, _forward(layer, name)) for layer in self._layers])
+            forwards = [*others, *((layer, _forward(layer, name)) for layer in self._layers)]
+            made = self._made[name] = (version, forwards)
             while len(self._made) > KEPT:
                 self._made.popitem(last=False)
         self._made.move_to_end(name)
@@ -93,20 +99,25 @@ def _plain(layer: Any, name: str) -> bool:
     )
 
 
+def _base(layer: Any) -> Callable[..., Tensor]:
+    base = layer.base_layer
+    forward: Callable[..., Tensor] = product(base) if type(base) is torch.nn.Linear else base.forward
+    return forward
+
+
 def _forward(layer: Any, name: str) -> Callable[..., Tensor]:
     if name not in layer.lora_A:
-        forward: Callable[..., Tensor] = layer.base_layer.forward
-        return forward
-    base = layer.base_layer
-    down = layer.lora_A[name].weight.detach().to(base.weight.dtype)
-    up = (layer.lora_B[name].weight.detach() * layer.scaling[name]).to(base.weight.dtype)
-    return partial(_adapted, base.weight, base.bias, down.t().contiguous(), up.t().contiguous())
+        return _base(layer)
+    dtype = layer.base_layer.weight.dtype
+    down = layer.lora_A[name].weight.detach().to(dtype)
+    up = (layer.lora_B[name].weight.detach() * layer.scaling[name]).to(dtype)
+    return partial(_adapted, product(layer.base_layer), down.t().contiguous(), up.t().contiguous())
 
 
-def _adapted(weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, x: Tensor) -> Tensor:
+def _adapted(base: Callable[[Tensor], Tensor], down: Tensor, up: Tensor, x: Tensor) -> Tensor:
     """x (..., in) to (..., out); `down` (in, r) and `up` (r, out), the adapter's scale within."""
     rows = x.reshape(-1, x.shape[-1])
-    out = torch.nn.functional.linear(rows, weight, bias).addmm_(rows @ down, up)
+    out = base(rows).addmm_(rows @ down, up)
     return out.view(*x.shape[:-1], out.shape[-1])
 
 

@@ -97,7 +97,7 @@ class Weights:
         self.version: tuple[str, int] = ("", 0)
         self._peft: Any = None
         self._fast: FastLora | None = None
-        """Made for the layers and adapters that `_peft` has now."""
+        """Made for the layers and adapters that `model` has now."""
         self._names: dict[str, str] = {}
         self._training: dict[AdapterReference, str] = {}
         self._steps = 0
@@ -117,18 +117,15 @@ class Weights:
     @contextlib.contextmanager
     def using(self, adapter: AdapterReference | None) -> Iterator[None]:
         """Answer with `adapter`, perhaps one in training, inside the block; None for the base."""
-        before, training = self.version, self._peft is not None and self._peft.training
+        before, training = self.version, self.model.training
         name = None if adapter is None else self._training.get(adapter) or self._load(adapter)
-        if self._peft is None:
-            yield
-            return
         self.version = (name or "", self._steps if adapter in self._training else 0)
-        self._peft.eval()
+        self.model.eval()
         try:
             with self._answering(name):
                 yield
         finally:
-            self._peft.train(training)
+            self.model.train(training)
             self.version = before
 
     @contextlib.contextmanager
@@ -136,7 +133,7 @@ class Weights:
         if self._fast is None:
             from lmprog.lms.local.lora import FastLora
 
-            self._fast = FastLora(self._peft)
+            self._fast = FastLora(self.model)
         if self._fast.serves(name):
             with self._fast.serving(name, self.version):
                 yield
