@@ -22,7 +22,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 NAME = "lmprog_wave"
-
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 Piece = tuple[Tensor, Tensor]
 """Output (kv_heads, group, N, D) and log-sum-exp (kv_heads, group, N) of the attention over one piece of context."""
@@ -98,7 +98,7 @@ def wave_attention(
     pieces: list[Piece] = []
     if context.head is not None:
         shared_key, shared_value = context.head[layer]
-        output, weight = _attend(grouped.reshape(kv_heads, -1, size), shared_key, shared_value, scaling)
+        output, weight = _attend_head(grouped.reshape(kv_heads, -1, size), shared_key, shared_value, scaling)
         pieces.append((output.view(grouped.shape), weight.view(grouped.shape[:-1])))
     if isinstance(context.now, PromptPass):
         pieces.append(_prompt_pass(context, context.now, layer, grouped, key[0], value[0], scaling))
@@ -122,6 +122,14 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, hidden: T
     total = weights.sum(-1, keepdim=True)
     output = torch.matmul(weights.to(value.dtype), value).float() / total
     return output, (peak + total.log()).squeeze(-1)
+
+
+def _attend_head(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Piece:
+    """As `_attend` of all rows of a wave to their head, with no matrix of scores where the processor has a kernel for it."""
+    if query.device.type != "cpu":
+        return _attend(query, key, value, scaling)
+    output, weight = _flash(query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0), scale=scaling)
+    return output[0], weight[0]
 
 
 def _prompt_pass(
