@@ -9,7 +9,7 @@ from typing import Any
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import Expression, literal
 from lmprog.compiler.findings import suggestion
-from lmprog.compiler.plan import LM, AdapterReference, Export, Limits
+from lmprog.compiler.plan import HERE, LM, SERVED, AdapterReference, Export, Limits
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.shape import Number, fit
 from lmprog.compiler.source import Mapping, Node, Scalar
@@ -98,7 +98,7 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         )
     elif model and "/" not in model and node.get("model") is not None and not rebound:
         _model_name(draft, node.entries["model"], model)
-    here = model.startswith(("embedded/", "hf/"))
+    here = model.startswith(HERE)
     params = node.map("params")
     for key, entry in params.entries.items() if params else ():
         shape = _PARAMETERS.get(key)
@@ -126,7 +126,19 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         cache=isinstance(cache, Mapping) or bool(node.value("cache", False)),
         shared_cache=bool(isinstance(cache, Mapping) and cache.value("shared", False)),
         cache_folder=node.source.folder / folder.value if isinstance(folder, Scalar) else None,
+        weights=_weights(draft, node, model, what),
     )
+
+
+def _weights(draft: Draft, node: Mapping, model: str, what: str) -> str | None:
+    """What a server of vLLM serves; None where it is not said, and for other models, which another program may have bound."""
+    weights: str | None = node.value("weights")
+    if weights is None or not model.startswith(SERVED):
+        return None
+    if not weights.startswith(HERE):
+        message = f"`weights` of {what} names no model that can be loaded here: {weights}"
+        draft.report.add("LMP701", node.entries["weights"].place, message, fix=f"write hf/{model.removeprefix(SERVED)}")
+    return weights
 
 
 def read_export(draft: Draft) -> Export | None:

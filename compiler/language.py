@@ -59,6 +59,9 @@ LM = Record(
         "api_key": Anything(about="${{ env.NAME }}: a key is never written into the file."),
         "api_base": Anything(about="The server's address, or ${{ env.NAME }}."),
         "adapter": ADAPTER,
+        "weights": Text(
+            about="What a server of vLLM (hosted_vllm/...) serves, as hf/<repo or folder>: it is trained here, sampled there."
+        ),
         "context": Number(whole=True, least=1, about="Context window in tokens."),
         "price": Record(
             {

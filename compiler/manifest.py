@@ -62,6 +62,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
                 "params": dict(lm.params),
                 "trusted": lm.trusted,
                 "runs_here": lm.runs_here,
+                "weights": lm.weights,
                 "adapter": _adapter(lm.adapter, folder),
             }
             for lm in plan.lms.values()

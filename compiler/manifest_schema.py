@@ -65,7 +65,16 @@ def manifest_schema() -> dict[str, Any]:
         "digest": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
         "inputs": fields,
         "outputs": _map(_record(**{"type": TEXT, "schema": {"type": "object"}, "from": TEXT})),
-        "lms": _map(_record(model=TEXT, params={"type": "object"}, trusted=FLAG, runs_here=FLAG, adapter=adapter)),
+        "lms": _map(
+            _record(
+                model=TEXT,
+                params={"type": "object"},
+                trusted=FLAG,
+                runs_here=FLAG,
+                weights=MAYBE_TEXT,
+                adapter=adapter,
+            )
+        ),
         "tools": _map(
             _record(
                 kind={"enum": ["python", "http", "mcp", "search"]},

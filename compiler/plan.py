@@ -55,6 +55,12 @@ class Limits:
     """Of one call, the first included."""
 
 
+HERE = ("embedded/", "hf/")
+"""How the names of models that are loaded in this process begin."""
+SERVED = "hosted_vllm/"
+"""How the names of models begin that a server of vLLM answers with; it takes adapters."""
+
+
 @dataclass(frozen=True)
 class LM:
     """One language model of the program, as the spec names it."""
@@ -79,11 +85,18 @@ class LM:
     shared_cache: bool = False
     """Whether others can read what is kept."""
     cache_folder: Path | None = None
+    weights: str | None = None
+    """What a server of vLLM serves, as the model that is loaded here to train it (`hf/...`)."""
 
     @property
     def runs_here(self) -> bool:
         """Whether the model runs in this process (`embedded/...` or `hf/...`)."""
-        return self.model.startswith(("embedded/", "hf/"))
+        return self.model.startswith(HERE)
+
+    @property
+    def trained_as(self) -> str | None:
+        """The model that is loaded here where its weights are trained; None where they cannot be."""
+        return self.model if self.runs_here else self.weights
 
 
 @dataclass(frozen=True)

@@ -36,17 +36,18 @@ def merges_of(plan: Plan) -> list[Merge]:
     for lm in plan.lms.values():
         modules = tuple(id for id, module in plan.modules.items() if module.lm == lm.id and module.adapter is None)
         if lm.adapter is not None and modules:
-            found.append(Merge(lm.id, lm.id, lm.model, lm.adapter, modules))
+            found.append(Merge(lm.id, lm.id, lm.trained_as or lm.model, lm.adapter, modules))
     taken = {merge.name for merge in found}
     for id, module in plan.modules.items():
         if module.adapter is not None:
             name = f"modules.{id}" if id in taken else id
-            found.append(Merge(name, module.lm, plan.lms[module.lm].model, module.adapter, (id,)))
+            lm = plan.lms[module.lm]
+            found.append(Merge(name, lm.id, lm.trained_as or lm.model, module.adapter, (id,)))
     if not found:
         fix = "name the overlay of a program whose weights `lmprog optimize` has tuned"
         raise UsageError(f"{plan.name} has no adapter, so there is nothing to merge; {fix}")
     for merge in found:
-        if not plan.lms[merge.lm].runs_here:
+        if plan.lms[merge.lm].trained_as is None:
             fix = f"name the model that it serves, as --lm {merge.lm}=hf/ORGANIZATION/MODEL"
             raise LmprogError(
                 f"the weights of {merge.lm!r} ({merge.model}) are not here, so nothing can be merged into them; {fix}"

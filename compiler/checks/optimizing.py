@@ -12,13 +12,14 @@ from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import Expression
 from lmprog.compiler.order import expressions
-from lmprog.compiler.plan import AdapterReference, Module, Optimize, Plan
+from lmprog.compiler.plan import LM, SERVED, AdapterReference, Module, Optimize, Plan
 from lmprog.compiler.source import Place, Scalar, Sequence
 from lmprog.compiler.templates import parse
 
 
 def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
     """Report what cannot be optimized, and tuned parts that no longer fit what they were tuned from."""
+    _unread_weights(draft, plan)
     if plan.optimize is not None:
         _weights(draft, plan, plan.optimize)
         _variation(draft, plan, plan.optimize)
@@ -42,9 +43,8 @@ def _weights(draft: Draft, plan: Plan, optimize: Optimize) -> None:
         lm = plan.lms.get(module.lm)
         if "weights" not in parts or lm is None:
             continue
-        if not lm.runs_here:
-            message = f"the weights of `{lm.id}` ({lm.model}) cannot be trained here"
-            fix = "use an hf/ or embedded/ model, or leave weights out"
+        if lm.trained_as is None:
+            message, fix = _untrained(draft, lm)
             draft.report.add("LMP701", _tuned_place(draft, id, "weights"), message, fix=fix)
         else:
             trained.setdefault(lm.id, []).append(module)
@@ -63,6 +63,31 @@ def _weights(draft: Draft, plan: Plan, optimize: Optimize) -> None:
                     other = started.setdefault(str(module.adapter.path), module.id)
                     if other != module.id:
                         _conflict(draft, module.id, f"the modules `{other}` and `{module.id}` tune one adapter apart")
+
+
+def _untrained(draft: Draft, lm: LM) -> tuple[str, str]:
+    """Why the weights of an LM cannot be trained, and what to do."""
+    name = lm.model.partition("/")[2]
+    if lm.model.startswith(SERVED):
+        message = (
+            f"the weights of `{lm.id}` ({lm.model}) are trained here and sampled there, and nobody says what they are"
+        )
+        return message, f"write lms.{lm.id}.weights: hf/{name}"
+    message = f"the weights of `{lm.id}` ({lm.model}) cannot be trained here"
+    if lm.model.startswith("openai/") and lm.api_base is not None:
+        return (
+            message,
+            f"of a server of vLLM: write model: {SERVED}{name} and weights: hf/{name}; else leave weights out",
+        )
+    return message, "use an hf/ or embedded/ model, or leave weights out"
+
+
+def _unread_weights(draft: Draft, plan: Plan) -> None:
+    for lm in plan.lms.values():
+        written = draft.node("lms", lm.id, "weights")
+        if written is not None and not lm.model.startswith(SERVED):
+            message = f"nothing reads `weights` of `{lm.id}`: {lm.model} is not served by vLLM"
+            draft.report.add("LMP202", written.place, message, fix=f"remove it, or write model: {SERVED}...")
 
 
 def _conflict(draft: Draft, id: str, message: str) -> None:
@@ -173,11 +198,11 @@ def _base(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -
 def _adapters(draft: Draft, plan: Plan) -> None:
     for lm in plan.lms.values():
         if lm.adapter is not None:
-            _adapter(draft, lm.adapter, lm.model, ("lms", lm.id, "adapter"))
+            _adapter(draft, lm.adapter, lm.trained_as or lm.model, ("lms", lm.id, "adapter"))
     for module in plan.modules.values():
         model = plan.lms.get(module.lm)
         if module.adapter is not None and model is not None:
-            _adapter(draft, module.adapter, model.model, ("modules", module.id, "adapter"))
+            _adapter(draft, module.adapter, model.trained_as or model.model, ("modules", module.id, "adapter"))
 
 
 def _adapter(draft: Draft, adapter: AdapterReference, model: str, path: tuple[str, ...]) -> None:

@@ -36,10 +36,11 @@ class FastSlowStage(WeightStage):
         self.rounds = Rounds(task, config)
         # The updates on one wave share its prompts.
         self.every = -(-config.every // config.updates) * config.updates
-        self._members: tuple[int, list[Program]] = (-1, [])
+        self._members: tuple[tuple[int, Program] | None, list[Program]] = (None, [])
         self._sampled: Sequence[Rollout] = ()
 
     def rows(self, step: int) -> list[Row]:
+        self.show(step)
         if step % self.every == 0:
             with self.clock.part("prompts"):
                 self.runner.run(self.rounds.hold(self._round(step), step, self.program))
@@ -50,9 +51,11 @@ class FastSlowStage(WeightStage):
     def sampled_program(self, step: int) -> Spread:
         """The rollouts of the wave after `step` are spread over the population."""
         number = self._round(step)
-        if self._members[0] != number:
+        # The program is another one after each step whose weights are asked for on a server.
+        made_of = self._members[0]
+        if made_of is None or made_of[0] != number or made_of[1] is not self.program:
             members = [self.program.with_candidate(member) for member in self.rounds.kept(number)]
-            self._members = (number, members)
+            self._members = ((number, self.program), members)
         return Spread.over(self.program, self._members[1], derive(self.task.seed, "spread", step))
 
     def sender(self, step: int, example: int, rollout: int) -> Program:

@@ -6,11 +6,12 @@ is not tuned, a judge or a sub-program on the same model is answered as it alway
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
-from lmprog.compiler.plan import AdapterReference, Plan
+from lmprog.compiler.plan import SERVED, AdapterReference, Plan
 from lmprog.errors import LmprogError
 from lmprog.optimizers.candidate import Candidate
 from lmprog.program import Program
@@ -43,9 +44,12 @@ def adapters_of(plan: Plan) -> tuple[Adapter, ...]:
     for id in tuned:
         by_lm.setdefault(plan.modules[id].lm, []).append(id)
     for lm in by_lm:
-        if not plan.lms[lm].runs_here:
+        if plan.lms[lm].trained_as is None:
             model = plan.lms[lm].model
-            raise LmprogError(f"the weights of {lm!r} ({model}) cannot be trained: it does not run in this process")
+            fix = f"; name them as lms.{lm}.weights: hf/..." if model.startswith(SERVED) else ""
+            raise LmprogError(
+                f"the weights of {lm!r} ({model}) cannot be trained: it does not run in this process{fix}"
+            )
     if plan.optimize.adapters == "per_module":
         return tuple(_of_module(plan, id) for id in tuned)
     return tuple(_of_lm(plan, lm, tuple(modules)) for lm, modules in by_lm.items())
@@ -80,6 +84,23 @@ def in_training(program: Program, trained: Mapping[Adapter, AdapterReference]) -
         resources=replace(program.resources),
         recompile=lambda overlay: answering(program.recompile(overlay), trained),
     )
+
+
+def change_in(folder: Path, adapters: Iterable[Adapter], plan: Plan) -> Candidate:
+    """The change to the adapters that were written into `folder`, each in a folder of its name."""
+    from lmprog.lms.local.weights import base_sha256, sha256_of
+
+    written = {}
+    for adapter in adapters:
+        base = plan.lms[adapter.lm].trained_as
+        assert base is not None
+        written[adapter] = {
+            "path": str(folder / adapter.name),
+            "sha256": sha256_of(folder / adapter.name),
+            "base": base,
+            "base_sha256": base_sha256(base),
+        }
+    return change(written)
 
 
 def change(written: Mapping[Adapter, Mapping[str, str]]) -> Candidate:

@@ -66,6 +66,11 @@ class Config(BaseModel):
     importance_sampling_level: Literal["token", "sequence"] = Field(
         "token", description="whether a ratio is that of a token, or of a whole reply (GSPO)"
     )
+    importance_sampling_cap: float = Field(
+        2.0,
+        gt=0,
+        description="the most that a token counts for being likelier in training than on the server that sampled it",
+    )
     max_grad_norm: float = Field(1.0, gt=0)
     format_failure: float | None = Field(
         None, description="reward of a run with a reply that cannot be read; default: the metric's lower end"

@@ -62,6 +62,16 @@ class Wave:
         return with_signal, [example for example in rewards if example not in with_signal]
 
 
+def of_examples(waves: Sequence[Wave], most: int) -> Wave:
+    """The rollouts of at most `most` examples of the waves, those with a signal first."""
+    split = [wave.by_signal() for wave in waves]
+    order = [example for with_signal, _ in split for example in with_signal]
+    order += [example for _, without in split for example in without]
+    kept = frozenset(order[:most])
+    chosen = tuple(rollout for wave in waves for rollout in wave.rollouts if rollout.example in kept)
+    return Wave(chosen, sum(wave.lost for wave in waves))
+
+
 def examples_at(first: int, count: int, rows: int, seed: int) -> list[int]:
     """The indices of the `count` examples after the first `first` of a run.
 

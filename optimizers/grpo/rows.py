@@ -26,6 +26,8 @@ class Row:
     constraint: Constraint | None = None
     adapter: int = 0
     """The place of its adapter among those in training."""
+    sampled: Sequence[float] | None = None
+    """The log-probabilities of its tokens as a server told them that sampled it; None where the weights here did."""
 
 
 def training_rows(
@@ -33,6 +35,7 @@ def training_rows(
     advantages: Sequence[Sequence[float]],
     constraint_of: Callable[[Any], Constraint | None] = lambda made: None,
     adapter_of: Callable[[str], int] = lambda module: 0,
+    sampled_of: Callable[[Any], Sequence[float] | None] = lambda made: None,
 ) -> list[Row]:
     """A row for each call of each member, in the order of the groups; groups that teach nothing are left out.
 
@@ -47,6 +50,7 @@ def training_rows(
             (group.example, member.rollout) if group.module is None else None,
             constraint_of(made),
             adapter_of(made.module),
+            sampled_of(made),
         )
         for group, of_group in zip(groups, advantages, strict=True)
         if any(of_group)

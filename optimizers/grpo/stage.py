@@ -15,12 +15,12 @@ from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import BudgetExceeded
 from lmprog.evaluation import Scores, aevaluate
 from lmprog.invocation import Invocation
-from lmprog.lms.local import MAX_TOKENS, local_lm
+from lmprog.lms.local import MAX_TOKENS, LocalLM, local_lm, shared
 from lmprog.loops import run_async
 from lmprog.metrics import Scorer
 from lmprog.optimizers import processes
 from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.grpo.adapters import Adapter, adapters_of, change, in_training
+from lmprog.optimizers.grpo.adapters import Adapter, adapters_of, change_in, in_training
 from lmprog.optimizers.grpo.advantages import advantages, update_averages
 from lmprog.optimizers.grpo.checkpoints import Checkpoints, Progress, by_row
 from lmprog.optimizers.grpo.config import Config
@@ -29,8 +29,9 @@ from lmprog.optimizers.grpo.following import Joining
 from lmprog.optimizers.grpo.groups import form_groups
 from lmprog.optimizers.grpo.health import health
 from lmprog.optimizers.grpo.reports import check
-from lmprog.optimizers.grpo.rollouts import Wave, collect, examples_at
+from lmprog.optimizers.grpo.rollouts import Wave, collect, examples_at, of_examples
 from lmprog.optimizers.grpo.rows import Constraint, Row, training_rows
+from lmprog.optimizers.grpo.served import WHOLE, Served
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.grpo.teachers import Teachers, teachers_of
 from lmprog.optimizers.optimizer import Task
@@ -49,12 +50,14 @@ class WeightStage:
         self.scorer = Scorer(task.program, task.metric)
         self.adapters = adapters_of(task.program.plan)
         self.modules = frozenset(id for adapter in self.adapters for id in adapter.tuned)
-        self.lms = {adapter: local_lm(task.program.lms[adapter.lm]) for adapter in self.adapters}
+        self.served = Served(task.program, self.adapters, task.journal.folder / "served", task.journal.note)
+        self.lms = {adapter: self._trained_lm(adapter) for adapter in self.adapters}
         self.weights = {adapter: lm.weights for adapter, lm in self.lms.items()}
         self.trained: dict[Adapter, AdapterReference] = {}
+        self.answering: dict[Adapter, AdapterReference] = {}
         self.place_of = {id: place for place, adapter in enumerate(self.adapters) for id in adapter.tuned}
-        lms = {id: self.lms[adapter] for adapter in self.adapters for id in adapter.tuned}
-        self.teachers = Teachers(teachers_of(task.program, config), task.program, task.train, self.scorer, lms)
+        self.lm_of = {id: self.lms[adapter] for adapter in self.adapters for id in adapter.tuned}
+        self.teachers = Teachers(teachers_of(task.program, config), task.program, task.train, self.scorer, self.lm_of)
         self.checkpoints = Checkpoints(task.journal.folder)
         self.best: tuple[int, Scores] | None = None
         self.before: Scores | None = None
@@ -88,7 +91,11 @@ class WeightStage:
     @property
     def sampling(self) -> dict[str, dict[str, Any]]:
         """Of the trained modules in rollouts: the loss is that of the whole distribution, so nothing of it may be cut off."""
-        return {id: {"temperature": self.config.temperature_of(id), "top_p": 1.0, "top_k": 0} for id in self.modules}
+        here = {"top_p": 1.0, "top_k": 0}
+        return {
+            id: {"temperature": self.config.temperature_of(id), **(WHOLE if id in self.served.modules else here)}
+            for id in self.modules
+        }
 
     @property
     def format_failure(self) -> float:
@@ -130,7 +137,7 @@ class WeightStage:
         try:
             for adapter, weights in self.weights.items():
                 self.trained[adapter] = weights.begin_training(lora, start=adapter.start)
-            self.program = in_training(self.task.program, self.trained)
+            self.answering, self.program = dict(self.trained), in_training(self.task.program, self.trained)
             trainer = ProgramTrainer(
                 TrainedAdapters([self.weights[adapter].in_peft(name) for adapter, name in self.trained.items()]),
                 self.weights[self.adapters[0]].tokenizer,
@@ -156,6 +163,8 @@ class WeightStage:
         except Stopped:
             pass
         finally:
+            if self.served.adapters and processes.first():
+                self.runner.run(self.served.close())
             self.program = self.task.program
             for weights in self.weights.values():
                 weights.end_training()
@@ -163,10 +172,12 @@ class WeightStage:
     def rows(self, step: int) -> list[Row]:
         """The training rows of a step: rollouts, groups, advantages; rows without signal are gone."""
         with self.clock.part("rollout"):
+            self.show(step)
             waves = self._waves(step)
-        wave = self._kept(waves)
+        wave = of_examples(waves, self.config.examples)
+        fit, unmatched = self.served.matched(wave.rollouts, self.lm_of)
         groups = form_groups(
-            [replace(rollout, invocations=self._of_trained(rollout.invocations)) for rollout in wave.rollouts],
+            [replace(rollout, invocations=self._of_trained(rollout.invocations)) for rollout in fit],
             level=self.config.level,
             align=self.config.align,
             min_group=self.config.min_group,
@@ -180,9 +191,19 @@ class WeightStage:
             averages=self.averages,
         )
         self.averages = update_averages(self.averages, groups)
-        rows = training_rows(groups, values, self._constraint, self.place_of.__getitem__)
+        rows = training_rows(groups, values, self._constraint, self.place_of.__getitem__, self.served.logprobs)
         self.wave = health(waves, groups, values, rows) | {"taken": self.taken}
+        if self.served.adapters:
+            self.wave["unmatched"] = unmatched
         return rows
+
+    def show(self, step: int) -> None:
+        """From now on the program answers with the weights after `step`, also where servers sample it."""
+        if not self.served.adapters:
+            return
+        shown = {**self.trained, **self.runner.run(self.served.show(step, self._write))}
+        if shown != self.answering:
+            self.answering, self.program = shown, in_training(self.task.program, shown)
 
     def _waves(self, step: int) -> list[Wave]:
         """The wave of a step; with `resample` further ones, until enough examples have a signal or the cap is reached."""
@@ -199,15 +220,6 @@ class WeightStage:
             if sum(len(wave.by_signal()[0]) for wave in waves) >= self.config.examples:
                 break
         return waves
-
-    def _kept(self, waves: list[Wave]) -> Wave:
-        """The rollouts of at most `examples` examples, those with a signal first."""
-        split = [wave.by_signal() for wave in waves]
-        order = [example for with_signal, _ in split for example in with_signal]
-        order += [example for _, without in split for example in without]
-        kept = frozenset(order[: self.config.examples])
-        chosen = tuple(rollout for wave in waves for rollout in wave.rollouts if rollout.example in kept)
-        return Wave(chosen, sum(wave.lost for wave in waves))
 
     async def _wave(self, step: int, examples: list[int]) -> Wave:
         seed = derive(self.task.seed, "wave", step)
@@ -240,6 +252,13 @@ class WeightStage:
         """The dev scores that say whether the best step replaces what was there before."""
         return scores
 
+    def _trained_lm(self, adapter: Adapter) -> LocalLM:
+        if adapter not in self.served.adapters:
+            return local_lm(self.task.program.lms[adapter.lm])
+        model = self.task.program.plan.lms[adapter.lm].weights
+        assert model is not None
+        return shared(model)
+
     def _constraint(self, made: Invocation) -> Constraint | None:
         """What the reply was held to while it was sampled."""
         if not made.constrained:
@@ -269,6 +288,7 @@ class WeightStage:
             "step", step, of=self.config.steps, seconds=sum(split.values()), split=split, **self.wave, **metrics
         )
         if step % self.config.evaluate_every == 0 or step == self.config.steps:
+            self.show(step)
             scores = self.runner.run(self._ascore(step))
             self._tell_dev(step, scores)
             if self.best is None or scores.mean > self.best[1].mean:
@@ -278,8 +298,11 @@ class WeightStage:
     def _save(self, folder: Path) -> None:
         """Write the adapters, all of one step, each in a folder of its name."""
         shutil.rmtree(folder, ignore_errors=True)
-        for adapter, reference in self.trained.items():
-            self.weights[adapter].save_trained(reference, folder / adapter.name)
+        for adapter in self.adapters:
+            self._write(adapter, folder / adapter.name)
+
+    def _write(self, adapter: Adapter, folder: Path) -> None:
+        self.weights[adapter].save_trained(self.trained[adapter], folder)
 
     def saved(self, step: int) -> None:
         """Called when the trainer has written its part of a checkpoint."""
@@ -296,8 +319,6 @@ class WeightStage:
         self.task.journal.record_step("dev", step, score=scores.estimate.as_json())
 
     def _chosen(self) -> Candidate:
-        from lmprog.lms.local.weights import base_sha256, sha256_of
-
         if self.best is None or self.before is None:
             return Candidate()
         step, scores = self.best
@@ -307,14 +328,4 @@ class WeightStage:
         )
         if not difference.significant_gain:
             return Candidate()
-        folder = self.checkpoints.best(step).resolve()
-        written = {}
-        for adapter in self.adapters:
-            base = self.task.program.plan.lms[adapter.lm].model
-            written[adapter] = {
-                "path": str(folder / adapter.name),
-                "sha256": sha256_of(folder / adapter.name),
-                "base": base,
-                "base_sha256": base_sha256(base),
-            }
-        return change(written)
+        return change_in(self.checkpoints.best(step).resolve(), self.adapters, self.task.program.plan)

@@ -203,7 +203,13 @@ class Teachers:
             raise Unfit("a constrained module may not say it")
         sent = lm.prompt(prompt.messages, prompt.constant).ids
         return replace(
-            made, text=text, messages=prompt.messages, prompt_token_ids=sent, token_ids=ids, constrained=constrained
+            made,
+            text=text,
+            messages=prompt.messages,
+            prompt_token_ids=sent,
+            token_ids=ids,
+            logprobs=None,  # those of the teacher, and for its own prompt
+            constrained=constrained,
         )
 
 

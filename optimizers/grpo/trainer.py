@@ -11,6 +11,7 @@ How this departs from the stock trainer:
 * The mask of a reply holds what each of its tokens counts (`rows.py`), so that a run of several calls is one member.
 * The old log-probabilities of a second update are those of the first one's own pass, and with `beta: 0` there is no
   reference pass.
+* Tokens that a server has sampled count as likely as they are here against there (`importance.py`).
 * Each row goes through the network with the adapter of its module, in a tree of that adapter alone (`trained.py`).
 
 The loss of a token, KL, clipping, the optimizer, checkpoints and accelerate are TRL's and transformers' own.
@@ -35,6 +36,7 @@ from trl import GRPOConfig, GRPOTrainer
 from lmprog.optimizers import processes
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.health import flat
+from lmprog.optimizers.grpo.importance import importance_weights, mismatch, told
 from lmprog.optimizers.grpo.logprobs import Allowed, logprobs
 from lmprog.optimizers.grpo.ranks import average_gradients, shares
 from lmprog.optimizers.grpo.rows import Row, token_weights
@@ -173,6 +175,11 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
             "advantages": torch.tensor([row.advantage for row in self._rows], dtype=torch.float32),
             "num_items_in_batch": torch.tensor(scale),
         }
+        # Asked of all rows, not of this process's: what follows from it is gathered from all processes.
+        if any(row.sampled is not None for row, _ in kept):
+            inputs["sampling_per_token_logps"] = told(
+                [row.sampled for row in self._rows], [len(row.reply_ids) for row in self._rows]
+            )
         inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         if self.beta != 0.0:
             with torch.no_grad():
@@ -220,8 +227,26 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         """Those of the step's rows, which TRL's padded ids stand for."""
         logps, entropies = self._logprobs(model)
         # The first update of a wave is on policy: what it computes is what later ones are compared with.
-        self._inputs.setdefault("old_per_token_logps", logps.detach())
+        if "old_per_token_logps" not in self._inputs:
+            self._inputs["old_per_token_logps"] = logps.detach()
+            if "sampling_per_token_logps" in self._inputs:
+                self._weigh(logps.detach(), self._inputs["sampling_per_token_logps"])
         return logps, entropies if compute_entropy else None, None
+
+    def _weigh(self, logps: Tensor, sampled: Tensor) -> None:
+        """Multiply the importance weights into the advantages, in which every loss but its KL term is linear."""
+        cap, counted = self._config.importance_sampling_cap, self._inputs["completion_mask"] > 0
+        weights = importance_weights(logps, sampled, cap)
+        self._inputs["advantages"] = self._inputs["advantages"].unsqueeze(1) * weights
+        of_ranks = self.accelerator.gather(mismatch(logps, sampled, cap, counted).unsqueeze(0))
+        apart, tokens, truncated = of_ranks[:, :3].sum(0).tolist()
+        figures = {
+            "mismatch": apart / max(1.0, tokens),
+            "mismatch_max": of_ranks[:, 3].max().item(),
+            "truncated": truncated / max(1.0, tokens),
+        }
+        for name, value in figures.items():
+            self._metrics["train"][f"sampler/{name}"].append(value)
 
     def _logprobs(self, model: Any, reference: bool = False) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies (B, T) of the replies' tokens, by the base with `reference`; 0 where padded."""

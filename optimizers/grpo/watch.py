@@ -19,6 +19,9 @@ KEPT = {
     "clip_ratio/low_mean": "clip_ratio_low",
     "clip_ratio/high_mean": "clip_ratio_high",
     "cispo_clip_ratio": "clip_ratio",
+    "sampler/mismatch": "mismatch",
+    "sampler/mismatch_max": "mismatch_max",
+    "sampler/truncated": "truncated",
 }
 """What is kept of TRL's figures, and under which name."""
 

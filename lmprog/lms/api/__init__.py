@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from lmprog.compiler import plan
-from lmprog.errors import ProviderError, UsageError
+from lmprog.compiler.plan import AdapterReference
+from lmprog.errors import LmprogError, ProviderError, UsageError
 from lmprog.lms.api.access import Access
+from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.failures import TryFailed
 from lmprog.lms.api.limits import Gate
 from lmprog.lms.images import with_images
-from lmprog.lms.lm import Completion, Request
+from lmprog.lms.lm import LM, Completion, Request
 
+T = TypeVar("T")
 FIRST_WAIT = 1.0
 """Seconds before the second try; each further wait is twice as long, up to the longest."""
 LONGEST_WAIT = 60.0
@@ -32,6 +35,8 @@ class Route(Protocol):
 
     structured: bool
     """Whether the provider takes a JSON schema for its reply."""
+    adapters: Adapters | None
+    """Where the provider takes adapters."""
 
     async def ask(self, request: Request, structured: bool) -> Completion:
         """One try. Raises TryFailed, and TimeoutError and OSError as they come."""
@@ -49,28 +54,60 @@ class ApiLM:
 
     async def complete(self, request: Request) -> Completion:
         """Raises ProviderError where no reply was had, with the provider's own words and no secret in them."""
-        if request.adapter is not None and not self._declared.model.startswith("hosted_vllm/"):
-            raise UsageError(
-                f"the LM {self._declared.id!r} ({self._declared.model}) takes no adapter ({request.adapter.path}): only "
-                "models in this process and servers of vLLM (hosted_vllm/...) do; leave `adapter` out, or name one of those"
-            )
+        if request.adapter is not None:
+            self._adapters(request.adapter)
         messages = with_images(request.messages)
         if messages is not request.messages:
             request = replace(request, messages=messages)
         told = _Told(request.on_text) if request.on_text is not None else None
         if told is not None:
             request = replace(request, on_text=told.piece)
-        attempt, wait = 1, FIRST_WAIT
-        while True:
+
+        async def ask() -> Completion | TryFailed:
             structured = self._route.structured and request.format == "json"
             outcome = await self._try(request, structured)
-            if isinstance(outcome, Completion):
+            if isinstance(outcome, TryFailed):
+                if told is not None:
+                    told.void()
+                if structured and outcome.refuses("response_format", "json_schema"):
+                    self._route.structured = False
+                    return await ask()
+            return outcome
+
+        return await self._patiently(ask)
+
+    async def load(self, adapter: AdapterReference) -> None:
+        """Have the server load an adapter, which a request with it would do too.
+
+        Raises ProviderError where the server does not, UsageError where this LM takes no adapter or there is none.
+        """
+        adapters = self._adapters(adapter)
+        await self._patiently(lambda: self._try_of(adapters.loaded(adapter)))
+
+    async def unload(self, adapter: AdapterReference) -> None:
+        """Have the server drop an adapter; asked once. Raises as `load`."""
+        failed = await self._try_of(self._adapters(adapter).unload(adapter))
+        if isinstance(failed, TryFailed):
+            raise ProviderError(self._said(failed, 1))
+
+    def _adapters(self, wanted: AdapterReference) -> Adapters:
+        if self._route.adapters is not None:
+            return self._route.adapters
+        fix = "leave `adapter` out, or name one of those"
+        if self._declared.model.startswith(plan.SERVED):
+            fix = "write the address of the server as api_base"
+        raise UsageError(
+            f"the LM {self._declared.id!r} ({self._declared.model}) takes no adapter ({wanted.path}): only models in this "
+            f"process and servers of vLLM (hosted_vllm/... with api_base) do; {fix}"
+        )
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T | TryFailed]]) -> T:
+        """Ask until there is an answer or cannot be one. Raises ProviderError with the provider's own words."""
+        attempt, wait = 1, FIRST_WAIT
+        while True:
+            outcome = await ask()
+            if not isinstance(outcome, TryFailed):
                 return outcome
-            if told is not None:
-                told.void()
-            if structured and outcome.refuses("response_format", "json_schema"):
-                self._route.structured = False
-                continue
             asked = outcome.asked or 0.0
             # Raised here and not where the failure was caught: what was caught may hold a key, and would be its context.
             if not outcome.passing or attempt == self._declared.limits.tries or asked > LONGEST_ASKED:
@@ -85,24 +122,53 @@ class ApiLM:
         limit = request.params.get("timeout", self._declared.limits.timeout)
         if "timeout" in request.params:
             request = replace(request, params={k: v for k, v in request.params.items() if k != "timeout"})
-        try:
+
+        async def once() -> Completion:
             async with self._gate.slot(request) as slot:
                 async with asyncio.timeout(limit):
                     completion = await self._route.ask(request, structured)
                 slot.took(completion.usage)
                 return completion
-        except TryFailed as failed:
-            return failed
-        except TimeoutError:
-            return TryFailed(f"no reply within {limit:g} seconds", passing=True)
-        except OSError as error:
-            return TryFailed(str(error) or type(error).__name__, passing=True)
+
+        return await _outcome(once(), limit)
+
+    async def _try_of(self, asked: Coroutine[Any, Any, Any]) -> TryFailed | None:
+        """One try of what brings no completion."""
+        limit = self._declared.limits.timeout
+
+        async def once() -> None:
+            async with asyncio.timeout(limit):
+                await asked
+
+        return await _outcome(once(), limit)
 
     def _said(self, failed: TryFailed, attempts: int) -> str:
         text = (self._access.hide(failed.words).strip().splitlines() or [""])[0][:400]
         tried = f" (tried {attempts} times)" if attempts > 1 else ""
         later = f" (to be asked again in {failed.asked:.0f} s)" if (failed.asked or 0.0) > LONGEST_ASKED else ""
         return f"{self._declared.model} gave no answer{tried}: {text}{later}"
+
+
+async def _outcome(once: Coroutine[Any, Any, T], limit: float) -> T | TryFailed:
+    """What one try of at most `limit` seconds comes to."""
+    try:
+        return await once
+    except TryFailed as failed:
+        return failed
+    except TimeoutError:
+        return TryFailed(f"no reply within {limit:g} seconds", passing=True)
+    except OSError as error:
+        return TryFailed(str(error) or type(error).__name__, passing=True)
+
+
+def api_lm(lm: LM) -> ApiLM:
+    """The LM behind an API within wrappers that count or cache. Raises LmprogError where there is none."""
+    while not isinstance(lm, ApiLM):
+        inner = getattr(lm, "made", None) or getattr(lm, "lm", None)
+        if inner is None:
+            raise LmprogError(f"{type(lm).__name__} is no LM behind an API, so no adapter can be loaded there")
+        lm = inner
+    return lm
 
 
 class _Told:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,44 +17,77 @@ from lmprog.lms.per_loop import PerLoop
 if TYPE_CHECKING:
     from lmprog.lms.api.direct import Server
 
+FIXES = (
+    ("rank", "start the server with a --max-lora-rank that is as high"),
+    ("slot", "start the server with a higher --max-loras, or unload adapters that nobody asks"),
+    ("max_loras", "start the server with a higher --max-loras, or unload adapters that nobody asks"),
+)
+"""What helps against a refusal with such a word in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """One load of an adapter; another load of the same one is another."""
+
+    adapter: AdapterReference
+    name: str
+    """What the server calls it, as a model."""
+
+    def is_missed(self, failed: TryFailed) -> bool:
+        """Whether a request failed since the server no longer has the adapter: it was started anew, or another unloaded it."""
+        return failed.status == 404 and self.name in failed.words
+
 
 class Adapters:
     """Those of one LM. The server reads them by itself, so it has to see the same folder."""
 
     def __init__(self, declared: plan.LM, server: Server) -> None:
         self._declared, self._server = declared, server
-        self._names: dict[AdapterReference, str] = {}
+        self._loaded: dict[AdapterReference, Loaded] = {}
         self._one_at_a_time = PerLoop(asyncio.Lock)
 
-    async def name(self, adapter: AdapterReference) -> str:
-        """The model name under which the server has the adapter. Raises TryFailed, and UsageError where there is none."""
-        if adapter not in self._names:
+    async def loaded(self, adapter: AdapterReference) -> Loaded:
+        """What the server has it as. Raises TryFailed, and UsageError where there is none."""
+        if adapter not in self._loaded:
             async with self._one_at_a_time.get():
-                if adapter not in self._names:
-                    self._names[adapter] = await self._loaded(adapter)
-        return self._names[adapter]
+                if adapter not in self._loaded:
+                    self._loaded[adapter] = Loaded(adapter, await self._load(adapter))
+        return self._loaded[adapter]
 
-    async def _loaded(self, adapter: AdapterReference) -> str:
-        name = f"lmprog-{self._digest(adapter)[:16]}"
+    def forget(self, loaded: Loaded) -> None:
+        """The server no longer has it: who asks next loads it again. Of many that find it missing the first is heard."""
+        if self._loaded.get(loaded.adapter) is loaded:
+            del self._loaded[loaded.adapter]
+
+    async def unload(self, adapter: AdapterReference) -> None:
+        """Have the server drop it; one that it does not have is as good. Raises as `loaded`."""
+        self._loaded.pop(adapter, None)
+        try:
+            async with self._server.post("/unload_lora_adapter", {"lora_name": self._name(adapter)}):
+                pass
+        except TryFailed as failed:
+            if not (failed.status in (400, 404) and "cannot be found" in failed.words):
+                raise
+
+    async def _load(self, adapter: AdapterReference) -> str:
+        name = self._name(adapter)
         path = str(adapter.path).removeprefix("hf://").partition("@")[0]
         if isinstance(adapter.path, Path):
             path = str(adapter.path.resolve())
-        failed = await self._load(name, path)
-        if failed is None or "already" in failed.words:
-            return name
-        if failed.passing:
-            raise failed
-        fix = f"is {path} a folder that the server sees, and is it started with --enable-lora?"
-        if failed.status in (404, 405) and "adapter" not in failed.words.lower():
-            fix = "start the server with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora"
-        raise TryFailed(f"it does not load the adapter {path} ({failed.words}); {fix}", passing=False)
-
-    async def _load(self, name: str, path: str) -> TryFailed | None:
         try:
             async with self._server.post("/load_lora_adapter", {"lora_name": name, "lora_path": path}):
-                return None
+                return name
         except TryFailed as failed:
-            return failed
+            if "already" in failed.words:
+                return name
+            if failed.passing:
+                raise
+            refused = failed
+        # Raised here and not where it was caught: its words may hold a key, and would be its context.
+        raise TryFailed(f"it does not load the adapter {path} ({refused.words}); {_fix(refused, path)}", passing=False)
+
+    def _name(self, adapter: AdapterReference) -> str:
+        return f"lmprog-{self._digest(adapter)[:16]}"
 
     def _digest(self, adapter: AdapterReference) -> str:
         if not isinstance(adapter.path, Path):
@@ -72,3 +106,11 @@ class Adapters:
                 "sha256 differs; restore the folder, or run `lmprog optimize` again"
             )
         return found
+
+
+def _fix(refused: TryFailed, path: str) -> str:
+    words = refused.words.lower()
+    if refused.status in (404, 405) and "adapter" not in words:
+        return "start the server with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora"
+    found = next((fix for word, fix in FIXES if word in words), None)
+    return found or f"is {path} a folder that the server sees, and is it started with --enable-lora?"

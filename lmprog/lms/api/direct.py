@@ -28,13 +28,24 @@ class DirectRoute:
         provider, _, self._model = declared.model.partition("/")
         self._more = {"return_token_ids": True, "logprobs": True} if provider == "hosted_vllm" else {}
         self._prices = model_table.limits(declared)
-        self._access = access
         self._server = Server(access)
-        self._adapters = Adapters(declared, self._server)
+        self.adapters = Adapters(declared, self._server) if provider == "hosted_vllm" else None
 
     async def ask(self, request: Request, structured: bool) -> Completion:
         """One try. Raises TryFailed."""
-        model = self._model if request.adapter is None else await self._adapters.name(request.adapter)
+        if request.adapter is None or self.adapters is None:
+            return await self._asked(self._model, request, structured)
+        loaded = await self.adapters.loaded(request.adapter)
+        try:
+            return await self._asked(loaded.name, request, structured)
+        except TryFailed as failed:
+            if not loaded.is_missed(failed):
+                raise
+        self.adapters.forget(loaded)
+        loaded = await self.adapters.loaded(request.adapter)
+        return await self._asked(loaded.name, request, structured)
+
+    async def _asked(self, model: str, request: Request, structured: bool) -> Completion:
         made = parameters(request, structured=structured, seeded=True)
         body = {"model": model, "messages": request.messages, **self._more, **made, **made.pop("extra_body", {})}
         async with self._server.post("/chat/completions", body) as response:

@@ -12,6 +12,7 @@ from typing import Any
 
 from lmprog.compiler import model_table, plan
 from lmprog.lms.api.access import Access
+from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.body import marked, marks_caches, parameters
 from lmprog.lms.api.failures import TryFailed, retry_after
 from lmprog.lms.api.reply import Pieces, cost, read
@@ -38,6 +39,7 @@ class LitellmRoute:
         # takes for one of its own parts is not logged. Set for our calls alone: a tool may call litellm and want its log.
         context = importlib.import_module("litellm._internal_context") if _has("litellm._internal_context") else None
         self._internal: ContextVar[bool] = getattr(context, "is_internal_call", ContextVar("unused"))
+        self.adapters: Adapters | None = None
         self._model = declared.model
         self._access = access
         self._prices = model_table.limits(declared) if declared.price is not None else None

@@ -204,6 +204,11 @@ class LocalLM:
             ids = self.weights.tokenizer(text, add_special_tokens=False).input_ids
         return (*ids, self.weights.tokenizer.eos_token_id) if ended else tuple(ids)
 
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids the model knows."""
+        return int(self.weights.base.config.get_text_config().vocab_size)
+
     def _grammars(self) -> Grammars:
         if self._constraining is None:
             weights = self.weights

@@ -1,0 +1,37 @@
+"""Weights for tokens that were sampled elsewhere: a server has other kernels and number formats than the trainer.
+
+The rollouts are then drawn from q, and the gradient is wanted under p. Each token's part of the loss is multiplied by
+min(p / q, cap) of that token: truncated importance sampling (https://fengyao.notion.site/off-policy-rl), as TRL has it with
+`token_truncate`. It carries no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def told(logprobs: Sequence[Sequence[float] | None], lengths: Sequence[int]) -> Tensor:
+    """The sampler's log-probabilities of the replies' tokens (B, T); NaN where it told none, and beyond a reply's end."""
+    rows = [torch.full((max(lengths),), torch.nan) for _ in lengths]
+    for row, values in zip(rows, logprobs, strict=True):
+        if values is not None:
+            row[: len(values)] = torch.tensor(values)
+    return torch.stack(rows)
+
+
+def importance_weights(trainer: Tensor, sampler: Tensor, cap: float) -> Tensor:
+    """min(exp(trainer - sampler), cap) for log-probabilities (B, T); 1 where the sampler told none (NaN)."""
+    return torch.where(sampler.isnan(), 1.0, (trainer - sampler).exp().clamp(max=cap))
+
+
+def mismatch(trainer: Tensor, sampler: Tensor, cap: float, counted: Tensor) -> Tensor:
+    """Of the tokens that the sampler told, among those `counted` (B, T): the sum of |trainer - sampler|, how many tokens, how
+    many of them are truncated, and the largest difference (4,)."""
+    known = counted & ~sampler.isnan()
+    apart = (trainer - sampler)[known]
+    largest = apart.abs().max() if apart.numel() else apart.new_zeros(())
+    truncated = (apart.exp() > cap).sum()
+    return torch.stack([apart.abs().sum(), known.sum().to(apart), truncated.to(apart), largest])

@@ -1,0 +1,133 @@
+"""Adapters in training on the servers of vLLM that sample their rollouts. Imports no torch.
+
+After each step whose weights are asked for they are written out, and the server is told to load them under a name that holds
+their digest: a request can so never be answered by other weights than those that it names. The weights before are unloaded
+first, since nothing asks for them any more; one place for an adapter on the server is enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.plan import AdapterReference
+from lmprog.errors import LmprogError, ProviderError
+from lmprog.invocation import Invocation
+from lmprog.lms.api import ApiLM, api_lm
+from lmprog.lms.local import LocalLM
+from lmprog.optimizers.grpo.adapters import Adapter
+from lmprog.optimizers.grpo.matching import matched
+from lmprog.optimizers.grpo.rollouts import Rollout
+from lmprog.program import Program
+
+PATIENCE = 5.0
+"""Seconds in which a server drops an adapter, or is left alone: nothing depends on it, and the run may be ending."""
+WHOLE = {
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    # No schema is forced upon the reply: the loss is that of a free one.
+    "response_format": {"type": "text"},
+}
+"""What a server is sent so that it samples from the whole distribution, whatever the model's own settings are there."""
+
+
+class Served:
+    """Those of `adapters` whose LM is a server of vLLM. `folder` is theirs alone; `note` is told what went wrong on the way."""
+
+    def __init__(
+        self, program: Program, adapters: Sequence[Adapter], folder: Path, note: Callable[[str], None]
+    ) -> None:
+        self.adapters = tuple(adapter for adapter in adapters if not program.plan.lms[adapter.lm].runs_here)
+        self.modules = frozenset(id for adapter in self.adapters for id in adapter.tuned)
+        self._lms, self._folder, self._note = program.lms, folder, note
+        self._shown: dict[Adapter, AdapterReference] = {}
+        self._step: int | None = None
+
+    async def show(self, step: int, save: Callable[[Adapter, Path], None]) -> Mapping[Adapter, AdapterReference]:
+        """What names the weights after `step`, once the servers have them; `save` writes an adapter into a folder.
+
+        Raises ProviderError where a server does not load one.
+        """
+        if self._step == step:
+            return self._shown
+        if self._step is None:
+            await self._drop(self._left_over())
+        before = dict(self._shown)
+        for adapter in self.adapters:
+            reference = self._written(adapter, step, save)
+            # A step without rows changes no weight.
+            if adapter not in before or before[adapter].sha256 != reference.sha256:
+                self._shown[adapter] = reference
+        old = [(adapter, before[adapter]) for adapter in before if before[adapter] != self._shown[adapter]]
+        await self._drop(old)
+        for adapter in self.adapters:
+            if before.get(adapter) != self._shown[adapter]:
+                await self._load(adapter, step)
+        self._step = step
+        return self._shown
+
+    def matched(self, rollouts: Sequence[Rollout], lms: Mapping[str, LocalLM]) -> tuple[Sequence[Rollout], int]:
+        """The rollouts without the calls whose tokens no server told as those of the weights here, and how many those are.
+
+        `lms` are those in training, by module. Raises LmprogError where no call is left.
+        """
+        readers = {id: lms[id] for id in self.modules}
+        models = {id: lm.weights.model_name for id, lm in readers.items()}
+        return matched(rollouts, readers, models) if readers else (rollouts, 0)
+
+    def logprobs(self, made: Invocation) -> Sequence[float] | None:
+        """The log-probabilities of a reply as the server told them that has sampled it."""
+        return made.logprobs if made.module in self.modules else None
+
+    async def close(self) -> None:
+        """Have the servers drop what is left."""
+        await self._drop(list(self._shown.items()))
+        self._shown, self._step = {}, None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _written(self, adapter: Adapter, step: int, save: Callable[[Adapter, Path], None]) -> AdapterReference:
+        from lmprog.lms.local.weights import sha256_of
+
+        folder = (self._folder / adapter.name / f"step-{step}").resolve()
+        shutil.rmtree(folder, ignore_errors=True)
+        save(adapter, folder)
+        return AdapterReference(folder, sha256_of(folder))
+
+    def _left_over(self) -> Iterator[tuple[Adapter, AdapterReference]]:
+        """What an earlier life of the run that was killed has left on the servers."""
+        from lmprog.lms.local.weights import sha256_of
+
+        for adapter in self.adapters:
+            for folder in sorted((self._folder / adapter.name).glob("step-*")):
+                if (folder / "adapter_model.safetensors").is_file():
+                    yield adapter, AdapterReference(folder.resolve(), sha256_of(folder))
+
+    async def _load(self, adapter: Adapter, step: int) -> None:
+        try:
+            await self._lm(adapter).load(self._shown[adapter])
+            return
+        except ProviderError as error:
+            said = str(error)
+        raise ProviderError(
+            f"the weights of {adapter.name!r} after step {step} are not on the server that samples: {said}"
+        )
+
+    async def _drop(self, dropped: Any) -> None:
+        for adapter, reference in dropped:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._lm(adapter).unload(reference)
+            except (LmprogError, TimeoutError) as error:
+                why = str(error) or f"no reply within {PATIENCE:g} seconds"
+                self._note(f"an adapter that is asked for no more is still on the server of {adapter.lm!r}: {why}")
+            shutil.rmtree(reference.path, ignore_errors=True)
+
+    def _lm(self, adapter: Adapter) -> ApiLM:
+        return api_lm(self._lms[adapter.lm])
