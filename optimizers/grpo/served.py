@@ -23,6 +23,8 @@ from lmprog.optimizers.grpo.matching import matched
 from lmprog.optimizers.grpo.rollouts import Rollout
 from lmprog.program import Program
 
+FAR = 0.1
+"""The mean difference of a token's log-probability that kernels and number formats do not come to."""
 PATIENCE = 5.0
 """Seconds in which a server drops an adapter, or is left alone: nothing depends on it, and the run may be ending."""
 WHOLE = {
@@ -49,6 +51,7 @@ class Served:
         self._lms, self._folder, self._note = program.lms, folder, note
         self._shown: dict[Adapter, AdapterReference] = {}
         self._step: int | None = None
+        self._heeded = False
 
     async def show(self, step: int, save: Callable[[Adapter, Path], None]) -> Mapping[Adapter, AdapterReference]:
         """What names the weights after `step`, once the servers have them; `save` writes an adapter into a folder.
@@ -85,6 +88,16 @@ class Served:
     def logprobs(self, made: Invocation) -> Sequence[float] | None:
         """The log-probabilities of a reply as the server told them that has sampled it."""
         return made.logprobs if made.module in self.modules else None
+
+    def heed(self, mismatch: float | None) -> None:
+        """Say once where the servers' log-probabilities are far from those here: the mean difference of a token, if any."""
+        if mismatch is not None and mismatch > FAR and not self._heeded:
+            self._heeded = True
+            self._note(
+                f"the server's log-probabilities differ by {mismatch:.2f} a token from those here, so that many tokens count "
+                "little or are cut: it needs `--logprobs-mode processed_logprobs` at a temperature other than 1, and the same "
+                "weights as `weights` names, not quantized"
+            )
 
     async def close(self) -> None:
         """Have the servers drop what is left."""

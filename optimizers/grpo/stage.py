@@ -287,6 +287,7 @@ class WeightStage:
         self.task.journal.record_step(
             "step", step, of=self.config.steps, seconds=sum(split.values()), split=split, **self.wave, **metrics
         )
+        self.served.heed(metrics.get("mismatch"))
         if step % self.config.evaluate_every == 0 or step == self.config.steps:
             self.show(step)
             scores = self.runner.run(self._ascore(step))

@@ -9,6 +9,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class VllmServer:
         self.told: list[tuple[str, str]] = []
         """What it was told to do with adapters, and did: (load or unload, name)."""
         self.asked: list[dict[str, Any]] = []
+        self._kept: dict[str, dict[str, Any]] = {}
+        """Equal requests get equal answers: who shares a batch changes the last digits of a log-probability."""
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         threading.Thread(target=self._serve, daemon=True).start()
@@ -111,7 +114,10 @@ class VllmServer:
             seed=body.get("seed"),
             adapter=self.loaded.get(name),
         )
-        reply = _reply(await self.lm.complete(asked), body)
+        key = json.dumps(body)
+        if key not in self._kept:
+            self._kept[key] = _reply(await self.lm.complete(asked), body)
+        reply = deepcopy(self._kept[key])
         self.mangle(reply)
         return web.json_response(reply)
 

@@ -146,7 +146,8 @@ class ApiLM:
         text = (self._access.hide(failed.words).strip().splitlines() or [""])[0][:400]
         tried = f" (tried {attempts} times)" if attempts > 1 else ""
         later = f" (to be asked again in {failed.asked:.0f} s)" if (failed.asked or 0.0) > LONGEST_ASKED else ""
-        return f"{self._declared.model} gave no answer{tried}: {text}{later}"
+        fix = f"; {failed.fix}" if failed.fix else ""
+        return f"{self._declared.model} gave no answer{tried}: {text}{later}{fix}"
 
 
 async def _outcome(once: Coroutine[Any, Any, T], limit: float) -> T | TryFailed:

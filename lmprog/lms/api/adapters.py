@@ -84,7 +84,9 @@ class Adapters:
                 raise
             refused = failed
         # Raised here and not where it was caught: its words may hold a key, and would be its context.
-        raise TryFailed(f"it does not load the adapter {path} ({refused.words}); {_fix(refused, path)}", passing=False)
+        raise TryFailed(
+            f"it does not load the adapter {path} ({refused.words})", passing=False, fix=_fix(refused, path)
+        )
 
     def _name(self, adapter: AdapterReference) -> str:
         return f"lmprog-{self._digest(adapter)[:16]}"

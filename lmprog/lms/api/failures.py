@@ -12,11 +12,14 @@ PASSING = frozenset({408, 409, 425, 429})
 
 
 class TryFailed(Exception):
-    """One try. `words` are the provider's own where it said any, and may hold a secret; `asked` are seconds to wait."""
+    """One try. `words` are the provider's own where it said any, and may hold a secret; `asked` are seconds to wait; `fix` is
+    what may help, in words of ours."""
 
-    def __init__(self, words: str, *, passing: bool, status: int | None = None, asked: float | None = None) -> None:
+    def __init__(
+        self, words: str, *, passing: bool, status: int | None = None, asked: float | None = None, fix: str = ""
+    ) -> None:
         super().__init__()  # without the words, which would stand in its repr
-        self.words, self.passing, self.status, self.asked = words, passing, status, asked
+        self.words, self.passing, self.status, self.asked, self.fix = words, passing, status, asked, fix
 
     @classmethod
     def of_status(cls, status: int, words: str, headers: Mapping[str, str]) -> TryFailed:

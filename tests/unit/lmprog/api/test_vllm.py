@@ -15,6 +15,8 @@ from server_for_api import LITELLM, reply, streamed
 
 from lmprog import UsageError
 from lmprog.compiler.plan import AdapterReference
+from lmprog.errors import ProviderError
+from lmprog.lms.api import api_lm
 from lmprog.lms.lm import Request
 
 VLLM = "hosted_vllm/base"
@@ -100,7 +102,9 @@ def test_a_server_that_is_busy_loads_it_later(remote, server, adapter) -> None:
     [
         (404, "Not Found", "start the server with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora"),
         (404, "No adapter found for /x", "is {folder} a folder that the server sees"),
-        (400, "rank 64 is too large", "(HTTP 400: rank 64 is too large)"),
+        (400, "rank 64 is too large", "(HTTP 400: rank 64 is too large); start the server with a --max-lora-rank"),
+        (400, "No free lora slots", "start the server with a higher --max-loras"),
+        (400, "no such base model", "(HTTP 400: no such base model); is {folder} a folder"),
     ],
 )
 def test_why_a_server_does_not_load_it(remote, server, adapter, status, message, words) -> None:
@@ -120,6 +124,58 @@ def test_an_adapter_that_is_not_there_or_another(remote, server, adapter) -> Non
     with pytest.raises(UsageError, match=r"the LM 'remote': there is no adapter in .*; name the folder"):
         program(text="a")
     assert server.asked == []
+
+
+def test_an_adapter_that_the_server_has_lost_is_loaded_again_once(remote, server, adapter) -> None:
+    has: set[str] = set()
+
+    def answer(asked: Any) -> Any:
+        if asked.path == "/v1/load_lora_adapter":
+            has.add(asked.body["lora_name"])
+            return web.Response(text="Success")
+        if len(server.asked) == 30:
+            has.clear()  # started anew
+        if asked.body["model"] not in has:
+            said = f"The model `{asked.body['model']}` does not exist."
+            return web.json_response({"error": {"message": said}}, status=404)
+        return "ok"
+
+    server.answer = answer
+    program = with_adapter(remote, adapter)
+    assert all(result.error is None for result in program.map([{"text": str(n)} for n in range(60)], concurrency=20))
+    assert [asked.path for asked in server.asked].count("/v1/load_lora_adapter") == 2
+
+
+def test_a_server_that_never_has_what_it_has_loaded_is_not_asked_for_ever(remote, server, adapter) -> None:
+    def answer(asked: Any) -> Any:
+        said = {"error": {"message": f"The model `{asked.body.get('model')}` does not exist."}}
+        return web.Response(text="Success") if "load" in asked.path else web.json_response(said, status=404)
+
+    server.answer = answer
+    (result,) = with_adapter(remote, adapter).map([{"text": "a"}])
+    assert "does not exist" in result.error.message
+    assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize(("status", "fails"), [(200, False), (404, False), (400, False), (500, True)])
+def test_an_adapter_is_unloaded_and_one_that_is_not_there_is_as_good(remote, server, adapter, status, fails) -> None:
+    said = {"error": {"message": "The lora adapter 'x' cannot be found." if status < 500 else "not ready"}}
+    server.answer = lambda asked: web.json_response(said, status=status)
+    lm = api_lm(remote(VLLM).lms["remote"])
+    if fails:
+        with pytest.raises(ProviderError, match="not ready"):
+            asyncio.run(lm.unload(AdapterReference(adapter)))
+    else:
+        asyncio.run(lm.unload(AdapterReference(adapter)))
+    (asked,) = server.asked
+    assert (asked.path, asked.body) == ("/v1/unload_lora_adapter", {"lora_name": f"lmprog-{DIGEST[:16]}"})
+
+
+def test_a_server_without_an_address_takes_no_adapter(remote, adapter, monkeypatch) -> None:
+    monkeypatch.delenv("HOSTED_VLLM_API_BASE", raising=False)
+    lm = api_lm(remote(VLLM, **{'api_base: "${{ env.TEST_API_BASE }}"': "params: {}"}).lms["remote"])
+    with pytest.raises(UsageError, match="write the address of the server as api_base"):
+        asyncio.run(lm.load(AdapterReference(adapter)))
 
 
 @pytest.mark.parametrize("model", ["openai/x", LITELLM])
