@@ -84,9 +84,10 @@ def _untrained(draft: Draft, lm: LM) -> tuple[str, str]:
 
 def _unread_weights(draft: Draft, plan: Plan) -> None:
     for lm in plan.lms.values():
-        written = draft.node("lms", lm.id, "weights")
-        if written is not None and not lm.model.startswith(SERVED):
-            message = f"nothing reads `weights` of `{lm.id}`: {lm.model} is not served by vLLM"
+        written, model = draft.node("lms", lm.id, "weights"), draft.node("lms", lm.id, "model")
+        # As the file has it: another model may be bound in its place for a run.
+        if written is not None and model is not None and not str(model.plain()).startswith(SERVED):
+            message = f"nothing reads `weights` of `{lm.id}`: {model.plain()} is not served by vLLM"
             draft.report.add("LMP202", written.place, message, fix=f"remove it, or write model: {SERVED}...")
 
 
