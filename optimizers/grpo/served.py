@@ -62,19 +62,20 @@ class Served:
             return self._shown
         if self._step is None:
             await self._drop(self._left_over())
-        before = dict(self._shown)
-        for adapter in self.adapters:
-            reference = self._written(adapter, step, save)
-            # A step without rows changes no weight.
-            if adapter not in before or before[adapter].sha256 != reference.sha256:
-                self._shown[adapter] = reference
-        old = [(adapter, before[adapter]) for adapter in before if before[adapter] != self._shown[adapter]]
-        await self._drop(old)
-        for adapter in self.adapters:
-            if before.get(adapter) != self._shown[adapter]:
-                await self._load(adapter, step)
+        written = {adapter: self._written(adapter, step, save) for adapter in self.adapters}
+        # A step without rows changes no weight.
+        new = {
+            adapter: reference
+            for adapter, reference in written.items()
+            if adapter not in self._shown or self._shown[adapter].sha256 != reference.sha256
+        }
+        await self._drop([(adapter, self._shown.pop(adapter)) for adapter in new if adapter in self._shown])
+        for adapter, reference in new.items():
+            # Before it is loaded: a load that is cut by Ctrl-C may yet come to its end on the server.
+            self._shown[adapter] = reference
+            await self._load(adapter, reference, step)
         self._step = step
-        return self._shown
+        return dict(self._shown)
 
     def matched(self, rollouts: Sequence[Rollout], lms: Mapping[str, LocalLM]) -> tuple[Sequence[Rollout], int]:
         """The rollouts without the calls whose tokens no server told as those of the weights here, and how many those are.
@@ -122,12 +123,13 @@ class Served:
                 if (folder / "adapter_model.safetensors").is_file():
                     yield adapter, AdapterReference(folder.resolve(), sha256_of(folder))
 
-    async def _load(self, adapter: Adapter, step: int) -> None:
+    async def _load(self, adapter: Adapter, reference: AdapterReference, step: int) -> None:
         try:
-            await self._lm(adapter).load(self._shown[adapter])
+            await self._lm(adapter).load(reference)
             return
         except ProviderError as error:
             said = str(error)
+        del self._shown[adapter]
         raise ProviderError(
             f"the weights of {adapter.name!r} after step {step} are not on the server that samples: {said}"
         )

@@ -185,6 +185,21 @@ def test_a_run_that_is_ended_leaves_no_adapter_and_goes_on_with_nothing_asked_ag
     assert whole.read_bytes() == again.read_bytes()
 
 
+def test_an_adapter_whose_load_is_cut_does_not_stay(cli, letters, server, monkeypatch) -> None:
+    from lmprog.lms.api import ApiLM
+
+    inner = ApiLM.load
+
+    async def cut(self: ApiLM, adapter: Any) -> None:
+        await inner(self, adapter)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ApiLM, "load", cut)
+    spec = letters(steps=1)
+    assert cli("optimize", spec, "--run-dir", spec.parent / "run")[0] == 130
+    assert [told for told, _ in server.told] == ["load", "unload"] and server.loaded == {}
+
+
 def test_what_a_life_that_was_killed_left_on_the_server_is_unloaded(
     cli, letters, optimized, server, monkeypatch
 ) -> None:
