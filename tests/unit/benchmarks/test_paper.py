@@ -171,7 +171,7 @@ def test_the_stages_of_a_run_are_those_of_the_spec_in_its_order(run: str, sizes:
 
 def test_fast_slow_takes_fewer_weight_steps_than_grpo() -> None:
     (search, grpo), (both,) = (stages_of(TASKS["banking77"], run, Sizes()) for run in ("search-grpo", "fast-slow"))
-    assert 3 * both["fast_slow"]["steps"] == 2 * grpo["grpo"]["steps"]
+    assert both["fast_slow"]["steps"] == round(grpo["grpo"]["steps"] * 2 / 3)
     assert both["fast_slow"]["demos"] == search["prompt_search"]["demos"]
 
 
