@@ -174,6 +174,8 @@ def _ratio(pairs: Sequence[tuple[Mapping[int, Version], Mapping[int, Version]]])
     ratio = above / below
     left = [compared(after, before, ratio) for after, before in pairs]
     low, high = mean_of([each for each in left if each is not None]).times(1 / below).ci95
+    if ratio + low <= 0:  # the method holds only where the denominator is well known
+        return f"{ratio:.2f}, no interval: it divides by almost nothing"
     return f"{ratio:.2f} [{ratio + low:.2f}, {ratio + high:.2f}]"
 
 

@@ -111,6 +111,13 @@ def test_the_page_of_some_runs(page) -> None:
     assert "Measured on 2 cores, at commit abc; lmprog 0.1.0, python 3.11." in text
 
 
+def test_a_ratio_to_almost_nothing_has_no_interval(page) -> None:
+    run = made("banking77", "search-grpo", 0)
+    base = replace(run.versions[0], scores=[1.0] + [0.0] * (ROWS - 1))
+    text = page(replace(run, versions=[base, *run.versions[1:]]))
+    assert "by base program | 14.00, no interval: it divides by almost nothing |" in text
+
+
 def test_means_over_tasks_when_all_are_there(page) -> None:
     text = page(*(made(task, "search-grpo", seed) for task in TASKS for seed in (0, 1)))
     assert "| search-grpo | 0, 1 |" in text
