@@ -99,6 +99,8 @@ class Weights:
         self._fast: FastLora | None = None
         """Made for the layers and adapters that `model` has now."""
         self._names: dict[str, str] = {}
+        self._checked: dict[AdapterReference, str] = {}
+        """The names of adapters that were found to be what their digest says: a base of gigabytes is not read for each wave."""
         self._training: dict[AdapterReference, str] = {}
         self._steps = 0
 
@@ -232,6 +234,8 @@ class Weights:
     def _load(self, adapter: AdapterReference) -> str:
         import peft
 
+        if adapter in self._checked:
+            return self._checked[adapter]
         self._check(adapter)
         folder = adapter_folder(adapter)
         name = sha256_of(folder)[:16]
@@ -244,6 +248,8 @@ class Weights:
             self._let_learn()
             self._fast = None
             self._names[name] = str(folder)
+        if adapter.sha256 is not None:
+            self._checked[adapter] = name
         return name
 
     def _check(self, adapter: AdapterReference) -> None:
