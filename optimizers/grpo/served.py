@@ -69,7 +69,7 @@ class Served:
             for adapter, reference in written.items()
             if adapter not in self._shown or self._shown[adapter].sha256 != reference.sha256
         }
-        await self._drop([(adapter, self._shown.pop(adapter)) for adapter in new if adapter in self._shown])
+        await self._drop([(adapter, self._shown[adapter]) for adapter in new if adapter in self._shown])
         for adapter, reference in new.items():
             # Before it is loaded: a load that is cut by Ctrl-C may yet come to its end on the server.
             self._shown[adapter] = reference
@@ -142,6 +142,9 @@ class Served:
             except (LmprogError, TimeoutError) as error:
                 why = str(error) or f"no reply within {PATIENCE:g} seconds"
                 self._note(f"an adapter that is asked for no more is still on the server of {adapter.lm!r}: {why}")
+            # Not before: an unload that is cut by Ctrl-C is asked once more by `close`.
+            if self._shown.get(adapter) == reference:
+                del self._shown[adapter]
             shutil.rmtree(reference.path, ignore_errors=True)
 
     def _lm(self, adapter: Adapter) -> ApiLM:
