@@ -114,5 +114,7 @@ def _fix(refused: TryFailed, path: str) -> str:
     words = refused.words.lower()
     if refused.status in (404, 405) and "adapter" not in words:
         return "start the server with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora"
-    found = next((fix for word, fix in FIXES if word in words), None)
+    # The path may hold any word: that of a user named frank has a rank in it.
+    said = words.replace(path.lower(), "")
+    found = next((fix for word, fix in FIXES if word in said), None)
     return found or f"is {path} a folder that the server sees, and is it started with --enable-lora?"
