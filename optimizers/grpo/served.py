@@ -48,7 +48,7 @@ class Served:
     ) -> None:
         self.adapters = tuple(adapter for adapter in adapters if not program.plan.lms[adapter.lm].runs_here)
         self.modules = frozenset(id for adapter in self.adapters for id in adapter.tuned)
-        self._lms, self._folder, self._note = program.lms, folder, note
+        self._plan, self._lms, self._folder, self._note = program.plan, program.lms, folder, note
         self._shown: dict[Adapter, AdapterReference] = {}
         self._step: int | None = None
         self._heeded = False
@@ -85,6 +85,16 @@ class Served:
         readers = {id: lms[id] for id in self.modules}
         models = {id: lm.weights.model_name for id, lm in readers.items()}
         return matched(rollouts, readers, models) if readers else (rollouts, 0)
+
+    def whole(self, id: str) -> dict[str, Any]:
+        """`WHOLE` for a module; what its LM says of that in `extra_body` would be laid over it, and is left out."""
+        over = self._plan.lms[self._plan.modules[id].lm].params.get("extra_body")
+        if not isinstance(over, Mapping):
+            return WHOLE
+        return {
+            **WHOLE,
+            "extra_body": {name: value for name, value in over.items() if name not in (*WHOLE, "temperature")},
+        }
 
     def logprobs(self, made: Invocation) -> Sequence[float] | None:
         """The log-probabilities of a reply as the server told them that has sampled it."""

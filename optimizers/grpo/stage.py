@@ -31,7 +31,7 @@ from lmprog.optimizers.grpo.health import health
 from lmprog.optimizers.grpo.reports import check
 from lmprog.optimizers.grpo.rollouts import Wave, collect, examples_at, of_examples
 from lmprog.optimizers.grpo.rows import Constraint, Row, training_rows
-from lmprog.optimizers.grpo.served import WHOLE, Served
+from lmprog.optimizers.grpo.served import Served
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.grpo.teachers import Teachers, teachers_of
 from lmprog.optimizers.optimizer import Task
@@ -93,7 +93,10 @@ class WeightStage:
         """Of the trained modules in rollouts: the loss is that of the whole distribution, so nothing of it may be cut off."""
         here = {"top_p": 1.0, "top_k": 0}
         return {
-            id: {"temperature": self.config.temperature_of(id), **(WHOLE if id in self.served.modules else here)}
+            id: {
+                "temperature": self.config.temperature_of(id),
+                **(self.served.whole(id) if id in self.served.modules else here),
+            }
             for id in self.modules
         }
 
