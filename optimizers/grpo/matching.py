@@ -12,7 +12,10 @@ from lmprog.optimizers.grpo.rollouts import Rollout
 
 NO_IDS = "without the ids of its tokens; serve it with a vLLM that knows `return_token_ids`"
 NO_LOGPROBS = "without a log-probability for each token; serve it with a vLLM that gives `logprobs`, as numbers"
-OTHER_TOKENS = "of other tokens than those of {model}; serve the model that `weights` names, with its tokenizer"
+OTHER_TOKENS = (
+    "of other tokens than those of {model}; serve the model that `weights` names, with its tokenizer and without "
+    "--reasoning-parser"
+)
 
 
 class Reader(Protocol):
