@@ -28,6 +28,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -88,6 +89,7 @@ def measured(task: Task, run: str, seed: int, sizes: Sizes, data: Path, work: Pa
         shown.listen(event)
         curve.listen(event)
 
+    made = made_by(task)  # before the run: the checkout may move while it lasts
     tuned = lmprog.optimize(
         task.spec,
         seed=seed,
@@ -106,7 +108,7 @@ def measured(task: Task, run: str, seed: int, sizes: Sizes, data: Path, work: Pa
         list(versions(Path(tuned.report["run_dir"]), RUNS[run], settings["stages"])),
         list(dict(sorted(curve.points.items())).values()),
         evaluated(overlay, overrides) if run == "search-grpo" else None,
-        made_by(task),
+        made,
         machine(),
     )
 
@@ -181,8 +183,10 @@ def measure(options: argparse.Namespace, sizes: Sizes, ledger: Ledger, work: Pat
             made = measured(TASKS[name], run, seed, sizes, options.data, work)
             ledger.add(made)
             print(f"{place} {made}", flush=True)
-        except (lmprog.LmprogError, lmprog.SpecError, subprocess.CalledProcessError) as error:
+        except Exception as error:  # whatever it is, the runs of days that follow are not lost to it
             failed += 1
+            if not isinstance(error, lmprog.LmprogError | lmprog.SpecError | subprocess.CalledProcessError):
+                traceback.print_exc()
             print(f"{place} {name}, {run}, seed {seed}: failed, others go on: {error}", file=sys.stderr, flush=True)
     return failed
 

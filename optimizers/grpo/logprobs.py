@@ -52,11 +52,7 @@ def shares_prefixes(model: Any) -> bool:
     that is before it; and where nothing is dropped at random.
     """
     rotary = any("rotary" in type(module).__name__.lower() for module in model.modules())
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
-    # A config that lists its layers may still name the window that none of them has.
-    windowed = kinds - {"full_attention"} if kinds else getattr(config, "sliding_window", None) is not None
-    return rotary and not windowed and not (model.training and _drops(model))
+    return rotary and attention.window_of(model) is None and not (model.training and _drops(model))
 
 
 def _drops(model: Any) -> bool:

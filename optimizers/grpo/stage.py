@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.plan import AdapterReference
-from lmprog.errors import BudgetExceeded
+from lmprog.errors import BudgetExceeded, LmprogError
 from lmprog.evaluation import Scores, aevaluate
 from lmprog.invocation import Invocation
 from lmprog.lms.local import MAX_TOKENS, LocalLM, local_lm, shared
@@ -88,6 +88,15 @@ class WeightStage:
         run_async(lambda: report_credit(self.task, tuned, self.config.credit, self.sampling, self.format_failure))
         return chosen
 
+    def _reply_limit(self, id: str) -> int:
+        lm = self.task.program.plan.lms[id]
+        if self.config.loss == "dr_grpo" and not lm.runs_here and "max_tokens" not in lm.params:
+            raise LmprogError(
+                f"`loss: dr_grpo` divides by the longest reply that there can be, and lms.{id} sets none; "
+                f"set lms.{id}.params.max_tokens"
+            )
+        return int(lm.params.get("max_tokens", MAX_TOKENS))
+
     @property
     def sampling(self) -> dict[str, dict[str, Any]]:
         """Of the trained modules in rollouts: the loss is that of the whole distribution, so nothing of it may be cut off."""
@@ -149,9 +158,7 @@ class WeightStage:
                 self.checkpoints.trainer,
                 derive(self.task.seed, "trainer") % 2**32,
                 [Watch(self)] if processes.first() else [],
-                reply_limit=max(
-                    int(self.program.plan.lms[each.lm].params.get("max_tokens", MAX_TOKENS)) for each in self.adapters
-                ),
+                reply_limit=max(self._reply_limit(each.lm) for each in self.adapters),
                 allowed=self._allowed,
                 health=lambda: self.wave,
                 clock=self.clock,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lmprog.compiler.types import Object
 from lmprog.errors import LmprogError
 from lmprog.lms.lm import LM, Completion, Request, Usage
+from lmprog.lms.local.attention import window_of
 from lmprog.lms.local.constraint import Grammars, constraints_of
 from lmprog.lms.local.wave import HeadCache, Prompt, Reply, Sampling, sample
 from lmprog.lms.local.weights import Weights
@@ -119,12 +120,17 @@ class LocalLM:
                     future.set_exception(error)
             return
         for (_, future), answer in zip(batch, answers, strict=True):
-            if not future.done():
+            if future.done():
+                continue
+            if isinstance(answer, LmprogError):
+                future.set_exception(answer)
+            else:
                 future.set_result(answer)
 
-    def _run(self, batch: Sequence[Waiting]) -> list[Completion]:
+    def _run(self, batch: Sequence[Waiting]) -> list[Completion | LmprogError]:
         """In the worker thread: one wave for each adapter and head among the requests, answers in their order."""
-        answers: dict[int, Completion] = {}
+        answers: dict[int, Completion | LmprogError] = {}
+        window = window_of(self.weights.base)
         groups: dict[tuple[Any, tuple[int, ...]], list[tuple[int, Prompt]]] = {}
         rendered: dict[str, Prompt] = {}
         for place, (request, _) in enumerate(batch):
@@ -132,6 +138,10 @@ class LocalLM:
             if written not in rendered:
                 rendered[written] = self.prompt(request.messages, request.constant)
             prompt = rendered[written]
+            most = len(prompt.ids) + _sampling(request).max_tokens
+            if window is not None and most > window:
+                answers[place] = self._beyond(window, most)
+                continue
             groups.setdefault((request.adapter, prompt.ids[: prompt.head]), []).append((place, prompt))
         for (adapter, _), rows in groups.items():
             constraints = constraints_of([batch[place][0] for place, _ in rows], self._grammars)
@@ -151,6 +161,18 @@ class LocalLM:
             for (place, prompt), reply in zip(rows, replies, strict=True):
                 answers[place] = self._completion(prompt, reply, batch[place][0])
         return [answers[place] for place in range(len(batch))]
+
+    def _beyond(self, window: int, most: int) -> LmprogError:
+        name = self.weights.model_name
+        if not window:
+            return LmprogError(
+                f"{name} has layers that do not attend to all tokens before them, which a model in this process must; "
+                "serve it (hosted_vllm/), or take another"
+            )
+        return LmprogError(
+            f"{name} has layers that attend to {window} tokens, and prompt and reply may have {most}, which a model in this "
+            "process cannot have; shorten the prompt, lower max_tokens, or serve the model (hosted_vllm/)"
+        )
 
     def prompt(self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> Prompt:
         """The token ids of `messages`, as the model's own chat template writes them, and how many of them are shared."""

@@ -69,6 +69,16 @@ class Attending(Protocol):
         ...
 
 
+def window_of(model: Any) -> int | None:
+    """The most tokens before a token that every layer sees: None for all, 0 where a layer keeps another kind of memory."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if kinds - {"full_attention", "sliding_attention"}:
+        return 0
+    # A config that lists its layers may still name the window that none of them has.
+    return getattr(config, "sliding_window", None) if not kinds or "sliding_attention" in kinds else None
+
+
 def wave_attention(
     module: torch.nn.Module,
     query: Tensor,

@@ -9,8 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 
+from lmprog.errors import LmprogError  # noqa: E402
 from lmprog.lms.lm import Request  # noqa: E402
-from lmprog.lms.local import LocalLM  # noqa: E402
+from lmprog.lms.local import LocalLM, shared  # noqa: E402
 from lmprog.lms.local.attention import NAME  # noqa: E402
 from lmprog.lms.local.wave import HeadCache, Prompt, Sampling, sample  # noqa: E402
 
@@ -136,8 +137,6 @@ def test_a_row_that_nobody_waits_for_leaves_the_wave(model) -> None:
 
 
 def test_the_embedded_model_shares_the_constant_head_and_keeps_what_was_sampled() -> None:
-    from lmprog.lms.local import shared
-
     lm = shared("embedded/smollm2-135m")
     head = [
         {"role": "system", "content": "Say which of two animals the text is about: cat or dog. One word."},
@@ -163,15 +162,11 @@ def test_the_embedded_model_shares_the_constant_head_and_keeps_what_was_sampled(
 
 
 def test_an_unknown_parameter_is_refused_by_name() -> None:
-    from lmprog.errors import LmprogError
-    from lmprog.lms.local import shared
-
     with pytest.raises(LmprogError, match="params: logit_bias is not known"):
         asyncio.run(shared("embedded/smollm2-135m").complete(Request([], {"logit_bias": {}})))
 
 
 def test_a_program_called_within_a_run_is_answered_while_the_outer_run_waits() -> None:
-    from lmprog.lms.local import shared
     from lmprog.loops import run_async
 
     lm = shared("embedded/smollm2-135m")
@@ -186,3 +181,22 @@ def test_a_program_called_within_a_run_is_answered_while_the_outer_run_waits() -
         return [(await waiting).text, inner.text]
 
     assert all(asyncio.run(asyncio.wait_for(outer(), 60)))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"), [(None, "attend to 64 tokens"), (["linear_attention"], "do not attend to all")]
+)
+def test_what_a_window_hides_is_refused_and_not_answered_from(monkeypatch, kinds, said: str) -> None:
+    lm = shared("embedded/smollm2-135m")
+    monkeypatch.setattr(lm.weights.base.config, "sliding_window", 64, raising=False)
+    monkeypatch.setattr(lm.weights.base.config, "layer_types", kinds, raising=False)
+
+    def request(words: int) -> Request:
+        return Request(messages=({"role": "user", "content": "one " * words},), params={"max_tokens": 4})
+
+    async def ask() -> list[object]:
+        return await asyncio.gather(*(lm.complete(request(words)) for words in (1, 80)), return_exceptions=True)
+
+    short, long = asyncio.run(ask())
+    assert isinstance(long, LmprogError) and said in str(long)
+    assert isinstance(short, LmprogError) == (kinds is not None)
