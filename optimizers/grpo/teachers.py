@@ -184,7 +184,7 @@ class Teachers:
             raise Unfit(str(error)) from error
         cut = made.finish_reason == "length"
         as_it_came = _reads(module, made.text, made.outputs, cut, forgiving=False)
-        same = teacher.lms[teacher.modules[made.module].lm].model == declared.model
+        same = teacher.lms[teacher.modules[made.module].lm].trained_as == declared.trained_as
         if as_it_came and same and made.token_ids:
             ids = tuple(made.token_ids)
         elif as_it_came:
