@@ -16,8 +16,10 @@ large product of matrices, a large copy.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -72,14 +74,15 @@ def search(options: argparse.Namespace) -> Case:
     import lmprog
     from lmprog.tools.search import index_of
 
-    with tempfile.TemporaryDirectory() as folder:
-        task = tasks.multihop(options.data, tasks.Sizes(), 0, Path(folder))
-        trained = {
-            "optimize.tune": {"first": ["weights"], "second": ["weights"]},
-            "optimize.stages": ["grpo"],
-            "lms.student.params.max_tokens": QUERY_TOKENS,
-        }
-        program = lmprog.load(task.spec, overrides=trained)
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)  # the program is compiled anew where its weights change
+    task = tasks.multihop(options.data, tasks.Sizes(), 0, folder)
+    trained = {
+        "optimize.tune": {"first": ["weights"], "second": ["weights"]},
+        "optimize.stages": ["grpo"],
+        "lms.student.params.max_tokens": QUERY_TOKENS,
+    }
+    program = lmprog.load(task.spec, overrides=trained)
     pages = index_of(task.corpus, ("title", "text"), "title")
     return Case(
         program,
