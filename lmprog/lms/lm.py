@@ -87,3 +87,10 @@ class LM(Protocol):
     """Raises ProviderError where no reply could be had; a reply of any quality is a Completion."""
 
     async def complete(self, request: Request) -> Completion: ...
+
+
+def innermost(lm: Any) -> Any:
+    """The LM within wrappers that count, cache or make it at its first use."""
+    while (inner := getattr(lm, "made", None) or getattr(lm, "lm", None)) is not None:
+        lm = inner
+    return lm

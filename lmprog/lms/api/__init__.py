@@ -20,7 +20,7 @@ from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.failures import TryFailed
 from lmprog.lms.api.limits import Gate
 from lmprog.lms.images import with_images
-from lmprog.lms.lm import LM, Completion, Request
+from lmprog.lms.lm import LM, Completion, Request, innermost
 
 T = TypeVar("T")
 FIRST_WAIT = 1.0
@@ -164,12 +164,10 @@ async def _outcome(once: Coroutine[Any, Any, T], limit: float) -> T | TryFailed:
 
 def api_lm(lm: LM) -> ApiLM:
     """The LM behind an API within wrappers that count or cache. Raises LmprogError where there is none."""
-    while not isinstance(lm, ApiLM):
-        inner = getattr(lm, "made", None) or getattr(lm, "lm", None)
-        if inner is None:
-            raise LmprogError(f"{type(lm).__name__} is no LM behind an API, so no adapter can be loaded there")
-        lm = inner
-    return lm
+    found = innermost(lm)
+    if not isinstance(found, ApiLM):
+        raise LmprogError(f"{type(found).__name__} is no LM behind an API, so no adapter can be loaded there")
+    return found
 
 
 class _Told:

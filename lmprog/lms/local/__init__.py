@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lmprog.compiler.types import Object
 from lmprog.errors import LmprogError
-from lmprog.lms.lm import LM, Completion, Request, Usage
+from lmprog.lms.lm import LM, Completion, Request, Usage, innermost
 from lmprog.lms.local.attention import window_of
 from lmprog.lms.local.constraint import Grammars, constraints_of
 from lmprog.lms.local.wave import HeadCache, Prompt, Reply, Sampling, sample
@@ -46,12 +46,10 @@ def shared(model: str) -> LocalLM:
 
 def local_lm(lm: LM) -> LocalLM:
     """The LM in this process behind wrappers that count or cache. Raises LmprogError where there is none."""
-    while not isinstance(lm, LocalLM):
-        inner = getattr(lm, "made", None) or getattr(lm, "lm", None)
-        if inner is None:
-            raise LmprogError(f"{type(lm).__name__} is no model in this process, so its weights cannot be trained")
-        lm = inner
-    return lm
+    found = innermost(lm)
+    if not isinstance(found, LocalLM):
+        raise LmprogError(f"{type(found).__name__} is no model in this process, so its weights cannot be trained")
+    return found
 
 
 class LocalLM:

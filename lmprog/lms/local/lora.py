@@ -61,7 +61,7 @@ class FastLora:
             yield
 
     def _forwards(self, name: str | None, version: Any) -> Forwards:
-        others = [(layer, product(layer)) for layer in self._others]
+        others = ((layer, product(layer)) for layer in self._others)
         if name is None:
             return [*others, *((layer, _base(layer)) for layer in self._layers)]
         made = self._made.get(name)
