@@ -9,9 +9,9 @@ from typing import Any
 
 from lmprog.compiler.plan import Tool
 from lmprog.compiler.python_reference import load
+from lmprog.threads import in_thread
 from lmprog.tools import ToolFailed
 from lmprog.tools.results import checked
-from lmprog.tools.threads import in_thread
 
 
 def python_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:

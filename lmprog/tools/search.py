@@ -18,8 +18,8 @@ from threading import Lock
 from lmprog.cache_folder import cache_root
 from lmprog.compiler.plan import HubCorpus, Tool
 from lmprog.compiler.rows import Row, RowsError, read_file, read_hub
+from lmprog.threads import in_thread
 from lmprog.tools import ToolFailed
-from lmprog.tools.threads import in_thread
 
 LAYOUT = 1
 """Raise it when what `_make` writes changes: the folder of an index is named by it too."""

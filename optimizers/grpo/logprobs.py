@@ -23,26 +23,23 @@ Allowed = NDArray[numpy.int32]
 """(T, W): for each token of a reply the bits of the tokens that might have come in its place."""
 
 
+def passes(model: Any, sequences: Sequence[Sequence[int]], cap: int) -> list[list[int]]:
+    """The indices of the sequences that go through the network together, at most `cap` tokens (a longer one goes alone)."""
+    return list(split(sequences, cap) if shares_prefixes(model) else _even(sequences, cap))
+
+
 def logprobs(
     model: Any,
     sequences: Sequence[Sequence[int]],
     replies: Sequence[int],
     temperatures: Sequence[float],
     allowed: Sequence[Allowed | None],
-    cap: int,
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """For each sequence s its place, and of its last `replies[s]` tokens the log-probabilities and entropies (T,) each.
-
-    In the order of the passes, which have at most `cap` tokens each (a longer sequence has a pass of its own).
-    """
-    whole = shares_prefixes(model)
-    score = tree_logprobs if whole else padded_logprobs
-    for part in split(sequences, cap) if whole else _even(sequences, cap):
-        lengths = [replies[s] for s in part]
-        found, entropies = score(
-            model, [sequences[s] for s in part], lengths, [temperatures[s] for s in part], [allowed[s] for s in part]
-        )
-        yield from zip(part, found.split(lengths), entropies.split(lengths), strict=True)
+) -> list[tuple[Tensor, Tensor]]:
+    """For each sequence s, of its last `replies[s]` tokens the log-probabilities and entropies (T,) each, by one pass."""
+    score = tree_logprobs if shares_prefixes(model) else padded_logprobs
+    found, entropies = score(model, sequences, replies, temperatures, allowed)
+    lengths = list(replies)
+    return list(zip(found.split(lengths), entropies.split(lengths), strict=True))
 
 
 def shares_prefixes(model: Any) -> bool:
@@ -153,19 +150,75 @@ class _Wanted:
         self, logits: Tensor, sequences: Sequence[Sequence[int]], replies: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """Of each token of the replies, joined: its log-probability and entropy. `logits[i]` (V,) are those at `places[i]`."""
-        spread = logits.float() / torch.tensor(self._temperatures, device=logits.device).unsqueeze(1)
+        device = logits.device
         bound = [i for i, bits in enumerate(self._bits) if bits]
+        barred = None
         if bound:
             width = logits.shape[1]
             bits = numpy.frombuffer(b"".join(self._bits), numpy.int32).reshape(len(bound), -1)
-            barred = torch.zeros(spread.shape, dtype=torch.bool, device=logits.device)
-            barred[bound] = ~torch.from_numpy(unpacked(bits, width)).to(logits.device)
-            spread = spread.masked_fill(barred, float("-inf"))
-        spread = spread.log_softmax(-1)
-        entropy = torch.special.entr(spread.detach().exp()).sum(-1)
+            barred = torch.zeros(logits.shape, dtype=torch.bool, device=device)
+            barred[bound] = ~torch.from_numpy(unpacked(bits, width)).to(device)
         tokens = [token for ids, n in zip(sequences, replies, strict=True) for token in ids[len(ids) - n :]]
-        back = torch.tensor(self._back, device=logits.device, dtype=torch.long)
-        return spread[back, torch.tensor(tokens, device=logits.device, dtype=torch.long)], entropy[back]
+        found: tuple[Tensor, Tensor] = _Picked.apply(
+            logits,
+            torch.tensor(self._temperatures, device=device),
+            barred,
+            torch.tensor(self._back, device=device, dtype=torch.long),
+            torch.tensor(tokens, device=device, dtype=torch.long),
+        )
+        return found
+
+
+class _Picked(torch.autograd.Function):  # type: ignore[misc]
+    """Log-softmax at some tokens and the entropy there, with no more of the vocabulary in fp32 than `AT_ONCE` rows of it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, temperatures: Tensor, barred: Tensor | None, places: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`logits` (N, V), `temperatures` (N,), `barred` (N, V); of the distribution `places[m]` the token `tokens[m]`."""
+        total = torch.empty(len(logits), device=logits.device)
+        entropy = torch.empty_like(total)
+        for rows, spread in _spread(logits, temperatures, barred):
+            highest = spread.amax(-1, keepdim=True)
+            shares = (spread - highest).exp_()
+            mass = shares.sum(-1)
+            total[rows] = highest.squeeze(1) + mass.log()
+            if barred is not None:
+                spread.masked_fill_(barred[rows], 0.0)  # whose share is 0
+            entropy[rows] = total[rows] - shares.mul_(spread).sum(-1) / mass
+        ctx.save_for_backward(logits, temperatures, barred, places, tokens, total)
+        picked = logits[places, tokens].float() / temperatures[places] - total[places]
+        entropy = entropy[places]
+        ctx.mark_non_differentiable(entropy)
+        return picked, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        logits, temperatures, barred, places, tokens, total = ctx.saved_tensors
+        gradient = gradients[0]
+        of_place = torch.zeros_like(total).index_add_(0, places, gradient)
+        found = torch.empty_like(logits)
+        for rows, spread in _spread(logits, temperatures, barred):
+            shares = spread.sub_(total[rows].unsqueeze(1)).exp_()
+            of_rows = shares.mul_(-of_place[rows].unsqueeze(1))
+            here = (places >= rows.start) & (places < rows.stop)
+            of_rows.index_put_((places[here] - rows.start, tokens[here]), gradient[here], accumulate=True)
+            found[rows] = of_rows.div_(temperatures[rows].unsqueeze(1))
+        return found, None, None, None, None
+
+
+AT_ONCE = 64
+"""Distributions over the vocabulary that stand in fp32 at once."""
+
+
+def _spread(logits: Tensor, temperatures: Tensor, barred: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """The logits over the temperature in fp32, some rows at a time; their place is used for the next."""
+    room = torch.empty(min(AT_ONCE, len(logits)), logits.shape[1], device=logits.device)
+    for start in range(0, len(logits), AT_ONCE):
+        rows = slice(start, min(start + AT_ONCE, len(logits)))
+        spread = torch.div(logits[rows], temperatures[rows].unsqueeze(1), out=room[: rows.stop - start])
+        yield rows, spread if barred is None else spread.masked_fill_(barred[rows], float("-inf"))
 
 
 def _even(sequences: Sequence[Sequence[int]], cap: int) -> Iterator[list[int]]:

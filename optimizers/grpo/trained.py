@@ -53,14 +53,14 @@ class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
 
 
 class OneAdapter:
-    """Adapter number `adapter` of `trained` as a model of its own; `model` is `trained` as it is called, perhaps wrapped."""
+    """Adapter number `adapter` of `trained` as a model of its own; with `reference` the base model of that adapter."""
 
-    def __init__(self, model: Any, trained: TrainedAdapters, adapter: int, reference: bool = False) -> None:
-        self._model, self._which = model, {"adapter": adapter, "reference": reference}
+    def __init__(self, trained: TrainedAdapters, adapter: int, reference: bool = False) -> None:
+        self._trained, self._which = trained, {"adapter": adapter, "reference": reference}
         self._peft = trained.peft_model(adapter)
 
     def __call__(self, **inputs: Any) -> Any:
-        return self._model(**self._which, **inputs)
+        return self._trained(**self._which, **inputs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._peft, name)

@@ -8,6 +8,7 @@ How this departs from the stock trainer:
 * Rows of groups whose rewards are all equal are gone before the forward pass. A step with no row left changes nothing.
 * Log-probabilities are computed over the tree of all prompts and replies, each shared token once (`logprobs.py`), under the
   temperature and the masks that the replies were sampled with.
+* Each pass goes back before the next goes forward, so that memory is that of one pass: the losses of rows add up.
 * The mask of a reply holds what each of its tokens counts (`rows.py`), so that a run of several calls is one member.
 * The old log-probabilities of a second update are those of the first one's own pass, and with `beta: 0` there is no
   reference pass.
@@ -28,16 +29,16 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 from trl import GRPOConfig, GRPOTrainer
 
 from lmprog.optimizers import processes
 from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.figures import Figures
 from lmprog.optimizers.grpo.health import flat
 from lmprog.optimizers.grpo.importance import importance_weights, mismatch, told
-from lmprog.optimizers.grpo.logprobs import Allowed, logprobs
+from lmprog.optimizers.grpo.logprobs import Allowed, logprobs, passes
 from lmprog.optimizers.grpo.ranks import average_gradients, shares
 from lmprog.optimizers.grpo.rows import Row, token_weights
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
@@ -80,6 +81,10 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         self._health, self._clock = health, clock or Stopwatch()
         self._rows: Sequence[Row] = ()
         self._inputs: dict[str, Tensor] = {}
+        self._pass: list[int] = []
+        """The places of the rows that go through the network now."""
+        self._of_pass: dict[str, Tensor] = {}
+        self._mismatch: list[Tensor] = []
         on_gpu = torch.cuda.is_available()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -174,16 +179,22 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
             "completion_mask": _padded(masks, 0.0),
             "advantages": torch.tensor([row.advantage for row in self._rows], dtype=torch.float32),
             "num_items_in_batch": torch.tensor(scale),
+            # The first update of a wave, which is on policy, writes those that later ones are compared with.
+            "old_per_token_logps": torch.zeros(completion_ids.shape),
         }
         # Asked of all rows, not of this process's: what follows from it is gathered from all processes.
         if any(row.sampled is not None for row, _ in kept):
             inputs["sampling_per_token_logps"] = told(
                 [row.sampled for row in self._rows], [len(row.reply_ids) for row in self._rows]
             )
+            inputs["importance_weights"] = torch.ones(completion_ids.shape)
         inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         if self.beta != 0.0:
+            reference = torch.zeros(completion_ids.shape, device=device)
             with torch.no_grad():
-                inputs["ref_per_token_logps"] = self._logprobs(self.model, reference=True)[0]
+                for places in self._passes():
+                    reference[places] = self._logprobs(places, reference.shape[1], reference=True)[0]
+            inputs["ref_per_token_logps"] = reference
         return inputs
 
     def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -215,30 +226,55 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         """None: TRL would write one with every checkpoint."""
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        """That of all passes; only the last still has its graph, the others have gone back."""
         if inputs["advantages"].numel() == 0:
             # Touches no weight, so no gradient exists and the optimizer leaves every weight and moment as it is.
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
-        with self._clock.part("forward"):
-            return super()._compute_loss(model, inputs)
+        places = self._passes()
+        # TRL gathers figures in each pass, so all ranks make as many: what a rank lacks is a pass that counts nothing.
+        of_ranks = self.accelerator.gather(torch.tensor([len(places)], device=self.accelerator.device))
+        lacking = int(of_ranks.max()) - len(places)
+        figures = Figures(self._metrics["train"])
+        total = torch.zeros((), device=self.accelerator.device)
+        self._mismatch.clear()
+        for number, self._pass in enumerate([*places, *places[:1] * lacking]):
+            self._of_pass = {name: value[self._pass] if value.dim() else value for name, value in inputs.items()}
+            if number >= len(places):
+                self._of_pass["completion_mask"] = torch.zeros_like(self._of_pass["completion_mask"])
+            with self._clock.part("forward"):
+                loss: Tensor = super()._compute_loss(model, self._of_pass)
+            figures.end_of_pass(self.accelerator.reduce(self._of_pass["completion_mask"].sum()).item())
+            if number + 1 < len(places) + lacking:
+                self.accelerator.backward(loss)
+                total += loss.detach()
+        figures.join()
+        if self._mismatch:
+            self._tell_mismatch()
+        return loss + total
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, *args: Any, compute_entropy: bool = False, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None, None]:
-        """Those of the step's rows, which TRL's padded ids stand for."""
-        logps, entropies = self._logprobs(model)
-        # The first update of a wave is on policy: what it computes is what later ones are compared with.
-        if "old_per_token_logps" not in self._inputs:
-            self._inputs["old_per_token_logps"] = logps.detach()
-            if "sampling_per_token_logps" in self._inputs:
-                self._weigh(logps.detach(), self._inputs["sampling_per_token_logps"])
+        """Those of the rows of this pass, which TRL's padded ids stand for."""
+        inputs = self._of_pass
+        logps, entropies = self._logprobs(self._pass, inputs["completion_ids"].shape[1])
+        if self.state.global_step % self._config.updates == 0:
+            self._keep("old_per_token_logps", logps.detach())
+            if "importance_weights" in inputs:
+                sampled, cap = inputs["sampling_per_token_logps"], self._config.importance_sampling_cap
+                self._keep("importance_weights", importance_weights(logps.detach(), sampled, cap))
+                self._mismatch.append(mismatch(logps.detach(), sampled, cap, inputs["completion_mask"] > 0))
+        if "importance_weights" in inputs:
+            # Every loss but its KL term is linear in the advantages.
+            inputs["advantages"] = inputs["advantages"].unsqueeze(1) * inputs["importance_weights"]
         return logps, entropies if compute_entropy else None, None
 
-    def _weigh(self, logps: Tensor, sampled: Tensor) -> None:
-        """Multiply the importance weights into the advantages, in which every loss but its KL term is linear."""
-        cap, counted = self._config.importance_sampling_cap, self._inputs["completion_mask"] > 0
-        weights = importance_weights(logps, sampled, cap)
-        self._inputs["advantages"] = self._inputs["advantages"].unsqueeze(1) * weights
-        of_ranks = self.accelerator.gather(mismatch(logps, sampled, cap, counted).unsqueeze(0))
+    def _keep(self, name: str, of_pass: Tensor) -> None:
+        """For this pass, and for those of later updates on its rows."""
+        self._inputs[name][self._pass] = self._of_pass[name] = of_pass
+
+    def _tell_mismatch(self) -> None:
+        of_ranks = self.accelerator.gather(torch.stack(self._mismatch))
         apart, tokens, truncated = of_ranks[:, :3].sum(0).tolist()
         figures = {
             "mismatch": apart / max(1.0, tokens),
@@ -248,26 +284,42 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         for name, value in figures.items():
             self._metrics["train"][f"sampler/{name}"].append(value)
 
-    def _logprobs(self, model: Any, reference: bool = False) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and entropies (B, T) of the replies' tokens, by the base with `reference`; 0 where padded."""
-        rows = self._rows
-        if isinstance(model, DistributedDataParallel):
-            model = model.module  # whose hooks add gradients up otherwise than `ranks.py`
-        found: dict[int, tuple[Tensor, Tensor]] = {}
-        for adapter in dict.fromkeys(row.adapter for row in rows):
-            own = [place for place, row in enumerate(rows) if row.adapter == adapter]
-            of_own = [rows[place] for place in own]
-            for place, *of_row in logprobs(
-                OneAdapter(model, self.accelerator.unwrap_model(model), adapter, reference),
-                [[*row.prompt_ids, *row.reply_ids] for row in of_own],
-                [len(row.reply_ids) for row in of_own],
-                [self._config.temperature_of(row.module) for row in of_own],
-                [None if row.constraint is None else self._allowed(row) for row in of_own],
+    def _passes(self) -> list[list[int]]:
+        """The places of the rows that go through the network together: those of one adapter."""
+        return [
+            [own[place] for place in part]
+            for adapter, own in self._by_adapter().items()
+            for part in passes(
+                self._model_of(adapter),
+                [[*self._rows[place].prompt_ids, *self._rows[place].reply_ids] for place in own],
                 self._config.tree_tokens,
-            ):
-                found[own[place]] = tuple(of_row)
-        logps, entropies = zip(*(found[place] for place in range(len(rows))), strict=True)
-        return _padded(logps, 0.0), _padded(entropies, 0.0)
+            )
+        ]
+
+    def _by_adapter(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for place, row in enumerate(self._rows):
+            found.setdefault(row.adapter, []).append(place)
+        return found
+
+    def _model_of(self, adapter: int, reference: bool = False) -> OneAdapter:
+        # Not as accelerate wraps it: the hooks of DDP add gradients up otherwise than `ranks.py`.
+        trained = self.accelerator.unwrap_model(self.model)
+        return OneAdapter(trained, adapter, reference)
+
+    def _logprobs(self, places: Sequence[int], width: int, reference: bool = False) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies (B, width) of the replies' tokens, by the base with `reference`; 0 where padded."""
+        rows = [self._rows[place] for place in places]
+        found = logprobs(
+            self._model_of(rows[0].adapter, reference),
+            [[*row.prompt_ids, *row.reply_ids] for row in rows],
+            [len(row.reply_ids) for row in rows],
+            [self._config.temperature_of(row.module) for row in rows],
+            [None if row.constraint is None else self._allowed(row) for row in rows],
+        )
+        logps, entropies = (_padded(each, 0.0) for each in zip(*found, strict=True))
+        room = (0, width - logps.shape[1])
+        return torch.nn.functional.pad(logps, room), torch.nn.functional.pad(entropies, room)
 
 
 def _padded(rows: Sequence[Tensor], value: float) -> Tensor:

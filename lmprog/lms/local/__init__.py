@@ -13,11 +13,13 @@ from weakref import WeakKeyDictionary
 import numpy
 from numpy.typing import NDArray
 
+from lmprog import threads
 from lmprog.compiler.types import Object
 from lmprog.errors import LmprogError
 from lmprog.lms.lm import LM, Completion, Request, Usage, innermost
 from lmprog.lms.local.attention import window_of
 from lmprog.lms.local.constraint import Grammars, constraints_of
+from lmprog.lms.local.openmp import release_threads
 from lmprog.lms.local.wave import HeadCache, Prompt, Reply, Sampling, sample
 from lmprog.lms.local.weights import Weights
 from lmprog.lms.per_loop import PerLoop
@@ -29,6 +31,8 @@ HEADS_KEPT = 512
 """Heads whose token ids are kept: a search over prompts makes ever new ones."""
 SHORTEST_HEAD = 16
 """Tokens below which a shared head is not worth a pass of its own."""
+PATIENCE = 0.5
+"""Seconds that a wave waits for tools in threads, whose results further requests may follow from."""
 
 Waiting = tuple[Request, "asyncio.Future[Completion]"]
 
@@ -55,8 +59,8 @@ def local_lm(lm: LM) -> LocalLM:
 class LocalLM:
     """Answers concurrent requests in waves of at most `wave` rows, in the order of their keys.
 
-    A wave starts when the event loop has nothing else to do: every request that could come has come, so that who shares a
-    batch follows from the program and not from the clock.
+    A wave starts when the event loop has nothing else to do, and no tool is at work (but for slow ones): every request that
+    could come has come, so that who shares a batch follows from the program and not from the clock.
     """
 
     def __init__(self, weights: Weights, *, wave: int = 128) -> None:
@@ -111,6 +115,7 @@ class LocalLM:
         if not batch:
             return
         try:
+            release_threads()
             answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, batch)
         except Exception as error:
             for _, future in batch:
@@ -127,6 +132,12 @@ class LocalLM:
 
     def _run(self, batch: Sequence[Waiting]) -> list[Completion | LmprogError]:
         """In the worker thread: one wave for each adapter and head among the requests, answers in their order."""
+        try:
+            return self._answers(batch)
+        finally:
+            release_threads()
+
+    def _answers(self, batch: Sequence[Waiting]) -> list[Completion | LmprogError]:
         answers: dict[int, Completion | LmprogError] = {}
         window = window_of(self.weights.base)
         groups: dict[tuple[Any, tuple[int, ...]], list[tuple[int, Prompt]]] = {}
@@ -272,12 +283,14 @@ def _listening(rows: Sequence[Waiting], text: Callable[[Sequence[int]], str]) ->
 
 
 async def _quiet(waiting: list[Waiting]) -> None:
-    """Wait until several turns of the event loop in a row have brought no further request."""
-    still = 0
+    """Wait until several turns of the event loop in a row have brought no further request, with no tool at work."""
+    loop, still = asyncio.get_running_loop(), 0
+    patient_until = loop.time() + PATIENCE
     while still < 8:
         before = len(waiting)
-        await asyncio.sleep(0)
-        still = still + 1 if len(waiting) == before else 0
+        at_work = threads.awaited() and loop.time() < patient_until
+        await asyncio.sleep(0.001 if at_work else 0)
+        still = 0 if at_work or len(waiting) != before else still + 1
 
 
 def _sampling(request: Request) -> Sampling:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from copy import deepcopy
@@ -279,6 +280,8 @@ def adapter_folder(adapter: AdapterReference) -> Path:
 
 
 def _import_local(model: str) -> tuple[Any, Any]:
+    # TRL tells a hub of each trainer that is made; read where huggingface_hub is imported.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         import peft  # noqa: F401
         import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from lmprog.lms.lm import Request  # noqa: E402
 from lmprog.lms.local import LocalLM, shared  # noqa: E402
 from lmprog.lms.local.attention import NAME  # noqa: E402
 from lmprog.lms.local.wave import HeadCache, Prompt, Sampling, sample  # noqa: E402
+from lmprog.threads import in_thread  # noqa: E402
 
 END = 1
 
@@ -164,6 +166,24 @@ def test_the_embedded_model_shares_the_constant_head_and_keeps_what_was_sampled(
 def test_an_unknown_parameter_is_refused_by_name() -> None:
     with pytest.raises(LmprogError, match="params: logit_bias is not known"):
         asyncio.run(shared("embedded/smollm2-135m").complete(Request([], {"logit_bias": {}})))
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_wave_waits_for_tools_but_not_for_slow_ones(monkeypatch, slow: bool) -> None:
+    lm, sizes = shared("embedded/smollm2-135m"), []
+    answers = lm._answers
+    monkeypatch.setattr(lm, "_answers", lambda batch: sizes.append(len(batch)) or answers(batch))
+    monkeypatch.setattr("lmprog.lms.local.PATIENCE", 0.1 if slow else 10.0)
+
+    async def run(seconds: float) -> None:
+        await in_thread(lambda: time.sleep(seconds))
+        await lm.complete(Request(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 2}))
+
+    async def together() -> None:
+        await asyncio.gather(run(0.0), run(0.05), run(2.0 if slow else 0.3))
+
+    asyncio.run(together())
+    assert sizes == ([2, 1] if slow else [3])
 
 
 def test_a_program_called_within_a_run_is_answered_while_the_outer_run_waits() -> None:

@@ -19,6 +19,7 @@ from lmprog.lms.local.weights import Weights  # noqa: E402
 from lmprog.optimizers.grpo.logprobs import (  # noqa: E402
     logprobs,
     padded_logprobs,
+    passes,
     shares_prefixes,
     tree_logprobs,
 )
@@ -77,8 +78,9 @@ def gpt2() -> Any:
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("cap", [4096, 30])
 def test_replies_have_the_log_probabilities_entropies_and_gradients_of_rows_alone(
-    tuned_llama, kind: str, cap: int
+    tuned_llama, monkeypatch, kind: str, cap: int
 ) -> None:
+    monkeypatch.setattr("lmprog.optimizers.grpo.logprobs.AT_ONCE", 4)
     model = tuned_llama() if kind == "llama" else gpt2()
     assert shares_prefixes(model) == (kind == "llama")
     weights = [torch.linspace(-1, 1, n) for n in batch()[1]]
@@ -90,12 +92,19 @@ def test_replies_have_the_log_probabilities_entropies_and_gradients_of_rows_alon
 
     expected, entropies = one_by_one(model)
     wanted = gradients(expected)
-    found = sorted(logprobs(model, *batch(), cap), key=lambda of_row: of_row[0])
-    assert [place for place, _, _ in found] == list(range(len(expected)))
-    for (_, values, entropy), own, its in zip(found, expected, entropies, strict=True):
+    sequences, *of_sequence = batch()
+    parts = passes(model, sequences, cap)
+    assert sorted(place for part in parts for place in part) == list(range(len(expected)))
+    assert (len(parts) == 1) == (cap == 4096)
+    by_place = {}
+    for part in parts:
+        own = [[values[place] for place in part] for values in (sequences, *of_sequence)]
+        by_place.update(zip(part, logprobs(model, *own), strict=True))
+    found = [by_place[place] for place in range(len(expected))]
+    for (values, entropy), own, its in zip(found, expected, entropies, strict=True):
         torch.testing.assert_close(values, own, atol=2e-6, rtol=1e-5)
         torch.testing.assert_close(entropy, its, atol=2e-6, rtol=1e-5)
-    got = gradients([values for _, values, _ in found])
+    got = gradients([values for values, _ in found])
     assert got.keys() == wanted.keys() and len(got) > 10
     for name, gradient in got.items():
         assert float((gradient - wanted[name]).norm()) <= 1e-4 * float(wanted[name].norm()) + 1e-7, name
@@ -192,19 +201,15 @@ def test_constrained_replies_have_the_log_probabilities_that_were_sampled(small,
 
     said = asyncio.run(answers())
     model = small.weights.model
-    found = sorted(
-        logprobs(
-            model,
-            [[*one.prompt_token_ids, *one.token_ids] for one in said],
-            [len(one.token_ids) for one in said],
-            heats,
-            [small.allowed(format, outputs, one.token_ids) for one in said],
-            4096,
-        ),
-        key=lambda of_row: of_row[0],
+    found = logprobs(
+        model,
+        [[*one.prompt_token_ids, *one.token_ids] for one in said],
+        [len(one.token_ids) for one in said],
+        heats,
+        [small.allowed(format, outputs, one.token_ids) for one in said],
     )
     forced, free = [], []
-    for (_, values, entropies), one in zip(found, said, strict=True):
+    for (values, entropies), one in zip(found, said, strict=True):
         torch.testing.assert_close(values, torch.tensor(one.logprobs), atol=1e-4, rtol=1e-4)
         masks = small.allowed(format, outputs, one.token_ids)
         for value, entropy, bits in zip(values, entropies, masks, strict=True):

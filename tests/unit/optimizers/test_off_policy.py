@@ -75,6 +75,7 @@ class ByHand(TrainerCallback):
         return total
 
 
+@pytest.mark.parametrize("tree_tokens", [1024, 20])  # one pass, and some
 @pytest.mark.parametrize(
     "options",
     [
@@ -87,11 +88,14 @@ class ByHand(TrainerCallback):
         {"loss": "dr_grpo", "weighting": "modules", "temperature": {"a": 0.6, "b": 1.5}},
     ],
 )
-def test_each_update_on_a_wave_has_the_gradient_written_out(tuned_llama, tmp_path: Path, options: dict) -> None:
+def test_each_update_on_a_wave_has_the_gradient_written_out(
+    tuned_llama, tmp_path: Path, options: dict, tree_tokens: int
+) -> None:
     from lmprog.lms.embedded import model_folder
 
     model, drawn = tuned_llama(), []
     config = Config(steps=4, rollouts=2, updates=2, learning_rate=0.02, max_grad_norm=1e9, **options)
+    config = config.model_copy(update={"tree_tokens": tree_tokens})
     by_hand = ByHand(model, config)
 
     def collect(step: int) -> list[Row]:

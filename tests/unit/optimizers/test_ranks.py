@@ -22,6 +22,7 @@ CASES = {
     "tokens": ({}, [6, 0, 1, 7]),
     "replies, with KL": ({"loss": "grpo", "beta": 0.3}, [6, 1]),
     "two updates of a wave": ({"updates": 2, "learning_rate": 0.05}, [6, 0]),
+    "some passes": ({"updates": 2, "learning_rate": 0.01, "beta": 0.3, "tree_tokens": 20}, [7, 3]),
 }
 """Options, and how many rows each step has: fewer than processes too, none, and more for one of them."""
 
@@ -47,7 +48,7 @@ def train(case: str, folder: Path, make) -> list[dict[str, torch.Tensor]]:
 
     options, counts = CASES[case]
     steps = len(counts) * options.get("updates", 1)
-    config = Config(steps=steps, rollouts=2, max_grad_norm=1e9, checkpoint_every=100, **options)
+    config = Config(steps=steps, rollouts=2, max_grad_norm=1e9, checkpoint_every=100).model_copy(update=options)
     model, grab = make(), Grab()
     ProgramTrainer(
         TrainedAdapters([(model, "default")]),

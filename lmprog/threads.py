@@ -8,7 +8,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from lmprog.lms.per_loop import PerLoop
+
 T = TypeVar("T")
+
+_awaited: PerLoop[set[asyncio.Future[Any]]] = PerLoop(set)
 
 
 async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
@@ -44,4 +48,14 @@ async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
             return
 
     threading.Thread(target=work, daemon=True, name="lmprog-tool").start()
-    return await done
+    awaited = _awaited.get()
+    awaited.add(done)
+    try:
+        return await done
+    finally:
+        awaited.discard(done)
+
+
+def awaited() -> bool:
+    """Whether some caller on the running loop waits for a function in a thread."""
+    return bool(_awaited.get())
