@@ -1,7 +1,8 @@
 """One GRPO step: lmprog's `grpo` stage against TRL's stock GRPOTrainer, in one run, on two programs.
 
-`few-shot` is the quickstart, one module, with demos in its prompt; `search` is the program of two modules and two searches
-of benchmarks/prompt_search.py, where the peer is the stock trainer run on the prompts of each module in turn.
+`few-shot` is the quickstart, one module; `search` is the program of two modules and two searches of
+benchmarks/prompt_search.py, where the peer is the stock trainer run on the prompts of each module in turn. Both have demos in
+their prompts, as a program has that a prompt search was at before; with `--demos 0` there are none, and little is shared.
 
 Same model, number format, prompts, group size, reply limit, LoRA, loss and optimizer on both sides. The stock trainer gets
 the rendered prompts of the same examples; what it spends is what its own loop takes for a step, loading left out. The
@@ -10,6 +11,7 @@ large product of matrices, a large copy.
 
     python benchmarks/grpo_step.py                        # few-shot: 3 of our steps, 1 stock step
     python benchmarks/grpo_step.py --program search --data ../shared/data
+    python benchmarks/grpo_step.py --program search --data ../shared/data --demos 0
     python benchmarks/grpo_step.py --stock-steps 3 --steps 9
 """
 
@@ -68,10 +70,15 @@ def few_shot(options: argparse.Namespace) -> Case:
 
 
 def search(options: argparse.Namespace) -> Case:
-    """Two modules that write queries, two searches; the reward is the share of the wanted pages that were found."""
+    """Two modules that write queries, two searches; the reward is the share of the wanted pages that were found.
+
+    The demos are what the modules wrote on dev rows where half of the pages were found.
+    """
     import prompt_search_tasks as tasks
 
     import lmprog
+    from lmprog.optimizers.candidate import Candidate
+    from lmprog.optimizers.strategies.demo_sources import bootstrapped, draw_set
     from lmprog.tools.search import index_of
 
     folder = Path(tempfile.mkdtemp())
@@ -83,6 +90,16 @@ def search(options: argparse.Namespace) -> Case:
         "lms.student.params.max_tokens": QUERY_TOKENS,
     }
     program = lmprog.load(task.spec, overrides=trained)
+    if options.demos:
+        solved = lmprog.evaluate(program, task.dev, task.metric).rows
+        program = program.with_candidate(
+            Candidate(
+                demos={
+                    module.id: draw_set(module, bootstrapped(module, solved, 0.5), options.demos, seed=0)
+                    for module in program.plan.modules.values()
+                }
+            )
+        )
     pages = index_of(task.corpus, ("title", "text"), "title")
     return Case(
         program,
@@ -275,9 +292,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="for search: the folder that holds multihop/")
     parser.add_argument("--steps", type=int, default=3, help="steps of ours that are timed")
     parser.add_argument("--stock-steps", type=int, default=1, help="steps of the stock trainer that are timed")
-    parser.add_argument(
-        "--demos", type=int, default=8, help="for few-shot: demos in the prompt; 8 make about 330 tokens"
-    )
+    parser.add_argument("--demos", type=int, default=8, help="in the prompt of each module")
     parser.add_argument("--side", choices=("ours", "stock"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.program == "search" and options.data is None:

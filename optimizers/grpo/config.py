@@ -88,7 +88,7 @@ class Config(BaseModel):
         default_factory=list, description="trackers that the figures of each step are sent to, as TRL names them: wandb"
     )
     tree_tokens: int = Field(
-        1024, ge=256, description="tokens of one forward and backward pass; what does not fit goes after it"
+        4096, ge=256, description="tokens of one forward and backward pass; what does not fit goes after it"
     )
     lora: LoRA = Field(default_factory=lambda: LoRA.model_validate({}), description="the adapter")
 

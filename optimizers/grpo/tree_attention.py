@@ -1,20 +1,22 @@
 """Attention over a tree of token sequences, in pieces that leave out most of what no node sees.
 
-A mask over all N nodes costs N * N, and few of its entries are seen. Here the nodes fall into the head, a chain that all
-sequences begin with, and the branches that hang from it:
+A mask over all N nodes costs N * N, and few of its entries are seen. Here a chain that many sequences have in common, as the
+instructions and demos of a module, is a trunk, and all nodes are in the order of a walk that goes down before it goes aside:
 
-    head      attends to itself, causally
-    branches  attend to the whole head, with no mask
-    branches  attend each to itself, side by side as a batch, by the tree's mask
+    what is below a trunk   attends to the whole trunk, with no mask
+    blocks of the walk      attend each to itself, and to what is above its first node and is no trunk, by the tree's mask
 
-A branch's node has two pieces of context, joined by their log-sum-exp as in a wave of the engine. The gradient of a piece
-is what the kernel gives for the joined output and log-sum-exp (as in ring attention, arXiv 2310.01889). For processors only:
-it takes the kernels of torch's own scaled-dot-product attention there, which hand out the log-sum-exp.
+What any node of a block sees outside of the block is above the block's first node too: a subtree is one stretch of the walk.
+So a block asks about as many nodes as its first one is deep below its trunk.
+
+A node's pieces of context are joined by their log-sum-exp as in a wave of the engine. The gradient of a piece is what the
+kernel gives for the joined output and log-sum-exp (as in ring attention, arXiv 2310.01889). For processors only: it takes the
+kernels of torch's own scaled-dot-product attention there, which hand out the log-sum-exp.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,11 @@ import torch
 from torch import Tensor
 
 from lmprog.optimizers.grpo.prefix_tree import PrefixTree
+
+BLOCK = 64
+"""Nodes of a block, and the fewest of a trunk."""
+BELOW = 4
+"""Blocks below a trunk, at least: else it is not worth a piece of its own."""
 
 _run = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _run_back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -31,36 +38,29 @@ class TreeAttention:
     """The attention of one tree, for every layer of a model: a `context` of the engine's attention function."""
 
     def __init__(self, tree: PrefixTree) -> None:
-        nodes, head = len(tree), _common(tree.paths)
-        all_of_head, rest = slice(0, head), slice(head, nodes)
-        self._pieces: list[tuple[slice, slice, _Whole | _Beside]] = []
-        """The nodes that ask, those that they ask, and how."""
-        if head:
-            self._pieces.append((all_of_head, all_of_head, _Whole(causal=True)))
-        if head < nodes:
-            self._pieces.append((rest, rest, _Beside.of(tree, head)))
-        if 0 < head < nodes:
-            self._pieces.append((rest, all_of_head, _Whole(causal=False)))
+        self._pieces = list(_pieces(tree))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """query (1, heads, N, D), key and value (1, kv_heads, N, D) to (1, N, heads, D)."""
-        groups = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        output: Tensor = _Attention.apply(query, key, value, self._pieces, scaling)
-        return output.transpose(1, 2)
+        rows = [each[0].transpose(0, 1) for each in (query, key, value)]
+        output: Tensor = _Attention.apply(*rows, self._pieces, scaling)
+        return output.unsqueeze(0)
 
 
 class _Attention(torch.autograd.Function):  # type: ignore[misc]
+    """Of query (N, heads, D), key and value (N, kv_heads, D) the output (N, heads, D)."""
+
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, pieces: Any, scaling: float) -> Tensor:
-        output = torch.zeros_like(query)
-        total = torch.full(query.shape[:3], float("-inf"), device=query.device)
-        for asking, asked, how in pieces:
-            found, own = how.run(query[:, :, asking], key[:, :, asked], value[:, :, asked], scaling)
-            joined = torch.logaddexp(total[:, :, asking], own)
-            before, here = ((each - joined).exp().unsqueeze(-1) for each in (total[:, :, asking], own))
-            output[:, :, asking] = (output[:, :, asking] * before + found * here).to(output.dtype)
-            total[:, :, asking] = joined
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, pieces: Sequence[_Piece], scaling: float
+    ) -> Tensor:
+        output, total = torch.zeros_like(query), torch.full(query.shape[:2], float("-inf"), device=query.device)
+        for piece in pieces:
+            found, own = piece.run(query, key, value, scaling)
+            joined = torch.logaddexp(total[piece.nodes], own)
+            before, here = ((each - joined).exp_().unsqueeze(-1) for each in (total[piece.nodes], own))
+            output[piece.nodes] = (output[piece.nodes] * before + found * here).to(output.dtype)
+            total[piece.nodes] = joined
         ctx.save_for_backward(query, key, value, output, total)
         ctx.pieces, ctx.scaling = pieces, scaling
         return output
@@ -68,94 +68,165 @@ class _Attention(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, output, total = ctx.saved_tensors
-        found = [torch.zeros_like(each) for each in (query, key, value)]
-        for asking, asked, how in ctx.pieces:
-            of_asking = [each[:, :, asking] for each in (*gradients, query, output, total)]
-            of_piece = how.run_back(*of_asking, key[:, :, asked], value[:, :, asked], ctx.scaling)
-            for whole, place, part in zip(found, (asking, asked, asked), of_piece, strict=True):
-                whole[:, :, place] += part
-        return (*found, None, None)
+        of_query, of_key, of_value = (torch.zeros(each.shape, device=each.device) for each in (query, key, value))
+        for piece in ctx.pieces:
+            own = piece.run_back(gradients[0], query, key, value, output, total, ctx.scaling)
+            of_query[piece.nodes] += own[0]
+            of_key += own[1]
+            of_value += own[2]
+        return of_query.to(query.dtype), of_key.to(key.dtype), of_value.to(value.dtype), None, None
 
 
 @dataclass(frozen=True)
-class _Whole:
-    """Every node sees all that it asks, or with `causal` those up to its own place."""
+class _Piece:
+    """B groups of nodes, side by side, each of which asks nodes of its own."""
 
-    causal: bool
-
-    def run(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
-        """The output (1, heads, n, D) and the log-sum-exp (1, heads, n) of the scores."""
-        found: tuple[Tensor, Tensor] = _run(query, key, value, 0.0, self.causal, scale=scaling)
-        return found
-
-    def run_back(
-        self, gradient: Tensor, query: Tensor, output: Tensor, total: Tensor, key: Tensor, value: Tensor, scaling: float
-    ) -> Sequence[Tensor]:
-        """The gradients of query, key and value, of the part that this piece has in `output`."""
-        found: Sequence[Tensor] = _run_back(gradient, query, key, value, output, total, 0.0, self.causal, scale=scaling)
-        return found
-
-
-@dataclass(frozen=True)
-class _Beside:
-    """Branches as a batch, (branches, heads, longest, ...), padded with 0, each with the tree's mask over its own nodes."""
-
-    place: Tensor
-    """(n,) the place of each node in the batch, laid end to end."""
-    hidden: Tensor
-    """(branches, 1, longest, longest) True where a node does not see another of its branch."""
+    asking: Tensor
+    """(B, Q) the nodes; in the last group the last may stand again and again."""
+    asked: Tensor
+    """(B, K), where fewer are asked filled with any that are hidden."""
+    hidden: Tensor | None
+    """(B, Q, K) True where a node does not see another; None where all see all."""
+    nodes: Tensor
+    """(n,) those that ask, once each."""
+    places: Tensor
+    """The places in `asked`, laid end to end, of node 0, of node 1, and so on; those that are filled are left out."""
 
     @staticmethod
-    def of(tree: PrefixTree, head: int) -> _Beside:
-        branches, rest = _branches(tree.paths, head), len(tree) - head
-        longest = max(map(len, branches))
-        if len(branches) * longest**2 > rest**2:
-            # Of very unequal length: side by side they would be mostly padding.
-            branches, longest = [list(range(head, len(tree)))], rest
-        place = torch.zeros(rest, dtype=torch.long)
-        hidden = torch.ones(len(branches), 1, longest, longest, dtype=torch.bool)
-        hidden[..., 0] = False  # padding sees something, as the kernel wants; nobody reads what it finds
-        for number, branch in enumerate(branches):
-            nodes = torch.tensor(branch)
-            place[nodes - head] = number * longest + torch.arange(len(branch))
-            hidden[number, 0, : len(branch), : len(branch)] = ~tree.mask[nodes][:, nodes]
-        return _Beside(place, hidden)
+    def of(asking: Tensor, asked: Tensor, hidden: Tensor | None) -> _Piece:
+        flat = asking.flatten()
+        repeated = int((flat == flat[-1]).sum()) - 1
+        seen = torch.ones(asked.shape, dtype=torch.bool) if hidden is None else ~hidden.all(1)
+        places = torch.nonzero(seen.flatten()).squeeze(1)
+        return _Piece(
+            asking, asked, hidden, flat[: len(flat) - repeated], places[asked.flatten()[places].argsort(stable=True)]
+        )
 
     def run(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
-        batch = [self._batch(each) for each in (query, key, value)]
-        output, total = _run(*batch, 0.0, False, attn_mask=self._mask(query), scale=scaling)
+        """The output (n, heads, D) and the log-sum-exp (n, heads) of the scores."""
+        of_asked = (self._asked(key), self._asked(value))
+        output, total = _run(
+            self._asking(query, key), *of_asked, 0.0, False, attn_mask=self._mask(query, key), scale=scaling
+        )
         return self._apart(output), self._apart(total)
 
     def run_back(
-        self, gradient: Tensor, query: Tensor, output: Tensor, total: Tensor, key: Tensor, value: Tensor, scaling: float
-    ) -> Sequence[Tensor]:
-        batch = [self._batch(each) for each in (gradient, query, key, value, output, total)]
-        found = _run_back(*batch, 0.0, False, attn_mask=self._mask(query), scale=scaling)
-        return [self._apart(each) for each in found]
+        self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, total: Tensor, scaling: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of the query (n, heads, D), of all keys and all values (N, kv_heads, D)."""
+        incoming = self._asking(gradient, key)
+        # What stands again is the end of the last group, and counts once.
+        incoming[
+            -1, :, incoming.shape[2] - (self.asking.numel() - len(self.nodes)) * (query.shape[1] // key.shape[1]) :
+        ] = 0
+        of_query, of_key, of_value = _run_back(
+            incoming,
+            self._asking(query, key),
+            self._asked(key),
+            self._asked(value),
+            self._asking(output, key),
+            self._asking(total, key),
+            0.0,
+            False,
+            attn_mask=self._mask(query, key),
+            scale=scaling,
+        )
+        return self._apart(of_query), self._summed(of_key, len(key)), self._summed(of_value, len(key))
 
-    def _mask(self, like: Tensor) -> Tensor:
-        return torch.zeros(self.hidden.shape, dtype=like.dtype).masked_fill_(self.hidden, float("-inf"))
+    def _asking(self, rows: Tensor, key: Tensor) -> Tensor:
+        """(N, heads, ...) to (B, kv_heads, Q * group, ...): the queries that ask the same keys stand side by side."""
+        return rows[self.asking].unflatten(2, (key.shape[1], -1)).transpose(1, 2).flatten(2, 3).contiguous()
 
-    def _batch(self, nodes: Tensor) -> Tensor:
-        branches, _, longest, _ = self.hidden.shape
-        batch = nodes.new_zeros(nodes.shape[1], branches * longest, *nodes.shape[3:])
-        batch[:, self.place] = nodes[0]
-        return batch.unflatten(1, (branches, longest)).transpose(0, 1)
+    def _asked(self, rows: Tensor) -> Tensor:
+        return rows[self.asked].transpose(1, 2)
 
     def _apart(self, batch: Tensor) -> Tensor:
-        return batch.transpose(0, 1).flatten(1, 2)[:, self.place].unsqueeze(0)
+        """(B, kv_heads, Q * group, ...) to (n, heads, ...)."""
+        rows = batch.unflatten(2, (self.asking.shape[1], -1)).transpose(1, 2).flatten(2, 3).flatten(0, 1)
+        return rows[: len(self.nodes)]
+
+    def _summed(self, batch: Tensor, nodes: int) -> Tensor:
+        """(B, kv_heads, K, D), of which a node has several, to (N, kv_heads, D)."""
+        rows = batch.transpose(1, 2).flatten(2).flatten(0, 1).float()
+        ends = self.asked.flatten()[self.places].bincount(minlength=nodes).cumsum(0)
+        offsets = torch.cat([ends.new_zeros(1), ends])
+        summed = torch.nn.functional.embedding_bag(self.places, rows, offsets, mode="sum", include_last_offset=True)
+        return summed.unflatten(1, (batch.shape[1], -1))
+
+    def _mask(self, query: Tensor, key: Tensor) -> Tensor | None:
+        if self.hidden is None:
+            return None
+        mask = torch.zeros(self.hidden.shape, dtype=query.dtype).masked_fill_(self.hidden, float("-inf"))
+        return mask.repeat_interleave(query.shape[1] // key.shape[1], 1).unsqueeze(1)
 
 
-def _common(paths: Sequence[Sequence[int]]) -> int:
-    """How many nodes all paths begin with: they are the first of the tree."""
-    length = min(map(len, paths))
-    return next((depth for depth in range(length) if any(path[depth] != depth for path in paths)), length)
+def _pieces(tree: PrefixTree) -> Iterator[_Piece]:
+    above = _above(tree.paths)
+    below: dict[int, list[int]] = {}
+    for node, parent in enumerate(above):
+        below.setdefault(parent, []).append(node)
+    sizes = [1] * len(above)
+    for node in reversed(range(len(above))):  # parents stand before their children
+        if above[node] >= 0:
+            sizes[above[node]] += sizes[node]
+
+    def under(roots: Sequence[int], covered: frozenset[int]) -> Iterator[_Piece]:
+        """Those of the subtrees below `roots`, where every node attends to the `covered` ones in another piece."""
+        walk: list[int] = []
+        waiting = [*reversed(roots)]
+        while waiting:
+            chain = [waiting.pop()]
+            while len(below.get(chain[-1], ())) == 1:
+                chain += below[chain[-1]]
+            after = below.get(chain[-1], [])
+            if len(chain) >= BLOCK and sizes[chain[0]] - len(chain) >= BELOW * BLOCK:
+                yield from _blocks(tree, above, chain, covered)
+                yield _Piece.of(torch.tensor([_walk(below, after)]), torch.tensor([chain]), None)
+                yield from under(after, covered | {*chain})
+            else:
+                walk += chain
+                waiting += reversed(after)
+        yield from _blocks(tree, above, walk, covered)
+
+    yield from under(below.get(-1, []), frozenset())
 
 
-def _branches(paths: Sequence[Sequence[int]], head: int) -> list[list[int]]:
-    """The nodes below each child of the head's last node, in the order of the tree."""
-    found: dict[int, set[int]] = {}
-    for path in paths:
-        if len(path) > head:
-            found.setdefault(path[head], set()).update(path[head:])
-    return [sorted(nodes) for nodes in found.values()]
+def _blocks(tree: PrefixTree, above: Sequence[int], walk: Sequence[int], covered: Collection[int]) -> Iterator[_Piece]:
+    """The pieces in which a stretch of the walk attends to itself, and to what is above it and not `covered`.
+
+    One for all blocks that ask about as many: each is filled to the same number.
+    """
+    of_width: dict[int, list[tuple[list[int], list[int]]]] = {}
+    for start in range(0, len(walk), BLOCK):
+        block = list(walk[start : start + BLOCK])
+        asked, node = list(block), above[block[0]]
+        while node >= 0:
+            if node not in covered:
+                asked.append(node)
+            node = above[node]
+        width = BLOCK << ((len(asked) - 1) // BLOCK).bit_length()
+        of_width.setdefault(width, []).append((block, asked))
+    for width, blocks in of_width.items():
+        length = max(len(block) for block, _ in blocks)
+        asking = torch.tensor([block + block[-1:] * (length - len(block)) for block, _ in blocks])
+        filled = torch.tensor([asked + asked[:1] * (width - len(asked)) for _, asked in blocks])
+        hidden = ~tree.mask[asking.unsqueeze(2), filled.unsqueeze(1)]
+        for number, (_, asked) in enumerate(blocks):
+            hidden[number, :, len(asked) :] = True
+        yield _Piece.of(asking, filled, hidden)
+
+
+def _above(paths: Sequence[Sequence[int]]) -> list[int]:
+    """The parent of each node, -1 for those that begin a sequence."""
+    found = {node: parent for path in paths for parent, node in zip([-1, *path], path, strict=False)}
+    return [found[node] for node in range(len(found))]
+
+
+def _walk(below: Mapping[int, Sequence[int]], roots: Sequence[int]) -> list[int]:
+    """All nodes of the subtrees, each followed by those below it."""
+    walk: list[int] = []
+    waiting = [*reversed(roots)]
+    while waiting:
+        walk.append(waiting.pop())
+        waiting += reversed(below.get(walk[-1], ()))
+    return walk
