@@ -35,6 +35,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "specs" / "quickstart.yaml"
 EXAMPLES, ROLLOUTS, RANK, ALPHA, LEARNING_RATE = 8, 8, 16, 32, 2e-4
+DEMOS = {"few-shot": 8, "search": 4}
 QUERY_TOKENS = 24
 """The longest reply of the search program."""
 
@@ -292,9 +293,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="for search: the folder that holds multihop/")
     parser.add_argument("--steps", type=int, default=3, help="steps of ours that are timed")
     parser.add_argument("--stock-steps", type=int, default=1, help="steps of the stock trainer that are timed")
-    parser.add_argument("--demos", type=int, default=8, help="in the prompt of each module")
+    parser.add_argument("--demos", type=int, help="in the prompt of each module (few-shot 8, search 4)")
     parser.add_argument("--side", choices=("ours", "stock"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.demos is None:
+        options.demos = DEMOS[options.program]
     if options.program == "search" and options.data is None:
         parser.error("--program search wants --data, the folder that holds multihop/")
     if options.side:
