@@ -165,7 +165,8 @@ def test_a_metric_that_draws_by_itself_is_the_rest(drawing, write) -> None:
         "metrics.py",
     )
     credit = measured(program)
-    assert credit.rest.mean == pytest.approx(1, abs=0.2)
+    # Which run gets which draw follows from which is scored first.
+    assert credit.rest.mean > 0.5 > max(shares(credit).values())
     assert sum(shares(credit).values()) + credit.rest.mean == pytest.approx(1)
 
 
