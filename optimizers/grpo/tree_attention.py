@@ -91,15 +91,25 @@ class _Piece:
     """(n,) those that ask, once each."""
     places: Tensor
     """The places in `asked`, laid end to end, of node 0, of node 1, and so on; those that are filled are left out."""
+    offsets: Tensor
+    """(N + 1,) where those of each node begin in `places`, and their end."""
 
     @staticmethod
-    def of(asking: Tensor, asked: Tensor, hidden: Tensor | None) -> _Piece:
+    def of(nodes: int, asking: Tensor, asked: Tensor, hidden: Tensor | None) -> _Piece:
+        """Of a tree of so many nodes."""
         flat = asking.flatten()
         repeated = int((flat == flat[-1]).sum()) - 1
         seen = torch.ones(asked.shape, dtype=torch.bool) if hidden is None else ~hidden.all(1)
         places = torch.nonzero(seen.flatten()).squeeze(1)
+        node_of = asked.flatten()[places]
+        ends = node_of.bincount(minlength=nodes).cumsum(0)
         return _Piece(
-            asking, asked, hidden, flat[: len(flat) - repeated], places[asked.flatten()[places].argsort(stable=True)]
+            asking,
+            asked,
+            hidden,
+            flat[: len(flat) - repeated],
+            places[node_of.argsort(stable=True)],
+            torch.cat([ends.new_zeros(1), ends]),
         )
 
     def run(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
@@ -131,7 +141,7 @@ class _Piece:
             attn_mask=self._mask(query, key),
             scale=scaling,
         )
-        return self._apart(of_query), self._summed(of_key, len(key)), self._summed(of_value, len(key))
+        return self._apart(of_query), self._summed(of_key), self._summed(of_value)
 
     def _asking(self, rows: Tensor, key: Tensor) -> Tensor:
         """(N, heads, ...) to (B, kv_heads, Q * group, ...): the queries that ask the same keys stand side by side."""
@@ -145,12 +155,12 @@ class _Piece:
         rows = batch.unflatten(2, (self.asking.shape[1], -1)).transpose(1, 2).flatten(2, 3).flatten(0, 1)
         return rows[: len(self.nodes)]
 
-    def _summed(self, batch: Tensor, nodes: int) -> Tensor:
+    def _summed(self, batch: Tensor) -> Tensor:
         """(B, kv_heads, K, D), of which a node has several, to (N, kv_heads, D)."""
         rows = batch.transpose(1, 2).flatten(2).flatten(0, 1).float()
-        ends = self.asked.flatten()[self.places].bincount(minlength=nodes).cumsum(0)
-        offsets = torch.cat([ends.new_zeros(1), ends])
-        summed = torch.nn.functional.embedding_bag(self.places, rows, offsets, mode="sum", include_last_offset=True)
+        summed = torch.nn.functional.embedding_bag(
+            self.places, rows, self.offsets, mode="sum", include_last_offset=True
+        )
         return summed.unflatten(1, (batch.shape[1], -1))
 
     def _mask(self, query: Tensor, key: Tensor) -> Tensor | None:
@@ -181,7 +191,7 @@ def _pieces(tree: PrefixTree) -> Iterator[_Piece]:
             after = below.get(chain[-1], [])
             if len(chain) >= BLOCK and sizes[chain[0]] - len(chain) >= BELOW * BLOCK:
                 yield from _blocks(tree, above, chain, covered)
-                yield _Piece.of(torch.tensor([_walk(below, after)]), torch.tensor([chain]), None)
+                yield _Piece.of(len(tree), torch.tensor([_walk(below, after)]), torch.tensor([chain]), None)
                 yield from under(after, covered | {*chain})
             else:
                 walk += chain
@@ -213,7 +223,7 @@ def _blocks(tree: PrefixTree, above: Sequence[int], walk: Sequence[int], covered
         hidden = ~tree.mask[asking.unsqueeze(2), filled.unsqueeze(1)]
         for number, (_, asked) in enumerate(blocks):
             hidden[number, :, len(asked) :] = True
-        yield _Piece.of(asking, filled, hidden)
+        yield _Piece.of(len(tree), asking, filled, hidden)
 
 
 def _above(paths: Sequence[Sequence[int]]) -> list[int]:
