@@ -164,9 +164,8 @@ def test_a_metric_that_draws_by_itself_is_the_rest(drawing, write) -> None:
         "import itertools\ndraws = itertools.cycle([0, 1, 1, 0, 1, 0, 0, 1, 1])\ndef gain(said):\n    return next(draws)\n",
         "metrics.py",
     )
-    credit = measured(program)
-    # Which run gets which draw follows from which is scored first.
-    assert credit.rest.mean > 0.5 > max(shares(credit).values())
+    credit = measured(program, rows=200)  # so many that it does not matter which run is scored first
+    assert credit.rest.mean == pytest.approx(1, abs=0.2)
     assert sum(shares(credit).values()) + credit.rest.mean == pytest.approx(1)
 
 
