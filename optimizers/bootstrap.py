@@ -104,13 +104,16 @@ class Bootstrap:
             return contest.best_so_far()
 
     def _set(self, module: Module, own: Pool, labelled: Pool, number: int, seed: int) -> list[Demo]:
-        """Up to `demos` in a drawn order, at most `labelled` of them labelled; the first two sets are of one kind each."""
+        """Up to `demos` in a drawn order, at most `labelled` of them labelled; the first two sets are of one kind each.
+
+        Every other set has the most demos, which more often than not is best.
+        """
         from lmprog.optimizers.strategies.demo_sources import draw_set
         from lmprog.seeds import derive
 
         place = derive(seed, "set", module.id, number)
         draw = random.Random(place)
-        count = self.config.demos if number < 2 else draw.randint(1, self.config.demos)
+        count = self.config.demos if number < 2 or number % 2 else draw.randint(1, self.config.demos)
         most = min(count, self.config.labelled, len(labelled))
         least = min(max(0, count - len(own)), most)
         wanted = (most, least)[number] if number < 2 else draw.randint(least, most)

@@ -64,7 +64,7 @@ class Rounds:
 
     async def _choices(self, task: Task, contest: Contest, population: Population) -> list[Choices]:
         """What candidates may be made of, the parts of the population among it."""
-        gatherer = Gatherer(task, self.config)
+        gatherer = Gatherer(task, self.config, self.config.demo_sets)
         choices = await gatherer.first()
         for choice in choices:
             for member in population:

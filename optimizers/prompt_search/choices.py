@@ -45,10 +45,13 @@ def combined(choices: Sequence[Choices], picked: Picked) -> Candidate:
 
 
 class Gatherer:
-    """Gathers the choices of a task: all but the proposals at first, and those when they are asked for."""
+    """Gathers the choices of a task: all but the proposals at first, and those when they are asked for.
 
-    def __init__(self, task: Task, config: Sources) -> None:
-        self.task, self.config = task, config
+    `demo_sets` is how many sets of demos are drawn for each module.
+    """
+
+    def __init__(self, task: Task, config: Sources, demo_sets: int) -> None:
+        self.task, self.config, self.demo_sets = task, config, demo_sets
         plan = task.program.plan
         assert plan.optimize is not None
         self.plan, self.goals = plan, plan.optimize
@@ -90,7 +93,7 @@ class Gatherer:
                 counts[place // 2 % len(counts)] if place % 2 else max(counts),
                 derive(self.task.seed, "demos", id, place),
             )
-            for place in range(self.config.demo_sets if pool else 0)
+            for place in range(self.demo_sets if pool else 0)
         ]
         return list({repr(chosen): chosen for chosen in drawn}.values())
 

@@ -12,7 +12,6 @@ class Sources(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    demo_sets: int = Field(12, ge=1, description="demo sets drawn for each module, beside those it has")
     demos: list[int] = Field([4, 8, 16], min_length=1, description="numbers of demos that are tried")
     bootstrap_rows: int = Field(
         32, ge=0, description="train rows that the program is run on, to take demos from its own solved runs"
@@ -35,6 +34,11 @@ class Config(Sources):
         16,
         ge=1,
         description="dev rows that every trial is scored on; the better half goes on to twice as many, and so on",
+    )
+    demo_sets: int | None = Field(
+        None,
+        ge=1,
+        description="demo sets drawn for each module, beside those it has; left out: one for each trial, 12 at least",
     )
     finalists: int = Field(
         4, ge=1, description="candidates that are scored again on the dev rows held back from the search"

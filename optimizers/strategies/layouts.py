@@ -19,7 +19,8 @@ def layouts(module: Module) -> list[Prompt]:
 
     The first names each input, and the output where there is one. In the others the demos' replies name the output, as
     `label: yes`, with inputs that stand as they are and with inputs that are named: a small model holds on to the name and
-    gives fewer replies that cannot be read. They are for replies that are a value which is found in such a line.
+    gives fewer replies that cannot be read. They are for replies that are a value which is found in such a line, and not for
+    a module with `decoding: constrained`: its replies can all be read, and may not name the output.
     """
     standard = standard_layout(module.inputs, module.outputs, module.format)
     if module.layout != standard or standard.system is None:
@@ -31,7 +32,7 @@ def layouts(module: Module) -> list[Prompt]:
         return [{"system": system, "user": named}]
     ((answer, field),) = module.outputs.items()
     found: list[Prompt] = [{"system": system, "user": f"{named}\n{answer}:"}]
-    if _is_found(answer, field):
+    if module.decoding == "free" and _is_found(answer, field):
         assistant = f"{answer}: {hole(answer, field.type)}"
         found += [{"system": system, "user": user, "assistant": assistant} for user in (standard.user.text, named)]
     return found

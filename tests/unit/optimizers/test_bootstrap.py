@@ -30,6 +30,14 @@ def test_without_labels_only_solved_runs_are_shown(parity, task_of) -> None:
     assert stage(labelled=0).optimize(task_of(program)) == Candidate()
 
 
+def test_every_other_set_has_the_most_demos(parity) -> None:
+    program, _ = parity()
+    pool = [{"number": number, "parity": "odd" if number % 2 else "even"} for number in range(20)]
+    judge = program.plan.modules["judge"]
+    sizes = [len(stage()._set(judge, pool[:10], pool[10:], number, seed=0)) for number in range(40)]
+    assert set(sizes[1::2]) == {4} and len(set(sizes[2::2])) > 1
+
+
 @pytest.mark.parametrize("limit", [30, 60])
 def test_the_budget_is_kept(parity, task_of, limit: int) -> None:
     program, script = parity(good="assistant: even")

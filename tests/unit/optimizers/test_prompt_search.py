@@ -238,6 +238,21 @@ def test_replies_name_their_output_only_where_the_value_is_found_behind_the_name
     assert len(layouts(module)) == variants
 
 
+def test_replies_that_can_all_be_read_do_not_name_their_output(parity) -> None:
+    program, _ = parity()
+    (named,) = layouts(replace(program.plan.modules["judge"], decoding="constrained"))
+    assert "assistant" not in named
+
+
+@pytest.mark.parametrize(("options", "sets"), [({"trials": 30}, 30), ({"trials": 6}, 12), ({"demo_sets": 2}, 2)])
+def test_there_is_a_demo_set_for_each_trial(parity, task_of, options, sets) -> None:
+    from lmprog.optimizers.prompt_search.search import Search
+
+    program, _ = parity()
+    search = Search(task_of(program), Config.model_validate(options))
+    assert search.gatherer.demo_sets == sets
+
+
 def test_demo_sets_are_spread_over_the_labels(parity) -> None:
     program, _ = parity()
     module = program.plan.modules["judge"]
