@@ -8,16 +8,19 @@ chooses on the same dev rows; none has more demos than another may have.
 
     python benchmarks/prompt_search.py                                # 3 seeds of both tasks; wants the extra `bench`
     python benchmarks/prompt_search.py --tasks banking77 --seeds 0
-    python benchmarks/prompt_search.py --quick                        # minutes
+    python benchmarks/prompt_search.py --seeds                        # measures nothing: the tables of what is finished
+    python benchmarks/prompt_search.py --quick                        # minutes, and nothing of it is kept
 
-Every finished cell (task, seed, optimizer) is a line of `--out`; a run that was cut goes on from there. The intervals are over
-test rows, paired row by row; where seeds share a test row, it counts once, with its mean.
+Every finished cell (task, seed, optimizer) is a line of `--ledger`; a run that was cut goes on from there, also several at
+once on other seeds. The intervals are over test rows, paired row by row; where seeds share a test row, it counts once, with its
+mean.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -40,13 +43,14 @@ DSPY_ZERO_SHOT = "DSPy zero-shot"
 DSPY = ("DSPy BootstrapFewShotWithRandomSearch", "DSPy MIPROv2")
 OPTIMIZERS = (DSPY_ZERO_SHOT, *DSPY, ZERO_SHOT, *KNOBS)
 """In the order in which they run."""
-COLUMNS = {"unread": "d", "calls": "d", "repeated": "d", "minutes": ".1f", "points": ".1f"}
+LEDGER = Path(__file__).resolve().parent.parent / "docs" / "beside-dspy.jsonl"
+COLUMNS = {"unread": "d", "calls": "d", "repeated": "d", "points": ".1f"}
 """Of a cell, shown seed by seed."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one optimizer came to: the score of each test row, by its text; LM calls and minutes without the test."""
+    """What one optimizer came to: the score of each test row, by its digest; LM calls and minutes without the test."""
 
     task: str
     seed: int
@@ -149,9 +153,9 @@ def measured(task: Task, seed: int, optimizer: str, sizes: Sizes, most: int, fol
         tested = lmprog.evaluate(program, task.test, task.metric)
         assert not tested.errors, tested.errors[0].cause
         scores, unread = list(tested.by_row.values()), tested.unreadable
-    texts = [row[task.inputs[0]] for row in task.test]
-    by_text = dict(zip(texts, scores, strict=True))
-    return Cell(task.name, seed, optimizer, asdict(sizes), calls, minutes, unread, by_text, repeated)
+    digests = [hashlib.sha256(row[task.inputs[0]].encode()).hexdigest()[:16] for row in task.test]
+    by_row = dict(zip(digests, scores, strict=True))
+    return Cell(task.name, seed, optimizer, asdict(sizes), calls, minutes, unread, by_row, repeated)
 
 
 def run(ledger: Ledger, data: Path, name: str, seed: int, sizes: Sizes) -> None:
@@ -169,15 +173,15 @@ def run(ledger: Ledger, data: Path, name: str, seed: int, sizes: Sizes) -> None:
 def against(before: Iterable[Cell], after: Iterable[Cell]) -> Difference:
     """`after` beside `before` over the test rows of all seeds."""
     first, second = _by_row(before), _by_row(after)
-    return paired([first[text] for text in first], [second[text] for text in first])
+    return paired([first[row] for row in first], [second[row] for row in first])
 
 
 def _by_row(cells: Iterable[Cell]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for cell in cells:
-        for text, score in cell.scores.items():
-            found.setdefault(text, []).append(score)
-    return {text: sum(scores) / len(scores) for text, scores in found.items()}
+        for row, score in cell.scores.items():
+            found.setdefault(row, []).append(score)
+    return {row: sum(scores) / len(scores) for row, scores in found.items()}
 
 
 def table(name: str, cells: Sequence[Cell]) -> str:
@@ -188,17 +192,17 @@ def table(name: str, cells: Sequence[Cell]) -> str:
     lines = [
         f"**{name}**, seeds {', '.join(map(str, seeds))}, {rows} test rows, points with 95% intervals",
         "",
-        "| | test score | by seed | over its own zero-shot | unread | LM calls | of them repeated | minutes |",
-        "|---|---|---|---|---|---|---|---|",
+        "| | test score | by seed | over its own zero-shot | unread | LM calls | of them repeated |",
+        "|---|---|---|---|---|---|---|",
     ]
     for optimizer in (ZERO_SHOT, *KNOBS, DSPY_ZERO_SHOT, *DSPY):
         found = by[optimizer]
         start = by[DSPY_ZERO_SHOT if optimizer.startswith("DSPy") else ZERO_SHOT]
         gain = "" if found is start else _shown(against(start, found))
         columns = ([format(getattr(cell, name), form) for cell in found] for name, form in COLUMNS.items())
-        unread, calls, repeated, minutes, means = (", ".join(column) for column in columns)
+        unread, calls, repeated, means = (", ".join(column) for column in columns)
         mean = sum(cell.points for cell in found) / len(found)
-        lines.append(f"| {optimizer} | {mean:.1f} | {means} | {gain} | {unread} | {calls} | {repeated} | {minutes} |")
+        lines.append(f"| {optimizer} | {mean:.1f} | {means} | {gain} | {unread} | {calls} | {repeated} |")
     lines += ["", f"| | {' | '.join(DSPY)} |", "|---|---|---|"]
     for optimizer in KNOBS:
         lines.append(f"| {optimizer} less | {' | '.join(_shown(against(by[peer], by[optimizer])) for peer in DSPY)} |")
@@ -214,18 +218,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="with banking77/ and multihop/")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--quick", action="store_true", help="one seed, few rows: to see that it runs")
-    parser.add_argument("--out", type=Path, default=Path("prompt_search.jsonl"), help="the finished cells")
+    parser.add_argument("--ledger", type=Path, default=LEDGER, help="the finished cells")
     options = parser.parse_args()
-    sizes, seeds = (QUICK, options.seeds[:1]) if options.quick else (Sizes(), options.seeds)
-    ledger = Ledger(options.out)
+    with tempfile.TemporaryDirectory() as passing:
+        sizes, seeds = (QUICK, options.seeds[:1]) if options.quick else (Sizes(), options.seeds)
+        ledger = Ledger(Path(passing) / "quick.jsonl" if options.quick else options.ledger)
+        for name in options.tasks:
+            for seed in seeds:
+                run(ledger, options.data, name, seed, sizes)
     for name in options.tasks:
-        for seed in seeds:
-            run(ledger, options.data, name, seed, sizes)
-    for name in options.tasks:
-        found = [ledger.find(name, seed, optimizer, sizes) for seed in seeds for optimizer in OPTIMIZERS]
-        print("\n" + table(name, [cell for cell in found if cell is not None]))
+        cells = [cell for cell in ledger.cells if (cell.task, cell.sizes) == (name, asdict(sizes))]
+        whole = {cell.seed for cell in cells if sum(other.seed == cell.seed for other in cells) == len(OPTIMIZERS)}
+        shown = sorted((cell for cell in cells if cell.seed in whole), key=lambda cell: cell.seed)
+        print("\n" + (table(name, shown) if shown else f"**{name}**: no seed is finished"))
 
 
 if __name__ == "__main__":
