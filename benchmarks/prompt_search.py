@@ -35,6 +35,7 @@ from prompt_search_tasks import QUICK, TASKS, Sizes, Task
 import lmprog
 from lmprog.optimizers.optimizer import find
 from lmprog.statistics import Difference, paired
+from lmprog.trace import cut_torn_line, read_lines
 
 ZERO_SHOT = "lmprog zero-shot"
 KNOBS = {"lmprog prompt_search": ("prompt_search", "trials"), "lmprog bootstrap": ("bootstrap", "sets")}
@@ -83,12 +84,8 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.cells: list[Cell] = []
-        if path.exists():
-            written = path.read_bytes()
-            whole = written[: written.rfind(b"\n") + 1]
-            os.truncate(path, len(whole))
-            self.cells = [Cell(**json.loads(line)) for line in whole.splitlines()]
+        cut_torn_line(path)
+        self.cells = [Cell(**values) for values in read_lines(path)] if path.exists() else []
 
     def add(self, cell: Cell) -> None:
         with self.path.open("ab") as file:
@@ -229,10 +226,10 @@ def main() -> None:
             for seed in seeds:
                 run(ledger, options.data, name, seed, sizes)
     for name in options.tasks:
-        cells = [cell for cell in ledger.cells if (cell.task, cell.sizes) == (name, asdict(sizes))]
-        whole = {cell.seed for cell in cells if sum(other.seed == cell.seed for other in cells) == len(OPTIMIZERS)}
-        shown = sorted((cell for cell in cells if cell.seed in whole), key=lambda cell: cell.seed)
-        print("\n" + (table(name, shown) if shown else f"**{name}**: no seed is finished"))
+        known = sorted({cell.seed for cell in ledger.cells})
+        found = [[ledger.find(name, seed, optimizer, sizes) for optimizer in OPTIMIZERS] for seed in known]
+        finished = [cell for cells in found if None not in cells for cell in cells]
+        print("\n" + (table(name, finished) if finished else f"**{name}**: no seed is finished"))
 
 
 if __name__ == "__main__":

@@ -166,6 +166,7 @@ def test_a_metric_that_draws_by_itself_is_the_rest(drawing, write) -> None:
     )
     credit = measured(program, rows=200)  # so many that it does not matter which run is scored first
     assert credit.rest.mean == pytest.approx(1, abs=0.2)
+    assert credit.rest.mean > 0.5 > max(shares(credit).values())
     assert sum(shares(credit).values()) + credit.rest.mean == pytest.approx(1)
 
 
