@@ -36,8 +36,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from paper_ledger import Ledger, Measured, Version
+from ledger import Ledger
 from paper_page import write_page
+from paper_runs import Measured, Version
 from paper_tasks import QUICK, RUNS, TASKS, Sizes, Task, planned, settings_of, stages_of
 
 import lmprog
@@ -168,7 +169,7 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {model}{bf16}, {platform.system()}"
 
 
-def measure(options: argparse.Namespace, sizes: Sizes, ledger: Ledger, work: Path) -> int:
+def measure(options: argparse.Namespace, sizes: Sizes, ledger: Ledger[Measured], work: Path) -> int:
     """All runs that are not in the ledger, seed by seed, so that a table stands early; gives how many failed."""
     failed = 0
     every = list(product(range(options.seeds), options.tasks, options.runs))
@@ -191,7 +192,7 @@ def measure(options: argparse.Namespace, sizes: Sizes, ledger: Ledger, work: Pat
     return failed
 
 
-def wanted(ledger: Ledger, sizes: Sizes) -> list[Measured]:
+def wanted(ledger: Ledger[Measured], sizes: Sizes) -> list[Measured]:
     """The lines of these sizes and of the stages of now."""
     settings: dict[tuple[str, str], Any] = {}
     for name, task in TASKS.items():
@@ -232,12 +233,12 @@ def main() -> None:
     if options.quick:
         with tempfile.TemporaryDirectory() as folder:
             own = Path(folder)
-            ledger = Ledger(own / "results.jsonl")
+            ledger = Ledger(own / "results.jsonl", Measured.from_json)
             failed = measure(options, sizes, ledger, options.work or own / "runs")
             write_page(own / "results.md", wanted(ledger, sizes), sizes)
             print("\n" + (own / "results.md").read_text(encoding="utf-8"))
     else:
-        ledger = Ledger(options.ledger or ROOT / "docs" / "results.jsonl")
+        ledger = Ledger(options.ledger or ROOT / "docs" / "results.jsonl", Measured.from_json)
         failed = 0
         if options.write is not None:
             write_page(options.write, wanted(ledger, sizes), sizes)

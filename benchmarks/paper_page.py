@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from paper_ledger import Measured, Version, by_seed
+from paper_runs import Measured, Version, by_seed
 from paper_statistics import Interval, mean_of, over_seeds_and_rows
 from paper_tasks import RUNS, TASKS, Sizes
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 import matplotlib
-from paper_ledger import Measured, by_seed
+from paper_runs import Measured, by_seed
 from paper_statistics import over_seeds_and_rows
 from paper_tasks import RUNS, TASKS
 

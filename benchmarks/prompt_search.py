@@ -21,8 +21,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,12 +30,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ledger import Ledger
 from prompt_search_tasks import QUICK, TASKS, Sizes, Task
 
 import lmprog
 from lmprog.optimizers.optimizer import find
 from lmprog.statistics import Difference, paired
-from lmprog.trace import cut_torn_line, read_lines
 
 ZERO_SHOT = "lmprog zero-shot"
 KNOBS = {"lmprog prompt_search": ("prompt_search", "trials"), "lmprog bootstrap": ("bootstrap", "sets")}
@@ -66,6 +66,10 @@ class Cell:
     """Calls that a cache could have answered; lmprog makes none."""
 
     @property
+    def key(self) -> tuple[str, int, str, dict[str, int]]:
+        return self.task, self.seed, self.optimizer, self.sizes
+
+    @property
     def mean(self) -> float:
         return sum(self.scores.values()) / len(self.scores)
 
@@ -77,26 +81,6 @@ class Cell:
         what = f"{self.task}, seed {self.seed}, {self.optimizer}"
         score = f"{self.points:.1f}% of {len(self.scores)}"
         return f"{what}: {score}, {self.unread} unread, {self.calls} calls, {self.minutes:.1f} minutes"
-
-
-class Ledger:
-    """The finished cells, a line each. A last line that was cut is dropped."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        cut_torn_line(path)
-        self.cells = [Cell(**values) for values in read_lines(path)] if path.exists() else []
-
-    def add(self, cell: Cell) -> None:
-        with self.path.open("ab") as file:
-            file.write(json.dumps(asdict(cell), ensure_ascii=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self.cells.append(cell)
-
-    def find(self, task: str, seed: int, optimizer: str, sizes: Sizes) -> Cell | None:
-        wanted = (task, seed, optimizer, asdict(sizes))
-        return next((c for c in self.cells if (c.task, c.seed, c.optimizer, c.sizes) == wanted), None)
 
 
 def ours(task: Task, optimizer: str, seed: int, most: int, folder: Path) -> tuple[lmprog.Program, int]:
@@ -155,16 +139,17 @@ def measured(task: Task, seed: int, optimizer: str, sizes: Sizes, most: int, fol
     return Cell(task.name, seed, optimizer, asdict(sizes), calls, minutes, unread, by_row, repeated)
 
 
-def run(ledger: Ledger, data: Path, name: str, seed: int, sizes: Sizes) -> None:
+def run(ledger: Ledger[Cell], data: Path, name: str, seed: int, sizes: Sizes) -> None:
     """The cells of one task and seed that are not in the ledger yet."""
     with tempfile.TemporaryDirectory() as made:
         task = TASKS[name](data, sizes, seed, Path(made))
         for optimizer in OPTIMIZERS:
-            if ledger.find(name, seed, optimizer, sizes) is None:
-                peers = [ledger.find(name, seed, peer, sizes) for peer in DSPY]
+            if ledger.find(name, seed, optimizer, asdict(sizes)) is None:
+                peers = [ledger.find(name, seed, peer, asdict(sizes)) for peer in DSPY]
                 most = min((peer.calls for peer in peers if peer is not None), default=0)
-                ledger.add(measured(task, seed, optimizer, sizes, most, Path(made)))
-                print(ledger.cells[-1], flush=True)
+                cell = measured(task, seed, optimizer, sizes, most, Path(made))
+                ledger.add(cell)
+                print(cell, flush=True)
 
 
 def against(before: Iterable[Cell], after: Iterable[Cell]) -> Difference:
@@ -221,16 +206,20 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as passing:
         sizes, seeds = (QUICK, options.seeds[:1]) if options.quick else (Sizes(), options.seeds)
-        ledger = Ledger(Path(passing) / "quick.jsonl" if options.quick else options.ledger)
+        path = Path(passing) / "quick.jsonl" if options.quick else options.ledger
+        ledger = Ledger(path, lambda values: Cell(**values))
         for name in options.tasks:
             for seed in seeds:
                 run(ledger, options.data, name, seed, sizes)
-    for name in options.tasks:
-        known = sorted({cell.seed for cell in ledger.cells})
-        found = [[ledger.find(name, seed, optimizer, sizes) for optimizer in OPTIMIZERS] for seed in known]
-        finished = [cell for cells in found if None not in cells for cell in cells]
-        print("\n" + (table(name, finished) if finished else f"**{name}**: no seed is finished"))
+        known = sorted({cell.seed for cell in ledger.read()})
+        for name in options.tasks:
+            found = [[ledger.find(name, seed, optimizer, asdict(sizes)) for optimizer in OPTIMIZERS] for seed in known]
+            finished = [cell for cells in found if None not in cells for cell in cells]
+            print("\n" + (table(name, finished) if finished else f"**{name}**: no seed is finished"))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (lmprog.LmprogError, lmprog.SpecError) as error:
+        sys.exit(f"error: {error}")

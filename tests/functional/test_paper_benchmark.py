@@ -16,8 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import paper
 import paper_tasks
-from paper_ledger import Ledger
+from ledger import Ledger
 from paper_page import write_page
+from paper_runs import Measured
 from paper_tasks import QUICK, RUNS
 
 PROGRAM = """
@@ -52,7 +53,7 @@ def letters(said: str) -> float:
 
 
 @pytest.fixture
-def start(tiny_model, write, tmp_path: Path, monkeypatch) -> Callable[..., tuple[int, Ledger]]:
+def start(tiny_model, write, tmp_path: Path, monkeypatch) -> Callable[..., tuple[int, Ledger[Measured]]]:
     """Runs the benchmark on a task of this name of its own; gives how many runs failed, and the ledger."""
     monkeypatch.setattr(paper_tasks, "SPECS", tmp_path / "specs")
     write(PROGRAM.replace("MODEL", str(tiny_model())), "specs/papillon.yaml")
@@ -61,8 +62,8 @@ def start(tiny_model, write, tmp_path: Path, monkeypatch) -> Callable[..., tuple
         rows = ({"user_query": f"{name} {number}", "pii_units": []} for number in range(10))
         write("".join(json.dumps(row) + "\n" for row in rows), f"data/pupa/{name}.jsonl")
 
-    def run(*runs: str) -> tuple[int, Ledger]:
-        ledger = Ledger(tmp_path / "results.jsonl")
+    def run(*runs: str) -> tuple[int, Ledger[Measured]]:
+        ledger = Ledger(tmp_path / "results.jsonl", Measured.from_json)
         options = argparse.Namespace(seeds=1, tasks=["papillon"], runs=runs, data=tmp_path / "data")
         return paper.measure(options, QUICK, ledger, tmp_path / "work"), ledger
 
@@ -81,7 +82,7 @@ def test_a_run_that_was_cut_goes_on_and_a_finished_one_is_kept(start, tmp_path: 
         patched.setattr(paper.Curve, "listen", cut)
         with pytest.raises(KeyboardInterrupt):
             start("search-grpo")
-    assert Ledger(tmp_path / "results.jsonl").read() == []
+    assert Ledger(tmp_path / "results.jsonl", Measured.from_json).read() == []
     failed, ledger = start("search-grpo", "fast-slow")
     assert failed == 0 and "prompt_search was finished before; kept" in capsys.readouterr().err
     first, second = ledger.read()

@@ -14,9 +14,10 @@ from scipy.stats import ttest_1samp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
 
+from ledger import Ledger
 from paper import Curve, wanted
-from paper_ledger import Ledger, Measured, Version
 from paper_page import NOT_YET, compared, write_page
+from paper_runs import Measured, Version
 from paper_statistics import mean_of, over_seeds_and_rows
 from paper_tasks import QUICK, RUNS, TASKS, Sizes, Split, settings_of, stages_of
 
@@ -54,27 +55,8 @@ def page(tmp_path: Path, monkeypatch):
     return write
 
 
-def test_a_ledger_keeps_what_was_added_and_finds_it_by_its_settings(tmp_path: Path) -> None:
-    ledger, other = Ledger(tmp_path / "l.jsonl"), Ledger(tmp_path / "l.jsonl")
-    ledger.add(made("banking77", "search-grpo", 0))
-    other.add(made("banking77", "search-grpo", 1))
-    assert ledger.read() == [made("banking77", "search-grpo", seed) for seed in (0, 1)]
-    assert ledger.find("banking77", "search-grpo", 1, {"rows": 1}) == made("banking77", "search-grpo", 1)
-    assert ledger.find("banking77", "search-grpo", 1, {"rows": 2}) is None
-    assert ledger.find("banking77", "trajectory", 1, {"rows": 1}) is None
-    assert list(tmp_path.iterdir()) == [tmp_path / "l.jsonl"]
-
-
-@pytest.mark.parametrize("text", ['{"task": "banking77"}\n', "not json\n"])
-def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path, text: str) -> None:
-    (tmp_path / "l.jsonl").write_text(text)
-    with pytest.raises(UsageError, match="is not a ledger"):
-        Ledger(tmp_path / "l.jsonl")
-    assert (tmp_path / "l.jsonl").read_text() == text
-
-
 def test_only_runs_of_the_settings_of_now_stand_on_the_page(tmp_path: Path) -> None:
-    ledger, sizes, task = Ledger(tmp_path / "l.jsonl"), Sizes(), TASKS["banking77"]
+    ledger, sizes, task = Ledger(tmp_path / "l.jsonl", Measured.from_json), Sizes(), TASKS["banking77"]
     now = settings_of(task, "search-grpo", sizes)
     others = [settings_of(task, "search-grpo", replace(sizes, intents=8)), settings_of(task, "search-grpo", QUICK)]
     for settings in (now, *others):

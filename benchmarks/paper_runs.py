@@ -1,17 +1,12 @@
-"""The finished runs of benchmarks/paper.py, a JSON line each; the file is whole at any moment."""
+"""The finished runs of benchmarks/paper.py, as they stand in its ledger."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from paper_tasks import RUNS
-
-from lmprog import UsageError
-from lmprog.compiler.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -55,6 +50,10 @@ class Measured:
     """The commit, the program's digest, and the versions of what computed."""
     machine: str
 
+    @property
+    def key(self) -> tuple[str, str, int, Mapping[str, Any]]:
+        return self.task, self.run, self.seed, self.settings
+
     def __str__(self) -> str:
         last, scores = self.versions[-1], ", ".join(f"{each.cell} {100 * each.mean:.1f}" for each in self.versions)
         again = "" if self.again is None else f", again {100 * self.again:.1f} in a fresh process"
@@ -66,32 +65,6 @@ class Measured:
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Measured:
         return Measured(**{**values, "versions": [Version(**version) for version in values["versions"]]})
-
-
-class Ledger:
-    """Raises UsageError for a file that holds something else."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.read()
-
-    def read(self) -> list[Measured]:
-        """All that is in the file now: another process may have added to it."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        try:
-            return [Measured.from_json(json.loads(line)) for line in lines]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"{self.path} is not a ledger of this version ({type(error).__name__}: {error}); name another with --ledger"
-            ) from None
-
-    def find(self, task: str, run: str, seed: int, settings: Mapping[str, Any]) -> Measured | None:
-        wanted = (task, run, seed, settings)
-        return next((made for made in self.read() if (made.task, made.run, made.seed, made.settings) == wanted), None)
-
-    def add(self, made: Measured) -> None:
-        every = [*self.read(), made]
-        write_whole(self.path, "".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in every))
 
 
 def by_seed(measured: Sequence[Measured], task: str, cell: str) -> dict[int, Version]:

@@ -1,0 +1,56 @@
+"""What a benchmark of hours has finished, a JSON line each: kept as soon as it is there, and by several processes at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from lmprog import UsageError
+from lmprog.trace import as_line, cut_torn_line, read_lines
+
+
+class Finished(Protocol):
+    """A dataclass whose `key` says which one of all it is."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def key(self) -> tuple[Any, ...]: ...
+
+
+T = TypeVar("T", bound=Finished)
+
+
+class Ledger(Generic[T]):
+    """Raises UsageError for a file that holds something else. A last line that was cut behind whole ones is dropped."""
+
+    def __init__(self, path: Path, of: Callable[[Any], T]) -> None:
+        """`of` gives back what dataclasses.asdict made of a T; it may raise ValueError, KeyError or TypeError."""
+        self.path, self._of = path, of
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.read():
+            cut_torn_line(path)
+
+    def read(self) -> list[T]:
+        """All that is in the file now: another process may have added to it."""
+        try:
+            found = [self._of(values) for values in read_lines(self.path)] if self.path.exists() else []
+            if not found and self.path.exists() and self.path.stat().st_size:
+                raise ValueError("no line of it is whole")
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{self.path} is not a ledger of this version ({type(error).__name__}: {error}); name another with --ledger"
+            ) from None
+        return found
+
+    def find(self, *key: Any) -> T | None:
+        return next((made for made in self.read() if made.key == key), None)
+
+    def add(self, made: T) -> None:
+        with self.path.open("ab") as file:
+            file.write(as_line(asdict(made)))
+            file.flush()
+            os.fsync(file.fileno())
