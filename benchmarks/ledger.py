@@ -36,9 +36,11 @@ class Ledger(Generic[T]):
 
     def read(self) -> list[T]:
         """All that is in the file now: another process may have added to it."""
+        if not self.path.exists():
+            return []
         try:
-            found = [self._of(values) for values in read_lines(self.path)] if self.path.exists() else []
-            if not found and self.path.exists() and self.path.stat().st_size:
+            found = [self._of(values) for values in read_lines(self.path)]
+            if not found and self.path.stat().st_size:
                 raise ValueError("no line of it is whole")
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
