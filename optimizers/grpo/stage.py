@@ -128,6 +128,7 @@ class WeightStage:
         """Train from the last whole step on, together with all other processes of this optimization."""
         import peft
 
+        from lmprog.lms.local.thread_count import alone
         from lmprog.optimizers.grpo.trained import TrainedAdapters
         from lmprog.optimizers.grpo.trainer import ProgramTrainer, Stopped
         from lmprog.optimizers.grpo.watch import Watch
@@ -163,7 +164,7 @@ class WeightStage:
                 health=lambda: self.wave,
                 clock=self.clock,
             )
-            with warnings.catch_warnings():
+            with alone(), warnings.catch_warnings():
                 # Names that transformers renames; TRL still uses the old.
                 warnings.simplefilter("ignore", FutureWarning)
                 trainer.train(str(self.checkpoints.of_trainer(done.step)) if done is not None else None)

@@ -33,6 +33,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 from trl import GRPOConfig, GRPOTrainer
 
+from lmprog.lms.local.thread_count import alone, computing
 from lmprog.optimizers import processes
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.figures import Figures
@@ -200,7 +201,8 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
     def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Tensor:
         # What is neither rollout, score nor forward in it is the backward pass.
         with self._clock.part("backward"):
-            loss: Tensor = super().training_step(model, *args, **kwargs)
+            with computing(self.accelerator.device.type):
+                loss: Tensor = super().training_step(model, *args, **kwargs)
             if self.accelerator.num_processes > 1:
                 average_gradients(weight for _, weight in self._trained_weights())
         return loss
@@ -241,7 +243,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
             self._of_pass = {name: value[self._pass] if value.dim() else value for name, value in inputs.items()}
             if number >= len(places):
                 self._of_pass["completion_mask"] = torch.zeros_like(self._of_pass["completion_mask"])
-            with self._clock.part("forward"):
+            with self._clock.part("forward"), alone():
                 loss: Tensor = super()._compute_loss(model, self._of_pass)
             figures.end_of_pass(self.accelerator.reduce(self._of_pass["completion_mask"].sum()).item())
             if number + 1 < len(places) + lacking:
@@ -310,13 +312,14 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
     def _logprobs(self, places: Sequence[int], width: int, reference: bool = False) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies (B, width) of the replies' tokens, by the base with `reference`; 0 where padded."""
         rows = [self._rows[place] for place in places]
-        found = logprobs(
-            self._model_of(rows[0].adapter, reference),
-            [[*row.prompt_ids, *row.reply_ids] for row in rows],
-            [len(row.reply_ids) for row in rows],
-            [self._config.temperature_of(row.module) for row in rows],
-            [None if row.constraint is None else self._allowed(row) for row in rows],
-        )
+        with computing(self.accelerator.device.type):
+            found = logprobs(
+                self._model_of(rows[0].adapter, reference),
+                [[*row.prompt_ids, *row.reply_ids] for row in rows],
+                [len(row.reply_ids) for row in rows],
+                [self._config.temperature_of(row.module) for row in rows],
+                [None if row.constraint is None else self._allowed(row) for row in rows],
+            )
         logps, entropies = (_padded(each, 0.0) for each in zip(*found, strict=True))
         room = (0, width - logps.shape[1])
         return torch.nn.functional.pad(logps, room), torch.nn.functional.pad(entropies, room)

@@ -20,6 +20,7 @@ from lmprog.lms.lm import LM, Completion, Request, Usage, innermost
 from lmprog.lms.local.attention import window_of
 from lmprog.lms.local.constraint import Grammars, constraints_of
 from lmprog.lms.local.openmp import release_threads
+from lmprog.lms.local.thread_count import computing
 from lmprog.lms.local.wave import HeadCache, Prompt, Reply, Sampling, sample
 from lmprog.lms.local.weights import Weights
 from lmprog.lms.per_loop import PerLoop
@@ -133,7 +134,8 @@ class LocalLM:
     def _run(self, batch: Sequence[Waiting]) -> list[Completion | LmprogError]:
         """In the worker thread: one wave for each adapter and head among the requests, answers in their order."""
         try:
-            return self._answers(batch)
+            with computing(self.weights.base.device.type):
+                return self._answers(batch)
         finally:
             release_threads()
 

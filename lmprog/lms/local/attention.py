@@ -21,6 +21,8 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from lmprog.lms.local import thread_count
+
 NAME = "lmprog_wave"
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
@@ -94,6 +96,7 @@ def wave_attention(
 
     A `context` may bring an attention of its own, as training does. Without one it is the stock scaled-dot-product attention.
     """
+    thread_count.check()
     if context is None:
         stock: tuple[Tensor, Tensor | None] = ALL_ATTENTION_FUNCTIONS["sdpa"](
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs

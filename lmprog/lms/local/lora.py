@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lmprog.lms.local import thread_count
 from lmprog.lms.local.packed import product
 
 KEPT = 8
@@ -146,11 +147,21 @@ class _Learning(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        thread_count.check()
         rows, inner, first, second, weight = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
         of_inner = gradient @ second
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = (gradient @ weight).addmm_(of_inner, first).view(*gradients[0].shape[:-1], rows.shape[-1])
-        of_down, of_up = of_inner.t() @ rows, gradient.t() @ inner
-        return of_x, of_down.float(), of_up.float() * ctx.scale, None, None, None
+        return of_x, _over_rows(of_inner, rows), _over_rows(gradient, inner) * ctx.scale, None, None, None
+
+
+AT_ONCE = 2048
+"""Rows that one product sums over: of more than 3,000 oneDNN makes as many sums as suit the number of threads."""
+
+
+def _over_rows(left: Tensor, right: Tensor) -> Tensor:
+    """Return left' right in fp32, left (N, a) and right (N, b) to (a, b): the same to the bit for any number of threads."""
+    parts = zip(left.split(AT_ONCE), right.split(AT_ONCE), strict=True)
+    return sum((a.t() @ b).float() for a, b in parts)  # type: ignore[return-value]

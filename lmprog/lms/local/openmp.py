@@ -21,13 +21,13 @@ def release_threads() -> None:
 
     Nothing happens where torch computes with another library than GNU OpenMP.
     """
-    for library in _libraries():
+    for library in libraries():
         library.omp_pause_resource_all(SOFT)
 
 
 @cache
-def _libraries() -> list[Any]:
-    """Every GNU OpenMP that this process has loaded: torch brings its own, in a file that may have any name."""
+def libraries() -> list[Any]:
+    """Return every GNU OpenMP that this process has loaded: torch brings its own, in a file that may have any name."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:

@@ -15,7 +15,7 @@ TASKS = Path("/proc/self/task")
 
 
 def test_a_thread_that_is_done_leaves_no_threads_behind_and_computes_on() -> None:
-    if not openmp._libraries() or torch.get_num_threads() < 2:
+    if not openmp.libraries() or torch.get_num_threads() < 2:
         pytest.skip("torch computes with no GNU OpenMP here, or in one thread")
     left, right = torch.randn(2, 256, 256)
     expected = left @ right
@@ -34,5 +34,5 @@ def test_a_thread_that_is_done_leaves_no_threads_behind_and_computes_on() -> Non
 
 
 def test_nothing_happens_where_torch_has_another_library(monkeypatch) -> None:
-    monkeypatch.setattr(openmp, "_libraries", list)
+    monkeypatch.setattr(openmp, "libraries", list)
     openmp.release_threads()

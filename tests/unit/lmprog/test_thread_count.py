@@ -1,0 +1,142 @@
+"""The number of threads: fewer beside other work, all of them again afterwards, and the same results whatever it does."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra 'local'")
+
+from lmprog.lms.local import thread_count  # noqa: E402
+from lmprog.lms.local.lora import AT_ONCE, _over_rows  # noqa: E402
+from lmprog.lms.local.thread_count import LONGEST_PAUSE, ThreadCount, fitting  # noqa: E402
+
+
+class Machine:
+    """A test double of a machine with some processors, of which other processes have `taken`; its clock moves when asked."""
+
+    def __init__(self, processors: int, taken: float = 0.0) -> None:
+        self.processors, self.taken = processors, taken
+        self.clock = self.used = 0.0
+        self.bursts = 0
+        self.count = ThreadCount(
+            processors, clock=lambda: self.clock, processor=lambda: self.used, apply=lambda n: None, burst=self._burst
+        )
+
+    def compute(self, seconds: float) -> None:
+        """Compute for a while, with a check after each hundredth of a second."""
+        self.count.begin()
+        for _ in range(round(seconds * 100)):
+            self._pass(0.01)
+            self.count.check()
+
+    def _pass(self, seconds: float) -> None:
+        # A thread that shares its processor with another process has half of it.
+        free = self.processors - self.taken
+        threads = self.count.now
+        self.clock += seconds
+        self.used += seconds * (threads if threads <= free else free + (threads - free) / 2)
+
+    def _burst(self) -> None:
+        self.bursts += 1
+        self._pass(0.005)
+
+
+@pytest.mark.parametrize(
+    "used, threads, fit", [(2.0, 2, 2), (1.7, 2, 2), (1.5, 2, 1), (0.4, 2, 1), (7.7, 8, 8), (7.5, 8, 7), (3.0, 8, 3)]
+)
+def test_as_many_threads_fit_as_have_a_processor(used: float, threads: int, fit: int) -> None:
+    assert fitting(used, threads) == fit
+
+
+@pytest.mark.parametrize("processors", [2, 8])
+def test_a_quiet_machine_keeps_all_threads(processors: int) -> None:
+    machine = Machine(processors)
+    machine.compute(30)
+    assert machine.count.now == processors
+    assert machine.bursts == 0
+
+
+@pytest.mark.parametrize("processors, taken, left", [(2, 1, 1), (2, 2, 1), (8, 1, 7), (8, 4, 4)])
+def test_a_neighbour_is_noticed_within_a_third_of_a_second(processors: int, taken: int, left: int) -> None:
+    machine = Machine(processors)
+    machine.compute(1)
+    machine.taken = taken
+    machine.compute(0.3)
+    assert machine.count.now == left
+
+
+def test_the_threads_come_back_when_the_neighbour_has_gone() -> None:
+    machine = Machine(2, taken=1)
+    machine.compute(60)
+    assert machine.count.now == 1
+    machine.taken = 0
+    machine.compute(2 * LONGEST_PAUSE)
+    assert machine.count.now == 2
+
+
+def test_a_neighbour_that_stays_costs_ever_fewer_bursts() -> None:
+    machine = Machine(2, taken=1)
+    machine.compute(10)
+    first = machine.bursts
+    machine.compute(100)
+    assert 0 < machine.bursts - first <= 8 * first
+    assert machine.bursts * 0.005 < 0.01 * machine.clock
+
+
+def test_after_a_quiet_time_a_short_disturbance_costs_a_second() -> None:
+    machine = Machine(2)
+    for _ in range(6):
+        machine.taken = 1
+        machine.compute(0.2)
+        machine.taken = 0
+        machine.compute(2 * LONGEST_PAUSE)
+    machine.taken = 1
+    machine.compute(0.2)
+    machine.taken = 0
+    machine.compute(1.2)
+    assert machine.count.now == 2
+
+
+def test_the_time_between_two_passes_is_not_measured() -> None:
+    machine = Machine(2)
+    for _ in range(100):
+        machine.clock += 1.0  # Python alone, with no thread at work
+        machine.compute(0.03)
+    assert machine.count.now == 2
+
+
+def test_outside_of_computing_a_check_does_nothing(monkeypatch) -> None:
+    monkeypatch.setattr(thread_count, "_count", None)
+    thread_count.check()
+    thread_count.begin_pass()
+
+
+def test_the_number_of_threads_is_as_before_after_the_block(monkeypatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(thread_count, "_adapts", True)
+    monkeypatch.setattr(thread_count, "_count", ThreadCount(3))
+    with thread_count.computing():
+        assert torch.get_num_threads() == 3
+        with thread_count.alone():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == before
+    with thread_count.computing("cuda"):
+        assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("rows", [3, AT_ONCE, AT_ONCE + 1, 2 * AT_ONCE + 100])
+def test_a_gradient_over_many_rows_is_the_same_to_the_bit_for_any_number_of_threads(rows: int) -> None:
+    torch.manual_seed(0)
+    left, right = torch.randn(rows, 16).bfloat16(), torch.randn(rows, 192).bfloat16()
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 4, 8):
+            torch.set_num_threads(threads)
+            found.append((_over_rows(left, right), _over_rows(right, left)))
+    finally:
+        torch.set_num_threads(before)
+    exact = left.double().t() @ right.double()
+    for one, other in found:
+        assert torch.equal(one, found[0][0]) and torch.equal(other, found[0][1])
+    assert torch.allclose(found[0][0].double(), exact, rtol=0.02, atol=0.02 * rows**0.5)
