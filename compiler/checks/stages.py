@@ -7,6 +7,7 @@ from typing import Any
 
 from lmprog.compiler import teachers
 from lmprog.compiler.bounds import held_rows
+from lmprog.compiler.checks import training
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.goals import written_stages
 from lmprog.compiler.plan import Optimize, Plan, Stage
@@ -55,7 +56,8 @@ def check(draft: Draft, plan: Plan) -> None:
         if name == "gepa" and not lacking:
             _gepa(draft, optimize, entry, options)
         elif name in TRAINING and not lacking:
-            _training(draft, optimize, name, options)
+            given = options_of(draft, _stage(name, options))
+            training.check(draft, plan, optimize, name, options, given)
 
 
 def _rollouts(draft: Draft, name: str, options: Mapping | None) -> None:
@@ -81,21 +83,6 @@ def _gepa(draft: Draft, optimize: Optimize, entry: Node, options: Mapping | None
         message = f"`gepa` cannot begin with `max_metric_calls: {most}`: the dev rows and one reflection take {least}"
         place = written.place if written is not None else entry.place
         draft.report.add("LMP502", place, message, severity="error", fix=f"raise it to {least}, or lower pareto_rows")
-
-
-def _training(draft: Draft, optimize: Optimize, name: str, options: Mapping | None) -> None:
-    tuned = sorted(id for id, parts in optimize.tune.items() if "weights" in parts)
-    heats = options.get("temperature") if options is not None else None
-    for id, heat in heats.entries.items() if isinstance(heats, Mapping) else ():
-        if id not in tuned:
-            message = f"`{name}` samples `{id}` at a temperature of its own, and does not tune its weights"
-            draft.report.add("LMP702", heat.place, message, fix=f"name one of {', '.join(tuned)}")
-    cap, loss = (options.get(key) if options is not None else None for key in ("epsilon_high", "loss"))
-    if cap is not None and loss is not None and loss.plain() == "cispo":
-        highest = cap.plain()
-        if isinstance(highest, int | float) and highest < 1:
-            message = f"with `loss: cispo` epsilon_high is the highest ratio itself, and {highest} cuts every update"
-            draft.report.add("LMP702", cap.place, message, fix="leave it out, or write 5.0")
 
 
 def _stage(name: str, options: Mapping | None) -> Stage:

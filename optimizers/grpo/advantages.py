@@ -6,7 +6,7 @@ advantage = (reward - baseline) / scale, with the policies below for both.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 from lmprog.optimizers.grpo.groups import Group, RolloutLike
@@ -15,6 +15,10 @@ Baseline = Literal["group", "rollout", "leave_one_out", "module_ema"]
 Scale = Literal["none", "group", "batch", "module"]
 BASELINES = ("group", "rollout", "leave_one_out", "module_ema")
 SCALES = ("none", "group", "batch", "module")
+EQUAL = 1e-6
+"""Rewards that differ by no more than this share of the metric's range are equal: below it there is rounding alone."""
+LEAST_DEVIATION = 1e-3
+"""The smallest divisor, as a share of the metric's range: what is less apart is not blown up to the size of a real gain."""
 
 
 def advantages(
@@ -24,8 +28,9 @@ def advantages(
     scale: Scale = "group",
     rollouts: Iterable[RolloutLike] | None = None,
     averages: Mapping[str, float] | None = None,
+    width: float = 1.0,
 ) -> list[list[float]]:
-    """One list of advantages for each group, in the order of its members.
+    """Return one list of advantages for each group, in the order of its members.
 
     Baselines: `group`, the mean reward of the group (GRPO, arXiv 2402.03300); `rollout`, the mean of all rollouts of the
     example; `leave_one_out`, the mean of the group's other members (RLOO, arXiv 2402.14740); `module_ema`, the running
@@ -34,7 +39,10 @@ def advantages(
 
     Scales: the population standard deviation (divided by n) of the rewards of the group, of the whole batch of groups, or
     of all groups of the module; `none` is 1 (Dr. GRPO, arXiv 2503.20783). A small group is scaled by the deviation of the
-    rewards that gave its baseline. Where the deviation is 0 the difference stays as it is.
+    rewards that gave its baseline. Where the rewards are equal the difference stays as it is.
+
+    `width` is that of the metric's range (`range: [0, 1]` has 1.0). Two floors are relative to it: a reward within EQUAL of
+    its baseline has the advantage 0.0, and a deviation below LEAST_DEVIATION counts as that much.
 
     Raises ValueError for an unknown `baseline` or `scale`.
     """
@@ -59,9 +67,10 @@ def advantages(
             "batch": batch,
             "module": by_module[group.module],
         }[scale]
-        divisor = deviation(spread) or 1.0
+        divisor = max(deviation(spread), LEAST_DEVIATION * width) if differ(spread, width) else 1.0
         expected = _baselines(group, own, wider, baseline, averages or {})
-        result.append([(reward - base) / divisor for reward, base in zip(own, expected, strict=True)])
+        apart = [reward - base for reward, base in zip(own, expected, strict=True)]
+        result.append([gap / divisor if abs(gap) > EQUAL * width else 0.0 for gap in apart])
     return result
 
 
@@ -77,9 +86,14 @@ def _baselines(
     return [mean(own)] * len(own)
 
 
-def has_signal(group: Group) -> bool:
-    """Whether the members' rewards differ at all; a group where they do not teaches nothing about its members."""
-    return len({member.reward for member in group.members}) > 1
+def differ(rewards: Collection[float], width: float = 1.0) -> bool:
+    """Return whether any two rewards differ by more than rounding, for a metric whose range is `width` wide."""
+    return bool(rewards) and max(rewards) - min(rewards) > EQUAL * width
+
+
+def has_signal(group: Group, width: float = 1.0) -> bool:
+    """Return whether the members' rewards differ; a group where they do not teaches nothing about its members."""
+    return differ([member.reward for member in group.members], width)
 
 
 def update_averages(averages: Mapping[str, float], groups: Sequence[Group], decay: float = 0.9) -> dict[str, float]:

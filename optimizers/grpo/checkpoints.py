@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class Progress:
     spent: Spent
     """By the steps so far, their scorings included."""
     largest: Spent
+    levels: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """The values that the rewards have taken (`comparing.Levels`)."""
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Progress:

@@ -26,7 +26,7 @@ class Teacher(BaseModel):
     rollouts: int = Field(2, ge=1, description="its runs on each example of a step, beside those of the program")
 
 
-Heat = Annotated[float, Field(gt=0)]
+Heat = Annotated[float, Field(gt=0, le=5)]
 HIGHEST_RATIO = 5.0
 """Of `cispo` (arXiv 2510.13786), whose `epsilon_high` is no distance from 1."""
 
@@ -45,7 +45,7 @@ class Config(BaseModel):
     temperature: Heat | dict[str, Heat] = Field(
         1.0, description="of the rollouts, or by module (1.0 for others); running and scoring keep the params of the LM"
     )
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0, le=0.1)
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="of the learning rate")
     beta: float = Field(0.0, ge=0, description="weight of the KL divergence to the base model")
     level: Literal["module", "trajectory"] = Field("module", description="what a member of a group is")
@@ -53,10 +53,18 @@ class Config(BaseModel):
     min_group: int = Field(2, ge=1, description="members below which the example's mean is the baseline")
     select: int | None = Field(None, ge=2, description="members of a group that are kept, spread over the rewards")
     baseline: Literal["group", "rollout", "leave_one_out", "module_ema"] = "group"
-    scale: Literal["none", "group", "batch", "module"] = "group"
+    scale: Literal["none", "group", "batch", "module"] | None = Field(
+        None, description="left out: group for rewards of two values, none for graded ones"
+    )
     loss: Literal["dapo", "grpo", "dr_grpo", "bnpo", "cispo"] = Field("dapo", description="as TRL's loss_type")
     weighting: Literal["tokens", "modules"] = Field(
-        "tokens", description="modules: each module has the same share of the loss, however long its replies"
+        "modules", description="modules: each module has the same share of the loss, however long its replies"
+    )
+    normalise: Literal["kept", "all"] = Field(
+        "kept", description="what the loss is a mean over: the rows of groups with a signal, or all rows of the step"
+    )
+    overlong: Literal["train", "mask", "penalty"] = Field(
+        "train", description="replies that max_tokens cuts: train them, leave them out, or have length cost reward"
     )
     updates: int = Field(1, ge=1, description="updates on one wave of rollouts; all but the first are off policy")
     epsilon: float = Field(0.2, gt=0, lt=1, description="how far off policy a ratio counts, below 1")
@@ -68,8 +76,8 @@ class Config(BaseModel):
     )
     importance_sampling_cap: float = Field(
         2.0,
-        gt=0,
-        description="the most that a token counts for being likelier in training than on the server that sampled it",
+        ge=1,
+        description="the most that a token counts for being likelier in training than where it was sampled",
     )
     max_grad_norm: float = Field(1.0, gt=0)
     format_failure: float | None = Field(

@@ -9,12 +9,16 @@ from typing import Any
 
 from lmprog.optimizers.grpo.advantages import has_signal
 from lmprog.optimizers.grpo.groups import Group
-from lmprog.optimizers.grpo.rollouts import LeftOut, Wave
+from lmprog.optimizers.grpo.rollouts import LeftOut, Wave, Width, unit
 from lmprog.optimizers.grpo.rows import Row
 
 
 def health(
-    waves: Sequence[Wave], groups: Sequence[Group], advantages: Sequence[Sequence[float]], rows: Sequence[Row]
+    waves: Sequence[Wave],
+    groups: Sequence[Group],
+    advantages: Sequence[Sequence[float]],
+    rows: Sequence[Row],
+    width: Width = unit,
 ) -> dict[str, Any]:
     """Plain values for the journal; docs/optimizers.md says what each means.
 
@@ -25,7 +29,7 @@ def health(
     drawn = [rollout for rollout in every if rollout.teacher is None]
     taught = frozenset((rollout.example, rollout.rollout) for rollout in every if rollout.teacher is not None)
     lost = sum(wave.lost for wave in waves)
-    with_signal, without = Wave(tuple(every), lost).by_signal()
+    with_signal, without = Wave(tuple(every), lost).by_signal(width)
     return {
         "reward": _mean([rollout.reward for rollout in drawn]),
         "unreadable": sum(rollout.unreadable for rollout in drawn),
@@ -33,7 +37,7 @@ def health(
         "examples": len(with_signal) + len(without),
         "without_signal": len(without),
         "groups": len(groups),
-        "groups_without_signal": sum(not has_signal(group) for group in groups),
+        "groups_without_signal": sum(not has_signal(group, width(group.module)) for group in groups),
         "waves": len(waves),
         "rows": len(rows),
         "reply_tokens": _mean([len(row.reply_ids) for row in rows]),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lmprog.errors import LmprogError, ProviderError
 from lmprog.invocation import Invocation
 from lmprog.metrics import MetricFailed, Scorer
+from lmprog.optimizers.grpo.advantages import differ
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.program import Program, RunOptions
 from lmprog.seeds import derive
@@ -27,6 +28,21 @@ class Rollout:
     unreadable: bool = False
     teacher: str | None = None
     """The teacher whose run it is, by its path in the spec."""
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    """By module, where modules follow rewards of their own; `reward` is then their mean."""
+
+    def reward_of(self, module: str | None) -> float:
+        """Return the reward that the calls of a module follow; None for the run as a whole."""
+        return self.reward if module is None else self.rewards.get(module, self.reward)
+
+
+Width = Callable[[str | None], float]
+"""The width of the range of the reward that a module follows; None for that of the run as a whole."""
+
+
+def unit(module: str | None) -> float:
+    """Return 1.0, the width of the range of a metric that sets none."""
+    return 1.0
 
 
 @dataclass(frozen=True)
@@ -53,18 +69,23 @@ class Wave:
     left_out: Mapping[str, LeftOut] = field(default_factory=dict)
     """By teacher."""
 
-    def by_signal(self) -> tuple[list[int], list[int]]:
-        """The examples whose runs differ in their rewards, and those whose runs do not, each in their order."""
-        rewards: dict[int, set[float]] = {}
+    def by_signal(self, width: Width = unit) -> tuple[list[int], list[int]]:
+        """Return the examples whose runs differ in a reward, and those whose runs do not, each in their order."""
+        runs: dict[int, list[Rollout]] = {}
         for rollout in self.rollouts:
-            rewards.setdefault(rollout.example, set()).add(rollout.reward)
-        with_signal = [example for example, found in rewards.items() if len(found) > 1]
-        return with_signal, [example for example in rewards if example not in with_signal]
+            runs.setdefault(rollout.example, []).append(rollout)
+        with_signal = [example for example, found in runs.items() if _differ(found, width)]
+        return with_signal, [example for example in runs if example not in with_signal]
 
 
-def of_examples(waves: Sequence[Wave], most: int) -> Wave:
-    """The rollouts of at most `most` examples of the waves, those with a signal first."""
-    split = [wave.by_signal() for wave in waves]
+def _differ(runs: Sequence[Rollout], width: Width) -> bool:
+    followed: list[str | None] = [*dict.fromkeys(module for run in runs for module in run.rewards)] or [None]
+    return any(differ([run.reward_of(module) for run in runs], width(module)) for module in followed)
+
+
+def of_examples(waves: Sequence[Wave], most: int, width: Width = unit) -> Wave:
+    """Return the rollouts of at most `most` examples of the waves, those with a signal first."""
+    split = [wave.by_signal(width) for wave in waves]
     order = [example for with_signal, _ in split for example in with_signal]
     order += [example for _, without in split for example in without]
     kept = frozenset(order[:most])

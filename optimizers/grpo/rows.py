@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,12 +22,14 @@ class Row:
     advantage: float
     module: str = ""
     run: Hashable = None
-    """At trajectory level, the run that the call is a part of."""
+    """The member of the group that the call is a part of, where a member has several: a run, or an agent's turns."""
     constraint: Constraint | None = None
     adapter: int = 0
     """The place of its adapter among those in training."""
     sampled: Sequence[float] | None = None
-    """The log-probabilities of its tokens as a server told them that sampled it; None where the weights here did."""
+    """The log-probabilities of its tokens as the engine or server gave them that sampled it; None where unknown."""
+    signal: bool = True
+    """Whether the rewards of its group differ."""
 
 
 def training_rows(
@@ -36,10 +38,16 @@ def training_rows(
     constraint_of: Callable[[Any], Constraint | None] = lambda made: None,
     adapter_of: Callable[[str], int] = lambda module: 0,
     sampled_of: Callable[[Any], Sequence[float] | None] = lambda made: None,
+    *,
+    agents: Set[str] = frozenset(),
+    left_out: Callable[[Any], bool] = lambda made: False,
+    silent: bool = False,
 ) -> list[Row]:
-    """A row for each call of each member, in the order of the groups; groups that teach nothing are left out.
+    """Return a row for each call of each member, in the order of the groups, but for calls that are `left_out`.
 
-    A row whose own advantage is 0 stays where its group has others: it moves nothing, but counts in the size of the loss.
+    Groups that teach nothing are left out too; with `silent` their rows are there without `signal`, for what counts all rows
+    that were sampled. A row whose own advantage is 0 stays where its group has others: it moves nothing, but counts in the
+    size of the loss. `agents` are the modules whose members are an agent's turns.
     """
     return [
         Row(
@@ -47,16 +55,24 @@ def training_rows(
             made.token_ids,
             advantage,
             made.module,
-            (group.example, member.rollout) if group.module is None else None,
+            _member(group, member.rollout, agents),
             constraint_of(made),
             adapter_of(made.module),
             sampled_of(made),
+            any(of_group),
         )
         for group, of_group in zip(groups, advantages, strict=True)
-        if any(of_group)
+        if silent or any(of_group)
         for member, advantage in zip(group.members, of_group, strict=True)
         for made in member.invocations
+        if not left_out(made)
     ]
+
+
+def _member(group: Group, rollout: int, agents: Set[str]) -> Hashable:
+    if group.module is None:
+        return group.example, rollout
+    return (group.example, rollout, group.module, group.call) if group.module in agents else None
 
 
 def token_weights(
@@ -66,11 +82,12 @@ def token_weights(
     reply_limit: int = 1,
     weighting: Literal["tokens", "modules"] = "tokens",
 ) -> list[float]:
-    """For each row the weight of each of its tokens: the loss of a step is the sum over all tokens of weight * loss.
+    """Return for each row the weight of each of its tokens: the loss of a step is the sum over all tokens of weight * loss.
 
     `dapo`, `bnpo` and `cispo` take the mean over all tokens of the step, `grpo` the mean over replies of the mean over a
     reply's tokens, and `dr_grpo` the sum over `rows * reply_limit` (arXiv 2503.20783). Rows that name their `run` are parts
-    of one member, and all losses but `dr_grpo` take the mean over runs of the mean over the tokens of a run.
+    of one member: all losses but `dr_grpo` take the mean over members of the mean over the tokens of a member. Where only
+    some rows name one, as where one of several modules is an agent, the members have the share of their tokens.
 
     `weighting="modules"` then scales the weights so that each module has the same share of the whole.
     """
@@ -85,11 +102,39 @@ def token_weights(
         tokens: dict[Hashable, int] = {}
         for part, length in zip(parts, lengths, strict=True):
             tokens[part] = tokens.get(part, 0) + length
-        weights = [1 / (len(tokens) * tokens[part]) for part in parts]
+        shares = _shares(tokens) if None in tokens else dict.fromkeys(tokens, 1 / max(1, len(tokens)))
+        weights = [shares[part] / tokens[part] for part in parts]
     if weighting == "modules":
-        shares: dict[str, float] = {}
+        of_modules: dict[str, float] = {}
         for row, weight, length in zip(rows, weights, lengths, strict=True):
-            shares[row.module] = shares.get(row.module, 0.0) + weight * length
-        equal = sum(shares.values()) / max(1, len(shares))
-        weights = [weight * equal / shares[row.module] for row, weight in zip(rows, weights, strict=True)]
+            of_modules[row.module] = of_modules.get(row.module, 0.0) + weight * length
+        equal = sum(of_modules.values()) / max(1, len(of_modules))
+        weights = [weight * equal / of_modules[row.module] for row, weight in zip(rows, weights, strict=True)]
     return weights
+
+
+def _shares(tokens: Mapping[Hashable, int]) -> dict[Hashable, float]:
+    """Return the share of the loss of each part: the tokens of no member (None) by their number, the members alike."""
+    whole = sum(tokens.values())
+    alone = tokens[None] / whole
+    return {part: alone if part is None else (1 - alone) / (len(tokens) - 1) for part in tokens}
+
+
+def loss_weights(
+    rows: Sequence[Row],
+    loss: str = "dapo",
+    *,
+    reply_limit: int = 1,
+    weighting: Literal["tokens", "modules"] = "tokens",
+    normalise: Literal["kept", "all"] = "kept",
+) -> list[tuple[float, float]]:
+    """Return for each row the weight of each of its tokens in the policy's loss, and in the KL term.
+
+    The KL term is always a mean over all rows. The policy's loss is one over the rows with `signal`; with `normalise="all"` it
+    is one over all rows too, so that a step in which little can be learnt moves the weights little.
+    """
+    every = token_weights(rows, loss, reply_limit=reply_limit, weighting=weighting)
+    if normalise == "all" or all(row.signal for row in rows):
+        return [(weight, weight) for weight in every]
+    kept = iter(token_weights([row for row in rows if row.signal], loss, reply_limit=reply_limit, weighting=weighting))
+    return [(next(kept) if row.signal else 0.0, weight) for row, weight in zip(rows, every, strict=True)]

@@ -15,7 +15,6 @@ from typing import Any
 
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import LmprogError, ProviderError
-from lmprog.invocation import Invocation
 from lmprog.lms.api import ApiLM, api_lm
 from lmprog.lms.local import LocalLM
 from lmprog.optimizers.grpo.adapters import Adapter
@@ -95,10 +94,6 @@ class Served:
             **WHOLE,
             "extra_body": {name: value for name, value in over.items() if name not in (*WHOLE, "temperature")},
         }
-
-    def logprobs(self, made: Invocation) -> Sequence[float] | None:
-        """The log-probabilities of a reply as the server told them that has sampled it."""
-        return made.logprobs if made.module in self.modules else None
 
     def heed(self, mismatch: float | None) -> None:
         """Say once where the servers' log-probabilities are far from those here: the mean difference of a token, if any."""

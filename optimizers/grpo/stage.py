@@ -21,13 +21,14 @@ from lmprog.metrics import Scorer
 from lmprog.optimizers import processes
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.grpo.adapters import Adapter, adapters_of, change_in, in_training
-from lmprog.optimizers.grpo.advantages import advantages, update_averages
+from lmprog.optimizers.grpo.advantages import update_averages
 from lmprog.optimizers.grpo.checkpoints import Checkpoints, Progress, by_row
+from lmprog.optimizers.grpo.comparing import compare, seen
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.credit import report_credit
 from lmprog.optimizers.grpo.following import Joining
-from lmprog.optimizers.grpo.groups import form_groups
 from lmprog.optimizers.grpo.health import health
+from lmprog.optimizers.grpo.overlong import advice, cut_shares, is_cut, penalised
 from lmprog.optimizers.grpo.reports import check
 from lmprog.optimizers.grpo.rollouts import Wave, collect, examples_at, of_examples
 from lmprog.optimizers.grpo.rows import Constraint, Row, training_rows
@@ -50,6 +51,7 @@ class WeightStage:
         self.scorer = Scorer(task.program, task.metric)
         self.adapters = adapters_of(task.program.plan)
         self.modules = frozenset(id for adapter in self.adapters for id in adapter.tuned)
+        self.agents = frozenset(id for id in self.modules if task.program.plan.modules[id].tools)
         self.served = Served(task.program, self.adapters, task.journal.folder / "served", task.journal.note)
         self.lms = {adapter: self._trained_lm(adapter) for adapter in self.adapters}
         self.weights = {adapter: lm.weights for adapter, lm in self.lms.items()}
@@ -63,6 +65,7 @@ class WeightStage:
         self.before: Scores | None = None
         self.spent_before = task.budget.spent
         self.averages: dict[str, float] = {}
+        self.levels: dict[str, list[float]] = {}
         self.taken = 0
         self.wave: dict[str, Any] = {}
         self.clock = Stopwatch()
@@ -114,11 +117,23 @@ class WeightStage:
         """The reward of a run with a reply that cannot be read."""
         return self.scorer.lowest if self.config.format_failure is None else self.config.format_failure
 
+    def width(self, module: str | None) -> float:
+        """Return the width of the range of the reward that a module follows."""
+        low, high = self.scorer.metric.range
+        return high - low
+
+    def _longest(self, module: str) -> int | None:
+        """Return the most tokens of a module's reply; None where a server decides it."""
+        lm = self.task.program.plan.lms[self.task.program.plan.modules[module].lm]
+        most = lm.params.get("max_tokens", MAX_TOKENS if lm.runs_here else None)
+        return None if most is None else int(most)
+
     async def _before(self) -> Any:
         return by_row(await self._ascore(0))
 
     def _go_on(self, done: Progress) -> None:
         self.taken, self.averages = done.taken, dict(done.averages)
+        self.levels = {name: [*values] for name, values in done.levels.items()}
         if done.best is not None:
             self.best = (done.best[0], Scores.of_values(self.task.metric, done.best[1]))
         self.task.budget.charge(done.spent, done.largest)
@@ -185,25 +200,35 @@ class WeightStage:
         with self.clock.part("rollout"):
             self.show(step)
             waves = self._waves(step)
-        wave = of_examples(waves, self.config.examples)
+        every = [rollout for wave in waves for rollout in wave.rollouts]
+        wave = of_examples(waves, self.config.examples, self.width)
         fit, unmatched = self.served.matched(wave.rollouts, self.lm_of)
-        groups = form_groups(
+        self.levels = seen(self.levels, every, self.width)
+        groups, values = compare(
             [replace(rollout, invocations=self._of_trained(rollout.invocations)) for rollout in fit],
-            level=self.config.level,
-            align=self.config.align,
-            min_group=self.config.min_group,
-            select=self.config.select,
-        )
-        values = advantages(
-            groups,
-            baseline=self.config.baseline,
-            scale=self.config.scale,
-            rollouts=wave.rollouts,
+            self.config,
+            sampled=wave.rollouts,
             averages=self.averages,
+            levels=self.levels,
+            agents=self.agents,
+            width=self.width,
         )
         self.averages = update_averages(self.averages, groups)
-        rows = training_rows(groups, values, self._constraint, self.place_of.__getitem__, self.served.logprobs)
-        self.wave = health(waves, groups, values, rows) | {"taken": self.taken}
+        rows = training_rows(
+            groups,
+            values,
+            self._constraint,
+            self.place_of.__getitem__,
+            lambda made: made.logprobs,
+            agents=self.agents,
+            left_out=is_cut if self.config.overlong == "mask" else lambda made: False,
+            silent=self.config.beta > 0 or self.config.normalise == "all",
+        )
+        self.wave = health(waves, groups, values, rows, self.width) | {"taken": self.taken}
+        shares = cut_shares([rollout for rollout in every if rollout.teacher is None], self.modules)
+        self.wave["cut"] = max(shares.values(), default=0.0)
+        for text in advice(shares, self.program.plan):
+            self.task.journal.note(text)
         if self.served.adapters:
             self.wave["unmatched"] = unmatched
         return rows
@@ -228,13 +253,18 @@ class WeightStage:
             fresh = [example for example in dict.fromkeys(examples) if example not in drawn]
             drawn.update(fresh)
             waves.append(self.runner.run(self._wave(step, fresh)))
-            if sum(len(wave.by_signal()[0]) for wave in waves) >= self.config.examples:
+            if sum(len(wave.by_signal(self.width)[0]) for wave in waves) >= self.config.examples:
                 break
         return waves
 
     async def _wave(self, step: int, examples: list[int]) -> Wave:
         seed = derive(self.task.seed, "wave", step)
-        own = collect(
+        own = self._own(step, examples, seed)
+        return await self.teachers.join(own, examples, seed, partial(self.sender, step), self.clock)
+
+    async def _own(self, step: int, examples: list[int], seed: int) -> Wave:
+        """Return the runs of the program in training."""
+        wave = await collect(
             self.sampled_program(step),
             self.task.train,
             examples,
@@ -245,7 +275,9 @@ class WeightStage:
             seed=seed,
             clock=self.clock,
         )
-        return await self.teachers.join(own, examples, seed, partial(self.sender, step), self.clock)
+        if self.config.overlong != "penalty":
+            return wave
+        return replace(wave, rollouts=tuple(penalised(wave.rollouts, self.modules, self._longest, self.width)))
 
     def sampled_program(self, step: int) -> Program:
         """What runs in the wave after `step`."""
@@ -298,7 +330,8 @@ class WeightStage:
         self.task.journal.record_step(
             "step", step, of=self.config.steps, seconds=sum(split.values()), split=split, **self.wave, **metrics
         )
-        self.served.heed(metrics.get("mismatch"))
+        if self.served.adapters:
+            self.served.heed(metrics.get("mismatch"))
         if step % self.config.evaluate_every == 0 or step == self.config.steps:
             self.show(step)
             scores = self.runner.run(self._ascore(step))
@@ -320,7 +353,9 @@ class WeightStage:
         """Called when the trainer has written its part of a checkpoint."""
         best = None if self.best is None else (self.best[0], by_row(self.best[1]))
         spent = self.task.budget.spent.since(self.spent_before)
-        self.checkpoints.commit(Progress(step, self.taken, self.averages, best, spent, self.task.budget.largest))
+        self.checkpoints.commit(
+            Progress(step, self.taken, self.averages, best, spent, self.task.budget.largest, self.levels)
+        )
 
     async def _ascore(self, step: int) -> Scores:
         options = RunOptions(seed=self.task.seed)

@@ -12,7 +12,8 @@ How this departs from the stock trainer:
 * The mask of a reply holds what each of its tokens counts (`rows.py`), so that a run of several calls is one member.
 * The old log-probabilities of a second update are those of the first one's own pass, and with `beta: 0` there is no
   reference pass.
-* Tokens that a server has sampled count as likely as they are here against there (`importance.py`).
+* Each token's part of the loss is multiplied by its probability here over that where it was sampled, capped
+  (`importance.py`): the engine that samples and the trainer have different kernels and number formats.
 * Each row goes through the network with the adapter of its module, in a tree of that adapter alone (`trained.py`).
 
 The loss of a token, KL, clipping, the optimizer, checkpoints and accelerate are TRL's and transformers' own.
@@ -41,7 +42,7 @@ from lmprog.optimizers.grpo.health import flat
 from lmprog.optimizers.grpo.importance import importance_weights, mismatch, told
 from lmprog.optimizers.grpo.logprobs import Allowed, logprobs, passes
 from lmprog.optimizers.grpo.ranks import average_gradients, shares
-from lmprog.optimizers.grpo.rows import Row, token_weights
+from lmprog.optimizers.grpo.rows import Row, loss_weights
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.grpo.trained import OneAdapter, TrainedAdapters
 
@@ -153,13 +154,24 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _inputs_of(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         config, device = self._config, self.accelerator.device
-        weights = token_weights(rows, config.loss, reply_limit=self.max_completion_length, weighting=config.weighting)
+        weights = loss_weights(
+            rows,
+            config.loss,
+            reply_limit=self.max_completion_length,
+            weighting=config.weighting,
+            normalise=config.normalise,
+        )
         # A row of advantage 0 moves nothing, but for the KL term.
-        kept = [(row, weight) for row, weight in zip(rows, weights, strict=True) if row.advantage or self.beta]
+        kept = [(row, pair) for row, pair in zip(rows, weights, strict=True) if row.advantage or self.beta]
         self._rows = [row for row, _ in kept]
         if not kept:
             return {"advantages": torch.zeros(0, device=device)}
-        weight_of = [weight for _, weight in kept]
+        # TRL weighs the policy's loss and the KL term alike. The mask holds the weight of the latter where there is one; the
+        # former is linear in the advantage, which makes up for the difference.
+        weight_of = [divergence if self.beta else policy for _, (policy, divergence) in kept]
+        advantage_of = [
+            row.advantage * (policy / weight) for (row, (policy, _)), weight in zip(kept, weight_of, strict=True)
+        ]
         # TRL sums the mask of a row, and at least 1, so no weight may be below 1; what they are scaled by divides the loss.
         scale = max(1.0, 1 / min(weight_of))
         if self.accelerator.num_processes > 1:
@@ -169,6 +181,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
             lacking = max(len(share) for share in split) - len(own)
             self._rows = [self._rows[row] for row in [*own, *(own or [0])[:1] * lacking]]
             weight_of = [weight_of[row] for row in own] + [0.0] * lacking
+            advantage_of = [advantage_of[row] for row in [*own, *(own or [0])[:1] * lacking]]
         completion_ids = _padded([torch.tensor(row.reply_ids) for row in self._rows], 0)
         masks = [
             torch.full((len(row.reply_ids),), weight * scale) for row, weight in zip(self._rows, weight_of, strict=True)
@@ -178,7 +191,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
             "prompt_mask": completion_ids[:, :0],
             "completion_ids": completion_ids,
             "completion_mask": _padded(masks, 0.0),
-            "advantages": torch.tensor([row.advantage for row in self._rows], dtype=torch.float32),
+            "advantages": torch.tensor(advantage_of, dtype=torch.float32),
             "num_items_in_batch": torch.tensor(scale),
             # The first update of a wave, which is on policy, writes those that later ones are compared with.
             "old_per_token_logps": torch.zeros(completion_ids.shape),
@@ -277,10 +290,11 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _tell_mismatch(self) -> None:
         of_ranks = self.accelerator.gather(torch.stack(self._mismatch))
-        apart, tokens, truncated = of_ranks[:, :3].sum(0).tolist()
+        apart, tokens, truncated, _, far = of_ranks.sum(0).tolist()
         figures = {
             "mismatch": apart / max(1.0, tokens),
             "mismatch_max": of_ranks[:, 3].max().item(),
+            "mismatch_outside": far / max(1.0, tokens),
             "truncated": truncated / max(1.0, tokens),
         }
         for name, value in figures.items():

@@ -21,6 +21,7 @@ KEPT = {
     "cispo_clip_ratio": "clip_ratio",
     "sampler/mismatch": "mismatch",
     "sampler/mismatch_max": "mismatch_max",
+    "sampler/mismatch_outside": "mismatch_outside",
     "sampler/truncated": "truncated",
 }
 """What is kept of TRL's figures, and under which name."""

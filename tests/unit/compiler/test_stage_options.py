@@ -130,3 +130,33 @@ def test_gepa_needs_runs_for_the_dev_rows_and_one_reflection(tmp_path: Path, opt
     assert bool(found) == (least is not None)
     if found:
         assert found[0].severity == "error" and f"raise it to {least}" in (found[0].fix or "")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("{learning_rate: 10}", "LMP101 `learning_rate` of stage `grpo` must be a number of at most 0.1"),
+        ("{temperature: 40}", "LMP101"),
+        ("{importance_sampling_cap: 0.5}", "LMP101"),
+        ("{format_failure: 5.0}", "LMP702 `format_failure: 5.0` rewards a run that fails as well as the best"),
+        ("{format_failure: 0.5}", ""),
+        ("{min_group: 9, rollouts: 4}", "LMP702 `min_group: 9` with 4 runs on each row"),
+        ("{select: 64, rollouts: 4}", "LMP702 `select: 64` with 4 runs on each row"),
+        ("{select: 9}", "LMP702 `select: 9` with 8 runs on each row"),
+        ("{steps: 3, updates: 4}", "LMP702 `updates: 4` on one wave are more than `steps: 3`"),
+        ("{updates: 41}", "LMP702 `updates: 41` on one wave are more than `steps: 40`"),
+        ("{updates: 40, select: 8, min_group: 8, learning_rate: 0.1, temperature: 1.5}", ""),
+        ("{level: trajectory, baseline: module_ema}", "LMP702 `baseline: module_ema` keeps an average for each module"),
+    ],
+)
+def test_options_of_a_training_that_make_no_sense(tmp_path: Path, options: str, said: str) -> None:
+    from lmprog.optimizers.optimizer import options_of
+
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": "x"}\n')
+    (tmp_path / "more.jsonl").write_text('{"text": "b", "label": "x"}\n')
+    (tmp_path / "m.py").write_text("def right(got: str, want: str) -> bool:\n    return got == want\n")
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC % f"grpo: {options}")
+    errors = [each for each in compile_file(path, stage_configs=options_of).findings if each.severity == "error"]
+    found = [f"{finding.code} {finding.message}" for finding in errors]
+    assert len(found) == bool(said) and all(each.startswith(said) for each in found), found

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ pytest.importorskip("trl", reason="needs the extra 'local'")
 from lmprog.lms.local import local_lm  # noqa: E402
 from lmprog.optimizers.grpo import stage, trainer  # noqa: E402
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
-from lmprog.optimizers.grpo.rollouts import Wave  # noqa: E402
+from lmprog.optimizers.grpo.rollouts import Rollout, Wave  # noqa: E402
 from lmprog.optimizers.optimizer import Task  # noqa: E402
 
 
@@ -24,7 +25,9 @@ from lmprog.optimizers.optimizer import Task  # noqa: E402
 def watched(monkeypatch) -> Callable[..., tuple[list[Wave], dict[str, Any]]]:
     """Runs one step of the stage; gives its wave, and what `by_hand(model, wave)` and the trainer find for gradients."""
 
-    def run(task: Task, config: Config, by_hand: Callable[[Any, Wave], Any]) -> tuple[Wave, Any, Any]:
+    def run(
+        task: Task, config: Config, by_hand: Callable[[Any, Wave], Any], apart: float = 0.0
+    ) -> tuple[Wave, Any, Any]:
         import peft
 
         waves: list[Wave] = []
@@ -32,7 +35,8 @@ def watched(monkeypatch) -> Callable[..., tuple[list[Wave], dict[str, Any]]]:
         collect, training_step, lora = stage.collect, trainer.ProgramTrainer.training_step, peft.LoraConfig
 
         async def collected(*args: Any, **kwargs: Any) -> Wave:
-            waves.append(await collect(*args, **kwargs))
+            wave = await collect(*args, **kwargs)
+            waves.append(replace(wave, rollouts=tuple(of_another_engine(run, apart) for run in wave.rollouts)))
             return waves[-1]
 
         def stepped(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -57,13 +61,22 @@ def watched(monkeypatch) -> Callable[..., tuple[list[Wave], dict[str, Any]]]:
     return run
 
 
+def of_another_engine(run: Rollout, apart: float) -> Rollout:
+    """The run as if its tokens had been sampled where each was likelier by `apart`, in units of log-probability."""
+    calls = [replace(made, logprobs=[value + apart for value in made.logprobs]) for made in run.invocations]
+    return replace(run, invocations=tuple(calls))
+
+
 def gradients(model: Any) -> dict[str, Any]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None and p.requires_grad}
 
 
-def advantages_by_hand(wave: Wave, level: str) -> list[tuple[float, list[Any]]]:
-    """(advantage, calls) of each member with a signal: of a call at module level, of a run at trajectory level."""
-    found = []
+Members = list[tuple[float, bool, list[Any]]]
+"""(advantage, whether its group has a signal, calls) of each member: a call at module level, a run at trajectory level."""
+
+
+def members_by_hand(wave: Wave, level: str, scale: str) -> Members:
+    found: Members = []
     for example in dict.fromkeys(run.example for run in wave.rollouts):
         runs = [run for run in wave.rollouts if run.example == example]
         if level == "trajectory":
@@ -78,44 +91,100 @@ def advantages_by_hand(wave: Wave, level: str) -> list[tuple[float, list[Any]]]:
             rewards = [reward for reward, _ in members]
             compared = rewards if len(members) > 1 else [run.reward for run in runs]
             mean, deviation = statistics.fmean(compared), statistics.pstdev(compared)
-            if not math.isclose(min(compared), max(compared)):
-                found += [((reward - mean) / deviation, calls) for reward, calls in members]
+            gaps = [0.0 if math.isclose(reward, mean, abs_tol=1e-9) else reward - mean for reward in rewards]
+            divisor = deviation if scale == "group" and deviation > 1e-9 else 1.0
+            found += [(gap / divisor, any(gaps), calls) for gap, (_, calls) in zip(gaps, members, strict=True)]
     return found
 
 
+def weights_by_hand(members: Members, level: str, weighting: str) -> list[list[float]]:
+    """Of each call of each member, the weight of each of its tokens."""
+    tokens = [sum(len(made.token_ids) for made in calls) for _, _, calls in members]
+    plain = [
+        [1 / (len(members) * own) if level == "trajectory" else 1 / sum(tokens)] * len(calls)
+        for own, (_, _, calls) in zip(tokens, members, strict=True)
+    ]
+    shares: dict[str, float] = {}
+    for of_calls, (_, _, calls) in zip(plain, members, strict=True):
+        for weight, made in zip(of_calls, calls, strict=True):
+            shares[made.module] = shares.get(made.module, 0.0) + weight * len(made.token_ids)
+    return [
+        [
+            weight / shares[made.module] / len(shares) if weighting == "modules" else weight
+            for weight, made in zip(of_calls, calls, strict=True)
+        ]
+        for of_calls, (_, _, calls) in zip(plain, members, strict=True)
+    ]
+
+
 def written_out(
-    level: str, beta: float, temperature: dict[str, float], adapter_of: dict[str, str]
+    config: Config, adapter_of: dict[str, str], apart: float = 0.0
 ) -> Callable[[Any, Wave], dict[str, Any]]:
     def logprobs(model: Any, made: Any) -> Any:
         ids = torch.tensor([[*made.prompt_token_ids, *made.token_ids]])
         logits = model(input_ids=ids).logits[0, len(made.prompt_token_ids) - 1 : -1].float()
-        spread = (logits / temperature.get(made.module, 1.0)).log_softmax(-1)
+        spread = (logits / config.temperature_of(made.module)).log_softmax(-1)
         return spread.gather(1, torch.tensor(made.token_ids).unsqueeze(1)).squeeze(1)
 
     def by_hand(model: Any, wave: Wave) -> dict[str, Any]:
-        members = advantages_by_hand(wave, level)
-        tokens = sum(len(made.token_ids) for _, calls in members for made in calls)
+        members = members_by_hand(wave, config.level, config.scale or "none")
+        if config.overlong == "mask":
+            members = [
+                (advantage, signal, [made for made in calls if made.finish_reason != "length"])
+                for advantage, signal, calls in members
+            ]
+            members = [member for member in members if member[2]]
+        teaching = [member for member in members if member[1]]
+        every = weights_by_hand(members, config.level, config.weighting)
+        kept = iter(weights_by_hand(teaching, config.level, config.weighting))
         model.zero_grad()
-        for advantage, calls in members:
-            of_run = sum(len(made.token_ids) for made in calls)
-            divisor = len(members) * of_run if level == "trajectory" else tokens
-            for made in calls:
+        for weights, (advantage, signal, calls) in zip(every, members, strict=True):
+            of_policy = weights if config.normalise == "all" else next(kept) if signal else [0.0] * len(calls)
+            for policy, divergence, made in zip(of_policy, weights, calls, strict=True):
                 model.set_adapter(adapter_of[made.module])
                 own = logprobs(model, made)
-                assert own.tolist() == pytest.approx(made.logprobs, abs=1e-4)  # sampled with the adapter that it trains
+                # Sampled with the adapter that it trains.
+                assert own.tolist() == pytest.approx([value - apart for value in made.logprobs], abs=1e-4)
                 ratio = torch.exp(own - own.detach())
-                loss = -advantage * ratio
-                if beta:
+                weight = (own.detach() - torch.tensor(made.logprobs)).exp().clamp(max=config.importance_sampling_cap)
+                loss = -advantage * ratio * policy * weight
+                if config.beta:
                     with torch.no_grad(), model.disable_adapter():
                         base = logprobs(model, made)
                     model.set_adapter(adapter_of[made.module])
                     # Times the ratio, so that its gradient is that of the reverse KL (arXiv 2512.02556), as TRL has it.
-                    loss = loss + beta * ratio * (torch.exp(base - own) - (base - own) - 1)
-                (loss.sum() / divisor).backward()
+                    loss = loss + divergence * config.beta * ratio * (torch.exp(base - own) - (base - own) - 1)
+                loss.sum().backward()
         model.set_requires_grad([*adapter_of.values()])
         return gradients(model)
 
     return by_hand
+
+
+def compared(research, watched, folder, config: Config, adapters: str = "per_lm", apart: float = 0.0) -> Wave:
+    task = research(folder, ("  metric: letters\n", f"  metric: letters\n  adapters: {adapters}\n"))
+    adapter_of = {"query": "training-000", "answer": "training-001" if adapters == "per_module" else "training-000"}
+    wave, found, expected = watched(task, config, written_out(config, adapter_of, apart), apart)
+    assert found.keys() == expected.keys() and len(found) == 28 * len({*adapter_of.values()})
+    for name, gradient in found.items():
+        assert float((gradient - expected[name]).norm()) <= 1e-4 * float(expected[name].norm()), name
+        assert float(expected[name].norm()) > 0, name
+    (step,) = (event for event in task.journal.events if event["event"] == "step")
+    assert step["mismatch"] == pytest.approx(abs(apart), abs=1e-4) and step["mismatch_max"] >= step["mismatch"]
+    assert step["mismatch_outside"] == float(not 0.8 < math.exp(-apart) < 1.2)
+    assert step["truncated"] == float(math.exp(-apart) > config.importance_sampling_cap)
+    return wave
+
+
+PLAIN = {
+    "steps": 1,
+    "examples": 3,
+    "rollouts": 5,
+    "no_signal": "drop",
+    "max_grad_norm": 1e9,
+    "credit": 0,
+    "temperature": {"query": 0.7},
+}
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.2])
@@ -124,16 +193,37 @@ def written_out(
 def test_the_gradient_of_a_step_is_that_of_its_rollouts_one_by_one(
     research, watched, tmp_path, level: str, beta: float, adapters: str
 ) -> None:
-    heats = {"query": 0.7}
-    config = Config(
-        steps=1, examples=3, rollouts=5, level=level, beta=beta, temperature=heats, no_signal="drop", max_grad_norm=1e9
-    ).model_copy(update={"tree_tokens": 60 if beta else 1024})  # fewer than a user may ask for: some passes
-    task = research(tmp_path, ("  metric: letters\n", f"  metric: letters\n  adapters: {adapters}\n"))
-    adapter_of = {"query": "training-000", "answer": "training-001" if adapters == "per_module" else "training-000"}
-    wave, found, expected = watched(task, config, written_out(level, beta, heats, adapter_of))
+    config = Config(level=level, beta=beta, scale="group", weighting="tokens", **PLAIN)
+    config = config.model_copy(
+        update={"tree_tokens": 60 if beta else 1024}
+    )  # fewer than a user may ask for: some passes
+    wave = compared(research, watched, tmp_path, config, adapters)
     calls = {(run.example, sum(made.module == "query" for made in run.invocations)) for run in wave.rollouts}
     assert len(calls) > 3  # the loop ends at different turns for the runs of one example
-    assert found.keys() == expected.keys() and len(found) == 28 * len({*adapter_of.values()})
-    for name, gradient in found.items():
-        assert float((gradient - expected[name]).norm()) <= 1e-4 * float(expected[name].norm()), name
-        assert float(expected[name].norm()) > 0, name
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},  # the scale of a graded reward, modules with equal shares
+        {"normalise": "all"},
+        {"normalise": "all", "beta": 0.2, "weighting": "tokens"},
+        {"overlong": "mask", "beta": 0.2},
+        {"level": "trajectory", "normalise": "all", "weighting": "modules", "beta": 0.1},
+    ],
+)
+def test_the_gradient_with_each_option_of_the_loss(research, watched, tmp_path, options: dict[str, Any]) -> None:
+    config = Config(**PLAIN, **options)
+    wave = compared(research, watched, tmp_path, config)
+    members = members_by_hand(wave, config.level, "none")
+    assert config.level == "trajectory" or {signal for _, signal, _ in members} == {True, False}
+    if config.overlong == "mask":
+        cut = [made.finish_reason == "length" for run in wave.rollouts for made in run.invocations]
+        assert any(cut) and not all(cut)
+
+
+@pytest.mark.parametrize("apart", [0.3, -0.15, -1.0])
+def test_a_token_counts_as_likely_as_it_is_in_training_against_where_it_was_sampled(
+    research, watched, tmp_path, apart: float
+) -> None:
+    compared(research, watched, tmp_path, Config(beta=0.1, **PLAIN), apart=apart)

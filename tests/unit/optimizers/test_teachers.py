@@ -48,7 +48,7 @@ metrics:
 optimize:
   metric: letters
   tune: {say: [weights]}
-  stages: [{grpo: {rollouts: 3, examples: 3, no_signal: drop, teachers: TEACHERS}}]
+  stages: [{grpo: {rollouts: 3, examples: 3, no_signal: drop, scale: group, teachers: TEACHERS}}]
 """
 BIG = """
 lmprog: 1

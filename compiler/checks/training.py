@@ -1,0 +1,89 @@
+"""Options of a training of weights that are of the right type and make no sense together (702)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping as Map
+from typing import Any
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.plan import Optimize, Plan
+from lmprog.compiler.source import Mapping, Node
+
+Wrong = tuple[str, str, str]
+"""The option, what is wrong with it, and what to write instead."""
+
+
+def check(
+    draft: Draft, plan: Plan, optimize: Optimize, name: str, options: Mapping | None, given: Map[str, Any]
+) -> None:
+    """Report options of the stage `name` under which it would learn nothing, or the wrong thing.
+
+    `options` are as they stand in the file, `given` are they with the defaults of those that are left out.
+    """
+    if options is None:
+        return
+    _temperatures(draft, optimize, name, options)
+    for key, message, fix in (*_numbers(given), *_failure(plan, optimize, given)):
+        written: Node | None = options.get(key)
+        if written is not None:
+            draft.report.add("LMP702", written.place, message, fix=fix)
+
+
+def _temperatures(draft: Draft, optimize: Optimize, name: str, options: Mapping) -> None:
+    tuned = sorted(id for id, parts in optimize.tune.items() if "weights" in parts)
+    heats = options.get("temperature")
+    for id, heat in heats.entries.items() if isinstance(heats, Mapping) else ():
+        if id not in tuned:
+            message = f"`{name}` samples `{id}` at a temperature of its own, and does not tune its weights"
+            draft.report.add("LMP702", heat.place, message, fix=f"name one of {', '.join(tuned)}")
+
+
+def _numbers(given: Map[str, Any]) -> Iterator[Wrong]:
+    members = _members(given)
+    for key, effect in (
+        ("min_group", "no group has as many, so that every baseline is the mean of the row"),
+        ("select", "there are never as many to select from"),
+    ):
+        most = given.get(key)
+        if _whole(most) and members is not None and most > members:
+            fix = f"write {members} or less, or raise rollouts"
+            yield key, f"`{key}: {most}` with {members} runs on each row: {effect}", fix
+    steps, updates = given.get("steps"), given.get("updates")
+    if _whole(steps) and _whole(updates) and updates > steps:
+        message = f"`updates: {updates}` on one wave are more than `steps: {steps}`, which counts all updates"
+        yield "updates", message, f"write updates: {steps} or less, or raise steps"
+    cap = given.get("epsilon_high")
+    if given.get("loss") == "cispo" and isinstance(cap, int | float) and cap < 1:
+        message = f"with `loss: cispo` epsilon_high is the highest ratio itself, and {cap} cuts every update"
+        yield "epsilon_high", message, "leave it out, or write 5.0"
+    if given.get("level") == "trajectory" and given.get("baseline") == "module_ema":
+        message = (
+            "`baseline: module_ema` keeps an average for each module, and with `level: trajectory` a member has several"
+        )
+        yield "baseline", message, "write baseline: group, or level: module"
+
+
+def _failure(plan: Plan, optimize: Optimize, given: Map[str, Any]) -> Iterator[Wrong]:
+    """What a run that fails gets must be less than what the best run gets."""
+    failure, metric = given.get("format_failure"), plan.metrics.get(optimize.metric)
+    if isinstance(failure, int | float) and metric is not None and failure >= metric.range[1]:
+        low, high = metric.range
+        message = (
+            f"`format_failure: {failure}` rewards a run that fails as well as the best: "
+            f"the range of `{metric.id}` is {low:g} to {high:g}"
+        )
+        yield "format_failure", message, f"leave it out, which is {low:g}, or write less"
+
+
+def _members(given: Map[str, Any]) -> int | None:
+    """Return the most runs on one row, those of teachers included."""
+    own, teachers = given.get("rollouts"), given.get("teachers") or []
+    if not _whole(own) or not isinstance(teachers, list):
+        return None
+    taught = [teacher.get("rollouts", 2) if isinstance(teacher, dict) else 2 for teacher in teachers]
+    return own + sum(taught) if all(map(_whole, taught)) else None
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
