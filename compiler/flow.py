@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lmprog.compiler.expressions import Expression
+from lmprog.compiler.order import expressions
 from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, Tool, ToolCall, Value
 
 Trail = tuple[str, ...]
@@ -38,7 +39,9 @@ class Policy:
     stops: Callable[[Module, str], bool] = lambda module, output: False
     """Whether a module's output is unmarked whatever its inputs are."""
     marked_inputs: bool = False
-    """Whether the private inputs of sub-programs are marked by themselves."""
+    """Whether the private inputs of modules and sub-programs are marked by themselves."""
+    by_choice: bool = False
+    """Whether a marked value also marks what it chooses: by `when`, by `until`, or by the count of a `foreach`."""
 
 
 @dataclass
@@ -50,18 +53,24 @@ class Flow:
     marks: dict[Name, Trail] = field(default_factory=dict)
     prefix: str = ""
     outer: tuple[Step, str] | None = None
+    chosen: Trail | None = None
+    """How a marked value decides whether, or how often, the steps that are looked at run."""
+    item: Trail | None = None
+    """How a marked value got into the items of the `foreach` that is looked at."""
 
     def run(self) -> Mapping[str, Trail]:
         """Follow the marks through all steps; the marked outputs."""
         self._steps(self.plan.steps)
-        found = {name: self.trail(expression) for name, expression in self.plan.outputs.items()}
+        found = {name: self.trail(expression) or self.chosen for name, expression in self.plan.outputs.items()}
         return {name: trail for name, trail in found.items() if trail is not None}
 
     def trail(self, expression: Expression | None) -> Trail | None:
         """How a marked value gets into an expression, or None."""
-        if expression is None or not self.marks:
+        if expression is None or not (self.marks or self.item):
             return None
         for name in sorted(expression.references):
+            if name[0] == "item" and self.item is not None:
+                return self.item
             for length in range(2, len(name) + 1):
                 if name[:length] in self.marks:
                     return self.marks[name[:length]]
@@ -76,6 +85,21 @@ class Flow:
             self._step(step)
 
     def _step(self, step: Step) -> None:
+        around = self.chosen
+        if self.policy.by_choice and around is None:
+            self.chosen = self._choice(step)
+        self._action(step)
+        for values in (step.otherwise, step.on_error or {}):
+            for name, expression in values.items():
+                self._mark(step, name, self.trail(expression))
+        if self.policy.by_choice:
+            failing = self._inside(step) if step.on_error is not None else None
+            for name in step.outputs:
+                self._mark(step, name, self.chosen or failing)
+        self._leave(step)
+        self.chosen = around
+
+    def _action(self, step: Step) -> None:
         action = step.action
         if isinstance(action, ModuleCall) and action.module in self.plan.modules:
             self._module(step, self.plan.modules[action.module], self._marked(step, action.arguments))
@@ -87,9 +111,27 @@ class Flow:
             self._mark(step, "value", self.trail(action.expression))
         elif isinstance(action, Repeat):
             self._repeat(step, action)
-        for values in (step.otherwise, step.on_error or {}):
-            for name, expression in values.items():
-                self._mark(step, name, self.trail(expression))
+
+    def _choice(self, step: Step) -> Trail | None:
+        """How a marked value decides whether a step runs, or how often."""
+        foreach = step.foreach.items if step.foreach is not None else None
+        for key, expression in (("when", step.when), ("foreach", foreach)):
+            trail = self.trail(expression)
+            if trail is not None:
+                return (*trail, f"{key} of {self.prefix}{step.path}")
+        return None
+
+    def _inside(self, step: Step) -> Trail | None:
+        """How a marked value gets into a step or a step inside it, so that it may be what makes the step fail."""
+        trails = (self.trail(expression) for expression in expressions(step))
+        return next((trail for trail in trails if trail is not None), None)
+
+    def _leave(self, step: Step) -> None:
+        """Forget the marks of the steps inside a loop: other loops may have steps of the same names."""
+        if isinstance(step.action, Repeat):
+            inner = {within.id for within in step.action.steps}
+            for key in [key for key in self.marks if key[0] == "steps" and key[1] in inner]:
+                del self.marks[key]
 
     def _mark(self, step: Step, output: str, trail: Trail | None) -> None:
         key = ("steps", step.id, output)
@@ -98,30 +140,28 @@ class Flow:
             self.marks[key] = trail if trail[-1] == shown else (*trail, shown)
 
     def _marked(self, step: Step, arguments: Mapping[str, Expression]) -> dict[str, Trail]:
-        found: dict[str, Trail] = {}
-        items = self.trail(step.foreach.items) if step.foreach is not None else None
-        for name, expression in arguments.items():
-            trail = self.trail(expression)
-            if trail is None and items is not None and any(ref[0] == "item" for ref in expression.references):
-                trail = items
-            if trail is not None:
-                found[name] = trail
-        return found
+        self.item = self.trail(step.foreach.items) if step.foreach is not None else None
+        found = {name: self.trail(expression) for name, expression in arguments.items()}
+        self.item = None
+        return {name: trail for name, trail in found.items() if trail is not None}
 
     def _origin(self, step: Step, argument: str) -> tuple[Step, str]:
         return self.outer if self.outer is not None else (step, argument)
 
-    def _shown(self, step: Step, argument: str, trail: Trail) -> Trail:
-        return (*trail, f"{self.prefix}{step.path}.{argument}")
+    def _arriving(self, step: Step, marked: Mapping[str, Trail]) -> Iterator[tuple[str, Trail, tuple[Step, str]]]:
+        """The marked arguments of a call; where there is none, and a marked value decides that it is made, the call."""
+        for argument, trail in marked.items():
+            yield argument, (*trail, f"{self.prefix}{step.path}.{argument}"), self._origin(step, argument)
+        if not marked and self.chosen is not None:
+            key = "when" if step.when is not None else "foreach"
+            yield key, (*self.chosen, f"{self.prefix}{step.path}"), self._origin(step, key)
 
     def _module(self, step: Step, module: Module, marked: dict[str, Trail]) -> None:
         if self.policy.marked_inputs:
             for name, declared in module.inputs.items():
                 if declared.private:
                     marked.setdefault(name, (f"{module.id}.{name} (private)",))
-        for argument, trail in marked.items():
-            shown = self._shown(step, argument, trail)
-            origin = self._origin(step, argument)
+        for argument, shown, origin in self._arriving(step, marked):
             self.policy.arrives(Arrival(self.plan, step, argument, shown, origin, module=module))
             for tool in module.tools:
                 if tool in self.plan.tools:
@@ -134,9 +174,8 @@ class Flow:
             self._fresh(step, output)
 
     def _tool(self, step: Step, tool: Tool, marked: Mapping[str, Trail]) -> None:
-        for argument, trail in marked.items():
-            shown = self._shown(step, argument, trail)
-            self.policy.arrives(Arrival(self.plan, step, argument, shown, self._origin(step, argument), tool=tool))
+        for argument, shown, origin in self._arriving(step, marked):
+            self.policy.arrives(Arrival(self.plan, step, argument, shown, origin, tool=tool))
         self._mark(step, tool.result, next(iter(marked.values()), None))
         self._fresh(step, tool.result)
 
@@ -157,26 +196,27 @@ class Flow:
             name = key[1] if key else ""
             marks = {key: trail} if key else {}
             outer = self._origin(step, name)
-            flow = Flow(plan, self.policy, marks, f"{self.prefix}{step.path}.", outer)
+            flow = Flow(plan, self.policy, marks, f"{self.prefix}{step.path}.", outer, self.chosen)
             for output, way in flow.run().items():
                 self._mark(step, output, way)
 
     def _repeat(self, step: Step, loop: Repeat) -> None:
+        started = {name: self.trail(expression) for name, expression in loop.start.items()}
         outside = {key: trail for key, trail in self.marks.items() if key[0] == "state"}
         for key in outside:
             del self.marks[key]
-        for name, expression in loop.start.items():
-            trail = self.trail(expression)
-            if trail is not None:
-                self.marks["state", name] = trail
+        self.marks |= {("state", name): trail for name, trail in started.items() if trail is not None}
         while True:
-            before = len(self.marks)
+            before = len(self.marks), self.chosen
             self._steps(loop.steps)
             for name, update in loop.next.items():
-                trail = self.trail(update.expression)
+                trail = self.trail(update.expression) or self.chosen
                 if trail is not None:
                     self.marks.setdefault(("state", name), trail)
-            if len(self.marks) == before:
+            if self.policy.by_choice and self.chosen is None:
+                ends = self.trail(loop.until)
+                self.chosen = (*ends, f"until of {self.prefix}{step.path}") if ends is not None else None
+            if (len(self.marks), self.chosen) == before:
                 break
         final = {name: self.marks.pop(("state", name)) for name in loop.state if ("state", name) in self.marks}
         self.marks |= outside

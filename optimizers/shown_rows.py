@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmprog.compiler.flow import Flow, Name, Policy, Trail
+from lmprog.compiler.flow import Flow
 from lmprog.compiler.plan import Plan
+from lmprog.compiler.private import private_inputs, private_policy, private_rows
 from lmprog.evaluation import RowScore, Scores
 
 ROWS = 1000
@@ -24,15 +25,8 @@ class ShownRows:
     """Decides what of a program's rows and answers may be shown."""
 
     def __init__(self, plan: Plan) -> None:
-        secret = {name for name, field in plan.inputs.items() if field.private}
-        secret |= {name for split in plan.data.values() for name in split.private}
-        marks: dict[Name, Trail] = {("inputs", name): (name,) for name in plan.inputs if name in secret}
-        policy = Policy(
-            lambda arrival: None,
-            stops=lambda module, output: module.outputs[output].declassify is not None,
-            marked_inputs=True,
-        )
-        reached = Flow(plan, policy, marks).run()
+        secret = {name for _, name in private_rows(plan)}
+        reached = Flow(plan, private_policy(lambda arrival: None), private_inputs(plan)).run()
         self.guarded = bool(secret or reached)
         self.inputs = frozenset(plan.inputs) - secret
         self.outputs = frozenset(plan.outputs) - set(reached)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import Expression
+from lmprog.compiler.findings import Severity
 from lmprog.compiler.flow import Arrival, Flow, Name, Policy, Trail
 from lmprog.compiler.goals import written_stages
-from lmprog.compiler.plan import LM, Plan, Repeat, Value
+from lmprog.compiler.plan import Plan, Repeat, Value
+from lmprog.compiler.private import holds_private, private_columns, private_inputs, private_policy, private_rows
 from lmprog.compiler.source import Mapping, Place
 from lmprog.compiler.teachers import named
 
@@ -24,22 +26,29 @@ class _Private:
         self.told: set[tuple[str, str, str]] = set()
         self.teacher: Place | None = None
         """Where the teacher is named whose steps are looked at."""
+        self.by_choice = False
+        """Whether what private values choose is looked at: a warning, where the values themselves stay away."""
 
     def check(self) -> None:
-        policy = Policy(self._arrives, stops=_stops, marked_inputs=True)
-        marks: dict[Name, Trail] = {}
-        for name in self.plan.inputs:
-            label = self._private_input(name)
-            if label is not None:
-                marks["inputs", name] = (label,)
+        if not holds_private(self.plan):
+            return
+        marks = private_inputs(self.plan)
+        for self.by_choice in (False, True):
+            outputs = self._outputs(marks)
+            self._judges(marks, outputs)
+            self._proposer(marks, outputs)
+            self._demos()
+
+    def _outputs(self, marks: dict[Name, Trail]) -> dict[str, Trail]:
+        """Follow the private inputs through the program and its teachers; the outputs that they reach."""
+        policy = private_policy(self._arrives, by_choice=self.by_choice)
         outputs: dict[str, Trail] = {}
         for key, trail in marks.items() or [((), ())]:
             # One source at a time: each has its own way and its own finding.
             found = Flow(self.plan, policy, {key: trail} if key else {}).run()
             outputs |= {name: way for name, way in found.items() if name not in outputs}
-        outputs |= {name: way for name, way in self._taught(policy, marks).items() if name not in outputs}
-        self._judges(marks, outputs)
-        self._demos()
+        taught = self._taught(policy, marks)
+        return outputs | {name: way for name, way in taught.items() if name not in outputs}
 
     def _taught(self, policy: Policy, marks: dict[Name, Trail]) -> dict[str, Trail]:
         """What of the private inputs is in the outputs of the teachers, which get them too."""
@@ -50,17 +59,10 @@ class _Private:
             if teacher is not None:
                 self.teacher = node.place
                 for key, trail in marks.items() or [((), ())]:
-                    outputs |= Flow(teacher, policy, {key: trail} if key else {}, f"{teacher.path.name}: ").run()
+                    flow = Flow(teacher, policy, {key: trail} if key else {}, f"{teacher.path.name}: ")
+                    outputs |= flow.run()
         self.teacher = None
         return outputs
-
-    def _private_input(self, name: str) -> str | None:
-        if self.plan.inputs[name].private:
-            return f"inputs.{name} (private)"
-        for split in self.plan.data.values():
-            if name in split.private:
-                return f"data.{split.name}.{name} (private)"
-        return None
 
     # models and tools
 
@@ -69,35 +71,50 @@ class _Private:
         if self.draft.root.map("export"):
             # Traces hold the arguments of tools too.
             self._tell("LMP402", self.draft.key("export"), arrival.trail, "export (outside)")
+        if self._is_teacher(arrival) and arrival.plan.export is not None:
+            self._tell("LMP402", place, arrival.trail, f"export (outside) of {arrival.plan.path.name}")
         if arrival.tool is not None:
             if not arrival.tool.trusted:
                 self._tell("LMP401", place, arrival.trail, f"the tool {arrival.tool.id} (untrusted)")
+        else:
+            assert arrival.module is not None
+            lm = arrival.plan.lms.get(arrival.module.lm)
+            if lm is not None and not lm.trusted:
+                self._tell("LMP401", place, arrival.trail, f"{lm.id} (untrusted)")
+            elif lm is not None and lm.shared_cache:
+                self._tell("LMP402", place, arrival.trail, f"the shared cache of {lm.id}")
+        self._to_proposer(arrival.trail)
+
+    def _is_teacher(self, arrival: Arrival) -> bool:
+        return self.plan.optimize is not None and any(
+            arrival.plan is teacher for teacher in self.plan.optimize.teachers.values()
+        )
+
+    # the proposer
+
+    def _proposer(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> None:
+        """It is shown train rows with all their columns, and what the metric says of a run."""
+        if self.plan.optimize is None or self.by_choice:
             return
-        assert arrival.module is not None
-        lm = arrival.plan.lms.get(arrival.module.lm)
-        if lm is not None:
-            self._model(lm, arrival, place)
-        self._proposer(arrival)
+        for known, trail in self._known(marks, outputs).items():
+            if known[0] == "metrics":
+                self._to_proposer((*trail, "feedback"))
+        split = self.plan.data.get(self.plan.optimize.train)
+        for name in sorted(private_columns(self.plan, split)) if split is not None else ():
+            source = marks.get(("inputs", name), (f"data.{self.plan.optimize.train}.{name} (private)",))
+            self._to_proposer((*source, f"rows of data.{self.plan.optimize.train}"))
 
-    def _model(self, lm: LM, arrival: Arrival, place: Place) -> None:
-        if not lm.trusted:
-            self._tell("LMP401", place, arrival.trail, f"{lm.id} (untrusted)")
-        elif lm.shared_cache:
-            self._tell("LMP402", place, arrival.trail, f"the shared cache of {lm.id}")
-
-    def _proposer(self, arrival: Arrival) -> None:
+    def _to_proposer(self, trail: Trail) -> None:
+        """Report a value that arrives in a run, a row or a score: replies, errors and feedback may quote it."""
         optimize = self.plan.optimize
-        if optimize is None or optimize.proposer is None or arrival.plan is not self.plan:
-            return
-        lm = self.plan.lms.get(optimize.proposer)
-        tuned = arrival.module is not None and "instructions" in optimize.tune.get(arrival.module.id, ())
-        if lm is None or not tuned:
+        lm = self.plan.lms.get(optimize.proposer) if optimize is not None and optimize.proposer is not None else None
+        if optimize is None or lm is None or not any("instructions" in parts for parts in optimize.tune.values()):
             return
         place = self.draft.place("optimize", "proposer")
         if not lm.trusted:
-            self._tell("LMP402", place, arrival.trail, f"the proposer {lm.id} (untrusted)")
+            self._tell("LMP402", place, trail, f"the proposer {lm.id} (untrusted)")
         elif lm.shared_cache:
-            self._tell("LMP402", place, arrival.trail, f"the shared cache of the proposer {lm.id}")
+            self._tell("LMP402", place, trail, f"the shared cache of the proposer {lm.id}")
 
     def _place(self, arrival: Arrival) -> Place:
         if self.teacher is not None:
@@ -105,8 +122,9 @@ class _Private:
         step, argument = arrival.outer
         node = self.draft.step_nodes.get(step.path)
         given = node.map("with") if node is not None else None
-        if given is not None and argument in given.entries:
-            return given.entries[argument].place
+        for around in (given, node):
+            if around is not None and argument in around.entries:
+                return around.entries[argument].place
         return self.draft.step_keys.get(step.path, self.draft.root.place)
 
     def _tell(self, code: str, place: Place, trail: Trail, sink: str) -> None:
@@ -116,29 +134,50 @@ class _Private:
         self.told.add(key)
         source = trail[0].removesuffix(" (private)")
         fix = "keep it away from there, use a trusted one, or declassify a module's output on the way, with a reason"
-        self.draft.report.add(code, place, f"the private value {source} reaches {sink}", path=(*trail, sink), fix=fix)
+        message = f"the private value {source} reaches {sink}"
+        if self.by_choice:
+            message = f"the private value {source} chooses what reaches {sink}"
+            fix = "choose by a value that is not private, or use a trusted one"
+        severity: Severity | None = "warning" if self.by_choice else None
+        self.draft.report.add(code, place, message, path=(*trail, sink), fix=fix, severity=severity)
 
     # judges, demos
 
-    def _judges(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> None:
-        known = dict(marks)
+    def _known(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> dict[Name, Trail]:
+        """The private names that a metric can read, other metrics of private values among them."""
+        known = marks | private_rows(self.plan)
         known |= {("outputs", name): trail for name, trail in outputs.items()}
-        known |= {("row", name[1]): (f"row.{name[1]} (private)",) for name in marks}
-        for split in self.plan.data.values():
-            known |= {("row", name): (f"row.{name} (private)",) for name in split.private}
+        flow = Flow(self.plan, private_policy(lambda arrival: None), known)
+        while True:
+            before = len(known)
+            for id, metric in self.plan.metrics.items():
+                for expression in (*metric.arguments.values(), metric.value):
+                    trail = flow.trail(expression)
+                    if trail is not None:
+                        known.setdefault(("metrics", id), (*trail, f"metrics.{id}"))
+            if len(known) == before:
+                return known
+
+    def _judges(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> None:
+        flow = Flow(self.plan, private_policy(lambda arrival: None), self._known(marks, outputs))
         for id, metric in self.plan.metrics.items():
             if metric.program is None:
                 continue
+            # A judge may have private values of its own, whatever it is given.
+            self._judge(id, metric.program, "", None)
             for name, expression in metric.arguments.items():
-                trail = Flow(self.plan, Policy(lambda arrival: None), known).trail(expression)
+                trail = flow.trail(expression)
                 if trail is not None:
                     self._judge(id, metric.program, name, trail)
 
-    def _judge(self, id: str, judge: Plan, argument: str, trail: Trail) -> None:
-        place = self.draft.place("metrics", id, "with", argument)
+    def _judge(self, id: str, judge: Plan, argument: str, trail: Trail | None) -> None:
+        written = self.draft.node("metrics", id, "with", argument)
+        place = written.place if written is not None else self.draft.key("metrics", id)
 
         def arrives(arrival: Arrival) -> None:
             lm = arrival.plan.lms.get(arrival.module.lm) if arrival.module is not None else None
+            if judge.export is not None:
+                self._tell("LMP402", place, arrival.trail, f"export (outside) of the judge {id}")
             if arrival.tool is not None and not arrival.tool.trusted:
                 self._tell("LMP402", place, arrival.trail, f"the tool {arrival.tool.id} (untrusted) of the judge {id}")
             elif arrival.tool is None and lm is not None and not lm.trusted:
@@ -146,15 +185,19 @@ class _Private:
             elif arrival.tool is None and lm is not None and lm.shared_cache:
                 self._tell("LMP402", place, arrival.trail, f"the shared cache of {lm.id} of the judge {id}")
 
-        Flow(judge, Policy(arrives, stops=_stops, marked_inputs=True), {("inputs", argument): trail}, f"{id}.").run()
+        marks: dict[Name, Trail] = {("inputs", argument): trail} if trail is not None else {}
+        if trail is None:
+            own = {name: (f"{id}.{name} (private)",) for name, field in judge.inputs.items() if field.private}
+            marks = {("inputs", name): way for name, way in own.items()}
+        Flow(judge, private_policy(arrives, by_choice=self.by_choice), marks, f"{id}.").run()
 
     def _demos(self) -> None:
         """Demos are made of rows too: a private column must not become a demo of an untrusted LM, or one that shares."""
         optimize = self.plan.optimize
         split = self.plan.data.get(optimize.train) if optimize is not None else None
-        if optimize is None or split is None:
+        if optimize is None or split is None or self.by_choice:
             return
-        private = set(split.private) | {name for name, field in self.plan.inputs.items() if field.private}
+        private = private_columns(self.plan, split)
         for id, parts in optimize.tune.items():
             module = self.plan.modules.get(id)
             lm = self.plan.lms.get(module.lm) if module is not None else None
@@ -166,10 +209,6 @@ class _Private:
             for name in sorted(private & {*module.inputs, *module.outputs}):
                 place = self.draft.place("optimize", "tune", id)
                 self._tell(code, place, (f"data.{split.name}.{name} (private)", f"demos of {id}"), sink)
-
-
-def _stops(module: object, output: str) -> bool:
-    return bool(module.outputs[output].declassify)  # type: ignore[attr-defined]
 
 
 def _declassified(draft: Draft, plan: Plan) -> None:
