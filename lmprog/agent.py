@@ -136,6 +136,7 @@ async def _answer(
             started=time.time(),
             seconds=0.0,
             error=problem,
+            failure="tool",
         )
         return Answer(problem or "", failed=True)
     try:

@@ -25,6 +25,10 @@ class ProviderError(InfrastructureError):
     """An LM gave no answer, after all its retries."""
 
 
+class ConnectionFailed(InfrastructureError):
+    """The connection of a tool or of a metric failed, after all its retries."""
+
+
 class BudgetExceeded(LmprogError):
     """The next call could exceed the budget, so it was not made."""
 

@@ -1,27 +1,29 @@
-"""Scores of a program over rows, with intervals; failures of providers, tools and metrics are counted apart from low scores."""
+"""Scores of a program over rows, with intervals: own failures score lowest and are counted by kind, outages are left out."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from lmprog.errors import LmprogError, ProviderError, UsageError
+from lmprog.blame import is_outage, too_many_outages
+from lmprog.errors import ConnectionFailed, LmprogError, ProviderError, UsageError
 from lmprog.invocation import Record
 from lmprog.loops import run_async
 from lmprog.metrics import MetricFailed, Score, Scorer
 from lmprog.program import Program, Result, RunOptions
+from lmprog.rerun import run_again
 from lmprog.statistics import Difference, Estimate, estimate, paired
 from lmprog.usage import Usage, usage_of
 
 
 @dataclass(frozen=True)
 class RowScore:
-    """One run of one row. `value` is None where the run had an error that says nothing about the program."""
+    """One run of one row. `value` is None where an outage ended it, and the metric's lowest where it failed by itself."""
 
     row: int
     repeat: int
@@ -29,29 +31,45 @@ class RowScore:
     result: Result
     feedback: str | None = None
     cause: str | None = None
-    """Why there is no value."""
+    """Why the run, or its score, failed; None where neither did."""
     kind: str | None = None
-    """Of the failure that is why: the run's, `provider` where a judge had no answer, or `metric` where the metric failed."""
+    """The kind of that failure (`lmprog.blame`)."""
     judged: Sequence[Record] = ()
     """The calls of LM judges."""
-
-    @property
-    def unreadable(self) -> bool:
-        return self.result.error is not None and self.result.error.kind == "unreadable"
+    earlier: Sequence[Record] = ()
+    """The calls of runs before this one, which an outage ended."""
 
     def as_json(self) -> dict[str, Any]:
-        """`{"row", "repeat", "score", "feedback", "outputs", "error", "kind"}`; an unreadable run has a score and an error."""
-        failure = None if self.result.error is None else str(self.result.error)
-        kind = self.kind or (self.result.error.kind if self.result.error is not None else None)
+        """`{"row", "repeat", "score", "feedback", "outputs", "error", "kind"}`; an own failure has a score and an error."""
         return {
             "row": self.row,
             "repeat": self.repeat,
             "score": self.value,
             "feedback": self.feedback,
             "outputs": self.result.outputs,
-            "error": self.cause or failure,
-            "kind": kind,
+            "error": self.cause,
+            "kind": self.kind,
         }
+
+
+@dataclass(frozen=True)
+class Outages:
+    """Rows without a score, since an outage ended all their runs, of all rows."""
+
+    rows: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        return self.rows / self.of if self.of else 0.0
+
+    @property
+    def too_many(self) -> bool:
+        """Whether nothing may be chosen by the rows that are left."""
+        return too_many_outages(self.rows, self.of)
+
+    def __str__(self) -> str:
+        return f"{self.rows} of {self.of} rows ({100 * self.share:.0f}%)"
 
 
 @dataclass(frozen=True)
@@ -62,9 +80,22 @@ class Scores:
     rows: Sequence[RowScore]
 
     @staticmethod
-    def of_values(metric: str, values: Iterable[tuple[int, float | None]]) -> Scores:
-        """Scores again from what was kept of them, by the index of the row; what the runs said is not kept."""
-        return Scores(metric, [RowScore(row, 0, value, Result(None, ())) for row, value in values])
+    def of_values(metric: str, values: Iterable[tuple[int, float | None]], kinds: Sequence[str | None] = ()) -> Scores:
+        """Scores again from what was kept of them, by the index of the row; what the runs said is not kept.
+
+        `kinds` are the kinds of the failures, in the order of the values, where they were kept.
+        """
+        kept = list(values)
+        given = [*kinds, *[None] * (len(kept) - len(kinds))]
+        rows = [
+            RowScore(row, 0, value, Result(None, ()), kind=kind) for (row, value), kind in zip(kept, given, strict=True)
+        ]
+        return Scores(metric, rows)
+
+    @property
+    def kept(self) -> list[tuple[int, float | None]]:
+        """What `of_values` takes: each row with its mean, None for an outage."""
+        return [(row, self.by_row.get(row)) for row in dict.fromkeys(run.row for run in self.rows)]
 
     @cached_property
     def by_row(self) -> dict[int, float]:
@@ -77,13 +108,25 @@ class Scores:
 
     @cached_property
     def estimate(self) -> Estimate:
-        """Raises ProviderError where a provider is why no row at all could be scored, else LmprogError."""
+        """Raises ProviderError where every row is an outage, LmprogError where no row fits the inputs of the program."""
         if not self.rows:
             raise UsageError("there are no rows to score")
         if not self.by_row:
-            failed = ProviderError if any(row.kind == "provider" for row in self.errors) else LmprogError
-            raise failed(f"no row could be scored: {self.errors[0].cause}")
+            raise ProviderError(f"no row could be scored: {self.errors[0].cause}")
+        if all(row.kind == "input" for row in self.rows):
+            raise LmprogError(f"no row could be scored: {self.rows[0].cause}")
         return estimate(list(self.by_row.values()))
+
+    def checked(self) -> Scores:
+        """These scores, of a program whose metric is not known to work yet.
+
+        Raises MetricFailed where it raised on every row, outages aside: then it is not what the LM said that is wrong. On the
+        rows of a candidate it may be, so that a candidate simply scores lowest.
+        """
+        scored = [row for row in self.rows if row.value is not None]
+        if scored and all(row.kind == "metric" for row in scored):
+            raise MetricFailed(f"no row could be scored: {scored[0].cause}")
+        return self
 
     @property
     def mean(self) -> float:
@@ -95,32 +138,43 @@ class Scores:
 
     @property
     def errors(self) -> list[RowScore]:
-        """Runs that were not scored."""
+        """Runs that were not scored: outages."""
         return [row for row in self.rows if row.value is None]
+
+    @cached_property
+    def outages(self) -> Outages:
+        """Rows of which no run was scored."""
+        rows = {run.row for run in self.rows}
+        return Outages(len(rows) - len(self.by_row), len(rows))
 
     @property
     def unreadable(self) -> int:
-        """Runs whose reply could not be read; they are scored, with the metric's lowest value."""
-        return sum(row.unreadable for row in self.rows)
+        """Runs whose reply could not be read."""
+        return sum(row.kind == "unreadable" for row in self.rows)
 
     @property
     def causes(self) -> dict[str, tuple[int, str]]:
-        """For each kind of failure of the runs that were not scored: how many, and why the first."""
-        found: dict[str, tuple[int, str]] = {}
-        for row in self.errors:
-            count, first = found.get(row.kind or "", (0, row.cause or ""))
-            found[row.kind or ""] = count + 1, first
-        return found
+        """For each kind of outage: how many runs, and why the first."""
+        return _by_kind(self.errors)
+
+    @property
+    def failures(self) -> dict[str, tuple[int, str]]:
+        """For each kind of own failure, scored with the metric's lowest value: how many runs, and why the first."""
+        return _by_kind([row for row in self.rows if row.value is not None and row.kind is not None])
 
     @property
     def usage(self) -> Usage:
-        """What the program's runs took."""
-        return usage_of(row.result.records for row in self.rows)
+        """What the program's runs took, those among them that an outage ended."""
+        return usage_of([*row.earlier, *row.result.records] for row in self.rows)
 
     @property
     def judges(self) -> Usage:
         """What the LM judges of the metric took."""
         return usage_of(row.judged for row in self.rows)
+
+    def on(self, rows: Collection[int]) -> Scores:
+        """These scores on some of the rows."""
+        return Scores(self.metric, [row for row in self.rows if row.row in rows])
 
     def against(self, other: Scores) -> Difference:
         """How much better these scores are than `other`, over the rows that both could score."""
@@ -129,6 +183,14 @@ class Scores:
         if not both:
             raise ProviderError("no row was scored in both programs, so they cannot be compared")
         return paired([theirs[row] for row in both], [mine[row] for row in both])
+
+
+def _by_kind(rows: Iterable[RowScore]) -> dict[str, tuple[int, str]]:
+    found: dict[str, tuple[int, str]] = {}
+    for row in rows:
+        count, first = found.get(row.kind or "", (0, row.cause or ""))
+        found[row.kind or ""] = count + 1, first
+    return found
 
 
 async def score_rows(
@@ -141,30 +203,63 @@ async def score_rows(
     concurrency: int | None = None,
     on_row: Callable[[RowScore], None] | None = None,
 ) -> AsyncIterator[RowScore]:
-    """Run and score rows, each `repeats` times with seeds of their own; in the order of the rows.
+    """Run and score rows, each `repeats` times with seeds of their own; in the order of the rows, but for outages.
 
-    Rows are scored while others run, and as many at a time as run, since a judge may take as long as the program.
+    Rows are scored while others run, and as many at a time as run, since a judge may take as long as the program. Rows that an
+    outage ended are run again after the others of their repeat, and come last.
     """
     scorer = Scorer(program, metric)
     window = concurrency or program.concurrency
     for repeat in range(repeats):
         chosen = replace(options or RunOptions(), rollout=repeat)
-        scoring: deque[asyncio.Task[RowScore]] = deque()
-        stream = program.stream(rows, options=chosen, concurrency=concurrency)
-        try:
-            index = 0
-            async for result in stream:
-                scoring.append(asyncio.create_task(_scored(scorer, rows[index], result, index, chosen)))
-                index += 1
-                while scoring and (scoring[0].done() or len(scoring) >= window):
-                    yield _told(await scoring.popleft(), on_row)
-            while scoring:
-                yield _told(await scoring.popleft(), on_row)
-        finally:
-            await stream.aclose()
-            for task in scoring:
-                task.cancel()
-            await asyncio.gather(*scoring, return_exceptions=True)
+        lost: list[RowScore] = []
+        others = False
+        async for found in _once(program, scorer, rows, chosen, concurrency, window):
+            if found.value is None:
+                lost.append(found)
+            else:
+                others = True
+                yield _told(found, on_row)
+
+        async def again(before: RowScore, chosen: RunOptions = chosen) -> RowScore:
+            row = rows[before.row]
+            result = await program.run(program.inputs_of(row), example=before.row, options=chosen)
+            found = await scored(scorer, row, result, before.row, chosen)
+            return replace(
+                found,
+                judged=[*before.judged, *found.judged],
+                earlier=[*before.earlier, *before.result.records],
+            )
+
+        for found in await run_again(lost, again, together=window, others=others):
+            yield _told(found, on_row)
+
+
+async def _once(
+    program: Program,
+    scorer: Scorer,
+    rows: Sequence[Mapping[str, Any]],
+    options: RunOptions,
+    concurrency: int | None,
+    window: int,
+) -> AsyncIterator[RowScore]:
+    """Each row run and scored once, in the order of the rows."""
+    scoring: deque[asyncio.Task[RowScore]] = deque()
+    stream = program.stream(rows, options=options, concurrency=concurrency)
+    try:
+        index = 0
+        async for result in stream:
+            scoring.append(asyncio.create_task(scored(scorer, rows[index], result, index, options)))
+            index += 1
+            while scoring and (scoring[0].done() or len(scoring) >= window):
+                yield await scoring.popleft()
+        while scoring:
+            yield await scoring.popleft()
+    finally:
+        await stream.aclose()
+        for task in scoring:
+            task.cancel()
+        await asyncio.gather(*scoring, return_exceptions=True)
 
 
 def _told(row: RowScore, on_row: Callable[[RowScore], None] | None) -> RowScore:
@@ -173,20 +268,28 @@ def _told(row: RowScore, on_row: Callable[[RowScore], None] | None) -> RowScore:
     return row
 
 
-async def _scored(scorer: Scorer, row: Mapping[str, Any], result: Result, index: int, options: RunOptions) -> RowScore:
-    repeat = options.rollout
-    if result.error is not None and result.error.kind != "unreadable":
-        return RowScore(index, repeat, None, result, cause=str(result.error), kind=result.error.kind)
+async def scored(scorer: Scorer, row: Mapping[str, Any], result: Result, index: int, options: RunOptions) -> RowScore:
+    """A run with its score, by the rule of `lmprog.blame`: an own failure scores lowest, an outage has no score."""
     judged: list[Record] = []
+
+    def failed(kind: str, cause: str) -> RowScore:
+        lost = is_outage(kind)
+        feedback = None if lost else f"the run failed: {cause}"
+        value = None if lost else scorer.lowest
+        return RowScore(index, options.rollout, value, result, feedback, cause, kind, judged)
+
+    if result.error is not None:
+        return failed(result.error.kind, str(result.error))
     inputs = scorer.program.inputs_of(row)
     try:
         score = await scorer.score(inputs, row, result, example=index, options=options, judged=judged)
     except ProviderError as error:
-        cause = f"the judge {scorer.metric.id!r}: {error}"
-        return RowScore(index, repeat, None, result, cause=cause, kind="provider", judged=judged)
+        return failed("provider", f"the judge {scorer.metric.id!r}: {error}")
+    except ConnectionFailed as error:
+        return failed("connection", f"the metric {scorer.metric.id!r}: {error}")
     except MetricFailed as error:
-        return RowScore(index, repeat, None, result, cause=str(error), kind="metric", judged=judged)
-    return RowScore(index, repeat, score.value, result, score.feedback, judged=judged)
+        return failed("metric", str(error))
+    return RowScore(index, options.rollout, score.value, result, score.feedback, judged=judged)
 
 
 async def aevaluate(program: Program, rows: Sequence[Mapping[str, Any]], metric: str, **how: Any) -> Scores:
@@ -207,7 +310,7 @@ def evaluate(
 ) -> Scores:
     """Score `program` on `rows` by `metric`. Raises UsageError for an unknown metric.
 
-    Runs that could not be scored, since a provider, a tool or the metric failed, are in `errors`, apart from the scores.
+    Runs that an outage ended are in `errors`, apart from the scores; what else fails scores lowest and is in `failures`.
     """
     return run_async(
         lambda: aevaluate(
@@ -216,4 +319,4 @@ def evaluate(
     )
 
 
-__all__ = ["RowScore", "Score", "Scores", "aevaluate", "evaluate", "score_rows"]
+__all__ = ["Outages", "RowScore", "Score", "Scores", "aevaluate", "evaluate", "score_rows", "scored"]

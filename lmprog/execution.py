@@ -8,11 +8,13 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from lmprog.blame import Kind
 from lmprog.compiler.expressions import EvaluationError
 from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall, Value
+from lmprog.invocation import Invocation
 from lmprog.lms.lm import LM
 from lmprog.module_call import call_module
-from lmprog.run import Failure, Run, Site, StepFailed
+from lmprog.run import CANCELLED, Failure, Run, Site, StepFailed
 from lmprog.tool_call import call_tool
 from lmprog.tools import ToolFailed
 
@@ -97,7 +99,7 @@ class Execution:
         if tries == 1 and step.timeout is None:
             return await self._action(step, scope, site)
         for attempt in range(tries):
-            limit = asyncio.timeout(step.timeout)
+            limit, before = asyncio.timeout(step.timeout), len(self.this.made)
             try:
                 async with limit:
                     return await self._action(step, scope, replace(site, attempt=site.attempt * tries + attempt))
@@ -105,12 +107,22 @@ class Execution:
                 if not limit.expired():
                     raise
                 if attempt + 1 == tries:
-                    raise StepFailed("provider", f"no end after {step.timeout} seconds", site.path) from error
+                    kind: Kind = "provider" if self._awaits_reply(site, before) else "timeout"
+                    raise StepFailed(kind, f"no end after {step.timeout} seconds", site.path) from error
             except StepFailed as error:
                 final = error.failure.kind == "unreadable" and not self.options.retry
                 if final or attempt + 1 == tries:
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _awaits_reply(self, site: Site, first: int) -> bool:
+        """Whether an LM, and no tool, was to answer within the step when its time was over; `first` is its first record."""
+        cut = [
+            kind
+            for place, kind, fields in self.this.made[first:]
+            if place[: len(site.place)] == site.place and fields.get("error") == CANCELLED
+        ]
+        return bool(cut) and all(kind is Invocation for kind in cut)
 
     async def _foreach(self, step: Step, scope: Scope, site: Site) -> Any:
         assert step.foreach is not None
@@ -171,7 +183,7 @@ class Execution:
         try:
             result = await call_tool(self.this, tool, arguments, site)
         except ToolFailed as error:
-            raise StepFailed("tool", str(error), site.path) from error
+            raise StepFailed(error.kind, str(error), site.path) from error
         return {tool.result: result}
 
     async def _program(self, action: ProgramCall, arguments: dict[str, Any], site: Site) -> Any:

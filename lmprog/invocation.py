@@ -92,6 +92,8 @@ class ToolInvocation:
     arguments: Mapping[str, Any]
     result: Any = None
     error: str | None = None
+    failure: str | None = None
+    """The kind of the failure (`lmprog.blame`): `tool` or `connection`; None also of a call that did not end."""
     started: float = 0.0
     seconds: float = 0.0
     parent: str | None = None

@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
+from lmprog.blame import connection_failed, is_outage
 from lmprog.compiler import plan
 from lmprog.compiler.python_reference import load
-from lmprog.errors import LmprogError, ProviderError, UsageError
+from lmprog.errors import ConnectionFailed, LmprogError, ProviderError, UsageError
 from lmprog.invocation import Record
 from lmprog.program import Program, Result, RunOptions
 
@@ -30,11 +33,7 @@ class MetricFailed(LmprogError):
 
 
 class Scorer:
-    """Scores results by one metric of a program.
-
-    A reply that could not be read gives the lowest value of the metric's `range`; failures that are not the program's own
-    (a provider, a tool, a metric with `on_error`) are kept apart by the caller.
-    """
+    """Scores results by one metric of a program; `lmprog.evaluation.scored` says what a run that failed scores."""
 
     def __init__(self, program: Program, metric: str) -> None:
         metrics = program.plan.metrics
@@ -62,10 +61,10 @@ class Scorer:
     ) -> Score:
         """Judges draw by the seed and rollout of `options` and by `example`; their calls are added to `judged`.
 
-        Raises MetricFailed, and ProviderError where an LM judge had no answer.
+        Raises MetricFailed where the metric raised; for an outage ProviderError where an LM judge had no answer, and
+        ConnectionFailed where the connection of a judge's tool or of a Python metric failed.
         """
-        if result.outputs is None:
-            return Score(self.lowest, f"the run failed: {result.error}")
+        assert result.outputs is not None
         scope = {"inputs": inputs, "row": row, "outputs": result.outputs, "vars": self.program.plan.vars, "metrics": {}}
         chosen = options or RunOptions()
         draws = RunOptions(seed=chosen.seed, rollout=chosen.rollout)
@@ -84,14 +83,17 @@ class Scorer:
                     score = await self._judged(metric, arguments, judging)
                 else:
                     score = await self._computed(metric, arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if isinstance(error, LmprogError) and not isinstance(error, MetricFailed):
                 raise  # no matter of this metric: a provider without an answer, a spent budget
+            said = f"{type(error).__name__}: {error}{self._place(metric, error)}"
+            if connection_failed(error):
+                raise ConnectionFailed(f"it raised {said}") from error
             if metric.on_error is not None:
                 return Score(metric.on_error, f"the metric failed: {error}")
             if isinstance(error, MetricFailed):
                 raise
-            raise MetricFailed(f"the metric {metric.id!r} raised {type(error).__name__}: {error}") from error
+            raise MetricFailed(f"the metric {metric.id!r} raised {said}") from error
         low, high = metric.range
         if not low <= score.value <= high:
             raise MetricFailed(
@@ -112,7 +114,16 @@ class Scorer:
             found = await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, **arguments))
             if inspect.isawaitable(found):
                 found = await found
-        return found if isinstance(found, Score) else Score(float(found))
+        return Score(float(found.value), found.feedback) if isinstance(found, Score) else Score(float(found))
+
+    def _place(self, metric: plan.Metric, error: BaseException) -> str:
+        """Where a Python metric raised, as ` (file:line)`; its first line where it was not even entered."""
+        function = self._functions.get(metric.id)
+        code = getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
+        if code is None:
+            return ""
+        lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == code.co_filename]
+        return f" ({Path(code.co_filename).name}:{lines[-1] if lines else code.co_firstlineno})"
 
     async def _judged(self, metric: plan.Metric, arguments: dict[str, Any], judging: _Judging) -> Score:
         result = await self._judge(metric).run(
@@ -120,8 +131,8 @@ class Scorer:
         )
         judging.records.extend(result.records)
         if result.outputs is None:
-            if result.error is not None and result.error.kind == "provider":
-                raise ProviderError(str(result.error))
+            if result.error is not None and is_outage(result.error.kind):
+                raise (ProviderError if result.error.kind == "provider" else ConnectionFailed)(str(result.error))
             raise MetricFailed(f"the judge {metric.id!r} failed: {result.error}")
         numbers = [value for value in result.outputs.values() if isinstance(value, int | float)]
         words = [value for value in result.outputs.values() if isinstance(value, str)]

@@ -9,18 +9,19 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmprog.budget import Budget
 from lmprog.compiler.whole_file import write_whole
-from lmprog.errors import UsageError
+from lmprog.errors import ProviderError, UsageError
 from lmprog.program import Program, load
 
 if TYPE_CHECKING:
     from lmprog.compiler.plan import Optimize
+    from lmprog.evaluation import Scores
     from lmprog.lms.lm import LM
     from lmprog.optimizers.staged import Outcome
 
@@ -141,23 +142,15 @@ def _goals_digest(goals: Optimize) -> str:
 
 
 def _report(program: Program, outcome: Outcome, seed: int, target: Path, folder: Path) -> dict[str, Any]:
-    test = None
-    if outcome.test:
-        before, after = outcome.test[0], outcome.test[-1]
-        test = {
-            "metric": before.metric,
-            "n": len(before.by_row),
-            "before": before.estimate.as_json(),
-            "after": after.estimate.as_json(),
-            "difference": after.against(before).as_json(),
-        }
+    versions = _comparable(outcome.test)
+    test = _test(outcome.test, versions) if versions else None
     stages = []
     for place, stage in enumerate(outcome.stages, 1):
         tested = {}
-        if outcome.test:
+        if versions:
             tested = {
-                "test": outcome.test[place].estimate.as_json(),
-                "difference": outcome.test[place].against(outcome.test[0]).as_json(),
+                "test": versions[place].estimate.as_json(),
+                "difference": versions[place].against(versions[0]).as_json(),
             }
         steps = {"steps": stage.steps, "step_seconds": stage.step_seconds} if stage.steps else {}
         credit = {"credit": stage.credit} if stage.credit is not None else {}
@@ -174,6 +167,37 @@ def _report(program: Program, outcome: Outcome, seed: int, target: Path, folder:
     }
 
 
+def _comparable(versions: Sequence[Scores]) -> list[Scores]:
+    """The scores of the versions on the rows that all of them could score. Raises ProviderError where there is none."""
+    rows = set.intersection(*(set(scores.by_row) for scores in versions)) if versions else set()
+    if versions and not rows:
+        raise ProviderError(
+            "no test row was scored in every version, so they cannot be compared; add --resume to try again"
+        )
+    return [scores.on(rows) for scores in versions]
+
+
+def _test(whole: Sequence[Scores], compared: Sequence[Scores]) -> dict[str, Any]:
+    """The test before and after: `whole` are the scores of all rows, `compared` those on the rows that are compared."""
+    sides = {"before": (whole[0], compared[0]), "after": (whole[-1], compared[-1])}
+    lost = {name: scores.outages for name, (scores, _) in sides.items()}
+    doubt = None
+    if any(outages.too_many for outages in lost.values()):
+        said = ", ".join(f"{name} {outages}" for name, outages in lost.items())
+        doubt = f"outages left too many test rows without a score ({said}), so this shows nothing; add --resume to test again"
+    return {
+        "metric": whole[0].metric,
+        "n": len(compared[0].by_row),
+        **{name: scores.estimate.as_json() for name, (_, scores) in sides.items()},
+        "difference": compared[-1].against(compared[0]).as_json(),
+        "outages": {name: outages.rows for name, outages in lost.items()},
+        "failures": {
+            name: {kind: count for kind, (count, _) in scores.failures.items()} for name, (scores, _) in sides.items()
+        },
+        "doubt": doubt,
+    }
+
+
 def _write_overlay(target: Path, spec: Path, outcome: Outcome, report: Mapping[str, Any]) -> None:
     from lmprog.compiler.overlay import write_overlay
 
@@ -182,12 +206,17 @@ def _write_overlay(target: Path, spec: Path, outcome: Outcome, report: Mapping[s
         if "adapter" in changed:
             # As a path from the overlay, so that the two can be moved together.
             changed["adapter"]["path"] = os.path.relpath(changed["adapter"]["path"], target.resolve().parent)
+    test = report["test"] and {
+        name: value
+        for name, value in report["test"].items()
+        if name not in ("outages", "failures") and value is not None
+    }
     tuned = {
         "run": report["run_dir"],
         "seed": report["seed"],
         "stages": [stage["stage"] for stage in report["stages"]],
         "scores": {stage["stage"]: stage["validate"] for stage in report["stages"]},
-        "test": report["test"],
+        "test": test,
     }
     write_overlay(target, spec, change, _rounded(tuned))
 

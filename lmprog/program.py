@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from lmprog.blame import is_outage
 from lmprog.budget import Budget
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.types import mismatch
@@ -55,12 +56,12 @@ class Result:
 
 
 class RunError(LmprogError):
-    """A call of a program that failed; `result` has its trace. Its exit status is 3 where a provider is the cause."""
+    """A call of a program that failed; `result` has its trace. Its exit status is 3 where an outage is the cause."""
 
     def __init__(self, result: Result) -> None:
         super().__init__(str(result.error))
         self.result = result
-        if result.error is not None and result.error.kind == "provider":
+        if result.error is not None and is_outage(result.error.kind):
             self.exit_status = 3
 
 

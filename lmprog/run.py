@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lmprog.blame import Kind
 from lmprog.compiler.plan import Plan
 from lmprog.events import CallEnded
 from lmprog.invocation import Invocation, Record, ToolInvocation
@@ -42,10 +43,9 @@ class Site:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run failed. Only `unreadable` is the program's own failure and scores the metric's lowest value."""
+    """Why a run failed. `lmprog.blame` says of each kind whether it is the program's own failure."""
 
-    kind: str
-    """`unreadable` reply, `provider`, `tool`, `expression`, `template`, `input` or `limit`."""
+    kind: Kind
     message: str
     path: str
 
@@ -56,7 +56,7 @@ class Failure:
 class StepFailed(Exception):
     """Ends a run, unless the step or one around it retries or has `on_error`."""
 
-    def __init__(self, kind: str, message: str, path: str) -> None:
+    def __init__(self, kind: Kind, message: str, path: str) -> None:
         super().__init__(f"{path}: {message}")
         self.failure = Failure(kind, message, path)
 

@@ -67,7 +67,7 @@ def _precision(scores: Scores, rows: Rows, labels: Labels) -> dict[str, float]:
     """For each value that was said, the share of it that was wanted; empty where the metric is no comparison of the two."""
     said: dict[str, list[bool]] = {}
     for run in scores.rows:
-        if run.value is None or run.result.outputs is None:
+        if run.value is None or run.result.outputs is None or run.kind == "metric":
             continue
         word = _word(run.result.outputs[labels.output])
         right = word == _word(rows[run.row].get(labels.column))
@@ -82,7 +82,7 @@ def confusions(scores: Scores, rows: Rows, labels: Labels) -> list[tuple[Any, An
     counts: Counter[tuple[str, str]] = Counter()
     values: dict[str, Any] = {}
     for run in scores.rows:
-        if run.value is None:
+        if run.value is None or run.kind not in (None, "unreadable"):
             continue
         said = None if run.result.outputs is None else run.result.outputs[labels.output]
         wanted = rows[run.row].get(labels.column)

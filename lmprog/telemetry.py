@@ -226,7 +226,7 @@ def _kind(record: Record) -> str:
     if record.error == CANCELLED:
         return "cancelled"
     if isinstance(record, ToolInvocation):
-        return "tool"
+        return record.failure or "tool"
     return "provider" if record.text is None else "unreadable"
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lmprog.blame import is_outage
 from lmprog.compiler.plan import ExampleTest, GateTest
 from lmprog.data import rows_of
 from lmprog.errors import InfrastructureError, LmprogError
@@ -25,7 +26,7 @@ CLOSE = 1e-9
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one test. `error` is a provider's or the machine's failure, which says nothing about the program."""
+    """What came of one test. `error` is an outage or the machine's failure, which says nothing about the program."""
 
     spec: Path
     name: str
@@ -82,7 +83,7 @@ async def _example(program: Program, spec: Path, test: ExampleTest, tell: Callab
         result = await program.run(test.inputs, example=f"test {test.name}")
         records = result.records
         if result.error is not None:
-            status, message = "error" if result.error.kind == "provider" else "failed", str(result.error)
+            status, message = "error" if is_outage(result.error.kind) else "failed", str(result.error)
         elif different := differences(test.expect, result.outputs or {}):
             status, message = "failed", "\n".join(different)
     except LmprogError as error:
@@ -98,18 +99,21 @@ async def _gate(program: Program, spec: Path, test: GateTest, tell: Callable[[],
     status: Literal["passed", "failed", "error"]
     try:
         rows = rows_of(program.plan, test.data)
-        scores = await aevaluate(program, rows, test.metric, on_row=lambda row: tell())
+        scores = (await aevaluate(program, rows, test.metric, on_row=lambda row: tell())).checked()
         records = [record for row in scores.rows for record in (*row.result.records, *row.judged)]
         score = scores.estimate
         if scores.errors:
-            status = "error" if "provider" in scores.causes else "failed"
-            causes = [f"{count} runs failed ({kind}): {first}" for kind, (count, first) in scores.causes.items()]
-            message = "\n".join([*causes, f"{test.metric} {score} on the other {score.n} rows of {test.data}"])
+            status = "error"
+            message = f"{test.metric} {score} on the other {score.n} rows of {test.data}"
         else:
             reached = score.mean >= test.at_least - CLOSE
             status = "passed" if reached else "failed"
             low = "at least" if reached else "below"
             message = f"{test.metric} {score} on {score.n} rows of {test.data}: {low} {100 * test.at_least:g}%"
+        causes = {**scores.causes, **scores.failures}
+        message = "\n".join(
+            [*(f"{count} runs failed ({kind}): {first}" for kind, (count, first) in causes.items()), message]
+        )
     except LmprogError as error:
         status, message = _of(error), str(error)
     return Outcome(spec, test.name, status, message, time.perf_counter() - started, score, records)

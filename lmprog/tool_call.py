@@ -33,7 +33,7 @@ async def call_tool(
         known = {"result": result}
         return result
     except ToolFailed as error:
-        known = {"error": str(error)}
+        known = {"error": str(error), "failure": error.kind}
         raise
     except asyncio.CancelledError:
         raise

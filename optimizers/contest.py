@@ -167,6 +167,8 @@ class Contest:
 
         async def work() -> dict[str, Any]:
             scores = await aevaluate(program, rows, self.task.metric, repeats=repeats, options=options)
+            if candidate == START:
+                scores.checked()
             _ = scores.estimate  # raises where nothing could be scored: an outage is no reason to choose
             return {str(first + row): value for row, value in scores.by_row.items()}
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from lmprog.blame import too_many_outages
 from lmprog.budget import Budget, Spent
 from lmprog.cache import AnswerCache
 from lmprog.compiler.plan import Optimize, Stage
@@ -152,11 +153,13 @@ def _tested(program: Program, metric: str, outcomes: Sequence[StageOutcome], jou
         if digest not in scored:
             journal.tell("test_started", rows=len(rows), program=name)
             kept = journal.recall(f"test/{digest}")
-            if kept is None:
+            # Where a provider was down, a resumed run scores again.
+            if kept is None or too_many_outages(kept.count(None), len(kept)):
                 scores = evaluate(program.with_candidate(candidate), rows, metric)
-                kept = [score.value for score in scores.rows]
+                kept = [score.value for score in (scores if found else scores.checked()).rows]
                 shown = {"answers": to_show.answers(scores), **({} if found else {"rows": to_show.rows(rows)})}
+                journal.keep(f"kinds/{digest}", [score.kind for score in scores.rows])
                 journal.keep(f"test/{digest}", kept, metric=metric, **shown)
-            scored[digest] = Scores.of_values(metric, enumerate(kept))
+            scored[digest] = Scores.of_values(metric, enumerate(kept), journal.recall(f"kinds/{digest}") or ())
         found.append(scored[digest])
     return found

@@ -69,6 +69,7 @@ def command(
     lmprog credit program.tuned.yaml --against program.yaml     # and what tuning each module alone gains
     lmprog credit program.yaml --dry-run
     """
+    from lmprog.blame import exit_status
     from lmprog.cli.row_progress import RowProgress
     from lmprog.credit.alone import gains, tuned_modules, versions
     from lmprog.credit.forecast import forecast
@@ -114,4 +115,4 @@ def command(
     told.append(f"  {spent.lm_calls:,} LM calls, {spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens")
     document_["spent"] = spent.as_json()
     click.echo(json.dumps(document_, ensure_ascii=False) if style == "json" else "\n".join(told))
-    sys.exit(3 if "provider" in failed else 1 if failed or found.note is not None else 0)
+    sys.exit(exit_status(failed) or int(found.note is not None))

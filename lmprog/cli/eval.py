@@ -61,6 +61,7 @@ def command(
     lmprog eval program.yaml
     lmprog eval program.tuned.yaml --against program.yaml        # the paired difference, its interval and p value
     """
+    from lmprog.blame import exit_status, is_outage
     from lmprog.cli.row_progress import RowProgress
     from lmprog.data import rows_of
     from lmprog.evaluation import RowScore, evaluate
@@ -86,13 +87,13 @@ def command(
                     file.write(json.dumps(row.as_json(), ensure_ascii=False, default=str) + "\n")
                     file.flush()
                 if writer is not None:
-                    writer.write([*row.result.records, *row.judged])
+                    writer.write([*row.earlier, *row.result.records, *row.judged])
 
             options = RunOptions(seed=seed)
             scores = evaluate(
                 which, rows, chosen, repeats=repeats, options=options, concurrency=concurrency, on_row=on_row
             )
-        return Evaluation(which, what, split, rows, len(whole), scores, by)
+        return Evaluation(which, what, split, rows, len(whole), scores.checked(), by)
 
     with contextlib.ExitStack() as files:
         writer = files.enter_context(TraceWriter(trace)) if trace is not None else None
@@ -100,14 +101,16 @@ def command(
         mine = scored(spec, program, writer, file)
         theirs = scored(against, other, writer, None) if against is not None and other is not None else None
     told, found = lines(mine), document(mine)
-    failed = list(mine.scores.errors)
+    failed = [mine.scores]
     if theirs is not None:
         difference = mine.scores.against(theirs.scores)
-        failed += theirs.scores.errors
+        failed.append(theirs.scores)
         told += [*lines(theirs), difference_line(difference)]
         found.update(against=document(theirs), difference=difference_document(difference))
     click.echo(json.dumps(found, ensure_ascii=False, default=str) if style == "json" else "\n".join(told))
-    sys.exit(max((3 if row.kind == "provider" else 1 for row in failed), default=0))
+    # What fails by itself is a score like another; but a metric that raises on a row wants mending.
+    kinds = [kind for scores in failed for kind in (*scores.causes, *scores.failures)]
+    sys.exit(exit_status(kind for kind in kinds if is_outage(kind) or kind == "metric"))
 
 
 def _fresh(out: Path) -> Any:

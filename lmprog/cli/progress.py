@@ -154,6 +154,16 @@ def table(report: Mapping[str, Any]) -> None:
         console.print(
             f"gain on {test['n']} test rows, paired: {points(test['difference'])} points, p = {p:.2g}", soft_wrap=True
         )
+        for name in ("before", "after"):
+            failed = ", ".join(f"{count} {kind}" for kind, count in test["failures"][name].items())
+            if failed:
+                console.print(f"  {name}, failed and scored lowest: {failed}", soft_wrap=True)
+            if test["outages"][name]:
+                console.print(
+                    f"  {name}, left out since an outage ended them: {test['outages'][name]} rows", soft_wrap=True
+                )
+        if test["doubt"]:
+            console.print(f"  {test['doubt']}", soft_wrap=True)
     console.print(f"written: {report['overlay']}", soft_wrap=True)
 
 

@@ -59,6 +59,7 @@ def command(
     """
     import contextlib
 
+    from lmprog.blame import exit_status
     from lmprog.loops import run_async
     from lmprog.program import RunOptions, load
     from lmprog.trace import TraceWriter
@@ -85,7 +86,7 @@ def command(
                 click.echo(err=True)
             if result.error is not None:
                 click.echo(f"lmprog: {result.error}", err=True)
-                sys.exit(_status(result.error.kind))
+                sys.exit(exit_status([result.error.kind]))
             click.echo(json.dumps(result.outputs, ensure_ascii=False, indent=2))
             return
         assert out is not None
@@ -96,6 +97,7 @@ async def _rows(program: Any, rows: Path, out: Path, writer: Any, options: Any, 
     """Write a line for each row, in the order of the rows, after those that `out` holds from an earlier run."""
     from itertools import islice
 
+    from lmprog.blame import exit_status
     from lmprog.compiler.rows import read_file
     from lmprog.errors import BudgetExceeded
     from lmprog.trace import as_line
@@ -129,7 +131,7 @@ async def _rows(program: Any, rows: Path, out: Path, writer: Any, options: Any, 
                 f"{error}; {out} holds the first {index} of {total} rows: run again to go on"
             ) from None
     click.echo(f"{index} rows in {out}" + (f", {len(failed)} of this run failed" if failed else ""), err=True)
-    return max(map(_status, failed), default=0)
+    return exit_status(failed)
 
 
 def _done(out: Path) -> int:
@@ -180,7 +182,3 @@ def _typed(program: Any, name: str, text: str) -> Any:
     if declared is None or declared.type == STR or isinstance(declared.type, Enum):
         return text
     return as_value(text)
-
-
-def _status(kind: str) -> int:
-    return {"provider": 3, "input": 2}.get(kind, 1)

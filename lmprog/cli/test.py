@@ -92,7 +92,7 @@ async def _run(chosen: Sequence[tuple[Path, Any, Any]], replay: Path | None, sty
 
 
 def _keep(path: Path, found: Sequence[Any]) -> None:
-    """Write the recording whole, but not where a provider failed: a replay would fail for ever."""
+    """Write the recording whole, but not where an outage ended a run: a replay would fail for ever."""
     from lmprog.trace import as_line
 
     if any(outcome.status == "error" for outcome in found):

@@ -90,7 +90,7 @@ async def gains(
         return await aevaluate(with_tuned(before, after, modules), rows, metric, options=options, on_row=tell)
 
     tuned = tuned_modules(before.plan, after.plan)
-    start = await scored(())
+    start = (await scored(())).checked()
     if len(tuned) == 1:
         alone = await scored(tuned)
         return Gains(start, {tuned[0]: alone}, alone)

@@ -12,9 +12,9 @@ from typing import Any
 
 from lmprog.credit.order import Order, Places
 from lmprog.credit.replies import Replies, whole_path
-from lmprog.errors import ProviderError
+from lmprog.evaluation import scored
 from lmprog.invocation import Invocation
-from lmprog.metrics import MetricFailed, Scorer
+from lmprog.metrics import Scorer
 from lmprog.program import Program, RunOptions
 
 NOTHING: Places = frozenset()
@@ -59,14 +59,16 @@ class Sampling:
         scorer: Scorer,
         repeats: int,
         options: RunOptions,
-        unreadable: float | None,
+        format_failure: float | None,
     ) -> None:
         self.program, self.data, self.scorer = program, data, scorer
-        self.repeats, self.options, self.unreadable = repeats, options, unreadable
+        self.repeats, self.options = repeats, options
+        self.format_failure = scorer.lowest if format_failure is None else format_failure
         self.order = Order(program.plan)
         self.gate = asyncio.Semaphore(program.concurrency)
         self.runs = 0
         self.lost: dict[str, tuple[int, str]] = {}
+        self.failed: dict[str, tuple[int, str]] = {}
 
     async def rows(self, examples: Sequence[int]) -> list[Row]:
         """Those that can be counted: of which two runs were scored, and one of them with all that it is compared with."""
@@ -103,27 +105,16 @@ class Sampling:
     async def _run(self, example: int, rollout: int, options: RunOptions | None = None) -> _Run:
         chosen = replace(options or self.options, rollout=rollout)
         row = self.data[example]
-        inputs = self.program.inputs_of(row)
-        reward = None
         async with self.gate:
             self.runs += 1
-            result = await self.program.run(inputs, example=example, options=chosen)
-            try:
-                if result.error is not None and result.error.kind != "unreadable":
-                    self._lose(result.error.kind, str(result.error))
-                elif result.error is not None and self.unreadable is not None:
-                    reward = self.unreadable
-                else:
-                    reward = (await self.scorer.score(inputs, row, result, example=example, options=chosen)).value
-            except ProviderError as error:
-                self._lose("provider", f"the judge {self.scorer.metric.id!r}: {error}")
-            except MetricFailed as error:
-                self._lose("metric", str(error))
-        return _Run(example, reward, result.trace)
-
-    def _lose(self, kind: str, cause: str) -> None:
-        count, first = self.lost.get(kind, (0, cause))
-        self.lost[kind] = count + 1, first
+            result = await self.program.run(self.program.inputs_of(row), example=example, options=chosen)
+            found = await scored(self.scorer, row, result, example, chosen)
+        if found.kind is None:
+            return _Run(example, found.value, result.trace)
+        of_kind = self.lost if found.value is None else self.failed
+        count, first = of_kind.get(found.kind, (0, found.cause or ""))
+        of_kind[found.kind] = count + 1, first
+        return _Run(example, None if found.value is None else self.format_failure, result.trace)
 
     def _row(self, runs: Sequence[_Run], sampled: Mapping[_Run, _Sampled]) -> Row | None:
         rewards = [sampled[run].reward for run in runs]

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
 from lmprog.compiler.bounds import bounds
 from lmprog.credit.sampling import Row, Sampling
-from lmprog.errors import BudgetExceeded, LmprogError, ProviderError, UsageError
-from lmprog.metrics import Scorer
+from lmprog.errors import BudgetExceeded, ProviderError, UsageError
+from lmprog.metrics import MetricFailed, Scorer
 from lmprog.program import Program, RunOptions
 from lmprog.statistics import Estimate, estimate, ratio
 
@@ -60,7 +60,9 @@ class Credit:
     rest: Estimate | None
     """The share of what differs when every reply is the same: judges, and tools that answer as they like."""
     lost: Mapping[str, tuple[int, str]]
-    """For each kind of failure the runs that could not be scored, and why the first."""
+    """For each kind of outage the runs that could not be scored, and why the first."""
+    failed: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    """For each kind of own failure the runs that it ended, and why the first."""
     note: str | None = None
     """Why rows are missing."""
 
@@ -75,6 +77,7 @@ class Credit:
             "modules": [module.as_json() for module in self.modules],
             "rest": _json(self.rest),
             "lost": {kind: {"runs": count, "first": first} for kind, (count, first) in self.lost.items()},
+            "failed": {kind: {"runs": count, "first": first} for kind, (count, first) in self.failed.items()},
             "note": self.note,
         }
 
@@ -90,18 +93,18 @@ async def measure(
     *,
     repeats: int = 8,
     options: RunOptions | None = None,
-    unreadable: float | None = None,
+    format_failure: float | None = None,
     on_row: Callable[[], None] | None = None,
 ) -> Credit:
     """Make `repeats` runs of each row, and sample the calls of each module in them anew.
 
-    A run with a reply that cannot be read has the reward `unreadable` (default: the lower end of the metric's range). Where a
-    budget is spent, the rows that were done are reported. Raises BudgetExceeded where none was, LmprogError where no row could
-    be scored (ProviderError where a provider is why), and UsageError for fewer than one row or two repeats.
+    A run that fails by itself has the reward `format_failure` (default: the lower end of the metric's range). Where a budget is
+    spent, the rows that were done are reported. Raises BudgetExceeded where none was, ProviderError where outages left no row
+    two runs, MetricFailed where the metric raised in every run, and UsageError for fewer than one row or two repeats.
     """
     if not rows or repeats < 2:
         raise UsageError("credit needs at least one row, and two runs of it")
-    sampling = Sampling(program, rows, Scorer(program, metric), repeats, options or RunOptions(), unreadable)
+    sampling = Sampling(program, rows, Scorer(program, metric), repeats, options or RunOptions(), format_failure)
     found: list[Row] = []
     note = None
     # As many rows together as are at work at a time, so that a budget cuts between rows.
@@ -120,8 +123,10 @@ async def measure(
                 on_row()
     if not found:
         _, cause = next(iter(sampling.lost.values()))
-        failed = ProviderError if "provider" in sampling.lost else LmprogError
-        raise failed(f"no row has two runs that could be scored: {cause}")
+        raise ProviderError(f"no row has two runs that could be scored: {cause}")
+    count, cause = sampling.failed.get("metric", (0, ""))
+    if count == sampling.runs - sum(lost for lost, _ in sampling.lost.values()):
+        raise MetricFailed(f"no run could be scored: {cause}")
     wholes = [row.variance for row in found]
     modules = [
         ModuleCredit(
@@ -142,5 +147,6 @@ async def measure(
         modules,
         ratio([row.rest for row in found], wholes),
         sampling.lost,
+        sampling.failed,
         note,
     )

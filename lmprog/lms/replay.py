@@ -10,13 +10,14 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmprog.blame import is_outage
 from lmprog.compiler.plan import LM as Declared
 from lmprog.compiler.plan import Tool
 from lmprog.errors import ProviderError, ReplayMiss, UsageError
 from lmprog.lms.digest import digest, request_sha256, weights_of
 from lmprog.lms.lm import Completion, Request, ToolCall, Usage
 from lmprog.run import CANCELLED
-from lmprog.tools import ToolFailed
+from lmprog.tools import ToolFailed, ToolUnreachable
 
 if TYPE_CHECKING:
     from lmprog.program import Program
@@ -76,7 +77,8 @@ class Recording:
                 )
             await _cut_short(record, self.path)
             if record.get("error") is not None:
-                raise ToolFailed(record["error"])
+                unreachable = is_outage(record.get("failure"))
+                raise (ToolUnreachable if unreachable else ToolFailed)(record["error"])
             return record["result"]
 
         return call

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lmprog.credit.alone import Gains
 from lmprog.credit.variance import Credit
-from lmprog.reports.scores import difference_document
+from lmprog.evaluation import Scores
+from lmprog.reports.scores import difference_document, own_failures
 from lmprog.statistics import Estimate
 
 
@@ -31,6 +32,7 @@ def lines(credit: Credit) -> list[str]:
         )
     for kind, (count, first) in credit.lost.items():
         found.append(f"  {count} {'run' if count == 1 else 'runs'} failed ({kind}) and not scored: {first}")
+    found += own_failures(credit.failed)
     if credit.note is not None:
         found.append(f"  {credit.note}")
     return found
@@ -51,14 +53,27 @@ def gain_lines(gains: Gains, after: str, before: str) -> list[str]:
         found.append(f"  all together beyond the sum of each alone: {gains.interplay}")
     for kind, (count, first) in failures(gains).items():
         found.append(f"  {count} {'run' if count == 1 else 'runs'} failed ({kind}) and not scored: {first}")
-    return found
+    return found + own_failures(own(gains))
 
 
 def failures(gains: Gains) -> dict[str, tuple[int, str]]:
-    """Of all versions: for each kind how many runs, and why the first."""
+    """Outages of all versions: for each kind how many runs, and why the first."""
+    return _summed(scores.causes for scores in _each(gains))
+
+
+def own(gains: Gains) -> dict[str, tuple[int, str]]:
+    """Own failures of all versions: for each kind how many runs, and why the first."""
+    return _summed(scores.failures for scores in _each(gains))
+
+
+def _each(gains: Gains) -> list[Scores]:
+    return gains.all if len(gains.alone) > 1 else [gains.before, gains.together]
+
+
+def _summed(counts: Iterable[Mapping[str, tuple[int, str]]]) -> dict[str, tuple[int, str]]:
     found: dict[str, tuple[int, str]] = {}
-    for scores in gains.all if len(gains.alone) > 1 else [gains.before, gains.together]:
-        for kind, (count, first) in scores.causes.items():
+    for kinds in counts:
+        for kind, (count, first) in kinds.items():
             earlier, cause = found.get(kind, (0, first))
             found[kind] = earlier + count, cause
     return found
@@ -75,6 +90,7 @@ def gain_document(gains: Gains) -> dict[str, Any]:
         "together": scored(gains.together),
         "interplay": gains.interplay.as_json(),
         "lost": {kind: {"runs": count, "first": first} for kind, (count, first) in failures(gains).items()},
+        "failed": {kind: {"runs": count, "first": first} for kind, (count, first) in own(gains).items()},
     }
 
 

@@ -59,6 +59,7 @@ def document(shown: Evaluation) -> dict[str, Any]:
         "unreadable": scores.unreadable,
         "errors": len(scores.errors),
         "causes": {kind: {"count": count, "first": first} for kind, (count, first) in scores.causes.items()},
+        "failures": {kind: {"count": count, "first": first} for kind, (count, first) in scores.failures.items()},
         "usage": scores.usage.as_json(),
     }
     if scores.judges.lm_calls:
@@ -75,8 +76,7 @@ def lines(shown: Evaluation) -> list[str]:
     scores = shown.scores
     of = f"the first {len(shown.rows)} of {shown.of}" if shown.of > len(shown.rows) else str(len(scores.by_row))
     found = [f"{shown.spec}: {scores.metric} {scores.estimate} on {of} rows of {shown.split}"]
-    if scores.unreadable:
-        found.append(f"  {scores.unreadable} replies could not be read (scored lowest)")
+    found += own_failures(scores.failures)
     for kind, (count, first) in scores.causes.items():
         found.append(f"  {_runs(count)} failed ({kind}) and {'is' if count == 1 else 'are'} not scored: {first}")
     found.append(f"  {scores.usage}")
@@ -94,6 +94,17 @@ def lines(shown: Evaluation) -> list[str]:
         more = f", and {len(wrong) - SHOWN} others" if len(wrong) > SHOWN else ""
         found.append(f"  most often taken for another: {', '.join(wrong[:SHOWN])}{more}")
     return found + _feedback(scores)
+
+
+def own_failures(failures: Mapping[str, tuple[int, str]]) -> list[str]:
+    """A line for each kind of own failure."""
+    found = []
+    for kind, (count, first) in failures.items():
+        if kind == "unreadable":
+            found.append(f"  {count} replies could not be read (scored lowest)")
+        else:
+            found.append(f"  {_runs(count)} failed ({kind}) and scored lowest: {first}")
+    return found
 
 
 def difference_line(difference: Difference) -> str:

@@ -24,11 +24,12 @@ KINDS: dict[str, tuple[int, str]] = {
     "unreadable": (502, "a reply of the LM could not be read"),
     "tool": (502, "a tool of the program failed"),
     "provider": (503, "the provider of an LM gave no answer"),
-    "timeout": (504, "the run did not end in time and was cancelled"),
+    "connection": (503, "a server that the program's tools use could not be reached"),
+    "timeout": (504, "the run, or a step of it, did not end in time and was cancelled"),
 }
 """The kind of an error, its HTTP status and what it says; `input` says which input and how."""
 
-AGAIN = {"busy": "1", "provider": "5"}
+AGAIN = {"busy": "1", "provider": "5", "connection": "5"}
 """`Retry-After` in seconds, for what may pass."""
 
 

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from lmprog.blame import is_outage
 from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.events import CallEnded, Event, Listener, TextPiece, followed
 from lmprog.execution import Execution
@@ -124,7 +125,7 @@ class Running:
             raise Refused("program") from error
         if result.error is not None:
             kind = result.error.kind if result.error.kind in KINDS else "program"
-            if kind == "provider":
+            if is_outage(kind):
                 click.echo(f"lmprog: {id}: {result.error}", err=True)
             raise Refused(kind, result.error.path)
         seconds = round(time.perf_counter() - started, 6)

@@ -6,8 +6,9 @@ import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from lmprog.blame import connection_failed
 from lmprog.compiler.plan import Tool
 
 if TYPE_CHECKING:
@@ -23,6 +24,19 @@ Call = Callable[..., Awaitable[Any]]
 
 class ToolFailed(Exception):
     """A tool that raised, gave a value of another type than it declares, or did not end in time."""
+
+    kind: Literal["tool", "connection"] = "tool"
+
+
+class ToolUnreachable(ToolFailed):
+    """A tool whose connection was refused or cut, or whose server failed, after all tries."""
+
+    kind = "connection"
+
+
+def failed(message: str, error: Exception | SystemExit) -> ToolFailed:
+    """The failure of a tool that an exception caused."""
+    return ToolUnreachable(message) if connection_failed(error) else ToolFailed(message)
 
 
 def make_tool(tool: Tool, connections: Connections) -> Call:
@@ -48,6 +62,11 @@ def make_tool(tool: Tool, connections: Connections) -> Call:
     return _remembering(call) if tool.cache and tool.effects == "read" else call
 
 
+def timeout_of(tool: Tool) -> float:
+    """The seconds that a call of the tool may take, retries included."""
+    return TIMEOUT if tool.timeout is None else tool.timeout
+
+
 def fake_tool(tool: Tool) -> Call:
     """A stand-in that gives a value of the tool's type and does nothing: for dry runs."""
     from lmprog.lms.fake import placeholder
@@ -60,7 +79,7 @@ def fake_tool(tool: Tool) -> Call:
 
 def _limited(tool: Tool, call: Call) -> Call:
     """The call with the tool's timeout."""
-    seconds = TIMEOUT if tool.timeout is None else tool.timeout
+    seconds = timeout_of(tool)
 
     async def limited(**arguments: Any) -> Any:
         limit = asyncio.timeout(seconds)

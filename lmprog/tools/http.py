@@ -1,7 +1,8 @@
 """A request as a tool: from an address with placeholders, or an operation of an OpenAPI description.
 
-A read is tried again where the server is crowded or the connection fails, as long as the tool's timeout allows. What may
-change something (`effects: write`) is sent once: nobody knows whether a request without an answer was carried out.
+A read is tried again where the server fails or is crowded, or the connection fails, as long as the tool's timeout allows; if
+no try succeeds, it is an outage. What may change something (`effects: write`) is sent once: a request without an answer may
+have been carried out. Any other answer that is no success is the tool's failure.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
+from lmprog.blame import passing
 from lmprog.compiler.openapi import WHOLE_BODY, Operation
 from lmprog.compiler.plan import Tool
 from lmprog.errors import UsageError
-from lmprog.tools import ToolFailed
+from lmprog.tools import ToolFailed, ToolUnreachable, timeout_of
 from lmprog.tools.connections import Connections
 from lmprog.tools.environment import evaluated, without_secrets
 from lmprog.tools.results import first_line, of_text
@@ -27,8 +29,8 @@ from lmprog.tools.results import first_line, of_text
 TRIES = 4
 FIRST_WAIT = 0.5
 """Seconds before the second try; each further wait is twice as long."""
-PASSING = frozenset({429, 502, 503, 504})
-"""Statuses after which the same request may succeed."""
+MOST_CONNECTING = 30.0
+"""Seconds within which a connection is made, or it counts as failed."""
 
 
 class Draft:
@@ -84,13 +86,9 @@ def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[A
         raise UsageError(f"the tool {tool.id!r}: {said}; add url: with the server's address to `http`")
 
     def opening() -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            trust_env=True,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
-        )
+        return aiohttp.ClientSession(trust_env=True, cookie_jar=aiohttp.DummyCookieJar())
 
-    async def once(draft: Draft) -> tuple[int, Mapping[str, str], str]:
+    async def once(draft: Draft, left: float) -> tuple[int, Mapping[str, str], str]:
         session = await connections.get("http", opening)
         # The declared headers are for this server: a read that carries none may be sent on to another.
         follow = draft.method in ("GET", "HEAD") and not draft.headers
@@ -100,6 +98,8 @@ def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[A
             headers={"Accept": "application/json, text/*;q=0.9, */*;q=0.5", **draft.headers},
             json=draft.body if draft.has_body else None,
             allow_redirects=follow,
+            # A server that cannot be reached is an outage, one that does not answer is not: so connecting ends first.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(MOST_CONNECTING, 0.9 * left)),
         ) as reply:
             return reply.status, reply.headers, await reply.text(errors="replace")
 
@@ -107,10 +107,11 @@ def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[A
         draft = Draft(tool, arguments)
         tries = TRIES if tool.effects == "read" else 1
         wait = FIRST_WAIT
+        end = time.monotonic() + timeout_of(tool)
         for attempt in range(1, tries + 1):
             asked: float | None = None
             try:
-                status, headers, text = await once(draft)
+                status, headers, text = await once(draft, max(0.0, end - time.monotonic()))
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError, TimeoutError) as error:
                 said = f"the connection failed: {hidden(str(error) or type(error).__name__)}"
             except (aiohttp.ClientError, ValueError) as error:
@@ -119,13 +120,14 @@ def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[A
                 if 200 <= status < 300:
                     return of_text(tool, text, is_json="json" in headers.get("content-type", ""))
                 said = f"the server answered {status}" + (f": {hidden(first_line(text))}" if text.strip() else "")
-                if status not in PASSING:
+                if not passing(status):
                     raise ToolFailed(f"{tool.id}: {said}")
                 asked = retry_after(headers.get("retry-after"))
-            if attempt == tries:
-                raise ToolFailed(f"{tool.id}: {said}" + (f" (tried {attempt} times)" if attempt > 1 else ""))
             # Jitter needs no seed: it changes when an answer comes, never what it says.
-            await asyncio.sleep(asked if asked is not None else wait * random.uniform(0.5, 1.0))
+            pause = asked if asked is not None else wait * random.uniform(0.5, 1.0)
+            if attempt == tries or time.monotonic() + pause >= end:
+                raise ToolUnreachable(f"{tool.id}: {said}" + (f" (tried {attempt} times)" if attempt > 1 else ""))
+            await asyncio.sleep(pause)
             wait *= 2
         raise AssertionError("unreachable: the last try returns or raises")
 

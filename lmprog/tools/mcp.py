@@ -1,11 +1,12 @@
 """A tool of an MCP server, which is started (stdio) or reached (streamable http) at first use and kept for the program's life.
 
 The tools of one server share its session. A server that crashed is started again at the next use; a call that only reads
-is then made once more.
+is then made once more. A server that does not start, or ends during both calls, is an outage.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 import tempfile
@@ -13,13 +14,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+from lmprog.blame import passing
 from lmprog.compiler.plan import Tool
 from lmprog.compiler.types import STR, mismatch, without_none
 from lmprog.errors import UsageError
-from lmprog.tools import ToolFailed
+from lmprog.tools import ToolFailed, ToolUnreachable, timeout_of
 from lmprog.tools.connections import Connections
 from lmprog.tools.environment import evaluated, without_secrets
 from lmprog.tools.results import checked, first_line, of_text
+
+STARTING = 0.9
+"""The share of a tool's timeout within which its server starts, or it counts as one that does not."""
 
 
 def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[Any]]:
@@ -40,9 +45,13 @@ def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[An
 
     async def once(arguments: dict[str, Any]) -> Any:
         try:
-            client = await connections.get(key, lambda: _session(settings))
+            # Less than the tool's own timeout, which would be taken for a slow answer.
+            async with asyncio.timeout(STARTING * timeout_of(tool)):
+                client = await connections.get(key, lambda: _session(settings))
+        except TimeoutError as error:
+            raise ToolUnreachable(f"{tool.id}: the MCP server does not start in time") from error
         except Exception as error:
-            raise ToolFailed(f"{tool.id}: the MCP server does not start: {hidden(_cause(error))}") from error
+            raise ToolUnreachable(f"{tool.id}: the MCP server does not start: {hidden(_cause(error))}") from error
         try:
             return await client.call_tool(name, arguments)
         except MCPError as error:
@@ -65,7 +74,7 @@ def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[An
                     raise
                 result = await once(arguments)
         except ConnectionError:
-            raise ToolFailed(f"{tool.id}: the MCP server ended during the call") from None
+            raise ToolUnreachable(f"{tool.id}: the MCP server ended during the call") from None
         said = "\n".join(part.text for part in result.content if part.type == "text")
         if result.is_error:
             raise ToolFailed(f"{tool.id}: {hidden(said) or 'the MCP server reports an error'}")
@@ -111,10 +120,18 @@ async def _reached(settings: dict[str, Any]) -> AsyncIterator[Any]:
     headers = {name: str(value) for name, value in settings.get("headers", {}).items()}
     # The tool's own timeout bounds the wait for an answer.
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(30, read=None)) as http,
+        httpx2.AsyncClient(
+            headers=headers, timeout=httpx2.Timeout(30, read=None), event_hooks={"response": [_ends_when_down]}
+        ) as http,
         Client(streamable_http_client(str(settings["url"]), http_client=http)) as client,
     ):
         yield client
+
+
+async def _ends_when_down(response: Any) -> None:
+    """Raise for a server's failure that is no answer in MCP's own form, which ends the session; the SDK hides the status."""
+    if passing(response.status_code) and "json" not in response.headers.get("content-type", ""):
+        response.raise_for_status()
 
 
 def _value(tool: Tool, structured: Any, said: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from lmprog.compiler.plan import Tool
 from lmprog.compiler.python_reference import load
 from lmprog.threads import in_thread
-from lmprog.tools import ToolFailed
+from lmprog.tools import failed
 from lmprog.tools.results import checked
 
 
@@ -26,7 +26,7 @@ def python_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
         except asyncio.CancelledError:
             raise
         except (Exception, SystemExit) as error:
-            raise ToolFailed(f"{tool.id} raised {type(error).__name__}: {error}") from error
+            raise failed(f"{tool.id} raised {type(error).__name__}: {error}", error) from error
         return checked(tool, result)
 
     return call

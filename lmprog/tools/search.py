@@ -19,7 +19,7 @@ from lmprog.cache_folder import cache_root
 from lmprog.compiler.plan import HubCorpus, Tool
 from lmprog.compiler.rows import Row, RowsError, read_file, read_hub
 from lmprog.threads import in_thread
-from lmprog.tools import ToolFailed
+from lmprog.tools import ToolFailed, failed
 
 LAYOUT = 1
 """Raise it when what `_make` writes changes: the folder of an index is named by it too."""
@@ -74,7 +74,7 @@ def search_tool(tool: Tool) -> Callable[..., Awaitable[list[str]]]:
         try:
             return await in_thread(search, query=query, k=k)
         except (RowsError, OSError) as error:
-            raise ToolFailed(f"{tool.id}: {error}") from error
+            raise failed(f"{tool.id}: {error}", error) from error
 
     return call
 

@@ -10,7 +10,7 @@ from gepa import EvaluationBatch
 
 from lmprog.evaluation import RowScore, aevaluate
 from lmprog.loops import run_async
-from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.contest import Contest
 from lmprog.optimizers.optimizer import Row, Task
 from lmprog.program import RunOptions
@@ -85,6 +85,8 @@ class ProgramAdapter:
 
             async def work() -> list[dict[str, Any]]:
                 scores = await aevaluate(program, rows, self.task.metric, options=RunOptions(seed=self.task.seed))
+                if change == START:
+                    scores.checked()
                 _ = scores.estimate  # raises where nothing could be scored
                 return [self._kept(scored) for scored in scores.rows]
 
@@ -93,7 +95,7 @@ class ProgramAdapter:
             self.runs.update({(change.digest, place): run for place, run in zip(missing, kept, strict=True)})
             lost = sum(run["score"] is None for run in kept)
             if lost:
-                text = f"{lost} of {len(kept)} rows could not be scored; gepa takes them for the lowest"
+                text = f"an outage left {lost} of {len(kept)} rows without a score; gepa takes them for the lowest"
                 self.task.journal.note(text)
         return [self.runs[change.digest, place] for place in batch]
 

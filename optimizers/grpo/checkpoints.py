@@ -18,7 +18,7 @@ from lmprog.budget import Spent
 from lmprog.compiler.whole_file import write_whole
 from lmprog.evaluation import Scores
 
-ByRow = Sequence[tuple[int, float]]
+ByRow = Sequence[tuple[int, float | None]]
 """Dev scores: index of the row, score."""
 
 
@@ -88,4 +88,4 @@ class Checkpoints:
 
 def by_row(scores: Scores) -> ByRow:
     """The scores as plain values."""
-    return list(scores.by_row.items())
+    return scores.kept

@@ -23,7 +23,7 @@ def most_runs(program: Program, rows: int) -> int:
 
 
 async def report_credit(
-    task: Task, program: Program, rows: int, params: Mapping[str, Mapping[str, Any]], unreadable: float
+    task: Task, program: Program, rows: int, params: Mapping[str, Mapping[str, Any]], format_failure: float
 ) -> None:
     """Put the report of `program` on the first `rows` dev rows into the journal, once in the life of the run.
 
@@ -38,7 +38,7 @@ async def report_credit(
     async def measured() -> dict[str, Any]:
         options = RunOptions(seed=derive(task.seed, "credit"), module_params=params, retry=False)
         found = await measure(
-            program, task.dev[:rows], task.metric, repeats=RUNS, options=options, unreadable=unreadable
+            program, task.dev[:rows], task.metric, repeats=RUNS, options=options, format_failure=format_failure
         )
         return found.as_json()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
 from statistics import fmean
@@ -32,7 +33,8 @@ def health(
     with_signal, without = Wave(tuple(every), lost).by_signal(width)
     return {
         "reward": _mean([rollout.reward for rollout in drawn]),
-        "unreadable": sum(rollout.unreadable for rollout in drawn),
+        "unreadable": sum(rollout.failure == "unreadable" for rollout in drawn),
+        "failed": dict(Counter(rollout.failure for rollout in drawn if rollout.failure is not None)),
         "lost": lost,
         "examples": len(with_signal) + len(without),
         "without_signal": len(without),

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lmprog.errors import LmprogError, ProviderError
+from lmprog.errors import ProviderError
+from lmprog.evaluation import RowScore, scored
 from lmprog.invocation import Invocation
 from lmprog.metrics import MetricFailed, Scorer
 from lmprog.optimizers.grpo.advantages import differ
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.program import Program, RunOptions
+from lmprog.rerun import run_again
 from lmprog.seeds import derive
 
 
@@ -25,7 +27,8 @@ class Rollout:
     rollout: int
     reward: float
     invocations: tuple[Invocation, ...]
-    unreadable: bool = False
+    failure: str | None = None
+    """The kind of the run's own failure (`lmprog.blame`), where it failed."""
     teacher: str | None = None
     """The teacher whose run it is, by its path in the spec."""
     rewards: Mapping[str, float] = field(default_factory=dict)
@@ -50,19 +53,19 @@ class LeftOut:
     """Runs of a teacher that are in no group."""
 
     lost: int = 0
-    """A provider, a tool or the metric failed."""
-    unreadable: int = 0
-    """A reply could not be read: that is no fault of the program in training."""
+    """An outage ended them."""
+    failed: int = 0
+    """They failed by themselves, which is no fault of the program in training."""
     unfit: int = 0
     """The program in training could not give one of the replies."""
 
     def plus(self, other: LeftOut) -> LeftOut:
-        return LeftOut(self.lost + other.lost, self.unreadable + other.unreadable, self.unfit + other.unfit)
+        return LeftOut(self.lost + other.lost, self.failed + other.failed, self.unfit + other.unfit)
 
 
 @dataclass(frozen=True)
 class Wave:
-    """The rollouts of one step; `lost` runs failed for a reason that says nothing about the program, and are in no group."""
+    """The rollouts of one step; `lost` runs were ended by an outage, and are in no group."""
 
     rollouts: tuple[Rollout, ...]
     lost: int
@@ -121,17 +124,14 @@ async def collect(
 ) -> Wave:
     """Run the program `rollouts` times on each of `examples`, all at once, with `params` of modules over their own.
 
-    A run with a reply that cannot be read ends there, with the reward `format_failure`; a reply is never asked for again.
-    `clock` counts as `score` the time in which a run is scored, be it while others run. Raises LmprogError where no run at all
-    could be scored, ProviderError where a provider is why.
+    A run that fails by itself (`lmprog.blame`) ends there, and all its calls have the reward `format_failure`; a reply that
+    cannot be read is never asked for again. `clock` counts as `score` the time in which a run is scored, be it while others
+    run. Raises ProviderError where outages ended all runs, and MetricFailed where the metric raised in all of them.
     """
     options = RunOptions(seed=seed, module_params=params, retry=False)
-    kept, failures = await run_each(
-        program, rows, examples, scorer, range(rollouts), options, format_failure=format_failure, clock=clock
-    )
-    if failures and not kept:
-        raise type(failures[0])(f"not one of {len(failures)} rollouts could be scored: {failures[0]}")
-    return Wave(kept, len(failures))
+    runs = await run_each(program, rows, examples, scorer, range(rollouts), options, clock=clock)
+    check_scored(runs, "rollouts")
+    return Wave(rollouts_of(runs, format_failure), sum(run.value is None for run in runs))
 
 
 async def run_each(
@@ -142,33 +142,50 @@ async def run_each(
     numbers: Iterable[int],
     options: RunOptions,
     *,
-    format_failure: float,
     clock: Stopwatch | None = None,
-) -> tuple[tuple[Rollout, ...], list[LmprogError]]:
-    """The rollouts with these `numbers` on each example, and why others could not be scored."""
+) -> list[RowScore]:
+    """The runs with these `numbers` on each example, scored; those that an outage ended were run again after the others."""
     clock = clock or Stopwatch()
 
-    async def one(example: int, rollout: int) -> Rollout | LmprogError:
-        own = replace(options, rollout=rollout)
+    async def one(example: int, number: int) -> RowScore:
+        own = replace(options, rollout=number)
         result = await program.run(program.inputs_of(rows[example]), example=example, options=own)
-        if result.error is not None:
-            if result.error.kind != "unreadable":
-                failed = ProviderError if result.error.kind == "provider" else LmprogError
-                return failed(str(result.error))
-            return Rollout(example, rollout, format_failure, tuple(result.trace), unreadable=True)
-        inputs = scorer.program.inputs_of(rows[example])
-        try:
-            with clock.part("score"):
-                score = await scorer.score(inputs, rows[example], result, example=example, options=own)
-        except (ProviderError, MetricFailed) as error:
-            return error
-        return Rollout(example, rollout, score.value, tuple(result.trace))
+        with clock.part("score"):
+            return await scored(scorer, rows[example], result, example, own)
 
     tasks = [asyncio.create_task(one(example, number)) for example in examples for number in numbers]
     try:
-        finished = await asyncio.gather(*tasks)
+        runs = await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
-    kept = tuple(run for run in finished if isinstance(run, Rollout))
-    return kept, [run for run in finished if isinstance(run, LmprogError)]
+    lost = [place for place, run in enumerate(runs) if run.value is None]
+    again = await run_again(
+        [runs[place] for place in lost],
+        lambda run: one(run.row, run.repeat),
+        together=program.concurrency,
+        others=len(lost) < len(runs),
+    )
+    for place, run in zip(lost, again, strict=True):
+        runs[place] = run
+    return runs
+
+
+def rollouts_of(runs: Sequence[RowScore], format_failure: float) -> tuple[Rollout, ...]:
+    """The runs as rollouts, those without a score left out; what failed by itself has the reward `format_failure`."""
+    return tuple(
+        Rollout(
+            run.row, run.repeat, run.value if run.kind is None else format_failure, tuple(run.result.trace), run.kind
+        )
+        for run in runs
+        if run.value is not None
+    )
+
+
+def check_scored(runs: Sequence[RowScore], what: str) -> None:
+    """Raise ProviderError where an outage ended every run, and MetricFailed where the metric raised in all others."""
+    left = [run for run in runs if run.value is not None]
+    if runs and not left:
+        raise ProviderError(f"not one of {len(runs)} {what} could be scored: {runs[0].cause}")
+    if left and all(run.kind == "metric" for run in left):
+        raise MetricFailed(f"not one of {len(runs)} {what} could be scored: {left[0].cause}")

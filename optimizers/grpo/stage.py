@@ -114,7 +114,7 @@ class WeightStage:
 
     @property
     def format_failure(self) -> float:
-        """The reward of a run with a reply that cannot be read."""
+        """The reward of a run that failed by itself, as with a reply that cannot be read."""
         return self.scorer.lowest if self.config.format_failure is None else self.config.format_failure
 
     def width(self, module: str | None) -> float:
@@ -129,7 +129,7 @@ class WeightStage:
         return None if most is None else int(most)
 
     async def _before(self) -> Any:
-        return by_row(await self._ascore(0))
+        return by_row((await self._ascore(0)).checked())
 
     def _go_on(self, done: Progress) -> None:
         self.taken, self.averages = done.taken, dict(done.averages)

@@ -21,7 +21,7 @@ from lmprog.invocation import Invocation
 from lmprog.lms.local import MAX_TOKENS, LocalLM
 from lmprog.metrics import Scorer
 from lmprog.optimizers.grpo.config import Config
-from lmprog.optimizers.grpo.rollouts import LeftOut, Rollout, Wave, run_each
+from lmprog.optimizers.grpo.rollouts import LeftOut, Rollout, Wave, check_scored, rollouts_of, run_each
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.program import Program, RunOptions
 from lmprog.seeds import derive
@@ -94,7 +94,8 @@ class Teachers:
         """The wave of the program, and after its rollouts those of the teachers on the same examples.
 
         `sender` gives for an example and the number of a rollout the program whose prompts are trained there.
-        Raises LmprogError where nothing has come of a teacher from the start on, ProviderError where a provider is why.
+        Raises ProviderError where outages ended every run of a teacher from the start on, and MetricFailed where the metric
+        raised in all of them.
         """
         # What answers in this process waits: else who shares a batch would follow from how fast an API is.
         apart = [teacher for teacher in self.teachers if not self._runs_here(teacher)]
@@ -130,31 +131,29 @@ class Teachers:
         sender: Callable[[int, int], Program],
         clock: Stopwatch | None,
     ) -> Wave:
-        kept, failures = await run_each(
+        runs = await run_each(
             teacher.program,
             self.rows,
             examples,
             self.scorer,
             range(teacher.first, teacher.first + teacher.rollouts),
             RunOptions(seed=derive(seed, "teacher", teacher.name)),
-            format_failure=self.scorer.lowest,
             clock=clock,
         )
-        if failures and not kept and teacher.name not in self._answered:
-            raise type(failures[0])(
-                f"not one of {len(failures)} rollouts of the teacher {teacher.name} could be scored: {failures[0]}"
-            )
+        if teacher.name not in self._answered:
+            check_scored(runs, f"rollouts of the teacher {teacher.name}")
+        kept = rollouts_of(runs, self.scorer.lowest)
         if kept:
             self._answered.add(teacher.name)
         rollouts, unfit = [], 0
         for rollout in kept:
             try:
-                if not rollout.unreadable:
+                if rollout.failure is None:
                     rollouts.append(self._joining(rollout, teacher, sender(rollout.example, rollout.rollout)))
             except Unfit:
                 unfit += 1
-        unreadable = sum(rollout.unreadable for rollout in kept)
-        return Wave(tuple(rollouts), 0, {teacher.name: LeftOut(len(failures), unreadable, unfit)})
+        failed = sum(rollout.failure is not None for rollout in kept)
+        return Wave(tuple(rollouts), 0, {teacher.name: LeftOut(len(runs) - len(kept), failed, unfit)})
 
     def _joining(self, rollout: Rollout, teacher: Teacher, sender: Program) -> Rollout:
         """The rollout as if the program in training had given its replies. Raises Unfit."""

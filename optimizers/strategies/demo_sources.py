@@ -46,6 +46,7 @@ class Solved:
 
         async def work() -> dict[str, list[Demo]]:
             scores = await aevaluate(task.program, rows, task.metric, options=RunOptions(seed=task.seed))
+            scores.checked()
             best = Scorer(task.program, task.metric).metric.range[1] if self.at_least is None else self.at_least
             modules = task.program.plan.modules.values()
             return {module.id: bootstrapped(module, scores.rows, best) for module in modules}
@@ -72,11 +73,11 @@ def labelled(plan: Plan, module: Module, rows: Sequence[Row]) -> list[Demo]:
 
 
 def bootstrapped(module: Module, scores: Sequence[RowScore], best: float) -> list[Demo]:
-    """What the module did in the program's own runs that scored at least `best`."""
+    """What the module did in the program's own runs that scored at least `best`; a run that failed teaches nothing."""
     return [
         {**invocation.inputs, **invocation.outputs}
         for scored in scores
-        if scored.value is not None and scored.value >= best
+        if scored.value is not None and scored.kind is None and scored.value >= best
         for invocation in scored.result.trace
         if invocation.module == module.id and invocation.parent is None
         if invocation.outputs is not None and not invocation.attempt

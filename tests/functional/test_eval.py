@@ -71,6 +71,7 @@ def test_the_document(cli, spec) -> None:
         "unreadable": 0,
         "errors": 0,
         "causes": {},
+        "failures": {},
         "confusions": [{"wanted": "refund", "said": "billing", "count": 2}],
     }
 
@@ -136,13 +137,14 @@ def test_a_line_for_each_scored_run(cli, spec, write, tmp_path, provider) -> Non
     assert status == 3
     assert out.splitlines()[-1] == "  row 0, 0.25: billing, not refund"
     lines = [json.loads(line) for line in (tmp_path / "new" / "scores.jsonl").read_text().splitlines()]
+    # A row that an outage ended is run again after the others of its repeat.
     assert [(line["row"], line["repeat"], line["score"], line["kind"]) for line in lines] == [
-        *((0, 0, 0.25, None), (1, 0, None, "provider"), (2, 0, 0.0, "unreadable")),
-        *((0, 1, 0.25, None), (1, 1, None, "provider"), (2, 1, 0.0, "unreadable")),
+        *((0, 0, 0.25, None), (2, 0, 0.0, "unreadable"), (1, 0, None, "provider")),
+        *((0, 1, 0.25, None), (2, 1, 0.0, "unreadable"), (1, 1, None, "provider")),
     ]
     assert lines[0]["outputs"] == {"label": "billing"}
     assert lines[0]["feedback"] == "billing, not refund"
-    assert "who are you" in lines[1]["error"]
+    assert "who are you" in lines[2]["error"]
     assert cli("eval", spec, "--out", tmp_path / "new" / "scores.jsonl", "--limit", 1)[0] == 0
     assert len((tmp_path / "new" / "scores.jsonl").read_text().splitlines()) == 1
 
@@ -182,8 +184,8 @@ def test_a_judge_is_counted_traced_and_kept_apart(cli, spec, write, tmp_path, pr
     arguments = (tmp_path / "judged.yaml", "--metric", "good", "--trace", trace)
     status, out, _ = cli("eval", *arguments)
     assert status == 1
-    assert ": good 50.0% [50.0, 50.0] on 9 rows of test\n" in out
-    failed = "1 run failed (metric) and is not scored: the judge 'good' failed: judge: the reply has no why"
+    assert ": good 45.0% [" in out and "] on 10 rows of test\n" in out
+    failed = "1 run failed (metric) and scored lowest: the judge 'good' failed: judge: the reply has no why"
     assert f"\n  {failed}\n" in out
     assert "\n  judges: 10 LM calls, 110 + 30 tokens, " in out
     records = [json.loads(line) for line in trace.read_text().splitlines()]
@@ -238,7 +240,8 @@ def test_provider_failures_are_not_scored(cli, spec, provider) -> None:
 
 
 def test_failures_of_the_other_program_count_too(cli, spec, tmp_path, provider) -> None:
-    provider.replies = ["refund"] * 10 + [FAILURE] * 3
+    provider.replies = ["refund"] * 10
+    provider.otherwise = lambda text: FAILURE if int(text) < 3 else "refund"
     status, out, _ = cli("eval", spec, "--against", tmp_path / "other.yaml", "--format", "json", "--concurrency", 1)
     assert (status, json.loads(out)["against"]["errors"], json.loads(out)["errors"]) == (3, 3, 0)
 
@@ -266,7 +269,10 @@ def test_what_the_program_does_not_have(cli, spec, arguments, message) -> None:
 def test_a_metric_that_fails(cli, spec, write) -> None:
     write("def exact(label, wanted):\n    raise ValueError('no')\n", "metrics.py")
     status, _, err = cli("eval", spec)
-    assert (status, err) == (1, "lmprog: no row could be scored: the metric 'exact' raised ValueError: no\n")
+    assert (status, err) == (
+        1,
+        "lmprog: no row could be scored: the metric 'exact' raised ValueError: no (metrics.py:2)\n",
+    )
 
 
 def test_a_budget_ends_the_scoring_before_it_is_exceeded(cli, spec, provider) -> None:

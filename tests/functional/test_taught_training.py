@@ -94,7 +94,7 @@ def test_a_bigger_teacher_gives_a_signal_where_all_runs_of_the_program_fail(cli,
     assert len(steps) == 16 and len(provider.requests) == 16 * 4
     assert report["spent"]["lm_calls"] == 16 * 4 * 4 + 3 * 12
     assert steps[0]["reward"] == 0.0 and steps[0]["without_signal"] == 0
-    assert steps[0]["teachers"]["big.yaml"] == {"rollouts": 4, "reward": 1.0, "lost": 0, "unreadable": 0, "unfit": 0}
+    assert steps[0]["teachers"]["big.yaml"] == {"rollouts": 4, "reward": 1.0, "lost": 0, "failed": 0, "unfit": 0}
     assert report["stages"][0]["validate"]["mean"] > 0.5
     assert cli("check", spec.with_name("program.tuned.yaml"))[0] == 0
 

@@ -161,9 +161,14 @@ def _read(folder: Path) -> Account:
         for event in events
         if event["event"] == "finished" and event["key"].startswith("test/")
     }
+    kinds = {
+        event["key"].removeprefix("kinds/"): event["value"]
+        for event in events
+        if event["event"] == "finished" and event["key"].startswith("kinds/")
+    }
     ended = [(f"+ {stage.name}", stage.after, stage.validate) for stage in stages if stage.after is not None]
     versions = [
-        Version(name, dev, **_of_test(tests.get(candidate.digest)))
+        Version(name, dev, **_of_test(tests.get(candidate.digest)), kinds=kinds.get(candidate.digest, ()))
         for name, candidate, dev in [(AS_WRITTEN, Candidate(), None), *ended]
     ]
     return Account(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from lmprog.blame import is_outage
 from lmprog.statistics import Difference, Estimate, estimate, paired
 
 Way = Literal["better", "worse", "back"]
@@ -21,11 +23,19 @@ class Version:
     values: Sequence[float | None] = ()
     answers: Sequence[Mapping[str, Any]] = ()
     """Of the first rows: `outputs` by name, `error`, `feedback`."""
+    kinds: Sequence[str | None] = ()
+    """The kind of failure of each row, None where it did not fail."""
 
     @cached_property
     def test(self) -> Estimate | None:
         scored = [value for value in self.values if value is not None]
         return estimate(scored) if scored else None
+
+    @property
+    def failures(self) -> list[str]:
+        """How many test rows failed in each way: `3 failed (tool)`, or `2 left out (provider)` for an outage."""
+        counts = Counter(kind for kind in self.kinds if kind is not None)
+        return [f"{count} {'left out' if is_outage(kind) else 'failed'} ({kind})" for kind, count in counts.items()]
 
     def gain(self, before: Version) -> Difference | None:
         """Paired, over the test rows that both could score."""

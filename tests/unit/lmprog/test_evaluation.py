@@ -121,12 +121,13 @@ def test_a_judge_without_an_answer_is_no_score(counting, monkeypatch) -> None:
     assert [(row.kind, row.cause) for row in scores.errors] == [("provider", "the judge 'exact': the judge is down")]
 
 
-def test_a_metric_that_fails_on_a_row_is_no_score(counting, write) -> None:
+def test_a_metric_that_fails_on_a_row_scores_lowest_and_is_counted(counting, write) -> None:
     program = counting()
     write("def exact(number, wanted):\n    return 1 / wanted\n", "metrics.py")
     scores = evaluate(program, ROWS[:3], "exact")
-    assert scores.by_row == {1: 1.0}
-    assert scores.causes == {"metric": (2, "the metric 'exact' raised ZeroDivisionError: division by zero")}
+    assert scores.by_row == {0: 0.0, 1: 1.0, 2: 0.0}
+    cause = "the metric 'exact' raised ZeroDivisionError: division by zero (metrics.py:2)"
+    assert (scores.causes, scores.failures) == ({}, {"metric": (2, cause)})
 
 
 def test_a_slow_metric_holds_up_no_call_and_runs_alone(counting, write, scripted) -> None:

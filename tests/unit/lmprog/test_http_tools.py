@@ -178,13 +178,13 @@ def test_a_write_is_sent_once(made, desk) -> None:
     for reply in ((503, {}, "crowded"), None):
         desk.replies, before = [reply], len(desk.requests)
         error = made('url: "URL", method: POST', more=", effects: write").map([{}])[0].error
-        assert error.kind == "tool" and len(desk.requests) == before + 1
+        assert error.kind == "connection" and len(desk.requests) == before + 1
 
 
 def test_a_server_that_is_not_there(made, closed_port, monkeypatch) -> None:
     monkeypatch.setattr(http, "FIRST_WAIT", 0.01)
     error = made(f'url: "http://127.0.0.1:{closed_port}/"').map([{}])[0].error
-    assert error.kind == "tool" and "the connection failed" in error.message and "tried 4 times" in error.message
+    assert error.kind == "connection" and "the connection failed" in error.message and "tried 4 times" in error.message
     assert made('url: "no address"').map([{}])[0].error.kind == "tool"
 
 

@@ -94,12 +94,6 @@ def test_on_error_stands_in(score) -> None:
     assert found == Score(0.1, "the metric failed: no wanted")
 
 
-def test_a_run_that_failed_scores_lowest(score, program, scripted) -> None:
-    metric = f"m: {{python: ./metrics.py:long, {CALL}, range: [-5, 10]}}"
-    found = score(metric, ProviderError("down"))
-    assert found == Score(-5.0, "the run failed: ask: down")
-
-
 def test_arithmetic_over_other_metrics(score) -> None:
     metrics = f"""
         m: {{value: "${{{{ 0.5 * metrics.exact + 0.25 * metrics.both }}}}"}}

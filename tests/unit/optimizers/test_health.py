@@ -22,7 +22,13 @@ def made(module: str, tokens: int, call: int = 0) -> SimpleNamespace:
 @pytest.mark.parametrize("level", ["module", "trajectory"])
 def test_health_tells_of_each_module_and_of_the_signal(level: str) -> None:
     waves = [
-        Wave((Rollout(0, 0, 1.0, (made("plan", 2), made("add", 1))), Rollout(0, 1, 0.0, (made("plan", 4),), True)), 1),
+        Wave(
+            (
+                Rollout(0, 0, 1.0, (made("plan", 2), made("add", 1))),
+                Rollout(0, 1, 0.0, (made("plan", 4),), "unreadable"),
+            ),
+            1,
+        ),
         Wave((Rollout(5, 0, 0.5, (made("plan", 2),)), Rollout(5, 1, 0.5, (made("plan", 2),))), 0),
     ]
     groups = form_groups([rollout for wave in waves for rollout in wave.rollouts], level=level, min_group=1)

@@ -171,7 +171,7 @@ def test_the_figures_of_a_step_tell_teachers_apart(staged) -> None:
     assert stage.wave["modules"]["say"]["calls"] == 18
     assert stage.wave["modules"]["say"]["reward"] == pytest.approx(sum(own) / 9)
     assert stage.wave["teachers"] == {
-        "big.yaml": {"rollouts": 6, "reward": pytest.approx(sum(theirs) / 6), "lost": 0, "unreadable": 0, "unfit": 0}
+        "big.yaml": {"rollouts": 6, "reward": pytest.approx(sum(theirs) / 6), "lost": 0, "failed": 0, "unfit": 0}
     }
     assert "teachers" not in health([Wave((), 0)], [], [], [])
 
@@ -201,11 +201,11 @@ def test_what_a_teacher_fails_at_is_counted_and_is_not_learnt(staged) -> None:
     stage = staged(answer, output="int", teachers="[{program: big.yaml, rollouts: 3}]")
     wave, _ = collected(stage)
     # 3 of each example are lost, one cannot be read, and one is longer than `max_tokens` lets a reply be.
-    assert wave.left_out == {"big.yaml": LeftOut(lost=3, unreadable=1, unfit=1)}
+    assert wave.left_out == {"big.yaml": LeftOut(lost=3, failed=1, unfit=1)}
     assert wave.lost == 0
     joined = [(run.example, run.rollout) for run in wave.rollouts if run.teacher]
     assert sorted(joined) == [(0, 4), (0, 5), (1, 5), (2, 5)]
-    assert stage.wave["unreadable"] == sum(run.unreadable for run in wave.rollouts if run.teacher is None)
+    assert stage.wave["unreadable"] == sum(run.failure == "unreadable" for run in wave.rollouts if run.teacher is None)
 
 
 def test_a_teacher_that_never_answers_ends_the_stage_and_one_that_has_answered_does_not(staged) -> None:

@@ -212,7 +212,7 @@ def test_a_failed_call_carries_its_own_inputs_prompt_and_raw_text(parity) -> Non
     wave = asyncio.run(waved(judge, rollouts=4, format_failure=-0.5))
     assert (wave.lost, [run.rollout for run in wave.rollouts]) == (1, [0, 1, 3])
     failed = wave.rollouts[1]
-    assert failed.unreadable and failed.reward == -0.5
+    assert failed.failure == "unreadable" and failed.reward == -0.5
     (made,) = failed.invocations
     assert made.inputs == {"number": 1007}
     assert "1007" in made.messages[-1]["content"] and made.messages == wave.rollouts[0].invocations[0].messages
@@ -237,9 +237,11 @@ def test_a_wave_without_one_scored_run_ends_the_stage_with_the_cause(parity, mon
         raise failure
 
     monkeypatch.setattr(Scorer, "score", score)
-    with pytest.raises(type(failure), match=f"not one of 2 rollouts could be scored: {failure}"):
+    with pytest.raises(type(failure), match=f"not one of 2 rollouts could be scored: .*{failure}"):
         asyncio.run(waved(judge))
-    assert sorted(told) == [(0, 5, 0), (0, 5, 1)]  # what a judge draws by
+    # What a judge draws by; after an outage of all runs one of them says whether to make the others again.
+    assert sorted(set(told)) == [(0, 5, 0), (0, 5, 1)]
+    assert len(told) == (3 if isinstance(failure, ProviderError) else 2)
 
 
 def test_a_step_is_tried_again_where_a_provider_failed_and_not_for_its_reply(parity) -> None:
@@ -255,7 +257,7 @@ def test_a_step_is_tried_again_where_a_provider_failed_and_not_for_its_reply(par
 
     script.complete = complete
     wave = asyncio.run(waved(judge))
-    assert (wave.lost, [run.unreadable for run in wave.rollouts]) == (0, [False, True])
+    assert (wave.lost, [run.failure for run in wave.rollouts]) == (0, [None, "unreadable"])
     assert sorted(asked) == [0, 0, 1]
     (group,) = form_groups(wave.rollouts)
     assert [made.attempt for member in group.members for made in member.invocations] == [1, 0]

@@ -1,0 +1,97 @@
+"""Whose a failure is: the program's own, or an outage. Everything that scores, trains, chooses or reports asks here.
+
+An own failure counts against the program: it scores the metric's lowest value. An outage says nothing about the program, so
+its row is left out. What the LM said can cause any failure but an outage; if such a row were left out, the score would be that
+of the rows that survived. docs/failures.md has the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from lmprog.errors import InfrastructureError
+
+Kind = Literal[
+    "unreadable",
+    "tool",
+    "expression",
+    "template",
+    "limit",
+    "timeout",
+    "input",
+    "metric",
+    "provider",
+    "connection",
+    "cancelled",
+]
+"""Why a run has no outputs, or no score; a cancelled run did not end, and is never scored."""
+
+OUTAGES = frozenset({"provider", "connection"})
+"""An LM without an answer, a program's or a judge's; a tool or metric whose connection failed."""
+MOST_OUTAGES = 0.05
+"""The largest share of the rows of either side that may be outages in a comparison that something is chosen by."""
+PASSING = frozenset({408, 425, 429})
+"""HTTP statuses below 500 that say that the server is crowded, and nothing about the request."""
+
+
+def is_outage(kind: str | None) -> bool:
+    """Whether a failure of this kind is an outage; None is no failure."""
+    return kind in OUTAGES
+
+
+def is_own(kind: str | None) -> bool:
+    """Whether a failure of this kind is the program's own; None is no failure."""
+    return kind is not None and kind not in OUTAGES
+
+
+def too_many_outages(lost: int, rows: int) -> bool:
+    """Whether so many of the rows are outages that nothing may be chosen by the others."""
+    return lost > MOST_OUTAGES * rows
+
+
+def exit_status(kinds: Iterable[str]) -> int:
+    """The exit status of a command whose runs failed in these ways: 3 for an outage, 2 for an input, 1 for others, else 0."""
+    return max((3 if is_outage(kind) else 2 if kind == "input" else 1 for kind in kinds), default=0)
+
+
+def passing(status: int) -> bool:
+    """Whether an HTTP status is the server's failure, so that the same request may succeed later."""
+    return status >= 500 or status in PASSING
+
+
+def connection_failed(error: BaseException) -> bool:
+    """Whether an exception of a tool or metric, or one that it was raised from, says that a connection failed.
+
+    That is a connection that was refused, cut or not made in time, a name that was not found, a status that `passing` names, or
+    an InfrastructureError. A TimeoutError that is not the system's may be about anything, so it is no outage.
+    """
+    import errno
+    import socket
+    import ssl
+
+    unreachable = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
+    return any(
+        isinstance(each, InfrastructureError | ConnectionError | socket.gaierror | ssl.SSLError)
+        or (isinstance(each, OSError) and each.errno in unreachable)
+        or any(map(passing, _statuses(each)))
+        for each in _chain(error)
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and those that it was raised from, or while they were handled."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _statuses(error: BaseException) -> Iterator[int]:
+    """The HTTP status of an exception, where the clients in use (requests, httpx, aiohttp, urllib, openai) keep it."""
+    for holder in (error, getattr(error, "response", None)):
+        for name in ("status_code", "status"):
+            found = getattr(holder, name, None)
+            if isinstance(found, int) and not isinstance(found, bool) and 100 <= found < 600:
+                yield found

@@ -1,0 +1,59 @@
+"""Runs that an outage ended, made again after the others: what still has no score then is an outage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+from lmprog.errors import BudgetExceeded
+
+AGAIN = 2
+"""How often a run is made again, beside the tries of each call of an LM or tool in it."""
+
+
+class Scored(Protocol):
+    """All that is read of a run: its score, None where an outage ended it."""
+
+    @property
+    def value(self) -> float | None: ...
+
+
+T = TypeVar("T", bound=Scored)
+
+
+async def run_again(lost: Sequence[T], run: Callable[[T], Awaitable[T]], *, together: int, others: bool) -> list[T]:
+    """The runs in their order, each made again up to AGAIN times, until it has a score.
+
+    At most `together` run at a time. `others` says whether any other run was scored: where none was, the first is made again by
+    itself, and the rest only if that is scored. A budget that is spent ends it, and what is lost stays so.
+    """
+    found = list(lost)
+    gate = asyncio.Semaphore(together)
+
+    async def one(place: int) -> None:
+        async with gate:
+            found[place] = await run(found[place])
+
+    for _ in range(AGAIN):
+        places = [place for place, each in enumerate(found) if each.value is None]
+        try:
+            if not others and places:
+                await one(places[0])
+                if found[places.pop(0)].value is None:
+                    break
+                others = True
+            await _all([one(place) for place in places])
+        except BudgetExceeded:
+            break
+    return found
+
+
+async def _all(work: Sequence[Awaitable[None]]) -> None:
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
