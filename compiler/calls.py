@@ -95,20 +95,25 @@ def _program(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | 
     file = draft.file(named, f"step `{path}`")
     plan = draft.compile(file, named.place, f"step `{path}`") if file is not None else None
     rebound = node.map("lms")
-    for id, model in rebound.entries.items() if rebound else ():
-        own = model.plain()
-        draft.used.add(("lms", own))
-        if own not in draft.lms and own not in draft.dropped("lms"):
-            message = f"`lms` of step `{path}` names the LM `{own}`, which does not exist"
-            draft.report.add("LMP103", model.place, message, fix=suggestion(own, draft.lms, "LMs"))
-        if plan is not None and id not in plan.lms:
-            place = rebound.key_place(id)  # type: ignore[union-attr]
-            message = f"the program of step `{path}` has no LM `{id}`"
-            draft.report.add("LMP103", place, message, fix=suggestion(id, plan.lms, "its LMs"))
+    check_rebound(draft, plan, rebound, f"step `{path}`")
     if plan is None:
         return None
     bound = rebind(draft, plan, rebound)
     return Callee(f"program `{plan.name}`", plan.inputs, plan.output_types, lambda given: ProgramCall(bound, given))
+
+
+def check_rebound(draft: Draft, plan: Plan | None, rebound: Mapping | None, what: str) -> None:
+    """Report LMs under `lms` of a step or metric that this program, or the one that it runs, does not have."""
+    for id, model in rebound.entries.items() if rebound else ():
+        own = model.plain()
+        draft.used.add(("lms", own))
+        if own not in draft.lms and own not in draft.dropped("lms"):
+            message = f"`lms` of {what} names the LM `{own}`, which does not exist"
+            draft.report.add("LMP103", model.place, message, fix=suggestion(own, draft.lms, "LMs"))
+        if plan is not None and id not in plan.lms:
+            place = rebound.key_place(id)  # type: ignore[union-attr]
+            message = f"the program of {what} has no LM `{id}`"
+            draft.report.add("LMP103", place, message, fix=suggestion(id, plan.lms, "its LMs"))
 
 
 def rebind(draft: Draft, plan: Plan, rebound: Mapping | None) -> Plan:

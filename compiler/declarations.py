@@ -113,7 +113,7 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         id,
         model,
         params=node.value("params", {}),
-        trusted=node.value("trusted", here),
+        trusted=_trusted(node, model, here),
         api_key=_env(draft, node.get("api_key"), f"`api_key` of {what}"),
         api_base=_env(draft, node.get("api_base"), f"`api_base` of {what}"),
         adapter=adapter(draft, node.get("adapter")),
@@ -128,6 +128,15 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         cache_folder=node.source.folder / folder.value if isinstance(folder, Scalar) else None,
         weights=_weights(draft, node, model, what),
     )
+
+
+def _trusted(node: Mapping, model: str, here: bool) -> bool:
+    """Whether private values may reach the model: what the program says of the model that it names holds for no other."""
+    said = node.get("trusted")
+    if said is None:
+        return here
+    other = model != node.value("model") and not said.source.name.startswith("--set ")
+    return here if other and said.plain() else bool(said.plain())
 
 
 def _weights(draft: Draft, node: Mapping, model: str, what: str) -> str | None:

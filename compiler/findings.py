@@ -124,12 +124,15 @@ class Report:
     def settle(self, unused_ignores: bool) -> tuple[Finding, ...]:
         """The findings by place, without those that an ignore comment on their line silences."""
         ignores: dict[tuple[str, int], dict[str, bool]] = {}
+        bare: set[tuple[str, int]] = set()  # those without a reason, which a 4xx wants
         for name, source in self.sources.items():
             if "lmprog:" in source.text:
                 for number, text in enumerate(source.lines, start=1):
                     if match := _IGNORE.search(text):
                         codes = dict.fromkeys(_CODE.findall(match[1]), False)
                         ignores[name, number] = codes
+                        if not re.search(r"\w", _CODE.sub("", match[1])):
+                            bare.add((name, number))
         kept = []
         wrong = {(f.file, f.line, f.column) for f in self.findings.values() if f.code == "LMP101"}
         for finding in self.findings.values():
@@ -137,15 +140,16 @@ class Report:
                 continue
             codes = ignores.get((finding.file, finding.line), {})
             fatal = finding.code in UNSILENCEABLE and finding.severity == "error"
-            if finding.code in codes and not fatal:
+            wants_reason = finding.code.startswith("LMP4") and (finding.file, finding.line) in bare
+            if finding.code in codes and not fatal and not wants_reason:
                 codes[finding.code] = True
             else:
                 kept.append(finding)
         if unused_ignores:
-            kept.extend(self._unused(ignores))
+            kept.extend(self._unused(ignores, bare))
         return tuple(sorted(kept, key=lambda f: (f.file, f.line, f.column, f.code, f.message)))
 
-    def _unused(self, ignores: dict[tuple[str, int], dict[str, bool]]) -> Iterable[Finding]:
+    def _unused(self, ignores: dict[tuple[str, int], dict[str, bool]], bare: set[tuple[str, int]]) -> Iterable[Finding]:
         for (name, number), codes in ignores.items():
             if name not in self.own:
                 continue
@@ -155,7 +159,11 @@ class Report:
             if codes and not unused:
                 continue
             what = f"the ignore of {', '.join(unused)} silences nothing" if codes else "the ignore names no code"
-            yield Finding("LMP202", "warning", name, number, column, what, "remove the comment", snippet=text, length=8)
+            fix = "remove the comment"
+            if unused and unused[0].startswith("LMP4") and (name, number) in bare:
+                what = f"the ignore of {', '.join(unused)} gives no reason, so that it silences nothing"
+                fix = f"write why behind it: # lmprog: ignore {unused[0]} the text is public"
+            yield Finding("LMP202", "warning", name, number, column, what, fix, snippet=text, length=8)
 
 
 _MEANT = re.compile(r"^did you mean `([^`]+)`\?$")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmprog.compiler.calls import rebind
+from lmprog.compiler.calls import check_rebound, rebind
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import Expression
 from lmprog.compiler.findings import suggestion
@@ -128,13 +128,9 @@ def _match(
 def _judge(draft: Draft, id: str, node: Mapping, named: Scalar, given: dict[str, Expression]) -> object:
     file = draft.file(named, f"metric `{id}`")
     plan = draft.compile(file, named.place, f"metric `{id}`") if file is not None else None
+    check_rebound(draft, plan, node.map("lms"), f"metric `{id}`")
     if plan is None:
         return None
-    for model in node.value("lms", {}).values():
-        draft.used.add(("lms", model))
-        if model not in draft.lms:
-            message = f"`lms` of metric `{id}` names the LM `{model}`, which does not exist"
-            draft.report.add("LMP103", node.entries["lms"].place, message, fix=suggestion(model, draft.lms, "LMs"))
     _match(draft, id, node, given, dict(plan.inputs), False)
     kinds = list(plan.output_types.values())
     if len(kinds) != 1 or not (assignable(kinds[0], FLOAT) or kinds[0] in (BOOL, UNKNOWN)):

@@ -46,7 +46,21 @@ def read_extended(path: Path, report: Report, around: tuple[Path, ...] = ()) -> 
     for key in OWN_KEYS:
         kept.entries.pop(key, None)
         kept.keys.pop(key, None)
-    return merged(kept, root)
+    return laid_over(kept, root)
+
+
+def laid_over(base: Mapping, over: Mapping) -> Mapping:
+    """A program laid on another. Where it gives an LM another model, `trusted: true` below was not said of that one."""
+    result = merged(base, over)
+    below, above, lms = base.map("lms"), over.map("lms"), result.map("lms")
+    for id in above.entries if above is not None and below is not None and lms is not None else ():
+        old, new = below.map(id), above.map(id)  # type: ignore[union-attr]
+        if old is None or new is None or "trusted" in new.entries or new.value("model") in (None, old.value("model")):
+            continue
+        entry = lms.map(id)  # type: ignore[union-attr]
+        if entry is not None and entry.value("trusted") is True:
+            del entry.entries["trusted"], entry.keys["trusted"]
+    return result
 
 
 def merged(base: Mapping, over: Mapping) -> Mapping:
@@ -99,7 +113,7 @@ def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping
             nested = {key: nested}
         over = from_plain(nested, source)
         assert isinstance(over, Mapping)
-        root = merged(root, over)
+        root = laid_over(root, over)
     return root
 
 
@@ -108,7 +122,7 @@ def candidate(root: Mapping, change: Map[str, Any]) -> Mapping:
     source = Source(root.source.path, f"{root.source.name} (candidate)", "", root.source.folder)
     over = from_plain(dict(change), source)
     assert isinstance(over, Mapping)
-    return merged(root, over)
+    return laid_over(root, over)
 
 
 class BlockDumper(yaml.SafeDumper):

@@ -40,6 +40,14 @@ def declared(draft: Draft, types: TypeReader, id: str, kind: str, node: Mapping)
     if node.get("url") is None and "url" not in node.dropped:
         draft.report.add("LMP101", node.place, f"the http tool `{id}` needs `url`, or `openapi` and `operation`")
     inputs = types.fields(node.map("inputs"), f"input of tool `{id}`:")
+    for name, field in inputs.items():
+        written = node.map("inputs")
+        entry = written.get(name) if written is not None else None
+        for key in ("private", "declassify"):
+            if getattr(field, key) not in (False, None) and isinstance(entry, Mapping):
+                message = f"`{key}` has no meaning for the input `{name}` of tool `{id}`"
+                fix = "say of the tool whether it is trusted:"
+                draft.report.add("LMP101", entry.key_place(key), message, fix=fix)
     _placeholders(draft, id, node, inputs)
     return Declared(inputs, result or JSON, known=node.get("inputs") is not None)
 

@@ -132,8 +132,10 @@ class TypeReader:
             if self._is_enum(node):
                 for key in node.entries.keys() - {"enum"} - LONG_FORM:
                     self.report.add("LMP101", node.key_place(key), f"an enum has no key `{key}`")
+                self._no_part(node, what)
                 return self._enum(node, what)
             if "type" in node.entries and node.entries.keys() <= LONG_FORM:
+                self._no_part(node, what)
                 return self.type(node.entries["type"], what)
             for name, value in node.entries.items():
                 if isinstance(value, Sequence) or (isinstance(value, Scalar) and "${{" in value.text):
@@ -146,6 +148,12 @@ class TypeReader:
         fix = "a list of T is written list[T]" if isinstance(node, Sequence) else None
         self.report.add("LMP101", node.place, f"{what} has no type that can be read", fix=fix)
         return UNKNOWN
+
+    def _no_part(self, node: Mapping, what: str) -> None:
+        """Report what can be said of a whole input or output, and not of a type or of a part of one."""
+        for key in sorted(node.entries.keys() & {"private", "default", "declassify"}):
+            message = f"`{key}` is said of a whole input or output, and cannot be said of {what}"
+            self.report.add("LMP101", node.key_place(key), message, fix=f"write {key}: beside the type of the whole")
 
     def written(self, text: str, node: Scalar, what: str) -> Type:
         """The type that a text such as `list[str]?` writes."""

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lmprog.compiler.checks import conditions, cost, flow, names, optimizing, outside, places, rows, stages, termination
+from lmprog.compiler.checks import (
+    conditions,
+    cost,
+    declassified,
+    flow,
+    names,
+    optimizing,
+    outside,
+    places,
+    rows,
+    stages,
+    termination,
+)
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.plan import Plan
 
@@ -17,6 +29,7 @@ def run(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> 
     termination.check(draft)
     conditions.check(draft, plan)
     outside.check(draft, plan)
+    declassified.reasons(draft, plan)
     cost.check(draft, plan)
     if draft.options.evaluation:
         flow.check(draft, plan)

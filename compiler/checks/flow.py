@@ -1,23 +1,24 @@
-"""Private values that reach someone who is not trusted (401, 402), and what may cross (403)."""
+"""Private values that reach someone who is not trusted (401, 402)."""
 
 from __future__ import annotations
 
-from lmprog.compiler.checks.names import all_steps
+from lmprog.compiler.checks import declassified
+from lmprog.compiler.checks.declassified import Crossing
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.expressions import Expression
 from lmprog.compiler.findings import Severity
 from lmprog.compiler.flow import Arrival, Flow, Name, Policy, Trail
 from lmprog.compiler.goals import written_stages
-from lmprog.compiler.plan import Plan, Repeat, Value
+from lmprog.compiler.plan import Plan
 from lmprog.compiler.private import holds_private, private_columns, private_inputs, private_policy, private_rows
-from lmprog.compiler.source import Mapping, Place
+from lmprog.compiler.source import Place
 from lmprog.compiler.teachers import named
 
 
 def check(draft: Draft, plan: Plan) -> None:
     """Report where private values arrive that should not, with the way they take."""
-    _Private(draft, plan).check()
-    _declassified(draft, plan)
+    private = _Private(draft, plan)
+    private.check()
+    declassified.check(draft, plan, private.crossings)
 
 
 class _Private:
@@ -28,6 +29,8 @@ class _Private:
         """Where the teacher is named whose steps are looked at."""
         self.by_choice = False
         """Whether what private values choose is looked at: a warning, where the values themselves stay away."""
+        self.crossings: list[Crossing] = []
+        """Private values at modules of other programs that declassify an output."""
 
     def check(self) -> None:
         if not holds_private(self.plan):
@@ -68,6 +71,8 @@ class _Private:
 
     def _arrives(self, arrival: Arrival) -> None:
         place = self._place(arrival)
+        if arrival.plan is not self.plan and self.teacher is None:
+            self._crossing(arrival, place, self.plan)
         if self.draft.root.map("export"):
             # Traces hold the arguments of tools too.
             self._tell("LMP402", self.draft.key("export"), arrival.trail, "export (outside)")
@@ -84,6 +89,10 @@ class _Private:
             elif lm is not None and lm.shared_cache:
                 self._tell("LMP402", place, arrival.trail, f"the shared cache of {lm.id}")
         self._to_proposer(arrival.trail)
+
+    def _crossing(self, arrival: Arrival, place: Place, root: Plan) -> None:
+        if arrival.module is not None and not self.by_choice:
+            self.crossings.append(Crossing(arrival.plan, arrival.module, place, root))
 
     def _is_teacher(self, arrival: Arrival) -> bool:
         return self.plan.optimize is not None and any(
@@ -175,6 +184,7 @@ class _Private:
         place = written.place if written is not None else self.draft.key("metrics", id)
 
         def arrives(arrival: Arrival) -> None:
+            self._crossing(arrival, place, judge)
             lm = arrival.plan.lms.get(arrival.module.lm) if arrival.module is not None else None
             if judge.export is not None:
                 self._tell("LMP402", place, arrival.trail, f"export (outside) of the judge {id}")
@@ -209,79 +219,3 @@ class _Private:
             for name in sorted(private & {*module.inputs, *module.outputs}):
                 place = self.draft.place("optimize", "tune", id)
                 self._tell(code, place, (f"data.{split.name}.{name} (private)", f"demos of {id}"), sink)
-
-
-def _declassified(draft: Draft, plan: Plan) -> None:
-    for name, field in plan.inputs.items():
-        if field.declassify is not None:
-            draft.report.add("LMP403", draft.place("inputs", name), "only the output of a module can be declassified")
-    watched = _watched(plan)
-    for id, module in plan.modules.items():
-        for name, field in module.inputs.items():
-            if field.declassify is not None:
-                place = draft.place("modules", id, "inputs", name)
-                draft.report.add("LMP403", place, "only the output of a module can be declassified")
-        for name, field in module.outputs.items():
-            if field.declassify is None:
-                continue
-            place = _place(draft, id, name)
-            if not field.declassify.strip():
-                message = f"the output `{name}` of module `{id}` is declassified without a reason"
-                draft.report.add("LMP403", place, message, fix="write declassify: and why this is safe")
-            elif (
-                draft.options.evaluation
-                and not _names_lost(draft)
-                and not any(
-                    (step.id, name) in watched
-                    for step in all_steps(plan.steps)
-                    if getattr(step.action, "module", None) == id
-                )
-            ):
-                message = f"the output `{name}` of module `{id}` is declassified, and no metric reads it directly"
-                fix = "make it an output of the program and give it to a metric that measures what leaks"
-                draft.report.add("LMP403", place, message, fix=fix)
-
-
-def _names_lost(draft: Draft) -> bool:
-    """Whether a reference could not be followed, so that nobody knows what the metrics read."""
-    codes = {finding.code for finding in draft.report.findings.values() if finding.severity == "error"}
-    return bool(codes & {"LMP101", "LMP103", "LMP201", "LMP203", "LMP603"})
-
-
-def _place(draft: Draft, id: str, name: str) -> Place:
-    node = draft.node("modules", id, "outputs", name)
-    if isinstance(node, Mapping):
-        return node.key_place("declassify")
-    return draft.place("modules", id, "outputs", name)
-
-
-def _watched(plan: Plan) -> set[tuple[str, str]]:
-    """The step outputs that a metric reads, itself or through expressions and loops alone."""
-    values: dict[str, Expression] = {}
-    states: dict[tuple[str, str], list[Expression]] = {}
-    for step in all_steps(plan.steps):
-        if isinstance(step.action, Value):
-            values[step.id] = step.action.expression
-        elif isinstance(step.action, Repeat):
-            for name, update in step.action.next.items():
-                states[step.id, name] = [
-                    update.expression,
-                    *([step.action.start[name]] if name in step.action.start else []),
-                ]
-    pending = [
-        plan.outputs[name[1]]
-        for metric in plan.metrics.values()
-        for expression in [*metric.arguments.values(), *([metric.value] if metric.value else [])]
-        for name in expression.references
-        if name[0] == "outputs" and len(name) > 1 and name[1] in plan.outputs
-    ]
-    found: set[tuple[str, str]] = set()
-    while pending:
-        for read in pending.pop().references:
-            if read[0] != "steps" or len(read) < 3 or (read[1], read[2]) in found:
-                continue
-            found.add((read[1], read[2]))
-            if read[1] in values:
-                pending.append(values[read[1]])
-            pending += states.get((read[1], read[2]), [])
-    return found

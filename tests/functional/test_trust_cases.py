@@ -10,7 +10,7 @@ import pytest
 CASES = Path(__file__).parents[3] / "shared/cases/check"
 TABLE = CASES / "trust/expected.tsv"
 OPTIONS = {"trusted_override.yaml": ["--lm", "local=openai/gpt-4.1-mini"]}
-LATER = {"trusted_override.yaml", "overlay_demos_private.yaml", "sub_declassify_unwatched.yaml"}
+LATER = {"overlay_demos_private.yaml"}
 
 pytestmark = pytest.mark.skipif(not TABLE.is_file(), reason=f"the cases are not here: {CASES}")
 

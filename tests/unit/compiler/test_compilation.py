@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,3 +76,21 @@ def test_the_digest_is_of_the_meaning(spec: Path, tmp_path: Path) -> None:
     other.write_text(SPEC.replace("Say which", "Say what"))
     digests = [compile_file(path).plan.digest for path in (spec, same, other)]  # type: ignore[union-attr]
     assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("given", "trusted"),
+    [
+        ({"lms": {"student": "openai/gpt"}}, False),
+        ({"overrides": {"lms.student.model": "openai/gpt"}}, False),
+        ({"change": {"lms": {"student": {"model": "openai/gpt"}}}}, False),
+        ({"lms": {"student": "openai/gpt"}, "overrides": {"lms.student.trusted": True}}, True),
+        ({"lms": {"student": "hf/other"}}, True),
+        ({"overrides": {"lms.student.params.max_tokens": 3}}, True),
+    ],
+)
+def test_trust_is_said_of_one_model(spec: Path, given: dict[str, Any], trusted: bool) -> None:
+    spec.write_text(SPEC.replace("smollm2-135m,", "smollm2-135m, trusted: true,"))
+    plan = compile_file(spec, **given).plan
+    assert plan is not None
+    assert plan.lms["student"].trusted is trusted

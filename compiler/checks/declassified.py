@@ -1,0 +1,129 @@
+"""What may cross from private to public (403): a module's output with a reason, which a metric reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.expressions import Expression
+from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, Value
+from lmprog.compiler.source import Mapping, Place
+
+Watched = set[tuple[int, str, str]]
+"""Outputs that a metric reads itself or through expressions, loops and programs alone: (id of the plan, module, output)."""
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A private value at a module of a sub-program or judge, whose declassified outputs let it out."""
+
+    plan: Plan
+    module: Module
+    place: Place
+    """Where the program that is checked brings the value there."""
+    root: Plan
+    """The program whose metrics, or the judge whose own score, must watch."""
+
+
+def reasons(draft: Draft, plan: Plan) -> None:
+    """Report `declassify` in a wrong place, without a reason, or against `private`; of sub-programs too."""
+    wrong = "only the output of a module can be declassified"
+    for name, field in plan.inputs.items():
+        if field.declassify is not None:
+            draft.report.add("LMP403", draft.place("inputs", name), wrong)
+    for id, module in plan.modules.items():
+        for name, field in module.inputs.items():
+            if field.declassify is not None:
+                draft.report.add("LMP403", draft.place("modules", id, "inputs", name), wrong)
+        for name, field in module.outputs.items():
+            if field.declassify is None:
+                continue
+            what = f"the output `{name}` of module `{id}`"
+            if not field.declassify.strip():
+                fix = "write declassify: and why this is safe"
+                draft.report.add("LMP403", _place(draft, id, name), f"{what} is declassified without a reason", fix=fix)
+            elif field.private:
+                fix = "leave one of the two out"
+                draft.report.add(
+                    "LMP403", _place(draft, id, name), f"{what} is private and declassified at once", fix=fix
+                )
+
+
+def check(draft: Draft, plan: Plan, crossings: Sequence[Crossing]) -> None:
+    """Report declassified outputs that no metric reads directly."""
+    if _names_lost(draft):
+        return
+    read = [
+        plan.outputs[name[1]]
+        for metric in plan.metrics.values()
+        for expression in [*metric.arguments.values(), *([metric.value] if metric.value else [])]
+        for name in expression.references
+        if name[0] == "outputs" and len(name) > 1 and name[1] in plan.outputs
+    ]
+    watched = _watched(plan, read)
+    fix = "make it an output of the program and give it to a metric that measures what leaks"
+    for id, module in plan.modules.items():
+        for name, field in module.outputs.items():
+            if field.declassify and field.declassify.strip() and (_key(plan, id, name) not in watched):
+                message = f"the output `{name}` of module `{id}` is declassified, and no metric reads it directly"
+                draft.report.add("LMP403", _place(draft, id, name), message, fix=fix)
+    for crossing in crossings:
+        seen = watched if crossing.root is plan else _watched(crossing.root, crossing.root.outputs.values())
+        for name, field in crossing.module.outputs.items():
+            if field.declassify and _key(crossing.plan, crossing.module.id, name) not in seen:
+                what = f"the output `{name}` of its module `{crossing.module.id}`"
+                message = f"the program `{crossing.plan.name}` declassifies {what}, and no metric reads it directly"
+                draft.report.add("LMP403", crossing.place, message, fix=fix)
+
+
+def _key(plan: Plan, module: str, output: str) -> tuple[int, str, str]:
+    return id(plan), module, output
+
+
+def _names_lost(draft: Draft) -> bool:
+    """Return whether a reference could not be followed, so that it is not known what the metrics read."""
+    codes = {finding.code for finding in draft.report.findings.values() if finding.severity == "error"}
+    return bool(codes & {"LMP101", "LMP103", "LMP201", "LMP203", "LMP603"})
+
+
+def _place(draft: Draft, id: str, name: str) -> Place:
+    node = draft.node("modules", id, "outputs", name)
+    if isinstance(node, Mapping):
+        return node.key_place("declassify")
+    return draft.place("modules", id, "outputs", name)
+
+
+def _watched(plan: Plan, read: Iterable[Expression]) -> Watched:
+    steps = _by_id(plan.steps)
+    pending = list(read)
+    seen: set[tuple[str, str]] = set()
+    found: Watched = set()
+    while pending:
+        for name in pending.pop().references:
+            if name[0] != "steps" or len(name) < 3 or (name[1], name[2]) in seen:
+                continue
+            seen.add((name[1], name[2]))
+            for step in steps.get(name[1], ()):
+                action = step.action
+                if isinstance(action, ModuleCall):
+                    found.add(_key(plan, action.module, name[2]))
+                elif isinstance(action, Value):
+                    pending.append(action.expression)
+                elif isinstance(action, Repeat):
+                    pending += [update.expression for state, update in action.next.items() if state == name[2]]
+                    pending += [start for state, start in action.start.items() if state == name[2]]
+                elif isinstance(action, ProgramCall) and name[2] in action.plan.outputs:
+                    found |= _watched(action.plan, [action.plan.outputs[name[2]]])
+    return found
+
+
+def _by_id(steps: Iterable[Step]) -> dict[str, list[Step]]:
+    """Return the steps by id, those in loops too; two loops may have a step of the same id."""
+    found: dict[str, list[Step]] = {}
+    for step in steps:
+        found.setdefault(step.id, []).append(step)
+        if isinstance(step.action, Repeat):
+            for id, inner in _by_id(step.action.steps).items():
+                found.setdefault(id, []).extend(inner)
+    return found
