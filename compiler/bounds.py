@@ -10,7 +10,7 @@ from jinja2 import nodes
 
 from lmprog.compiler.expressions import EvaluationError, Expression
 from lmprog.compiler.model_table import limits
-from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step
+from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, reply_limit
 from lmprog.compiler.prompts import tool_words
 from lmprog.compiler.templates import Template, parse
 
@@ -191,8 +191,7 @@ def _module(
     found.calls[name] = found.calls.get(name, 0) + count
     found.sites.append(Site(plan, module, call, count, bool(prefix)))
     lm = plan.lms.get(module.lm)
-    written = lm.params.get("max_tokens") if lm is not None else None
-    reply = written if isinstance(written, int) else USUAL_REPLY
+    reply = (reply_limit(lm.params) if lm is not None else None) or USUAL_REPLY
     prompt = (static_characters(module, known=False) + len(tool_words(plan, module))) / CHARACTERS_A_TOKEN
     for argument in call.arguments.values():
         length = argument_characters(argument, longest)

@@ -67,6 +67,10 @@ LM = Record(
             {
                 "input": Number(least=0, about="US dollars for a million prompt tokens."),
                 "output": Number(least=0, about="US dollars for a million completion tokens."),
+                "cached": Number(
+                    least=0,
+                    about="US dollars for a million prompt tokens that the provider had kept; as input if left out.",
+                ),
             },
             about="Prices in US dollars for a million tokens.",
         ),
@@ -88,6 +92,9 @@ LM = Record(
                 "tokens_per_minute": Number(least=1, about="Of prompts and replies together."),
                 "timeout": Number(least=0, about="Seconds of one try; 120."),
                 "tries": Number(whole=True, least=1, about="Tries of one call; 8."),
+                "reply_mb": Number(
+                    least=0, about="The longest body of a reply that is read, in millions of bytes; 32."
+                ),
             },
             about="How hard an LM behind an API is pressed, and how patiently it is asked.",
         ),

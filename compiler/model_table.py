@@ -17,12 +17,14 @@ EMBEDDED_CONTEXT = 8192
 
 @dataclass(frozen=True)
 class Limits:
-    """Context window and longest reply in tokens, and prices in US dollars for a token; None where nobody knows."""
+    """Context window and longest reply in tokens, and prices in US dollars for a token; None where unknown."""
 
     context: int | None
     prompt_usd: float | None
     completion_usd: float | None
     reply: int | None = None
+    cached_usd: float | None = None
+    """For a token of the prompt that the provider had kept from an earlier call."""
 
 
 def limits(lm: LM) -> Limits:
@@ -30,17 +32,20 @@ def limits(lm: LM) -> Limits:
     price = lm.price or {}
     prompt = price["input"] / 1e6 if "input" in price else None
     completion = price["output"] / 1e6 if "output" in price else None
+    cached = price["cached"] / 1e6 if "cached" in price else None
     if lm.runs_here:
         context = lm.context or (EMBEDDED_CONTEXT if lm.model.startswith("embedded/") else None)
-        return Limits(context, prompt or 0.0, completion or 0.0)
+        return Limits(context, prompt or 0.0, completion or 0.0, cached_usd=cached)
     if lm.context is not None and prompt is not None and completion is not None:
-        return Limits(lm.context, prompt, completion)
+        return Limits(lm.context, prompt, completion, cached_usd=cached)
     known = _entry(lm.model)
     return Limits(
         lm.context or known.get("max_input_tokens"),
         prompt if prompt is not None else known.get("input_cost_per_token"),
         completion if completion is not None else known.get("output_cost_per_token"),
         known.get("max_output_tokens"),
+        # A price of the table is not one of the spec: the table's discount goes with the table's price alone.
+        cached if cached is not None or prompt is not None else known.get("cache_read_input_token_cost"),
     )
 
 

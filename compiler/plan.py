@@ -53,6 +53,14 @@ class Limits:
     """Seconds of one try."""
     tries: int = 8
     """Of one call, the first included."""
+    reply_mb: float = 32.0
+    """The longest body of a reply that is read, in millions of bytes."""
+
+
+def reply_limit(params: Mapping[str, Any]) -> int | None:
+    """Return the tokens of the longest reply that `params` allow, by either name of the parameter; None where neither says."""
+    written = params.get("max_tokens") or params.get("max_completion_tokens")
+    return written if isinstance(written, int) else None
 
 
 HERE = ("embedded/", "hf/")

@@ -188,11 +188,15 @@ class Native:
             )
             for position, call in enumerate(completion.tool_calls)
         ]
-        written = [
-            {"id": call.id, "type": "function", "function": {"name": call.tool, "arguments": _written(own)}}
-            for call, own in zip(asked, completion.tool_calls, strict=True)
-        ]
-        return {"role": "assistant", "content": completion.text or None, "tool_calls": written}, asked
+        # A provider may refuse its own turn without what it added to it: reasoning, signatures.
+        wrote = {name: value for name, value in (completion.message or {}).items() if value is not None}
+        written = []
+        for position, (call, own) in enumerate(zip(asked, completion.tool_calls, strict=True)):
+            said = wrote["tool_calls"][position] if position < len(wrote.get("tool_calls") or ()) else {}
+            function = {**said.get("function", {}), "name": call.tool, "arguments": _written(own)}
+            written.append({**said, "id": call.id, "type": "function", "function": function})
+        content = wrote.get("content") or completion.text or None
+        return {**wrote, "role": "assistant", "content": content, "tool_calls": written}, asked
 
     def answered(self, calls: Sequence[tuple[Asked, Answer]], told: str | None) -> list[Message]:
         turns: list[Message] = [

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lmprog.compiler import model_table
 from lmprog.compiler.bounds import USUAL_REPLY
 from lmprog.compiler.plan import LM as Declared
+from lmprog.compiler.plan import reply_limit
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.lms.lm import LM, Completion, Request
 
@@ -136,7 +137,7 @@ class Budget:
         written = sum(len(str(message.get("content") or "").encode()) for message in request.messages)
         prompt = written // BYTES_A_TOKEN + TOKENS_A_MESSAGE * len(request.messages)
         here = declared is not None and declared.runs_here
-        reply = int(request.params.get("max_tokens") or (USUAL_REPLY if here else self.largest.completion_tokens))
+        reply = reply_limit(request.params) or (USUAL_REPLY if here else self.largest.completion_tokens)
         usd = self.largest.usd
         if declared is not None and "usd" in self.limits:
             price = model_table.limits(declared)

@@ -54,6 +54,12 @@ class Invocation:
     seed: int | None = None
     tool_calls: Sequence[ToolCall] = ()
     """What the LM asked for in this turn, where its module has tools."""
+    message: Mapping[str, Any] | None = None
+    """The turn as the provider wrote it, where it holds more than words and calls: reasoning, signatures."""
+    response_model: str | None = None
+    """The model that answered, as the provider names it."""
+    response_id: str | None = None
+    """The provider's own name of the reply."""
     weights: str = ""
     """The model, and the digest of the adapter on it."""
     parent: str | None = None

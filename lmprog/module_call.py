@@ -145,6 +145,9 @@ class Asking:
             finish_reason=completion.finish_reason,
             cached=completion.cached,
             tool_calls=completion.tool_calls,
+            message=completion.message,
+            response_model=completion.model,
+            response_id=completion.id,
             seconds=time.perf_counter() - started,
         )
         return completion, fields

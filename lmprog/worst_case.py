@@ -16,7 +16,7 @@ from lmprog.budget import BYTES_A_TOKEN, TOKENS_A_MESSAGE
 from lmprog.compiler import model_table
 from lmprog.compiler.bounds import USUAL_REPLY, Site, bounds
 from lmprog.compiler.expressions import EvaluationError
-from lmprog.compiler.plan import LM, Module, Plan
+from lmprog.compiler.plan import LM, Module, Plan, reply_limit
 from lmprog.compiler.prompts import IMAGES, TURNS, PromptBuilder
 from lmprog.compiler.templates import RenderError
 from lmprog.compiler.types import Object, json_schema
@@ -65,8 +65,7 @@ def asks(plan: Plan, rows: Sequence[Mapping[str, Any]], growth: Growth) -> list[
 
 def longest_reply(lm: LM) -> int | None:
     """Tokens."""
-    written = lm.params.get("max_tokens") or lm.params.get("max_completion_tokens")
-    if isinstance(written, int):
+    if (written := reply_limit(lm.params)) is not None:
         return written
     known = model_table.limits(lm)
     return USUAL_REPLY if lm.runs_here else known.reply or known.context

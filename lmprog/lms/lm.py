@@ -64,6 +64,8 @@ class Usage:
     usd: float | None = None
     cached_tokens: int = 0
     """Those of `prompt_tokens` that the provider had kept from an earlier call."""
+    reasoning_tokens: int = 0
+    """Those of `completion_tokens` that the model thought with, and that stand in no reply."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,13 @@ class Completion:
     """Calls that the LM asks for before it goes on; the text may then be empty."""
     cached: bool = False
     """Whether it was kept from an earlier call, so that it cost nothing."""
+    message: Mapping[str, Any] | None = None
+    """The assistant's turn as the provider wrote it, where it holds more than words and calls (reasoning, signatures):
+    some providers refuse an agent's next turn without them."""
+    model: str | None = None
+    """The model that answered, as the provider names it."""
+    id: str | None = None
+    """The provider's own name of the reply."""
 
 
 @runtime_checkable

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import urllib.request
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,10 +15,14 @@ from lmprog.compiler import model_table, plan
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.body import parameters
+from lmprog.lms.api.event_stream import events_of
 from lmprog.lms.api.failures import TryFailed, words_of
 from lmprog.lms.api.reply import Pieces, cost, read
+from lmprog.lms.api.wire import loads
 from lmprog.lms.lm import Completion, Request
 from lmprog.lms.per_loop import PerLoop
+
+log = logging.getLogger(__name__)
 
 
 class DirectRoute:
@@ -26,6 +31,9 @@ class DirectRoute:
     def __init__(self, declared: plan.LM, access: Access) -> None:
         self.structured = True
         provider, _, self._model = declared.model.partition("/")
+        self._id, self._longest = declared.id, int(declared.limits.reply_mb * 1e6)
+        self._refused: set[str] = set()
+        """Fields that lmprog adds by itself and this server does not take."""
         self._more = {"return_token_ids": True, "logprobs": True} if provider == "hosted_vllm" else {}
         self._prices = model_table.limits(declared)
         self._server = Server(access)
@@ -47,31 +55,57 @@ class DirectRoute:
 
     async def _asked(self, model: str, request: Request, structured: bool) -> Completion:
         made = parameters(request, structured=structured, seeded=True)
-        body = {"model": model, "messages": request.messages, **self._more, **made, **made.pop("extra_body", {})}
-        async with self._server.post("/chat/completions", body) as response:
-            if response.headers.get("Content-Type", "").startswith("text/event-stream"):
-                reply = await self._streamed(response, request)
-            else:
-                reply = _json(response, await response.read())
-                if request.on_text is not None and (text := read(reply, None).text):
-                    request.on_text(text)
-        return read(reply, cost(reply, self._prices))
+        own = {name: value for name, value in {**self._more, **made}.items() if name not in self._refused}
+        body = {"model": model, "messages": request.messages, **own, **own.pop("extra_body", {})}
+        try:
+            async with self._server.post("/chat/completions", body) as response:
+                if response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                    reply = await self._streamed(response, request)
+                else:
+                    reply = _json(response, b"".join([chunk async for chunk in self._chunks(response)]))
+                    if request.on_text is not None and (text := read(reply, None).text):
+                        request.on_text(text)
+        except TryFailed as failed:
+            added = {*self._more, *made} - {*request.params}
+            unknown = [name for name in DISPENSABLE if name in added - self._refused and failed.refuses(name)]
+            if not unknown:
+                raise
+        else:
+            return read(reply, cost(reply, self._prices))
+        self._refused |= {*unknown}
+        log.warning("%s: the server does not take %s; lmprog asks without", self._id, ", ".join(unknown))
+        return await self._asked(model, request, structured)
 
     async def _streamed(self, response: aiohttp.ClientResponse, request: Request) -> dict[str, Any]:
         pieces = Pieces()
-        rest = b""
-        # Not by the reader's lines, whose length is limited: a piece may hold the ids of a long prompt.
-        async for chunk in response.content.iter_any():
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                if not line.startswith(b"data:") or (data := line[5:].strip()) == b"[DONE]":
-                    continue
-                text = pieces.add(_piece(data))
-                if text and request.on_text is not None:
-                    request.on_text(text)
+        async for data in events_of(self._chunks(response)):
+            if data == b"[DONE]":
+                # Some servers never say why a reply ends; what they sent is whole all the same.
+                pieces.ended = pieces.ended or pieces.any
+                continue
+            text = pieces.add(_piece(data))
+            if text and request.on_text is not None:
+                request.on_text(text)
         if not pieces.ended:
             raise TryFailed("the stream broke off before the reply had ended", passing=True)
         return pieces.whole()
+
+    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Yield the body, decoded, as it comes. Raises TryFailed where it is longer than `limits.reply_mb` allows."""
+        left = self._longest
+        async for chunk in response.content.iter_any():
+            left -= len(chunk)
+            if left < 0:
+                raise TryFailed(
+                    f"its reply is longer than {self._longest / 1e6:g} MB",
+                    passing=False,
+                    fix=f"raise lms.{self._id}.limits.reply_mb where such a reply is right",
+                )
+            yield chunk
+
+
+DISPENSABLE = ("stream_options", "return_token_ids", "logprobs", "seed")
+"""Fields that lmprog adds to a request by itself and can do without, where a server knows them not."""
 
 
 class Server:
@@ -87,12 +121,36 @@ class Server:
 
     def post(self, path: str, body: Mapping[str, Any]) -> _Answer:
         """A context with the answer to a POST. Raises TryFailed for any status but 2xx, and where the server is not there."""
-        return _Answer(self, path, json.dumps(body, ensure_ascii=False).encode(errors="surrogatepass"))
+        # Half a surrogate pair, which UTF-8 has not, goes as its escape.
+        return _Answer(self, path, json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace"))
 
     async def _send(self, path: str, data: bytes) -> aiohttp.ClientResponse:
         url = f"{self._address.rstrip('/')}{path}{self._query}"
         session = await _session()
         return await session.post(url, data=data, headers=self._headers, proxy=self._proxy, allow_redirects=False)
+
+    def unreached(self, error: Exception) -> TryFailed:
+        """Return the failure of a request that had no answer; a proxy that is the reason is named."""
+        words = str(error) or type(error).__name__
+        if self._proxy is not None and not self._proxy.startswith(("http://", "https://")):
+            kind = urlsplit(self._proxy).scheme
+            return TryFailed(
+                f"the environment names a proxy of the kind {kind}, and only http proxies are supported",
+                passing=False,
+                fix="set http_proxy and https_proxy to an http:// address, or name this server in no_proxy",
+            )
+        if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+            address = urlsplit(self._proxy or "")
+            return TryFailed(
+                f"the proxy {address.scheme}://{address.hostname}:{address.port} did not pass the request on: {words}",
+                passing=True,
+                fix="correct http_proxy and https_proxy in the environment, or name this server in no_proxy",
+            )
+        if isinstance(error, aiohttp.InvalidURL):
+            return TryFailed("its api_base is no address; write it as http://host:port/v1", passing=False)
+        if isinstance(error, aiohttp.ClientConnectorSSLError | aiohttp.ClientConnectorCertificateError):
+            return TryFailed(words, passing=False, fix="write http:// in api_base where the server has no TLS")
+        return TryFailed(words, passing=isinstance(error, aiohttp.ClientError))
 
 
 class _Answer:
@@ -106,18 +164,17 @@ class _Answer:
             self._response = await self._server._send(self._path, self._data)
             if self._response.ok and self._response.status < 300:
                 return self._response
-            said = words_of(await self._response.text(errors="replace"))
-        except aiohttp.InvalidURL:
-            failed = TryFailed("its api_base is no address; write it as http://host:port/v1", passing=False)
-        except aiohttp.ClientError as error:
-            failed = TryFailed(str(error) or type(error).__name__, passing=True)
+            body = (await _start_of(self._response)).decode(errors="replace")
+            said = words_of(body)
+        except (aiohttp.ClientError, ValueError) as error:
+            failed = self._server.unreached(error)
         else:
             status = self._response.status
             where = self._response.headers.get("Location") if status < 400 else None
             words = f"HTTP {status}: {said or self._response.reason or ''}"
             if where:
                 words = f"HTTP {status}: it moved; write the new address ({where}) as api_base"
-            failed = TryFailed.of_status(status, words, self._response.headers)
+            failed = TryFailed.of_status(status, words, self._response.headers, body)
             self._response.release()
         raise failed from None
 
@@ -126,7 +183,7 @@ class _Answer:
             self._response.release()
             return
         self._response.close()
-        if isinstance(error, aiohttp.ClientError):
+        if isinstance(error, aiohttp.ClientError | ValueError):
             raise TryFailed(str(error) or type(error).__name__, passing=True) from None
 
 
@@ -135,10 +192,25 @@ def _json(response: aiohttp.ClientResponse, body: bytes) -> Any:
     if "json" not in kind:
         raise TryFailed(f"it answered with {kind}, not with JSON: {_start(body)}", passing=True)
     try:
-        return json.loads(body)
+        return loads(body)
     except ValueError:
         pass
     raise TryFailed(f"it answered with what is no JSON: {_start(body)}", passing=True)
+
+
+LONGEST_ERROR = 100_000
+"""Bytes of a failure's body that are read for its words."""
+
+
+async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body of a failure, or the start of a long one, whose connection then ends."""
+    body = b""
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > LONGEST_ERROR:
+            response.close()
+            break
+    return body[:LONGEST_ERROR]
 
 
 def _start(body: bytes) -> str:
@@ -148,20 +220,23 @@ def _start(body: bytes) -> str:
 
 def _piece(data: bytes) -> Mapping[str, Any]:
     try:
-        piece = json.loads(data)
+        piece = loads(data)
     except ValueError:
-        piece = None
+        piece = data
+    if piece is None:  # says nothing
+        return {}
     if not isinstance(piece, Mapping) or piece.get("error"):
         raise TryFailed(f"the stream broke off: {words_of(data.decode(errors='replace'))}", passing=True)
     return piece
 
 
 def _proxy(base: str) -> str | None:
-    """The proxy that the environment names for an address, as urllib, pip and the like take it."""
+    """Return the proxy that the environment names for an address, as urllib, pip and the like take it."""
     address = urlsplit(base)
     if not address.hostname or urllib.request.proxy_bypass(address.hostname):
         return None
-    return urllib.request.getproxies().get(address.scheme)
+    proxy = urllib.request.getproxies().get(address.scheme)
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy or None
 
 
 async def _opened() -> AsyncGenerator[aiohttp.ClientSession, None]:

@@ -1,19 +1,32 @@
-"""Why one try of a call gave no reply, and whether the next may."""
+"""The reason why one try of a call gave no reply, and whether the next may give one."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import time
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
+
+from lmprog.lms.api.wire import loads
 
 PASSING = frozenset({408, 409, 425, 429})
 """HTTP statuses under 500 after which the same request may succeed; of 500 and above all may."""
+SPENT = re.compile(r"insufficient_quota|exceeded your current quota|billing_(hard_limit|not_active)", re.IGNORECASE)
+"""Words of a quota that is spent: waiting brings no reply, whatever the status says."""
+OTHER_NAME = re.compile(r"[Uu]se '?(max_completion_tokens|max_tokens)'? instead")
+LONGEST_WAIT = 10.0**9
+"""Seconds; what asks for more is read as this many."""
 
 
 class TryFailed(Exception):
-    """One try. `words` are the provider's own where it said any, and may hold a secret; `asked` are seconds to wait; `fix` is
-    what may help, in words of ours."""
+    """One try without a reply.
+
+    `words` are the provider's own where it said any, and may hold a secret; `asked` are seconds to wait; `fix` is what may
+    help, in words of ours.
+    """
 
     def __init__(
         self, words: str, *, passing: bool, status: int | None = None, asked: float | None = None, fix: str = ""
@@ -22,34 +35,57 @@ class TryFailed(Exception):
         self.words, self.passing, self.status, self.asked, self.fix = words, passing, status, asked, fix
 
     @classmethod
-    def of_status(cls, status: int, words: str, headers: Mapping[str, str]) -> TryFailed:
-        """The failure that an HTTP status says."""
-        passing = status in PASSING or status >= 500
-        return cls(words, passing=passing, status=status, asked=retry_after(headers) if passing else None)
+    def of_status(cls, status: int, words: str, headers: Mapping[str, str], body: str = "") -> TryFailed:
+        """Return the failure that an HTTP status says; `body` may hold more than `words`, as a code."""
+        spent = status in (402, 403, 429) and bool(SPENT.search(f"{words} {body}"))
+        passing = (status in PASSING or status >= 500) and not spent
+        other = OTHER_NAME.search(words) if status in (400, 422) else None
+        fix = ""
+        if spent:
+            fix = "add credit with the provider, or name another LM"
+        elif other:
+            fix = f"write params: {{{other[1]}: ...}} in the spec"
+        return cls(words, passing=passing, status=status, asked=retry_after(headers) if passing else None, fix=fix)
 
     def refuses(self, *names: str) -> bool:
-        """Whether the provider takes no request with one of these parameters."""
+        """Return whether the provider takes no request with one of these parameters."""
         return self.status in (400, 422) and any(name in self.words for name in names)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from now that `Retry-After` asks for, which holds seconds or a date; None where it says nothing readable."""
-    written = headers.get("retry-after") or headers.get("Retry-After") or ""
+    """Return the seconds to wait that a reply asks for; None where it says nothing that can be read.
+
+    `retry-after-ms` holds milliseconds, `Retry-After` seconds or a date; a date without a zone is in UTC.
+    """
+    given = {str(name).lower(): str(value) for name, value in headers.items()}
+    milliseconds = _number(given.get("retry-after-ms", ""))
+    written = given.get("retry-after", "")
+    seconds = _number(written) if milliseconds is None else milliseconds / 1000
+    if seconds is None:
+        seconds = _until(written)
+    return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT)
+
+
+def _number(written: str) -> float | None:
     try:
-        seconds = float(written)
+        number = float(written)
     except ValueError:
-        try:
-            seconds = parsedate_to_datetime(written).timestamp() - time.time()
-        except (ValueError, TypeError):
-            return None
-    # NaN compares as false.
-    return seconds if seconds > 0 else 0.0
+        return None
+    return 0.0 if math.isnan(number) else number
+
+
+def _until(written: str) -> float | None:
+    try:
+        date = parsedate_to_datetime(written)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
 def words_of(body: str) -> str:
-    """What an error's body says in words: OpenAI's form, FastAPI's, or the text as it is."""
+    """Return what an error's body says in words: OpenAI's form, FastAPI's, or the text as it is."""
     try:
-        said = json.loads(body)
+        said = loads(body)
     except ValueError:
         return " ".join(body.split())
     for name in ("error", "detail", "message"):

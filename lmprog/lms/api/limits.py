@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from lmprog.compiler.plan import Limits
+from lmprog.compiler.plan import Limits, reply_limit
 from lmprog.lms.lm import Request, Usage
 from lmprog.lms.per_loop import PerLoop
 
@@ -103,8 +103,7 @@ class _Slot:
 def estimate(request: Request) -> int:
     """Tokens that a call may take: its texts, and the longest reply that it asks for."""
     characters = sum(len(text) for message in request.messages for text in _texts(message.get("content")))
-    longest = request.params.get("max_tokens") or request.params.get("max_completion_tokens") or USUAL_REPLY
-    return characters // CHARACTERS_A_TOKEN + int(longest)
+    return characters // CHARACTERS_A_TOKEN + (reply_limit(request.params) or USUAL_REPLY)
 
 
 def _texts(content: Any) -> list[str]:

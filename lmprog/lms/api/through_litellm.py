@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import math
 import os
 import warnings
 from contextvars import ContextVar
+from functools import cache, wraps
 from typing import Any
 
 from lmprog.compiler import model_table, plan
@@ -16,6 +18,7 @@ from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.body import marked, marks_caches, parameters
 from lmprog.lms.api.failures import TryFailed, retry_after
 from lmprog.lms.api.reply import Pieces, cost, read
+from lmprog.lms.api.wire import whole_text
 from lmprog.lms.lm import Completion, Request
 
 
@@ -35,6 +38,7 @@ class LitellmRoute:
         # A call that is cancelled between litellm's threads leaves a coroutine of litellm's own behind.
         warnings.filterwarnings("ignore", r"coroutine '\w+\.acompletion' was never awaited", RuntimeWarning)
         self._litellm = litellm
+        refuse_redirects()
         # Its log of each call is written by background tasks, which a loop that ends tells of with a traceback; a call that it
         # takes for one of its own parts is not logged. Set for our calls alone: a tool may call litellm and want its log.
         context = importlib.import_module("litellm._internal_context") if _has("litellm._internal_context") else None
@@ -69,7 +73,7 @@ class LitellmRoute:
             fixed["api_base"] = self._access.base
         if "tools" in made:
             made.update(self._tools_alone)
-        token = self._internal.set(True)
+        token, follows = self._internal.set(True), _asking.set(True)
         try:
             reply = await self._litellm.acompletion(**fixed, messages=messages, **made)
             if request.on_text is not None:
@@ -80,20 +84,21 @@ class LitellmRoute:
         except Exception as error:
             return _failure(error)
         finally:
+            _asking.reset(follows)
             self._internal.reset(token)
 
     def _completion(self, reply: Any) -> Completion:
         if not hasattr(reply, "model_dump"):
             raise TryFailed("it answered with what is no JSON", passing=True)
-        whole = reply.model_dump()
+        whole = whole_text(reply.model_dump())
         if self._prices is not None:
             return read(whole, cost(whole, self._prices))
-        return read(whole, getattr(reply, "_hidden_params", {}).get("response_cost"))
+        return read(whole, _usd(getattr(reply, "_hidden_params", {}).get("response_cost")))
 
     async def _streamed(self, chunks: Any, request: Request) -> Completion:
         pieces = Pieces()
         async for chunk in chunks:
-            text = pieces.add(chunk.model_dump())
+            text = pieces.add(whole_text(chunk.model_dump()))
             if text and request.on_text is not None:
                 request.on_text(text)
         if not pieces.ended:
@@ -112,24 +117,54 @@ class LitellmRoute:
             made = self._litellm.ModelResponse(
                 model=self._model, usage=self._litellm.Usage(**(whole.get("usage") or {}))
             )
-            return float(self._litellm.completion_cost(completion_response=made, model=self._model))
+            return _usd(self._litellm.completion_cost(completion_response=made, model=self._model))
         except Exception:  # litellm raises a bare Exception for a model that its table does not have
             return None
 
 
+_asking: ContextVar[bool] = ContextVar("asking", default=False)
+"""Whether the running task asks a provider for lmprog."""
+
+
+@cache
+def refuse_redirects() -> None:
+    """Have httpx follow no redirect of a call that lmprog makes: it would give key, headers and prompt to another host.
+
+    The clients are made within litellm and the providers' libraries, and no setting reaches all of them. Other calls of the
+    process, as those of a tool, are left as they are.
+    """
+    import httpx
+
+    send = httpx.AsyncClient.send
+
+    @wraps(send)
+    async def stay(self: Any, request: Any, **options: Any) -> Any:
+        if _asking.get():
+            options["follow_redirects"] = False
+        return await send(self, request, **options)
+
+    httpx.AsyncClient.send = stay  # type: ignore[method-assign]
+
+
+def _usd(value: Any) -> float | None:
+    """Return a cost that litellm worked out; None where it is no amount of money."""
+    number = value if isinstance(value, int | float) else None
+    return float(number) if number is not None and math.isfinite(number) and number >= 0 else None
+
+
 def _failure(error: Exception) -> TryFailed:
-    """What litellm raises, as a failure; it names every status, and takes garbage for a failure of its own."""
+    """Return what litellm raises as a failure; it names every status, and takes garbage for a failure of its own."""
     words = str(error).strip() or type(error).__name__
     status = getattr(error, "status_code", None)
     if isinstance(error, TimeoutError | OSError | json.JSONDecodeError):
         return TryFailed(words, passing=True)
-    if not isinstance(status, int):
-        # A reply that litellm could not take apart, as one without choices.
+    if not isinstance(status, int) or status < 300:
+        # A reply that litellm could not take apart, as one without choices, or a page of HTML.
         return TryFailed(words, passing=True)
     # litellm keeps the headers here; those of `response` it leaves empty for most failures.
     kept = getattr(error, "litellm_response_headers", None) or getattr(error, "response", None)
     headers = getattr(kept, "headers", kept) or {}
-    failed = TryFailed.of_status(status, words, headers)
+    failed = TryFailed.of_status(status, words, headers, f"{getattr(error, 'code', '')} {getattr(error, 'body', '')}")
     if failed.asked is None and failed.passing:
         failed.asked = retry_after(getattr(getattr(error, "response", None), "headers", None) or {})
     return failed
