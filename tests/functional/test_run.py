@@ -71,7 +71,13 @@ def test_rows_in_their_order_whatever_comes_first(cli, spec, rows, tmp_path, pro
         (2, "refund", 0),
     ]
     assert lines(trace)[0]["messages"][-1] == {"role": "user", "content": "t0é"}
-    assert lines(trace)[0]["usage"] == {"prompt_tokens": 11, "completion_tokens": 3, "usd": None, "cached_tokens": 0}
+    assert lines(trace)[0]["usage"] == {
+        "prompt_tokens": 11,
+        "completion_tokens": 3,
+        "usd": None,
+        "cached_tokens": 0,
+        "reasoning_tokens": 0,
+    }
 
 
 def test_a_run_goes_on_wherever_it_was_cut(cli, spec, rows, tmp_path) -> None:

@@ -147,6 +147,9 @@ class ApiLM:
         tried = f" (tried {attempts} times)" if attempts > 1 else ""
         later = f" (to be asked again in {failed.asked:.0f} s)" if (failed.asked or 0.0) > LONGEST_ASKED else ""
         fix = f"; {failed.fix}" if failed.fix else ""
+        if failed.limit is not None:
+            limit = plan.reply_limit(self._declared.params) or "..."
+            fix = f"; write params: {{{failed.limit}: {limit}}} for lms.{self._declared.id}"
         return f"{self._declared.model} gave no answer{tried}: {text}{later}{fix}"
 
 

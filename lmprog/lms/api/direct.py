@@ -146,7 +146,7 @@ class Server:
                 passing=True,
                 fix="correct http_proxy and https_proxy in the environment, or name this server in no_proxy",
             )
-        if isinstance(error, aiohttp.InvalidURL):
+        if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
             return TryFailed("its api_base is no address; write it as http://host:port/v1", passing=False)
         if isinstance(error, aiohttp.ClientConnectorSSLError | aiohttp.ClientConnectorCertificateError):
             return TryFailed(words, passing=False, fix="write http:// in api_base where the server has no TLS")

@@ -25,8 +25,10 @@ class TryFailed(Exception):
     """One try without a reply.
 
     `words` are the provider's own where it said any, and may hold a secret; `asked` are seconds to wait; `fix` is what may
-    help, in words of ours.
+    help, in words of ours; `limit` is the name that the provider has for the longest reply, where it refuses ours.
     """
+
+    limit: str | None = None
 
     def __init__(
         self, words: str, *, passing: bool, status: int | None = None, asked: float | None = None, fix: str = ""
@@ -38,14 +40,13 @@ class TryFailed(Exception):
     def of_status(cls, status: int, words: str, headers: Mapping[str, str], body: str = "") -> TryFailed:
         """Return the failure that an HTTP status says; `body` may hold more than `words`, as a code."""
         spent = status in (402, 403, 429) and bool(SPENT.search(f"{words} {body}"))
-        passing = (status in PASSING or status >= 500) and not spent
-        other = OTHER_NAME.search(words) if status in (400, 422) else None
-        fix = ""
-        if spent:
-            fix = "add credit with the provider, or name another LM"
-        elif other:
-            fix = f"write params: {{{other[1]}: ...}} in the spec"
-        return cls(words, passing=passing, status=status, asked=retry_after(headers) if passing else None, fix=fix)
+        later = status in PASSING or status >= 500
+        asked = retry_after(headers) if later else None
+        fix = "add credit with the provider, or name another LM" if spent and not asked else ""
+        failed = cls(words, passing=later and not spent, status=status, asked=asked, fix=fix)
+        if status in (400, 422) and (other := OTHER_NAME.search(words)):
+            failed.limit = other[1]
+        return failed
 
     def refuses(self, *names: str) -> bool:
         """Return whether the provider takes no request with one of these parameters."""

@@ -37,6 +37,8 @@ class LitellmRoute:
             logging.getLogger(name).setLevel(logging.WARNING)
         # A call that is cancelled between litellm's threads leaves a coroutine of litellm's own behind.
         warnings.filterwarnings("ignore", r"coroutine '\w+\.acompletion' was never awaited", RuntimeWarning)
+        # What a server sends in another shape than asked is read by `reply.py`, without a warning of pydantic's.
+        warnings.filterwarnings("ignore", "(?s)Pydantic serializer warnings", UserWarning)
         self._litellm = litellm
         refuse_redirects()
         # Its log of each call is written by background tasks, which a loop that ends tells of with a traceback; a call that it
@@ -63,6 +65,7 @@ class LitellmRoute:
 
     async def _asked(self, request: Request, structured: bool) -> Completion | TryFailed:
         messages = marked(request.messages, request.constant) if self._marks else list(request.messages)
+        messages = whole_text(messages)  # the libraries of providers cannot write half a surrogate pair
         made = parameters(request, structured=structured, seeded=self._seeded)
         fixed: dict[str, Any] = {"model": self._model, "num_retries": 0, "max_retries": 0, "drop_params": False}
         if self._access.headers:
@@ -90,7 +93,7 @@ class LitellmRoute:
     def _completion(self, reply: Any) -> Completion:
         if not hasattr(reply, "model_dump"):
             raise TryFailed("it answered with what is no JSON", passing=True)
-        whole = whole_text(reply.model_dump())
+        whole = whole_text(reply.model_dump(warnings=False))
         if self._prices is not None:
             return read(whole, cost(whole, self._prices))
         return read(whole, _usd(getattr(reply, "_hidden_params", {}).get("response_cost")))
@@ -98,10 +101,12 @@ class LitellmRoute:
     async def _streamed(self, chunks: Any, request: Request) -> Completion:
         pieces = Pieces()
         async for chunk in chunks:
-            text = pieces.add(whole_text(chunk.model_dump()))
+            text = pieces.add(whole_text(chunk.model_dump(warnings=False)))
             if text and request.on_text is not None:
                 request.on_text(text)
-        if not pieces.ended:
+        # litellm ends a stream that broke off, or in which the provider failed, with a reason of its own.
+        reasons = [getattr(chunks, f"{kind}_finish_reason", "") for kind in ("received", "intermittent")]
+        if not pieces.ended or not any(reason is not None for reason in reasons):
             raise TryFailed("the stream broke off before the reply had ended", passing=True)
         whole = pieces.whole()
         completion = read(whole, cost(whole, self._prices) if self._prices is not None else self._table_cost(whole))
@@ -154,7 +159,8 @@ def _usd(value: Any) -> float | None:
 
 def _failure(error: Exception) -> TryFailed:
     """Return what litellm raises as a failure; it names every status, and takes garbage for a failure of its own."""
-    words = str(error).strip() or type(error).__name__
+    # litellm puts the traceback of what it could not take apart into its words.
+    words = str(error).partition("Traceback (most")[0].strip() or type(error).__name__
     status = getattr(error, "status_code", None)
     if isinstance(error, TimeoutError | OSError | json.JSONDecodeError):
         return TryFailed(words, passing=True)

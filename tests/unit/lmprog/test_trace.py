@@ -83,7 +83,7 @@ def test_a_record_holds_what_was_said_and_leaves_out_the_rest() -> None:
         "text": "hi",
         "logprobs": (-0.5,),
         "token_ids": (7,),
-        "usage": {"prompt_tokens": 5, "completion_tokens": 2, "usd": 0.25, "cached_tokens": 0},
+        "usage": {"prompt_tokens": 5, "completion_tokens": 2, "usd": 0.25, "cached_tokens": 0, "reasoning_tokens": 0},
         "started": 0.0,
         "seconds": 0.0,
         "seed": 11,
