@@ -48,6 +48,7 @@ def read_optimize(draft: Draft) -> Optimize | None:
         adapters=node.value("adapters", "per_lm"),
         instructions=_candidates(draft, node.map("instructions")),
         teachers=read_teachers(draft, written_stages(node.get("stages"))),
+        declassify=node.value("declassify"),
     )
 
 

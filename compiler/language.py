@@ -315,6 +315,7 @@ OPTIMIZE = Record(
         "proposer": Text(about="The LM that writes instructions."),
         "adapters": Choice(("per_lm", "per_module"), about="Who shares an adapter that `grpo` trains."),
         "instructions": MapOf(ListOf(Text()), "module", about="Candidates by module."),
+        "declassify": Text(about="Why demos made of private rows may stand in the overlay, which others can read."),
     },
     required=("metric", "stages"),
 )

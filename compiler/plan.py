@@ -304,6 +304,8 @@ class Optimize:
     instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     teachers: Mapping[str, Plan] = field(default_factory=dict)
     """The programs that stages name as teachers, by the paths as they are written."""
+    declassify: str | None = None
+    """Why demos made of private rows may stand in the overlay."""
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class _FileExport:
             return
         try:
             if self._writer is None:
-                self._writer = TraceWriter(self.path)
+                self._writer = TraceWriter(self.path, shared=True)
                 _closers.append(self._writer.close)
             self._writer.write(run.records)
         except OSError as error:

@@ -87,7 +87,7 @@ def optimize(
         target = Path(out) if out is not None else spec.with_name(f"{spec.stem}.tuned.yaml")
         report = _report(program, outcome, seed, target, folder)
         _write_overlay(target, spec, outcome, report)
-        write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
+        write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n", private=True)
         journal.record("run_ended", overlay=str(target))
     finally:
         journal.close()
@@ -118,8 +118,7 @@ def _claim(folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
     if not marker.exists():
         if resume:
             raise UsageError(f"there is no run in {folder} to resume; leave --resume out to start one there")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(marker, json.dumps(identity, indent=2) + "\n")
+        write_whole(marker, json.dumps(identity, indent=2) + "\n", private=True)
         return
     if not resume:
         raise UsageError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")

@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lmprog.compiler.whole_file import open_private
 from lmprog.invocation import Record
 
 
 class TraceWriter:
-    """Appends the records of runs to a file; a context manager."""
+    """Appends the records of runs to a file, which only its owner may read unless `shared`; a context manager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         cut_torn_line(path)
-        self._file = path.open("ab", buffering=0)
+        self._file = path.open("ab", buffering=0) if shared else open_private(path, "ab", buffering=0)
         self._torn = False
 
     def write(self, records: Iterable[Record]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.budget import Budget, Spent
+from lmprog.compiler.whole_file import close_to_others, make_private, open_private
 from lmprog.trace import cut_torn_line, read_lines
 
 Listener = Callable[[dict[str, Any]], None]
@@ -20,14 +21,15 @@ class Journal:
 
     def __init__(self, folder: Path, listeners: tuple[Listener, ...] = ()) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         path = folder / "journal.jsonl"
         cut_torn_line(path)
         self.events: list[dict[str, Any]] = list(read_lines(path)) if path.exists() else []
         self._finished = {event["key"]: event["value"] for event in self.events if event["event"] == "finished"}
         self._paid = {event["key"]: event["paid"] for event in self.events if "paid" in event}
-        self._file = path.open("ab")
+        self._file = open_private(path, "ab")
         self._listeners = listeners
+        self._folders: list[Path] = []
         self._stage = self._part = ""
         self._budget = Budget({})
 
@@ -87,7 +89,8 @@ class Journal:
         view = copy(self)
         view._budget = budget
         view.folder = self.folder / stage
-        view.folder.mkdir(exist_ok=True)
+        make_private(view.folder)
+        self._folders.append(view.folder)
         view._stage = stage
         return view
 
@@ -102,3 +105,5 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
+        for folder in self._folders:
+            close_to_others(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmprog.compiler.checks import declassified
+from lmprog.compiler.checks import declassified, overlays
 from lmprog.compiler.checks.declassified import Crossing
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import Severity
@@ -29,6 +29,8 @@ class _Private:
         """Where the teacher is named whose steps are looked at."""
         self.by_choice = False
         """Whether what private values choose is looked at: a warning, where the values themselves stay away."""
+        self.reached: dict[str, Trail] = {}
+        """By module of the program: how a private value gets into its calls."""
         self.crossings: list[Crossing] = []
         """Private values at modules of other programs that declassify an output."""
 
@@ -40,7 +42,9 @@ class _Private:
             outputs = self._outputs(marks)
             self._judges(marks, outputs)
             self._proposer(marks, outputs)
-            self._demos()
+            if not self.by_choice:
+                self._demos()
+        overlays.check(self.draft, self.plan, self.reached)
 
     def _outputs(self, marks: dict[Name, Trail]) -> dict[str, Trail]:
         """Follow the private inputs through the program and its teachers; the outputs that they reach."""
@@ -71,6 +75,8 @@ class _Private:
 
     def _arrives(self, arrival: Arrival) -> None:
         place = self._place(arrival)
+        if arrival.module is not None and arrival.plan is self.plan and not self.by_choice:
+            self.reached.setdefault(arrival.module.id, arrival.trail)
         if arrival.plan is not self.plan and self.teacher is None:
             self._crossing(arrival, place, self.plan)
         if self.draft.root.map("export"):
@@ -205,7 +211,7 @@ class _Private:
         """Demos are made of rows too: a private column must not become a demo of an untrusted LM, or one that shares."""
         optimize = self.plan.optimize
         split = self.plan.data.get(optimize.train) if optimize is not None else None
-        if optimize is None or split is None or self.by_choice:
+        if optimize is None or split is None:
             return
         private = private_columns(self.plan, split)
         for id, parts in optimize.tune.items():

@@ -93,6 +93,7 @@ async def _run(chosen: Sequence[tuple[Path, Any, Any]], replay: Path | None, sty
 
 def _keep(path: Path, found: Sequence[Any]) -> None:
     """Write the recording whole, but not where an outage ended a run: a replay would fail for ever."""
+    from lmprog.compiler.whole_file import open_private
     from lmprog.trace import as_line
 
     if any(outcome.status == "error" for outcome in found):
@@ -100,7 +101,7 @@ def _keep(path: Path, found: Sequence[Any]) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
+    with open_private(beside, "wb") as file:
         file.writelines(as_line(record.as_json()) for outcome in found for record in outcome.records)
     beside.replace(path)
     click.echo(f"recorded in {path}", err=True)

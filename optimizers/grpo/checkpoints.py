@@ -80,7 +80,7 @@ class Checkpoints:
         for path in (path for folder in needed for path in folder.rglob("*") if path.is_file()):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        write_whole(self._file, json.dumps(asdict(progress)))
+        write_whole(self._file, json.dumps(asdict(progress)), private=True)
         for folder in [*self.trainer.glob("checkpoint-*"), *self._folder.glob("adapters-*")]:
             if folder not in needed:
                 shutil.rmtree(folder)

@@ -1,0 +1,68 @@
+"""Demos made of private rows, which `optimize` writes into an overlay that others can read (402)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping as Map
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.flow import Trail
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.private import private_columns
+from lmprog.compiler.source import Place
+
+WITHOUT_DEMOS = frozenset({"gepa", "grpo", "sft"})
+"""Stages that write no demos."""
+_TUNED = re.compile(r"^tuned:", re.MULTILINE)
+_FIX = "take demos out of tune, or say in optimize: declassify: why the rows may be read by who has the overlay"
+
+
+def check(draft: Draft, plan: Plan, reached: Map[str, Trail]) -> None:
+    """Report demos of private values that would stand, or stand, in an overlay without a reason.
+
+    `reached` has, by module, how a private value gets into its calls.
+    """
+    optimize = plan.optimize
+    reason = optimize.declassify if optimize is not None else None
+    if reason is not None and not reason.strip():
+        message = "demos are declassified without a reason"
+        draft.report.add("LMP403", draft.place("optimize", "declassify"), message, fix="write why this is safe")
+    if reason:
+        return
+    writes = optimize is not None and any(stage.optimizer not in WITHOUT_DEMOS for stage in optimize.stages)
+    for id in plan.modules:
+        trail = _private(plan, id, reached)
+        if trail is None:
+            continue
+        demos = draft.node("modules", id, "demos")
+        if demos is not None and _TUNED.search(demos.source.text):
+            _tell(draft, demos.place, trail, id, "stand in this overlay")
+        elif optimize is not None and writes and "demos" in optimize.tune.get(id, ()):
+            _tell(draft, _tuned(draft, id), trail, id, "would stand in the overlay")
+
+
+def _private(plan: Plan, id: str, reached: Map[str, Trail]) -> Trail | None:
+    """How a private value gets into the demos of a module: by its calls, or by a row that has its fields as columns."""
+    if id in reached:
+        return reached[id]
+    module, optimize = plan.modules[id], plan.optimize
+    for name, field in module.outputs.items():
+        if field.private:
+            return (f"{id}.{name} (private)",)
+    split = plan.data.get(optimize.train) if optimize is not None else None
+    columns = private_columns(plan, split) if split is not None else frozenset()
+    for name in sorted(columns & {*module.inputs, *module.outputs}):
+        return (f"data.{optimize.train if optimize is not None else ''}.{name} (private)",)
+    return None
+
+
+def _tuned(draft: Draft, id: str) -> Place:
+    if draft.node("optimize", "tune") is None:
+        return draft.key("optimize")
+    return draft.place("optimize", "tune", id)
+
+
+def _tell(draft: Draft, place: Place, trail: Trail, id: str, how: str) -> None:
+    source = trail[0].removesuffix(" (private)")
+    message = f"demos of `{id}` hold the private value {source} and {how}, which others can read"
+    draft.report.add("LMP402", place, message, path=(*trail, f"demos of {id}", "the overlay"), fix=_FIX)
