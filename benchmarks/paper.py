@@ -1,6 +1,6 @@
 """The comparison of the mmGRPO paper (arXiv 2508.04660) on small public tasks and the embedded model, in several days.
 
-    python benchmarks/paper.py --data ../shared/data                 # 3 tasks, 4 runs, 3 seeds; goes on where it was cut
+    python benchmarks/paper.py --data ../shared/data                 # 3 tasks, 6 runs, 3 seeds; goes on where it was cut
     python benchmarks/paper.py --write docs/results.md               # measures nothing: the page of what is finished
     python benchmarks/paper.py --tasks banking77 --runs search-grpo --data ../shared/data
     python benchmarks/paper.py --quick --data ../shared/data         # minutes, and nothing of it is kept
@@ -12,6 +12,8 @@ the test rows before and after each stage:
     grpo-search   base program, GRPO, GRPO then prompt search
     fast-slow     base program, fast_slow with two thirds of GRPO's steps
     trajectory    as search-grpo, with GRPO at the level of whole trajectories
+    sft-grpo      base program, sft on the best of 8 runs of its own on each train row, sft then GRPO
+    labels-grpo   as sft-grpo, with sft on the labels of the train rows (for banking77, whose rows have them)
 
 A finished run is a line of --ledger and is not done again; one that was cut goes on in --work. All seeds have the same rows.
 A run with other rows or stages (--intents, a spec whose stages were edited) is another run, and --write shows those of its own
@@ -44,6 +46,7 @@ from paper_tasks import QUICK, RUNS, TASKS, Sizes, Task, planned, settings_of, s
 import lmprog
 from lmprog.cli.progress import OptimizeProgress
 from lmprog.optimizers.grpo.config import Config as Training
+from lmprog.optimizers.sft.config import Config as Replies
 from lmprog.reports.page.account import read
 from lmprog.trace import cut_torn_line, read_lines
 
@@ -100,13 +103,14 @@ def measured(task: Task, run: str, seed: int, sizes: Sizes, data: Path, work: Pa
         overrides={**overrides, "optimize.stages": stages_of(task, run, sizes)},
         listen=listen,
     )
+    train = len((folder / "rows" / "train.jsonl").read_text(encoding="utf-8").splitlines())
     return Measured(
         task.name,
         run,
         seed,
         settings,
         hashlib.sha256((folder / "rows" / "test.jsonl").read_bytes()).hexdigest(),
-        list(versions(Path(tuned.report["run_dir"]), RUNS[run], settings["stages"])),
+        list(versions(Path(tuned.report["run_dir"]), RUNS[run], settings["stages"], train)),
         list(dict(sorted(curve.points.items())).values()),
         evaluated(overlay, overrides) if run == "search-grpo" else None,
         made,
@@ -114,8 +118,8 @@ def measured(task: Task, run: str, seed: int, sizes: Sizes, data: Path, work: Pa
     )
 
 
-def versions(run_dir: Path, cells: tuple[str, ...], stages: list[dict[str, Any]]) -> Iterator[Version]:
-    """The program at each point of a finished run, as its journal has it."""
+def versions(run_dir: Path, cells: tuple[str, ...], stages: list[dict[str, Any]], train: int) -> Iterator[Version]:
+    """The program at each point of a finished run on so many train rows, as its journal has it."""
     account = read(run_dir)
     calls, rollouts, minutes = 0, 0, 0.0
     for place, (cell, found) in enumerate(zip(cells, account.versions, strict=True)):
@@ -124,9 +128,14 @@ def versions(run_dir: Path, cells: tuple[str, ...], stages: list[dict[str, Any]]
             assert stage.spent is not None
             calls += stage.spent.lm_calls
             minutes += stage.spent.minutes
-            (options,) = stages[place - 1].values()
-            # Those of examples without a signal too: they were run.
-            rollouts += sum(step["examples"] for step in stage.steps) * options.get("rollouts", Training().rollouts)
+            ((name, options),) = stages[place - 1].items()
+            if name == "sft":
+                learnt = Replies.model_validate(options)
+                rollouts += min(learnt.rows, train) * learnt.samples
+            else:
+                # Those of examples without a signal too: they were run.
+                drawn = sum(step["examples"] for step in stage.steps)
+                rollouts += drawn * options.get("rollouts", Training().rollouts)
         dev = found.dev.mean if found.dev is not None else None
         yield Version(cell, calls, rollouts, minutes, dev, list(found.values))
 

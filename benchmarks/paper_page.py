@@ -28,6 +28,10 @@ TITLES = {
     "search-grpo": "prompt search, then GRPO",
     "fast-slow": "fast_slow",
     "trajectory": "prompt search, then GRPO by trajectory",
+    "sft": "SFT on its own best runs",
+    "sft-grpo": "SFT on its own best runs, then GRPO",
+    "labels": "SFT on labelled rows",
+    "labels-grpo": "SFT on labelled rows, then GRPO",
 }
 PAPER = {
     "base": (58.4, 64.6, 59.5, 60.6, 76.2, 78.3, 66.3),
@@ -46,6 +50,13 @@ DIFFERENCES = (
     ("search-grpo", "grpo-search"),
     ("fast-slow", "search-grpo"),
     ("search-grpo", "trajectory"),
+    ("sft", "base"),
+    ("sft-grpo", "sft"),
+    ("sft-grpo", "grpo"),
+    ("sft-grpo", "search-grpo"),
+    ("labels", "base"),
+    ("labels-grpo", "labels"),
+    ("labels-grpo", "search-grpo"),
 )
 HEADLINE = (("search-grpo", "base", 1.11), ("search-grpo", "search", 1.05))
 """The paper's two ratios of means over tasks."""

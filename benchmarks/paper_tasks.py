@@ -51,6 +51,7 @@ QUICK = Sizes(3, Split(4, 3, 3), Split(8, 6, 6), Split(6, 4, 4), quick=True)
 TINY = {
     "prompt_search": {"trials": 2, "minibatch": 3, "demos": [2], "demo_sets": 2, "bootstrap_rows": 4, "finalists": 1},
     "grpo": {"steps": 2, "examples": 2, "rollouts": 4, "evaluate_every": 1},
+    "sft": {"rows": 4, "samples": 2, "steps": 2, "evaluate_every": 1},
     "fast_slow": {"every": 1, "population": 2, "trials": 1, "rows": 3, "demo_sets": 2, "bootstrap_rows": 4},
 }
 
@@ -137,8 +138,12 @@ RUNS = {
     "grpo-search": ("base", "grpo", "grpo-search"),
     "fast-slow": ("base", "fast-slow"),
     "trajectory": ("base", "search", "trajectory"),
+    "sft-grpo": ("base", "sft", "sft-grpo"),
+    "labels-grpo": ("base", "labels", "labels-grpo"),
 }
 """What the program is at the start of a run and after each of its stages."""
+LABELS = {"samples": 0, "labelled": 512}
+"""Options of `sft` that learns the train rows as they stand, in place of the program's own best runs."""
 FEWER = 2 / 3
 """Weight steps of `fast_slow` for one of `grpo`: it is to get there with fewer rollouts."""
 
@@ -172,6 +177,15 @@ def stages_of(task: Task, run: str, sizes: Sizes) -> list[dict[str, dict[str, An
         sources = {name: search[name] for name in ("demos", "bootstrap_rows", "proposals") if name in search}
         steps = max(1, round(FEWER * grpo["steps"]))
         return [{"fast_slow": {**sources, **grpo, "steps": steps, **tiny["fast_slow"]}}]
+    if run in ("sft-grpo", "labels-grpo"):
+        sft = {
+            "rows": 512,
+            "evaluate_every": 20,
+            "credit": 0,
+            **tiny["sft"],
+            **(LABELS if run == "labels-grpo" else {}),
+        }
+        return [{"sft": sft}, {"grpo": grpo}]
     if run == "grpo-search":
         return [{"grpo": grpo}, {"prompt_search": search}]
     return [{"prompt_search": search}, {"grpo": {**grpo, "level": "trajectory"} if run == "trajectory" else grpo}]

@@ -31,8 +31,7 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
     _names(draft, id, node, inputs, outputs)
     instructions = node.value("instructions")
     prompt = node.map("prompt")
-    demos = _demos(draft, id, node, inputs, outputs)
-    drawn = layout.written(draft, id, prompt, inputs, outputs, demos) if prompt else None
+    drawn = layout.written(draft, id, prompt, inputs, outputs) if prompt else None
     form = _format(draft, id, node, outputs)
     tools = tuple(node.value("tools", ()))
     lm = pick_lm(draft, node, id)
@@ -50,7 +49,7 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
         outputs,
         drawn or standard_layout(inputs, outputs, form),
         instructions=instructions,
-        demos=demos,
+        demos=_demos(draft, id, node, inputs, outputs),
         format=form,
         decoding=node.value("decoding", "free"),
         tools=tools,

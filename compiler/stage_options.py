@@ -58,8 +58,8 @@ def defaults(config: Any) -> dict[str, Any]:
     return {key: field.default for key, field in config.model_fields.items()}
 
 
-TRAINING = ("grpo", "fast_slow")
-"""The stages that train weights; those of the second are all options of the first, and more."""
+TRAINING = ("grpo", "fast_slow", "sft")
+"""The stages that train weights on runs of the program."""
 
 
 def varies_nothing(optimizer: str, key: str, value: Any) -> bool:

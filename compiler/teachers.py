@@ -11,7 +11,7 @@ from lmprog.compiler.plan import Field, Optimize, Plan
 from lmprog.compiler.source import Mapping, Node, Place, Scalar, Sequence
 from lmprog.compiler.types import Optional, assignable
 
-STAGES = ("grpo", "fast_slow")
+STAGES = ("grpo", "fast_slow", "sft")
 """Those that take teachers."""
 
 

@@ -85,6 +85,7 @@ BUILT_IN = {
     "gepa": "lmprog.optimizers.gepa:GEPA",
     "prompt_search": "lmprog.optimizers.prompt_search:PromptSearch",
     "grpo": "lmprog.optimizers.grpo:GRPO",
+    "sft": "lmprog.optimizers.sft:SFT",
 }
 """Known without asking what is installed: that question alone would be a good part of what `lmprog check` takes."""
 

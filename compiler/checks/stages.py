@@ -24,6 +24,7 @@ TUNES = {
         "writes words, and `tune` names neither instructions nor demos",
         "instructions or demos",
     ),
+    "sft": ({"weights"}, "trains weights, and `tune` names the weights of no module", "weights"),
 }
 """For each stage: which parts it can tune, what is wrong where none of them is named, and what to add."""
 TUNES_TOO = {"fast_slow": TUNES["prompt_search"]}
@@ -58,6 +59,8 @@ def check(draft: Draft, plan: Plan) -> None:
         elif name in TRAINING and not lacking:
             given = options_of(draft, _stage(name, options))
             training.check(draft, plan, optimize, name, options, given)
+        if name == "sft":
+            _sft(draft, entry, options)
 
 
 def _rollouts(draft: Draft, name: str, options: Mapping | None) -> None:
@@ -83,6 +86,13 @@ def _gepa(draft: Draft, optimize: Optimize, entry: Node, options: Mapping | None
         message = f"`gepa` cannot begin with `max_metric_calls: {most}`: the dev rows and one reflection take {least}"
         place = written.place if written is not None else entry.place
         draft.report.add("LMP502", place, message, severity="error", fix=f"raise it to {least}, or lower pareto_rows")
+
+
+def _sft(draft: Draft, entry: Node, options: Mapping | None) -> None:
+    given = options_of(draft, _stage("sft", options))
+    if "samples" in given and not any(given.get(source) for source in ("samples", "teachers", "labelled")):
+        message = "`sft` without runs of the program, teachers or labelled rows has nothing to learn from"
+        draft.report.add("LMP702", entry.place, message, fix="write samples: 8, labelled: 256, or name teachers")
 
 
 def _stage(name: str, options: Mapping | None) -> Stage:

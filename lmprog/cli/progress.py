@@ -92,10 +92,13 @@ class OptimizeProgress:
         return [f"  prompts at step {event['step']}: {said}  {self._spending}"]
 
     def _on_step(self, event: Mapping[str, Any]) -> list[str]:
-        return [
-            f"  step {event['step']}/{event['of']}  reward {event['reward']:.2f}  "
-            f"without signal {event['without_signal']}/{event['examples']} examples  {event['seconds']:.1f} s"
-        ]
+        if "reward" in event:
+            learnt = (
+                f"reward {event['reward']:.2f}  without signal {event['without_signal']}/{event['examples']} examples"
+            )
+        else:  # of a stage that learns replies
+            learnt = f"loss {event['loss']:.3f}  {event['rows']} replies"
+        return [f"  step {event['step']}/{event['of']}  {learnt}  {event['seconds']:.1f} s"]
 
     def _on_dev(self, event: Mapping[str, Any]) -> list[str]:
         return [f"  [bold]dev at step {event['step']}: {_escaped(percent(event['score']))}[/bold]  {self._spending}"]

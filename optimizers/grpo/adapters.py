@@ -39,7 +39,7 @@ def adapters_of(plan: Plan) -> tuple[Adapter, ...]:
     assert plan.optimize is not None
     tuned = [id for id in plan.modules if "weights" in plan.optimize.tune.get(id, ())]
     if not tuned:
-        raise LmprogError("grpo has nothing to tune: name `weights` for a module under `optimize.tune`")
+        raise LmprogError("there are no weights to train: name `weights` for a module under `optimize.tune`")
     by_lm: dict[str, list[str]] = {}
     for id in tuned:
         by_lm.setdefault(plan.modules[id].lm, []).append(id)

@@ -31,10 +31,28 @@ HIGHEST_RATIO = 5.0
 """Of `cispo` (arXiv 2510.13786), whose `epsilon_high` is no distance from 1."""
 
 
-class Config(BaseModel):
-    """Defaults as tried on models of less than a billion parameters; docs/optimizers.md has the paper's for 8 billion."""
+class Training(BaseModel):
+    """The options of every stage that trains weights; defaults as tried on models of less than a billion parameters."""
 
     model_config = ConfigDict(extra="forbid")
+
+    learning_rate: float = Field(2e-4, gt=0, le=0.1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    checkpoint_every: int = Field(1, ge=1, description="steps between two checkpoints, from which --resume goes on")
+    credit: int = Field(
+        8, ge=0, description="dev rows of the credit report that ends the stage, where the program has several modules"
+    )
+    report_to: list[str] = Field(
+        default_factory=list, description="trackers that the figures of each step are sent to, as TRL names them: wandb"
+    )
+    tree_tokens: int = Field(
+        4096, ge=256, description="tokens of one forward and backward pass; what does not fit goes after it"
+    )
+    lora: LoRA = Field(default_factory=lambda: LoRA.model_validate({}), description="the adapter")
+
+
+class Config(Training):
+    """docs/optimizers.md has the options that the paper takes for a model of 8 billion parameters."""
 
     steps: int = Field(40, ge=1, description="policy-gradient updates")
     examples: int = Field(8, ge=1, description="examples of a step")
@@ -45,7 +63,6 @@ class Config(BaseModel):
     temperature: Heat | dict[str, Heat] = Field(
         1.0, description="of the rollouts, or by module (1.0 for others); running and scoring keep the params of the LM"
     )
-    learning_rate: float = Field(2e-4, gt=0, le=0.1)
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="of the learning rate")
     beta: float = Field(0.0, ge=0, description="weight of the KL divergence to the base model")
     level: Literal["module", "trajectory"] = Field("module", description="what a member of a group is")
@@ -79,7 +96,6 @@ class Config(BaseModel):
         ge=1,
         description="the most that a token counts for being likelier in training than where it was sampled",
     )
-    max_grad_norm: float = Field(1.0, gt=0)
     format_failure: float | None = Field(
         None, description="reward of a run with a reply that cannot be read; default: the metric's lower end"
     )
@@ -88,17 +104,6 @@ class Config(BaseModel):
     )
     resample_waves: int = Field(3, ge=2, description="waves of examples that a step draws at most, with resample")
     evaluate_every: int = Field(10, ge=1, description="steps between two scorings on dev; the best weights are kept")
-    checkpoint_every: int = Field(1, ge=1, description="steps between two checkpoints, from which --resume goes on")
-    credit: int = Field(
-        8, ge=0, description="dev rows of the credit report that ends the stage, where the program has several modules"
-    )
-    report_to: list[str] = Field(
-        default_factory=list, description="trackers that the figures of each step are sent to, as TRL names them: wandb"
-    )
-    tree_tokens: int = Field(
-        4096, ge=256, description="tokens of one forward and backward pass; what does not fit goes after it"
-    )
-    lora: LoRA = Field(default_factory=lambda: LoRA.model_validate({}), description="the adapter")
 
     @model_validator(mode="after")
     def _caps(self) -> Config:

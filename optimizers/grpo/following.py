@@ -23,6 +23,7 @@ class Joining:
     plan: Plan
     """Of the program as the stage got it."""
     config: Config
+    imitates: bool
     metric: str
     seed: int
     folder: Path
@@ -59,5 +60,7 @@ def follow(program: Program) -> Any:
         if isinstance(told, Joining):
             of_stage = replace(program, plan=told.plan, resources=replace(program.resources))
             task = Task(of_stage, (), (), told.metric, Budget({}), Unwritten(told.folder), told.seed)
-            WeightStage(task, told.config).train(told.done)
+            stage = WeightStage(task, told.config)
+            stage.imitates = told.imitates
+            stage.train(told.done)
     return told.outcome

@@ -44,6 +44,8 @@ class WeightStage:
     """One run of the `grpo` stage."""
 
     name = "grpo"
+    imitates = False
+    """Whether the loss of a row is the negative log-likelihood of its reply, and not that of a policy gradient."""
 
     def __init__(self, task: Task, config: Config) -> None:
         self.task, self.config = task, config
@@ -80,16 +82,21 @@ class WeightStage:
                 self.task.metric, self.runner.run(self.task.journal.once("before", self._before))
             )
             self._tell_dev(0, self.before)
+            begun = self.begin()
             self.spent_before = self.task.budget.spent
             done = self.checkpoints.last()
             if done is not None:
                 self._go_on(done)
-            if done is None or done.step < self.config.steps:
+            if begun and (done is None or done.step < self.config.steps):
                 self.train(done)
         chosen = self._chosen()
         tuned = self.task.program.with_candidate(chosen)
         run_async(lambda: report_credit(self.task, tuned, self.config.credit, self.sampling, self.format_failure))
         return chosen
+
+    def begin(self) -> bool:
+        """Get what the first step needs; False where there is nothing to train on."""
+        return True
 
     def _reply_limit(self, id: str) -> int:
         lm = self.task.program.plan.lms[id]
@@ -106,11 +113,15 @@ class WeightStage:
         here = {"top_p": 1.0, "top_k": 0}
         return {
             id: {
-                "temperature": self.config.temperature_of(id),
+                "temperature": self.temperature_of(id),
                 **(self.served.whole(id) if id in self.served.modules else here),
             }
             for id in self.modules
         }
+
+    def temperature_of(self, module: str) -> float:
+        """At which rollouts sample a module."""
+        return self.config.temperature_of(module)
 
     @property
     def format_failure(self) -> float:
@@ -159,7 +170,9 @@ class WeightStage:
 
         if processes.count() > 1 and processes.first():
             task = self.task
-            told = Joining(task.program.plan, self.config, task.metric, task.seed, task.journal.folder, done)
+            told = Joining(
+                task.program.plan, self.config, self.imitates, task.metric, task.seed, task.journal.folder, done
+            )
             processes.from_first(told)
         torch.manual_seed(derive(self.task.seed, "adapter") % 2**32)
         try:
@@ -174,6 +187,7 @@ class WeightStage:
                 self.checkpoints.trainer,
                 derive(self.task.seed, "trainer") % 2**32,
                 [Watch(self)] if processes.first() else [],
+                imitates=self.imitates,
                 reply_limit=max(self._reply_limit(each.lm) for each in self.adapters),
                 allowed=self._allowed,
                 health=lambda: self.wave,

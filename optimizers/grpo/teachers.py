@@ -168,25 +168,26 @@ class Teachers:
         """A call of a teacher's module as a call of the same module of `sender`: our prompt, and its reply in our tokens.
 
         The reply stays word for word where the module reads the same outputs in it with nothing to forgive, and then its token
-        ids too where it was sampled from the same model; else it is its outputs, written as the demos of the module have them.
+        ids too where it was sampled from the same model; else, and where there is no reply (`text` is None), it is its outputs,
+        written as the demos of the module have them.
 
         Raises Unfit for a reply that could not be sampled here: one that is longer than `max_tokens`, that holds the end of a
         reply, that is not read as the same outputs, or that a constrained module may not give.
         """
         plan, module, lm = sender.plan, sender.plan.modules[made.module], self.lms[made.module]
         ready, declared = sender.resources.module(module, plan), plan.lms[module.lm]
-        assert made.text is not None and made.outputs is not None
+        assert made.outputs is not None
         try:
             prompt = ready.builder.build(made.inputs)
             written = ready.builder.reply({**made.inputs, **made.outputs})
         except RenderError as error:
             raise Unfit(str(error)) from error
         cut = made.finish_reason == "length"
-        as_it_came = _reads(module, made.text, made.outputs, cut, forgiving=False)
+        as_it_came = made.text is not None and _reads(module, made.text, made.outputs, cut, forgiving=False)
         same = teacher.lms[teacher.modules[made.module].lm].trained_as == declared.trained_as
         if as_it_came and same and made.token_ids:
             ids = tuple(made.token_ids)
-        elif as_it_came:
+        elif as_it_came and made.text is not None:
             ids = lm.reply_ids(made.text, ended=not cut)
         else:
             ids = lm.reply_ids(written)

@@ -15,6 +15,7 @@ How this departs from the stock trainer:
 * Each token's part of the loss is multiplied by its probability here over that where it was sampled, capped
   (`importance.py`): the engine that samples and the trainer have different kernels and number formats.
 * Each row goes through the network with the adapter of its module, in a tree of that adapter alone (`trained.py`).
+* For `sft` the rows are replies to learn, and the loss is their mean negative log-likelihood; all else is the same.
 
 The loss of a token, KL, clipping, the optimizer, checkpoints and accelerate are TRL's and transformers' own.
 """
@@ -70,16 +71,19 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         seed: int,
         callbacks: list[TrainerCallback],
         *,
+        imitates: bool = False,
         reply_limit: int = 256,
         allowed: Callable[[Row], Allowed] = _unconstrained,
         health: Callable[[], Mapping[str, Any]] = dict,
         clock: Stopwatch | None = None,
     ) -> None:
-        """`reply_limit` is the longest a reply may be; `allowed` gives the masks that a constrained reply was sampled under.
+        """With `imitates` the loss is the mean negative log-likelihood of the replies, whatever their advantages.
+
+        `reply_limit` is the longest a reply may be; `allowed` gives the masks that a constrained reply was sampled under.
 
         `health` gives the figures of the rollouts, once they are collected, for those who log; `clock` splits each step.
         """
-        self._collect, self._config, self._allowed = collect, config, allowed
+        self._collect, self._config, self._allowed, self._imitates = collect, config, allowed, imitates
         self._health, self._clock = health, clock or Stopwatch()
         self._rows: Sequence[Row] = ()
         self._inputs: dict[str, Tensor] = {}
@@ -257,7 +261,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
             if number >= len(places):
                 self._of_pass["completion_mask"] = torch.zeros_like(self._of_pass["completion_mask"])
             with self._clock.part("forward"), alone():
-                loss: Tensor = super()._compute_loss(model, self._of_pass)
+                loss: Tensor = self._imitation() if self._imitates else super()._compute_loss(model, self._of_pass)
             figures.end_of_pass(self.accelerator.reduce(self._of_pass["completion_mask"].sum()).item())
             if number + 1 < len(places) + lacking:
                 self.accelerator.backward(loss)
@@ -266,6 +270,15 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         if self._mismatch:
             self._tell_mismatch()
         return loss + total
+
+    def _imitation(self) -> Tensor:
+        """The negative log-likelihood of this pass, divided as TRL divides `dapo`, so that the passes of all ranks add up."""
+        mask, tokens = self._of_pass["completion_mask"], self._of_pass["num_items_in_batch"]
+        logps, entropies = self._logprobs(self._pass, mask.shape[1])
+        counted = mask.sum().clamp(min=1.0)
+        entropy = (entropies.detach() * mask).sum() / counted
+        self._metrics["train"]["entropy"].append(self.accelerator.gather(entropy).nanmean().item())
+        return -(logps * mask).sum() * self.accelerator.num_processes / tokens
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, *args: Any, compute_entropy: bool = False, **kwargs: Any

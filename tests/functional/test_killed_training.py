@@ -1,4 +1,4 @@
-"""A `grpo` stage that is killed at any moment goes on from its last whole step: the same adapter, bit for bit.
+"""A stage of weights that is killed at any moment goes on from its last whole step: the same adapter, bit for bit.
 
 LMPROG_KILLS=20 kills it that often.
 """
@@ -22,38 +22,34 @@ pytest.importorskip("trl", reason="needs the extra 'local'")
 KILLS = int(os.environ.get("LMPROG_KILLS", "2"))
 COMMAND = [sys.executable, "-c", "from lmprog.cli.main import main; main()", "optimize"]
 STEPS = 6
-SPEC = f"""
+SPEC = """
     lmprog: 1
     name: vowels
-    inputs: {{topic: str}}
-    outputs: {{line: "${{{{ steps.write.line }}}}"}}
+    inputs: {topic: str}
+    outputs: {line: "${{ steps.write.line }}"}
     lms:
-      student: {{model: embedded/smollm2-135m, params: {{max_tokens: 6}}}}
+      student: {model: embedded/smollm2-135m, params: {max_tokens: 6}}
     modules:
-      write: {{lm: student, inputs: {{topic: str}}, outputs: {{line: str}}, instructions: Write about the topic.}}
+      write: {lm: student, inputs: {topic: str}, outputs: {line: str}, instructions: Write about the topic.}
     steps:
-      write: {{module: write, with: {{topic: "${{{{ inputs.topic }}}}"}}}}
-    data: {{train: train.jsonl, dev: dev.jsonl}}
+      write: {module: write, with: {topic: "${{ inputs.topic }}"}}
+    data: {train: train.jsonl, dev: dev.jsonl}
     metrics:
       vowels:
         python: ./metrics.py:vowels
-        with: {{line: "${{{{ outputs.line }}}}"}}
+        with: {line: "${{ outputs.line }}"}
     optimize:
       metric: vowels
       train: train
       validate: dev
-      tune: {{write: [weights]}}
-      stages:
-        - grpo:
-            steps: {STEPS}
-            examples: 2
-            rollouts: 4
-            evaluate_every: 3
-            learning_rate: 2e-3
-            schedule: linear
-            baseline: module_ema
-            updates: 2
+      tune: {write: [weights]}
+      stages: [grpo]
 """
+ALL = {"steps": STEPS, "evaluate_every": 3, "learning_rate": 2e-3, "schedule": "linear"}
+STAGES = {
+    "grpo": {**ALL, "examples": 2, "rollouts": 4, "baseline": "module_ema", "updates": 2},
+    "sft": {**ALL, "samples": 4, "batch": 2},
+}
 
 
 @pytest.fixture
@@ -66,20 +62,28 @@ def vowels(write, tmp_path: Path) -> Path:
     return write(SPEC)
 
 
-def start(spec: Path, folder: Path, *more: str) -> subprocess.Popen[bytes]:
-    command = [*COMMAND, str(spec), "--run-dir", str(folder), "-o", str(folder.with_suffix(".yaml")), *more]
+def start(stage: str, spec: Path, folder: Path, *more: str) -> subprocess.Popen[bytes]:
+    stages = f"optimize.stages={json.dumps([{stage: STAGES[stage]}])}"
+    command = [
+        *COMMAND,
+        str(spec),
+        "--set",
+        stages,
+        "--run-dir",
+        str(folder),
+        "-o",
+        str(folder.with_suffix(".yaml")),
+        *more,
+    ]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def in_stage(folder: Path) -> bool:
-    return (folder / "1-grpo").exists()
-
-
 @pytest.mark.timeout(600 + 60 * KILLS)
-def test_a_killed_training_ends_as_one_that_never_was(vowels: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_training_ends_as_one_that_never_was(vowels: Path, tmp_path: Path, stage: str) -> None:
     whole = tmp_path / "whole"
-    running = start(vowels, whole)
-    while running.poll() is None and not in_stage(whole):
+    running = start(stage, vowels, whole)
+    while running.poll() is None and not (whole / f"1-{stage}").exists():
         time.sleep(0.01)
     started = time.monotonic()
     assert running.wait() == 0
@@ -93,7 +97,7 @@ def test_a_killed_training_ends_as_one_that_never_was(vowels: Path, tmp_path: Pa
             before = len(events(killed))
             done = max((event["step"] for event in steps(killed)), default=0)
             after = moments.randrange(min(done, STEPS - 1), STEPS)
-            running = start(vowels, killed, *(["--resume"] if (killed / "run.json").exists() else []))
+            running = start(stage, vowels, killed, *(["--resume"] if (killed / "run.json").exists() else []))
             # The moment counts in steps, since a start takes longer than many of them.
             while running.poll() is None and not (
                 len(told := events(killed)) > before and max(event.get("step", 0) for event in told) >= after
@@ -105,14 +109,16 @@ def test_a_killed_training_ends_as_one_that_never_was(vowels: Path, tmp_path: Pa
             if events(killed)[-1]["event"] == "run_ended":
                 break
             kills += 1
-        assert start(vowels, killed, "--resume").wait() == 0
-        same(whole, killed)
+        assert start(stage, vowels, killed, "--resume").wait() == 0
+        same(stage, whole, killed)
 
 
-def same(whole: Path, killed: Path) -> None:
+def same(stage: str, whole: Path, killed: Path) -> None:
     """The weights after the last step, the best adapter, what was chosen, what was spent and what is told."""
-    trained = f"1-grpo/trainer/checkpoint-{STEPS}/trained.safetensors"
-    adapters = [str(path.relative_to(whole)) for path in whole.glob("1-grpo/adapters-*/*/adapter_model.safetensors")]
+    trained = f"1-{stage}/trainer/checkpoint-{STEPS}/trained.safetensors"
+    adapters = [
+        str(path.relative_to(whole)) for path in whole.glob(f"1-{stage}/adapters-*/*/adapter_model.safetensors")
+    ]
     assert len(adapters) == 1
     for file in (trained, *adapters):
         assert (killed / file).read_bytes() == (whole / file).read_bytes(), file

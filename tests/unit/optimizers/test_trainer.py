@@ -100,6 +100,38 @@ def test_the_gradient_of_a_step_is_the_one_written_out_by_hand(
         assert float((gradient - expected[name]).norm()) <= 1e-4 * float(expected[name].norm()), name
 
 
+def test_the_loss_of_replies_to_learn_is_their_mean_negative_log_likelihood(
+    tokenizer, tuned_llama, tmp_path: Path
+) -> None:
+    model, grab, logged = tuned_llama(), Grab(), []
+
+    class Logged(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            logged.append(logs)
+
+    config = Config(steps=1, rollouts=2, max_grad_norm=1e9)
+    expected = 0.0
+    for row in rows():
+        ids = torch.tensor([[*row.prompt_ids, *row.reply_ids]])
+        logits = model(input_ids=ids).logits[0, len(row.prompt_ids) - 1 : -1].float()
+        expected = expected + torch.nn.functional.cross_entropy(logits, torch.tensor(row.reply_ids), reduction="sum")
+    expected = expected / sum(len(row.reply_ids) for row in rows())
+    expected.backward()
+    by_hand = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    trained = TrainedAdapters([(model, "default")])
+    # Small passes: what they add up to is the loss of one.
+    learnt = config.model_copy(update={"tree_tokens": 24})
+    trainer = ProgramTrainer(
+        trained, tokenizer, learnt, lambda step: rows(), tmp_path, 0, [grab, Logged()], imitates=True
+    )
+    trainer.train()
+    (found,) = grab.steps
+    for name, gradient in found.items():
+        assert float((gradient - by_hand[name]).norm()) <= 1e-4 * float(by_hand[name].norm()), name
+    assert logged[0]["loss"] == pytest.approx(float(expected.detach()), rel=1e-3)
+
+
 def test_a_step_without_rows_changes_neither_weights_nor_moments(tokenizer, tuned_llama, tmp_path: Path) -> None:
     model = tuned_llama()
     seen: list[dict[str, torch.Tensor]] = []

@@ -1,0 +1,57 @@
+"""`sft`: supervised fine-tuning of the program's weights, on replies of runs that went well.
+
+The program is run several times on train rows, and the best runs of each row are kept (best of n; RFT, arXiv 2308.01825);
+runs of teachers and labelled rows may join them. Every kept reply is learnt as the reply to the prompt that the program sends,
+by the mean negative log-likelihood of its tokens. The best adapter on dev rows is kept as in `grpo`, whose trainer this is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from lmprog.optimizers.sft.config import Config as Options
+
+if TYPE_CHECKING:
+    from lmprog.compiler.plan import Plan
+    from lmprog.optimizers.candidate import Candidate
+    from lmprog.optimizers.optimizer import Task
+    from lmprog.program import Program
+
+
+class SFT:
+    """Tunes the `weights` of the LM whose modules `optimize.tune` names."""
+
+    name: ClassVar[str] = "sft"
+    Config: ClassVar[type[Options]] = Options
+
+    def __init__(self, config: Options) -> None:
+        self.config = config
+
+    def most_calls(self, program: Program, train: int, dev: int) -> int:
+        from lmprog.compiler.bounds import bounds, calls
+        from lmprog.optimizers.grpo.credit import most_runs
+
+        scorings = 1 + -(-self.config.steps // self.config.evaluate_every)
+        runs = min(self.config.rows, train) * self.config.samples + scorings * dev
+        runs += most_runs(program, min(self.config.credit, dev))
+        scored = calls(program.plan) - bounds(program.plan).total_calls
+        taught = sum(count * (bounds(plan).total_calls + scored) for plan, count in self.other_runs(program))
+        return runs * calls(program.plan) + taught
+
+    def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
+        """The teachers, and how often each is run at most."""
+        from lmprog.data import rows_of
+
+        goals = program.plan.optimize
+        if goals is None or not self.config.teachers:
+            return []
+        rows = min(self.config.rows, len(rows_of(program.plan, goals.train)))
+        return [(goals.teachers[each.program], rows * each.rollouts) for each in self.config.teachers]
+
+    def most_proposals(self, program: Program, train: int, dev: int) -> int:
+        return 0
+
+    def optimize(self, task: Task) -> Candidate:
+        from lmprog.optimizers.sft.stage import SFTStage
+
+        return SFTStage(task, self.config).run()

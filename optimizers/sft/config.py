@@ -1,0 +1,47 @@
+"""The options of the `sft` stage, as they stand in a spec."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from lmprog.optimizers.grpo.config import Config as GRPO
+from lmprog.optimizers.grpo.config import Heat, Teacher, Training
+from lmprog.optimizers.strategies.best_runs import AtLeast
+
+
+class Config(Training):
+    rows: int = Field(256, ge=1, description="train rows that the program and its teachers are run on")
+    samples: int = Field(8, ge=0, description="runs of the program on each of those rows")
+    temperature: Heat | dict[str, Heat] = Field(
+        1.0, description="of those runs, or by module (1.0 for others); running and scoring keep the params of the LM"
+    )
+    at_least: AtLeast = Field(
+        "best",
+        description="the score of a run that is learnt from; best: that of the row's best run, above the metric's lowest",
+    )
+    keep: int = Field(4, ge=1, description="runs of a row that are learnt from, at most: the best of those that differ")
+    teachers: list[Teacher] = Field(
+        default_factory=list, description="other programs, whose runs are learnt from as those of the program are"
+    )
+    labelled: int = Field(
+        0, ge=0, description="train rows, at most, that are learnt as they stand, where the data labels the module"
+    )
+    steps: int = Field(40, ge=1, description="updates; they go through all replies as often as it takes")
+    batch: int = Field(16, ge=1, description="replies of one update, at most")
+    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="of the learning rate")
+    weighting: Literal["tokens", "modules"] = Field(
+        "modules", description="modules: each module has the same share of the loss, however long its replies"
+    )
+    evaluate_every: int = Field(10, ge=1, description="updates between two scorings on dev; the best weights are kept")
+
+    def training(self) -> GRPO:
+        """The options of the trainer; what policy gradients are made of is not read."""
+        shared = (*Training.model_fields, "steps", "teachers", "schedule", "weighting", "evaluate_every")
+        # The number of rollouts is that of a teacher's first run too.
+        return GRPO.model_validate({**self.model_dump(include={*shared}), "rollouts": max(2, self.samples)})
+
+    def temperature_of(self, module: str) -> float:
+        """At which the runs sample the module."""
+        return self.temperature.get(module, 1.0) if isinstance(self.temperature, dict) else self.temperature

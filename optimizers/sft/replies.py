@@ -1,0 +1,79 @@
+"""The replies that a stage learns: of the best runs on train rows, of teachers, and of labelled rows. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmprog.invocation import Invocation
+from lmprog.optimizers.grpo.rollouts import Rollout
+from lmprog.optimizers.strategies.best_runs import AtLeast, best_runs
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """One reply to learn: the prompt that the program sends, and the reply, as token ids."""
+
+    module: str
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    constrained: bool = False
+    """Whether nothing but a reply of the declared types could be sampled."""
+
+    def as_json(self) -> list[Any]:
+        return [self.module, list(self.prompt_token_ids), list(self.token_ids), self.constrained]
+
+    @staticmethod
+    def from_json(values: Sequence[Any]) -> Learnt:
+        module, prompt, reply, constrained = values
+        return Learnt(module, tuple(prompt), tuple(reply), constrained)
+
+    @staticmethod
+    def of(made: Invocation) -> Learnt:
+        """What a call with token ids teaches."""
+        return Learnt(made.module, tuple(made.prompt_token_ids or ()), tuple(made.token_ids or ()), made.constrained)
+
+
+@dataclass(frozen=True)
+class Best:
+    """What is learnt of the runs on some rows."""
+
+    replies: Sequence[Learnt]
+    rows: int
+    """Rows that had a run at all."""
+    taught: int
+    """Rows that had one which is learnt from."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"replies": [reply.as_json() for reply in self.replies], "rows": self.rows, "taught": self.taught}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Best:
+        return Best([Learnt.from_json(reply) for reply in values["replies"]], values["rows"], values["taught"])
+
+
+def best_of(runs: Iterable[Rollout], modules: frozenset[str], at_least: AtLeast, keep: int, lowest: float) -> Best:
+    """What is learnt of the runs: of each row its best `keep` that differ in the replies of `modules`.
+
+    A run that failed by itself teaches nothing, whatever it scores.
+    """
+    by_row: dict[int, list[Rollout]] = {}
+    for run in runs:
+        by_row.setdefault(run.example, []).append(run)
+    replies: list[Learnt] = []
+    taught = 0
+    for of_row in by_row.values():
+        readable = [run for run in of_row if run.failure is None]
+        best = [readable[place] for place in best_runs([run.reward for run in readable], at_least, lowest)]
+        # By what they teach: runs that are equal in it are one.
+        differing = dict.fromkeys(learnt for run in best if (learnt := _learnt(run, modules)))
+        taught += bool(differing)
+        replies += [reply for learnt in list(differing)[:keep] for reply in learnt]
+    return Best(replies, len(by_row), taught)
+
+
+def _learnt(run: Rollout, modules: frozenset[str]) -> tuple[Learnt, ...]:
+    """The calls of `modules`, of retries the last; a sub-program's module of the same name is another module."""
+    last = {(made.module, made.call): made for made in run.invocations if made.module in modules and not made.parent}
+    return tuple(Learnt.of(made) for made in last.values() if made.token_ids)

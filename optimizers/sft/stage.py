@@ -1,0 +1,158 @@
+"""One run of the `sft` stage: that of `grpo`, with the replies of good runs in place of groups and advantages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from statistics import fmean
+from typing import Any
+
+from lmprog.invocation import Invocation
+from lmprog.optimizers.grpo.rollouts import Wave, collect, examples_at
+from lmprog.optimizers.grpo.rows import Row
+from lmprog.optimizers.grpo.stage import WeightStage
+from lmprog.optimizers.grpo.teachers import Unfit
+from lmprog.optimizers.optimizer import Task
+from lmprog.optimizers.sft.config import Config
+from lmprog.optimizers.sft.replies import Best, Learnt, best_of
+from lmprog.optimizers.strategies.demo_sources import labelled
+from lmprog.seeds import derive
+
+AT_ONCE = 64
+"""Runs of the program that are at work together, and kept in the journal together."""
+
+
+class SFTStage(WeightStage):
+    """The runs are made before the first step, with the weights that the stage begins with."""
+
+    name = "sft"
+    imitates = True
+
+    def __init__(self, task: Task, options: Config) -> None:
+        super().__init__(task, options.training())
+        self.options = options
+        self.learnt: list[Learnt] = []
+
+    def temperature_of(self, module: str) -> float:
+        """The loss is that of the model's own distribution, whatever the runs were sampled at."""
+        return self.options.temperature_of(module)
+
+    def begin(self) -> bool:
+        """Gather the replies; False where there are none."""
+        found = [*self._of_runs(), *self._of_labels()]
+        self.learnt = list(dict.fromkeys(found))
+        if not self.learnt:
+            self.task.journal.note("no reply to learn: sft changes nothing")
+            return False
+        by_module = {id: sum(reply.module == id for reply in self.learnt) for id in sorted(self.modules)}
+        counts = ", ".join(f"{count} of {id}" for id, count in by_module.items())
+        same = len(found) - len(self.learnt)
+        self.task.journal.note(
+            f"replies to learn: {counts}" + (f" ({same} more are equal to one of them)" if same else "")
+        )
+        return True
+
+    def rows(self, step: int) -> list[Row]:
+        """The replies of a step; each epoch goes through all of them once, in an order of its own."""
+        count, size = len(self.learnt), min(self.options.batch, len(self.learnt))
+        order = examples_at(step * size, size, count, derive(self.task.seed, "replies"))
+        batch = [self.learnt[number] for number in order]
+        self.wave = {"rows": len(batch), "reply_tokens": fmean(len(reply.token_ids) for reply in batch)}
+        return [
+            Row(
+                reply.prompt_token_ids,
+                reply.token_ids,
+                1.0,
+                reply.module,
+                constraint=self._constraint(reply),
+                adapter=self.place_of[reply.module],
+            )
+            for reply in batch
+        ]
+
+    def _of_runs(self) -> Iterator[Learnt]:
+        """The replies of the best runs; what became of the rows is said."""
+        options = self.options
+        each = options.samples + sum(teacher.rollouts for teacher in options.teachers)
+        if not each:
+            return
+        count = min(options.rows, len(self.task.train))
+        chosen = examples_at(0, count, len(self.task.train), self.task.seed)
+        found: list[Best] = []
+        size = max(1, AT_ONCE // each)
+        for first in range(0, count, size):
+            work = partial(self._best, first, chosen[first : first + size])
+            found.append(Best.from_json(self.runner.run(self.task.journal.once(f"runs/{first}", work))))
+        runs, taught = sum(best.rows for best in found), sum(best.taught for best in found)
+        wanted = "above the metric's lowest value" if options.at_least == "best" else f"of {options.at_least:g} or more"
+        self.task.journal.note(
+            f"of {runs} train rows {taught} have a run with a score {wanted}, {runs - taught} have none"
+        )
+        for best in found:
+            yield from best.replies
+
+    async def _best(self, first: int, examples: list[int]) -> dict[str, Any]:
+        """What is learnt of the runs on some rows, as plain values."""
+        seed = derive(self.task.seed, "runs", first)
+        wave = await self.teachers.join(
+            self._sampled(examples, seed), examples, seed, lambda example, rollout: self.program
+        )
+        fit, _ = self.served.matched(wave.rollouts, self.lm_of)
+        options = self.options
+        best = best_of(fit, self.modules, options.at_least, options.keep, self.scorer.lowest)
+        return best.as_json()
+
+    async def _sampled(self, examples: list[int], seed: int) -> Wave:
+        if not self.options.samples:
+            return Wave((), 0)
+        return await collect(
+            self.program,
+            self.task.train,
+            examples,
+            self.scorer,
+            rollouts=self.options.samples,
+            params=self.sampling,
+            format_failure=self.format_failure,
+            seed=seed,
+        )
+
+    def _of_labels(self) -> Iterator[Learnt]:
+        """The outputs that the train rows label, written as the program would have to reply."""
+        if not self.options.labelled:
+            return
+        plan = self.program.plan
+        for id in sorted(self.modules):
+            module = plan.modules[id]
+            # An agent's last turn stands after others, which no row has.
+            rows = [] if module.tools else labelled(plan, module, self.task.train)
+            unfit = 0
+            for values in examples_of(rows, self.options.labelled, derive(self.task.seed, "labelled", id)):
+                try:
+                    yield Learnt.of(self._written(id, values))
+                except Unfit:
+                    unfit += 1
+            self.task.journal.note(
+                f"{id}: {min(len(rows), self.options.labelled)} labelled rows"
+                + (f", of which the program could not give {unfit}" if unfit else "")
+            )
+
+    def _written(self, id: str, values: Any) -> Invocation:
+        module = self.program.plan.modules[id]
+        made = Invocation(
+            program=self.program.plan.name,
+            module=id,
+            path="",
+            call=0,
+            example=0,
+            rollout=0,
+            inputs={name: values[name] for name in module.inputs},
+            messages=(),
+            text=None,
+            outputs={name: values[name] for name in module.outputs},
+        )
+        return self.teachers.taught(made, self.program.plan, self.program)
+
+
+def examples_of(rows: Any, most: int, seed: int) -> list[Any]:
+    """At most so many of the rows, in a drawn order."""
+    return [rows[place] for place in examples_at(0, min(most, len(rows)), len(rows), seed)] if rows else []
