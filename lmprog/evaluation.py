@@ -274,7 +274,7 @@ async def scored(scorer: Scorer, row: Mapping[str, Any], result: Result, index: 
 
     def failed(kind: str, cause: str) -> RowScore:
         lost = is_outage(kind)
-        feedback = None if lost else f"the run failed: {cause}"
+        feedback = None if lost else cause if kind == "metric" else f"the run failed: {cause}"
         value = None if lost else scorer.lowest
         return RowScore(index, options.rollout, value, result, feedback, cause, kind, judged)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -186,6 +187,45 @@ def test_a_server_that_is_not_there(made, closed_port, monkeypatch) -> None:
     error = made(f'url: "http://127.0.0.1:{closed_port}/"').map([{}])[0].error
     assert error.kind == "connection" and "the connection failed" in error.message and "tried 4 times" in error.message
     assert made('url: "no address"').map([{}])[0].error.kind == "tool"
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 501, 502, 503, 504, 599])
+def test_a_server_that_fails_is_an_outage_after_all_tries(made, desk, monkeypatch, status) -> None:
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.001)
+    desk.replies = [(status, {}, "")] * 9
+    error = made('url: "URL"').map([{}])[0].error
+    assert (error.kind, error.message) == ("connection", f"use: the server answered {status} (tried 4 times)")
+
+
+@pytest.mark.parametrize("status", [300, 400, 401, 403, 404, 409, 413, 422])
+def test_what_a_server_refuses_is_the_tools_failure(made, desk, status) -> None:
+    desk.replies = [(status, {}, "bad query")]
+    error = made('url: "URL"').map([{}])[0].error
+    assert (error.kind, error.message) == ("tool", f"use: the server answered {status}: bad query")
+    assert len(desk.requests) == 1
+
+
+def test_a_server_that_asks_for_more_time_than_there_is_is_an_outage_at_once(made, desk) -> None:
+    desk.replies = [(503, {"retry-after": "3600"}, "")]
+    started = time.perf_counter()
+    error = made('url: "URL"', more=", timeout: 30").map([{}])[0].error
+    assert (error.kind, error.message) == ("connection", "use: the server answered 503")
+    assert time.perf_counter() - started < 20
+
+
+def test_a_server_that_cannot_be_reached_is_an_outage_and_one_that_does_not_answer_is_not(made, desk) -> None:
+    full = socket.create_server(("127.0.0.1", 0), backlog=0)
+    held = [socket.socket() for _ in range(4)]
+    for each in held:
+        each.setblocking(False)
+        each.connect_ex(full.getsockname())  # until the system takes no further connection
+    error = made(f'url: "http://127.0.0.1:{full.getsockname()[1]}/"', more=", timeout: 1").map([{}])[0].error
+    assert error.kind == "connection" and "the connection failed" in error.message
+    desk.seconds = 1.0
+    error = made('url: "URL"', more=", timeout: 0.3").map([{}])[0].error
+    assert (error.kind, error.message) == ("tool", "use did not end within 0.3 seconds")
+    for each in [full, *held]:
+        each.close()
 
 
 def test_it_ends_in_time_and_leaves_no_task(made, desk) -> None:

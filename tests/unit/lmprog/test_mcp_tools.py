@@ -8,8 +8,12 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -131,6 +135,65 @@ def test_what_a_server_reports_is_the_tools_failure(made, address) -> None:
     assert error.kind == "tool" and "does not declare" in error.message
 
 
+class Gate:
+    """Passes what is posted on to the server at an address, until it is shut: then it answers 503."""
+
+    def __init__(self, address: str) -> None:
+        self.shut = False
+        gate = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if gate.shut:
+                    self.send_error(503)
+                    return
+                headers = {
+                    name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")
+                }
+                try:
+                    reply = urllib.request.urlopen(urllib.request.Request(address, body, headers), timeout=20)
+                except urllib.error.HTTPError as error:
+                    reply = error
+                told = reply.read()
+                self.send_response(reply.status)
+                for name, value in reply.headers.items():
+                    if name.lower() in ("content-type", "mcp-session-id"):
+                        self.send_header(name, value)
+                self.send_header("content-length", str(len(told)))
+                self.end_headers()
+                self.wfile.write(told)
+
+            def do_GET(self) -> None:
+                self.send_error(405)
+
+            do_DELETE = do_GET
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        self.url = f'url: "http://127.0.0.1:{self.server.server_port}/mcp"'
+
+
+def test_a_server_whose_gateway_fails_is_an_outage(made, address) -> None:
+    gate = Gate(address.removeprefix('url: "').removesuffix('"'))
+
+    async def run() -> None:
+        program = made("add", "a: 3", ", output: int", gate.url)
+        assert (await program.run({})).outputs == {"x": 4}
+        gate.shut = True
+        error = (await program.run({})).error
+        assert error is not None and error.kind == "connection"
+        gate.shut = False
+        assert (await program.run({})).outputs == {"x": 4}
+
+    asyncio.run(run())
+    gate.server.shutdown()
+    gate.server.server_close()
+
+
 def test_a_server_that_crashed_is_started_again(made, tmp_path) -> None:
     marker = tmp_path / "died"
     reads = made("dies", f"once: {marker}", ", output: str")
@@ -138,7 +201,7 @@ def test_a_server_that_crashed_is_started_again(made, tmp_path) -> None:
     marker.unlink()
     writes = made("dies", f"once: {marker}", ", output: str", tool_more=", effects: write")
     result = writes.map([{}])[0]
-    assert result.error.message == "use: the MCP server ended during the call"
+    assert (result.error.kind, result.error.message) == ("connection", "use: the MCP server ended during the call")
     assert writes().outputs == {"x": "alive again"}
 
 
@@ -194,12 +257,14 @@ def test_a_process_that_ends_takes_its_servers_along(made, tmp_path) -> None:
 
 
 def test_a_server_that_does_not_start(made, closed_port) -> None:
-    said = made("x", server="command: [no-such-program-here]").map([{}])[0].error.message
-    assert "the MCP server does not start" in said and "no-such-program-here" in said
+    error = made("x", server="command: [no-such-program-here]").map([{}])[0].error
+    said = error.message
+    assert error.kind == "connection" and "the MCP server does not start" in said and "no-such-program-here" in said
     ends = f"command: ['{sys.executable}', '-c', 'raise SystemExit(\"no config\")']"
     assert "no config" in made("x", server=ends).map([{}])[0].error.message
-    said = made("x", server=f'url: "http://127.0.0.1:{closed_port}/mcp"').map([{}])[0].error.message
-    assert "the MCP server does not start" in said and "attempts failed" in said
+    error = made("x", server=f'url: "http://127.0.0.1:{closed_port}/mcp"').map([{}])[0].error
+    said = error.message
+    assert error.kind == "connection" and "the MCP server does not start" in said and "attempts failed" in said
 
 
 def test_the_environment_reaches_the_server_and_no_message(made, monkeypatch) -> None:

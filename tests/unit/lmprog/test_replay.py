@@ -42,9 +42,11 @@ def look(text: str) -> str:
         file.write(text + "\\n")
     if text == "burn":
         raise ValueError("on fire")
+    if text == "gone":
+        raise ConnectionRefusedError("nobody is there")
     return "found " + text
 """
-ROWS = [{"text": text} for text in ("fine", "unreadable at first", "down", "burn", "never readable")]
+ROWS = [{"text": text} for text in ("fine", "unreadable at first", "down", "burn", "never readable", "gone")]
 
 
 def answer(request: Any) -> Any:
@@ -94,7 +96,7 @@ def test_outputs_records_and_faults_are_replayed_and_nothing_is_asked(desk, tmp_
     path, calls = tmp_path / "recording.jsonl", tmp_path / "calls.txt"
     first = stream(desk, ROWS)
     assert [result.error.kind if result.error else None for result in first] == [
-        None, None, "provider", "tool", "unreadable",
+        None, None, "provider", "tool", "unreadable", "connection",
     ]  # fmt: skip
     record(path, first)
     asked, called = len(desk.lms["lm"].requests), calls.read_text()
