@@ -97,7 +97,8 @@ class Config(Training):
         description="the most that a token counts for being likelier in training than where it was sampled",
     )
     format_failure: float | None = Field(
-        None, description="reward of a run with a reply that cannot be read; default: the metric's lower end"
+        None,
+        description="reward of a run that fails by itself, as with a reply that cannot be read; default: the metric's lower end",
     )
     no_signal: Literal["drop", "resample"] = Field(
         "resample", description="examples whose runs all score the same: train without them, or draw others for them"
