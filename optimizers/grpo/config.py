@@ -98,7 +98,7 @@ class Config(Training):
     )
     format_failure: float | None = Field(
         None,
-        description="reward of a run that fails by itself, as with a reply that cannot be read; default: the metric's lower end",
+        description="reward of a run that fails by itself, as where a reply cannot be read; default: the metric's lower end",
     )
     no_signal: Literal["drop", "resample"] = Field(
         "resample", description="examples whose runs all score the same: train without them, or draw others for them"
