@@ -72,6 +72,14 @@ class Outages:
         return f"{self.rows} of {self.of} rows ({100 * self.share:.0f}%)"
 
 
+def doubt(sides: Mapping[str, Scores]) -> str | None:
+    """Return why a comparison of these scores, by what they are of, shows nothing; None where outages are few."""
+    if not any(scores.outages.too_many for scores in sides.values()):
+        return None
+    said = ", ".join(f"{name} {scores.outages}" for name, scores in sides.items())
+    return f"outages left too many rows without a score ({said}), so this comparison shows nothing; try again later"
+
+
 @dataclass(frozen=True)
 class Scores:
     """All runs of an evaluation, in the order of the rows and, within a row, of the repeats."""

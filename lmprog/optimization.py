@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from lmprog.budget import Budget
 from lmprog.compiler.whole_file import write_whole
 from lmprog.errors import ProviderError, UsageError
+from lmprog.evaluation import Scores, doubt
 from lmprog.program import Program, load
 
 if TYPE_CHECKING:
     from lmprog.compiler.plan import Optimize
-    from lmprog.evaluation import Scores
     from lmprog.lms.lm import LM
     from lmprog.optimizers.staged import Outcome
 
@@ -179,21 +179,16 @@ def _comparable(versions: Sequence[Scores]) -> list[Scores]:
 def _test(whole: Sequence[Scores], compared: Sequence[Scores]) -> dict[str, Any]:
     """The test before and after: `whole` are the scores of all rows, `compared` those on the rows that are compared."""
     sides = {"before": (whole[0], compared[0]), "after": (whole[-1], compared[-1])}
-    lost = {name: scores.outages for name, (scores, _) in sides.items()}
-    doubt = None
-    if any(outages.too_many for outages in lost.values()):
-        said = ", ".join(f"{name} {outages}" for name, outages in lost.items())
-        doubt = f"outages left too many test rows without a score ({said}), so this shows nothing; add --resume to test again"
     return {
         "metric": whole[0].metric,
         "n": len(compared[0].by_row),
         **{name: scores.estimate.as_json() for name, (_, scores) in sides.items()},
         "difference": compared[-1].against(compared[0]).as_json(),
-        "outages": {name: outages.rows for name, outages in lost.items()},
+        "outages": {name: scores.outages.rows for name, (scores, _) in sides.items()},
         "failures": {
             name: {kind: count for kind, (count, _) in scores.failures.items()} for name, (scores, _) in sides.items()
         },
-        "doubt": doubt,
+        "doubt": doubt({name: scores for name, (scores, _) in sides.items()}),
     }
 
 

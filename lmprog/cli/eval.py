@@ -64,7 +64,7 @@ def command(
     from lmprog.blame import exit_status, is_outage
     from lmprog.cli.row_progress import RowProgress
     from lmprog.data import rows_of
-    from lmprog.evaluation import RowScore, evaluate
+    from lmprog.evaluation import RowScore, doubt, evaluate
     from lmprog.program import Program, RunOptions, load
     from lmprog.reports.scores import Evaluation, difference_document, difference_line, document, lines
     from lmprog.trace import TraceWriter
@@ -107,6 +107,9 @@ def command(
         failed.append(theirs.scores)
         told += [*lines(theirs), difference_line(difference)]
         found.update(against=document(theirs), difference=difference_document(difference))
+        if doubtful := doubt({str(spec): mine.scores, str(against): theirs.scores}):
+            told.append(doubtful)
+            found["difference"]["doubt"] = doubtful
     click.echo(json.dumps(found, ensure_ascii=False, default=str) if style == "json" else "\n".join(told))
     # What fails by itself is a score like another; but a metric that raises on a row wants mending.
     kinds = [kind for scores in failed for kind in (*scores.causes, *scores.failures)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmprog.credit.alone import Gains
 from lmprog.credit.variance import Credit
-from lmprog.evaluation import Scores
+from lmprog.evaluation import Scores, doubt
 from lmprog.reports.scores import difference_document, own_failures
 from lmprog.statistics import Estimate
 
@@ -53,7 +53,8 @@ def gain_lines(gains: Gains, after: str, before: str) -> list[str]:
         found.append(f"  all together beyond the sum of each alone: {gains.interplay}")
     for kind, (count, first) in failures(gains).items():
         found.append(f"  {count} {'run' if count == 1 else 'runs'} failed ({kind}) and not scored: {first}")
-    return found + own_failures(own(gains))
+    doubtful = doubt({name: scores for name, scores, _ in rows})
+    return [*found, *own_failures(own(gains)), *([f"  {doubtful}"] if doubtful else [])]
 
 
 def failures(gains: Gains) -> dict[str, tuple[int, str]]:

@@ -94,6 +94,17 @@ def test_a_reply_that_cannot_be_read_is_a_failed_test(cli, spec, provider) -> No
     assert '\n        sort: label: "what?" is not one of billing, refund\n' in out
 
 
+def test_a_gate_counts_what_fails_by_itself_as_lowest(cli, spec, write) -> None:
+    write("def measure(text: str) -> float:\n    return {5: None}.get(int(text), len(text) * 0.1)\n", "tools.py")
+    status, out, _ = cli("test", spec)
+    cause = (
+        "1 runs failed (tool): measure: measure returned what it does not declare: null is not a value of type float"
+    )
+    assert status == 1 and out.count(f"        {cause}\n") == 2
+    assert "\n        exact 70.0% [39.7, 89.2] on 10 rows of test: below 80%\n" in out
+    assert out.endswith("4 tests: 3 passed, 1 failed\n")
+
+
 def test_a_provider_that_fails_is_no_failed_test(cli, spec, tmp_path, provider) -> None:
     provider.otherwise = lambda text: FAILURE if text == "5" else said(text)
     record = tmp_path / "tests.jsonl"

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 import lmprog
-from lmprog.errors import UsageError
+from lmprog.errors import ProviderError, UsageError
 from lmprog.lms.lm import Completion, Request
 from lmprog.optimizers import optimizer as registry
 from lmprog.optimizers.candidate import Candidate
@@ -110,6 +110,39 @@ def test_resume_does_no_finished_stage_again(write_spec, fixed, tmp_path: Path) 
     assert resumed.report["test"] == whole.report["test"]
     _, lm = run(spec, folder, resume=True)
     assert lm.asked == []
+
+
+def test_outages_of_test_rows_are_left_out_said_and_scored_again_on_resume(write_spec, fixed, tmp_path: Path) -> None:
+    spec, folder = write_spec(stages("Divide by two.")), tmp_path / "run"
+
+    class Down(Watched):
+        """Is not there for some of the rows while the tuned program is tested."""
+
+        lost = frozenset({3000, 3001})
+
+        async def complete(self, request: Request) -> Completion:
+            completion = await super().complete(request)
+            if self.asked[-1] in self.lost and "Divide" in str(request.messages):
+                raise ProviderError("down")
+            return completion
+
+    lm = Down()
+    tuned = lmprog.optimize(spec, lms={"judge": lm, "writer": lm}, run_dir=folder, out=folder / "out.yaml")
+    test = tuned.report["test"]
+    assert (test["n"], test["outages"], test["failures"]) == (
+        18,
+        {"before": 0, "after": 2},
+        {"before": {}, "after": {}},
+    )
+    assert (test["before"]["mean"], test["after"]["mean"]) == (0.5, 1.0)  # on the rows that are compared
+    assert test["doubt"].startswith(
+        "outages left too many rows without a score (before 0 of 20 rows (0%), after 2 of 20"
+    )
+    resumed, lm = run(spec, folder, resume=True)
+    test = resumed.report["test"]
+    assert (test["n"], test["outages"], test["doubt"]) == (20, {"before": 0, "after": 0}, None)
+    assert sorted(lm.asked) == [3000, 3001]  # what was answered is kept
+    assert "doubt" not in (folder / "out.yaml").read_text()
 
 
 def test_a_run_directory_is_one_runs_own(write_spec, fixed, tmp_path: Path) -> None:

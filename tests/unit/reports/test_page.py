@@ -100,6 +100,14 @@ def run(tmp_path: Path):
     return write
 
 
+def test_failures_of_the_test_rows_stand_beside_their_version(run) -> None:
+    kinds = [None, "tool", "tool", "unreadable", "provider"]
+    folder = run(*SEARCH, *TRAINING, finished(f"kinds/{START.digest}", kinds), *TEST)
+    said = ["2 failed (tool)", "1 failed (unreadable)", "1 left out (provider)"]
+    assert [version.failures for version in read(folder).versions] == [said, [], []]
+    assert all(f"<small>{words}</small>" in page(folder) for words in said)
+
+
 def test_versions_stages_and_gains(run) -> None:
     account = read(run(*SEARCH, *TRAINING, *TEST))
     assert (account.metric, account.seed, account.of, account.state) == ("accuracy", 3, 2, "finished")
