@@ -6,7 +6,8 @@ from lmprog.compiler.compilation import Compilation, compile_file
 from lmprog.compiler.findings import Edit, Finding, SpecError
 from lmprog.compiler.overlay import write_overlay
 from lmprog.compiler.plan import Plan
-from lmprog.compiler.rows import RowsError, read_rows
+from lmprog.compiler.row_files import RowsError
+from lmprog.compiler.rows import read_rows
 
 __all__ = [
     "Compilation",

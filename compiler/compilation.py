@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler import checks
-from lmprog.compiler.data import load_rows, read_data, row_type
+from lmprog.compiler.data import load_rows, read_data, row_type, with_texts
 from lmprog.compiler.declarations import read_export, read_lms, read_vars, var_types
 from lmprog.compiler.draft import Draft, Options
 from lmprog.compiler.expressions import parsed
@@ -147,6 +147,7 @@ class _Program:
         self._graph(draft, types)
         if self.options.evaluation:
             draft.data = read_data(draft)
+            draft.data = with_texts(draft)
             if self.options.data:
                 draft.rows = load_rows(draft)
             draft.metrics = read_metrics(draft, row_type(draft))

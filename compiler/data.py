@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Map
+from dataclasses import replace
 from pathlib import Path
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.plan import Split
-from lmprog.compiler.rows import Row, RowsError, read_rows
+from lmprog.compiler.plan import Field, Split
+from lmprog.compiler.row_files import Row, RowsError
+from lmprog.compiler.rows import read_rows
 from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
-from lmprog.compiler.types import JSON, UNKNOWN, Object, Optional, Type, Unknown, join, type_of
+from lmprog.compiler.types import (
+    IMAGE,
+    JSON,
+    STR,
+    UNKNOWN,
+    Enum,
+    Object,
+    Optional,
+    Type,
+    Unknown,
+    join,
+    type_of,
+)
 
 SPLITS = ("train", "dev", "test")
 
@@ -122,6 +137,26 @@ def _fractions(draft: Draft, node: Mapping, found: dict[str, Split]) -> dict[str
             )
         low = high
     return cuts
+
+
+def with_texts(draft: Draft) -> dict[str, Split]:
+    """Return the splits with the columns that the program's inputs and outputs declare as text."""
+    texts = text_columns(draft.inputs) | {name for name, kind in draft.output_types.items() if _is_text(kind)}
+    return {
+        id: replace(split, texts=frozenset(split.columns.get(name, name) for name in texts))
+        for id, split in draft.data.items()
+    }
+
+
+def text_columns(fields: Map[str, Field]) -> set[str]:
+    """Return the names of the fields whose values are texts."""
+    return {name for name, field in fields.items() if _is_text(field.type)}
+
+
+def _is_text(kind: Type) -> bool:
+    if isinstance(kind, Optional):
+        return _is_text(kind.inner)
+    return isinstance(kind, Enum) or kind in (STR, IMAGE)
 
 
 def load_rows(draft: Draft) -> dict[str, list[Row]]:

@@ -267,6 +267,8 @@ class Split:
     share: tuple[float, float] | None = None
     """With `part` or `data.fractions`: this split is the part of the shuffled rows between these two fractions."""
     seed: int = 0
+    texts: frozenset[str] = frozenset()
+    """Columns of the file that the program declares as text: digits in them are no numbers."""
 
 
 @dataclass(frozen=True)

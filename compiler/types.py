@@ -202,7 +202,8 @@ def _shown(value: Any) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
-        text = repr(value)
+        # Of a table's own kind, as a date: the language has no such type.
+        text = f"the {type(value).__name__} {value}"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

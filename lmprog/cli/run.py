@@ -98,12 +98,14 @@ async def _rows(program: Any, rows: Path, out: Path, writer: Any, options: Any, 
     from itertools import islice
 
     from lmprog.blame import exit_status
-    from lmprog.compiler.rows import read_file
+    from lmprog.compiler.data import text_columns
+    from lmprog.compiler.row_files import read_file
     from lmprog.errors import BudgetExceeded
     from lmprog.trace import as_line
 
     # Read through once before anything is paid for: a line that cannot be read is known now.
-    total = sum(1 for _ in read_file(rows))
+    texts = text_columns(program.plan.inputs)
+    total = sum(1 for _ in read_file(rows, texts))
     done = _done(out)
     if done:
         click.echo(f"{out} holds the first {done} of {total} rows; going on with the rest", err=True)
@@ -113,7 +115,7 @@ async def _rows(program: Any, rows: Path, out: Path, writer: Any, options: Any, 
     out.parent.mkdir(parents=True, exist_ok=True)
     index = done
     with out.open("ab") as file, RowProgress("rows", total, done) as progress:
-        given = islice(read_file(rows), done, None)
+        given = islice(read_file(rows, texts), done, None)
         try:
             async for result in program.stream(given, concurrency=concurrency, options=options, first=done):
                 error = None if result.error is None else str(result.error)

@@ -17,7 +17,8 @@ from threading import Lock
 
 from lmprog.cache_folder import cache_root
 from lmprog.compiler.plan import HubCorpus, Tool
-from lmprog.compiler.rows import Row, RowsError, read_file, read_hub
+from lmprog.compiler.row_files import Row, RowsError, read_file
+from lmprog.compiler.rows import read_hub
 from lmprog.threads import in_thread
 from lmprog.tools import ToolFailed, failed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,20 @@ def test_jsonl(tmp_path: Path) -> None:
     [
         ("a.jsonl", '{"a": 1}\n{"a": \n', "a.jsonl:2: this line is not JSON"),
         ("a.jsonl", "[1]\n", "a.jsonl:1: a row is an object, not list"),
-        ("a.csv", "a,b\n1\n", "a.csv:2: this row does not have as many fields"),
-        ("a.csv", "a,b\n1,2,3\n", "a.csv:2: this row does not have as many fields"),
+        ("a.jsonl", '{\n "a": 1\n}\n', "a.jsonl:1: .*write each row as one object on one line"),
+        ("a.jsonl", '[{"a": 1}]\n', "a row is an object, not list; write each row of the list on a line of its own"),
+        ("a.jsonl", '{"a": 1}\n{"a": NaN}\n', "a.jsonl:2: .*NaN is no value of JSON; write null"),
+        ("a.jsonl", '{"a": 1, "a": 2}\n', "a.jsonl:1: .*the key 'a' stands twice"),
+        ("a.jsonl", '{"a": {"b": 1, "b": 2}}\n', "a.jsonl:1: .*the key 'b' stands twice"),
+        ("a.jsonl", '{"a": ' + "[" * 100_000 + "\n", "a.jsonl:1: this line is nested too deep"),
+        ("a.jsonl", '{"a": ' + "9" * 5000 + "}\n", "a.jsonl:1: this line is not JSON"),
+        ("a.json", "[]", "a.json is no data file that can be read: write one JSON object a line, as jsonl"),
+        ("a.csv", "a,b\n1\n", "a.csv:2: this row has 1 fields, and the header 2"),
+        ("a.csv", "a,b\n1,2,3\n", "a.csv:2: this row has 3 fields, and the header 2"),
+        ("a.csv", "a,b,a\n1,2,3\n", "a.csv:1: the header names the column 'a' twice"),
+        ("a.csv", "a,,b\n1,2,3\n", "a.csv:1: column 2 has values and no name"),
+        ("a.csv", "a;b\n1;2\n", "a.csv:1: the header is one field that holds ';'"),
+        ("a.csv", "a\tb\n1\t2\n", "a.csv:1: the header is one field that holds"),
         ("a.txt", "a\n", "no data file that can be read"),
         ("a.parquet", "not parquet", "cannot read"),
     ],
@@ -36,6 +49,66 @@ def test_jsonl(tmp_path: Path) -> None:
 def test_what_cannot_be_read(tmp_path: Path, name: str, text: str, said: str) -> None:
     with pytest.raises(RowsError, match=said):
         read_rows(Split("train", written(tmp_path, name, text)))
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("utf-16", "UTF-16 text"), ("cp1252", "not UTF-8 text")])
+def test_another_encoding_is_said(tmp_path: Path, encoding: str, said: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\né,ü\n", encoding=encoding)
+    with pytest.raises(RowsError, match=f"it is {said}; save it as UTF-8"):
+        read_rows(Split("train", path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,b\n1,x\n2,y\n",
+        ",a,b\n0,1,x\n1,2,y\n",  # the index of pandas
+        "a,b,\n1,x,\n2,y,\n",  # a comma at the end
+        "a,b\n1,x,\n2,y,,\n",
+        "a,b\n\n1,x\n,\n2,y\n\n",
+        "\ufeffa,b\r\n1,x\r\n2,y\r\n",
+    ],
+)
+def test_csv_as_tables_write_it(tmp_path: Path, text: str) -> None:
+    assert read_rows(Split("train", written(tmp_path, "a.csv", text))) == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
+
+
+def test_a_field_of_a_csv_file_may_be_a_whole_document(tmp_path: Path) -> None:
+    long = "word " * 100_000
+    assert read_rows(Split("train", written(tmp_path, "a.csv", f"a,b\n{long},1\n"))) == [{"a": long, "b": 1}]
+
+
+def test_digits_in_a_column_that_is_declared_as_text_stay_text(tmp_path: Path, write) -> None:
+    import lmprog
+    from lmprog.data import rows_of
+
+    written(tmp_path, "a.csv", "zip,label,n,text_in_file\n12,1,5,7\n13,2,6,8\n")
+    spec = write(
+        """
+        lmprog: 1
+        inputs: {zip: str, text: "str?", n: int}
+        lms: {lm: {model: openai/none}}
+        modules:
+          ask: {lm: lm, inputs: {zip: str, text: "str?", n: int}, outputs: {label: {type: {enum: ["1", "2"]}}}}
+        data: {test: {path: a.csv, columns: {text: text_in_file}}}
+        """
+    )
+    assert rows_of(lmprog.load(spec).plan, "test") == [
+        {"zip": "12", "label": "1", "n": 5, "text": "7"},
+        {"zip": "13", "label": "2", "n": 6, "text": "8"},
+    ]
+
+
+def test_numbers_of_a_table_that_are_none_are_null(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    values = [float("nan"), float("inf"), 1.5]
+    table = pyarrow.table({"a": values, "b": [[value] for value in values], "__index_level_0__": [1, 2, 3]})
+    about = {"index_columns": ["__index_level_0__"]}
+    parquet.write_table(table.replace_schema_metadata({"pandas": json.dumps(about)}), path)
+    assert read_rows(Split("train", path)) == [{"a": None, "b": [None]}] * 2 + [{"a": 1.5, "b": [1.5]}]
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
