@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from lmprog.errors import InfrastructureError
+from lmprog.errors import InfrastructureError, LmprogError
 
 Kind = Literal[
     "unreadable",
@@ -64,7 +64,8 @@ def connection_failed(error: BaseException) -> bool:
     """Whether an exception of a tool or metric, or one that it was raised from, says that a connection failed.
 
     That is a connection that was refused, cut or not made in time, a name that was not found, a status that `passing` names, or
-    an InfrastructureError. A TimeoutError that is not the system's may be about anything, so it is no outage.
+    an InfrastructureError, as of a program that a tool runs. A TimeoutError that is not the system's may be about anything, so
+    it is no outage.
     """
     import errno
     import socket
@@ -72,7 +73,8 @@ def connection_failed(error: BaseException) -> bool:
 
     unreachable = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
     return any(
-        isinstance(each, InfrastructureError | ConnectionError | socket.gaierror | ssl.SSLError)
+        isinstance(each, ConnectionError | socket.gaierror | ssl.SSLError)
+        or (isinstance(each, LmprogError) and each.exit_status == InfrastructureError.exit_status)
         or (isinstance(each, OSError) and each.errno in unreachable)
         or any(map(passing, _statuses(each)))
         for each in _chain(error)

@@ -12,7 +12,7 @@ from typing import Any
 
 from lmprog.blame import is_outage, too_many_outages
 from lmprog.errors import ConnectionFailed, LmprogError, ProviderError, UsageError
-from lmprog.invocation import Record
+from lmprog.invocation import Record, ToolInvocation
 from lmprog.loops import run_async
 from lmprog.metrics import MetricFailed, Score, Scorer
 from lmprog.program import Program, Result, RunOptions
@@ -38,6 +38,11 @@ class RowScore:
     """The calls of LM judges."""
     earlier: Sequence[Record] = ()
     """The calls of runs before this one, which an outage ended."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the run has called no tool that may change something."""
+        return not any(isinstance(made, ToolInvocation) and made.wrote for made in (*self.result.records, *self.judged))
 
     def as_json(self) -> dict[str, Any]:
         """`{"row", "repeat", "score", "feedback", "outputs", "error", "kind"}`; an own failure has a score and an error."""

@@ -100,6 +100,8 @@ class ToolInvocation:
     error: str | None = None
     failure: str | None = None
     """The kind of the failure (`lmprog.blame`): `tool` or `connection`; None also of a call that did not end."""
+    wrote: bool = False
+    """Whether the tool may change something (`effects: write`)."""
     started: float = 0.0
     seconds: float = 0.0
     parent: str | None = None

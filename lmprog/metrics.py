@@ -84,7 +84,7 @@ class Scorer:
                 else:
                     score = await self._computed(metric, arguments)
         except (Exception, SystemExit) as error:
-            if isinstance(error, LmprogError) and not isinstance(error, MetricFailed):
+            if metric.python is None and isinstance(error, LmprogError) and not isinstance(error, MetricFailed):
                 raise  # no matter of this metric: a provider without an answer, a spent budget
             said = f"{type(error).__name__}: {error}{self._place(metric, error)}"
             if connection_failed(error):

@@ -13,10 +13,12 @@ AGAIN = 2
 
 
 class Scored(Protocol):
-    """All that is read of a run: its score, None where an outage ended it."""
+    """All that is read of a run: its score, None where an outage ended it, and whether it can be made again."""
 
     @property
     def value(self) -> float | None: ...
+    @property
+    def repeatable(self) -> bool: ...
 
 
 T = TypeVar("T", bound=Scored)
@@ -26,7 +28,8 @@ async def run_again(lost: Sequence[T], run: Callable[[T], Awaitable[T]], *, toge
     """The runs in their order, each made again up to AGAIN times, until it has a score.
 
     At most `together` run at a time. `others` says whether any other run was scored: where none was, the first is made again by
-    itself, and the rest only if that is scored. A budget that is spent ends it, and what is lost stays so.
+    itself, and the rest only if that is scored. A run that may have changed something is not made again. A budget that is spent
+    ends it, and what is lost stays so.
     """
     found = list(lost)
     gate = asyncio.Semaphore(together)
@@ -36,7 +39,7 @@ async def run_again(lost: Sequence[T], run: Callable[[T], Awaitable[T]], *, toge
             found[place] = await run(found[place])
 
     for _ in range(AGAIN):
-        places = [place for place, each in enumerate(found) if each.value is None]
+        places = [place for place, each in enumerate(found) if each.value is None and each.repeatable]
         try:
             if not others and places:
                 await one(places[0])

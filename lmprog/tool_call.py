@@ -49,6 +49,7 @@ async def call_tool(
             attempt=site.attempt,
             module=module,
             arguments=arguments,
+            wrote=tool.effects == "write",
             started=began,
             seconds=time.perf_counter() - started,
             **known,

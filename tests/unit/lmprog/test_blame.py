@@ -22,14 +22,16 @@ from lmprog.blame import OUTAGES, Kind, connection_failed, exit_status, is_outag
 from lmprog.errors import BudgetExceeded
 from lmprog.evaluation import RowScore, Scores
 from lmprog.metrics import MetricFailed
-from lmprog.program import Result
+from lmprog.program import Result, RunError
 from lmprog.rerun import AGAIN, run_again
+from lmprog.run import Failure
 from lmprog.serving.refusals import KINDS
 
 OWN = sorted(set(get_args(Kind)) - OUTAGES - {"cancelled"})
 
 FILES = """
 import socket, time
+import lmprog
 
 def tool(text: str) -> str:
     if text.startswith("raise"):
@@ -50,6 +52,8 @@ def metric(found: str, wanted: str) -> float:
         raise SystemExit(3)
     if "metric nan" in found:
         return float("nan")
+    if "metric says" in found:
+        raise lmprog.InfrastructureError("its server is closed")
     if "judge down" in found:
         try:
             raise socket.gaierror("no such name")
@@ -116,6 +120,7 @@ ROWS: list[tuple[str, str | None]] = [
     ("provider", "provider"),
     ("down", "connection"),
     ("judge down", "connection"),
+    ("metric says so", "connection"),
 ]
 
 
@@ -127,11 +132,11 @@ def test_each_kind_is_scored_by_the_rule_and_counted(desk) -> None:
         (kind, 1.0 if kind is None else None if is_outage(kind) else -1.0) for kind in kinds
     ]
     assert set(kinds) - {None} == set(get_args(Kind)) - {"cancelled"}
-    assert {kind: count for kind, (count, _) in scores.causes.items()} == {"provider": 1, "connection": 2}
+    assert {kind: count for kind, (count, _) in scores.causes.items()} == {"provider": 1, "connection": 3}
     assert {kind: count for kind, (count, _) in scores.failures.items()} == {
         kind: 3 if kind == "metric" else 1 for kind in OWN
     }
-    assert len(scores.errors) == scores.outages.rows == 3 and scores.outages.of == 14 and scores.outages.too_many
+    assert len(scores.errors) == scores.outages.rows == 4 and scores.outages.of == 15 and scores.outages.too_many
     assert all(row.cause and row.as_json()["error"] == row.cause for row in scores.rows if row.kind is not None)
     again = Scores.of_values("good", scores.kept, kinds)
     assert (again.outages, again.by_row, again.estimate) == (scores.outages, scores.by_row, scores.estimate)
@@ -189,6 +194,7 @@ def raised(error: BaseException, cause: BaseException | None = None, *, hidden: 
         TimeoutError(errno.ETIMEDOUT, "the connection timed out"),
         InfrastructureError("the author says so"),
         ProviderError("an LM"),
+        RunError(Result(None, (), Failure("connection", "of a program that the tool runs", "use"))),
         raised(RuntimeError("no answer"), ConnectionRefusedError("refused")),
         raised(RuntimeError("no answer"), raised(OSError("cut"), ConnectionResetError("reset"))),
         raised(urllib.error.URLError("refused"), ConnectionRefusedError("refused")),
@@ -216,6 +222,7 @@ def test_a_connection_that_fails_is_an_outage(error) -> None:
         Answered(status_code=True),
         raised(ValueError("bad text"), ConnectionResetError("seen to"), hidden=True),
         MetricFailed("no number"),
+        RunError(Result(None, (), Failure("tool", "of a program that the tool runs", "use"))),
     ],
     ids=repr,
 )
@@ -299,7 +306,7 @@ def test_a_metric_that_raises_on_every_row_says_where(desk) -> None:
     rows = [{"text": "metric raises", "wanted": "a"}, {"text": "provider", "wanted": "a"}]
     scores = evaluate(desk, rows, "good")
     with pytest.raises(
-        MetricFailed, match=r"no row could be scored: .* raised ValueError: no such thing \(files.py:17\)"
+        MetricFailed, match=r"no row could be scored: .* raised ValueError: no such thing \(files.py:18\)"
     ):
         scores.checked()
     assert scores.mean == -1.0  # of a candidate it is just the lowest
@@ -313,3 +320,30 @@ def test_a_step_is_late_by_what_it_waits_for(program, scripted) -> None:
     assert slow.map([{"text": "a"}])[0].error.kind == "provider"
     quick = program(SPEC, scripted(answer), files__py=FILES)
     assert quick.map([{"text": "slow"}])[0].error.kind == "timeout"
+
+
+def test_a_run_that_may_have_changed_something_is_not_made_again(program, scripted, write) -> None:
+    write('{"text": "a"}\n', "dev.jsonl")
+    spec = """
+        inputs: {text: str}
+        outputs: {found: "${{ steps.ask.reply }}"}
+        tools: {send: {python: "./files.py:send", result: sent, effects: EFFECTS}}
+        modules: {ask: {lm: lm, format: text, inputs: {text: str, sent: bool}, outputs: {reply: str}}}
+        steps:
+          send: {tool: send, with: {text: "${{ inputs.text }}"}}
+          ask: {module: ask, with: {text: "${{ inputs.text }}", sent: "${{ steps.send.sent }}"}}
+        data: {dev: dev.jsonl}
+        metrics: {any: {value: "${{ 1.0 }}"}}
+    """
+    sends = "def send(text: str) -> bool:\n    open(__file__ + '.sent', 'a').write(text)\n    return True\n"
+    rows = [{"text": "a"}, {"text": "b"}]
+
+    def down(request: Any) -> Any:
+        return ProviderError("nobody answers") if "b" in str(request.messages[-1]["content"]) else "fine"
+
+    for effects, sent in (("write", "ab"), ("read", "ab" + AGAIN * "b")):
+        made = program(spec.replace("EFFECTS", effects), scripted(down), files__py=sends)
+        scores = evaluate(made, rows, "any", concurrency=1)
+        file = made.plan.path.with_name("files.py.sent")
+        assert (len(scores.errors), file.read_text()) == (1, sent)
+        file.unlink()
