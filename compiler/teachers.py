@@ -11,26 +11,32 @@ from lmprog.compiler.plan import Field, Optimize, Plan
 from lmprog.compiler.source import Mapping, Node, Place, Scalar, Sequence
 from lmprog.compiler.types import Optional, assignable
 
-STAGES = ("grpo", "fast_slow", "sft")
-"""Those that take teachers."""
+STAGES = {
+    "grpo": "weights",
+    "fast_slow": "weights",
+    "sft": "weights",
+    "bootstrap": "demos",
+    "prompt_search": "demos",
+}
+"""The stages that take teachers, and what they tune by what a teacher says."""
 
 
-def named(entries: Iterator[Node]) -> Iterator[Scalar]:
-    """Where teachers are named among the written stages."""
+def named(entries: Iterator[Node]) -> Iterator[tuple[Scalar, str]]:
+    """Where teachers are named among the written stages, and what is tuned by them."""
     for entry in entries:
-        for stage in STAGES:
+        for stage, tuned in STAGES.items():
             options = entry.get(stage) if isinstance(entry, Mapping) else None
             listed = options.get("teachers") if isinstance(options, Mapping) else None
             for teacher in listed.items if isinstance(listed, Sequence) else ():
                 program = teacher.get("program") if isinstance(teacher, Mapping) else None
                 if isinstance(program, Scalar):
-                    yield program
+                    yield program, tuned
 
 
 def read_teachers(draft: Draft, entries: Iterator[Node]) -> dict[str, Plan]:
     """The plans of the teachers, by the paths as they are written."""
     found = {}
-    for program in named(entries):
+    for program, _ in named(entries):
         what = "a teacher"
         file = draft.file(program, what)
         plan = draft.compile(file, program.place, what) if file is not None else None
@@ -41,10 +47,10 @@ def read_teachers(draft: Draft, entries: Iterator[Node]) -> dict[str, Plan]:
 
 def check(draft: Draft, plan: Plan, optimize: Optimize, entries: Iterator[Node]) -> None:
     """Report teachers whose runs could not join those of the program."""
-    for program in named(entries):
+    for program, tuned in named(entries):
         teacher = optimize.teachers.get(str(program.plain()))
         if teacher is not None:
-            _Fit(draft, plan, teacher, program.place).check(optimize)
+            _Fit(draft, plan, teacher, program.place).check(optimize, tuned)
 
 
 class _Fit:
@@ -52,12 +58,12 @@ class _Fit:
         self.draft, self.plan, self.teacher, self.place = draft, plan, teacher, place
         self.name = f"the teacher `{teacher.path.name}`"
 
-    def check(self, optimize: Optimize) -> None:
+    def check(self, optimize: Optimize, tuned: str) -> None:
         self._inputs()
         self._outputs()
         for id, parts in optimize.tune.items():
-            if "weights" in parts:
-                self._module(id)
+            if tuned in parts:
+                self._module(id, tuned)
 
     def _inputs(self) -> None:
         """It runs on the inputs of the program."""
@@ -82,15 +88,15 @@ class _Fit:
                 message = f"the output `{name}` of {self.name} is {found}, and {kind} here"
                 self._tell(message, "give both one type")
 
-    def _module(self, id: str) -> None:
+    def _module(self, id: str, tuned: str) -> None:
         module, own = self.teacher.modules.get(id), self.plan.modules[id]
         if module is None:
-            message = f"{self.name} has no module `{id}`, whose weights are tuned"
+            message = f"{self.name} has no module `{id}`, whose {tuned} are tuned"
             self._tell(message, suggestion(id, self.teacher.modules, "its modules"))
             return
         self._fields(f"inputs of module `{id}`", module.inputs, own.inputs)
         self._fields(f"outputs of module `{id}`", module.outputs, own.outputs)
-        if module.tools or own.tools:
+        if tuned == "weights" and (module.tools or own.tools):
             message = f"the module `{id}` has tools, here or in {self.name}: an agent learns from its own turns alone"
             self._tell(message, "take its tools out of both, or its weights out of tune:", "LMP701")
 

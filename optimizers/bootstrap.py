@@ -9,30 +9,28 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lmprog.optimizers.candidate import START, Candidate, Demo
+from lmprog.optimizers.strategies.demo_runs import DemoRuns
 from lmprog.optimizers.strategies.row_samplers import Repeats
 
 if TYPE_CHECKING:
-    from lmprog.compiler.plan import Module
+    from lmprog.compiler.plan import Module, Plan
     from lmprog.optimizers.optimizer import Task
     from lmprog.optimizers.strategies.demo_sources import Pool
     from lmprog.program import Program
 
 
-class Config(BaseModel):
+class Config(DemoRuns):
     """The options of the `bootstrap` stage, as they stand in a spec."""
-
-    model_config = ConfigDict(extra="forbid")
 
     sets: int = Field(12, ge=1, description="sets of demos that are scored on dev rows")
     demos: int = Field(8, ge=1, description="the most demos of a module")
     labelled: int = Field(
         8, ge=0, description="how many of them may be labelled rows, where the data labels the module"
     )
-    rows: int = Field(64, ge=1, description="train rows that the program is run on, to take demos from its solved runs")
-    at_least: float | None = Field(None, description="the score of a solved run; left out: the metric's best")
+    rows: int = Field(64, ge=1, description="train rows that runs are made on, to take demos from")
     finalists: int = Field(4, ge=1, description="sets that are scored again on the dev rows held back from the search")
     repeats: Repeats = 1
 
@@ -52,11 +50,18 @@ class Bootstrap:
     def most_calls(self, program: Program, train: int, dev: int) -> int:
         from lmprog.compiler.bounds import calls, confirming_runs
         from lmprog.optimizers.strategies.row_samplers import sizes
+        from lmprog.optimizers.strategies.teachers import calls_of_teachers
 
         searched, held = sizes(dev)
         confirmed = confirming_runs(held, self.config.finalists, self.config.repeats)
-        rows = min(self.config.rows, train) + (self.config.sets + 1) * searched + confirmed
-        return rows * calls(program.plan)
+        runs = min(self.config.rows, train) * self.config.samples + (self.config.sets + 1) * searched + confirmed
+        return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
+
+    def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
+        """Return the teachers, and how often each is run at most."""
+        from lmprog.optimizers.strategies.teachers import runs_of_teachers
+
+        return runs_of_teachers(program, self.config.teachers, self.config.rows)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
         return 0
@@ -74,11 +79,11 @@ class Bootstrap:
         plan = task.program.plan
         assert plan.optimize is not None
         tuned = [plan.modules[id] for id, parts in plan.optimize.tune.items() if "demos" in parts]
-        solved = await Solved(self.config.rows, self.config.at_least).demos(task)
+        solved = await Solved(self.config.rows, self.config).demos(task)
         given = await Labelled().demos(task) if self.config.labelled else {}
         pools = [(module, solved.get(module.id, ()), given.get(module.id, ())) for module in tuned]
         for module, own, labelled in pools:
-            task.journal.note(f"{module.id}: {len(own)} demos from solved runs, {len(labelled)} labelled")
+            task.journal.note(f"{module.id}: {len(own)} demos from runs, {len(labelled)} labelled")
         if not any(own or labelled for _, own, labelled in pools):
             task.journal.note("no run was solved and no row is labelled: bootstrap has no demos to try")
             return START

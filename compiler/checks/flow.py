@@ -31,6 +31,10 @@ class _Private:
         """Whether what private values choose is looked at: a warning, where the values themselves stay away."""
         self.reached: dict[str, Trail] = {}
         """By module of the program: how a private value gets into its calls."""
+        self.gives_demos = False
+        """Whether demos are taken from the runs of that teacher."""
+        self.taught: dict[str, Trail] = {}
+        """By module: how a private value gets into its calls in a teacher, and so into demos of it."""
         self.crossings: list[Crossing] = []
         """Private values at modules of other programs that declassify an output."""
 
@@ -44,7 +48,7 @@ class _Private:
             self._proposer(marks, outputs)
             if not self.by_choice:
                 self._demos()
-        overlays.check(self.draft, self.plan, self.reached)
+        overlays.check(self.draft, self.plan, {**self.taught, **self.reached})
 
     def _outputs(self, marks: dict[Name, Trail]) -> dict[str, Trail]:
         """Follow the private inputs through the program and its teachers; the outputs that they reach."""
@@ -61,10 +65,10 @@ class _Private:
         """What of the private inputs is in the outputs of the teachers, which get them too."""
         outputs: dict[str, Trail] = {}
         teachers = self.plan.optimize.teachers if self.plan.optimize is not None else {}
-        for node in named(written_stages(self.draft.node("optimize", "stages"))) if teachers else ():
+        for node, tuned in named(written_stages(self.draft.node("optimize", "stages"))) if teachers else ():
             teacher = teachers.get(str(node.plain()))
             if teacher is not None:
-                self.teacher = node.place
+                self.teacher, self.gives_demos = node.place, tuned == "demos"
                 for key, trail in marks.items() or [((), ())]:
                     flow = Flow(teacher, policy, {key: trail} if key else {}, f"{teacher.path.name}: ")
                     outputs |= flow.run()
@@ -77,6 +81,8 @@ class _Private:
         place = self._place(arrival)
         if arrival.module is not None and arrival.plan is self.plan and not self.by_choice:
             self.reached.setdefault(arrival.module.id, arrival.trail)
+        if arrival.module is not None and self._is_teacher(arrival) and self.gives_demos and not self.by_choice:
+            self.taught.setdefault(arrival.module.id, arrival.trail)
         if arrival.plan is not self.plan and self.teacher is None:
             self._crossing(arrival, place, self.plan)
         if self.draft.root.map("export"):
@@ -225,3 +231,5 @@ class _Private:
             for name in sorted(private & {*module.inputs, *module.outputs}):
                 place = self.draft.place("optimize", "tune", id)
                 self._tell(code, place, (f"data.{split.name}.{name} (private)", f"demos of {id}"), sink)
+            if id in self.taught and id not in self.reached:
+                self._tell(code, self.draft.place("optimize", "tune", id), (*self.taught[id], f"demos of {id}"), sink)

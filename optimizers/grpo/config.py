@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lmprog.optimizers.strategies.teachers import Teacher
+
 
 class LoRA(BaseModel):
     """The adapter that is trained (peft's LoraConfig)."""
@@ -15,15 +17,6 @@ class LoRA(BaseModel):
     rank: int = Field(16, ge=1, description="rank of the two factors")
     alpha: float = Field(32, gt=0, description="scale: the update is multiplied by alpha / rank")
     targets: str | list[str] = Field("all-linear", description="the layers it is added to")
-
-
-class Teacher(BaseModel):
-    """A program whose runs join those of the program in training."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    program: str = Field(description="its spec: the modules that are trained have there the same inputs and outputs")
-    rollouts: int = Field(2, ge=1, description="its runs on each example of a step, beside those of the program")
 
 
 Heat = Annotated[float, Field(gt=0, le=5)]

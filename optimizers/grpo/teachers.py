@@ -23,6 +23,7 @@ from lmprog.metrics import Scorer
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.rollouts import LeftOut, Rollout, Wave, check_scored, rollouts_of, run_each
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
+from lmprog.optimizers.strategies.teachers import beside
 from lmprog.program import Program, RunOptions
 from lmprog.seeds import derive
 
@@ -41,27 +42,12 @@ class Teacher:
 
 
 def teachers_of(program: Program, config: Config) -> list[Teacher]:
-    """The teachers of a stage, each as its spec says: no weights in training answer for it.
-
-    They are paid out of the budget of `program`. An LM that a teacher names in the same way is the program's own.
-    """
+    """Return the teachers of a stage, their rollouts numbered after those of the program."""
     found, first = [], config.rollouts
     for teacher in config.teachers:
-        found.append(Teacher(teacher.program, _beside(program, teacher.program), teacher.rollouts, first))
+        found.append(Teacher(teacher.program, beside(program, teacher.program), teacher.rollouts, first))
         first += teacher.rollouts
     return found
-
-
-def _beside(program: Program, path: str) -> Program:
-    assert program.plan.optimize is not None
-    plan = program.plan.optimize.teachers[path]
-    resources = replace(program.resources)
-    lms = {}
-    for id, lm in plan.lms.items():
-        twin = next((own for own, its in program.plan.lms.items() if replace(its, id=id) == lm), None)
-        lms[id] = resources.lm(lm) if twin is None else program.lms[twin]
-    # Its runs are rollouts of this training, and traced as those are.
-    return replace(program, plan=replace(plan, export=program.plan.export), lms=lms, resources=resources)
 
 
 class Unfit(Exception):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lmprog.optimizers.prompt_search.config import Config as Options
 
 if TYPE_CHECKING:
+    from lmprog.compiler.plan import Plan
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.optimizer import Task
     from lmprog.program import Program
@@ -29,12 +30,20 @@ class PromptSearch:
     def most_calls(self, program: Program, train: int, dev: int) -> int:
         from lmprog.compiler.bounds import calls, confirming_runs, halving_runs
         from lmprog.optimizers.strategies.row_samplers import sizes
+        from lmprog.optimizers.strategies.teachers import calls_of_teachers
 
         searched, held = sizes(dev)
         trials = halving_runs(searched, self.config.minibatch, self.config.finalists, self.config.trials)
         confirmed = confirming_runs(held, self.config.finalists, self.config.repeats)
-        rows = min(self.config.bootstrap_rows, train) + searched + trials + confirmed
-        return rows * calls(program.plan) + self.most_proposals(program, train, dev)
+        runs = min(self.config.bootstrap_rows, train) * self.config.samples + searched + trials + confirmed
+        taught = calls_of_teachers(program, self.config.teachers, self.config.bootstrap_rows)
+        return runs * calls(program.plan) + taught + self.most_proposals(program, train, dev)
+
+    def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
+        """Return the teachers, and how often each is run at most."""
+        from lmprog.optimizers.strategies.teachers import runs_of_teachers
+
+        return runs_of_teachers(program, self.config.teachers, self.config.bootstrap_rows)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
         return self.config.proposals * len(program.plan.modules) if _proposer(program) else 0

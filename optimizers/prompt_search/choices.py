@@ -10,6 +10,7 @@ from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.contest import Contest
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.prompt_search.config import Sources
+from lmprog.optimizers.strategies.demo_runs import DemoRuns
 from lmprog.optimizers.strategies.demo_sources import Labelled, Pool, Solved, draw_set
 from lmprog.optimizers.strategies.layouts import Prompt, layouts
 from lmprog.optimizers.strategies.proposers import Given, Proposer, Written
@@ -69,7 +70,8 @@ class Gatherer:
         if any("demos" in parts for parts in tuned.values()):
             given = await Labelled().demos(self.task)
             if self.config.bootstrap_rows:
-                solved = await Solved(self.config.bootstrap_rows).demos(self.task)
+                runs = self.config if isinstance(self.config, DemoRuns) else None
+                solved = await Solved(self.config.bootstrap_rows, runs).demos(self.task)
         found = []
         for id, parts in tuned.items():
             choices, module = Choices(id), self.plan.modules[id]

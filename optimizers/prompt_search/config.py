@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lmprog.optimizers.strategies.demo_runs import DemoRuns
 from lmprog.optimizers.strategies.row_samplers import Repeats
 
 
@@ -24,7 +25,7 @@ class Sources(BaseModel):
     )
 
 
-class Config(Sources):
+class Config(Sources, DemoRuns):
     trials: int = Field(
         24,
         ge=1,

@@ -28,25 +28,20 @@ class SFT:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import bounds, calls
+        from lmprog.compiler.bounds import calls
         from lmprog.optimizers.grpo.credit import most_runs
+        from lmprog.optimizers.strategies.teachers import calls_of_teachers
 
         scorings = 1 + -(-self.config.steps // self.config.evaluate_every)
         runs = min(self.config.rows, train) * self.config.samples + scorings * dev
         runs += most_runs(program, min(self.config.credit, dev))
-        scored = calls(program.plan) - bounds(program.plan).total_calls
-        taught = sum(count * (bounds(plan).total_calls + scored) for plan, count in self.other_runs(program))
-        return runs * calls(program.plan) + taught
+        return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
         """The teachers, and how often each is run at most."""
-        from lmprog.data import rows_of
+        from lmprog.optimizers.strategies.teachers import runs_of_teachers
 
-        goals = program.plan.optimize
-        if goals is None or not self.config.teachers:
-            return []
-        rows = min(self.config.rows, len(rows_of(program.plan, goals.train)))
-        return [(goals.teachers[each.program], rows * each.rollouts) for each in self.config.teachers]
+        return runs_of_teachers(program, self.config.teachers, self.config.rows)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
         return 0

@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from lmprog.optimizers.grpo.config import Config as GRPO
-from lmprog.optimizers.grpo.config import Heat, Teacher, Training
+from lmprog.optimizers.grpo.config import Heat, Training
 from lmprog.optimizers.strategies.best_runs import AtLeast
+from lmprog.optimizers.strategies.teachers import Teacher
 
 
 class Config(Training):

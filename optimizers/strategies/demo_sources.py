@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from lmprog.compiler.plan import Module, ModuleCall, Plan
 from lmprog.evaluation import RowScore, aevaluate
 from lmprog.metrics import Scorer
 from lmprog.optimizers.candidate import Demo
+from lmprog.optimizers.grpo.rollouts import run_each
 from lmprog.optimizers.optimizer import Row, Task
+from lmprog.optimizers.strategies.best_runs import AtLeast, best_runs
+from lmprog.optimizers.strategies.demo_runs import DemoRuns
+from lmprog.optimizers.strategies.teachers import beside
 from lmprog.program import RunOptions
 from lmprog.seeds import derive
 
@@ -32,27 +37,46 @@ class Labelled:
 
 
 class Solved:
-    """What modules did in the program's own runs on up to `rows` train rows that scored at least `at_least` (None: the best).
+    """What modules did in runs on up to `rows` train rows that scored well: the program's own, and those of teachers.
 
-    Every call of a module in such a run is a demo of it, those in loops too. Kept in the journal.
+    Every call of a module in such a run is a demo of it, those in loops too, and equal ones are one. Kept in the journal.
     """
 
-    def __init__(self, rows: int, at_least: float | None = None) -> None:
-        self.rows, self.at_least = rows, at_least
+    def __init__(self, rows: int, runs: DemoRuns | None = None) -> None:
+        self.rows, self.runs = rows, runs or DemoRuns()
 
     async def demos(self, task: Task) -> Mapping[str, Pool]:
         draw = random.Random(derive(task.seed, "bootstrap"))
         rows = draw.sample(list(task.train), min(self.rows, len(task.train)))
 
         async def work() -> dict[str, list[Demo]]:
-            scores = await aevaluate(task.program, rows, task.metric, options=RunOptions(seed=task.seed))
-            scores.checked()
-            best = Scorer(task.program, task.metric).metric.range[1] if self.at_least is None else self.at_least
+            scorer = Scorer(task.program, task.metric)
+            own = await self._own(task, rows)
+            every = [*own, *await self._of_teachers(task, rows, scorer)]
+            best = scorer.metric.range[1] if self.runs.at_least is None else self.runs.at_least
             modules = task.program.plan.modules.values()
-            return {module.id: bootstrapped(module, scores.rows, best) for module in modules}
+            return {module.id: bootstrapped(module, every, best, scorer.lowest) for module in modules}
 
         kept: Mapping[str, Pool] = await task.journal.once("bootstrap", work)
         return kept
+
+    async def _own(self, task: Task, rows: Sequence[Row]) -> Sequence[RowScore]:
+        options, tuned = RunOptions(seed=task.seed), task.program.plan.optimize
+        if self.runs.samples > 1 and tuned is not None:
+            params = {
+                id: {"temperature": self.runs.temperature} for id, parts in tuned.tune.items() if "demos" in parts
+            }
+            options = replace(options, module_params=params)
+        scores = await aevaluate(task.program, rows, task.metric, repeats=self.runs.samples, options=options)
+        return scores.checked().rows
+
+    async def _of_teachers(self, task: Task, rows: Sequence[Row], scorer: Scorer) -> list[RowScore]:
+        found: list[RowScore] = []
+        for teacher in self.runs.teachers:
+            options = RunOptions(seed=derive(task.seed, "teacher", teacher.program))
+            program = beside(task.program, teacher.program)
+            found += await run_each(program, rows, range(len(rows)), scorer, range(teacher.rollouts), options)
+        return found
 
 
 def labelled(plan: Plan, module: Module, rows: Sequence[Row]) -> list[Demo]:
@@ -72,16 +96,20 @@ def labelled(plan: Plan, module: Module, rows: Sequence[Row]) -> list[Demo]:
     return [{name: row[name] for name in wanted} for row in rows if all(row.get(name) is not None for name in wanted)]
 
 
-def bootstrapped(module: Module, scores: Sequence[RowScore], best: float) -> list[Demo]:
-    """What the module did in the program's own runs that scored at least `best`; a run that failed teaches nothing."""
-    return [
-        {**invocation.inputs, **invocation.outputs}
-        for scored in scores
-        if scored.value is not None and scored.kind is None and scored.value >= best
-        for invocation in scored.result.trace
-        if invocation.module == module.id and invocation.parent is None
-        if invocation.outputs is not None and not invocation.attempt
-    ]
+def bootstrapped(module: Module, runs: Sequence[RowScore], at_least: AtLeast, lowest: float) -> list[Demo]:
+    """Return what the module did in the runs of each row that score `at_least`; a run that failed teaches nothing."""
+    by_row: dict[int, list[RowScore]] = {}
+    for run in runs:
+        if run.value is not None and run.kind is None:
+            by_row.setdefault(run.row, []).append(run)
+    found: dict[str, Demo] = {}
+    for of_row in by_row.values():
+        for place in best_runs([run.value or 0.0 for run in of_row], at_least, lowest):
+            for made in of_row[place].result.trace:
+                if made.module == module.id and made.parent is None and made.outputs is not None and not made.attempt:
+                    demo = {**made.inputs, **made.outputs}
+                    found.setdefault(repr(demo), demo)
+    return list(found.values())
 
 
 def draw_set(module: Module, pool: Pool, count: int, seed: int) -> tuple[Demo, ...]:

@@ -1,0 +1,32 @@
+"""The options of stages that take demos from runs on train rows."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lmprog.optimizers.strategies.best_runs import AtLeast
+from lmprog.optimizers.strategies.teachers import Teacher
+
+
+class DemoRuns(BaseModel):
+    """Which runs there are of each row, and which of them give demos."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    samples: int = Field(
+        1, ge=1, description="runs of the program on each row that demos are taken from; several are sampled"
+    )
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        le=5,
+        description="of those runs, where there are several of a row; one run keeps the params of the LM",
+    )
+    at_least: AtLeast | None = Field(
+        None,
+        description="the score of a run that demos are taken from; best: that of the row's best run, above the metric's "
+        "lowest; left out: the metric's best",
+    )
+    teachers: list[Teacher] = Field(
+        default_factory=list, description="other programs, whose runs give demos as those of the program do"
+    )

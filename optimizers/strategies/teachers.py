@@ -1,0 +1,56 @@
+"""Teachers: other programs that a stage runs beside the one that it tunes. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lmprog.compiler.bounds import bounds, calls
+from lmprog.data import rows_of
+
+if TYPE_CHECKING:
+    from lmprog.compiler.plan import Plan
+    from lmprog.program import Program
+
+
+class Teacher(BaseModel):
+    """A program whose runs are learnt from beside those of the program."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    program: str = Field(description="its spec: the modules that are tuned have there the same inputs and outputs")
+    rollouts: int = Field(2, ge=1, description="its runs on each row, beside those of the program")
+
+
+def beside(program: Program, path: str) -> Program:
+    """Return the teacher at `path` as its spec says: nothing that is tuned here answers for it.
+
+    It is paid out of the budget of `program`. An LM that it names in the same way is the program's own.
+    """
+    assert program.plan.optimize is not None
+    plan = program.plan.optimize.teachers[path]
+    resources = replace(program.resources)
+    lms = {}
+    for id, lm in plan.lms.items():
+        twin = next((own for own, its in program.plan.lms.items() if replace(its, id=id) == lm), None)
+        lms[id] = resources.lm(lm) if twin is None else program.lms[twin]
+    # Its runs are runs of this optimization, and traced as those are.
+    return replace(program, plan=replace(plan, export=program.plan.export), lms=lms, resources=resources)
+
+
+def runs_of_teachers(program: Program, teachers: Sequence[Teacher], rows: int) -> list[tuple[Plan, int]]:
+    """Return the plans of the teachers, and how often each is run on up to so many train rows."""
+    goals = program.plan.optimize
+    if goals is None or not teachers:
+        return []
+    most = min(rows, len(rows_of(program.plan, goals.train)))
+    return [(goals.teachers[teacher.program], most * teacher.rollouts) for teacher in teachers]
+
+
+def calls_of_teachers(program: Program, teachers: Sequence[Teacher], rows: int) -> int:
+    """Return the most LM calls of these runs, their scores by the program's metric included."""
+    scored = calls(program.plan) - bounds(program.plan).total_calls
+    return sum(runs * (bounds(plan).total_calls + scored) for plan, runs in runs_of_teachers(program, teachers, rows))

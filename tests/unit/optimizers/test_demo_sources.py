@@ -1,0 +1,89 @@
+"""Demos from several runs of a row, and from teachers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import lmprog
+from lmprog.lms.lm import Completion, Request
+from lmprog.loops import run_async
+from lmprog.optimizers.bootstrap import Bootstrap
+from lmprog.optimizers.bootstrap import Config as Bootstrapping
+from lmprog.optimizers.prompt_search import PromptSearch
+from lmprog.optimizers.prompt_search.config import Config as Searching
+from lmprog.optimizers.strategies.demo_runs import DemoRuns
+from lmprog.optimizers.strategies.demo_sources import Solved
+
+TEACHER = """
+lmprog: 1
+extends: ./parity.yaml
+modules: {judge: {lm: writer, instructions: Think first.}}
+"""
+
+
+class Sometimes:
+    """Is right about even numbers only in runs that are sampled at 0.7 with an odd seed; odd numbers it always knows."""
+
+    def __init__(self) -> None:
+        self.temperatures: list[float | None] = []
+
+    async def complete(self, request: Request) -> Completion:
+        self.temperatures.append(request.params.get("temperature"))
+        number = int(re.findall(r"\d+", request.messages[-1]["content"])[-1])
+        lucky = request.params.get("temperature") == 0.7 and (request.seed or 0) % 2
+        return Completion("even" if number % 2 == 0 and lucky else "odd")
+
+
+class Right:
+    async def complete(self, request: Request) -> Completion:
+        number = int(re.findall(r"\d+", request.messages[-1]["content"])[-1])
+        return Completion(("even", "odd")[number % 2])
+
+
+def test_samples_of_a_row_find_what_one_run_does_not(write_spec, task_of) -> None:
+    script = Sometimes()
+    program = lmprog.load(write_spec(), lms={"judge": script})
+    (one,) = run_async(lambda: Solved(20).demos(task_of(program))).values()
+    assert {demo["parity"] for demo in one} == {"odd"} and set(script.temperatures) == {None}
+
+
+def test_several_runs_are_sampled_and_equal_demos_are_one(write_spec, task_of) -> None:
+    script = Sometimes()
+    program = lmprog.load(write_spec(), lms={"judge": script})
+    runs = DemoRuns(samples=6, temperature=0.7)
+    (demos,) = run_async(lambda: Solved(20, runs).demos(task_of(program))).values()
+    assert set(script.temperatures) == {0.7} and len(script.temperatures) == 6 * 20
+    assert {demo["parity"] for demo in demos} == {"odd", "even"}
+    assert len({demo["number"] for demo in demos}) == len(demos)
+    assert all(demo["parity"] == ("even", "odd")[demo["number"] % 2] for demo in demos)
+
+
+def test_a_teacher_gives_demos_and_its_calls_are_foreseen(write_spec, task_of, tmp_path: Path) -> None:
+    (tmp_path / "big.yaml").write_text(TEACHER)
+    stage = "bootstrap: {rows: 10, labelled: 0, teachers: [{program: big.yaml, rollouts: 2}]}"
+    spec = write_spec(("prompt_search: {trials: 6, bootstrap_rows: 4, demos: [2], demo_sets: 2}", stage))
+    program = lmprog.load(spec, lms={"judge": Sometimes(), "writer": Right()})
+    options = program.plan.optimize.stages[0].options
+    teacher = program.plan.optimize.teachers["big.yaml"]
+    assert Bootstrap(Bootstrapping.model_validate(options)).other_runs(program) == [(teacher, 20)]
+    without = {name: value for name, value in options.items() if name != "teachers"}
+    most = [Bootstrap(Bootstrapping.model_validate(each)).most_calls(program, 20, 30) for each in (options, without)]
+    assert most[0] - most[1] == 20
+    runs = DemoRuns.model_validate({"teachers": options["teachers"]})
+    (demos,) = run_async(lambda: Solved(10, runs).demos(task_of(program))).values()
+    assert {demo["parity"] for demo in demos} == {"odd", "even"} and len(demos) == 10
+
+
+def test_at_least_may_be_a_score_or_the_best_of_the_row(write_spec, task_of) -> None:
+    program = lmprog.load(write_spec(), lms={"judge": Sometimes()})
+    (lowest,) = run_async(lambda: Solved(20, DemoRuns(at_least=0.0)).demos(task_of(program))).values()
+    assert len(lowest) == 20  # wrong ones too
+
+
+def test_the_worst_case_of_prompt_search_counts_the_samples(parity) -> None:
+    program, _ = parity()
+    counts = [
+        PromptSearch(Searching(bootstrap_rows=10, samples=samples)).most_calls(program, 20, 30) for samples in (1, 4)
+    ]
+    assert counts[1] - counts[0] == 30
