@@ -64,9 +64,13 @@ def calls(plan: Plan) -> int:
 
 
 def judges(plan: Plan, scored_by: str | None = None) -> list[Plan]:
-    """The programs that a metric (default: that of `optimize`) asks for a score, with those of the metrics it is made of."""
-    named = scored_by or (plan.optimize.metric if plan.optimize is not None else None)
-    pending = [named] if named is not None else []
+    """Return the programs that a metric asks for a score, with those of the metrics it is made of.
+
+    The default are the metric of `optimize` and the rewards beside it, which is more than any one score asks.
+    """
+    optimize = plan.optimize
+    followed = [] if optimize is None else [optimize.metric, optimize.reward, *optimize.rewards.values()]
+    pending = [id for id in ([scored_by] if scored_by is not None else followed) if id is not None]
     found: dict[str, Plan] = {}
     seen: set[str] = set()
     while pending:
@@ -76,8 +80,8 @@ def judges(plan: Plan, scored_by: str | None = None) -> list[Plan]:
         seen.add(id)
         if metric.program is not None:
             found[id] = metric.program
-        if metric.value is not None:
-            pending += [name[1] for name in metric.value.references if name[0] == "metrics" and len(name) > 1]
+        for expression in [*metric.arguments.values(), *([metric.value] if metric.value is not None else [])]:
+            pending += [name[1] for name in expression.references if name[0] == "metrics" and len(name) > 1]
     return list(found.values())
 
 
@@ -118,6 +122,15 @@ def halving_runs(rows: int, first: int, last: int, candidates: int) -> int:
         total += count * (upto - below)
         below = upto
     return total
+
+
+TEMPERATURES = (1.0, 0.8, 0.6, 0.4)
+"""Those that the probe of a training tries where `temperature` is auto, the highest first."""
+
+
+def probe_runs(rows: int, rollouts: int, auto: bool) -> int:
+    """Return the most runs of the probe of a training: one greedy run of each row, and `rollouts` at each temperature."""
+    return rows * (1 + (len(TEMPERATURES) if auto else 1) * rollouts) if rows else 0
 
 
 def prompt_rounds(steps: int, every: int, updates: int) -> int:

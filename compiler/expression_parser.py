@@ -12,7 +12,7 @@ from functools import lru_cache
 from lmprog.compiler.findings import suggestion
 from lmprog.compiler.functions import FUNCTIONS
 
-ROOTS = ("inputs", "steps", "state", "loop", "item", "row", "outputs", "vars", "metrics", "env")
+ROOTS = ("inputs", "steps", "state", "loop", "item", "row", "outputs", "vars", "metrics", "trace", "runs", "env")
 CONSTANTS = {"true": True, "false": False, "null": None, "none": None}
 MAX_LENGTH, MAX_DEPTH = 20_000, 120
 

@@ -36,6 +36,8 @@ _UNKNOWN_FIELD = {
     "metrics": ("LMP201", "there is no metric `{}`"),
     "row": ("LMP601", "the data have no column `{}`"),
     "outputs": ("LMP603", "the program has no output `{}`"),
+    "trace": ("LMP603", "a trace has no `{}`"),
+    "runs": ("LMP603", "`runs` has no field `{}`"),
     "loop": ("LMP203", "`loop` has no field `{}`"),
 }
 

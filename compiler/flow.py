@@ -74,7 +74,7 @@ class Flow:
             for length in range(2, len(name) + 1):
                 if name[:length] in self.marks:
                     return self.marks[name[:length]]
-            if len(name) <= 2:
+            if len(name) <= 2 or name[0] in ("trace", "runs"):
                 inner = next((trail for key, trail in self.marks.items() if key[: len(name)] == name), None)
                 if inner is not None:
                     return inner

@@ -12,6 +12,7 @@ from lmprog.compiler.plan import ExampleTest, GateTest, Optimize, Stage
 from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
 from lmprog.compiler.stage_options import check_options
 from lmprog.compiler.teachers import read_teachers
+from lmprog.compiler.trace_types import reads
 from lmprog.compiler.types import Optional, mismatch
 
 ALTERNATE = "alternate"
@@ -26,6 +27,8 @@ def read_optimize(draft: Draft) -> Optimize | None:
     metric = node.value("metric", "")
     if metric:
         _named(draft, node, "metric", metric, draft.metrics, "metrics")
+    reward, rewards = _rewards(draft, node)
+    _compares(draft, node, "metric", metric)
     proposer = node.value("proposer")
     if proposer is not None:
         _named(draft, node, "proposer", proposer, draft.lms, "lms")
@@ -47,6 +50,8 @@ def read_optimize(draft: Draft) -> Optimize | None:
         proposer=proposer,
         adapters=node.value("adapters", "per_lm"),
         instructions=_candidates(draft, node.map("instructions")),
+        reward=reward,
+        rewards=rewards,
         teachers=read_teachers(draft, written_stages(node.get("stages"))),
         declassify=node.value("declassify"),
     )
@@ -56,6 +61,31 @@ def _named(draft: Draft, node: Mapping, key: str, id: str, known: Any, section: 
     if id not in known and id not in draft.dropped(section) and not draft.dropped_top(section):
         message = f"`{key}` names `{id}`, which does not exist"
         draft.report.add("LMP103", node.entries[key].place, message, fix=suggestion(id, known, section))
+
+
+def _rewards(draft: Draft, node: Mapping) -> tuple[str | None, dict[str, str]]:
+    """The metric that training follows, and those that modules follow."""
+    written = node.get("reward")
+    if isinstance(written, Scalar):
+        _named(draft, node, "reward", written.value, draft.metrics, "metrics")
+        return written.value, {}
+    if not isinstance(written, Mapping):
+        return None, {}
+    found = {}
+    for id, entry in written.entries.items():
+        if _module(draft, written, id, "reward"):
+            _named(draft, written, id, entry.plain(), draft.metrics, "metrics")
+            found[id] = entry.plain()
+    return None, found
+
+
+def _compares(draft: Draft, node: Mapping, key: str, metric: str) -> None:
+    """Report a metric of single runs that reads the other runs of a row: only a reward has them."""
+    if metric in draft.metrics and reads(draft.metrics, metric, "runs"):
+        message = f"the metric `{metric}` compares the runs of a row, and only a reward is given them"
+        draft.report.add(
+            "LMP603", node.entries[key].place, message, fix=f"write reward: {metric}, and another metric here"
+        )
 
 
 def _data_lost(draft: Draft, split: str) -> bool:
@@ -220,4 +250,5 @@ def _gate(draft: Draft, name: str, node: Mapping) -> GateTest:
         message = f"the test `{name}` needs the {split} data, which the program does not have"
         draft.report.add("LMP103", node.entries["data"].place, message)
     _named(draft, node, "metric", metric, draft.metrics, "metrics")
+    _compares(draft, node, "metric", metric)
     return GateTest(name, split, metric, float(node.value("at_least")))

@@ -296,7 +296,12 @@ METRIC = Record(
 TUNABLE = ("instructions", "demos", "weights", "layout")
 OPTIMIZE = Record(
     {
-        "metric": Text(),
+        "metric": Text(about="What is reported, and what stages choose by."),
+        "reward": Either(
+            scalar=Text(),
+            mapping=MapOf(Text(), "module"),
+            about="The metric that training of weights follows, where it is another; or one by module.",
+        ),
         "train": Choice(("train", "dev")),
         "validate": Choice(("train", "dev")),
         "tune": MapOf(ListOf(Choice(TUNABLE)), "module", about="What may change, by module."),

@@ -191,6 +191,7 @@ def _optimize(plan: Plan) -> dict[str, Any] | None:
         return None
     return {
         "metric": optimize.metric,
+        **({"reward": optimize.reward or dict(optimize.rewards)} if optimize.reward or optimize.rewards else {}),
         "train": optimize.train,
         "validate": optimize.validate,
         "tune": {id: sorted(parts) for id, parts in optimize.tune.items()},

@@ -11,6 +11,7 @@ from lmprog.compiler.scope import Scope
 from lmprog.compiler.signatures import Signature
 from lmprog.compiler.source import Mapping, Scalar
 from lmprog.compiler.tools import read_reference
+from lmprog.compiler.trace_types import runs_type, trace_type
 from lmprog.compiler.types import BOOL, FLOAT, INT, UNKNOWN, Object, Type, Unknown, assignable
 
 
@@ -25,6 +26,8 @@ def read_metrics(draft: Draft, row: Type) -> dict[str, Metric]:
             "row": row,
             "metrics": Object(tuple((id, FLOAT) for id in ids)),
             "vars": draft.var_types,
+            "trace": trace_type(draft.modules),
+            "runs": runs_type(draft.output_types, not draft.dropped_top("outputs")),
         },
         where="in a metric",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lmprog.compiler.shape import (
@@ -55,8 +56,12 @@ def _any_of(parts: list[Mapping[str, Any]], definitions: Mapping[str, Any]) -> S
     rooms: dict[str, Shape] = {}
     for shape in shapes:
         room = {ListOf: "sequence", Record: "mapping", MapOf: "mapping"}.get(type(shape), "scalar")
-        # Two shapes for one kind of value are not told apart: the optimizer itself will.
-        rooms[room] = Anything() if room in rooms or isinstance(shape, Anything) else shape
+        words = rooms.get(room)
+        if isinstance(words, Choice) and isinstance(shape, Number):
+            rooms[room] = replace(shape, words=words.words)
+        else:
+            # Other two shapes for one kind of value are not told apart: the optimizer itself will.
+            rooms[room] = Anything() if room in rooms or isinstance(shape, Anything) else shape
     several = Either(rooms.get("scalar"), rooms.get("sequence"), rooms.get("mapping"))
     chosen = shapes[0] if len(shapes) == 1 else several
     return Nullable(chosen) if null else chosen

@@ -304,6 +304,10 @@ class Optimize:
     proposer: str | None = None
     adapters: Literal["per_lm", "per_module"] = "per_lm"
     instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reward: str | None = None
+    """The metric that training follows; None for `metric`."""
+    rewards: Mapping[str, str] = field(default_factory=dict)
+    """Module id -> the metric that its training follows, where it is another."""
     teachers: Mapping[str, Plan] = field(default_factory=dict)
     """The programs that stages name as teachers, by the paths as they are written."""
     declassify: str | None = None

@@ -62,7 +62,8 @@ def _made(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:
     if isinstance(shape, Number):
         bounds = {"minimum": shape.least, "maximum": shape.most}
         kept = {key: value for key, value in bounds.items() if value is not None}
-        return {"type": "integer" if shape.whole else "number", **kept}
+        number = {"type": "integer" if shape.whole else "number", **kept}
+        return {"anyOf": [{"enum": list(shape.words)}, number]} if shape.words else number
     if isinstance(shape, Boolean):
         return {"type": "boolean"}
     if isinstance(shape, Choice):

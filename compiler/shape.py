@@ -43,6 +43,8 @@ class Number(Shape):
     least: float | None = None
     most: float | None = None
     above: float | None = None
+    words: tuple[str, ...] = ()
+    """Words that may stand in place of a number."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,8 @@ def _text(shape: Any, node: Node, report: Report, what: str) -> Node | None:
 
 def _number(shape: Any, node: Node, report: Report, what: str) -> Node | None:
     value = node.value if isinstance(node, Scalar) else None
+    if isinstance(value, str) and value in shape.words:
+        return node
     wanted = "a whole number" if shape.whole else "a number"
     fits = isinstance(value, int if shape.whole else int | float) and not isinstance(value, bool)
     fits = fits and value is not None and math.isfinite(value)
@@ -167,7 +171,7 @@ def _number(shape: Any, node: Node, report: Report, what: str) -> Node | None:
     elif fits and shape.most is not None and value > shape.most:
         fits, wanted = False, f"{wanted} of at most {shape.most:g}"
     if not fits:
-        _wrong(report, node, what, wanted)
+        _wrong(report, node, what, " or ".join([*shape.words, wanted]))
         return None
     return node
 

@@ -187,6 +187,8 @@ def _conversion(expression: Expression, wanted: Type) -> str | None:
         "outputs",
         "row",
         "item",
+        "trace",
+        "runs",
     ):
         return f"write ${{{{ {text} }}}}"
     return None

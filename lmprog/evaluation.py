@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +38,8 @@ class RowScore:
     """The calls of LM judges."""
     earlier: Sequence[Record] = ()
     """The calls of runs before this one, which an outage ended."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Other scores of the run, by module (`lmprog.metrics.Score`)."""
 
     @property
     def repeatable(self) -> bool:
@@ -302,7 +304,7 @@ async def scored(scorer: Scorer, row: Mapping[str, Any], result: Result, index: 
         return failed("connection", f"the metric {scorer.metric.id!r}: {error}")
     except MetricFailed as error:
         return failed("metric", str(error))
-    return RowScore(index, options.rollout, score.value, result, score.feedback, judged=judged)
+    return RowScore(index, options.rollout, score.value, result, score.feedback, judged=judged, parts=score.parts)
 
 
 async def aevaluate(program: Program, rows: Sequence[Mapping[str, Any]], metric: str, **how: Any) -> Scores:

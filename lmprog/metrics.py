@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from copy import copy
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any
+from typing import Any, Self
 
 from lmprog.blame import connection_failed, is_outage
 from lmprog.compiler import plan
 from lmprog.compiler.python_reference import load
+from lmprog.compiler.trace_types import reads
 from lmprog.errors import ConnectionFailed, LmprogError, ProviderError, UsageError
 from lmprog.invocation import Record
 from lmprog.program import Program, Result, RunOptions
+from lmprog.trace_scope import runs_of, trace_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Score:
 
     value: float
     feedback: str | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """By module, where the training of modules follows rewards of their own."""
 
 
 class MetricFailed(LmprogError):
@@ -41,6 +46,7 @@ class Scorer:
             known = ", ".join(metrics) or "none"
             raise UsageError(f"{program.plan.name} has no metric {metric!r} (it has: {known})")
         self.program, self.metric = program, metrics[metric]
+        self._runs: tuple[Sequence[Result], int] | None = None
         self._functions: dict[str, Callable[..., Any]] = {}
         self._judges: dict[str, Program] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lmprog-metric")
@@ -65,17 +71,48 @@ class Scorer:
         ConnectionFailed where the connection of a judge's tool or of a Python metric failed.
         """
         assert result.outputs is not None
-        scope = {"inputs": inputs, "row": row, "outputs": result.outputs, "vars": self.program.plan.vars, "metrics": {}}
         chosen = options or RunOptions()
         draws = RunOptions(seed=chosen.seed, rollout=chosen.rollout)
-        return await self._value(self.metric, scope, _Judging(example, draws, [] if judged is None else judged))
+        judging = Judging(example, draws, [] if judged is None else judged)
+        return await self._scored(self._scope(inputs, row, result), judging)
 
-    async def _value(self, metric: plan.Metric, scope: dict[str, Any], judging: _Judging) -> Score:
+    async def _scored(self, scope: dict[str, Any], judging: Judging) -> Score:
+        return await self._value(self.metric, scope, judging)
+
+    def _scope(self, inputs: Mapping[str, Any], row: Mapping[str, Any], result: Result) -> dict[str, Any]:
+        plan = self.program.plan
+        scope = {"inputs": inputs, "row": row, "outputs": result.outputs, "vars": plan.vars, "metrics": {}}
+        if self._reads("trace"):
+            scope["trace"] = trace_of(plan, result.records)
+        if self.compares:
+            if self._runs is None:
+                raise UsageError(
+                    f"the metric {self.metric.id!r} compares the runs of a row, and only a reward of `optimize` is given them"
+                )
+            scope["runs"] = runs_of(plan, *self._runs)
+        return scope
+
+    def _reads(self, root: str) -> bool:
+        return reads(self.program.plan.metrics, self.metric.id, root)
+
+    @cached_property
+    def compares(self) -> bool:
+        """Whether a score depends on the other runs of the row."""
+        return self._reads("runs")
+
+    def among(self, results: Sequence[Result], place: int) -> Self:
+        """Return the scorer of run number `place` of those of a row that came to an end."""
+        found = copy(self)
+        found._runs = (results, place)
+        return found
+
+    async def _value(self, metric: plan.Metric, scope: dict[str, Any], judging: Judging) -> Score:
         try:
+            read = [*metric.arguments.values(), *([metric.value] if metric.value is not None else [])]
+            needed = {path[1] for each in read for path in each.references if path[0] == "metrics" and len(path) > 1}
+            for id in sorted(needed - set(scope["metrics"])):
+                scope["metrics"][id] = (await self._value(self.program.plan.metrics[id], scope, judging)).value
             if metric.value is not None:
-                needed = {path[1] for path in metric.value.references if path[0] == "metrics"}
-                for id in sorted(needed - set(scope["metrics"])):
-                    scope["metrics"][id] = (await self._value(self.program.plan.metrics[id], scope, judging)).value
                 score = Score(float(metric.value.evaluate(scope)))
             else:
                 arguments = {name: value.evaluate(scope) for name, value in metric.arguments.items()}
@@ -125,7 +162,7 @@ class Scorer:
         lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == code.co_filename]
         return f" ({Path(code.co_filename).name}:{lines[-1] if lines else code.co_firstlineno})"
 
-    async def _judged(self, metric: plan.Metric, arguments: dict[str, Any], judging: _Judging) -> Score:
+    async def _judged(self, metric: plan.Metric, arguments: dict[str, Any], judging: Judging) -> Score:
         result = await self._judge(metric).run(
             arguments, example=judging.example, options=judging.options, parent=f"metrics.{metric.id}"
         )
@@ -152,7 +189,7 @@ class Scorer:
 
 
 @dataclass(frozen=True)
-class _Judging:
+class Judging:
     """What the judges of one score have in common, and the calls that they made."""
 
     example: int | str

@@ -15,6 +15,7 @@ from lmprog.compiler.bounds import (
     halving_runs,
     held_rows,
     longest_inputs,
+    probe_runs,
     prompt_rounds,
     static_characters,
 )
@@ -176,7 +177,8 @@ def _runs(draft: Draft, stage: Stage, train: int, validate: int) -> int:
         rounds = prompt_rounds(steps, number("every", 1), updates) if "every" in options else 0
         candidates = number("population", 0) + number("trials", 0)
         a_round = candidates * min(number("rows", 0), validate - held) + min(train, number("bootstrap_rows", 0))
-        return rollouts + scorings * validate + rounds * a_round
+        probed = probe_runs(min(number("probe", 0), train), number("rollouts", 1), options.get("temperature") == "auto")
+        return rollouts + probed + scorings * validate + rounds * a_round
     confirmed = confirming_runs(held, number("finalists", 0), number("repeats", 1))
     if "max_metric_calls" in options:
         return number("max_metric_calls", 0) + confirmed

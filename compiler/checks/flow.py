@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lmprog.compiler.checks import declassified, overlays
 from lmprog.compiler.checks.declassified import Crossing
+from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import Severity
 from lmprog.compiler.flow import Arrival, Flow, Name, Policy, Trail
@@ -25,6 +26,10 @@ class _Private:
     def __init__(self, draft: Draft, plan: Plan) -> None:
         self.draft, self.plan = draft, plan
         self.told: set[tuple[str, str, str]] = set()
+        self.shown: dict[str, Trail] = {}
+        """How private values come to the modules that get any."""
+        self.carried: dict[Name, Trail] = {}
+        """The outputs of steps that hold some, as `steps.<id>.<output>`."""
         self.teacher: Place | None = None
         """Where the teacher is named whose steps are looked at."""
         self.by_choice = False
@@ -54,9 +59,12 @@ class _Private:
         """Follow the private inputs through the program and its teachers; the outputs that they reach."""
         policy = private_policy(self._arrives, by_choice=self.by_choice)
         outputs: dict[str, Trail] = {}
+        self.shown, self.carried = {}, {}
         for key, trail in marks.items() or [((), ())]:
             # One source at a time: each has its own way and its own finding.
-            found = Flow(self.plan, policy, {key: trail} if key else {}).run()
+            flow = Flow(self.plan, policy, {key: trail} if key else {})
+            found = flow.run()
+            self.carried |= {name: way for name, way in flow.marks.items() if name not in self.carried}
             outputs |= {name: way for name, way in found.items() if name not in outputs}
         taught = self._taught(policy, marks)
         return outputs | {name: way for name, way in taught.items() if name not in outputs}
@@ -78,6 +86,8 @@ class _Private:
     # models and tools
 
     def _arrives(self, arrival: Arrival) -> None:
+        if arrival.module is not None and (self.teacher is not None or arrival.plan is self.plan):
+            self.shown.setdefault(arrival.module.id, arrival.trail)
         place = self._place(arrival)
         if arrival.module is not None and arrival.plan is self.plan and not self.by_choice:
             self.reached.setdefault(arrival.module.id, arrival.trail)
@@ -168,6 +178,8 @@ class _Private:
         """The private names that a metric can read, other metrics of private values among them."""
         known = marks | private_rows(self.plan)
         known |= {("outputs", name): trail for name, trail in outputs.items()}
+        known |= {("runs", "outputs", name): trail for name, trail in outputs.items()}
+        known |= self._traced()
         flow = Flow(self.plan, private_policy(lambda arrival: None), known)
         while True:
             before = len(known)
@@ -190,6 +202,23 @@ class _Private:
                 trail = flow.trail(expression)
                 if trail is not None:
                     self._judge(id, metric.program, name, trail)
+
+    def _traced(self) -> dict[Name, Trail]:
+        """Return where private values are in the trace that a metric reads.
+
+        A reply as it came may hold whatever its module was given, also where the output is declassified.
+        """
+        found: dict[Name, Trail] = {}
+        for id, trail in self.shown.items():
+            if id in self.plan.modules:
+                found["trace", "modules", id, "replies"] = (*trail, f"{id}'s reply")
+        for step in all_steps(self.plan.steps):
+            module = self.plan.modules.get(getattr(step.action, "module", ""))
+            for output in module.outputs if module is not None else ():
+                if module is not None and ("steps", step.id, output) in self.carried:
+                    key = ("trace", "modules", module.id, "outputs", output)
+                    found.setdefault(key, self.carried["steps", step.id, output])
+        return found
 
     def _judge(self, id: str, judge: Plan, argument: str, trail: Trail | None) -> None:
         written = self.draft.node("metrics", id, "with", argument)

@@ -120,9 +120,14 @@ def _module_outputs(draft: Draft) -> None:
             # A field that does not exist has its finding: who knows which output was meant.
             strange = not fields <= draft.modules[module].outputs.keys()
             by_module.setdefault(module, set()).update(draft.modules[module].outputs if strange else fields)
+    traced = [name[2:] for name in draft.binder.reads if name[0] == "trace"]
     for id, fields in by_module.items():
         if id in draft.misnamed:
             continue
+        # A metric that reads a trace reads outputs by `trace.modules.<id>.outputs.<name>`, or by a part of that.
+        for name in traced:
+            if name[:1] in ((), (id,)):
+                fields |= {name[2]} if len(name) > 2 and name[1] == "outputs" else set(draft.modules[id].outputs)
         _unread(draft, draft.modules[id], fields)
 
 

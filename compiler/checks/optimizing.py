@@ -142,10 +142,11 @@ def _effect(draft: Draft, plan: Plan, optimize: Optimize) -> None:
     metric = plan.metrics.get(optimize.metric)
     if metric is None or draft.report.failed:
         return
-    reaching = _modules_behind(plan, optimize.metric)
-    for id in optimize.tune:
-        if id not in reaching:
-            message = f"the module `{id}` is tuned, and cannot change the metric `{optimize.metric}`"
+    for id, parts in optimize.tune.items():
+        followed = optimize.rewards.get(id, optimize.reward)
+        named = followed if parts == {"weights"} and followed is not None else optimize.metric
+        if named in plan.metrics and id not in _modules_behind(plan, named):
+            message = f"the module `{id}` is tuned, and cannot change the metric `{named}`"
             place = (
                 draft.key("optimize", "tune", id) if draft.node("optimize", "tune", id) else draft.key("modules", id)
             )
@@ -168,6 +169,9 @@ def _modules_behind(plan: Plan, metric: str) -> set[str]:
             for name in expression.references:
                 if name[0] == "metrics" and len(name) > 1:
                     metrics.append(name[1])
+                elif name[0] in ("trace", "runs"):
+                    # Each module has a part in how a run went.
+                    return set(plan.modules)
                 elif name[0] == "outputs":
                     names = [name[1]] if len(name) > 1 else list(plan.outputs)
                     pending += [plan.outputs[output] for output in names if output in plan.outputs]

@@ -42,6 +42,10 @@ def check(draft: Draft, plan: Plan) -> None:
     teachers.check(draft, plan, optimize, written_stages(listed))
     known = not cut and (not isinstance(tune, Mapping) or len(tune.entries) == len(optimize.tune))
     tuned = frozenset[str]().union(*optimize.tune.values())
+    if known:
+        entries = written_stages(listed)
+        named = {next(iter(each.entries), "") if isinstance(each, Mapping) else each.plain() for each in entries}
+        training.check_reward(draft, optimize, bool(named & {*TRAINING}))
     for entry in written_stages(listed):
         name = next(iter(entry.entries), "") if isinstance(entry, Mapping) else entry.plain()
         options = entry.map(name) if isinstance(entry, Mapping) else None

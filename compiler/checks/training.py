@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Mapping as Map
-from typing import Any
+from typing import Any, TypeGuard
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.plan import Optimize, Plan
 from lmprog.compiler.source import Mapping, Node
+from lmprog.compiler.trace_types import reads
 
 Wrong = tuple[str, str, str]
 """The option, what is wrong with it, and what to write instead."""
@@ -24,7 +25,7 @@ def check(
     if options is None:
         return
     _temperatures(draft, optimize, name, options)
-    for key, message, fix in (*_numbers(given), *_failure(plan, optimize, given)):
+    for key, message, fix in (*_numbers(given), *_failure(plan, optimize, given), *_followed(plan, optimize, given)):
         written: Node | None = options.get(key)
         if written is not None:
             draft.report.add("LMP702", written.place, message, fix=fix)
@@ -66,14 +67,47 @@ def _numbers(given: Map[str, Any]) -> Iterator[Wrong]:
 
 def _failure(plan: Plan, optimize: Optimize, given: Map[str, Any]) -> Iterator[Wrong]:
     """What a run that fails gets must be less than what the best run gets."""
-    failure, metric = given.get("format_failure"), plan.metrics.get(optimize.metric)
-    if isinstance(failure, int | float) and metric is not None and failure >= metric.range[1]:
-        low, high = metric.range
-        message = (
-            f"`format_failure: {failure}` rewards a run that fails as well as the best: "
-            f"the range of `{metric.id}` is {low:g} to {high:g}"
+    failure = given.get("format_failure")
+    for id in dict.fromkeys(optimize.rewards.values()) or [optimize.reward or optimize.metric]:
+        metric = plan.metrics.get(id)
+        if isinstance(failure, int | float) and metric is not None and failure >= metric.range[1]:
+            low, high = metric.range
+            message = (
+                f"`format_failure: {failure}` rewards a run that fails as well as the best: "
+                f"the range of `{metric.id}` is {low:g} to {high:g}"
+            )
+            yield "format_failure", message, f"leave it out, which is {low:g}, or write less"
+            return
+
+
+def _followed(plan: Plan, optimize: Optimize, given: Map[str, Any]) -> Iterator[Wrong]:
+    """What `reward` cannot go together with."""
+    if optimize.rewards and given.get("level") == "trajectory":
+        message = "`level: trajectory` has members of several modules, and `reward` names metrics by module"
+        yield "level", message, "write level: module, or one metric as reward"
+    followed = [*optimize.rewards.values(), optimize.reward or optimize.metric]
+    compared = next((id for id in followed if reads(plan.metrics, id, "runs")), None)
+    if compared is not None and given.get("teachers"):
+        message = f"the reward `{compared}` compares the runs of a row, and not those of teachers with the program's"
+        yield "teachers", message, "leave teachers out, or follow a metric that scores each run by itself"
+
+
+def check_reward(draft: Draft, optimize: Optimize, trains: bool) -> None:
+    """Report a `reward` that nothing follows: no stage trains weights, or it is of a module whose weights are not tuned."""
+    written = draft.node("optimize", "reward")
+    if written is None:
+        return
+    if not trains:
+        message = "nothing follows `reward`: no stage trains weights"
+        draft.report.add(
+            "LMP202", draft.key("optimize", "reward"), message, fix="remove it, or add a stage such as grpo"
         )
-        yield "format_failure", message, f"leave it out, which is {low:g}, or write less"
+        return
+    tuned = sorted(id for id, parts in optimize.tune.items() if "weights" in parts)
+    for id in optimize.rewards:
+        if id not in tuned and isinstance(written, Mapping):
+            message = f"`reward` names a metric for `{id}`, whose weights are not tuned"
+            draft.report.add("LMP702", written.key_place(id), message, fix=f"name one of {', '.join(tuned)}")
 
 
 def _members(given: Map[str, Any]) -> int | None:
@@ -85,5 +119,5 @@ def _members(given: Map[str, Any]) -> int | None:
     return own + sum(taught) if all(map(_whole, taught)) else None
 
 
-def _whole(value: Any) -> bool:
+def _whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)

@@ -29,11 +29,12 @@ class GRPO:
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
         from lmprog.compiler.bounds import bounds, calls
+        from lmprog.optimizers.grpo import probe
         from lmprog.optimizers.grpo.credit import most_runs
 
         scorings = 1 + -(-self.config.steps // self.config.evaluate_every)
         runs = self._examples * self.config.rollouts + scorings * dev
-        runs += most_runs(program, min(self.config.credit, dev))
+        runs += most_runs(program, min(self.config.credit, dev)) + probe.most_runs(self.config, train)
         scored = calls(program.plan) - bounds(program.plan).total_calls
         taught = sum(runs * (bounds(teacher).total_calls + scored) for teacher, runs in self.other_runs(program))
         return runs * calls(program.plan) + taught

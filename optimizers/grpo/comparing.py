@@ -47,8 +47,8 @@ def compare(
     """
     groups: list[Group] = []
     values: list[list[float]] = []
-    modules = dict.fromkeys(module for rollout in rollouts for module in rollout.rewards)
-    for module in [*modules] or [None]:
+    modules: list[str | None] = [*dict.fromkeys(module for rollout in rollouts for module in rollout.rewards)]
+    for module in modules or [None]:
         own = form_groups(
             [_following(rollout, module, agents) for rollout in rollouts],
             level=config.level,
@@ -81,7 +81,8 @@ def seen(levels: Levels, rollouts: Iterable[Rollout], width: Width = unit) -> di
     """Return the levels with the rewards of `rollouts`: once a reward is graded it stays so."""
     found = {name: [*values] for name, values in levels.items()}
     for rollout in rollouts:
-        for module in [*rollout.rewards] or [None]:
+        modules: list[str | None] = [*rollout.rewards]
+        for module in modules or [None]:
             known, reward = found.setdefault(module or "", []), rollout.reward_of(module)
             if len(known) < SEVERAL and all(abs(reward - value) > EQUAL * width(module) for value in known):
                 known.append(reward)

@@ -53,8 +53,15 @@ class Config(Training):
     teachers: list[Teacher] = Field(
         default_factory=list, description="other programs, whose runs join the groups of an example"
     )
-    temperature: Heat | dict[str, Heat] = Field(
-        1.0, description="of the rollouts, or by module (1.0 for others); running and scoring keep the params of the LM"
+    temperature: Literal["auto"] | Heat | dict[str, Heat] = Field(
+        "auto",
+        description="of the rollouts, or by module (1.0 for others); auto takes it from the probe, 1.0 without one; "
+        "running and scoring keep the params of the LM",
+    )
+    probe: int = Field(
+        16,
+        ge=0,
+        description="train rows that are run greedily and sampled before the first step, to see what can be learnt",
     )
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="of the learning rate")
     beta: float = Field(0.0, ge=0, description="weight of the KL divergence to the base model")
@@ -116,5 +123,7 @@ class Config(Training):
         return HIGHEST_RATIO if self.loss == "cispo" else self.epsilon
 
     def temperature_of(self, module: str) -> float:
-        """At which the rollouts sample the module, and of which the loss is."""
-        return self.temperature.get(module, 1.0) if isinstance(self.temperature, dict) else self.temperature
+        """Return the temperature at which the rollouts sample the module, and of which the loss is."""
+        if isinstance(self.temperature, dict):
+            return self.temperature.get(module, 1.0)
+        return 1.0 if self.temperature == "auto" else self.temperature

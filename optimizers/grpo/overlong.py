@@ -1,4 +1,4 @@
-"""Replies that `max_tokens` cuts, or nearly: how many there are, and what they cost a run. Pure; imports no torch."""
+"""Replies that `max_tokens` cuts, or nearly: how many there are, and what they cost a run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from lmprog.compiler.plan import Plan
+from lmprog.errors import LmprogError
+from lmprog.lms.local import MAX_TOKENS
 from lmprog.optimizers.grpo.rollouts import Rollout, Width, unit
 
 MANY = 0.25
@@ -16,6 +18,24 @@ SOFT = 0.8
 
 Limit = Callable[[str], int | None]
 """The most tokens of a module's reply; None where nothing here sets it."""
+
+
+def longest(plan: Plan, module: str) -> int | None:
+    """Return the most tokens of a module's reply; None where a server decides it."""
+    lm = plan.lms[plan.modules[module].lm]
+    most = lm.params.get("max_tokens", MAX_TOKENS if lm.runs_here else None)
+    return None if most is None else int(most)
+
+
+def divisor(plan: Plan, lm: str, loss: str) -> int:
+    """Return the most tokens of an LM's reply, which `loss: dr_grpo` divides by. Raises LmprogError where nothing says it."""
+    declared = plan.lms[lm]
+    if loss == "dr_grpo" and not declared.runs_here and "max_tokens" not in declared.params:
+        raise LmprogError(
+            f"`loss: dr_grpo` divides by the longest reply that there can be, and lms.{lm} sets none; "
+            f"set lms.{lm}.params.max_tokens"
+        )
+    return int(declared.params.get("max_tokens", MAX_TOKENS))
 
 
 def is_cut(made: Any) -> bool:

@@ -13,6 +13,7 @@ from lmprog.evaluation import RowScore, scored
 from lmprog.invocation import Invocation
 from lmprog.metrics import MetricFailed, Scorer
 from lmprog.optimizers.grpo.advantages import differ
+from lmprog.optimizers.grpo.peers import Peers
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.program import Program, RunOptions
 from lmprog.rerun import run_again
@@ -146,12 +147,15 @@ async def run_each(
 ) -> list[RowScore]:
     """The runs with these `numbers` on each example, scored; those that an outage ended were run again after the others."""
     clock = clock or Stopwatch()
+    numbers = [*numbers]
+    peers = Peers(scorer, len(numbers))
 
     async def one(example: int, number: int) -> RowScore:
         own = replace(options, rollout=number)
         result = await program.run(program.inputs_of(rows[example]), example=example, options=own)
+        beside = await peers.scorer(example, number, result)
         with clock.part("score"):
-            return await scored(scorer, rows[example], result, example, own)
+            return await scored(beside, rows[example], result, example, own)
 
     tasks = [asyncio.create_task(one(example, number)) for example in examples for number in numbers]
     try:
@@ -175,7 +179,12 @@ def rollouts_of(runs: Sequence[RowScore], format_failure: float) -> tuple[Rollou
     """The runs as rollouts, those without a score left out; what failed by itself has the reward `format_failure`."""
     return tuple(
         Rollout(
-            run.row, run.repeat, run.value if run.kind is None else format_failure, tuple(run.result.trace), run.kind
+            run.row,
+            run.repeat,
+            run.value if run.kind is None else format_failure,
+            tuple(run.result.trace),
+            run.kind,
+            rewards=run.parts,
         )
         for run in runs
         if run.value is not None

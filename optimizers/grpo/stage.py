@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.plan import AdapterReference
-from lmprog.errors import BudgetExceeded, LmprogError
+from lmprog.errors import BudgetExceeded
 from lmprog.evaluation import Scores, aevaluate
 from lmprog.invocation import Invocation
-from lmprog.lms.local import MAX_TOKENS, LocalLM, local_lm, shared
+from lmprog.lms.local import LocalLM, local_lm, shared
 from lmprog.loops import run_async
-from lmprog.metrics import Scorer
 from lmprog.optimizers import processes
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.grpo.adapters import Adapter, adapters_of, change_in, in_training
@@ -28,8 +27,10 @@ from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.credit import report_credit
 from lmprog.optimizers.grpo.following import Joining
 from lmprog.optimizers.grpo.health import health
-from lmprog.optimizers.grpo.overlong import advice, cut_shares, is_cut, penalised
+from lmprog.optimizers.grpo.overlong import advice, cut_shares, divisor, is_cut, longest, penalised
+from lmprog.optimizers.grpo.probe import probe
 from lmprog.optimizers.grpo.reports import check
+from lmprog.optimizers.grpo.reward import Reward
 from lmprog.optimizers.grpo.rollouts import Wave, collect, examples_at, of_examples
 from lmprog.optimizers.grpo.rows import Constraint, Row, training_rows
 from lmprog.optimizers.grpo.served import Served
@@ -50,10 +51,10 @@ class WeightStage:
     def __init__(self, task: Task, config: Config) -> None:
         self.task, self.config = task, config
         self.program = task.program
-        self.scorer = Scorer(task.program, task.metric)
         self.adapters = adapters_of(task.program.plan)
         self.modules = frozenset(id for adapter in self.adapters for id in adapter.tuned)
         self.agents = frozenset(id for id in self.modules if task.program.plan.modules[id].tools)
+        self.scorer = Reward(task.program, task.metric, self.modules, config)
         self.served = Served(task.program, self.adapters, task.journal.folder / "served", task.journal.note)
         self.lms = {adapter: self._trained_lm(adapter) for adapter in self.adapters}
         self.weights = {adapter: lm.weights for adapter, lm in self.lms.items()}
@@ -82,6 +83,8 @@ class WeightStage:
                 self.task.metric, self.runner.run(self.task.journal.once("before", self._before))
             )
             self._tell_dev(0, self.before)
+            if self.task.journal.recall("probe") is not None:
+                self._probe()
             begun = self.begin()
             self.spent_before = self.task.budget.spent
             done = self.checkpoints.last()
@@ -91,29 +94,37 @@ class WeightStage:
                 self.train(done)
         chosen = self._chosen()
         tuned = self.task.program.with_candidate(chosen)
-        run_async(lambda: report_credit(self.task, tuned, self.config.credit, self.sampling, self.format_failure))
+        lowest = self.task.program.plan.metrics[self.task.metric].range[0]
+        failed = lowest if self.config.format_failure is None else self.config.format_failure
+        run_async(lambda: report_credit(self.task, tuned, self.config.credit, self.sampling, failed))
         return chosen
 
     def begin(self) -> bool:
         """Get what the first step needs; False where there is nothing to train on."""
         return True
 
-    def _reply_limit(self, id: str) -> int:
-        lm = self.task.program.plan.lms[id]
-        if self.config.loss == "dr_grpo" and not lm.runs_here and "max_tokens" not in lm.params:
-            raise LmprogError(
-                f"`loss: dr_grpo` divides by the longest reply that there can be, and lms.{id} sets none; "
-                f"set lms.{id}.params.max_tokens"
-            )
-        return int(lm.params.get("max_tokens", MAX_TOKENS))
+    def _probe(self) -> None:
+        """Take the temperature from what a few train rows say of what can be learnt.
+
+        The weights that are to be trained answer, so that a server which does not take them is found out before it is asked.
+        """
+        task = replace(self.task, program=self.program)
+        found = self.runner.run(probe(task, self.config, self.scorer, self._sampling, self.format_failure))
+        if found is not None:
+            self.config = self.config.model_copy(update={"temperature": found["temperature"]})
+            self.levels = {name: [*values] for name, values in found["levels"].items()}
 
     @property
     def sampling(self) -> dict[str, dict[str, Any]]:
-        """Of the trained modules in rollouts: the loss is that of the whole distribution, so nothing of it may be cut off."""
+        """The params of the trained modules in rollouts."""
+        return self._sampling(self.temperature_of)
+
+    def _sampling(self, temperature_of: Callable[[str], float]) -> dict[str, dict[str, Any]]:
+        """Return the params of rollouts: the loss is that of the whole distribution, so nothing of it may be cut off."""
         here = {"top_p": 1.0, "top_k": 0}
         return {
             id: {
-                "temperature": self.temperature_of(id),
+                "temperature": temperature_of(id),
                 **(self.served.whole(id) if id in self.served.modules else here),
             }
             for id in self.modules
@@ -127,17 +138,6 @@ class WeightStage:
     def format_failure(self) -> float:
         """The reward of a run that failed by itself, as with a reply that cannot be read."""
         return self.scorer.lowest if self.config.format_failure is None else self.config.format_failure
-
-    def width(self, module: str | None) -> float:
-        """Return the width of the range of the reward that a module follows."""
-        low, high = self.scorer.metric.range
-        return high - low
-
-    def _longest(self, module: str) -> int | None:
-        """Return the most tokens of a module's reply; None where a server decides it."""
-        lm = self.task.program.plan.lms[self.task.program.plan.modules[module].lm]
-        most = lm.params.get("max_tokens", MAX_TOKENS if lm.runs_here else None)
-        return None if most is None else int(most)
 
     async def _before(self) -> Any:
         return by_row((await self._ascore(0)).checked())
@@ -168,17 +168,22 @@ class WeightStage:
         )
         import torch
 
-        if processes.count() > 1 and processes.first():
-            task = self.task
-            told = Joining(
-                task.program.plan, self.config, self.imitates, task.metric, task.seed, task.journal.folder, done
-            )
-            processes.from_first(told)
         torch.manual_seed(derive(self.task.seed, "adapter") % 2**32)
         try:
             for adapter, weights in self.weights.items():
                 self.trained[adapter] = weights.begin_training(lora, start=adapter.start)
             self.answering, self.program = dict(self.trained), in_training(self.task.program, self.trained)
+            if processes.first():
+                if done is None and self.task.journal.recall("probe") is None:
+                    self.show(0)
+                    self._probe()
+                    self.spent_before = self.task.budget.spent
+                if processes.count() > 1:
+                    task = self.task
+                    told = Joining(
+                        task.program.plan, self.config, self.imitates, task.metric, task.seed, task.journal.folder, done
+                    )
+                    processes.from_first(told)
             trainer = ProgramTrainer(
                 TrainedAdapters([self.weights[adapter].in_peft(name) for adapter, name in self.trained.items()]),
                 self.weights[self.adapters[0]].tokenizer,
@@ -188,7 +193,7 @@ class WeightStage:
                 derive(self.task.seed, "trainer") % 2**32,
                 [Watch(self)] if processes.first() else [],
                 imitates=self.imitates,
-                reply_limit=max(self._reply_limit(each.lm) for each in self.adapters),
+                reply_limit=max(divisor(self.task.program.plan, each.lm, self.config.loss) for each in self.adapters),
                 allowed=self._allowed,
                 health=lambda: self.wave,
                 clock=self.clock,
@@ -215,9 +220,9 @@ class WeightStage:
             self.show(step)
             waves = self._waves(step)
         every = [rollout for wave in waves for rollout in wave.rollouts]
-        wave = of_examples(waves, self.config.examples, self.width)
+        wave = of_examples(waves, self.config.examples, self.scorer.width)
         fit, unmatched = self.served.matched(wave.rollouts, self.lm_of)
-        self.levels = seen(self.levels, every, self.width)
+        self.levels = seen(self.levels, every, self.scorer.width)
         groups, values = compare(
             [replace(rollout, invocations=self._of_trained(rollout.invocations)) for rollout in fit],
             self.config,
@@ -225,7 +230,7 @@ class WeightStage:
             averages=self.averages,
             levels=self.levels,
             agents=self.agents,
-            width=self.width,
+            width=self.scorer.width,
         )
         self.averages = update_averages(self.averages, groups)
         rows = training_rows(
@@ -238,7 +243,7 @@ class WeightStage:
             left_out=is_cut if self.config.overlong == "mask" else lambda made: False,
             silent=self.config.beta > 0 or self.config.normalise == "all",
         )
-        self.wave = health(waves, groups, values, rows, self.width) | {"taken": self.taken}
+        self.wave = health(waves, groups, values, rows, self.scorer.width) | {"taken": self.taken}
         shares = cut_shares([rollout for rollout in every if rollout.teacher is None], self.modules)
         self.wave["cut"] = max(shares.values(), default=0.0)
         for text in advice(shares, self.program.plan):
@@ -267,7 +272,7 @@ class WeightStage:
             fresh = [example for example in dict.fromkeys(examples) if example not in drawn]
             drawn.update(fresh)
             waves.append(self.runner.run(self._wave(step, fresh)))
-            if sum(len(wave.by_signal(self.width)[0]) for wave in waves) >= self.config.examples:
+            if sum(len(wave.by_signal(self.scorer.width)[0]) for wave in waves) >= self.config.examples:
                 break
         return waves
 
@@ -289,9 +294,10 @@ class WeightStage:
             seed=seed,
             clock=self.clock,
         )
-        if self.config.overlong != "penalty":
-            return wave
-        return replace(wave, rollouts=tuple(penalised(wave.rollouts, self.modules, self._longest, self.width)))
+        rollouts = self.scorer.with_failures(wave.rollouts)
+        if self.config.overlong == "penalty":
+            rollouts = penalised(rollouts, self.modules, partial(longest, self.task.program.plan), self.scorer.width)
+        return replace(wave, rollouts=tuple(rollouts))
 
     def sampled_program(self, step: int) -> Program:
         """What runs in the wave after `step`."""

@@ -41,7 +41,7 @@ class Config(Training):
         """The options of the trainer; what policy gradients are made of is not read."""
         shared = (*Training.model_fields, "steps", "teachers", "schedule", "weighting", "evaluate_every")
         # The number of rollouts is that of a teacher's first run too.
-        return GRPO.model_validate({**self.model_dump(include={*shared}), "rollouts": max(2, self.samples)})
+        return GRPO.model_validate({**self.model_dump(include={*shared}), "rollouts": max(2, self.samples), "probe": 0})
 
     def temperature_of(self, module: str) -> float:
         """At which the runs sample the module."""

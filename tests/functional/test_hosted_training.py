@@ -287,7 +287,7 @@ def test_dry_run_counts_the_calls_and_asks_no_server(cli, letters, server) -> No
     status, out, err = cli("optimize", spec, "--dry-run", "--format", "json")
     assert status == 0, err
     # Three waves of 4 examples and 6 runs a step at most; dev is scored before and after each fourth step.
-    assert json.loads(out)["parts"][0]["lm_calls"] == 8 * 3 * 4 * 6 + 3 * 12
+    assert json.loads(out)["parts"][0]["lm_calls"] == 8 * 3 * 4 * 6 + 3 * 12 + 8 * (1 + 4 * 6)
     assert server.asked == [] and server.told == []
 
 

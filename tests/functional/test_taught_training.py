@@ -83,19 +83,21 @@ def test_a_bigger_teacher_gives_a_signal_where_all_runs_of_the_program_fail(cli,
     spec = words("[{program: big.yaml, rollouts: 1}]")
     status, out, err = cli("optimize", spec, "--dry-run", "--format", "json")
     assert status == 0, err
-    # 16 steps of 4 examples, each run 3 times and once by the teacher, and dev scored 3 times and once more after.
+    # 16 steps of 4 examples, each run 3 times and once by the teacher, and dev scored 3 times and once more after; a probe of
+    # 8 rows, each run greedily and 3 times at each of 4 temperatures.
     stage, after = json.loads(out)["parts"][:2]
-    assert (stage["lm_calls"], after["lm_calls"]) == (16 * 4 * (3 + 1) + 3 * 12, 12)
+    assert (stage["lm_calls"], after["lm_calls"]) == (16 * 4 * (3 + 1) + 3 * 12 + 8 * (1 + 4 * 3), 12)
     assert stage["usd"] > 0
     status, out, err = cli("optimize", spec, "--run-dir", spec.parent / "run", "--format", "json")
     assert status == 0, err
     report = json.loads(out)
     steps = steps_of(spec.parent / "run")
     assert len(steps) == 16 and len(provider.requests) == 16 * 4
-    assert report["spent"]["lm_calls"] == 16 * 4 * 4 + 3 * 12
+    # No run of the program is right at any temperature, so that the probe has tried all.
+    assert report["spent"]["lm_calls"] == 16 * 4 * 4 + 3 * 12 + 8 * (1 + 4 * 3)
     assert steps[0]["reward"] == 0.0 and steps[0]["without_signal"] == 0
     assert steps[0]["teachers"]["big.yaml"] == {"rollouts": 4, "reward": 1.0, "lost": 0, "failed": 0, "unfit": 0}
-    assert report["stages"][0]["validate"]["mean"] > 0.5
+    assert report["stages"][0]["validate"]["mean"] >= 0.5
     assert cli("check", spec.with_name("program.tuned.yaml"))[0] == 0
 
 

@@ -84,12 +84,18 @@ def members_by_hand(wave: Wave, level: str, scale: str) -> Members:
         else:
             keys = sorted({(made.module, made.call) for run in runs for made in run.invocations})
             positions = [
-                [(run.reward, [made]) for run in runs for made in run.invocations if (made.module, made.call) == key]
+                [
+                    (run.reward_of(made.module), [made])
+                    for run in runs
+                    for made in run.invocations
+                    if (made.module, made.call) == key
+                ]
                 for key in keys
             ]
         for members in positions:
             rewards = [reward for reward, _ in members]
-            compared = rewards if len(members) > 1 else [run.reward for run in runs]
+            followed = None if level == "trajectory" else members[0][1][0].module
+            compared = rewards if len(members) > 1 else [run.reward_of(followed) for run in runs]
             mean, deviation = statistics.fmean(compared), statistics.pstdev(compared)
             gaps = [0.0 if math.isclose(reward, mean, abs_tol=1e-9) else reward - mean for reward in rewards]
             divisor = deviation if scale == "group" and deviation > 1e-9 else 1.0
@@ -161,8 +167,15 @@ def written_out(
     return by_hand
 
 
-def compared(research, watched, folder, config: Config, adapters: str = "per_lm", apart: float = 0.0) -> Wave:
-    task = research(folder, ("  metric: letters\n", f"  metric: letters\n  adapters: {adapters}\n"))
+def compared(
+    research, watched, folder, config: Config, adapters: str = "per_lm", apart: float = 0.0, reward: str = "letters"
+) -> Wave:
+    metrics = "metrics:\n  odd: {value: (trace.modules.query.reply_tokens % 3) / 2}\n"
+    task = research(
+        folder,
+        ("  metric: letters\n", f"  metric: letters\n  adapters: {adapters}\n  reward: {reward}\n"),
+        ("metrics:\n", metrics),
+    )
     adapter_of = {"query": "training-000", "answer": "training-001" if adapters == "per_module" else "training-000"}
     wave, found, expected = watched(task, config, written_out(config, adapter_of, apart), apart)
     assert found.keys() == expected.keys() and len(found) == 28 * len({*adapter_of.values()})
@@ -227,3 +240,11 @@ def test_a_token_counts_as_likely_as_it_is_in_training_against_where_it_was_samp
     research, watched, tmp_path, apart: float
 ) -> None:
     compared(research, watched, tmp_path, Config(beta=0.1, **PLAIN), apart=apart)
+
+
+@pytest.mark.parametrize("reward", ["odd", "{query: odd}"])
+def test_the_gradient_follows_the_reward(research, watched, tmp_path, reward: str) -> None:
+    wave = compared(research, watched, tmp_path, Config(**PLAIN), reward=reward)
+    tokens = [sum(len(made.token_ids) for made in run.invocations if made.module == "query") for run in wave.rollouts]
+    assert [run.reward_of("query") for run in wave.rollouts] == [count % 3 / 2 for count in tokens]
+    assert any(run.reward_of("answer") != run.reward_of("query") for run in wave.rollouts) == (reward != "odd")
