@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from lmprog import UsageError
-from lmprog.trace import as_line, cut_torn_line, read_lines
+from lmprog.json_lines import as_line, cut_torn_line
 
 
 class Finished(Protocol):
@@ -22,6 +23,14 @@ class Finished(Protocol):
 
 
 T = TypeVar("T", bound=Finished)
+
+
+def read_lines(path: Path) -> Iterator[Any]:
+    """Yield the values of a file of JSON lines; a torn last line is passed over. Raises ValueError for any other."""
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
 
 
 class Ledger(Generic[T]):

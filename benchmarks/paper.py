@@ -38,17 +38,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ledger import Ledger
+from ledger import Ledger, read_lines
 from paper_page import write_page
 from paper_runs import Measured, Version
 from paper_tasks import QUICK, RUNS, TASKS, Sizes, Task, planned, settings_of, stages_of
 
 import lmprog
 from lmprog.cli.progress import OptimizeProgress
+from lmprog.json_lines import cut_torn_line
 from lmprog.optimizers.grpo.config import Config as Training
 from lmprog.optimizers.sft.config import Config as Replies
 from lmprog.reports.page.account import read
-from lmprog.trace import cut_torn_line, read_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPUTING = ("torch", "transformers", "trl", "peft")

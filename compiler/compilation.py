@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
 from collections.abc import Callable
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
@@ -20,10 +18,11 @@ from lmprog.compiler.findings import Finding, Report, nearest, suggestion
 from lmprog.compiler.goals import read_optimize, read_tests
 from lmprog.compiler.graph import GraphBuilder
 from lmprog.compiler.language import PROGRAM, VERSION
+from lmprog.compiler.meaning import digest, files_of, meaning_of
 from lmprog.compiler.metrics import read_metrics
 from lmprog.compiler.modules import read_modules
 from lmprog.compiler.overlay import candidate, override, read_extended
-from lmprog.compiler.plan import Plan, Step
+from lmprog.compiler.plan import Plan
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.shape import fit
 from lmprog.compiler.signatures import pydantic_type
@@ -32,9 +31,6 @@ from lmprog.compiler.tools import read_tools
 from lmprog.compiler.type_syntax import TypeReader
 from lmprog.compiler.types import UNKNOWN, Object, Type
 from lmprog.compiler.values import Binder, constant_value, seeming_reads
-
-NO_MEANING = ("data", "metrics", "tests", "optimize", "tuned", "export", "extends", "description")
-"""Keys that do not change what a program does, and are left out of its digest."""
 
 
 @dataclass(frozen=True)
@@ -281,6 +277,7 @@ class _Program:
 
     def _plan(self, draft: Draft) -> Plan:
         tests = read_tests(draft) if self.options.evaluation else ()
+        meaning = meaning_of(draft)
         return Plan(
             draft.root.value("name") or self.path.stem,
             self.path,
@@ -299,27 +296,7 @@ class _Program:
             export=draft.export,
             tuned=draft.root.value("tuned"),
             description=draft.root.value("description"),
-            digest=digest(draft),
+            digest=digest(meaning),
+            meaning=meaning,
+            files=files_of(draft),
         )
-
-
-def digest(draft: Draft) -> str:
-    """sha256 of the resolved document, without what does not change what the program does."""
-    document = {key: value for key, value in draft.root.plain().items() if key not in NO_MEANING}
-    document["vars"] = draft.vars
-    document["lms"] = {
-        id: {**entry, "model": draft.lms[id].model} for id, entry in document.get("lms", {}).items() if id in draft.lms
-    }
-    document["programs"] = sorted(_programs(draft.steps))
-    text = json.dumps(document, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _programs(steps: tuple[Step, ...]) -> set[str]:
-    found: set[str] = set()
-    for step in steps:
-        inner = getattr(step.action, "plan", None)
-        if inner is not None:
-            found.add(inner.digest)
-        found |= _programs(getattr(step.action, "steps", ()))
-    return found

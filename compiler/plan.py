@@ -363,3 +363,7 @@ class Plan:
     description: str | None = None
     digest: str = ""
     """sha256 of the program's meaning: its resolved document, without data, metrics, tests, optimize and tuned."""
+    meaning: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The document that `digest` is of."""
+    files: Mapping[str, Path] = field(default_factory=dict, repr=False, compare=False)
+    """Paths that the document may name (Python files of metrics too), by the key that names each, whether there or not."""

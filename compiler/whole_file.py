@@ -24,7 +24,8 @@ def write_whole(path: Path, text: str, *, private: bool = False) -> None:
 def open_private(path: Path, mode: str, **options: Any) -> IO[Any]:
     """Open a file for writing that nobody but its owner may read, whatever it was before."""
     file = open(path, mode, opener=lambda name, flags: os.open(name, flags, OWNER_FILE), **options)  # noqa: SIM115
-    os.chmod(path, OWNER_FILE)
+    if path.is_file():  # no device or pipe
+        os.chmod(path, OWNER_FILE)
     return file
 
 

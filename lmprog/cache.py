@@ -48,21 +48,23 @@ class AnswerCache:
             self._database = self._connected()
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The value that was kept under `key`, or None."""
+        """Return the value that was kept under `key`, or None; a row that is no JSON object counts as absent."""
         with self._lock, self._forgiving():
             if self._database is not None:
                 row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-                found = json.loads(row[0]) if row is not None else None
-                return found if isinstance(found, dict) else None
+                with contextlib.suppress(ValueError, TypeError, RecursionError):
+                    found = json.loads(row[0]) if row is not None else None
+                    return found if isinstance(found, dict) else None
         return None
 
-    def put(self, key: str, value: Mapping[str, Any]) -> None:
-        """Keep a value; one that is there already stays."""
+    def put(self, key: str, value: Mapping[str, Any], instead: bool = False) -> None:
+        """Keep a value; one that is there already stays, or with `instead` is replaced."""
         # Escapes keep half a surrogate pair, which SQLite's UTF-8 could not.
         written = json.dumps(value, default=list)
         with self._lock, self._forgiving():
             if self._database is not None:
-                self._database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, written))
+                how = "REPLACE" if instead else "IGNORE"
+                self._database.execute(f"INSERT OR {how} INTO answers VALUES (?, ?)", (key, written))
 
     def close(self) -> None:
         with self._lock:

@@ -5,23 +5,24 @@ Imports `lmprog.optimizers` when it is called: the one arrow that runs back.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmprog.budget import Budget
-from lmprog.compiler.whole_file import write_whole
+from lmprog.compiler.whole_file import make_private, write_whole
 from lmprog.errors import ProviderError, UsageError
 from lmprog.evaluation import Scores, doubt
+from lmprog.origin import RUN, Origin, Settings, read_origin
+from lmprog.ownership import owned
 from lmprog.program import Program, load
 
 if TYPE_CHECKING:
-    from lmprog.compiler.plan import Optimize
     from lmprog.lms.lm import LM
     from lmprog.optimizers.staged import Outcome
 
@@ -41,6 +42,7 @@ def optimize(
     run_dir: str | Path | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    restart_stage: str | None = None,
     budget: Mapping[str, float] | None = None,
     lms: Mapping[str, LM | str] | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -50,58 +52,76 @@ def optimize(
 
     `run_dir` (default: a new folder under `runs/`) gets the journal, adapters and the report; `out` (default:
     `<name>.tuned.yaml` beside the spec) the overlay. `resume` goes on with the run in `run_dir`, or with the newest run of
-    this spec. `listen` is told of every event, as for progress. Of several processes (torchrun, accelerate) the first does all
-    that, the others help to train weights, and all get the same result.
+    this spec, with the seed, models, overrides and budget that it was begun with where no others are given. `restart_stage`
+    (a number, a name, or `test`) does so too, and begins that stage and all after it again. `listen` gets every event, as for
+    progress. Of several processes (torchrun, accelerate) the first does all that, the others help to train weights, and all
+    get the same result.
 
-    Raises SpecError where the spec is wrong, UsageError for a run directory that is another run's.
+    Raises SpecError where the spec is wrong, UsageError for a run directory that is another run's or a run that was begun
+    from other rows, code or words, and Owned while another process is at work in it.
     """
-    from lmprog.optimizers import processes
+    from lmprog.optimizers import processes, resuming
     from lmprog.optimizers.grpo.following import Over, follow
     from lmprog.optimizers.journal import Journal
     from lmprog.optimizers.staged import goals_of, run_stages
 
     spec = Path(spec)
-    program = load(spec, lms=lms, overrides=overrides)
+    going_on = resume or restart_stage is not None
+    folder = run_folder(spec, run_dir, going_on)
+    names = {id: lm for id, lm in (lms or {}).items() if isinstance(lm, str)}
+    given = Settings(names, overrides or {}, budget or {}, str(out) if out is not None else None)
+    kept = read_origin(folder / RUN) if going_on else None
+    settings = given.over(kept.settings) if kept is not None else given
+    program = load(spec, lms={**settings.lms, **(lms or {})}, overrides=settings.overrides)
     goals = goals_of(program)
     processes.begin()
     if not processes.first():
         tuned: Tuned = follow(program)
         processes.end()
         return tuned
-    seed = goals.seed if seed is None else seed
-    limits = {**goals.budget, **(budget or {})}
+    if seed is None:
+        seed = kept.seed if kept is not None else goals.seed
+    limits = {**goals.budget, **settings.budget}
     Budget(limits)  # refuses a limit that there is not
-    folder = _run_dir(spec, run_dir, resume)
-    identity = {
-        "program": program.plan.name,
-        "spec": str(spec.resolve()),
-        "digest": program.plan.digest,
-        "goals": _goals_digest(goals),
-        "seed": seed,
-    }
-    _claim(folder, identity, resume)
-    journal = Journal(folder, (listen,) if listen else ())
-    try:
-        journal.tell("run_started", run_dir=str(folder), **identity)
-        outcome = run_stages(program, seed, limits, journal)
-        target = Path(out) if out is not None else spec.with_name(f"{spec.stem}.tuned.yaml")
-        report = _report(program, outcome, seed, target, folder)
-        _write_overlay(target, spec, outcome, report)
-        write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n", private=True)
-        journal.record("run_ended", overlay=str(target))
-    finally:
-        journal.close()
+    name, path, saved = program.plan.name, str(spec.resolve()), settings.without_secrets()
+    origin = Origin(name, path, resuming.made_from(program), seed, settings=saved)
+    if not going_on:
+        make_private(folder)
+    with owned(folder) if folder.is_dir() else nullcontext():
+        restarting = resuming.claim(folder, origin, goals, resume, restart_stage)
+        journal = Journal(folder, (listen,) if listen else ())
+        try:
+            journal.tell("run_started", run_dir=str(folder), program=name, spec=path, seed=seed)
+            journal.begin()
+            if restarting is not None:
+                journal.restart(*restarting)
+            resuming.now_made_from(folder, origin)
+            outcome = run_stages(program, seed, limits, journal)
+            target = Path(settings.out) if settings.out is not None else spec.with_name(f"{spec.stem}.tuned.yaml")
+            report = _report(program, outcome, seed, target, folder)
+            _write_overlay(target, spec, outcome, report)
+            write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n", private=True)
+            journal.record("run_ended", overlay=str(target))
+        finally:
+            journal.close()
     tuned = processes.from_first(Over(Tuned(target, report))).outcome
     processes.end()
     return tuned
 
 
+def settings_of_run(spec: Path, run_dir: Path | None, given: Settings) -> Settings:
+    """Return the settings of the command that began the run to resume, with those `given` now laid over them."""
+    kept = read_origin(run_folder(spec, run_dir, True) / RUN)
+    return given.over(kept.settings) if kept is not None else given
+
+
 def earlier_runs(spec: Path) -> list[Path]:
-    """The folders that `optimize` made for runs of a spec, the newest last."""
-    return sorted(path.parent for path in Path("runs").glob(f"{spec.stem}-*/run.json"))
+    """Return the folders that `optimize` made for runs of a spec, the newest last."""
+    return sorted(path.parent for path in Path("runs").glob(f"{spec.stem}-*/{RUN}"))
 
 
-def _run_dir(spec: Path, given: str | Path | None, resume: bool) -> Path:
+def run_folder(spec: Path, given: str | Path | None, resume: bool) -> Path:
+    """Return the folder of a run. Raises UsageError where there is none to resume."""
     if given is not None:
         return Path(given)
     if resume:
@@ -110,34 +130,6 @@ def _run_dir(spec: Path, given: str | Path | None, resume: bool) -> Path:
             raise UsageError(f"there is no run of {spec.name} under runs/ to resume; name it with --run-dir")
         return found[-1]
     return Path("runs") / f"{spec.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
-def _claim(folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
-    """Make the folder this run's. Raises UsageError where it holds a run and `resume` is not said, or another run."""
-    marker = folder / "run.json"
-    if not marker.exists():
-        if resume:
-            raise UsageError(f"there is no run in {folder} to resume; leave --resume out to start one there")
-        write_whole(marker, json.dumps(identity, indent=2) + "\n", private=True)
-        return
-    if not resume:
-        raise UsageError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
-    kept = json.loads(marker.read_text())
-    for name, value in identity.items():
-        if kept.get(name) != value:
-            raise UsageError(
-                f"the run in {folder} was started with another {name} ({kept.get(name)}, now {value}); "
-                "start a new run in another folder"
-            )
-
-
-def _goals_digest(goals: Optimize) -> str:
-    """Names what a run is to do. The budget is left out: a run that spent it may be resumed with a larger one."""
-    plain = asdict(replace(goals, teachers={}))
-    said = {name: value for name, value in plain.items() if name not in ("budget", "seed", "teachers")}
-    said |= {f"teacher {path}": plan.digest for path, plan in goals.teachers.items()}
-    written = json.dumps(said, sort_keys=True, default=lambda value: sorted(value))
-    return hashlib.sha256(written.encode()).hexdigest()
 
 
 def _report(program: Program, outcome: Outcome, seed: int, target: Path, folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -142,12 +143,12 @@ class Program:
         *,
         concurrency: int | None = None,
         options: RunOptions | None = None,
-        first: int = 0,
+        numbers: Iterable[int] | None = None,
     ) -> AsyncGenerator[Result, None]:
         """Results in the order of the rows, with at most `concurrency` rows at work, in constant memory.
 
         A row that takes long holds up only the results behind it: further rows are run ahead of it, up to AHEAD times
-        `concurrency`. `first` is the index of the first row, where the rows are the rest of a longer list.
+        `concurrency`. `numbers` are those of the rows, where they are some of a longer list.
         """
         window = concurrency or self.concurrency
         tasks: deque[asyncio.Task[Result]] = deque()
@@ -159,7 +160,7 @@ class Program:
             working -= 1
             ended.set()
 
-        source = iter(enumerate(rows, first))
+        source = zip(numbers if numbers is not None else count(), rows, strict=False)
         following = next(source, None)
         try:
             while tasks or following is not None:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.whole_file import open_private
 from lmprog.invocation import Record
+from lmprog.json_lines import PassedOver, cut_torn_line, object_in, read_objects, versioned_line
+from lmprog.ownership import owned
 
 
 class TraceWriter:
-    """Appends the records of runs to a file, which only its owner may read unless `shared`; a context manager."""
+    """Appends the records of runs to a file that only its owner may read; a context manager.
+
+    It is the only writer of the file, or raises Owned; with `shared` several processes append, each of them whole lines,
+    and others may read it.
+    """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        cut_torn_line(path)
+        self._owning = ExitStack()
+        if not shared:
+            self._owning.enter_context(owned(path))
+            cut_torn_line(path)
         self._file = path.open("ab", buffering=0) if shared else open_private(path, "ab", buffering=0)
-        self._torn = False
+        # A torn line of a shared file is left there: it may be one that another process is just writing.
+        self._torn = shared and path.stat().st_size > 0 and not _ends_whole(path)
 
     def write(self, records: Iterable[Record]) -> None:
         """Append; all lines of one call reach the file in one write. Raises OSError where the disk takes no more."""
-        lines = b"".join(as_line(made.as_json()) for made in records)
+        lines = b"".join(versioned_line(made.as_json()) for made in records)
         if not lines:
             return
         if self._torn:
@@ -39,7 +50,8 @@ class TraceWriter:
         with Path(self._file.name).open("rb") as file:
             for line in file:
                 position += len(line)
-                example = json.loads(line).get("example")
+                found = object_in(line)
+                example = None if isinstance(found, str) else found.get("example")
                 if not isinstance(example, int) or example < row:
                     end = position
         self._file.truncate(end)
@@ -52,47 +64,15 @@ class TraceWriter:
 
     def close(self) -> None:
         self._file.close()
+        self._owning.close()
 
 
-def as_line(value: Any) -> bytes:
-    """A value as one line of JSON, in UTF-8; half a surrogate pair, which UTF-8 has not, stands as an escape."""
-    return json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n"
+def read_trace(path: Path, passed_over: PassedOver | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the records of a trace in their order; lines that are no record are passed over, as by `read_objects`."""
+    return read_objects(path, passed_over)
 
 
-def read_trace(path: Path, on_unreadable: Callable[[int], None] | None = None) -> Iterator[dict[str, Any]]:
-    """The records of a trace, in their order. A line that is no record is passed over; its number, from 1, is told."""
+def _ends_whole(path: Path) -> bool:
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                record = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                record = None
-            if isinstance(record, dict):
-                yield record
-            elif on_unreadable is not None and line.strip():
-                on_unreadable(number)
-
-
-def read_lines(path: Path) -> Iterator[Any]:
-    """The values of a JSON-lines file that is only ever appended to; a torn last line is passed over."""
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield json.loads(line)
-
-
-def cut_torn_line(path: Path) -> None:
-    """Remove what a killed writer left behind the last whole line, so that appending goes on cleanly."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        end = file.seek(0, 2)
-        while end > 0:
-            start = max(0, end - 65536)
-            file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                file.truncate(start + found + 1)
-                return
-            end = start
-        file.truncate(0)
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"

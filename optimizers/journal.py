@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Awaitable, Callable
 from copy import copy
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from lmprog.budget import Budget, Spent
 from lmprog.compiler.whole_file import close_to_others, make_private, open_private
-from lmprog.trace import cut_torn_line, read_lines
+from lmprog.json_lines import PassedOver, cut_torn_line, versioned_line
+from lmprog.optimizers.events import FILE, problem, read_journal, stage_number
 
 Listener = Callable[[dict[str, Any]], None]
 
 
 class Journal:
-    """Events of a run, one JSON line each, in `folder/journal.jsonl`. What shows progress listens to it."""
+    """Events of a run, one JSON line each, in `folder/journal.jsonl`. What shows progress listens to it.
+
+    `events` are those that hold: a line that cannot be read is passed over, and its work is done again.
+    """
 
     def __init__(self, folder: Path, listeners: tuple[Listener, ...] = ()) -> None:
         self.folder = folder
         make_private(folder)
-        path = folder / "journal.jsonl"
+        path = folder / FILE
+        self.passed_over = PassedOver()
+        self.events: list[dict[str, Any]] = read_journal(path, self.passed_over) if path.exists() else []
         cut_torn_line(path)
-        self.events: list[dict[str, Any]] = list(read_lines(path)) if path.exists() else []
-        self._finished = {event["key"]: event["value"] for event in self.events if event["event"] == "finished"}
-        self._paid = {event["key"]: event["paid"] for event in self.events if "paid" in event}
+        self._lines = count(path.read_bytes().count(b"\n") + 1 if path.exists() else 1)
+        self._finished: dict[str, Any] = {}
+        self._paid: dict[str, Any] = {}
+        self._recollect()
         self._file = open_private(path, "ab")
         self._listeners = listeners
         self._folders: list[Path] = []
         self._stage = self._part = ""
         self._budget = Budget({})
 
+    def begin(self) -> None:
+        """Say which lines of an earlier process are left out."""
+        if self.passed_over:
+            self.tell("note", text=f"{self.folder / FILE}: {self.passed_over}; what they held is done again")
+
     def record(self, event: str, **values: Any) -> None:
         """Append an event; it is on the disk when this returns."""
         made = {"event": event, **({"stage": self._stage} if self._stage else {}), **values}
-        self._file.write(json.dumps(made, ensure_ascii=False).encode() + b"\n")
+        if wrong := problem(made):
+            raise TypeError(f"the event {event!r} cannot be recorded: {wrong}")
+        # The number of the line keeps two equal events apart from one that was written twice.
+        self._file.write(versioned_line({"line": next(self._lines), **made}))
         self._file.flush()
         os.fsync(self._file.fileno())
         self.events.append(made)
@@ -52,6 +67,8 @@ class Journal:
 
     def tell(self, event: str, **values: Any) -> None:
         """Show an event to the listeners without keeping it, as for progress."""
+        if wrong := problem({"event": event, **values}):
+            raise TypeError(f"the event {event!r} cannot be shown: {wrong}")
         for listener in self._listeners:
             listener({"event": event, **values})
 
@@ -59,6 +76,21 @@ class Journal:
         """Tell the user something; it is kept, once: a resumed run says again what it comes upon again."""
         said = any(event.get("text") == text and event.get("stage", "") == self._stage for event in self.events)
         self.tell("note", text=text) if said else self.record("note", text=text)
+
+    def restart(self, number: int, rescore: bool) -> None:
+        """Make void what is kept of the stage of this number, of later ones, and of the test.
+
+        With `rescore` the scores of earlier stages are void too, and only what they have changed is kept.
+        """
+        self.record("restarted", number=number, rescore=rescore)
+        self.events[:] = read_journal(self.folder / FILE)
+        self._recollect()
+
+    def _recollect(self) -> None:
+        finished = [event for event in self.events if event["event"] == "finished"]
+        for kept, name in ((self._finished, "value"), (self._paid, "paid")):
+            kept.clear()
+            kept |= {event["key"]: event[name] for event in finished if name == "value" or event.get(name) is not None}
 
     def recall(self, key: str) -> Any:
         """What `once` kept under `key`, or None."""
@@ -88,7 +120,11 @@ class Journal:
         """The same journal as one stage sees it: keys of its own, a folder of its own, what it spends from `budget`."""
         view = copy(self)
         view._budget = budget
-        view.folder = self.folder / stage
+        restarts = sum(
+            event["event"] == "restarted" and event["number"] <= stage_number(stage) for event in self.events
+        )
+        # A restarted stage gets a new folder: overlays of before may name adapters in the old one.
+        view.folder = self.folder / (f"{stage}.{restarts}" if restarts else stage)
         make_private(view.folder)
         self._folders.append(view.folder)
         view._stage = stage

@@ -9,10 +9,11 @@ from typing import Any
 
 from lmprog.compiler.plan import Plan
 from lmprog.errors import UsageError
+from lmprog.json_lines import PassedOver
 from lmprog.optimizers.candidate import START, Candidate
+from lmprog.optimizers.events import FILE, read_journal
 from lmprog.optimizers.journal import Journal
 from lmprog.statistics import Estimate
-from lmprog.trace import read_lines
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,15 @@ def remember(journal: Journal, plan: Plan, candidate: Candidate, parents: Sequen
         journal.keep(key, kept)
 
 
-def read_trees(run_dir: Path) -> list[StageTree]:
+def read_trees(run_dir: Path, passed_over: PassedOver | None = None) -> list[StageTree]:
     """The candidates of each stage that a run has begun, also of a run at work. Raises UsageError where there is no run."""
-    path = run_dir / "journal.jsonl"
+    path = run_dir / FILE
     if not path.is_file():
         raise UsageError(f"there is no run in {run_dir}: it has no journal.jsonl; name a folder that `optimize` wrote")
     entries: dict[str, dict[str, Entry]] = {}
     steps: dict[str, dict[int, Any]] = {}
     ended: dict[str, Candidate] = {}
-    for event in read_lines(path):
+    for event in read_journal(path, passed_over):
         if event["event"] == "stage_started":
             entries.setdefault(f"{event['number']}-{event['name']}", {})
         elif event["event"] == "dev":

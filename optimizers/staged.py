@@ -104,8 +104,13 @@ def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Jour
         key = f"{number}-{stage.optimizer}"
         kept = journal.recall(f"stage/{key}")
         if kept is not None:
+            best = Candidate.from_json(kept["candidate"])
+            if "validate" not in kept:  # a later stage was restarted, on other rows or with another metric
+                options = RunOptions(seed=seed)
+                scores = evaluate(unlimited.with_candidate(best), dev, goals.metric, options=options)
+                kept = {**kept, "validate": scores.estimate.as_json()}
+                journal.keep(f"stage/{key}", kept)
             outcomes.append(StageOutcome.from_json(kept))
-            best = outcomes[-1].candidate
             journal.tell("stage_kept", number=number, of=len(goals.stages), stage=stage.optimizer)
             continue
         journal.record("stage_started", number=number, of=len(goals.stages), name=stage.optimizer)

@@ -25,10 +25,14 @@ def command(run_dir: Path, diff: bool, style: str) -> None:
     lmprog candidates runs/first --diff
     """
     from lmprog.cli.progress import print_candidates
+    from lmprog.json_lines import PassedOver
     from lmprog.optimizers.lineage import read_trees
     from lmprog.reports.candidates import changes
 
-    trees = read_trees(run_dir)
+    passed_over = PassedOver()
+    trees = read_trees(run_dir, passed_over)
+    if passed_over:
+        click.echo(f"journal.jsonl: {passed_over}", err=True)
     if style == "text":
         print_candidates(trees, diff)
         return

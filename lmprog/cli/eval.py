@@ -5,12 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lmprog.cli.options import BUDGET, SPEC, budget_of, metric_of, output_format, overriding
+
+if TYPE_CHECKING:
+    from lmprog.origin import Origin
+    from lmprog.program import Program
+    from lmprog.whole_results import WholeResults
 
 
 @click.command()
@@ -31,7 +37,9 @@ from lmprog.cli.options import BUDGET, SPEC, budget_of, metric_of, output_format
     help="Group the scores by a column of the rows; default: the label that the metric compares an output with.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Write a JSON line for each scored run of SPEC, as they end."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write a JSON line for each scored run of SPEC; a file that is there stays until all are.",
 )
 @click.option("--trace", type=click.Path(path_type=Path), help="Append every LM call, of judges too, to this file.")
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
@@ -65,9 +73,10 @@ def command(
     from lmprog.cli.row_progress import RowProgress
     from lmprog.data import rows_of
     from lmprog.evaluation import RowScore, doubt, evaluate
-    from lmprog.program import Program, RunOptions, load
+    from lmprog.program import RunOptions, load
     from lmprog.reports.scores import Evaluation, difference_document, difference_line, document, lines
     from lmprog.trace import TraceWriter
+    from lmprog.whole_results import WholeResults
 
     program = load(spec, lms=lms, overrides=overrides)
     other = load(against, lms=lms, overrides=overrides) if against is not None else None
@@ -77,6 +86,8 @@ def command(
     whole = rows_of(program.plan, split)
     rows = whole[:limit]
     chosen = metric_of(program.plan, metric)
+    if out is not None:
+        _refuse_others(out)
 
     def scored(what: Path, which: Program, writer: Any, file: Any) -> Evaluation:
         with RowProgress(str(what), len(rows) * repeats) as progress:
@@ -84,8 +95,7 @@ def command(
             def on_row(row: RowScore) -> None:
                 progress.advance()
                 if file is not None:
-                    file.write(json.dumps(row.as_json(), ensure_ascii=False, default=str) + "\n")
-                    file.flush()
+                    file.add(row.as_json())
                 if writer is not None:
                     writer.write([*row.earlier, *row.result.records, *row.judged])
 
@@ -97,8 +107,14 @@ def command(
 
     with contextlib.ExitStack() as files:
         writer = files.enter_context(TraceWriter(trace)) if trace is not None else None
-        file = files.enter_context(_fresh(out)) if out is not None else None
+        file = None
+        if out is not None:
+            origin = _origin(program, spec, chosen, split, rows, seed, repeats)
+            file = files.enter_context(WholeResults(out, origin))
+            files.callback(_say_part, file)
         mine = scored(spec, program, writer, file)
+        if file is not None:
+            file.keep()
         theirs = scored(against, other, writer, None) if against is not None and other is not None else None
     told, found = lines(mine), document(mine)
     failed = [mine.scores]
@@ -116,8 +132,14 @@ def command(
     sys.exit(exit_status(kind for kind in kinds if is_outage(kind) or kind == "metric"))
 
 
-def _fresh(out: Path) -> Any:
-    """The file, emptied. Raises UsageError for one that no evaluation has written."""
+def _say_part(file: WholeResults) -> None:
+    """Say where the lines of an evaluation stand that was cut."""
+    if file.part.exists() and file.part.stat().st_size:
+        click.echo(f"what is scored so far stands in {file.part}", err=True)
+
+
+def _refuse_others(out: Path) -> None:
+    """Raise UsageError for a file that no evaluation has written."""
     from lmprog.errors import UsageError
 
     if out.exists() and out.stat().st_size:
@@ -126,5 +148,22 @@ def _fresh(out: Path) -> Any:
                 raise UsageError(
                     f"{out} is not what `lmprog eval --out` writes, so it is left alone; name another file"
                 )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return out.open("w", encoding="utf-8", errors="backslashreplace")
+
+
+def _origin(
+    program: Program, spec: Path, chosen: str, split: str, rows: Sequence[Any], seed: int, repeats: int
+) -> Origin:
+    """What the scores are made from."""
+    from lmprog import identity
+    from lmprog.lms.digest import digest
+    from lmprog.origin import Origin
+
+    made_from = {
+        **identity.version(),
+        **identity.of_program(program.plan),
+        **identity.of_metric(program.plan, chosen),
+        f"data.{split}": identity.of_rows(rows),
+        "--seed": digest(seed),
+        "--repeats": digest(repeats),
+    }
+    return Origin(program.plan.name, str(spec.resolve()), made_from, seed, len(rows))

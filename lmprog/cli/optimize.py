@@ -21,6 +21,11 @@ from lmprog.cli.options import BUDGET, SPEC, limits_of, output_format, overridin
 @click.option("--seed", type=int, help="Seed of every draw; default: the one in the program, else 0.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, or with the newest run of SPEC.")
 @click.option(
+    "--restart-stage",
+    metavar="STAGE",
+    help="Resume, but begin this stage (its number or name) and all after it again; `test`: only the scores on the test rows.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Print the most calls, tokens and money, and about how long; run nothing."
 )
 @BUDGET
@@ -33,6 +38,7 @@ def command(
     run_dir: Path | None,
     seed: int | None,
     resume: bool,
+    restart_stage: str | None,
     dry_run: bool,
     budget: tuple[str, ...],
     style: str,
@@ -42,6 +48,7 @@ def command(
     \b
     lmprog optimize program.yaml
     lmprog optimize program.yaml --resume                # after Ctrl-C or a crash: nothing finished is done again
+    lmprog optimize program.yaml --restart-stage grpo    # other rows or code: that stage and all after it again
     lmprog optimize program.yaml --dry-run
 
     The stages see the train and dev rows. The test rows are read once, at the end, to compare the program before with the
@@ -49,12 +56,16 @@ def command(
     """
     from lmprog.cli.check import report_findings
     from lmprog.cli.progress import OptimizeProgress, print_candidates, table
-    from lmprog.optimization import optimize
+    from lmprog.optimization import optimize, settings_of_run
     from lmprog.optimizers.lineage import read_trees
     from lmprog.optimizers.processes import first
+    from lmprog.origin import Settings
 
     limits = limits_of(budget)
-    report_findings(spec, overrides, lms)
+    given = Settings(lms, overrides, limits, str(out) if out is not None else None)
+    going_on = (resume or restart_stage is not None) and not dry_run
+    settings = settings_of_run(spec, run_dir, given) if going_on else given
+    report_findings(spec, dict(settings.overrides), dict(settings.lms))
     if dry_run:
         _dry_run(spec, run_dir, lms, overrides, limits, style)
         return
@@ -66,6 +77,7 @@ def command(
             run_dir=run_dir,
             out=out,
             resume=resume,
+            restart_stage=restart_stage,
             budget=limits,
             lms=lms,
             overrides=overrides,

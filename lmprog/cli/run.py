@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,73 +91,64 @@ def command(
             click.echo(json.dumps(result.outputs, ensure_ascii=False, indent=2))
             return
         assert out is not None
-        sys.exit(run_async(lambda: _rows(program, rows, out, writer, options, concurrency)))
+        sys.exit(run_async(lambda: _rows(program, spec, rows, out, writer, options, fake, concurrency)))
 
 
-async def _rows(program: Any, rows: Path, out: Path, writer: Any, options: Any, concurrency: int | None) -> int:
-    """Write a line for each row, in the order of the rows, after those that `out` holds from an earlier run."""
-    from itertools import islice
+async def _rows(
+    program: Any, spec: Path, rows: Path, out: Path, writer: Any, options: Any, fake: bool, concurrency: int | None
+) -> int:
+    """Write a line for each row, in the order of the rows: those that `out` lacks from an earlier run, or that failed."""
+    from itertools import compress
 
+    from lmprog import identity
     from lmprog.blame import exit_status
     from lmprog.compiler.data import text_columns
     from lmprog.compiler.row_files import read_file
     from lmprog.errors import BudgetExceeded
-    from lmprog.trace import as_line
+    from lmprog.lms.digest import digest
+    from lmprog.origin import Origin
+    from lmprog.out_file import OutFile
 
+    how = {"--seed": digest(options.seed), **({"--fake": digest(fake)} if fake else {})}
+    made_from = {**identity.version(), **identity.of_program(program.plan), **how}
+    origin = Origin(program.plan.name, str(spec.resolve()), made_from, options.seed)
     # Read through once before anything is paid for: a line that cannot be read is known now.
     texts = text_columns(program.plan.inputs)
-    total = sum(1 for _ in read_file(rows, texts))
-    done = _done(out)
-    if done:
-        click.echo(f"{out} holds the first {done} of {total} rows; going on with the rest", err=True)
-    if done and writer is not None:
-        writer.drop_rows_from(done)
-    failed: list[str] = []
-    out.parent.mkdir(parents=True, exist_ok=True)
-    index = done
-    with out.open("ab") as file, RowProgress("rows", total, done) as progress:
-        given = islice(read_file(rows, texts), done, None)
-        try:
-            async for result in program.stream(given, concurrency=concurrency, options=options, first=done):
-                error = None if result.error is None else str(result.error)
-                # The trace first: what `out` holds is never without its records, and a resumed run drops those beyond it.
-                if writer is not None:
-                    writer.write(result.records)
-                file.write(as_line({"row": index, "outputs": result.outputs, "error": error}))
-                file.flush()
-                if result.error is not None and result.error.kind != "unreadable":
-                    failed.append(result.error.kind)
-                index += 1
-                progress.advance()
-        except BudgetExceeded as error:
-            raise BudgetExceeded(
-                f"{error}; {out} holds the first {index} of {total} rows: run again to go on"
-            ) from None
-    click.echo(f"{index} rows in {out}" + (f", {len(failed)} of this run failed" if failed else ""), err=True)
-    return exit_status(failed)
-
-
-def _done(out: Path) -> int:
-    """How many rows `out` holds; a torn last line is cut off. Raises UsageError for a file that no run has written."""
-    from lmprog.errors import UsageError
-    from lmprog.trace import cut_torn_line, read_lines
-
-    if not out.exists():
-        return 0
-    count = 0
-    try:
-        for count, line in enumerate(read_lines(out), start=1):
-            if line["row"] != count - 1:
-                raise ValueError
-        with out.open("rb") as file:
-            if count == 0 and not b'{"row": 0'.startswith(file.read(9)):
-                raise ValueError
-    except (ValueError, TypeError, LookupError):
-        raise UsageError(
-            f"{out} is not what `lmprog run --out` writes, so it is left alone; name another file"
-        ) from None
-    cut_torn_line(out)
-    return count
+    with OutFile(out, origin, read_file(rows, texts)) as file:
+        total, done, again = file.total, file.done, file.failed
+        if file.passed_over:
+            click.echo(f"{out}: {file.passed_over}; their rows are run again", err=True)
+        if done or again:
+            failed = f", and with {again} that failed" if again else ""
+            click.echo(f"{out} holds {done + again} of {total} rows; going on with the rest{failed}", err=True)
+            if writer is not None:
+                writer.drop_rows_from(file.missing_from)
+        to_do, kinds = file.to_do(), Counter[str]()
+        chosen = compress(read_file(rows, texts), to_do) if any(to_do) else ()
+        numbers, following = (compress(range(total), to_do) for _ in range(2))
+        with RowProgress("rows", total, done) as progress:
+            try:
+                async for result in program.stream(chosen, concurrency=concurrency, options=options, numbers=numbers):
+                    error = None if result.error is None else str(result.error)
+                    # The trace first: what `out` holds is never without its records; a resumed run drops those beyond it.
+                    if writer is not None:
+                        writer.write(result.records)
+                    file.add(next(following), result.outputs, error)
+                    if result.error is not None:
+                        kinds[result.error.kind] += 1
+                    progress.advance()
+            except BudgetExceeded as error:
+                raise BudgetExceeded(
+                    f"{error}; {out} holds {file.done + file.failed} of {total} rows: run again to go on"
+                ) from None
+    unreadable = kinds.pop("unreadable", 0)
+    click.echo(
+        f"{total} rows in {out}"
+        + (f", {kinds.total()} failed" if kinds else "")
+        + (f", {unreadable} with a reply that could not be read" if unreadable else ""),
+        err=True,
+    )
+    return exit_status(kinds)
 
 
 def _shown() -> Callable[[TextPiece], None]:

@@ -6,11 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lmprog.cli.options import output_format, overriding
+
+if TYPE_CHECKING:
+    from lmprog.origin import Origin
 
 
 @click.command()
@@ -61,13 +64,37 @@ def command(
         raise click.UsageError(why)
     found = run_async(lambda: _run(chosen, replay, style))
     if record is not None:
-        _keep(record, found)
+        _keep(record, found, _origin(chosen))
+    if replay is not None and any(outcome.status != "passed" for outcome in found):
+        _say_changes(replay, _origin(chosen))
     if style == "text":
         click.echo(report.summary(found))
     else:
         click.echo((report.as_json if style == "json" else report.junit)(found), nl=False)
     statuses = {outcome.status for outcome in found}
     sys.exit(3 if "error" in statuses else 1 if "failed" in statuses else 0)
+
+
+def _origin(chosen: Sequence[tuple[Path, Any, Any]]) -> Origin:
+    """What a recording is made from: the programs whose tests it holds."""
+    from lmprog import identity
+    from lmprog.origin import Origin
+
+    made_from = dict(identity.version())
+    for spec, program, _ in chosen:
+        made_from |= identity.of_program(program.plan, f"{spec.name}: " if len(chosen) > 1 else "")
+    return Origin(", ".join(program.plan.name for _, program, _ in chosen), str(chosen[0][0]), made_from)
+
+
+def _say_changes(replay: Path, now: Origin) -> None:
+    """Say what differs between the programs of a recording and those of today, where the recording has that beside it."""
+    from lmprog import identity
+    from lmprog.origin import beside, read_origin
+
+    kept = read_origin(beside(replay))
+    changed = identity.changes(kept.made_from, now.made_from) if kept is not None else []
+    if changed:
+        click.echo(f"since {replay} was recorded: {identity.in_words(changed)}", err=True)
 
 
 async def _run(chosen: Sequence[tuple[Path, Any, Any]], replay: Path | None, style: str) -> list[Any]:
@@ -91,17 +118,17 @@ async def _run(chosen: Sequence[tuple[Path, Any, Any]], replay: Path | None, sty
     return found
 
 
-def _keep(path: Path, found: Sequence[Any]) -> None:
+def _keep(path: Path, found: Sequence[Any], origin: Origin) -> None:
     """Write the recording whole, but not where an outage ended a run: a replay would fail for ever."""
-    from lmprog.compiler.whole_file import open_private
-    from lmprog.trace import as_line
+    from lmprog.json_lines import VERSION
+    from lmprog.whole_results import WholeResults
 
     if any(outcome.status == "error" for outcome in found):
         click.echo(f"{path} was not written, since a provider failed", err=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    with open_private(beside, "wb") as file:
-        file.writelines(as_line(record.as_json()) for outcome in found for record in outcome.records)
-    beside.replace(path)
+    with WholeResults(path, origin, private=True) as file:
+        for outcome in found:
+            for record in outcome.records:
+                file.add({"version": VERSION, **record.as_json()})
+        file.keep()
     click.echo(f"recorded in {path}", err=True)

@@ -16,6 +16,7 @@ from lmprog.reports.printable import printable
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from lmprog.json_lines import PassedOver
     from lmprog.trace_summary import Record, Summary
 
 
@@ -36,13 +37,14 @@ def command(file: Path, row: str | None, module: str | None, errors: bool, messa
     """
     from rich.console import Console
 
+    from lmprog.json_lines import PassedOver
     from lmprog.trace_summary import Summary, runs
 
-    torn: list[int] = []
+    passed_over = PassedOver()
     summary = Summary()
 
     def chosen() -> Iterator[Record]:
-        for record in _records(file, torn):
+        for record in _records(file, passed_over):
             other = module is not None and module not in (record.get("module"), record.get("tool"))
             if other or (row is not None and str(record["example"]) != row):
                 continue
@@ -53,7 +55,9 @@ def command(file: Path, row: str | None, module: str | None, errors: bool, messa
 
     if style == "json":
         records = list(chosen())
-        click.echo(json.dumps({"summary": {**summary.as_json(), "torn_lines": len(torn)}, "records": records}))
+        click.echo(
+            json.dumps({"summary": {**summary.as_json(), "torn_lines": len(passed_over.numbers)}, "records": records})
+        )
         return
     # In a pipe no line is broken, so that what is searched for is found.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
@@ -61,11 +65,11 @@ def command(file: Path, row: str | None, module: str | None, errors: bool, messa
         console.print(_tree(run, messages))
     for line in _said(summary):
         console.print(line, markup=False)
-    if torn:
-        console.print(f"{_count(len(torn), 'line')} could not be read and are left out: {_first(torn)}", markup=False)
+    if passed_over:
+        console.print(str(passed_over), markup=False)
 
 
-def _records(file: Path, torn: list[int]) -> Iterator[Record]:
+def _records(file: Path, passed_over: PassedOver) -> Iterator[Record]:
     """The records of the file. Raises UsageError for a file that no run has written."""
     from lmprog.errors import UsageError
     from lmprog.trace import read_trace
@@ -78,7 +82,7 @@ def _records(file: Path, torn: list[int]) -> Iterator[Record]:
     if file.stat().st_size == 0:
         raise UsageError(f"{file} is empty: no call has been traced yet")
     found = False
-    for record in read_trace(file, torn.append):
+    for record in read_trace(file, passed_over):
         if not is_record(record):
             raise UsageError(f"{file} is no trace: it has a line of JSON that is no call of an LM or a tool")
         found = True
@@ -176,7 +180,3 @@ def _said(summary: Summary) -> Iterator[str]:
 def _count(number: int, what: str) -> str:
     many = "replies" if what == "reply" else f"{what}s"
     return f"{number} {what if number == 1 else many}"
-
-
-def _first(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")

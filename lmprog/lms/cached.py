@@ -11,7 +11,7 @@ from lmprog.cache_folder import cache_root
 from lmprog.compiler import plan
 from lmprog.compiler.expressions import EvaluationError
 from lmprog.errors import UsageError
-from lmprog.lms.digest import digest
+from lmprog.lms.digest import folder_state
 from lmprog.lms.kept import KeptAnswers, unnamed
 from lmprog.lms.lm import LM, Completion, Request, Usage
 
@@ -50,8 +50,7 @@ class CachedLM:
         folder = Path(self._declared.model.removeprefix("hf/"))
         if not self._declared.runs_here or not folder.is_dir():
             return ""
-        found = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
-        return digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in found])
+        return folder_state(folder)
 
 
 def folder_of(declared: plan.LM) -> Path:

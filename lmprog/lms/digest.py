@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.plan import AdapterReference
@@ -32,3 +33,9 @@ def digest(value: Any) -> str:
     """sha256 of a value as JSON; mappings with equal entries are equal, whatever their order."""
     written = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
+
+
+def folder_state(folder: Path) -> str:
+    """Return a digest of the names, sizes and times of the files in a folder of weights, which are too large to read."""
+    found = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
+    return digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in found])

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lmprog.compiler.plan import LM as Declared
 from lmprog.errors import ProviderError
 from lmprog.lms.digest import digest, weights_of
-from lmprog.lms.lm import LM, Completion, Request, ToolCall, Usage
+from lmprog.lms.lm import LM, Completion, Request
+from lmprog.plain_values import Unfit, read_as
 
 if TYPE_CHECKING:
     from lmprog.cache import AnswerCache
@@ -31,8 +32,8 @@ class KeptAnswers:
         """The reply, and whether it was kept; `served` tells apart LMs of one name. Raises what `lm` raises."""
         key = _key(request, model, served)
         found = self._cache.get(key)
-        if found is not None:
-            return _given(request, _completion(found)), True
+        if found is not None and (kept := _completion(found)) is not None:
+            return _given(request, kept), True
         asked = (asyncio.get_running_loop(), key)
         while (running := self._asking.get(asked)) is not None:
             await asyncio.wait([running])
@@ -46,7 +47,8 @@ class KeptAnswers:
         answer = self._asking[asked] = asked[0].create_future()
         try:
             completion = await lm.complete(request)
-            self._cache.put(key, asdict(completion))
+            # What was there could not be read: by another version, or by nobody.
+            self._cache.put(key, asdict(completion), instead=True)
             answer.set_result(completion)
             return completion
         except ProviderError as error:
@@ -96,10 +98,13 @@ def _key(request: Request, model: str, served: str) -> str:
     )
 
 
-def _completion(found: Mapping[str, Any]) -> Completion:
-    usage = found["usage"]
-    calls = tuple(ToolCall(**call) for call in found["tool_calls"])
-    return Completion(**{**found, "usage": Usage(**usage) if usage is not None else None, "tool_calls": calls})
+def _completion(found: Mapping[str, Any]) -> Completion | None:
+    """Return the reply that a row of a cache holds; None where it does not have just the fields of one, of their types."""
+    try:
+        completion: Completion = read_as(Completion, found, exact=True)
+    except Unfit:
+        return None
+    return completion
 
 
 def _given(request: Request, completion: Completion) -> Completion:

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from lmprog.trace import as_line
+from lmprog.json_lines import as_line
 
 KINDS: dict[str, tuple[int, str]] = {
     "body": (400, "the body is not a JSON object of the program's inputs"),

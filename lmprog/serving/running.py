@@ -21,10 +21,11 @@ from lmprog.blame import is_outage
 from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.events import CallEnded, Event, Listener, TextPiece, followed
 from lmprog.execution import Execution
+from lmprog.json_lines import as_line
 from lmprog.program import Program, Result, RunOptions
 from lmprog.serving.gate import Gate
 from lmprog.serving.refusals import KINDS, Refused
-from lmprog.trace import TraceWriter, as_line
+from lmprog.trace import TraceWriter
 
 CLIENT_GONE = 499
 """What the access log shows for a request that nobody waits for any more."""

@@ -111,7 +111,7 @@ def test_failed_rows_are_lines_too(cli, spec, rows, tmp_path, provider) -> None:
     provider.otherwise = lambda text: failure if text.startswith("t1") else "refund"
     out = tmp_path / "out.jsonl"
     status, _, err = cli("run", spec, "--inputs", rows, "--out", out)
-    assert (status, err) == (3, f"3 rows in {out}, 1 of this run failed\n")
+    assert (status, err) == (3, f"3 rows in {out}, 1 failed\n")
     assert [line["row"] for line in lines(out)] == [0, 1, 2]
     assert lines(out)[1]["outputs"] is None
     assert lines(out)[1]["error"].startswith("sort: openai/x gave no answer: ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,11 +10,13 @@ from typing import Any
 
 from lmprog.budget import Spent
 from lmprog.errors import UsageError
+from lmprog.json_lines import PassedOver
 from lmprog.optimizers.candidate import START, Candidate
+from lmprog.optimizers.events import FILE, read_journal
 from lmprog.optimizers.lineage import Entry, StageTree, read_trees
+from lmprog.origin import RUN, read_origin
 from lmprog.reports.page.rows import ChangedRow, Version, changed_rows
 from lmprog.statistics import Difference, Estimate
-from lmprog.trace import read_lines
 
 AS_WRITTEN = "as written"
 
@@ -85,6 +86,8 @@ class Account:
     """Of the test rows, where the journal holds them."""
     overlay: str | None
     """Where the overlay was written; None of a run that has not ended."""
+    unreadable: str | None = None
+    """Which lines of the journal are left out, and why; None where all could be read."""
 
     @property
     def tested(self) -> bool:
@@ -152,9 +155,9 @@ def read(folder: Path) -> Account:
 
 def _read(folder: Path) -> Account:
     trees = read_trees(folder)
-    events = list(read_lines(folder / "journal.jsonl"))
-    marker = folder / "run.json"
-    identity = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
+    passed_over = PassedOver()
+    events = read_journal(folder / FILE, passed_over)
+    origin = read_origin(folder / RUN)
     stages = [_stage(tree, events) for tree in trees]
     tests = {
         event["key"].removeprefix("test/"): event
@@ -173,14 +176,15 @@ def _read(folder: Path) -> Account:
     ]
     return Account(
         folder,
-        str(identity.get("program", folder.name)),
-        identity.get("seed"),
+        origin.program if origin is not None else folder.name,
+        origin.seed if origin is not None else None,
         next((event["metric"] for event in tests.values() if "metric" in event), "score"),
         stages,
         max((event["of"] for event in events if event["event"] == "stage_started"), default=0),
         versions,
         tests.get(Candidate().digest, {}).get("rows", ()),
         next((event["overlay"] for event in events if event["event"] == "run_ended"), None),
+        str(passed_over) if passed_over else None,
     )
 
 
@@ -214,7 +218,7 @@ def _stage(tree: StageTree, events: Sequence[Mapping[str, Any]]) -> StageAccount
 def _paid(events: Sequence[Mapping[str, Any]]) -> Spent:
     total = Spent()
     for event in events:
-        if "paid" in event:
+        if event["event"] == "finished" and event.get("paid"):
             total = total.plus(Spent(**event["paid"]["spent"]))
     return total
 

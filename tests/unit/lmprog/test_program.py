@@ -203,11 +203,11 @@ def test_a_spent_budget_ends_everything(program, scripted) -> None:
     assert lm.active == 0
 
 
-def test_a_stream_counts_rows_from_first(echo) -> None:
+def test_a_stream_counts_rows_by_their_numbers(echo) -> None:
     async def run() -> list[int | str]:
-        return [result.trace[0].example async for result in echo.stream([{"text": "a"}] * 2, first=7)]
+        return [result.trace[0].example async for result in echo.stream([{"text": "a"}] * 2, numbers=(7, 9))]
 
-    assert asyncio.run(run()) == [7, 8]
+    assert asyncio.run(run()) == [7, 9]
 
 
 def test_with_candidate_gives_another_program(echo) -> None:

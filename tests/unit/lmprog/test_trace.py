@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmprog import Invocation, Usage
-from lmprog.trace import TraceWriter, cut_torn_line, read_trace
+from lmprog.json_lines import PassedOver, cut_torn_line
+from lmprog.trace import TraceWriter, read_trace
 
 
 def invocation(call: int, text: str | None = "reply", **more: Any) -> Invocation:
@@ -100,10 +101,10 @@ def test_the_trace_is_utf8_that_any_reader_takes(tmp_path: Path) -> None:
 
 
 def test_a_torn_line_in_the_middle_is_passed_over_and_told(tmp_path: Path) -> None:
-    path, told = tmp_path / "trace.jsonl", []
+    path, passed_over = tmp_path / "trace.jsonl", PassedOver()
     path.write_bytes(b'{"a": 1}\n{"b": \n\n[2]\n\xff\n{"c": 3}\n{"d": 4}')
-    assert list(read_trace(path, told.append)) == [{"a": 1}, {"c": 3}]
-    assert told == [2, 4, 5, 7]
+    assert list(read_trace(path, passed_over)) == [{"a": 1}, {"c": 3}]
+    assert passed_over.numbers == [2, 3, 4, 5, 7]
 
 
 def test_a_write_that_a_full_disk_cuts_spoils_no_other(tmp_path: Path) -> None:
@@ -133,9 +134,9 @@ def test_a_write_that_a_full_disk_cuts_spoils_no_other(tmp_path: Path) -> None:
         full.left = 10_000
         writer.write([invocation(3)])
         writer.write([invocation(4)])
-    told: list[int] = []
-    assert [record["call"] for record in read_trace(path, told.append)] == [0, 3, 4]
-    assert told == [2]
+    passed_over = PassedOver()
+    assert [record["call"] for record in read_trace(path, passed_over)] == [0, 3, 4]
+    assert passed_over.numbers == [2]
 
 
 def test_the_records_of_a_run_reach_the_file_in_one_write(tmp_path: Path) -> None:

@@ -154,10 +154,10 @@ def test_a_run_directory_is_one_runs_own(write_spec, fixed, tmp_path: Path) -> N
         run(spec, folder)
     with pytest.raises(UsageError, match="another seed"):
         run(spec, folder, resume=True, seed=5)
-    with pytest.raises(UsageError, match="another goals"):
+    with pytest.raises(UsageError, match=r"begun from something else: `optimize.stages\[0\]` is changed"):
         run(spec, folder, resume=True, overrides={"optimize.stages": [{"fixed": {"words": "Look."}}]})
     spec.write_text(spec.read_text().replace("Say something.", "Say something else."))
-    with pytest.raises(UsageError, match="another digest"):
+    with pytest.raises(UsageError, match=r"`modules.judge.instructions` is changed"):
         run(spec, folder, resume=True)
 
 

@@ -1,0 +1,115 @@
+"""Files of JSON lines that are only ever appended to: one reader that no line can break, one way to write a line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmprog.errors import UsageError
+
+VERSION = 1
+"""The format of journals, traces and run.json. A line or file without a version is read as one of this version."""
+
+
+@dataclass
+class PassedOver:
+    """The lines of a file that hold nothing that can be read: their numbers, from 1, and how many of each fault."""
+
+    numbers: list[int] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+
+    def add(self, number: int, fault: str) -> None:
+        self.numbers.append(number)
+        self.faults[fault] += 1
+
+    def __bool__(self) -> bool:
+        return bool(self.numbers)
+
+    def __str__(self) -> str:
+        """Say how many lines are left out, where the first of them stand, and what is wrong with them."""
+        count = len(self.numbers)
+        lines = "1 line" if count == 1 else f"{count} lines"
+        first = ", ".join(map(str, self.numbers[:10])) + (", ..." if count > 10 else "")
+        faults = ", ".join(f"{found} {fault}" for fault, found in sorted(self.faults.items()))
+        return f"{lines} could not be read and {'is' if count == 1 else 'are'} left out: {first} ({faults})"
+
+
+def read_objects(
+    path: Path, passed_over: PassedOver | None = None, valid: Callable[[dict[str, Any]], bool] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a file, one a line, in their order, without their `version`.
+
+    A line that is torn (no line break ends it), blank, no JSON object, refused by `valid`, or equal to an earlier line is
+    passed over and added to `passed_over`. Raises UsageError for a line of a later version, OSError as open does.
+    """
+    skipped = passed_over if passed_over is not None else PassedOver()
+    seen: set[bytes] = set()
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            value = object_in(line)
+            if isinstance(value, str):
+                skipped.add(number, value)
+                continue
+            require_version(value.pop("version", VERSION), path)
+            name = hashlib.blake2b(line, digest_size=8).digest()
+            if name in seen:
+                skipped.add(number, "duplicated")
+            elif valid is not None and not valid(value):
+                skipped.add(number, "of no known form")
+            else:
+                seen.add(name)
+                yield value
+
+
+def object_in(line: bytes) -> dict[str, Any] | str:
+    """Return the object that a line holds, or the line's fault."""
+    if not line.endswith(b"\n"):
+        return "torn"
+    if not line.strip():
+        return "blank"
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return "no JSON"
+    return value if isinstance(value, dict) else "no JSON object"
+
+
+def require_version(version: Any, path: Path) -> None:
+    """Raise UsageError where a file is of a version that this lmprog does not read."""
+    if version != VERSION:
+        raise UsageError(
+            f"{path} was written by another version of lmprog (format {version!r}, this one reads {VERSION}); "
+            "read it with that version, or begin anew with another file or folder"
+        )
+
+
+def as_line(value: Any) -> bytes:
+    """Return a value as one line of JSON in UTF-8; half a surrogate pair, which UTF-8 lacks, stands as an escape."""
+    return json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n"
+
+
+def versioned_line(value: dict[str, Any]) -> bytes:
+    """Return an object as a line that names the version of its format."""
+    return as_line({"version": VERSION, **value})
+
+
+def cut_torn_line(path: Path) -> None:
+    """Remove what a killed writer left behind the last whole line, so that appending goes on cleanly."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = file.seek(0, 2)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                file.truncate(start + found + 1)
+                return
+            end = start
+        file.truncate(0)

@@ -1,0 +1,83 @@
+"""Plain values, as JSON gives them, read as dataclasses; half a surrogate pair passes, which pydantic would refuse."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+class Unfit(ValueError):
+    """Values that are not of a type; the message names the place."""
+
+
+def read_as(kind: Any, value: Any, *, exact: bool = False, place: str = "") -> Any:
+    """Return `value` as an instance of `kind`, its parts too. Fields with defaults may be absent.
+
+    Fields that `kind` does not have are left out, or with `exact` refused. Raises Unfit.
+    """
+    origin = get_origin(kind)
+    if kind is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _any_of(get_args(kind), value, exact, place)
+    if origin is Literal:
+        return _checked(value in get_args(kind), value, place)
+    if is_dataclass(kind):
+        return _instance(kind, value, exact, place)
+    if origin is not None and issubclass(origin, Mapping):
+        _checked(isinstance(value, Mapping) and all(isinstance(name, str) for name in value), value, place)
+        of = get_args(kind)[1]
+        return {name: read_as(of, entry, exact=exact, place=f"{place}.{name}") for name, entry in value.items()}
+    if origin is not None and issubclass(origin, Sequence):
+        _checked(isinstance(value, list | tuple), value, place)
+        of, *others = get_args(kind)
+        if origin is tuple and others != [...] and len(value) != 1 + len(others):
+            raise Unfit(f"{place or 'it'} has {len(value)} values")
+        found = [read_as(of, entry, exact=exact, place=f"{place}[{index}]") for index, entry in enumerate(value)]
+        return tuple(found) if origin is tuple or is_dataclass(of) else found
+    if kind is float:
+        return _checked(isinstance(value, int | float) and not isinstance(value, bool), value, place)
+    fits = isinstance(value, kind) if kind is not type(None) else value is None
+    return _checked(fits and (kind is bool or not isinstance(value, bool)), value, place)
+
+
+def _instance(kind: Any, value: Any, exact: bool, place: str) -> Any:
+    _checked(isinstance(value, Mapping), value, place)
+    hints, found = _hints(kind), {}
+    for name, required in hints.items():
+        if name in value:
+            found[name] = read_as(required[0], value[name], exact=exact, place=f"{place}.{name}".lstrip("."))
+        elif required[1] or exact:
+            raise Unfit(f"{f'{place}.{name}'.lstrip('.')} is missing")
+    unknown = value.keys() - hints.keys()
+    if exact and unknown:
+        raise Unfit(f"{place or 'it'} has the unknown field {sorted(unknown)[0]!r}")
+    return kind(**found)
+
+
+def _any_of(kinds: tuple[Any, ...], value: Any, exact: bool, place: str) -> Any:
+    for kind in kinds:
+        try:
+            return read_as(kind, value, exact=exact, place=place)
+        except Unfit as error:
+            last = error
+    raise last
+
+
+def _checked(fits: bool, value: Any, place: str) -> Any:
+    if not fits:
+        raise Unfit(f"{place or 'it'} is of the wrong type ({type(value).__name__})")
+    return value
+
+
+@cache
+def _hints(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """Return the type of each field, and whether it must be there."""
+    hints = get_type_hints(kind)
+    return {
+        field.name: (hints[field.name], field.default is MISSING and field.default_factory is MISSING)
+        for field in fields(kind)
+    }
