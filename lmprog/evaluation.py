@@ -236,7 +236,7 @@ async def score_rows(
                 others = True
                 yield _told(found, on_row)
 
-        async def again(before: RowScore, chosen: RunOptions = chosen) -> RowScore:
+        async def again(place: int, before: RowScore, chosen: RunOptions = chosen) -> RowScore:
             row = rows[before.row]
             result = await program.run(program.inputs_of(row), example=before.row, options=chosen)
             found = await scored(scorer, row, result, before.row, chosen)

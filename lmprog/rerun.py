@@ -22,10 +22,28 @@ class Scored(Protocol):
 
 
 T = TypeVar("T", bound=Scored)
+R = TypeVar("R")
 
 
-async def run_again(lost: Sequence[T], run: Callable[[T], Awaitable[T]], *, together: int, others: bool) -> list[T]:
-    """The runs in their order, each made again up to AGAIN times, until it has a score.
+async def run_all(work: Sequence[Callable[[], Awaitable[T]]], *, together: int) -> list[T]:
+    """The runs that `work` makes at the same time, in their order; those that an outage ended as `run_again` leaves them."""
+    runs = await _all([make() for make in work])
+    lost = [place for place, run in enumerate(runs) if run.value is None]
+    again = await run_again(
+        [runs[place] for place in lost],
+        lambda place, before: work[lost[place]](),
+        together=together,
+        others=len(lost) < len(runs),
+    )
+    for place, run in zip(lost, again, strict=True):
+        runs[place] = run
+    return runs
+
+
+async def run_again(
+    lost: Sequence[T], run: Callable[[int, T], Awaitable[T]], *, together: int, others: bool
+) -> list[T]:
+    """The runs in their order, each made again up to AGAIN times, until it has a score; `run` gets its place and itself.
 
     At most `together` run at a time. `others` says whether any other run was scored: where none was, the first is made again by
     itself, and the rest only if that is scored. A run that may have changed something is not made again. A budget that is spent
@@ -36,7 +54,7 @@ async def run_again(lost: Sequence[T], run: Callable[[T], Awaitable[T]], *, toge
 
     async def one(place: int) -> None:
         async with gate:
-            found[place] = await run(found[place])
+            found[place] = await run(place, found[place])
 
     for _ in range(AGAIN):
         places = [place for place, each in enumerate(found) if each.value is None and each.repeatable]
@@ -52,10 +70,10 @@ async def run_again(lost: Sequence[T], run: Callable[[T], Awaitable[T]], *, toge
     return found
 
 
-async def _all(work: Sequence[Awaitable[None]]) -> None:
+async def _all(work: Sequence[Awaitable[R]]) -> list[R]:
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
-        await asyncio.gather(*tasks)
+        return await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()

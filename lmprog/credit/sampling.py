@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean, variance
 from typing import Any
 
 from lmprog.credit.order import Order, Places
 from lmprog.credit.replies import Replies, whole_path
-from lmprog.evaluation import scored
+from lmprog.evaluation import RowScore, scored
 from lmprog.invocation import Invocation
 from lmprog.metrics import Scorer
 from lmprog.program import Program, RunOptions
+from lmprog.rerun import run_all
 
 NOTHING: Places = frozenset()
 
@@ -72,7 +74,9 @@ class Sampling:
 
     async def rows(self, examples: Sequence[int]) -> list[Row]:
         """Those that can be counted: of which two runs were scored, and one of them with all that it is compared with."""
-        made = await _all([self._run(example, rollout) for example in examples for rollout in range(self.repeats)])
+        made = await self._all([
+            partial(self._run, example, rollout) for example in examples for rollout in range(self.repeats)
+        ])  # fmt: skip
         bases = {example: [run for run in made if run.example == example] for example in examples}
         scored = {example: [run for run in runs if run.reward is not None] for example, runs in bases.items()}
         sampled = await self._again([run for runs in scored.values() if len(runs) > 1 for run in runs])
@@ -89,9 +93,9 @@ class Sampling:
         for base, anew in jobs:
             number = self.repeats + numbers[base.example]
             numbers[base.example] += 1
-            work.append(self._run(base.example, number, replace(self.options, replay=replies[base].but(anew))))
+            work.append(partial(self._run, base.example, number, replace(self.options, replay=replies[base].but(anew))))
         again: dict[_Run, dict[Places, float | None]] = {base: {} for base in bases}
-        for (base, anew), run in zip(jobs, await _all(work), strict=True):
+        for (base, anew), run in zip(jobs, await self._all(work), strict=True):
             again[base][anew] = run.reward
         return {base: _Sampled(base.reward or 0.0, replies[base], again[base]) for base in bases}
 
@@ -102,19 +106,25 @@ class Sampling:
         wanted = dict.fromkeys([*own, *sets.reached.values(), NOTHING])
         return [chosen for chosen in wanted if chosen != replies.places.keys()]
 
-    async def _run(self, example: int, rollout: int, options: RunOptions | None = None) -> _Run:
+    async def _all(self, work: Sequence[Callable[[], Awaitable[RowScore]]]) -> list[_Run]:
+        """The runs with their rewards; what fails is counted."""
+        self.runs += len(work)
+        return [self._counted(run) for run in await run_all(work, together=self.program.concurrency)]
+
+    async def _run(self, example: int, rollout: int, options: RunOptions | None = None) -> RowScore:
         chosen = replace(options or self.options, rollout=rollout)
         row = self.data[example]
         async with self.gate:
-            self.runs += 1
             result = await self.program.run(self.program.inputs_of(row), example=example, options=chosen)
-            found = await scored(self.scorer, row, result, example, chosen)
-        if found.kind is None:
-            return _Run(example, found.value, result.trace)
-        of_kind = self.lost if found.value is None else self.failed
-        count, first = of_kind.get(found.kind, (0, found.cause or ""))
-        of_kind[found.kind] = count + 1, first
-        return _Run(example, None if found.value is None else self.format_failure, result.trace)
+            return await scored(self.scorer, row, result, example, chosen)
+
+    def _counted(self, run: RowScore) -> _Run:
+        if run.kind is None:
+            return _Run(run.row, run.value, run.result.trace)
+        of_kind = self.lost if run.value is None else self.failed
+        count, first = of_kind.get(run.kind, (0, run.cause or ""))
+        of_kind[run.kind] = count + 1, first
+        return _Run(run.row, None if run.value is None else self.format_failure, run.result.trace)
 
     def _row(self, runs: Sequence[_Run], sampled: Mapping[_Run, _Sampled]) -> Row | None:
         rewards = [sampled[run].reward for run in runs]
@@ -152,13 +162,3 @@ def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """By name, over all; what one of them lacks is 0 in it."""
     names = dict.fromkeys(name for values in found for name in values)
     return {name: fmean(values.get(name, 0.0) for values in found) for name in names}
-
-
-async def _all(work: Sequence[Coroutine[Any, Any, _Run]]) -> list[_Run]:
-    tasks = [asyncio.create_task(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from lmprog.errors import ProviderError
@@ -16,7 +16,7 @@ from lmprog.optimizers.grpo.advantages import differ
 from lmprog.optimizers.grpo.peers import Peers
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.program import Program, RunOptions
-from lmprog.rerun import run_again
+from lmprog.rerun import run_all
 from lmprog.seeds import derive
 
 
@@ -157,22 +157,8 @@ async def run_each(
         with clock.part("score"):
             return await scored(beside, rows[example], result, example, own)
 
-    tasks = [asyncio.create_task(one(example, number)) for example in examples for number in numbers]
-    try:
-        runs = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-    lost = [place for place, run in enumerate(runs) if run.value is None]
-    again = await run_again(
-        [runs[place] for place in lost],
-        lambda run: one(run.row, run.repeat),
-        together=program.concurrency,
-        others=len(lost) < len(runs),
-    )
-    for place, run in zip(lost, again, strict=True):
-        runs[place] = run
-    return runs
+    work = [partial(one, example, number) for example in examples for number in numbers]
+    return await run_all(work, together=program.concurrency)
 
 
 def rollouts_of(runs: Sequence[RowScore], format_failure: float) -> tuple[Rollout, ...]:

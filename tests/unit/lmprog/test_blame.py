@@ -254,7 +254,7 @@ def test_a_lost_run_is_made_again_a_bounded_number_of_times(needs: list[int], ot
     """Run number i has a score from its `needs[i]`-th turn on; 0 and 1 both mean the first."""
     made = [0] * len(needs)
 
-    async def run(before: RowScore) -> RowScore:
+    async def run(place: int, before: RowScore) -> RowScore:
         made[before.row] += 1
         found = made[before.row] >= needs[before.row]
         return RowScore(before.row, 0, 1.0, Result(None, ())) if found else before
@@ -269,7 +269,7 @@ def test_a_lost_run_is_made_again_a_bounded_number_of_times(needs: list[int], ot
 
 
 def test_a_budget_that_is_spent_leaves_what_is_lost() -> None:
-    async def run(before: RowScore) -> RowScore:
+    async def run(place: int, before: RowScore) -> RowScore:
         raise BudgetExceeded("spent")
 
     (found,) = asyncio.run(run_again([lost(0)], run, together=1, others=True))

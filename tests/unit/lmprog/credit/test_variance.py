@@ -14,6 +14,7 @@ import lmprog
 from lmprog import BudgetExceeded, ProviderError
 from lmprog.budget import Budget
 from lmprog.credit.variance import Credit, measure
+from lmprog.metrics import MetricFailed
 from lmprog.program import RunOptions
 from lmprog.seeds import derive
 
@@ -180,6 +181,29 @@ def test_failures_are_counted_and_left_out(drawing) -> None:
     assert credit.lost["provider"][0] == 5 and "down" in credit.lost["provider"][1]
     with pytest.raises(ProviderError, match="no row has two runs"):
         measured(drawing(AFTER, "int(said[1])", lambda request: ProviderError("down")), rows=1)
+
+
+def test_what_fails_by_itself_has_a_reward_and_is_counted(drawing) -> None:
+    program = drawing(AFTER, "int(said[0]) if said[0] == '1' else 1 / 0")
+    credit, lower = measured(program, rows=6), measured(program, rows=6, format_failure=-1.0)
+    assert credit.lost == {} and credit.rows == 6
+    count, cause = credit.failed["metric"]
+    assert 0 < count < credit.runs and "ZeroDivisionError: division by zero (metrics.py:2)" in cause
+    assert credit.as_json()["failed"]["metric"]["runs"] == count
+    assert lower.deviation == pytest.approx(2 * credit.deviation)
+    with pytest.raises(MetricFailed, match=r"no run could be scored: .* raised ZeroDivisionError"):
+        measured(drawing(AFTER, "1 / 0"), rows=2)
+
+
+def test_a_run_that_an_outage_ended_is_made_again(drawing) -> None:
+    asked: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        asked.append(request.key)
+        return ProviderError("down") if request.key[1] == 1 and asked.count(request.key) == 1 else bit(request)
+
+    credit = measured(drawing(AFTER, "int(said[1])", answer), rows=3, repeats=3)
+    assert (credit.rows, credit.lost) == (3, {})
 
 
 def test_a_budget_ends_between_rows(drawing) -> None:
