@@ -140,7 +140,7 @@ class Scores:
         """
         scored = [row for row in self.rows if row.value is not None]
         if scored and all(row.kind == "metric" for row in scored):
-            raise MetricFailed(f"no row could be scored: {scored[0].cause}")
+            raise MetricFailed(f"no row could be scored: {scored[0].cause}; it fails on every row, so correct it")
         return self
 
     @property

@@ -229,6 +229,31 @@ def test_repeats(cli, spec, provider) -> None:
 FAILURE = (401, {}, json.dumps({"error": {"message": "who are you"}}))
 
 
+def test_an_own_failure_is_a_score_and_no_error(cli, spec, write, tmp_path, provider) -> None:
+    breaks = "steps: {number: {value: \"${{ int(steps.sort.label) if inputs.text == '3' else 0 }}\"}}"
+    more = 'outputs: {label: "${{ steps.sort.label }}", number: "${{ steps.number.value }}"}'
+    broken = write(f"lmprog: 1\nextends: ./program.yaml\n{more}\n{breaks}\n", "broken.yaml")
+    status, out, _ = cli("eval", broken, "--out", tmp_path / "out.jsonl")
+    assert status == 0
+    assert f"{broken}: exact 70.0% [39.7, 89.2] on 10 rows of test\n" in out
+    assert "\n  1 run failed (expression) and scored lowest: number: " in out
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(line["row"], line["score"], line["kind"]) for line in lines if line["kind"]] == [(3, 0.0, "expression")]
+    document = json.loads(cli("eval", broken, "--format", "json")[1])
+    assert (document["n"], document["errors"], document["failures"]["expression"]["count"]) == (10, 0, 1)
+
+
+def test_a_comparison_with_many_outages_says_that_it_shows_nothing(cli, spec, tmp_path, provider) -> None:
+    provider.replies = ["refund"] * 10
+    provider.otherwise = lambda text: FAILURE if text == "3" else "refund"
+    other = tmp_path / "other.yaml"
+    status, out, _ = cli("eval", spec, "--against", other, "--concurrency", 1)
+    assert (status, "; of 9 rows " in out) == (3, True)
+    said = f"({spec} 0 of 10 rows (0%), {other} 1 of 10 rows (10%)), so this comparison shows nothing; try again later"
+    assert out.endswith(f"outages left too many rows without a score {said}\n")
+    assert json.loads(cli("eval", spec, "--against", other, "--format", "json")[1])["difference"]["doubt"]
+
+
 def test_provider_failures_are_not_scored(cli, spec, provider) -> None:
     provider.otherwise = lambda text: FAILURE if int(text) < 5 else "refund"
     status, out, _ = cli("eval", spec, "--format", "json")
@@ -271,7 +296,8 @@ def test_a_metric_that_fails(cli, spec, write) -> None:
     status, _, err = cli("eval", spec)
     assert (status, err) == (
         1,
-        "lmprog: no row could be scored: the metric 'exact' raised ValueError: no (metrics.py:2)\n",
+        "lmprog: no row could be scored: the metric 'exact' raised ValueError: no (metrics.py:2); "
+        "it fails on every row, so correct it\n",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmprog.budget import Spent
-from lmprog.cli.progress import OptimizeProgress, spending
+from lmprog.cli.progress import OptimizeProgress, spending, table
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,19 @@ def test_a_trial_stands_beside_what_was_spent_by_then(capsys: pytest.CaptureFixt
     assert "trial 2/6    50.0% [25.0, 75.0]  best 50.0% [25.0, 75.0]  4 demos" in shown
     assert shown.rstrip().endswith("spent 12 calls, 320 tokens; left 88 calls")
     assert "\x1b" not in shown and shown.count("\n") == 1
+
+
+def test_the_table_says_what_failed_and_what_outages_leave_in_doubt(capsys: pytest.CaptureFixture[str]) -> None:
+    score = {"mean": 0.5, "ci95": [0.25, 0.75]}
+    test = {"metric": "exact", "n": 55, "before": score, "after": score, "difference": {**score, "p": 0.5}}
+    failed = {"outages": {"before": 0, "after": 5}, "failures": {"before": {}, "after": {"tool": 3, "unreadable": 1}}}
+    report = {"program": "desk", "overlay": "out.yaml", "stages": [], "test": {**test, **failed, "doubt": "so so"}}
+    table(report)
+    said = capsys.readouterr().out.splitlines()
+    assert said[-5].startswith("gain on 55 test rows, paired: +50.0")
+    assert said[-4:] == [
+        "  after, failed and scored lowest: 3 tool, 1 unreadable",
+        "  after, left out since an outage ended them: 5 rows",
+        "  so so",
+        "written: out.yaml",
+    ]

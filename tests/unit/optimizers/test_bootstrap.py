@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from lmprog.evaluation import RowScore
 from lmprog.optimizers.bootstrap import Bootstrap, Config
 from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.strategies.demo_sources import bootstrapped
 
 
 def stage(**options) -> Bootstrap:
@@ -43,3 +47,13 @@ def test_the_budget_is_kept(parity, task_of, limit: int) -> None:
     program, script = parity(good="assistant: even")
     stage().optimize(task_of(program, {"lm_calls": limit}))
     assert script.calls <= limit
+
+
+def test_no_demo_is_taken_from_a_run_that_failed_whatever_is_asked_of_it(parity) -> None:
+    program, _ = parity()
+    result = asyncio.run(program.run({"number": 1}))
+    judge = program.plan.modules["judge"]
+    for kind in ("unreadable", "tool", "expression", "metric", "limit", "timeout"):
+        assert bootstrapped(judge, [RowScore(0, 0, 0.0, result, kind=kind)], 0.0, 0.0) == []
+    assert bootstrapped(judge, [RowScore(0, 0, None, result, kind="connection")], 0.0, 0.0) == []
+    assert len(bootstrapped(judge, [RowScore(0, 0, 0.0, result)], 0.0, 0.0)) == 1
