@@ -1,24 +1,24 @@
 """How a module's outputs stand in a reply: described to the model, written in a demo, read from what the model said.
 
 `read(write(values)) == values` for every format, but for two things that only `json` can say: an optional text that is
-blank or the word null, which is nothing in the other two, and in `text` a text that begins with a `<think>` block, which is
+blank or the word null, which is nothing in the other two, and a text with a block of thinking marks (`<think>`), which is
 taken for a model's thinking. What had to be forgiven to read a reply is reported, never hidden.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmprog.compiler.forgiving import Unreadable, by_name, lines, number, one_of, truth, without_thinking
-from lmprog.compiler.loose_json import STRICT, find
+from lmprog.compiler.replies import loose_json, sections, thinking
+from lmprog.compiler.replies.unreadable import Unreadable
+from lmprog.compiler.replies.words import folded, number, one_of, truth
 from lmprog.compiler.types import (
     BOOL,
     FLOAT,
+    IMAGE,
     INT,
     JSON,
     STR,
@@ -35,7 +35,7 @@ from lmprog.compiler.types import (
 if TYPE_CHECKING:
     from lmprog.compiler.plan import Field
 
-__all__ = ["Format", "Reading", "Unreadable", "as_text", "describe", "escaped", "read", "write"]
+__all__ = ["Format", "Reading", "Unreadable", "as_text", "describe", "read", "write"]
 
 Format = Literal["text", "fields", "json"]
 
@@ -70,30 +70,48 @@ def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any
     if format == "json":
         return json.dumps(present, ensure_ascii=False)
     if format == "fields":
-        written = {name: escaped(name, as_text(value, outputs[name].type)) for name, value in present.items()}
-        return "\n".join(f"<{name}>{text}</{name}>" for name, text in written.items())
+        return "\n".join(sections.write(name, as_text(value, outputs[name].type)) for name, value in present.items())
     return "".join(as_text(value, outputs[name].type) for name, value in present.items())
 
 
 def read(format: Format, outputs: Mapping[str, Field], text: str, cut: bool = False) -> Reading:
-    """The outputs in a reply. Raises Unreadable.
+    """Return the outputs in a reply. Raises Unreadable.
 
-    `cut` says that the reply ended at its limit of tokens: JSON that is not closed then lacks something, and is refused.
+    `cut` says that the reply ended at its limit of tokens: what is not closed then lacks something, and is refused; only a
+    text that is the whole reply is read as far as it goes, which `forgiven` says.
     """
     forgiven: list[str] = []
-    text = without_thinking(outputs, text, forgiven)
-    if format == "json":
-        found = _object(outputs, text.strip(), forgiven, cut)
-    elif format == "fields":
-        found = _sections(outputs, text, forgiven)
-        if not all(name in found or _may_lack(field) for name, field in outputs.items()):
-            found = _other_sections(outputs, text, found, forgiven, cut)
-    else:
-        found = {next(iter(outputs)): text}
     try:
-        return Reading(_values(format, outputs, found, forgiven, cut), tuple(dict.fromkeys(forgiven)))
+        values = _values(format, outputs, _found(format, outputs, text, forgiven, cut), forgiven, cut)
+    except Unreadable as error:
+        raise (Unreadable(f"{CUT}: {error}") if cut else error) from None
     except RecursionError:
         raise Unreadable("the reply holds JSON that is nested too deeply") from None
+    return Reading(values, tuple(dict.fromkeys(forgiven)))
+
+
+CUT = "the reply was cut at its limit of tokens (raise max_tokens)"
+
+
+def _found(
+    format: Format, outputs: Mapping[str, Field], text: str, forgiven: list[str], cut: bool
+) -> Mapping[str, Any]:
+    """Return the outputs as they stand in a reply: texts, or the values of JSON."""
+    if format == "json":
+        return _object(outputs, text.strip(), forgiven, cut)
+    if format == "fields":
+        found = sections.read(tuple(outputs), text, forgiven, cut)
+        missing = [name for name, field in outputs.items() if name not in found and not _may_lack(field)]
+        return _other_sections(outputs, text, found, forgiven, cut) if missing else found
+    ((name, field),) = outputs.items()
+    if without_none(field.type) not in _FREE:
+        return {name: thinking.answer(text, forgiven, outputs)}
+    spoken = thinking.prose(text, forgiven, outputs)
+    if cut:
+        if not spoken.strip():
+            raise Unreadable("it ended before an answer began")
+        forgiven.append(CUT)
+    return {name: spoken}
 
 
 def _values(
@@ -102,9 +120,9 @@ def _values(
     values = {}
     for name, field in outputs.items():
         if name in found:
-            value = found[name]
-            as_it_is = not isinstance(value, str) or (format == "json" and mismatch(value, field.type) is None)
-            values[name] = value if as_it_is else _typed(name, value, field.type, forgiven, cut)
+            within = format == "fields" and isinstance(found[name], str)
+            value = _spoken(found[name], field.type, forgiven) if within else found[name]
+            values[name] = _fitted(name, value, field.type, forgiven, cut and format == "text", format == "json")
             wrong = mismatch(values[name], field.type)
             if wrong:
                 raise Unreadable(f"{name}: {wrong}")
@@ -115,6 +133,38 @@ def _values(
     return values
 
 
+def _spoken(text: str, kind: Type, forgiven: list[str]) -> str:
+    """Return a section without thinking in it; a text may speak of thinking marks, and has some at its beginning only."""
+    if without_none(kind) not in _FREE:
+        return thinking.answer(text, forgiven)
+    found = thinking.marks(text)
+    return thinking.prose(text, forgiven) if found and not text[: found[0].start()].strip() else text
+
+
+def _fitted(name: str, value: Any, kind: Type, forgiven: list[str], cut: bool, quoted: bool) -> Any:
+    """Return a value of a reply as one of type `kind`, by the same rules at every depth; what does not fit is left as it is.
+
+    `quoted` says that a text stood in JSON as one, so that it needs no reading where it fits.
+    """
+    if isinstance(value, str):
+        if quoted and mismatch(value, kind) is None:
+            return value
+        value = _typed(name, value, kind, forgiven, cut)
+    kind = without_none(kind)
+    if kind == INT and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        forgiven.append("a whole number with decimals")
+        return int(value)
+    if isinstance(kind, ListOf) and isinstance(value, list):
+        return [_fitted(name, item, kind.item, forgiven, cut, True) for item in value]
+    if isinstance(kind, Object) and isinstance(value, dict):
+        kinds = dict(kind.fields)
+        return {
+            key: _fitted(f"{name}.{key}", item, kinds[key], forgiven, cut, True) if key in kinds else item
+            for key, item in value.items()
+        }
+    return value
+
+
 def _may_lack(field: Field) -> bool:
     return field.has_default or isinstance(field.type, Optional)
 
@@ -123,17 +173,6 @@ def as_text(value: Any, kind: Type) -> str:
     """A value as it stands in a reply: strings as they are, all else, and what may be anything, as JSON."""
     bare = isinstance(value, str) and without_none(kind) != JSON
     return value if bare else json.dumps(value, ensure_ascii=False)
-
-
-def escaped(name: str, text: str) -> str:
-    """A text that holds the end of its own section gets a backslash there, as `<\\/name>`."""
-    return re.sub(rf"<(\\*)/{re.escape(name)}>", rf"<\1\\/{name}>", text)
-
-
-def _unescaped(name: str, text: str) -> str:
-    if "<\\" not in text:
-        return text
-    return re.sub(rf"<\\(\\*)/{re.escape(name)}>", rf"<\1/{name}>", text)
 
 
 def _words(name: str) -> str:
@@ -159,37 +198,13 @@ def _hint(field: Field) -> str:
     return said + (", or nothing" if isinstance(field.type, Optional) else "")
 
 
-def _sections(outputs: Mapping[str, Field], text: str, forgiven: list[str]) -> dict[str, str]:
-    """The text of each `<name>...</name>`; one that is not closed ends where the next one opens."""
-    opening = _opening(tuple(outputs))
-    found: dict[str, str] = {}
-    position = 0
-    while opened := opening.search(text, position):
-        name = opened[1]
-        closed = text.find(f"</{name}>", opened.end())
-        if closed < 0:
-            following = opening.search(text, opened.end())
-            forgiven.append(f"</{name}> is missing")
-            closed = following.start() if following else len(text)
-            value = text[opened.end() : closed].strip()
-        else:
-            value = text[opened.end() : closed]
-        found.setdefault(name, _unescaped(name, value))
-        position = max(closed, opened.end())
-    return found
-
-
-@lru_cache(maxsize=256)
-def _opening(names: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile(f"<({'|'.join(map(re.escape, names))})>")
-
-
 def _other_sections(
     outputs: Mapping[str, Field], text: str, exact: Mapping[str, str], forgiven: list[str], cut: bool
 ) -> Mapping[str, Any]:
-    """The sections that `_sections` missed: tags of another spelling or, without any tags, an object or `name: value` lines."""
-    spelt = _TAG.sub(lambda tag: f"<{tag[1]}{_spelling(outputs, tag[2])}>", text)
-    if spelt != text and (found := _sections(outputs, spelt, forgiven)):
+    """Return the sections that lack their tags: tags of another spelling or, without any, an object or `name: value` lines."""
+    names = tuple(outputs)
+    spelt = sections.respelt(names, text)
+    if spelt != text and (found := sections.read(names, spelt, forgiven, cut)):
         forgiven.append("another spelling of a section's tags")
         return {**found, **exact}
     if exact:
@@ -202,62 +217,71 @@ def _other_sections(
             return fields
     except Unreadable:
         pass
-    found = lines(outputs, text)
+    found = sections.lines(outputs, thinking.answer(text, forgiven, outputs), cut)
     if found:
         forgiven.append("lines in place of sections")
     return found
 
 
-_TAG = re.compile(r"<\s*(/?)\s*([A-Za-z][\w -]*?)\s*(?:\s\w+\s*=[^<>]*)?>")
-
-
-def _spelling(outputs: Mapping[str, Field], tag: str) -> str:
-    """The output that a tag names in other letters, else the tag as it is."""
-    folded = re.sub(r"[\s-]", "_", tag.lower())
-    return next((name for name in outputs if name.lower() == folded), tag)
+_FREE = (STR, IMAGE)
+"""Types whose values are texts of any kind."""
 
 
 def _typed(name: str, text: str, kind: Type, forgiven: list[str], cut: bool) -> Any:
-    """The value of type `kind` that a text stands for."""
+    """Return the value of type `kind` that a text stands for."""
     if isinstance(kind, Optional):
         return None if not text.strip() or text.strip() == "null" else _typed(name, text, kind.inner, forgiven, cut)
-    if kind == STR or str(kind) == "image":
+    if kind in _FREE:
         return text
     if isinstance(kind, Enum):
-        return one_of(text, kind, forgiven)
+        return one_of(text, kind, forgiven, cut)
     stripped = text.strip()
     if kind == BOOL:
-        return truth(name, stripped, forgiven)
+        return truth(name, stripped, forgiven, cut)
     if kind in (INT, FLOAT):
-        return number(name, stripped, kind, forgiven)
+        return number(name, stripped, kind, forgiven, cut)
     opening = "{" if isinstance(kind, Object) else "[" if isinstance(kind, ListOf) else "[{"
-    found = _json(name, stripped, opening, forgiven, cut)
+    found = _json(name, stripped, opening, forgiven, cut, lambda value: _rank(value, kind))
     return _unwrapped(found, forgiven) if isinstance(kind, Object) else found
 
 
+def _rank(value: Any, kind: Type) -> int:
+    """Return how well a value that stands in a text answers for a type: the fields that it has, or whether it fits."""
+    if isinstance(kind, Object):
+        return len({name for name, _ in kind.fields} & value.keys()) if isinstance(value, dict) else 0
+    if isinstance(kind, ListOf):
+        return int(mismatch(value, kind) is None)
+    return 1
+
+
 def _object(outputs: Mapping[str, Field], text: str, forgiven: list[str], cut: bool) -> Mapping[str, Any]:
-    found = _unwrapped(_json("the reply", text, "{", forgiven, cut), forgiven)
+    wanted = {folded(name) for name in outputs}
+
+    def rank(value: Any) -> int:
+        return len(wanted & {folded(key) for key in value}) if isinstance(value, dict) else 0
+
+    found = _unwrapped(_json("the reply", text, "{", forgiven, cut, rank), forgiven)
     if not isinstance(found, dict):
         raise Unreadable("the reply is not a JSON object")
-    return by_name(outputs, found, forgiven)
+    return sections.by_name(outputs, found, forgiven)
 
 
 def _unwrapped(value: Any, forgiven: list[str]) -> Any:
-    """The object in a list that holds nothing else; other values as they are."""
+    """Return the object in a list that holds nothing else; other values as they are."""
     if not (isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict)):
         return value
     forgiven.append("a list around a JSON object")
     return value[0]
 
 
-def _json(name: str, text: str, opening: str, forgiven: list[str], cut: bool) -> Any:
-    """The JSON in a text. Raises Unreadable."""
+def _json(name: str, text: str, opening: str, forgiven: list[str], cut: bool, rank: Callable[[Any], int]) -> Any:
+    """Return the JSON in a text. Raises Unreadable."""
     try:
-        return STRICT.decode(text)
-    except (ValueError, RecursionError):
+        return loose_json.strict(text)
+    except ValueError:
         pass
     try:
-        return find(text, opening, forgiven, cut)
+        return loose_json.find(text, opening, forgiven, cut, rank)
     except LookupError:
         raise Unreadable(f"{name} holds no JSON") from None
     except ValueError as error:

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lmprog.compiler.loose_json import find
 from lmprog.compiler.plan import Field, Tool
+from lmprog.compiler.replies import thinking
+from lmprog.compiler.replies.loose_json import find
+from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.types import Enum, ListOf, Object, Optional, Type
 
 ANSWER_NOW = "No further call can be made. Reply now, as asked at the start."
@@ -50,23 +52,39 @@ def summary(tool: Tool) -> str:
     return " ".join((tool.about or "").strip().split("\n\n")[0].split())
 
 
+MOST_CALLS = 200
+"""Calls of one turn beyond which it is refused unread."""
+_TAG = re.compile(r"</?call>")
+_OPENING = re.compile(r"<call>")
+
+
 def read(text: str, forgiven: list[str]) -> tuple[str, list[Call]]:
-    """The reply up to the end of its calls, and the calls; none where it is an answer.
+    """Return the reply up to the end of its calls, and the calls; none where it is an answer.
 
     Calls that stand together are made together. What follows them is not read: the LM went on without their results.
+    Raises Unreadable for thinking that does not end; what stands within thinking is no call.
     """
+    tags = 0
+
+    def take(opened: re.Match[str]) -> tuple[int, tuple[int, int, int, bool]]:
+        nonlocal tags
+        tags += 1
+        if tags > MOST_CALLS:
+            raise Unreadable(f"it holds more than {MOST_CALLS} calls")
+        tag = _TAG.search(text, opened.end())
+        stop = tag.start() if tag else len(text)
+        closed = tag is not None and tag[0] == "</call>"
+        return (tag.end() if tag and closed else stop), (opened.start(), opened.end(), stop, closed)
+
     calls: list[Call] = []
     end = 0
-    opened = re.compile(r"<call>").search(text)
-    while opened is not None:
-        closed = text.find("</call>", opened.end())
-        following = text.find("<call>", opened.end())
-        stop = min((place for place in (closed, following) if place >= 0), default=len(text))
-        if stop != closed:
+    for start, inner, stop, closed in thinking.regions(text, thinking.marks(text), _OPENING, take, forgiven):
+        if calls and text[end:start].strip():
+            break
+        if not closed:
             forgiven.append("</call> is missing")
-        calls.append(_call(text[opened.end() : stop].strip(), forgiven, stop == len(text)))
-        end = stop + len("</call>") if stop == closed else stop
-        opened = re.compile(r"\s*<call>").match(text, end)
+        calls.append(_call(text[inner:stop].strip(), forgiven, stop == len(text)))
+        end = stop + len("</call>") if closed else stop
     if calls and text[end:].strip():
         forgiven.append("words after the calls")
     return text[:end], calls

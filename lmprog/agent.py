@@ -19,6 +19,7 @@ from lmprog.compiler.types import JSON, json_schema, mismatch
 from lmprog.invocation import ToolInvocation
 from lmprog.lms.lm import Completion, ToolCall, ToolOffer
 from lmprog.module_call import Asking, asked_again
+from lmprog.replies import is_cut, read_reply
 from lmprog.run import Run, Site, StepFailed
 from lmprog.tool_call import call_tool
 from lmprog.tools import ToolFailed
@@ -74,16 +75,15 @@ async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site
             attempt = site.attempt * tries + again
             completion, fields = await asking.ask(tuple(messages), prompt.constant, attempt, (turn,), **more)
             forgiven: list[str] = []
-            said, calls = way.calls(completion, forgiven)
-            if calls and not last:
-                asking.record(fields, within=(turn, 0), forgiven=tuple(forgiven))
-                break
             try:
+                is_cut(completion)
+                said, calls = way.calls(completion, forgiven)
+                if calls and not last:
+                    asking.record(fields, within=(turn, 0), forgiven=tuple(forgiven))
+                    break
                 if calls:
                     raise formats.Unreadable("it calls a tool, and no further call can be made")
-                reading = formats.read(
-                    module.format, module.outputs, completion.text, completion.finish_reason == "length"
-                )
+                reading = read_reply(module, completion)
             except formats.Unreadable as error:
                 asking.record(fields, within=(turn, 0), error=str(error))
                 if again + 1 == tries:

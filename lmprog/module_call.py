@@ -11,12 +11,14 @@ from typing import Any
 from lmprog.compiler import formats
 from lmprog.compiler.plan import Module
 from lmprog.compiler.prompts import Prompt
+from lmprog.compiler.replies.ending import ending
 from lmprog.compiler.templates import RenderError
 from lmprog.errors import InfrastructureError, ProviderError
 from lmprog.events import TextPiece
 from lmprog.invocation import Invocation
 from lmprog.lms.images import NoImage, with_digests
 from lmprog.lms.lm import Completion, Request
+from lmprog.replies import read_reply, spoken
 from lmprog.run import CANCELLED, Run, Site, StepFailed
 from lmprog.seeds import derive
 
@@ -35,7 +37,7 @@ async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Si
         attempt = site.attempt * tries + turn
         completion, fields = await asking.ask(messages, prompt.constant, attempt)
         try:
-            reading = formats.read(module.format, module.outputs, completion.text, completion.finish_reason == "length")
+            reading = read_reply(module, completion)
         except formats.Unreadable as error:
             asking.record(fields, error=str(error))
             if turn + 1 == tries:
@@ -47,8 +49,13 @@ async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Si
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def asked_again(text: str, error: formats.Unreadable) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The turns that show a model its reply and what is wrong with it."""
+def asked_again(text: str, error: formats.Unreadable) -> tuple[dict[str, Any], ...]:
+    """Return the turns that show a model its reply and what is wrong with it.
+
+    There are none where it said nothing: providers refuse an empty turn, and the same request has another seed.
+    """
+    if not spoken(text):
+        return ()
     asked = f"That reply cannot be read: {error}. Reply again, as asked."
     return {"role": "assistant", "content": text}, {"role": "user", "content": asked}
 
@@ -129,6 +136,8 @@ class Asking:
                 lm, budget = run.lms[module.lm], run.resources.budget
                 asked = lm.complete(request) if budget is None else budget.complete(lm, request, self.declared)
                 completion = await asked
+            if ending(completion.finish_reason) == "failed":
+                raise ProviderError(f"{self.declared.model} failed within its reply ({completion.finish_reason})")
         except (asyncio.CancelledError, InfrastructureError) as error:
             fields["seconds"] = time.perf_counter() - started
             cancelled = isinstance(error, asyncio.CancelledError)

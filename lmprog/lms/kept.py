@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.plan import LM as Declared
+from lmprog.compiler.replies.ending import ending
 from lmprog.errors import ProviderError
 from lmprog.lms.digest import digest, weights_of
 from lmprog.lms.lm import LM, Completion, Request
@@ -47,8 +48,9 @@ class KeptAnswers:
         answer = self._asking[asked] = asked[0].create_future()
         try:
             completion = await lm.complete(request)
-            # What was there could not be read: by another version, or by nobody.
-            self._cache.put(key, asdict(completion), instead=True)
+            if ending(completion.finish_reason) != "failed":
+                # What was there could not be read: by another version, or by nobody.
+                self._cache.put(key, asdict(completion), instead=True)
             answer.set_result(completion)
             return completion
         except ProviderError as error:

@@ -127,6 +127,7 @@ class ReplayLM:
             usage=Usage(**usage) if usage is not None else None,
             finish_reason=record.get("finish_reason", "stop"),
             tool_calls=tuple(ToolCall(**call) for call in record.get("tool_calls", ())),
+            message=record.get("message"),
         )
 
 

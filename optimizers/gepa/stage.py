@@ -8,6 +8,7 @@ from typing import Any
 
 import gepa
 
+from lmprog.compiler.formats import Unreadable
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.lms.lm import Request
 from lmprog.loops import run_async
@@ -17,6 +18,7 @@ from lmprog.optimizers.gepa.adapter import Enough, Place, ProgramAdapter
 from lmprog.optimizers.gepa.config import Config
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.strategies.row_samplers import Halves
+from lmprog.replies import free_text
 from lmprog.seeds import derive
 
 
@@ -93,7 +95,10 @@ class Reflection:
         )
 
     def _reflect(self, prompt: str | list[dict[str, Any]]) -> str:
-        """A proposal. gepa would pass over what is raised here, so it is kept, and ends the search."""
+        """Return a proposal, without the model's thinking.
+
+        gepa passes over what is raised here: an unreadable reply is left out so; other failures are kept, and end the search.
+        """
         if self.failure is not None:
             raise self.failure
         number, self.asked = self.asked, self.asked + 1
@@ -106,7 +111,12 @@ class Reflection:
         )
 
         async def work() -> str:
-            return (await self.proposer.complete(request)).text
+            completion = await self.proposer.complete(request)
+            try:
+                return free_text(completion)
+            except Unreadable as error:
+                self.task.journal.note(f"a reflection is passed over: {error}")
+                return ""
 
         digest = hashlib.sha256(str(messages).encode(errors="surrogatepass")).hexdigest()[:16]
         try:
@@ -114,6 +124,8 @@ class Reflection:
         except Exception as error:
             self.failure = error
             raise
+        if not text:
+            raise Unreadable("the reflection gave no text")
         return text
 
     def on_valset_evaluated(self, event: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lmprog.compiler import formats
 from lmprog.compiler.bounds import bounds, judges
 from lmprog.compiler.plan import Module, Plan
+from lmprog.compiler.replies.ending import ending
 from lmprog.compiler.templates import RenderError
 from lmprog.invocation import Invocation
 from lmprog.lms.local import MAX_TOKENS, LocalLM
@@ -168,7 +169,7 @@ class Teachers:
             written = ready.builder.reply({**made.inputs, **made.outputs})
         except RenderError as error:
             raise Unfit(str(error)) from error
-        cut = made.finish_reason == "length"
+        cut = ending(made.finish_reason) == "cut"
         as_it_came = made.text is not None and _reads(module, made.text, made.outputs, cut, forgiving=False)
         same = teacher.lms[teacher.modules[made.module].lm].trained_as == declared.trained_as
         if as_it_came and same and made.token_ids:
@@ -207,4 +208,4 @@ def _reads(module: Module, text: str, outputs: Mapping[str, Any], cut: bool, for
         reading = formats.read(module.format, module.outputs, text, cut)
     except formats.Unreadable:
         return False
-    return reading.values == outputs and (forgiving or not reading.forgiven)
+    return reading.values == outputs and (forgiving or set(reading.forgiven) <= {formats.CUT})

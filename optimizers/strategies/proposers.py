@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from lmprog.compiler.formats import Unreadable
 from lmprog.compiler.plan import Module, Plan
 from lmprog.lms.lm import LM, Request
 from lmprog.optimizers.strategies import grounding
 from lmprog.optimizers.strategies.grounding import Tried
+from lmprog.replies import section
 from lmprog.seeds import derive
 
 WAYS = (
@@ -61,9 +62,10 @@ class Written:
                 seed=derive(self.seed, "proposal", module.id, place),
                 key=("proposal", module.id, place),
             )
-            reply = (await self.lm.complete(request)).text
-            tagged = re.search(r"<instructions>(.*?)(?:</instructions>|$)", reply, re.DOTALL)
-            text = (tagged[1] if tagged else reply).strip()
+            try:
+                text = section("instructions", await self.lm.complete(request))
+            except Unreadable:
+                continue
             if text and text not in found and text not in known:
                 found.append(text)
         return found

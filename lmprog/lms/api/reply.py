@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmprog.compiler.model_table import Limits
+from lmprog.compiler.replies.ending import ending
 from lmprog.lms.api.failures import TryFailed, words_of
 from lmprog.lms.api.wire import count, listed, loads, mapping, text, token_ids, whole_text
 from lmprog.lms.lm import Completion, ToolCall, Usage
@@ -33,14 +34,14 @@ def read(reply: Any, usd: float | None) -> Completion:
         words = f"it answered without a choice{': ' + words_of(json.dumps(error, default=str)) if error else ''}"
         raise TryFailed(words, passing=True)
     finish = choice.get("finish_reason")
-    if finish == "error" or choice.get("error"):
+    if ending(text(finish)) == "failed" or choice.get("error"):
         raise TryFailed(f"the reply broke off: {words_of(json.dumps(choice.get('error') or finish))}", passing=True)
     ids = token_ids(choice.get("token_ids"))
     logprobs = _logprobs(choice.get("logprobs"))
     if ids is None or logprobs is None or len(ids) != len(logprobs):
         logprobs = None
     return Completion(
-        text=_content(message.get("content")) or text(message.get("refusal")),
+        text=_content(message.get("content")),
         token_ids=ids,
         logprobs=logprobs,
         prompt_token_ids=token_ids(said.get("prompt_token_ids")),
@@ -124,8 +125,8 @@ def _tool_call(made: Any) -> ToolCall:
 
 
 def _beside(message: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the message as it came, where it holds more than its words and plain calls of tools: reasoning, signatures."""
-    plain = {"role", "content", "refusal", "tool_calls"}
+    """Return the message as it came, where it holds more than its words and plain calls of tools: reasoning, signatures, a refusal."""
+    plain = {"role", "content", "tool_calls"}
     more = any(_says(value) for name, value in message.items() if name not in plain)
     parts = isinstance(message.get("content"), list)
     signed = any(set(mapping(made)) - {"id", "type", "index", "function"} for made in listed(message.get("tool_calls")))

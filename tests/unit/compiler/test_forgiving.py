@@ -84,7 +84,7 @@ def test_words_that_leave_a_choice_are_refused(kind: Type, text: str) -> None:
         ('{"a": [1, {"b": 2', [1, {"b": 2}], ("a missing bracket at the end of JSON",)),
         ("{a: 1}", 1, ("a key without quotes in JSON",)),
         ('{"a": 1 "b": 2}', 1, ("a missing comma in JSON",)),
-        ('{"a": "a\\_b"}', "a_b", ("an escape in JSON that JSON does not have",)),
+        ('{"a": "a\\_b"}', "a\\_b", ("an escape in JSON that JSON does not have",)),
         ('As in [x], {"a": 2}', 2, ("words around JSON",)),
         ('\ufeff{"a": 2}', 2, ()),
         ('{"A": 3}', 3, ("another spelling of a field's name",)),

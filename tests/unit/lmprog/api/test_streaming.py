@@ -144,10 +144,11 @@ def test_tools_and_turns_pass_through(remote, server, model) -> None:
     ]
 
 
-def test_a_refusal_is_the_text_of_the_reply(remote, server) -> None:
+def test_a_refusal_is_no_text_of_the_reply(remote, server) -> None:
     message = {"role": "assistant", "content": None, "refusal": "I will not."}
     server.answer = lambda asked: reply(None, message=message)
-    assert complete(remote(), hello()).text == "I will not."
+    completion = complete(remote(), hello())
+    assert (completion.text, completion.refusal) == ("", "I will not.")
 
 
 def test_tokens_that_were_cached_are_counted(remote, server) -> None:

@@ -1,0 +1,180 @@
+"""Named sections of a reply, as `<name>value</name>`, and what models write in their place."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+from lmprog.compiler.replies import thinking
+from lmprog.compiler.replies.unreadable import Unreadable
+from lmprog.compiler.replies.words import folded
+
+MOST_SECTIONS = 2_000
+"""Sections of one reply beyond which it is refused unread."""
+_LAYOUT_BEFORE = re.compile(r"[ \t]*\r?\n")
+_LAYOUT_AFTER = re.compile(r"\r?\n[ \t]*\Z")
+_TAG = re.compile(r"<[ ]?(/?)[ ]?([A-Za-z][\w -]{0,60}?)[ ]?(?:\s\w+\s?=[^<>]*)?>")
+
+
+def write(name: str, text: str) -> str:
+    """Return a text as the section that `read` reads as the same text.
+
+    An end of the section within it gets a backslash, and a line break at either end another one, which is layout.
+    """
+    before = "\n" if _LAYOUT_BEFORE.match(text) else ""
+    after = "\n" if _LAYOUT_AFTER.search(text[-200:]) else ""
+    return f"<{name}>{before}{escaped(name, text)}{after}</{name}>"
+
+
+def escaped(name: str, text: str) -> str:
+    """Return a text in which each end of its own section has a backslash, as `<\\/name>`."""
+    return re.sub(rf"<(\\*)/{re.escape(name)}>", rf"<\1\\/{name}>", text)
+
+
+def _inner(name: str, text: str) -> str:
+    """Return what the text within a section says: without the line breaks that lay it out, and the backslashes of ends."""
+    before = _LAYOUT_BEFORE.match(text)
+    begin = before.end() if before else 0
+    after = _LAYOUT_AFTER.search(text, max(begin, len(text) - 200))
+    return _unescaped(name, text[begin : after.start() if after else len(text)])
+
+
+def _unescaped(name: str, text: str) -> str:
+    return text if "<\\" not in text else re.sub(rf"<\\(\\*)/{re.escape(name)}>", rf"<\1/{name}>", text)
+
+
+def read(names: Sequence[str], text: str, forgiven: list[str], cut: bool = False) -> dict[str, str]:
+    """Return the sections of a reply, outside of its thinking.
+
+    One that is not closed ends where the next one opens, and is refused where the reply was `cut` within it. A section begins
+    at the start of a line or behind another one; one that begins within a line counts where it is closed and there is no other.
+    The first of each name counts. Raises Unreadable.
+    """
+    reading = _Reading(names, text, cut)
+    marks = thinking.marks(text, names)
+    found = thinking.regions(text, marks, _opening(tuple(names)), reading.take, forgiven)
+    kept = [each for each in found if each.placed]
+    placed = {each.name for each in kept}
+    kept += [each for each in found if each.name not in placed and each.closed]
+    values: dict[str, str] = {}
+    for each in kept:
+        values.setdefault(each.name, each.value)
+        if not each.closed:
+            forgiven.append(f"</{each.name}> is missing")
+    if kept and reading.words_around(kept, marks):
+        forgiven.append("words around the sections")
+    return values
+
+
+class _Section:
+    def __init__(self, name: str, start: int, end: int, value: str, closed: bool, placed: bool) -> None:
+        self.name, self.start, self.end, self.value = name, start, end, value
+        self.closed, self.placed = closed, placed
+
+
+class _Reading:
+    """Takes the sections of a text one after another."""
+
+    def __init__(self, names: Sequence[str], text: str, cut: bool) -> None:
+        self.names, self.text, self.cut = names, text, cut
+        self.opening = _opening(tuple(names))
+        self.ends: dict[str, list[int]] = {name: [] for name in names}
+        for end in re.finditer(f"</({'|'.join(map(re.escape, names))})>", text):
+            self.ends[end[1]].append(end.start())
+        self.previous = 0
+        self.within_line = 0
+        """Behind the last opening that stood within a line, so that what follows it on that line does too."""
+        self.count = 0
+
+    def take(self, opened: re.Match[str]) -> tuple[int, _Section | None]:
+        self.count += 1
+        if self.count > MOST_SECTIONS:
+            raise Unreadable(f"the reply has more than {MOST_SECTIONS:,} sections")
+        name, text = opened[1], self.text
+        bound = max(self.previous, self.within_line)
+        line = text.rfind("\n", bound, opened.start())
+        placed = not text[max(bound, line + 1) : opened.start()].strip(" \t\r\ufeff>*`-")
+        placed = placed and (line >= bound or self.within_line <= self.previous)
+        ends = self.ends[name]
+        index = bisect_left(ends, opened.end())
+        closed = ends[index] if index < len(ends) else -1
+        if not placed:
+            # Within a line the last opening before an end is the one that it ends: the others are words.
+            self.within_line = opened.end()
+            if closed < 0 or text.find(f"<{name}>", opened.end(), closed) >= 0:
+                return opened.end(), None
+        if closed >= 0:
+            value, end = _inner(name, text[opened.end() : closed]), closed + len(f"</{name}>")
+        else:
+            following = self.opening.search(text, opened.end())
+            if following is None and self.cut:
+                raise Unreadable(f"the section {name} does not end")
+            end = following.start() if following else len(text)
+            value = _unescaped(name, text[opened.end() : end].strip())
+        self.previous = end
+        return end, _Section(name, opened.start(), end, value, closed >= 0, placed)
+
+    def words_around(self, kept: Sequence[_Section], marks: Sequence[thinking.Mark]) -> bool:
+        """Return whether anything but layout, fences and thinking stands around the sections."""
+        if marks:
+            return False
+        places = sorted((each.start, each.end) for each in kept)
+        begins = [0, *(end for _, end in places)]
+        ends = [*(start for start, _ in places), len(self.text)]
+        between = " ".join(self.text[begin:end] for begin, end in zip(begins, ends, strict=True))
+        return bool(between.replace("```", "").strip("\ufeff \n\t\r").removeprefix("xml").strip())
+
+
+@lru_cache(maxsize=256)
+def _opening(names: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(f"<({'|'.join(map(re.escape, names))})>")
+
+
+def respelt(names: Sequence[str], text: str) -> str:
+    """Return a text whose tags of another spelling (`<The Label>` for `the_label`) are those of the outputs."""
+    by_word = {name.lower(): name for name in names}
+
+    def tag(found: re.Match[str]) -> str:
+        return f"<{found[1]}{by_word.get(re.sub(r'[ -]', '_', found[2].lower()), found[2])}>"
+
+    return _TAG.sub(tag, text)
+
+
+def lines(names: Iterable[str], text: str, cut: bool = False) -> dict[str, str]:
+    """Return the values of lines such as `name: value`, `**Name:** value` or `## Name`; each goes on until the next begins.
+
+    The first of each name counts. Raises Unreadable for one that a limit cut.
+    """
+    by_word = {folded(name): name for name in names}
+    words = "|".join(re.escape(word).replace("_", "[ _-]") for word in by_word)
+    opened = re.compile(
+        rf"^[ \t>*#`-]*+_{{0,2}}({words})[*_`]*[ \t]*:[*_`]*|^[ \t>]*+(?:#+[ \t]*+|\*\*|__)({words})(?:\*\*|__)?[ \t]*$",
+        re.IGNORECASE | re.MULTILINE,
+    )
+    starts = []
+    for start in opened.finditer(text):
+        starts.append(start)
+        if len(starts) > MOST_SECTIONS:
+            raise Unreadable(f"the reply has more than {MOST_SECTIONS:,} sections")
+    ends = [*(start.start() for start in starts[1:]), len(text)]
+    found: dict[str, str] = {}
+    for start, end in zip(starts, ends, strict=False):
+        name = by_word[folded(start[1] or start[2])]
+        value = text[start.end() : end].strip()
+        found.setdefault(name, value)
+    if starts and cut:
+        raise Unreadable(f"{by_word[folded(starts[-1][1] or starts[-1][2])]} does not end")
+    return found
+
+
+def by_name(names: Iterable[str], found: Mapping[str, object], forgiven: list[str]) -> dict[str, object]:
+    """Return the fields of an object under the names that were asked for: `Label` for `label`, where that is not there."""
+    spelt = {folded(key): key for key in found}
+    named = dict(found)
+    for name in names:
+        if name not in found and folded(name) in spelt:
+            forgiven.append("another spelling of a field's name")
+            named[name] = found[spelt[folded(name)]]
+    return named

@@ -1,0 +1,166 @@
+"""Thinking marks: what stands within them is no answer, in any format and for any reader.
+
+A mark is a tag that reasoning models write around their thinking. A block that is closed is left out; one that is not closed
+leaves no answer; an end without a beginning (which may stand in the prompt) ends the thinking before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TypeVar
+
+from lmprog.compiler.replies.unreadable import Unreadable
+
+T = TypeVar("T")
+Mark = re.Match[str]
+Region = tuple[int, T | None]
+"""Where a region ends, and what was found in it."""
+MOST_MARKS = 5_000
+"""Marks in one reply beyond which it is refused unread."""
+_MARK = re.compile(
+    r"<(?P<end>/?)[ ]?(?:antml:|seed:)?(?P<name>think(?:ing)?|thoughts?|reasoning|scratchpad|antthinking)(?:\s[^<>]*)?>"
+    r"|\[(?P<end2>/?)THINK\]|◁(?P<end3>/?)think▷",
+    re.IGNORECASE,
+)
+_FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
+
+
+def marks(text: str, kept: Collection[str] = ()) -> list[Mark]:
+    """Return the thinking marks of a text but those named in `kept`, which are sections. Raises Unreadable for too many."""
+    names = {name.lower() for name in kept}
+    found = []
+    for mark in _MARK.finditer(text):
+        if _name(mark) not in names:
+            found.append(mark)
+            if len(found) > MOST_MARKS:
+                raise Unreadable(f"it holds more than {MOST_MARKS:,} thinking marks")
+    return found
+
+
+def regions(
+    text: str,
+    found: Sequence[Mark],
+    opening: re.Pattern[str] | None,
+    take: Callable[[Mark], Region[T]],
+    forgiven: list[str],
+) -> list[T]:
+    """Return what `take` finds where `opening` matches outside of thinking; a mark within a region is part of the region.
+
+    Each character is passed once. Raises Unreadable for thinking that does not end.
+    """
+    walk = _Walk(text, found, forgiven)
+    taken: list[T] = []
+    opened = opening.search(text) if opening is not None else None
+    while True:
+        if opened is not None and opening is not None and opened.start() < walk.position:
+            opened = opening.search(text, walk.position)
+        mark = walk.next_mark()
+        if opened is not None and (mark is None or opened.start() < mark.start()):
+            end, value = take(opened)
+            walk.position = max(end, opened.end())
+            if value is not None:
+                taken.append(value)
+        elif mark is None:
+            return taken
+        elif walk.skip_block(mark):
+            taken.clear()
+
+
+def answer(text: str, forgiven: list[str], kept: Collection[str] = ()) -> str:
+    """Return a text without its thinking, wherever that stands. Raises Unreadable for thinking that does not end."""
+    return _without(text, marks(text, kept), forgiven)
+
+
+def prose(text: str, forgiven: list[str], kept: Collection[str] = ()) -> str:
+    """Return a free text without its thinking. Raises Unreadable for thinking that does not end.
+
+    Thinking begins at the start of a line: a text may well speak of such marks, or show them in a code fence.
+    """
+    found = marks(text, kept)
+    if not found:
+        return text
+    fences = [fence.start() for fence in _FENCE.finditer(text)]
+    return _without(text, list(_leading(text, found, fences)), forgiven)
+
+
+def _leading(text: str, found: Sequence[Mark], fences: Sequence[int]) -> Iterator[Mark]:
+    """Yield the marks of blocks that begin a line outside of code fences, and ends that have no beginning."""
+    passed, within, previous = 0, 0, 0
+    for mark in found:
+        while passed < len(fences) and fences[passed] < mark.start():
+            passed += 1
+        before = text[max(previous, text.rfind("\n", previous, mark.start()) + 1) : mark.start()]
+        leads = not before.strip(" \t\r\n\ufeff>") and passed % 2 == 0
+        if text[mark.start() - 1 : mark.start()] == "`":
+            continue
+        if not _ends(mark) and not leads:
+            within += 1
+        elif _ends(mark) and within:
+            within -= 1
+        elif passed % 2 == 0:
+            previous = mark.end()
+            yield mark
+
+
+def _without(text: str, found: Sequence[Mark], forgiven: list[str]) -> str:
+    if not found:
+        return text
+    walk = _Walk(text, found, forgiven)
+    parts: list[str] = []
+    while (mark := walk.next_mark()) is not None:
+        parts.append(text[walk.position : mark.start()])
+        if walk.skip_block(mark):
+            parts.clear()
+    parts.append(text[walk.position :])
+    if parts and not parts[0].strip():
+        return "".join(parts).lstrip()
+    return "".join(parts)
+
+
+class _Walk:
+    """A place in a text that goes from mark to mark."""
+
+    def __init__(self, text: str, found: Sequence[Mark], forgiven: list[str]) -> None:
+        self.text, self.forgiven, self.position = text, forgiven, 0
+        self._marks, self._index = found, 0
+
+    def next_mark(self) -> Mark | None:
+        while self._index < len(self._marks) and self._marks[self._index].start() < self.position:
+            self._index += 1
+        return self._marks[self._index] if self._index < len(self._marks) else None
+
+    def skip_block(self, mark: Mark) -> bool:
+        """Go behind the block that a mark begins; return whether it is an end, so that all before it was thinking."""
+        note = f"a <{_name(mark)}> block before the reply"
+        if note not in self.forgiven:
+            self.forgiven.append(note)
+        if _ends(mark):
+            self.position = mark.end()
+            return True
+        if mark[0].endswith("/>"):
+            self.position = mark.end()
+            return False
+        open_names: list[str] = []
+        for index in range(self._index, len(self._marks)):
+            inner = self._marks[index]
+            if not _ends(inner):
+                if not inner[0].endswith("/>"):
+                    open_names.append(_name(inner))
+                continue
+            if open_names[-1] == _name(inner):
+                open_names.pop()
+            elif open_names[0] == _name(inner):
+                open_names.clear()
+            if not open_names:
+                self.position = inner.end()
+                return False
+        raise Unreadable(f"its thinking ({mark[0][:40]}) does not end, so that it holds no answer")
+
+
+def _name(mark: Mark) -> str:
+    return (mark["name"] or "think").lower()
+
+
+def _ends(mark: Mark) -> bool:
+    return bool(mark["end"] or mark["end2"] or mark["end3"])

@@ -1,0 +1,200 @@
+"""One value among the words that models put around it.
+
+A value is taken where its words leave no choice: alone, behind a label, or in a sentence that names no other value and neither
+denies, doubts, asks nor refuses. What was passed over is said in `forgiven`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+from lmprog.compiler.replies.denial import denies, undecided
+from lmprog.compiler.replies.unreadable import Unreadable
+from lmprog.compiler.types import FLOAT, INT, Enum, Type
+
+MARKS = "\"'`*.,:;!?()[]<> \n\ufeff"
+"""What may stand around a single value without a meaning of its own."""
+LONGEST = 20_000
+"""Characters of a reply beyond which no value is looked for among its words."""
+_LABEL = re.compile(r"^[\W_]*(?P<label>[A-Za-z][\w ]{0,40}?)(?:[*_`\"']*\s*[:=]|\bis\b)\s*(?P<value>\S.*)$", re.DOTALL)
+_REASON = re.compile(r"\b(?:because|since|as|due to)\b", re.IGNORECASE)
+_SENTENCE = re.compile(r"[^\n.!?。！？;]*(?:[.!?;](?![\s\"')\]*`_]|$)[^\n.!?。！？;]*)*(?:[.!?。！？;]+|\n+|$)")
+
+
+def one_of(text: str, kind: Enum, forgiven: list[str], cut: bool = False) -> str:
+    """Return the value of the enum that a text says, or the text itself where it says none or more than one.
+
+    `cut` says that the text ended at a limit: a value that begins another one may then be that one.
+    """
+    stripped = text.strip()
+    whole = text if text in kind.values else stripped if stripped in kind.values else None
+    by_word: dict[str, str | None] = {}
+    for value in kind.values:
+        word = folded(value.strip(MARKS)) or folded(value)
+        by_word[word] = None if word in by_word else value
+    if whole is not None:
+        if cut and _begins_another(folded(whole), kind):
+            raise Unreadable(f"{whole!r} may be the beginning of a longer value")
+        return whole
+    if len(text) > LONGEST:
+        return stripped
+    found, note = None, "case, quotes or punctuation around an enum value"
+    labelled = _LABEL.match(stripped)
+    if bare := by_word.get(folded(stripped.strip(MARKS))):
+        found = None if _asks(stripped, bare) else bare
+    elif labelled and (said := by_word.get(folded(labelled["value"].strip(MARKS)))):
+        refused = denies(labelled["label"]) or undecided(labelled["label"]) or _asks(stripped, said)
+        found, note = None if refused else said, "a label before an enum value"
+    elif word := _mentioned(stripped, by_word, cut):
+        found, note = by_word[word], "words around an enum value"
+    if found is None:
+        return stripped
+    if cut and note != "words around an enum value" and _begins_another(folded(found), kind):
+        raise Unreadable(f"{found!r} may be the beginning of a longer value")
+    forgiven.append(note)
+    return found
+
+
+def folded(text: str) -> str:
+    """Return a name or value in the one spelling in which it is compared."""
+    return re.sub(r"[\s_-]+", "_", text.lower())
+
+
+def _begins_another(word: str, kind: Enum) -> bool:
+    return any(folded(value).startswith(word) and folded(value) != word for value in kind.values)
+
+
+def _asks(text: str, value: str) -> bool:
+    return text.rstrip(MARKS.replace("?", "")).endswith("?") and not value.endswith("?")
+
+
+def _mentioned(text: str, words: Iterable[str], cut: bool) -> str | None:
+    """Return the one word of `words` that stands in the text; None where there are several, or where it is not meant.
+
+    Words of one or two letters are passed over: `a` and `no` stand in texts that mean neither.
+    """
+    longest = sorted((word for word in words if len(word) > 2), key=len, reverse=True)
+    if not longest or undecided(text):
+        return None
+    pattern = "|".join(re.escape(word).replace("_", r"[\s_-]+") for word in longest)
+    named = re.compile(rf"(?<![\w-])(?:{pattern})(?![\w-])", re.IGNORECASE)
+    said = set()
+    for sentence in _SENTENCE.finditer(text):
+        mentions = [folded(mention) for mention in named.findall(sentence[0])]
+        if not mentions:
+            continue
+        said.update(mentions)
+        before, *others = named.split(sentence[0])
+        rest = " ".join([before, *others[:-1], _REASON.split(others[-1])[0]])
+        ended = sentence.end() < len(text) or sentence[0].rstrip()[-1:] in tuple(".!。！")
+        if denies(rest) or "?" in others[-1] or (cut and not ended):
+            return None
+    return said.pop() if len(said) == 1 else None
+
+
+def truth(name: str, text: str, forgiven: list[str], cut: bool = False) -> bool:
+    """Return whether a text says true or yes, or false or no. Raises Unreadable."""
+    lowered = text.strip(MARKS).lower() if len(text) <= LONGEST else ""
+    if lowered not in _TRUTHS and len(text) <= LONGEST:
+        labelled = _LABEL.match(text)
+        if labelled and (denies(labelled["label"]) or undecided(labelled["label"])):
+            labelled = None
+        first = re.match(r"(\w+)\W*[,.;:!\n]", text.lstrip(MARKS))
+        said = "" if undecided(text) or _BOTH.match(text.lstrip(MARKS)) else first[1] if first else ""
+        lowered = (labelled["value"] if labelled else said).strip(MARKS).lower()
+    if lowered not in _TRUTHS or _asks(text, "") or (cut and text.lower().endswith("no")):
+        raise Unreadable(f"{name}: {text[:60]!r} is neither true nor false")
+    if lowered != text:
+        bare = text.strip(MARKS).lower() == lowered
+        forgiven.append("case or quotes around a truth value" if bare else "words around a truth value")
+    return _TRUTHS[lowered]
+
+
+_TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
+_BOTH = re.compile(r"(?:yes|no|true|false)\W*(?:\bor\b|\band\b)?\W*(?:yes|no|true|false)\b", re.IGNORECASE)
+
+_MINUS = str.maketrans({"\u2212": "-", "\uff0d": "-", "\ufe63": "-"})
+_DIGITS = r"(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
+_WHOLE = re.compile(rf"[-+]?{_DIGITS}")
+_NUMBER = re.compile(rf"(?<![\w.,+\-\u2010-\u2015/])(?:[$€£¥]\s?)?([-+]?{_DIGITS})(?:\s?[$€£¥])?(?![\w%‰°/+]|[.,]\d)")
+_ANY_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_BEFORE = re.compile(
+    r"(?:^|[:=\[({>#*_`\"'\n]|\b(?:is|are|was|were|be|equals?|equal to|total of|score of|rating of|value of|count of|sum of|"
+    r"therefore|answer|say|rate|rated|give|gives|gave|choose|pick|it|this|that|count|counted|get|got|have|has|"
+    r"comes to|amounts to|sums to|adds up to|a|an|the|exactly|so|just)|[-=]>|→)[\s$€£¥*_`\"'({\[]*$",
+    re.IGNORECASE,
+)
+"""What a number follows as the value that is meant."""
+_AFTER = re.compile(r"[\s*_`\"'\])}]*(?:$|[.,;:!)\n]|\b(?:because|since|as|for|so|given)\b)")
+"""What follows a number that has no unit of its own."""
+_SCALED = re.compile(
+    r"\b(?:minus|negative|below|under|over|above|more|less|fewer|least|most|about|around|approx\w*|roughly|nearly|almost|between|"
+    r"from|than|up to|per ?cent|pct|points?|half|dozen|hundreds?|thousands?|[mbtr]+illions?|lakh|crore|degrees?)\b|[~≈<≤≥±]",
+    re.IGNORECASE,
+)
+"""What changes the number that it stands beside."""
+_LISTED = re.compile(r"^\W*1[.)]\s+\S")
+"""The first item of a list, whose number is no value."""
+_NUMBERED = re.compile(r"\b(?:no|nos|nr|num|art|fig|sec|p|pp)\.\s*$", re.IGNORECASE)
+"""What stands before the number of a thing."""
+
+
+def number(name: str, text: str, kind: Type, forgiven: list[str], cut: bool = False) -> int | float:
+    """Return the number that a text says. Raises Unreadable for none, several, one with a unit, and one out of range."""
+    plain = text.translate(_MINUS) if len(text) <= LONGEST else ""
+    bare = plain.strip("\"'`*_ \n\ufeff").removesuffix(".")
+    written = bare if _WHOLE.fullmatch(bare) else None
+    if written is None:
+        written = _among_words(name, plain)
+    whole = re.sub(r"\.0+$", "", written) if written and kind == INT else written
+    if whole is None or (kind == INT and not re.fullmatch(r"[-+]?[\d,]+", whole)):
+        raise Unreadable(f"{name}: {text[:60]!r} is not {'a whole number' if kind == INT else 'a number'}")
+    if cut and plain.rstrip()[-1:].isdigit():
+        raise Unreadable(f"{name}: {text[-60:]!r} may be the beginning of a longer number")
+    if written != bare:
+        forgiven.append("words around a number")
+    elif bare != text or "," in text:
+        forgiven.append("quotes or separators in a number")
+    if whole != written:
+        forgiven.append("a whole number with decimals")
+    return value_of(name, whole.replace(",", ""), kind)
+
+
+def _among_words(name: str, text: str) -> str | None:
+    """Return the only number of a text, where its sentence says that it is the value; None elsewhere."""
+    found = _NUMBER.search(text)
+    if found is None or len(_ANY_NUMBER.findall(text)) != 1 or undecided(text) or _LISTED.match(text):
+        return None
+    start = found.start()
+    if _NUMBERED.search(text[max(0, start - 10) : start]):
+        return None
+    begin = max(text.rfind(end, 0, start) for end in ("\n", ". ", "! ", "? ")) + 1
+    rest = text[found.end() :]
+    end = re.search(r"[.!?](?:\s|$)|\n", rest)
+    before, after = text[begin : found.start()], rest[: end.end() if end else len(rest)]
+    if denies(before + " " + after) or _SCALED.search(before + " " + after) or "?" in after:
+        return None
+    unit = re.match(r"\s*([A-Za-z]+)", rest)
+    if unit is not None and _named(unit[1], name):
+        rest = rest[unit.end() :]
+        there_are = re.search(r"\b(?:are|is|were|was|be)\s*$", before) is not None
+        return found[1] if _AFTER.match(rest) or there_are else None
+    return found[1] if _AFTER.match(rest) and _BEFORE.search(before[-80:]) else None
+
+
+def _named(unit: str, name: str) -> bool:
+    """Return whether an output is named for a unit, as `minutes` is for minutes."""
+    return unit.lower().removesuffix("s") in {word.removesuffix("s") for word in folded(name).split("_")}
+
+
+def value_of(name: str, digits: str, kind: Type) -> int | float:
+    """Return the number that digits write. Raises Unreadable for one that is too large."""
+    try:
+        value = float(digits) if kind == FLOAT else int(digits)
+    except ValueError:  # Python reads no whole number of more than 4300 digits
+        raise Unreadable(f"{name}: {digits[:60]!r}... has too many digits") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Unreadable(f"{name}: {digits[:60]!r} is too large for a number")
+    return value

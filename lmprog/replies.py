@@ -1,0 +1,81 @@
+"""The one way from a completion to what it says, for modules, agents, proposers and reflections alike."""
+
+from __future__ import annotations
+
+from lmprog.compiler import formats
+from lmprog.compiler.formats import Reading, Unreadable
+from lmprog.compiler.plan import Module
+from lmprog.compiler.replies import thinking
+from lmprog.compiler.replies.denial import undecided
+from lmprog.compiler.replies.ending import ending
+from lmprog.compiler.replies.sections import read
+from lmprog.lms.lm import Completion
+
+
+def is_cut(completion: Completion) -> bool:
+    """Return whether a reply ended at its limit of tokens. Raises Unreadable for one that ended without an answer."""
+    text, ended = completion.text, ending(completion.finish_reason)
+    other = "change the prompt or the input, or name another LM"
+    if ended == "withheld":
+        raise Unreadable(f"the provider's content filter withheld the reply ({completion.finish_reason}); {other}")
+    refusal, thought = (
+        _beside(completion, "refusal"),
+        _beside(completion, "reasoning_content", "reasoning", "thinking_blocks"),
+    )
+    if refusal:
+        raise Unreadable(f"the model refused to reply: {str(refusal)[:200]!r}; {other}")
+    if ended == "cut" and not text.strip():
+        raise Unreadable(
+            "the reply was cut at its limit of tokens while the model was still thinking; raise max_tokens"
+            if thought
+            else "the reply was cut at its limit of tokens before it held an answer; raise max_tokens"
+        )
+    if thought and not text.strip() and not completion.tool_calls:
+        raise Unreadable(
+            "the reply holds the model's thinking and no answer; ask for less thinking, or raise max_tokens"
+        )
+    return ended == "cut"
+
+
+def _beside(completion: Completion, *names: str) -> object:
+    """Return what the provider wrote beside the words of a reply, under one of several names."""
+    return next((found for name in names if (found := (completion.message or {}).get(name))), None)
+
+
+def read_reply(module: Module, completion: Completion) -> Reading:
+    """Return the outputs of a module in a reply. Raises Unreadable."""
+    cut = is_cut(completion)
+    return formats.read(module.format, module.outputs, completion.text, cut)
+
+
+def spoken(text: str) -> str:
+    """Return what a reply says outside of its thinking; empty where all of it is thinking."""
+    try:
+        return thinking.prose(text, []).strip()
+    except Unreadable:
+        return ""
+
+
+def free_text(completion: Completion) -> str:
+    """Return a free text, such as a proposal. Raises Unreadable for one that is cut, refused, empty or all thinking."""
+    if is_cut(completion):
+        raise Unreadable(formats.CUT)
+    text = thinking.prose(completion.text, []).strip()
+    if not text:
+        raise Unreadable("the reply is empty")
+    return text
+
+
+def section(name: str, completion: Completion) -> str:
+    """Return the section of a reply that is asked for, or all of the reply where it has none. Raises Unreadable.
+
+    A reply without the section that refuses is no text of that name.
+    """
+    cut = is_cut(completion)
+    found = read((name,), completion.text, [], cut)
+    if name in found:
+        return found[name].strip()
+    text = free_text(completion)
+    if undecided(text):
+        raise Unreadable(f"the reply has no section {name}, and seems to refuse")
+    return text
