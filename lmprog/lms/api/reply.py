@@ -125,7 +125,7 @@ def _tool_call(made: Any) -> ToolCall:
 
 
 def _beside(message: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the message as it came, where it holds more than its words and plain calls of tools: reasoning, signatures, a refusal."""
+    """Return the message as it came, where it holds more than words and plain calls: reasoning, signatures, a refusal."""
     plain = {"role", "content", "tool_calls"}
     more = any(_says(value) for name, value in message.items() if name not in plain)
     parts = isinstance(message.get("content"), list)
