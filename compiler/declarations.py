@@ -9,6 +9,7 @@ from typing import Any
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import Expression, literal
 from lmprog.compiler.findings import suggestion
+from lmprog.compiler.near_misses import check_model, check_parameters
 from lmprog.compiler.plan import HERE, LM, SERVED, AdapterReference, Export, Limits
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.shape import Number, fit
@@ -107,6 +108,10 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
     if here and node.value("tool_protocol") == "native":
         message = f"{what} runs in this process, and has no way of its own to call tools"
         draft.report.add("LMP101", node.entries["tool_protocol"].place, message, fix="write tool_protocol: text")
+    if params is not None:
+        check_parameters(draft, params, what)
+    if "model" in node.entries and not rebound:
+        check_model(draft, node.entries["model"], model, "api_base" not in node.entries)
     cache = node.get("cache")
     folder = cache.get("folder") if isinstance(cache, Mapping) else None
     return LM(

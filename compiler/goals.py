@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import nearest, suggestion
 from lmprog.compiler.language import TUNABLE
 from lmprog.compiler.plan import ExampleTest, GateTest, Optimize, Stage
+from lmprog.compiler.prompts import IMAGES
 from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
 from lmprog.compiler.stage_options import check_options
 from lmprog.compiler.teachers import read_teachers
 from lmprog.compiler.trace_types import reads
 from lmprog.compiler.types import Optional, mismatch
 
+REMOTE = ("http://", "https://", "data:")
+"""How the address of an image starts that is no file."""
 ALTERNATE = "alternate"
 """Not an optimizer, but rounds of others."""
 
@@ -226,6 +230,8 @@ def _test(draft: Draft, name: str, node: Mapping) -> ExampleTest | GateTest | No
             draft.report.add("LMP203", inputs.key_place(key), message, fix=fix)
         elif wrong := mismatch(value.plain(), field.type):
             draft.report.add("LMP203", value.place, f"input `{key}` of the test `{name}`: {wrong}")
+        elif field.type in IMAGES:
+            _images(draft, value, f"input `{key}` of the test `{name}`")
     for key, value in expect.entries.items():
         if key not in draft.output_types:
             if not draft.dropped_top("outputs"):
@@ -244,6 +250,14 @@ def _test(draft: Draft, name: str, node: Mapping) -> ExampleTest | GateTest | No
     return ExampleTest(name, inputs.plain(), expect.plain())
 
 
+def _images(draft: Draft, node: Node, what: str) -> None:
+    """Say which image files are not there; an image is found from the folder that the program is started in."""
+    for entry in node.items if isinstance(node, Sequence) else (node,):
+        path = entry.plain()
+        if isinstance(path, str) and not path.startswith(REMOTE) and not Path(path).is_file():
+            draft.report.add("LMP103", entry.place, f"{what} names the image {path}, which does not exist")
+
+
 def _gate(draft: Draft, name: str, node: Mapping) -> GateTest:
     split, metric = node.value("data"), node.value("metric")
     if split not in draft.data and not _data_lost(draft, split):
@@ -251,4 +265,20 @@ def _gate(draft: Draft, name: str, node: Mapping) -> GateTest:
         draft.report.add("LMP103", node.entries["data"].place, message)
     _named(draft, node, "metric", metric, draft.metrics, "metrics")
     _compares(draft, node, "metric", metric)
-    return GateTest(name, split, metric, float(node.value("at_least")))
+    wanted = float(node.value("at_least"))
+    if metric in draft.metrics:
+        _in_range(draft, name, node, metric, wanted)
+    return GateTest(name, split, metric, wanted)
+
+
+def _in_range(draft: Draft, name: str, node: Mapping, metric: str, wanted: float) -> None:
+    """Say so where a gate wants what the metric cannot give, or what it always gives."""
+    low, high = draft.metrics[metric].range
+    place = node.entries["at_least"].place
+    if wanted > high:
+        fix = f"write {wanted / 100:g}" if low <= wanted / 100 <= high else None
+        message = f"the test `{name}` wants at least {wanted:g}, and `{metric}` is at most {high:g}"
+        draft.report.add("LMP603", place, message, fix=fix)
+    elif wanted < low or (wanted == low and low != high):
+        message = f"the test `{name}` always passes: `{metric}` is at least {low:g}"
+        draft.report.add("LMP603", place, message, severity="warning")

@@ -90,7 +90,7 @@ LM = Record(
                 "concurrency": Number(whole=True, least=1, about="Calls in flight."),
                 "requests_per_minute": Number(least=1),
                 "tokens_per_minute": Number(least=1, about="Of prompts and replies together."),
-                "timeout": Number(least=0, about="Seconds of one try; 120."),
+                "timeout": Number(above=0, about="Seconds of one try; 120."),
                 "tries": Number(whole=True, least=1, about="Tries of one call; 8."),
                 "reply_mb": Number(
                     least=0, about="The longest body of a reply that is read, in millions of bytes; 32."
@@ -167,7 +167,7 @@ TOOL = Record(
         "about": Text(about="What it does, as an agent is told; else its docstring or description."),
         "trusted": Boolean(about="Whether private values may reach it."),
         "effects": Choice(("read", "write"), about="write: it changes something outside."),
-        "timeout": Number(least=0, about="Seconds of one call; 120."),
+        "timeout": Number(above=0, about="Seconds of one call; 120."),
         "cache": Boolean(about="Whether equal calls are answered from memory, where it only reads."),
     },
     one_of=("python", "http", "mcp", "search"),
@@ -232,7 +232,7 @@ STEP = Record(
         "else": ARGUMENTS,
         "needs": ListOf(Text(), about="Order without data."),
         "retry": Number(whole=True, least=0, about="Further tries after a failure."),
-        "timeout": Number(least=0, about="Seconds."),
+        "timeout": Number(above=0, about="Seconds."),
         "on_error": ARGUMENTS,
     },
     one_of=("module", "tool", "program", "value", "repeat"),

@@ -38,7 +38,7 @@ def limits(lm: LM) -> Limits:
         return Limits(context, prompt or 0.0, completion or 0.0, cached_usd=cached)
     if lm.context is not None and prompt is not None and completion is not None:
         return Limits(lm.context, prompt, completion, cached_usd=cached)
-    known = _entry(lm.model)
+    known = entry_of(lm.model)
     return Limits(
         lm.context or known.get("max_input_tokens"),
         prompt if prompt is not None else known.get("input_cost_per_token"),
@@ -50,7 +50,7 @@ def limits(lm: LM) -> Limits:
 
 
 @lru_cache(maxsize=64)
-def _entry(model: str) -> dict[str, Any]:
+def entry_of(model: str) -> dict[str, Any]:
     """The entry of a model. Only its own part of the large file is parsed, and litellm is not imported."""
     text = _table()
     for name in (model, model.partition("/")[2]):
@@ -62,6 +62,14 @@ def _entry(model: str) -> dict[str, Any]:
                 continue
             return found if isinstance(found, dict) else {}
     return {}
+
+
+@lru_cache(maxsize=16)
+def names_of(provider: str) -> frozenset[str]:
+    """The models of a provider that the table names, without the provider's name."""
+    mark = f'"litellm_provider": "{provider}"'
+    entries = (entry for entry in _table().split("\n    },\n") if mark in entry)
+    return frozenset(entry.lstrip(' {\n"').partition('"')[0].removeprefix(f"{provider}/") for entry in entries)
 
 
 @lru_cache(maxsize=1)

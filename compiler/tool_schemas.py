@@ -77,6 +77,7 @@ def _document(draft: Draft, id: str, node: Mapping, key: str) -> Any:
 
 def _mcp(draft: Draft, id: str, node: Mapping, result: Type | None) -> Declared:
     described = _document(draft, id, node, "schema") if node.get("schema") is not None else None
+    described = _named(draft, id, node, described)
     if not isinstance(described, dict):
         return Declared({}, result or JSON, known=False)
     schema, output = described.get("inputSchema", described), described.get("outputSchema")
@@ -88,6 +89,21 @@ def _mcp(draft: Draft, id: str, node: Mapping, result: Type | None) -> Declared:
         known=schema.get("additionalProperties") is not True,
         about=described.get("description"),
     )
+
+
+def _named(draft: Draft, id: str, node: Mapping, described: Any) -> Any:
+    """The description of the tool that the program names, in a file of one tool or of a server's list of them."""
+    if isinstance(described, dict) and isinstance(described.get("tools"), list):
+        described = described["tools"]
+    listed = described if isinstance(described, list) else [described]
+    known = {tool["name"]: tool for tool in listed if isinstance(tool, dict) and isinstance(tool.get("name"), str)}
+    wanted, tool = node.value("tool"), node.get("tool")
+    if not known or tool is None:
+        return described
+    if wanted not in known:
+        message = f"the schema of tool `{id}` describes no tool `{wanted}`"
+        draft.report.add("LMP604", tool.place, message, fix=suggestion(str(wanted), known, "tools"))
+    return known.get(wanted)
 
 
 def _openapi(draft: Draft, id: str, node: Mapping, result: Type | None) -> Declared:

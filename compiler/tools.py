@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.declarations import settings
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.findings import suggestion
 from lmprog.compiler.plan import Field, HubCorpus, PythonReference, Tool
 from lmprog.compiler.python_reference import ImportFailed, reference
+from lmprog.compiler.rows import RowsError, read_file
 from lmprog.compiler.signatures import Signature, signature
-from lmprog.compiler.source import Mapping, Scalar
+from lmprog.compiler.source import Mapping, Scalar, Sequence
 from lmprog.compiler.tool_schemas import Declared, declared
 from lmprog.compiler.type_syntax import TypeReader
 from lmprog.compiler.types import INT, STR, UNKNOWN, ListOf
@@ -89,6 +92,23 @@ def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any]) -> De
         path = draft.file(corpus, f"tool `{id}`") if corpus is not None else None
         if path is not None:
             options["corpus"] = path
+            if draft.options.data:
+                _columns(draft, id, node, path)
     options["text"] = [text] if isinstance(text, str) else text
     parameters = {"query": Field(STR), "k": Field(INT, default=10, has_default=True)}
     return Declared(parameters, ListOf(STR), about="Finds the k entries that share the most words with the query.")
+
+
+def _columns(draft: Draft, id: str, node: Mapping, path: Path) -> None:
+    """Say which columns a search names that the first entry of its corpus does not have."""
+    try:
+        first = next(read_file(path), None)
+    except RowsError as error:
+        draft.report.add("LMP601", node.entries["corpus"].place, f"tool `{id}`: {error}")
+        return
+    for key in ("text", "key"):
+        written = node.get(key)
+        for entry in written.items if isinstance(written, Sequence) else (written,):
+            if first is not None and isinstance(entry, Scalar) and entry.value not in first:
+                message = f"`{key}` of tool `{id}` names the column `{entry.value}`, which {path.name} does not have"
+                draft.report.add("LMP601", entry.place, message, fix=suggestion(str(entry.value), first, "columns"))

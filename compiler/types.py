@@ -84,6 +84,8 @@ class Unknown(Type):
     """A type that could not be found out, since its place has a finding of its own: it meets everything in silence."""
 
 
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+"""Who may have said a turn of a chat."""
 STR, INT, FLOAT, BOOL, JSON, MESSAGES, IMAGE = (Primitive(name) for name in PRIMITIVES)
 UNKNOWN = Unknown()
 
@@ -143,7 +145,7 @@ def mismatch(value: Any, kind: Type) -> str | None:
     """What is wrong with `value` as a `kind`, in a few words, or None where it fits."""
     if isinstance(kind, Primitive):
         fits = _FITS[kind.name](value)
-        return None if fits else f"{_shown(value)} is not a value of type {kind}"
+        return None if fits else _strange_role(value, kind) or f"{_shown(value)} is not a value of type {kind}"
     if isinstance(kind, Unknown) or (isinstance(kind, Optional) and value is None):
         return None
     if isinstance(kind, Optional):
@@ -183,8 +185,16 @@ def _is_json(value: Any) -> bool:
 
 def _is_messages(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(turn, Mapping) and {"role", "content"} <= set(turn) for turn in value
+        isinstance(turn, Mapping) and {"role", "content"} <= set(turn) and turn["role"] in ROLES for turn in value
     )
+
+
+def _strange_role(value: Any, kind: Type) -> str | None:
+    for position, turn in enumerate(value if kind == MESSAGES and isinstance(value, list) else ()):
+        role = turn.get("role") if isinstance(turn, Mapping) else None
+        if isinstance(role, str) and role not in ROLES:
+            return f"turn {position} has the role {_shown(role)}; the roles are {', '.join(ROLES[:-1])}"
+    return None
 
 
 _FITS: dict[str, Callable[[Any], bool]] = {

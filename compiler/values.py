@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,8 @@ from lmprog.compiler.types import (
 )
 
 _DOTTED = re.compile(r"\b([A-Za-z_][A-Za-z0-9_]*)((?:\.[A-Za-z_][A-Za-z0-9_]*)+)")
+
+_MARKS = re.compile(r"\{\{(.*?)\}\}|\{%.*?%\}", re.DOTALL)
 
 
 def seeming_reads(text: str) -> set[tuple[str, ...]]:
@@ -62,6 +65,7 @@ class Binder:
         if isinstance(node, Scalar):
             if not isinstance(node.value, str) or "${{" not in node.value:
                 self._meant(node, scope, what)
+                self._marks(node, what)
                 return literal(node.value, place=str(node.place))
             wrapped = WRAPPED.match(node.value)
             if wrapped is None or "${{" in wrapped[1]:
@@ -89,11 +93,25 @@ class Binder:
             self.report.add("LMP203", node.place, message, severity="warning", fix=fix)
             self.reads |= seeming_reads(node.value)
 
+    def _marks(self, node: Scalar, what: str) -> None:
+        """Say so where a text holds the marks of a template: only `prompt` is one."""
+        found = _MARKS.search(node.value) if isinstance(node.value, str) else None
+        if found is None:
+            return
+        inner = (found[1] or "").strip()
+        whole = found[0] == node.value.strip() and _DOTTED.fullmatch(inner)
+        fix = f"write ${{{{ {inner} }}}}" if whole else 'write one expression: ${{ join(["...", inputs.x], "") }}'
+        message = f"{what} holds template marks, which are sent as they are: only `prompt` is a template"
+        self.report.add("LMP803", node.at(found.start(), len(found[0])), message, fix=fix)
+        self.reads |= seeming_reads(inner)
+
     def _nested(self, node: Node, scope: Scope, what: str) -> Expression | None:
         if not _holds_expression(node):
             for entry in node.items if isinstance(node, Sequence) else ():
                 if isinstance(entry, Scalar):
                     self._meant(entry, scope, what)
+            for entry in _scalars(node):
+                self._marks(entry, what)
             return literal(node.plain(), place=str(node.place))
         if isinstance(node, Sequence):
             items = [self.written(item, scope, what) for item in node.items]
@@ -199,6 +217,14 @@ def _holds_expression(node: Node) -> bool:
         return isinstance(node.value, str) and "${{" in node.value
     children = node.items if isinstance(node, Sequence) else list(node.entries.values())  # type: ignore[attr-defined]
     return any(_holds_expression(child) for child in children)
+
+
+def _scalars(node: Node) -> Iterator[Scalar]:
+    if isinstance(node, Scalar):
+        yield node
+    else:
+        for child in node.items if isinstance(node, Sequence) else node.entries.values():  # type: ignore[attr-defined]
+            yield from _scalars(child)
 
 
 def value_place(node: Node) -> Place:

@@ -53,6 +53,10 @@ for _name, _pattern, _first in (
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _first)
 
 
+_KNOWN_TAGS = frozenset({"!", *(_TAG + name for name in ("null", "bool", "int", "float", "str", "seq", "map"))})
+"""The tags of YAML's core schema, and the one that says that there is none."""
+
+
 def is_plain_text(text: str) -> bool:
     """Whether a bare scalar of this text is read as a string here: `12e4` is not, though YAML 1.1 has it as one."""
     resolvers = _Loader.yaml_implicit_resolvers.get(text[:1], [])
@@ -175,6 +179,8 @@ class _Converter:
     def node(self, node: Any) -> Node | None:
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         self.count += 1
+        if node.tag not in _KNOWN_TAGS:
+            self._strange_tag(node, Place(self.source, line, column))
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node, line, column)
         if id(node) in self.open or self.count > MAX_NODES:
@@ -191,6 +197,15 @@ class _Converter:
         )
         self.open.discard(id(node))
         return result
+
+    def _strange_tag(self, node: Any, place: Place) -> None:
+        """Say that a tag has no meaning here: the value would be taken as the text or list that stands behind it."""
+        shown = "!!" + node.tag.removeprefix(_TAG) if node.tag.startswith(_TAG) else node.tag
+        fix = (
+            "name files where the language takes them: vars: {rules: {file: rules.txt}}" if "include" in shown else None
+        )
+        message = f"`{shown}` is a tag of YAML that has no meaning here"
+        self.report.add("LMP101", place, message, fix=fix or "write the value without the tag")
 
     def scalar(self, node: Any, line: int, column: int) -> Scalar:
         text, style = node.value, node.style

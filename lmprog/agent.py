@@ -22,7 +22,7 @@ from lmprog.module_call import Asking, asked_again
 from lmprog.replies import is_cut, read_reply
 from lmprog.run import Run, Site, StepFailed
 from lmprog.tool_call import call_tool
-from lmprog.tools import ToolFailed
+from lmprog.tools import ToolFailed, ToolUnreachable
 
 Message = dict[str, Any]
 
@@ -142,6 +142,9 @@ async def _answer(
     try:
         result = await call_tool(run, tool, arguments, site, module=module.id, within=within)
     except ToolFailed as error:
+        if tool.kind == "mcp" and isinstance(error, ToolUnreachable):
+            # No turn of the LM can mend a server that does not start: the run fails as with a provider that is down.
+            raise StepFailed(error.kind, str(error), site.path) from error
         return Answer(str(error), failed=True)
     return Answer(formats.as_text(result, tool.type), failed=False)
 

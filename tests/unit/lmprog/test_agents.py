@@ -272,3 +272,29 @@ outputs: {all: "${{ steps.each.answer }}"}
     told = [(record.path, getattr(record, "tool", "")) for record in result.records]
     assert told == [(f"each[{index}]", tool) for index in (0, 1) for tool in ("", "find", "")]
     assert [record.call for record in result.trace] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_server_that_does_not_start_is_the_failure_of_the_run(protocol: str, write, scripted) -> None:
+    pytest.importorskip("mcp")
+    import lmprog
+    from lmprog.blame import exit_status
+
+    broken = 'find: {mcp: {command: no-such-program-here, tool: find, output: "list[str]"}, result: found}'
+    text = SPEC.format(protocol=protocol, more="").replace('find: {python: "./tools.py:find", result: found}', broken)
+    write(TOOLS, "tools.py")
+    write(json.dumps({"name": "find", "inputSchema": {"properties": {"query": {"type": "string"}}}}), "schema.json")
+    path = write(text.replace("tool: find, output", "tool: find, schema: schema.json, output"))
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Completion:
+        asked.append(request)
+        given = {"query": "a"}
+        if protocol == "text":
+            return Completion(text=f"<call>{json.dumps({'tool': 'find', 'arguments': given})}</call>")
+        call = ToolCall("id0", "find", given, json.dumps(given))
+        return Completion(text="", tool_calls=[call], finish_reason="tool_calls")
+
+    result = asyncio.run(lmprog.load(path, lms={"lm": scripted(answer)}).run({"question": "q"}))
+    assert result.error is not None and "the MCP server does not start" in str(result.error)
+    assert exit_status([result.error.kind]) == 3 and len(asked) == 1
