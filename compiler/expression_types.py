@@ -221,6 +221,8 @@ class Typer:
                 return kind
             return STR if is_text(kind) else self._say("LMP203", node, f"a {kind} has no parts")
         index = self._infer(node.slice, present)
+        if kind == JSON:
+            self._say("LMP208", node, "an item of a json value may be absent", "give the value a type: list[...]")
         if isinstance(kind, Unknown) or kind == JSON:
             return kind
         if index not in (INT, UNKNOWN):

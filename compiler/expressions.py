@@ -114,8 +114,9 @@ def _times(left: Any, right: Any) -> Any:
 
 
 def _contains(container: Any, value: Any) -> bool:
+    """Whether a value is in a container; nothing is in a JSON value that is none."""
     if not isinstance(container, str | list | tuple | Mapping):
-        raise ValueError(f"nothing can be in {container!r}")
+        return False
     if isinstance(container, str) and not isinstance(value, str):
         return False
     return value in container if not isinstance(container, Mapping) else isinstance(value, str) and value in container
@@ -134,22 +135,38 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 
 def _field(value: Any, name: str) -> Any:
-    try:
-        return value[name]
-    except TypeError:
-        if name.startswith("_") or not hasattr(type(value), "model_fields"):
-            raise TypeError(f"{type(value).__name__} has no field {name}") from None
+    """A field of an object; null where a JSON value has none, as an optional field that is absent."""
+    if isinstance(value, Mapping):
+        try:
+            return value[name]
+        except KeyError:
+            return None
+    if not name.startswith("_") and hasattr(type(value), "model_fields"):
         return getattr(value, name)
+    return None
+
+
+def _item(value: Any, index: Any) -> Any:
+    """An item of a list, a character of a text (none where it is shorter), or null of a JSON value that has no items."""
+    if isinstance(value, str) and isinstance(index, int):
+        return value[index : index + 1 or None]
+    if isinstance(value, str | list | tuple):
+        return value[index]
+    return value.get(index) if isinstance(value, Mapping) and isinstance(index, str) else None
 
 
 def _chain(name: tuple[str, ...]) -> Run:
-    root, fields = name[0], name[1:]
-    if len(fields) == 1:
-        only = fields[0]
-        return lambda scope: _field(scope[root], only)
+    """The value of a dotted name: what stands in the scope must be there, and what a value holds may be absent."""
+    depth = {"steps": 3, "item": 1}.get(name[0], 2)
+    root, known, fields = name[0], name[1:depth], name[depth:]
+    if len(known) == 1 and not fields:
+        only = known[0]
+        return lambda scope: scope[root][only]
 
     def run(scope: Mapping[str, Any]) -> Any:
         value = scope[root]
+        for part in known:
+            value = value[part]
         for part in fields:
             value = _field(value, part)
         return value
@@ -172,7 +189,7 @@ def _compile(node: ast.AST) -> Run:
         return lambda scope: _field(inner(scope), attribute)
     if isinstance(node, ast.Subscript):
         inner, index = _compile(node.value), _compile(node.slice)
-        return lambda scope: inner(scope)[index(scope)]
+        return lambda scope: _item(inner(scope), index(scope))
     if isinstance(node, ast.Slice):
         bounds = [_compile(part) if part else (lambda scope: None) for part in (node.lower, node.upper, node.step)]
         return lambda scope: slice(*(bound(scope) for bound in bounds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 Severity = Literal["error", "warning", "info"]
 
-WARNINGS = frozenset({"LMP202", "LMP206", "LMP404", "LMP503", "LMP602", "LMP703", "LMP803"})
+WARNINGS = frozenset({"LMP202", "LMP206", "LMP208", "LMP404", "LMP503", "LMP602", "LMP703", "LMP803"})
 """Codes that are warnings as a rule; a check may say otherwise for a single finding (502, repeated rows in 601)."""
 
 UNSILENCEABLE = frozenset({"LMP101", "LMP102", "LMP103", "LMP201", "LMP207"})
@@ -184,6 +185,12 @@ def _respelled(place: Place, message: str, fix: str | None) -> Edit | None:
         if written == word or written.endswith(f".{word}"):
             return Edit(place.line, end - len(word) + 1, end + 1, meant[1])
     return None
+
+
+def shown_value(value: object) -> str:
+    """Return a value as a message shows it: as JSON, cut where it is long."""
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -105,8 +105,10 @@ def _round(kinds: list[Type]) -> Type | str:
 def _convert(result: Type) -> Typing:
     def typing(kinds: list[Type]) -> Type | str:
         kind = kinds[0]
+        if len(kinds) > 1 and not is_number(without_none(kinds[1])):
+            return f"what stands instead is a number, not {kinds[1]}"
         if kind in (INT, FLOAT, BOOL, JSON) or is_text(kind):
-            return result
+            return result if len(kinds) == 1 else join(result, kinds[1]) or result
         return f"it takes a single value, not {kind}"
 
     return typing
@@ -177,16 +179,38 @@ def _len(value: Any) -> int:
     return len(value)
 
 
-def _int(value: Any) -> int:
-    if not isinstance(value, str | int | float):
-        raise ValueError(f"{_text(value)} is no number")
-    return int(value)
+def _read(kind: Callable[[Any], Any]) -> Callable[..., Any]:
+    """What reads a number, or gives the second argument where there is one and the first is no number."""
+
+    def read(value: Any, *instead: Any) -> Any:
+        try:
+            if not isinstance(value, str | int | float):
+                raise ValueError(f"{_text(value)} is no number")
+            return kind(value)
+        except (ValueError, OverflowError):
+            if instead:
+                return instead[0]
+            raise
+
+    return read
 
 
-def _float(value: Any) -> float:
-    if not isinstance(value, str | int | float):
-        raise ValueError(f"{_text(value)} is no number")
-    return float(value)
+LONGEST = 10_000_000
+"""Characters of the longest text that a function makes."""
+
+
+def _replace(text: str, old: str, new: str) -> str:
+    count = text.count(old)
+    if len(text) + count * (len(new) - len(old)) > LONGEST:
+        raise ValueError(f"the text would be longer than {LONGEST:,} characters")
+    return text.replace(old, new)
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text) > LONGEST:
+        raise ValueError(f"the text would be longer than {LONGEST:,} characters")
+    return text
 
 
 FUNCTIONS: dict[str, Function] = {
@@ -196,14 +220,16 @@ FUNCTIONS: dict[str, Function] = {
     "sum": Function(1, 1, _sum, sum, "sum(list of numbers)"),
     "abs": Function(1, 1, _number(None), abs, "abs(x)"),
     "round": Function(1, 2, _round, round, "round(x) or round(x, digits)"),
-    "int": Function(1, 1, _convert(INT), _int, "int(x): a whole number from text or a number"),
-    "float": Function(1, 1, _convert(FLOAT), _float, "float(x): a number from text or a number"),
+    "int": Function(1, 2, _convert(INT), _read(int), "int(x) or int(x, instead): a whole number from text or a number"),
+    "float": Function(
+        1, 2, _convert(FLOAT), _read(float), "float(x) or float(x, instead): a number from text or a number"
+    ),
     "str": Function(1, 1, _convert(STR), _text, "str(x): text from a single value"),
-    "json": Function(1, 1, lambda kinds: STR, lambda x: json.dumps(x, ensure_ascii=False), "json(x): x as JSON", True),
+    "json": Function(1, 1, lambda kinds: STR, _json, "json(x): x as JSON", True),
     "lower": Function(1, 1, _texts(STR), str.lower, "lower(text)"),
     "upper": Function(1, 1, _texts(STR), str.upper, "upper(text)"),
     "strip": Function(1, 1, _texts(STR), str.strip, "strip(text)"),
-    "replace": Function(3, 3, _texts(STR), str.replace, "replace(text, old, new)"),
+    "replace": Function(3, 3, _texts(STR), _replace, "replace(text, old, new)"),
     "split": Function(1, 2, _texts(ListOf(STR)), str.split, "split(text) or split(text, separator)"),
     "startswith": Function(2, 2, _texts(BOOL), str.startswith, "startswith(text, start)"),
     "endswith": Function(2, 2, _texts(BOOL), str.endswith, "endswith(text, end)"),

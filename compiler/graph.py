@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,16 +10,16 @@ from lmprog.compiler.calls import Callee, arguments, callee, unchecked
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expression_parser import ExpressionError, parse
 from lmprog.compiler.expression_types import Typer
-from lmprog.compiler.expressions import Expression
+from lmprog.compiler.expressions import Expression, parsed
 from lmprog.compiler.findings import suggestion
-from lmprog.compiler.guards import guards
+from lmprog.compiler.guards import conjuncts, guards, subsets
 from lmprog.compiler.order import in_order
 from lmprog.compiler.plan import Field, Foreach, Repeat, Step, Update, Value
 from lmprog.compiler.scope import LOOP, Scope, StepTypes
 from lmprog.compiler.shape import WRAPPED
 from lmprog.compiler.source import Mapping, Node, Scalar
 from lmprog.compiler.type_syntax import TypeReader
-from lmprog.compiler.types import BOOL, INT, JSON, UNKNOWN, ListOf, Object, Optional, Type, Unknown
+from lmprog.compiler.types import BOOL, INT, JSON, UNKNOWN, ListOf, Object, Optional, Type, Unknown, join
 
 VERBS = ("module", "tool", "program", "value", "repeat")
 
@@ -46,8 +45,8 @@ class Level:
 
     types: StepTypes
     sites: dict[str, Site] = field(default_factory=dict)
-    guarded: dict[str, set[str]] = field(default_factory=dict)
-    """Text of a `when` -> the steps that it guards."""
+    guarded: dict[frozenset[str], set[str]] = field(default_factory=dict)
+    """The parts that `and` joins in a `when` -> the steps that it guards."""
 
 
 class GraphBuilder:
@@ -81,7 +80,7 @@ class GraphBuilder:
             self.draft.step_keys[site.path] = node.key_place(id)
             when = _text(entry.get("when"))
             if when is not None:
-                level.guarded.setdefault(when, set()).add(id)
+                level.guarded.setdefault(conjuncts(when), set()).add(id)
             body = entry.map("steps")
             for inner in body.entries if body else ():
                 level.types.inner[inner] = id
@@ -128,8 +127,20 @@ class GraphBuilder:
             quiet = replace(self.binder, report=type(self.report)(), reads=set())
             expression = quiet.written(node, self._within(site), "value")
             kind = expression.type if expression else UNKNOWN
+        for key in ("else", "on_error"):
+            kind = self._widened(site, key, kind)
         site.value, site.busy = kind, False
         return kind
+
+    def _widened(self, site: Site, key: str, kind: Type) -> Type:
+        """Return the type of a `value` step that `else` or `on_error` gives another value: the text 'a' or 'b' is a str."""
+        given = site.node.map(key)
+        node = given.get("value") if given else None
+        if node is None:
+            return kind
+        quiet = replace(self.binder, report=type(self.report)(), reads=set())
+        other = quiet.written(node, site.scope, key)
+        return (join(kind, other.type) or kind) if other is not None else kind
 
     def _outputs(self, site: Site) -> Type:
         """The fields of `steps.<id>` as others read them."""
@@ -161,9 +172,9 @@ class GraphBuilder:
             return replace(site.scope, lenient=True)
         if any(problem.code != "LMP206" for problem in guard.problems):
             return replace(site.scope, lenient=True)
-        together = [site.level.guarded.get(text) for text in {when} | _conjuncts(tree)]
+        together = [site.level.guarded.get(parts) for parts in subsets(conjuncts(when))]
         scope = replace(site.scope, together=tuple(ids for ids in together if ids))
-        return scope.given(guards(tree, True))
+        return scope.given(guards(tree, True)).where_holds(parsed(when))
 
     # steps
 
@@ -247,7 +258,7 @@ class GraphBuilder:
             kind = items.type.item if isinstance(items.type, ListOf) else UNKNOWN
             if isinstance(items.type, Optional) or not isinstance(items.type, ListOf | Unknown):
                 self.binder.fits(items, ListOf(JSON), node, what)
-        inner = replace(scope.having(item=kind, loop=LOOP), count_known=True)
+        inner = replace(scope.having(item=kind, loop=LOOP), count_known=True).where_holds(items)
         if items is None:
             return None, inner
         return Foreach(items, site.node.value("at_most"), site.node.value("max_parallel")), inner
@@ -381,9 +392,3 @@ def _text(node: Node | None) -> str | None:
         return None
     wrapped = WRAPPED.match(node.value)
     return (wrapped[1] if wrapped else node.value).strip()
-
-
-def _conjuncts(tree: ast.expr) -> set[str]:
-    if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And):
-        return {ast.unparse(value) for value in tree.values}
-    return set()

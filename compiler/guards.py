@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import combinations
 
-from lmprog.compiler.expression_parser import CONSTANTS, dotted
+from lmprog.compiler.expression_parser import CONSTANTS, ExpressionError, dotted, parse
 
 Names = frozenset[tuple[str, ...]]
 
@@ -36,3 +39,27 @@ def _is_null(node: ast.AST) -> bool:
     if isinstance(node, ast.Constant):
         return node.value is None
     return isinstance(node, ast.Name) and CONSTANTS.get(node.id, 0) is None
+
+
+@lru_cache(maxsize=65536)
+def conjuncts(text: str) -> frozenset[str]:
+    """Return the parts of a condition that `and` joins, in whatever order they are written."""
+    try:
+        pending: list[ast.expr] = [parse(text)]
+    except ExpressionError:
+        return frozenset({text})
+    found: set[str] = set()
+    while pending:
+        part = pending.pop()
+        if isinstance(part, ast.BoolOp) and isinstance(part.op, ast.And):
+            pending += part.values
+        else:
+            found.add(ast.unparse(part))
+    return frozenset(found)
+
+
+def subsets(parts: frozenset[str]) -> Iterator[frozenset[str]]:
+    """Yield the conditions that hold where all parts hold; of many parts, each part and all of them."""
+    sizes = range(1, len(parts) + 1) if len(parts) <= 6 else (1, len(parts))
+    for size in sizes:
+        yield from map(frozenset, combinations(sorted(parts), size))

@@ -31,7 +31,8 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
     _names(draft, id, node, inputs, outputs)
     instructions = node.value("instructions")
     prompt = node.map("prompt")
-    drawn = layout.written(draft, id, prompt, inputs, outputs) if prompt else None
+    demos = _demos(draft, id, node, inputs, outputs)
+    drawn = layout.written(draft, id, prompt, inputs, outputs, demos) if prompt else None
     form = _format(draft, id, node, outputs)
     tools = tuple(node.value("tools", ()))
     lm = pick_lm(draft, node, id)
@@ -49,7 +50,7 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
         outputs,
         drawn or standard_layout(inputs, outputs, form),
         instructions=instructions,
-        demos=_demos(draft, id, node, inputs, outputs),
+        demos=demos,
         format=form,
         decoding=node.value("decoding", "free"),
         tools=tools,

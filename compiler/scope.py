@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
+from lmprog.compiler.expressions import Expression
 from lmprog.compiler.types import BOOL, INT, Object, Type
 
 LOOP = Object((("index0", INT), ("first", BOOL), ("last", BOOL)))
@@ -51,6 +52,8 @@ class Scope:
 
     lenient: bool = False
     """Whether a guard around could not be read, so that nobody knows what is there."""
+    conditions: tuple[Expression, ...] = ()
+    """What holds wherever the place is reached: the `when` and the list of `foreach` around it."""
     together: tuple[Set[str], ...] = ()
     """Steps that run whenever the reader runs, because they have the same `when`."""
 
@@ -65,6 +68,10 @@ class Scope:
 
     def given(self, present: frozenset[tuple[str, ...]]) -> Scope:
         return replace(self, present=self.present | present) if present else self
+
+    def where_holds(self, condition: Expression | None) -> Scope:
+        """Return the scope of what is reached only where the condition holds."""
+        return self if condition is None else replace(self, conditions=(*self.conditions, condition))
 
     def names(self) -> list[str]:
         return [*self.roots, *(["steps"] if self.steps is not None else [])]

@@ -18,6 +18,8 @@ _ALLOWED = (
     nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Concat, nodes.List, nodes.Tuple, nodes.Dict,
     nodes.Pair, nodes.Call, nodes.Keyword, nodes.With, nodes.FilterBlock,
 )  # fmt: skip
+_KEYWORDS = {"CallBlock": "call", "FromImport": "from", "NSRef": "set", "ScopedEvalContextModifier": "autoescape"}
+"""How the parts of a template are written whose names are others."""
 MAX_DEPTH = 100
 CLOCKS = frozenset({
     "now", "today", "utcnow", "time", "datetime", "date", "uuid", "uuid4", "random", "randint", "choice", "shuffle",
@@ -52,7 +54,7 @@ def problem_at(
     skip: int = 0,
 ) -> Problem:
     """A problem where `word` stands in the node's line, inside braces, after `skip` other such places."""
-    start = line_start(text, node.lineno)
+    start = line_start(text, _line(node))
     if word:
         end = text.find("\n", start)
         brace = re.compile(r"\{[{%]").search(text, start, end if end >= 0 else len(text))
@@ -62,6 +64,12 @@ def problem_at(
         if found:
             return Problem(code, message, found[min(skip, len(found) - 1)].start(), len(word), fix)
     return Problem(code, message, start, 1, fix)
+
+
+def _line(node: nodes.Node) -> int:
+    """Return the line of a node; some that jinja makes itself have none, and what they hold has."""
+    lines = [found.lineno for found in (node, *node.find_all(nodes.Node)) if found.lineno]
+    return lines[0] if lines else 1
 
 
 def unsafe_parts(text: str, tree: nodes.Template, names: Container[str]) -> list[Problem]:
@@ -96,9 +104,8 @@ class _Walker:
         while stack:
             node = stack.pop()
             if not isinstance(node, _ALLOWED):
-                word = {"CallBlock": "call", "FromImport": "from", "NSRef": "set"}.get(
-                    type(node).__name__, type(node).__name__.lower()
-                )
+                kind = type(node).__name__
+                word = _KEYWORDS.get(kind, kind.lower())
                 self.say("LMP801", node, f"a template cannot use `{word}`", word)
                 continue
             if isinstance(node, nodes.Getattr | nodes.Getitem):

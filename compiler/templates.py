@@ -8,22 +8,16 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, nodes
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-STRING_METHODS = frozenset({
-    "split", "rsplit", "strip", "lstrip", "rstrip", "lower", "upper", "title", "capitalize", "replace", "startswith",
-    "endswith", "join", "splitlines", "removeprefix", "removesuffix", "count", "find", "isdigit", "isalpha",
-})  # fmt: skip
+from lmprog.compiler.template_signatures import FILTER_SIGNATURES, METHOD_SIGNATURES
+
+STRING_METHODS = frozenset(METHOD_SIGNATURES)
 """The only values that a template may call."""
 
-FILTERS = frozenset({
-    "abs", "batch", "capitalize", "d", "default", "dictsort", "escape", "e", "first", "float", "groupby", "indent",
-    "int", "items", "join", "last", "length", "count", "list", "lower", "map", "max", "min", "reject", "rejectattr",
-    "replace", "reverse", "round", "select", "selectattr", "slice", "sort", "string", "sum", "title", "tojson",
-    "trim", "truncate", "unique", "upper", "wordcount", "wordwrap",
-})  # fmt: skip
+FILTERS = frozenset(FILTER_SIGNATURES)
 """The filters that are pure, deterministic and cannot reach Python."""
 
 _LOOP_FIELDS = frozenset({
@@ -35,7 +29,7 @@ class RenderError(Exception):
     """A template that could not be rendered for these values."""
 
 
-class _Environment(ImmutableSandboxedEnvironment):
+class Environment(ImmutableSandboxedEnvironment):
     """Values have their fields, strings the named methods, loops their counters; nothing else can be reached."""
 
     intercepted_binops = frozenset({"*", "**"})
@@ -49,6 +43,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         try:
             return obj[argument]
         except (LookupError, TypeError):
+            if isinstance(obj, str) and isinstance(argument, int):
+                return ""  # As `text[5:6]` is: a text has no character there.
             return self.undefined(obj=obj, name=argument)
 
     def _reach(self, obj: Any, name: str) -> Any:
@@ -82,8 +78,8 @@ def _range(*bounds: int) -> range:
     return numbers
 
 
-def _environment() -> _Environment:
-    environment = _Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, cache_size=0)
+def _environment() -> Environment:
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, cache_size=0)
     environment.filters = {name: call for name, call in environment.filters.items() if name in FILTERS}
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
     environment.filters["tojson"] = _tojson
@@ -110,7 +106,10 @@ ENVIRONMENT = _environment()
 @lru_cache(maxsize=4096)
 def parse(text: str) -> nodes.Template:
     """The tree of a template; never change it. Raises jinja2.TemplateSyntaxError."""
-    return ENVIRONMENT.parse(text)
+    try:
+        return ENVIRONMENT.parse(text)
+    except ValueError as error:  # A number of more digits than Python reads.
+        raise TemplateSyntaxError(str(error), 1) from None
 
 
 @dataclass(frozen=True)
@@ -192,10 +191,13 @@ def _before(body: Iterable[nodes.Node], varying: frozenset[str]) -> list[nodes.N
 
 
 def dotted_name(node: nodes.Node) -> str:
-    """The dotted name that an expression is, or that it starts from; empty where there is none."""
+    """The dotted name that an expression is, `a["b"]` as `a.b`; empty where it is none."""
     if isinstance(node, nodes.Name):
         return node.name
     if isinstance(node, nodes.Getattr):
         inner = dotted_name(node.node)
         return f"{inner}.{node.attr}" if inner else ""
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
+        inner = dotted_name(node.node)
+        return f"{inner}.{node.arg.value}" if inner else ""
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from collections.abc import Mapping as Map
@@ -9,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmprog.compiler.expression_parser import ROOTS, ExpressionError, length_of, offset_of, parse
+from lmprog.compiler.expression_trial import failure
 from lmprog.compiler.expression_types import Typer
 from lmprog.compiler.expressions import EvaluationError, Expression, literal, parsed
-from lmprog.compiler.findings import Report, nearest
+from lmprog.compiler.findings import Report, Severity, nearest
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.shape import WRAPPED
 from lmprog.compiler.source import Mapping, Node, Place, Scalar, Sequence
@@ -149,6 +151,13 @@ class Binder:
         self.reads |= expression.references
         if typer.problems:
             self.reads |= seeming_reads(text)
+            return expression
+        failed = failure(expression, scope, self.vars)
+        if failed is not None:
+            message, always = failed
+            severity: Severity = "error" if always else "warning"
+            place = node.at(start + offset_of(text, tree), length_of(tree))
+            self.report.add("LMP208", place, f"{what}: {message}", severity=severity, fix=_fix(expression))
         return expression
 
     def fits(self, expression: Expression | None, wanted: Type, node: Node, what: str, code: str = "LMP203") -> bool:
@@ -170,6 +179,18 @@ class Binder:
         fix = _conversion(expression, wanted)
         self.report.add(code, value_place(node), f"{what} takes {wanted}, {problem}", fix=fix)
         return False
+
+
+def _fix(expression: Expression) -> str | None:
+    """A way to write what fails for some values."""
+    if expression.constant:
+        return None
+    tree = expression.tree
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}  # type: ignore[arg-type]
+    for name, instead in (("int", "int(x, 0)"), ("float", "float(x, 0.0)")):
+        if name in called:
+            return f"write {instead}, with what stands for a text that is no number"
+    return "guard it: `... if ... else ...`, or `when:` of the step"
 
 
 def unfit(expression: Expression, wanted: Type, vars: Map[str, Any]) -> str | None:

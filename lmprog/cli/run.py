@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -61,6 +60,7 @@ def command(
     import contextlib
 
     from lmprog.blame import exit_status
+    from lmprog.json_text import json_text
     from lmprog.loops import run_async
     from lmprog.program import RunOptions, load
     from lmprog.trace import TraceWriter
@@ -88,7 +88,7 @@ def command(
             if result.error is not None:
                 click.echo(f"lmprog: {result.error}", err=True)
                 sys.exit(exit_status([result.error.kind]))
-            click.echo(json.dumps(result.outputs, ensure_ascii=False, indent=2))
+            click.echo(json_text(result.outputs, indent=2))
             return
         assert out is not None
         sys.exit(run_async(lambda: _rows(program, spec, rows, out, writer, options, fake, concurrency)))
