@@ -48,7 +48,7 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
         lm,
         inputs,
         outputs,
-        drawn or standard_layout(inputs, outputs, form),
+        drawn or standard_layout({name: inputs[name] for name in inputs if name not in layout.RESERVED}, outputs, form),
         instructions=instructions,
         demos=demos,
         format=form,
