@@ -21,9 +21,10 @@ LONGEST_TOKEN = 6.0
 USUAL_REPLY = 256
 """Tokens of a reply where `max_tokens` does not say."""
 
-
-HELD_FROM = 20
-"""Dev rows below which halves would say nothing: all of them then choose and confirm."""
+FEWEST_CONFIRMING = 20
+"""Rows below which a test of a gain says next to nothing: fewer rows confirm no change."""
+FEWEST_CHOOSING = 10
+"""Rows below which a choice between candidates is little better than a draw."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,24 @@ def bounds(plan: Plan, rows: Iterable[Mapping[str, Any]] = ()) -> Bounds:
     return found
 
 
-def held_rows(dev: int) -> int:
-    """How many of so many dev rows a stage keeps back from its search, to confirm what it chose."""
-    return 0 if dev < HELD_FROM else dev // 2
+def dev_split(dev: int, accept: str = "composition") -> tuple[int, int]:
+    """How many of so many dev rows choose between candidates, and how many only confirm what was chosen.
+
+    One half each, but at least FEWEST_CONFIRMING confirm. Where that leaves fewer than FEWEST_CHOOSING, and with `accept:
+    point`, all rows choose.
+    """
+    confirming = max(FEWEST_CONFIRMING, dev // 2)
+    if accept == "point" or dev - confirming < FEWEST_CHOOSING:
+        return dev, 0
+    return dev - confirming, confirming
 
 
-def confirming_runs(held: int, finalists: int, repeats: int) -> int:
-    """The runs of a program that score the finalists of a stage, and what it started from, on the rows held back."""
-    return (finalists + 1) * held * repeats
+def final_runs(choosing: int, scored: int, finalists: int, repeats: int) -> int:
+    """The runs that score the finalists of a stage, and its start, at the end: on all choosing rows, `repeats` times each.
+
+    They were scored once on `scored` of these rows.
+    """
+    return (finalists + 1) * (choosing * repeats - scored)
 
 
 def halving(rows: int, first: int, last: int, candidates: int) -> list[tuple[int, int]]:

@@ -53,6 +53,7 @@ def read_optimize(draft: Draft) -> Optimize | None:
         seed=node.value("seed", 0),
         proposer=proposer,
         adapters=node.value("adapters", "per_lm"),
+        accept=node.value("accept", "composition"),
         instructions=_candidates(draft, node.map("instructions")),
         reward=reward,
         rewards=rewards,

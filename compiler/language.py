@@ -319,6 +319,10 @@ OPTIMIZE = Record(
         "seed": Number(whole=True),
         "proposer": Text(about="The LM that writes instructions."),
         "adapters": Choice(("per_lm", "per_module"), about="Who shares an adapter that `grpo` trains."),
+        "accept": Choice(
+            ("composition", "stage", "point"),
+            about="What is tested on the confirming dev rows: the whole, each stage, or nothing.",
+        ),
         "instructions": MapOf(ListOf(Text()), "module", about="Candidates by module."),
         "declassify": Text(about="Why demos made of private rows may stand in the overlay, which others can read."),
     },

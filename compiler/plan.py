@@ -303,6 +303,8 @@ class Optimize:
     seed: int = 0
     proposer: str | None = None
     adapters: Literal["per_lm", "per_module"] = "per_lm"
+    accept: Literal["composition", "stage", "point"] = "composition"
+    """What is tested on the dev rows that confirm: the program after the last stage, each stage, or nothing."""
     instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reward: str | None = None
     """The metric that training follows; None for `metric`."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler import model_table
-from lmprog.compiler.bounds import bounds, judges
+from lmprog.compiler.bounds import bounds, dev_split, judges
 from lmprog.compiler.plan import LM, Optimize, Plan
 from lmprog.data import rows_of
 from lmprog.program import Program
@@ -86,22 +86,26 @@ def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
 
     Raises UsageError where an optimization would.
     """
-    from lmprog.optimizers.staged import TEST, goals_of, make
+    from lmprog.optimizers.staged import TEST, goals_of, make, most_repeats
 
     plan, goals = program.plan, goals_of(program)
     train, dev = rows_of(plan, goals.train), rows_of(plan, goals.validate)
+    choosing, confirming = dev_split(len(dev), goals.accept)
     test = rows_of(plan, TEST) if TEST in plan.data else []
     growth = _growth(goals, plan)
     of_judges = [ask for judge in judges(plan) for ask in asks(judge, (), Growth(None, None))]
     run = [*asks(plan, [*train, *dev, *test], growth), *of_judges]
     proposal = _proposal(goals, plan)
-    sizes = len(train), len(dev)
+    sizes = len(train), choosing
     parts = []
     for stage in goals.stages:
         optimizer = make(stage)
         others = _others(program, optimizer, [*train, *dev], of_judges)
         parts.append(Part(stage.optimizer, _of_stage(program, optimizer, sizes, run, proposal, others)))
-    parts.append(Part("dev after each stage", _times(run, len(goals.stages) * len(dev))))
+    parts.append(Part("dev after each stage", _times(run, (len(goals.stages) + 1) * choosing)))
+    if confirming:
+        runs = (len(goals.stages) + 1) * confirming * most_repeats(goals)
+        parts.append(Part("dev that confirms", _times(run, runs)))
     if test:
         parts.append(Part("test at the end", _times(run, (len(goals.stages) + 1) * len(test))))
     return timed(program, parts, folders)

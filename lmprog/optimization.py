@@ -21,10 +21,16 @@ from lmprog.evaluation import Scores, doubt
 from lmprog.origin import RUN, Origin, Settings, read_origin
 from lmprog.ownership import owned
 from lmprog.program import Program, load
+from lmprog.reports.accepted import verdict
 
 if TYPE_CHECKING:
     from lmprog.lms.lm import LM
+    from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.staged import Outcome
+
+
+UNCONFIRMED = "best-estimate.yaml"
+"""In the run's folder: the overlay with the changes of all stages, where a test has not confirmed them."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,9 @@ def optimize(
             outcome = run_stages(program, seed, limits, journal)
             target = Path(settings.out) if settings.out is not None else spec.with_name(f"{spec.stem}.tuned.yaml")
             report = _report(program, outcome, seed, target, folder)
-            _write_overlay(target, spec, outcome, report)
+            _write_overlay(target, spec, outcome.candidate, report)
+            if report["best_estimate"]:
+                _write_overlay(folder / UNCONFIRMED, spec, outcome.best, report)
             write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n", private=True)
             journal.record("run_ended", overlay=str(target))
         finally:
@@ -133,8 +141,9 @@ def run_folder(spec: Path, given: str | Path | None, resume: bool) -> Path:
 
 
 def _report(program: Program, outcome: Outcome, seed: int, target: Path, folder: Path) -> dict[str, Any]:
+    kept, names = outcome.accepted["kept"], [stage.stage for stage in outcome.stages]
     versions = _comparable(outcome.test)
-    test = _test(outcome.test, versions) if versions else None
+    test = _test(outcome.test, versions, kept) if versions else None
     stages = []
     for place, stage in enumerate(outcome.stages, 1):
         tested = {}
@@ -145,14 +154,18 @@ def _report(program: Program, outcome: Outcome, seed: int, target: Path, folder:
             }
         steps = {"steps": stage.steps, "step_seconds": stage.step_seconds} if stage.steps else {}
         credit = {"credit": stage.credit} if stage.credit is not None else {}
+        confirmed = {"confirmed": stage.test} if stage.test is not None else {}
         spent = {"lm_calls": stage.spent.lm_calls, "seconds": stage.spent.seconds}
-        stages.append({"stage": stage.stage, "validate": stage.validate, **tested, **spent, **steps, **credit})
+        brought = {"validate": stage.validate, "gain": stage.gain, **confirmed}
+        stages.append({"stage": stage.stage, **brought, **tested, **spent, **steps, **credit})
     return {
         "program": program.plan.name,
         "seed": seed,
         "overlay": str(target),
         "run_dir": str(folder),
         "test": test,
+        "accepted": {**outcome.accepted, "verdict": verdict(outcome.accepted, names)},
+        "best_estimate": str(folder / UNCONFIRMED) if outcome.best.digest != outcome.candidate.digest else None,
         "stages": stages,
         "spent": outcome.spent.as_json(),
     }
@@ -168,14 +181,17 @@ def _comparable(versions: Sequence[Scores]) -> list[Scores]:
     return [scores.on(rows) for scores in versions]
 
 
-def _test(whole: Sequence[Scores], compared: Sequence[Scores]) -> dict[str, Any]:
-    """The test before and after: `whole` are the scores of all rows, `compared` those on the rows that are compared."""
-    sides = {"before": (whole[0], compared[0]), "after": (whole[-1], compared[-1])}
+def _test(whole: Sequence[Scores], compared: Sequence[Scores], kept: int) -> dict[str, Any]:
+    """Return the test of the program as written and of version `kept`.
+
+    `whole` are the scores of all rows, `compared` those on the rows that are compared.
+    """
+    sides = {"before": (whole[0], compared[0]), "after": (whole[kept], compared[kept])}
     return {
         "metric": whole[0].metric,
         "n": len(compared[0].by_row),
         **{name: scores.estimate.as_json() for name, (_, scores) in sides.items()},
-        "difference": compared[-1].against(compared[0]).as_json(),
+        "difference": compared[kept].against(compared[0]).as_json(),
         "outages": {name: scores.outages.rows for name, (scores, _) in sides.items()},
         "failures": {
             name: {kind: count for kind, (count, _) in scores.failures.items()} for name, (scores, _) in sides.items()
@@ -184,10 +200,10 @@ def _test(whole: Sequence[Scores], compared: Sequence[Scores]) -> dict[str, Any]
     }
 
 
-def _write_overlay(target: Path, spec: Path, outcome: Outcome, report: Mapping[str, Any]) -> None:
+def _write_overlay(target: Path, spec: Path, candidate: Candidate, report: Mapping[str, Any]) -> None:
     from lmprog.compiler.overlay import write_overlay
 
-    change = outcome.candidate.as_overlay()
+    change = candidate.as_overlay()
     for changed in [*change.get("lms", {}).values(), *change.get("modules", {}).values()]:
         if "adapter" in changed:
             # As a path from the overlay, so that the two can be moved together.
@@ -202,6 +218,8 @@ def _write_overlay(target: Path, spec: Path, outcome: Outcome, report: Mapping[s
         "seed": report["seed"],
         "stages": [stage["stage"] for stage in report["stages"]],
         "scores": {stage["stage"]: stage["validate"] for stage in report["stages"]},
+        "gains": {stage["stage"]: stage["gain"] for stage in report["stages"]},
+        "accepted": report["accepted"],
         "test": test,
     }
     write_overlay(target, spec, change, _rounded(tuned))

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lmprog.optimizers.candidate import START, Candidate, Demo
 from lmprog.optimizers.strategies.demo_runs import DemoRuns
-from lmprog.optimizers.strategies.row_samplers import Repeats
+from lmprog.optimizers.strategies.repeats import Repeats
 
 if TYPE_CHECKING:
     from lmprog.compiler.plan import Module, Plan
@@ -31,7 +31,9 @@ class Config(DemoRuns):
         8, ge=0, description="how many of them may be labelled rows, where the data labels the module"
     )
     rows: int = Field(64, ge=1, description="train rows that runs are made on, to take demos from")
-    finalists: int = Field(4, ge=1, description="sets that are scored again on the dev rows held back from the search")
+    finalists: int = Field(
+        4, ge=1, description="sets that are run again, `repeats` times, where that is more than once"
+    )
     repeats: Repeats = 1
 
 
@@ -48,13 +50,11 @@ class Bootstrap:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls, confirming_runs
-        from lmprog.optimizers.strategies.row_samplers import sizes
+        from lmprog.compiler.bounds import calls, final_runs
         from lmprog.optimizers.strategies.teachers import calls_of_teachers
 
-        searched, held = sizes(dev)
-        confirmed = confirming_runs(held, self.config.finalists, self.config.repeats)
-        runs = min(self.config.rows, train) * self.config.samples + (self.config.sets + 1) * searched + confirmed
+        at_the_end = final_runs(dev, dev, self.config.finalists, self.config.repeats)
+        runs = min(self.config.rows, train) * self.config.samples + (self.config.sets + 1) * dev + at_the_end
         return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
@@ -73,7 +73,7 @@ class Bootstrap:
 
     async def _search(self, task: Task) -> Candidate:
         from lmprog.errors import BudgetExceeded
-        from lmprog.optimizers.contest import Contest
+        from lmprog.optimizers.evaluator import CandidateEvaluator
         from lmprog.optimizers.strategies.demo_sources import Labelled, Solved
 
         plan = task.program.plan
@@ -87,26 +87,26 @@ class Bootstrap:
         if not any(own or labelled for _, own, labelled in pools):
             task.journal.note("no run was solved and no row is labelled: bootstrap has no demos to try")
             return START
-        contest = Contest(task, repeats=self.config.repeats)
-        await contest.enter(START)
-        contest.tell(START, self.config.sets)
+        evaluator = CandidateEvaluator(task, repeats=self.config.repeats)
+        await evaluator.evaluate(START)
+        evaluator.tell(START, self.config.sets)
         try:
             number = 0
             # Small pools may give the same set again, which is no candidate; but it must end.
-            while contest.entered < self.config.sets and number < 8 * self.config.sets:
+            while evaluator.entered < self.config.sets and number < 8 * self.config.sets:
                 candidate = Candidate(demos={
                     module.id: [dict(demo) for demo in self._set(module, own, labelled, number, task.seed)]
                     for module, own, labelled in pools
                     if own or labelled
                 })  # fmt: skip
                 number += 1
-                before = contest.entered
-                if await contest.enter(candidate) is not None and contest.entered > before:
-                    contest.tell(candidate, self.config.sets)
-            return await contest.winner(self.config.finalists)
+                before = evaluator.entered
+                if await evaluator.evaluate(candidate) is not None and evaluator.entered > before:
+                    evaluator.tell(candidate, self.config.sets)
+            return await evaluator.select(self.config.finalists)
         except BudgetExceeded as error:
             task.journal.note(f"{error}; bootstrap ends with its best so far")
-            return contest.best_so_far()
+            return evaluator.best_so_far()
 
     def _set(self, module: Module, own: Pool, labelled: Pool, number: int, seed: int) -> list[Demo]:
         """Up to `demos` in a drawn order, at most `labelled` of them labelled; the first two sets are of one kind each.

@@ -34,9 +34,10 @@ Row = Mapping[str, Any]
 class Task:
     """All that an optimizer gets. The test split is not in it.
 
-    `program` is the best so far, its LM calls paid out of `budget` (an LM that is asked by itself wants `budget.meter`);
-    what may be tuned is in `program.plan.optimize`. `train` rows are for learning, `dev` rows for choosing. Files go under
-    `journal.folder`.
+    `program` is the best so far, its LM calls paid out of `budget` (an LM that is asked by itself wants `budget.meter`); what
+    may be tuned is in `program.plan.optimize`. `train` rows are for learning, `dev` rows for choosing: of the dev rows of the
+    spec those that choose (`optimizers.dev_split`). `screened` are all dev rows of the spec, whose words no instructions may
+    hold; an optimizer that runs them makes the test of its choice worthless. Files go under `journal.folder`.
     """
 
     program: Program
@@ -46,6 +47,7 @@ class Task:
     budget: Budget
     journal: Journal
     seed: int
+    screened: Sequence[Row] = ()
 
     def tell_spending(self) -> None:
         """Show those who watch what is spent and what may be; it stands beside what they are shown next."""
@@ -72,7 +74,9 @@ class Optimizer(Protocol):
         ...
 
     def optimize(self, task: Task) -> Candidate:
-        """The change to `task.program` that is worth making; an empty Candidate where none is.
+        """Return the change to `task.program` that does best on `task.dev`; an empty Candidate where none is better.
+
+        Whether it is a gain is tested by the runner of the stages, on rows that the optimizer does not run.
 
         Runs in a thread without an event loop. Raises BudgetExceeded only where nothing at all could be done.
         """

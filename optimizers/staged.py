@@ -1,14 +1,15 @@
-"""The stages of a program's `optimize`, one after the other, each from the best program so far; then the sealed test.
+"""The stages of a program's `optimize`, each from the best program so far; then what is kept of them, and the sealed test.
 
-Nothing here reads the test split before the last stage has ended. Then the program before, and the program after each
-stage, are scored on it once, on the same rows.
+The dev rows are split once: stages choose by some of them, and the others confirm what was chosen. Nothing here reads the
+test split before the last stage has ended. Then the program before, and the program after each stage, are scored on it once,
+on the same rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import median
 from typing import Any
 
@@ -20,9 +21,11 @@ from lmprog.data import rows_of
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.evaluation import Scores, evaluate
 from lmprog.lms.kept import RunAnswers
+from lmprog.optimizers.acceptance import ALPHA, Confirmation
 from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.dev_split import DevSplit, described, split
 from lmprog.optimizers.journal import Journal
-from lmprog.optimizers.optimizer import Optimizer, Task, find
+from lmprog.optimizers.optimizer import Optimizer, Row, Task, find
 from lmprog.optimizers.shown_rows import ShownRows
 from lmprog.program import Program, RunOptions
 from lmprog.seeds import derive
@@ -32,32 +35,34 @@ TEST = "test"
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """What one stage came to. `candidate` is the whole change since the program as written."""
+    """What one stage came to."""
 
     stage: str
     candidate: Candidate
+    """The whole change since the program as written, of the program that the next stage starts from."""
     spent: Spent
     validate: dict[str, Any]
+    """The score of what the stage came to on the dev rows that choose."""
+    gain: dict[str, Any]
+    """The paired difference to the program that it started from, on the rows that it was chosen on: no proof of anything."""
     steps: int
     step_seconds: float
+    test: dict[str, Any] | None = None
+    """The test on the rows that confirm, with `accept: stage`."""
     credit: dict[str, Any] | None = None
     """How much of the reward's variance each module accounts for, where the stage has reported it."""
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "stage": self.stage,
+            **{field.name: getattr(self, field.name) for field in fields(self)},
             "candidate": self.candidate.as_json(),
             "spent": self.spent.as_json(),
-            "validate": self.validate,
-            "steps": self.steps,
-            "step_seconds": self.step_seconds,
-            "credit": self.credit,
         }
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> StageOutcome:
-        fields = {**values, "candidate": Candidate.from_json(values["candidate"]), "spent": Spent(**values["spent"])}
-        return StageOutcome(**fields)
+        made = {**values, "candidate": Candidate.from_json(values["candidate"]), "spent": Spent(**values["spent"])}
+        return StageOutcome(**made)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,11 @@ class Outcome:
     """The end of a run. `test` holds the scores of the program as written and after each stage, or is empty."""
 
     candidate: Candidate
+    """What is kept of the changes."""
+    best: Candidate
+    """The best estimate: the changes of all stages, whether a test confirms them or not."""
+    accepted: Mapping[str, Any]
+    """By which rule, on how many rows, with what tests, and after which stage the program is kept: part of the report."""
     stages: Sequence[StageOutcome]
     test: Sequence[Scores]
     spent: Spent
@@ -93,11 +103,15 @@ def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal
 def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Journal, answers: RunAnswers) -> Outcome:
     goals = goals_of(program)
     train, dev = rows_of(program.plan, goals.train), rows_of(program.plan, goals.validate)
+    parts = split(dev, goals, seed)
+    journal.note(described(parts, goals))
     spent_before = journal.recall("spent")
     purse = Budget(budget, Spent(**spent_before) if spent_before else None, answers)
     metered = program.with_budget(purse)
-    # What a run reports of its stages, and the test, are scored apart from the budget: not paid for out of the search.
+    # What a run reports of its stages, and every test, are scored apart from the budget: not paid for out of the search.
     unlimited = program.with_budget(Budget({}, answers=answers))
+    confirmation = Confirmation(unlimited, parts.confirm, goals.metric, journal, seed, most_repeats(goals))
+    chosen_by = _ChoosingScores(unlimited, parts.choose, goals.metric, journal, seed)
     best = Candidate()
     outcomes: list[StageOutcome] = []
     for number, stage in enumerate(goals.stages, 1):
@@ -118,30 +132,100 @@ def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Jour
         within = journal.within(key, purse)
         start = metered.with_candidate(best)
         stage_seed = derive(seed, number, stage.optimizer)
-        task = Task(start, train, dev, goals.metric, purse, within, stage_seed)
+        task = Task(start, train, parts.choose, goals.metric, purse, within, stage_seed, screened=dev)
         try:
             change = make(stage).optimize(task)
         except BudgetExceeded as error:
             journal.note(f"{error}; {stage.optimizer} changed nothing")
             change = Candidate()
-        best = best.then(change)
-        spent = purse.spent.since(before)
-        validate = evaluate(unlimited.with_candidate(best), dev, goals.metric, options=RunOptions(seed=seed)).estimate
+        after = best.then(change)
+        scores, scores_before = chosen_by.of(after), chosen_by.of(best)
+        tested = None
+        if goals.accept == "stage" and after.digest != best.digest:
+            versions = [Candidate(), *(outcome.candidate for outcome in outcomes), after]
+            tested = _of_stage(confirmation, versions, number, len(goals.stages))
         seconds = [event["seconds"] for event in journal.events if event["event"] == "step" and event["stage"] == key]
         outcome = StageOutcome(
             stage.optimizer,
-            best,
-            spent,
-            validate.as_json(),
+            after if goals.accept != "stage" or (tested is not None and tested["passed"]) else best,
+            purse.spent.since(before),
+            scores.estimate.as_json(),
+            scores.against(scores_before).as_json(),
             len(seconds),
             median(seconds) if seconds else 0.0,
+            tested,
             within.recall("credit"),
         )
+        best = outcome.candidate
         journal.keep("spent", purse.spent.as_json())
         journal.keep(f"stage/{key}", outcome.as_json())
-        journal.tell("stage_ended", name=stage.optimizer, validate=outcome.validate, changed=bool(change.as_overlay()))
+        journal.tell(
+            "stage_ended",
+            name=stage.optimizer,
+            validate=outcome.validate,
+            gain=outcome.gain,
+            changed=bool(change.as_overlay()),
+        )
         outcomes.append(outcome)
-    return Outcome(best, outcomes, _tested(unlimited, goals.metric, outcomes, journal), purse.spent)
+    versions = [Candidate(), *(outcome.candidate for outcome in outcomes)]
+    accepted = _accepted(goals, confirmation, versions, outcomes, parts)
+    journal.record("accepted", **accepted)
+    test = _tested(unlimited, goals.metric, outcomes, journal)
+    return Outcome(versions[accepted["kept"]], best, accepted, outcomes, test, purse.spent)
+
+
+def most_repeats(goals: Optimize) -> int:
+    """How often a confirming row is run: as often as the stage with the most `repeats` runs a dev row."""
+    written = [stage.options.get("repeats", 1) for stage in goals.stages]
+    return max((count for count in written if isinstance(count, int)), default=1)
+
+
+def _of_stage(confirmation: Confirmation, versions: Sequence[Candidate], number: int, of: int) -> dict[str, Any] | None:
+    """The test of the last of the versions against the one before it; None where no row confirms."""
+    if not confirmation.rows:
+        return None
+    return confirmation.test(versions, number, number - 1, ALPHA / of).as_json()
+
+
+def _accepted(
+    goals: Optimize,
+    confirmation: Confirmation,
+    versions: Sequence[Candidate],
+    outcomes: Sequence[StageOutcome],
+    parts: DevSplit,
+) -> dict[str, Any]:
+    """Decide which version is kept, by its number: 0 is the program as written."""
+    kept, tests = 0, [outcome.test for outcome in outcomes if outcome.test is not None]
+    if goals.accept == "composition" and confirmation.rows:
+        kept, made = confirmation.latest(versions)
+        tests = [test.as_json() for test in made]
+    elif goals.accept != "composition":
+        kept = next(number for number, version in enumerate(versions) if version.digest == versions[-1].digest)
+    return {
+        "rule": goals.accept,
+        "choose": len(parts.choose),
+        "confirm": len(parts.confirm),
+        "tests": tests,
+        "kept": kept,
+    }
+
+
+class _ChoosingScores:
+    """Scores of versions of the program on the dev rows that choose, each made once in the life of a run."""
+
+    def __init__(self, program: Program, rows: Sequence[Row], metric: str, journal: Journal, seed: int) -> None:
+        self.program, self.rows, self.metric, self.journal, self.seed = program, rows, metric, journal, seed
+
+    def of(self, candidate: Candidate) -> Scores:
+        key = f"choose/{candidate.digest}"
+        kept = self.journal.recall(key)
+        if kept is None:
+            program = self.program.with_candidate(candidate)
+            scores = evaluate(program, self.rows, self.metric, options=RunOptions(seed=self.seed))
+            _ = scores.estimate  # raises where nothing could be scored
+            kept = list(scores.by_row.items())
+            self.journal.keep(key, kept)
+        return Scores.of_values(self.metric, [(row, value) for row, value in kept])
 
 
 def _tested(program: Program, metric: str, outcomes: Sequence[StageOutcome], journal: Journal) -> list[Scores]:

@@ -11,9 +11,9 @@ from lmprog.compiler.bounds import (
     argument_characters,
     bounds,
     calls,
-    confirming_runs,
+    dev_split,
+    final_runs,
     halving_runs,
-    held_rows,
     longest_inputs,
     probe_runs,
     prompt_rounds,
@@ -136,7 +136,8 @@ def _budget(draft: Draft, plan: Plan) -> None:
         return
     train, validate = draft.rows.get(optimize.train, []), draft.rows.get(optimize.validate, [])
     one = bounds(plan, [*train, *validate])
-    runs = sum(_runs(draft, stage, len(train), len(validate)) for stage in optimize.stages)
+    choosing, _ = dev_split(len(validate), optimize.accept)
+    runs = sum(_runs(draft, stage, len(train), choosing) for stage in optimize.stages)
     spent = {
         "lm_calls": float(calls(plan)),
         "prompt_tokens": float(one.prompt_tokens),
@@ -149,9 +150,9 @@ def _budget(draft: Draft, plan: Plan) -> None:
         if limit is None or cost is None or not cost:
             continue
         place = draft.place("optimize", "budget", key)
-        least = cost * len(validate)
+        least = cost * choosing
         if limit < least and validate:
-            message = f"one evaluation on {len(validate)} {optimize.validate} rows can take {_shown(least, key)}, and "
+            message = f"one evaluation on {choosing} {optimize.validate} rows can take {_shown(least, key)}, and "
             message += f"the budget is {_shown(limit, key)}: not even the first stage can start"
             draft.report.add("LMP502", place, message, severity="error", fix=f"raise it to {_shown(cost * runs, key)}")
         elif limit < cost * runs:
@@ -160,7 +161,7 @@ def _budget(draft: Draft, plan: Plan) -> None:
             draft.report.add("LMP502", place, message, severity="warning", fix=fix)
 
 
-def _runs(draft: Draft, stage: Stage, train: int, validate: int) -> int:
+def _runs(draft: Draft, stage: Stage, train: int, choosing: int) -> int:
     """The runs of the program that a stage can make, read from options that every optimizer names alike."""
     options = options_of(draft, stage)
 
@@ -168,7 +169,7 @@ def _runs(draft: Draft, stage: Stage, train: int, validate: int) -> int:
         value = options.get(key, otherwise)
         return value if isinstance(value, int) else otherwise
 
-    held = held_rows(validate)
+    repeats = number("repeats", 1)
     if "steps" in options or stage.optimizer in TRAINING:
         waves = number("resample_waves", 1) if options.get("no_signal") == "resample" else 1
         scorings = 1 + -(-number("steps", 1) // number("evaluate_every", 1))
@@ -176,16 +177,17 @@ def _runs(draft: Draft, stage: Stage, train: int, validate: int) -> int:
         rollouts = -(-steps // updates) * waves * number("examples", 1) * number("rollouts", 1)
         rounds = prompt_rounds(steps, number("every", 1), updates) if "every" in options else 0
         candidates = number("population", 0) + number("trials", 0)
-        a_round = candidates * min(number("rows", 0), validate - held) + min(train, number("bootstrap_rows", 0))
+        a_round = candidates * min(number("rows", 0), choosing) + min(train, number("bootstrap_rows", 0))
         probed = probe_runs(min(number("probe", 0), train), number("rollouts", 1), options.get("temperature") == "auto")
-        return rollouts + probed + scorings * validate + rounds * a_round
-    confirmed = confirming_runs(held, number("finalists", 0), number("repeats", 1))
+        return rollouts + probed + scorings * choosing * repeats + rounds * a_round
+    finalists = number("finalists", 0)
     if "max_metric_calls" in options:
-        return number("max_metric_calls", 0) + confirmed
-    searched = validate - held
+        scored = min(choosing, number("pareto_rows", choosing))
+        return number("max_metric_calls", 0) + final_runs(choosing, scored, finalists, repeats)
     tried = number("sets", number("trials", 1))
-    trials = halving_runs(searched, number("minibatch", searched), number("finalists", 0), tried)
-    return searched + trials + confirmed + min(train, number("rows", number("bootstrap_rows", 0)))
+    trials = halving_runs(choosing, number("minibatch", choosing), finalists, tried)
+    at_the_end = final_runs(choosing, choosing, finalists, repeats)
+    return choosing + trials + at_the_end + min(train, number("rows", number("bootstrap_rows", 0)))
 
 
 def _shown(value: float, key: str) -> str:

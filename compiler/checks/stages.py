@@ -6,7 +6,7 @@ from collections.abc import Mapping as Map
 from typing import Any
 
 from lmprog.compiler import teachers
-from lmprog.compiler.bounds import held_rows
+from lmprog.compiler.bounds import dev_split
 from lmprog.compiler.checks import training
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.goals import written_stages
@@ -84,7 +84,7 @@ def _gepa(draft: Draft, optimize: Optimize, entry: Node, options: Mapping | None
     most, pareto, minibatch = (given.get(key) for key in ("max_metric_calls", "pareto_rows", "minibatch"))
     if not rows or not (isinstance(most, int) and isinstance(pareto, int) and isinstance(minibatch, int)):
         return
-    least = min(pareto, len(rows) - held_rows(len(rows))) + 2 * minibatch
+    least = min(pareto, dev_split(len(rows), optimize.accept)[0]) + 2 * minibatch
     if most < least:
         written = options.get("max_metric_calls") if options is not None else None
         message = f"`gepa` cannot begin with `max_metric_calls: {most}`: the dev rows and one reflection take {least}"

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lmprog.budget import Spent
+from lmprog.reports.accepted import described
 from lmprog.reports.credit import share_line
 from lmprog.statistics import Estimate
 
@@ -53,6 +54,7 @@ class OptimizeProgress:
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.run_dir: str | None = None
+        self._stages: list[str] = []
         self._started = time.monotonic()
         self._spending = ""
 
@@ -69,9 +71,11 @@ class OptimizeProgress:
         return [f"optimizing {event['program']} (seed {event['seed']}); the run is kept in {event['run_dir']}"]
 
     def _on_stage_started(self, event: Mapping[str, Any]) -> list[str]:
+        self._stages.append(event["name"])
         return [f"[bold]stage {event['number']} of {event['of']}: {event['name']}[/bold]"]
 
     def _on_stage_kept(self, event: Mapping[str, Any]) -> list[str]:
+        self._stages.append(event["stage"])
         return [f"stage {event['number']} of {event['of']}: {event['stage']} was finished before; kept"]
 
     def _on_note(self, event: Mapping[str, Any]) -> list[str]:
@@ -107,6 +111,12 @@ class OptimizeProgress:
         difference = _escaped(points(event["difference"]))
         return [f"  {event['what']}, paired: {difference} points: {event['verdict']}"]
 
+    def _on_confirming(self, event: Mapping[str, Any]) -> list[str]:
+        return [f"scoring on {event['rows']} dev rows that confirm"]
+
+    def _on_confirmed(self, event: Mapping[str, Any]) -> list[str]:
+        return [f"  {_escaped(described(event, self._stages))}"]
+
     def _on_credit(self, event: Mapping[str, Any]) -> list[str]:
         return [f"  credit, of the variance of {event['rows']} dev rows: {_escaped(share_line(event['modules']))}"]
 
@@ -114,7 +124,8 @@ class OptimizeProgress:
         return [f"  a candidate was refused: {_escaped(event['findings'].splitlines()[0])}"]
 
     def _on_stage_ended(self, event: Mapping[str, Any]) -> list[str]:
-        return [f"  {event['name']} ends at {_escaped(percent(event['validate']))} on dev"]
+        gain = f"{_escaped(points(event['gain']))} points" if event["changed"] else "nothing changed"
+        return [f"  {event['name']} ends at {_escaped(percent(event['validate']))} on the rows that choose: {gain}"]
 
     def _on_test_started(self, event: Mapping[str, Any]) -> list[str]:
         return [f"scoring the program {event['program']} on {event['rows']} sealed test rows"]
@@ -136,14 +147,16 @@ def table(report: Mapping[str, Any]) -> None:
     shown = Table(
         title=f"{report['program']}: {test['metric'] if test else 'dev'}, mean and 95% interval", title_justify="left"
     )
-    for heading in ("", "dev", *(("test", "gain on test, paired") if test else ()), "LM calls", "minutes"):
+    chosen_by = f"{report['accepted']['choose']} dev rows that choose"
+    for heading in ("", chosen_by, *(("test", "gain on test, paired") if test else ()), "LM calls", "minutes"):
         shown.add_column(heading, no_wrap=True)
     if test:
         shown.add_row("before", "", percent(test["before"]), "", "", "")
-    for stage in report["stages"]:
+    kept = report["accepted"]["kept"]
+    for number, stage in enumerate(report["stages"], 1):
         tested = (percent(stage["test"]), points(stage["difference"])) if test else ()
         shown.add_row(
-            f"+ {stage['stage']}",
+            f"+ {stage['stage']}{' <- kept' if number == kept else ''}",
             percent(stage["validate"]),
             *tested,
             f"{stage['lm_calls']:,}",
@@ -152,6 +165,12 @@ def table(report: Mapping[str, Any]) -> None:
     # Wide enough for the table whatever the output is: a pipe has no width of its own.
     console = Console(highlight=False, markup=False)
     Console(highlight=False, markup=False, width=max(console.width, 120)).print(shown)
+    accepted, stages = report["accepted"], [stage["stage"] for stage in report["stages"]]
+    for tested in accepted["tests"]:
+        console.print(f"tested on dev: {described(tested, stages)}", soft_wrap=True)
+    console.print(accepted["verdict"], soft_wrap=True)
+    if report["best_estimate"]:
+        console.print(f"the changes of all stages, not confirmed: {report['best_estimate']}", soft_wrap=True)
     if test:
         p = test["difference"]["p"]
         console.print(

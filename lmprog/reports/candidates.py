@@ -33,7 +33,7 @@ def shown(trees: Sequence[StageTree], diff: bool = False) -> Iterator[Tree]:
         for step, score in stage.steps.items():
             tree.add(Text(f"dev at step {step}: {Estimate.from_json(score)}"))
         if stage.ended and stage.start is None:
-            tree.add(Text("<- kept" if stage.changed else "no significant change", style="bold green"))
+            tree.add(Text("<- chosen" if stage.changed else "no change", style="bold green"))
         yield tree
 
 
@@ -74,7 +74,7 @@ def _line(stage: StageTree, entry: Entry) -> Text:
     if len(entry.parents) > 1:
         line.append(f"  merged with {', '.join(parent[:NAMED] for parent in entry.parents[1:])}", style="dim")
     if entry.wins:
-        line.append("  <- kept" if entry.parents else "  <- kept: no significant change", style="bold green")
+        line.append("  <- chosen" if entry.parents else "  <- chosen: stays as it is", style="bold green")
     return line
 
 

@@ -30,11 +30,9 @@ class FastSlow(GRPO):
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
         from lmprog.compiler.bounds import calls
-        from lmprog.optimizers.strategies.row_samplers import sizes
 
-        searched, _ = sizes(dev, self.config.rows)
         candidates = self.config.population + self.config.trials
-        runs = self._rounds * (candidates * searched + min(self.config.bootstrap_rows, train))
+        runs = self._rounds * (candidates * min(self.config.rows, dev) + min(self.config.bootstrap_rows, train))
         proposals = self.most_proposals(program, train, dev)
         return super().most_calls(program, train, dev) + runs * calls(program.plan) + proposals
 

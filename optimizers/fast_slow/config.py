@@ -16,9 +16,7 @@ class Config(Sources, Training):
     )
     population: int = Field(4, ge=1, description="candidates that are kept, over which rollouts are spread")
     trials: int = Field(6, ge=1, description="new candidates of a round")
-    rows: int = Field(
-        24, ge=1, description="dev rows that a round scores on, at most; half of the dev rows are held back"
-    )
+    rows: int = Field(24, ge=1, description="dev rows that a round scores on, at most")
     demo_sets: int = Field(6, ge=1, description="demo sets drawn for each module in each round")
     demos: list[int] = Field([4, 8], min_length=1, description="numbers of demos that are tried")
     bootstrap_rows: int = Field(

@@ -8,12 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from lmprog.optimizers.candidate import START, Candidate
-from lmprog.optimizers.contest import Contest
+from lmprog.optimizers.evaluator import CandidateEvaluator
 from lmprog.optimizers.fast_slow.config import Config
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.prompt_search.choices import Choices, Gatherer
 from lmprog.optimizers.strategies.fronts import Front, Pareto
-from lmprog.optimizers.strategies.row_samplers import Halves
 from lmprog.optimizers.strategies.screens import Screen, Screens
 from lmprog.program import Program
 from lmprog.seeds import derive
@@ -41,15 +40,16 @@ class Rounds:
         seed = derive(self.task.seed, "round", number)
         journal = self.task.journal.part(f"round-{number}")
         task = replace(self.task, program=program, journal=journal, seed=seed)
-        # The rows are those of the stage, the same in all rounds: what is held back from one is held back from all.
-        contest = Contest(task, Halves(self.task.seed, self.config.rows), screen=self.screen)
+        evaluator = CandidateEvaluator(task, self.task.dev[: self.config.rows], screen=self.screen)
         before = self.kept(number - 1)
         for member in before:
-            await contest.enter(member)
-        choices = await self._choices(task, contest, before)
-        await self._try(contest, choices, before, seed)
-        scored = list(contest.scored.values())
-        kept = [scored[place] for place in self.front.kept([one.values for one in scored], self.config.population)]
+            await evaluator.evaluate(member)
+        choices = await self._choices(task, evaluator, before)
+        await self._try(evaluator, choices, before, seed)
+        scored = list(evaluator.scored.values())
+        # What an outage has cut is left out, but where that would leave nothing.
+        whole = [one for one in scored if one.usable] or scored
+        kept = [whole[place] for place in self.front.kept([one.values for one in whole], self.config.population)]
         if journal.recall("population") is None:
             journal.keep("population", [one.candidate.as_json() for one in kept])
         self.task.tell_spending()
@@ -59,10 +59,10 @@ class Rounds:
             best=estimate(list(kept[0].values.values())).as_json(),
             members=[one.candidate.digest for one in kept],
             tried=len(scored) - len(before),
-            refused=len(contest.refused),
+            refused=len(evaluator.refused),
         )
 
-    async def _choices(self, task: Task, contest: Contest, population: Population) -> list[Choices]:
+    async def _choices(self, task: Task, evaluator: CandidateEvaluator, population: Population) -> list[Choices]:
         """What candidates may be made of, the parts of the population among it."""
         gatherer = Gatherer(task, self.config, self.config.demo_sets)
         choices = await gatherer.first()
@@ -72,10 +72,12 @@ class Rounds:
                     own = getattr(member, part).get(choice.module)
                     if own is not None and own not in options:
                         options.append(own)
-        await gatherer.propose(choices, contest, self.config.proposals)
+        await gatherer.propose(choices, evaluator, self.config.proposals)
         return choices
 
-    async def _try(self, contest: Contest, choices: Sequence[Choices], population: Population, seed: int) -> None:
+    async def _try(
+        self, evaluator: CandidateEvaluator, choices: Sequence[Choices], population: Population, seed: int
+    ) -> None:
         """Score new candidates, each made of one of the population."""
         if not any(choice.options() for choice in choices):
             self.task.journal.note(
@@ -89,8 +91,8 @@ class Rounds:
             asked += 1
             parent = draw.choice(population)
             child = varied(parent, choices, draw)
-            if child.digest not in contest.scored and child.digest not in contest.refused:
-                await contest.enter(child, parents=[parent])
+            if child.digest not in evaluator.scored and child.digest not in evaluator.refused:
+                await evaluator.evaluate(child, parents=[parent])
                 tried += 1
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from statistics import fmean
 
-from lmprog.evaluation import Scores
 from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.fast_slow.config import Config
 from lmprog.optimizers.fast_slow.rounds import Rounds
@@ -15,24 +13,19 @@ from lmprog.optimizers.grpo.rollouts import Rollout, Wave
 from lmprog.optimizers.grpo.rows import Row
 from lmprog.optimizers.grpo.stage import WeightStage
 from lmprog.optimizers.optimizer import Task
-from lmprog.optimizers.strategies.row_samplers import Halves
 from lmprog.program import Program
 from lmprog.seeds import derive
 
 
 class FastSlowStage(WeightStage):
-    """Rounds of prompts look at one half of the dev rows. All of them choose the best step, with the best member of then; the
-    other half decides whether it replaces the program that the stage started from.
-
-    Of a stage that goes on the journal knows the population, and the step says which round it is of.
+    """The loop of `grpo` with rounds of prompts in between. The best step is chosen on all dev rows with the best population
+    member at that step; on resume the population is read from the journal.
     """
 
     name = "fast_slow"
 
     def __init__(self, task: Task, config: Config) -> None:
-        searched, held = Halves(task.seed).split(task.dev)
-        super().__init__(replace(task, dev=[*held, *searched]), config)
-        self.held = len(held)
+        super().__init__(task, config)
         self.rounds = Rounds(task, config)
         # The updates on one wave share its prompts.
         self.every = -(-config.every // config.updates) * config.updates
@@ -66,12 +59,6 @@ class FastSlowStage(WeightStage):
     def scored_program(self, step: int) -> Program:
         """The best member of the population that the update before was made with."""
         return self.program.with_candidate(self._best_member(step))
-
-    def judged(self, scores: Scores) -> Scores:
-        """Those on the rows that no prompt was chosen by, where there are enough for both."""
-        if not self.held:
-            return scores
-        return Scores(scores.metric, [row for row in scores.rows if row.row < self.held])
 
     def _waves(self, step: int) -> list[Wave]:
         waves = super()._waves(step)

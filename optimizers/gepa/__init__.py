@@ -1,7 +1,7 @@
 """`gepa`: instructions by reflection on traces and feedback, over a Pareto front of dev rows (arXiv 2507.19457).
 
 The gepa library searches; what it asks of the program and of the proposer goes through the journal, the budget and the
-screens of lmprog, and its winner is confirmed on dev rows that it did not see.
+screens of lmprog. Of its best candidates the one with the highest mean on dev is what the stage comes to.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ class GEPA:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls, confirming_runs
-        from lmprog.optimizers.strategies.row_samplers import sizes
+        from lmprog.compiler.bounds import calls, final_runs
 
-        _, held = sizes(dev, self.config.pareto_rows)
-        rows = self.config.max_metric_calls + confirming_runs(held, self.config.finalists, self.config.repeats)
+        scored = min(self.config.pareto_rows, dev)
+        rows = self.config.max_metric_calls + final_runs(dev, scored, self.config.finalists, self.config.repeats)
         return rows * calls(program.plan) + self.most_proposals(program, train, dev)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:

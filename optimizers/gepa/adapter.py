@@ -11,7 +11,7 @@ from gepa import EvaluationBatch
 from lmprog.evaluation import RowScore, aevaluate
 from lmprog.loops import run_async
 from lmprog.optimizers.candidate import START, Candidate
-from lmprog.optimizers.contest import Contest
+from lmprog.optimizers.evaluator import CandidateEvaluator
 from lmprog.optimizers.optimizer import Row, Task
 from lmprog.program import RunOptions
 
@@ -37,8 +37,8 @@ class ProgramAdapter:
 
     propose_new_texts = None
 
-    def __init__(self, task: Task, contest: Contest, most: int) -> None:
-        self.task, self.contest, self.most = task, contest, most
+    def __init__(self, task: Task, evaluator: CandidateEvaluator, most: int) -> None:
+        self.task, self.evaluator, self.most = task, evaluator, most
         plan = task.program.plan
         assert plan.optimize is not None
         self.start: Texts = {
@@ -47,7 +47,7 @@ class ProgramAdapter:
             if "instructions" in parts
         }
         self.low, self.high = plan.metrics[task.metric].range
-        self.rows: Mapping[str, Sequence[Row]] = {"train": task.train, "dev": contest.searched}
+        self.rows: Mapping[str, Sequence[Row]] = {"train": task.train, "dev": evaluator.rows}
         self.runs: dict[tuple[str, Place], dict[str, Any]] = {}
         self.counted = 0
 
@@ -66,7 +66,7 @@ class ProgramAdapter:
             raise Enough
         self.counted += len(batch)
         change = self.candidate_of(candidate)
-        if self.contest.refuses(change):
+        if self.evaluator.refuses(change):
             runs = [{"score": self.low, "feedback": "refused before it was run", "calls": []} for _ in batch]
         else:
             runs = run_async(lambda: self._run(change, batch))

@@ -13,11 +13,10 @@ from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.lms.lm import Request
 from lmprog.loops import run_async
 from lmprog.optimizers.candidate import START, Candidate
-from lmprog.optimizers.contest import Contest, Scored
+from lmprog.optimizers.evaluator import CandidateEvaluator, Scored
 from lmprog.optimizers.gepa.adapter import Enough, Place, ProgramAdapter
 from lmprog.optimizers.gepa.config import Config
 from lmprog.optimizers.optimizer import Task
-from lmprog.optimizers.strategies.row_samplers import Halves
 from lmprog.replies import free_text
 from lmprog.seeds import derive
 
@@ -37,11 +36,12 @@ class Reflection:
         if plan.optimize is None or plan.optimize.proposer is None:
             raise UsageError("gepa needs an LM that writes instructions; name one of `lms` as optimize.proposer")
         self.task, self.config = task, config
-        self.contest = Contest(task, Halves(task.seed, config.pareto_rows), repeats=config.repeats)
-        self.adapter = ProgramAdapter(task, self.contest, config.max_metric_calls)
+        self.evaluator = CandidateEvaluator(task, repeats=config.repeats)
+        self.front = min(config.pareto_rows, len(task.dev))
+        self.adapter = ProgramAdapter(task, self.evaluator, config.max_metric_calls)
         if not self.adapter.start:
             raise UsageError("gepa has nothing to tune: name `instructions` for a module under optimize.tune")
-        least = len(self.contest.searched) + 2 * config.minibatch
+        least = self.front + 2 * config.minibatch
         if config.max_metric_calls < least:
             raise UsageError(
                 f"gepa cannot begin with max_metric_calls: {config.max_metric_calls}; the dev rows and one reflection "
@@ -55,7 +55,7 @@ class Reflection:
         self.failure: Exception | None = None
 
     def run(self) -> Candidate:
-        """The candidate that is better on the rows held back, by a paired interval; else no change."""
+        """Return the candidate that is best on all dev rows, or no change where none is better than the start."""
         try:
             self._search()
         except Enough:
@@ -64,22 +64,22 @@ class Reflection:
             self.failure = error
         if self.failure is not None and not isinstance(self.failure, BudgetExceeded):
             raise self.failure
-        if START.digest not in self.contest.scored:
+        if START.digest not in self.evaluator.scored:
             assert self.failure is not None
             raise self.failure
         try:
             if self.failure is None:
-                return run_async(lambda: self.contest.winner(self.config.finalists))
+                return run_async(lambda: self.evaluator.select(self.config.finalists))
         except BudgetExceeded as error:
             self.failure = error
         self.task.journal.note(f"{self.failure}; gepa ends with its best so far")
-        return self.contest.best_so_far()
+        return self.evaluator.best_so_far()
 
     def _search(self) -> None:
         gepa.optimize(
             seed_candidate=self.adapter.start,
             trainset=[Place("train", index) for index in range(len(self.task.train))],
-            valset=[Place("dev", index) for index in range(len(self.contest.searched))],
+            valset=[Place("dev", index) for index in range(self.front)],
             adapter=self.adapter,
             reflection_lm=self._reflect,
             perfect_score=self.adapter.high,
@@ -129,7 +129,7 @@ class Reflection:
         return text
 
     def on_valset_evaluated(self, event: Mapping[str, Any]) -> None:
-        """gepa's callback: a candidate was run on all searched rows. gepa would pass over what is raised here."""
+        """gepa's callback: a candidate was run on all rows of the front. gepa would pass over what is raised here."""
         try:
             self._enter(event)
         except Exception as error:
@@ -137,14 +137,14 @@ class Reflection:
             raise
 
     def _enter(self, event: Mapping[str, Any]) -> None:
-        """The candidate enters the contest, with what it was derived from."""
+        """Keep the scores of a candidate, with what it was derived from."""
         change = self.adapter.candidate_of(event["candidate"])
         self.known[event["candidate_idx"]] = change
-        places = [Place("dev", index) for index in range(len(self.contest.searched))]
+        places = [Place("dev", index) for index in range(self.front)]
         runs = [self.adapter.runs.get((change.digest, place)) for place in places]
         scores = {str(index): run["score"] for index, run in enumerate(runs) if run and run["score"] is not None}
         if scores and all(run is not None for run in runs):
-            self.contest.scored[change.digest] = Scored(change, scores, len(places))
+            self.evaluator.scored[change.digest] = Scored(change, scores, len(places))
             parents = [self.known[index] for index in event["parent_ids"]]
-            self.contest.remember(change, parents, scores)
-            self.contest.tell(change, self.config.max_metric_calls // len(places) - 1)
+            self.evaluator.remember(change, parents, scores)
+            self.evaluator.tell(change, self.config.max_metric_calls // len(places) - 1)

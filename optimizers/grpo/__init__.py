@@ -1,8 +1,8 @@
 """`grpo`: module-level group-relative policy optimization (mmGRPO, arXiv 2508.04660) of the program's weights.
 
 Each step runs the whole program several times on each of a few examples, on policy; scores every run; compares the calls
-of each module across the runs of an example; and makes one policy-gradient update of a LoRA adapter. The best adapter on
-dev rows is kept, and replaces what was there only if its paired gain on dev has an interval above 0.
+of each module across the runs of an example; and makes one policy-gradient update of a LoRA adapter. The adapter with the
+highest mean on dev rows is what the stage comes to, or the program as it was where none is better.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class GRPO:
         from lmprog.optimizers.grpo.credit import most_runs
 
         scorings = 1 + -(-self.config.steps // self.config.evaluate_every)
-        runs = self._examples * self.config.rollouts + scorings * dev
+        runs = self._examples * self.config.rollouts + scorings * dev * self.config.repeats
         runs += most_runs(program, min(self.config.credit, dev)) + probe.most_runs(self.config, train)
         scored = calls(program.plan) - bounds(program.plan).total_calls
         taught = sum(runs * (bounds(teacher).total_calls + scored) for teacher, runs in self.other_runs(program))

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lmprog.optimizers.strategies.repeats import Repeats
 from lmprog.optimizers.strategies.teachers import Teacher
 
 
@@ -31,6 +32,7 @@ class Training(BaseModel):
 
     learning_rate: float = Field(2e-4, gt=0, le=0.1)
     max_grad_norm: float = Field(1.0, gt=0)
+    repeats: Repeats = 1
     checkpoint_every: int = Field(1, ge=1, description="steps between two checkpoints, from which --resume goes on")
     credit: int = Field(
         8, ge=0, description="dev rows of the credit report that ends the stage, where the program has several modules"

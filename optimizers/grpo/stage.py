@@ -37,6 +37,7 @@ from lmprog.optimizers.grpo.served import Served
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.grpo.teachers import Teachers, teachers_of
 from lmprog.optimizers.optimizer import Task
+from lmprog.optimizers.strategies import outages
 from lmprog.program import Program, RunOptions
 from lmprog.seeds import derive
 
@@ -76,7 +77,7 @@ class WeightStage:
         check(config.report_to)
 
     def run(self) -> Candidate:
-        """The adapters that were best on dev together, where they are better than before by a paired test; else no change."""
+        """Return the adapters that were best on dev together, or no change where none is better than the start."""
         # One event loop for the whole stage: it cancels what still runs when Ctrl-C ends the run.
         with self.runner:
             self.before = Scores.of_values(
@@ -311,10 +312,6 @@ class WeightStage:
         """What is scored on dev after `step`."""
         return self.program
 
-    def judged(self, scores: Scores) -> Scores:
-        """The dev scores that say whether the best step replaces what was there before."""
-        return scores
-
     def _trained_lm(self, adapter: Adapter) -> LocalLM:
         if adapter not in self.served.adapters:
             return local_lm(self.task.program.lms[adapter.lm])
@@ -356,7 +353,10 @@ class WeightStage:
             self.show(step)
             scores = self.runner.run(self._ascore(step))
             self._tell_dev(step, scores)
-            if self.best is None or scores.mean > self.best[1].mean:
+            if not self._usable(scores):
+                whose = f"step {step}"
+                self.task.journal.note(outages.complaint(whose, len(scores.by_row), len(self.task.dev)))
+            elif self.best is None or scores.mean > self.best[1].mean:
                 self.best = (step, scores)
                 self._save(self.checkpoints.best(step))
 
@@ -378,8 +378,13 @@ class WeightStage:
         )
 
     async def _ascore(self, step: int) -> Scores:
-        options = RunOptions(seed=self.task.seed)
-        return await aevaluate(self.scored_program(step), self.task.dev, self.task.metric, options=options)
+        options, repeats = RunOptions(seed=self.task.seed), self.config.repeats
+        program = self.scored_program(step)
+        return await aevaluate(program, self.task.dev, self.task.metric, repeats=repeats, options=options)
+
+    def _usable(self, scores: Scores) -> bool:
+        """Return whether few enough rows are outages for a choice."""
+        return not outages.too_many(len(scores.by_row), len(self.task.dev))
 
     def _tell_dev(self, step: int, scores: Scores) -> None:
         self.task.tell_spending()
@@ -388,11 +393,15 @@ class WeightStage:
     def _chosen(self) -> Candidate:
         if self.best is None or self.before is None:
             return Candidate()
+        if not self._usable(self.before):
+            lost = outages.complaint("the program before", len(self.before.by_row), len(self.task.dev))
+            self.task.journal.note(lost)
+            return Candidate()
         step, scores = self.best
-        difference = self.judged(scores).against(self.judged(self.before))
-        self.task.journal.record(
-            "compared", what=f"step {step} against before", difference=difference.as_json(), verdict=difference.verdict
-        )
-        if not difference.significant_gain:
+        difference = scores.against(self.before)
+        verdict = "chosen" if difference.mean > 0 else "no better"
+        what = f"step {step} against before, on the rows that choose"
+        self.task.journal.record("compared", what=what, difference=difference.as_json(), verdict=verdict)
+        if difference.mean <= 0:
             return Candidate()
         return change_in(self.checkpoints.best(step).resolve(), self.adapters, self.task.program.plan)

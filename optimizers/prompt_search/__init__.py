@@ -1,8 +1,8 @@
 """`prompt_search`: a joint search over the instructions, demo sets and layouts of all tuned modules.
 
-Combinations are proposed by optuna's TPE sampler and scored on a minibatch of one half of the dev rows; successive halving
-brings the best of them to all rows of that half; the finalists are scored again on the other half, which no choice was made
-on. The best replaces the program it started from only if its paired gain on those rows has an interval above 0.
+Combinations are proposed by optuna's TPE sampler and scored on a minibatch of the dev rows that choose; successive halving
+brings the best of them to all these rows; the one with the highest mean is what the stage comes to, or the program as it
+is where none is better.
 """
 
 from __future__ import annotations
@@ -28,14 +28,12 @@ class PromptSearch:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls, confirming_runs, halving_runs
-        from lmprog.optimizers.strategies.row_samplers import sizes
+        from lmprog.compiler.bounds import calls, final_runs, halving_runs
         from lmprog.optimizers.strategies.teachers import calls_of_teachers
 
-        searched, held = sizes(dev)
-        trials = halving_runs(searched, self.config.minibatch, self.config.finalists, self.config.trials)
-        confirmed = confirming_runs(held, self.config.finalists, self.config.repeats)
-        runs = min(self.config.bootstrap_rows, train) * self.config.samples + searched + trials + confirmed
+        trials = halving_runs(dev, self.config.minibatch, self.config.finalists, self.config.trials)
+        at_the_end = final_runs(dev, dev, self.config.finalists, self.config.repeats)
+        runs = min(self.config.bootstrap_rows, train) * self.config.samples + dev + trials + at_the_end
         taught = calls_of_teachers(program, self.config.teachers, self.config.bootstrap_rows)
         return runs * calls(program.plan) + taught + self.most_proposals(program, train, dev)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.contest import Contest
+from lmprog.optimizers.evaluator import CandidateEvaluator
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.prompt_search.config import Sources
 from lmprog.optimizers.strategies.demo_runs import DemoRuns
@@ -99,8 +99,8 @@ class Gatherer:
         ]
         return list({repr(chosen): chosen for chosen in drawn}.values())
 
-    async def propose(self, choices: Sequence[Choices], contest: Contest, count: int) -> None:
-        """Add up to `count` instructions of the proposer to each tuned module, written in the light of `contest`."""
+    async def propose(self, choices: Sequence[Choices], evaluator: CandidateEvaluator, count: int) -> None:
+        """Add up to `count` instructions of the proposer to each tuned module, written in the light of `evaluator`."""
         for choice in choices:
             if self.proposer is None or "instructions" not in self.goals.tune[choice.module]:
                 continue
@@ -108,7 +108,7 @@ class Gatherer:
             tried = [
                 (text or module.instructions or "(none)", score)
                 for text in choice.instructions
-                if (score := contest.mean_with(choice.module, text)) is not None
+                if (score := evaluator.mean_with(choice.module, text)) is not None
             ]
             kept = await self.task.journal.once(
                 f"instructions/{choice.module}/{len(choice.instructions)}",

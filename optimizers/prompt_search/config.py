@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from lmprog.optimizers.strategies.demo_runs import DemoRuns
-from lmprog.optimizers.strategies.row_samplers import Repeats
+from lmprog.optimizers.strategies.repeats import Repeats
 
 
 class Sources(BaseModel):
@@ -42,6 +42,6 @@ class Config(Sources, DemoRuns):
         description="demo sets drawn for each module, beside those it has; left out: one for each trial, 12 at least",
     )
     finalists: int = Field(
-        4, ge=1, description="candidates that are scored again on the dev rows held back from the search"
+        4, ge=1, description="candidates that come to all dev rows; with `repeats` they are run again so often"
     )
     repeats: Repeats = 1

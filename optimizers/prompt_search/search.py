@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lmprog.errors import BudgetExceeded
 from lmprog.optimizers.candidate import START, Candidate
-from lmprog.optimizers.contest import Contest
+from lmprog.optimizers.evaluator import CandidateEvaluator
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.prompt_search.choices import Choices, Gatherer, combined
 from lmprog.optimizers.prompt_search.config import Config
@@ -23,24 +23,24 @@ class Search:
 
     def __init__(self, task: Task, config: Config) -> None:
         self.task, self.config = task, config
-        self.contest = Contest(task, repeats=config.repeats)
-        self.halving = Halving(len(self.contest.searched), config.minibatch, config.finalists)
+        self.evaluator = CandidateEvaluator(task, repeats=config.repeats)
+        self.halving = Halving(len(self.evaluator.rows), config.minibatch, config.finalists)
         self.gatherer = Gatherer(task, config, config.demo_sets or max(FEWEST_SETS, config.trials))
 
     async def run(self) -> Candidate:
-        await self.contest.enter(START)
-        self.contest.tell(START, self.config.trials)
+        await self.evaluator.evaluate(START)
+        self.evaluator.tell(START, self.config.trials)
         try:
             choices = await self.gatherer.first()
-            await self.gatherer.propose(choices, self.contest, self.config.proposals - self.config.proposals // 2)
+            await self.gatherer.propose(choices, self.evaluator, self.config.proposals - self.config.proposals // 2)
             self._tell(choices)
             await self._trials(choices)
             await self._halve()
-            return await self.contest.winner(self.config.finalists)
+            return await self.evaluator.select(self.config.finalists)
         except BudgetExceeded as error:
             # What is known by now decides; with nothing confirmed the program stays as it was.
             self.task.journal.note(f"{error}; prompt_search ends with its best so far")
-            return self.contest.best_so_far()
+            return self.evaluator.best_so_far()
 
     def _tell(self, choices: Sequence[Choices]) -> None:
         if self.gatherer.proposer is None:
@@ -63,27 +63,27 @@ class Search:
         selector: CandidateSelector = TPE(options, derive(self.task.seed, "tpe"), max(4, trials // 2), doubted)
         asked, second, minibatch = 0, self.config.proposals // 2, self.halving.rungs()[0]
         # The selector may ask for the same again; that costs nothing and counts for nothing, but it must end.
-        while self.contest.entered < trials and asked < 8 * trials:
-            if second and self.contest.entered >= trials // 2:
-                await self.gatherer.propose(choices, self.contest, second)
+        while self.evaluator.entered < trials and asked < 8 * trials:
+            if second and self.evaluator.entered >= trials // 2:
+                await self.gatherer.propose(choices, self.evaluator, second)
                 selector.grow(_options(choices))
                 second = 0
             asked += 1
             candidate = combined(choices, selector.ask())
-            before = self.contest.entered
-            scored = await self.contest.enter(candidate, minibatch)
-            if scored is not None and self.contest.entered > before:
-                self.contest.tell(candidate, trials)
-            selector.tell(None if scored is None else self.contest.mean_on(candidate, minibatch))
+            before = self.evaluator.entered
+            scored = await self.evaluator.evaluate(candidate, minibatch)
+            if scored is not None and self.evaluator.entered > before:
+                self.evaluator.tell(candidate, trials)
+            selector.tell(None if scored is None else self.evaluator.mean_on(candidate, minibatch))
 
     async def _halve(self) -> None:
         """Score the better half on twice the rows, and so on, until those that are left are scored on all searched rows."""
         below = self.halving.rungs()[0]
-        candidates = len(self.contest.ranked(below))
+        candidates = len(self.evaluator.ranked(below))
         for rows, count in self.halving.survivors(candidates):
             self.task.journal.note(f"the best {count} of {candidates} go on to {rows} rows")
-            for candidate in self.contest.ranked(below)[:count]:
-                await self.contest.enter(candidate, rows)
+            for candidate in self.evaluator.ranked(below)[:count]:
+                await self.evaluator.evaluate(candidate, rows)
             below = rows
 
 

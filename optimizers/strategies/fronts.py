@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from lmprog.optimizers.strategies.acceptance import Values
+from lmprog.optimizers.evaluator import Values
 
 
 class Front(Protocol):

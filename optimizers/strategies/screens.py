@@ -77,7 +77,7 @@ class Screens:
 
     def __init__(self, task: Task) -> None:
         self._screens: tuple[Screen, ...] = (
-            Leaks(task.program.plan, task.train, task.dev),
+            Leaks(task.program.plan, task.train, task.screened or task.dev),
             Checks(task.program),
         )
 

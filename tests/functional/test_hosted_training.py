@@ -27,6 +27,7 @@ metrics:
   letters: {python: ./metrics.py:letters, with: {said: "${{ outputs.said }}"}}
 optimize:
   metric: letters
+  accept: point
   tune: {say: [weights]}
   stages:
     - grpo: {steps: STEPS, examples: 4, rollouts: 6, learning_rate: 0.02, evaluate_every: 4, lora: {rank: 4, alpha: 8}}

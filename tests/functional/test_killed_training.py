@@ -40,6 +40,7 @@ SPEC = """
         with: {line: "${{ outputs.line }}"}
     optimize:
       metric: vowels
+      accept: point
       train: train
       validate: dev
       tune: {write: [weights]}

@@ -72,7 +72,15 @@ def test_the_overlay_loads_runs_and_reproduces_its_dev_and_test_scores(quickstar
     answer = json.loads(lmprog("run", overlay, "--input", "text=I forgot my password, help").stdout)
     assert answer["label"] in (ROOT / "specs/quickstart/labels.txt").read_text().split()
     dev = json.loads(lmprog("eval", overlay, "--split", "dev", "--format", "json").stdout)
-    assert dev["mean"] == report["stages"][-1]["validate"]["mean"]
+    accepted = report["accepted"]
+    (test,) = accepted["tests"]
+    rows = accepted["choose"], accepted["confirm"]
+    means = report["stages"][-1]["validate"]["mean"], test["after"]["mean"]
+    assert rows == (48, 48) and accepted["kept"] == 2 and test["passed"]
+    # A reply may depend on its company in a batch.
+    assert dev["mean"] == pytest.approx(
+        sum(count * mean for count, mean in zip(rows, means, strict=True)) / 96, abs=0.03
+    )
     compared = json.loads(
         lmprog("eval", overlay, "--against", quickstart / "specs/quickstart.yaml", "--format", "json").stdout
     )

@@ -39,8 +39,7 @@ CODE = '''
 
     from lmprog.compiler.bounds import calls
     from lmprog.optimizers.candidate import Candidate
-    from lmprog.optimizers.contest import START, Contest
-    from lmprog.optimizers.strategies.row_samplers import sizes
+    from lmprog.optimizers.evaluator import START, CandidateEvaluator
 
 
     class Config(BaseModel):
@@ -67,10 +66,10 @@ CODE = '''
             }
 
             async def run():
-                contest = Contest(task)
-                await contest.enter(START)
-                await contest.enter(Candidate(instructions=change))
-                return await contest.winner(1)
+                evaluator = CandidateEvaluator(task)
+                await evaluator.evaluate(START)
+                await evaluator.evaluate(Candidate(instructions=change))
+                return await evaluator.select(1)
 
             return asyncio.run(run())
 '''
@@ -85,6 +84,7 @@ SPEC = """
       right: {{python: "./metrics.py:right", with: {{reply: "${{{{ outputs.reply }}}}", text: "${{{{ row.text }}}}"}}}}
     optimize:
       metric: right
+      accept: point
       tune: {{say: [instructions]}}
       stages:
         - shout: {options}

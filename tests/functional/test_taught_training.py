@@ -24,6 +24,7 @@ metrics:
   right: {python: ./metrics.py:right, with: {word: "${{ outputs.word }}"}}
 optimize:
   metric: right
+  accept: point
   tune: {say: [weights]}
   stages:
     - grpo:

@@ -32,6 +32,7 @@ metrics:
     with: {first: "${{ outputs.first }}", second: "${{ outputs.second }}"}
 optimize:
   metric: letters
+  accept: point
   adapters: ADAPTERS
   tune: {first: [weights], second: [weights]}
   stages:

@@ -125,7 +125,7 @@ def write_spec(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def task_of(tmp_path: Path) -> Callable[..., Task]:
-    """The task that a stage of a program gets."""
+    """The task that a stage of a program gets; half of the dev rows choose."""
 
     def make(program: Program, limits: dict[str, float] | None = None, listeners=()) -> Task:
         from lmprog.data import rows_of
@@ -134,7 +134,7 @@ def task_of(tmp_path: Path) -> Callable[..., Task]:
         metered = program.with_budget(budget)
         train, dev = rows_of(program.plan, "train"), rows_of(program.plan, "dev")
         journal = Journal(tmp_path / "run", tuple(listeners))
-        return Task(metered, train, dev, "accuracy", budget, journal, 0)
+        return Task(metered, train, dev[:15], "accuracy", budget, journal, 0, screened=dev)
 
     return make
 

@@ -56,7 +56,7 @@ def test_gepa_candidates_stand_below_what_they_were_reflected_from(write_spec, t
         {"judge": "Look at twos."},
     )
     assert twos.wins and not threes.wins and twos.score["mean"] == 1.0 > threes.score["mean"] > start.score["mean"]
-    assert twos.score["ci95"][0] < 1.0 and twos.rows == 15
+    assert twos.score["ci95"][0] < 1.0 and twos.rows == 10
     assert [line for line in changes(tree, twos) if line[0] in "+-"] == [
         "--- a/modules.judge.instructions",
         "+++ b/modules.judge.instructions",
@@ -66,8 +66,8 @@ def test_gepa_candidates_stand_below_what_they_were_reflected_from(write_spec, t
     status, out, err = cli("candidates", run_dir, "--diff")
     assert (status, err) == (0, "")
     lines = out.splitlines()
-    kept = next(line for line in lines if "kept" in line)
-    assert twos.digest[:8] in kept and "100.0%" in kept and "of 15 rows" in kept
+    kept = next(line for line in lines if "<- chosen" in line)
+    assert twos.digest[:8] in kept and "100.0%" in kept and "of 10 rows" in kept
     assert any(line.endswith("-Look at threes.") for line in lines)
 
 
@@ -87,7 +87,7 @@ def test_each_stage_has_its_tree_and_the_refused_are_in_it(write_spec, tmp_path:
     assert [stage["stage"] for stage in said["stages"]] == ["1-prompt_search", "2-bootstrap"]
     assert sum(entry["wins"] for stage in said["stages"] for entry in stage["candidates"]) == 2
     shown = cli("candidates", run_dir)[1]
-    assert "kept: no significant change" in shown and "error: the prompt of module `judge` has at least" in shown
+    assert "chosen: stays as it is" in shown and "error: the prompt of module `judge` has at least" in shown
 
 
 def test_a_resumed_run_keeps_each_candidate_once(write_spec, tmp_path: Path) -> None:
@@ -157,6 +157,6 @@ def test_a_stage_of_weights_shows_its_steps(tmp_path: Path, cli) -> None:
     assert "dev at step 0: 50.0%" in shown and shown.count("step 10: 100.0%") == 1 and "kept" not in shown
     journal.keep("stage/1-grpo", {"candidate": Candidate(adapters=adapters).as_json()})
     journal.close()
-    assert "<- kept" in cli("candidates", tmp_path / "run")[1]
+    assert "<- chosen" in cli("candidates", tmp_path / "run")[1]
     (stage,) = json.loads(cli("candidates", tmp_path / "run", "--format", "json")[1])["stages"]
     assert stage["changed"] and [step["step"] for step in stage["steps"]] == [0, 10]

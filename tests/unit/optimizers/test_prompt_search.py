@@ -52,7 +52,7 @@ def test_where_nothing_helps_nothing_is_changed(parity, task_of) -> None:
     program, _ = parity(with_instructions("Guess."), good="no such words")
     task = task_of(program, listeners=[told.append])
     assert PromptSearch(config()).optimize(task) == Candidate()
-    assert [event["verdict"] for event in told if event["event"] == "compared"] == ["no significant change"]
+    assert [event["verdict"] for event in told if event["event"] == "compared"] == ["no better"]
 
 
 def test_a_candidate_that_breaks_a_check_is_refused(parity, task_of) -> None:
@@ -143,7 +143,7 @@ def test_finalists_are_run_again_where_that_is_asked_for(parity, task_of) -> Non
         assert search.optimize(task).instructions == {"judge": "Divide by two."}
         assert script.calls <= search.most_calls(program, 20, 30)
         calls.append(script.calls)
-    assert calls[1] - calls[0] == 2 * 15 * 2  # the start and one finalist, on the 15 rows held back
+    assert calls[1] - calls[0] == 2 * 15 * 2  # the start and one finalist, on the 15 rows that choose
 
 
 def test_most_trials_see_a_minibatch_and_the_best_all_searched_rows(parity, task_of) -> None:
@@ -154,7 +154,7 @@ def test_most_trials_see_a_minibatch_and_the_best_all_searched_rows(parity, task
     search = Search(task_of(program), config(trials=9, minibatch=4, finalists=2))
     change = search.task.program.with_candidate(asyncio.run(search.run()))
     assert change.plan.modules["judge"].instructions == "Divide by two."
-    rows = sorted(scored.rows for scored in search.contest.scored.values())
+    rows = sorted(scored.rows for scored in search.evaluator.scored.values())
     assert rows == [4] * 4 + [8] * 2 + [15] * 4  # the program as it is stands on all
 
 

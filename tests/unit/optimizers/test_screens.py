@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.contest import Contest
+from lmprog.optimizers.evaluator import CandidateEvaluator
 from lmprog.optimizers.strategies.screens import Leaks
 
 TRAIN = [{"text": "My card was swallowed by the machine at the station", "label": "card_swallowed"}]
@@ -65,11 +66,11 @@ def test_a_leaking_proposal_is_refused_and_never_run(parity, task_of, tmp_path) 
     program, script = parity()
     task = task_of(program)
     rows = [{**row, "note": f"the answer to number {row['number']} is certainly {row['parity']}"} for row in task.dev]
-    task.dev[:] = rows
-    contest = Contest(task)
+    task = replace(task, screened=rows)
+    evaluator = CandidateEvaluator(task)
     leaking = Candidate(instructions={"judge": "Note that the answer to number 2003 is certainly odd."})
-    assert asyncio.run(contest.enter(leaking)) is None
-    assert asyncio.run(contest.enter(leaking)) is None
+    assert asyncio.run(evaluator.evaluate(leaking)) is None
+    assert asyncio.run(evaluator.evaluate(leaking)) is None
     assert script.calls == 0
     (refused,) = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
     assert refused["event"] == "refused" and "dev row 3: 'the answer to number 2003 is'" in refused["findings"]

@@ -1,0 +1,15 @@
+"""What is said where too many rows of a score are outages for a choice to rest on it."""
+
+from __future__ import annotations
+
+from lmprog.blame import too_many_outages
+
+
+def too_many(scored: int, rows: int) -> bool:
+    """Return whether so few of the rows were scored that nothing may be chosen by them."""
+    return too_many_outages(rows - scored, rows)
+
+
+def complaint(whose: str, scored: int, rows: int) -> str:
+    """Say that outages keep a score from being used; `whose` begins the sentence."""
+    return f"{whose}: outages left {rows - scored} of {rows} dev rows without a score, so nothing is chosen by it"
