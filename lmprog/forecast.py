@@ -102,7 +102,7 @@ def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
         optimizer = make(stage)
         others = _others(program, optimizer, [*train, *dev], of_judges)
         parts.append(Part(stage.optimizer, _of_stage(program, optimizer, sizes, run, proposal, others)))
-    parts.append(Part("dev after each stage", _times(run, (len(goals.stages) + 1) * choosing)))
+    parts.append(Part("dev before and after each stage", _times(run, (len(goals.stages) + 1) * choosing)))
     if confirming:
         runs = (len(goals.stages) + 1) * confirming * most_repeats(goals)
         parts.append(Part("dev that confirms", _times(run, runs)))
