@@ -165,6 +165,7 @@ def _report(program: Program, outcome: Outcome, seed: int, target: Path, folder:
         "run_dir": str(folder),
         "test": test,
         "accepted": {**outcome.accepted, "verdict": verdict(outcome.accepted, names)},
+        "before": outcome.before,
         "best_estimate": str(folder / UNCONFIRMED) if outcome.best.digest != outcome.candidate.digest else None,
         "stages": stages,
         "spent": outcome.spent.as_json(),

@@ -71,6 +71,8 @@ class Outcome:
 
     candidate: Candidate
     """What is kept of the changes."""
+    before: Mapping[str, Any]
+    """The score of the program as written on the dev rows that choose."""
     best: Candidate
     """The best estimate: the changes of all stages, whether a test confirms them or not."""
     accepted: Mapping[str, Any]
@@ -171,7 +173,8 @@ def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Jour
     accepted = _accepted(goals, confirmation, versions, outcomes, parts)
     journal.record("accepted", **accepted)
     test = _tested(unlimited, goals.metric, outcomes, journal)
-    return Outcome(versions[accepted["kept"]], best, accepted, outcomes, test, purse.spent)
+    before_all = chosen_by.of(Candidate()).estimate.as_json()
+    return Outcome(versions[accepted["kept"]], before_all, best, accepted, outcomes, test, purse.spent)
 
 
 def most_repeats(goals: Optimize) -> int:

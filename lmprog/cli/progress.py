@@ -150,8 +150,7 @@ def table(report: Mapping[str, Any]) -> None:
     chosen_by = f"{report['accepted']['choose']} dev rows that choose"
     for heading in ("", chosen_by, *(("test", "gain on test, paired") if test else ()), "LM calls", "minutes"):
         shown.add_column(heading, no_wrap=True)
-    if test:
-        shown.add_row("before", "", percent(test["before"]), "", "", "")
+    shown.add_row("before", percent(report["before"]), *((percent(test["before"]), "") if test else ()), "", "")
     kept = report["accepted"]["kept"]
     for number, stage in enumerate(report["stages"], 1):
         tested = (percent(stage["test"]), points(stage["difference"])) if test else ()
