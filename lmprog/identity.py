@@ -71,7 +71,7 @@ def of_optimization(goals: Optimize) -> dict[str, str]:
     """Return what an optimization is to do, each stage by itself. Its budget is left out: it may grow."""
     found = {
         f"optimize.{name}": digest(_plain(getattr(goals, name)))
-        for name in ("metric", "train", "validate", "tune", "proposer", "adapters", "instructions")
+        for name in ("metric", "train", "validate", "tune", "proposer", "adapters", "accept", "instructions")
     }
     for index, stage in enumerate(goals.stages):
         key = f"optimize.stages[{index}]"

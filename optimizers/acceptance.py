@@ -36,9 +36,10 @@ FIRST = 0.8
 
 @dataclass(frozen=True)
 class GainTest:
-    """One look at the confirming rows: the program after stage `stage` against that after stage `against` (0: as written)."""
+    """One look at the confirming rows: the program after stage `number` against that after stage `against` (0: as written)."""
 
-    stage: int
+    number: int
+    """Of the stage."""
     against: int
     level: float
     n: int = 0
@@ -58,7 +59,7 @@ class GainTest:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "stage": self.stage,
+            "number": self.number,
             "against": self.against,
             "n": self.n,
             "before": self.before,
@@ -96,17 +97,17 @@ class Confirmation:
         self.program, self.rows, self.metric, self.journal = program, rows, metric, journal
         self.repeats, self.seed = repeats, derive(seed, "confirm")
 
-    def test(self, versions: Sequence[Candidate], stage: int, against: int, level: float) -> GainTest:
-        """Test version `stage` of the program against version `against`, and record what was found."""
-        before, after = self._values(versions[against]), self._values(versions[stage])
-        lost = self._lost(before, "the program before") or self._lost(after, f"the program after stage {stage}")
+    def test(self, versions: Sequence[Candidate], number: int, against: int, level: float) -> GainTest:
+        """Test version `number` of the program against version `against`, and record what was found."""
+        before, after = self._values(versions[against]), self._values(versions[number])
+        lost = self._lost(before, "the program before") or self._lost(after, f"the program after stage {number}")
         if lost is not None:
             self.journal.note(lost)
-            return GainTest(stage, against, level, lost=lost)
+            return GainTest(number, against, level, lost=lost)
         pairs = on_both(before, after)
         first, then = (estimate(values).as_json() for values in pairs)
         gain = paired(*pairs).as_json()
-        found = GainTest(stage, against, level, len(pairs[0]), first, then, gain, gain_p(*pairs))
+        found = GainTest(number, against, level, len(pairs[0]), first, then, gain, gain_p(*pairs))
         self.journal.record("confirmed", **found.as_json())
         return found
 

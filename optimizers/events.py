@@ -86,6 +86,35 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class Confirming:
+    """Shown, not kept: a program that is about to be scored on the rows that confirm."""
+
+    rows: int
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A test on the rows that confirm: the program after a stage against the one after another (0: as written)."""
+
+    number: int
+    against: int
+    n: int
+    level: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Which version of the program is kept, by its number."""
+
+    rule: str
+    choose: int
+    confirm: int
+    tests: Sequence[Mapping[str, Any]]
+    kept: int
+
+
+@dataclass(frozen=True)
 class StepMade:
     """A step of training; its figures are those of the stage."""
 
@@ -144,6 +173,7 @@ class StageEnded:
 
     name: str
     validate: Score
+    gain: Mapping[str, Any]
     changed: bool
 
 
@@ -180,6 +210,9 @@ KINDS: Mapping[str, Any] = {
     "finished": Finished,
     "refused": Refused,
     "compared": Compared,
+    "confirming": Confirming,
+    "confirmed": Confirmed,
+    "accepted": Accepted,
     "step": StepMade,
     "dev": Dev,
     "round": Round,
@@ -254,7 +287,7 @@ def read_journal(path: Path, passed_over: PassedOver | None = None) -> list[Even
 def _after(restart: Event, event: Event) -> Event | None:
     """Return what an earlier event is worth after a restart; None where the restart makes it void."""
     number, kind = restart["number"], event["event"]
-    if kind == "run_ended" or stage_number(event.get("stage", "")) >= number:
+    if kind in ("run_ended", "confirmed", "accepted") or stage_number(event.get("stage", "")) >= number:
         return None
     if kind == "stage_started" and event["number"] >= number:
         return None
@@ -262,8 +295,11 @@ def _after(restart: Event, event: Event) -> Event | None:
         stage, _, rest = event["key"].partition("/")
         if stage == "test" or stage_number(stage) >= number or (stage == "stage" and stage_number(rest) >= number):
             return None
+        if stage in ("choose", "confirm") and restart["rescore"]:
+            return None
         if stage == "stage" and restart["rescore"]:
-            return {**event, "value": {name: value for name, value in event["value"].items() if name != "validate"}}
+            kept = {name: value for name, value in event["value"].items() if name not in ("validate", "gain", "test")}
+            return {**event, "value": kept}
     return event
 
 

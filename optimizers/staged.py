@@ -120,11 +120,11 @@ def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Jour
         key = f"{number}-{stage.optimizer}"
         kept = journal.recall(f"stage/{key}")
         if kept is not None:
-            best = Candidate.from_json(kept["candidate"])
+            previous, best = best, Candidate.from_json(kept["candidate"])
             if "validate" not in kept:  # a later stage was restarted, on other rows or with another metric
-                options = RunOptions(seed=seed)
-                scores = evaluate(unlimited.with_candidate(best), dev, goals.metric, options=options)
-                kept = {**kept, "validate": scores.estimate.as_json()}
+                scores = chosen_by.of(best)
+                gain = scores.against(chosen_by.of(previous)).as_json()
+                kept = {**kept, "validate": scores.estimate.as_json(), "gain": gain}
                 journal.keep(f"stage/{key}", kept)
             outcomes.append(StageOutcome.from_json(kept))
             journal.tell("stage_kept", number=number, of=len(goals.stages), stage=stage.optimizer)

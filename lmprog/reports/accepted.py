@@ -18,7 +18,7 @@ def verdict(accepted: Mapping[str, Any], stages: Sequence[str]) -> str:
     if not accepted["confirm"]:
         return f"{named} is kept: none of {accepted['choose']} dev rows is left to confirm a gain"
     if kept:
-        test = next(test for test in accepted["tests"] if test["stage"] == kept and test["passed"])
+        test = next(test for test in accepted["tests"] if test["number"] == kept and test["passed"])
         return f"{named} is kept: {_found(test)}"
     if not accepted["tests"]:
         return f"{named} is kept: no stage found a better one"
@@ -30,7 +30,7 @@ def verdict(accepted: Mapping[str, Any], stages: Sequence[str]) -> str:
 def described(test: Mapping[str, Any], stages: Sequence[str]) -> str:
     """Say what one test found, of a report's values."""
     against = f"after stage {test['against']}" if test["against"] else "as written"
-    what = f"after stage {test['stage']}, {stages[test['stage'] - 1]}, against the program {against}"
+    what = f"after stage {test['number']}, {stages[test['number'] - 1]}, against the program {against}"
     if test["lost"]:
         return f"{what}: {test['lost']}"
     return f"{what}: {_found(test)}: {'confirmed' if test['passed'] else 'not confirmed'}"
