@@ -23,8 +23,8 @@ from lmprog.seeds import derive
 ENOUGH = 0.2
 """The share of rows with a sample above greedy at which a temperature will do."""
 HELP = (
-    "what may help: a prompt that gets more rows right first (prompt_search or bootstrap before this stage), `teachers` that "
-    "get them right, a metric or `reward` with marks for what is half right"
+    "what may help: a prompt that gets more rows right first (prompt_search or bootstrap before this stage), sft on "
+    "labelled rows, `teachers` that get them right, a metric or `reward` with marks for what is half right"
 )
 
 Temperature = float | Mapping[str, float]
@@ -131,6 +131,7 @@ def said(found: Mapping[str, Any], taught: bool = False) -> list[str]:
         f"{found['rows']} train rows before the first step: {found['greedy']:.2f} greedy; {at} "
         f"{best['mean']:.2f} in the mean and {best['best']:.2f} by the best of {found['rollouts']}; "
         f"{best['with_signal']:.0%} of the rows have a signal, on {best['above_greedy']:.0%} a sample is better than greedy"
+        + (f"; max_tokens cuts {best['cut']:.0%} of the replies" if best["cut"] else "")
     )
     if best["above_greedy"] >= ENOUGH:
         return [figures]

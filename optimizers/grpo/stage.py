@@ -175,7 +175,7 @@ class WeightStage:
                 self.trained[adapter] = weights.begin_training(lora, start=adapter.start)
             self.answering, self.program = dict(self.trained), in_training(self.task.program, self.trained)
             if processes.first():
-                if done is None and self.task.journal.recall("probe") is None:
+                if self.config.probe and done is None and self.task.journal.recall("probe") is None:
                     self.show(0)
                     self._probe()
                     self.spent_before = self.task.budget.spent

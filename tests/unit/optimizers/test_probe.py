@@ -71,7 +71,8 @@ def test_figures() -> None:
     (text,) = said(found)
     assert text == (
         "5 train rows before the first step: 0.20 greedy; at temperature 1 0.20 in the mean and 0.40 by the best of 2; "
-        "40% of the rows have a signal, on 20% a sample is better than greedy"
+        "40% of the rows have a signal, on 20% a sample is better than greedy; "
+        "max_tokens cuts 100% of the replies"
     )
 
 
