@@ -14,6 +14,7 @@ from lmprog.compiler.data import load_rows, read_data, row_type, with_texts
 from lmprog.compiler.declarations import read_export, read_lms, read_vars, var_types
 from lmprog.compiler.draft import Draft, Options
 from lmprog.compiler.expressions import parsed
+from lmprog.compiler.files import root_of
 from lmprog.compiler.findings import Finding, Report, nearest, suggestion
 from lmprog.compiler.goals import read_optimize, read_tests
 from lmprog.compiler.graph import GraphBuilder
@@ -54,15 +55,17 @@ def compile_file(
     imports: bool = True,
     data: bool = True,
     stage_configs: Callable[[str], Any] | None = None,
+    confined: bool = False,
 ) -> Compilation:
     """Compile the program at `path`.
 
     `overrides` are values by dotted path of keys (`--set`), `lms` models by LM id (`--lm`), `change` an overlay as plain
     values, laid on top. With `imports` False no user code runs; with `data` False no rows are read, and the checks that
     need them are skipped. `stage_configs` gives the pydantic Config of an optimizer by name, to check its options.
+    `confined`, for a stranger's program, reads nothing outside of the git checkout, or else the folder, that it lies in.
     """
     report = Report()
-    options = Options(imports, data, stage_configs)
+    options = Options(imports, data, stage_configs, root_of(Path(path)) if confined else None)
     # All nodes live until the end: the collector would look through them again and again and find nothing.
     collecting = gc.isenabled()
     gc.disable()
@@ -89,10 +92,11 @@ class _Program:
         overrides: Map[str, Any] = {},
         lms: Map[str, str] = {},
         change: Map[str, Any] | None = None,
+        named: Place | None = None,
     ) -> Plan | None:
-        """The plan of one file; None where it cannot be built."""
+        """The plan of one file, which another program names at `named`; None where it cannot be built."""
         self.path = path
-        root = read_extended(path, self.report)
+        root = read_extended(path, self.report, within=self.options.root, named=named)
         if root is None:
             return None
         if not self.around:
@@ -262,14 +266,14 @@ class _Program:
             options = replace(self.options, evaluation=False)
             inner = _Program(self.report, options, (*self.around, self.path))
             before = {key for key, finding in self.report.findings.items() if finding.severity == "error"}
-            plan = inner.compile(path)
+            plan = inner.compile(path, named=place)
             after = {key for key, finding in self.report.findings.items() if finding.severity == "error"}
             self.subs[path] = plan if before == after else None
         return self.subs[path]
 
     def _base_digest(self, path: Path) -> str | None:
         """The digest of the program that an overlay extends, as it stands by itself."""
-        options = Options(imports=False, data=False, evaluation=False)
+        options = Options(imports=False, data=False, root=self.options.root, evaluation=False)
         plan = _Program(Report(), options).compile(path)
         return plan.digest if plan is not None else None
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.files import refusal
 from lmprog.compiler.plan import Field, Split
 from lmprog.compiler.row_files import Row, RowsError
 from lmprog.compiler.rows import read_rows
@@ -80,6 +81,8 @@ def _part(draft: Draft, node: Mapping) -> tuple[float, float] | None:
 def _path(draft: Draft, name: str, node: Scalar) -> Path:
     """The file of a split. It may be absent where nothing needs it."""
     path: Path = (node.source.folder / node.value).resolve()
+    if draft.reachable(node, f"the {name} data", node.value) is None:
+        return path
     if not path.is_file() and name in _needed(draft):
         draft.file(node, f"the {name} data")
     return path
@@ -163,7 +166,7 @@ def load_rows(draft: Draft) -> dict[str, list[Row]]:
     """The rows of the splits that are files here; what cannot be read has its finding."""
     rows = {}
     for name, split in draft.data.items():
-        if split.path is None or not split.path.is_file():
+        if split.path is None or refusal(split.path, draft.options.root) is not None or not split.path.is_file():
             continue
         try:
             rows[name] = read_rows(split)

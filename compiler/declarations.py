@@ -8,6 +8,7 @@ from typing import Any
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import Expression, literal
+from lmprog.compiler.files import NotRead, read_text, refusal
 from lmprog.compiler.findings import suggestion
 from lmprog.compiler.near_misses import check_model, check_parameters
 from lmprog.compiler.plan import HERE, LM, SERVED, AdapterReference, Export, Limits
@@ -59,8 +60,8 @@ def _lines(draft: Draft, node: Node, name: str) -> list[str] | None:
         draft.unknown_vars.add(name)
         return None
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path, draft.options.root, encoding="utf-8-sig").splitlines()
+    except NotRead as error:
         draft.report.add("LMP103", node.place, f"var `{name}`: cannot read {path.name}: {error}")
         draft.unknown_vars.add(name)
         return None
@@ -178,7 +179,8 @@ def _headers(draft: Draft, node: Mapping, what: str) -> dict[str, Expression]:
 
 def _model_name(draft: Draft, node: Node, model: str) -> None:
     """litellm knows a few models without a provider's name; a folder or a slip of the pen is worth a word."""
-    if (node.source.folder / model).is_dir():
+    folder = node.source.folder / model
+    if refusal(folder, draft.options.root) is None and folder.is_dir():
         draft.report.add(
             "LMP103",
             node.place,
@@ -216,7 +218,10 @@ def adapter(draft: Draft, node: Node | None) -> AdapterReference | None:
     if text.startswith("hf://"):
         path: Path | str = text
     else:
-        path = (path_node.source.folder / text).resolve()
+        found = draft.reachable(path_node, "an adapter", text)
+        if found is None:
+            return None
+        path = found
         if not path.is_dir():
             draft.report.add("LMP103", path_node.place, f"there is no adapter folder {text}")
     return AdapterReference(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmprog.compiler.files import refusal
 from lmprog.compiler.findings import Report, nearest
 from lmprog.compiler.plan import LM, Export, Field, Metric, Module, Optimize, Plan, Split, Step, Tool
 from lmprog.compiler.rows import Row
@@ -25,6 +26,8 @@ class Options:
     imports: bool = True
     data: bool = True
     stage_configs: StageConfigs | None = None
+    root: Path | None = None
+    """Where all files lie that a stranger's program may read; None where it may read any."""
     evaluation: bool = True
     """Whether data, metrics, optimize and tests matter: not for a sub-program."""
 
@@ -111,13 +114,24 @@ class Draft:
         """Whether a whole section was written, but cannot be used."""
         return section in self.root.dropped
 
+    def reachable(self, node: Node, what: str, text: str) -> Path | None:
+        """The path that a node names, links followed; None, with a finding, where a stranger's program may not read it."""
+        path = (node.source.folder / text).resolve()
+        refused = refusal(path, self.options.root)
+        if refused is not None:
+            self.report.add("LMP103", node.place, f"{what} names {text}, which is not read: {refused}")
+            return None
+        return path
+
     def file(self, node: Node, what: str) -> Path | None:
         """The existing file that a node names, relative to the file it stands in; None, with a finding, if absent."""
         text = node.plain()
         if not isinstance(text, str):
             self.report.add("LMP101", node.place, f"{what} must name a file")
             return None
-        path = (node.source.folder / text).resolve()
+        path = self.reachable(node, what, text)
+        if path is None:
+            return None
         if not path.is_file():
             self.report.add(
                 "LMP103", node.place, f"{what} names the file {text}, which does not exist", fix=_near(path)

@@ -109,10 +109,10 @@ class Report:
             file=place.source.name,
             line=place.line,
             column=place.column,
-            message=message,
-            fix=fix,
-            path=path,
-            snippet=place.source.line(place.line),
+            message=_shown(message),
+            fix=None if fix is None else _shown(fix),
+            path=tuple(map(_shown, path)),
+            snippet=_line(place.source.line(place.line)) if place.source.is_program else None,
             length=place.length,
             edit=edit or _respelled(place, message, fix),
         )
@@ -165,6 +165,26 @@ class Report:
                 what = f"the ignore of {', '.join(unused)} gives no reason, so that it silences nothing"
                 fix = f"write why behind it: # lmprog: ignore {unused[0]} the text is public"
             yield Finding("LMP202", "warning", name, number, column, what, fix, snippet=text, length=8)
+
+
+MOST_CHARACTERS = 1000
+"""Of a message: what it quotes may be as long as somebody likes."""
+
+
+def _shown(text: str) -> str:
+    """The text without what a terminal would obey, and cut where it is long."""
+    if len(text) > MOST_CHARACTERS:
+        text = text[:MOST_CHARACTERS] + "..."
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _line(text: str | None) -> str | None:
+    """The line of a file with a mark for each character that a terminal would obey, so that the columns stay."""
+    if text is None or text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in text)
 
 
 _MEANT = re.compile(r"^did you mean `([^`]+)`\?$")

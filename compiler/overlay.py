@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from lmprog.compiler.files import refusal
 from lmprog.compiler.findings import Report
 from lmprog.compiler.source import Mapping, Place, Scalar, Source, from_plain
 from lmprog.compiler.whole_file import write_whole
@@ -18,28 +19,42 @@ OWN_KEYS = ("extends", "tuned")
 """Keys that are about the file that holds them, and are not inherited."""
 
 
-def read_extended(path: Path, report: Report, around: tuple[Path, ...] = ()) -> Mapping | None:
-    """The file at `path` laid over what it extends. None, with findings, where a file on the way cannot be read."""
-    root = read_source(path, report)
+def read_extended(
+    path: Path,
+    report: Report,
+    around: tuple[Path, ...] = (),
+    *,
+    within: Path | None = None,
+    named: Place | None = None,
+) -> Mapping | None:
+    """The file at `path` laid over what it extends. None, with findings, where a file on the way cannot be read.
+
+    `within` is where all files lie that a stranger's program may read, `named` where another program names this one.
+    """
+    root = read_source(path, report, within, named)
     if root is None:
         return None
-    named = root.get("extends")
-    if named is None:
+    extends = root.get("extends")
+    if extends is None:
         return root
-    if not isinstance(named, Scalar) or not isinstance(named.value, str):
-        report.add("LMP101", named.place, "`extends` must name a file")
+    if not isinstance(extends, Scalar) or not isinstance(extends.value, str):
+        report.add("LMP101", extends.place, "`extends` must name a file")
         return root
-    base_path = (named.source.folder / named.value).resolve()
+    base_path = (extends.source.folder / extends.value).resolve()
+    refused = refusal(base_path, within)
+    if refused is not None:
+        report.add("LMP103", extends.place, f"`extends` names {extends.value}, which is not read: {refused}")
+        return None
     if base_path in (*around, path):
         circle = (*around, path, base_path)
         names = tuple(file.name for file in circle[circle.index(base_path) :])
-        report.add("LMP103", named.place, "these files extend each other in a circle", path=names)
+        report.add("LMP103", extends.place, "these files extend each other in a circle", path=names)
         return None
     if not base_path.is_file():
-        message = f"`extends` names the file {named.value}, which does not exist"
-        report.add("LMP103", named.place, message, fix="the path starts at the folder of this file")
+        message = f"`extends` names the file {extends.value}, which does not exist"
+        report.add("LMP103", extends.place, message, fix="the path starts at the folder of this file")
         return None
-    base = read_extended(base_path, report, (*around, path))
+    base = read_extended(base_path, report, (*around, path), within=within, named=extends.place)
     if base is None:
         return None
     kept = base.copy()

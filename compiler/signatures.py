@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lmprog.compiler.files import NotRead, read_text
 from lmprog.compiler.plan import Field, PythonReference
 from lmprog.compiler.python_reference import ImportFailed, load
 from lmprog.compiler.types import (
@@ -120,9 +121,9 @@ def pydantic_type(model: Any, depth: int = 0) -> Object:
 def _parsed(reference: PythonReference) -> Signature | None:
     assert reference.file is not None
     try:
-        tree = ast.parse(reference.file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ImportFailed(f"cannot read {reference.file}: {error.strerror}") from error
+        tree = ast.parse(read_text(reference.file))
+    except NotRead as error:
+        raise ImportFailed(f"cannot read {reference.file}: {error}") from error
     except (SyntaxError, ValueError) as error:
         raise ImportFailed(f"cannot read {reference.file.name}: {error}") from error
     names: set[str] = set()

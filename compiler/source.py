@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+_KEY = re.compile(r"""(?<![\w-])lmprog["']?[ \t]*:""")
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +20,11 @@ class Source:
     name: str
     text: str
     folder: Path
+
+    @cached_property
+    def is_program(self) -> bool:
+        """Whether the text has the key of a program. Of other files no line is shown: they may be anything."""
+        return _KEY.search(self.text) is not None
 
     @cached_property
     def lines(self) -> list[str]:

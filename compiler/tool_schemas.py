@@ -7,15 +7,15 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.findings import suggestion
+from lmprog.compiler.files import NotRead, read_text
+from lmprog.compiler.findings import Report, suggestion
 from lmprog.compiler.openapi import WHOLE_BODY, Operation, argument, operations, resolve
 from lmprog.compiler.plan import Field
-from lmprog.compiler.source import Mapping, Scalar
+from lmprog.compiler.source import Mapping, Scalar, Source
 from lmprog.compiler.type_syntax import TypeReader
 from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, UNKNOWN, Enum, ListOf, Object, Optional, Type
+from lmprog.compiler.yaml_reader import parse
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,21 @@ def _document(draft: Draft, id: str, node: Mapping, key: str) -> Any:
     if path is None:
         return None
     try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        text = read_text(path, draft.options.root)
+        if path.suffix == ".json":
+            return json.loads(text)
+    except NotRead as error:
         draft.report.add("LMP103", node.entries[key].place, f"tool `{id}`: cannot read {path.name}: {error}")
         return None
+    except (ValueError, RecursionError):
+        draft.report.add("LMP103", node.entries[key].place, f"tool `{id}`: {path.name} is not JSON")
+        return None
+    unread = Report()
+    found = parse(Source(path, path.name, text, path.parent), unread)
+    if found is None or unread.failed:
+        draft.report.add("LMP103", node.entries[key].place, f"tool `{id}`: {path.name} is not YAML that can be read")
+        return None
+    return found.plain()
 
 
 def _mcp(draft: Draft, id: str, node: Mapping, result: Type | None) -> Declared:

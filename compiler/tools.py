@@ -33,6 +33,8 @@ def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
 def read_reference(draft: Draft, node: Scalar, what: str) -> tuple[PythonReference, Signature | None]:
     """The function that a node names, and its signature where it can be known; findings where it is not there."""
     found = reference(node.value, node.source.folder)
+    if found.file is not None and draft.reachable(node, what, node.value.rpartition(":")[0]) is None:
+        return found, None
     if found.file is not None and not found.file.is_file():
         draft.file(
             Scalar(node.source, node.line, node.column, node.value.rpartition(":")[0], node.text, node.style),

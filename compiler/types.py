@@ -153,7 +153,7 @@ def mismatch(value: Any, kind: Type) -> str | None:
     if isinstance(kind, Enum):
         if isinstance(value, str) and value in kind.values:
             return None
-        return f"{_shown(value)} is not one of {', '.join(kind.values)}"
+        return f"{_shown(value)} is not one of {_some(kind.values)}"
     if isinstance(kind, ListOf):
         if not isinstance(value, list | tuple):
             return f"{_shown(value)} is not a list"
@@ -173,6 +173,12 @@ def mismatch(value: Any, kind: Type) -> str | None:
                 return f"field {name}: {wrong}"
         return None
     raise TypeError(f"{kind!r} is no type of the language")
+
+
+def _some(values: tuple[str, ...]) -> str:
+    """The first of the values, each cut where it is long."""
+    shown = ", ".join(value if len(value) <= 40 else value[:37] + "..." for value in values[:20])
+    return shown if len(values) <= 20 else f"{shown}, ... ({len(values)} values)"
 
 
 def _is_json(value: Any) -> bool:

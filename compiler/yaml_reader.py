@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from yaml.resolver import BaseResolver
 
-from lmprog.compiler.findings import Edit, Report
+from lmprog.compiler.files import NotRead, read_text, refusal
+from lmprog.compiler.findings import Edit, Report, nearest
 from lmprog.compiler.source import Mapping, Node, Place, Scalar, Sequence, Source, shown_path
 
 if yaml.__with_libyaml__:
@@ -71,27 +72,43 @@ DIFFERENT = re.compile(
 _parsed: dict[Path, tuple[tuple[int, int, str], Source, Node | None, Report]] = {}
 
 
-def read_source(path: Path, report: Report) -> Mapping | None:
+def read_source(path: Path, report: Report, within: Path | None = None, named: Place | None = None) -> Mapping | None:
     """The mapping that the file at `path` holds; None, with findings, where there is none.
 
-    An unchanged file (by time, size and name as shown) is parsed once a process.
+    An unchanged file (by time, size and name as shown) is parsed once a process. Nothing outside of `within` is read. A file
+    that another program names, at `named`, is one itself or nothing of it is looked at.
     """
     try:
+        refused = refusal(path, within)
+        if refused is not None:
+            raise NotRead(refused)
         stat = path.stat()
         stamp = (stat.st_mtime_ns, stat.st_size, shown_path(path))
         kept = _parsed.get(path)
         if kept is None or kept[0] != stamp:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
             source = Source(path, stamp[2], text, path.parent)
             own = Report()
             kept = _parsed[path] = (stamp, source, parse(source, own), own)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, NotRead) as error:
         empty = Source(path, shown_path(path), "", path.parent)
-        code = "LMP101" if isinstance(error, UnicodeDecodeError) else "LMP103"
-        cause = "it is not UTF-8 text" if code == "LMP101" else (getattr(error, "strerror", None) or str(error))
-        report.add(code, Place(empty, 1, 1), f"cannot read {empty.name}: {cause}")
+        cause = getattr(error, "strerror", None) or str(error)
+        code = "LMP101" if "UTF-8" in cause else "LMP103"
+        report.add(code, named or Place(empty, 1, 1), f"cannot read {empty.name}: {cause}")
         return None
     _, source, root, own = kept
+    if not source.is_program:
+        if named is not None:
+            message = f"{source.name} is no program: it has no key `lmprog`"
+            report.add("LMP101", named, message, fix="write `lmprog: 1` as its first line")
+            return None
+        if not isinstance(root, Mapping) or not any(nearest(key, ["lmprog"]) for key in root.entries):
+            # Not a word of it is shown: it may be any file of the machine.
+            message = "the key `lmprog` is missing: the version of the language"
+            if not isinstance(root, Mapping):
+                message = "a program is a mapping, and this file holds none"
+            report.add("LMP101", Place(source, 1, 1), message, fix="write `lmprog: 1` as the first line")
+            return None
     report.sources[source.name] = source
     report.findings.update(own.findings)
     if isinstance(root, Mapping):
@@ -122,12 +139,33 @@ def parse(source: Source, report: Report) -> Node | None:
         return None
     if root is None:
         return None
+    if "*" in source.text and _unfolded(root, {}) > MOST_UNFOLDED:
+        report.add("LMP101", Place(source, 1, 1), "the aliases of this file stand for too much to read")
+        return None
     converter = _Converter(source, report)
     try:
         return converter.node(root)
     except RecursionError:
         report.add("LMP101", Place(source, 1, 1), "the file is nested too deeply to read")
         return None
+
+
+MOST_UNFOLDED = 200_000
+"""Nodes of a file with aliases once these are followed: people share a few lines, and not what makes a million."""
+
+
+def _unfolded(node: Any, known: dict[int, int]) -> int:
+    """How many nodes a node stands for when aliases are followed; counted once for each node that is written."""
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = 1  # one that holds itself is reported when it is read
+    parts: list[Any] = []
+    if isinstance(node, yaml.SequenceNode):
+        parts = node.value
+    elif isinstance(node, yaml.MappingNode):
+        parts = [value for _, value in node.value]
+    known[id(node)] = 1 + sum(_unfolded(part, known) for part in parts)
+    return known[id(node)]
 
 
 _COMPACT = re.compile(r"(?:[-?:][ \t]+){2000}")

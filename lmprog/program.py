@@ -271,10 +271,12 @@ def load(
     *,
     lms: Mapping[str, LM | str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    imports: bool = True,
 ) -> Program:
     """Compile a spec and make its LMs. `lms` replaces LMs by id: with an object that completes, or another model's name.
 
-    Raises SpecError with the findings where the spec is wrong.
+    With `imports` False, for a stranger's program, no code of the program is imported, by its runs neither, and nothing outside
+    of the git checkout, or else the folder, of the spec is read. Raises SpecError with the findings where the spec is wrong.
     """
     from lmprog.compiler import SpecError, compile_file
 
@@ -282,7 +284,15 @@ def load(
     names = {id: lm for id, lm in lms.items() if isinstance(lm, str)}
 
     def compiled(change: Mapping[str, Any] | None, data: bool) -> Plan:
-        found = compile_file(path, overrides=overrides or {}, lms=names, change=change, data=data)
+        found = compile_file(
+            path,
+            overrides=overrides or {},
+            lms=names,
+            change=change,
+            imports=imports,
+            data=data,
+            confined=not imports,
+        )
         if found.plan is None:
             raise SpecError(found.findings)
         return found.plan
@@ -293,7 +303,7 @@ def load(
         raise UsageError(f"{plan.name} has no LM {unknown[0]!r}; its LMs are {', '.join(plan.lms)}")
     given = {id: lm for id, lm in lms.items() if not isinstance(lm, str)}
     made = {id: given[id] if id in given else make_lm(lm) for id, lm in plan.lms.items()}
-    return Program(plan, made, lambda change: compiled(change, False), Resources())
+    return Program(plan, made, lambda change: compiled(change, False), Resources(imports=imports))
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class Resources:
     """
 
     dry_run: bool = False
+    imports: bool = True
+    """False: no tool is called that is code of the program, and a value of its type stands for what it would give."""
     budget: Budget | None = None
     """What all runs, of sub-programs and judges too, spend together."""
     recording: Recording | None = None
@@ -80,7 +82,9 @@ class Resources:
         if kept is None:
             if self.recording is not None:
                 made = self.recording.tool(tool)
-            elif self.dry_run and (tool.effects == "write" or tool.kind in ("http", "mcp")):
+            elif (self.dry_run and (tool.effects == "write" or tool.kind in ("http", "mcp"))) or not (
+                self.imports or tool.kind == "search"
+            ):
                 made = fake_tool(tool)
             else:
                 made = make_tool(tool, self.connections)

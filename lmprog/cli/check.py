@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmprog.cli.options import output_format, overriding
+from lmprog.cli.options import NO_IMPORT, output_format, overriding
 
 if TYPE_CHECKING:
     from lmprog.compiler import Finding
@@ -27,7 +27,7 @@ ROUNDS = 10
 @overriding
 @output_format("text", "json", "github", "sarif", "junit")
 @click.option("--strict", is_flag=True, help="Warnings too make the exit status 1.")
-@click.option("--no-import", is_flag=True, help="Run no user code: for changes that nobody has looked at yet.")
+@NO_IMPORT
 @click.option(
     "--only-programs",
     is_flag=True,
@@ -59,7 +59,7 @@ def command(
         raise click.UsageError(f"--diff prints a diff, so it cannot be --format {style} as well")
 
     if only_programs:
-        specs = tuple(filter(_is_program, specs))
+        specs = tuple(spec for spec in specs if _is_program(spec, not no_import))
 
     def found() -> list[Finding]:
         return _findings(specs, overrides, lms, not no_import)
@@ -80,11 +80,13 @@ def command(
     sys.exit(_status(findings, strict))
 
 
-def _is_program(path: Path) -> bool:
+def _is_program(path: Path, imports: bool) -> bool:
     """Whether a file has the key `lmprog` at the start of a line; one that cannot be read is left for the check to name."""
+    from lmprog.compiler.files import NotRead, read_text, root_of
+
     try:
-        return _KEY.search(path.read_text(encoding="utf-8", errors="replace")) is not None
-    except OSError:
+        return _KEY.search(read_text(path, None if imports else root_of(path))) is not None
+    except NotRead:
         return True
 
 
@@ -95,7 +97,9 @@ def _findings(specs: Sequence[Path], overrides: dict[str, Any], lms: dict[str, s
 
     found: dict[Finding, None] = {}
     for spec in specs:
-        compiled = compile_file(spec, overrides=overrides, lms=lms, imports=imports, stage_configs=options_of)
+        compiled = compile_file(
+            spec, overrides=overrides, lms=lms, imports=imports, stage_configs=options_of, confined=not imports
+        )
         found.update(dict.fromkeys(compiled.findings))
     return list(found)
 
@@ -155,12 +159,14 @@ def _write(texts: Mapping[str, str]) -> None:
             new.unlink(missing_ok=True)
 
 
-def report_findings(spec: Path, overrides: dict[str, Any], lms: dict[str, str]) -> None:
+def report_findings(spec: Path, overrides: dict[str, Any], lms: dict[str, str], imports: bool = True) -> None:
     """Print the findings of a program that is about to be optimized; raises SpecError where it cannot be."""
     from lmprog.compiler import SpecError, compile_file
     from lmprog.optimizers.optimizer import options_of
 
-    found = compile_file(spec, overrides=overrides, lms=lms, stage_configs=options_of)
+    found = compile_file(
+        spec, overrides=overrides, lms=lms, imports=imports, stage_configs=options_of, confined=not imports
+    )
     if found.plan is None:
         raise SpecError(found.findings)
     for finding in found.findings:

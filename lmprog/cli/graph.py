@@ -7,18 +7,19 @@ from typing import Any
 
 import click
 
-from lmprog.cli.options import SPEC, overriding
+from lmprog.cli.options import NO_IMPORT, SPEC, overriding
 
 
 @click.command()
 @SPEC
 @overriding
-def command(spec: Path, lms: dict[str, str], overrides: dict[str, Any]) -> None:
+@NO_IMPORT
+def command(spec: Path, lms: dict[str, str], overrides: dict[str, Any], no_import: bool) -> None:
     """Print the steps of SPEC and what flows between them as a Mermaid graph."""
     from lmprog.compiler import SpecError, compile_file
     from lmprog.compiler.mermaid import mermaid
 
-    found = compile_file(spec, overrides=overrides, lms=lms, data=False)
+    found = compile_file(spec, overrides=overrides, lms=lms, imports=not no_import, data=False, confined=no_import)
     if found.plan is None:
         raise SpecError(found.findings)
     click.echo(mermaid(found.plan))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lmprog.cli.options import BUDGET, SPEC, limits_of, output_format, overriding
+from lmprog.cli.options import BUDGET, NO_IMPORT, SPEC, limits_of, output_format, overriding
 
 
 @click.command()
@@ -29,6 +29,7 @@ from lmprog.cli.options import BUDGET, SPEC, limits_of, output_format, overridin
     "--dry-run", is_flag=True, help="Print the most calls, tokens and money, and about how long; run nothing."
 )
 @BUDGET
+@NO_IMPORT
 @output_format("text", "json")
 def command(
     spec: Path,
@@ -41,6 +42,7 @@ def command(
     restart_stage: str | None,
     dry_run: bool,
     budget: tuple[str, ...],
+    no_import: bool,
     style: str,
 ) -> None:
     """Improve the program in SPEC as its `optimize:` says, and write what changed as an overlay.
@@ -62,12 +64,14 @@ def command(
     from lmprog.origin import Settings
 
     limits = limits_of(budget)
+    if no_import and not dry_run:
+        raise click.UsageError("--no-import stands with --dry-run alone: an optimization runs the program's own code")
     given = Settings(lms, overrides, limits, str(out) if out is not None else None)
     going_on = (resume or restart_stage is not None) and not dry_run
     settings = settings_of_run(spec, run_dir, given) if going_on else given
-    report_findings(spec, dict(settings.overrides), dict(settings.lms))
+    report_findings(spec, dict(settings.overrides), dict(settings.lms), not no_import)
     if dry_run:
-        _dry_run(spec, run_dir, lms, overrides, limits, style)
+        _dry_run(spec, run_dir, lms, overrides, limits, style, not no_import)
         return
     progress = OptimizeProgress()
     try:
@@ -103,13 +107,14 @@ def _dry_run(
     overrides: dict[str, Any],
     limits: dict[str, float],
     style: str,
+    imports: bool,
 ) -> None:
     from lmprog.forecast import forecast
     from lmprog.optimization import earlier_runs
     from lmprog.program import load
     from lmprog.reports.forecast import document, text
 
-    program = load(spec, lms=lms, overrides=overrides)
+    program = load(spec, lms=lms, overrides=overrides, imports=imports)
     found = forecast(program, [run_dir] if run_dir is not None else earlier_runs(spec))
     assert program.plan.optimize is not None
     budget = {**program.plan.optimize.budget, **limits}

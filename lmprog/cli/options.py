@@ -13,6 +13,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
 
 
+NO_IMPORT = click.option(
+    "--no-import",
+    is_flag=True,
+    help="Run no user code and read nothing outside the checkout (or folder) of the file: for what nobody has looked at yet.",
+)
+
 BUDGET = click.option(
     "--budget", "budget", multiple=True, metavar="K=V", help="A limit: lm_calls, tokens, usd, minutes, ..."
 )

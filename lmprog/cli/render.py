@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from lmprog.cli.options import SPEC, output_format, overriding
+from lmprog.cli.options import NO_IMPORT, SPEC, output_format, overriding
 
 
 @click.command()
 @SPEC
 @overriding
+@NO_IMPORT
 @click.option("--row", default=0, show_default=True, type=click.IntRange(0), help="Index of the row, from 0.")
 @click.option("--split", help="The data split of the row; default: the first that the program has.")
 @click.option("--step", help="Only the messages of this step.")
@@ -22,6 +23,7 @@ def command(
     spec: Path,
     lms: dict[str, str],
     overrides: dict[str, Any],
+    no_import: bool,
     row: int,
     split: str | None,
     step: str | None,
@@ -29,7 +31,8 @@ def command(
 ) -> None:
     """Show the exact messages that SPEC would send for a row of its data. No LM is asked.
 
-    What an earlier LM call would have said is shown as a placeholder; tools that only read are called.
+    What an earlier LM call would have said is shown as a placeholder; tools that only read are called, but
+    not with --no-import.
     """
     import asyncio
 
@@ -37,7 +40,7 @@ def command(
     from lmprog.data import rows_of
     from lmprog.program import RunError, load
 
-    program = load(spec, lms=lms, overrides=overrides).faked()
+    program = load(spec, lms=lms, overrides=overrides, imports=not no_import).faked()
     plan = program.plan
     split = split or next(iter(plan.data), None)
     if split is None:
