@@ -11,6 +11,7 @@ from jinja2 import nodes
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import Expression
+from lmprog.compiler.files import refusal
 from lmprog.compiler.order import expressions
 from lmprog.compiler.plan import LM, SERVED, AdapterReference, Module, Optimize, Plan
 from lmprog.compiler.source import Place, Scalar, Sequence
@@ -215,6 +216,8 @@ def _adapter(draft: Draft, adapter: AdapterReference, model: str, path: tuple[st
         message = f"this adapter was trained on {adapter.base}, and the model is {model}"
         draft.report.add("LMP704", draft.place(*path, "base"), message, fix=f"use {adapter.base}, or another adapter")
     weights = Path(adapter.path) / "adapter_model.safetensors"
+    if refusal(weights, draft.options.root) is not None:
+        return  # a link to elsewhere, whose digest is nobody's business
     if adapter.sha256 is not None and not str(adapter.path).startswith("hf://") and weights.is_file():
         with weights.open("rb") as data:
             found = hashlib.file_digest(data, "sha256").hexdigest()
