@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from lmprog.errors import LmprogError, UsageError
+from lmprog.extras import missing
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -140,9 +141,9 @@ def _loaded(point: EntryPoint) -> type[Optimizer]:
     try:
         made: type[Optimizer] = point.load()
     except ImportError as error:
-        raise LmprogError(
-            f"the optimizer {point.name!r} cannot be imported ({error}); install what it needs, as with "
-            "pip install 'lmprog[local]'"
+        user = f"the optimizer {point.name!r}"
+        raise missing(error, user) or LmprogError(
+            f"{user} cannot be imported ({error}); install what it needs"
         ) from error
     return made
 

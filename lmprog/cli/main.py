@@ -112,8 +112,21 @@ def _status(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         click.echo(f"lmprog: {error.filename or 'the machine'}: {error.strerror or error}", err=True)
         return InfrastructureError.exit_status
+    except ImportError as error:
+        return _of_extra(error)
     except Exception as error:
         return _of_compiler(error)
+
+
+def _of_extra(error: ImportError) -> int:
+    """Say which extra a verb needs; an import that fails otherwise is a defect of lmprog's and keeps its traceback."""
+    from lmprog.extras import missing
+
+    found = missing(error, "this")
+    if found is None:
+        raise error
+    click.echo(f"lmprog: {found}", err=True)
+    return found.exit_status
 
 
 def _of_compiler(error: Exception) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lmprog.compiler import plan
+from lmprog.extras import needed_by
 from lmprog.lms.lm import LM, Completion, Request, ToolCall, ToolOffer, Usage
 
 __all__ = ["LM", "Completion", "Request", "ToolCall", "ToolOffer", "Usage", "make_lm"]
@@ -19,9 +20,10 @@ class _OnFirstUse:
     def made(self) -> LM:
         if self._made is None:
             if self.declared.runs_here:
-                from lmprog.lms.local import shared
+                with needed_by(f"{self.declared.model!r} runs in this process, which"):
+                    from lmprog.lms.local import shared
 
-                self._made = shared(self.declared.model)
+                    self._made = shared(self.declared.model)
             else:
                 from lmprog.lms.api import ApiLM
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from lmprog.compiler.replies.sections import escaped
 from lmprog.compiler.types import BOOL, FLOAT, INT, STR, Enum, Object, Optional, Type, json_schema
 from lmprog.errors import LmprogError
+from lmprog.extras import needed_by
 from lmprog.lms.lm import Request
 
 Key = tuple[str, Type]
@@ -129,13 +130,9 @@ class Grammars:
     """The grammars of one tokenizer, each compiled once."""
 
     def __init__(self, tokenizer: Any, size: int, end_ids: frozenset[int]) -> None:
-        """`size` is the width of the logits. Raises LmprogError where llguidance is missing or cannot read the tokenizer."""
-        try:
+        """`size` is the width of the logits. Raises MissingExtra; LmprogError where llguidance cannot read the tokenizer."""
+        with needed_by("`decoding: constrained`"):
             import llguidance.hf
-        except ImportError as error:
-            raise LmprogError(
-                "`decoding: constrained` needs the extra 'local' (llguidance is missing): pip install 'lmprog[local]'"
-            ) from error
         try:
             self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=sorted(end_ids))
         except ValueError as error:

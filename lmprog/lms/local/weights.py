@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import InfrastructureError, LmprogError
+from lmprog.extras import needed_by
 from lmprog.lms import embedded
 
 if TYPE_CHECKING:
@@ -282,15 +283,10 @@ def adapter_folder(adapter: AdapterReference) -> Path:
 def _import_local(model: str) -> tuple[Any, Any]:
     # TRL tells a hub of each trainer that is made; read where huggingface_hub is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    try:
+    with needed_by(f"{model!r} runs in this process, which"):
         import peft  # noqa: F401
         import torch
         import transformers
-    except ImportError as error:
-        raise LmprogError(
-            f"{model!r} runs in this process and needs the extra 'local' ({error.name} is missing): "
-            "pip install 'lmprog[local]'"
-        ) from error
     return torch, transformers
 
 
