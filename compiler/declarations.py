@@ -14,7 +14,7 @@ from lmprog.compiler.near_misses import check_model, check_parameters
 from lmprog.compiler.plan import HERE, LM, SERVED, AdapterReference, Export, Limits
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.shape import Number, fit
-from lmprog.compiler.source import Mapping, Node, Scalar
+from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
 from lmprog.compiler.types import JSON, UNKNOWN, Object, Type, type_of
 
 ENVIRONMENT = Scope({"env": JSON}, where="in `lms`, `tools` and `export`")
@@ -201,6 +201,8 @@ def settings(draft: Draft, node: Node, what: str) -> Any:
     """A tool's options as plain values, with an Expression where `${{ }}` is written."""
     if isinstance(node, Mapping):
         return {key: settings(draft, value, f"`{key}` of {what}") for key, value in node.entries.items()}
+    if isinstance(node, Sequence):
+        return [settings(draft, item, what) for item in node.items]
     if isinstance(node, Scalar) and isinstance(node.value, str) and "${{" in node.value:
         return draft.binder.written(node, ENVIRONMENT, what) or literal(None)
     return node.plain()

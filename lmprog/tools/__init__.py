@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lmprog.blame import connection_failed
 from lmprog.compiler.plan import Tool
+from lmprog.errors import LmprogError
 
 if TYPE_CHECKING:
     from lmprog.tools.connections import Connections
@@ -58,7 +59,7 @@ def make_tool(tool: Tool, connections: Connections) -> Call:
         from lmprog.tools.search import search_tool
 
         call = search_tool(tool)
-    call = _limited(tool, call)
+    call = _limited(tool, call if tool.kind == "python" else _bounded(tool, call))
     return _remembering(call) if tool.cache and tool.effects == "read" else call
 
 
@@ -75,6 +76,20 @@ def fake_tool(tool: Tool) -> Call:
         return placeholder(tool.result, tool.type)
 
     return call
+
+
+def _bounded(tool: Tool, call: Call) -> Call:
+    """Return the call with every failure as its own: what a server sends may fail a call, never the runs beside it."""
+
+    async def bounded(**arguments: Any) -> Any:
+        try:
+            return await call(**arguments)
+        except (ToolFailed, LmprogError):
+            raise
+        except Exception as error:
+            raise failed(f"{tool.id}: {type(error).__name__}: {error}", error) from error
+
+    return bounded
 
 
 def _limited(tool: Tool, call: Call) -> Call:

@@ -9,6 +9,7 @@ from typing import Any
 from lmprog.compiler.expressions import EvaluationError, Expression
 from lmprog.compiler.plan import Tool
 from lmprog.errors import UsageError
+from lmprog.secret_forms import forms_of, secrets_of_address, without
 
 
 def evaluated(tool: Tool, settings: Any) -> Any:
@@ -25,21 +26,28 @@ def evaluated(tool: Tool, settings: Any) -> Any:
     return settings
 
 
-def without_secrets(tool: Tool, *parts: str) -> Callable[[str], str]:
-    """Takes what the environment gave to these parts of the settings (`headers`, `env`) out of a text."""
-    secrets = {str(value) for part in parts for value in _expressions(tool, tool.settings.get(part)) if value}
-    ordered = sorted(secrets, key=len, reverse=True)
+def without_secrets(tool: Tool) -> Callable[[str], str]:
+    """Return a function that takes out of a text what the environment gave to any setting of the tool, in all forms.
 
-    def hidden(text: str) -> str:
-        for secret in ordered:
-            text = text.replace(secret, "[secret]")
-        return text
-
-    return hidden
+    The password in its address is a secret too, wherever it comes from.
+    """
+    found = {str(value) for value in _expressions(tool, tool.settings) if value is not None}
+    address = evaluated(tool, tool.settings.get("url"))
+    if address is not None:
+        # Of an address from the environment its parts alone are secret: messages may name the host.
+        found = {value for value in found if value != str(address)} | secrets_of_address(str(address))
+    secrets = forms_of(found)
+    return lambda text: without(text, secrets, "[secret]")
 
 
 def _expressions(tool: Tool, settings: Any) -> list[Any]:
     if isinstance(settings, Expression):
-        return [evaluated(tool, settings)]
+        return [evaluated(tool, settings), *_read(settings)]
     inner = settings.values() if isinstance(settings, Mapping) else settings if isinstance(settings, list) else ()
     return [value for part in inner for value in _expressions(tool, part)]
+
+
+def _read(expression: Expression) -> list[str]:
+    """Return the variables of the environment that an expression puts together, each by itself."""
+    names = [path[1] for path in expression.references if path[0] == "env" and len(path) > 1]
+    return [os.environ[name] for name in names if name in os.environ]

@@ -8,14 +8,14 @@ have been carried out. Any other answer that is no success is the tool's failure
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from email.utils import parsedate_to_datetime
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlsplit
 
 from lmprog.blame import passing
 from lmprog.compiler.openapi import WHOLE_BODY, Operation
@@ -25,6 +25,11 @@ from lmprog.tools import ToolFailed, ToolUnreachable, timeout_of
 from lmprog.tools.connections import Connections
 from lmprog.tools.environment import evaluated, without_secrets
 from lmprog.tools.results import first_line, of_text
+from lmprog.wire import retry_after
+
+if TYPE_CHECKING:
+    import aiohttp
+    from yarl import URL
 
 TRIES = 4
 FIRST_WAIT = 0.5
@@ -33,8 +38,13 @@ MOST_CONNECTING = 30.0
 """Seconds within which a connection is made, or it counts as failed."""
 
 
+MOST_BYTES = 16_000_000
+"""Bytes of an answer, decoded, that are read."""
+MOST_REDIRECTS = 5
+
+
 class Draft:
-    """One request: its parts, as the arguments fill them."""
+    """One request: its parts, as the arguments fill them. Raises ToolFailed for an argument that no address can hold."""
 
     def __init__(self, tool: Tool, arguments: Mapping[str, Any]) -> None:
         settings = evaluated(tool, tool.settings)
@@ -48,6 +58,8 @@ class Draft:
         url = settings.get("url")
         address = str(url if operation is None else url.rstrip("/") + operation.path if url else operation.url)
         places = set(re.findall(r"{([^{}]*)}", address))
+        if places & set(re.findall(r"{([^{}]*)}", urlsplit(address).netloc)):
+            raise UsageError(f"the tool {tool.id!r}: an argument may stand in the path of url, not in its host or port")
         elsewhere = "query" if self.method in ("GET", "HEAD", "DELETE") else "body"
         for name, value in given.items():
             part, name = (
@@ -58,7 +70,7 @@ class Draft:
             if part == "body":
                 body[name] = value
             elif part == "path":
-                address = address.replace(f"{{{name}}}", quote(_text(value), safe=""))
+                address = address.replace(f"{{{name}}}", _in_path(tool, name, value))
             elif value is None:
                 continue
             elif part == "header":
@@ -69,6 +81,8 @@ class Draft:
                 )
             else:
                 self.query += [(name, _text(item)) for item in (value if isinstance(value, list) else [value])]
+        if any(unquote(part) in (".", "..") for part in urlsplit(address).path.split("/")):
+            raise ToolFailed(f"{tool.id}: its arguments make the path hold `.` or `..`, which names another place")
         self.url = address
         self.body: Any = body[WHOLE_BODY] if operation and operation.whole_body and WHOLE_BODY in body else body
         self.has_body = bool(body)
@@ -79,7 +93,7 @@ def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[A
     import aiohttp
     from yarl import URL
 
-    hidden = without_secrets(tool, "headers")
+    hidden = without_secrets(tool)
     operation: Operation | None = tool.settings.get("operation")
     if operation is not None and operation.url is None and "url" not in tool.settings:
         said = "its OpenAPI description names no server by a whole address"
@@ -92,19 +106,28 @@ def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[A
         session = await connections.get("http", opening)
         # The declared headers are for this server: a read that carries none may be sent on to another.
         follow = draft.method in ("GET", "HEAD") and not draft.headers
-        async with session.request(
-            draft.method,
-            URL(draft.url, encoded=True).extend_query(draft.query),
-            headers={"Accept": "application/json, text/*;q=0.9, */*;q=0.5", **draft.headers},
-            json=draft.body if draft.has_body else None,
-            allow_redirects=follow,
-            # A server that cannot be reached is an outage, one that does not answer is not: so connecting ends first.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(MOST_CONNECTING, 0.9 * left)),
-        ) as reply:
-            return reply.status, reply.headers, await reply.text(errors="replace")
+        address = URL(draft.url, encoded=True).extend_query(draft.query)
+        for _ in range(MOST_REDIRECTS):
+            async with session.request(
+                draft.method,
+                address,
+                headers={"Accept": "application/json, text/*;q=0.9, */*;q=0.5", **draft.headers},
+                json=draft.body if draft.has_body else None,
+                allow_redirects=False,
+                # A server that cannot be reached is an outage, one that does not answer is not: so connecting ends first.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(MOST_CONNECTING, 0.9 * left)),
+            ) as reply:
+                where = reply.headers.get("Location") if 300 <= reply.status < 400 else None
+                if not follow or where is None:
+                    return reply.status, reply.headers, await _text_of(tool, reply)
+            address = await _next(tool, address, where)
+        raise ToolFailed(f"{tool.id}: the server redirects more than {MOST_REDIRECTS} times")
 
     async def call(**arguments: Any) -> Any:
-        draft = Draft(tool, arguments)
+        try:
+            draft = Draft(tool, arguments)
+        except UnicodeEncodeError:
+            raise ToolFailed(f"{tool.id}: an argument holds half a surrogate pair, which no address can hold") from None
         tries = TRIES if tool.effects == "read" else 1
         wait = FIRST_WAIT
         end = time.monotonic() + timeout_of(tool)
@@ -118,11 +141,11 @@ def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[A
                 raise ToolFailed(f"{tool.id}: {hidden(f'{type(error).__name__}: {error}')}") from None
             else:
                 if 200 <= status < 300:
-                    return of_text(tool, text, is_json="json" in headers.get("content-type", ""))
+                    return of_text(tool, hidden(text), is_json="json" in headers.get("content-type", ""))
                 said = f"the server answered {status}" + (f": {hidden(first_line(text))}" if text.strip() else "")
                 if not passing(status):
                     raise ToolFailed(f"{tool.id}: {said}")
-                asked = retry_after(headers.get("retry-after"))
+                asked = retry_after(headers)
             # Jitter needs no seed: it changes when an answer comes, never what it says.
             pause = asked if asked is not None else wait * random.uniform(0.5, 1.0)
             if attempt == tries or time.monotonic() + pause >= end:
@@ -134,18 +157,51 @@ def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[A
     return call
 
 
-def retry_after(header: str | None) -> float | None:
-    """The seconds that a server asks to wait, which it may say as a number or as a date; None where it does not."""
-    if header is None:
-        return None
+def _in_path(tool: Tool, name: str, value: Any) -> str:
+    """Return an argument as a part of a path. Raises ToolFailed for one that would leave the part out."""
+    text = _text(value)
+    if not text:
+        raise ToolFailed(f"{tool.id}: the argument {name!r} is empty, and stands in the path of the address")
+    return quote(text, safe="")
+
+
+async def _text_of(tool: Tool, reply: aiohttp.ClientResponse) -> str:
+    """Return the body of an answer. Raises ToolFailed where it is too long to be a result."""
+    body = bytearray()
+    async for chunk in reply.content.iter_any():
+        body += chunk
+        if len(body) > MOST_BYTES:
+            reply.close()
+            raise ToolFailed(f"{tool.id}: the answer is longer than {MOST_BYTES / 1e6:g} MB")
     try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
+        return body.decode(reply.charset or "utf-8", errors="replace")
+    except LookupError:
+        return body.decode(errors="replace")
+
+
+async def _next(tool: Tool, address: URL, where: str) -> URL:
+    """Return the address that a redirect names. Raises ToolFailed where it leads into a network of this machine's.
+
+    A server outside must not reach what only this machine can, as the metadata of a cloud or a service on localhost.
+    """
+    from yarl import URL
+
+    found = address.join(URL(where))
+    if found.scheme not in ("http", "https"):
+        raise ToolFailed(f"{tool.id}: the server redirects to what is no http address")
+    if (found.host, found.port) != (address.host, address.port) and await _is_private(found.host or ""):
+        raise ToolFailed(
+            f"{tool.id}: the server redirects to the private address {found.host}; write it as url where it is right"
+        )
+    return found
+
+
+async def _is_private(host: str) -> bool:
     try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
-        return None
+        found = await asyncio.get_running_loop().getaddrinfo(host, None)
+    except OSError:
+        return False  # connecting will say that it is not there
+    return any(not ipaddress.ip_address(str(place[0]).partition("%")[0]).is_global for *_, place in found)
 
 
 def _text(value: Any) -> str:

@@ -39,7 +39,7 @@ def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[An
     from mcp.types import CONNECTION_CLOSED
 
     settings = evaluated(tool, tool.settings)
-    hidden = without_secrets(tool, "env", "headers")
+    hidden = without_secrets(tool)
     name = settings["tool"]
     key = json.dumps([settings.get(part) for part in ("command", "url", "env", "headers")], default=str)
 

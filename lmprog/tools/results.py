@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from lmprog.compiler.plan import Tool
 from lmprog.compiler.types import JSON, STR, mismatch, without_none
 from lmprog.tools import ToolFailed
+from lmprog.wire import loads
 
 
 def of_text(tool: Tool, text: str, *, is_json: bool) -> Any:
@@ -22,7 +22,7 @@ def of_text(tool: Tool, text: str, *, is_json: bool) -> Any:
     if kind == STR and not is_json:
         return text
     try:
-        value = json.loads(text)
+        value = loads(text)
     except ValueError as error:
         if kind in (STR, JSON) and not is_json:
             return text

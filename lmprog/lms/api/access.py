@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from lmprog.compiler import plan
 from lmprog.compiler.expressions import EvaluationError, Expression
 from lmprog.errors import UsageError
+from lmprog.secret_forms import forms_of, secrets_of_address, without
 
-SHORTEST_SECRET = 4
-"""Characters; to hide less would blot out words that are no secret."""
 _SECRET_NAMES = ("_API_KEY", "_TOKEN", "_SECRET", "_SECRET_KEY", "_ACCESS_KEY", "_PASSWORD", "_CREDENTIALS")
 
 
@@ -48,9 +44,7 @@ class Access:
 
     def hide(self, text: str) -> str:
         """The text without any secret."""
-        for secret in self._secrets:
-            text = text.replace(secret, "[key]")
-        return text
+        return without(text, self._secrets, "[key]")
 
 
 def _value(expression: Expression | None, declared: plan.LM) -> str | None:
@@ -82,21 +76,6 @@ def _header(value: str | None, name: str, declared: plan.LM) -> str | None:
 
 
 def _secrets(base: str | None, key: str | None, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What the spec names, what litellm may take from the environment by itself, and how either may be written in a reply."""
+    """Return what the spec names and what litellm may take from the environment by itself, in all forms."""
     found = {value for name, value in os.environ.items() if name.upper().endswith(_SECRET_NAMES) and len(value) >= 8}
-    found |= {key or "", *headers.values()}
-    # Of `Bearer abc` or `bearer abc`, `abc` alone is as secret.
-    found |= {value.partition(" ")[2].strip() for value in headers.values()}
-    if base is not None:
-        address = urlsplit(base)
-        found |= {address.password or "", unquote(address.password or "")}
-        found |= {value for _, value in parse_qsl(address.query)}
-    ways = (
-        lambda value: json.dumps(value)[1:-1],
-        lambda value: repr(value)[1:-1],
-        quote,
-        quote_plus,
-        partial(quote, safe=""),
-    )
-    found |= {way(value) for way in ways for value in found}
-    return tuple(sorted((value for value in found if len(value) >= SHORTEST_SECRET), key=len, reverse=True))
+    return forms_of(found | {key or "", *headers.values()} | secrets_of_address(base or ""))

@@ -18,9 +18,9 @@ from lmprog.lms.api.body import parameters
 from lmprog.lms.api.event_stream import events_of
 from lmprog.lms.api.failures import TryFailed, words_of
 from lmprog.lms.api.reply import Pieces, cost, read
-from lmprog.lms.api.wire import loads
 from lmprog.lms.lm import Completion, Request
 from lmprog.lms.per_loop import PerLoop
+from lmprog.wire import loads
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 
-from lmprog.lms.api.wire import loads
+from lmprog.wire import loads
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-import time
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 
-from lmprog.lms.api.wire import loads
+from lmprog.wire import loads, retry_after
 
 PASSING = frozenset({408, 409, 425, 429})
 """HTTP statuses under 500 after which the same request may succeed; of 500 and above all may."""
 SPENT = re.compile(r"insufficient_quota|exceeded your current quota|billing_(hard_limit|not_active)", re.IGNORECASE)
 """Words of a quota that is spent: waiting brings no reply, whatever the status says."""
 OTHER_NAME = re.compile(r"[Uu]se '?(max_completion_tokens|max_tokens)'? instead")
-LONGEST_WAIT = 10.0**9
-"""Seconds; what asks for more is read as this many."""
 
 
 class TryFailed(Exception):
@@ -51,36 +45,6 @@ class TryFailed(Exception):
     def refuses(self, *names: str) -> bool:
         """Return whether the provider takes no request with one of these parameters."""
         return self.status in (400, 422) and any(name in self.words for name in names)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait that a reply asks for; None where it says nothing that can be read.
-
-    `retry-after-ms` holds milliseconds, `Retry-After` seconds or a date; a date without a zone is in UTC.
-    """
-    given = {str(name).lower(): str(value) for name, value in headers.items()}
-    milliseconds = _number(given.get("retry-after-ms", ""))
-    written = given.get("retry-after", "")
-    seconds = _number(written) if milliseconds is None else milliseconds / 1000
-    if seconds is None:
-        seconds = _until(written)
-    return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT)
-
-
-def _number(written: str) -> float | None:
-    try:
-        number = float(written)
-    except ValueError:
-        return None
-    return 0.0 if math.isnan(number) else number
-
-
-def _until(written: str) -> float | None:
-    try:
-        date = parsedate_to_datetime(written)
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
 
 
 def words_of(body: str) -> str:

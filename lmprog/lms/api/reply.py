@@ -13,8 +13,8 @@ from typing import Any
 from lmprog.compiler.model_table import Limits
 from lmprog.compiler.replies.ending import ending
 from lmprog.lms.api.failures import TryFailed, words_of
-from lmprog.lms.api.wire import count, listed, loads, mapping, text, token_ids, whole_text
 from lmprog.lms.lm import Completion, ToolCall, Usage
+from lmprog.wire import count, listed, loads, mapping, text, token_ids, whole_text
 
 THINKING = frozenset({"thinking", "redacted_thinking", "reasoning"})
 """Parts of a content that are no part of the reply."""

@@ -18,8 +18,8 @@ from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.body import marked, marks_caches, parameters
 from lmprog.lms.api.failures import TryFailed, retry_after
 from lmprog.lms.api.reply import Pieces, cost, read
-from lmprog.lms.api.wire import whole_text
 from lmprog.lms.lm import Completion, Request
+from lmprog.wire import whole_text
 
 
 class LitellmRoute:

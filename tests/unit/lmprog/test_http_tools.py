@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import threading
@@ -10,12 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 import lmprog
 from lmprog import UsageError
 from lmprog.tools import http
+from lmprog.wire import retry_after
 
 
 class Desk:
@@ -125,6 +128,94 @@ def test_headers_come_from_the_environment_and_stand_in_no_message(made, desk, m
     assert desk.requests[0]["headers"]["x-key"] == "key-987654"
     assert result.error.message == "use: the server answered 403: [secret] is not welcome"
     assert "key-987654" not in str(result)
+
+
+@pytest.mark.parametrize("form", ["{}", "{}%", "bearer {}", "Basic {}"])
+def test_a_secret_of_any_setting_stands_in_no_message_in_any_form(made, desk, monkeypatch, form) -> None:
+    secret = "s3cr/t=" + form.replace("{}", "x")
+    monkeypatch.setenv("DESK_KEY", secret)
+    program = made('url: \'${{ join(["URL/{id}?key=", env.DESK_KEY], "") }}\', inputs: {id: str}', "id: a")
+    b64 = base64.b64encode(secret.encode()).decode()
+    echoed = f"{secret} {quote(secret)} {quote_plus(secret)} {quote(secret, safe='')} {b64} {json.dumps(secret)}"
+    desk.replies = [(400, {}, echoed), (200, {"content-type": "text/plain"}, echoed)]
+    for result in program.map([{}, {}]):
+        said = f"{result!r} {[made.as_json() for made in result.records]}"
+        assert "s3cr" not in said and b64.rstrip("=") not in said
+
+
+def test_the_password_of_an_address_is_a_secret(made, desk) -> None:
+    url = desk.url.replace("http://", "http://user:pass-word-1@")
+    basic = base64.b64encode(b"user:pass-word-1").decode()
+    desk.replies = [(400, {}, f"Authorization: Basic {basic} of pass-word-1")]
+    result = made(f'url: "{url}/a"').map([{}])[0]
+    assert desk.requests[0]["headers"]["authorization"] == f"Basic {basic}"
+    assert "pass-word-1" not in str(result) and basic not in str(result)
+
+
+@pytest.mark.parametrize("id", [".", "..", ""])
+def test_no_argument_changes_the_path(made, desk, id) -> None:
+    program = made('url: "URL/users/{id}/profile", inputs: {id: str}', f'id: "{id}"')
+    error = program.map([{}])[0].error
+    assert error.kind == "tool" and not desk.requests
+    assert "path" in error.message
+
+
+@pytest.mark.parametrize("id", ["a.b", "...", "%2e%2e", "../x", "a\\b"])
+def test_other_arguments_stay_within_their_part_of_the_path(made, desk, id) -> None:
+    made('url: "URL/users/{id}/profile", inputs: {id: str}', f"id: '{id}'")()
+    assert desk.requests[0]["path"] == f"/users/{quote(id, safe='')}/profile"
+
+
+def test_half_a_surrogate_pair_fails_its_row(write, desk) -> None:
+    spec = f"""
+        lmprog: 1
+        inputs: {{id: str}}
+        outputs: {{x: "${{{{ steps.use.found }}}}"}}
+        tools:
+          use: {{http: {{url: "{desk.url}/users/{{id}}", inputs: {{id: str}}}}, result: found}}
+        steps:
+          use: {{tool: use, with: {{id: "${{{{ inputs.id }}}}"}}}}
+    """
+    half, whole = lmprog.load(write(spec)).map([{"id": "a\ud83d"}, {"id": "a"}])
+    assert half.error is not None and half.error.kind == "tool" and "half a surrogate pair" in half.error.message
+    assert whole.error is None
+
+
+@pytest.mark.parametrize("address", ["http://{id}/a", "http://127.0.0.1:{id}/a", "http://api.{id}.test/"])
+def test_an_argument_names_no_host(made, address) -> None:
+    with pytest.raises(UsageError, match="not in its host or port"):
+        made(f'url: "{address}", inputs: {{id: str}}', "id: a")()
+
+
+def test_redirects_stay_outside_of_private_networks(made, desk, monkeypatch) -> None:
+    away = desk.url.replace("127.0.0.1", "localhost")
+    desk.replies = [(302, {"location": f"{away}/metadata"}, "")]
+    error = made('url: "URL/a"').map([{}])[0].error
+    assert (
+        error.message == "use: the server redirects to the private address localhost; write it as url where it is right"
+    )
+    assert len(desk.requests) == 1
+    desk.replies = [(302, {"location": "/b"}, "")]
+    made('url: "URL/a", output: json')()  # the same server
+    assert desk.requests[-1]["path"] == "/b"
+    desk.replies = [(302, {"location": "/a"}, "")] * 10
+    assert "redirects more than 5 times" in made('url: "URL/a"').map([{}])[0].error.message
+    desk.replies = [(302, {"location": "ftp://x/a"}, "")]
+    assert "no http address" in made('url: "URL/a"').map([{}])[0].error.message
+
+
+def test_an_answer_that_is_too_long_is_no_result(made, desk, monkeypatch) -> None:
+    monkeypatch.setattr(http, "MOST_BYTES", 1000)
+    desk.replies = [(200, JSON, json.dumps("x" * 2000))]
+    assert "longer than 0.001 MB" in made('url: "URL/a", output: str').map([{}])[0].error.message
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, "{", '"\\ud83d"', "9" * 5000])
+def test_what_is_no_value_fails_its_call_alone(made, desk, body) -> None:
+    desk.replies = [(200, JSON, body), (200, JSON, "[1]")]
+    first, second = made('url: "URL/a", output: "list[int]"').map([{}, {}], concurrency=1)
+    assert first.error is not None and first.error.kind == "tool"
+    assert second.outputs == {"x": [1]}
 
 
 JSON = {"content-type": "application/json; charset=utf-8"}
@@ -250,9 +341,9 @@ def test_it_ends_in_time_and_leaves_no_task(made, desk) -> None:
 def test_a_wait_that_a_server_asks_for_may_be_a_date() -> None:
     from email.utils import formatdate
 
-    assert 3 < http.retry_after(formatdate(time.time() + 5, usegmt=True)) <= 5
-    assert http.retry_after("2") == 2.0
-    assert http.retry_after("soon") is None and http.retry_after(None) is None
+    assert 3 < retry_after({"Retry-After": formatdate(time.time() + 5, usegmt=True)}) <= 5
+    assert retry_after({"Retry-After": "2"}) == 2.0
+    assert retry_after({"Retry-After": "soon"}) is None and retry_after({}) is None
 
 
 API = """

@@ -43,6 +43,16 @@ def made(write) -> Callable[..., lmprog.Program]:
     return made
 
 
+def test_the_environment_is_read_within_a_command_and_hidden_in_messages(made, monkeypatch) -> None:
+    monkeypatch.setenv("MCP_CODE", 'raise SystemExit("no config for key-987654")')
+    program = made("x", server=f"command: ['{sys.executable}', '-c', '${{{{ env.MCP_CODE }}}}']")
+    error = program.map([{}])[0].error
+    assert error is not None and "does not start" in error.message
+    monkeypatch.setenv("MCP_CODE", "key-987654-is-no-python")
+    error = program.map([{}])[0].error
+    assert error is not None and "key-987654" not in error.message
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Where the same server answers over http."""

@@ -1,16 +1,21 @@
-"""JSON as servers send it: what cannot be read is a ValueError, and a value of another shape than asked counts as not sent."""
+"""JSON and headers as servers send them: a ValueError where they cannot be read, nothing where they have another shape."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 LONGEST_NUMBER = 400
 """Digits of a whole number, above which it is read as a float: int() refuses some thousands."""
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+LONGEST_WAIT = 10.0**9
+"""Seconds; what asks for more is read as this many."""
 MOST_TOKENS = 10**12
 """A count above it is none."""
 
@@ -72,3 +77,33 @@ def token_ids(value: Any) -> list[int] | None:
     if not isinstance(value, list) or any(isinstance(one, bool) or not isinstance(one, int) for one in value):
         return None
     return value
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait that a reply asks for; None where it says nothing that can be read.
+
+    `retry-after-ms` holds milliseconds, `Retry-After` seconds or a date; a date without a zone is in UTC.
+    """
+    given = {str(name).lower(): str(value) for name, value in headers.items()}
+    milliseconds = _number(given.get("retry-after-ms", ""))
+    written = given.get("retry-after", "")
+    seconds = _number(written) if milliseconds is None else milliseconds / 1000
+    if seconds is None:
+        seconds = _until(written)
+    return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT)
+
+
+def _number(written: str) -> float | None:
+    try:
+        number = float(written)
+    except ValueError:
+        return None
+    return 0.0 if math.isnan(number) else number
+
+
+def _until(written: str) -> float | None:
+    try:
+        date = parsedate_to_datetime(written)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

@@ -1,0 +1,56 @@
+"""The forms in which a secret may come back in what a server says, and texts without any of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from functools import partial
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+
+SHORTEST_SECRET = 4
+"""Characters; to hide less would blot out words that are no secret."""
+
+
+def forms_of(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the values in every form that a server, a library or a trace may write them in, the longest first.
+
+    Of `Bearer abc` the second word alone is as secret.
+    """
+    found = {value for value in values if value}
+    found |= {value.partition(" ")[2].strip() for value in found}
+    found |= {_base64(value) for value in found}
+    ways = (
+        lambda value: json.dumps(value)[1:-1],
+        lambda value: repr(value)[1:-1],
+        partial(quote, errors="replace"),
+        partial(quote_plus, errors="replace"),
+        partial(quote, safe="", errors="replace"),
+    )
+    found |= {way(value) for way in ways for value in found}
+    return tuple(sorted((value for value in found if len(value) >= SHORTEST_SECRET), key=len, reverse=True))
+
+
+def _base64(value: str) -> str:
+    # Without the padding, which is left out in some places.
+    return base64.b64encode(value.encode(errors="replace")).decode().rstrip("=")
+
+
+def secrets_of_address(address: str) -> set[str]:
+    """Return what is secret in an address: the password, with the user before it too, and the values of its query."""
+    try:
+        parts = urlsplit(address)
+        password = parts.password or ""
+    except ValueError:
+        return set()
+    found = {value for _, value in parse_qsl(parts.query)}
+    if password:
+        found |= {password, unquote(password), f"{unquote(parts.username or '')}:{unquote(password)}"}
+    return found
+
+
+def without(text: str, secrets: Iterable[str], mark: str) -> str:
+    """Return the text with `mark` in place of each secret."""
+    for secret in secrets:
+        text = text.replace(secret, mark)
+    return text
