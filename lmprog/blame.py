@@ -36,32 +36,32 @@ PASSING = frozenset({408, 425, 429})
 
 
 def is_outage(kind: str | None) -> bool:
-    """Whether a failure of this kind is an outage; None is no failure."""
+    """Return whether a failure of this kind is an outage; None is no failure."""
     return kind in OUTAGES
 
 
 def is_own(kind: str | None) -> bool:
-    """Whether a failure of this kind is the program's own; None is no failure."""
+    """Return whether a failure of this kind is the program's own; None is no failure."""
     return kind is not None and kind not in OUTAGES
 
 
 def too_many_outages(lost: int, rows: int) -> bool:
-    """Whether so many of the rows are outages that nothing may be chosen by the others."""
+    """Return whether so many of the rows are outages that nothing may be chosen by the others."""
     return lost > MOST_OUTAGES * rows
 
 
 def exit_status(kinds: Iterable[str]) -> int:
-    """The exit status of a command whose runs failed in these ways: 3 for an outage, 2 for an input, 1 for others, else 0."""
+    """Return the exit status of a command by how its runs failed: 3 for an outage, 2 for an input, 1 for others, else 0."""
     return max((3 if is_outage(kind) else 2 if kind == "input" else 1 for kind in kinds), default=0)
 
 
 def passing(status: int) -> bool:
-    """Whether an HTTP status is the server's failure, so that the same request may succeed later."""
+    """Return whether an HTTP status is the server's failure, so that the same request may succeed later."""
     return status >= 500 or status in PASSING
 
 
 def connection_failed(error: BaseException) -> bool:
-    """Whether an exception of a tool or metric, or one that it was raised from, says that a connection failed.
+    """Return whether an exception of a tool or metric, or one that it was raised from, says that a connection failed.
 
     That is a connection that was refused, cut or not made in time, a name that was not found, a status that `passing` names, or
     an InfrastructureError, as of a program that a tool runs. A TimeoutError that is not the system's may be about anything, so
@@ -82,7 +82,7 @@ def connection_failed(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception and those that it was raised from, or while they were handled."""
+    """Yield the exception and those that it was raised from, or while they were handled."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -91,7 +91,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _statuses(error: BaseException) -> Iterator[int]:
-    """The HTTP status of an exception, where the clients in use (requests, httpx, aiohttp, urllib, openai) keep it."""
+    """Yield the HTTP status of an exception, where the clients in use (requests, httpx, aiohttp, urllib, openai) keep it."""
     for holder in (error, getattr(error, "response", None)):
         for name in ("status_code", "status"):
             found = getattr(holder, name, None)

@@ -43,7 +43,7 @@ class RowScore:
 
     @property
     def repeatable(self) -> bool:
-        """Whether the run has called no tool that may change something."""
+        """Return whether the run has called no tool that may change something."""
         return not any(isinstance(made, ToolInvocation) and made.wrote for made in (*self.result.records, *self.judged))
 
     def as_json(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Outages:
 
     @property
     def too_many(self) -> bool:
-        """Whether nothing may be chosen by the rows that are left."""
+        """Return whether nothing may be chosen by the rows that are left."""
         return too_many_outages(self.rows, self.of)
 
     def __str__(self) -> str:
@@ -109,7 +109,7 @@ class Scores:
 
     @property
     def kept(self) -> list[tuple[int, float | None]]:
-        """What `of_values` takes: each row with its mean, None for an outage."""
+        """Return what `of_values` takes: each row with its mean, None for an outage."""
         return [(row, self.by_row.get(row)) for row in dict.fromkeys(run.row for run in self.rows)]
 
     @cached_property
@@ -133,7 +133,7 @@ class Scores:
         return estimate(list(self.by_row.values()))
 
     def checked(self) -> Scores:
-        """These scores, of a program whose metric is not known to work yet.
+        """Return these scores, of a program whose metric is not known to work yet.
 
         Raises MetricFailed where it raised on every row, outages aside: then it is not what the LM said that is wrong. On the
         rows of a candidate it may be, so that a candidate simply scores lowest.
@@ -158,7 +158,7 @@ class Scores:
 
     @cached_property
     def outages(self) -> Outages:
-        """Rows of which no run was scored."""
+        """Return the count of rows of which no run was scored."""
         rows = {run.row for run in self.rows}
         return Outages(len(rows) - len(self.by_row), len(rows))
 
@@ -169,12 +169,12 @@ class Scores:
 
     @property
     def causes(self) -> dict[str, tuple[int, str]]:
-        """For each kind of outage: how many runs, and why the first."""
+        """Return for each kind of outage how many runs it ended, and why the first."""
         return _by_kind(self.errors)
 
     @property
     def failures(self) -> dict[str, tuple[int, str]]:
-        """For each kind of own failure, scored with the metric's lowest value: how many runs, and why the first."""
+        """Return for each kind of own failure, which scores lowest, how many runs have it, and why the first."""
         return _by_kind([row for row in self.rows if row.value is not None and row.kind is not None])
 
     @property
@@ -188,7 +188,7 @@ class Scores:
         return usage_of(row.judged for row in self.rows)
 
     def on(self, rows: Collection[int]) -> Scores:
-        """These scores on some of the rows."""
+        """Return the scores on some of the rows."""
         return Scores(self.metric, [row for row in self.rows if row.row in rows])
 
     def against(self, other: Scores) -> Difference:
@@ -258,7 +258,7 @@ async def _once(
     concurrency: int | None,
     window: int,
 ) -> AsyncIterator[RowScore]:
-    """Each row run and scored once, in the order of the rows."""
+    """Run and score each row once, in the order of the rows."""
     scoring: deque[asyncio.Task[RowScore]] = deque()
     stream = program.stream(rows, options=options, concurrency=concurrency)
     try:
@@ -284,7 +284,7 @@ def _told(row: RowScore, on_row: Callable[[RowScore], None] | None) -> RowScore:
 
 
 async def scored(scorer: Scorer, row: Mapping[str, Any], result: Result, index: int, options: RunOptions) -> RowScore:
-    """A run with its score, by the rule of `lmprog.blame`: an own failure scores lowest, an outage has no score."""
+    """Score a run by the rule of `lmprog.blame`: an own failure scores lowest, an outage has no score."""
     judged: list[Record] = []
 
     def failed(kind: str, cause: str) -> RowScore:

@@ -116,7 +116,7 @@ class Execution:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _awaits_reply(self, site: Site, first: int) -> bool:
-        """Whether an LM, and no tool, was to answer within the step when its time was over; `first` is its first record."""
+        """Return whether an LM, and no tool, was to answer in the step when its time was over; `first` is its first record."""
         cut = [
             kind
             for place, kind, fields in self.this.made[first:]

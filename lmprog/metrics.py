@@ -154,7 +154,7 @@ class Scorer:
         return Score(float(found.value), found.feedback) if isinstance(found, Score) else Score(float(found))
 
     def _place(self, metric: plan.Metric, error: BaseException) -> str:
-        """Where a Python metric raised, as ` (file:line)`; its first line where it was not even entered."""
+        """Return where a Python metric raised, as ` (file:line)`; its first line where it was not even entered."""
         function = self._functions.get(metric.id)
         code = getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
         if code is None:

@@ -173,7 +173,7 @@ def _report(program: Program, outcome: Outcome, seed: int, target: Path, folder:
 
 
 def _comparable(versions: Sequence[Scores]) -> list[Scores]:
-    """The scores of the versions on the rows that all of them could score. Raises ProviderError where there is none."""
+    """Return the scores on the rows that all versions could score. Raises ProviderError where there is none."""
     rows = set.intersection(*(set(scores.by_row) for scores in versions)) if versions else set()
     if versions and not rows:
         raise ProviderError(

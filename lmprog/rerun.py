@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 async def run_all(work: Sequence[Callable[[], Awaitable[T]]], *, together: int) -> list[T]:
-    """The runs that `work` makes at the same time, in their order; those that an outage ended as `run_again` leaves them."""
+    """Make all runs of `work` at the same time and, as `run_again` does, those again that an outage ended."""
     runs = await _all([make() for make in work])
     lost = [place for place, run in enumerate(runs) if run.value is None]
     again = await run_again(
@@ -43,7 +43,7 @@ async def run_all(work: Sequence[Callable[[], Awaitable[T]]], *, together: int) 
 async def run_again(
     lost: Sequence[T], run: Callable[[int, T], Awaitable[T]], *, together: int, others: bool
 ) -> list[T]:
-    """The runs in their order, each made again up to AGAIN times, until it has a score; `run` gets its place and itself.
+    """Make each of the runs again until it has a score, up to AGAIN times; `run` gets its place and itself.
 
     At most `together` run at a time. `others` says whether any other run was scored: where none was, the first is made again by
     itself, and the rest only if that is scored. A run that may have changed something is not made again. A budget that is spent

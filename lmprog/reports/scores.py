@@ -97,7 +97,7 @@ def lines(shown: Evaluation) -> list[str]:
 
 
 def own_failures(failures: Mapping[str, tuple[int, str]]) -> list[str]:
-    """A line for each kind of own failure."""
+    """Return a line for each kind of own failure."""
     found = []
     for kind, (count, first) in failures.items():
         if kind == "unreadable":

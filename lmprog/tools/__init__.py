@@ -36,7 +36,7 @@ class ToolUnreachable(ToolFailed):
 
 
 def failed(message: str, error: Exception | SystemExit) -> ToolFailed:
-    """The failure of a tool that an exception caused."""
+    """Return the failure of a tool that an exception caused."""
     return ToolUnreachable(message) if connection_failed(error) else ToolFailed(message)
 
 
@@ -64,7 +64,7 @@ def make_tool(tool: Tool, connections: Connections) -> Call:
 
 
 def timeout_of(tool: Tool) -> float:
-    """The seconds that a call of the tool may take, retries included."""
+    """Return the seconds that a call of the tool may take, retries included."""
     return TIMEOUT if tool.timeout is None else tool.timeout
 
 

@@ -145,7 +145,7 @@ async def run_each(
     *,
     clock: Stopwatch | None = None,
 ) -> list[RowScore]:
-    """The runs with these `numbers` on each example, scored; those that an outage ended were run again after the others."""
+    """Run and score with these `numbers` on each example; runs that an outage ended are made again after the others."""
     clock = clock or Stopwatch()
     numbers = [*numbers]
     peers = Peers(scorer, len(numbers))
@@ -162,7 +162,7 @@ async def run_each(
 
 
 def rollouts_of(runs: Sequence[RowScore], format_failure: float) -> tuple[Rollout, ...]:
-    """The runs as rollouts, those without a score left out; what failed by itself has the reward `format_failure`."""
+    """Return the runs as rollouts, those without a score left out; what failed by itself has the reward `format_failure`."""
     return tuple(
         Rollout(
             run.row,

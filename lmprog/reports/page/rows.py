@@ -33,7 +33,7 @@ class Version:
 
     @property
     def failures(self) -> list[str]:
-        """How many test rows failed in each way: `3 failed (tool)`, or `2 left out (provider)` for an outage."""
+        """Return how many test rows failed in each way: `3 failed (tool)`, or `2 left out (provider)` for an outage."""
         counts = Counter(kind for kind in self.kinds if kind is not None)
         return [f"{count} {'left out' if is_outage(kind) else 'failed'} ({kind})" for kind, count in counts.items()]
 
