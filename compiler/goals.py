@@ -8,7 +8,7 @@ from typing import Any
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import nearest, suggestion
-from lmprog.compiler.language import TUNABLE
+from lmprog.compiler.language_goals import TUNABLE
 from lmprog.compiler.plan import ExampleTest, GateTest, Optimize, Stage
 from lmprog.compiler.prompts import IMAGES
 from lmprog.compiler.source import Mapping, Node, Scalar, Sequence

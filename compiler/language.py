@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from lmprog.compiler.language_goals import (
+    ARGUMENTS,
+    DATA,
+    EXPORT,
+    METRIC,
+    OPTIMIZE,
+    PYTHON,
+    TESTS,
+    VALUE,
+)
 from lmprog.compiler.shape import (
     Anything,
     Boolean,
@@ -27,14 +37,6 @@ _TYPE: Shape = Either(
     "{type, about, private, default, declassify}.",
 )
 TYPED = MapOf(TYPE, "field", about="Names with their types.")
-VALUE = Anything(about="A value; ${{ }} inside it is one typed expression.")
-ARGUMENTS = MapOf(VALUE, "argument", about="Arguments by name: plain values or ${{ expressions }}.")
-PYTHON = Text(
-    r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$",
-    "./file.py:function or package.module:function",
-    about="A Python function: ./file.py:function or package.module:function.",
-)
-
 ADAPTER = Either(
     scalar=Text(),
     mapping=Record(
@@ -90,8 +92,8 @@ LM = Record(
                 "concurrency": Number(whole=True, least=1, about="Calls in flight."),
                 "requests_per_minute": Number(least=1),
                 "tokens_per_minute": Number(least=1, about="Of prompts and replies together."),
-                "timeout": Number(above=0, about="Seconds of one try; 120."),
-                "tries": Number(whole=True, least=1, about="Tries of one call; 8."),
+                "timeout": Number(above=0, about="Seconds of one try.", default="120"),
+                "tries": Number(whole=True, least=1, about="Tries of one call.", default="8"),
                 "reply_mb": Number(
                     least=0, about="The longest body of a reply that is read, in millions of bytes; 32."
                 ),
@@ -121,13 +123,14 @@ TOOL = Record(
         "http": Record(
             {
                 "url": Anything(about="The address; ${{ env.NAME }}, and {name} for an input in it."),
-                "method": Choice(("GET", "POST", "PUT", "PATCH", "DELETE")),
+                "method": Choice(("GET", "POST", "PUT", "PATCH", "DELETE"), default="GET"),
                 "headers": MapOf(Anything(), "header", free=True),
                 "inputs": TYPED,
                 "output": TYPE,
                 "openapi": Text(about="An OpenAPI description (yaml or json)."),
                 "operation": Text(about="The operationId in it."),
             },
+            forms=(("url",), ("openapi", "operation")),
             about="A request: url, method, headers, inputs, output; or openapi and operation.",
         ),
         "mcp": Record(
@@ -141,6 +144,7 @@ TOOL = Record(
                 "headers": MapOf(Anything(), "header", free=True, about="Sent to the server at `url`."),
             },
             one_of=("command", "url"),
+            only={"env": ("command",), "headers": ("url",)},
             required=("tool",),
             about="A tool of an MCP server.",
         ),
@@ -163,12 +167,12 @@ TOOL = Record(
             required=("corpus", "text", "key"),
             about="Built-in BM25 search over a file.",
         ),
-        "result": Text(about="The name of the tool's output."),
+        "result": Text(about="The name of the tool's output.", default="result"),
         "about": Text(about="What it does, as an agent is told; else its docstring or description."),
         "trusted": Boolean(about="Whether private values may reach it."),
-        "effects": Choice(("read", "write"), about="write: it changes something outside."),
-        "timeout": Number(above=0, about="Seconds of one call; 120."),
-        "cache": Boolean(about="Whether equal calls are answered from memory, where it only reads."),
+        "effects": Choice(("read", "write"), about="write: it changes something outside.", default="read"),
+        "timeout": Number(above=0, about="Seconds of one call.", default="120"),
+        "cache": Boolean(about="Whether equal calls are answered from memory, where it only reads.", default="false"),
     },
     one_of=("python", "http", "mcp", "search"),
 )
@@ -191,16 +195,21 @@ MODULE = Record(
         "instructions": Text(about="Plain text, the only words that an optimizer may write."),
         "prompt": PROMPT,
         "demos": ListOf(MapOf(Anything(), "field"), about="Example rows: inputs and outputs."),
-        "format": Choice(("text", "fields", "json"), about="How outputs are read from the reply."),
-        "decoding": Choice(("free", "constrained"), about="constrained: the type is guaranteed."),
+        "format": Choice(
+            ("text", "fields", "json"),
+            about="How outputs are read from the reply.",
+            default="text for one output, else fields",
+        ),
+        "decoding": Choice(("free", "constrained"), about="constrained: the type is guaranteed.", default="free"),
         "tools": ListOf(Text(), about="Tools that the LM may call."),
-        "max_turns": Number(whole=True, least=1, about="Most turns of an agent."),
-        "retry": Number(whole=True, least=0, about="How often an unreadable reply is asked again."),
+        "max_turns": Number(whole=True, least=1, about="Most turns of an agent.", default="8 with tools, else 1"),
+        "retry": Number(whole=True, least=0, about="How often an unreadable reply is asked again.", default="0"),
         "adapter": ADAPTER,
     },
     required=("inputs", "outputs"),
 )
 
+_CALLS = ("module", "tool", "program")
 STEPS = Lazy(lambda: _STEPS, "steps")
 STEP = Record(
     {
@@ -231,154 +240,18 @@ STEP = Record(
         "when": Expr(about="The step runs only if this is true."),
         "else": ARGUMENTS,
         "needs": ListOf(Text(), about="Order without data."),
-        "retry": Number(whole=True, least=0, about="Further tries after a failure."),
+        "retry": Number(whole=True, least=0, about="Further tries after a failure.", default="0"),
         "timeout": Number(above=0, about="Seconds."),
         "on_error": ARGUMENTS,
     },
     one_of=("module", "tool", "program", "value", "repeat"),
+    only={
+        **dict.fromkeys(("with", "foreach", "at_most", "max_parallel"), _CALLS),
+        **dict.fromkeys(("state", "steps", "next"), ("repeat",)),
+        "lms": ("program",),
+    },
 )
 _STEPS: Shape = MapOf(STEP, "step", about="The graph; references between steps make its edges.")
-
-SPLIT = Either(
-    scalar=Text(),
-    mapping=Record(
-        {
-            "path": Text(about="A jsonl, csv or parquet file."),
-            "hf": Text(about="A data set of the Hugging Face hub."),
-            "split": Text(about="Its split."),
-            "columns": MapOf(Text(), "column", about="Name in the program -> column of the file."),
-            "where": MapOf(
-                Anything(), "column", free=True, about="Only the rows with this value, or one of these, in a column."
-            ),
-            "part": ListOf(
-                Number(least=0, most=1),
-                about="Only the rows between two fractions, after a shuffle: [0, 0.8], [0.8, 1].",
-            ),
-            "limit": Number(whole=True, least=1, about="Only the first rows."),
-            "private": ListOf(Text(), about="Private columns."),
-        },
-        one_of=("path", "hf"),
-    ),
-)
-SHARE = Number(least=0, most=1)
-DATA = Record(
-    {
-        "train": SPLIT,
-        "dev": SPLIT,
-        "test": SPLIT,
-        "fractions": Record(
-            {
-                "from": SPLIT,
-                "train": SHARE,
-                "dev": SHARE,
-                "test": SHARE,
-                "seed": Number(whole=True),
-            },
-            required=("from",),
-            about="Cuts one file.",
-        ),
-    }
-)
-
-METRIC = Record(
-    {
-        "python": PYTHON,
-        "program": Text(about="A program with one numeric output: an LM judge."),
-        "value": Anything(about="Arithmetic over metrics.<id>."),
-        "with": ARGUMENTS,
-        "range": ListOf(Number(), about="[lowest, highest]; 0 to 1 unless given."),
-        "on_error": Number(about="The score of a row whose metric failed."),
-        "lms": MapOf(Text(), "model", about="Rebinds the models of a judge: its id -> an id of this program."),
-    },
-    one_of=("python", "program", "value"),
-)
-
-TUNABLE = ("instructions", "demos", "weights", "layout")
-OPTIMIZE = Record(
-    {
-        "metric": Text(about="What is reported, and what stages choose by."),
-        "reward": Either(
-            scalar=Text(),
-            mapping=MapOf(Text(), "module"),
-            about="The metric that training of weights follows, where it is another; or one by module.",
-        ),
-        "train": Choice(("train", "dev")),
-        "validate": Choice(("train", "dev")),
-        "tune": MapOf(ListOf(Choice(TUNABLE)), "module", about="What may change, by module."),
-        "stages": ListOf(
-            Either(scalar=Text(), mapping=MapOf(Anything(), "stage")),
-            1,
-            about="Optimizers in order, with options; `alternate: {rounds, of}` repeats stages.",
-        ),
-        "budget": Record(
-            {
-                key: Number(least=0)
-                for key in ("lm_calls", "prompt_tokens", "completion_tokens", "tokens", "usd", "seconds", "minutes")
-            }
-        ),
-        "seed": Number(whole=True),
-        "proposer": Text(about="The LM that writes instructions."),
-        "adapters": Choice(("per_lm", "per_module"), about="Who shares an adapter that `grpo` trains."),
-        "accept": Choice(
-            ("composition", "stage", "point"),
-            about="What is tested on the confirming dev rows: the whole, each stage, or nothing.",
-        ),
-        "instructions": MapOf(ListOf(Text()), "module", about="Candidates by module."),
-        "declassify": Text(about="Why demos made of private rows may stand in the overlay, which others can read."),
-    },
-    required=("metric", "stages"),
-)
-
-TESTS = Either(
-    sequence=ListOf(
-        Record(
-            {
-                "name": Text(),
-                "inputs": MapOf(Anything(), "input"),
-                "expect": MapOf(Anything(), "output"),
-                "data": Choice(("train", "dev", "test")),
-                "metric": Text(),
-                "at_least": Number(),
-            }
-        )
-    ),
-    mapping=MapOf(
-        Record(
-            {
-                "inputs": MapOf(Anything(), "input"),
-                "expect": MapOf(Anything(), "output"),
-                "data": Choice(("train", "dev", "test")),
-                "metric": Text(),
-                "at_least": Number(),
-            }
-        ),
-        "test",
-        free=True,
-    ),
-    about="Examples with inputs and expect; gates with data, metric, at_least.",
-)
-
-EXPORT = Record(
-    {
-        "traces": Either(
-            scalar=Text(),
-            mapping=Record(
-                {
-                    "otlp": Anything(about="A collector's address for OTLP over HTTP; may be ${{ env.NAME }}."),
-                    "headers": MapOf(
-                        Anything(), "header", free=True, about="Sent with each request; ${{ env.NAME }} for a secret."
-                    ),
-                    "content": Boolean(
-                        about="Whether prompts, replies and what tools are given and give are sent too."
-                    ),
-                },
-                required=("otlp",),
-            ),
-            about="A file of JSON lines, or {otlp, headers, content}: OpenTelemetry spans.",
-        ),
-    },
-    about="Where traces go beside the run directory.",
-)
 
 PROGRAM = Record(
     {

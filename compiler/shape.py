@@ -22,9 +22,10 @@ WRAPPED = re.compile(r"^\s*\$\{\{(.*)\}\}\s*$", re.DOTALL)
 
 @dataclass(frozen=True)
 class Shape:
-    """The base of all shapes; `about` is what an editor shows."""
+    """The base of all shapes; `about` is what an editor shows, with `default`, what holds where the key is left out."""
 
     about: str = field(default="", kw_only=True)
+    default: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,17 @@ class MapOf(Shape):
 
 @dataclass(frozen=True)
 class Record(Shape):
-    """A mapping with known keys; `one_of` names keys of which exactly one must stand."""
+    """A mapping with known keys; `one_of` names keys of which exactly one must stand.
+
+    `only` names the keys that have a meaning beside some of `one_of` alone. `forms` are groups of keys of which one
+    stands whole, for the JSON schema: what reads the mapping says so in its own words.
+    """
 
     keys: Map[str, Shape]
     required: tuple[str, ...] = ()
     one_of: tuple[str, ...] = ()
+    only: Map[str, tuple[str, ...]] = field(default_factory=dict)
+    forms: tuple[tuple[str, ...], ...] = ()
     name: str = ""
 
 
@@ -289,6 +296,13 @@ def _record(shape: Any, node: Node, report: Report, what: str) -> Node | None:
             if not guessed:
                 report.add("LMP101", place, f"{what} needs exactly one of {', '.join(shape.one_of)}, and has {said}")
             for key in written:
+                changed = _without(changed, node, key)
+        for key in changed.entries.keys() & shape.only.keys() if len(written) == 1 else ():
+            if written[0] not in shape.only[key]:
+                message = f"`{key}` of {what} has no meaning beside `{written[0]}`"
+                report.add(
+                    "LMP101", node.key_place(key), message, fix=f"it stands beside {' or '.join(shape.only[key])}"
+                )
                 changed = _without(changed, node, key)
     return changed
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from shared_cases import case
 
 from lmprog.compiler import compile_file
 from lmprog.compiler.findings import Report
@@ -55,12 +59,116 @@ def test_the_schema_refuses_defects_of_shape_and_only_those(schema: Draft202012V
 
 
 def test_the_schema_describes_what_an_editor_shows(schema: Draft202012Validator) -> None:
-    keys = schema.schema["properties"]
+    keys = schema.schema["$defs"]["program"]["properties"]
     assert keys["lms"]["additionalProperties"]["properties"]["model"]["description"].startswith("embedded/")
     for key in ("inputs", "modules", "steps", "vars"):
         place = keys[key]
         place = schema.schema["$defs"][place["$ref"].rpartition("/")[2]] if "$ref" in place else place
         assert place["description"]
+
+
+PROGRAM = """
+lmprog: 1
+name: whole
+inputs: {text: str}
+lms: {student: {model: openai/a}}
+tools: {find: {search: {corpus: a.jsonl, text: body, key: id}}}
+modules: {ask: {lm: student, inputs: {text: str}, outputs: {label: str}, prompt: {user: "{{ text }}"}}}
+steps: {one: {module: ask, with: {text: "${{ inputs.text }}"}}}
+outputs: {label: "${{ steps.one.label }}"}
+data: {dev: {path: dev.jsonl}}
+metrics: {same: {python: "./m.py:same"}}
+optimize: {metric: same, stages: [gepa]}
+tests: {gate: {data: dev, metric: same, at_least: 0.5}}
+"""
+CHANGES = [
+    ("name: whole", "name: a whole"), ("{text: str}\nlms", "{text: string}\nlms"), ("{text: str}\nlms", "{text: [a, b]}\nlms"),
+    ("{text: str}\nlms", "{text: {type: str, privat: true}}\nlms"), ("{text: str}\nlms", "{text: {enum: [1, 2]}}\nlms"),
+    ("{text: str}\nlms", "{a-b: str}\nlms"), ("model: openai/a", "trusted: true"), ("model: openai/a", "model: 3"),
+    ("{model: openai/a}", "{model: openai/a, context: 0}"), ("{model: openai/a}", "{model: openai/a, limits: {timeout: 0}}"),
+    ("{model: openai/a}", "{model: openai/a, price: {out: 1}}"), ("search: {corpus", "python: 'a:b', search: {corpus"),
+    ("search: {corpus: a.jsonl, text: body, key: id}", "timeout: 3"), ("text: body, ", ""),
+    ("search: {corpus", "sarch: {corpus"),
+    ("search: {corpus: a.jsonl, text: body, key: id}", "mcp: {command: a, url: b, tool: c}"),
+    ("search: {corpus: a.jsonl, text: body, key: id}", "mcp: {url: b, tool: c, env: {A: b}}"),
+    ("search: {corpus: a.jsonl, text: body, key: id}", "http: {method: GET}"),
+    ("search: {corpus: a.jsonl, text: body, key: id}", "python: nothing"), ("inputs: {text: str}, outputs", "outputs"),
+    ('prompt: {user: "{{ text }}"}', "prompt: {system: a}"), ('prompt: {user: "{{ text }}"}', "format: yaml"),
+    ('prompt: {user: "{{ text }}"}', "retry: -1"), ('prompt: {user: "{{ text }}"}', "demos: {text: a}"),
+    ("module: ask, with", "with"), ("module: ask, with", "module: ask, tool: find, with"),
+    ("module: ask, with", "module: ask, state: {a: {type: str, start: a}}, with"), ("module: ask, with", "value: 1, with"),
+    ("module: ask, with", "module: ask, lms: {a: student}, with"), ("module: ask, with", "module: ask, timeout: 0, with"),
+    ("module: ask, with", "module: ask, retry: 1.5, with"), ("module: ask, with", "module: ask, whn: a, with"),
+    ("steps: {one: {module: ask", "steps: {one: {repeat: 3, next: {a: {set: 1, append: 2}}, module: ask"),
+    ("outputs: {label: \"${{", "description: {label: \"${{"), ("{path: dev.jsonl}", "{limit: 3}"),
+    ("{path: dev.jsonl}", "{path: dev.jsonl, split: train}"), ('python: "./m.py:same"', "python: same"),
+    ('python: "./m.py:same"', "range: [0, 1]"), ('python: "./m.py:same"', 'value: "1.0", lms: {a: student}'),
+    ("stages: [gepa]", "stages: []"), ("metric: same, stages", "stages"), (", at_least: 0.5", ""),
+    ("at_least: 0.5", "at_least: 0.5, inputs: {text: a}"),
+]  # fmt: skip
+"""Slips of the kind that an editor shows while they are typed."""
+
+
+def parsed(text: str) -> object:
+    path = Path("changed.yaml")
+    node = parse(Source(path, path.name, text, Path()), Report())
+    return node.plain() if node is not None else None
+
+
+def test_a_whole_program_fits(schema: Draft202012Validator) -> None:
+    assert [error.message for error in schema.iter_errors(parsed(PROGRAM))] == []
+
+
+@pytest.mark.parametrize(("old", "new"), CHANGES)
+def test_the_schema_refuses_what_it_can(schema: Draft202012Validator, tmp_path: Path, old: str, new: str) -> None:
+    assert old in PROGRAM
+    text = PROGRAM.replace(old, new, 1)
+    assert not schema.is_valid(parsed(text))
+    path = tmp_path / "changed.yaml"
+    path.write_text(text)
+    assert "LMP101" in {finding.code for finding in compile_file(path, data=False).findings}
+
+
+def test_an_overlay_may_lack_what_its_base_has(schema: Draft202012Validator) -> None:
+    overlay = "lmprog: 1\nextends: ./a.yaml\nmodules: {ask: {demos: []}}\ntools: {find: {timeout: 3}}\n"
+    assert schema.is_valid(parsed(overlay))
+    assert not schema.is_valid(parsed(overlay.replace("demos: []", "demo: []")))
+
+
+@pytest.mark.parametrize(
+    "name", ["bad_type", "lm_missing_model", "no_user", "no_verb", "timeout0", "two_tools", "two_verbs"]
+)
+def test_the_schema_refuses_the_shared_cases(schema: Draft202012Validator, name: str) -> None:
+    assert not schema.is_valid(document(case("check", "schema", f"{name}.yaml")))
+
+
+def test_an_editor_is_offered_the_keys_that_fit(schema: Draft202012Validator) -> None:
+    steps = schema.schema["$defs"]["steps"]["additionalProperties"]["oneOf"]
+    offered = {kind["required"][0]: set(kind["properties"]) for kind in steps}
+    assert set(offered) == {"module", "tool", "program", "value", "repeat"}
+    assert "foreach" in offered["module"] and not {"foreach", "with", "state"} & offered["value"]
+    assert {"state", "next", "steps"} <= offered["repeat"]
+    assert steps[0]["properties"]["retry"]["description"].endswith("Default: 0.")
+
+
+def test_ajv_takes_the_schema_in_strict_mode(schema: Draft202012Validator, tmp_path: Path) -> None:
+    """Where node and ajv are installed, as in the folder that LMPROG_AJV names."""
+    node, modules = shutil.which("node"), os.environ.get("LMPROG_AJV", "")
+    if node is None or not (Path(modules) / "ajv").is_dir():
+        pytest.skip("needs node, and LMPROG_AJV=path/to/node_modules with ajv in it")
+    (tmp_path / "schema.json").write_text(json.dumps(schema.schema))
+    script = (
+        'const Ajv = require("ajv/dist/2020"); const schema = require(process.argv[1]);'
+        "new Ajv({strict: true}).compile(schema)"
+    )
+    done = subprocess.run(
+        [node, "-e", script, str(tmp_path / "schema.json")],
+        env={**os.environ, "NODE_PATH": modules},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_schema_is_the_same_text_each_time(cli) -> None:
