@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from lmprog.terminal import guarded
+
 VERBS = {
     "candidates": "show what an optimization tried, and how it scored",
     "check": "compile programs and report findings",
@@ -89,7 +91,9 @@ def lmprog() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Never shows a traceback for what a user can cause."""
-    sys.exit(_status(arguments))
+    with guarded():
+        status = _status(arguments)
+    sys.exit(status)
 
 
 def _status(arguments: Sequence[str] | None) -> int:

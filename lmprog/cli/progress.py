@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
+from lmprog import terminal
 from lmprog.budget import Spent
 from lmprog.reports.accepted import described
 from lmprog.reports.credit import share_line
@@ -52,7 +52,7 @@ class OptimizeProgress:
     """Listens to the journal and prints to standard error, plain lines that are as good in a log as on a terminal."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = terminal.console(stderr=True, highlight=False)
         self.run_dir: str | None = None
         self._stages: list[str] = []
         self._started = time.monotonic()
@@ -136,7 +136,7 @@ def print_candidates(trees: Sequence[StageTree], diff: bool = False) -> None:
     from lmprog.reports.candidates import shown
 
     # In a pipe no line is broken, so that what is searched for is found.
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1_000_000)
+    console = terminal.console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1_000_000)
     for tree in shown(trees, diff):
         console.print(tree)
 
@@ -162,8 +162,8 @@ def table(report: Mapping[str, Any]) -> None:
             f"{stage['seconds'] / 60:.1f}",
         )
     # Wide enough for the table whatever the output is: a pipe has no width of its own.
-    console = Console(highlight=False, markup=False)
-    Console(highlight=False, markup=False, width=max(console.width, 120)).print(shown)
+    console = terminal.console(highlight=False, markup=False)
+    terminal.console(highlight=False, markup=False, width=max(console.width, 120)).print(shown)
     accepted, stages = report["accepted"], [stage["stage"] for stage in report["stages"]]
     for tested in accepted["tests"]:
         console.print(f"tested on dev: {described(tested, stages)}", soft_wrap=True)

@@ -6,17 +6,18 @@ import sys
 
 import click
 
+from lmprog import terminal
+
 
 class RowProgress:
     """Shows how many of `total` are done, on standard error; a context manager, and gone when it ends."""
 
     def __init__(self, what: str, total: int, done: int = 0) -> None:
-        from rich.console import Console
         from rich.progress import Progress
 
         # Not redirected: what is printed beside the bar belongs on standard output.
         self._progress = Progress(
-            console=Console(stderr=True),
+            console=terminal.console(stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
             redirect_stdout=False,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmprog import terminal
 from lmprog.cli.options import output_format
-from lmprog.reports.printable import printable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -35,8 +35,6 @@ def command(file: Path, row: str | None, module: str | None, errors: bool, messa
     lmprog trace trace.jsonl --errors
     lmprog trace trace.jsonl --row 3 --messages
     """
-    from rich.console import Console
-
     from lmprog.json_lines import PassedOver
     from lmprog.trace_summary import Summary, runs
 
@@ -60,7 +58,7 @@ def command(file: Path, row: str | None, module: str | None, errors: bool, messa
         )
         return
     # In a pipe no line is broken, so that what is searched for is found.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
+    console = terminal.console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
     for run in runs(chosen()):
         console.print(_tree(run, messages))
     for line in _said(summary):
@@ -134,7 +132,7 @@ def _line(record: Record) -> Text:
 
 
 def _json(value: Any) -> str:
-    return printable(json.dumps(value, ensure_ascii=False))
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _details(record: Record, messages: bool) -> Iterator[Text]:
@@ -148,15 +146,15 @@ def _details(record: Record, messages: bool) -> Iterator[Text]:
         for message in record.get("messages", ()):
             content = message.get("content")
             shown = content if isinstance(content, str) else _json(content)
-            yield Text.assemble((f"{message.get('role')} ", "dim"), printable(shown))
+            yield Text.assemble((f"{message.get('role')} ", "dim"), shown)
         if "finish_reason" in record:
-            yield Text.assemble(("reply ", "green"), printable(record.get("text", "")))
+            yield Text.assemble(("reply ", "green"), record.get("text", ""))
         for call in record.get("tool_calls", ()):
             yield Text.assemble(("calls ", "green"), f"{call['name']} {_json(call['arguments'])}")
     for forgiven in record.get("forgiven", ()):
-        yield Text(f"forgiven: {printable(forgiven)}", style="yellow")
+        yield Text(f"forgiven: {forgiven}", style="yellow")
     if record.get("error") is not None:
-        yield Text(f"error: {printable(record['error'])}", style="red")
+        yield Text(f"error: {record['error']}", style="red")
 
 
 def _said(summary: Summary) -> Iterator[str]:
@@ -174,7 +172,7 @@ def _said(summary: Summary) -> Iterator[str]:
     if summary.unreadable:
         yield f"{_count(summary.unreadable, 'reply')} could not be read"
     for what, times in summary.forgiven.most_common():
-        yield f"forgiven {times} times: {printable(what)}"
+        yield f"forgiven {times} times: {what}"
 
 
 def _count(number: int, what: str) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from lmprog.compiler.difference import layout_difference, words_difference
 from lmprog.optimizers.candidate import Candidate
-from lmprog.reports.printable import printable
 from lmprog.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def _line(stage: StageTree, entry: Entry) -> Text:
     if entry.score is not None:
         line.append(f"  {Estimate.from_json(entry.score)} of {entry.rows} rows", style="default")
     if entry.refused is not None:
-        line.append(f"  refused: {printable(entry.refused.splitlines()[0])}", style="dim")
+        line.append(f"  refused: {entry.refused.splitlines()[0]}", style="dim")
     if entry.parents:
         line.append(f"  {what(entry)}", style="dim")
     if len(entry.parents) > 1:
@@ -93,4 +92,4 @@ def what(entry: Entry) -> str:
 def _coloured(lines: Sequence[str]) -> Text:
     from rich.text import Text
 
-    return Text("\n").join(Text(printable(line), style=STYLES.get(line[:1], "default")) for line in lines)
+    return Text("\n").join(Text(line, style=STYLES.get(line[:1], "default")) for line in lines)

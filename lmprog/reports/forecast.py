@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lmprog import terminal
 from lmprog.forecast import SECONDS_A_CALL, Forecast, Part
 
 _API = "of an API, as many at a time as may be, within the rate limits of the LMs"
@@ -30,7 +31,6 @@ def document(program: str, found: Forecast, budget: Mapping[str, float]) -> dict
 
 def text(program: str, found: Forecast, budget: Mapping[str, float]) -> None:
     """Print it on standard output."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{program}: at most, and the time estimated for it", title_justify="left")
@@ -40,8 +40,8 @@ def text(program: str, found: Forecast, budget: Mapping[str, float]) -> None:
         table.add_row(*_cells(part))
     table.add_section()
     table.add_row(*_cells(found.in_all))
-    console = Console(highlight=False, markup=False)
-    Console(highlight=False, markup=False, width=max(console.width, 120)).print(table)
+    console = terminal.console(highlight=False, markup=False)
+    terminal.console(highlight=False, markup=False, width=max(console.width, 120)).print(table)
     limits = (
         f"the search ends where it would exceed {limit:g} {name.replace('_', ' ')}" for name, limit in budget.items()
     )

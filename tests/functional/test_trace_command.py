@@ -66,7 +66,7 @@ def test_one_row_one_module_errors_and_messages(cli, trace) -> None:
     trace.write_text(trace.read_text() + json.dumps(odd) + "\n")
     status, out, _ = cli("trace", trace, "--row", 8, "--messages")
     assert status == 0 and "\x1b" not in out
-    assert "reply \\x1b]0;title\\x07 \\xd83d é" in out and "error: \\x1b[2J" in out
+    assert "reply \\u001b]0;title \\ud83d é" in out and "error: \\u001b[2J" in out
     _, out, _ = cli("trace", trace, "--module", "look")
     assert "0 LM calls, 3 tool calls, 0 errors" in out
     _, out, _ = cli("trace", trace, "--errors")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lmprog.reports.candidates import NAMED, between, changes, what
 from lmprog.reports.page.account import read
 from lmprog.reports.page.stages import charts
-from lmprog.reports.printable import printable
+from lmprog.terminal import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment

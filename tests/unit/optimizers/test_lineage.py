@@ -143,7 +143,7 @@ def test_a_merged_candidate_names_both_that_it_is_of(program, tmp_path: Path, cl
     assert below.digest == merged.digest and not tree.children(tree.entries[right.digest])
     shown = cli("candidates", tmp_path / "run", "--diff")[1]
     assert f"merged with {right.digest[:8]}" in shown
-    assert "-Sort left.\\x1b[2J" in shown and "\x1b" not in shown
+    assert "-Sort left.\\u001b[2J" in shown and "\x1b" not in shown
 
 
 def test_a_stage_of_weights_shows_its_steps(tmp_path: Path, cli) -> None:

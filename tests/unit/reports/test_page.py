@@ -186,7 +186,7 @@ def test_nothing_that_a_model_wrote_becomes_markup(run) -> None:
     assert seen.tags.count("script") == 1 and "img" not in seen.tags
     assert not [name for name, _ in seen.attributes if name.startswith("on")]
     assert seen.text.count("alert(1)") >= 6  # name, note, refusal, diff, row, answers: as text
-    assert "\\x00\\x1b[31m" in seen.text and not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", shown)
+    assert "\\u0000\\u001b[31m" in seen.text and not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", shown)
     assert not [
         value for name, value in seen.attributes if name in ("src", "href") and not value.startswith(("#", "data:,"))
     ]
