@@ -42,7 +42,21 @@ MISSING = "`lmprog serve` needs starlette and uvicorn, which are not installed; 
     help="Seconds that runs in flight have to finish when the server is stopped.",
 )
 @click.option("--api-key-env", metavar="NAME", help="Requests must bear the key that this environment variable holds.")
+@click.option("--insecure", is_flag=True, help="Listen on a public address without a key: whoever reaches it may run.")
+@click.option(
+    "--allow-host", "hosts", multiple=True, metavar="NAME", help="Names by which requests may call the server."
+)
 @click.option("--allow-origin", "origins", multiple=True, metavar="URL", help="Web pages that may call from a browser.")
+@click.option(
+    "--client-timeout",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds that a client has to send its headers, its body, and to take what is written to it.",
+)
+@click.option(
+    "--request-log", type=click.Path(path_type=Path), help="Append a JSON line for each request, without its content."
+)
 @click.option("--trace", type=click.Path(path_type=Path), help="Append every LM call to this file, as JSON lines.")
 @click.option(
     "--fake", is_flag=True, help="Answer with values of the declared types; ask no model, call no tool that writes."
@@ -60,7 +74,11 @@ def command(
     max_body: int,
     grace: float,
     api_key_env: str | None,
+    insecure: bool,
+    hosts: tuple[str, ...],
     origins: tuple[str, ...],
+    client_timeout: float,
+    request_log: Path | None,
     trace: Path | None,
     fake: bool,
     seed: int,
@@ -69,8 +87,8 @@ def command(
 
     \b
     lmprog serve program.yaml
-    curl localhost:8000/run -d '{"text": "Where is my parcel?"}'
-    curl localhost:8000/run?stream=1 -d '{"text": "Where is my parcel?"}'    # as the LMs write
+    curl localhost:8000/run --json '{"text": "Where is my parcel?"}'
+    curl localhost:8000/run?stream=1 --json '{"text": "Where is my parcel?"}'    # as the LMs write
     """
     from lmprog.errors import UsageError
     from lmprog.program import RunOptions, load
@@ -84,6 +102,8 @@ def command(
     from lmprog.loops import run_async
     from lmprog.serving.application import application
     from lmprog.serving.gate import Gate
+    from lmprog.serving.origins import hosts_of, is_loopback
+    from lmprog.serving.request_log import RequestLog
     from lmprog.serving.running import Running
     from lmprog.serving.server import listening, serve
     from lmprog.trace import TraceWriter
@@ -95,10 +115,15 @@ def command(
             raise UsageError(
                 f"--api-key-env: the environment variable {api_key_env} is not set, so nobody could be let in"
             )
+    if key is None and not insecure and not is_loopback(host):
+        raise UsageError(
+            f"{host} is reached from other machines, and whoever reaches it could run the program at your cost: ask for a key "
+            "with --api-key-env NAME, listen on 127.0.0.1, or say --insecure"
+        )
     program = load(spec, lms=lms, overrides=overrides)
     program = program.faked() if fake else program
 
-    async def run(writer: TraceWriter | None) -> int:
+    async def run(writer: TraceWriter | None, log: RequestLog | None) -> int:
         import asyncio
 
         running = Running(
@@ -109,11 +134,15 @@ def command(
             timeout,
             max_body,
             writer,
+            client_timeout,
         )
+        app = application(running, key=key, hosts=hosts_of(host, hosts), origins=origins, log=log)
         with listening(host, port) as at:
             shown = f"[{host}]" if ":" in host else host
             click.echo(f"serving {program.plan.name} at http://{shown}:{at.getsockname()[1]}", err=True)
-            return await serve(application(running, key=key, origins=origins), program, running.ready, at, grace)
+            return await serve(app, program, running.ready, at, grace, client_timeout)
 
-    with TraceWriter(trace) if trace else contextlib.nullcontext() as writer:
-        sys.exit(run_async(lambda: run(writer)))
+    with contextlib.ExitStack() as files:
+        writer = files.enter_context(TraceWriter(trace)) if trace is not None else None
+        log = files.enter_context(RequestLog(request_log)) if request_log is not None else None
+        sys.exit(run_async(lambda: run(writer, log)))

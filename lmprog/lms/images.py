@@ -11,6 +11,7 @@ import base64
 import hashlib
 import mimetypes
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from lmprog.errors import UsageError
 Message = Mapping[str, Any]
 _REMOTE = ("http://", "https://", "data:")
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+
+
+READABLE: ContextVar[frozenset[str] | None] = ContextVar("READABLE", default=None)
+"""The only paths of images that may be read, where a client sends the inputs; None: any."""
 
 
 class NoImage(UsageError):
@@ -71,6 +76,9 @@ def _part(part: Any, change: Callable[[str], dict[str, Any]]) -> Any:
 
 def _read(path: str) -> tuple[bytes, str]:
     """The bytes of an image file, and its media type by its first bytes, else by its name."""
+    readable = READABLE.get()
+    if readable is not None and path not in readable:
+        raise NoImage("an image of a client must be a data URI (data:image/png;base64,...): no file is read for it")
     try:
         content = Path(path).read_bytes()
     except OSError as error:

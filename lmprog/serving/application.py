@@ -18,15 +18,24 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lmprog.serving.openapi import document
-from lmprog.serving.refusals import Refused, not_here
+from lmprog.serving.origins import Origins
+from lmprog.serving.refusals import Refused, failed, not_here
+from lmprog.serving.request_log import Logged, RequestLog
 from lmprog.serving.running import Running
 
 OPEN = ("/health", "/ready")
 """Paths that need no key: whoever probes a server has none."""
 
 
-def application(running: Running, *, key: str | None = None, origins: Sequence[str] = ()) -> ASGIApp:
-    """`key`: what requests must bear; `origins`: whose pages may call from a browser."""
+def application(
+    running: Running,
+    *,
+    key: str | None = None,
+    hosts: frozenset[str] | None = None,
+    origins: Sequence[str] = (),
+    log: RequestLog | None = None,
+) -> ASGIApp:
+    """`key`: what requests must bear; `hosts`: names that they may call (None: any); `origins`: whose pages may call."""
     plan = running.program.plan
     described = document(plan, authorized=key is not None)
 
@@ -57,12 +66,17 @@ def application(running: Running, *, key: str | None = None, origins: Sequence[s
         Route("/openapi.json", openapi),
     ]
     middleware = [Middleware(AccessLog)]
+    if log is not None:
+        middleware.append(Middleware(Logged, log=log))
+    middleware.append(Middleware(Origins, hosts=hosts, origins=origins))
     if origins:
         headers = ["Authorization", "Content-Type"]
         middleware.append(Middleware(CORSMiddleware, allow_origins=origins, allow_headers=headers))
     if key is not None:
         middleware.append(Middleware(Bearer, key=key))
-    return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: not_here})
+    return Starlette(
+        routes=routes, middleware=middleware, exception_handlers={HTTPException: not_here, Exception: failed}
+    )
 
 
 class Bearer:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmprog.compiler.plan import Field, Plan
-from lmprog.compiler.types import json_schema, mismatch
+from lmprog.compiler.types import MESSAGES, ListOf, Object, Optional, Type, json_schema, mismatch
 from lmprog.serving.refusals import AGAIN, KINDS
 
 STREAM = (
@@ -31,7 +31,7 @@ def document(plan: Plan, *, authorized: bool) -> dict[str, Any]:
         "components": {
             "schemas": {
                 "Inputs": inputs_schema(plan.inputs),
-                "Outputs": _object(**{name: json_schema(kind) for name, kind in plan.output_types.items()}),
+                "Outputs": _object(**{name: written(kind) for name, kind in plan.output_types.items()}),
                 "Answer": _object(
                     outputs={"$ref": "#/components/schemas/Outputs"},
                     usage=_object(
@@ -70,8 +70,25 @@ def inputs_schema(inputs: Mapping[str, Field]) -> dict[str, Any]:
     return schema
 
 
+def written(kind: Type) -> dict[str, Any]:
+    """Return the JSON schema of what stands for a type in a body: an object may lack what is optional, and have more."""
+    if isinstance(kind, Optional):
+        return {"anyOf": [written(kind.inner), {"type": "null"}]}
+    if isinstance(kind, ListOf):
+        return {"type": "array", "items": written(kind.item)}
+    if isinstance(kind, Object):
+        return {
+            "type": "object",
+            "properties": {name: written(inner) for name, inner in kind.fields},
+            "required": [name for name, inner in kind.fields if not isinstance(inner, Optional)],
+        }
+    if kind == MESSAGES:
+        return {"type": "array", "items": {"type": "object", "required": ["role", "content"]}}
+    return json_schema(kind)
+
+
 def _input(field: Field) -> dict[str, Any]:
-    schema = json_schema(field.type)
+    schema = written(field.type)
     if field.about:
         schema["description"] = field.about
     if field.has_default:
@@ -81,7 +98,7 @@ def _input(field: Field) -> dict[str, Any]:
 
 def _run(plan: Plan) -> dict[str, Any]:
     answer = _json("The outputs.", {"$ref": "#/components/schemas/Answer"})
-    answer["content"]["text/event-stream"] = {"schema": {"type": "string", "description": STREAM}}
+    answer["content"]["text/event-stream"] = {}  # no schema: tools read one as that of each event
     refusals: dict[str, Any] = {}
     for kind, (status, said) in KINDS.items():
         refusal = refusals.setdefault(str(status), _json("", {"$ref": "#/components/schemas/Error"}))

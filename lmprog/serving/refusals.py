@@ -15,9 +15,13 @@ from lmprog.json_lines import as_line
 
 KINDS: dict[str, tuple[int, str]] = {
     "body": (400, "the body is not a JSON object of the program's inputs"),
+    "query": (400, "the parameter `stream` of the address is 0 or 1"),
     "unauthorized": (401, "the header `Authorization: Bearer KEY` is missing or has another key"),
+    "host": (403, "the header `Host` does not name this server; say --allow-host NAME for another name"),
+    "origin": (403, "pages of this origin may not call; say --allow-origin URL to allow them"),
     "slow": (408, "the body did not come in time"),
     "too_large": (413, "the body is larger than this server takes"),
+    "media_type": (415, "the body must be JSON: send the header `Content-Type: application/json`"),
     "input": (422, "an input is missing, unknown or of the wrong type"),
     "busy": (429, "as many requests as this server takes are waiting"),
     "program": (500, "the program failed on these inputs"),
@@ -60,6 +64,11 @@ class Refused(Exception):
 def error_body(kind: str, message: str, path: str | None = None) -> dict[str, Any]:
     """The body of every answer that is no success."""
     return {"error": {"kind": kind, "message": message, "path": path}}
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """The answer where the server itself has failed; what has happened stands in its log."""
+    return Refused("program").response
 
 
 async def not_here(request: Request, error: Exception) -> Response:

@@ -22,8 +22,11 @@ from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.events import CallEnded, Event, Listener, TextPiece, followed
 from lmprog.execution import Execution
 from lmprog.json_lines import as_line
+from lmprog.lms.images import READABLE
 from lmprog.program import Program, Result, RunOptions
+from lmprog.serving.connection import SECONDS
 from lmprog.serving.gate import Gate
+from lmprog.serving.inputs import checked, files_of, read_body
 from lmprog.serving.refusals import KINDS, Refused
 from lmprog.trace import TraceWriter
 
@@ -43,12 +46,19 @@ class Running:
     """The longest that a request may take, waiting included."""
     max_body: int
     trace: TraceWriter | None = None
+    body_seconds: float = SECONDS
+    """The longest that the body of a request may take to come."""
+
+    def __post_init__(self) -> None:
+        self._files = files_of(self.program.plan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
+            streams = _wants_stream(request)
             inputs = await self._inputs(request)
-            work = self._answer(inputs, Stream(send) if _wants_stream(request) else None)
+            id = scope.setdefault("state", {})["lmprog_run"] = uuid.uuid4().hex
+            work = self._answer(inputs, id, Stream(send) if streams else None)
             response = await unless_gone(work, receive)
         except Refused as refused:
             response = refused.response
@@ -59,9 +69,11 @@ class Running:
 
     async def _inputs(self, request: Request) -> dict[str, Any]:
         """The body as inputs of the program, of which no more than `max_body` bytes are ever kept."""
+        if not _is_json(request.headers.get("content-type", "")):
+            raise Refused("media_type")
         body = bytearray()
         try:
-            async with asyncio.timeout(self.seconds):
+            async with asyncio.timeout(min(self.seconds, self.body_seconds)):
                 if int(request.headers.get("content-length", "0")) > self.max_body:
                     raise Refused("too_large")
                 async for chunk in request.stream():
@@ -70,38 +82,32 @@ class Running:
                         raise Refused("too_large")
         except TimeoutError:
             raise Refused("slow") from None
-        try:
-            inputs = json.loads(body.decode())
-        except (ValueError, RecursionError):
-            raise Refused("body") from None
-        if not isinstance(inputs, dict):
-            raise Refused("body")
-        if wrong := self.program.wrong_inputs(inputs):
-            raise Refused("input", "inputs", wrong)
+        inputs = read_body(body)
+        checked(self.program, inputs)
         return inputs
 
-    async def _answer(self, inputs: Mapping[str, Any], stream: Stream | None) -> Response | None:
+    async def _answer(self, inputs: Mapping[str, Any], id: str, stream: Stream | None) -> Response | None:
         """The response; None where it has been sent as a stream."""
         try:
             async with asyncio.timeout(self.seconds) as limit, self.gate:
                 await self.ready.wait()
-                answer = await self._run(inputs, stream)
+                answer = await self._run(inputs, id, stream)
         except (Refused, TimeoutError) as error:
             if isinstance(error, TimeoutError) and not limit.expired():
                 raise
             refused = error if isinstance(error, Refused) else Refused("timeout")
             if stream is None or not stream.begun:
                 raise refused from None
-            await stream.end("error", refused.body)
+            await stream.end("error", as_line(refused.body))
             return None
         if stream is None:
-            return Response(as_line(answer), media_type="application/json")
+            return Response(answer, media_type="application/json")
         await stream.end("result", answer)
         return None
 
-    async def _run(self, inputs: Mapping[str, Any], stream: Stream | None) -> dict[str, Any]:
-        """The answer. Raises Refused where the run failed."""
-        id, started = uuid.uuid4().hex, time.perf_counter()
+    async def _run(self, inputs: Mapping[str, Any], id: str, stream: Stream | None) -> bytes:
+        """The answer as JSON. Raises Refused where the run failed."""
+        started = time.perf_counter()
         try:
             if stream is None:
                 result = await self._traced(inputs, id, self.options)
@@ -130,11 +136,18 @@ class Running:
                 click.echo(f"lmprog: {id}: {result.error}", err=True)
             raise Refused(kind, result.error.path)
         seconds = round(time.perf_counter() - started, 6)
-        return {"outputs": result.outputs, "usage": usage_of(result), "seconds": seconds, "id": id}
+        try:
+            answer = {"outputs": result.outputs, "usage": usage_of(result), "seconds": seconds, "id": id}
+            return json.dumps(answer, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace") + b"\n"
+        except (ValueError, TypeError, RecursionError) as error:
+            # Numbers that are not finite, objects of a tool, nesting that is too deep.
+            click.echo(f"lmprog: {id}: the outputs cannot be written as JSON: {error}", err=True)
+            raise Refused("program", "outputs", "the outputs cannot be written as JSON") from error
 
     async def _traced(self, inputs: Mapping[str, Any], id: str, options: RunOptions) -> Result:
         """Run once, with the seeds of `lmprog run`; the trace has what was done even where the run is cancelled."""
         program = self.program
+        READABLE.set(self._files)
         execution = Execution(program.plan, program.lms, program.resources, options, 0)
         try:
             outputs, error = await execution.run(inputs)
@@ -168,12 +181,15 @@ class Stream:
             ended = {"tool": event.tool, "seconds": round(event.seconds, 6), "failed": event.error is not None}
             await self._event("record", plain | ended)
 
-    async def end(self, name: str, value: Mapping[str, Any]) -> None:
-        await self._event(name, value)
+    async def end(self, name: str, value: bytes) -> None:
+        await self._send_event(name, value)
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _event(self, name: str, value: Mapping[str, Any]) -> None:
-        body = f"event: {name}\ndata: ".encode() + as_line(value) + b"\n"
+        await self._send_event(name, as_line(value))
+
+    async def _send_event(self, name: str, line: bytes) -> None:
+        body = f"event: {name}\ndata: ".encode() + line + b"\n"
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
 
@@ -208,5 +224,15 @@ def usage_of(result: Result) -> dict[str, Any]:
     }
 
 
+def _is_json(media_type: str) -> bool:
+    """Whether a body is said to be JSON: a page of a browser cannot say so without asking the server first."""
+    kind = media_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
 def _wants_stream(request: Request) -> bool:
-    return request.query_params.get("stream") == "1" or "text/event-stream" in request.headers.get("accept", "")
+    """Whether the answer is to be a stream. Raises Refused for an unknown value of `stream`."""
+    said = request.query_params.getlist("stream")
+    if any(value not in ("0", "1") for value in said):
+        raise Refused("query")
+    return "1" in said or "text/event-stream" in request.headers.get("accept", "")

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from lmprog.errors import InfrastructureError
 from lmprog.lms.lm import LM, Request
 from lmprog.program import Program
+from lmprog.serving.connection import SECONDS, within
 
 STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}
 """Exit status by the signal that ended the server: to be told to stop is no failure, Ctrl-C is an interruption."""
@@ -31,12 +32,29 @@ def listening(host: str, port: int) -> socket.socket:
         ) from None
 
 
-async def serve(app: ASGIApp, program: Program, ready: asyncio.Event, at: socket.socket, grace: float) -> int:
+async def serve(
+    app: ASGIApp,
+    program: Program,
+    ready: asyncio.Event,
+    at: socket.socket,
+    grace: float,
+    client_seconds: float = SECONDS,
+) -> int:
     """Answer until a signal comes; the exit status. Runs in flight then have `grace` seconds.
+
+    A client that sends or takes nothing for `client_seconds` in the midst of something is cut off.
 
     Raises what reading the LMs raises: a server that can never be ready ends.
     """
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
+    config = uvicorn.Config(
+        app,
+        http=within(client_seconds),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+    )
     # uvicorn counts whole seconds only in its types; 0 is "at once".
     config.timeout_graceful_shutdown = grace  # type: ignore[assignment]
     server = Server(config)

@@ -72,7 +72,7 @@ class Served:
         self.url = found.group()
         self._reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr or ()), daemon=True)
         self._reader.start()
-        self.client = httpx.Client(base_url=self.url, timeout=30)
+        self.client = httpx.Client(base_url=self.url, timeout=30, headers={"Content-Type": "application/json"})
         until(lambda: self.client.get("/ready").status_code == 200)
 
     def run(self, /, **inputs: Any) -> httpx.Response:

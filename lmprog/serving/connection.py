@@ -1,0 +1,93 @@
+"""One client's connection: how long it may take to send its headers, and to take what is sent to it.
+
+uvicorn has neither limit: a client that sends half a header, or that reads nothing, would hold its connection for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from lmprog.json_lines import as_line
+from lmprog.serving.refusals import error_body
+
+SECONDS = 20.0
+"""The default of `--client-timeout`."""
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, which is closed when its client is silent for `seconds` in the midst of something.
+
+    A timer runs while no request is at work (the headers of the next are to come) and while the client takes nothing of what
+    is written. A run whose client is cut off ends as when the client leaves.
+    """
+
+    seconds = SECONDS
+    _headers: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_headers()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._headers = _cancelled(self._headers)
+        elif self._headers is None:
+            self._await_headers()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing() and self._taking is None:
+            self._taking = self.loop.call_later(self.seconds, self.transport.abort)
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        # Closing waits until the client has taken what is written.
+        self._taking = self._taking or self.loop.call_later(self.seconds, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taking = _cancelled(self._taking) or self.loop.call_later(self.seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._taking = _cancelled(self._taking)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._headers, self._taking = _cancelled(self._headers), _cancelled(self._taking)
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in JSON, as all else, and close."""
+        body = as_line(error_body("request", "this is no HTTP request that can be read"))
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _await_headers(self) -> None:
+        self._headers = self.loop.call_later(self.seconds, self._no_headers)
+
+    def _no_headers(self) -> None:
+        self._headers = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def within(seconds: float) -> type[Connection]:
+    """Return the connection with another limit."""
+    return type("Connection", (Connection,), {"seconds": seconds})

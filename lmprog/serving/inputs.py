@@ -1,0 +1,117 @@
+"""What a client may send: JSON of bounded depth, with finite numbers, and images and files only as data URIs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lmprog.compiler.plan import Plan, ProgramCall, Repeat, Step
+from lmprog.compiler.types import IMAGE, MESSAGES, ListOf, Object, Optional, Type
+from lmprog.program import Program
+from lmprog.serving.refusals import Refused
+
+DEPTH = 100
+"""The deepest nesting of a body: what is deeper could not be written again."""
+PLACES = ("url", "uri", "path", "file", "file_url", "file_path", "file_id", "image_url", "image_path")
+"""Keys in the parts of a message that say where an image or a file is."""
+
+
+def read_body(body: bytes | bytearray) -> dict[str, Any]:
+    """Return the JSON object that a body holds. Raises Refused."""
+    try:
+        found = json.loads(body.decode(), parse_constant=_not_finite)
+    except (ValueError, RecursionError):
+        raise Refused("body") from None
+    if not isinstance(found, dict):
+        raise Refused("body")
+    if _deeper(found, DEPTH):
+        raise Refused("body", message=f"the body is nested deeper than {DEPTH}")
+    return found
+
+
+def checked(program: Program, inputs: Mapping[str, Any]) -> None:
+    """Raise Refused for inputs that the program does not take, or that point to a file or address."""
+    if wrong := program.wrong_inputs(inputs):
+        raise Refused("input", "inputs", wrong)
+    for name, value in inputs.items():
+        if any(not text.startswith("data:") for text in _places(value, program.plan.inputs[name].type)):
+            fix = "send images and files as data URIs (data:image/png;base64,...)"
+            raise Refused("input", "inputs", f"the input {name!r} names a file or an address; {fix}")
+
+
+def files_of(plan: Plan) -> frozenset[str]:
+    """Return all texts that a program and its sub-programs hold: images that they name may be read."""
+    found = set(_texts(plan.meaning))
+    for inner in _inner(plan.steps):
+        found |= files_of(inner)
+    return frozenset(found)
+
+
+def _not_finite(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    level = [value]
+    for _ in range(depth):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _places(value: Any, kind: Type) -> Iterator[str]:
+    """Yield where the images and files of an input are said to be."""
+    if isinstance(kind, Optional):
+        yield from _places(value, kind.inner) if value is not None else ()
+    elif kind == IMAGE:
+        yield str(value)
+    elif kind == MESSAGES:
+        for message in value:
+            content = message.get("content") if isinstance(message, Mapping) else None
+            for part in content if isinstance(content, list) else ():
+                yield from _named(part)
+    elif isinstance(kind, ListOf):
+        for entry in value:
+            yield from _places(entry, kind.item)
+    elif isinstance(kind, Object):
+        for name, inner in kind.fields:
+            if name in value:
+                yield from _places(value[name], inner)
+
+
+def _named(part: Any) -> Iterator[str]:
+    if isinstance(part, Mapping):
+        for key, value in part.items():
+            if key in PLACES and isinstance(value, str):
+                yield value
+            else:
+                yield from _named(value)
+    elif isinstance(part, list):
+        for entry in part:
+            yield from _named(entry)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from _texts(entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _texts(entry)
+
+
+def _inner(steps: tuple[Step, ...]) -> Iterator[Plan]:
+    for step in steps:
+        if isinstance(step.action, ProgramCall):
+            yield step.action.plan
+        elif isinstance(step.action, Repeat):
+            yield from _inner(step.action.steps)

@@ -1,0 +1,71 @@
+"""Who may call from where: the names that the server is called by, and the pages whose scripts may call it.
+
+A page in a browser reaches servers on its user's machine, and with a name that leads there (DNS rebinding) also reads their
+answers. So a request names a host that is this server's, and comes from a page that is allowed, or from no page.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lmprog.serving.refusals import Refused
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address; an address that cannot be looked up counts as public."""
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host or None, None, flags=socket.AI_PASSIVE)}
+        return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found)
+    except (OSError, ValueError):
+        return False
+
+
+def hosts_of(host: str, named: Sequence[str]) -> frozenset[str] | None:
+    """Return the names that requests may give in `Host`; None is any: a public server without `--allow-host`."""
+    if not named and not is_loopback(host):
+        return None
+    return frozenset(name.lower() for name in (*LOOPBACK, host, *named))
+
+
+class Origins:
+    """Refuses requests to another host, and those of pages that are not allowed."""
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None, origins: Iterable[str]) -> None:
+        self.app = app
+        self._hosts, self._origins = hosts, frozenset(origin.lower().rstrip("/") for origin in origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            refused = self._refused(scope)
+            if refused is not None:
+                await refused.response(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _refused(self, scope: Scope) -> Refused | None:
+        given = [value.decode("latin-1").strip().lower() for name, value in scope["headers"] if name == b"host"]
+        if self._hosts is not None and (len(given) != 1 or _name(given[0]) not in self._hosts):
+            return Refused("host")
+        for name, value in scope["headers"]:
+            origin = value.decode("latin-1").strip().lower()
+            if name == b"origin" and origin not in self._origins and not (given and _same(origin, given[0])):
+                return Refused("origin")
+        return None
+
+
+def _name(host: str) -> str:
+    """Return the host in `host:port` or `[address]:port`."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() and ":" in host else host
+
+
+def _same(origin: str, host: str) -> bool:
+    """Whether a page of this very server calls."""
+    return origin in (f"http://{host}", f"https://{host}")
