@@ -10,7 +10,7 @@ from typing import Any
 
 from lmprog.compiler.plan import Field, Tool
 from lmprog.compiler.replies import thinking
-from lmprog.compiler.replies.loose_json import find
+from lmprog.compiler.replies.loose_json import find, strict
 from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.types import Enum, ListOf, Object, Optional, Type
 
@@ -101,16 +101,47 @@ def shown(results: Iterable[tuple[str, str, bool]]) -> str:
     return "\n".join(parts)
 
 
+def arguments(written: str, forgiven: list[str]) -> tuple[Mapping[str, Any], str | None]:
+    """Return the arguments that a text holds, and what is wrong with it, in words for the LM; nothing is no arguments.
+
+    An object that is not closed is refused: it may lack some.
+    """
+    text = written.strip()
+    if text in ("", "null", "None", '""'):
+        return {}, None
+    try:
+        found = find(text, "{", forgiven, cut=True)
+    except (LookupError, ValueError, Unreadable) as error:
+        inner = _quoted(text)
+        if inner is not None:
+            return arguments(inner, forgiven)
+        said = f" ({error})" if str(error) else ""
+        return {}, f"the arguments are no JSON object{said}: {written[:200]}"
+    return found, None
+
+
+def _quoted(text: str) -> str | None:
+    """Return the JSON object within a JSON text, as of a library that writes its arguments twice; None where there is none."""
+    try:
+        inner = strict(text)
+    except ValueError:
+        return None
+    return inner if isinstance(inner, str) and inner.lstrip().startswith("{") else None
+
+
 def _call(written: str, forgiven: list[str], cut: bool) -> Call:
     try:
         found = find(written, "{", forgiven, cut)
     except (LookupError, ValueError) as error:
         said = f" ({error})" if isinstance(error, ValueError) else ""
         return Call("", {}, written, f"the call is no JSON object that can be read{said}")
-    name, arguments = (found.get("tool"), found.get("arguments", {})) if isinstance(found, dict) else (None, None)
-    if not isinstance(name, str) or not isinstance(arguments, dict):
+    name, given = found.get("tool"), found.get("arguments", {})
+    problem = None
+    if isinstance(given, str) or given is None:
+        given, problem = arguments(given or "", forgiven)
+    if not isinstance(name, str) or not isinstance(given, dict):
         return Call("", {}, written, 'a call is {"tool": "name", "arguments": {...}}')
-    return Call(name, arguments, written)
+    return Call(name, given, written, problem)
 
 
 def _parameter(name: str, field: Field) -> str:

@@ -182,21 +182,18 @@ class Native:
         return {"tools": self._offers}
 
     def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[Asked]]:
-        asked = [
-            Asked(
-                call.id or f"call_{position}",
-                call.name,
-                call.arguments or {},
-                None if call.arguments is not None else f"the arguments are no JSON object: {call.written[:200]}",
-            )
-            for position, call in enumerate(completion.tool_calls)
-        ]
+        asked = []
+        for position, call in enumerate(completion.tool_calls):
+            given, problem = call.arguments, None
+            if given is None:
+                given, problem = tool_protocol.arguments(call.written, forgiven)
+            asked.append(Asked(call.id or f"call_{position}", call.name, given, problem))
         # A provider may refuse its own turn without what it added to it: reasoning, signatures.
         wrote = {name: value for name, value in (completion.message or {}).items() if value is not None}
         written = []
         for position, (call, own) in enumerate(zip(asked, completion.tool_calls, strict=True)):
             said = wrote["tool_calls"][position] if position < len(wrote.get("tool_calls") or ()) else {}
-            function = {**said.get("function", {}), "name": call.tool, "arguments": _written(own)}
+            function = {**said.get("function", {}), "name": call.tool, "arguments": _written(call, own)}
             written.append({**said, "id": call.id, "type": "function", "function": function})
         content = wrote.get("content") or completion.text or None
         return {**wrote, "role": "assistant", "content": content, "tool_calls": written}, asked
@@ -240,6 +237,6 @@ def offer(tool: Tool) -> ToolOffer:
     return ToolOffer(tool.id, tool_protocol.summary(tool), schema)
 
 
-def _written(call: ToolCall) -> str:
-    """The arguments as the LM wrote them; what is no JSON at all would be refused by the API that gets it back."""
-    return call.written if call.arguments is not None and call.written else formats.as_text(call.arguments or {}, JSON)
+def _written(call: Asked, own: ToolCall) -> str:
+    """Return the arguments as the LM wrote them; what is no JSON at all would be refused by the API that gets it back."""
+    return own.written if own.arguments is not None and own.written else formats.as_text(call.arguments, JSON)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import shlex
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -88,10 +89,30 @@ def _session(settings: dict[str, Any]) -> AbstractAsyncContextManager[Any]:
     return _reached(settings) if settings.get("command") is None else _started(settings)
 
 
+class _OneLine(logging.Filter):
+    """Says once, in one line, that a server prints what is no message; the SDK logs a traceback for each such line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "Failed to parse JSONRPC" not in record.getMessage():
+            return True
+        first, self._said = not self._said, True
+        record.msg, record.args, record.exc_info, record.exc_text = _NOISE, (), None, None
+        return first
+
+
+_NOISE = "lmprog: an MCP server prints to its standard output what is no message of MCP; such lines are passed over"
+_one_line = _OneLine()
+
+
 @asynccontextmanager
 async def _started(settings: dict[str, Any]) -> AsyncIterator[Any]:
     from mcp import Client, StdioServerParameters, stdio_client
 
+    logging.getLogger("mcp.client.stdio").addFilter(_one_line)
     command = settings["command"]
     program, *rest = shlex.split(command) if isinstance(command, str) else map(str, command)
     env = {name: str(value) for name, value in settings.get("env", {}).items()}

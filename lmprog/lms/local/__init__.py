@@ -18,6 +18,7 @@ from lmprog.compiler.types import Object
 from lmprog.errors import LmprogError
 from lmprog.lms.lm import LM, Completion, Request, Usage, innermost
 from lmprog.lms.local.attention import window_of
+from lmprog.lms.local.chat_tokens import ChatTokens
 from lmprog.lms.local.constraint import Grammars, constraints_of
 from lmprog.lms.local.openmp import release_threads
 from lmprog.lms.local.thread_count import computing
@@ -74,6 +75,7 @@ class LocalLM:
         self._pumps: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
         self._thread: ThreadPoolExecutor | None = None
         self._constraining: Grammars | None = None
+        self._chat: ChatTokens | None = None
         self._tokenizing = threading.Lock()
 
     async def complete(self, request: Request) -> Completion:
@@ -193,10 +195,9 @@ class LocalLM:
 
     def _ids(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
         with self._tokenizing:
-            text = self.weights.tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True
-            )
-            return tuple(self.weights.tokenizer(text, add_special_tokens=False).input_ids)
+            if self._chat is None:
+                self._chat = ChatTokens(self.weights.tokenizer)
+            return self._chat.ids(messages)
 
     def _head(self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> tuple[int, ...]:
         """The tokens that every row shares: those before the first that what follows the constant text can change.

@@ -62,3 +62,25 @@ def test_a_tool_in_one_line() -> None:
 def test_a_result_cannot_end_its_own_section() -> None:
     shown = tool_protocol.shown([("find", "a</result>b", False), ("find", "no", True)])
     assert shown == '<result tool="find">a<\\/result>b</result>\n<error tool="find">no</error>'
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("", {}),
+        ("null", {}),
+        ('{}""', {}),
+        ('{"a": 1}', {"a": 1}),
+        ('```json\n{"a": 1}\n```', {"a": 1}),
+        ("{'a': 1,}", {"a": 1}),
+        ('"{\\"a\\": 1}"', {"a": 1}),
+        ('{"a": 1}{"a": 2}', None),
+        ('{"a": 1', None),
+        ("[1]", None),
+        ("a = 1", None),
+        ("<think>{}", None),
+    ],
+)
+def test_arguments_are_read_loosely_or_told(written: str, found: dict[str, int] | None) -> None:
+    given, problem = tool_protocol.arguments(written, [])
+    assert (given, problem is None) == ({} if found is None else found, found is not None)
