@@ -11,7 +11,7 @@ from typing import Any
 from lmprog.compiler.files import refusal
 from lmprog.compiler.findings import Report, nearest
 from lmprog.compiler.plan import LM, Export, Field, Metric, Module, Optimize, Plan, Split, Step, Tool
-from lmprog.compiler.rows import Row
+from lmprog.compiler.row_files import Row
 from lmprog.compiler.source import Mapping, Node, Place, Source
 from lmprog.compiler.types import Object, Type
 from lmprog.compiler.values import Binder

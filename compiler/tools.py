@@ -10,7 +10,7 @@ from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import suggestion
 from lmprog.compiler.plan import Field, HubCorpus, PythonReference, Tool
 from lmprog.compiler.python_reference import ImportFailed, reference
-from lmprog.compiler.rows import RowsError, read_file
+from lmprog.compiler.row_files import RowsError, read_file
 from lmprog.compiler.signatures import Signature, signature
 from lmprog.compiler.source import Mapping, Scalar, Sequence
 from lmprog.compiler.tool_schemas import Declared, declared

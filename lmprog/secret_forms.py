@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
@@ -20,7 +20,7 @@ def forms_of(values: Iterable[str]) -> tuple[str, ...]:
     found = {value for value in values if value}
     found |= {value.partition(" ")[2].strip() for value in found}
     found |= {_base64(value) for value in found}
-    ways = (
+    ways: tuple[Callable[[str], str], ...] = (
         lambda value: json.dumps(value)[1:-1],
         lambda value: repr(value)[1:-1],
         partial(quote, errors="replace"),

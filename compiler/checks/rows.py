@@ -10,7 +10,7 @@ from typing import Any
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import nearest
 from lmprog.compiler.plan import Plan
-from lmprog.compiler.rows import Row
+from lmprog.compiler.row_files import Row
 from lmprog.compiler.source import Mapping, Place, Scalar, Sequence
 from lmprog.compiler.types import JSON, Enum, Optional, Type, mismatch, without_none
 

@@ -137,7 +137,7 @@ def _of_compiler(error: Exception) -> int:
     """The compiler's own failures; anything else is a defect of ours and keeps its traceback."""
     from lmprog.compiler.findings import SpecError
     from lmprog.compiler.python_reference import ImportFailed
-    from lmprog.compiler.rows import RowsError
+    from lmprog.compiler.row_files import RowsError
 
     if not isinstance(error, SpecError | ImportFailed | RowsError):
         raise error

@@ -16,10 +16,10 @@ from lmprog.compiler import model_table, plan
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.body import marked, marks_caches, parameters
-from lmprog.lms.api.failures import TryFailed, retry_after
+from lmprog.lms.api.failures import TryFailed
 from lmprog.lms.api.reply import Pieces, cost, read
 from lmprog.lms.lm import Completion, Request
-from lmprog.wire import whole_text
+from lmprog.wire import retry_after, whole_text
 
 
 class LitellmRoute:

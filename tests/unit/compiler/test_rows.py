@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lmprog.compiler.plan import Split
-from lmprog.compiler.rows import RowsError, read_rows, shuffled
+from lmprog.compiler.row_files import RowsError
+from lmprog.compiler.rows import read_rows, shuffled
 
 
 def written(tmp_path: Path, name: str, text: str) -> Path:
