@@ -257,9 +257,13 @@ def static_characters(module: Module, known: bool = True) -> int:
         if "instructions" in template.variables:
             total += len(module.instructions or "")
     turns = 0 if layout.demos_inline else _text(user, known)
-    for demo in module.demos:
-        total += turns + sum(len(str(value)) for value in demo.values())
-    return total
+    return total + sum(turns + length for length in demo_lengths(module, known))
+
+
+def demo_lengths(module: Module, least: bool = False) -> list[int]:
+    """Return the characters of each demo that a call is shown: of those that it may be, the longest, or the shortest."""
+    lengths = [sum(len(str(value)) for value in demo.values()) for demo in module.demos]
+    return lengths if module.nearest is None else sorted(lengths, reverse=not least)[: module.nearest]
 
 
 def _text(template: Template | None, known: bool) -> int:

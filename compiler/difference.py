@@ -19,6 +19,7 @@ def difference(old: Plan, new: Plan) -> str:
         before, after = old.modules.get(id), new.modules.get(id)
         parts += _lines(f"modules.{id}.prompt", _layout(before), _layout(after))
         parts += words_difference(id, _words(before), _words(after))
+        parts += _lines(f"modules.{id}.nearest", _nearest(before), _nearest(after))
         parts += _lines(f"modules.{id}.adapter", _adapter(before), _adapter(after))
     for key in ("scores", "test"):
         parts += _lines(f"tuned.{key}", _scores(old, key), _scores(new, key))
@@ -66,6 +67,10 @@ def _layout(module: Module | None) -> list[str]:
 
 def _words(module: Module | None) -> Words:
     return (module.instructions or "", module.demos) if module is not None else ("", ())
+
+
+def _nearest(module: Module | None) -> list[str]:
+    return [] if module is None or module.nearest is None else [str(module.nearest)]
 
 
 def _adapter(module: Module | None) -> list[str]:

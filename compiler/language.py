@@ -187,6 +187,7 @@ PROMPT = Record(
     about="The fixed layout; leave it out for the standard one.",
 )
 
+DEMOS = ListOf(MapOf(Anything(), "field"), about="Example rows: inputs and outputs.")
 MODULE = Record(
     {
         "lm": Text(about="The id of its LM."),
@@ -194,7 +195,18 @@ MODULE = Record(
         "outputs": TYPED,
         "instructions": Text(about="Plain text, the only words that an optimizer may write."),
         "prompt": PROMPT,
-        "demos": ListOf(MapOf(Anything(), "field"), about="Example rows: inputs and outputs."),
+        "demos": Either(
+            sequence=DEMOS,
+            mapping=Record(
+                {
+                    "nearest": Number(whole=True, least=1, about="How many of them a call is shown."),
+                    "of": DEMOS,
+                },
+                required=("nearest", "of"),
+                about="Rows of which a call is shown those nearest to its inputs, by BM25.",
+            ),
+            about="Example rows: inputs and outputs.",
+        ),
         "format": Choice(
             ("text", "fields", "json"),
             about="How outputs are read from the reply.",

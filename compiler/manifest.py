@@ -144,6 +144,7 @@ def _module(module: Module, folder: Path) -> dict[str, Any]:
         "decoding": module.decoding,
         "instructions": module.instructions,
         "demos": len(module.demos),
+        "nearest": module.nearest,
         "tools": list(module.tools),
         "adapter": _adapter(module.adapter, folder),
     }

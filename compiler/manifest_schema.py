@@ -95,6 +95,7 @@ def manifest_schema() -> dict[str, Any]:
                 decoding={"enum": ["free", "constrained"]},
                 instructions=MAYBE_TEXT,
                 demos=COUNT,
+                nearest=_maybe(COUNT),
                 tools={"type": "array", "items": TEXT},
                 adapter=adapter,
             )

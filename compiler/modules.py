@@ -51,6 +51,7 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
         drawn or standard_layout({name: inputs[name] for name in inputs if name not in layout.RESERVED}, outputs, form),
         instructions=instructions,
         demos=demos,
+        nearest=_nearest(node),
         format=form,
         decoding=node.value("decoding", "free"),
         tools=tools,
@@ -105,14 +106,27 @@ def _format(draft: Draft, id: str, node: Mapping, outputs: dict[str, Field]) -> 
     return written
 
 
+def listed_demos(node: Mapping) -> Sequence | None:
+    """Return the list of demos of a module, whether calls are shown all of them or the nearest."""
+    written = node.get("demos")
+    listed = written.get("of") if isinstance(written, Mapping) else written
+    return listed if isinstance(listed, Sequence) else None
+
+
+def _nearest(node: Mapping) -> int | None:
+    written = node.get("demos")
+    count = written.value("nearest") if isinstance(written, Mapping) else None
+    return count if isinstance(count, int) else None
+
+
 def _demos(
     draft: Draft, id: str, node: Mapping, inputs: dict[str, Field], outputs: dict[str, Field]
 ) -> tuple[dict[str, Any], ...]:
-    written = node.get("demos")
+    written = listed_demos(node)
     fields = inputs | outputs
     missing_ok = {name for name, field in fields.items() if without_none(field.type) is not field.type}
     rows = []
-    for position, entry in enumerate(written.items if isinstance(written, Sequence) else ()):
+    for position, entry in enumerate(written.items if written is not None else ()):
         if not isinstance(entry, Mapping):
             continue
         row = entry.plain()

@@ -163,6 +163,8 @@ class Module:
     layout: Layout
     instructions: str | None = None
     demos: tuple[Mapping[str, Any], ...] = ()
+    nearest: int | None = None
+    """How many of the demos a call is shown, those nearest to its inputs; None for all."""
     format: Literal["text", "fields", "json"] = "text"
     decoding: Literal["free", "constrained"] = "free"
     tools: tuple[str, ...] = ()

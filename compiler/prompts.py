@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lmprog.compiler import formats, tool_protocol
+from lmprog.compiler.nearest import Nearest
 from lmprog.compiler.plan import Field, Layout, Module, Plan
 from lmprog.compiler.templates import Template
 from lmprog.compiler.types import BOOL, FLOAT, IMAGE, INT, MESSAGES, STR, Enum, ListOf, Optional, Type
@@ -43,10 +44,11 @@ class PromptBuilder:
         self.parts = any(field.type in IMAGES + TURNS for field in module.inputs.values())
         """Whether the content of a message may be a list of parts, with images among them."""
         self._fixed = {"instructions": module.instructions or "", "vars": vars, "demos": module.demos}
-        self._varying = frozenset(module.inputs)
+        self._nearest = Nearest(module.demos, list(module.inputs), module.nearest) if module.nearest else None
+        self._varying = frozenset({*module.inputs, *(["demos"] if self._nearest is not None else [])})
         layout = module.layout
         self._system_varies = layout.system is not None and bool(layout.system.variables & self._varying)
-        self._turns = [] if layout.demos_inline else [turn for demo in module.demos for turn in self._demo(demo)]
+        self._turns = [] if layout.demos_inline else [self._demo(demo) for demo in module.demos]
         self._system = "" if layout.system is None or self._system_varies else layout.system.render(self._fixed)
         self._earlier = self._earlier_turns()
         self._user_head = layout.user.render_head(self._fixed, self._varying)
@@ -54,11 +56,16 @@ class PromptBuilder:
     def build(self, inputs: Mapping[str, Any]) -> Prompt:
         """The messages for one row: system, demos as earlier turns, the row as the last turn."""
         layout, values = self.module.layout, {**self._fixed, **inputs}
+        shown = range(len(self.module.demos)) if self._nearest is None else self._nearest.places(inputs)
+        values["demos"] = tuple(self.module.demos[place] for place in shown)
         system = layout.system.render(values) if layout.system is not None and self._system_varies else self._system
         said = "\n\n".join(part for part in (system.strip(), self._tool_words) if part)
         messages: list[Message] = [{"role": "system", "content": said}] if said else []
-        messages += self._turns
+        head = len(messages)
+        messages += [turn for place in shown if self._turns for turn in self._turns[place]]
         constant = (len(messages), 0 if self._images else len(self._user_head))
+        if self._nearest is not None and self._turns:
+            constant = (head, 0)
         if self._system_varies and layout.system is not None:
             constant = (0, len(layout.system.render_head(self._fixed, self._varying).strip()))
         earlier = [dict(turn) for name in self._earlier for turn in inputs[name] or ()]

@@ -157,12 +157,12 @@ def _of_stage(
 def _growth(goals: Optimize, plan: Plan) -> Growth:
     """What the stages can add to prompts; one of another package may do as it likes."""
     from lmprog.optimizers.optimizer import BUILT_IN, find
+    from lmprog.optimizers.strategies.demo_runs import most_demos
 
     if any(stage.optimizer not in BUILT_IN for stage in goals.stages):
         return Growth(None, None)
     options = [find(stage.optimizer).Config.model_validate(dict(stage.options)) for stage in goals.stages]
-    counts = [getattr(option, "demos", 0) for option in options]
-    demos = max((max(count) if isinstance(count, list) else count for count in counts), default=0)
+    demos = max((most_demos(getattr(option, "demos", 0)) for option in options), default=0)
     written = max((tokens(text) for texts in goals.instructions.values() for text in texts), default=0)
     if goals.proposer is None:
         return Growth(demos, written)

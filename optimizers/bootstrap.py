@@ -7,15 +7,17 @@ for it. The number of demos, which they are, and their order are drawn anew for 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from lmprog.optimizers.candidate import START, Candidate, Demo
-from lmprog.optimizers.strategies.demo_runs import DemoRuns
+from lmprog.optimizers.strategies.demo_runs import KNN, NUMBERS, DemoRuns, joined
 from lmprog.optimizers.strategies.repeats import Repeats
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lmprog.compiler.plan import Module, Plan
     from lmprog.optimizers.optimizer import Task
     from lmprog.optimizers.strategies.demo_sources import Pool
@@ -26,7 +28,9 @@ class Config(DemoRuns):
     """The options of the `bootstrap` stage, as they stand in a spec."""
 
     sets: int = Field(12, ge=1, description="sets of demos that are scored on dev rows")
-    demos: int = Field(8, ge=1, description="the most demos of a module")
+    demos: Annotated[int, Field(ge=1)] | Literal["knn"] = Field(
+        8, description="the most demos of a module; knn: each call is shown the demos that are nearest to its inputs"
+    )
     labelled: int = Field(
         8, ge=0, description="how many of them may be labelled rows, where the data labels the module"
     )
@@ -94,11 +98,7 @@ class Bootstrap:
             number = 0
             # Small pools may give the same set again, which is no candidate; but it must end.
             while evaluator.entered < self.config.sets and number < 8 * self.config.sets:
-                candidate = Candidate(demos={
-                    module.id: [dict(demo) for demo in self._set(module, own, labelled, number, task.seed)]
-                    for module, own, labelled in pools
-                    if own or labelled
-                })  # fmt: skip
+                candidate = self._candidate(pools, number, task.seed)
                 number += 1
                 before = evaluator.entered
                 if await evaluator.evaluate(candidate) is not None and evaluator.entered > before:
@@ -108,6 +108,19 @@ class Bootstrap:
             task.journal.note(f"{error}; bootstrap ends with its best so far")
             return evaluator.best_so_far()
 
+    def _candidate(self, pools: Sequence[tuple[Module, Pool, Pool]], number: int, seed: int) -> Candidate:
+        """Return candidate number `number`: a set for each module, or with `demos: knn` its whole pool."""
+        some = [(module, own, labelled) for module, own, labelled in pools if own or labelled]
+        if self.config.demos != KNN:
+            sets = {module.id: self._set(module, own, labelled, number, seed) for module, own, labelled in some}
+            return Candidate(demos={id: [dict(demo) for demo in chosen] for id, chosen in sets.items()})
+        whole = {module.id: joined(labelled, own) for module, own, labelled in some}
+        shown = NUMBERS[number % len(NUMBERS)]
+        return Candidate(
+            demos={id: [dict(demo) for demo in pool] for id, pool in whole.items()},
+            nearest={id: min(shown, len(pool)) for id, pool in whole.items()},
+        )
+
     def _set(self, module: Module, own: Pool, labelled: Pool, number: int, seed: int) -> list[Demo]:
         """Up to `demos` in a drawn order, at most `labelled` of them labelled; the first two sets are of one kind each.
 
@@ -116,6 +129,7 @@ class Bootstrap:
         from lmprog.optimizers.strategies.demo_sources import draw_set
         from lmprog.seeds import derive
 
+        assert isinstance(self.config.demos, int)
         place = derive(seed, "set", module.id, number)
         draw = random.Random(place)
         count = self.config.demos if number < 2 or number % 2 else draw.randint(1, self.config.demos)

@@ -24,6 +24,8 @@ class Candidate:
     """By module: the templates of its `prompt`, one of `strategies.layouts`; no proposer writes them."""
     module_adapters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By module: as `adapters`, for a module with one of its own."""
+    nearest: Mapping[str, int] = field(default_factory=dict)
+    """By module with demos here: how many of them a call is shown, those nearest to its inputs; all where it is not named."""
 
     def as_overlay(self) -> dict[str, Any]:
         """The change as the plain values of an overlay file."""
@@ -31,7 +33,9 @@ class Candidate:
         for module, words in self.instructions.items():
             modules.setdefault(module, {})["instructions"] = words
         for module, demos in self.demos.items():
-            modules.setdefault(module, {})["demos"] = [dict(demo) for demo in demos]
+            rows = [dict(demo) for demo in demos]
+            shown = self.nearest.get(module)
+            modules.setdefault(module, {})["demos"] = rows if shown is None else {"nearest": shown, "of": rows}
         for module, templates in self.layouts.items():
             modules.setdefault(module, {})["prompt"] = dict(templates)
         for module, adapter in self.module_adapters.items():
@@ -49,6 +53,8 @@ class Candidate:
             {**self.adapters, **later.adapters},
             {**self.layouts, **later.layouts},
             {**self.module_adapters, **later.module_adapters},
+            # Of a pool that is replaced the number goes with it.
+            {**{id: count for id, count in self.nearest.items() if id not in later.demos}, **later.nearest},
         )
 
     @property
@@ -69,6 +75,7 @@ class Candidate:
             "adapters": {lm: dict(adapter) for lm, adapter in self.adapters.items()},
             "layouts": {module: dict(templates) for module, templates in self.layouts.items()},
             "module_adapters": {module: dict(adapter) for module, adapter in self.module_adapters.items()},
+            "nearest": dict(self.nearest),
         }
 
     @staticmethod

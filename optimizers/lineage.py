@@ -131,4 +131,5 @@ def _tuned_words(plan: Plan) -> Candidate:
     return Candidate(
         {id: module.instructions or "" for id, module in tuned.items()},
         {id: [dict(demo) for demo in module.demos] for id, module in tuned.items()},
+        nearest={id: module.nearest for id, module in tuned.items() if module.nearest is not None},
     )

@@ -11,6 +11,7 @@ from lmprog.compiler.bounds import (
     argument_characters,
     bounds,
     calls,
+    demo_lengths,
     dev_split,
     final_runs,
     halving_runs,
@@ -77,7 +78,7 @@ def _user_variables(module: Module) -> frozenset[str]:
 def _shared_prefix(draft: Draft, module: Module) -> None:
     if draft.node("modules", module.id, "prompt") is None:
         return
-    varying = frozenset(module.inputs)
+    varying = frozenset({*module.inputs, *(["demos"] if module.nearest is not None else [])})
     seen: str | None = None
     after = 0
     for role, template in (("system", module.layout.system), ("user", module.layout.user)):
@@ -85,7 +86,7 @@ def _shared_prefix(draft: Draft, module: Module) -> None:
             continue
         if role == "user" and seen is not None and not module.layout.demos_inline:
             after += LONG_TEXT if _demos_tuned(draft, module) else 0
-            after += sum(len(str(value)) for demo in module.demos for value in demo.values())
+            after += sum(demo_lengths(module)) if module.nearest is None else 0
         for part, text in _parts(template, module, varying):
             if part is not None:
                 seen = seen or part
@@ -119,8 +120,7 @@ def _parts(template: Template, module: Module, varying: frozenset[str]) -> list[
             elif mentions(part, frozenset({"instructions"})):
                 found.append((None, len(module.instructions or "")))
             elif mentions(part, frozenset({"demos"})):
-                length = sum(len(str(value)) for demo in module.demos for value in demo.values())
-                found.append((None, length))
+                found.append((None, sum(demo_lengths(module))))
             else:
                 found.append((None, sum(len(text.data) for text in part.find_all(nodes.TemplateData))))
     return found
@@ -174,7 +174,9 @@ def _runs(draft: Draft, stage: Stage, train: int, choosing: int) -> int:
         waves = number("resample_waves", 1) if options.get("no_signal") == "resample" else 1
         scorings = 1 + -(-number("steps", 1) // number("evaluate_every", 1))
         steps, updates = number("steps", 1), number("updates", 1)
-        rollouts = -(-steps // updates) * waves * number("examples", 1) * number("rollouts", 1)
+        sampled = min(train, number("rows", 0)) * number("samples", 0) if "samples" in options else None
+        drawn = -(-steps // updates) * waves * number("examples", 1) * number("rollouts", 1)
+        rollouts = drawn if sampled is None else sampled
         rounds = prompt_rounds(steps, number("every", 1), updates) if "every" in options else 0
         candidates = number("population", 0) + number("trials", 0)
         a_round = candidates * min(number("rows", 0), choosing) + min(train, number("bootstrap_rows", 0))
@@ -187,7 +189,9 @@ def _runs(draft: Draft, stage: Stage, train: int, choosing: int) -> int:
     tried = number("sets", number("trials", 1))
     trials = halving_runs(choosing, number("minibatch", choosing), finalists, tried)
     at_the_end = final_runs(choosing, choosing, finalists, repeats)
-    return choosing + trials + at_the_end + min(train, number("rows", number("bootstrap_rows", 0)))
+    return (
+        choosing + trials + at_the_end + min(train, number("rows", number("bootstrap_rows", 0))) * number("samples", 1)
+    )
 
 
 def _shown(value: float, key: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import nearest
+from lmprog.compiler.modules import listed_demos
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.row_files import Row
 from lmprog.compiler.source import Mapping, Place, Scalar, Sequence
@@ -151,8 +152,9 @@ def _marks(draft: Draft, plan: Plan) -> None:
         node = draft.node("modules", id, "instructions")
         if isinstance(node, Scalar) and module.instructions:
             _mark(draft, node, f"the instructions of module `{id}`")
-        demos = draft.node("modules", id, "demos")
-        for demo in demos.items if isinstance(demos, Sequence) else ():
+        node = draft.node("modules", id)
+        demos = listed_demos(node) if isinstance(node, Mapping) else None
+        for demo in demos.items if demos is not None else ():
             for name, value in demo.entries.items() if isinstance(demo, Mapping) else ():
                 if isinstance(value, Scalar):
                     _mark(draft, value, f"`{name}` of a demo of module `{id}`")

@@ -115,7 +115,7 @@ def _tuned(plan: Plan, id: str) -> tuple[object, ...]:
     module, adapter = plan.modules[id], _adapter(plan, id)
     weights = adapter and (adapter.sha256 or adapter.path)
     layout = [part and part.text for part in (module.layout.system, module.layout.user, module.layout.assistant)]
-    return module.instructions, module.demos, layout, weights
+    return module.instructions, module.demos, module.nearest, layout, weights
 
 
 def _kept(plan: Plan, module: Module) -> tuple[object, ...]:

@@ -83,7 +83,9 @@ def what(entry: Entry) -> str:
     for module in entry.words.instructions:
         parts.setdefault(module, []).append("instructions")
     for module, demos in entry.words.demos.items():
-        parts.setdefault(module, []).append(f"{len(demos)} demos")
+        shown = entry.words.nearest.get(module)
+        count = f"{len(demos)} demos" if shown is None else f"the {shown} nearest of {len(demos)} demos"
+        parts.setdefault(module, []).append(count)
     for module in entry.words.layouts:
         parts.setdefault(module, []).append("layout")
     return "; ".join(f"{module}: {', '.join(said)}" for module, said in parts.items())

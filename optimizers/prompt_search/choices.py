@@ -10,7 +10,7 @@ from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.evaluator import CandidateEvaluator
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.prompt_search.config import Sources
-from lmprog.optimizers.strategies.demo_runs import DemoRuns
+from lmprog.optimizers.strategies.demo_runs import KNN, NUMBERS, DemoRuns, joined
 from lmprog.optimizers.strategies.demo_sources import Labelled, Pool, Solved, draw_set
 from lmprog.optimizers.strategies.layouts import Prompt, layouts
 from lmprog.optimizers.strategies.proposers import Given, Proposer, Written
@@ -25,6 +25,8 @@ class Choices:
     module: str
     instructions: list[str | None] = field(default_factory=lambda: [None])
     demos: list[Pool | None] = field(default_factory=lambda: [None])
+    nearest: dict[int, int] = field(default_factory=dict)
+    """By the place of a pool among the demos: how many of it a call is shown, those nearest to its inputs."""
     layouts: list[Prompt | None] = field(default_factory=lambda: [None])
 
     def options(self) -> dict[str, int]:
@@ -37,11 +39,13 @@ def combined(choices: Sequence[Choices], picked: Picked) -> Candidate:
     """The candidate that takes the picked option of each module; what is not picked stays as it is."""
     words = {c.module: c.instructions[picked.get(f"{c.module}/instructions", 0)] for c in choices}
     demos = {c.module: c.demos[picked.get(f"{c.module}/demos", 0)] for c in choices}
+    shown = {c.module: c.nearest.get(picked.get(f"{c.module}/demos", 0)) for c in choices}
     shapes = {c.module: c.layouts[picked.get(f"{c.module}/layout", 0)] for c in choices}
     return Candidate(
         {module: text for module, text in words.items() if text is not None},
         {module: [dict(demo) for demo in drawn] for module, drawn in demos.items() if drawn is not None},
         layouts={module: shape for module, shape in shapes.items() if shape is not None},
+        nearest={module: count for module, count in shown.items() if count is not None},
     )
 
 
@@ -78,8 +82,13 @@ class Gatherer:
             if "instructions" in parts:
                 choices.instructions += await Given().propose(self.plan, module, self.task.train, 0)
             if "demos" in parts:
-                pool = [*given[id], *(demo for demo in solved.get(id, ()) if demo not in given[id])]
-                choices.demos += self._demo_sets(id, pool)
+                pool = joined(given[id], solved.get(id, ()))
+                if self.config.demos == KNN:
+                    for count in dict.fromkeys(min(count, len(pool)) for count in NUMBERS if pool):
+                        choices.nearest[len(choices.demos)] = count
+                        choices.demos.append(pool)
+                else:
+                    choices.demos += self._demo_sets(id, pool)
             if "layout" in parts:
                 choices.layouts += layouts(module)
             found.append(choices)
@@ -87,6 +96,7 @@ class Gatherer:
 
     def _demo_sets(self, id: str, pool: Pool) -> list[Pool]:
         """Half of the sets have the most demos, which more often than not is best; the others take the counts in turn."""
+        assert not isinstance(self.config.demos, str)
         counts = [count for count in self.config.demos if count <= len(pool)] or [len(pool)]
         drawn = [
             draw_set(

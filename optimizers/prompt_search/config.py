@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from lmprog.optimizers.strategies.demo_runs import DemoRuns
@@ -13,7 +15,10 @@ class Sources(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    demos: list[int] = Field([4, 8, 16], min_length=1, description="numbers of demos that are tried")
+    demos: Annotated[list[int], Field(min_length=1)] | Literal["knn"] = Field(
+        [4, 8, 16],
+        description="numbers of demos that are tried; knn: each call is shown the demos that are nearest to its inputs",
+    )
     bootstrap_rows: int = Field(
         32, ge=0, description="train rows that the program is run on, to take demos from its own solved runs"
     )

@@ -33,7 +33,7 @@ class SFT:
         from lmprog.optimizers.strategies.teachers import calls_of_teachers
 
         scorings = 1 + -(-self.config.steps // self.config.evaluate_every)
-        runs = min(self.config.rows, train) * self.config.samples + scorings * dev
+        runs = min(self.config.rows, train) * self.config.samples + scorings * dev * self.config.repeats
         runs += most_runs(program, min(self.config.credit, dev))
         return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
 

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict, Field
 
+from lmprog.optimizers.candidate import Demo
 from lmprog.optimizers.strategies.best_runs import AtLeast
 from lmprog.optimizers.strategies.teachers import Teacher
+
+KNN = "knn"
+NUMBERS = (2, 4, 8, 16)
+"""How many demos of the pool a call is shown, with `demos: knn`: all of these are tried."""
+
+
+def most_demos(demos: int | list[int] | str) -> int:
+    """Return the most demos that a prompt gets by the option `demos` of a stage."""
+    return max(NUMBERS) if isinstance(demos, str) else max(demos) if isinstance(demos, list) else demos
+
+
+def joined(first: Sequence[Demo], more: Sequence[Demo]) -> list[Demo]:
+    """Return the demos of both, each once."""
+    return [*first, *(demo for demo in more if demo not in first)]
 
 
 class DemoRuns(BaseModel):

@@ -87,3 +87,30 @@ def test_the_worst_case_of_prompt_search_counts_the_samples(parity) -> None:
         PromptSearch(Searching(bootstrap_rows=10, samples=samples)).most_calls(program, 20, 30) for samples in (1, 4)
     ]
     assert counts[1] - counts[0] == 30
+
+
+def test_knn_shows_each_row_its_nearest_demos(parity, task_of) -> None:
+    program, script = parity(good="assistant: even")
+    task = task_of(program)
+    stage = Bootstrap(Bootstrapping(demos="knn", rows=4))
+    change = stage.optimize(task)
+    (shown,), (pool,) = change.nearest.values(), change.demos.values()
+    assert shown in (2, 4, 8, 16) and len(pool) == 20  # all rows are labelled
+    tuned = task.program.with_candidate(change)
+    assert tuned.plan.modules["judge"].nearest == shown and script.calls <= stage.most_calls(program, 20, 30)
+
+
+def test_prompt_search_tries_numbers_of_the_nearest_demos(write_spec, task_of) -> None:
+    spec = write_spec(("demos: [2], demo_sets: 2", "demos: knn"))
+    program = lmprog.load(spec, lms={"judge": Sometimes(), "writer": Right()})
+    task = task_of(program)
+    PromptSearch(Searching.model_validate(program.plan.optimize.stages[0].options)).optimize(task)
+    notes = [event["text"] for event in task.journal.events if event["event"] == "note"]
+    assert "judge: 1 instructions, 5 demo sets, 1 layouts" in notes
+    kept = [
+        event
+        for event in task.journal.events
+        if "/candidate/" in event.get("key", "") or event.get("key", "").startswith("candidate/")
+    ]
+    tried = [event["value"]["words"]["nearest"] for event in kept]
+    assert any(shown.get("judge") in (2, 4, 8, 16) for shown in tried)
