@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from lmprog.compiler.types import Object
 from lmprog.optimizers.grpo.groups import Group
 
 Constraint = tuple[str, Object]
 """The format and the outputs that a reply was held to while it was sampled."""
+
+
+class Held(Protocol):
+    """A reply of a module, and whether it was held to the declared types while it was sampled."""
+
+    @property
+    def module(self) -> str: ...
+    @property
+    def constrained(self) -> bool: ...
 
 
 @dataclass(frozen=True)

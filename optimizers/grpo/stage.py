@@ -14,7 +14,6 @@ from typing import Any
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import BudgetExceeded
 from lmprog.evaluation import Scores, aevaluate
-from lmprog.invocation import Invocation
 from lmprog.lms.local import LocalLM, local_lm, shared
 from lmprog.loops import run_async
 from lmprog.optimizers import processes
@@ -32,7 +31,7 @@ from lmprog.optimizers.grpo.probe import probe
 from lmprog.optimizers.grpo.reports import check
 from lmprog.optimizers.grpo.reward import Reward
 from lmprog.optimizers.grpo.rollouts import Wave, collect, examples_at, of_examples
-from lmprog.optimizers.grpo.rows import Constraint, Row, training_rows
+from lmprog.optimizers.grpo.rows import Constraint, Held, Row, training_rows
 from lmprog.optimizers.grpo.served import Served
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.grpo.teachers import Teachers, teachers_of
@@ -319,7 +318,7 @@ class WeightStage:
         assert model is not None
         return shared(model)
 
-    def _constraint(self, made: Invocation) -> Constraint | None:
+    def _constraint(self, made: Held) -> Constraint | None:
         """What the reply was held to while it was sampled."""
         if not made.constrained:
             return None

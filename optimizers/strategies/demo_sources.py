@@ -43,7 +43,7 @@ class Solved:
     """
 
     def __init__(self, rows: int, runs: DemoRuns | None = None) -> None:
-        self.rows, self.runs = rows, runs or DemoRuns()
+        self.rows, self.runs = rows, runs or DemoRuns.model_validate({})
 
     async def demos(self, task: Task) -> Mapping[str, Pool]:
         draw = random.Random(derive(task.seed, "bootstrap"))

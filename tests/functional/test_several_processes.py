@@ -13,12 +13,17 @@ from test_killed_training import COMMAND, steps, vowels
 
 __all__ = ["vowels"]
 TORCHRUN = Path(sys.executable).with_name("torchrun")
-STAGES = "optimize.stages=[{grpo: {steps: 2, examples: 2, rollouts: 4, evaluate_every: 2}}]"
+STAGES = {
+    "grpo": "{steps: 2, examples: 2, rollouts: 4, evaluate_every: 2}",
+    "sft": "{steps: 2, samples: 4, batch: 4, evaluate_every: 2}",
+}
 
 
-def test_two_processes_train_one_adapter(vowels: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_processes_train_one_adapter(vowels: Path, tmp_path: Path, stage: str) -> None:
     def train(name: str, *launcher: str | Path) -> tuple[str, str]:
-        options = ["--set", STAGES, "--run-dir", tmp_path / name, "-o", tmp_path / f"{name}.yaml", "--format", "json"]
+        stages = f"optimize.stages=[{{{stage}: {STAGES[stage]}}}]"
+        options = ["--set", stages, "--run-dir", tmp_path / name, "-o", tmp_path / f"{name}.yaml", "--format", "json"]
         # Torchrun gives each process one thread; the sums of bf16, and so the replies, follow from the number of threads.
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run([*launcher, *COMMAND, vowels, *options], env=environment, capture_output=True, text=True)
@@ -35,7 +40,8 @@ def test_two_processes_train_one_adapter(vowels: Path, tmp_path: Path) -> None:
     one, two = (events[0] for events in found)
     assert [event["step"] for event in found[1]] == [1, 2]
     # The same rollouts on the same weights; the passes share other batches, and the weights are in bf16.
-    assert (two["reward"], two["rows"]) == (one["reward"], one["rows"])
+    told = "reward" if stage == "grpo" else "reply_tokens"
+    assert (two[told], two["rows"]) == (one[told], one["rows"])
     assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=0.05)
-    adapters = [path.parent.name for path in (tmp_path / "two").glob("1-grpo/adapters-*/*/adapter_model.safetensors")]
+    adapters = [path.parent.name for path in (tmp_path / "two").glob("*/adapters-*/*/adapter_model.safetensors")]
     assert adapters == ["student"]
