@@ -59,6 +59,8 @@ def _any_of(parts: list[Mapping[str, Any]], definitions: Mapping[str, Any]) -> S
         words = rooms.get(room)
         if isinstance(words, Choice) and isinstance(shape, Number):
             rooms[room] = replace(shape, words=words.words)
+        elif isinstance(words, Number) and isinstance(shape, Choice):
+            rooms[room] = replace(words, words=shape.words)
         else:
             # Other two shapes for one kind of value are not told apart: the optimizer itself will.
             rooms[room] = Anything() if room in rooms or isinstance(shape, Anything) else shape

@@ -88,7 +88,7 @@ def labelled(plan: Plan, module: Module, rows: Sequence[Row]) -> list[Demo]:
         step.action for step in plan.steps if isinstance(step.action, ModuleCall) and step.action.module == module.id
     ]
     direct = len(calls) == 1 and all(
-        value.references == frozenset({("inputs", name)}) for name, value in calls[0].arguments.items()
+        value.text.strip() == f"inputs.{name}" for name, value in calls[0].arguments.items()
     )
     if not direct:
         return []

@@ -25,6 +25,7 @@ class Config(BaseModel):
     select: int | None = Field(None, ge=2)
     demos: list[int] = Field([4], min_length=1)
     targets: str | list[str] = "all"
+    at_least: float | Literal["best"] = "best"
     lora: Inner = Inner()
 
     @model_validator(mode="after")
@@ -77,6 +78,11 @@ def found(tmp_path: Path, stage: str, config: Any) -> list[tuple[str, str]]:
             [("LMP101", "`temperature` of stage `grpo` must be a number above 0, not the number -1")],
         ),
         ("grpo: {loss: c}", [("LMP101", "`loss` of stage `grpo` must be a or b, not `c`")]),
+        ("grpo: {at_least: 0.5}", []),
+        (
+            "grpo: {at_least: most}",
+            [("LMP101", "`at_least` of stage `grpo` must be best or a number, not `most`")],
+        ),
         ("grpo: {lora: {rnk: 2}}", [("LMP101", "`lora` of stage `grpo` has no key `rnk`")]),
         ("grpo: 3", [("LMP101", "the options of stage `grpo` must be a mapping")]),
         ("other: {}", [("LMP103", "there is no optimizer `other`")]),

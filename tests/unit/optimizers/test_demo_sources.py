@@ -13,7 +13,7 @@ from lmprog.optimizers.bootstrap import Config as Bootstrapping
 from lmprog.optimizers.prompt_search import PromptSearch
 from lmprog.optimizers.prompt_search.config import Config as Searching
 from lmprog.optimizers.strategies.demo_runs import DemoRuns
-from lmprog.optimizers.strategies.demo_sources import Solved
+from lmprog.optimizers.strategies.demo_sources import Labelled, Solved
 
 TEACHER = """
 lmprog: 1
@@ -73,6 +73,14 @@ def test_a_teacher_gives_demos_and_its_calls_are_foreseen(write_spec, task_of, t
     runs = DemoRuns.model_validate({"teachers": options["teachers"]})
     (demos,) = run_async(lambda: Solved(10, runs).demos(task_of(program))).values()
     assert {demo["parity"] for demo in demos} == {"odd", "even"} and len(demos) == 10
+
+
+def test_rows_are_no_demos_of_a_module_that_gets_them_changed(write_spec, task_of) -> None:
+    for written, count in (("inputs.number", 20), ("inputs.number + 1", 0)):
+        spec = write_spec(('with: {number: "${{ inputs.number }}"}', f'with: {{number: "${{{{ {written} }}}}"}}'))
+        program = lmprog.load(spec, lms={"judge": Sometimes()})
+        (demos,) = run_async(lambda loaded=program: Labelled().demos(task_of(loaded))).values()
+        assert len(demos) == count
 
 
 def test_at_least_may_be_a_score_or_the_best_of_the_row(write_spec, task_of) -> None:
