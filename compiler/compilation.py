@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from lmprog.compiler.source import Mapping, Place, Scalar, Source
 from lmprog.compiler.tools import read_tools
 from lmprog.compiler.type_syntax import TypeReader
 from lmprog.compiler.types import UNKNOWN, Object, Type
-from lmprog.compiler.values import Binder, constant_value, seeming_reads
+from lmprog.compiler.values import Binder, constant_value, scalars, seeming_reads
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,19 @@ def compile_file(
     imports: bool = True,
     data: bool = True,
     stage_configs: Callable[[str], Any] | None = None,
+    stage_names: Callable[[], Iterable[str]] = tuple,
     confined: bool = False,
 ) -> Compilation:
     """Compile the program at `path`.
 
     `overrides` are values by dotted path of keys (`--set`), `lms` models by LM id (`--lm`), `change` an overlay as plain
     values, laid on top. With `imports` False no user code runs; with `data` False no rows are read, and the checks that
-    need them are skipped. `stage_configs` gives the pydantic Config of an optimizer by name, to check its options.
+    need them are skipped. `stage_configs` gives the pydantic Config of an optimizer by name, to check its
+    options, and `stage_names` those that there are.
     `confined`, for a stranger's program, reads nothing outside of the git checkout, or else the folder, that it lies in.
     """
     report = Report()
-    options = Options(imports, data, stage_configs, root_of(Path(path)) if confined else None)
+    options = Options(imports, data, stage_configs, root_of(Path(path)) if confined else None, stage_names=stage_names)
     # All nodes live until the end: the collector would look through them again and again and find nothing.
     collecting = gc.isenabled()
     gc.disable()
@@ -135,6 +137,7 @@ class _Program:
 
     def _draft(self, root: Mapping, lms: Map[str, str]) -> Draft:
         draft = Draft(self.path, root, self.report, self.options, self._sub, Binder(self.report))
+        self._lost(draft)
         draft.vars = draft.binder.vars = read_vars(draft)
         draft.var_types = var_types(draft)
         types = TypeReader(self.report, lambda node: self._constant(draft, node), self._model)
@@ -153,6 +156,14 @@ class _Program:
             draft.metrics = read_metrics(draft, row_type(draft))
             draft.optimize = read_optimize(draft)
         return draft
+
+    def _lost(self, draft: Draft) -> None:
+        """Count what the parts that do not fit seem to read and name as read and named: they have their finding."""
+        for lost in self.report.lost:
+            for scalar in scalars(lost):
+                if isinstance(scalar.value, str):
+                    draft.binder.reads |= seeming_reads(scalar.value)
+                    draft.used |= {(section, scalar.value) for section in ("lms", "tools", "modules", "metrics")}
 
     def _constant(self, draft: Draft, node: Scalar) -> Any:
         draft.used |= {("vars", name) for name in draft.vars if name in node.text}

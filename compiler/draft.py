@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,8 @@ class Options:
     """Where all files lie that a stranger's program may read; None where it may read any."""
     evaluation: bool = True
     """Whether data, metrics, optimize and tests matter: not for a sub-program."""
+    stage_names: Callable[[], Iterable[str]] = tuple
+    """The optimizers that are installed, for the message about one that is not."""
 
 
 @dataclass

@@ -25,6 +25,7 @@ class ExpressionError(Exception):
         self.message, self.offset, self.fix, self.code = message, offset, fix, code
 
 
+_SINGLE_EQUALS = re.compile(r"(?:[^\"'=!<>]|\"[^\"]*\"|'[^']*')*?(?<![=!<>])(=)(?!=)")
 _INSTEAD = {"&&": "and", "||": "or", "===": "==", "?": "a if condition else b", "!": "not"}
 
 
@@ -49,6 +50,10 @@ def parse(text: str) -> ast.expr:
                 raise ExpressionError(
                     f"`{wrong}` is no operator of an expression", lead + position, f"write `{right}`"
                 ) from None
+        single = _SINGLE_EQUALS.match(stripped)
+        if single is not None:
+            position = lead + single.start(1)
+            raise ExpressionError("`=` is no operator of an expression", position, "write `==`") from None
         offset = lead + max(0, (error.offset or 1) - 1)
         shown = stripped if len(stripped) <= 60 else stripped[:57] + "..."
         raise ExpressionError(f"`{shown}` is no expression", min(offset, len(line) - 1)) from None

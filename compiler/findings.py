@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from lmprog.compiler.source import Place, Source
+    from lmprog.compiler.source import Node, Place, Source
 
 Severity = Literal["error", "warning", "info"]
 
@@ -88,6 +88,8 @@ class Report:
     findings: dict[tuple[str, str, int, int, str], Finding] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
     """Every file that was read, by the name that findings show, for the ignore comments in them."""
+    lost: list[Node] = field(default_factory=list)
+    """The parts of the files that do not fit, so that nobody calls unread what they read."""
     own: frozenset[str] = frozenset()
     """The files of the program itself; a sub-program's data and goals are not looked at, so its ignores may rest."""
 

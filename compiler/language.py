@@ -33,6 +33,7 @@ TYPE = Lazy(lambda: _TYPE, "type")
 _TYPE: Shape = Either(
     scalar=Text(),
     mapping=Anything(),
+    instead='write the values of an enum as {enum: [...]}, and a list of texts as "list[str]"',
     about="A type: str int float bool json list[T] T? messages image, {field: T}, {enum: [...]}, or the long form "
     "{type, about, private, default, declassify}.",
 )
@@ -245,7 +246,11 @@ STEP = Record(
         ),
         "steps": STEPS,
         "next": MapOf(
-            Record({"set": VALUE, "append": VALUE, "extend": VALUE}, one_of=("set", "append", "extend")),
+            Record(
+                {"set": VALUE, "append": VALUE, "extend": VALUE},
+                one_of=("set", "append", "extend"),
+                instead="write {set: ...}",
+            ),
             "state variable",
             about="How each turn changes the state.",
         ),

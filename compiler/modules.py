@@ -8,11 +8,11 @@ from lmprog.compiler import layout
 from lmprog.compiler.declarations import adapter, pick_lm
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import suggestion
-from lmprog.compiler.plan import Field, Module
+from lmprog.compiler.plan import Field, Module, Tool
 from lmprog.compiler.prompts import IMAGES, standard_layout
-from lmprog.compiler.source import Mapping, Sequence
+from lmprog.compiler.source import Mapping, Place, Sequence
 from lmprog.compiler.type_syntax import TypeReader, default_format
-from lmprog.compiler.types import IMAGE, MESSAGES, mismatch, without_none
+from lmprog.compiler.types import IMAGE, MESSAGES, UNKNOWN, mismatch, without_none
 
 
 def read_modules(draft: Draft, types: TypeReader) -> dict[str, Module]:
@@ -73,9 +73,22 @@ def _tools(draft: Draft, id: str, node: Mapping, tools: tuple[str, ...]) -> None
             key = "schema" if draft.tools[tool].kind == "mcp" else "inputs"
             message = f"module `{id}` is not told what arguments `{tool}` takes"
             draft.report.add("LMP604", place, message, fix=f"give the tool its {key}:")
+        elif tool in draft.tools and draft.tools[tool].kind == "python":
+            _told(draft, id, draft.tools[tool], place)
     if tools and node.value("max_turns") == 1:
         message = f"module `{id}` can call no tool: its only turn is for the reply"
         draft.report.add("LMP101", node.entries["max_turns"].place, message, fix="write max_turns: 2 or more")
+
+
+def _told(draft: Draft, id: str, tool: Tool, place: Place) -> None:
+    """Warn of arguments of a Python tool of which an agent is not told the type."""
+    untyped = [name for name, field in tool.parameters.items() if field.type == UNKNOWN]
+    if untyped and draft.options.imports:
+        message = f"module `{id}` is not told what `{untyped[0]}` of `{tool.id}` is"
+        draft.report.add("LMP604", place, message, severity="warning", fix=f"annotate it: {untyped[0]}: str")
+    elif tool.open and tool.parameters:
+        message = f"module `{id}` is not told all arguments of `{tool.id}`: its function takes any"
+        draft.report.add("LMP604", place, message, severity="warning", fix="name the arguments of the function")
 
 
 def _names(draft: Draft, id: str, node: Mapping, inputs: dict[str, Field], outputs: dict[str, Field]) -> None:

@@ -26,6 +26,8 @@ class Shape:
 
     about: str = field(default="", kw_only=True)
     default: str = field(default="", kw_only=True)
+    instead: str | None = field(default=None, kw_only=True)
+    """How to write what was probably meant by a value of another kind."""
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,7 @@ def _fit_entry(
     if new is value:
         return changed
     if new is None:
+        report.lost.append(value)
         return _without(changed, node, key)
     if changed is node:
         changed = node.copy()
@@ -269,7 +272,7 @@ def _fit_entry(
 
 def _record(shape: Any, node: Node, report: Report, what: str) -> Node | None:
     if not isinstance(node, Mapping):
-        _wrong(report, node, what, "a mapping")
+        _wrong(report, node, what, "a mapping", shape.instead)
         return None
     changed = node
     for key, value in node.entries.items():
@@ -332,7 +335,7 @@ def _either(shape: Any, node: Node, report: Report, what: str) -> Node | None:
             )
             if part
         ]
-        _wrong(report, node, what, " or ".join(kinds))
+        _wrong(report, node, what, " or ".join(kinds), shape.instead)
         return None
     return fit(chosen, node, report, what)
 

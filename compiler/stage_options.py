@@ -6,6 +6,7 @@ from collections.abc import Mapping as Map
 from typing import Any
 
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.findings import suggestion
 from lmprog.compiler.option_schema import shape_of
 from lmprog.compiler.shape import Record, fit
 from lmprog.compiler.source import Mapping, Place
@@ -16,7 +17,8 @@ def check_options(draft: Draft, name: str, place: Place, options: Mapping | None
     assert draft.options.stage_configs is not None
     config = draft.options.stage_configs(name)
     if config is None:
-        draft.report.add("LMP103", place, f"there is no optimizer `{name}`", fix="lmprog optimize --help lists them")
+        fix = suggestion(name, draft.options.stage_names(), "optimizers")
+        draft.report.add("LMP103", place, f"there is no optimizer `{name}`", fix=fix)
         return
     kept = options.copy() if options is not None else Mapping(place.source, place.line, place.column, {}, {})
     for key, value in list(kept.entries.items()):

@@ -20,7 +20,7 @@ from lmprog.compiler.findings import shown_value
 from lmprog.compiler.samples import combinations, long_sample, samples
 from lmprog.compiler.template_safety import line_start
 from lmprog.compiler.templates import ENVIRONMENT, Environment
-from lmprog.compiler.types import Type
+from lmprog.compiler.types import JSON, MESSAGES, ListOf, Object, Optional, Type
 
 _TURNS = 20_000
 """Steps of loops, filters and calls after which a trial is given up."""
@@ -71,9 +71,11 @@ def trial(
 
     `fixed` are the values that are the same in every run.
     """
-    if not any(_may_fail(node) for node in tree.find_all(nodes.Node)):
-        return None
     read = {node.name for node in tree.find_all(nodes.Name)}
+    # A field of a json value may be absent, and so may what is known of nothing.
+    loose = any(_is_loose(kind) for name, kind in names.items() if name in read)
+    if not any(_may_fail(node, loose) for node in tree.find_all(nodes.Node)):
+        return None
     choices = {name: samples(kind) for name, kind in names.items() if name in read and name not in fixed}
     if not all(choices.values()):
         return None
@@ -132,7 +134,16 @@ def _fewest(
     return Failure(*failed, needed)
 
 
-def _may_fail(node: nodes.Node) -> bool:
+def _is_loose(kind: Type) -> bool:
+    """Whether what a value holds is not all in its type."""
+    if isinstance(kind, Object):
+        return any(_is_loose(inner) for _, inner in kind.fields)
+    if isinstance(kind, ListOf | Optional):
+        return _is_loose(kind.item if isinstance(kind, ListOf) else kind.inner)
+    return kind in (JSON, MESSAGES)
+
+
+def _may_fail(node: nodes.Node, loose: bool) -> bool:
     if isinstance(node, nodes.Filter):
         return node.name not in _TOTAL or (bool(node.args or node.kwargs) and node.name not in ("default", "d"))
     if isinstance(node, nodes.For):
@@ -142,7 +153,7 @@ def _may_fail(node: nodes.Node) -> bool:
     if isinstance(node, nodes.Test):
         return node.name not in _TOTAL_TESTS or bool(node.args)
     if isinstance(node, nodes.Getattr):
-        return node.attr in ("previtem", "nextitem")
+        return loose or node.attr in ("previtem", "nextitem")
     return not isinstance(node, (*_SURE, nodes.Operand))
 
 

@@ -112,7 +112,7 @@ class Binder:
             for entry in node.items if isinstance(node, Sequence) else ():
                 if isinstance(entry, Scalar):
                     self._meant(entry, scope, what)
-            for entry in _scalars(node):
+            for entry in scalars(node):
                 self._marks(entry, what)
             return literal(node.plain(), place=str(node.place))
         if isinstance(node, Sequence):
@@ -240,12 +240,13 @@ def _holds_expression(node: Node) -> bool:
     return any(_holds_expression(child) for child in children)
 
 
-def _scalars(node: Node) -> Iterator[Scalar]:
+def scalars(node: Node) -> Iterator[Scalar]:
+    """Yield the scalars in a node, its own values and those in its lists and mappings."""
     if isinstance(node, Scalar):
         yield node
     else:
         for child in node.items if isinstance(node, Sequence) else node.entries.values():  # type: ignore[attr-defined]
-            yield from _scalars(child)
+            yield from scalars(child)
 
 
 def value_place(node: Node) -> Place:

@@ -186,6 +186,11 @@ def _far_too_deep(text: str) -> bool:
     return False
 
 
+def _is_bare(before: str) -> bool:
+    """Whether what follows this start of a line stands outside of quotes."""
+    return before.count('"') % 2 == 0 and before.count("'") % 2 == 0
+
+
 def _syntax(source: Source, report: Report, error: yaml.YAMLError) -> None:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).partition("\n")[0]
@@ -194,15 +199,20 @@ def _syntax(source: Source, report: Report, error: yaml.YAMLError) -> None:
     for number in (line, context.line + 1 if context else line, line - 1):
         text = source.line(number) or ""
         for wanted, pattern in (("${{ }}", r"\$\{\{"), ("a type with brackets", r"\blist\[")):
-            found = re.search(pattern, text)
-            if found and not re.search(r"[\"'][^\"']*" + pattern, text):
+            found = next((one for one in re.finditer(pattern, text) if _is_bare(text[: one.start()])), None)
+            if found:
+                alone = re.fullmatch(r"\s*(- )?[\w-]+:\s*", text[: found.start()])
                 report.add(
                     "LMP101",
                     Place(source, number, found.start() + 1, found.end() - found.start()),
                     f"YAML cannot read {wanted} without quotes here",
-                    fix="quote it or put it on its own line",
+                    fix="quote it" if alone else "quote it or put it on its own line",
                 )
                 return
+    if "cannot start any token" in problem and "\t" in (source.line(line) or ""):
+        place = Place(source, line, (source.line(line) or "").index("\t") + 1)
+        report.add("LMP101", place, "a tab stands where YAML takes spaces", fix="write spaces for it")
+        return
     report.add("LMP101", Place(source, line, column), f"this is not YAML: {problem}")
 
 

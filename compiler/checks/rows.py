@@ -64,7 +64,13 @@ def _columns(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place
             message = f"the {split} data have no column `{column}` for `{name}`"
             draft.report.add("LMP601", at, message, fix=f"columns: {', '.join(sorted(columns))}")
     for name in sorted(source.private - columns - set(source.columns.values())):
-        message = f"the {split} data have no column `{name}` to be private"
+        # Splits that are cut from one file have its columns: one finding says it of all.
+        cut = draft.node("data", split) is None
+        message = (
+            f"the data have no column `{name}` to be private"
+            if cut
+            else (f"the {split} data have no column `{name}` to be private")
+        )
         draft.report.add("LMP601", place, message, fix=f"columns: {', '.join(sorted(columns))}")
     for name, field in plan.inputs.items():
         if name not in columns:

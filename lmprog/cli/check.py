@@ -93,12 +93,18 @@ def _is_program(path: Path, imports: bool) -> bool:
 def _findings(specs: Sequence[Path], overrides: dict[str, Any], lms: dict[str, str], imports: bool) -> list[Finding]:
     """The findings of all programs, each once: two programs can share a base or a sub-program."""
     from lmprog.compiler import compile_file
-    from lmprog.optimizers.optimizer import options_of
+    from lmprog.optimizers.optimizer import installed, options_of
 
     found: dict[Finding, None] = {}
     for spec in specs:
         compiled = compile_file(
-            spec, overrides=overrides, lms=lms, imports=imports, stage_configs=options_of, confined=not imports
+            spec,
+            overrides=overrides,
+            lms=lms,
+            imports=imports,
+            stage_configs=options_of,
+            stage_names=installed,
+            confined=not imports,
         )
         found.update(dict.fromkeys(compiled.findings))
     return list(found)
@@ -162,10 +168,16 @@ def _write(texts: Mapping[str, str]) -> None:
 def report_findings(spec: Path, overrides: dict[str, Any], lms: dict[str, str], imports: bool = True) -> None:
     """Print the findings of a program that is about to be optimized; raises SpecError where it cannot be."""
     from lmprog.compiler import SpecError, compile_file
-    from lmprog.optimizers.optimizer import options_of
+    from lmprog.optimizers.optimizer import installed, options_of
 
     found = compile_file(
-        spec, overrides=overrides, lms=lms, imports=imports, stage_configs=options_of, confined=not imports
+        spec,
+        overrides=overrides,
+        lms=lms,
+        imports=imports,
+        stage_configs=options_of,
+        stage_names=installed,
+        confined=not imports,
     )
     if found.plan is None:
         raise SpecError(found.findings)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmprog.cli.options import BUDGET, SPEC, budget_of, metric_of, output_format, overriding
+from lmprog.cli.options import BUDGET, SPEC, budget_of, metric_of, once, output_format, overriding
 
 if TYPE_CHECKING:
     from lmprog.origin import Origin
@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 @overriding
 @click.option("--split", default="test", show_default=True, help="The data split to score on.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Score the first N rows only.")
-@click.option("--metric", help="The metric; default: the one that `optimize` names, else the only one.")
+@click.option(
+    "--metric",
+    callback=once,
+    multiple=True,
+    help="The metric; default: the one that `optimize` names, else the only one.",
+)
 @click.option(
     "--repeats", default=1, show_default=True, type=click.IntRange(1), help="Runs of each row, with other seeds."
 )

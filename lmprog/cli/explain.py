@@ -6,12 +6,17 @@ import click
 
 
 @click.command()
-@click.argument("code")
-def command(code: str) -> None:
-    """Show the page of a finding, as LMP203: what it means, an example, and how to mend it."""
+@click.argument("code", required=False)
+def command(code: str | None) -> None:
+    """Show the page of a finding, as LMP203: what it means, an example, and how to mend it. Without CODE, list all."""
     from importlib.resources import files
 
     pages = files("lmprog.compiler") / "pages"
+    if code is None:
+        for path in sorted(pages.iterdir(), key=lambda path: path.name):
+            if path.name.endswith(".md"):
+                click.echo(path.read_text().partition("\n")[0].removeprefix("# "))
+        return
     name = code.upper() if code.upper().startswith("LMP") else f"LMP{code}"
     page = pages / f"{name}.md"
     if not page.is_file():

@@ -85,6 +85,13 @@ def metric_of(plan: Any, named: str | None) -> str:
     raise click.UsageError(f"say which metric with --metric: {', '.join(plan.metrics) or 'the program has none'}")
 
 
+def once(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> str | None:
+    """Return the one value of an option; raise click.BadParameter where it is given more than once, and one would be lost."""
+    if len(values) > 1:
+        raise click.BadParameter("it is given more than once; score by one metric at a time")
+    return values[0] if values else None
+
+
 def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
     """`k=v` strings as a mapping. Raises click.BadParameter."""
     found = {}

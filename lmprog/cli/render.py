@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +55,13 @@ def command(
         raise RunError(result)
     shown: list[dict[str, Any]] = [
         {"step": made.path, "module": made.module, "messages": list(made.messages)}
+        | ({"tools": [asdict(offer) for offer in made.tools]} if made.tools else {})
         for made in result.trace
-        if step is None or step in made.path.split(".") or step == made.path
+        if step is None or step in (made.path, plain(made.path), *plain(made.path).split("."))
     ]
     if not shown:
-        raise click.UsageError(f"{plan.name} has no step {step!r} that calls a module")
+        known = ", ".join(dict.fromkeys(plain(made.path) for made in result.trace))
+        raise click.UsageError(f"{plan.name} has no step {step!r} that calls a module; there are {known or 'none'}")
     if style == "json":
         click.echo(json.dumps(shown, ensure_ascii=False))
         return
@@ -66,3 +70,11 @@ def command(
         for message in entry["messages"]:
             click.secho(f"--- {message['role']}", fg="cyan")
             click.echo(content_text(message["content"]))
+        for offer in entry.get("tools", ()):
+            click.secho(f"--- tool {offer['name']}", fg="cyan")
+            click.echo(json.dumps(offer, ensure_ascii=False, indent=2))
+
+
+def plain(path: str) -> str:
+    """Return the path of a step without the turns of loops and the positions of lists."""
+    return re.sub(r"\[\d+\]", "", path)
