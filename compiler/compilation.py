@@ -177,15 +177,16 @@ class _Program:
 
         if not self.options.imports:
             return UNKNOWN
+        named = reference(text, node.source.folder)
         try:
-            found = load(reference(text, node.source.folder))
+            found = load(named)
         except ImportFailed as error:
             self.report.add("LMP103", node.place, f"the type `{text}`: {error}")
             return UNKNOWN
         if not hasattr(found, "model_fields"):
             self.report.add("LMP101", node.place, f"`{text}` is no pydantic model")
             return UNKNOWN
-        return replace(pydantic_type(found), source=text)
+        return replace(pydantic_type(found), source=text, model=named)
 
     def _rebound(self, draft: Draft, lms: Map[str, str]) -> None:
         for id, model in lms.items():

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from lmprog.compiler import pydantic_models
 from lmprog.compiler.replies import loose_json, sections, thinking
 from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.replies.words import folded, number, one_of, truth
@@ -158,10 +159,12 @@ def _fitted(name: str, value: Any, kind: Type, forgiven: list[str], cut: bool, q
         return [_fitted(name, item, kind.item, forgiven, cut, True) for item in value]
     if isinstance(kind, Object) and isinstance(value, dict):
         kinds = dict(kind.fields)
-        return {
+        found = {
             key: _fitted(f"{name}.{key}", item, kinds[key], forgiven, cut, True) if key in kinds else item
             for key, item in value.items()
         }
+        # A model adds its defaults, and writes dates and the like in one way.
+        return found if kind.model is None else pydantic_models.validated(kind.model, found)[0]
     return value
 
 

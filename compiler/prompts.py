@@ -48,9 +48,9 @@ class PromptBuilder:
         self._varying = frozenset({*module.inputs, *(["demos"] if self._nearest is not None else [])})
         layout = module.layout
         self._system_varies = layout.system is not None and bool(layout.system.variables & self._varying)
-        self._turns = [] if layout.demos_inline else [self._demo(demo) for demo in module.demos]
         self._system = "" if layout.system is None or self._system_varies else layout.system.render(self._fixed)
         self._earlier = self._earlier_turns()
+        self._turns = [] if layout.demos_inline else [self._demo(demo) for demo in module.demos]
         self._user_head = layout.user.render_head(self._fixed, self._varying)
 
     def build(self, inputs: Mapping[str, Any]) -> Prompt:
@@ -72,13 +72,19 @@ class PromptBuilder:
         if earlier:
             messages += earlier
             constant = min(constant, (len(messages) - len(earlier), 0))
-        messages.append(self._user(values))
+        messages += self._last(values, earlier)
         return Prompt(tuple(messages), constant)
 
     def _earlier_turns(self) -> list[str]:
         """Inputs that are turns of a chat stand as turns, unless the layout places them itself."""
         mentioned = self.module.layout.user.variables
         return [name for name, field in self.module.inputs.items() if field.type in TURNS and name not in mentioned]
+
+    def _last(self, values: Mapping[str, Any], earlier: list[Message]) -> list[Message]:
+        """Return the user's turn; none where it would be empty behind the turns of a chat, which is then all that is asked."""
+        turn = self._user(values)
+        blank = isinstance(turn["content"], str) and not turn["content"].strip()
+        return [] if blank and earlier else [turn]
 
     def _user(self, values: Mapping[str, Any]) -> Message:
         """The user's turn: its text and, where there are images, a list of parts in the form that OpenAI's API has."""
@@ -94,7 +100,9 @@ class PromptBuilder:
         return {"role": "user", "content": parts}
 
     def _demo(self, demo: Mapping[str, Any]) -> list[Message]:
-        return [self._user({**self._fixed, **demo}), {"role": "assistant", "content": self.reply(demo)}]
+        earlier = [dict(turn) for name in self._earlier for turn in demo.get(name) or ()]
+        last = self._last({**self._fixed, **demo}, earlier)
+        return [*earlier, *last, {"role": "assistant", "content": self.reply(demo)}]
 
     def reply(self, values: Mapping[str, Any]) -> str:
         """What the module would reply, as its demos show it; `values` are inputs and outputs."""

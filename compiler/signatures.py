@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import datetime
+import enum
 import inspect
 import types
 import typing
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +84,10 @@ def signature(reference: PythonReference, imports: bool) -> Signature | None:
     )
 
 
+_TEXTS = (datetime.date, datetime.datetime, datetime.time, uuid.UUID)
+"""Types of Python whose values travel as texts."""
+
+
 def annotated(hint: Any, depth: int = 0) -> Type:
     """The type of a Python annotation; UNKNOWN for what the language has no type for. What is nested more deeply
     than 8, as a model that holds itself, is json."""
@@ -95,6 +103,13 @@ def annotated(hint: Any, depth: int = 0) -> Type:
         return Optional(kind) if len(inner) < len(arguments) else kind
     if origin is typing.Literal and all(isinstance(argument, str) for argument in arguments):
         return Enum(tuple(arguments))
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        values = [member.value for member in hint]
+        if values and all(isinstance(value, str) for value in values):
+            return Enum(tuple(values))
+        return INT if values and all(type(value) is int for value in values) else UNKNOWN
+    if hint in _TEXTS:
+        return STR
     if origin is typing.Annotated:
         return annotated(arguments[0], depth + 1)
     if hint is list or (isinstance(origin, type) and issubclass(origin, list | tuple)):
@@ -105,6 +120,9 @@ def annotated(hint: Any, depth: int = 0) -> Type:
         return JSON
     if hasattr(hint, "model_fields"):
         return pydantic_type(hint, depth)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        hints = typing.get_type_hints(hint)
+        return Object(tuple((each.name, annotated(hints[each.name], depth + 1)) for each in dataclasses.fields(hint)))
     if typing.is_typeddict(hint):
         return Object(tuple((name, annotated(kind, depth + 1)) for name, kind in typing.get_type_hints(hint).items()))
     return UNKNOWN

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 PRIMITIVES = ("str", "int", "float", "bool", "json", "messages", "image")
@@ -58,6 +58,8 @@ class Object(Type):
 
     fields: tuple[tuple[str, Type], ...]
     source: str | None = None
+    model: Any = field(default=None, compare=False, repr=False)
+    """The PythonReference of a pydantic model that a program names, which has the last word on its values."""
 
     def __str__(self) -> str:
         return self.source or "{" + ", ".join(f"{name}: {kind}" for name, kind in self.fields) + "}"
@@ -165,12 +167,18 @@ def mismatch(value: Any, kind: Type) -> str | None:
     if isinstance(kind, Object):
         if not isinstance(value, Mapping):
             return f"{_shown(value)} is not an object"
+        missing = [name for name, inner in kind.fields if name not in value and not isinstance(inner, Optional)]
+        if missing and kind.model is None:
+            return f"field {missing[0]} is missing"
         for name, inner in kind.fields:
-            if name not in value and not isinstance(inner, Optional):
-                return f"field {name} is missing"
-            wrong = mismatch(value.get(name), inner)
+            wrong = None if name in missing else mismatch(value.get(name), inner)
             if wrong:
                 return f"field {name}: {wrong}"
+        if kind.model is not None:
+            from lmprog.compiler import pydantic_models  # which imports the plan, and that these types
+
+            wrong = pydantic_models.validated(kind.model, dict(value))[1]
+            return wrong or (f"field {missing[0]} is missing" if missing else None)
         return None
     raise TypeError(f"{kind!r} is no type of the language")
 
@@ -258,6 +266,10 @@ def json_schema(kind: Type) -> dict[str, Any]:
     if isinstance(kind, Enum):
         return {"type": "string", "enum": list(kind.values)}
     if isinstance(kind, Object):
+        if kind.model is not None:
+            from lmprog.compiler import pydantic_models
+
+            return pydantic_models.schema(kind.model)
         return {
             "type": "object",
             "properties": {name: json_schema(inner) for name, inner in kind.fields},

@@ -20,6 +20,7 @@ from lmprog.compiler.trace_types import reads
 from lmprog.errors import ConnectionFailed, LmprogError, ProviderError, UsageError
 from lmprog.invocation import Record
 from lmprog.program import Program, Result, RunOptions
+from lmprog.python_values import instances_for
 from lmprog.trace_scope import runs_of, trace_of
 
 
@@ -48,6 +49,7 @@ class Scorer:
         self.program, self.metric = program, metrics[metric]
         self._runs: tuple[Sequence[Result], int] | None = None
         self._functions: dict[str, Callable[..., Any]] = {}
+        self._instances: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {}
         self._judges: dict[str, Program] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lmprog-metric")
 
@@ -142,8 +144,11 @@ class Scorer:
     async def _computed(self, metric: plan.Metric, arguments: dict[str, Any]) -> Score:
         assert metric.python is not None
         if metric.id not in self._functions:
-            self._functions[metric.id] = load(metric.python)
+            function = load(metric.python)
+            self._instances[metric.id] = instances_for(function)
+            self._functions[metric.id] = function
         function = self._functions[metric.id]
+        arguments = self._instances[metric.id](arguments)
         if inspect.iscoroutinefunction(function):
             found = await function(**arguments)
         else:

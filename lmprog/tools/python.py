@@ -9,6 +9,7 @@ from typing import Any
 
 from lmprog.compiler.plan import Tool
 from lmprog.compiler.python_reference import load
+from lmprog.python_values import instances_for
 from lmprog.threads import in_thread
 from lmprog.tools import failed
 from lmprog.tools.results import checked
@@ -18,11 +19,13 @@ def python_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
     """The function that the tool names. Raises ImportFailed where it cannot be imported."""
     assert tool.python is not None
     function = load(tool.python)
+    instances = instances_for(function)
     waits = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
     async def call(**arguments: Any) -> Any:
         try:
-            result = await (function(**arguments) if waits else in_thread(function, **arguments))
+            given = instances(arguments)
+            result = await (function(**given) if waits else in_thread(function, **given))
         except asyncio.CancelledError:
             raise
         except (Exception, SystemExit) as error:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from lmprog.compiler import pydantic_models
 from lmprog.compiler.types import JSON, MESSAGES, ListOf, Object, Optional, Type, json_schema
 from lmprog.lms.lm import Request
 
@@ -50,6 +51,8 @@ def _is_closed(kind: Type) -> bool:
         return _is_closed(kind.inner)
     if isinstance(kind, ListOf):
         return _is_closed(kind.item)
+    if isinstance(kind, Object) and kind.model is not None:
+        return pydantic_models.is_closed(json_schema(kind))
     if isinstance(kind, Object):
         return all(_is_closed(inner) for _, inner in kind.fields)
     return kind not in (JSON, MESSAGES)

@@ -187,3 +187,18 @@ def test_the_constant_part_reaches_as_far_as_it_can() -> None:
     layout = Layout(Template("Be brief.", frozenset()), Template("Sort this: {{ text }}", frozenset({"text"})), None)
     made = module({"text": STR}, layout, demos=({"text": "d", "label": "x"},))
     assert PromptBuilder(made, {}).build({"text": "t"}).constant == (3, len("Sort this: "))
+
+
+def test_demos_of_a_chat_keep_their_turns_and_a_chat_alone_gets_no_empty_turn() -> None:
+    turns = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "yes?"},
+        {"role": "user", "content": "bye"},
+    ]
+    for inputs, row, last in (
+        ({"chat": MESSAGES}, {"chat": turns}, []),
+        ({"chat": MESSAGES, "q": STR}, {"chat": turns, "q": "why"}, [{"role": "user", "content": "why"}]),
+    ):
+        made = module(inputs, outputs={"a": Field(STR)}, instructions="Say.", demos=({**row, "a": "so"},))
+        built = PromptBuilder(made, {}).build(row).messages
+        assert list(built[1:]) == [*turns, *last, {"role": "assistant", "content": "so"}, *turns, *last]
