@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from lmprog.compiler import plan
 from lmprog.extras import needed_by
 from lmprog.lms.lm import LM, Completion, Request, ToolCall, ToolOffer, Usage
+from lmprog.lms.per_loop import PerLoop
+from lmprog.threads import in_thread
 
 __all__ = ["LM", "Completion", "Request", "ToolCall", "ToolOffer", "Usage", "make_lm"]
 
@@ -15,6 +19,7 @@ class _OnFirstUse:
     def __init__(self, declared: plan.LM) -> None:
         self.declared = declared
         self._made: LM | None = None
+        self._making = PerLoop(lambda: asyncio.ensure_future(in_thread(lambda: self.made)))
 
     @property
     def made(self) -> LM:
@@ -31,6 +36,9 @@ class _OnFirstUse:
         return self._made
 
     async def complete(self, request: Request) -> Completion:
+        if self._made is None and not self.declared.runs_here:
+            # To import litellm takes seconds, in which no other call's limit may run out.
+            await asyncio.shield(self._making.get())
         return await self.made.complete(request)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import logging
@@ -41,6 +42,7 @@ class LitellmRoute:
         warnings.filterwarnings("ignore", "(?s)Pydantic serializer warnings", UserWarning)
         self._litellm = litellm
         refuse_redirects()
+        _import_what_calls_import(litellm)
         # Its log of each call is written by background tasks, which a loop that ends tells of with a traceback; a call that it
         # takes for one of its own parts is not logged. Set for our calls alone: a tool may call litellm and want its log.
         context = importlib.import_module("litellm._internal_context") if _has("litellm._internal_context") else None
@@ -125,6 +127,21 @@ class LitellmRoute:
             return _usd(self._litellm.completion_cost(completion_response=made, model=self._model))
         except Exception:  # litellm raises a bare Exception for a model that its table does not have
             return None
+
+
+@cache
+def _import_what_calls_import(litellm: Any) -> None:
+    """Have litellm import what it imports with its first call, which would count against the time of that call.
+
+    Nothing is sent: the reply is given. Nothing happens on a running event loop, where a call can only be awaited.
+    """
+    import openai  # noqa: F401
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        message = [{"role": "user", "content": "x"}]
+        asyncio.run(litellm.acompletion(model="openai/x", messages=message, api_key="x", mock_response="x"))
 
 
 _asking: ContextVar[bool] = ContextVar("asking", default=False)

@@ -284,3 +284,22 @@ def test_a_stream_cut_at_every_byte_never_gives_another_reply(remote, server) ->
     for result in results:
         assert result.outputs == {"reply": "alpha"} or (result.error is not None and result.error.kind == "provider")
     assert results[-1].outputs == {"reply": "alpha"} and results[40].error is not None
+
+
+def test_the_first_call_through_litellm_imports_nothing_within_its_time(remote, server, monkeypatch) -> None:
+    import threading
+
+    import lmprog.lms.api.through_litellm as route
+
+    made_in: list[str] = []
+    made = route.LitellmRoute.__init__
+
+    def watched(self: Any, *arguments: Any) -> None:
+        made_in.append(threading.current_thread().name)
+        made(self, *arguments)
+
+    monkeypatch.setattr(route.LitellmRoute, "__init__", watched)
+    server.answer = lambda asked: raw(whole())
+    results = remote(LITELLM).map([{"text": str(row)} for row in range(20)])
+    assert all(result.outputs == {"reply": "alpha"} for result in results)
+    assert made_in == ["lmprog-tool"]
