@@ -10,7 +10,7 @@ from jinja2 import nodes
 
 from lmprog.compiler.expressions import EvaluationError, Expression
 from lmprog.compiler.model_table import limits
-from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, reply_limit
+from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall, reply_limit
 from lmprog.compiler.prompts import tool_words
 from lmprog.compiler.templates import Template, parse
 
@@ -53,6 +53,8 @@ class Bounds:
     bounded: bool = True
     """False where a `foreach` has no `at_most`: then its list is taken to have one item."""
     sites: list[Site] = field(default_factory=list)
+    writes: dict[str, int] = field(default_factory=dict)
+    """Calls of tools that write; those of a sub-program are named `<step>.<tool>`."""
 
     @property
     def total_calls(self) -> int:
@@ -183,11 +185,24 @@ def _steps(
                 found.bounded = found.bounded and step.foreach.items.constant
             count *= _items(plan, step.foreach.items, step.foreach.at_most)
         if isinstance(action, ModuleCall) and action.module in plan.modules:
-            _module(plan, plan.modules[action.module], action, count, prefix, found, longest)
+            module = plan.modules[action.module]
+            _module(plan, module, action, count, prefix, found, longest)
+            for name in module.tools:
+                # The last turn is for the reply. A turn may ask for several calls, which nothing bounds.
+                _writes(plan, name, count * max(1, module.max_turns - 1), prefix, found)
+        elif isinstance(action, ToolCall):
+            # What has written is not tried again.
+            _writes(plan, action.tool, count // (1 + step.retry), prefix, found)
         elif isinstance(action, ProgramCall):
             _steps(action.plan, action.plan.steps, count, f"{prefix}{step.path}.", found, {})
         elif isinstance(action, Repeat):
             _steps(plan, action.steps, count * turns(plan, action), prefix, found, longest)
+
+
+def _writes(plan: Plan, name: str, times: int, prefix: str, found: Bounds) -> None:
+    tool = plan.tools.get(name)
+    if tool is not None and tool.effects == "write":
+        found.writes[f"{prefix}{name}"] = found.writes.get(f"{prefix}{name}", 0) + times
 
 
 def _items(plan: Plan, items: Expression, at_most: int | None) -> int:

@@ -124,7 +124,7 @@ TOOL = Record(
         "http": Record(
             {
                 "url": Anything(about="The address; ${{ env.NAME }}, and {name} for an input in it."),
-                "method": Choice(("GET", "POST", "PUT", "PATCH", "DELETE"), default="GET"),
+                "method": Choice(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"), default="GET"),
                 "headers": MapOf(Anything(), "header", free=True),
                 "inputs": TYPED,
                 "output": TYPE,
@@ -171,7 +171,11 @@ TOOL = Record(
         "result": Text(about="The name of the tool's output.", default="result"),
         "about": Text(about="What it does, as an agent is told; else its docstring or description."),
         "trusted": Boolean(about="Whether private values may reach it."),
-        "effects": Choice(("read", "write"), about="write: it changes something outside.", default="read"),
+        "effects": Choice(
+            ("read", "write"),
+            about="write: it changes something outside.",
+            default="write for HTTP methods other than GET and HEAD, and for MCP tools not marked readOnlyHint; else read",
+        ),
         "timeout": Number(above=0, about="Seconds of one call.", default="120"),
         "cache": Boolean(about="Whether equal calls are answered from memory, where it only reads.", default="false"),
     },

@@ -27,6 +27,8 @@ class Declared:
     known: bool = True
     about: str | None = None
     operation: Operation | None = None
+    reads: bool = False
+    """Whether its description says that it changes nothing."""
 
 
 def declared(draft: Draft, types: TypeReader, id: str, kind: str, node: Mapping) -> Declared:
@@ -98,7 +100,12 @@ def _mcp(draft: Draft, id: str, node: Mapping, result: Type | None) -> Declared:
         result or JSON,
         known=schema.get("additionalProperties") is not True,
         about=described.get("description"),
+        reads=_mapping(described.get("annotations")).get("readOnlyHint") is True,
     )
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _named(draft: Draft, id: str, node: Mapping, described: Any) -> Any:

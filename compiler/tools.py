@@ -78,12 +78,20 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
         type=found.result,
         parameters=found.parameters,
         trusted=node.value("trusted", kind in ("python", "search")),
-        effects=node.value("effects", "read"),
+        effects=node.value("effects", _effects(kind, options, found)),
         timeout=node.value("timeout"),
         cache=node.value("cache", False),
         about=node.value("about", found.about),
         open=not found.known,
     )
+
+
+def _effects(kind: str, options: dict[str, Any], found: Declared) -> str:
+    """What a tool does to the world where the program does not say: a request that is no GET or HEAD may do anything."""
+    if kind == "http":
+        method = found.operation.method if found.operation is not None else str(options.get("method", "GET"))
+        return "read" if method.upper() in ("GET", "HEAD") else "write"
+    return "write" if kind == "mcp" and not found.reads else "read"
 
 
 def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any]) -> Declared:

@@ -106,12 +106,12 @@ class Execution:
             except TimeoutError as error:
                 if not limit.expired():
                     raise
-                if attempt + 1 == tries:
+                if attempt + 1 == tries or self._wrote(site, before):
                     kind: Kind = "provider" if self._awaits_reply(site, before) else "timeout"
                     raise StepFailed(kind, f"no end after {step.timeout} seconds", site.path) from error
             except StepFailed as error:
                 final = error.failure.kind == "unreadable" and not self.options.retry
-                if final or attempt + 1 == tries:
+                if final or attempt + 1 == tries or self._wrote(site, before):
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -123,6 +123,11 @@ class Execution:
             if place[: len(site.place)] == site.place and fields.get("error") == CANCELLED
         ]
         return bool(cut) and all(kind is Invocation for kind in cut)
+
+    def _wrote(self, site: Site, before: int) -> bool:
+        """Whether the step has called a tool that writes since then: what may have been carried out is not done again."""
+        made = self.this.made[before:]
+        return any(fields.get("wrote") and place[: len(site.place)] == site.place for place, _, fields in made)
 
     async def _foreach(self, step: Step, scope: Scope, site: Site) -> Any:
         assert step.foreach is not None

@@ -49,10 +49,24 @@ def _injection(draft: Draft, plan: Plan) -> None:
         tools = [plan.tools[tool] for tool in module.tools if tool in plan.tools]
         reads = next((tool for tool in tools if tool.kind != "python"), None)
         writes = next((tool for tool in tools if tool.effects == "write" and tool is not reads), None)
+        for position, name in enumerate(module.tools):
+            if name in plan.tools and plan.tools[name].kind == "python" and _unsaid(draft, name):
+                message = (
+                    f"module `{id}` can call the Python tool `{name}`, and nothing says whether that changes anything"
+                )
+                listed = draft.node("modules", id, "tools")
+                place = listed.items[position].place if isinstance(listed, Sequence) else draft.key("modules", id)
+                fix = "write effects: read, or effects: write, at the tool"
+                draft.report.add("LMP404", place, message, fix=fix)
         if reads is not None and writes is not None:
             message = f"module `{id}` reads text from outside with `{reads.id}` and can call `{writes.id}`"
             path = (f"{reads.id} (outside)", id, f"{writes.id} (writes)")
             draft.report.add("LMP404", draft.key("modules", id, "tools"), message, path=path, fix="split the module")
+
+
+def _unsaid(draft: Draft, tool: str) -> bool:
+    node = draft.node("tools", tool)
+    return isinstance(node, Mapping) and "effects" not in node.entries and "effects" not in node.dropped
 
 
 def _source(plan: Plan, step: Step, output: str) -> str | None:

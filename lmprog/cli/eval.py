@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmprog.cli.options import BUDGET, SPEC, budget_of, metric_of, once, output_format, overriding
+from lmprog.cli.writes import ALLOW_WRITES, refuse_writes
 
 if TYPE_CHECKING:
     from lmprog.origin import Origin
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
 @click.option("--concurrency", type=click.IntRange(1), help="Rows at work at a time.")
 @BUDGET
+@ALLOW_WRITES
 @output_format("text", "json")
 def command(
     spec: Path,
@@ -66,6 +68,7 @@ def command(
     seed: int,
     concurrency: int | None,
     budget: tuple[str, ...],
+    allow_writes: bool,
     style: str,
 ) -> None:
     """Score the program in SPEC on a data split, with a 95% interval.
@@ -91,6 +94,8 @@ def command(
     whole = rows_of(program.plan, split)
     rows = whole[:limit]
     chosen = metric_of(program.plan, metric)
+    planned = [which.plan for which in (program, other) if which is not None]
+    refuse_writes(((plan, len(rows) * repeats) for plan in planned), allow_writes)
     if out is not None:
         _refuse_others(out)
 

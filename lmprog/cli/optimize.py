@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lmprog.cli.options import BUDGET, NO_IMPORT, SPEC, limits_of, output_format, overriding
+from lmprog.cli.writes import ALLOW_WRITES, refuse_writes
 
 
 @click.command()
@@ -30,6 +31,7 @@ from lmprog.cli.options import BUDGET, NO_IMPORT, SPEC, limits_of, output_format
 )
 @BUDGET
 @NO_IMPORT
+@ALLOW_WRITES
 @output_format("text", "json")
 def command(
     spec: Path,
@@ -43,6 +45,7 @@ def command(
     dry_run: bool,
     budget: tuple[str, ...],
     no_import: bool,
+    allow_writes: bool,
     style: str,
 ) -> None:
     """Improve the program in SPEC as its `optimize:` says, and write what changed as an overlay.
@@ -73,6 +76,7 @@ def command(
     if dry_run:
         _dry_run(spec, run_dir, lms, overrides, limits, style, not no_import)
         return
+    _refuse_writes(spec, dict(settings.lms), dict(settings.overrides), allow_writes)
     progress = OptimizeProgress()
     try:
         tuned = optimize(
@@ -98,6 +102,19 @@ def command(
     else:
         print_candidates(read_trees(Path(tuned.report["run_dir"])))
         table(tuned.report)
+
+
+def _refuse_writes(spec: Path, lms: dict[str, str], overrides: dict[str, Any], allowed: bool) -> None:
+    from lmprog.cli.writes import writes
+    from lmprog.compiler.bounds import calls
+    from lmprog.forecast import forecast
+    from lmprog.program import load
+
+    program = load(spec, lms=lms, overrides=overrides)
+    if not allowed and writes(program.plan):
+        each = calls(program.plan)
+        runs = forecast(program).in_all.lm_calls // each if each else None
+        refuse_writes([(program.plan, runs)], allowed)
 
 
 def _dry_run(

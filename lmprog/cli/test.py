@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmprog.cli.options import output_format, overriding
+from lmprog.cli.writes import ALLOW_WRITES, refuse_writes
 
 if TYPE_CHECKING:
     from lmprog.origin import Origin
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Answer from this recording: no model is asked, no key is needed, and a call that it does not hold fails.",
 )
+@ALLOW_WRITES
 @output_format("text", "json", "junit")
 def command(
     specs: tuple[Path, ...],
@@ -34,6 +36,7 @@ def command(
     pattern: str | None,
     record: Path | None,
     replay: Path | None,
+    allow_writes: bool,
     style: str,
 ) -> None:
     """Run the `tests:` of SPECS: examples with the outputs expected of them, and scores that must be reached.
@@ -46,6 +49,7 @@ def command(
     from lmprog.loops import run_async
     from lmprog.program import load
     from lmprog.reports import tests as report
+    from lmprog.testing import size_of
 
     if record is not None and replay is not None:
         raise click.UsageError("--record asks the models and --replay does not; name one of the two")
@@ -62,6 +66,8 @@ def command(
         there = sum(len(program.plan.tests) for _, program, _ in chosen)
         why = f"none of {there} tests has {pattern!r} in it" if there else "there is nothing to run; write `tests:`"
         raise click.UsageError(why)
+    if replay is None:
+        refuse_writes(((program.plan, size_of(program, tests)) for _, program, tests in chosen if tests), allow_writes)
     found = run_async(lambda: _run(chosen, replay, style))
     if record is not None:
         _keep(record, found, _origin(chosen))

@@ -202,7 +202,7 @@ def test_a_server_whose_gateway_fails_is_an_outage(made, address) -> None:
 
 def test_a_server_that_crashed_is_started_again(made, tmp_path) -> None:
     marker = tmp_path / "died"
-    reads = made("dies", f"once: {marker}", ", output: str")
+    reads = made("dies", f"once: {marker}", ", output: str", tool_more=", effects: read")
     assert reads().outputs == {"x": "alive again"}
     marker.unlink()
     writes = made("dies", f"once: {marker}", ", output: str", tool_more=", effects: write")

@@ -1,0 +1,48 @@
+"""Tools that change something outside: a verb that runs a program many times calls them only when it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from lmprog.errors import UsageError
+
+if TYPE_CHECKING:
+    from lmprog.compiler.plan import Plan
+
+ALLOW_WRITES = click.option(
+    "--allow-writes", is_flag=True, help="Let tools that write be called: they change something outside at every run."
+)
+
+
+def refuse_writes(planned: Iterable[tuple[Plan, int | None]], allowed: bool) -> None:
+    """Raise UsageError where programs would call tools that write, with how often at most; not where that is allowed.
+
+    `planned` has each program with the number of its runs, None where that is not known.
+    """
+    if allowed:
+        return
+    said = []
+    for plan, runs in planned:
+        for tool, times in writes(plan).items():
+            each = f"{tool} at most {times:,} times in a run" if times > 1 else f"{tool} once in a run"
+            said.append(f"{each} of {plan.name}" + (f", {times * runs:,} in all" if runs is not None else ""))
+    if said:
+        raise UsageError(
+            f"this would write: {'; '.join(dict.fromkeys(said))}. Add --allow-writes to let it, or say of a tool that only "
+            "reads effects: read"
+        )
+
+
+def writes(plan: Plan) -> dict[str, int]:
+    """Return the tools that write, of sub-programs and judges too, with the most calls in one run and its scoring."""
+    from lmprog.compiler.bounds import bounds
+
+    judges = [metric.program for metric in plan.metrics.values() if metric.program is not None]
+    found: dict[str, int] = {}
+    for part in (plan, *judges):
+        for tool, times in bounds(part).writes.items():
+            found[tool] = found.get(tool, 0) + times
+    return found
