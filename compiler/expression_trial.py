@@ -49,7 +49,7 @@ def failure(expression: Expression, scope: Scope, vars: Mapping[str, Any]) -> tu
                 types[place] = _type(place, scope)
     choices = {}
     for place, kind in types.items():
-        found = _LOOPS if place == ("loop",) else _samples(kind)
+        found = _LOOPS if place == ("loop",) else _runs(place, kind) if place[0] == "runs" else _samples(kind)
         if not found:
             return None
         choices[".".join(place)] = found
@@ -116,6 +116,13 @@ def _samples(kind: Type | None) -> list[Any]:
     if kind == JSON:
         return [_Anything(a=1)]
     return samples(kind) if kind is not None else []
+
+
+def _runs(place: Name, kind: Type | None) -> list[Any]:
+    """Return samples of a part of `runs`, in which the run that is scored is always one."""
+    if place == ("runs", "index0"):
+        return [0]
+    return [value for value in _samples(kind) if all(value.values() if isinstance(value, dict) else [value])]
 
 
 def _scope(chosen: Mapping[str, Any], vars: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,6 +64,14 @@ def advice(shares: Mapping[str, float], plan: Plan) -> list[str]:
     ]
 
 
+def warn_of_cuts(rollouts: Iterable[Rollout], modules: Iterable[str], plan: Plan, note: Callable[[str], None]) -> float:
+    """Note what to set where many replies are cut; return the share of a module's replies that were, the largest of all."""
+    shares = cut_shares(rollouts, modules)
+    for text in advice(shares, plan):
+        note(text)
+    return max(shares.values(), default=0.0)
+
+
 def penalised(rollouts: Sequence[Rollout], modules: Iterable[str], limit: Limit, width: Width = unit) -> list[Rollout]:
     """Return the rollouts with their rewards lowered by their longest reply.
 

@@ -16,7 +16,7 @@ from typing import Any
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import LmprogError, ProviderError
 from lmprog.lms.api import ApiLM, api_lm
-from lmprog.lms.local import LocalLM
+from lmprog.lms.local import LocalLM, local_lm, shared
 from lmprog.optimizers.grpo.adapters import Adapter
 from lmprog.optimizers.grpo.matching import matched
 from lmprog.optimizers.grpo.rollouts import Rollout
@@ -51,6 +51,14 @@ class Served:
         self._shown: dict[Adapter, AdapterReference] = {}
         self._step: int | None = None
         self._heeded = False
+
+    def trained_lm(self, adapter: Adapter) -> LocalLM:
+        """Return the model in this process whose weights are trained: the LM itself, or the one that a server serves too."""
+        if adapter not in self.adapters:
+            return local_lm(self._lms[adapter.lm])
+        model = self._plan.lms[adapter.lm].weights
+        assert model is not None
+        return shared(model)
 
     async def show(self, step: int, save: Callable[[Adapter, Path], None]) -> Mapping[Adapter, AdapterReference]:
         """What names the weights after `step`, once the servers have them; `save` writes an adapter into a folder.

@@ -14,7 +14,6 @@ from typing import Any
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import BudgetExceeded
 from lmprog.evaluation import Scores, aevaluate
-from lmprog.lms.local import LocalLM, local_lm, shared
 from lmprog.loops import run_async
 from lmprog.optimizers import processes
 from lmprog.optimizers.candidate import Candidate
@@ -26,7 +25,7 @@ from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.credit import report_credit
 from lmprog.optimizers.grpo.following import Joining
 from lmprog.optimizers.grpo.health import health
-from lmprog.optimizers.grpo.overlong import advice, cut_shares, divisor, is_cut, longest, penalised
+from lmprog.optimizers.grpo.overlong import divisor, is_cut, longest, penalised, warn_of_cuts
 from lmprog.optimizers.grpo.probe import probe
 from lmprog.optimizers.grpo.reports import check
 from lmprog.optimizers.grpo.reward import Reward
@@ -56,7 +55,7 @@ class WeightStage:
         self.agents = frozenset(id for id in self.modules if task.program.plan.modules[id].tools)
         self.scorer = Reward(task.program, task.metric, self.modules, config)
         self.served = Served(task.program, self.adapters, task.journal.folder / "served", task.journal.note)
-        self.lms = {adapter: self._trained_lm(adapter) for adapter in self.adapters}
+        self.lms = {adapter: self.served.trained_lm(adapter) for adapter in self.adapters}
         self.weights = {adapter: lm.weights for adapter, lm in self.lms.items()}
         self.trained: dict[Adapter, AdapterReference] = {}
         self.answering: dict[Adapter, AdapterReference] = {}
@@ -244,10 +243,8 @@ class WeightStage:
             silent=self.config.beta > 0 or self.config.normalise == "all",
         )
         self.wave = health(waves, groups, values, rows, self.scorer.width) | {"taken": self.taken}
-        shares = cut_shares([rollout for rollout in every if rollout.teacher is None], self.modules)
-        self.wave["cut"] = max(shares.values(), default=0.0)
-        for text in advice(shares, self.program.plan):
-            self.task.journal.note(text)
+        own = [rollout for rollout in every if rollout.teacher is None]
+        self.wave["cut"] = warn_of_cuts(own, self.modules, self.program.plan, self.task.journal.note)
         if self.served.adapters:
             self.wave["unmatched"] = unmatched
         return rows
@@ -310,13 +307,6 @@ class WeightStage:
     def scored_program(self, step: int) -> Program:
         """What is scored on dev after `step`."""
         return self.program
-
-    def _trained_lm(self, adapter: Adapter) -> LocalLM:
-        if adapter not in self.served.adapters:
-            return local_lm(self.task.program.lms[adapter.lm])
-        model = self.task.program.plan.lms[adapter.lm].weights
-        assert model is not None
-        return shared(model)
 
     def _constraint(self, made: Held) -> Constraint | None:
         """What the reply was held to while it was sampled."""

@@ -39,7 +39,10 @@ data: {train: rows.jsonl, dev: dev.jsonl}
 metrics:
   length: {python: "./m.py:length", with: {text: "${{ outputs.story }}"}}
   brief: {value: "metrics.length - 0.01 * trace.modules.tell.reply_tokens - (0.5 if trace.cut > 0 else 0.0)", range: [-2, 1]}
-  short_title: {python: "./m.py:length", with: {text: "${{ trace.modules.name.outputs.title[0] }}"}, range: [0, 3]}
+  short_title:
+    python: ./m.py:length
+    with: {text: "${{ default(first(trace.modules.name.outputs.title), '') }}"}
+    range: [0, 3]
   rank: {program: ./rank.yaml, with: {stories: "${{ runs.outputs.story }}", own: "${{ runs.index0 }}"}, lms: {judge: judge}}
   longest: {value: "1.0 if trace.reply_tokens == max(runs.reply_tokens) else 0.0"}
 optimize:
