@@ -27,6 +27,8 @@ class Field:
     default: Any = None
     has_default: bool = False
     declassify: str | None = None
+    schema: Mapping[str, Any] | None = field(default=None, compare=False)
+    """The JSON schema that an argument of a tool was described by, which says more than its type."""
 
 
 @dataclass(frozen=True)

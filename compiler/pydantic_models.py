@@ -14,7 +14,7 @@ DEEPEST = 8
 def schema(model: Any) -> dict[str, Any]:
     """Return the JSON schema of a model with its descriptions, bounds, formats and defaults, and no references in it."""
     whole = load(model).model_json_schema()  # type: ignore[attr-defined]
-    return _written_out(whole, whole.get("$defs", {}), 0)
+    return dict(_written_out(whole, whole.get("$defs", {}), 0))
 
 
 def validated(model: Any, value: Any) -> tuple[Any, str | None]:
@@ -58,7 +58,7 @@ def _written_out(part: Any, known: Mapping[str, Any], depth: int) -> Any:
         named = known.get(part["$ref"].rpartition("/")[2], {})
         beside = {key: value for key, value in part.items() if key != "$ref"}
         return {**_written_out(named, known, depth + 1), **beside}
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in part.items():
         if key == "properties":
             found[key] = {name: _written_out(inner, known, depth) for name, inner in value.items()}

@@ -14,7 +14,21 @@ from lmprog.compiler.openapi import WHOLE_BODY, Operation, argument, operations,
 from lmprog.compiler.plan import Field
 from lmprog.compiler.source import Mapping, Scalar, Source
 from lmprog.compiler.type_syntax import TypeReader
-from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, UNKNOWN, Enum, ListOf, Object, Optional, Type
+from lmprog.compiler.types import (
+    BOOL,
+    FLOAT,
+    INT,
+    JSON,
+    STR,
+    UNKNOWN,
+    Enum,
+    ListOf,
+    Object,
+    Optional,
+    Type,
+    join,
+    type_of,
+)
 from lmprog.compiler.yaml_reader import parse
 
 
@@ -159,37 +173,107 @@ def _response(operation: Operation, document: dict[str, Any]) -> Type:
 
 
 def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None) -> dict[str, Field]:
-    """The properties of a JSON schema of an object."""
+    """Return the properties of a JSON schema of an object, each with its own schema, references written out."""
+    schema = _merged(schema, document or {})
     required = set(schema.get("required", ()))
     return {
         name: Field(
             schema_type(resolve(part, document or {}), document),
             part.get("description") if isinstance(part, dict) else None,
             has_default=name not in required,
+            schema=_written_out(part, document or {}, 0),
         )
         for name, part in schema.get("properties", {}).items()
     }
 
 
 def schema_type(schema: dict[str, Any], document: dict[str, Any] | None = None, depth: int = 0) -> Type:
-    """The type that a JSON schema describes; json for what the language has no type for."""
-    if depth > 8:
+    """Return the type that a JSON schema describes; json for what the language has no type for.
+
+    What a type does not say of a value, as bounds and formats, the schema itself says (`Field.schema`).
+    """
+    if depth > DEEPEST:
         return JSON
-    values = schema.get("enum")
-    if isinstance(values, list) and values and all(isinstance(value, str) for value in values):
-        return Enum(tuple(values))
+    schema = _merged(schema, document or {})
+    if schema.get("nullable") is True:
+        return _optional(schema_type({**schema, "nullable": False}, document, depth + 1))
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    if isinstance(values, list) and values:
+        return _values_type(values)
+    for name in ("anyOf", "oneOf"):
+        if isinstance(schema.get(name), list):
+            parts = [resolve(part, document or {}) for part in schema[name]]
+            kinds = [schema_type(part, document, depth + 1) for part in parts if part.get("type") != "null"]
+            inner = _common(kinds)
+            return _optional(inner) if len(kinds) < len(parts) else inner
     kind = schema.get("type")
     if isinstance(kind, list):
         rest = [name for name in kind if name != "null"]
-        inner = schema_type({**schema, "type": rest[0]}, document, depth + 1) if len(rest) == 1 else JSON
-        return Optional(inner) if len(rest) < len(kind) else inner
+        kinds = [schema_type({**schema, "type": name}, document, depth + 1) for name in rest]
+        inner = _common(kinds)
+        return _optional(inner) if len(rest) < len(kind) else inner
     if kind == "array":
         return ListOf(schema_type(resolve(schema.get("items", {}), document or {}), document, depth + 1))
-    if kind == "object" and schema.get("properties"):
+    if kind in ("object", None) and schema.get("properties"):
         required = set(schema.get("required", ()))
         fields = []
         for name, part in schema["properties"].items():
             inner = schema_type(resolve(part, document or {}), document, depth + 1)
-            fields.append((name, inner if name in required else Optional(inner)))
+            fields.append((name, inner if name in required else _optional(inner)))
         return Object(tuple(fields))
     return {"string": STR, "integer": INT, "number": FLOAT, "boolean": BOOL}.get(str(kind), JSON)
+
+
+DEEPEST = 8
+"""Parts within each other of a schema that are followed."""
+
+
+def _common(kinds: list[Type]) -> Type:
+    """Return the type that all kinds stand for; json where there is none."""
+    found = kinds[0] if kinds else JSON
+    for kind in kinds[1:]:
+        found = join(found, kind) or JSON
+    return found
+
+
+def _optional(kind: Type) -> Type:
+    return kind if isinstance(kind, Optional) or kind == JSON else Optional(kind)
+
+
+def _values_type(values: list[Any]) -> Type:
+    """Return the type of a list of values: an enum of texts, the type of numbers, or json for several kinds."""
+    given = [value for value in values if value is not None]
+    if not given:
+        return JSON
+    if all(isinstance(value, str) for value in given):
+        kind: Type = Enum(tuple(dict.fromkeys(given)))
+    else:
+        kind = _common([type_of(value) for value in given])
+    return _optional(kind) if len(given) < len(values) else kind
+
+
+def _merged(schema: dict[str, Any], document: dict[str, Any], depth: int = 0) -> dict[str, Any]:
+    """Return a schema with what its `allOf` asks for beside its own: all properties, and all that are required."""
+    parts = schema.get("allOf")
+    if not isinstance(parts, list) or depth > DEEPEST:
+        return schema
+    merged = {key: value for key, value in schema.items() if key != "allOf"}
+    for part in parts:
+        found = _merged(resolve(part, document), document, depth + 1)
+        properties = {**merged.get("properties", {}), **found.get("properties", {})}
+        required = [*merged.get("required", ()), *found.get("required", ())]
+        merged = {**merged, **found}
+        if properties:
+            merged |= {"properties": properties, "required": list(dict.fromkeys(required))}
+    return merged
+
+
+def _written_out(part: Any, document: dict[str, Any], depth: int) -> Any:
+    """Return a part of a schema without references; anything goes where they hold themselves."""
+    if isinstance(part, list):
+        return [_written_out(item, document, depth) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return {} if depth > DEEPEST else _written_out(resolve(part, document), document, depth + 1)
+    return {key: _written_out(value, document, depth) for key, value in part.items()}

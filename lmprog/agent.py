@@ -165,11 +165,24 @@ def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
             return f"{tool.id} takes no argument {name!r}; it takes {', '.join(tool.parameters) or 'none'}"
     for name, field in tool.parameters.items():
         if name in arguments:
-            if wrong := mismatch(arguments[name], field.type):
+            if wrong := mismatch(arguments[name], field.type) or _against_schema(arguments[name], field.schema):
                 return f"the argument {name!r} of {tool.id}: {wrong}"
         elif not field.has_default and mismatch(None, field.type):
             return f"{tool.id} lacks the argument {name!r}"
     return None
+
+
+def _against_schema(value: Any, schema: Mapping[str, Any] | None) -> str | None:
+    """Return what the schema that a tool was described by says against an argument; None where it has nothing to say."""
+    if not schema:
+        return None
+    from jsonschema import Draft202012Validator, FormatChecker, SchemaError
+
+    try:
+        error = next(Draft202012Validator(schema, format_checker=FormatChecker()).iter_errors(value), None)
+    except (SchemaError, TypeError, ValueError):  # a schema that is none says nothing
+        return None
+    return None if error is None or (value is None and schema.get("nullable") is True) else error.message[:200]
 
 
 class Native:
@@ -183,11 +196,11 @@ class Native:
 
     def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[Asked]]:
         asked = []
-        for position, call in enumerate(completion.tool_calls):
-            given, problem = call.arguments, None
+        for position, made in enumerate(completion.tool_calls):
+            given, problem = made.arguments, None
             if given is None:
-                given, problem = tool_protocol.arguments(call.written, forgiven)
-            asked.append(Asked(call.id or f"call_{position}", call.name, given, problem))
+                given, problem = tool_protocol.arguments(made.written, forgiven)
+            asked.append(Asked(made.id or f"call_{position}", made.name, given, problem))
         # A provider may refuse its own turn without what it added to it: reasoning, signatures.
         wrote = {name: value for name, value in (completion.message or {}).items() if value is not None}
         written = []
@@ -229,7 +242,10 @@ class Words:
 def offer(tool: Tool) -> ToolOffer:
     """The tool as an API is told of it."""
     properties = {
-        name: {**json_schema(field.type), **({"description": field.about.strip()} if field.about else {})}
+        name: {
+            **(field.schema or json_schema(field.type)),
+            **({"description": field.about.strip()} if field.about else {}),
+        }
         for name, field in tool.parameters.items()
     }
     required = [name for name, field in tool.parameters.items() if not field.has_default]

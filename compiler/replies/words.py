@@ -40,7 +40,8 @@ def one_of(text: str, kind: Enum, forgiven: list[str], cut: bool = False) -> str
         return whole
     if len(text) > LONGEST:
         return stripped
-    found, note = None, "case, quotes or punctuation around an enum value"
+    found: str | None = None
+    note = "case, quotes or punctuation around an enum value"
     labelled = _LABEL.match(stripped)
     if bare := by_word.get(folded(stripped.strip(MARKS))):
         found = None if _asks(stripped, bare) else bare

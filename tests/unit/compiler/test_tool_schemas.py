@@ -1,0 +1,61 @@
+"""JSON schemas of tools: the type that each describes, and the arguments that the schema itself refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lmprog.agent import offer, wrong_arguments
+from lmprog.compiler.plan import Tool
+from lmprog.compiler.tool_schemas import schema_fields, schema_type
+
+SELF = {"type": "object", "properties": {"x": {"$ref": "#/$defs/Self"}}}
+DOCUMENT = {"$defs": {"Name": {"type": "string", "minLength": 2}, "Self": SELF}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "type"),
+    [
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "str?"),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "float"),
+        ({"anyOf": [{"$ref": "#/$defs/Name"}, {"type": "null"}]}, "str?"),
+        ({"anyOf": [{"type": "string"}, {"type": "integer"}]}, "json"),
+        ({"type": ["integer", "number", "null"]}, "float?"),
+        ({"type": "string", "nullable": True}, "str?"),
+        ({"enum": ["a", "b", None]}, "enum[a, b]?"),
+        ({"enum": [1, 2]}, "int"),
+        ({"type": "integer", "enum": [1, 2]}, "int"),
+        ({"const": "a"}, '"a"'),
+        ({"const": 3}, "int"),
+        (
+            {"allOf": [{"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]},
+                       {"properties": {"b": {"type": "integer"}}}]},
+            "{a: str, b: int?}",
+        ),
+        ({"allOf": [{"$ref": "#/$defs/Name"}]}, "str"),
+        ({"type": "array", "items": {"enum": ["a"]}}, 'list["a"]'),
+        ({}, "json"),
+    ],
+)  # fmt: skip
+def test_types_of_schemas(schema: dict[str, Any], type: str) -> None:
+    assert str(schema_type(schema, DOCUMENT)) == type
+
+
+def test_arguments_are_validated_against_the_schema_that_the_model_is_shown() -> None:
+    schema = {
+        "properties": {
+            "n": {"type": "integer", "minimum": 1, "description": "how many"},
+            "kind": {"enum": [1, 2]},
+            "name": {"$ref": "#/$defs/Name"},
+            "either": {"anyOf": [{"type": "string", "pattern": "^a"}, {"type": "integer"}]},
+            "self": {"$ref": "#/$defs/Self"},
+        },
+        "required": ["n"],
+    }
+    tool = Tool("t", "mcp", None, {}, "result", schema_type({}), schema_fields(schema, DOCUMENT))
+    assert offer(tool).parameters["properties"]["n"] == {"type": "integer", "minimum": 1, "description": "how many"}
+    assert offer(tool).parameters["properties"]["name"] == {"type": "string", "minLength": 2}
+    assert wrong_arguments(tool, {"n": 1, "kind": 2, "name": "ab", "either": "ab"}) is None
+    for wrong in ({"n": 0}, {"n": "1"}, {"n": 1, "kind": 3}, {"n": 1, "name": "a"}, {"n": 1, "either": "b"}, {}):
+        assert wrong_arguments(tool, wrong) is not None
