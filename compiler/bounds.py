@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jinja2 import nodes
@@ -51,7 +51,7 @@ class Bounds:
     usd: float | None = 0.0
     """None where the price of a model is not known."""
     bounded: bool = True
-    """False where a `foreach` has no `at_most`: then its list is taken to have one item."""
+    """False where a `foreach` has no `at_most`, and no row says how long its list is: it is taken to have one item."""
     sites: list[Site] = field(default_factory=list)
     writes: dict[str, int] = field(default_factory=dict)
     """Calls of tools that write; those of a sub-program are named `<step>.<tool>`."""
@@ -181,9 +181,10 @@ def _steps(
         action = step.action
         count = times * (1 + step.retry)
         if step.foreach is not None:
-            if step.foreach.at_most is None:
+            most = step.foreach.at_most if step.foreach.at_most is not None else step.foreach.known
+            if most is None:
                 found.bounded = found.bounded and step.foreach.items.constant
-            count *= _items(plan, step.foreach.items, step.foreach.at_most)
+            count *= _items(plan, step.foreach.items, most)
         if isinstance(action, ModuleCall) and action.module in plan.modules:
             module = plan.modules[action.module]
             _module(plan, module, action, count, prefix, found, longest)
@@ -203,6 +204,28 @@ def _writes(plan: Plan, name: str, times: int, prefix: str, found: Bounds) -> No
     tool = plan.tools.get(name)
     if tool is not None and tool.effects == "write":
         found.writes[f"{prefix}{name}"] = found.writes.get(f"{prefix}{name}", 0) + times
+
+
+def known_lists(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> Plan:
+    """Return the plan with the most items of each `foreach` over inputs, for any of the rows; itself without rows."""
+    return replace(plan, steps=tuple(_known(plan, step, rows) for step in plan.steps)) if rows else plan
+
+
+def _known(plan: Plan, step: Step, rows: Sequence[Mapping[str, Any]]) -> Step:
+    action, over = step.action, step.foreach
+    if isinstance(action, Repeat):
+        action = replace(action, steps=tuple(_known(plan, inner, rows) for inner in action.steps))
+    if over is not None and over.at_most is None and {name[0] for name in over.items.references} == {"inputs"}:
+        read = {name[1] for name in over.items.references if len(name) > 1}
+        lengths = [0]
+        for row in rows:
+            inputs = {name: row.get(name, field.default) for name, field in plan.inputs.items()}
+            try:
+                lengths.append(len(over.items.evaluate({"inputs": inputs, "vars": plan.vars})))
+            except (EvaluationError, TypeError):
+                return step
+        over = replace(over, known=max(lengths)) if read <= plan.inputs.keys() else over
+    return step if action is step.action and over is step.foreach else replace(step, action=action, foreach=over)
 
 
 def _items(plan: Plan, items: Expression, at_most: int | None) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler import checks
+from lmprog.compiler.bounds import known_lists
 from lmprog.compiler.data import load_rows, read_data, row_type, with_texts
 from lmprog.compiler.declarations import read_export, read_lms, read_vars, var_types
 from lmprog.compiler.draft import Draft, Options
@@ -111,7 +112,7 @@ class _Program:
         fitted = fit(PROGRAM, root, self.report, "the program")
         assert isinstance(fitted, Mapping)
         draft = self._draft(fitted, lms)
-        plan = self._plan(draft)
+        plan = known_lists(self._plan(draft), [row for rows in draft.rows.values() for row in rows])
         checks.run(draft, plan, self._base_digest)
         return plan
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ UNSILENCEABLE = frozenset({"LMP101", "LMP102", "LMP103", "LMP201", "LMP207"})
 
 _IGNORE = re.compile(r"#\s*lmprog:\s*ignore\b([^#]*)")
 _CODE = re.compile(r"LMP\d{3}")
+
+
+MOST_SHOWN = 400
+"""Characters of a line that a finding shows, around its place."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,14 @@ class Finding:
         """The finding as text: the place and sentence, the line with a caret, the path and the fix."""
         lines = [f"{self.file}:{self.line}:{self.column}: {self.severity}: {self.message} [{self.code}]"]
         if self.snippet is not None:
-            number = str(self.line)
-            before = "".join("\t" if char == "\t" else " " for char in self.snippet[: self.column - 1])
-            width = max(1, min(self.length, len(self.snippet) - self.column + 1))
-            lines.append(f"  {number} | {self.snippet}")
+            number, column = str(self.line), self.column
+            shown = self.snippet
+            if len(shown) > MOST_SHOWN:
+                start = max(0, column - 1 - MOST_SHOWN // 3)
+                shown, column = shown[start : start + MOST_SHOWN], column - start
+            before = "".join("\t" if char == "\t" else " " for char in shown[: column - 1])
+            width = max(1, min(self.length, len(shown) - column + 1))
+            lines.append(f"  {number} | {shown}")
             lines.append(f"  {' ' * len(number)} | {before}{'^' * width}")
         if self.path:
             lines.append("  path: " + " -> ".join(self.path))
@@ -182,6 +191,7 @@ def _shown(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+@lru_cache(maxsize=64)
 def _line(text: str | None) -> str | None:
     """The line of a file with a mark for each character that a terminal would obey, so that the columns stay."""
     if text is None or text.isprintable():

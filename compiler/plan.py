@@ -223,6 +223,8 @@ class Foreach:
     items: Expression
     at_most: int | None = None
     max_parallel: int | None = None
+    known: int | None = None
+    """The most items for any row of the data, where the list is made of inputs and the rows are known."""
 
 
 @dataclass(frozen=True)

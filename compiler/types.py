@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 PRIMITIVES = ("str", "int", "float", "bool", "json", "messages", "image")
@@ -74,6 +75,11 @@ class Enum(Type):
 
     values: tuple[str, ...]
 
+    @cached_property
+    def members(self) -> frozenset[str]:
+        """The values, to look one up in."""
+        return frozenset(self.values)
+
     def __str__(self) -> str:
         if len(self.values) == 1:
             return json.dumps(self.values[0], ensure_ascii=False)
@@ -103,7 +109,7 @@ def assignable(source: Type, target: Type) -> bool:
     if target == JSON:
         return source not in (MESSAGES, IMAGE)
     if isinstance(source, Enum):
-        return target == STR or (isinstance(target, Enum) and set(source.values) <= set(target.values))
+        return target == STR or (isinstance(target, Enum) and source.members <= target.members)
     if source == INT:
         return target == FLOAT
     if isinstance(source, ListOf) and isinstance(target, ListOf):
@@ -134,7 +140,7 @@ def join(left: Type, right: Type) -> Type | None:
     if assignable(right, left):
         return left
     if isinstance(left, Enum) and isinstance(right, Enum):
-        return Enum(left.values + tuple(value for value in right.values if value not in left.values))
+        return Enum(left.values + tuple(value for value in right.values if value not in left.members))
     return None
 
 
@@ -153,7 +159,7 @@ def mismatch(value: Any, kind: Type) -> str | None:
     if isinstance(kind, Optional):
         return mismatch(value, kind.inner)
     if isinstance(kind, Enum):
-        if isinstance(value, str) and value in kind.values:
+        if isinstance(value, str) and value in kind.members:
             return None
         return f"{_shown(value)} is not one of {_some(kind.values)}"
     if isinstance(kind, ListOf):

@@ -104,7 +104,9 @@ def _labels(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place)
             continue
         kind = without_none(plan.output_types.get(outputs[0], JSON))
         found = [row.get(columns[0]) for row in rows]
-        if isinstance(kind, Enum) and sum(value in kind.values for value in found) * 2 > len(found):
+        if isinstance(kind, Enum) and sum(
+            isinstance(value, str) and value in kind.members for value in found
+        ) * 2 > len(found):
             # Most are labels of this enum, so that this is what the column is.
             _values(draft, split, rows, columns[0], kind, place, True)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lmprog.cli.options import BUDGET, NO_IMPORT, SPEC, limits_of, output_format, overriding
+from lmprog.cli.options import NO_IMPORT, SPEC, limits_of, output_format, overriding
 from lmprog.cli.writes import ALLOW_WRITES, refuse_writes
 
 
@@ -29,7 +29,13 @@ from lmprog.cli.writes import ALLOW_WRITES, refuse_writes
 @click.option(
     "--dry-run", is_flag=True, help="Print the most calls, tokens and money, and about how long; run nothing."
 )
-@BUDGET
+@click.option(
+    "--budget",
+    "budget",
+    multiple=True,
+    metavar="K=V",
+    help="A limit of the search: lm_calls, tokens, usd, minutes, ...; the scores before and after it come on top (--dry-run).",
+)
 @NO_IMPORT
 @ALLOW_WRITES
 @output_format("text", "json")

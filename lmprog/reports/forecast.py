@@ -9,7 +9,7 @@ from lmprog import terminal
 from lmprog.forecast import SECONDS_A_CALL, Forecast, Part
 
 _API = "of an API, as many at a time as may be, within the rate limits of the LMs"
-UNBOUNDED = "there is no bound: a `foreach` without `at_most` was taken to have one item"
+UNBOUNDED = "there is no bound: a `foreach` without `at_most`, over what no row gives, was taken to have one item"
 
 
 def document(program: str, found: Forecast, budget: Mapping[str, float]) -> dict[str, Any]:
