@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import lmprog
+from lmprog.compiler.expressions import Expression
 from lmprog.compiler.meaning import PROGRAMS
 from lmprog.compiler.plan import Metric, Optimize, Plan, ProgramCall, PythonReference, Repeat, Step
 from lmprog.lms.digest import digest, folder_state
@@ -50,14 +52,10 @@ def of_metric(plan: Plan, metric: str) -> dict[str, str]:
     for id in _needed(plan.metrics, metric):
         declared = plan.metrics[id]
         key = f"metrics.{id}"
-        said = {
-            "with": {name: value.text for name, value in declared.arguments.items()},
-            "value": declared.value.text if declared.value is not None else None,
-            "python": declared.python.text if declared.python is not None else None,
-            "range": list(declared.range),
-            "on_error": declared.on_error,
-        }
-        found |= {f"{key}.{part}": digest(value) for part, value in said.items() if value is not None}
+        for field in fields(declared):
+            if field.name not in ("id", "program"):
+                part = {"arguments": "with"}.get(field.name, field.name)
+                found[f"{key}.{part}"] = digest(_plain(getattr(declared, field.name)))
         for place, path in plan.files.items():
             if place.startswith(f"{key}."):
                 found |= _of_file(place, path)
@@ -70,8 +68,9 @@ def of_metric(plan: Plan, metric: str) -> dict[str, str]:
 def of_optimization(goals: Optimize) -> dict[str, str]:
     """Return what an optimization is to do, each stage by itself. Its budget is left out: it may grow."""
     found = {
-        f"optimize.{name}": digest(_plain(getattr(goals, name)))
-        for name in ("metric", "train", "validate", "tune", "proposer", "adapters", "accept", "instructions")
+        f"optimize.{field.name}": digest(_plain(getattr(goals, field.name)))
+        for field in fields(goals)
+        if field.name not in ("budget", "seed", "stages", "teachers")
     }
     for index, stage in enumerate(goals.stages):
         key = f"optimize.stages[{index}]"
@@ -204,7 +203,9 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value whose digest does not depend on the order of sets."""
+    """Return a value as plain values, of which sets have an order, and expressions and references their text."""
+    if isinstance(value, Expression | PythonReference):
+        return value.text
     if isinstance(value, frozenset | set):
         return sorted(value)
     if isinstance(value, Mapping):

@@ -35,7 +35,7 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
-            self._headers = _cancelled(self._headers)
+            self._stop_headers()
         elif self._headers is None:
             self._await_headers()
 
@@ -51,15 +51,17 @@ class Connection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._taking = _cancelled(self._taking) or self.loop.call_later(self.seconds, self.transport.abort)
+        self._stop_taking()
+        self._taking = self.loop.call_later(self.seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if not self.transport.is_closing():
-            self._taking = _cancelled(self._taking)
+            self._stop_taking()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._headers, self._taking = _cancelled(self._headers), _cancelled(self._taking)
+        self._stop_headers()
+        self._stop_taking()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
@@ -82,10 +84,15 @@ class Connection(H11Protocol):
         if self.cycle is None or self.cycle.response_complete:
             self.transport.abort()
 
+    def _stop_headers(self) -> None:
+        if self._headers is not None:
+            self._headers.cancel()
+            self._headers = None
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
+    def _stop_taking(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
 
 
 def within(seconds: float) -> type[Connection]:
