@@ -46,6 +46,23 @@ def of_program(plan: Plan, prefix: str = "") -> dict[str, str]:
     return {key: value for key, value in found.items() if not SAFE.fullmatch(key)}
 
 
+def files_of(plan: Plan, metric: str | None = None) -> list[Path]:
+    """Return the files that a program, and one of its metrics, read or import: those whose content is part of the identity."""
+    found: dict[Path, None] = {}
+    wanted = _needed(plan.metrics, metric) if metric is not None else []
+    chosen = [f"metrics.{id}." for id in wanted]
+    references = [tool.python for tool in plan.tools.values()] + [plan.metrics[id].python for id in wanted]
+    modules = [module_file(one.module) for one in references if one is not None and one.module is not None]
+    named = [
+        path for key, path in plan.files.items() if not key.startswith("metrics.") or key.startswith(tuple(chosen))
+    ]
+    for path in (*named, *(file for file in modules if file is not None)):
+        found |= dict.fromkeys(sources(path.resolve()) if path.suffix == ".py" else [path] if path.is_file() else [])
+    for inner in (*_inner(plan.steps), *(judge for id in wanted if (judge := plan.metrics[id].program) is not None)):
+        found |= dict.fromkeys(files_of(inner))
+    return list(found)
+
+
 def of_metric(plan: Plan, metric: str) -> dict[str, str]:
     """Return what a metric is made from, and those that it is computed from: its words, its Python, its judge."""
     found: dict[str, str] = {}

@@ -90,12 +90,13 @@ def optimize(
     limits = {**goals.budget, **settings.budget}
     Budget(limits)  # refuses a limit that there is not
     name, path, saved = program.plan.name, str(spec.resolve()), settings.without_secrets()
+    unchanged = resuming.watched(program)
     origin = Origin(name, path, resuming.made_from(program), seed, settings=saved)
     if not going_on:
         make_private(folder)
     with owned(folder) if folder.is_dir() else nullcontext():
         restarting = resuming.claim(folder, origin, goals, resume, restart_stage)
-        journal = Journal(folder, (listen,) if listen else ())
+        journal = Journal(folder, (listen,) if listen else (), unchanged)
         try:
             journal.tell("run_started", run_dir=str(folder), program=name, spec=path, seed=seed)
             journal.begin()

@@ -15,6 +15,7 @@ from lmprog.errors import UsageError
 from lmprog.json_lines import PassedOver, as_line, cut_torn_line, object_in
 from lmprog.origin import Origin, beside, read_origin
 from lmprog.ownership import owned
+from lmprog.unchanged import Unchanged
 
 INPUTS = "--inputs"
 
@@ -28,9 +29,12 @@ class OutFile:
     Owned while another process writes it.
     """
 
-    def __init__(self, path: Path, origin: Origin, inputs: Iterator[Mapping[str, Any]]) -> None:
-        """`origin` lacks what is known of the inputs, which are read through once."""
+    def __init__(
+        self, path: Path, origin: Origin, inputs: Iterator[Mapping[str, Any]], unchanged: Unchanged | None = None
+    ) -> None:
+        """`origin` lacks what is known of the inputs, which are read through once; `unchanged` is asked before each line."""
         self.path = path
+        self._unchanged = unchanged
         self.passed_over = PassedOver()
         self._owning = ExitStack()
         self._owning.enter_context(owned(path))
@@ -120,7 +124,9 @@ class OutFile:
         return bytes(not good for good in self._good)
 
     def add(self, row: int, outputs: Mapping[str, Any] | None, error: str | None) -> None:
-        """Append the line of a row."""
+        """Append the line of a row. Raises UsageError where a file that it is made from has changed."""
+        if self._unchanged is not None:
+            self._unchanged.require()
         line = as_line({"row": row, "outputs": outputs, "error": error})
         self._file.write(line)
         self._file.flush()

@@ -13,6 +13,7 @@ from lmprog.budget import Budget, Spent
 from lmprog.compiler.whole_file import close_to_others, make_private, open_private
 from lmprog.json_lines import PassedOver, cut_torn_line, versioned_line
 from lmprog.optimizers.events import FILE, problem, read_journal, stage_number
+from lmprog.unchanged import Unchanged
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -23,8 +24,10 @@ class Journal:
     `events` are those that hold: a line that cannot be read is passed over, and its work is done again.
     """
 
-    def __init__(self, folder: Path, listeners: tuple[Listener, ...] = ()) -> None:
+    def __init__(self, folder: Path, listeners: tuple[Listener, ...] = (), unchanged: Unchanged | None = None) -> None:
+        """`unchanged`: the files that the run is made from, which are asked for before anything is kept."""
         self.folder = folder
+        self._unchanged = unchanged
         make_private(folder)
         path = folder / FILE
         self.passed_over = PassedOver()
@@ -46,7 +49,9 @@ class Journal:
             self.tell("note", text=f"{self.folder / FILE}: {self.passed_over}; what they held is done again")
 
     def record(self, event: str, **values: Any) -> None:
-        """Append an event; it is on the disk when this returns."""
+        """Append an event; it is on the disk when this returns. Raises UsageError where the run's files have changed."""
+        if self._unchanged is not None:
+            self._unchanged.require()
         made = {"event": event, **({"stage": self._stage} if self._stage else {}), **values}
         if wrong := problem(made):
             raise TypeError(f"the event {event!r} cannot be recorded: {wrong}")

@@ -14,6 +14,7 @@ from lmprog.optimizers.events import FILE, read_journal
 from lmprog.optimizers.staged import TEST, goals_of
 from lmprog.origin import RUN, Origin, read_origin
 from lmprog.program import Program
+from lmprog.unchanged import Unchanged
 
 STAGE = re.compile(r"optimize\.stages\[(\d+)\]")
 
@@ -29,6 +30,15 @@ def made_from(program: Program) -> dict[str, str]:
         **{f"data.{split}": identity.of_rows(rows_of(plan, split)) for split in splits},
         **identity.of_optimization(goals),
     }
+
+
+def watched(program: Program) -> Unchanged:
+    """Return the files that an optimization is made from, as they are now."""
+    plan, goals = program.plan, goals_of(program)
+    rows = [plan.data[split].path for split in (goals.train, goals.validate, TEST) if split in plan.data]
+    teachers = [path for teacher in goals.teachers.values() for path in identity.files_of(teacher)]
+    files = identity.files_of(plan, goals.metric)
+    return Unchanged([*files, *teachers, *(path for path in rows if path is not None)])
 
 
 def claim(folder: Path, origin: Origin, goals: Optimize, resume: bool, restart: str | None) -> tuple[int, bool] | None:

@@ -108,13 +108,15 @@ async def _rows(
     from lmprog.lms.digest import digest
     from lmprog.origin import Origin
     from lmprog.out_file import OutFile
+    from lmprog.unchanged import Unchanged
 
     how = {"--seed": digest(options.seed), **({"--fake": digest(fake)} if fake else {})}
     made_from = {**identity.version(), **identity.of_program(program.plan), **how}
     origin = Origin(program.plan.name, str(spec.resolve()), made_from, options.seed)
     # Read through once before anything is paid for: a line that cannot be read is known now.
     texts = text_columns(program.plan.inputs)
-    with OutFile(out, origin, read_file(rows, texts)) as file:
+    unchanged = Unchanged([rows, *identity.files_of(program.plan)])
+    with OutFile(out, origin, read_file(rows, texts), unchanged) as file:
         total, done, again = file.total, file.done, file.failed
         if file.passed_over:
             click.echo(f"{out}: {file.passed_over}; their rows are run again", err=True)

@@ -296,3 +296,22 @@ def test_half_a_surrogate_pair_in_a_row_ends_no_optimization(cli, spec, write, t
     write('{"text": "row \\ud83d"}\n' * 2 + '{"text": "row 2"}\n' * 4, "train.jsonl")
     for more in ([], ["--resume"]):
         assert cli("optimize", spec, "--run-dir", tmp_path / "run", *more)[0] == 0
+
+
+def test_rows_that_change_while_they_are_run_end_the_run(cli, spec, write, tmp_path: Path, provider) -> None:
+    out, given = tmp_path / "out.jsonl", rows(write, 6)
+    before = given.read_text()
+
+    def answer(text: str) -> str:
+        if text == "row 3":
+            given.write_text(before.replace("row 5", "row five"))
+        return f"about {text}"
+
+    provider.otherwise = answer
+    status, _, err = cli("run", spec, "--inputs", given, "--out", out, "--concurrency", 1)
+    assert status == 2 and f"{given} has changed while this command was at work, so nothing more is kept" in err
+    assert [line["row"] for line in lines(out)] == [0, 1, 2]
+    provider.otherwise = lambda text: f"about {text}"
+    given.write_text(before)
+    assert cli("run", spec, "--inputs", given, "--out", out)[0] == 0
+    assert [line["outputs"]["label"] for line in lines(out)] == [f"about row {number}" for number in range(6)]

@@ -146,3 +146,22 @@ def test_a_run_of_an_earlier_version_is_refused(write_spec, fixed, tmp_path: Pat
     (folder / "run.json").write_text(json.dumps({"program": "parity", "seed": 0, "digest": "0" * 64}))
     with pytest.raises(UsageError, match="begun by an earlier version of lmprog"):
         run(spec, folder, resume=True)
+
+
+@pytest.mark.parametrize("name", ["metrics.py", "test.jsonl"])
+def test_a_file_that_changes_while_a_run_is_at_work_ends_it(write_spec, fixed, tmp_path: Path, name: str) -> None:  # noqa: F811
+    spec, folder = write_spec(stages(*TWO)), tmp_path / "run"
+    path = spec.with_name(name)
+    before, seen = path.read_text(), []
+
+    def change(event: dict[str, Any]) -> None:
+        if event["event"] == "stage_ended" and not seen:
+            seen.append(event)
+            path.write_text(before + "\n")
+
+    with pytest.raises(UsageError, match=f"{name} has changed while this command was at work, so nothing more is kept"):
+        run(spec, folder, listen=change)
+    assert len([event for event in read_journal(folder / "journal.jsonl") if event["event"] == "stage_started"]) == 1
+    path.write_text(before)
+    resumed, _ = run(spec, folder, resume=True)
+    assert resumed.report["test"] == run(spec, tmp_path / "anew")[0].report["test"]

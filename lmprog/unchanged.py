@@ -1,0 +1,32 @@
+"""The files that a run is made from, watched while it is at work: what is kept is never made from two versions of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lmprog.errors import UsageError
+
+
+class Unchanged:
+    """The state of files as they are now. A file that is saved again counts as changed, whatever it holds."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._states = {path: _state(path) for path in paths}
+
+    def require(self) -> None:
+        """Raise UsageError where a file has changed since. Called before anything is kept, so it only asks for their state."""
+        for path, before in self._states.items():
+            if _state(path) != before:
+                raise UsageError(
+                    f"{path} has changed while this command was at work, so nothing more is kept; undo that and run the same "
+                    "command again to go on, or begin anew with another name"
+                )
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
