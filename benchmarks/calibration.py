@@ -247,25 +247,25 @@ def kept(stages: str, dev: int, first: int, count: int, gain: float, accept: str
         return sum(search(stages, dev, draw, gain, accept) for draw in range(first, first + count))
 
 
-def simulate(kind: str, draws: int, jobs: int) -> list[dict[str, Any]]:
-    """Return a record for each cell of a table."""
-    cells = [(*cell, dev) for cell in KINDS[kind] for dev in DEV]
+def simulate(kind: str, draws: int, jobs: int, out: Path) -> None:
+    """Add a record for each cell of a table to those in `out`, where it has none yet."""
+    records = json.loads(out.read_text()) if out.exists() else []
+    cells = [
+        (stages, accept, gain, {"kind": kind, "name": name, "gain": gain, "dev": dev, "draws": draws})
+        for stages, accept, gain, name in KINDS[kind]
+        for dev in DEV
+    ]
     with ProcessPoolExecutor(jobs) as pool:
-        waiting = [
-            [
-                pool.submit(kept, stages, dev, first, min(CHUNK, draws - first), gain, accept)
+        for stages, accept, gain, cell in cells:
+            if any(cell.items() <= record.items() for record in records):
+                continue
+            parts = [
+                pool.submit(kept, stages, cell["dev"], first, min(CHUNK, draws - first), gain, accept)
                 for first in range(0, draws, CHUNK)
             ]
-            for stages, accept, gain, _, dev in cells
-        ]
-        found = []
-        for (_, _, gain, name, dev), parts in zip(cells, waiting, strict=True):
-            found.append({
-                "kind": kind, "name": name, "gain": gain, "dev": dev, "draws": draws,
-                "kept": sum(part.result() for part in parts),
-            })  # fmt: skip
-            print(json.dumps(found[-1]), file=sys.stderr, flush=True)
-    return found
+            records.append({**cell, "kept": sum(part.result() for part in parts)})
+            out.write_text(json.dumps(records, indent=1) + "\n")
+            print(json.dumps(records[-1]), file=sys.stderr, flush=True)
 
 
 def page(records: Sequence[Mapping[str, Any]]) -> str:
@@ -295,15 +295,17 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000, help="searches of each cell")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--kind", choices=list(KINDS), action="append", help="which table; both where it is left out")
-    parser.add_argument("--out", type=Path, default=Path("calibration.json"), help="the records, which --page reads")
+    parser.add_argument(
+        "--out", type=Path, default=Path("calibration.json"), help="the records, of which none is made again"
+    )
     parser.add_argument("--page", type=Path, help="print the tables of records; simulate nothing")
     asked = parser.parse_args()
     if asked.page is not None:
         print(page(json.loads(asked.page.read_text())))
         return
-    records = [record for kind in asked.kind or KINDS for record in simulate(kind, asked.draws, asked.jobs)]
-    asked.out.write_text(json.dumps(records, indent=1) + "\n")
-    print(page(records))
+    for kind in asked.kind or KINDS:
+        simulate(kind, asked.draws, asked.jobs, asked.out)
+    print(page(json.loads(asked.out.read_text())))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from lmprog.compiler import model_table
 from lmprog.compiler.bounds import bounds, dev_split, judges
 from lmprog.compiler.plan import LM, Optimize, Plan
 from lmprog.data import rows_of
+from lmprog.power import CHANGING, WANTED, least_gain
 from lmprog.program import Program
 from lmprog.worst_case import Ask, Growth, asks, longest_reply, tokens
 
@@ -58,6 +59,18 @@ class Part:
 
 
 @dataclass(frozen=True)
+class DevRows:
+    """How many dev rows choose and confirm, and the smallest gain that those can confirm; None where none can."""
+
+    choose: int
+    confirm: int
+    least_gain: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "power": WANTED, "changing": CHANGING}
+
+
+@dataclass(frozen=True)
 class Forecast:
     """The parts of a run in their order; `measured` is the run whose rate the time is estimated by."""
 
@@ -65,6 +78,8 @@ class Forecast:
     bounded: bool
     """False where a `foreach` without `at_most` is taken to have one item."""
     measured: Path | None
+    dev: DevRows | None = None
+    """None of what is no optimization."""
 
     @property
     def in_all(self) -> Part:
@@ -86,6 +101,7 @@ def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
 
     Raises UsageError where an optimization would.
     """
+    from lmprog.optimizers.acceptance import first_level
     from lmprog.optimizers.staged import TEST, goals_of, make, most_repeats
 
     plan, goals = program.plan, goals_of(program)
@@ -108,7 +124,9 @@ def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
         parts.append(Part("dev that confirms", _times(run, runs)))
     if test:
         parts.append(Part("test at the end", _times(run, (len(goals.stages) + 1) * len(test))))
-    return timed(program, parts, folders)
+    level = first_level(goals.accept, len(goals.stages))
+    shown = DevRows(choosing, confirming, least_gain(confirming, level) if confirming else None)
+    return replace(timed(program, parts, folders), dev=shown)
 
 
 def timed(program: Program, parts: Iterable[Part], folders: Iterable[Path] = ()) -> Forecast:

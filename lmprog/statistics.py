@@ -130,10 +130,7 @@ def gain_p(before: Sequence[float], after: Sequence[float]) -> float:
         return 1.0
     sizes = [abs(change) for change in changed]
     if max(sizes) - min(sizes) <= ROUNDING:
-        from scipy.stats import binom
-
-        better = sum(change > 0 for change in changed)
-        return float(binom.sf(better, len(changed), 0.5) + 0.5 * binom.pmf(better, len(changed), 0.5))
+        return float(mid_p(sum(change > 0 for change in changed), len(changed)))
     import numpy
 
     found, random = math.fsum(changed), numpy.random.default_rng(0)
@@ -144,6 +141,13 @@ def gain_p(before: Sequence[float], after: Sequence[float]) -> float:
         more += float((sums > found + ROUNDING).sum())
         same += float((abs(sums - found) <= ROUNDING).sum())
     return (more + same / 2) / (RESAMPLES + 1)
+
+
+def mid_p(better: Any, changed: Any) -> Any:
+    """Return McNemar's one-sided mid-p value where so many of the changed rows are better; of arrays, an array."""
+    from scipy.stats import binom
+
+    return binom.sf(better, changed, 0.5) + 0.5 * binom.pmf(better, changed, 0.5)
 
 
 def _around(center: float, low: float, high: float) -> tuple[float, float]:

@@ -84,6 +84,11 @@ def levels(count: int) -> list[float]:
     return [FIRST * ALPHA] + [(1 - FIRST) * ALPHA / (count - 1)] * (count - 1)
 
 
+def first_level(rule: str, stages: int) -> float:
+    """Return the level of the first test of a run with so many stages, of those that can change something."""
+    return ALPHA / stages if rule == "stage" else levels(stages)[0]
+
+
 class Confirmation:
     """Scores programs on the confirming rows, each once in the life of a run, and tests one against another.
 

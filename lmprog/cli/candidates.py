@@ -18,7 +18,7 @@ def command(run_dir: Path, diff: bool, style: str) -> None:
     """Show the candidates of an optimization in RUN_DIR as trees, with their scores on dev rows; the winner is marked.
 
     Reads what `lmprog optimize` has written, also while it is at work. Scores are of the rows that a stage searches with;
-    its finalists are scored again on others before one of them wins.
+    what is kept at the end is decided on others, and said by `optimize`.
 
     \b
     lmprog optimize program.yaml --run-dir runs/first

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmprog import terminal
-from lmprog.forecast import SECONDS_A_CALL, Forecast, Part
+from lmprog.forecast import SECONDS_A_CALL, DevRows, Forecast, Part
+from lmprog.power import CHANGING, WANTED
 
 _API = "of an API, as many at a time as may be, within the rate limits of the LMs"
 UNBOUNDED = "there is no bound: a `foreach` without `at_most`, over what no row gives, was taken to have one item"
@@ -22,6 +23,7 @@ def document(program: str, found: Forecast, budget: Mapping[str, float]) -> dict
         "most_lm_calls": calls,
         "parts": [_values(part) for part in found.parts],
         "in_all": _values(found.in_all),
+        "dev": found.dev.as_json() if found.dev is not None else None,
         "bounded": found.bounded,
         "unknown": found.unknown,
         "time": _basis(found),
@@ -45,8 +47,28 @@ def text(program: str, found: Forecast, budget: Mapping[str, float]) -> None:
     limits = (
         f"the search ends where it would exceed {limit:g} {name.replace('_', ' ')}" for name, limit in budget.items()
     )
-    for line in (*([] if found.bounded else [UNBOUNDED]), *found.unknown, f"time: {_basis(found)}", *limits):
+    confirmed = [_confirmed(found.dev)] if found.dev is not None else []
+    for line in (
+        *confirmed,
+        *([] if found.bounded else [UNBOUNDED]),
+        *found.unknown,
+        f"time: {_basis(found)}",
+        *limits,
+    ):
         console.print(line, soft_wrap=True)
+
+
+def _confirmed(dev: DevRows) -> str:
+    """Say which gain the rows that confirm can show."""
+    if not dev.confirm:
+        return f"dev: all {dev.choose} rows choose and none confirms: no gain will be tested"
+    sizes = f"dev: {dev.choose} rows choose, {dev.confirm} confirm"
+    if dev.least_gain is None:
+        return f"{sizes}, too few to confirm any gain with {WANTED:.0%} power"
+    return (
+        f"{sizes}: a true gain of {100 * dev.least_gain:.0f} points is confirmed with {WANTED:.0%} power, of right or wrong, "
+        f"where {CHANGING:.0%} of the rows change (or as many as the gain)"
+    )
 
 
 def _values(part: Part) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.events import FILE, read_journal
 from lmprog.optimizers.lineage import Entry, StageTree, read_trees
 from lmprog.origin import RUN, read_origin
+from lmprog.reports.accepted import described, verdict
 from lmprog.reports.page.rows import ChangedRow, Version, changed_rows
 from lmprog.statistics import Difference, Estimate
 
@@ -86,6 +87,8 @@ class Account:
     """Of the test rows, where the journal holds them."""
     overlay: str | None
     """Where the overlay was written; None of a run that has not ended."""
+    accepted: Mapping[str, Any] | None = None
+    """What was tested and which version is kept, as in the report; None until the stages have ended."""
     unreadable: str | None = None
     """Which lines of the journal are left out, and why; None where all could be read."""
 
@@ -101,9 +104,21 @@ class Account:
 
     @property
     def gain(self) -> Difference | None:
-        """Of the last version on the sealed test."""
-        last = self.versions[-1] if self.versions else None
-        return last.gain(self.versions[0]) if last is not None and last is not self.versions[0] else None
+        """Of the version that is kept, on the sealed test."""
+        return self.kept.gain(self.versions[0]) if self.kept is not self.versions[0] else None
+
+    @property
+    def kept(self) -> Version:
+        """The version that is kept; the last of a run whose stages have not all ended."""
+        return self.versions[self.accepted["kept"] if self.accepted is not None else -1]
+
+    @property
+    def path(self) -> list[str]:
+        """What was tested on the rows that confirm, and what is kept, in words."""
+        if self.accepted is None:
+            return []
+        names = [stage.name for stage in self.stages]
+        return [*(described(test, names) for test in self.accepted["tests"]), verdict(self.accepted, names)]
 
     @property
     def spent(self) -> Spent:
@@ -138,7 +153,10 @@ class Account:
 
     @property
     def change(self) -> Candidate:
-        """What the stages that ended have changed."""
+        """What is kept of the changes; those of all stages that ended, where it is not decided yet."""
+        if self.accepted is not None:
+            number = self.accepted["kept"]
+            return (self.stages[number - 1].after if number else None) or Candidate()
         return next((stage.after for stage in reversed(self.stages) if stage.after is not None), Candidate())
 
 
@@ -184,6 +202,10 @@ def _read(folder: Path) -> Account:
         versions,
         tests.get(Candidate().digest, {}).get("rows", ()),
         next((event["overlay"] for event in events if event["event"] == "run_ended"), None),
+        next(
+            (event for event in reversed(events) if event["event"] == "accepted" and event["kept"] < len(versions)),
+            None,
+        ),
         str(passed_over) if passed_over else None,
     )
 
