@@ -40,16 +40,20 @@ def one_of(text: str, kind: Enum, forgiven: list[str], cut: bool = False) -> str
         return whole
     if len(text) > LONGEST:
         return stripped
-    found: str | None = None
+    found: str | None
     note = "case, quotes or punctuation around an enum value"
     labelled = _LABEL.match(stripped)
     if bare := by_word.get(folded(stripped.strip(MARKS))):
         found = None if _asks(stripped, bare) else bare
     elif labelled and (said := by_word.get(folded(labelled["value"].strip(MARKS)))):
         refused = denies(labelled["label"]) or undecided(labelled["label"]) or _asks(stripped, said)
-        found, note = None if refused else said, "a label before an enum value"
-    elif word := _mentioned(stripped, by_word, cut):
-        found, note = by_word[word], "words around an enum value"
+        found = None if refused else said
+        note = "a label before an enum value"
+    elif mention := _mentioned(stripped, by_word, cut):
+        found = by_word[mention]
+        note = "words around an enum value"
+    else:
+        found = None
     if found is None:
         return stripped
     if cut and note != "words around an enum value" and _begins_another(folded(found), kind):
