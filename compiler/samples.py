@@ -15,7 +15,7 @@ _LONG = 300
 """Items of a list and characters of a text that stand for a long one."""
 _SIMPLE: dict[Type, list[Any]] = {
     STR: ["T e", "", "3"],
-    INT: [1, 0, -2],
+    INT: [1, 0, 1000, -1000],
     FLOAT: [1.5, 0.0, -2.0],
     BOOL: [True, False],
     JSON: [{"a": 1}, {}],
