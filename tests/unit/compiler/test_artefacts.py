@@ -37,7 +37,8 @@ def test_the_schema_refuses_wrong_shapes(name: str) -> None:
 
 def test_the_schema_is_a_schema() -> None:
     Draft202012Validator.check_schema(schema())
-    assert schema()["properties"]["modules"]["additionalProperties"]["properties"]["lm"]["description"]
+    modules = schema()["$defs"]["program"]["properties"]["modules"]
+    assert modules["additionalProperties"]["properties"]["lm"]["description"]
 
 
 def test_artefacts_are_the_same_for_the_same_input(tmp_path: Path) -> None:
@@ -96,8 +97,9 @@ def test_difference() -> None:
     assert '+{"text": "a", "label": "refund"}\n' in text
 
 
+# The reader of this test is one of YAML 1.1, to which the ambiguous scalars of LMP102 are no texts.
 FOUND_LATER = [
-    path for path in sorted((SPECS / "bad").glob("*.yaml")) if not path.stem.startswith(("LMP101", "LMP102_duplicate"))
+    path for path in sorted((SPECS / "bad").glob("*.yaml")) if not path.stem.startswith(("LMP101", "LMP102"))
 ]
 
 
