@@ -42,7 +42,9 @@ class SFTStage(WeightStage):
         found = [*self._of_runs(), *self._of_labels()]
         self.learnt = list(dict.fromkeys(found))
         if not self.learnt:
-            self.task.journal.note("no reply to learn: sft changes nothing")
+            self.task.journal.note(
+                "no reply to learn: sft changes nothing; more samples, teachers or labelled rows may give some"
+            )
             return False
         by_module = {id: sum(reply.module == id for reply in self.learnt) for id in sorted(self.modules)}
         counts = ", ".join(f"{count} of {id}" for id, count in by_module.items())

@@ -61,7 +61,7 @@ def test_where_no_run_is_good_enough_it_says_so_and_changes_nothing(research, tm
     assert change.as_overlay() == {}
     assert notes(task) == [
         "of 3 train rows 0 have a run with a score of 1.5 or more, 3 have none",
-        "no reply to learn: sft changes nothing",
+        "no reply to learn: sft changes nothing; more samples, teachers or labelled rows may give some",
     ]
 
 
