@@ -54,6 +54,13 @@ def guarded() -> Iterator[None]:
         sys.stdout, sys.stderr = streams
 
 
+def echo_coloured(text: str) -> None:
+    """Write text with colours of lmprog's own to standard output; what is not lmprog's in it has to be `printable`."""
+    import click
+
+    click.echo(text, file=sys.stdout.stream if isinstance(sys.stdout, _Guarded) else sys.stdout)
+
+
 def console(*, stderr: bool = False, **options: Any) -> Console:
     """Return a console of rich's, whose colours and cursor are its own, and whose text is printable; `options` are rich's."""
     from rich.console import Console

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmprog.cli.options import NO_IMPORT, output_format, overriding
+from lmprog.terminal import echo_coloured
 
 if TYPE_CHECKING:
     from lmprog.compiler import Finding
@@ -116,7 +117,7 @@ def _report(findings: Sequence[Finding], style: str) -> None:
         options["colour"] = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     text = importlib.import_module(f"lmprog.reports.{style}").render(findings, **options)
     if text:
-        click.echo(text.rstrip("\n"))
+        (echo_coloured if style == "text" else click.echo)(text.rstrip("\n"))
 
 
 def _status(findings: Sequence[Finding], strict: bool) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
-
 from lmprog import terminal
 
 
@@ -30,9 +28,9 @@ class RowProgress:
         self._progress.advance(self._task)
 
     def say(self, text: str) -> None:
-        """Print a line on standard output, the bar out of its way."""
+        """Print a line, printable but for its own colours, on standard output, the bar out of its way."""
         self._progress.stop()
-        click.echo(text)
+        terminal.echo_coloured(text)
         self._progress.start()
 
     def __enter__(self) -> RowProgress:

@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 from lmprog.reports.junit import attribute, clean, suite
+from lmprog.terminal import printable
 from lmprog.testing import Outcome
 
 _WORDS = {"passed": ("passed", "32"), "failed": ("FAILED", "31"), "error": ("ERROR ", "33")}
 
 
 def line(outcome: Outcome, colour: bool = False) -> str:
-    """One test, and below it why it did not pass or what a gate found."""
+    """Return the line of a test, and below it why it did not pass or what a gate found; printable but for its own colours."""
     word, code = _WORDS[outcome.status]
     if colour:
         word = f"\033[{code}m{word}\033[0m"
-    said = [f"{word}  {outcome.spec}: {outcome.name}  ({outcome.seconds:.1f} s)"]
-    return "\n".join([*said, *(f"        {text}" for text in outcome.message.splitlines())])
+    said = [f"{word}  {printable(f'{outcome.spec}: {outcome.name}')}  ({outcome.seconds:.1f} s)"]
+    return "\n".join([*said, *(f"        {printable(text)}" for text in outcome.message.splitlines())])
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lmprog.compiler.findings import Finding
+from lmprog.terminal import printable
 
 _COLOURS = {"error": "31", "warning": "33", "info": "36"}
 
 
 def render(findings: Iterable[Finding], colour: bool = False) -> str:
-    """One block a finding, then one line with how many there are of each kind; empty where there are none."""
+    """Return a block a finding, then a line with how many there are of each kind; nothing where there are none.
+
+    The text is printable but for its own colours.
+    """
     findings = list(findings)
     if not findings:
         return ""
-    blocks = [_coloured(finding) if colour else str(finding) for finding in findings]
+    blocks = [_coloured(finding) if colour else printable(str(finding)) for finding in findings]
     return "\n\n".join([*blocks, _count(findings)]) + "\n"
 
 
 def _coloured(finding: Finding) -> str:
     code = _COLOURS[finding.severity]
-    lines = str(finding).split("\n")
+    lines = printable(str(finding)).split("\n")
     mark = f": {finding.severity}: "
     place, _, message = lines[0].partition(mark)
     lines[0] = f"\033[1m{place}\033[0m: \033[{code}m{finding.severity}\033[0m: {message}"

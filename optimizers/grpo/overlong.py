@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lmprog.compiler.bounds import USUAL_REPLY
 from lmprog.compiler.plan import Plan
 from lmprog.errors import LmprogError
-from lmprog.lms.local import MAX_TOKENS
 from lmprog.optimizers.grpo.rollouts import Rollout, Width, unit
 
 MANY = 0.25
@@ -23,7 +23,7 @@ Limit = Callable[[str], int | None]
 def longest(plan: Plan, module: str) -> int | None:
     """Return the most tokens of a module's reply; None where a server decides it."""
     lm = plan.lms[plan.modules[module].lm]
-    most = lm.params.get("max_tokens", MAX_TOKENS if lm.runs_here else None)
+    most = lm.params.get("max_tokens", USUAL_REPLY if lm.runs_here else None)
     return None if most is None else int(most)
 
 
@@ -35,7 +35,7 @@ def divisor(plan: Plan, lm: str, loss: str) -> int:
             f"`loss: dr_grpo` divides by the longest reply that there can be, and lms.{lm} sets none; "
             f"set lms.{lm}.params.max_tokens"
         )
-    return int(declared.params.get("max_tokens", MAX_TOKENS))
+    return int(declared.params.get("max_tokens", USUAL_REPLY))
 
 
 def is_cut(made: Any) -> bool:

@@ -123,7 +123,8 @@ def test_pieces_go_over_http_as_they_come(program) -> None:
         ready = asyncio.Event()
         ready.set()
         running = Running(made, RunOptions(), Gate(1, 0), ready, 20.0, 1000)
-        scope = {"type": "http", "method": "POST", "path": "/run", "query_string": b"stream=1", "headers": []}
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/run", "query_string": b"stream=1", "headers": headers}
         await running(scope, receive, send)
 
     asyncio.run(ask())
