@@ -8,7 +8,6 @@ from lmprog.compiler import plan
 from lmprog.extras import needed_by
 from lmprog.lms.lm import LM, Completion, Request, ToolCall, ToolOffer, Usage
 from lmprog.lms.per_loop import PerLoop
-from lmprog.threads import in_thread
 
 __all__ = ["LM", "Completion", "Request", "ToolCall", "ToolOffer", "Usage", "make_lm"]
 
@@ -19,7 +18,7 @@ class _OnFirstUse:
     def __init__(self, declared: plan.LM) -> None:
         self.declared = declared
         self._made: LM | None = None
-        self._making = PerLoop(lambda: asyncio.ensure_future(in_thread(lambda: self.made)))
+        self._making = PerLoop(self._make_in_thread)
 
     @property
     def made(self) -> LM:
@@ -34,6 +33,11 @@ class _OnFirstUse:
 
                 self._made = ApiLM(self.declared)
         return self._made
+
+    def _make_in_thread(self) -> asyncio.Future[LM]:
+        from lmprog.threads import in_thread  # which asks this package for what belongs to one event loop
+
+        return asyncio.ensure_future(in_thread(lambda: self.made))
 
     async def complete(self, request: Request) -> Completion:
         if self._made is None and not self.declared.runs_here:
