@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+
 from lmprog.compiler.language_goals import (
     ARGUMENTS,
     DATA,
@@ -295,3 +298,28 @@ PROGRAM = Record(
         "tuned": MapOf(Anything(), "entry", free=True, about="In an overlay: where it came from."),
     },
 )
+
+
+@cache
+def exclusive() -> tuple[Record, ...]:
+    """Return the records of the language in which exactly one of some keys stands, each once."""
+    found: dict[tuple[str, ...], Record] = {}
+    seen: set[str] = set()
+
+    def walk(part: object) -> None:
+        if isinstance(part, Lazy):
+            if part.name not in seen:
+                seen.add(part.name)
+                walk(part.shape())
+            return
+        if isinstance(part, Record) and part.one_of:
+            found.setdefault(part.one_of, part)
+        if isinstance(part, Mapping):
+            for inner in part.values():
+                walk(inner)
+        elif isinstance(part, Shape):
+            for inner in vars(part).values():
+                walk(inner)
+
+    walk(PROGRAM)
+    return tuple(found.values())

@@ -11,6 +11,7 @@ import yaml
 
 from lmprog.compiler.files import refusal
 from lmprog.compiler.findings import Report
+from lmprog.compiler.language import exclusive
 from lmprog.compiler.source import Mapping, Place, Scalar, Source, from_plain
 from lmprog.compiler.whole_file import write_whole
 from lmprog.compiler.yaml_reader import DIFFERENT, is_plain_text, read_source
@@ -92,24 +93,17 @@ def merged(base: Mapping, over: Mapping) -> Mapping:
     return result
 
 
-ALTERNATIVES = (
-    frozenset({"python", "http", "mcp", "search"}),
-    frozenset({"module", "tool", "program", "value", "repeat"}),
-    frozenset({"python", "program", "value"}),
-    frozenset({"set", "append", "extend"}),
-    frozenset({"path", "hf"}),
-)
-
-
 def _laid(below: Mapping, value: Mapping) -> Mapping:
-    """Merge, but where the upper mapping chooses another of some alternatives, the lower choice goes."""
+    """Merge; where the upper mapping chooses another of some alternatives, the lower choice goes with what stands beside it."""
     result = merged(below, value)
-    for words in ALTERNATIVES:
-        chosen = words & value.entries.keys()
-        if len(chosen) == 1:
-            for other in words & below.entries.keys() - chosen:
-                result.entries.pop(other)
-                result.keys.pop(other)
+    for record in exclusive():
+        chosen = {*record.one_of} & value.entries.keys()
+        others = {*record.one_of} & below.entries.keys() - chosen
+        if len(chosen) == 1 and others:
+            lost = {key for key, beside in record.only.items() if not chosen & {*beside}}
+            for key in (others | lost) & below.entries.keys() - value.entries.keys():
+                result.entries.pop(key)
+                result.keys.pop(key)
     return result
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lmprog.compiler import compile_file, write_overlay
+from lmprog.compiler.source import Mapping, Source, from_plain
 
 BASE = """\
 lmprog: 1
@@ -133,3 +135,24 @@ def test_a_text_of_a_demo_is_read_back_as_that_text(tmp_path: Path, text: str) -
     written = write_overlay(tmp_path / "t.yaml", tmp_path / "base.yaml", change, {})
     node = parse(Source(tmp_path / "t.yaml", "t.yaml", written, tmp_path), Report())
     assert node is not None and node.plain()["modules"] == change["modules"]
+
+
+@pytest.mark.parametrize(
+    ("below", "over", "laid"),
+    [
+        ("{hf: none, split: train, private: [a]}", "{path: rows.jsonl}", {"path": "rows.jsonl", "private": ["a"]}),
+        ("{path: rows.jsonl}", "{hf: none, split: train}", {"hf": "none", "split": "train"}),
+        ("{command: [a], env: {A: b}, tool: t}", '{url: "http://x"}', {"url": "http://x", "tool": "t"}),
+        ('{url: "http://x", headers: {A: b}}', "{command: [a]}", {"command": ["a"]}),
+        ("{module: a, foreach: x, with: {b: c}}", "{tool: t}", {"tool": "t", "foreach": "x", "with": {"b": "c"}}),
+        ("{module: a, with: {b: c}, needs: [d]}", "{value: e}", {"value": "e", "needs": ["d"]}),
+        ("{program: p, lms: {a: b}}", "{python: m}", {"python": "m"}),
+    ],
+)
+def test_another_choice_takes_the_lower_one_away_and_what_stands_with_it(below: str, over: str, laid: object) -> None:
+    from lmprog.compiler.overlay import laid_over
+
+    def read(text: str) -> Mapping:
+        return from_plain({"part": yaml.safe_load(text)}, Source(Path("a.yaml"), "a.yaml", "", Path()))
+
+    assert laid_over(read(below), read(over)).plain() == {"part": laid}
