@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-_KEY = re.compile(r"""(?<![\w-])lmprog["']?[ \t]*:""")
+_KEY = re.compile(r"""(?<![\w-])lmprog["']?[ \t]*:|^extends[ \t]*:""", re.MULTILINE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Source:
 
     @cached_property
     def is_program(self) -> bool:
-        """Whether the text has the key of a program. Of other files no line is shown: they may be anything."""
+        """Whether the text has a key that a program or an overlay begins with. Of other files no line is shown."""
         return _KEY.search(self.text) is not None
 
     @cached_property

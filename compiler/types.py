@@ -286,5 +286,6 @@ def json_schema(kind: Type) -> dict[str, Any]:
     if str(kind) in simple:
         return {"type": simple[str(kind)]}
     if kind == MESSAGES:
-        return {"type": "array", "items": {"type": "object"}}
+        turn = {"type": "object", "properties": {"role": {"enum": list(ROLES)}}, "required": ["role", "content"]}
+        return {"type": "array", "items": turn}
     return {}
