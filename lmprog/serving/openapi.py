@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmprog.compiler.plan import Field, Plan
-from lmprog.compiler.types import MESSAGES, ListOf, Object, Optional, Type, json_schema, mismatch
+from lmprog.compiler.types import ListOf, Object, Optional, Type, json_schema, mismatch
 from lmprog.serving.refusals import AGAIN, KINDS
 
 STREAM = (
@@ -82,8 +82,6 @@ def written(kind: Type) -> dict[str, Any]:
             "properties": {name: written(inner) for name, inner in kind.fields},
             "required": [name for name, inner in kind.fields if not isinstance(inner, Optional)],
         }
-    if kind == MESSAGES:
-        return {"type": "array", "items": {"type": "object", "required": ["role", "content"]}}
     return json_schema(kind)
 
 
