@@ -139,7 +139,7 @@ def parse(source: Source, report: Report) -> Node | None:
         return None
     if root is None:
         return None
-    if "*" in source.text and _unfolded(root, {}) > MOST_UNFOLDED:
+    if "*" in source.text and unfolded(root, {}) > MOST_UNFOLDED:
         report.add("LMP101", Place(source, 1, 1), "the aliases of this file stand for too much to read")
         return None
     converter = _Converter(source, report)
@@ -154,8 +154,8 @@ MOST_UNFOLDED = 200_000
 """Nodes of a file with aliases once these are followed: people share a few lines, and not what makes a million."""
 
 
-def _unfolded(node: Any, known: dict[int, int]) -> int:
-    """How many nodes a node stands for when aliases are followed; counted once for each node that is written."""
+def unfolded(node: Any, known: dict[int, int]) -> int:
+    """Return how many nodes a node stands for when aliases are followed; each written node is counted once."""
     if id(node) in known:
         return known[id(node)]
     known[id(node)] = 1  # one that holds itself is reported when it is read
@@ -164,7 +164,7 @@ def _unfolded(node: Any, known: dict[int, int]) -> int:
         parts = node.value
     elif isinstance(node, yaml.MappingNode):
         parts = [value for _, value in node.value]
-    known[id(node)] = 1 + sum(_unfolded(part, known) for part in parts)
+    known[id(node)] = 1 + sum(unfolded(part, known) for part in parts)
     return known[id(node)]
 
 

@@ -12,10 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lmprog.errors import UsageError
 from lmprog.imports import models, python_tools, roles
+from lmprog.imports.files import read_text, read_yaml, within_depth
 from lmprog.imports.program import Imported, Note, identifier, type_of, wrapped
 
 _REFERENCE = re.compile(r"^\$\{\s*([^.}\s\[]+)\s*((?:\.[^.}\s\[]+|\[[^\]}]*\])*)\s*\}$")
@@ -41,17 +40,14 @@ _LEFT = (
 
 def imported(path: Path, folder: Path) -> Imported:
     """The program of the flow at `path`, for a file in `folder`. Raises UsageError where it is no flow of nodes."""
-    try:
-        flow = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"there is no {path}; name a folder that holds a flow.dag.yaml") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not path.exists():
+        raise UsageError(f"there is no {path}; name a folder that holds a flow.dag.yaml")
+    flow = read_yaml(read_text(path), str(path))
     if not isinstance(flow, dict) or not isinstance(flow.get("nodes"), list):
         raise UsageError(
             f"{path} has no list of `nodes`, so it is no prompt flow DAG; flex flows are Python, not a graph"
         )
-    return _Flow(path, folder, flow).imported()
+    return within_depth(_Flow(path, folder, flow).imported, str(path))
 
 
 class _Flow:
@@ -178,7 +174,7 @@ class _Flow:
         self._step(id, node, {"tool": id}, arguments)
 
     def _llm(self, id: str, node: dict[str, Any], source: Path) -> None:
-        text = source.read_text(encoding="utf-8")
+        text = read_text(source)
         prompt = roles.split(text, first="user" if node.get("api") == "completion" else "system")
         for note in prompt.notes:
             self._say("modules", f"in {source.name}: {note}")

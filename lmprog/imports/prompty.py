@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lmprog.errors import UsageError
 from lmprog.imports import models, roles
+from lmprog.imports.files import read_text, read_yaml, within_depth
 from lmprog.imports.program import Imported, Note, identifier, type_of
+from lmprog.wire import loads
 
 _FRONT = re.compile(r"\A\ufeff?\s*---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)(.*)\Z", re.DOTALL | re.MULTILINE)
 _TOOLS = re.compile(
@@ -46,20 +46,17 @@ _NO_PARAMETERS = (
 
 def imported(path: Path) -> Imported:
     """The program that the file at `path` makes. Raises UsageError where it is no prompty file."""
-    return _Prompty(path).imported()
+    return within_depth(lambda: _Prompty(path).imported(), str(path))
 
 
 class _Prompty:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.notes: list[Note] = []
-        found = _FRONT.match(path.read_text(encoding="utf-8"))
+        found = _FRONT.match(read_text(path))
         if found is None:
             raise UsageError(f"{path} has no front matter between `---` lines, so it is no prompty file")
-        try:
-            front = yaml.safe_load(found[1]) or {}
-        except yaml.YAMLError as error:
-            raise UsageError(f"the front matter of {path} is not YAML: {' '.join(str(error).split())}") from None
+        front = read_yaml(found[1], f"the front matter of {path}") or {}
         if not isinstance(front, dict):
             raise UsageError(f"the front matter of {path} is not a mapping of keys")
         self.front: dict[str, Any] = front
@@ -199,8 +196,8 @@ class _Prompty:
         if isinstance(sample, str):
             name = re.sub(r"^\$\{file:(.*)\}$", r"\1", sample)
             try:
-                sample = json.loads((self.path.parent / name).read_text(encoding="utf-8"))
-            except (OSError, ValueError):
+                sample = loads(read_text(self.path.parent / name))
+            except (UsageError, ValueError):
                 self._say("tests", f"the sample in {name}, which cannot be read as JSON")
         return {str(name): value for name, value in sample.items()} if isinstance(sample, dict) else {}
 

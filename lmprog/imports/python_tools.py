@@ -6,6 +6,9 @@ import ast
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmprog.errors import UsageError
+from lmprog.imports.files import read_text
+
 _TYPES = {"str": "str", "int": "int", "float": "float", "bool": "bool", "dict": "json", "list": "list[json]"}
 
 
@@ -23,8 +26,8 @@ def tool_function(path: Path | None) -> ToolFunction | None:
     if path is None:
         return None
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError):
+        tree = ast.parse(read_text(path))
+    except (SyntaxError, ValueError, RecursionError, UsageError):
         return None
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(map(_is_tool, node.decorator_list)):

@@ -1,0 +1,77 @@
+"""The files of other formats, read as those of a program are: regular, UTF-8, not too large or deep, YAML without bombs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import yaml
+
+from lmprog.compiler import files
+from lmprog.compiler.yaml_reader import MOST_UNFOLDED, unfolded
+from lmprog.errors import UsageError
+
+T = TypeVar("T")
+
+
+class _Texts(yaml.SafeLoader):
+    """Reads a date as the text that it is written as: no type of the language is a date."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file. Raises UsageError where it cannot be read as one."""
+    try:
+        return files.read_text(path)
+    except files.NotRead as error:
+        raise UsageError(f"cannot read {path}: {error}") from None
+
+
+def read_yaml(text: str, name: str) -> Any:
+    """Return the value of a YAML text, which messages call `name`. Raises UsageError where there is none that can be read."""
+
+    def read() -> Any:
+        loader = _Texts(text)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return None
+            if _holds_itself(root, ()) or unfolded(root, {}) > MOST_UNFOLDED:
+                raise UsageError(f"{name} has aliases that hold themselves, or stand for too much to read")
+            return loader.construct_document(root)
+        except yaml.YAMLError as error:
+            raise UsageError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
+        except ValueError as error:  # as of a number with thousands of digits
+            raise UsageError(f"{name} holds a value that cannot be read: {error}") from None
+        finally:
+            loader.dispose()
+
+    return within_depth(read, name)
+
+
+def within_depth(work: Callable[[], T], name: str) -> T:
+    """Return what `work` gives. Raises UsageError where `name` is nested too deeply for it."""
+    try:
+        return work()
+    except RecursionError:
+        raise UsageError(f"{name} is nested too deeply to read") from None
+
+
+def _holds_itself(node: yaml.Node, around: tuple[int, ...], known: set[int] | None = None) -> bool:
+    known = set() if known is None else known
+    if id(node) in around:
+        return True
+    if id(node) in known:
+        return False
+    known.add(id(node))
+    parts: list[Any] = []
+    if isinstance(node, yaml.SequenceNode):
+        parts = node.value
+    elif isinstance(node, yaml.MappingNode):
+        parts = [part for pair in node.value for part in pair]
+    return any(_holds_itself(part, (*around, id(node)), known) for part in parts)
