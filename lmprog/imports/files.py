@@ -18,7 +18,7 @@ T = TypeVar("T")
 class _Texts(yaml.SafeLoader):
     """Reads a date as the text that it is written as: no type of the language is a date."""
 
-    yaml_implicit_resolvers: ClassVar = {
+    yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
