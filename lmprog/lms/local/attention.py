@@ -96,7 +96,8 @@ def wave_attention(
 
     A `context` may bring an attention of its own, as training does. Without one it is the stock scaled-dot-product attention.
     """
-    thread_count.check()
+    # What is before the first layer, as tokenizing or building a tree, is Python alone and says nothing of other processes.
+    thread_count.check() if module.layer_idx else thread_count.begin_pass()
     if context is None:
         stock: tuple[Tensor, Tensor | None] = ALL_ATTENTION_FUNCTIONS["sdpa"](
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs

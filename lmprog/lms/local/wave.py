@@ -15,7 +15,6 @@ import numpy
 import torch
 from torch import Tensor
 
-from lmprog.lms.local import thread_count
 from lmprog.lms.local.attention import Context, PromptPass, ReplyPass
 from lmprog.lms.local.constraint import Constraint, mask
 
@@ -113,7 +112,6 @@ def _read_prompts(
 
 
 def _forward(model: Any, ids: Tensor, positions: Tensor, context: Context, keep: Tensor | int) -> Tensor:
-    thread_count.begin_pass()
     output = model(
         input_ids=ids,
         position_ids=positions.unsqueeze(0),
