@@ -1,4 +1,4 @@
-"""How often an optimization keeps a program that is no better, and how often it keeps one that is: by simulated searches.
+"""Simulate searches, and count how often an optimization keeps a program that is no better, or one that is.
 
     python benchmarks/calibration.py --draws 1000 --jobs 2 --out calibration.json
     python benchmarks/calibration.py --page calibration.json        # the tables of docs/optimizers.md
@@ -92,7 +92,7 @@ class Simulated(Program):
         return replace(self, change=self.change.then(candidate))
 
     def probabilities(self, rows: Sequence[Mapping[str, Any]]) -> numpy.ndarray[Any, Any]:
-        """How probably each row is answered rightly: without a gain a half; else rows are hard or easy, and gains add."""
+        """Return the probability of a right answer for each row: a half without a gain; else rows differ, and gains add."""
         if not self.gain:
             return numpy.full(len(rows), 0.5)
         return numpy.clip(numpy.array([row["easy"] for row in rows]) + self.true_gain, 0.0, 1.0)
@@ -137,7 +137,7 @@ CALL = Invocation(
     outputs={"parity": "odd"},
 )
 RUN = Result({"parity": "odd"}, (CALL,))
-"""What every run has said: reflection wants a call to look at."""
+"""The calls that every simulated run shows, for the reflection of gepa."""
 
 
 class Writer:
@@ -237,7 +237,7 @@ KINDS: Mapping[str, Sequence[tuple[str, str, float, str]]] = {
         for gain in GAINS
     ],
 }
-"""What is simulated: the stages, the rule, the gain, and the name of the row."""
+"""The cells of each table: the stages, the rule, the gain, and the name of the row."""
 CHUNK = 50
 
 

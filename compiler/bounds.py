@@ -97,7 +97,7 @@ def bounds(plan: Plan, rows: Iterable[Mapping[str, Any]] = ()) -> Bounds:
 
 
 def dev_split(dev: int, accept: str = "composition") -> tuple[int, int]:
-    """How many of so many dev rows choose between candidates, and how many only confirm what was chosen.
+    """Return how many of so many dev rows choose between candidates, and how many only confirm what was chosen.
 
     One half each, but at least FEWEST_CONFIRMING confirm. Where that leaves fewer than FEWEST_CHOOSING, and with `accept:
     point`, all rows choose.
@@ -138,7 +138,7 @@ def halving_runs(rows: int, first: int, last: int, candidates: int) -> int:
 
 
 TEMPERATURES = (1.0, 0.8, 0.6, 0.4)
-"""Those that the probe of a training tries where `temperature` is auto, the highest first."""
+"""The temperatures that the probe of a training tries where `temperature` is auto, the highest first."""
 
 
 def probe_runs(rows: int, rollouts: int, auto: bool) -> int:

@@ -1,4 +1,4 @@
-"""What may cross from private to public (403): a module's output with a reason, which a metric reads."""
+"""Check what crosses from private to public (403): a module's output with a reason, which a metric reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Crossing:
     plan: Plan
     module: Module
     place: Place
-    """Where the program that is checked brings the value there."""
+    """Return the place at which the program that is checked brings the value there."""
     root: Plan
     """The program whose metrics, or the judge whose own score, must watch."""
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler import formats
-from lmprog.compiler.bounds import bounds, judges
+from lmprog.compiler.bounds import USUAL_REPLY, bounds, judges
 from lmprog.compiler.plan import Module, Plan
 from lmprog.compiler.replies.ending import ending
 from lmprog.compiler.templates import RenderError
 from lmprog.invocation import Invocation
-from lmprog.lms.local import MAX_TOKENS, LocalLM
+from lmprog.lms.local import LocalLM
 from lmprog.metrics import Scorer
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.rollouts import LeftOut, Rollout, Wave, check_scored, rollouts_of, run_each
@@ -182,7 +182,7 @@ class Teachers:
         if not _reads(module, text, made.outputs, cut and as_it_came):
             raise Unfit("it is not read as the same outputs")
         # A server has no such limit of its own.
-        most = declared.params.get("max_tokens", MAX_TOKENS if declared.runs_here else None)
+        most = declared.params.get("max_tokens", USUAL_REPLY if declared.runs_here else None)
         if most is not None and len(ids) > int(most):
             raise Unfit(f"its {len(ids)} tokens are more than max_tokens")
         if lm.weights.end_ids & set(ids[:-1]):

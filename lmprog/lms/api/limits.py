@@ -8,13 +8,12 @@ import threading
 import time
 from typing import Any
 
+from lmprog.compiler.bounds import USUAL_REPLY
 from lmprog.compiler.plan import Limits, reply_limit
 from lmprog.lms.lm import Request, Usage
 from lmprog.lms.per_loop import PerLoop
 
 CHARACTERS_A_TOKEN = 4
-USUAL_REPLY = 256
-"""Tokens set aside for a reply without `max_tokens`."""
 SPREAD = 0.1
 """Of a pause: calls that waited for its end start over this part of it, not all at once."""
 

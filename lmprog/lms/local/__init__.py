@@ -14,6 +14,7 @@ import numpy
 from numpy.typing import NDArray
 
 from lmprog import threads
+from lmprog.compiler.bounds import USUAL_REPLY
 from lmprog.compiler.types import Object
 from lmprog.errors import LmprogError
 from lmprog.lms.lm import LM, Completion, Request, Usage, innermost
@@ -27,8 +28,6 @@ from lmprog.lms.local.weights import Weights
 from lmprog.lms.per_loop import PerLoop
 
 PARAMS = frozenset({"temperature", "top_p", "top_k", "max_tokens", "stop"})
-MAX_TOKENS = 256
-"""Of a reply, where `params` say nothing."""
 HEADS_KEPT = 512
 """Heads whose token ids are kept: a search over prompts makes ever new ones."""
 SHORTEST_HEAD = 16
@@ -300,7 +299,7 @@ def _sampling(request: Request) -> Sampling:
     params = request.params
     stop = params.get("stop") or ()
     return Sampling(
-        max_tokens=int(params.get("max_tokens", MAX_TOKENS)),
+        max_tokens=int(params.get("max_tokens", USUAL_REPLY)),
         temperature=float(params.get("temperature", 0.0)),
         top_p=float(params.get("top_p", 1.0)),
         top_k=int(params.get("top_k", 0)),
