@@ -33,6 +33,7 @@ from lmprog.evaluation import RowScore
 from lmprog.invocation import Invocation
 from lmprog.lms.lm import Completion, Request, Usage
 from lmprog.optimizers.candidate import START, Candidate
+from lmprog.optimizers.grpo.served import Served
 from lmprog.optimizers.grpo.stage import WeightStage
 from lmprog.optimizers.journal import Journal
 from lmprog.optimizers.staged import run_stages
@@ -180,7 +181,7 @@ def doubles() -> Iterator[None]:
     with (
         patch("lmprog.evaluation.score_rows", scored),
         patch.object(WeightStage, "train", _train),
-        patch.object(WeightStage, "_trained_lm", lambda *_: NoWeights()),
+        patch.object(Served, "trained_lm", lambda *_: NoWeights()),
         patch.object(WeightStage, "_save", lambda *_: None),
         patch("lmprog.optimizers.grpo.stage.change_in", _weights),
     ):
@@ -247,23 +248,23 @@ def kept(stages: str, dev: int, first: int, count: int, gain: float, accept: str
         return sum(search(stages, dev, draw, gain, accept) for draw in range(first, first + count))
 
 
-def simulate(kind: str, draws: int, jobs: int, out: Path) -> None:
-    """Add a record for each cell of a table to those in `out`, where it has none yet."""
+def simulate(kind: str, draws: int, seed: int, jobs: int, out: Path) -> None:
+    """Add a record for each cell of a table to those in `out`, where it has none yet of as many searches."""
     records = json.loads(out.read_text()) if out.exists() else []
     cells = [
-        (stages, accept, gain, {"kind": kind, "name": name, "gain": gain, "dev": dev, "draws": draws})
+        (stages, accept, gain, {"kind": kind, "name": name, "gain": gain, "dev": dev})
         for stages, accept, gain, name in KINDS[kind]
         for dev in DEV
     ]
     with ProcessPoolExecutor(jobs) as pool:
         for stages, accept, gain, cell in cells:
-            if any(cell.items() <= record.items() for record in records):
+            if any(cell.items() <= record.items() and record["draws"] >= draws for record in records):
                 continue
             parts = [
-                pool.submit(kept, stages, cell["dev"], first, min(CHUNK, draws - first), gain, accept)
+                pool.submit(kept, stages, cell["dev"], seed + first, min(CHUNK, draws - first), gain, accept)
                 for first in range(0, draws, CHUNK)
             ]
-            records.append({**cell, "kept": sum(part.result() for part in parts)})
+            records.append({**cell, "draws": draws, "seed": seed, "kept": sum(part.result() for part in parts)})
             out.write_text(json.dumps(records, indent=1) + "\n")
             print(json.dumps(records[-1]), file=sys.stderr, flush=True)
 
@@ -293,6 +294,7 @@ def page(records: Sequence[Mapping[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=1000, help="searches of each cell")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the first search; each has the next one")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--kind", choices=list(KINDS), action="append", help="which table; both where it is left out")
     parser.add_argument(
@@ -304,7 +306,7 @@ def main() -> None:
         print(page(json.loads(asked.page.read_text())))
         return
     for kind in asked.kind or KINDS:
-        simulate(kind, asked.draws, asked.jobs, asked.out)
+        simulate(kind, asked.draws, asked.seed, asked.jobs, asked.out)
     print(page(json.loads(asked.out.read_text())))
 
 

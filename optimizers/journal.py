@@ -40,6 +40,7 @@ class Journal:
         self._file = open_private(path, "ab")
         self._listeners = listeners
         self._folders: list[Path] = []
+        self._said: set[tuple[str, str]] = set()
         self._stage = self._part = ""
         self._budget = Budget({})
 
@@ -78,9 +79,12 @@ class Journal:
             listener({"event": event, **values})
 
     def note(self, text: str) -> None:
-        """Tell the user something; it is kept, once: a resumed run says again what it comes upon again."""
-        said = any(event.get("text") == text and event.get("stage", "") == self._stage for event in self.events)
-        self.tell("note", text=text) if said else self.record("note", text=text)
+        """Tell the user something, once in a stage; it is kept once, and shown again by a resumed run that comes upon it."""
+        if (self._stage, text) in self._said:
+            return
+        self._said.add((self._stage, text))
+        kept = any(event.get("text") == text and event.get("stage", "") == self._stage for event in self.events)
+        self.tell("note", text=text) if kept else self.record("note", text=text)
 
     def restart(self, number: int, rescore: bool) -> None:
         """Make void what is kept of the stage of this number, of later ones, and of the test.

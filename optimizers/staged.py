@@ -108,8 +108,8 @@ def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Jour
     parts = split(dev, goals, seed)
     journal.note(described(parts, goals))
     spent_before = journal.recall("spent")
-    purse = Budget(budget, Spent(**spent_before) if spent_before else None, answers)
-    metered = program.with_budget(purse)
+    shared = Budget(budget, Spent(**spent_before) if spent_before else None, answers)
+    metered = program.with_budget(shared)
     # What a run reports of its stages, and every test, are scored apart from the budget: not paid for out of the search.
     unlimited = program.with_budget(Budget({}, answers=answers))
     confirmation = Confirmation(unlimited, parts.confirm, goals.metric, journal, seed, most_repeats(goals))
@@ -130,11 +130,11 @@ def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Jour
             journal.tell("stage_kept", number=number, of=len(goals.stages), stage=stage.optimizer)
             continue
         journal.record("stage_started", number=number, of=len(goals.stages), name=stage.optimizer)
-        before = purse.spent
-        within = journal.within(key, purse)
+        before = shared.spent
+        within = journal.within(key, shared)
         start = metered.with_candidate(best)
         stage_seed = derive(seed, number, stage.optimizer)
-        task = Task(start, train, parts.choose, goals.metric, purse, within, stage_seed, screened=dev)
+        task = Task(start, train, parts.choose, goals.metric, shared, within, stage_seed, screened=dev)
         try:
             change = make(stage).optimize(task)
         except BudgetExceeded as error:
@@ -150,7 +150,7 @@ def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Jour
         outcome = StageOutcome(
             stage.optimizer,
             after if goals.accept != "stage" or (tested is not None and tested["passed"]) else best,
-            purse.spent.since(before),
+            shared.spent.since(before),
             scores.estimate.as_json(),
             scores.against(scores_before).as_json(),
             len(seconds),
@@ -159,7 +159,7 @@ def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Jour
             within.recall("credit"),
         )
         best = outcome.candidate
-        journal.keep("spent", purse.spent.as_json())
+        journal.keep("spent", shared.spent.as_json())
         journal.keep(f"stage/{key}", outcome.as_json())
         journal.tell(
             "stage_ended",
@@ -174,7 +174,7 @@ def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Jour
     journal.record("accepted", **accepted)
     test = _tested(unlimited, goals.metric, outcomes, journal)
     before_all = chosen_by.of(Candidate()).estimate.as_json()
-    return Outcome(versions[accepted["kept"]], before_all, best, accepted, outcomes, test, purse.spent)
+    return Outcome(versions[accepted["kept"]], before_all, best, accepted, outcomes, test, shared.spent)
 
 
 def most_repeats(goals: Optimize) -> int:

@@ -95,8 +95,8 @@ def command(
         else:
             text(program.plan.name, expected, limits_of(budget))
         return
-    purse = budget_of(budget)
-    program = program.with_budget(purse)
+    shared = budget_of(budget)
+    program = program.with_budget(shared)
     options = RunOptions(seed=seed, params={} if temperature is None else {"temperature": temperature})
     with RowProgress(str(spec), len(sampled)) as progress:
         found = run_async(
@@ -105,13 +105,13 @@ def command(
     told, document_ = report.lines(found), {"program": program.plan.name, "split": split, **found.as_json()}
     failed = dict(found.lost)
     if before is not None and against is not None:
-        start, params = before.with_budget(purse), RunOptions(seed=seed)
+        start, params = before.with_budget(shared), RunOptions(seed=seed)
         with RowProgress(f"{spec} against {against}", len(compared) * count) as progress:
             gained = run_async(lambda: gains(start, program, compared, chosen, options=params, on_row=progress.advance))
         told += report.gain_lines(gained, str(spec), str(against))
         document_["tuned_alone"] = report.gain_document(gained)
         failed |= report.failures(gained)
-    spent = purse.spent
+    spent = shared.spent
     told.append(f"  {spent.lm_calls:,} LM calls, {spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens")
     document_["spent"] = spent.as_json()
     click.echo(json.dumps(document_, ensure_ascii=False) if style == "json" else "\n".join(told))

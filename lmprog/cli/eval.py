@@ -89,8 +89,8 @@ def command(
     program = load(spec, lms=lms, overrides=overrides)
     other = load(against, lms=lms, overrides=overrides) if against is not None else None
     if budget:
-        purse = budget_of(budget)
-        program, other = program.with_budget(purse), other.with_budget(purse) if other is not None else None
+        shared = budget_of(budget)
+        program, other = program.with_budget(shared), other.with_budget(shared) if other is not None else None
     whole = rows_of(program.plan, split)
     rows = whole[:limit]
     chosen = metric_of(program.plan, metric)

@@ -30,11 +30,12 @@ def test_once_does_work_once_in_the_life_of_a_run(tmp_path: Path) -> None:
     assert (tmp_path / "2-grpo").is_dir()
 
 
-def test_a_note_is_kept_once_in_each_stage_and_told_each_time(tmp_path: Path) -> None:
+def test_a_note_is_kept_once_in_each_stage_and_told_once_by_each_process(tmp_path: Path) -> None:
     told: list[str] = []
     for _ in range(2):
         journal = Journal(tmp_path, (lambda event: told.append(event["text"]),))
         for where in (journal, journal.within("1-gepa", Budget({}))):
+            where.note("nothing to combine")
             where.note("nothing to combine")
         journal.close()
     assert told == ["nothing to combine"] * 4
