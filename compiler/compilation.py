@@ -106,7 +106,7 @@ class _Program:
             self.report.own = frozenset(self.report.sources)
         root = override(root, overrides, self.report)
         if change is not None:
-            root = candidate(root, change)
+            root = candidate(root, change, self.report)
         if not self._version(root):
             return None
         fitted = fit(PROGRAM, root, self.report, "the program")

@@ -14,7 +14,8 @@ from lmprog.compiler.findings import Report
 from lmprog.compiler.language import exclusive
 from lmprog.compiler.source import Mapping, Place, Scalar, Source, from_plain
 from lmprog.compiler.whole_file import write_whole
-from lmprog.compiler.yaml_reader import DIFFERENT, is_plain_text, read_source
+from lmprog.compiler.yaml_reader import read_source
+from lmprog.compiler.yaml_writer import BlockDumper, dump, style_of, unwritable
 
 OWN_KEYS = ("extends", "tuned")
 """Keys that are about the file that holds them, and are not inherited."""
@@ -126,37 +127,32 @@ def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping
     return root
 
 
-def candidate(root: Mapping, change: Map[str, Any]) -> Mapping:
-    """The spec with an optimizer's change laid over it; relative paths in the change start at the spec's folder."""
+def candidate(root: Mapping, change: Map[str, Any], report: Report) -> Mapping:
+    """Return the spec with an optimizer's change laid over it; relative paths in the change start at the spec's folder.
+
+    What could not be written as an overlay is an error here, before anything is spent on the candidate.
+    """
     source = Source(root.source.path, f"{root.source.name} (candidate)", "", root.source.folder)
+    for section, entries in change.items():
+        for id, entry in entries.items():
+            for key, value in entry.items():
+                why = unwritable(value)
+                if why is not None:
+                    message = f"`{key}` of {section.removesuffix('s')} `{id}` holds {why}"
+                    report.add("LMP101", Place(source, 1, 1), message, fix="leave it out")
     over = from_plain(dict(change), source)
     assert isinstance(over, Mapping)
     return laid_over(root, over)
-
-
-class BlockDumper(yaml.SafeDumper):
-    """Block style as a person writes it: no aliases, lists indented under their key."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
 
 
 class _Dumper(BlockDumper):
     """Long text as literal blocks, short rows of scalars in one line."""
 
 
-def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    block = "\n" in value and not any(line != line.rstrip() for line in value.split("\n")) and value.strip()
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if block else _quotes(value))
-
-
-def _quotes(value: str) -> str | None:
-    """Quotes for what another YAML, or a reader's eye, could take for something else."""
-    other = DIFFERENT.match(value) or not is_plain_text(value)
-    return '"' if other or "{{" in value or value != value.strip() else None
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    # A reader of the overlay should not take these words for a template or a reference.
+    style = '"' if "{{" in value and "\n" not in value else style_of(value)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 def _rows(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:
@@ -183,18 +179,20 @@ def write_overlay(path: Path | str, base_path: Path | str, change: Map[str, Any]
     """Write `change` as an overlay file at `path` that extends `base_path`, with `tuned:` last; return its text.
 
     `tuned` gets the digest of the base as it stands in its file (`base_digest`), whatever a command overrode for the run,
-    so that a check sees when the base has changed since.
+    so that a check sees when the base has changed since. Raises ValueError for a text that no file can hold.
     """
     path, base_path = Path(path), Path(base_path)
     relative = os.path.relpath(base_path.resolve(), path.resolve().parent)
     extends = relative if relative.startswith(os.pardir) else f"./{relative}"
-    parts: list[Any] = [{key: _block(value)} for key, value in change.items() if value]
+    extends = Path(extends).as_posix() if os.sep != "/" else extends
+    parts: list[dict[str, Any]] = [{key: _block(value)} for key, value in change.items() if value]
     parts.append({"tuned": {**tuned, **_base(base_path)}})
-    texts = [
-        yaml.dump(part, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
-        for part in parts
-    ]
-    text = "\n".join([f"lmprog: 1\nextends: {Path(extends).as_posix() if os.sep != '/' else extends}\n", *texts])
+    head = {"lmprog": 1, "extends": extends}
+    for key, value in [pair for part in (head, *parts) for pair in part.items()]:
+        why = unwritable(value)
+        if why is not None:
+            raise ValueError(f"no overlay is written to {path}: `{key}` holds {why}")
+    text = "\n".join([dump(head), *(dump(part, _Dumper) for part in parts)])
     write_whole(path, text)
     return text
 

@@ -7,13 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from lmprog.compiler.overlay import BlockDumper
-from lmprog.compiler.yaml_reader import DIFFERENT
+from lmprog.compiler.yaml_writer import dump
 
 SECTIONS = ("inputs", "outputs", "lms", "tools", "modules", "steps", "tests")
-_NUMBER = re.compile(r"^[-+.]?[0-9][0-9.eExXoO_+-]*$")
 
 
 @dataclass(frozen=True)
@@ -41,10 +37,10 @@ class Imported:
             head["description"] = " ".join(self.description.split())
         kept = [section for section in SECTIONS if self.program.get(section)]
         loose = [note for note in self.notes if note.section not in kept]
-        parts = [_comments([f"made by `lmprog import` from {self.origin}"], "") + _comments(loose) + _dumped(head)]
+        parts = [_comments([f"made by `lmprog import` from {self.origin}"], "") + _comments(loose) + dump(head)]
         for section in kept:
             notes = [note for note in self.notes if note.section == section]
-            parts.append(_comments(notes) + _dumped({section: self.program[section]}))
+            parts.append(_comments(notes) + dump({section: self.program[section]}))
         return "\n".join(parts)
 
 
@@ -73,24 +69,3 @@ def wrapped(expression: str) -> str:
 def _comments(notes: list[Note] | list[str], mark: str = "not imported: ") -> str:
     texts = [note.text if isinstance(note, Note) else note for note in notes]
     return "".join(f"# {mark}{' '.join(text.split())}\n" for text in texts)
-
-
-class _Dumper(BlockDumper):
-    """Long text as literal blocks, quotes wherever YAML 1.1 and 1.2 read a bare word differently."""
-
-
-def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    style = '"' if DIFFERENT.match(value) or _NUMBER.match(value) or value != value.strip() else None
-    if "\n" in value:
-        style = "|"
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def _dumped(part: Mapping[str, Any]) -> str:
-    made: str = yaml.dump(
-        dict(part), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
-    )
-    return made

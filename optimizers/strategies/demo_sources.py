@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from lmprog.compiler.plan import Module, ModuleCall, Plan
+from lmprog.compiler.yaml_writer import unwritable
 from lmprog.evaluation import RowScore, aevaluate
 from lmprog.metrics import Scorer
 from lmprog.optimizers.candidate import Demo
@@ -93,7 +94,8 @@ def labelled(plan: Plan, module: Module, rows: Sequence[Row]) -> list[Demo]:
     if not direct:
         return []
     wanted = [*module.inputs, *module.outputs]
-    return [{name: row[name] for name in wanted} for row in rows if all(row.get(name) is not None for name in wanted)]
+    whole = [row for row in rows if all(row.get(name) is not None for name in wanted)]
+    return writable([{name: row[name] for name in wanted} for row in whole])
 
 
 def bootstrapped(module: Module, runs: Sequence[RowScore], at_least: AtLeast, lowest: float) -> list[Demo]:
@@ -109,7 +111,12 @@ def bootstrapped(module: Module, runs: Sequence[RowScore], at_least: AtLeast, lo
                 if made.module == module.id and made.parent is None and made.outputs is not None and not made.attempt:
                     demo = {**made.inputs, **made.outputs}
                     found.setdefault(repr(demo), demo)
-    return list(found.values())
+    return writable(list(found.values()))
+
+
+def writable(demos: Sequence[Demo]) -> list[Demo]:
+    """Return the demos that an overlay can hold; of rows with half a surrogate pair, for one, it cannot."""
+    return [demo for demo in demos if unwritable(demo) is None]
 
 
 def draw_set(module: Module, pool: Pool, count: int, seed: int) -> tuple[Demo, ...]:
