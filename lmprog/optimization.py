@@ -67,7 +67,7 @@ def optimize(
     from other rows, code or words, and Owned while another process is at work in it.
     """
     from lmprog.optimizers import processes, resuming
-    from lmprog.optimizers.grpo.following import Over, follow
+    from lmprog.optimizers.grpo.worker import Finished, follow
     from lmprog.optimizers.journal import Journal
     from lmprog.optimizers.staged import goals_of, run_stages
 
@@ -113,7 +113,7 @@ def optimize(
             journal.record("run_ended", overlay=str(target))
         finally:
             journal.close()
-    tuned = processes.from_first(Over(Tuned(target, report))).outcome
+    tuned = processes.from_first(Finished(Tuned(target, report))).outcome
     processes.end()
     return tuned
 
@@ -203,7 +203,7 @@ def _test(whole: Sequence[Scores], compared: Sequence[Scores], kept: int) -> dic
 
 
 def _write_overlay(target: Path, spec: Path, candidate: Candidate, report: Mapping[str, Any]) -> None:
-    from lmprog.compiler.overlay import write_overlay
+    from lmprog.compiler.overlay_file import write_overlay
 
     change = candidate.as_overlay()
     for changed in [*change.get("lms", {}).values(), *change.get("modules", {}).values()]:

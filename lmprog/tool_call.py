@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmprog.compiler.plan import Tool
+from lmprog.failure import CANCELLED
 from lmprog.invocation import ToolInvocation
-from lmprog.run import CANCELLED, Run, Site
-from lmprog.tools import ToolFailed
+from lmprog.run import Run, Site
+from lmprog.tools.tool import ToolFailed
 
 
 async def call_tool(

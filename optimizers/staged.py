@@ -27,7 +27,8 @@ from lmprog.optimizers.dev_split import DevSplit, described, split
 from lmprog.optimizers.journal import Journal
 from lmprog.optimizers.optimizer import Optimizer, Row, Task, find
 from lmprog.optimizers.shown_rows import ShownRows
-from lmprog.program import Program, RunOptions
+from lmprog.program import Program
+from lmprog.run_options import RunOptions
 from lmprog.seeds import derive
 
 TEST = "test"

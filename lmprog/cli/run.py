@@ -62,7 +62,8 @@ def command(
     from lmprog.blame import exit_status
     from lmprog.json_text import json_text
     from lmprog.loops import run_async
-    from lmprog.program import RunOptions, load
+    from lmprog.program import load
+    from lmprog.run_options import RunOptions
     from lmprog.trace import TraceWriter
 
     if inputs and rows is not None:

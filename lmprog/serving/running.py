@@ -23,7 +23,9 @@ from lmprog.events import CallEnded, Event, Listener, TextPiece, followed
 from lmprog.execution import Execution
 from lmprog.json_lines import as_line
 from lmprog.lms.images import READABLE
-from lmprog.program import Program, Result, RunOptions
+from lmprog.program import Program
+from lmprog.result import Result
+from lmprog.run_options import RunOptions
 from lmprog.serving.connection import SECONDS
 from lmprog.serving.gate import Gate
 from lmprog.serving.inputs import checked, files_of, read_body

@@ -20,7 +20,7 @@ from lmprog.compiler.plan import HubCorpus, Tool
 from lmprog.compiler.row_files import Row, RowsError, read_file
 from lmprog.compiler.rows import read_hub
 from lmprog.threads import in_thread
-from lmprog.tools import ToolFailed, failed
+from lmprog.tools.tool import ToolFailed, failed
 
 LAYOUT = 1
 """Raise it when what `_make` writes changes: the folder of an index is named by it too."""

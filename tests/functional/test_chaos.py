@@ -34,10 +34,7 @@ PROCESSES.set_forkserver_preload(
             f"lmprog.{name}"
             for name in ("lms.api", "optimization", "testing", "evaluation", "reports.tests", "reports.scores")
         ),
-        *(
-            f"lmprog.optimizers.{name}"
-            for name in ("resuming", "staged", "bootstrap", "prompt_search", "grpo.following")
-        ),
+        *(f"lmprog.optimizers.{name}" for name in ("resuming", "staged", "bootstrap", "prompt_search", "grpo.worker")),
         *("aiohttp", "optuna", "scipy.stats", "rich.console", "lmprog.serving.application", "lmprog.serving.server"),
     ]
 )
