@@ -69,7 +69,7 @@ def optimize(
     from lmprog.optimizers import processes, resuming
     from lmprog.optimizers.grpo.worker import Finished, follow
     from lmprog.optimizers.journal import Journal
-    from lmprog.optimizers.staged import goals_of, run_stages
+    from lmprog.optimizers.staged import goals_of, require_packages, run_stages
 
     spec = Path(spec)
     going_on = resume or restart_stage is not None
@@ -80,6 +80,7 @@ def optimize(
     settings = given.over(kept.settings) if kept is not None else given
     program = load(spec, lms={**settings.lms, **(lms or {})}, overrides=settings.overrides)
     goals = goals_of(program)
+    require_packages(program)
     processes.begin()
     if not processes.first():
         tuned: Tuned = follow(program)

@@ -8,7 +8,6 @@ from typing import Any
 
 from lmprog.budget import Budget
 from lmprog.optimizers import processes
-from lmprog.optimizers.grpo.stage import WeightStage
 from lmprog.optimizers.grpo.train_request import TrainRequest
 from lmprog.optimizers.journal import Journal
 from lmprog.optimizers.optimizer import Task
@@ -40,6 +39,8 @@ def follow(program: Program) -> Any:
     while not isinstance(told := processes.from_first(), Finished):
         # Anything else was meant for a training that has ended here already.
         if isinstance(told, TrainRequest):
+            from lmprog.optimizers.grpo.stage import WeightStage  # needs the extras of training; the loop does not
+
             of_stage = replace(program, plan=told.plan, resources=replace(program.resources))
             task = Task(of_stage, (), (), told.metric, Budget({}), NullJournal(told.folder), told.seed)
             stage = WeightStage(task, told.config)

@@ -1,4 +1,4 @@
-"""Servers at an address of one's own that speak OpenAI's protocol, such as vLLM's: asked with aiohttp, a thousand at once."""
+"""OpenAI, and servers that speak its protocol, such as vLLM's: asked with aiohttp, a thousand at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from lmprog.compiler import model_table, plan
+from lmprog.errors import UsageError
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.body import parameters
@@ -36,11 +37,17 @@ class DirectRoute:
         """Fields that lmprog adds by itself and this server does not take."""
         self._more = {"return_token_ids": True, "logprobs": True} if provider == "hosted_vllm" else {}
         self._prices = model_table.limits(declared)
+        self._at_openai = provider == "openai" and declared.api_base is None
+        self._limit: str | None = None
+        """What the model calls the longest reply, where it refuses the name that the spec has for it."""
         self._server = Server(access)
-        self.adapters = Adapters(declared, self._server) if provider == "hosted_vllm" else None
+        self.adapters = Adapters(declared, self._server) if provider == "hosted_vllm" and access.base else None
 
     async def ask(self, request: Request, structured: bool) -> Completion:
-        """One try. Raises TryFailed."""
+        """One try. Raises TryFailed, and UsageError where no address is known."""
+        if not self._server.known:
+            fix = f"write lms.{self._id}.api_base, or set HOSTED_VLLM_API_BASE in the environment"
+            raise UsageError(f"the LM {self._id!r} has no address of its server; {fix}")
         if request.adapter is None or self.adapters is None:
             return await self._asked(self._model, request, structured)
         loaded = await self.adapters.loaded(request.adapter)
@@ -56,6 +63,8 @@ class DirectRoute:
     async def _asked(self, model: str, request: Request, structured: bool) -> Completion:
         made = parameters(request, structured=structured, seeded=True)
         own = {name: value for name, value in {**self._more, **made}.items() if name not in self._refused}
+        if self._limit is not None:
+            own = {self._limit if name in LIMITS else name: value for name, value in own.items()}
         body = {"model": model, "messages": request.messages, **own, **own.pop("extra_body", {})}
         try:
             async with self._server.post("/chat/completions", body) as response:
@@ -69,7 +78,11 @@ class DirectRoute:
             added = {*self._more, *made} - {*request.params}
             unknown = [name for name in DISPENSABLE if name in added - self._refused and failed.refuses(name)]
             if not unknown:
-                raise
+                # Which name OpenAI takes depends on the model. A server of one's own has the right one written in the spec.
+                if not self._at_openai or failed.limit is None or self._limit is not None:
+                    raise
+                self._limit = failed.limit
+                return await self._asked(model, request, structured)
         else:
             return read(reply, cost(reply, self._prices))
         self._refused |= {*unknown}
@@ -104,6 +117,7 @@ class DirectRoute:
             yield chunk
 
 
+LIMITS = ("max_tokens", "max_completion_tokens")
 DISPENSABLE = ("stream_options", "return_token_ids", "logprobs", "seed")
 """Fields that lmprog adds to a request by itself and can do without, where a server knows them not."""
 
@@ -112,6 +126,7 @@ class Server:
     """The address, and what each request to it carries."""
 
     def __init__(self, access: Access) -> None:
+        self.known = access.base is not None
         self._address, mark, query = (access.base or "").partition("?")
         self._query = mark + query
         self._proxy = _proxy(self._address)

@@ -14,6 +14,7 @@ from functools import cache, wraps
 from typing import Any
 
 from lmprog.compiler import model_table, plan
+from lmprog.extras import needed_by
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.body import marked, marks_caches, parameters
@@ -29,7 +30,8 @@ class LitellmRoute:
     def __init__(self, declared: plan.LM, access: Access) -> None:
         # Without this litellm fetches its price table from the network when it is imported.
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-        import litellm
+        with needed_by(f"{declared.model!r} is reached through litellm, which"):
+            import litellm
 
         litellm.suppress_debug_info = True
         # What it logs are its own background tasks, and bodies of failed requests, which may hold keys.
