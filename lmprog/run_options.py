@@ -26,6 +26,8 @@ class RunOptions:
     """Told of each piece of a reply as it comes, where the LM can stream; perhaps from another thread."""
     on_record: Callable[[CallEnded], None] | None = None
     """Told of each call of an LM or tool when it has ended."""
+    before_write: Callable[[int | str], None] | None = None
+    """Called with the run's `example` before each call of a tool that writes; where it raises, the tool is not called."""
     replay: Callable[[Request], Completion | None] | None = None
     """Asked before an LM for each reply; what it has none for is sent. Judges are not replayed."""
 

@@ -27,6 +27,8 @@ async def call_tool(
 
     `module` is the agent that asked, and `within` the place of the call among its turns.
     """
+    if tool.effects == "write" and run.options.before_write is not None:
+        run.options.before_write(run.example)
     known: dict[str, Any] = {"error": CANCELLED}
     began, started = time.time(), time.perf_counter()
     try:
