@@ -338,7 +338,7 @@ class WeightStage:
             "step", step, of=self.config.steps, seconds=sum(split.values()), split=split, **self.wave, **metrics
         )
         if self.served.adapters:
-            self.served.heed(metrics.get("mismatch"))
+            self.served.warn_on_mismatch(metrics.get("mismatch"))
         if step % self.config.evaluate_every == 0 or step == self.config.steps:
             self.show(step)
             scores = self.runner.run(self._ascore(step))
