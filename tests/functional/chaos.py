@@ -167,7 +167,7 @@ class Desk:
         if self.kind == "test":
             return [untimed(record) for record in read_objects(self.folder / "calls.jsonl")]
         ends = {"run": "out.jsonl", "eval": "scores.jsonl"}.get(self.kind, "tuned.yaml")
-        found: list[Any] = [(self.folder / ends).read_text().replace(str(self.folder), "HERE")]
+        found: list[Any] = [(self.folder / ends).read_text()]
         if self.kind == "run":
             trace = read_objects(self.folder / "trace.jsonl")
             found.append(sorted((record["example"], record["text"]) for record in trace))
@@ -186,8 +186,11 @@ def untimed(record: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name not in ("started", "seconds")}
 
 
-def befall(desk: Desk, fault: str, known: Desk, way: int, draw: random.Random) -> None:
-    """Let the fault happen; a refusal on the way is looked at here. `way` is how far the undisturbed command comes."""
+def befall(desk: Desk, fault: str, known: Path, way: int, draw: random.Random) -> None:
+    """Let the fault happen; a refusal on the way is looked at here.
+
+    `known` is the folder of the undisturbed command, and `way` how far that comes.
+    """
     happen = {
         "kill": partial(killed, desk, way, draw),
         "full disk": partial(full_disk, desk, draw),
@@ -229,7 +232,7 @@ def second_process(desk: Desk) -> None:
         assert not any(path.exists() and path.stat().st_size for path in states)
 
 
-def broken_line(desk: Desk, known: Desk, draw: random.Random) -> None:
+def broken_line(desk: Desk, known: Path, draw: random.Random) -> None:
     finished(desk, known)
     path = desk.folder / draw.choice(STATE[desk.kind])
     lines = path.read_bytes().splitlines(keepends=True)
@@ -237,7 +240,7 @@ def broken_line(desk: Desk, known: Desk, draw: random.Random) -> None:
     path.write_bytes(b"".join(lines))
 
 
-def cut(desk: Desk, known: Desk, draw: random.Random) -> None:
+def cut(desk: Desk, known: Path, draw: random.Random) -> None:
     finished(desk, known)
     # A kill never cuts a trace before the rows that are out: their records are written first.
     path = desk.folder / STATE[desk.kind][0]
@@ -245,7 +248,7 @@ def cut(desk: Desk, known: Desk, draw: random.Random) -> None:
     path.write_bytes(content[: draw.randrange(len(content))])
 
 
-def changed(desk: Desk, known: Desk, draw: random.Random, name: str) -> None:
+def changed(desk: Desk, known: Path, draw: random.Random, name: str) -> None:
     """Change a file that the results are made from: what goes on with them refuses it, and the change is undone."""
     cut(desk, known, draw)
     if (desk.kind == "run" and name == "metrics.py") or desk.kind in ("eval", "test"):
@@ -263,12 +266,9 @@ def changed(desk: Desk, known: Desk, draw: random.Random, name: str) -> None:
     path.write_text(before)
 
 
-def finished(desk: Desk, known: Desk) -> None:
+def finished(desk: Desk, known: Path) -> None:
     """Take over all that the undisturbed command has written."""
     for name in ("out.jsonl", "trace.jsonl", "scores.jsonl", "calls.jsonl", "tuned.yaml", "run"):
-        for path in known.folder.glob(f"{name}*"):
+        for path in known.glob(f"{name}*"):
             copy = desk.folder / path.name
             shutil.copytree(path, copy) if path.is_dir() else shutil.copy(path, copy)
-    meta = desk.folder / "out.jsonl.meta.json"
-    if meta.exists():  # names the trace by its path, and its rows begin where they did in the other folder
-        meta.write_text(meta.read_text().replace(str(known.folder), str(desk.folder)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import socket
 import threading
 import time
@@ -24,7 +25,7 @@ pytest.importorskip("trl", reason="needs the extra 'local'")
 ROUNDS = int(os.environ.get("LMPROG_CHAOS", "20"))
 LIGHT = ("run", "eval", "test", "search", "serve")
 ORDER = [*LIGHT, "grpo", *LIGHT, "sft", *LIGHT, "fast_slow"]
-SERVED = ("kill", "line", "cut", "full disk", "second process")
+SERVED = ("kill", "line", "cut", "second process", "full disk")
 """The faults of a server: it goes on with nothing, so that no row or metric of it can change."""
 
 
@@ -56,12 +57,15 @@ def test_a_fault_ends_in_the_same_bytes_or_in_a_refusal(
         serve_on(Desk(folder / "desk", kind, provider, tiny_model), fault, draw)
         return
     if kind not in whole:
-        first = Desk(folder / "whole", kind, provider, model(whole, tiny_model))
+        first = Desk(folder / "desk", kind, provider, model(whole, tiny_model))
         status, said = first.run()
         assert status == 0, said
-        whole[kind] = first, first.result, first.progress
-    known, wanted, way = whole[kind]
-    desk = Desk(folder / "desk", kind, provider, model(whole, tiny_model))
+        wanted, way = first.result, first.progress
+        whole[kind] = first.folder.rename(folder / "whole"), first.folder, wanted, way
+    known, place, wanted, way = whole[kind]
+    # At the same place each time: the journal of a training names its adapters by their whole paths.
+    shutil.rmtree(place, ignore_errors=True)
+    desk = Desk(place, kind, provider, model(whole, tiny_model))
     befall(desk, fault, known, way, draw)
     status, said = desk.run()
     assert (status, "Traceback" in said) == (0, False), f"{kind}, {fault}: {said}"

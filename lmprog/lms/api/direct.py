@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from lmprog.bodies import TooLong, within
 from lmprog.compiler import model_table, plan
 from lmprog.errors import UsageError
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.body import parameters
 from lmprog.lms.api.event_stream import events_of
-from lmprog.lms.api.failures import TryFailed, words_of
+from lmprog.lms.api.failures import TryFailed, too_long, words_of
 from lmprog.lms.api.reply import Pieces, cost, read
 from lmprog.lms.lm import Completion, Request
 from lmprog.lms.per_loop import PerLoop
@@ -91,12 +92,12 @@ class DirectRoute:
 
     async def _streamed(self, response: aiohttp.ClientResponse, request: Request) -> dict[str, Any]:
         pieces = Pieces()
-        async for data in events_of(self._chunks(response)):
+        async for data, value in events_of(self._chunks(response)):
             if data == b"[DONE]":
                 # Some servers never say why a reply ends; what they sent is whole all the same.
                 pieces.ended = pieces.ended or pieces.any
                 continue
-            text = pieces.add(_piece(data))
+            text = pieces.add(_piece(data, value))
             if text and request.on_text is not None:
                 request.on_text(text)
         if not pieces.ended:
@@ -105,16 +106,11 @@ class DirectRoute:
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """Yield the body, decoded, as it comes. Raises TryFailed where it is longer than `limits.reply_mb` allows."""
-        left = self._longest
-        async for chunk in response.content.iter_any():
-            left -= len(chunk)
-            if left < 0:
-                raise TryFailed(
-                    f"its reply is longer than {self._longest / 1e6:g} MB",
-                    passing=False,
-                    fix=f"raise lms.{self._id}.limits.reply_mb where such a reply is right",
-                )
-            yield chunk
+        try:
+            async for chunk in within(response.content.iter_any(), self._longest):
+                yield chunk
+        except TooLong:
+            raise too_long(self._id, self._longest) from None
 
 
 LIMITS = ("max_tokens", "max_completion_tokens")
@@ -219,13 +215,13 @@ LONGEST_ERROR = 100_000
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:
     """Return the body of a failure, or the start of a long one, whose connection then ends."""
-    body = b""
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > LONGEST_ERROR:
-            response.close()
-            break
-    return body[:LONGEST_ERROR]
+    body = bytearray()
+    try:
+        async for chunk in within(response.content.iter_any(), LONGEST_ERROR):
+            body += chunk
+    except TooLong:
+        response.close()
+    return bytes(body)
 
 
 def _start(body: bytes) -> str:
@@ -233,16 +229,13 @@ def _start(body: bytes) -> str:
     return " ".join(body[:10_000].decode(errors="replace").split())
 
 
-def _piece(data: bytes) -> Mapping[str, Any]:
-    try:
-        piece = loads(data)
-    except ValueError:
-        piece = data
-    if piece is None:  # says nothing
+def _piece(data: bytes, value: Any) -> Mapping[str, Any]:
+    """Return a piece of a reply. Raises TryFailed where the event holds none, or an error."""
+    if value is None:  # says nothing
         return {}
-    if not isinstance(piece, Mapping) or piece.get("error"):
+    if not isinstance(value, Mapping) or value.get("error"):
         raise TryFailed(f"the stream broke off: {words_of(data.decode(errors='replace'))}", passing=True)
-    return piece
+    return value
 
 
 def _proxy(base: str) -> str | None:
