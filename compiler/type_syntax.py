@@ -199,8 +199,7 @@ class TypeReader:
                     )
         repeated = sorted({value for value in values if values.count(value) > 1}) if len(values) < 2000 else []
         if repeated:
-            message = f"the enum of {what} has `{repeated[0]}` twice"
-            self.report.add("LMP101", written.place, message, fix="remove one of them")
+            self.report.add("LMP101", written.place, f"the enum of {what} has `{repeated[0]}` twice")
         if not values:
             self.report.add("LMP101", written.place, f"the enum of {what} has no values")
             return UNKNOWN

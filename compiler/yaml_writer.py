@@ -50,6 +50,8 @@ def style_of(value: str) -> str | None:
     """Return the style of a text: a block, quotes for what another YAML could take for something else, or none."""
     if _ODD.search(value):
         return '"'
+    if value.endswith("\n\n"):
+        return '"'  # What follows a block with blank lines at its end would be taken for more of them.
     if "\n" in value and value.strip():
         return (
             '"' if value.lstrip(" \n")[0] == "\t" else "|"

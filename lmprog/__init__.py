@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lmprog.version import __version__
-
 if TYPE_CHECKING:
     from lmprog.compiler.findings import SpecError
     from lmprog.errors import BudgetExceeded, InfrastructureError, LmprogError, ProviderError, ReplayMiss, UsageError
@@ -18,8 +16,7 @@ if TYPE_CHECKING:
     from lmprog.lms.lm import LM, Completion, Request, Usage
     from lmprog.metrics import Score
     from lmprog.optimization import Tuned, optimize
-    from lmprog.program import Program, load
-    from lmprog.result import Result, RunError
+    from lmprog.program import Program, Result, RunError, load
 
 _HOME = {
     "BudgetExceeded": "errors",
@@ -45,6 +42,7 @@ _HOME = {
     "optimize": "optimization",
 }
 
+__version__ = "0.1.0"
 __all__ = [
     "LM",
     "BudgetExceeded",
@@ -64,7 +62,6 @@ __all__ = [
     "Tuned",
     "Usage",
     "UsageError",
-    "__version__",
     "evaluate",
     "load",
     "optimize",

@@ -10,7 +10,6 @@ from lmprog.compiler.checks import (
     cost,
     declassified,
     flow,
-    labels,
     names,
     optimizing,
     outside,
@@ -27,7 +26,6 @@ def run(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> 
     """Report what the families find in a compiled program; of a sub-program only what does not hang on its caller."""
     places.check(draft)
     names.check(draft)
-    labels.check(draft)
     termination.check(draft)
     conditions.check(draft, plan)
     outside.check(draft, plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,8 +25,10 @@ SOURCE = click.argument("path", type=click.Path(path_type=Path, exists=True))
 def command() -> None:
     """Make a first lmprog program from the files of another tool.
 
-    What cannot be carried over is left as a comment in the program and told on standard error. No code of the flow is
-    run, no file is overwritten, and no key is copied: keys come from environment variables.
+    What cannot be carried over is left as a comment in the program and told on standard error. The prompts of both are
+    rendered, on the file's sample or on made-up values, and compared message by message: where they differ, and what keeps
+    the program from passing `lmprog check`, is said in the same way. No code of the flow is run, no file is overwritten,
+    and no key is copied: keys come from environment variables.
     """
 
 
@@ -61,20 +63,17 @@ def prompty(path: Path, out: Path | None) -> None:
 
 def _write(source: Path, out: Path | None, convert: Callable[[Path], Imported]) -> None:
     """Write what `convert` makes for a program in a folder, check it without running user code, and exit with its status."""
-    from lmprog.compiler import compile_file
+    from lmprog.imports.finished import finished
     from lmprog.reports import text
 
     made = convert((out or source).parent)
     target = out or source.with_name(f"{made.name}.yaml")
     if target.exists():
         raise click.UsageError(f"{target} exists already, so nothing was written; name another file with -o")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("x", encoding="utf-8") as file:
-        file.write(made.text())
-    for note in made.notes:
-        click.echo(f"{source}: not imported: {note.text}", err=True)
-    findings: Any = compile_file(target, imports=False).findings
-    if findings:
-        click.echo(text.render(findings).rstrip("\n"))
+    done = finished(made, target)
+    for note in done.notes:
+        click.echo(f"{source}: {note.mark}: {note.text}", err=True)
+    if done.findings:
+        click.echo(text.render(done.findings).rstrip("\n"))
     click.echo(f"wrote {target}; next: lmprog check {target}", err=True)
-    sys.exit(1 if any(finding.severity == "error" for finding in findings) else 0)
+    sys.exit(1 if any(finding.severity == "error" for finding in done.findings) else 0)

@@ -91,8 +91,7 @@ def command(
     curl localhost:8000/run?stream=1 --json '{"text": "Where is my parcel?"}'    # as the LMs write
     """
     from lmprog.errors import UsageError
-    from lmprog.program import load
-    from lmprog.run_options import RunOptions
+    from lmprog.program import RunOptions, load
 
     try:
         import starlette  # noqa: F401

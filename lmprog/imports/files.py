@@ -25,9 +25,9 @@ class _Texts(yaml.SafeLoader):
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file. Raises UsageError where it cannot be read as one."""
+    """Return the text of a file, without a byte order mark. Raises UsageError where it cannot be read as one."""
     try:
-        return files.read_text(path)
+        return files.read_text(path).removeprefix("\ufeff")
     except files.NotRead as error:
         raise UsageError(f"cannot read {path}: {error}") from None
 

@@ -14,10 +14,15 @@ SECTIONS = ("inputs", "outputs", "lms", "tools", "modules", "steps", "tests")
 
 @dataclass(frozen=True)
 class Note:
-    """Something of the other file that the program does not hold; `section` is the key that it would belong to."""
+    """Something to know of a program that was made; `section` is the key that it would belong to.
+
+    `mark` says what of: `not imported`, what the program does not hold; `differs`, a prompt that is not the original's;
+    `check`, what keeps the program from passing.
+    """
 
     section: str
     text: str
+    mark: str = "not imported"
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Imported:
             head["description"] = " ".join(self.description.split())
         kept = [section for section in SECTIONS if self.program.get(section)]
         loose = [note for note in self.notes if note.section not in kept]
-        parts = [_comments([f"made by `lmprog import` from {self.origin}"], "") + _comments(loose) + dump(head)]
+        made = f"# made by `lmprog import` from {_one_line(self.origin)}\n"
+        parts = [made + _comments(loose) + dump(head)]
         for section in kept:
             notes = [note for note in self.notes if note.section == section]
             parts.append(_comments(notes) + dump({section: self.program[section]}))
@@ -50,22 +56,15 @@ def identifier(text: str) -> str:
     return f"_{name}" if not name or name[0].isdigit() else name
 
 
-def type_of(value: Any) -> str:
-    """The type of a sample or default value, as the language writes it."""
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int | float):
-        return "int" if isinstance(value, int) else "float"
-    if isinstance(value, list):
-        return "list[str]" if value and all(isinstance(item, str) for item in value) else "list[json]"
-    return "json" if isinstance(value, dict) else "str"
-
-
 def wrapped(expression: str) -> str:
     """`${{ expression }}`."""
     return f"${{{{ {expression} }}}}"
 
 
-def _comments(notes: list[Note] | list[str], mark: str = "not imported: ") -> str:
-    texts = [note.text if isinstance(note, Note) else note for note in notes]
-    return "".join(f"# {mark}{' '.join(text.split())}\n" for text in texts)
+def _comments(notes: list[Note]) -> str:
+    return "".join(f"# {note.mark}: {_one_line(note.text)}\n" for note in notes)
+
+
+def _one_line(text: str) -> str:
+    """Return a text as a comment can hold it: in one line, without characters that YAML or a terminal takes for others."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
+from lmprog.compiler.type_text import read_type
+from lmprog.compiler.types import Primitive, Type, mismatch
 from lmprog.errors import UsageError
-from lmprog.imports import models, python_tools, roles
+from lmprog.imports import flow_prompts, models, python_tools, roles
 from lmprog.imports.files import read_text, read_yaml, within_depth
-from lmprog.imports.program import Imported, Note, identifier, type_of, wrapped
+from lmprog.imports.flow_values import FlowValues
+from lmprog.imports.original import Original
+from lmprog.imports.program import Imported, Note, identifier, wrapped
+from lmprog.imports.prompt_module import prompt_module, without_images
+from lmprog.imports.shapes import Use, chosen, uses
+from lmprog.imports.values import fitted
 
-_REFERENCE = re.compile(r"^\$\{\s*([^.}\s\[]+)\s*((?:\.[^.}\s\[]+|\[[^\]}]*\])*)\s*\}$")
 _TYPES = {
     "string": "str", "int": "int", "double": "float", "bool": "bool", "list": "list[json]", "object": "json",
     "image": "image",
@@ -39,7 +44,7 @@ _LEFT = (
 
 
 def imported(path: Path, folder: Path) -> Imported:
-    """The program of the flow at `path`, for a file in `folder`. Raises UsageError where it is no flow of nodes."""
+    """Return the program of the flow at `path`, for a file in `folder`. Raises UsageError where it is no flow of nodes."""
     if not path.exists():
         raise UsageError(f"there is no {path}; name a folder that holds a flow.dag.yaml")
     flow = read_yaml(read_text(path), str(path))
@@ -54,48 +59,53 @@ class _Flow:
     def __init__(self, path: Path, folder: Path, flow: dict[str, Any]) -> None:
         self.path, self.folder, self.flow = path, folder, flow
         self.notes: list[Note] = []
-        self.inputs: dict[str, dict[str, Any]] = {}
         self.lms: dict[str, dict[str, Any]] = {}
         self.tools: dict[str, dict[str, Any]] = {}
         self.modules: dict[str, dict[str, Any]] = {}
         self.steps: dict[str, dict[str, Any]] = {}
-        self.types: dict[str, str | None] = {}
-        """The type of each node's output; None where nothing says it."""
+        self.values = FlowValues({}, {}, {}, ())
 
     def imported(self) -> Imported:
-        for name, entry in _entries(self.flow.get("inputs")).items():
-            self._input(identifier(name), entry)
         nodes = [self._chosen(node) for node in self.flow["nodes"] if isinstance(node, dict) and _named(node)]
         if len(nodes) < len(self.flow["nodes"]):
             self._say("steps", "nodes without a name")
-        self.types = {identifier(node["name"]): self._type(node) for node in nodes}
-        for node in nodes:
-            self._node(identifier(node["name"]), node)
-        outputs = {}
-        for name, entry in _entries(self.flow.get("outputs")).items():
-            reference = self._reference(entry.get("reference"))
-            if reference is None:
-                self._say("outputs", f"the output `{name}`, whose reference is {entry.get('reference')!r}")
-            else:
-                outputs[identifier(name)] = wrapped(reference)
+        named = {identifier(node["name"]): node for node in nodes}
+        left = {id: why for id, node in named.items() if (why := self._reason(id, node)) is not None}
+        for why in left.values():
+            self._say("steps", why)
+        self.values = FlowValues(
+            {
+                identifier(name): self._input(identifier(name), entry)
+                for name, entry in _entries(self.flow.get("inputs")).items()
+            },
+            {id: self._type(node) for id, node in named.items()},
+            left,
+            [id for id, node in named.items() if isinstance(node.get("activate"), dict)],
+        )
+        kept = {id: node for id, node in named.items() if id not in left}
+        self._refine(kept)
+        for id, node in kept.items():
+            self._llm(id, node) if node.get("type") == "llm" else self._python(id, node)
+        outputs = self._outputs()
         for key in _LEFT:
             if self.flow.get(key):
                 self._say("file", f"`{key}`: {json.dumps(self.flow[key], ensure_ascii=False, default=str)}")
-        inputs = {name: entry if len(entry) > 1 else entry["type"] for name, entry in self.inputs.items()}
+        inputs = {name: entry if len(entry) > 1 else entry["type"] for name, entry in self.values.inputs.items()}
         sections: dict[str, dict[str, Any]] = {
             "inputs": inputs, "outputs": outputs, "lms": self.lms, "tools": self.tools, "modules": self.modules,
             "steps": self.steps,
         }  # fmt: skip
-        name = identifier(self.path.resolve().parent.name).lower()
+        folder = self.path.resolve().parent.name
+        notes = (*self.notes, *self.values.notes)
         description = str(self.flow.get("description") or "")
-        return Imported(
-            name, f"{self.path.resolve().parent.name}/{self.path.name}", sections, tuple(self.notes), description
-        )
+        return Imported(identifier(folder).lower(), f"{folder}/{self.path.name}", sections, notes, description)
 
-    def _say(self, section: str, text: str) -> None:
-        self.notes.append(Note(section, text))
+    def _say(self, section: str, text: str, mark: str = "not imported") -> None:
+        note = Note(section, text, mark)
+        if note not in self.notes:
+            self.notes.append(note)
 
-    def _input(self, name: str, entry: dict[str, Any]) -> None:
+    def _input(self, name: str, entry: dict[str, Any]) -> dict[str, Any]:
         written = str(entry.get("type", "string"))
         if written not in _TYPES:
             self._say("inputs", f"the type `{written}` of the input `{name}`: it is taken as str")
@@ -104,19 +114,37 @@ class _Flow:
             field["about"] = str(entry["description"])
         if entry.get("default") is not None:
             field["default"] = entry["default"]
-        self.inputs[name] = field
+        return field
+
+    def _outputs(self) -> dict[str, str]:
+        """Return the outputs; where none of the flow's is left, those of the steps that nothing reads."""
+        outputs = {}
+        for name, entry in _entries(self.flow.get("outputs")).items():
+            reference = self.values.reference(entry.get("reference"))
+            if reference is None:
+                self._say("outputs", f"the output `{name}`, whose reference is {entry.get('reference')!r}")
+            elif self.values.node(reference) in self.values.missing:
+                self._say("outputs", f"the output `{name}`: ${{{{ {reference} }}}}, of a node that has no step here")
+            else:
+                outputs[identifier(name)] = wrapped(reference)
+        if not outputs and self.steps:
+            read = json.dumps(self.steps, default=str)
+            last = [id for id in self.steps if f"steps.{id}." not in read]
+            outputs = {id: wrapped(f"steps.{id}.output") for id in last or self.steps}
+            self._say("outputs", f"any output of the flow: the program's are those of {', '.join(outputs)}")
+        return outputs
 
     def _chosen(self, node: dict[str, Any]) -> dict[str, Any]:
-        """The node, or its default variant where it has variants."""
+        """Return the node, or its default variant where it has variants."""
         variants = _entries(self.flow.get("node_variants")).get(node["name"])
         if not node.get("use_variants") or variants is None:
             return node
         known = _entries(variants.get("variants"))
-        chosen = str(variants.get("default_variant_id") or next(iter(known), ""))
+        chosen_id = str(variants.get("default_variant_id") or next(iter(known), ""))
         for id in known:
-            if id != chosen:
-                self._say("steps", f"the variant `{id}` of the node `{node['name']}`; the program has `{chosen}`")
-        return {**node, **_entries(known.get(chosen)).get("node", {}), "name": node["name"]}
+            if id != chosen_id:
+                self._say("steps", f"the variant `{id}` of the node `{node['name']}`; the program has `{chosen_id}`")
+        return {**node, **_entries(known.get(chosen_id)).get("node", {}), "name": node["name"]}
 
     def _type(self, node: dict[str, Any]) -> str | None:
         if node.get("type") != "python":
@@ -125,76 +153,137 @@ class _Flow:
         return found.returns if found is not None else None
 
     def _source(self, node: dict[str, Any]) -> Path | None:
-        """The file of a node; None where there is none inside the flow's folder or beside it."""
+        """Return the file of a node; None where there is none inside the flow's folder or beside it."""
         source = node.get("source")
         written = source.get("path") if isinstance(source, dict) else None
         path = self.path.parent / str(written)
         return path if written and path.is_file() else None
 
-    def _node(self, id: str, node: dict[str, Any]) -> None:
+    def _reason(self, id: str, node: dict[str, Any]) -> str | None:
+        """Return why a node becomes no step; None where it does."""
         kind, source = node.get("type"), self._source(node)
-        for name in _entries({"inputs": node.get("inputs")}).get("inputs", {}):
-            if not _is_argument(name):
-                self._say("steps", f"the input `{name}` of the node `{id}`, which is no name")
         if node.get("aggregation"):
-            self._say("steps", f"the aggregation node `{id}`: it sees all rows at once; write it as a metric")
-        elif kind not in ("llm", "python"):
-            self._say("steps", f"the node `{id}` of type `{kind}`: lmprog has no such step")
-        elif source is None:
-            named = node.get("source")
-            self._say("steps", f"the node `{id}`: there is no file for its source {json.dumps(named, default=str)}")
-        elif kind == "llm":
-            self._llm(id, node, source)
-        else:
-            self._python(id, node, source)
+            return f"the aggregation node `{id}`: it sees all rows at once; write it as a metric"
+        if kind not in ("llm", "python"):
+            return f"the node `{id}` of type `{kind}`: lmprog has no such step"
+        if source is None:
+            return f"the node `{id}`: there is no file for its source {json.dumps(node.get('source'), default=str)}"
+        if kind == "python" and python_tools.tool_function(source) is None:
+            return f"the node `{id}`: {source.name} has no function marked `@tool`"
+        return None
 
     def _step(self, id: str, node: dict[str, Any], call: dict[str, Any], arguments: dict[str, Any]) -> None:
+        inputs = node.get("inputs")
+        for name in inputs if isinstance(inputs, dict) else ():
+            if not _is_argument(name):
+                self._say("steps", f"the input `{name}` of the node `{id}`, which is no name")
         step = {**call, **({"with": arguments} if arguments else {})}
         activate = node.get("activate")
         if isinstance(activate, dict):
-            condition = self._reference(activate.get("when"))
+            condition = self.values.condition(activate, id)
             if condition is None:
                 self._say("steps", f"`activate` of the node `{id}`, whose `when` is {activate.get('when')!r}")
             else:
-                step["when"] = f"{condition} == {json.dumps(activate.get('is'), ensure_ascii=False)}"
+                step["when"] = condition
         self.steps[id] = step
 
-    def _python(self, id: str, node: dict[str, Any], source: Path) -> None:
+    def _python(self, id: str, node: dict[str, Any]) -> None:
+        source = self._source(node)
         found = python_tools.tool_function(source)
-        if found is None:
-            self._say("tools", f"the node `{id}`: {source.name} has no function marked `@tool`")
-            return
+        assert source is not None and found is not None
         if found.needs_promptflow:
             text = f"prompt flow itself, which {source.name} imports: install it, or take its import and `@tool` out"
             self._say("tools", text)
         relative = Path(os.path.relpath(source.resolve(), self.folder.resolve())).as_posix()
         dotted = relative if relative.startswith("../") else f"./{relative}"
         self.tools[id] = {"python": f"{dotted}:{found.name}", "result": "output"}
-        arguments = {name: self._argument(value) for name, value in _given(node).items()}
+        given = _given(node)
+        arguments = {name: self.values.argument(value, id, found.takes.get(name)) for name, value in given.items()}
         self._step(id, node, {"tool": id}, arguments)
 
-    def _llm(self, id: str, node: dict[str, Any], source: Path) -> None:
-        text = read_text(source)
-        prompt = roles.split(text, first="user" if node.get("api") == "completion" else "system")
+    def _prompt(self, node: dict[str, Any]) -> tuple[Original, roles.RolePrompt, tuple[str, ...]]:
+        """Return the prompt of a node, in whole and in its parts, and the inputs that it shows as images."""
+        source = self._source(node)
+        assert source is not None
+        given = _given(node)
+        kinds = {name: self.values.kind(self.values.reference(value) or "") for name, value in given.items()}
+        text, images = without_images(read_text(source), [name for name, kind in kinds.items() if kind == "image"])
+        if node.get("api") == "completion":
+            # The last line break of a text that is sent as it is would not be rendered.
+            written = text.removesuffix("\n") + ("{{ '\\n' }}" if text.endswith("\n") else "")
+            return Original(text, trims=True, chat=False), roles.RolePrompt(None, written), images
+        return Original(text, trims=True), roles.split(text), images
+
+    def _refine(self, nodes: dict[str, dict[str, Any]]) -> None:
+        """Type the inputs of the flow by what its prompts do with them, where what it declares says less."""
+        found: dict[str, Use] = {}
+        for node in nodes.values():
+            if node.get("type") == "llm":
+                used = uses(self._prompt(node)[0].text)
+                for name, value in _given(node).items():
+                    root, _, read = (self.values.reference(value) or "").partition(".")
+                    if root == "inputs" and read in self.values.inputs and name in used:
+                        found.setdefault(read, Use()).merge(used[name])
+            for name, value in _given(node).items() if node.get("type") == "python" else ():
+                tool = python_tools.tool_function(self._source(node))
+                field = self.values.inputs.get((self.values.reference(value) or "").removeprefix("inputs."))
+                wanted = tool.takes.get(name, "") if tool is not None else ""
+                if field is not None and field["type"] == "list[json]" and wanted.startswith("list["):
+                    field["type"] = wanted
+        for name, use in found.items():
+            own = self.values.inputs[name]
+            declared = str(own["type"])
+            if use.taken_apart and declared in ("str", "json", "list[json]"):
+                kind = chosen(declared, own.get("default"), use)
+                own["type"] = str(kind)
+                if declared == "str":
+                    self._say(
+                        "inputs", f"the type of `{name}`, declared as str and taken apart by a prompt: now {kind}"
+                    )
+        for name, field in self.values.inputs.items():
+            field |= self._default(name, field)
+
+    def _default(self, name: str, field: dict[str, Any]) -> dict[str, Any]:
+        """Return the default of an input as its type wants it."""
+        if "default" not in field:
+            return {}
+        kind: Type = read_type(str(field["type"]), Primitive)
+        value = fitted(field["default"], kind)
+        wrong = mismatch(value, kind)
+        if wrong is None:
+            return {"default": value}
+        self._say("inputs", f"the default of `{name}`: {wrong}")
+        del field["default"]
+        return {}
+
+    def _llm(self, id: str, node: dict[str, Any]) -> None:
+        source = self._source(node)
+        assert source is not None
+        original, prompt, images = self._prompt(node)
         for note in prompt.notes:
             self._say("modules", f"in {source.name}: {note}")
-        given, taken_apart = _given(node), roles.looped(text)
-        types, arguments = {}, {}
+        if not original.chat:
+            self._say("modules", f"the completion API, for which {source.name} is written: its text is the user's turn")
+        given = _given(node)
         for name in (*sorted(prompt.variables), *prompt.turns):
             if name not in given:
-                self._say("steps", f"`{name}` of {source.name}: the node `{id}` gives it no value")
-                continue
-            types[name], arguments[name] = self._shown(given[name], name in taken_apart)
-            if name in prompt.turns:
-                arguments[name] = self._argument(given[name])
-                self._turns(given[name], source)
-        for name in sorted(given.keys() - types.keys() - _PARAMETERS - {"deployment_name", "model"}):
+                self._say("steps", f"`{name}` of {source.name}: the node `{id}` gives it no value, so it is empty")
+                given[name] = "" if name in prompt.variables else []
+        for name in prompt.turns:
+            self._turns(given[name], source)
+        read = {*prompt.variables, *prompt.turns, *images}
+        for name in sorted(given.keys() - read - _PARAMETERS - {"deployment_name", "model"}):
             self._say("modules", f"`{name}` of the node `{id}`: " + self._unused(name, given[name], source))
-        self.modules[id] = {
-            "lm": models.named(self.lms, self._lm(id, node, given), id),
-            "inputs": roles.shapes(prompt, types),
-            "outputs": {"output": "str"},
-            **prompt.layout(),
+        outputs = {"output": "str"}
+        known = flow_prompts.known(self.values, id, original, {name: given[name] for name in read}, images)
+        made = prompt_module(id, original, prompt, known, outputs)
+        if made.differs:
+            self._say("modules", f"the prompt of `{id}` ({source.name}): {made.differs}", "differs")
+        lm = models.named(self.lms, self._lm(id, node, given), id)
+        self.modules[id] = {"lm": lm, "inputs": made.inputs(), "outputs": outputs, **made.layout}
+        arguments = {
+            made.name(name): flow_prompts.argument(self.values, id, given[name], kind)
+            for name, kind in sorted(made.types.items())
         }
         self._step(id, node, {"module": id}, arguments)
 
@@ -205,9 +294,9 @@ class _Flow:
         return f"{source.name} does not use it"
 
     def _turns(self, value: Any, source: Path) -> None:
-        """An input whose items were inputs and outputs of earlier runs is now earlier turns."""
-        reference = self._reference(value) or ""
-        field = self.inputs.get(reference.removeprefix("inputs."))
+        """Take an input whose items were inputs and outputs of earlier runs as earlier turns."""
+        reference = self.values.reference(value) or ""
+        field = self.values.inputs.get(reference.removeprefix("inputs."))
         if field is not None and field["type"] != "messages":
             field["type"] = "messages"
             if field.get("default"):
@@ -215,36 +304,6 @@ class _Flow:
             field["default"] = []
             text = f"the shape of `{reference}`, which {source.name} loops over: now a list of {{role, content}}"
             self._say("inputs", text)
-
-    def _argument(self, value: Any) -> Any:
-        reference = self._reference(value)
-        return value if reference is None else wrapped(reference)
-
-    def _shown(self, value: Any, taken_apart: bool) -> tuple[str, Any]:
-        """The type of a module's input and its argument: what the template only prints is given to it as text."""
-        reference = self._reference(value)
-        if reference is None:
-            return type_of(value), value
-        root, *rest = reference.split(".")
-        whole = len(rest) == (1 if root == "inputs" else 2) and "[" not in reference
-        kind = self.inputs.get(rest[0], {}).get("type") if root == "inputs" else self.types.get(rest[0])
-        kind = kind if whole else None
-        if taken_apart:
-            return kind or "json", wrapped(reference)
-        if kind in ("list[json]", "json"):
-            return "str", wrapped(f"json({reference})")
-        return kind or "str", wrapped(reference if kind or whole else f"str({reference})")
-
-    def _reference(self, value: Any) -> str | None:
-        """`${inputs.a}` and `${node.output.b}` as an expression; None for what is no reference."""
-        found = _REFERENCE.match(value) if isinstance(value, str) else None
-        if found is None:
-            return None
-        root, rest = found.groups()
-        if root in ("inputs", "flow"):
-            name, *fields = rest.removeprefix(".").split(".")
-            return ".".join(("inputs", identifier(name), *fields)) if name else None
-        return f"steps.{identifier(root)}{rest}" if re.match(r"\.output\b", rest) else None
 
     def _lm(self, id: str, node: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         connection, deployment = str(node.get("connection") or ""), given.get("deployment_name")
@@ -257,9 +316,7 @@ class _Flow:
             model = models.NO_MODEL
         if connection:
             variables = " and ".join(f"${name}" for name in (where.key, where.base) if name)
-            text = f"the connection `{connection}`: its key and address are read from {variables}"
-            if Note("lms", text) not in self.notes:
-                self._say("lms", text)
+            self._say("lms", f"the connection `{connection}`: its key and address are read from {variables}")
         params = {
             name: models.number(given[name]) for name in given if name in _PARAMETERS and given[name] not in ("", None)
         }
@@ -271,7 +328,7 @@ def _named(node: dict[str, Any]) -> bool:
 
 
 def _entries(value: Any) -> dict[str, dict[str, Any]]:
-    """The entries of a mapping that are mappings themselves."""
+    """Return the entries of a mapping that are mappings themselves."""
     found = value if isinstance(value, dict) else {}
     return {str(key): entry for key, entry in found.items() if isinstance(entry, dict)}
 

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lmprog.errors import UsageError
-from lmprog.imports import models, roles
-from lmprog.imports.files import read_text, read_yaml, within_depth
-from lmprog.imports.program import Imported, Note, identifier, type_of
-from lmprog.wire import loads
+from lmprog.compiler.types import MESSAGES, Primitive, Type, mismatch
+from lmprog.imports import models, prompty_file, roles
+from lmprog.imports.files import within_depth
+from lmprog.imports.original import NotRendered, Original
+from lmprog.imports.program import Imported, Note, identifier
+from lmprog.imports.prompt_module import Given, PromptModule, prompt_module, turn_messages, without_images
+from lmprog.imports.values import fitted
 
-_FRONT = re.compile(r"\A\ufeff?\s*---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)(.*)\Z", re.DOTALL | re.MULTILINE)
 _TOOLS = re.compile(
     r"\A\s*tools:[ \t]*\n.*?(?=^[ \t]*#?[ \t]*(?:system|user|assistant)\b[^\n]*:[ \t]*$)", re.DOTALL | re.MULTILINE
 )
@@ -52,47 +53,37 @@ def imported(path: Path) -> Imported:
 class _Prompty:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.notes: list[Note] = []
-        found = _FRONT.match(read_text(path))
-        if found is None:
-            raise UsageError(f"{path} has no front matter between `---` lines, so it is no prompty file")
-        front = read_yaml(found[1], f"the front matter of {path}") or {}
-        if not isinstance(front, dict):
-            raise UsageError(f"the front matter of {path} is not a mapping of keys")
-        self.front: dict[str, Any] = front
-        self.body: str = found[2]
+        file = prompty_file.read(path)
+        self.front, self.body = file.front, file.body
+        self.notes = [Note(section, text) for section, text in file.notes]
 
     def imported(self) -> Imported:
         declared = self._inputs()
-        threads = tuple(name for name, entry in declared.items() if entry["type"] == "messages")
+        sample = self._sample()
         body = _TOOLS.sub("", self.body, count=1)
         if body != self.body:
             self._say(
                 "modules", "the tools that stand before the messages: `tools` of a module names those of the program"
             )
-        prompt = roles.split(body, threads=threads)
+        body, images = without_images(body, [name for name, entry in declared.items() if entry["type"] == "image"])
+        jinja = self._is_jinja()
+        body = body if jinja else _plain_mustache(body)
+        prompt = roles.split(body, threads=tuple(n for n, entry in declared.items() if entry["type"] == "messages"))
         self.notes += [Note("modules", text) for text in prompt.notes]
-        self._template()
-        given = {name: entry["type"] for name, entry in declared.items()}
-        shaped = roles.shapes(prompt, given)
-        for name in shaped:
-            if name not in declared:
-                self._say("inputs", f"the type of `{name}`, which nothing declares: it is taken as {shaped[name]}")
-        for name in declared:
-            if name not in shaped:
-                self._say("inputs", f"the input `{name}`: the prompt never uses it")
         name = identifier(str(self.front.get("name") or self.path.stem)).lower()
-        outputs, format = self._outputs()
-        module: dict[str, Any] = {"lm": "model", "inputs": {}, "outputs": outputs, **prompt.layout(), **format}
-        for key, kind in shaped.items():
-            entry = {**declared.get(key, {}), "type": kind}
-            if kind == "messages":
-                entry["default"] = []
-            module["inputs"][key] = entry if len(entry) > 1 else kind
+        outputs, format = self._outputs({*prompt.variables, *prompt.turns})
+        values = {name: entry["default"] for name, entry in declared.items() if "default" in entry} | sample
+        given = Given({name: entry["type"] for name, entry in declared.items()}, values, images=images)
+        made = prompt_module(name, Original(body), prompt, given, outputs)
+        if made.differs and jinja:
+            self.notes.append(Note("modules", f"the prompt of `{name}`: {made.differs}", "differs"))
+        inputs = self._module_inputs(made, declared, sample)
+        module = {"lm": "model", "inputs": inputs, "outputs": outputs, **made.layout, **format}
         for key in _LEFT:
             if self.front.get(key):
                 self._say("file", f"`{key}`: {json.dumps(self.front[key], ensure_ascii=False, default=str)}")
-        program = {"lms": {"model": self._lm()}, "modules": {name: module}, "tests": self._tests(module["inputs"])}
+        tests = self._tests(made, prompt, sample, inputs)
+        program = {"lms": {"model": self._lm()}, "modules": {name: module}, "tests": tests}
         return Imported(name, self.path.name, program, tuple(self.notes), str(self.front.get("description") or ""))
 
     def _say(self, section: str, text: str) -> None:
@@ -120,15 +111,13 @@ class _Prompty:
         return {name: entry for name, entry in found.items() if _is_name(name)}
 
     def _inputs(self) -> dict[str, dict[str, Any]]:
-        """`{type, about, default}` of each input, from its declaration, its value, or the sample's."""
-        found: dict[str, dict[str, Any]] = {}
-        for name, entry in {**self._sample(), **self._properties("inputs", "inputSchema")}.items():
-            found[name] = self._field(name, entry)
-        return found
+        """Return `{type, about, default}` of each declared input; its type is None where only a value stands there."""
+        properties = self._properties("inputs", "inputSchema")
+        return {name: self._field(name, entry) for name, entry in properties.items()}
 
     def _field(self, name: str, entry: Any) -> dict[str, Any]:
         if not isinstance(entry, dict) or not {"type", "kind"} & entry.keys():
-            return {"type": type_of(entry)}
+            return {"type": None, "default": entry} if entry not in (None, "", {}) else {"type": "str"}
         written = str(entry.get("kind") or entry.get("type")).lower()
         if written not in _TYPES:
             self._say("inputs", f"the type `{written}` of `{name}`: it is taken as str")
@@ -139,12 +128,51 @@ class _Prompty:
             field["default"] = entry["default"]
         return field
 
-    def _outputs(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """The module's outputs; declared ones are read from JSON, which is how prompty asks for them."""
+    def _outputs(self, inputs: set[str]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the module's outputs; declared ones are read from JSON, which is how prompty asks for them."""
         fields = {name: self._field(name, entry) for name, entry in self._properties("outputs", "outputSchema").items()}
         if not fields:
-            return {"output": "str"}, {}
+            return {"reply" if "output" in inputs else "output": "str"}, {}
+        for field in fields.values():
+            field.pop("default", None)
+            field["type"] = field["type"] or "str"
         return {name: entry if len(entry) > 1 else entry["type"] for name, entry in fields.items()}, {"format": "json"}
+
+    def _module_inputs(
+        self, made: PromptModule, declared: Mapping[str, Any], sample: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the inputs of the module, with what the file says of them; notes where it is not as it was."""
+        found: dict[str, Any] = {}
+        kinds = {name: made.types[name] for name in (*declared, *sorted(made.types)) if name in made.types}
+        for name, kind in kinds.items():
+            entry = declared.get(name, {})
+            if made.name(name) != name:
+                self._say(
+                    "inputs", f"the name of the input `{name}`, which has a meaning of its own: `{made.name(name)}`"
+                )
+            if name not in declared and name not in sample:
+                self._say("inputs", f"the type of `{name}`, which nothing declares: it is taken as {kind}")
+            elif entry.get("type") and kind != _declared(entry["type"]) and entry["type"] not in ("json", "list[json]"):
+                self._say(
+                    "inputs", f"the type of `{name}`, declared as {entry['type']} and used as another: now {kind}"
+                )
+            found[made.name(name)] = self._entry(name, kind, entry)
+        for name in declared:
+            if name not in made.types:
+                self._say("inputs", f"the input `{name}`: the prompt never uses it")
+        return {**found, **{name: entry for name, entry in made.inputs().items() if name not in found}}
+
+    def _entry(self, name: str, kind: Type, declared: Mapping[str, Any]) -> Any:
+        entry: dict[str, Any] = {"type": str(kind)}
+        if declared.get("about"):
+            entry["about"] = declared["about"]
+        default = [] if kind == MESSAGES else fitted(declared.get("default"), kind)
+        if declared.get("type") is not None or kind == MESSAGES:
+            if default is not None and mismatch(default, kind) is None:
+                entry["default"] = default
+            elif default is not None:
+                self._say("inputs", f"the default of `{name}`: {mismatch(default, kind)}")
+        return entry if len(entry) > 1 else str(kind)
 
     def _lm(self) -> dict[str, Any]:
         model = self.front.get("model")
@@ -191,33 +219,65 @@ class _Prompty:
         return found
 
     def _sample(self) -> dict[str, Any]:
-        """The values of `sample`, which may be the name of a JSON file beside this one."""
+        """Return the values of `sample`, which may be the name of a JSON file beside this one."""
         sample = self.front.get("sample")
         if isinstance(sample, str):
-            name = re.sub(r"^\$\{file:(.*)\}$", r"\1", sample)
-            try:
-                sample = loads(read_text(self.path.parent / name))
-            except (UsageError, ValueError):
+            name, sample = sample, prompty_file.json_beside(self.path, sample)
+            if sample is None:
                 self._say("tests", f"the sample in {name}, which cannot be read as JSON")
-        return {str(name): value for name, value in sample.items()} if isinstance(sample, dict) else {}
+        found = sample if isinstance(sample, dict) else {}
+        for name in found:
+            if not _is_name(name):
+                self._say("tests", f"`{name}` of the sample, which is no name")
+        return {name: value for name, value in found.items() if _is_name(name) and value is not None}
 
-    def _tests(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The sample as a test that the program runs; nothing is expected of its answer yet."""
-        given = {name: value for name, value in self._sample().items() if name in inputs}
+    def _tests(
+        self, made: PromptModule, prompt: roles.RolePrompt, sample: Mapping[str, Any], inputs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the sample as a test that the program runs; nothing is expected of its answer yet."""
+        given: dict[str, Any] = {}
+        for name, kind in made.types.items():
+            if name not in sample:
+                continue
+            value = sample[name]
+            if name in prompt.loops:
+                try:
+                    value = turn_messages(prompt.loops[name], name, value, trims=False)
+                except NotRendered:
+                    continue
+            wrong = mismatch(value := fitted(value, kind), kind)
+            if wrong:
+                self._say("tests", f"the sample's `{name}`: {wrong}")
+            else:
+                given[made.name(name)] = value
         needed = [name for name, entry in inputs.items() if not (isinstance(entry, dict) and "default" in entry)]
         lacking = [name for name in needed if name not in given]
         if given and lacking:
             self._say("tests", f"the sample as a test: it gives no `{lacking[0]}`")
         return {"the sample runs": {"inputs": given, "expect": {}}} if given and not lacking else {}
 
-    def _template(self) -> None:
+    def _is_jinja(self) -> bool:
         template = self.front.get("template")
         kind = template.get("format", template.get("type")) if isinstance(template, dict) else template
         kind = kind.get("kind") if isinstance(kind, dict) else kind
-        if str(kind or "jinja2") not in ("jinja2", "jina2") and re.search(r"\{\{[#^/>{&]", self.body):
+        jinja = str(kind or "jinja2") in ("jinja2", "jina2")
+        if not jinja and re.search(r"\{\{[#^/>]", self.body):
             self._say("modules", f"sections of the {kind} template: write them as Jinja, which lmprog renders")
-        if "![" in self.body:
+        if re.search(r"!\[[^\]]*\]\(", self.body):
             self._say("modules", "images and files named by `![...]` in the prompt: they are sent as text")
+        return jinja
+
+
+def _plain_mustache(text: str) -> str:
+    """Return a mustache text without its comments, and with `{{ }}` for the other ways to write a value."""
+    text = re.sub(r"^[ \t]*\{\{![^}]*\}\}[ \t]*\n|\{\{![^}]*\}\}", "", text, flags=re.MULTILINE)
+    return re.sub(
+        r"\{\{(?:\{\s*([\w.]+)\s*\}|&\s*([\w.]+)\s*)\}\}", lambda found: f"{{{{{found[1] or found[2]}}}}}", text
+    )
+
+
+def _declared(words: str) -> Type | None:
+    return Primitive(words) if "[" not in words else None
 
 
 def _is_name(name: object) -> bool:

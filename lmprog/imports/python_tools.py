@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmprog.errors import UsageError
@@ -14,11 +15,12 @@ _TYPES = {"str": "str", "int": "int", "float": "float", "bool": "bool", "dict": 
 
 @dataclass(frozen=True)
 class ToolFunction:
-    """`returns` is the type that its annotation writes, where the language has one for it."""
+    """`returns` is the type that its annotation writes, where the language has one for it, as `takes` has for its arguments."""
 
     name: str
     returns: str | None
     needs_promptflow: bool
+    takes: Mapping[str, str] = field(default_factory=dict)
 
 
 def tool_function(path: Path | None) -> ToolFunction | None:
@@ -31,7 +33,10 @@ def tool_function(path: Path | None) -> ToolFunction | None:
         return None
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(map(_is_tool, node.decorator_list)):
-            return ToolFunction(node.name, _type(node.returns), any(map(_imports_promptflow, ast.walk(tree))))
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            kinds = {argument.arg: _taken(argument.annotation) for argument in arguments}
+            takes = {name: kind for name, kind in kinds.items() if kind is not None}
+            return ToolFunction(node.name, _type(node.returns), any(map(_imports_promptflow, ast.walk(tree))), takes)
     return None
 
 
@@ -44,6 +49,14 @@ def _is_tool(node: ast.expr) -> bool:
 def _type(node: ast.expr | None) -> str | None:
     base = node.value if isinstance(node, ast.Subscript) else node
     return _TYPES.get(base.id.lower()) if isinstance(base, ast.Name) else None
+
+
+def _taken(node: ast.expr | None) -> str | None:
+    """Return the type of an argument, with that of a list's items where it is a simple one."""
+    found = _type(node)
+    if found == "list[json]" and isinstance(node, ast.Subscript) and _type(node.slice) in ("str", "int", "float"):
+        return f"list[{_type(node.slice)}]"
+    return found
 
 
 def _imports_promptflow(node: ast.AST) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jinja2 import Environment, TemplateSyntaxError, meta, nodes
+from jinja2 import Environment, TemplateSyntaxError, meta
+
+from lmprog.imports.shapes import uses
 
 _ROLE = r"^[ \t]*#?[ \t]*(system|developer|user|assistant|function|tool)[ \t]*(?:\[[^\]\n]*\])?[ \t]*:[ \t]*$"
 _BOUNDARY = re.compile(_ROLE, re.IGNORECASE | re.MULTILINE)
 _NAMED = re.compile(r"^[ \t]*#?[ \t]*\{\{-?\s*\w+\.role\s*-?\}\}[ \t]*:[ \t]*$", re.MULTILINE)
+_MARKS = ("{{", "{%", "{#")
+_TALK = ("user", "assistant")
 _LOOP = re.compile(r"\{%-?\s*for\s+\w+\s+in\s+(\w+)\s*-?%\}((?:(?!\{%-?\s*for\b).)*?)\{%-?\s*endfor\s*-?%\}", re.DOTALL)
 
 
@@ -20,43 +24,50 @@ class RolePrompt:
     """A prompt in the parts of a module's layout.
 
     `turns` are the variables whose items were whole messages: as inputs of type `messages` they stand as turns before the
-    user's, so no template mentions them. `notes` say what is no longer as it was.
+    user's, so no template mentions them. `loops` are the pieces that wrote them, of those that were no thread. `earlier` are
+    turns without variables before the last one. `notes` say what is no longer as it was.
     """
 
     system: str | None
     user: str
     turns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    loops: Mapping[str, str] = field(default_factory=dict)
+    earlier: tuple[Mapping[str, str], ...] = ()
 
     @property
     def variables(self) -> frozenset[str]:
         """The variables that the templates read."""
         return frozenset().union(*(_variables(text) for text in (self.system, self.user) if text))
 
+    def changed(self, change: Callable[[str], str]) -> RolePrompt:
+        """Return the prompt with another text for each of its templates."""
+        return replace(self, system=None if self.system is None else change(self.system), user=change(self.user))
+
     def layout(self) -> dict[str, Any]:
-        """`instructions` and `prompt` of a module; a system text without variables is what an optimizer may rewrite."""
+        """Return `instructions` and `prompt` of a module; a system text without variables is what an optimizer may rewrite."""
         if self.system is None:
             return {"prompt": {"user": self.user}}
-        if any(mark in self.system for mark in ("{{", "{%", "{#")):
+        if _is_template(self.system):
             return {"prompt": {"system": self.system, "user": self.user}}
         return {"instructions": self.system, "prompt": {"system": "{{ instructions }}", "user": self.user}}
 
 
 def split(text: str, first: str = "system", threads: tuple[str, ...] = ()) -> RolePrompt:
-    """The parts of a prompt. `first` is the role of what stands before any role line; `threads` are variables that are
+    """Return the parts of a prompt. `first` is the role of what stands before any role line; `threads` are variables that are
     earlier turns wherever they stand on a line of their own."""
     notes: list[str] = []
-    turns: list[str] = []
+    loops: dict[str, str] = {}
 
     def turn(found: re.Match[str]) -> str:
         body = found[2]
-        if not (_BOUNDARY.search(body) or _NAMED.search(body)):
+        if not (_BOUNDARY.search(body) or _NAMED.search(body)) or loops.get(found[1], found[0]) != found[0]:
             return found[0]
-        if found[1] not in turns:
-            turns.append(found[1])
+        loops[found[1]] = found[0]
         return ""
 
-    rest = _LOOP.sub(turn, "\n".join(line.rstrip() for line in text.splitlines()))
+    rest = _LOOP.sub(turn, text)
+    turns = [*loops]
     for name in threads:
         rest, count = re.subn(rf"^[ \t]*\{{\{{-?\s*{name}\s*-?\}}\}}[ \t]*$", "", rest, flags=re.MULTILINE)
         turns += [name] if count else []
@@ -65,33 +76,29 @@ def split(text: str, first: str = "system", threads: tuple[str, ...] = ()) -> Ro
         notes.append("a template that cannot be read as Jinja: its text is as it was, so mend it")
     elif not all(_readable(part) for _, part in sections):
         notes.append("roles that stand inside an {% if %} or {% for %}: the whole prompt is sent as the user's turn")
-        return RolePrompt(None, rest.strip(), tuple(turns), tuple(notes))
+        return RolePrompt(None, rest.strip(), tuple(turns), tuple(notes), loops)
     systems = [part for role, part in sections if role in ("system", "developer")]
     others = [(role, part) for role, part in sections if role not in ("system", "developer")]
     system = "\n\n".join(systems) or None
     if not others:
         notes.append("there is no user turn, which a layout needs: the system text is sent as the user's")
-        return RolePrompt(None, system or "", tuple(turns), tuple(notes))
-    if len(others) == 1 and others[0][0] == "user":
-        user = others[0][1]
-    else:
-        notes.append(
-            "turns before the last one as messages of their own (demos, perhaps): they stand in the user's turn"
-        )
-        user = "\n\n".join(f"{role.capitalize()}:\n{part}" for role, part in others)
-    return RolePrompt(system, user, tuple(turns), tuple(notes))
+        return RolePrompt(None, system or "", tuple(turns), tuple(notes), loops)
+    *before, (role, last) = others
+    if (
+        role == "user"
+        and not any(_is_template(part) or other not in _TALK for other, part in before)
+        and not (before and turns)
+    ):
+        earlier = tuple({"role": role, "content": part} for role, part in before)
+        return RolePrompt(system, last, tuple(turns), tuple(notes), loops, earlier)
+    notes.append("turns before the last one as messages of their own (demos, perhaps): they stand in the user's turn")
+    user = "\n\n".join(f"{role.capitalize()}:\n{part}" for role, part in others)
+    return RolePrompt(system, user, tuple(turns), tuple(notes), loops)
 
 
-def looped(text: str) -> frozenset[str]:
-    """The variables that a template takes apart: loops over, indexes, or reads fields of."""
-    found: set[str] = set()
-    if not _readable(text):
-        return frozenset()
-    tree = Environment().parse(text)
-    for node in tree.find_all((nodes.For, nodes.Getattr, nodes.Getitem)):
-        inner = node.iter if isinstance(node, nodes.For) else node.node  # type: ignore[attr-defined]
-        found |= {name.name for name in [inner, *inner.find_all(nodes.Name)] if isinstance(name, nodes.Name)}
-    return frozenset(found)
+def messages(text: str, first: str) -> list[tuple[str, str]]:
+    """Return the roles and texts of a rendered prompt."""
+    return _sections(text, first)
 
 
 def _sections(text: str, first: str) -> list[tuple[str, str]]:
@@ -103,6 +110,10 @@ def _sections(text: str, first: str) -> list[tuple[str, str]]:
     return found
 
 
+def _is_template(text: str) -> bool:
+    return any(mark in text for mark in _MARKS)
+
+
 def _readable(text: str) -> bool:
     try:
         Environment().parse(text)
@@ -112,10 +123,9 @@ def _readable(text: str) -> bool:
 
 
 def _variables(text: str) -> frozenset[str]:
-    return frozenset(meta.find_undeclared_variables(Environment().parse(text))) if _readable(text) else frozenset()
-
-
-def shapes(prompt: RolePrompt, given: Mapping[str, str]) -> dict[str, str]:
-    """The inputs of a module for `prompt`: the variables it reads with the types `given`, str for others; and its turns."""
-    read = {name: given.get(name, "str") for name in [*given, *sorted(prompt.variables)] if name in prompt.variables}
-    return {**read, **dict.fromkeys(prompt.turns, "messages")}
+    if not _readable(text):
+        return frozenset()
+    try:
+        return frozenset(meta.find_undeclared_variables(Environment().parse(text)))
+    except TemplateSyntaxError:  # a filter or test that Jinja does not have
+        return frozenset(uses(text))

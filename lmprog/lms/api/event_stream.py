@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator
 
 from lmprog.wire import loads
 
@@ -28,41 +27,34 @@ async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield b"".join(begun)
 
 
-async def events_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[bytes, Any]]:
-    """Yield the data of each event, and what it says as JSON (UNREADABLE where it is none).
+async def events_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the data of each event: its `data` lines, each by itself where it is JSON, else joined.
 
-    The `data` lines of an event come each by itself where they are JSON, else joined: some servers leave out the empty line
-    between two events; others write one event over several lines.
+    Some servers leave out the empty line between two events; others write one event over several lines.
     """
-    held: list[tuple[bytes, Any]] = []
+    held: list[bytes] = []
     async for line in lines_of(chunks):
         line = line.removeprefix(b"\xef\xbb\xbf")
         if line.startswith(b"data:"):
-            held.append(_parsed(line[5:].strip()))
-            if held[-1][0] == b"[DONE]" or held[-1][1] is not UNREADABLE:
-                for event in held:
-                    yield event
+            held.append(line[5:].strip())
+            if held[-1] == b"[DONE]" or _is_json(held[-1]):
+                for data in held[:-1]:
+                    yield data
+                yield held[-1]
                 held = []
-            elif len(held) > 1 and (whole := _joined(held))[1] is not UNREADABLE:
-                yield whole
+            elif len(held) > 1 and _is_json(b"\n".join(held)):
+                yield b"\n".join(held)
                 held = []
         elif not line and held:
-            yield _joined(held)
+            yield b"\n".join(held)
             held = []
     if held:
-        yield _joined(held)
+        yield b"\n".join(held)
 
 
-UNREADABLE = object()
-"""Stands for the value of what is no JSON."""
-
-
-def _joined(held: Sequence[tuple[bytes, Any]]) -> tuple[bytes, Any]:
-    return held[0] if len(held) == 1 else _parsed(b"\n".join(data for data, _ in held))
-
-
-def _parsed(data: bytes) -> tuple[bytes, Any]:
+def _is_json(data: bytes) -> bool:
     try:
-        return data, loads(data)
+        loads(data)
     except ValueError:
-        return data, UNREADABLE
+        return False
+    return True

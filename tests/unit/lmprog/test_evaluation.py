@@ -11,7 +11,7 @@ import pytest
 import lmprog
 from lmprog import LmprogError, ProviderError, UsageError, evaluate
 from lmprog.evaluation import RowScore, Scores, aevaluate
-from lmprog.result import Result
+from lmprog.program import Result
 
 SPEC = """
     inputs: {text: str}

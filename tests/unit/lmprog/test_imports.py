@@ -17,7 +17,8 @@ from lmprog.imports import promptflow, prompty
 from lmprog.imports.models import number
 from lmprog.imports.program import Imported, Note, identifier
 from lmprog.imports.python_tools import tool_function
-from lmprog.imports.roles import looped, split
+from lmprog.imports.roles import split
+from lmprog.imports.shapes import uses
 
 
 @pytest.mark.parametrize(
@@ -58,12 +59,18 @@ def test_a_thread_is_a_turn_only_on_its_own_line() -> None:
 def test_a_loop_over_rows_stays() -> None:
     text = "user:\n{% for row in rows %}{{ row.a }}{% endfor %}{{ b }}{{ c[0] }}"
     assert split(text).user == text.removeprefix("user:\n")
-    assert looped(text) == {"rows", "row", "c"}
+    assert {name for name, use in uses(text).items() if use.taken_apart} == {"rows", "c"}
 
 
-def test_earlier_turns_are_kept_and_told() -> None:
+def test_earlier_turns_without_variables_stay_turns() -> None:
     prompt = split("system:\nS\nuser:\nhi\nassistant:\nhello\nuser:\n{{ q }}")
-    assert prompt.user == "User:\nhi\n\nAssistant:\nhello\n\nUser:\n{{ q }}"
+    assert (prompt.user, prompt.notes) == ("{{ q }}", ())
+    assert prompt.earlier == ({"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"})
+
+
+def test_earlier_turns_with_variables_are_kept_and_told() -> None:
+    prompt = split("system:\nS\nuser:\nhi {{ p }}\nassistant:\nhello\nuser:\n{{ q }}")
+    assert prompt.user == "User:\nhi {{ p }}\n\nAssistant:\nhello\n\nUser:\n{{ q }}"
     assert len(prompt.notes) == 1
 
 

@@ -1,0 +1,110 @@
+"""Whether a converted prompt sends what the original sends: both are rendered on the same values, message by message."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler import compile_file
+from lmprog.compiler.prompts import PromptBuilder, content_text
+from lmprog.compiler.samples import combinations, samples
+from lmprog.compiler.templates import RenderError
+from lmprog.compiler.types import FLOAT, INT, STR, Type
+from lmprog.compiler.yaml_writer import dump, unwritable
+from lmprog.imports.original import Message, NotRendered, Original
+
+_MOST_TRIALS = 6
+_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The values of one rendering: of the original's variables, and of the inputs of the module that it became."""
+
+    theirs: Mapping[str, Any]
+    ours: Mapping[str, Any]
+
+
+def made_up(types: Mapping[str, Type]) -> Iterator[dict[str, Any]]:
+    """Yield values of these types: an ordinary text, number or list of each, and then others that take other branches."""
+    choices: dict[str, Sequence[Any]] = {}
+    for name, kind in types.items():
+        values = samples(kind) or [""]
+        choices[name] = values[:1] if kind in (STR, INT, FLOAT) else [_worded(value) for value in values[:3]]
+    for chosen in combinations(choices, _MOST_TRIALS):
+        yield copy.deepcopy(chosen)
+
+
+def _worded(value: Any) -> Any:
+    """Return a value without empty texts: these may make a message that other tools leave out, whatever the template."""
+    if isinstance(value, dict):
+        return {name: _worded(item) for name, item in value.items()}
+    return [_worded(item) for item in value] if isinstance(value, list) else value if value != "" else "T"
+
+
+def difference(id: str, module: Mapping[str, Any], original: Original, trials: Sequence[Trial]) -> str | None:
+    """Return where the module's messages first differ from the original's, in words; None where they do not.
+
+    None too where `check` refuses the module, whose finding says more.
+    """
+    builder = _builder(id, module)
+    if builder is None:
+        return None
+    defaults = {name: field.default for name, field in builder.module.inputs.items() if field.has_default}
+    for trial in trials:
+        try:
+            theirs = original.messages(trial.theirs)
+        except NotRendered as error:
+            return f"the original could not be rendered to compare: {error}"
+        try:
+            built = builder.build({**defaults, **trial.ours}).messages
+        except (RenderError, KeyError, TypeError) as error:
+            return f"it could not be rendered to compare: {error}"
+        ours = [(str(message["role"]), content_text(message["content"])) for message in built]
+        if ours != theirs:
+            return _in_words(theirs, ours)
+    return None
+
+
+def _builder(id: str, module: Mapping[str, Any]) -> PromptBuilder | None:
+    """Return what builds the prompts of the module, as it would be sent; None where it has errors of its own."""
+    program = {
+        "lmprog": 1,
+        "name": id,
+        "lms": {str(module["lm"]): {"model": "openai/none"}},
+        "modules": {id: dict(module)},
+    }
+    if unwritable(program) is not None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "module.yaml"
+        path.write_text(dump(program), encoding="utf-8")
+        plan = compile_file(path, imports=False).plan
+    try:
+        return PromptBuilder(plan.modules[id], plan.vars) if plan is not None else None
+    except RenderError:
+        return None
+
+
+def _in_words(theirs: list[Message], ours: list[Message]) -> str:
+    if [role for role, _ in theirs] != [role for role, _ in ours]:
+        there, here = (", ".join(role for role, _ in sent) or "none" for sent in (theirs, ours))
+        return f"the original sends the messages {there}; this sends {here}"
+    number = next(place for place, (one, other) in enumerate(zip(theirs, ours, strict=True)) if one != other)
+    (role, there), (_, here) = theirs[number], ours[number]
+    place = next(
+        (at for at, (one, other) in enumerate(zip(there, here, strict=False)) if one != other),
+        min(len(there), len(here)),
+    )
+    line, column = there.count("\n", 0, place) + 1, place - (there.rfind("\n", 0, place) + 1) + 1
+    shown = " and here ".join(_shown(text, place) for text in (there, here))
+    return f"message {number + 1} ({role}) first differs in line {line}, column {column}: there {shown}"
+
+
+def _shown(text: str, place: int) -> str:
+    piece = text[place : place + _SHOWN]
+    return f"{piece!a}{'...' if len(text) > place + _SHOWN else ''}" if piece else "its end"

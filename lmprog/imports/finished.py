@@ -1,0 +1,45 @@
+"""The file that an import writes: checked, with a note for each thing that keeps it from passing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lmprog.compiler import compile_file
+from lmprog.compiler.findings import Finding
+from lmprog.compiler.yaml_writer import unwritable
+from lmprog.errors import UsageError
+from lmprog.imports.program import SECTIONS, Imported, Note
+
+
+@dataclass(frozen=True)
+class Finished:
+    """`notes` are all that stand in the file; `findings` are those of `check`, without user code."""
+
+    notes: tuple[Note, ...]
+    findings: tuple[Finding, ...]
+
+
+def finished(made: Imported, target: Path) -> Finished:
+    """Write the program to `target`, which must not exist, and say in it what `check` says. Raises UsageError."""
+    why = unwritable({section: made.program.get(section) or {} for section in SECTIONS})
+    if why is not None:
+        raise UsageError(f"{made.origin} holds {why}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("x", encoding="utf-8") as file:
+        file.write(made.text())
+    findings = compile_file(target, imports=False).findings
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if not errors:
+        return Finished(made.notes, findings)
+    lines = made.text().splitlines()
+    made = replace(made, notes=(*made.notes, *dict.fromkeys(_note(finding, lines) for finding in errors)))
+    target.write_text(made.text(), encoding="utf-8")
+    return Finished(made.notes, compile_file(target, imports=False).findings)
+
+
+def _note(finding: Finding, lines: list[str]) -> Note:
+    """Return a finding as a note of the section that it stands in."""
+    above = [line.partition(":")[0] for line in lines[: finding.line] if line[:1].isalpha()]
+    fix = f"; {finding.fix}" if finding.fix else ""
+    return Note(above[-1] if above else "file", f"{finding.message} [{finding.code}]{fix}", "check")

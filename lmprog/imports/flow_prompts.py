@@ -1,0 +1,57 @@
+"""What a prompt flow gives to the variables of a prompt: their types, and the arguments of the module that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lmprog.compiler.types import STR, Type
+from lmprog.imports.flow_values import FlowValues
+from lmprog.imports.original import Original
+from lmprog.imports.program import wrapped
+from lmprog.imports.prompt_module import Given
+from lmprog.imports.shapes import uses
+from lmprog.imports.values import fitted
+
+
+def known(values: FlowValues, id: str, original: Original, given: Mapping[str, Any], images: Sequence[str]) -> Given:
+    """Return what is known of the variables of the node `id`. What has parts that the template only prints whole is given to
+    it as JSON text."""
+    used = uses(original.text)
+    declared: dict[str, str | None] = {}
+    literal: dict[str, Any] = {}
+    as_json, fixed = set(), set()
+    for name, value in given.items():
+        reference = values.reference(value)
+        if reference is None:
+            literal[name] = value
+            continue
+        apart = name in used and used[name].taken_apart
+        if values.node(reference) in values.missing:
+            reference = values.read(reference, id, str(used[name].type()) if apart else "str")
+        kind = values.kind(reference)
+        declared[name] = kind if kind is not None or apart else "str"
+        if _has_parts(kind) and not apart:
+            as_json.add(name)
+        elif apart and kind is not None and reference.removeprefix("inputs.") not in values.inputs:
+            fixed.add(name)
+    return Given(declared, literal, as_json, fixed, images)
+
+
+def argument(values: FlowValues, id: str, value: Any, kind: Type) -> Any:
+    """Return the argument of the node `id` for a variable of type `kind`."""
+    reference = values.reference(value)
+    if reference is None:
+        return fitted(value, kind)
+    read = values.read(reference, id)
+    own = values.kind(read if values.node(reference) in values.missing else reference)
+    if kind != STR or own == "str":
+        return wrapped(read)
+    if _has_parts(own):
+        return wrapped(f"json({read})")
+    whole = own is not None or reference.endswith(".output")
+    return wrapped(read if whole else f"str({read})")
+
+
+def _has_parts(kind: str | None) -> bool:
+    return kind is not None and (kind == "json" or kind.startswith(("list[", "{")))

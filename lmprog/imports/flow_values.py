@@ -1,0 +1,111 @@
+"""What the values of a prompt flow stand for: its inputs, the outputs of its nodes, and texts that refer to them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lmprog.compiler.types import BOOL, FLOAT, INT, STR, Type, mismatch
+from lmprog.imports.program import Note, identifier, wrapped
+from lmprog.imports.values import fitted
+
+_REFERENCE = re.compile(r"^\$\{\s*([^.}\s\[]+)\s*((?:\.[^.}\s\[]+|\[[^\]}]*\])*)\s*\}$")
+_KINDS: dict[str, Type] = {"str": STR, "int": INT, "float": FLOAT, "bool": BOOL}
+_INSTEAD = {"str": "''", "int": "0", "float": "0.0", "bool": "false", "list[json]": "[]"}
+"""What stands for the output of a node that was skipped, by its type."""
+
+
+class FlowValues:
+    """`types` are those of the nodes' outputs, None where nothing says one; `missing` are the nodes without a step;
+    `skippable` are those that may be skipped."""
+
+    def __init__(
+        self,
+        inputs: dict[str, dict[str, Any]],
+        types: Mapping[str, str | None],
+        missing: Iterable[str],
+        skippable: Iterable[str],
+    ) -> None:
+        self.inputs, self.types, self.missing, self.skippable = inputs, types, frozenset(missing), frozenset(skippable)
+        self.notes: list[Note] = []
+        self._own = frozenset(inputs)
+
+    def reference(self, value: Any) -> str | None:
+        """Return `${inputs.a}` and `${node.output.b}` as an expression; None for what is no reference.
+
+        One that names nothing is an expression all the same, and `check` says what is wrong with it.
+        """
+        found = _REFERENCE.match(value) if isinstance(value, str) else None
+        if found is None:
+            return None
+        root, rest = found.groups()
+        if root in ("inputs", "flow"):
+            name, *fields = rest.removeprefix(".").split(".")
+            return ".".join(("inputs", identifier(name), *fields)) if name else None
+        return f"steps.{identifier(root)}{rest}"
+
+    def node(self, reference: str | None) -> str | None:
+        """Return the node whose output an expression reads."""
+        found = re.match(r"steps\.(\w+)", reference or "")
+        return found[1] if found is not None else None
+
+    def kind(self, reference: str) -> str | None:
+        """Return the type of the value of an expression, in the language's words; None where it is a part, or not known."""
+        found = re.fullmatch(r"inputs\.(\w+)|steps\.(\w+)\.output", reference)
+        if found is None:
+            return None
+        return str(self.inputs[found[1]]["type"]) if found[1] in self.inputs else self.types.get(found[2] or "")
+
+    def read(self, reference: str, reader: str, kind: str | None = None) -> str:
+        """Return what stands in a step for a reference: an input in place of the output of a node that has no step, and a
+        value in place of one that may be absent. `kind` is the type that is wanted, where that is known."""
+        node = self.node(reference)
+        if node in self.missing:
+            part = reference.removeprefix(f"steps.{node}.output")
+            return self._input(str(node), reader, None if part else kind) + part
+        if node in self.skippable:
+            instead = _INSTEAD.get(self.kind(reference) or "")
+            if instead is not None:
+                self._say(
+                    "steps",
+                    f"None, which the flow gives for the output of `{node}` where that node is skipped: `{reader}` gets "
+                    f"{instead} (and a node that reads skipped nodes alone is skipped itself there)",
+                )
+                return f"default({reference}, {instead})"
+        return reference
+
+    def argument(self, value: Any, reader: str, kind: str | None = None) -> Any:
+        """Return the argument of a step for a value; a literal one as the type that is wanted, where it is only written
+        otherwise."""
+        reference = self.reference(value)
+        if reference is not None:
+            return wrapped(self.read(reference, reader, kind))
+        wanted = _KINDS.get(kind or "")
+        return value if wanted is None or mismatch(value, wanted) is None else fitted(value, wanted)
+
+    def condition(self, activate: Mapping[str, Any], reader: str) -> str | None:
+        """Return `when` for the `activate` of a node; None where it refers to nothing."""
+        reference = self.reference(activate.get("when"))
+        if reference is None:
+            return None
+        wanted = activate.get("is")
+        kind = _KINDS.get(self.kind(reference) or "")
+        wanted = wanted if kind is None else fitted(wanted, kind)
+        return f"{self.read(reference, reader)} == {json.dumps(wanted, ensure_ascii=False, default=str)}"
+
+    def _input(self, node: str, reader: str, kind: str | None) -> str:
+        name = f"{node}_output" if node in self._own else node
+        if name not in self.inputs:
+            self.inputs[name] = {"type": kind or "json"}
+        text = (
+            f"the output of the node `{node}`, which `{reader}` reads: it is the input `{name}` until you write a step"
+        )
+        self._say("inputs", text)
+        return f"inputs.{name}"
+
+    def _say(self, section: str, text: str) -> None:
+        note = Note(section, text)
+        if note not in self.notes:
+            self.notes.append(note)

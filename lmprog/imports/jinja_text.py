@@ -1,0 +1,109 @@
+"""Jinja templates as text: changed at single places, so that what a person wrote stays as it is everywhere else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from jinja2 import Environment, TemplateSyntaxError
+
+_LEXER = Environment(keep_trailing_newline=True).lexer
+_BEGINS = ("block_begin", "comment_begin", "raw_begin", "raw_end")
+_ENDS = ("block_end", "comment_end", "raw_end")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of a template: `kind` as Jinja's lexer names it, and where it stands in the text."""
+
+    kind: str
+    text: str
+    start: int
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
+
+
+def tokens(text: str) -> list[Token] | None:
+    """Return the pieces of a template; None where it cannot be read. Blanks that a `-` removes belong to none."""
+    found: list[Token] = []
+    place = 0
+    try:
+        for _, kind, piece in _LEXER.tokeniter(text, None):
+            while not text.startswith(piece, place):  # what a `-` has removed
+                place += 1
+            found.append(Token(kind, piece, place))
+            place += len(piece)
+    except (TemplateSyntaxError, ValueError):
+        return None
+    return found
+
+
+def with_blanks_kept(text: str, *, trims: bool) -> str:
+    """Return a template that lmprog renders as an environment without `lstrip_blocks` does, with `trim_blocks` if `trims`.
+
+    lmprog removes the blanks before a block at the start of a line, and the line break behind it: `{%+` and `+%}` keep them.
+    """
+    edits: dict[int, str] = {}
+    for token in tokens(text) or ():
+        if token.kind in _BEGINS and token.text[2:3] not in ("-", "+"):
+            line = text[text.rfind("\n", 0, token.start) + 1 : token.start]
+            if line and not line.strip():
+                edits[token.start + 2] = "+"
+        if (
+            token.kind in _ENDS
+            and not trims
+            and text[token.end : token.end + 1] == "\n"
+            and token.text[-3:-2] not in ("-", "+")
+        ):
+            edits[token.end - 2] = "+"
+    return _edited(text, {(place, place): new for place, new in edits.items()})
+
+
+def renamed(text: str, names: Mapping[str, str]) -> str:
+    """Return a template that reads its variables by other names."""
+    edits: dict[tuple[int, int], str] = {}
+    before, depth = "", 0
+    pieces = [token for token in tokens(text) or () if token.kind != "whitespace"]
+    for token, after in zip(pieces, [*pieces[1:], None], strict=False):
+        if token.kind == "operator":
+            depth += {"(": 1, ")": -1}.get(token.text, 0)
+        keyword = depth > 0 and after is not None and after.text == "="
+        if token.kind == "name" and token.text in names and before not in (".", "|", "is") and not keyword:
+            edits[token.start, token.end] = names[token.text]
+        before = token.text
+    return _edited(text, edits)
+
+
+def outputs(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where the expression of each `{{ }}` begins and ends, in their order."""
+    start = None
+    for token in tokens(text) or ():
+        if token.kind == "variable_begin":
+            start = token.end
+        elif token.kind == "variable_end" and start is not None:
+            yield start, token.start
+            start = None
+
+
+def with_outputs(text: str, changes: Mapping[int, Callable[[str], str]]) -> str:
+    """Return a template with the expressions of some `{{ }}` changed, by their number."""
+    edits = {}
+    for number, (start, end) in enumerate(outputs(text)):
+        if number in changes:
+            written = text[start:end].strip()
+            edits[start, end] = f" {changes[number](_in_brackets(written))} "
+    return _edited(text, edits)
+
+
+def _in_brackets(expression: str) -> str:
+    """Return an expression that a filter can follow."""
+    return expression if re.fullmatch(r"[\w.]+", expression) else f"({expression})"
+
+
+def _edited(text: str, edits: Mapping[tuple[int, int], str]) -> str:
+    for (start, end), new in sorted(edits.items(), reverse=True):
+        text = text[:start] + new + text[end:]
+    return text

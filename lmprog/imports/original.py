@@ -1,0 +1,91 @@
+"""What the other tool would send: its template rendered by its own rules, then taken apart at the lines of roles.
+
+Templates come from files that nobody has looked at, so they are rendered in a sandbox, and within bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+from lmprog.imports import roles
+
+_MOST_ITEMS = 20_000
+"""Items that the loops of one rendering run over."""
+_MOST_FACTOR = 100_000
+
+Message = tuple[str, str]
+"""A role and a text."""
+
+
+class NotRendered(Exception):
+    """A template that the other tool could not render either, or not within bounds; the message says why."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """A prompt of another tool. `trims` is whether it renders with `trim_blocks`, `first` the role before any line of one.
+
+    One of a completion API (`chat` false) is one text, which no line of a role takes apart.
+    """
+
+    text: str
+    trims: bool = False
+    first: str = "system"
+    chat: bool = True
+
+    def messages(self, values: Mapping[str, Any]) -> list[Message]:
+        """Return what is sent for these values. Raises NotRendered."""
+        text = rendered(self.text, values, trims=self.trims)
+        if not self.chat:
+            return [("user", text)]
+        return roles.messages(text, self.first)
+
+
+def rendered(text: str, values: Mapping[str, Any], *, trims: bool) -> str:
+    """Return the text of a template as the other tool renders it: what is not given is empty. Raises NotRendered."""
+    environment = _Bounded(trim_blocks=trims, keep_trailing_newline=True, cache_size=0)
+    environment.filters["counted"] = environment.counted
+    try:
+        tree = _Counting().visit(environment.parse(text))
+        tree.set_environment(environment)
+        code = environment.compile(tree)
+        template = environment.template_class.from_code(environment, code, {**environment.globals})
+        return "".join(template.root_render_func(template.new_context(dict(values))))  # type: ignore[arg-type]
+    except (Exception, RecursionError) as error:
+        raise NotRendered(" ".join(str(error).split())[:200] or type(error).__name__) from None
+
+
+class _Bounded(ImmutableSandboxedEnvironment):
+    """Counts the items of loops, and refuses products that would fill the memory."""
+
+    intercepted_binops = frozenset({"*", "**"})
+    items = 0
+
+    def counted(self, items: Iterable[Any]) -> Iterator[Any] | list[Any]:
+        return self._counted(items) if not isinstance(items, list | tuple) else list(self._counted(items))
+
+    def _counted(self, items: Iterable[Any]) -> Iterator[Any]:
+        for item in items:
+            self.items += 1
+            if self.items > _MOST_ITEMS:
+                raise TemplateError("its loops run too long")
+            yield item
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        numbers = [value for value in (left, right) if isinstance(value, int | float)]
+        if any(abs(number) > _MOST_FACTOR for number in numbers) or (operator == "**" and abs(right) > 64):
+            raise TemplateError("its numbers are too large")
+        return super().call_binop(context, operator, left, right)
+
+
+class _Counting(NodeTransformer):
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.iter = nodes.Filter(node.iter, "counted", [], [], None, None, lineno=node.lineno)
+        return node

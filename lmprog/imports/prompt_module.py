@@ -1,0 +1,203 @@
+"""The layout and the inputs of a module for a prompt of another tool: what is sent is kept to the letter where it can be."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jinja2 import nodes
+
+from lmprog.compiler.layout import RESERVED
+from lmprog.compiler.template_expressions import Expressions
+from lmprog.compiler.template_types import TemplateTyper
+from lmprog.compiler.types import BOOL, IMAGE, JSON, MESSAGES, STR, ListOf, Object, Optional, Type
+from lmprog.imports import jinja_text, roles
+from lmprog.imports.comparison import Trial, difference, made_up
+from lmprog.imports.original import NotRendered, Original, rendered
+from lmprog.imports.shapes import Use, chosen, uses
+from lmprog.imports.values import fitted
+
+EARLIER = "earlier"
+"""The input of a module that holds turns which the original has as fixed text."""
+
+
+@dataclass(frozen=True)
+class PromptModule:
+    """`types` are those of the variables by their names in the original, `names` what those that cannot stay are called."""
+
+    layout: Mapping[str, Any]
+    types: Mapping[str, Type]
+    names: Mapping[str, str]
+    turns: tuple[str, ...]
+    earlier: tuple[Mapping[str, str], ...]
+    differs: str | None
+    """Where what is sent differs from the original, in words."""
+
+    def name(self, variable: str) -> str:
+        """Return what the input for a variable is called."""
+        return self.names.get(variable, variable)
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the inputs of the module, but for what a file says beside their types."""
+        fixed = (
+            {EARLIER: {"type": "messages", "default": [dict(turn) for turn in self.earlier]}} if self.earlier else {}
+        )
+        return {**{self.name(name): str(kind) for name, kind in self.types.items()}, **fixed}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known of the variables: `declared` types in the language's words, `values` of a sample or as a flow gives
+    them, those that the module is given as JSON text (`as_json`), those whose type is as it is (`fixed`), and the images,
+    which no template mentions."""
+
+    declared: Mapping[str, str | None]
+    values: Mapping[str, Any]
+    as_json: AbstractSet[str] = frozenset()
+    fixed: AbstractSet[str] = frozenset()
+    images: Sequence[str] = ()
+
+
+def prompt_module(
+    id: str, original: Original, prompt: roles.RolePrompt, given: Given, outputs: Mapping[str, Any]
+) -> PromptModule:
+    """Return the module for a prompt. The layout is the first that sends what the original sends, of those that may."""
+    used = uses("\n".join(part for part in (prompt.system, prompt.user) if part))
+    types: dict[str, Type] = {}
+    for name in sorted(prompt.variables):
+        if name in given.as_json:
+            types[name] = STR
+        elif name in given.fixed:
+            types[name] = ListOf(JSON) if str(given.declared.get(name)).startswith("list[") else JSON
+        else:
+            types[name] = chosen(given.declared.get(name), given.values.get(name), used.get(name, Use()))
+    types |= dict.fromkeys(prompt.turns, MESSAGES) | dict.fromkeys(given.images, IMAGE)
+    taken = {*types, *outputs, EARLIER}
+    names = {name: _free(name, taken) for name in types if name in RESERVED or name in outputs or name == EARLIER}
+    written = prompt.changed(lambda text: _written(text, original, names, types))
+    module = PromptModule(written.layout(), types, names, prompt.turns, prompt.earlier, None)
+    trials = _trials(module, prompt, given, used, trims=original.trims)
+    differs: str | None = None
+    for user in (written.user, f"{{% filter trim %}}{written.user}{{% endfilter %}}"):
+        layout = replace(written, user=user).layout()
+        found = difference(
+            id, {"lm": "model", "inputs": module.inputs(), "outputs": outputs, **layout}, original, trials
+        )
+        if found is None:
+            return replace(module, layout=layout)
+        differs = differs or found
+    return replace(module, differs=differs)
+
+
+def turn_messages(loop: str, name: str, value: Any, *, trims: bool) -> list[dict[str, str]]:
+    """Return the turns that a loop over a variable writes. Raises NotRendered."""
+    text = rendered(loop, {name: value}, trims=trims)
+    return [{"role": role, "content": content} for role, content in roles.messages(text, "user")]
+
+
+def without_images(text: str, images: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+    """Return a template without the marks of image inputs, and those that it had: lmprog sends an image beside the text of
+    the user's turn."""
+    found = []
+    for name in images:
+        hole = rf"\{{\{{-?\s*{name}\s*-?\}}\}}"
+        text, count = re.subn(rf"!\[[^\]]*\]\({hole}\)|^[ \t]*{hole}[ \t]*$", "", text, flags=re.MULTILINE)
+        found += [name] if count else []
+    return text, tuple(found)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    found = f"{name}_input"
+    while found in taken:
+        found += "_"
+    taken.add(found)
+    return found
+
+
+def _written(text: str, original: Original, names: Mapping[str, str], types: Mapping[str, Type]) -> str:
+    text = jinja_text.renamed(jinja_text.with_blanks_kept(text, trims=original.trims), names)
+    return _printing_well(text, {names.get(name, name): kind for name, kind in types.items()})
+
+
+@dataclass
+class _Printed(Expressions):
+    """Keeps the type of each value that is printed, in the order of the text."""
+
+    kinds: list[Type] | None = None
+
+    def printed(self, node: nodes.Node, kind: Type) -> None:
+        if not isinstance(node, nodes.FilterBlock):
+            self.kinds = [*(self.kinds or ()), kind]
+
+
+def _printing_well(text: str, types: Mapping[str, Type]) -> str:
+    """Return the template with what would print as Python written so that `check` takes it: a truth value as Python prints
+    it, what may be absent as nothing, and what has parts as JSON."""
+    typer = TemplateTyper(text, types)
+    typer.expressions = printed = _Printed(text, types)
+    typer.check()
+    kinds = printed.kinds or []
+    if len(kinds) != len(list(jinja_text.outputs(text))):
+        return text
+    changes = {number: change for number, kind in enumerate(kinds) if (change := _change(kind)) is not None}
+    return jinja_text.with_outputs(text, changes)
+
+
+def _change(kind: Type) -> Callable[[str], str] | None:
+    if isinstance(kind, Optional):
+        inner = _change(kind.inner)
+        if inner is None:
+            return lambda written: f"{written} | default('', true)"
+        return lambda written: f"({inner(written)}) if {written} is not none else ''"
+    if kind == BOOL:
+        return lambda written: f"'True' if {written} else 'False'"
+    if kind in (JSON, MESSAGES) or isinstance(kind, ListOf | Object):
+        return lambda written: f"{written} | tojson"
+    return None
+
+
+def _trials(
+    module: PromptModule, prompt: roles.RolePrompt, given: Given, used: Mapping[str, Use], *, trims: bool
+) -> list[Trial]:
+    """Return the values to compare with: those that are given, and made-up ones beside them where some are not."""
+    kinds = {name: JSON if name in given.as_json else kind for name, kind in module.types.items()}
+    kinds |= {name: used[name].type() for name in given.fixed & kinds.keys() if name in used}
+    for name, loop in prompt.loops.items():
+        kinds[name] = uses(loop).get(name, Use()).type()
+    lacking = {name: kind for name, kind in kinds.items() if name not in given.values}
+    found = []
+    for invented in made_up(lacking):
+        theirs = {name: invented[name] if name in lacking else given.values[name] for name in kinds}
+        theirs |= {name: _with_roles(theirs[name]) for name in prompt.loops}
+        ours = {module.name(name): fitted(value, module.types[name]) for name, value in theirs.items()}
+        for name in given.as_json & kinds.keys():
+            ours[module.name(name)] = json.dumps(theirs[name], ensure_ascii=False)
+        try:
+            for name in module.turns:
+                ours[module.name(name)] = _turns(prompt.loops.get(name), name, theirs, trims=trims)
+        except NotRendered:
+            continue
+        found.append(Trial(theirs, ours))
+    return found
+
+
+def _turns(loop: str | None, name: str, theirs: dict[str, Any], *, trims: bool) -> Sequence[Mapping[str, str]]:
+    if loop is not None:
+        return turn_messages(loop, name, theirs[name], trims=trims)
+    turns: list[dict[str, str]] = [dict(turn) for turn in theirs[name]]
+    theirs[name] = "".join(f"{turn['role']}:\n{turn['content']}\n\n" for turn in turns)
+    return turns
+
+
+def _with_roles(value: Any) -> Any:
+    """Return a made-up value with a role wherever it has a field of that name."""
+    if isinstance(value, list):
+        return [_with_roles(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    known = ("system", "user", "assistant")
+    return {key: "user" if key == "role" and item not in known else _with_roles(item) for key, item in value.items()}

@@ -1,0 +1,112 @@
+"""The front matter and the body of a `.prompty` file, with what they name in other files and in the environment."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler import files
+from lmprog.errors import UsageError
+from lmprog.imports.files import read_text, read_yaml
+from lmprog.wire import loads
+
+_FRONT = re.compile(r"\A\s*---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)(.*)\Z", re.DOTALL | re.MULTILINE)
+_FILE = re.compile(r"\$\{file:(.*)\}", re.IGNORECASE | re.DOTALL)
+_ENV = re.compile(r"\$\{env:(\w+)(?::(.*))?\}", re.IGNORECASE | re.DOTALL)
+_MOST_BASES = 5
+_VALUES = ("sample", "inputs", "inputSchema")
+"""Keys whose values may name files and variables, and are values of the prompt."""
+
+
+@dataclass(frozen=True)
+class PromptyFile:
+    """`notes` are (section, text)."""
+
+    front: dict[str, Any]
+    body: str
+    notes: tuple[tuple[str, str], ...]
+
+
+def read(path: Path, around: tuple[Path, ...] = ()) -> PromptyFile:
+    """Return what stands in a file, over what its `base` has. Raises UsageError where it is no prompty file."""
+    found = _FRONT.match(read_text(path))
+    if found is None:
+        raise UsageError(f"{path} has no front matter between `---` lines, so it is no prompty file")
+    front = read_yaml(found[1], f"the front matter of {path}") or {}
+    if not isinstance(front, dict):
+        raise UsageError(f"the front matter of {path} is not a mapping of keys")
+    notes: list[tuple[str, str]] = []
+    for key in _VALUES:
+        if isinstance(front.get(key), dict | list):
+            front[key] = _resolved(front[key], path, notes)
+    base = front.get("base")
+    if not isinstance(base, str):
+        return PromptyFile(front, found[2], tuple(notes))
+    below = path.parent / base
+    try:
+        if len(around) >= _MOST_BASES or below.resolve() in (path.resolve(), *around) or _refused(path, below):
+            raise UsageError("it is not read")
+        under = read(below, (*around, path.resolve()))
+    except UsageError:
+        notes.append(("file", f"`base: {base}`, which cannot be read"))
+        return PromptyFile(front, found[2], tuple(notes))
+    over = {key: value for key, value in front.items() if key != "base"}
+    body = found[2] if found[2].strip() else under.body
+    return PromptyFile(_laid_over(under.front, over), body, (*under.notes, *notes))
+
+
+def json_beside(path: Path, reference: str) -> Any:
+    """Return the value of a JSON file that a prompty file names, bare or as `${file:...}`; None where it cannot be read.
+
+    Files outside of the checkout, or else the folder, of the prompty file are not read: what stands in them would be copied.
+    """
+    found = _FILE.fullmatch(reference)
+    name = path.parent / (found[1] if found is not None else reference).strip()
+    if _refused(path, name):
+        return None
+    try:
+        return loads(read_text(name))
+    except (UsageError, ValueError):
+        return None
+
+
+def _refused(path: Path, other: Path) -> bool:
+    try:
+        return files.refusal(other, files.root_of(path)) is not None
+    except (OSError, RuntimeError, ValueError):
+        return True
+
+
+def _resolved(value: Any, path: Path, notes: list[tuple[str, str]]) -> Any:
+    """Return a value with the content of the files that it names; what is in the environment is not known here."""
+    if isinstance(value, dict):
+        return {key: _resolved(item, path, notes) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolved(item, path, notes) for item in value]
+    if not isinstance(value, str):
+        return value
+    variable = _ENV.fullmatch(value.strip())
+    if variable is not None:
+        notes.append(
+            ("tests", f"the value `{value}`, which stands in the environment: {variable[2] or 'none'} is taken")
+        )
+        return variable[2]
+    named = _FILE.fullmatch(value.strip())
+    if named is None:
+        return value
+    found = json_beside(path, value.strip())
+    if found is None:
+        notes.append(("tests", f"the value `{value}`, a file that cannot be read as JSON"))
+    return found
+
+
+def _laid_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **base,
+        **{
+            key: _laid_over(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+            for key, value in over.items()
+        },
+    }

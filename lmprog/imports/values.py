@@ -1,0 +1,39 @@
+"""Values of other tools' files as the language's types want them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from lmprog.compiler.types import BOOL, FLOAT, INT, STR, ListOf, Object, Optional, Type
+
+_TRUTHS = {"true": True, "false": False}
+
+
+def fitted(value: Any, kind: Type) -> Any:
+    """Return a value as one of a type where it is only written otherwise, as "120" for an int; else the value itself."""
+    if isinstance(kind, Optional):
+        return None if value is None else fitted(value, kind.inner)
+    if kind == STR and isinstance(value, int | float):
+        return str(value)
+    if kind == BOOL and isinstance(value, str):
+        return _TRUTHS.get(value.strip().lower(), value)
+    if kind in (INT, FLOAT) and isinstance(value, str | float):
+        return _number(value, kind)
+    if isinstance(kind, ListOf) and isinstance(value, list):
+        return [fitted(item, kind.item) for item in value]
+    if isinstance(kind, Object) and isinstance(value, Mapping):
+        kinds = dict(kind.fields)
+        return {name: fitted(item, kinds[name]) if name in kinds else item for name, item in value.items()}
+    return value
+
+
+def _number(value: str | float, kind: Type) -> Any:
+    try:
+        found = float(value)
+    except ValueError:
+        return value
+    if kind == FLOAT:
+        return found
+    return int(found) if math.isfinite(found) and found == int(found) and abs(found) < 2**53 else value

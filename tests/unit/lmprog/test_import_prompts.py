@@ -1,0 +1,224 @@
+"""A converted prompt sends what the original sends, and where it cannot, the first difference is said."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from jinja2 import Environment, TemplateError
+
+from lmprog.compiler.templates import ENVIRONMENT
+from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, ListOf
+from lmprog.imports import jinja_text, prompty
+from lmprog.imports.finished import finished
+from lmprog.imports.original import NotRendered, Original, rendered
+from lmprog.imports.shapes import type_of, uses
+from lmprog.imports.values import fitted
+
+PIECES = [
+    "{% for i in [1, 2] %}", "{%- for i in [1, 2] -%}", "{%+ for i in [1] +%}", "{% endfor %}", "{%- endfor -%}", "{% if a %}",
+    "{%- if a %}", "{% else %}", "{% endif %}", "{% endif -%}", "{{ a }}", "{{- a -}}", "{{ '%}' }}", "{# c #}", "{#- c -#}",
+    "{#+ c +#}", "{% raw %}", "{{ b }}", "{% endraw %}", "{%- endraw -%}", "{% set a = '#}' %}",
+    "\n", "\n\n", " ", "\t", "x", "{", "%",
+]  # fmt: skip
+VALUES = {"a": "A", "b": "B"}
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join), st.booleans())
+@example(
+    "x\n  {% for i in [1, 2] %}\n  - {{ i }}\n  {# c #}\n  {% endfor %}\n{% raw %}\n {{a}}\n  {% endraw %}\ny", False
+)
+@example("  {% if a %}\n x\n  {% endif %}\n\ny", True)
+def test_lmprog_renders_the_blanks_of_the_original(text: str, trims: bool) -> None:
+    theirs = Environment(trim_blocks=trims)
+    try:
+        wanted = theirs.from_string(text).render(VALUES)
+    except TemplateError:
+        return
+    written = jinja_text.with_blanks_kept(text, trims=trims)
+    assert ENVIRONMENT.from_string(written).render(VALUES) == wanted
+    assert re.sub(r"\+", "", written) == re.sub(r"\+", "", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("{{ a }} {{ b.a }} {{ a.b }} a 'a'", "{{ z }} {{ b.a }} {{ z.b }} a 'a'"),
+        ("{{ b | a }}{{ b is a }}{{ b('a', a=1) }}{{ b(a == 1) }}", "{{ b | a }}{{ b is a }}{{ b('a', a=1) }}{{ b(z == 1) }}"),
+        ("{% for x in a %}{{ x ~ 'a' }}{% endfor %}", "{% for x in z %}{{ x ~ 'a' }}{% endfor %}"),
+        ("{% raw %}{{ a }}{% endraw %}{# a #}", "{% raw %}{{ a }}{% endraw %}{# a #}"),
+        ("{%- if a -%}  {{- a[0] -}}  {%- endif -%}", "{%- if z -%}  {{- z[0] -}}  {%- endif -%}"),
+    ],
+)  # fmt: skip
+def test_a_variable_is_renamed_and_nothing_else(text: str, written: str) -> None:
+    assert jinja_text.renamed(text, {"a": "z"}) == written
+
+
+def test_types_come_from_samples_and_from_use() -> None:
+    def of(text: str) -> dict[str, str]:
+        return {name: str(use.type()) for name, use in uses(text).items()}
+
+    assert of("{% for i in xs %}{{ i.name }}{% for t in i.tags %}{{ t }}{% endfor %}{% endfor %}") == {
+        "xs": "list[{name: str, tags: list[str]}]"
+    }
+    assert of("{% set z = c.e %}{{ z.f }}{{ c['a'].b }}{{ ys | join(', ') }}{{ xs[0].q }}") == {
+        "c": "{e: {f: str}, a: {b: str}}", "ys": "list[str]", "xs": "list[{q: str}]",
+    }  # fmt: skip
+    assert of("{{ d | tojson }}{% if n > 3 %}{% endif %}{{ t.upper() }}{{ l | default('') }}") == {
+        "d": "json", "n": "int", "t": "str", "l": "str",
+    }  # fmt: skip
+    assert of("{% if") == {}
+    sample = {"a": 1, "b": [{"x": 1}, {"x": 2.5, "y": "z"}], "c": {}, "odd key": 2}
+    assert str(type_of(sample)) == "json"
+    (use,) = uses("{{ s.a }}{% for r in s.b %}{{ r.x }}{{ r.y }}{% endfor %}{{ s.lacking }}").values()
+    assert str(type_of(sample, use)) == "{a: int, b: list[{x: float, y: str?}], lacking: str?}"
+
+
+def test_values_are_fitted_to_their_types_only_where_nothing_is_lost() -> None:
+    assert [fitted(value, INT) for value in ("120", "1.5", "a", 3.0, 3.5, True)] == [120, "1.5", "a", 3, 3.5, True]
+    assert [fitted(value, FLOAT) for value in ("0.5", "", 2)] == [0.5, "", 2]
+    assert [fitted(value, BOOL) for value in ("True", "false", "yes", 1)] == [True, False, "yes", 1]
+    assert [fitted(value, STR) for value in (2, True, ["a"])] == ["2", "True", ["a"]]
+    assert fitted(["1", 2], ListOf(INT)) == [1, 2] and fitted({"a": 1}, JSON) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
+     "{{ 'x' * 999999999 }}", "{{ 9 ** 99 ** 9 }}",
+             "{{ ''.__class__.__mro__[1].__subclasses__() }}", "{% include 'a' %}", "{{ a | nosuch }}"],
+)  # fmt: skip
+def test_a_hostile_original_is_not_rendered(text: str) -> None:
+    with pytest.raises(NotRendered):
+        rendered(text, {"a": "A"}, trims=False)
+
+
+def test_an_original_renders_as_its_tool_does() -> None:
+    original = Original("first\n# User:\n  {{ a }}\n\n{% if no %}x{% endif %}\nassistant:\nb: user:\n")
+    assert original.messages(VALUES) == [("system", "first"), ("user", "A"), ("assistant", "b: user:")]
+    assert Original("system:\n{{ a }}\n", trims=True, chat=False).messages(VALUES) == [("user", "system:\nA\n")]
+
+
+def made(tmp_path: Path, text: str, name: str = "card.prompty") -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Return the program of a prompty file, and its notes by mark; it passes check where no note says otherwise."""
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    done = finished(prompty.imported(path), tmp_path / f"{path.stem}.yaml")
+    errors = [finding for finding in done.findings if finding.severity == "error"]
+    notes: dict[str, list[str]] = {}
+    for note in done.notes:
+        notes.setdefault(note.mark, []).append(note.text)
+    assert bool(errors) == bool(notes.get("check"))
+    written = (tmp_path / f"{path.stem}.yaml").read_text()
+    assert all(f"# {note.mark}: " in written for note in done.notes)
+    return yaml.safe_load(written), notes
+
+
+def head(front: str) -> str:
+    return f"---\nname: card\nmodel: gpt-4o\n{front}\n---\n"
+
+
+SAME = {
+    "blocks on lines of their own": (
+        "sample: {items: [{name: a, price: 1.50}, {name: b, price: 2}], flag: true}",
+        "system:\n  {% if flag %}\nBe kind.\n  {% endif %}\n\nuser:\n{% for i in items %}\n- {{ i.name }}: "
+        "{{ i.price }}\n{% endfor %}\n",
+    ),
+    "blanks at the ends of lines": ("sample: {q: why}", "system:\nA  \n\tB \nuser:\n {{ q }}  \n  \n- c \n"),
+    "a value with a line break at its end": ("sample: {q: \"why\\n\"}", "user:\n{{ q }}\n"),
+    "a truth value": ("sample: {flag: false}", "system:\nIs it {{ flag }}?\nuser:\n{{ not flag }} {{ flag }}"),
+    "a field that the sample lacks": ("sample: {c: {a: x}}", "user:\n{{ c.a }}{{ c.b }}."),
+    "names with a meaning of their own": (
+        "sample: {instructions: short, output: o, demos: d}", 
+        "system:\n{{ instructions }}\nuser:\n{{ output }} {{ demos }} {{ vars }}"
+    ),
+    "turns without variables": ("sample: {q: z}", "system:\nS\nuser:\na\nassistant:\nb\nuser:\n{{ q }}"),
+    "turns of a sample": (
+        "sample: {log: [{q: a, a: b}], q: z}",
+        "system:\nS\n{% for m in log %}\nuser:\n{{ m.q }}\nassistant:\n{{ m.a }}\n{% endfor %}\nuser:\n{{ q }}",
+    ),
+    "line breaks of other kinds": ("sample: {q: z}", "user:\na\u2028b\x0cc\x85d {{ q }}"),
+    "text that looks like YAML": ("sample: {q: z}", "user:\n- a: b # c\n---\nno: {{ q }}\n%x"),
+    "no sample": (
+        "inputs: {items: {type: array}, t: {type: string}}",
+        "user:\n{% for i in items %}\n- {{ i.name }}\n{% endfor %}\n{{ t | upper }}",
+    ),
+    "a declared number as text": ("inputs: {n: {type: integer}}\nsample: {n: \"120\"}", "user:\n{{ n }}"),
+    "a text taken apart": ("inputs: {item: {type: string}}", "user:\n{{ item.title }}"),
+    "carriage returns": ("sample: {q: z}\r", "system:\r\nA\r\n\r\nuser:\r\n{{ q }}\r\nb\r\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("front", "body"), SAME.values(), ids=SAME)
+def test_a_prompt_is_kept_to_the_letter(tmp_path: Path, front: str, body: str) -> None:
+    _, notes = made(tmp_path, head(front) + body)
+    assert "differs" not in notes and "check" not in notes, notes
+
+
+DIFFERENT = {
+    "a list printed as Python": (
+        "sample: {xs: [a]}", "system:\nS\nuser:\nall of\n{{ xs }}",
+        "message 2 (user) first differs in line 2, column 2: there \"'a']\" and here '\"a\"]'",
+    ),
+    "a system text alone": ("sample: {q: z}", "system:\n{{ q }}", "the original sends the messages system; this sends user"),
+    "a role in a condition": (
+        "sample: {q: z}", "system:\nS\n{% if q %}\nuser:\n{{ q }}\n{% endif %}",
+        "the original sends the messages system, user; this sends user",
+    ),
+    "a filter that is not there": ("sample: {q: z}", "user:\n{{ q | nosuch }}", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("front", "body", "said"), DIFFERENT.values(), ids=DIFFERENT)
+def test_where_a_prompt_is_another_it_is_said(tmp_path: Path, front: str, body: str, said: str | None) -> None:
+    _, notes = made(tmp_path, head(front) + body)
+    if said is None:
+        assert "there is no filter `nosuch`" in notes["check"][0]
+    else:
+        assert notes["differs"] == [f"the prompt of `card`: {said}"]
+        assert "check" not in notes
+
+
+def test_a_base_is_laid_under_the_file(tmp_path: Path) -> None:
+    (tmp_path / "base.prompty").write_text(
+        "---\ndescription: D\nmodel: {configuration: {type: openai, name: gpt-4o}, parameters: {max_tokens: 9}}\n---\n"
+        "user:\n{{ q }}"
+    )
+    front = "---\nname: over\nbase: base.prompty\nmodel: {parameters: {temperature: 0.5}}\nsample: {q: z}\n---\n"
+    program, _ = made(tmp_path, front, "over.prompty")
+    assert program["lms"]["model"]["params"] == {"max_tokens": 9, "temperature": 0.5}
+    assert (program["description"], program["modules"]["over"]["prompt"]) == ("D", {"user": "{{ q }}"})
+    for base in ("gone.prompty", "over.prompty", "/etc/passwd"):
+        path = tmp_path / "over.prompty"
+        path.write_text(front.replace("base.prompty", base) + "user:\nx")
+        assert ("file", f"`base: {base}`, which cannot be read") in [
+            (n.section, n.text) for n in prompty.imported(path).notes
+        ]
+
+
+def test_values_of_files_and_of_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "docs.json").write_text('[{"title": "T"}]')
+    (tmp_path.parent / "secret.json").write_text('{"q": "secret"}')
+    body = "user:\n{% for d in docs %}\n{{ d.title }}\n{% endfor %}{{ q }}"
+    front = "sample:\n  docs: ${file:docs.json}\n  q: ${env:WHO:nobody}"
+    program, notes = made(tmp_path, head(front) + body)
+    assert program["tests"]["the sample runs"]["inputs"] == {"docs": [{"title": "T"}], "q": "nobody"}
+    assert "differs" not in notes and any("${env:WHO:nobody}" in text for text in notes["not imported"])
+    (tmp_path / ".git").mkdir()
+    program, notes = made(tmp_path, head("sample: ../secret.json") + "user:\n{{ q }}", "other.prompty")
+    assert "secret" not in str(program.get("tests")) and any(
+        "../secret.json, which cannot" in text for text in notes["not imported"]
+    )
+
+
+def test_an_image_goes_beside_the_text(tmp_path: Path) -> None:
+    front = "inputs: [{name: q, kind: string}, {name: pic, kind: image}]"
+    program, _ = made(tmp_path, head(front) + "system:\nS\nuser:\n![a pic]({{ pic }})\n{{ q }}\n")
+    assert program["modules"]["card"]["prompt"]["user"] == "{{ q }}"
+    assert program["modules"]["card"]["inputs"] == {"q": "str"} | {"pic": "image"}
