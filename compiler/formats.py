@@ -1,8 +1,8 @@
 """How a module's outputs stand in a reply: described to the model, written in a demo, read from what the model said.
 
-`read(write(values)) == values` for every format, but for two things that only `json` can say: an optional text that is
-blank or the word null, which is nothing in the other two, and a text with a block of thinking marks (`<think>`), which is
-taken for a model's thinking. What had to be forgiven to read a reply is reported, never hidden.
+`read(write(values)) == values` for every format, but for an optional text that is blank or the word null, which is nothing
+but in `json`, and a text that begins with a block of thinking marks (`<think>`), which is taken for a model's thinking (in
+`text` and `fields` also a block that begins a line). What had to be forgiven to read a reply is reported, never hidden.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lmprog.compiler import pydantic_models
 from lmprog.compiler.replies import loose_json, sections, thinking
 from lmprog.compiler.replies.unreadable import Unreadable
-from lmprog.compiler.replies.words import folded, number, one_of, truth
+from lmprog.compiler.replies.words import MARKS, folded, number, one_of, truth
 from lmprog.compiler.types import (
     BOOL,
     FLOAT,
@@ -105,6 +105,8 @@ def _found(
         missing = [name for name, field in outputs.items() if name not in found and not _may_lack(field)]
         return _other_sections(outputs, text, found, forgiven, cut) if missing else found
     ((name, field),) = outputs.items()
+    if _is_scanned(field.type):
+        return {name: text}
     if without_none(field.type) not in _FREE:
         return {name: thinking.answer(text, forgiven, outputs)}
     spoken = thinking.prose(text, forgiven, outputs)
@@ -136,10 +138,23 @@ def _values(
 
 def _spoken(text: str, kind: Type, forgiven: list[str]) -> str:
     """Return a section without thinking in it; a text may speak of thinking marks, and has some at its beginning only."""
+    if _is_scanned(kind):
+        return text
     if without_none(kind) not in _FREE:
         return thinking.answer(text, forgiven)
     found = thinking.marks(text)
     return thinking.prose(text, forgiven) if found and not text[: found[0].start()].strip() else text
+
+
+def _unquoted(text: str, kind: Type, forgiven: list[str]) -> str:
+    """Return a text of JSON without thinking in it; one that may be any text has some where it is followed by more."""
+    if without_none(kind) == JSON or not thinking.marks(text):
+        return text
+    if without_none(kind) in _FREE:
+        first = thinking.marks(text)[0]
+        if text[: first.start()].strip() or thinking.ends(first) or not text[first.end() :].strip():
+            return text
+    return _spoken(text, kind, forgiven)
 
 
 def _fitted(name: str, value: Any, kind: Type, forgiven: list[str], cut: bool, quoted: bool) -> Any:
@@ -148,6 +163,8 @@ def _fitted(name: str, value: Any, kind: Type, forgiven: list[str], cut: bool, q
     `quoted` says that a text stood in JSON as one, so that it needs no reading where it fits.
     """
     if isinstance(value, str):
+        if quoted:
+            value = _unquoted(value, kind, forgiven)
         if quoted and mismatch(value, kind) is None:
             return value
         value = _typed(name, value, kind, forgiven, cut)
@@ -230,10 +247,18 @@ _FREE = (STR, IMAGE)
 """Types whose values are texts of any kind."""
 
 
+def _is_scanned(kind: Type) -> bool:
+    """Return whether values of a type are read as JSON, whose reader passes over thinking but for what stands in a text."""
+    kind = without_none(kind)
+    return kind == JSON or isinstance(kind, Object | ListOf)
+
+
 def _typed(name: str, text: str, kind: Type, forgiven: list[str], cut: bool) -> Any:
     """Return the value of type `kind` that a text stands for."""
     if isinstance(kind, Optional):
-        return None if not text.strip() or text.strip() == "null" else _typed(name, text, kind.inner, forgiven, cut)
+        if _is_nothing(text.strip(), kind.inner):
+            return None
+        return _typed(name, text, kind.inner, forgiven, cut)
     if kind in _FREE:
         return text
     if isinstance(kind, Enum):
@@ -246,6 +271,14 @@ def _typed(name: str, text: str, kind: Type, forgiven: list[str], cut: bool) -> 
     opening = "{" if isinstance(kind, Object) else "[" if isinstance(kind, ListOf) else "[{"
     found = _json(name, stripped, opening, forgiven, cut, lambda value: _rank(value, kind))
     return _unwrapped(found, forgiven) if isinstance(kind, Object) else found
+
+
+def _is_nothing(text: str, kind: Type) -> bool:
+    """Return whether a text says that an optional value is not there; one that may be any text says so in one way only."""
+    if not text or text == "null":
+        return True
+    known = isinstance(kind, Enum) and any(folded(value) == folded(text.strip(MARKS)) for value in kind.values)
+    return kind not in _FREE and not known and text.strip(MARKS).lower() in ("null", "none", "nothing", "n/a")
 
 
 def _rank(value: Any, kind: Type) -> int:
@@ -264,6 +297,11 @@ def _object(outputs: Mapping[str, Field], text: str, forgiven: list[str], cut: b
         return len(wanted & {folded(key) for key in value}) if isinstance(value, dict) else 0
 
     found = _unwrapped(_json("the reply", text, "{", forgiven, cut, rank), forgiven)
+    if isinstance(found, dict) and len(found) == 1 and not rank(found):
+        ((name, inner),) = found.items()
+        if rank(inner) and name != "properties":  # in which a schema has them
+            forgiven.append("an object around the reply's")
+            found = inner
     if not isinstance(found, dict):
         raise Unreadable("the reply is not a JSON object")
     return sections.by_name(outputs, found, forgiven)
@@ -280,12 +318,21 @@ def _unwrapped(value: Any, forgiven: list[str]) -> Any:
 def _json(name: str, text: str, opening: str, forgiven: list[str], cut: bool, rank: Callable[[Any], int]) -> Any:
     """Return the JSON in a text. Raises Unreadable."""
     try:
-        return loose_json.strict(text)
+        value = loose_json.strict(text)
     except ValueError:
         pass
+    else:
+        if not isinstance(value, str) or value.lstrip()[:1] not in tuple(opening):
+            return value
+        forgiven.append("JSON within a text of JSON")
+        text = value
     try:
         return loose_json.find(text, opening, forgiven, cut, rank)
     except LookupError:
-        raise Unreadable(f"{name} holds no JSON") from None
+        pass
     except ValueError as error:
         raise Unreadable(f"{name} holds JSON that cannot be read: {error}") from None
+    try:
+        return loose_json.strict(thinking.answer(text, forgiven))  # a number or the like behind thinking
+    except ValueError:
+        raise Unreadable(f"{name} holds no JSON") from None

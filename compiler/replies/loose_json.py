@@ -30,13 +30,28 @@ def _finite(text: str) -> float:
     return value if math.isfinite(value) else _no_number(text)
 
 
-STRICT = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
-"""JSON by its own rules, of finite numbers."""
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        for key, value in pairs:
+            if value != made[key]:
+                raise TwoValues(f"the key {key[:40]!r} stands twice with different values, and either could be meant")
+    return made
+
+
+class TwoValues(ValueError):
+    """JSON that says two different things of one key."""
+
+
+STRICT = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_once)
+"""JSON by its own rules, of finite numbers, in which no key has two different values."""
 _OTHER_CONTROL = re.compile(
-    r"(?<!\\)(?:\\\\)*\\(?:f(?:rac|orall|lat|box)|b(?:eta|egin|ar|inom|oxed|ullet|oldsymbol|mod|ecause|ackslash|ot))(?![a-z])"
+    r"(?<!\\)(?:\\\\)*\\(?:f(?:rac|orall|lat|box)|b(?:eta|egin|ar|inom|oxed|ullet|oldsymbol|mod|ecause|ackslash|ot)"
+    r"|t(?:heta|imes|frac|ilde|riangleq?|extbf|extit|extrm|ext(?=\{))|r(?:ho|ightarrow|ight(?=[)\]|.])|angle|ceil|floor)"
+    r"|n(?:abla|otin|eq(?=[ \d\\$])|u(?=[ _^$})])))(?![a-z])"
     r"|(?<!\w)[A-Za-z]:\\[bf]\w"
 )
-r"""Strict JSON of a form feed or backspace that is meant otherwise: LaTeX (`\frac`, `\beta`) or a path of Windows."""
+r"""Strict JSON of a control character that is meant otherwise: LaTeX (`\frac`, `\theta`) or a path of Windows."""
 
 
 @dataclass
@@ -101,21 +116,33 @@ class _Scan:
         self.text, self.cut = text, cut
         self.problem: ValueError | None = None
         self._language: str | None = None
+        self._open = 0
+        """Brackets that are still open of an object that cannot be read: what stands within them is a part of it."""
+        self._counted = 0
         self._shared = _Shared(text.rfind("*/"), loose=_OTHER_CONTROL.search(text) is not None)
 
     def take(self, opened: re.Match[str]) -> tuple[int, _Found | None]:
         """Return where the value ends that a bracket opens, and the value; None, with a problem, where it opens none."""
         if opened[0].startswith("`"):
             self._language = opened[0].strip("`").lower() if self._language is None else None
+            self._open = 0
             return opened.end(), None
+        if self._open:
+            passed = self.text[self._counted : opened.start()]
+            self._open = max(0, self._open - passed.count("}") - passed.count("]"))
         reader = _Reader(self.text, opened.start(), self.cut, self._shared)
         try:
             value, end = reader.whole()
-        except _TooLong:
+        except (_TooLong, TwoValues):
             raise
         except ValueError as error:
             self.problem = self.problem or error
+            if reader.has_key or self._open:
+                self._open, self._counted = self._open + reader.depth, reader.position
             return reader.position, None
+        if self._open:
+            self._counted = end
+            return end, None
         return end, _Found(value, opened.start(), end, self._language, reader.forgiven)
 
 
@@ -146,6 +173,8 @@ class _Reader:
         self.text, self.position, self.cut, self.shared = text, start, cut, shared
         self.forgiven: list[str] = []
         self.depth = 0
+        self.has_key = False
+        """Whether a key and its colon have been read, so that the brackets are those of an object and not of a sentence."""
 
     def whole(self) -> tuple[Any, int]:
         """Return the value, and where it ends. Raises ValueError."""
@@ -153,6 +182,8 @@ class _Reader:
         if not self.shared.loose:
             try:
                 return STRICT.raw_decode(self.text, self.position)
+            except TwoValues:
+                raise
             except (ValueError, RecursionError):
                 pass
         return self._value(), self.position
@@ -201,7 +232,11 @@ class _Reader:
             if not self.text.startswith(":", self.position):
                 raise ValueError(f"the key {key[:40]!r} has no value")
             self.position += 1
-            found[key] = self._value()
+            self.has_key = True
+            value = self._value()
+            if key in found and found[key] != value:
+                raise TwoValues(f"the key {key[:40]!r} stands twice with different values, and either could be meant")
+            found[key] = value
         return found
 
     def _list(self) -> list[Any]:
@@ -302,6 +337,8 @@ _COMMANDS = re.compile(
 
 def _is_literal(pair: re.Match[str]) -> bool:
     """Return whether a backslash is certainly one of the text, and none of an escape."""
+    if pair[1] in ("n", "r", "t"):
+        return _OTHER_CONTROL.match(pair.string, pair.start()) is not None
     if pair[1] in ("b", "f"):
         drive = _DRIVE.search(pair.string, max(0, pair.start() - 3), pair.start())
         return drive is not None or _OTHER_CONTROL.match(pair.string, pair.start()) is not None

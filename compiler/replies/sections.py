@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from lmprog.compiler.replies import thinking
+from lmprog.compiler.replies.denial import undecided
 from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.replies.words import folded
 
@@ -15,6 +16,8 @@ MOST_SECTIONS = 2_000
 """Sections of one reply beyond which it is refused unread."""
 _LAYOUT_BEFORE = re.compile(r"[ \t]*\r?\n")
 _LAYOUT_AFTER = re.compile(r"\r?\n[ \t]*\Z")
+_COMPLETED = re.compile(r"^\[\[ ##[ ]completed[ ]## \]\][ \t]*$", re.MULTILINE)
+"""How a model that was tuned for DSPy's prompts ends its sections."""
 _TAG = re.compile(r"<[ ]?(/?)[ ]?([A-Za-z][\w -]{0,60}?)[ ]?(?:\s\w+\s?=[^<>]*)?>")
 
 
@@ -63,6 +66,9 @@ def read(names: Sequence[str], text: str, forgiven: list[str], cut: bool = False
         values.setdefault(each.name, each.value)
         if not each.closed:
             forgiven.append(f"</{each.name}> is missing")
+    other = next((each.name for each in found if each.closed and values.get(each.name) != each.value), None)
+    if other is not None and undecided(reading.between(kept)):
+        raise Unreadable(f"the reply takes its {other} back and gives another")
     if kept and reading.words_around(kept, marks):
         forgiven.append("words around the sections")
     return values
@@ -116,14 +122,18 @@ class _Reading:
         self.previous = end
         return end, _Section(name, opened.start(), end, value, closed >= 0, placed)
 
+    def between(self, kept: Sequence[_Section]) -> str:
+        """Return what stands outside of the sections."""
+        places = sorted((each.start, each.end) for each in kept)
+        begins = [0, *(end for _, end in places)]
+        ends = [*(start for start, _ in places), len(self.text)]
+        return " ".join(self.text[begin:end] for begin, end in zip(begins, ends, strict=True))
+
     def words_around(self, kept: Sequence[_Section], marks: Sequence[thinking.Mark]) -> bool:
         """Return whether anything but layout, fences and thinking stands around the sections."""
         if marks:
             return False
-        places = sorted((each.start, each.end) for each in kept)
-        begins = [0, *(end for _, end in places)]
-        ends = [*(start for start, _ in places), len(self.text)]
-        between = " ".join(self.text[begin:end] for begin, end in zip(begins, ends, strict=True))
+        between = self.between(kept)
         return bool(between.replace("```", "").strip("\ufeff \n\t\r").removeprefix("xml").strip())
 
 
@@ -143,16 +153,21 @@ def respelt(names: Sequence[str], text: str) -> str:
 
 
 def lines(names: Iterable[str], text: str, cut: bool = False) -> dict[str, str]:
-    """Return the values of lines such as `name: value`, `**Name:** value` or `## Name`; each goes on until the next begins.
+    """Return the values of lines such as `name: value`, `**Name:** value`, `## Name` or `[[ ## name ## ]]`.
+
+    Each goes on until the next begins.
 
     The first of each name counts. Raises Unreadable for one that a limit cut.
     """
     by_word = {folded(name): name for name in names}
     words = "|".join(re.escape(word).replace("_", "[ _-]") for word in by_word)
     opened = re.compile(
-        rf"^[ \t>*#`-]*+_{{0,2}}({words})[*_`]*[ \t]*:[*_`]*|^[ \t>]*+(?:#+[ \t]*+|\*\*|__)({words})(?:\*\*|__)?[ \t]*$",
+        rf"^[ \t>*#`-]*+(?:\d{{1,2}}[.)][ \t]*+)?[*_`]*+({words})[*_`]*[ \t]*:[*_`]*"
+        rf"|^[ \t>]*+(?:#+[ \t]*+|\*\*|__)({words})(?:\*\*|__)?[ \t]*$|^\[\[ ##[ ]({words})[ ]## \]\][ \t]*$",
         re.IGNORECASE | re.MULTILINE,
     )
+    if completed := _COMPLETED.search(text):
+        text = text[: completed.start()]
     starts = []
     for start in opened.finditer(text):
         starts.append(start)
@@ -161,11 +176,11 @@ def lines(names: Iterable[str], text: str, cut: bool = False) -> dict[str, str]:
     ends = [*(start.start() for start in starts[1:]), len(text)]
     found: dict[str, str] = {}
     for start, end in zip(starts, ends, strict=False):
-        name = by_word[folded(start[1] or start[2])]
+        name = by_word[folded(start[1] or start[2] or start[3])]
         value = text[start.end() : end].strip()
         found.setdefault(name, value)
     if starts and cut:
-        raise Unreadable(f"{by_word[folded(starts[-1][1] or starts[-1][2])]} does not end")
+        raise Unreadable(f"{by_word[folded(starts[-1][1] or starts[-1][2] or starts[-1][3])]} does not end")
     return found
 
 

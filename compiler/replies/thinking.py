@@ -18,11 +18,19 @@ Region = tuple[int, T | None]
 """Where a region ends, and what was found in it."""
 MOST_MARKS = 5_000
 """Marks in one reply beyond which it is refused unread."""
+_NAMES = (
+    r"think(?:ing)?|thoughts?|reasoning|scratchpad|antthinking|reflection|chain_of_thought|cot|"
+    r"(?:thought|thinking)_process|inner_(?:thoughts?|monologue)"
+)
 _MARK = re.compile(
-    r"<(?P<end>/?)[ ]?(?:antml:|seed:)?(?P<name>think(?:ing)?|thoughts?|reasoning|scratchpad|antthinking)(?:\s[^<>]*)?>"
-    r"|\[(?P<end2>/?)THINK\]|◁(?P<end3>/?)think▷",
+    rf"<(?P<end>/?)[ ]?(?:antml:|seed:)?(?P<name>{_NAMES})(?:\s[^<>]*)?>"
+    r"|\[(?P<end2>/?)THINK\]|◁(?P<end3>/?)think▷"
+    r"|<\|(?:begin_of_thought|START_THINKING)\|>|(?P<end4><\|(?:end_of_thought|END_THINKING)\|>)"
+    r"|<\|channel\|>(?:analysis|commentary)[^<>]{0,80}<\|message\|>"
+    r"|(?P<end5>(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final[^<>]{0,80}<\|message\|>)",
     re.IGNORECASE,
 )
+"""Tags, and the special tokens of models whose server has left them in the text; the last two are of gpt-oss."""
 _FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
 
 
@@ -92,11 +100,15 @@ def _leading(text: str, found: Sequence[Mark], fences: Sequence[int]) -> Iterato
             passed += 1
         before = text[max(previous, text.rfind("\n", previous, mark.start()) + 1) : mark.start()]
         leads = not before.strip(" \t\r\n\ufeff>") and passed % 2 == 0
+        if mark[0].startswith("<|"):  # a special token, of which no text speaks
+            within, previous = 0, mark.end()
+            yield mark
+            continue
         if text[mark.start() - 1 : mark.start()] == "`":
             continue
-        if not _ends(mark) and not leads:
+        if not ends(mark) and not leads:
             within += 1
-        elif _ends(mark) and within:
+        elif ends(mark) and within:
             within -= 1
         elif passed % 2 == 0:
             previous = mark.end()
@@ -113,6 +125,8 @@ def _without(text: str, found: Sequence[Mark], forgiven: list[str]) -> str:
         if walk.skip_block(mark):
             parts.clear()
     parts.append(text[walk.position :])
+    if not any(part.strip() for part in parts):
+        raise Unreadable("it holds thinking and no answer")
     if parts and not parts[0].strip():
         return "".join(parts).lstrip()
     return "".join(parts)
@@ -135,7 +149,7 @@ class _Walk:
         note = f"a <{_name(mark)}> block before the reply"
         if note not in self.forgiven:
             self.forgiven.append(note)
-        if _ends(mark):
+        if ends(mark):
             self.position = mark.end()
             return True
         if mark[0].endswith("/>"):
@@ -144,11 +158,11 @@ class _Walk:
         open_names: list[str] = []
         for index in range(self._index, len(self._marks)):
             inner = self._marks[index]
-            if not _ends(inner):
+            if not ends(inner):
                 if not inner[0].endswith("/>"):
                     open_names.append(_name(inner))
                 continue
-            if open_names[-1] == _name(inner):
+            if open_names[-1] == _name(inner) and not inner["end5"]:
                 open_names.pop()
             elif open_names[0] == _name(inner):
                 open_names.clear()
@@ -162,5 +176,6 @@ def _name(mark: Mark) -> str:
     return (mark["name"] or "think").lower()
 
 
-def _ends(mark: Mark) -> bool:
-    return bool(mark["end"] or mark["end2"] or mark["end3"])
+def ends(mark: Mark) -> bool:
+    """Return whether a mark ends thinking."""
+    return any(mark[group] for group in ("end", "end2", "end3", "end4", "end5"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from lmprog.compiler.replies.denial import denies, undecided
 from lmprog.compiler.replies.unreadable import Unreadable
@@ -20,6 +20,12 @@ LONGEST = 20_000
 """Characters of a reply beyond which no value is looked for among its words."""
 _LABEL = re.compile(r"^[\W_]*(?P<label>[A-Za-z][\w ]{0,40}?)(?:[*_`\"']*\s*[:=]|\bis\b)\s*(?P<value>\S.*)$", re.DOTALL)
 _REASON = re.compile(r"\b(?:because|since|as|due to)\b", re.IGNORECASE)
+_EXPLAINED = re.compile(
+    r"\n[ \t]*[*_#>-]*[ \t]*(?:reason(?:ing|s)?|explanation|rationale|justification|why|because|note)\b[*_]*[ \t]*:",
+    re.IGNORECASE,
+)
+"""Where the value has been said, and a paragraph of its own explains it."""
+_TAGGED = re.compile(r"^\s*<([A-Za-z]\w{0,40})>(?P<value>[^<>]*)</\1>\s*$")
 _SENTENCE = re.compile(r"[^\n.!?。！？;]*(?:[.!?;](?![\s\"')\]*`_]|$)[^\n.!?。！？;]*)*(?:[.!?。！？;]+|\n+|$)")
 
 
@@ -42,24 +48,67 @@ def one_of(text: str, kind: Enum, forgiven: list[str], cut: bool = False) -> str
         return stripped
     found: str | None
     note = "case, quotes or punctuation around an enum value"
+    whole_text, stripped = stripped, _said(stripped)
     labelled = _LABEL.match(stripped)
     if bare := by_word.get(folded(stripped.strip(MARKS))):
         found = None if _asks(stripped, bare) else bare
     elif labelled and (said := by_word.get(folded(labelled["value"].strip(MARKS)))):
-        refused = denies(labelled["label"]) or undecided(labelled["label"]) or _asks(stripped, said)
+        label = labelled["label"]
+        other = by_word.get(folded(label), said) != said
+        refused = other or denies(label) or undecided(label) or _asks(stripped, said)
         found = None if refused else said
         note = "a label before an enum value"
+    elif not cut and (first := _answered(stripped, by_word)):
+        found = first
+        note = "words around an enum value"
     elif mention := _mentioned(stripped, by_word, cut):
         found = by_word[mention]
         note = "words around an enum value"
     else:
         found = None
     if found is None:
-        return stripped
+        return whole_text
+    if stripped != whole_text and note == "case, quotes or punctuation around an enum value":
+        note = "words around an enum value"
     if cut and note != "words around an enum value" and _begins_another(folded(found), kind):
         raise Unreadable(f"{found!r} may be the beginning of a longer value")
     forgiven.append(note)
     return found
+
+
+def _said(text: str) -> str:
+    """Return a reply without the paragraph that explains it, and without the backslashes that Markdown has before `_`.
+
+    A reply that takes something back in its explanation is left whole.
+    """
+    explained = _EXPLAINED.search(text)
+    if explained and text[: explained.start()].strip(MARKS) and not undecided(text):
+        text = text[: explained.start()]
+    tagged = _TAGGED.match(text)
+    return (tagged["value"] if tagged else text).replace("\\_", "_").strip()
+
+
+def _answered(text: str, by_word: Mapping[str, str | None]) -> str | None:
+    """Return the value `yes`, `no`, `true` or `false` that a reply begins with as the answer to a question; else None."""
+    first = _FIRST.match(text.lstrip(MARKS))
+    word = first[1].lower() if first else ""
+    if word not in _TRUTHS or word not in by_word or undecided(text) or _asks(text, ""):
+        return None
+    others = "|".join(re.escape(other) for other in by_word if other and other != word)
+    rest = text.lstrip(MARKS)[len(word) :]
+    if others and re.search(rf"(?<![\w-])(?:{others})(?![\w-])", rest, re.IGNORECASE):
+        return None
+    return None if _contradicts(word, rest) else by_word[word]
+
+
+def _contradicts(word: str, rest: str) -> bool:
+    """Return whether what follows a first `yes` or `no` says the opposite, in a sentence that does not deny it."""
+    opposite = _OPPOSITE[_TRUTHS[word]]
+    for sentence in _SENTENCE.finditer(rest):
+        others, count = opposite.subn("", sentence[0])
+        if count and not denies(others):
+            return True
+    return False
 
 
 def folded(text: str) -> str:
@@ -101,23 +150,31 @@ def _mentioned(text: str, words: Iterable[str], cut: bool) -> str | None:
 
 def truth(name: str, text: str, forgiven: list[str], cut: bool = False) -> bool:
     """Return whether a text says true or yes, or false or no. Raises Unreadable."""
+    written, text = text, _said(text) if len(text) <= LONGEST else text
     lowered = text.strip(MARKS).lower() if len(text) <= LONGEST else ""
     if lowered not in _TRUTHS and len(text) <= LONGEST:
         labelled = _LABEL.match(text)
         if labelled and (denies(labelled["label"]) or undecided(labelled["label"])):
             labelled = None
-        first = re.match(r"(\w+)\W*[,.;:!\n]", text.lstrip(MARKS))
+        first = _FIRST.match(text.lstrip(MARKS))
         said = "" if undecided(text) or _BOTH.match(text.lstrip(MARKS)) else first[1] if first else ""
+        if said.lower() in _TRUTHS and _contradicts(said.lower(), text.lstrip(MARKS)[len(said) :]):
+            said = ""
         lowered = (labelled["value"] if labelled else said).strip(MARKS).lower()
     if lowered not in _TRUTHS or _asks(text, "") or (cut and text.lower().endswith("no")):
-        raise Unreadable(f"{name}: {text[:60]!r} is neither true nor false")
-    if lowered != text:
-        bare = text.strip(MARKS).lower() == lowered
+        raise Unreadable(f"{name}: {written[:60]!r} is neither true nor false")
+    if lowered != written:
+        bare = written.strip(MARKS).lower() == lowered
         forgiven.append("case or quotes around a truth value" if bare else "words around a truth value")
     return _TRUTHS[lowered]
 
 
 _TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
+_OPPOSITE = {
+    True: re.compile(r"\b(?:false|incorrect|untrue|wrong)\b", re.IGNORECASE),
+    False: re.compile(r"\b(?:true|correct|yes)\b", re.IGNORECASE),
+}
+_FIRST = re.compile(r"(\w+)\W*[,.;:!\n]")
 _BOTH = re.compile(r"(?:yes|no|true|false)\W*(?:\bor\b|\band\b)?\W*(?:yes|no|true|false)\b", re.IGNORECASE)
 
 _MINUS = str.maketrans({"\u2212": "-", "\uff0d": "-", "\ufe63": "-"})
@@ -126,7 +183,8 @@ _WHOLE = re.compile(rf"[-+]?{_DIGITS}")
 _NUMBER = re.compile(rf"(?<![\w.,+\-\u2010-\u2015/])(?:[$€£¥]\s?)?([-+]?{_DIGITS})(?:\s?[$€£¥])?(?![\w%‰°/+]|[.,]\d)")
 _ANY_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _BEFORE = re.compile(
-    r"(?:^|[:=\[({>#*_`\"'\n]|\b(?:is|are|was|were|be|equals?|equal to|total of|score of|rating of|value of|count of|sum of|"
+    r"(?:^|[:=\[({#*_`\"'\n]|(?<=[\w\"'/])>|"
+    r"\b(?:is|are|was|were|be|equals?|equal to|total of|score of|rating of|value of|count of|sum of|"
     r"therefore|answer|say|rate|rated|give|gives|gave|choose|pick|it|this|that|count|counted|get|got|have|has|"
     r"comes to|amounts to|sums to|adds up to|a|an|the|exactly|so|just)|[-=]>|→)[\s$€£¥*_`\"'({\[]*$",
     re.IGNORECASE,
@@ -148,7 +206,7 @@ _NUMBERED = re.compile(r"\b(?:no|nos|nr|num|art|fig|sec|p|pp)\.\s*$", re.IGNOREC
 
 def number(name: str, text: str, kind: Type, forgiven: list[str], cut: bool = False) -> int | float:
     """Return the number that a text says. Raises Unreadable for none, several, one with a unit, and one out of range."""
-    plain = text.translate(_MINUS) if len(text) <= LONGEST else ""
+    plain = _said(text).translate(_MINUS) if len(text) <= LONGEST else ""
     bare = plain.strip("\"'`*_ \n\ufeff").removesuffix(".")
     written = bare if _WHOLE.fullmatch(bare) else None
     if written is None:
