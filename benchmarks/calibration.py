@@ -37,7 +37,8 @@ from lmprog.optimizers.grpo.served import Served
 from lmprog.optimizers.grpo.stage import WeightStage
 from lmprog.optimizers.journal import Journal
 from lmprog.optimizers.staged import run_stages
-from lmprog.program import Program, Result
+from lmprog.program import Program
+from lmprog.result import Result
 
 DEV = (18, 40, 144)
 GAINS = (0.05, 0.10, 0.15)

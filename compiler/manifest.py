@@ -22,7 +22,6 @@ from lmprog.compiler.plan import (
     ModuleCall,
     Plan,
     ProgramCall,
-    PythonReference,
     Repeat,
     Split,
     Step,
@@ -30,6 +29,7 @@ from lmprog.compiler.plan import (
     Value,
 )
 from lmprog.compiler.prompts import PromptBuilder, content_text, tool_words
+from lmprog.compiler.python_reference import PythonReference
 from lmprog.compiler.types import MESSAGES, ListOf, Object, Optional, Type, json_schema, without_none
 
 MANIFEST_VERSION = 1

@@ -1,16 +1,27 @@
-"""Context windows and prices: what the spec says, else what the table that litellm carries says."""
+"""Context windows and prices: what the spec says, else what a table says: litellm's where it is installed, else ours.
+
+Ours holds the models of a few providers as of its date. `python -m lmprog.compiler.model_table` writes it anew from litellm's.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.plan import LM
 
+OURS = Path(__file__).with_name("model_prices.json")
+PROVIDERS = ("openai", "anthropic", "gemini", "mistral", "deepseek", "xai", "groq", "cohere_chat")
+"""Those whose models stand in our table."""
+KEYS = (
+    "litellm_provider", "mode", "max_input_tokens", "max_output_tokens", "input_cost_per_token", "output_cost_per_token",
+    "cache_read_input_token_cost",
+)  # fmt: skip
 EMBEDDED_CONTEXT = 8192
 """Positions of SmolLM2-135M."""
 
@@ -51,7 +62,7 @@ def limits(lm: LM) -> Limits:
 
 @lru_cache(maxsize=64)
 def entry_of(model: str) -> dict[str, Any]:
-    """The entry of a model. Only its own part of the large file is parsed, and litellm is not imported."""
+    """Return the entry of a model. Only its own part of the large file is parsed, and litellm is not imported."""
     text = _table()
     for name in (model, model.partition("/")[2]):
         start = text.find(f'"{name}": {{') if name else -1
@@ -74,10 +85,30 @@ def names_of(provider: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _table() -> str:
-    spec = importlib.util.find_spec("litellm")
+    return _litellms() or OURS.read_text("utf-8")
+
+
+def _litellms() -> str:
+    try:
+        spec = importlib.util.find_spec("litellm")
+    except ImportError:
+        return ""
     if spec is None or spec.origin is None:
         return ""
     try:
         return (Path(spec.origin).parent / "model_prices_and_context_window_backup.json").read_text("utf-8")
     except OSError:
         return ""
+
+
+def written_table(of: str) -> str:
+    """Return the text of our table, made from litellm's. Its layout is litellm's, which `names_of` goes by."""
+    made: dict[str, Any] = {"our table": {"as_of": f"{datetime.now(UTC):%Y-%m-%d}"}}
+    for name, entry in json.loads(of).items():
+        if entry.get("litellm_provider") in PROVIDERS and entry.get("mode") in ("chat", "responses"):
+            made[name] = {key: entry[key] for key in KEYS if entry.get(key) is not None}
+    return json.dumps(made, indent=4) + "\n"
+
+
+if __name__ == "__main__":
+    OURS.write_text(written_table(_litellms()), "utf-8")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lmprog.compiler.python_reference import PythonReference
 from lmprog.compiler.types import Type
 
 if TYPE_CHECKING:
@@ -107,16 +108,6 @@ class LM:
     def trained_as(self) -> str | None:
         """The model that is loaded here where its weights are trained; None where they cannot be."""
         return self.model if self.runs_here else self.weights
-
-
-@dataclass(frozen=True)
-class PythonReference:
-    """A function that the spec names: `./file.py:name` (path resolved) or `package.module:name`."""
-
-    text: str
-    file: Path | None
-    module: str | None
-    name: str
 
 
 @dataclass(frozen=True)

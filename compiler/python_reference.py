@@ -9,12 +9,21 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmprog.compiler.plan import PythonReference
-
 _loaded: dict[tuple[str, int], Any] = {}
+
+
+@dataclass(frozen=True)
+class PythonReference:
+    """A function that the spec names: `./file.py:name` (path resolved) or `package.module:name`."""
+
+    text: str
+    file: Path | None
+    module: str | None
+    name: str
 
 
 class ImportFailed(Exception):

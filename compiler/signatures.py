@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmprog.compiler.files import NotRead, read_text
-from lmprog.compiler.plan import Field, PythonReference
-from lmprog.compiler.python_reference import ImportFailed, load
+from lmprog.compiler.plan import Field
+from lmprog.compiler.python_reference import ImportFailed, PythonReference, load
 from lmprog.compiler.types import (
     BOOL,
     FLOAT,

@@ -9,8 +9,9 @@ from jinja2 import TemplateSyntaxError, nodes
 
 from lmprog.compiler.template_expressions import Expressions
 from lmprog.compiler.template_guards import Names, forget, narrow
-from lmprog.compiler.template_safety import Problem, line_start, too_deep, unsafe_parts
+from lmprog.compiler.template_safety import Problem, too_deep, unsafe_parts
 from lmprog.compiler.template_signatures import item_of
+from lmprog.compiler.template_slips import slip
 from lmprog.compiler.templates import dotted_name, parse
 from lmprog.compiler.types import BOOL, FLOAT, INT, STR, UNKNOWN, ListOf, Object, Optional, Type, join
 
@@ -52,11 +53,7 @@ class TemplateTyper:
             if too_deep(tree):
                 raise RecursionError
         except TemplateSyntaxError as error:
-            offset = line_start(self.text, error.lineno)
-            message, code = str(error.message), "LMP101"
-            if "Unexpected" not in message and "unknown tag" in message:
-                code = "LMP801"
-            self.problems.append(Problem(code, f"the template cannot be read: {message}", offset))
+            self.problems.append(slip(self.text, error))
             self.readable = False
             return
         except RecursionError:

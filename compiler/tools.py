@@ -8,8 +8,8 @@ from typing import Any
 from lmprog.compiler.declarations import settings
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import suggestion
-from lmprog.compiler.plan import Field, HubCorpus, PythonReference, Tool
-from lmprog.compiler.python_reference import ImportFailed, reference
+from lmprog.compiler.plan import Field, HubCorpus, Tool
+from lmprog.compiler.python_reference import ImportFailed, PythonReference, reference
 from lmprog.compiler.row_files import RowsError, read_file
 from lmprog.compiler.signatures import Signature, signature
 from lmprog.compiler.source import Mapping, Scalar, Sequence

@@ -199,7 +199,8 @@ class TypeReader:
                     )
         repeated = sorted({value for value in values if values.count(value) > 1}) if len(values) < 2000 else []
         if repeated:
-            self.report.add("LMP101", written.place, f"the enum of {what} has `{repeated[0]}` twice")
+            message = f"the enum of {what} has `{repeated[0]}` twice"
+            self.report.add("LMP101", written.place, message, fix="remove one of them")
         if not values:
             self.report.add("LMP101", written.place, f"the enum of {what} has no values")
             return UNKNOWN

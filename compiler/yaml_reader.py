@@ -12,6 +12,7 @@ from yaml.resolver import BaseResolver
 from lmprog.compiler.files import NotRead, read_text, refusal
 from lmprog.compiler.findings import Edit, Report, nearest
 from lmprog.compiler.source import Mapping, Node, Place, Scalar, Sequence, Source, shown_path
+from lmprog.compiler.yaml_slips import folded_list, in_curly_quotes, slip
 
 if yaml.__with_libyaml__:
     from yaml.cyaml import CParser as _Parser  # type: ignore[attr-defined]
@@ -186,34 +187,13 @@ def _far_too_deep(text: str) -> bool:
     return False
 
 
-def _is_bare(before: str) -> bool:
-    """Whether what follows this start of a line stands outside of quotes."""
-    return before.count('"') % 2 == 0 and before.count("'") % 2 == 0
-
-
 def _syntax(source: Source, report: Report, error: yaml.YAMLError) -> None:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).partition("\n")[0]
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     context = getattr(error, "context_mark", None)
-    for number in (line, context.line + 1 if context else line, line - 1):
-        text = source.line(number) or ""
-        for wanted, pattern in (("${{ }}", r"\$\{\{"), ("a type with brackets", r"\blist\[")):
-            found = next((one for one in re.finditer(pattern, text) if _is_bare(text[: one.start()])), None)
-            if found:
-                alone = re.fullmatch(r"\s*(- )?[\w-]+:\s*", text[: found.start()])
-                report.add(
-                    "LMP101",
-                    Place(source, number, found.start() + 1, found.end() - found.start()),
-                    f"YAML cannot read {wanted} without quotes here",
-                    fix="quote it" if alone else "quote it or put it on its own line",
-                )
-                return
-    if "cannot start any token" in problem and "\t" in (source.line(line) or ""):
-        place = Place(source, line, (source.line(line) or "").index("\t") + 1)
-        report.add("LMP101", place, "a tab stands where YAML takes spaces", fix="write spaces for it")
-        return
-    report.add("LMP101", Place(source, line, column), f"this is not YAML: {problem}")
+    found = slip(source.lines, line, column, context.line + 1 if context else line, problem)
+    report.add("LMP101", Place(source, found.line, found.column, found.length), found.message, fix=found.fix)
 
 
 class _Converter:
@@ -265,6 +245,15 @@ class _Converter:
                 fix=f'write "{text}"',
                 severity="warning",
                 edit=Edit(line, column, column + len(text), f'"{text}"') if node.tag == _TAG + "str" else None,
+            )
+        if not style and (curly := in_curly_quotes(text)):
+            message = "curly quotes are letters of the text in YAML, and no quotes"
+            place = Place(self.source, line, column, len(text))
+            self.report.add("LMP102", place, message, fix=f'write "{curly}"', severity="warning")
+        if style == ">" and folded_list(self.source.lines, line + 1, node.end_mark.line):
+            message = "`>` makes one line of this text, and of the list in it"
+            self.report.add(
+                "LMP102", Place(self.source, line, column), message, fix="write | for >", severity="warning"
             )
         return Scalar(self.source, line, column, _value(node.tag, text), text, style)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lmprog.version import __version__
+
 if TYPE_CHECKING:
     from lmprog.compiler.findings import SpecError
     from lmprog.errors import BudgetExceeded, InfrastructureError, LmprogError, ProviderError, ReplayMiss, UsageError
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
     from lmprog.lms.lm import LM, Completion, Request, Usage
     from lmprog.metrics import Score
     from lmprog.optimization import Tuned, optimize
-    from lmprog.program import Program, Result, RunError, load
+    from lmprog.program import Program, load
+    from lmprog.result import Result, RunError
 
 _HOME = {
     "BudgetExceeded": "errors",
@@ -42,7 +45,6 @@ _HOME = {
     "optimize": "optimization",
 }
 
-__version__ = "0.1.0"
 __all__ = [
     "LM",
     "BudgetExceeded",
@@ -62,6 +64,7 @@ __all__ = [
     "Tuned",
     "Usage",
     "UsageError",
+    "__version__",
     "evaluate",
     "load",
     "optimize",

@@ -16,13 +16,14 @@ from typing import Any, Protocol
 from lmprog.compiler import formats, tool_protocol
 from lmprog.compiler.plan import Module, Tool
 from lmprog.compiler.types import JSON, json_schema, mismatch
+from lmprog.failure import StepFailed
 from lmprog.invocation import ToolInvocation
 from lmprog.lms.lm import Completion, ToolCall, ToolOffer
-from lmprog.module_call import Asking, asked_again
+from lmprog.module_request import ModuleRequest, repair_messages
 from lmprog.replies import is_cut, read_reply
-from lmprog.run import Run, Site, StepFailed
+from lmprog.run import Run, Site
 from lmprog.tool_call import call_tool
-from lmprog.tools import ToolFailed, ToolUnreachable
+from lmprog.tools.tool import ToolFailed, ToolUnreachable
 
 Message = dict[str, Any]
 
@@ -60,10 +61,10 @@ class Way(Protocol):
 
 async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
     """The module's outputs. Raises StepFailed where its prompt, its LM or its reply fails."""
-    asking = Asking(run, module, inputs, site)
-    prompt = asking.prompt()
+    request = ModuleRequest(run, module, inputs, site)
+    prompt = request.prompt()
     tools = {tool: run.plan.tools[tool] for tool in module.tools}
-    way: Way = Native(tools) if asking.declared.tool_protocol == "native" else Words()
+    way: Way = Native(tools) if request.declared.tool_protocol == "native" else Words()
     messages: list[Mapping[str, Any]] = list(prompt.messages)
     tries = 1 + (module.retry if run.options.retry else 0)
     for turn in range(module.max_turns):
@@ -73,24 +74,24 @@ async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site
         more = free if last else {**free, **way.offers()}
         for again in range(tries):
             attempt = site.attempt * tries + again
-            completion, fields = await asking.ask(tuple(messages), prompt.constant, attempt, (turn,), **more)
+            completion, fields = await request.ask(tuple(messages), prompt.constant, attempt, (turn,), **more)
             forgiven: list[str] = []
             try:
                 is_cut(completion)
                 said, calls = way.calls(completion, forgiven)
                 if calls and not last:
-                    asking.record(fields, within=(turn, 0), forgiven=tuple(forgiven))
+                    request.record(fields, within=(turn, 0), forgiven=tuple(forgiven))
                     break
                 if calls:
                     raise formats.Unreadable("it calls a tool, and no further call can be made")
                 reading = read_reply(module, completion)
             except formats.Unreadable as error:
-                asking.record(fields, within=(turn, 0), error=str(error))
+                request.record(fields, within=(turn, 0), error=str(error))
                 if again + 1 == tries:
                     raise StepFailed("unreadable", str(error), site.path) from error
-                messages += asked_again(completion.text, error)
+                messages += repair_messages(completion.text, error)
                 continue
-            asking.record(fields, within=(turn, 0), outputs=reading.values, forgiven=reading.forgiven)
+            request.record(fields, within=(turn, 0), outputs=reading.values, forgiven=reading.forgiven)
             return reading.values
         answers = await _together(run, module, tools, calls, site, turn)
         told = tool_protocol.ANSWER_NOW if turn + 2 == module.max_turns else None

@@ -15,8 +15,10 @@ from lmprog.errors import ConnectionFailed, LmprogError, ProviderError, UsageErr
 from lmprog.invocation import Record, ToolInvocation
 from lmprog.loops import run_async
 from lmprog.metrics import MetricFailed, Score, Scorer
-from lmprog.program import Program, Result, RunOptions
+from lmprog.program import Program
 from lmprog.rerun import run_again
+from lmprog.result import Result
+from lmprog.run_options import RunOptions
 from lmprog.statistics import Difference, Estimate, estimate, paired
 from lmprog.usage import Usage, usage_of
 

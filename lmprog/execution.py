@@ -6,21 +6,20 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lmprog.blame import Kind
 from lmprog.compiler.expressions import EvaluationError
 from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall, Value
+from lmprog.failure import CANCELLED, Failure, StepFailed
 from lmprog.invocation import Invocation
 from lmprog.lms.lm import LM
 from lmprog.module_call import call_module
-from lmprog.run import CANCELLED, Failure, Run, Site, StepFailed
+from lmprog.resources import Resources
+from lmprog.run import Run, Site
+from lmprog.run_options import RunOptions
 from lmprog.tool_call import call_tool
-from lmprog.tools import ToolFailed
-
-if TYPE_CHECKING:
-    from lmprog.program import RunOptions
-    from lmprog.resources import Resources
+from lmprog.tools.tool import ToolFailed
 
 Scope = dict[str, Any]
 

@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler import plan
 from lmprog.compiler.expressions import EvaluationError
 from lmprog.errors import UsageError
-from lmprog.invocation import Record
-from lmprog.run import Failure, Run
+from lmprog.run_trace import Exporter, RunTrace, warn
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
-
-@dataclass(slots=True)
-class RunTrace:
-    """One run, as exporters see it when it has ended."""
-
-    program: str
-    example: int | str
-    rollout: int
-    records: Sequence[Record] = ()
-    error: Failure | None = None
-    began: float = 0.0
-    """Seconds since 1970, as `ended`."""
-    ended: float = 0.0
-
-
-Exporter = Callable[[RunTrace], None]
 
 _made: dict[tuple[object, ...], Exporter] = {}
 _added: list[Exporter] = []
@@ -61,25 +40,6 @@ def exporters(declared: plan.Export | None) -> Sequence[Exporter]:
         _closers.append(provider.shutdown)
         _made[key] = Spans(provider, declared.content)
     return [_made[key], *_added]
-
-
-@contextlib.contextmanager
-def exported(run: Run, exports: Sequence[Exporter]) -> Iterator[RunTrace]:
-    """Tells `exports` of a run when it has ended, also where it was cancelled or its budget was spent."""
-    trace = RunTrace(run.plan.name, run.example, run.options.rollout)
-    if not exports:
-        yield trace
-        return
-    trace.began = time.time()
-    try:
-        yield trace
-    except BaseException as error:
-        trace.error = Failure("cancelled", str(error) or type(error).__name__, "run")
-        raise
-    finally:
-        trace.records, trace.ended = run.records(), time.time()
-        for export in exports:
-            export(trace)
 
 
 def export_to(provider: TracerProvider, *, content: bool = False) -> Callable[[], None]:
@@ -123,11 +83,6 @@ class _FileExport:
         except OSError as error:
             self._failed = True
             warn(f"traces cannot be written to {self.path} ({error.strerror}); the runs go on without")
-
-
-def warn(message: str) -> None:
-    """A line on standard error."""
-    print(f"lmprog: {message}", file=sys.stderr, flush=True)
 
 
 def _value(expression: Any) -> str:

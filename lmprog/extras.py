@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from lmprog.errors import UsageError
 
 EXTRA_OF = {
     **dict.fromkeys(
         (
-            "torch", "transformers", "tokenizers", "trl", "peft", "accelerate", "datasets", "gguf", "llguidance",
-            "safetensors", "huggingface_hub",
+            "torch",
+            "transformers",
+            "tokenizers",
+            "peft",
+            "gguf",
+            "llguidance",
+            "safetensors",
+            "huggingface_hub",
+            "numpy",
         ),
         "local",
     ),
+    **dict.fromkeys(("trl", "accelerate", "datasets"), "train"),
+    **dict.fromkeys(("litellm", "httpx", "openai"), "providers"),
+    **dict.fromkeys(("optuna", "gepa"), "optimize"),
+    "bm25s": "search",
     **dict.fromkeys(("starlette", "uvicorn"), "serve"),
     **dict.fromkeys(("mcp", "httpx2"), "mcp"),
     "opentelemetry": "otel",
-}  # fmt: skip
+}
 """Package -> extra."""
 
 
@@ -31,6 +43,21 @@ def missing(error: ImportError, user: str) -> MissingExtra | None:
     package = (error.name or "").partition(".")[0]
     if package not in EXTRA_OF:
         return None
+    return _named(package, user)
+
+
+def require(packages: Iterable[str], user: str) -> None:
+    """Raise MissingExtra where one of the packages, which `user` needs, is not installed. None of them is imported."""
+    for package in packages:
+        try:
+            found = find_spec(package)
+        except ImportError:
+            found = None
+        if found is None:
+            raise _named(package, user)
+
+
+def _named(package: str, user: str) -> MissingExtra:
     extra = EXTRA_OF[package]
     return MissingExtra(f"{user} needs the extra '{extra}' ({package} is missing): pip install 'lmprog[{extra}]'")
 

@@ -12,12 +12,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import lmprog
 from lmprog.compiler.expressions import Expression
 from lmprog.compiler.meaning import PROGRAMS
-from lmprog.compiler.plan import Metric, Optimize, Plan, ProgramCall, PythonReference, Repeat, Step
+from lmprog.compiler.plan import Metric, Optimize, Plan, ProgramCall, Repeat, Step
+from lmprog.compiler.python_reference import PythonReference
 from lmprog.lms.digest import digest, folder_state
 from lmprog.python_sources import module_file, sources
+from lmprog.version import __version__
 
 MadeFrom = Mapping[str, str]
 """Digests by key: keys of the spec as `modules.sort.instructions`, `data.train`, and `lmprog` for the version."""
@@ -128,7 +129,7 @@ class RowsDigest:
 
 def version() -> dict[str, str]:
     """Return the version of lmprog, which decides how prompts are written and replies read."""
-    return {"lmprog": lmprog.__version__}
+    return {"lmprog": __version__}
 
 
 def changes(before: MadeFrom, now: MadeFrom) -> list[str]:

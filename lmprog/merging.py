@@ -7,9 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import lmprog
 from lmprog.compiler.plan import AdapterReference, Plan
 from lmprog.errors import LmprogError, UsageError
+from lmprog.version import __version__
 
 NOTE = "lmprog.json"
 """The file in each folder that says what it was made of."""
@@ -82,7 +82,7 @@ def _write(plan: Plan, merge: Merge, folder: Path) -> None:
     # Read anew: those that this process may answer with are not to change.
     Weights(merge.model, dtype="float32").write_merged(merge.adapter, folder)
     note = {
-        "lmprog": lmprog.__version__,
+        "lmprog": __version__,
         "program": plan.name,
         "lm": merge.lm,
         "modules": merge.modules,

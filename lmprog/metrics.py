@@ -19,8 +19,10 @@ from lmprog.compiler.python_reference import load
 from lmprog.compiler.trace_types import reads
 from lmprog.errors import ConnectionFailed, LmprogError, ProviderError, UsageError
 from lmprog.invocation import Record
-from lmprog.program import Program, Result, RunOptions
+from lmprog.program import Program
 from lmprog.python_values import instances_for
+from lmprog.result import Result
+from lmprog.run_options import RunOptions
 from lmprog.trace_scope import runs_of, trace_of
 
 

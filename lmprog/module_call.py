@@ -2,169 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lmprog.agent import run_agent
 from lmprog.compiler import formats
 from lmprog.compiler.plan import Module
-from lmprog.compiler.prompts import Prompt
-from lmprog.compiler.replies.ending import ending
-from lmprog.compiler.templates import RenderError
-from lmprog.errors import InfrastructureError, ProviderError
-from lmprog.events import TextPiece
-from lmprog.invocation import Invocation
-from lmprog.lms.images import NoImage, with_digests
-from lmprog.lms.lm import Completion, Request
-from lmprog.replies import read_reply, spoken
-from lmprog.run import CANCELLED, Run, Site, StepFailed
-from lmprog.seeds import derive
+from lmprog.failure import StepFailed
+from lmprog.module_request import ModuleRequest, repair_messages
+from lmprog.replies import read_reply
+from lmprog.run import Run, Site
 
 
 async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
     """The module's outputs. Raises StepFailed where its prompt, its LM or its reply fails."""
     if module.tools:
-        from lmprog.agent import run_agent  # which asks by way of this module
-
         return await run_agent(run, module, inputs, site)
-    asking = Asking(run, module, inputs, site)
-    prompt = asking.prompt()
+    request = ModuleRequest(run, module, inputs, site)
+    prompt = request.prompt()
     messages: Sequence[Mapping[str, Any]] = prompt.messages
     tries = 1 + (module.retry if run.options.retry else 0)
     for turn in range(tries):
         attempt = site.attempt * tries + turn
-        completion, fields = await asking.ask(messages, prompt.constant, attempt)
+        completion, fields = await request.ask(messages, prompt.constant, attempt)
         try:
             reading = read_reply(module, completion)
         except formats.Unreadable as error:
-            asking.record(fields, error=str(error))
+            request.record(fields, error=str(error))
             if turn + 1 == tries:
                 raise StepFailed("unreadable", str(error), site.path) from error
-            messages = (*prompt.messages, *asked_again(completion.text, error))
+            messages = (*prompt.messages, *repair_messages(completion.text, error))
             continue
-        asking.record(fields, outputs=reading.values, forgiven=reading.forgiven)
+        request.record(fields, outputs=reading.values, forgiven=reading.forgiven)
         return reading.values
     raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def asked_again(text: str, error: formats.Unreadable) -> tuple[dict[str, Any], ...]:
-    """Return the turns that show a model its reply and what is wrong with it.
-
-    There are none where it said nothing: providers refuse an empty turn, and the same request has another seed.
-    """
-    if not spoken(text):
-        return ()
-    asked = f"That reply cannot be read: {error}. Reply again, as asked."
-    return {"role": "assistant", "content": text}, {"role": "user", "content": asked}
-
-
-class Asking:
-    """The requests of one call of a module, and their records."""
-
-    def __init__(self, run: Run, module: Module, inputs: Mapping[str, Any], site: Site) -> None:
-        self.run, self.module, self.inputs, self.site = run, module, inputs, site
-        self.declared = run.plan.lms[module.lm]
-        self.ready = run.resources.module(module, run.plan)
-        self.whole = run.whole(site.path)
-        options = run.options
-        over, own = options.params, options.module_params.get(module.id, {})
-        self.params = {**self.declared.params, **over, **own} if over or own else self.declared.params
-
-    def prompt(self) -> Prompt:
-        """The messages of the first request. Raises StepFailed where they cannot be rendered, or an image is not there."""
-        try:
-            prompt = self.ready.builder.build(self.inputs)
-        except RenderError as error:
-            raise StepFailed("template", str(error), self.site.path) from error
-        if not self.ready.builder.parts or self.run.resources.dry_run:
-            return prompt
-        try:
-            return replace(prompt, messages=tuple(map(dict, with_digests(prompt.messages))))
-        except NoImage as error:
-            raise StepFailed("input", str(error), self.site.path) from error
-
-    async def ask(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        constant: tuple[int, int],
-        attempt: int,
-        turn: tuple[int, ...] = (),
-        **more: Any,
-    ) -> tuple[Completion, dict[str, Any]]:
-        """A reply, and the fields of its record; `turn` is that of an agent, `more` are other fields of the request.
-
-        A request that has no reply is recorded here. Raises StepFailed where the provider gave none.
-        """
-        run, module = self.run, self.module
-        options = run.options
-        if options.on_text is not None:
-            more["on_text"] = self.teller(options.on_text, attempt)
-        request = Request(
-            messages=messages,
-            params=self.params,
-            seed=derive(options.seed, run.example, options.rollout, module.id, self.whole, attempt, *turn),
-            adapter=self.ready.adapter,
-            output_type=self.ready.output_type,
-            format=module.format,
-            constant=constant,
-            key=(str(run.example), options.rollout, self.whole, attempt, *turn),
-            decoding=module.decoding,
-        )
-        if more:
-            request = replace(request, **more)
-        fields: dict[str, Any] = {
-            "module": module.id,
-            "path": self.site.path,
-            "attempt": attempt,
-            "inputs": self.inputs,
-            "messages": messages,
-            "params": self.params,
-            "tools": request.tools,
-            "constrained": request.decoding == "constrained",
-            "seed": request.seed,
-            "weights": self.ready.weights,
-            "started": time.time(),
-            "text": None,
-            "outputs": None,
-        }
-        started = time.perf_counter()
-        try:
-            completion = options.replay(request) if options.replay is not None else None
-            if completion is None:
-                lm, budget = run.lms[module.lm], run.resources.budget
-                asked = lm.complete(request) if budget is None else budget.complete(lm, request, self.declared)
-                completion = await asked
-            if ending(completion.finish_reason) == "failed":
-                raise ProviderError(f"{self.declared.model} failed within its reply ({completion.finish_reason})")
-        except (asyncio.CancelledError, InfrastructureError) as error:
-            fields["seconds"] = time.perf_counter() - started
-            cancelled = isinstance(error, asyncio.CancelledError)
-            self.record(fields, within=(*turn, 0) if turn else (), error=CANCELLED if cancelled else str(error))
-            if isinstance(error, ProviderError):
-                raise StepFailed("provider", str(error), self.site.path) from error
-            raise
-        fields.update(
-            text=completion.text,
-            prompt_token_ids=completion.prompt_token_ids,
-            token_ids=completion.token_ids,
-            logprobs=completion.logprobs,
-            usage=completion.usage,
-            finish_reason=completion.finish_reason,
-            cached=completion.cached,
-            tool_calls=completion.tool_calls,
-            message=completion.message,
-            response_model=completion.model,
-            response_id=completion.id,
-            seconds=time.perf_counter() - started,
-        )
-        return completion, fields
-
-    def teller(self, on_text: Callable[[TextPiece], None], attempt: int) -> Callable[[str | None], None]:
-        """What an LM tells its pieces to."""
-        return lambda piece: on_text(TextPiece(self.whole, self.module.id, attempt, piece))
-
-    def record(self, fields: dict[str, Any], *, within: tuple[int, ...] = (), **known: Any) -> None:
-        """Keep a call; `within` is its place among the turns of an agent."""
-        self.run.record((*self.site.place, *within), Invocation, **{**fields, **known})

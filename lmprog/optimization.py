@@ -67,9 +67,9 @@ def optimize(
     from other rows, code or words, and Owned while another process is at work in it.
     """
     from lmprog.optimizers import processes, resuming
-    from lmprog.optimizers.grpo.following import Over, follow
+    from lmprog.optimizers.grpo.worker import Finished, follow
     from lmprog.optimizers.journal import Journal
-    from lmprog.optimizers.staged import goals_of, run_stages
+    from lmprog.optimizers.staged import goals_of, require_packages, run_stages
 
     spec = Path(spec)
     going_on = resume or restart_stage is not None
@@ -80,6 +80,7 @@ def optimize(
     settings = given.over(kept.settings) if kept is not None else given
     program = load(spec, lms={**settings.lms, **(lms or {})}, overrides=settings.overrides)
     goals = goals_of(program)
+    require_packages(program)
     processes.begin()
     if not processes.first():
         tuned: Tuned = follow(program)
@@ -113,7 +114,7 @@ def optimize(
             journal.record("run_ended", overlay=str(target))
         finally:
             journal.close()
-    tuned = processes.from_first(Over(Tuned(target, report))).outcome
+    tuned = processes.from_first(Finished(Tuned(target, report))).outcome
     processes.end()
     return tuned
 
@@ -203,7 +204,7 @@ def _test(whole: Sequence[Scores], compared: Sequence[Scores], kept: int) -> dic
 
 
 def _write_overlay(target: Path, spec: Path, candidate: Candidate, report: Mapping[str, Any]) -> None:
-    from lmprog.compiler.overlay import write_overlay
+    from lmprog.compiler.overlay_file import write_overlay
 
     change = candidate.as_overlay()
     for changed in [*change.get("lms", {}).values(), *change.get("modules", {}).values()]:

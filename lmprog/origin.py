@@ -57,6 +57,8 @@ class Origin:
     seed: int = 0
     rows: int | None = None
     """How many rows the inputs of `run --out` had."""
+    traces: Mapping[str, int] = field(default_factory=dict)
+    """By the path of a trace, how many bytes it had when the first row of `run --out` was begun."""
     settings: Settings = field(default_factory=Settings)
 
     def write(self, path: Path, *, private: bool = False) -> None:

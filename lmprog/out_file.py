@@ -18,23 +18,35 @@ from lmprog.ownership import owned
 from lmprog.unchanged import Unchanged
 
 INPUTS = "--inputs"
+CUT = "the command was cut off after this row had called a tool that writes"
+"""The error of a row that has called such a tool, until the row ends: a killed command leaves it behind."""
 
 
 class OutFile:
     """The outputs of a run over rows; a context manager, and the only writer of the file.
 
-    A row has a line `{"row", "outputs", "error"}`. Rows without a line, or whose line has an error, are to be run. While they
+    A row has a line `{"row", "outputs", "error"}`, with `"wrote": true` where it failed after a call of a tool that writes.
+    Rows without a line, or whose line has an error, are to be run; those that wrote only with `repeat_writes`. While they
     are, new lines are appended, so that nothing is lost by a kill; when the file is closed there is one line for each row, in
     the order of the rows. Raises UsageError for a file that no run has written, or that was begun from something else, and
     Owned while another process writes it.
     """
 
     def __init__(
-        self, path: Path, origin: Origin, inputs: Iterator[Mapping[str, Any]], unchanged: Unchanged | None = None
+        self,
+        path: Path,
+        origin: Origin,
+        inputs: Iterator[Mapping[str, Any]],
+        unchanged: Unchanged | None = None,
+        *,
+        repeat_writes: bool = False,
     ) -> None:
         """`origin` lacks what is known of the inputs, which are read through once; `unchanged` is asked before each line."""
         self.path = path
-        self._unchanged = unchanged
+        self._unchanged, self._repeat_writes = unchanged, repeat_writes
+        self._wrote: set[int] = set()
+        self._cut: set[int] = set()
+        """The rows whose only line is the one that was written before a tool was called."""
         self.passed_over = PassedOver()
         self._owning = ExitStack()
         self._owning.enter_context(owned(path))
@@ -47,7 +59,7 @@ class OutFile:
     def _begin(self, origin: Origin, inputs: Iterator[Mapping[str, Any]]) -> None:
         path, marker = self.path, beside(self.path)
         there = path.exists() and path.stat().st_size > 0
-        kept = read_origin(marker) if there else None
+        kept = read_origin(marker) if path.exists() else None
         if there and kept is None:
             raise UsageError(_strange(path))
         digest, prefix = identity.RowsDigest(), None
@@ -61,7 +73,9 @@ class OutFile:
             # Rows that were added at the end are new rows of the same file.
             now = {**made_from, INPUTS: prefix or digest.hex}
             changed = identity.changes(kept.made_from, now)
-            if changed:
+            if changed and not there:  # a kill left nothing to go on with
+                kept = None
+            elif changed:
                 raise UsageError(
                     f"{path} was begun from something else: {identity.in_words(changed)}. Undo that, name another file, or "
                     f"remove {path} to begin anew"
@@ -73,7 +87,8 @@ class OutFile:
         if there:
             self._read()
             cut_torn_line(path)
-        replace(origin, made_from=made_from, rows=self.total).write(marker)
+        self.traces = {**origin.traces, **(kept.traces if kept is not None else {})}
+        replace(origin, made_from=made_from, rows=self.total, traces=self.traces).write(marker)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = path.open("ab")
         self._end = path.stat().st_size
@@ -86,28 +101,29 @@ class OutFile:
                 row = found.get("row") if isinstance(found, dict) else None
                 if isinstance(found, str):
                     self.passed_over.add(number, found)
-                elif (
-                    not isinstance(row, int) or not 0 <= row < self.total or found.keys() != {"row", "outputs", "error"}
-                ):
+                elif not isinstance(row, int) or not 0 <= row < self.total or not _is_line(found):
                     self.passed_over.add(number, "of no row")
                 else:
-                    self._note(row, position, found["error"] is None)
+                    self._note(row, position, found["error"], found.get("wrote") is True)
                     position += len(line)
                     continue
                 self._ordered = False
                 position += len(line)
 
-    def _note(self, row: int, position: int, good: bool) -> None:
+    def _note(self, row: int, position: int, error: str | None, wrote: bool) -> None:
         """Take a line for the row's, unless an earlier one is good and this one is not."""
         self._ordered = self._ordered and row == self._last + 1
         self._last = row
+        good = error is None
         if good or not self._good[row]:
             self._places[row], self._good[row] = position, good
+            for rows, held in ((self._wrote, wrote), (self._cut, error == CUT)):
+                (rows.add if held else rows.discard)(row)
 
     @property
     def missing_from(self) -> int:
-        """The number of the first row behind all that have a line."""
-        return max((row + 1 for row in range(self.total) if self._places[row] >= 0), default=0)
+        """The number of the first row behind all that have come to an end."""
+        return max((row + 1 for row in range(self.total) if self._places[row] >= 0 and row not in self._cut), default=0)
 
     @property
     def done(self) -> int:
@@ -119,18 +135,33 @@ class OutFile:
         """How many rows have a line with an error."""
         return sum(place >= 0 for place in self._places) - self.done
 
+    @property
+    def held(self) -> frozenset[int]:
+        """The rows that failed after a call of a tool that writes, and are not run again."""
+        return frozenset() if self._repeat_writes else frozenset(self._wrote)
+
     def to_do(self) -> bytes:
         """Return for each row whether it is to be run."""
-        return bytes(not good for good in self._good)
+        held = self.held
+        return bytes(not good and row not in held for row, good in enumerate(self._good))
+
+    def before_write(self, row: int | str) -> None:
+        """Append the line that the row has if the command is cut off now; called before each call of a tool that writes."""
+        assert isinstance(row, int)
+        if row not in self._wrote:
+            self._append(row, None, CUT, wrote=True)
 
     def add(self, row: int, outputs: Mapping[str, Any] | None, error: str | None) -> None:
         """Append the line of a row. Raises UsageError where a file that it is made from has changed."""
+        self._append(row, outputs, error, wrote=error is not None and row in self._wrote)
+
+    def _append(self, row: int, outputs: Mapping[str, Any] | None, error: str | None, *, wrote: bool) -> None:
         if self._unchanged is not None:
             self._unchanged.require()
-        line = as_line({"row": row, "outputs": outputs, "error": error})
+        line = as_line({"row": row, "outputs": outputs, "error": error, **({"wrote": True} if wrote else {})})
         self._file.write(line)
         self._file.flush()
-        self._note(row, self._end, error is None)
+        self._note(row, self._end, error, wrote)
         self._end += len(line)
 
     def __enter__(self) -> OutFile:
@@ -159,9 +190,13 @@ class OutFile:
 def _strange(path: Path) -> str:
     with path.open("rb") as file:
         found = object_in(file.readline())
-    if isinstance(found, dict) and found.keys() == {"row", "outputs", "error"}:
+    if isinstance(found, dict) and _is_line(found):
         return (
             f"{path} holds rows, but {beside(path).name}, which says what they are made from, is not beside it; "
             "name another file, or remove this one to begin anew"
         )
     return f"{path} is not what `lmprog run --out` writes, so it is left alone; name another file"
+
+
+def _is_line(found: Mapping[str, Any]) -> bool:
+    return found.keys() - {"wrote"} == {"row", "outputs", "error"}

@@ -8,9 +8,12 @@ case", Biometrics 40, 1984). Graded scores mostly vary less, so that they show s
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from functools import lru_cache
-from typing import Any
+
+from lmprog.distributions import binomial_above, binomial_pmf
+from lmprog.statistics import mid_p
 
 WANTED = 0.8
 """The power that is asked for: the share of true gains of that size that are confirmed."""
@@ -20,13 +23,12 @@ CHANGING = 0.3
 
 def power(rows: int, gain: float, level: float, changing: float = CHANGING) -> float:
     """Return the probability that a true gain (0 to 1) is confirmed at a one-sided level."""
-    import numpy
-    from scipy.stats import binom
-
     share = max(changing, gain)
     better = (1 + gain / share) / 2 if share else 0.5
-    changed = numpy.arange(rows + 1)
-    return float((binom.pmf(changed, rows, share) * binom.sf(_needed(rows, level) - 1, changed, better)).sum())
+    return math.fsum(
+        binomial_pmf(changed, rows, share) * binomial_above(needed - 1, changed, better)
+        for changed, needed in enumerate(_needed(rows, level))
+    )
 
 
 def least_gain(rows: int, level: float, changing: float = CHANGING) -> float | None:
@@ -36,15 +38,12 @@ def least_gain(rows: int, level: float, changing: float = CHANGING) -> float | N
 
 
 @lru_cache
-def _needed(rows: int, level: float) -> Any:
+def _needed(rows: int, level: float) -> list[int]:
     """Return for 0 to `rows` changed rows how many must be better for the test to pass; one more than all where none do."""
-    import numpy
-
-    from lmprog.statistics import mid_p
-
-    found = numpy.arange(1, rows + 2)
+    found = [1]
     for changed in range(1, rows + 1):
-        enough = numpy.arange(changed // 2 + 1, changed + 1)
-        passing = enough[mid_p(enough, changed) <= level]
-        found[changed] = passing[0] if len(passing) else changed + 1
+        # One more changed row needs as many better ones, or one more.
+        found.append(
+            next(better for better in (found[-1], found[-1] + 1) if mid_p(better, changed) <= level or better > changed)
+        )
     return found

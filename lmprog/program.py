@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
-from lmprog.blame import is_outage
 from lmprog.budget import Budget
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.types import mismatch
-from lmprog.errors import LmprogError, UsageError
-from lmprog.events import CallEnded, Event, Listener, TextPiece, followed
+from lmprog.errors import UsageError
+from lmprog.events import Event, Listener, followed
 from lmprog.execution import Execution
-from lmprog.exports import exported
-from lmprog.invocation import Invocation, Record, ToolInvocation
+from lmprog.failure import Failure
 from lmprog.lms import make_lm
-from lmprog.lms.lm import LM, Completion, Request
+from lmprog.lms.lm import LM
 from lmprog.loops import run_async, run_briefly
 from lmprog.resources import Resources
-from lmprog.run import Failure
+from lmprog.result import Result, RunError
+from lmprog.run import exported
+from lmprog.run_options import AS_IT_IS, RunOptions
 
 AHEAD = 8
 """How many times as many rows as are at work may be begun before the results of earlier ones are taken."""
@@ -34,59 +34,6 @@ class Change(Protocol):
     """What differs between two versions of a program, as an optimizer proposes it (`lmprog.optimizers.Candidate`)."""
 
     def as_overlay(self) -> Mapping[str, Any]: ...
-
-
-@dataclass(frozen=True)
-class Result:
-    """One run. `outputs` is None where the run failed, and `error` says why; the records hold what was done until then."""
-
-    outputs: Mapping[str, Any] | None
-    records: Sequence[Record]
-    """Calls of LMs and of tools, in the order of the plan."""
-    error: Failure | None = None
-
-    @property
-    def trace(self) -> list[Invocation]:
-        """The calls of LMs alone."""
-        return [record for record in self.records if isinstance(record, Invocation)]
-
-    @property
-    def tool_calls(self) -> list[ToolInvocation]:
-        """The calls of tools alone."""
-        return [record for record in self.records if isinstance(record, ToolInvocation)]
-
-
-class RunError(LmprogError):
-    """A call of a program that failed; `result` has its trace. Its exit status is 3 where an outage is the cause."""
-
-    def __init__(self, result: Result) -> None:
-        super().__init__(str(result.error))
-        self.result = result
-        if result.error is not None and is_outage(result.error.kind):
-            self.exit_status = 3
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How rows are run, beyond what the program says."""
-
-    seed: int = 0
-    params: Mapping[str, Any] = field(default_factory=dict)
-    """Laid over the `params` of all modules."""
-    module_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Laid over those, by module of the program; those of a sub-program are others."""
-    retry: bool = True
-    """False: a reply that cannot be read fails at once, as in rollouts for training."""
-    rollout: int = 0
-    on_text: Callable[[TextPiece], None] | None = None
-    """Told of each piece of a reply as it comes, where the LM can stream; perhaps from another thread."""
-    on_record: Callable[[CallEnded], None] | None = None
-    """Told of each call of an LM or tool when it has ended."""
-    replay: Callable[[Request], Completion | None] | None = None
-    """Asked before an LM for each reply; what it has none for is sent. Judges are not replayed."""
-
-
-AS_IT_IS = RunOptions()
 
 
 @dataclass(frozen=True)
@@ -251,9 +198,11 @@ class Program:
 
         A call that the file does not hold raises ReplayMiss. Raises UsageError for a file that is no trace.
         """
-        from lmprog.lms.replay import replaying
+        from lmprog.lms.replay import Recording
 
-        return replaying(self, trace)
+        recording = Recording(Path(trace))
+        lms = {id: recording.lm(declared) for id, declared in self.plan.lms.items()}
+        return replace(self, lms=lms, resources=replace(self.resources, recording=recording))
 
     def faked(self) -> Program:
         """The program with LMs that answer with values of the declared types, and tools that change nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lmprog.budget import Budget
 from lmprog.compiler.plan import LM as Declared
@@ -12,14 +12,13 @@ from lmprog.compiler.plan import AdapterReference, Module, Plan, Tool
 from lmprog.compiler.prompts import PromptBuilder, tool_words
 from lmprog.compiler.types import Object
 from lmprog.errors import UsageError
-from lmprog.exports import Exporter, exporters
+from lmprog.exports import exporters
 from lmprog.lms.digest import weights_of
 from lmprog.lms.lm import LM
-from lmprog.tools import fake_tool, make_tool
+from lmprog.lms.replay import Recording
+from lmprog.run_trace import Exporter
 from lmprog.tools.connections import Connections
-
-if TYPE_CHECKING:
-    from lmprog.lms.replay import Recording
+from lmprog.tools.making import fake_tool, make_tool
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lmprog.blame import Kind
 from lmprog.compiler.plan import Plan
 from lmprog.events import CallEnded
+from lmprog.failure import Failure
 from lmprog.invocation import Invocation, Record, ToolInvocation
 from lmprog.lms.lm import LM
-
-if TYPE_CHECKING:
-    from lmprog.program import RunOptions
-    from lmprog.resources import Resources
-
-CANCELLED = "cancelled before it was answered"
-"""The error of a call that a timeout, or the failure of a step beside it, cut short."""
+from lmprog.resources import Resources
+from lmprog.run_options import RunOptions
+from lmprog.run_trace import Exporter, RunTrace
 
 Place = tuple[int, ...]
 """Where a step stands in the order of the plan: indices of steps and loop turns, from the top."""
@@ -39,26 +37,6 @@ class Site:
 
     def turn(self, index: int) -> Site:
         return Site((*self.place, index), f"{self.path}[{index}]", self.attempt)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a run failed. `lmprog.blame` says of each kind whether it is the program's own failure."""
-
-    kind: Kind
-    message: str
-    path: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
-
-
-class StepFailed(Exception):
-    """Ends a run, unless the step or one around it retries or has `on_error`."""
-
-    def __init__(self, kind: Kind, message: str, path: str) -> None:
-        super().__init__(f"{path}: {message}")
-        self.failure = Failure(kind, message, path)
 
 
 @dataclass(slots=True)
@@ -115,3 +93,22 @@ class Run:
 
 def _in_order(made: tuple[Place, type[Record], dict[str, Any]]) -> tuple[Place, int]:
     return made[0], made[2].get("attempt", 0)
+
+
+@contextlib.contextmanager
+def exported(run: Run, exports: Sequence[Exporter]) -> Iterator[RunTrace]:
+    """Tells `exports` of a run when it has ended, also where it was cancelled or its budget was spent."""
+    trace = RunTrace(run.plan.name, run.example, run.options.rollout)
+    if not exports:
+        yield trace
+        return
+    trace.began = time.time()
+    try:
+        yield trace
+    except BaseException as error:
+        trace.error = Failure("cancelled", str(error) or type(error).__name__, "run")
+        raise
+    finally:
+        trace.records, trace.ended = run.records(), time.time()
+        for export in exports:
+            export(trace)

@@ -10,13 +10,17 @@ that their interval has no width. Every resampling has a fixed seed: the same sc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-RESAMPLES = 10_000
+from lmprog import resampling
+from lmprog.distributions import NORMAL, binomial_above, binomial_pmf, t_quantile
+from lmprog.resampling import RESAMPLES
+
 ROUNDING = 1e-9
 """Scores that differ by less are equal but for rounding."""
+_Z = NORMAL.inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,7 @@ def estimate(values: Sequence[float]) -> Estimate:
         raise ValueError("no row was scored")
     center = math.fsum(values) / len(values)
     if set(values) <= {0.0, 1.0}:
-        from scipy.stats import binomtest
-
-        interval = binomtest(round(math.fsum(values)), len(values)).proportion_ci(0.95, method="wilson")
-        return Estimate(center, _around(center, interval.low, interval.high), len(values))
+        return Estimate(center, _around(center, *_wilson(center, len(values))), len(values))
     return Estimate(center, _around(center, *_bootstrap(values)), len(values))
 
 
@@ -103,18 +104,10 @@ def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Estimate | None:
     """
     if not math.fsum(wholes):
         return None
-    import numpy
-
     center, n = math.fsum(parts) / math.fsum(wholes), len(wholes)
     if n == 1:
         return Estimate(center, (center, center), n)
-    both, random = numpy.array([parts, wholes], dtype=float), numpy.random.default_rng(0)
-    found: list[float] = []
-    for done in range(0, RESAMPLES, _rows_at_once(n)):
-        chosen = random.integers(0, n, (min(_rows_at_once(n), RESAMPLES - done), n))
-        above, below = both[:, chosen].sum(axis=2)
-        found.extend(above[below != 0] / below[below != 0])
-    low, high = numpy.percentile(found, _levels(n))
+    low, high = resampling.percentiles(resampling.ratios(parts, wholes), _levels(n))
     return Estimate(center, _around(center, low, high), n)
 
 
@@ -130,59 +123,53 @@ def gain_p(before: Sequence[float], after: Sequence[float]) -> float:
         return 1.0
     sizes = [abs(change) for change in changed]
     if max(sizes) - min(sizes) <= ROUNDING:
-        return float(mid_p(sum(change > 0 for change in changed), len(changed)))
-    import numpy
-
-    found, random = math.fsum(changed), numpy.random.default_rng(0)
-    size, more, same = numpy.array(sizes), 0.0, 1.0  # the order that was found is one of them
-    for done in range(0, RESAMPLES, _rows_at_once(len(sizes))):
-        count = min(_rows_at_once(len(sizes)), RESAMPLES - done)
-        sums = (2.0 * random.integers(0, 2, (count, len(sizes))) - 1.0) @ size
-        more += float((sums > found + ROUNDING).sum())
-        same += float((abs(sums - found) <= ROUNDING).sum())
+        return mid_p(sum(change > 0 for change in changed), len(changed))
+    found, sums = math.fsum(changed), resampling.signed_sums(sizes)
+    more = sum(total > found + ROUNDING for total in sums)
+    same = 1 + sum(abs(total - found) <= ROUNDING for total in sums)  # the order that was found is one of them
     return (more + same / 2) / (RESAMPLES + 1)
 
 
-def mid_p(better: Any, changed: Any) -> Any:
-    """Return McNemar's one-sided mid-p value where so many of the changed rows are better; of arrays, an array."""
-    from scipy.stats import binom
-
-    return binom.sf(better, changed, 0.5) + 0.5 * binom.pmf(better, changed, 0.5)
+def mid_p(better: int, changed: int) -> float:
+    """Return McNemar's one-sided mid-p value where so many of the changed rows are better."""
+    return binomial_above(better, changed, 0.5) + 0.5 * binomial_pmf(better, changed, 0.5)
 
 
 def _around(center: float, low: float, high: float) -> tuple[float, float]:
-    """The interval, which rounding must not put beside its own mean."""
-    return min(float(low), center), max(float(high), center)
+    """Return the interval, which rounding must not put beside its own mean."""
+    return min(low, center), max(high, center)
 
 
 def _p_value(differences: Sequence[float]) -> float:
+    """Return the two-sided p value of no difference."""
     changed = [difference for difference in differences if difference]
     if len(changed) < 2:
         return 1.0  # the sign of one difference is as likely as the other
     if set(changed) <= {-1.0, 1.0}:
-        from scipy.stats import binomtest
+        better = sum(difference > 0 for difference in changed)
+        return min(1.0, 2 * binomial_above(max(better, len(changed) - better) - 1, len(changed), 0.5))
+    found, sizes = math.fsum(changed), [abs(change) for change in changed]
+    if 2 ** len(sizes) <= RESAMPLES:
+        sums = [0.0]
+        for size in sizes:
+            sums = [total + signed for total in sums for signed in (size, -size)]
+    else:
+        sums = [*resampling.signed_sums(sizes), found]  # the order that was found is one of them
+    more = sum(total >= found - ROUNDING for total in sums)
+    less = sum(total <= found + ROUNDING for total in sums)
+    return min(1.0, 2 * min(more, less) / len(sums))
 
-        return float(binomtest(sum(difference > 0 for difference in changed), len(changed)).pvalue)
-    import numpy
-    from scipy.stats import permutation_test
 
-    test = permutation_test(
-        (numpy.array(changed),),
-        numpy.mean,
-        permutation_type="samples",
-        n_resamples=RESAMPLES,
-        batch=_rows_at_once(len(changed)),
-        rng=numpy.random.default_rng(0),
-    )
-    return float(test.pvalue)
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    """Return the shares that the score test does not refuse where `share` of n rows are hits."""
+    square = _Z * _Z / n
+    center = share + square / 2
+    half = math.sqrt(square * (share * (1 - share) + square / 4))
+    return (center - half) / (1 + square), (center + half) / (1 + square)
 
 
 def _tango(better: int, worse: int, n: int) -> tuple[float, float]:
-    """The differences of two shares that the score test does not refuse, of n pairs with so many changes each way."""
-    from scipy.optimize import brentq
-    from scipy.stats import norm
-
-    z = float(norm.ppf(0.975))
+    """Return the differences of two shares that the score test does not refuse, of n pairs with so many changes each way."""
 
     def distance(difference: float) -> float:
         """The score statistic; it falls from above z to below -z over [-1, 1]."""
@@ -196,33 +183,29 @@ def _tango(better: int, worse: int, n: int) -> tuple[float, float]:
         return 0.0 if abs(excess) < 1e-9 else math.copysign(1e9, excess)  # in the limit
 
     center = (better - worse) / n
-    low = -1.0 if center == -1 else brentq(lambda value: distance(value) - z, -1 + 1e-9, center)
-    high = 1.0 if center == 1 else brentq(lambda value: distance(value) + z, center, 1 - 1e-9)
-    return float(low), float(high)
+    low = -1.0 if center == -1 else _root(lambda value: distance(value) - _Z, -1 + 1e-9, center)
+    high = 1.0 if center == 1 else _root(lambda value: distance(value) + _Z, center, 1 - 1e-9)
+    return low, high
+
+
+def _root(falling: Callable[[float], float], low: float, high: float) -> float:
+    """Return where a falling function of the values from low to high is 0, to the last digit, by halving."""
+    while low < (middle := (low + high) / 2) < high:
+        if falling(middle) > 0:
+            low = middle
+        else:
+            high = middle
+    return middle
 
 
 def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
-    import numpy
-
     if len(values) == 1:
         return values[0], values[0]
-    array, random = numpy.asarray(values, dtype=float), numpy.random.default_rng(0)
-    means: list[float] = []
-    while len(means) < RESAMPLES:
-        count = min(_rows_at_once(len(array)), RESAMPLES - len(means))
-        means.extend(array[random.integers(0, len(array), (count, len(array)))].mean(axis=1))
-    low, high = numpy.percentile(means, _levels(len(values)))
-    return float(low), float(high)
+    low, high = resampling.percentiles(resampling.means(values), _levels(len(values)))
+    return low, high
 
 
 def _levels(n: int) -> tuple[float, float]:
-    """The percentiles between which a mean of n normal values would stand with its t interval."""
-    from scipy.stats import norm, t
-
-    level = float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf(0.025, n - 1)))
-    return 100 * level, 100 * (1 - level)
-
-
-def _rows_at_once(length: int) -> int:
-    """How many resamples of `length` values are held in memory together: about 16 MB of them."""
-    return max(1, min(RESAMPLES, 2_000_000 // length))
+    """Return the shares of resamples between which a mean of n normal values would stand with its t interval."""
+    level = NORMAL.cdf(math.sqrt(n / (n - 1)) * t_quantile(0.025, n - 1))
+    return level, 1 - level

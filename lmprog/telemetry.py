@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lmprog.errors import UsageError
-from lmprog.exports import RunTrace, warn
+from lmprog.failure import CANCELLED
 from lmprog.invocation import Invocation, Record, ToolInvocation
-from lmprog.run import CANCELLED
+from lmprog.run_trace import RunTrace, warn
+from lmprog.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider as SdkProvider
@@ -49,9 +50,8 @@ class Spans:
     """Tells a tracer provider of each run. Prompts, replies, arguments, results and errors are told where `content`."""
 
     def __init__(self, provider: TracerProvider, content: bool = False) -> None:
-        import lmprog
 
-        self._tracer = provider.get_tracer("lmprog", lmprog.__version__)
+        self._tracer = provider.get_tracer("lmprog", __version__)
         self._content = content
 
     def __call__(self, run: RunTrace) -> None:

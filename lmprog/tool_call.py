@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmprog.compiler.plan import Tool
+from lmprog.failure import CANCELLED
 from lmprog.invocation import ToolInvocation
-from lmprog.run import CANCELLED, Run, Site
-from lmprog.tools import ToolFailed
+from lmprog.run import Run, Site
+from lmprog.tools.tool import ToolFailed
 
 
 async def call_tool(
@@ -26,6 +27,8 @@ async def call_tool(
 
     `module` is the agent that asked, and `within` the place of the call among its turns.
     """
+    if tool.effects == "write" and run.options.before_write is not None:
+        run.options.before_write(run.example)
     known: dict[str, Any] = {"error": CANCELLED}
     began, started = time.time(), time.perf_counter()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ class TraceWriter:
     """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
+        self.path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._owning = ExitStack()
         if not shared:
@@ -44,15 +45,24 @@ class TraceWriter:
             lines = lines[self._file.write(lines) :]
         self._torn = False
 
-    def drop_rows_from(self, row: int) -> None:
-        """Remove the records at the end that are of `row` or a later one: a resumed run makes them again."""
-        position, end = 0, 0
+    @property
+    def end(self) -> int:
+        """How many bytes the file has."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def drop_rows(self, begin: int, row: int, kept: Collection[int] = ()) -> None:
+        """Remove the records at the end that are of `row` or a later one: a resumed run makes them again.
+
+        What stands before byte `begin` stays, and so do the records of rows in `kept`.
+        """
+        position = end = min(begin, self.end)
         with Path(self._file.name).open("rb") as file:
+            file.seek(position)
             for line in file:
                 position += len(line)
                 found = object_in(line)
                 example = None if isinstance(found, str) else found.get("example")
-                if not isinstance(example, int) or example < row:
+                if not isinstance(example, int) or example < row or example in kept:
                     end = position
         self._file.truncate(end)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmprog.compiler.plan import Plan
 from lmprog.invocation import Invocation, Record, ToolInvocation
-from lmprog.program import Result
+from lmprog.result import Result
 
 
 def trace_of(plan: Plan, records: Sequence[Record]) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from lmprog.optimizers.evaluator import Values, on_both
 from lmprog.optimizers.journal import Journal
 from lmprog.optimizers.optimizer import Row
 from lmprog.optimizers.strategies import outages
-from lmprog.program import Program, RunOptions
+from lmprog.program import Program
+from lmprog.run_options import RunOptions
 from lmprog.seeds import derive
 from lmprog.statistics import estimate, gain_p, paired
 

@@ -18,7 +18,7 @@ from lmprog.optimizers.lineage import remember
 from lmprog.optimizers.optimizer import Row, Task
 from lmprog.optimizers.strategies import outages
 from lmprog.optimizers.strategies.screens import Screen, Screens
-from lmprog.program import RunOptions
+from lmprog.run_options import RunOptions
 from lmprog.seeds import derive
 from lmprog.statistics import estimate, paired
 

@@ -62,7 +62,7 @@ class Optimizer(Protocol):
     It may have `other_runs(program)`: the plans of other programs that it runs, and how often each at most, their calls being
     among those. It may have `most_proposals`, of the same parameters: how many of those calls are the proposer's at most, all
     others being of whole runs of the program with their scores. Without it `--dry-run` takes each call for the dearest of the
-    program.
+    program. It may have `packages`: what must be installed for it, by the names under which its modules are imported.
     """
 
     name: ClassVar[str]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from statistics import median
 from typing import Any
 
+from lmprog import lms
 from lmprog.blame import too_many_outages
 from lmprog.budget import Budget, Spent
 from lmprog.cache import AnswerCache
@@ -20,6 +21,7 @@ from lmprog.compiler.plan import Optimize, Stage
 from lmprog.data import rows_of
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.evaluation import Scores, evaluate
+from lmprog.extras import require
 from lmprog.lms.kept import RunAnswers
 from lmprog.optimizers.acceptance import ALPHA, Confirmation
 from lmprog.optimizers.candidate import Candidate
@@ -27,7 +29,8 @@ from lmprog.optimizers.dev_split import DevSplit, described, split
 from lmprog.optimizers.journal import Journal
 from lmprog.optimizers.optimizer import Optimizer, Row, Task, find
 from lmprog.optimizers.shown_rows import ShownRows
-from lmprog.program import Program, RunOptions
+from lmprog.program import Program
+from lmprog.run_options import RunOptions
 from lmprog.seeds import derive
 
 TEST = "test"
@@ -88,6 +91,14 @@ def goals_of(program: Program) -> Optimize:
     if goals is None:
         raise UsageError(f"{program.plan.name} has no `optimize:`; name a metric, what to tune, and the stages")
     return goals
+
+
+def require_packages(program: Program) -> None:
+    """Raise MissingExtra where an LM or a stage of the program needs packages that are not installed."""
+    for lm in program.lms.values():
+        lms.require_packages(lm)
+    for stage in goals_of(program).stages:
+        require(getattr(find(stage.optimizer), "packages", ()), f"the stage {stage.optimizer!r}")
 
 
 def make(stage: Stage) -> Optimizer:

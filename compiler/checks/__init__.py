@@ -10,6 +10,7 @@ from lmprog.compiler.checks import (
     cost,
     declassified,
     flow,
+    labels,
     names,
     optimizing,
     outside,
@@ -26,6 +27,7 @@ def run(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> 
     """Report what the families find in a compiled program; of a sub-program only what does not hang on its caller."""
     places.check(draft)
     names.check(draft)
+    labels.check(draft)
     termination.check(draft)
     conditions.check(draft, plan)
     outside.check(draft, plan)

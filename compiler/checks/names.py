@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import nearest
 from lmprog.compiler.plan import Module, ModuleCall, ProgramCall, Repeat, Step, ToolCall, Value
 from lmprog.compiler.prompts import IMAGES, TURNS
+from lmprog.compiler.source import Mapping, Node, Place, Scalar
 
 
 def check(draft: Draft) -> None:
@@ -77,7 +79,20 @@ def _prompt_inputs(draft: Draft) -> None:
             if name not in used and field.type not in TURNS + IMAGES:
                 place = draft.key("modules", id, "inputs", name)
                 message = f"the prompt of module `{id}` never uses its input `{name}`"
+                single = next((found for found in _single_braces(prompt, name)), None)
+                if single is not None:
+                    place, message = single, f"`{{{name}}}` with single braces is text, and no input of module `{id}`"
                 draft.report.add("LMP202", place, message, fix=f"write {{{{ {name} }}}} in the prompt, or remove it")
+
+
+def _single_braces(prompt: Node, name: str) -> Iterator[Place]:
+    """Yield where the templates of a prompt hold an input's name in single braces, as other tools write a hole."""
+    for role in ("system", "user"):
+        node = prompt.get(role) if isinstance(prompt, Mapping) else None
+        text = node.value if isinstance(node, Scalar) else None
+        for found in re.finditer(rf"(?<!\{{)\{{ ?{re.escape(name)} ?\}}(?!\}})", text if isinstance(text, str) else ""):
+            assert isinstance(node, Scalar)
+            yield node.at(found.start(), len(found[0]))
 
 
 def _declared(draft: Draft) -> None:

@@ -76,8 +76,9 @@ def command(
     from lmprog.credit.variance import measure
     from lmprog.data import rows_of
     from lmprog.loops import run_async
-    from lmprog.program import RunOptions, load
+    from lmprog.program import load
     from lmprog.reports import credit as report
+    from lmprog.run_options import RunOptions
 
     program = load(spec, lms=lms, overrides=overrides)
     before = load(against, lms=lms, overrides=overrides) if against is not None else None

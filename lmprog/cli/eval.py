@@ -81,8 +81,9 @@ def command(
     from lmprog.cli.row_progress import RowProgress
     from lmprog.data import rows_of
     from lmprog.evaluation import RowScore, doubt, evaluate
-    from lmprog.program import RunOptions, load
+    from lmprog.program import load
     from lmprog.reports.scores import Evaluation, difference_document, difference_line, document, lines
+    from lmprog.run_options import RunOptions
     from lmprog.trace import TraceWriter
     from lmprog.whole_results import WholeResults
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from lmprog.terminal import guarded
+from lmprog.version import __version__
 
 VERBS = {
     "candidates": "show what an optimization tried, and how it scored",
@@ -65,9 +66,7 @@ class _Verbs(click.Group):
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
-        import lmprog
-
-        click.echo(f"lmprog {lmprog.__version__}")
+        click.echo(f"lmprog {__version__}")
         ctx.exit()
 
 

@@ -40,7 +40,8 @@ def command(
 
     from lmprog.compiler.prompts import content_text
     from lmprog.data import rows_of
-    from lmprog.program import RunError, load
+    from lmprog.program import load
+    from lmprog.result import RunError
 
     program = load(spec, lms=lms, overrides=overrides, imports=not no_import).faked()
     plan = program.plan

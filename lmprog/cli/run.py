@@ -36,6 +36,9 @@ SAY = "say what to run on: --input NAME=VALUE for one run, or --inputs FILE for 
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
 @click.option("--stream", is_flag=True, help="Show replies on standard error as they come, where the LM can stream.")
 @click.option("--concurrency", type=click.IntRange(1), help="Rows at work at a time.")
+@click.option(
+    "--repeat-writes", is_flag=True, help="Run also rows again that failed after a call of a tool that writes."
+)
 @BUDGET
 def command(
     spec: Path,
@@ -49,6 +52,7 @@ def command(
     seed: int,
     stream: bool,
     concurrency: int | None,
+    repeat_writes: bool,
     budget: tuple[str, ...],
 ) -> None:
     """Run the program in SPEC on one input, or on the rows of a file.
@@ -62,7 +66,8 @@ def command(
     from lmprog.blame import exit_status
     from lmprog.json_text import json_text
     from lmprog.loops import run_async
-    from lmprog.program import RunOptions, load
+    from lmprog.program import load
+    from lmprog.run_options import RunOptions
     from lmprog.trace import TraceWriter
 
     if inputs and rows is not None:
@@ -91,13 +96,22 @@ def command(
             click.echo(json_text(result.outputs, indent=2))
             return
         assert out is not None
-        sys.exit(run_async(lambda: _rows(program, spec, rows, out, writer, options, fake, concurrency)))
+        sys.exit(run_async(lambda: _rows(program, spec, rows, out, writer, options, fake, concurrency, repeat_writes)))
 
 
 async def _rows(
-    program: Any, spec: Path, rows: Path, out: Path, writer: Any, options: Any, fake: bool, concurrency: int | None
+    program: Any,
+    spec: Path,
+    rows: Path,
+    out: Path,
+    writer: Any,
+    options: Any,
+    fake: bool,
+    concurrency: int | None,
+    repeat_writes: bool,
 ) -> int:
     """Write a line for each row, in the order of the rows: those that `out` lacks from an earlier run, or that failed."""
+    from dataclasses import replace
     from itertools import compress
 
     from lmprog import identity
@@ -112,19 +126,32 @@ async def _rows(
 
     how = {"--seed": digest(options.seed), **({"--fake": digest(fake)} if fake else {})}
     made_from = {**identity.version(), **identity.of_program(program.plan), **how}
-    origin = Origin(program.plan.name, str(spec.resolve()), made_from, options.seed)
+    trace = str(writer.path) if writer is not None else ""
+    begun = {trace: writer.end} if writer is not None else {}
+    origin = Origin(program.plan.name, str(spec.resolve()), made_from, options.seed, traces=begun)
     # Read through once before anything is paid for: a line that cannot be read is known now.
     texts = text_columns(program.plan.inputs)
     unchanged = Unchanged([rows, *identity.files_of(program.plan)])
-    with OutFile(out, origin, read_file(rows, texts), unchanged) as file:
-        total, done, again = file.total, file.done, file.failed
+    with OutFile(out, origin, read_file(rows, texts), unchanged, repeat_writes=repeat_writes) as file:
+        total, done, held = file.total, file.done, file.held
+        again = file.failed - len(held)
+        if not fake:
+            options = replace(options, before_write=file.before_write)
         if file.passed_over:
             click.echo(f"{out}: {file.passed_over}; their rows are run again", err=True)
-        if done or again:
+        if done or again or held:
             failed = f", and with {again} that failed" if again else ""
-            click.echo(f"{out} holds {done + again} of {total} rows; going on with the rest{failed}", err=True)
-            if writer is not None:
-                writer.drop_rows_from(file.missing_from)
+            click.echo(f"{out} holds {done + file.failed} of {total} rows; going on with the rest{failed}", err=True)
+        if held:
+            which = "1 row that" if len(held) == 1 else f"{len(held)} rows that"
+            click.echo(
+                f"{which} failed after a call of a tool that writes will not be run again, which could repeat what it did: "
+                f"row {', '.join(map(str, sorted(held)[:10]))}{', ...' if len(held) > 10 else ''}; "
+                "--repeat-writes runs them too",
+                err=True,
+            )
+        if writer is not None:
+            writer.drop_rows(file.traces[trace], file.missing_from, held)
         to_do, kinds = file.to_do(), Counter[str]()
         chosen = compress(read_file(rows, texts), to_do) if any(to_do) else ()
         numbers, following = (compress(range(total), to_do) for _ in range(2))
@@ -146,11 +173,11 @@ async def _rows(
     unreadable = kinds.pop("unreadable", 0)
     click.echo(
         f"{total} rows in {out}"
-        + (f", {kinds.total()} failed" if kinds else "")
+        + (f", {kinds.total() + len(held)} failed" if kinds or held else "")
         + (f", {unreadable} with a reply that could not be read" if unreadable else ""),
         err=True,
     )
-    return exit_status(kinds)
+    return max(exit_status(kinds), 1 if held else 0)
 
 
 def _shown() -> Callable[[TextPiece], None]:

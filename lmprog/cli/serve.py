@@ -91,7 +91,8 @@ def command(
     curl localhost:8000/run?stream=1 --json '{"text": "Where is my parcel?"}'    # as the LMs write
     """
     from lmprog.errors import UsageError
-    from lmprog.program import RunOptions, load
+    from lmprog.program import load
+    from lmprog.run_options import RunOptions
 
     try:
         import starlette  # noqa: F401

@@ -106,7 +106,6 @@ def _say_changes(replay: Path, now: Origin) -> None:
 async def _run(chosen: Sequence[tuple[Path, Any, Any]], replay: Path | None, style: str) -> list[Any]:
     """The outcomes, told as they come where a person reads them."""
     from lmprog.cli.row_progress import RowProgress
-    from lmprog.lms.replay import replaying
     from lmprog.reports.tests import line
     from lmprog.testing import outcomes, size_of
 
@@ -115,7 +114,7 @@ async def _run(chosen: Sequence[tuple[Path, Any, Any]], replay: Path | None, sty
     for spec, program, tests in chosen:
         if not tests:
             continue
-        asked = program if replay is None else replaying(program, replay)
+        asked = program if replay is None else program.replaying(replay)
         with RowProgress(str(spec), size_of(program, tests)) as progress:
             async for outcome in outcomes(asked, spec, tests, progress.advance):
                 found.append(outcome)

@@ -15,7 +15,8 @@ from typing import Any
 from lmprog.compiler.plan import AdapterReference, Module, Plan
 from lmprog.errors import ProviderError, UsageError
 from lmprog.evaluation import Scores, aevaluate
-from lmprog.program import Program, RunOptions
+from lmprog.program import Program
+from lmprog.run_options import RunOptions
 from lmprog.statistics import Difference, paired
 
 

@@ -16,8 +16,9 @@ from lmprog.credit.replies import Replies, whole_path
 from lmprog.evaluation import RowScore, scored
 from lmprog.invocation import Invocation
 from lmprog.metrics import Scorer
-from lmprog.program import Program, RunOptions
+from lmprog.program import Program
 from lmprog.rerun import run_all
+from lmprog.run_options import RunOptions
 
 NOTHING: Places = frozenset()
 

@@ -23,7 +23,8 @@ from lmprog.compiler.bounds import bounds
 from lmprog.credit.sampling import Row, Sampling
 from lmprog.errors import BudgetExceeded, ProviderError, UsageError
 from lmprog.metrics import MetricFailed, Scorer
-from lmprog.program import Program, RunOptions
+from lmprog.program import Program
+from lmprog.run_options import RunOptions
 from lmprog.statistics import Estimate, estimate, ratio
 
 

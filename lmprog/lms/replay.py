@@ -5,36 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from itertools import count, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lmprog.blame import is_outage
 from lmprog.compiler.plan import LM as Declared
 from lmprog.compiler.plan import Tool
 from lmprog.errors import ProviderError, ReplayMiss, UsageError
+from lmprog.failure import CANCELLED
 from lmprog.lms.digest import digest, request_sha256, weights_of
 from lmprog.lms.lm import Completion, Request, ToolCall, Usage
-from lmprog.run import CANCELLED
-from lmprog.tools import ToolFailed, ToolUnreachable
-
-if TYPE_CHECKING:
-    from lmprog.program import Program
+from lmprog.tools.tool import ToolFailed, ToolUnreachable
 
 SHOWN = 60
 """Characters shown of a text that has changed, from a little before the change."""
-
-
-def replaying(program: Program, path: str | Path) -> Program:
-    """The program, its sub-programs and judges with LMs and tools that answer as recorded in the trace file at `path`.
-
-    A call that the recording does not hold raises ReplayMiss, which ends the whole run or evaluation. Raises UsageError for
-    a file that is no recording.
-    """
-    recording = Recording(Path(path))
-    lms = {id: recording.lm(declared) for id, declared in program.plan.lms.items()}
-    return replace(program, lms=lms, resources=replace(program.resources, recording=recording))
 
 
 class Recording:

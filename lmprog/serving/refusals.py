@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "input": (422, "an input is missing, unknown or of the wrong type"),
     "busy": (429, "as many requests as this server takes are waiting"),
     "program": (500, "the program failed on these inputs"),
+    "server": (500, "the server cannot write the trace of this run; its log says why"),
     "unreadable": (502, "a reply of the LM could not be read"),
     "tool": (502, "a tool of the program failed"),
     "provider": (503, "the provider of an LM gave no answer"),

@@ -27,15 +27,17 @@ class RequestLog:
         self._owning.enter_context(owned(self.path))
         cut_torn_line(self.path)
         self._file: IO[bytes] = self._owning.enter_context(open_private(self.path, "ab", buffering=0))
-        self._failed = False
+        self._failed = self._torn = False
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._owning.close()
 
     def add(self, **values: object) -> None:
+        line = (b"\n" if self._torn else b"") + versioned_line(values)
+        self._torn = True
         try:
-            self._file.write(versioned_line(values))
+            self._torn = self._file.write(line) < len(line)
         except OSError as error:
             if not self._failed:
                 click.echo(f"lmprog: {self.path} cannot be written ({error.strerror}); requests go on", err=True)

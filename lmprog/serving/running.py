@@ -7,7 +7,7 @@ import json
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,9 +21,12 @@ from lmprog.blame import is_outage
 from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.events import CallEnded, Event, Listener, TextPiece, followed
 from lmprog.execution import Execution
+from lmprog.invocation import Record
 from lmprog.json_lines import as_line
 from lmprog.lms.images import READABLE
-from lmprog.program import Program, Result, RunOptions
+from lmprog.program import Program
+from lmprog.result import Result
+from lmprog.run_options import RunOptions
 from lmprog.serving.connection import SECONDS
 from lmprog.serving.gate import Gate
 from lmprog.serving.inputs import checked, files_of, read_body
@@ -123,6 +126,8 @@ class Running:
                             result = event
                         else:
                             await stream.tell(event)
+        except Refused:
+            raise
         except LmprogError as error:
             # A model that cannot be read, a key that is not set: the matter of whoever runs the server.
             click.echo(f"lmprog: {id}: {error}", err=True)
@@ -153,8 +158,16 @@ class Running:
             outputs, error = await execution.run(inputs)
         finally:
             if self.trace is not None:
-                self.trace.write([replace(record, example=id) for record in execution.this.records()])
+                self._keep(self.trace, [replace(record, example=id) for record in execution.this.records()])
         return Result(outputs, execution.this.records(), error)
+
+    def _keep(self, trace: TraceWriter, records: Sequence[Record]) -> None:
+        """Append the records to the trace. Raises Refused where the disk takes no more."""
+        try:
+            trace.write(records)
+        except OSError as error:
+            click.echo(f"lmprog: {trace.path} cannot be written: {error.strerror or error}", err=True)
+            raise Refused("server") from error
 
 
 class Stream:

@@ -21,10 +21,10 @@ from lmprog.blame import passing
 from lmprog.compiler.openapi import WHOLE_BODY, Operation
 from lmprog.compiler.plan import Tool
 from lmprog.errors import UsageError
-from lmprog.tools import ToolFailed, ToolUnreachable, timeout_of
 from lmprog.tools.connections import Connections
 from lmprog.tools.environment import evaluated, without_secrets
 from lmprog.tools.results import first_line, of_text
+from lmprog.tools.tool import ToolFailed, ToolUnreachable, timeout_of
 from lmprog.wire import retry_after
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from lmprog.blame import passing
 from lmprog.compiler.plan import Tool
 from lmprog.compiler.types import STR, mismatch, without_none
 from lmprog.errors import UsageError
-from lmprog.tools import ToolFailed, ToolUnreachable, timeout_of
 from lmprog.tools.connections import Connections
 from lmprog.tools.environment import evaluated, without_secrets
 from lmprog.tools.results import checked, first_line, of_text
+from lmprog.tools.tool import ToolFailed, ToolUnreachable, timeout_of
 
 STARTING = 0.9
 """The share of a tool's timeout within which its server starts, or it counts as one that does not."""

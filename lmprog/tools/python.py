@@ -11,8 +11,8 @@ from lmprog.compiler.plan import Tool
 from lmprog.compiler.python_reference import load
 from lmprog.python_values import instances_for
 from lmprog.threads import in_thread
-from lmprog.tools import failed
 from lmprog.tools.results import checked
+from lmprog.tools.tool import failed
 
 
 def python_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:

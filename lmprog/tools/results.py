@@ -7,7 +7,7 @@ from typing import Any
 
 from lmprog.compiler.plan import Tool
 from lmprog.compiler.types import JSON, STR, mismatch, without_none
-from lmprog.tools import ToolFailed
+from lmprog.tools.tool import ToolFailed
 from lmprog.wire import loads
 
 

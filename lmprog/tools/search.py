@@ -19,8 +19,9 @@ from lmprog.cache_folder import cache_root
 from lmprog.compiler.plan import HubCorpus, Tool
 from lmprog.compiler.row_files import Row, RowsError, read_file
 from lmprog.compiler.rows import read_hub
+from lmprog.extras import require
 from lmprog.threads import in_thread
-from lmprog.tools import ToolFailed, failed
+from lmprog.tools.tool import ToolFailed, failed
 
 LAYOUT = 1
 """Raise it when what `_make` writes changes: the folder of an index is named by it too."""
@@ -63,7 +64,8 @@ class Index:
 
 
 def search_tool(tool: Tool) -> Callable[..., Awaitable[list[str]]]:
-    """The search as an async function of `query` and `k`."""
+    """Return the search as an async function of `query` and `k`. Raises MissingExtra where bm25s is not installed."""
+    require(("bm25s",), f"the tool {tool.id!r}")
     corpus, text, key = tool.settings["corpus"], tuple(tool.settings["text"]), tool.settings["key"]
 
     def search(query: str, k: int) -> list[str]:

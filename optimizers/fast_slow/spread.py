@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from lmprog.program import Program, Result, RunOptions
+from lmprog.program import Program
+from lmprog.result import Result
+from lmprog.run_options import RunOptions
 from lmprog.seeds import derive
 
 

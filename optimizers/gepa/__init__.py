@@ -21,6 +21,7 @@ class GEPA:
 
     name: ClassVar[str] = "gepa"
     Config: ClassVar[type[Options]] = Options
+    packages: ClassVar[tuple[str, ...]] = ("gepa",)
 
     def __init__(self, config: Options) -> None:
         self.config = config

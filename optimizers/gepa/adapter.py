@@ -13,7 +13,7 @@ from lmprog.loops import run_async
 from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.evaluator import CandidateEvaluator
 from lmprog.optimizers.optimizer import Row, Task
-from lmprog.program import RunOptions
+from lmprog.run_options import RunOptions
 
 SHOWN = 2000
 """Characters of one value that a proposer is shown."""

@@ -23,6 +23,7 @@ class GRPO:
 
     name: ClassVar[str] = "grpo"
     Config: ClassVar[type[Options]] = Options
+    packages: ClassVar[tuple[str, ...]] = ("torch", "peft", "trl", "accelerate")
 
     def __init__(self, config: Options) -> None:
         self.config = config

@@ -8,7 +8,8 @@ from typing import Any
 from lmprog.compiler.bounds import bounds
 from lmprog.errors import LmprogError
 from lmprog.optimizers.optimizer import Task
-from lmprog.program import Program, RunOptions
+from lmprog.program import Program
+from lmprog.run_options import RunOptions
 from lmprog.seeds import derive
 
 RUNS = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from lmprog.metrics import Scorer
-from lmprog.program import Result
+from lmprog.result import Result
 
 
 class Peers:

@@ -15,8 +15,9 @@ from lmprog.metrics import MetricFailed, Scorer
 from lmprog.optimizers.grpo.advantages import differ
 from lmprog.optimizers.grpo.peers import Peers
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
-from lmprog.program import Program, RunOptions
+from lmprog.program import Program
 from lmprog.rerun import run_all
+from lmprog.run_options import RunOptions
 from lmprog.seeds import derive
 
 

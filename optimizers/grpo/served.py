@@ -50,7 +50,7 @@ class Served:
         self._plan, self._lms, self._folder, self._note = program.plan, program.lms, folder, note
         self._shown: dict[Adapter, AdapterReference] = {}
         self._step: int | None = None
-        self._heeded = False
+        self._warned = False
 
     def trained_lm(self, adapter: Adapter) -> LocalLM:
         """Return the model in this process whose weights are trained: the LM itself, or the one that a server serves too."""
@@ -103,10 +103,10 @@ class Served:
             "extra_body": {name: value for name, value in over.items() if name not in (*WHOLE, "temperature")},
         }
 
-    def heed(self, mismatch: float | None) -> None:
+    def warn_on_mismatch(self, mismatch: float | None) -> None:
         """Say once where the servers' log-probabilities are far from those here: the mean difference of a token, if any."""
-        if mismatch is not None and mismatch > FAR and not self._heeded:
-            self._heeded = True
+        if mismatch is not None and mismatch > FAR and not self._warned:
+            self._warned = True
             self._note(
                 f"the server's log-probabilities differ by {mismatch:.2f} a token from those here, so that many tokens count "
                 "little or are cut: it needs `--logprobs-mode processed_logprobs` at a temperature other than 1, and the same "

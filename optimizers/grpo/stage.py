@@ -23,7 +23,6 @@ from lmprog.optimizers.grpo.checkpoints import Checkpoints, Progress, by_row
 from lmprog.optimizers.grpo.comparing import compare, seen
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.credit import report_credit
-from lmprog.optimizers.grpo.following import Joining
 from lmprog.optimizers.grpo.health import health
 from lmprog.optimizers.grpo.overlong import divisor, is_cut, longest, penalised, warn_of_cuts
 from lmprog.optimizers.grpo.probe import probe
@@ -34,9 +33,11 @@ from lmprog.optimizers.grpo.rows import Constraint, Held, Row, training_rows
 from lmprog.optimizers.grpo.served import Served
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.grpo.teachers import Teachers, teachers_of
+from lmprog.optimizers.grpo.train_request import TrainRequest
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.strategies import outages
-from lmprog.program import Program, RunOptions
+from lmprog.program import Program
+from lmprog.run_options import RunOptions
 from lmprog.seeds import derive
 
 
@@ -154,9 +155,9 @@ class WeightStage:
         import peft
 
         from lmprog.lms.local.thread_count import alone
+        from lmprog.optimizers.grpo.stage_callback import StageCallback
         from lmprog.optimizers.grpo.trained import TrainedAdapters
         from lmprog.optimizers.grpo.trainer import ProgramTrainer, Stopped
-        from lmprog.optimizers.grpo.watch import Watch
 
         lora = peft.LoraConfig(
             r=self.config.lora.rank,
@@ -179,10 +180,10 @@ class WeightStage:
                     self.spent_before = self.task.budget.spent
                 if processes.count() > 1:
                     task = self.task
-                    told = Joining(
+                    request = TrainRequest(
                         task.program.plan, self.config, self.imitates, task.metric, task.seed, task.journal.folder, done
                     )
-                    processes.from_first(told)
+                    processes.from_first(request)
             trainer = ProgramTrainer(
                 TrainedAdapters([self.weights[adapter].in_peft(name) for adapter, name in self.trained.items()]),
                 self.weights[self.adapters[0]].tokenizer,
@@ -190,7 +191,7 @@ class WeightStage:
                 self.rows,
                 self.checkpoints.trainer,
                 derive(self.task.seed, "trainer") % 2**32,
-                [Watch(self)] if processes.first() else [],
+                [StageCallback(self.clock, self.end_of_step, self.saved)] if processes.first() else [],
                 imitates=self.imitates,
                 reply_limit=max(divisor(self.task.program.plan, each.lm, self.config.loss) for each in self.adapters),
                 allowed=self._allowed,
@@ -337,7 +338,7 @@ class WeightStage:
             "step", step, of=self.config.steps, seconds=sum(split.values()), split=split, **self.wave, **metrics
         )
         if self.served.adapters:
-            self.served.heed(metrics.get("mismatch"))
+            self.served.warn_on_mismatch(metrics.get("mismatch"))
         if step % self.config.evaluate_every == 0 or step == self.config.steps:
             self.show(step)
             scores = self.runner.run(self._ascore(step))

@@ -25,7 +25,8 @@ from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.rollouts import LeftOut, Rollout, Wave, check_scored, rollouts_of, run_each
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.strategies.teachers import beside
-from lmprog.program import Program, RunOptions
+from lmprog.program import Program
+from lmprog.run_options import RunOptions
 from lmprog.seeds import derive
 
 if TYPE_CHECKING:

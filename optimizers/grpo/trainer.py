@@ -36,6 +36,7 @@ from transformers.trainer_utils import SaveStrategy
 from trl import GRPOConfig, GRPOTrainer
 
 from lmprog.lms.local.thread_count import alone, computing
+from lmprog.lms.local.writing import writing
 from lmprog.optimizers import processes
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.figures import Figures
@@ -223,6 +224,10 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
             if self.accelerator.num_processes > 1:
                 average_gradients(weight for _, weight in self._trained_weights())
         return loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        with writing(Path(self.args.output_dir)):
+            super()._save_checkpoint(model, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """The trained weights alone, by name, whatever adapters they are of: a checkpoint is for this stage only."""

@@ -23,6 +23,7 @@ class PromptSearch:
 
     name: ClassVar[str] = "prompt_search"
     Config: ClassVar[type[Options]] = Options
+    packages: ClassVar[tuple[str, ...]] = ("optuna",)
 
     def __init__(self, config: Options) -> None:
         self.config = config

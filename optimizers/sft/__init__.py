@@ -22,6 +22,7 @@ class SFT:
     """Tunes the `weights` of the LM whose modules `optimize.tune` names."""
 
     name: ClassVar[str] = "sft"
+    packages: ClassVar[tuple[str, ...]] = ("torch", "peft", "trl", "accelerate")
     Config: ClassVar[type[Options]] = Options
 
     def __init__(self, config: Options) -> None:

@@ -17,7 +17,7 @@ from lmprog.optimizers.optimizer import Row, Task
 from lmprog.optimizers.strategies.best_runs import AtLeast, best_runs
 from lmprog.optimizers.strategies.demo_runs import DemoRuns
 from lmprog.optimizers.strategies.teachers import beside
-from lmprog.program import RunOptions
+from lmprog.run_options import RunOptions
 from lmprog.seeds import derive
 
 Pool = Sequence[Demo]

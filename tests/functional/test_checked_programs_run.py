@@ -19,7 +19,7 @@ from lmprog.compiler import compile_file
 from lmprog.lms.fake import FakeLM, placeholder
 from lmprog.program import Program
 from lmprog.resources import Resources
-from lmprog.tools import fake_tool
+from lmprog.tools.making import fake_tool
 
 SPECS = Path(__file__).resolve().parents[1] / "specs"
 COUNT = int(os.environ.get("LMPROG_MUTATIONS", "1200"))

@@ -1,7 +1,7 @@
 """LMs behind an API: each call is tried until it has a reply or cannot have one, and no LM is pressed harder than it may be.
 
-Two routes lead there. A server at an address of one's own that speaks OpenAI's protocol is asked directly, which carries a
-thousand calls in flight; litellm reaches every other provider.
+Two routes lead there. OpenAI, and a server at an address of one's own that speaks OpenAI's protocol, are asked directly, which
+carries a thousand calls in flight; litellm reaches every other provider.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from lmprog.compiler import plan
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import LmprogError, ProviderError, UsageError
+from lmprog.lms import is_direct
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.failures import TryFailed
@@ -190,8 +191,7 @@ class _Told:
 
 
 def _route(declared: plan.LM, access: Access) -> Route:
-    provider = declared.model.partition("/")[0]
-    if access.base is not None and provider in ("hosted_vllm", "openai"):
+    if is_direct(declared):
         from lmprog.lms.api.direct import DirectRoute
 
         return DirectRoute(declared, access)

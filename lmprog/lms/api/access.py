@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from lmprog.compiler import plan
 from lmprog.compiler.expressions import EvaluationError, Expression
 from lmprog.errors import UsageError
+from lmprog.lms import is_direct
 from lmprog.secret_forms import forms_of, secrets_of_address, without
 
+OPENAI = "https://api.openai.com/v1"
 _SECRET_NAMES = ("_API_KEY", "_TOKEN", "_SECRET", "_SECRET_KEY", "_ACCESS_KEY", "_PASSWORD", "_CREDENTIALS")
 
 
@@ -33,18 +35,34 @@ class Access:
         if declared.model.startswith("hosted_vllm/"):
             base = base or os.environ.get("HOSTED_VLLM_API_BASE")
             key = key or os.environ.get("HOSTED_VLLM_API_KEY")
-        elif declared.model.startswith("openai/") and base is not None:
+        elif declared.model.startswith("openai/"):
             key = key or os.environ.get("OPENAI_API_KEY")
+            if declared.api_base is None and is_direct(declared):
+                base = _from_environment("OPENAI_BASE_URL", "OPENAI_API_BASE") or OPENAI
+            if base == OPENAI and not key:
+                fix = f"set OPENAI_API_KEY in the environment, or write lms.{declared.id}.api_key"
+                raise UsageError(f"the LM {declared.id!r} ({declared.model}) has no key; {fix}")
         headers = {
             name: _header(_value(written, declared), f"the header {name}", declared) or ""
             for name, written in declared.headers.items()
         }
         key = _header(key, "the key in the environment", declared)
+        if base == OPENAI:
+            account = {
+                "OpenAI-Organization": _from_environment("OPENAI_ORGANIZATION", "OPENAI_ORG_ID"),
+                "OpenAI-Project": _from_environment("OPENAI_PROJECT_ID"),
+            }
+            headers = {name: value for name, value in account.items() if value} | headers
         return cls(base.strip().rstrip("/") if base else None, key, headers, _secrets(base, key, headers))
 
     def hide(self, text: str) -> str:
         """The text without any secret."""
         return without(text, self._secrets, "[key]")
+
+
+def _from_environment(*names: str) -> str | None:
+    """Return the first of these variables that is set."""
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
 
 
 def _value(expression: Expression | None, declared: plan.LM) -> str | None:

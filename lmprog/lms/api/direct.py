@@ -1,4 +1,4 @@
-"""Servers at an address of one's own that speak OpenAI's protocol, such as vLLM's: asked with aiohttp, a thousand at once."""
+"""OpenAI, and servers that speak its protocol, such as vLLM's: asked with aiohttp, a thousand at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from lmprog.bodies import TooLong, within
 from lmprog.compiler import model_table, plan
+from lmprog.errors import UsageError
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.body import parameters
 from lmprog.lms.api.event_stream import events_of
-from lmprog.lms.api.failures import TryFailed, words_of
+from lmprog.lms.api.failures import TryFailed, too_long, words_of
 from lmprog.lms.api.reply import Pieces, cost, read
 from lmprog.lms.lm import Completion, Request
 from lmprog.lms.per_loop import PerLoop
@@ -36,11 +38,17 @@ class DirectRoute:
         """Fields that lmprog adds by itself and this server does not take."""
         self._more = {"return_token_ids": True, "logprobs": True} if provider == "hosted_vllm" else {}
         self._prices = model_table.limits(declared)
+        self._at_openai = provider == "openai" and declared.api_base is None
+        self._limit: str | None = None
+        """What the model calls the longest reply, where it refuses the name that the spec has for it."""
         self._server = Server(access)
-        self.adapters = Adapters(declared, self._server) if provider == "hosted_vllm" else None
+        self.adapters = Adapters(declared, self._server) if provider == "hosted_vllm" and access.base else None
 
     async def ask(self, request: Request, structured: bool) -> Completion:
-        """One try. Raises TryFailed."""
+        """One try. Raises TryFailed, and UsageError where no address is known."""
+        if not self._server.known:
+            fix = f"write lms.{self._id}.api_base, or set HOSTED_VLLM_API_BASE in the environment"
+            raise UsageError(f"the LM {self._id!r} has no address of its server; {fix}")
         if request.adapter is None or self.adapters is None:
             return await self._asked(self._model, request, structured)
         loaded = await self.adapters.loaded(request.adapter)
@@ -56,6 +64,8 @@ class DirectRoute:
     async def _asked(self, model: str, request: Request, structured: bool) -> Completion:
         made = parameters(request, structured=structured, seeded=True)
         own = {name: value for name, value in {**self._more, **made}.items() if name not in self._refused}
+        if self._limit is not None:
+            own = {self._limit if name in LIMITS else name: value for name, value in own.items()}
         body = {"model": model, "messages": request.messages, **own, **own.pop("extra_body", {})}
         try:
             async with self._server.post("/chat/completions", body) as response:
@@ -69,7 +79,11 @@ class DirectRoute:
             added = {*self._more, *made} - {*request.params}
             unknown = [name for name in DISPENSABLE if name in added - self._refused and failed.refuses(name)]
             if not unknown:
-                raise
+                # Which name OpenAI takes depends on the model. A server of one's own has the right one written in the spec.
+                if not self._at_openai or failed.limit is None or self._limit is not None:
+                    raise
+                self._limit = failed.limit
+                return await self._asked(model, request, structured)
         else:
             return read(reply, cost(reply, self._prices))
         self._refused |= {*unknown}
@@ -78,12 +92,12 @@ class DirectRoute:
 
     async def _streamed(self, response: aiohttp.ClientResponse, request: Request) -> dict[str, Any]:
         pieces = Pieces()
-        async for data in events_of(self._chunks(response)):
+        async for data, value in events_of(self._chunks(response)):
             if data == b"[DONE]":
                 # Some servers never say why a reply ends; what they sent is whole all the same.
                 pieces.ended = pieces.ended or pieces.any
                 continue
-            text = pieces.add(_piece(data))
+            text = pieces.add(_piece(data, value))
             if text and request.on_text is not None:
                 request.on_text(text)
         if not pieces.ended:
@@ -92,18 +106,14 @@ class DirectRoute:
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """Yield the body, decoded, as it comes. Raises TryFailed where it is longer than `limits.reply_mb` allows."""
-        left = self._longest
-        async for chunk in response.content.iter_any():
-            left -= len(chunk)
-            if left < 0:
-                raise TryFailed(
-                    f"its reply is longer than {self._longest / 1e6:g} MB",
-                    passing=False,
-                    fix=f"raise lms.{self._id}.limits.reply_mb where such a reply is right",
-                )
-            yield chunk
+        try:
+            async for chunk in within(response.content.iter_any(), self._longest):
+                yield chunk
+        except TooLong:
+            raise too_long(self._id, self._longest) from None
 
 
+LIMITS = ("max_tokens", "max_completion_tokens")
 DISPENSABLE = ("stream_options", "return_token_ids", "logprobs", "seed")
 """Fields that lmprog adds to a request by itself and can do without, where a server knows them not."""
 
@@ -112,6 +122,7 @@ class Server:
     """The address, and what each request to it carries."""
 
     def __init__(self, access: Access) -> None:
+        self.known = access.base is not None
         self._address, mark, query = (access.base or "").partition("?")
         self._query = mark + query
         self._proxy = _proxy(self._address)
@@ -204,13 +215,13 @@ LONGEST_ERROR = 100_000
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:
     """Return the body of a failure, or the start of a long one, whose connection then ends."""
-    body = b""
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > LONGEST_ERROR:
-            response.close()
-            break
-    return body[:LONGEST_ERROR]
+    body = bytearray()
+    try:
+        async for chunk in within(response.content.iter_any(), LONGEST_ERROR):
+            body += chunk
+    except TooLong:
+        response.close()
+    return bytes(body)
 
 
 def _start(body: bytes) -> str:
@@ -218,16 +229,13 @@ def _start(body: bytes) -> str:
     return " ".join(body[:10_000].decode(errors="replace").split())
 
 
-def _piece(data: bytes) -> Mapping[str, Any]:
-    try:
-        piece = loads(data)
-    except ValueError:
-        piece = data
-    if piece is None:  # says nothing
+def _piece(data: bytes, value: Any) -> Mapping[str, Any]:
+    """Return a piece of a reply. Raises TryFailed where the event holds none, or an error."""
+    if value is None:  # says nothing
         return {}
-    if not isinstance(piece, Mapping) or piece.get("error"):
+    if not isinstance(value, Mapping) or value.get("error"):
         raise TryFailed(f"the stream broke off: {words_of(data.decode(errors='replace'))}", passing=True)
-    return piece
+    return value
 
 
 def _proxy(base: str) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from lmprog.wire import loads
 
@@ -27,34 +28,41 @@ async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield b"".join(begun)
 
 
-async def events_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the data of each event: its `data` lines, each by itself where it is JSON, else joined.
+async def events_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[bytes, Any]]:
+    """Yield the data of each event, and what it says as JSON (UNREADABLE where it is none).
 
-    Some servers leave out the empty line between two events; others write one event over several lines.
+    The `data` lines of an event come each by itself where they are JSON, else joined: some servers leave out the empty line
+    between two events; others write one event over several lines.
     """
-    held: list[bytes] = []
+    held: list[tuple[bytes, Any]] = []
     async for line in lines_of(chunks):
         line = line.removeprefix(b"\xef\xbb\xbf")
         if line.startswith(b"data:"):
-            held.append(line[5:].strip())
-            if held[-1] == b"[DONE]" or _is_json(held[-1]):
-                for data in held[:-1]:
-                    yield data
-                yield held[-1]
+            held.append(_parsed(line[5:].strip()))
+            if held[-1][0] == b"[DONE]" or held[-1][1] is not UNREADABLE:
+                for event in held:
+                    yield event
                 held = []
-            elif len(held) > 1 and _is_json(b"\n".join(held)):
-                yield b"\n".join(held)
+            elif len(held) > 1 and (whole := _joined(held))[1] is not UNREADABLE:
+                yield whole
                 held = []
         elif not line and held:
-            yield b"\n".join(held)
+            yield _joined(held)
             held = []
     if held:
-        yield b"\n".join(held)
+        yield _joined(held)
 
 
-def _is_json(data: bytes) -> bool:
+UNREADABLE = object()
+"""Stands for the value of what is no JSON."""
+
+
+def _joined(held: Sequence[tuple[bytes, Any]]) -> tuple[bytes, Any]:
+    return held[0] if len(held) == 1 else _parsed(b"\n".join(data for data, _ in held))
+
+
+def _parsed(data: bytes) -> tuple[bytes, Any]:
     try:
-        loads(data)
+        return data, loads(data)
     except ValueError:
-        return False
-    return True
+        return data, UNREADABLE

@@ -47,6 +47,12 @@ class TryFailed(Exception):
         return self.status in (400, 422) and any(name in self.words for name in names)
 
 
+def too_long(id: str, most: int) -> TryFailed:
+    """Return the failure of the LM `id`, whose reply has more than `most` bytes."""
+    fix = f"raise lms.{id}.limits.reply_mb where such a reply is right"
+    return TryFailed(f"its reply is longer than {most / 1e6:g} MB", passing=False, fix=fix)
+
+
 def words_of(body: str) -> str:
     """Return what an error's body says in words: OpenAI's form, FastAPI's, or the text as it is."""
     try:

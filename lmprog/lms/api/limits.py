@@ -8,12 +8,11 @@ import threading
 import time
 from typing import Any
 
-from lmprog.compiler.bounds import USUAL_REPLY
+from lmprog.compiler.bounds import CHARACTERS_A_TOKEN, USUAL_REPLY
 from lmprog.compiler.plan import Limits, reply_limit
 from lmprog.lms.lm import Request, Usage
 from lmprog.lms.per_loop import PerLoop
 
-CHARACTERS_A_TOKEN = 4
 SPREAD = 0.1
 """Of a pause: calls that waited for its end start over this part of it, not all at once."""
 
@@ -102,7 +101,7 @@ class _Slot:
 def estimate(request: Request) -> int:
     """Tokens that a call may take: its texts, and the longest reply that it asks for."""
     characters = sum(len(text) for message in request.messages for text in _texts(message.get("content")))
-    return characters // CHARACTERS_A_TOKEN + (reply_limit(request.params) or USUAL_REPLY)
+    return int(characters / CHARACTERS_A_TOKEN) + (reply_limit(request.params) or USUAL_REPLY)
 
 
 def _texts(content: Any) -> list[str]:

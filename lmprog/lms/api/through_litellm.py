@@ -10,14 +10,17 @@ import math
 import os
 import warnings
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache, wraps
 from typing import Any
 
+from lmprog.bodies import ENCODINGS, bound
 from lmprog.compiler import model_table, plan
+from lmprog.extras import needed_by
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.body import marked, marks_caches, parameters
-from lmprog.lms.api.failures import TryFailed
+from lmprog.lms.api.failures import TryFailed, too_long
 from lmprog.lms.api.reply import Pieces, cost, read
 from lmprog.lms.lm import Completion, Request
 from lmprog.wire import retry_after, whole_text
@@ -29,7 +32,8 @@ class LitellmRoute:
     def __init__(self, declared: plan.LM, access: Access) -> None:
         # Without this litellm fetches its price table from the network when it is imported.
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-        import litellm
+        with needed_by(f"{declared.model!r} is reached through litellm, which"):
+            import litellm
 
         litellm.suppress_debug_info = True
         # What it logs are its own background tasks, and bodies of failed requests, which may hold keys.
@@ -41,7 +45,7 @@ class LitellmRoute:
         # What a server sends in another shape than asked is read by `reply.py`, without a warning of pydantic's.
         warnings.filterwarnings("ignore", "(?s)Pydantic serializer warnings", UserWarning)
         self._litellm = litellm
-        refuse_redirects()
+        guard_httpx()
         _import_what_calls_import(litellm)
         # Its log of each call is written by background tasks, which a loop that ends tells of with a traceback; a call that it
         # takes for one of its own parts is not logged. Set for our calls alone: a tool may call litellm and want its log.
@@ -49,6 +53,7 @@ class LitellmRoute:
         self._internal: ContextVar[bool] = getattr(context, "is_internal_call", ContextVar("unused"))
         self.adapters: Adapters | None = None
         self._model = declared.model
+        self._id, self._longest = declared.id, int(declared.limits.reply_mb * 1e6)
         self._access = access
         self._prices = model_table.limits(declared) if declared.price is not None else None
         self._marks = marks_caches(declared.model)
@@ -78,7 +83,8 @@ class LitellmRoute:
             fixed["api_base"] = self._access.base
         if "tools" in made:
             made.update(self._tools_alone)
-        token, follows = self._internal.set(True), _asking.set(True)
+        exchange = Exchange(self._id, self._longest)
+        token, asking = self._internal.set(True), _exchange.set(exchange)
         try:
             reply = await self._litellm.acompletion(**fixed, messages=messages, **made)
             if request.on_text is not None:
@@ -87,9 +93,10 @@ class LitellmRoute:
         except TryFailed as failed:
             return failed
         except Exception as error:
-            return _failure(error)
+            # litellm makes an error of its own of whatever is raised beneath it.
+            return exchange.failed or _failure(error)
         finally:
-            _asking.reset(follows)
+            _exchange.reset(asking)
             self._internal.reset(token)
 
     def _completion(self, reply: Any) -> Completion:
@@ -144,28 +151,51 @@ def _import_what_calls_import(litellm: Any) -> None:
         asyncio.run(litellm.acompletion(model="openai/x", messages=message, api_key="x", mock_response="x"))
 
 
-_asking: ContextVar[bool] = ContextVar("asking", default=False)
-"""Whether the running task asks a provider for lmprog."""
+@dataclass
+class Exchange:
+    """One call of a provider for the LM `id`, of whose replies at most `longest` bytes are read, decoded."""
+
+    id: str
+    longest: int
+    failed: TryFailed | None = None
+    """Set where a reply was longer."""
+
+    def too_long(self) -> TryFailed:
+        self.failed = too_long(self.id, self.longest)
+        return self.failed
+
+
+_exchange: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
+"""The call that the running task makes for lmprog; None in any other task."""
 
 
 @cache
-def refuse_redirects() -> None:
-    """Have httpx follow no redirect of a call that lmprog makes: it would give key, headers and prompt to another host.
+def guard_httpx() -> None:
+    """Have httpx follow no redirect of a call that lmprog makes, and read no reply further than its limit.
 
-    The clients are made within litellm and the providers' libraries, and no setting reaches all of them. Other calls of the
-    process, as those of a tool, are left as they are.
+    A redirect would give key, headers and prompt to another host. The clients are made within litellm and the providers'
+    libraries, and no setting reaches all of them. Other calls of the process, as those of a tool, are left as they are.
     """
     import httpx
 
     send = httpx.AsyncClient.send
 
     @wraps(send)
-    async def stay(self: Any, request: Any, **options: Any) -> Any:
-        if _asking.get():
-            options["follow_redirects"] = False
-        return await send(self, request, **options)
+    async def guarded(self: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        exchange = _exchange.get()
+        if exchange is None:
+            return await send(self, request, stream=stream, **options)
+        request.headers["accept-encoding"] = ENCODINGS
+        response = await send(self, request, **{**options, "stream": True, "follow_redirects": False})
+        bound(response, exchange.longest, httpx.AsyncByteStream, exchange.too_long)
+        if not stream:
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+        return response
 
-    httpx.AsyncClient.send = stay  # type: ignore[method-assign]
+    httpx.AsyncClient.send = guarded  # type: ignore[method-assign]
 
 
 def _usd(value: Any) -> float | None:

@@ -17,6 +17,7 @@ from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.extras import needed_by
 from lmprog.lms import embedded
+from lmprog.lms.local.writing import writing
 
 if TYPE_CHECKING:
     from lmprog.lms.local.lora import FastLora
@@ -199,7 +200,8 @@ class Weights:
     def save_trained(self, trained: AdapterReference, folder: Path) -> None:
         """Write an adapter in training as a peft folder."""
         name = self._training[trained]
-        self._peft.save_pretrained(folder, selected_adapters=[name])
+        with writing(folder):
+            self._peft.save_pretrained(folder, selected_adapters=[name])
         # Peft gives an adapter of any name but its own default a folder within.
         for path in (folder / name).iterdir():
             path.replace(folder / path.name)
@@ -230,8 +232,9 @@ class Weights:
         with _quiet():
             merged = self._peft.merge_and_unload(safe_merge=True, adapter_names=[name])
             stored = transformers.AutoConfig.from_pretrained(folder_of(self.model_name)).dtype
-            merged.to(stored or merged.dtype).save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
+            with writing(folder):
+                merged.to(stored or merged.dtype).save_pretrained(folder)
+                self.tokenizer.save_pretrained(folder)
 
     def _load(self, adapter: AdapterReference) -> str:
         import peft

@@ -11,7 +11,7 @@ import pytest
 
 from lmprog import Completion, Request
 from lmprog.lms.lm import ToolCall
-from lmprog.program import RunOptions
+from lmprog.run_options import RunOptions
 
 TOOLS = """
 import asyncio

@@ -11,7 +11,7 @@ import pytest
 import lmprog
 from lmprog import LmprogError, ProviderError, UsageError, evaluate
 from lmprog.evaluation import RowScore, Scores, aevaluate
-from lmprog.program import Result
+from lmprog.result import Result
 
 SPEC = """
     inputs: {text: str}

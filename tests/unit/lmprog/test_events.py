@@ -11,7 +11,8 @@ import pytest
 
 from lmprog import Completion, Request, UsageError
 from lmprog.events import CallEnded, TextPiece
-from lmprog.program import Result, RunOptions
+from lmprog.result import Result
+from lmprog.run_options import RunOptions
 from lmprog.serving.gate import Gate
 from lmprog.serving.running import Running
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lmprog import Completion, ProviderError, RunError
-from lmprog.program import RunOptions
-from lmprog.run import CANCELLED
+from lmprog.failure import CANCELLED
+from lmprog.run_options import RunOptions
 
 
 def said(request: Any) -> str:

@@ -129,7 +129,7 @@ def test_what_changes_no_answer_has_no_key(made_from, write, override: str, valu
 
 def test_the_version_is_part_of_it(made_from, monkeypatch: pytest.MonkeyPatch) -> None:
     before = made_from()
-    monkeypatch.setattr(lmprog, "__version__", "9.9.9")
+    monkeypatch.setattr(identity, "__version__", "9.9.9")
     assert identity.changes(before, made_from()) == ["lmprog is 9.9.9 and was 0.1.0"]
 
 

@@ -14,8 +14,8 @@ import lmprog
 from lmprog import Completion, ProviderError, Usage, UsageError
 from lmprog.errors import ReplayMiss
 from lmprog.lms.lm import ToolCall
-from lmprog.lms.replay import Recording, ReplayLM, replaying
-from lmprog.program import RunOptions
+from lmprog.lms.replay import Recording, ReplayLM
+from lmprog.run_options import RunOptions
 from lmprog.trace import TraceWriter, read_trace
 
 TEXT = """
@@ -122,7 +122,7 @@ def test_a_miss_says_where_and_what_has_changed(desk, tmp_path, change, options,
     record(path, stream(desk, ROWS[:1]))
     program = replace(desk, plan=desk.recompile(change))
     with pytest.raises(ReplayMiss) as missed:
-        stream(replaying(program, path), ROWS[:1], **options)
+        stream(program.replaying(path), ROWS[:1], **options)
     assert f"{path} holds no reply for say (row 0" in str(missed.value)
     assert said in str(missed.value)
     assert "record it anew" in str(missed.value)
@@ -136,10 +136,10 @@ def test_a_changed_prompt_is_shown_from_where_it_changed(desk, tmp_path) -> None
         assert line["kind"] in ("lm", "tool")
     # The tool is asked first, so its arguments are what is missed.
     with pytest.raises(ReplayMiss, match=r"holds no call of the tool 'look' with \{'text': 'aaa"):
-        stream(replaying(desk, path), [{"text": "a" * 500 + "after"}])
+        stream(desk.replaying(path), [{"text": "a" * 500 + "after"}])
     with pytest.raises(ReplayMiss, match=r"message 2 .user. has changed, from 'a{20}before.* to 'a{20}after"):
         other = desk.recompile({"steps": {"say": {"with": {"text": "a" * 500 + "after"}}}})
-        stream(replaying(replace(desk, plan=other), path), [{"text": "a" * 500 + "before"}])
+        stream(replace(desk, plan=other).replaying(path), [{"text": "a" * 500 + "before"}])
 
 
 def test_equal_calls_are_answered_in_the_order_of_the_recording(desk, tmp_path, scripted) -> None:
@@ -147,7 +147,7 @@ def test_equal_calls_are_answered_in_the_order_of_the_recording(desk, tmp_path, 
     desk = desk.with_lms({"lm": scripted(lambda request: f"<answer>{next(replies)}</answer>")})
     path = tmp_path / "recording.jsonl"
     record(path, [desk(text="x"), desk(text="x")])
-    replayed = replaying(desk, path)
+    replayed = desk.replaying(path)
     assert [replayed(text="x").outputs["answer"] for _ in range(4)] == ["one", "two", "one", "two"]
 
 
@@ -177,7 +177,7 @@ def test_sub_programs_and_judges_are_replayed_too(write, program, monkeypatch, s
     first = stream(made, [{"text": "a"}])
     record(path, first)
     assert first[0].trace[0].parent == "sub"
-    replayed = replaying(made, path)
+    replayed = made.replaying(path)
     assert [plain(result) for result in stream(replayed, [{"text": "a"}])] == [plain(result) for result in first]
     with pytest.raises(ReplayMiss, match=r"holds no reply for rate \(row 0\): nothing was recorded there"):
         asyncio.run(replayed.resources.lm(made.plan.metrics["judged"].program.lms["own"]).complete(
@@ -201,7 +201,7 @@ def test_a_call_that_was_cut_short_is_cut_short_again(program, scripted, tmp_pat
     first = stream(slow, [{"text": "a"}])
     record(path, first)
     assert first[0].error.message == "no end after 0.05 seconds"
-    assert plain(stream(replaying(slow, path), [{"text": "a"}])[0]) == plain(first[0])
+    assert plain(stream(slow.replaying(path), [{"text": "a"}])[0]) == plain(first[0])
 
 
 def test_an_offered_tool_belongs_to_the_request(desk, tmp_path) -> None:
@@ -225,10 +225,10 @@ def test_the_reply_is_told_piece_by_piece_where_it_is_asked_for(desk, tmp_path) 
 
 def test_what_is_no_recording_is_refused(desk, tmp_path) -> None:
     with pytest.raises(UsageError, match=r"there is no recording .*none.jsonl; make it first"):
-        replaying(desk, tmp_path / "none.jsonl")
+        desk.replaying(tmp_path / "none.jsonl")
     (tmp_path / "old.jsonl").write_text('{"module": "say"}\n')
     with pytest.raises(UsageError, match="no recording that this version can replay; make it anew"):
-        replaying(desk, tmp_path / "old.jsonl")
+        desk.replaying(tmp_path / "old.jsonl")
 
 
 def test_replay_outlives_a_candidate(desk, tmp_path) -> None:
@@ -236,7 +236,7 @@ def test_replay_outlives_a_candidate(desk, tmp_path) -> None:
     record(path, stream(desk, ROWS[:1]))
     from lmprog.optimizers.candidate import Candidate
 
-    changed = replaying(desk, path).with_candidate(Candidate(instructions={"say": "Other words."}))
+    changed = desk.replaying(path).with_candidate(Candidate(instructions={"say": "Other words."}))
     with pytest.raises(ReplayMiss, match="has changed"):
         stream(changed, ROWS[:1])
 

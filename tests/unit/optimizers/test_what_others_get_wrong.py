@@ -24,7 +24,7 @@ from lmprog.optimizers.grpo.config import Config  # noqa: E402
 from lmprog.optimizers.grpo.groups import form_groups  # noqa: E402
 from lmprog.optimizers.grpo.rollouts import Rollout, Wave, collect  # noqa: E402
 from lmprog.optimizers.grpo.rows import Row  # noqa: E402
-from lmprog.program import RunOptions  # noqa: E402
+from lmprog.run_options import RunOptions  # noqa: E402
 
 LOOP = """
 inputs: {text: str}

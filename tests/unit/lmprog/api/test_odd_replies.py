@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmprog.compiler.model_table import Limits
-from lmprog.lms.api.event_stream import events_of, lines_of
+from lmprog.lms.api.event_stream import UNREADABLE, events_of, lines_of
 from lmprog.lms.api.failures import TryFailed, words_of
 from lmprog.lms.api.reply import Pieces, cost, joined, read
 from lmprog.lms.lm import Completion
@@ -241,28 +241,38 @@ async def _of(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
         yield part
 
 
-def listed(make: Any, parts: Sequence[bytes]) -> list[bytes]:
-    async def collect() -> list[bytes]:
+def listed(make: Any, parts: Sequence[bytes]) -> list[Any]:
+    async def collect() -> list[Any]:
         return [found async for found in make(_of(parts))]
 
     return asyncio.run(collect())
 
 
+def events(parts: Sequence[bytes]) -> list[bytes]:
+    found = listed(events_of, parts)
+    for data, value in found:
+        try:
+            assert value == loads(data)
+        except ValueError:
+            assert value is UNREADABLE
+    return [data for data, _ in found]
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("gap", [1, 2])
 def test_a_stream_cut_at_any_byte_gives_the_same_events(end: bytes, gap: int) -> None:
-    events = [b'{"a": 1}', b'{"b":\t"\xc3\xa9"}', b"[DONE]"]
-    stream = b": keep-alive" + end * 2 + b"".join(b"event: x" + end + b"data: " + event + end * gap for event in events)
+    wanted = [b'{"a": 1}', b'{"b":\t"\xc3\xa9"}', b"[DONE]"]
+    stream = b": keep-alive" + end * 2 + b"".join(b"event: x" + end + b"data: " + event + end * gap for event in wanted)
     for place in range(len(stream) + 1):
-        assert listed(events_of, [stream[:place], stream[place:]]) == events
-    assert listed(events_of, [stream[at : at + 1] for at in range(len(stream))]) == events
-    assert listed(events_of, [stream.rstrip(end)]) == events
+        assert events([stream[:place], stream[place:]]) == wanted
+    assert events([stream[at : at + 1] for at in range(len(stream))]) == wanted
+    assert events([stream.rstrip(end)]) == wanted
 
 
 def test_an_event_over_several_lines_is_one() -> None:
-    assert listed(events_of, [b'data: {"a":\ndata: 1}\n\ndata: {"b": 2}\n\n']) == [b'{"a":\n1}', b'{"b": 2}']
-    assert listed(events_of, [b"data: not\ndata: json\n\n"]) == [b"not\njson"]
-    assert listed(events_of, [b'\xef\xbb\xbfdata: {"a": 1}']) == [b'{"a": 1}']
+    assert events([b'data: {"a":\ndata: 1}\n\ndata: {"b": 2}\n\n']) == [b'{"a":\n1}', b'{"b": 2}']
+    assert events([b"data: not\ndata: json\n\n"]) == [b"not\njson"]
+    assert events([b'\xef\xbb\xbfdata: {"a": 1}']) == [b'{"a": 1}']
 
 
 @settings(max_examples=100, deadline=None)

@@ -15,7 +15,7 @@ from lmprog import BudgetExceeded, ProviderError
 from lmprog.budget import Budget
 from lmprog.credit.variance import Credit, measure
 from lmprog.metrics import MetricFailed
-from lmprog.program import RunOptions
+from lmprog.run_options import RunOptions
 from lmprog.seeds import derive
 
 HEAD = """

@@ -1,13 +1,13 @@
-"""What the stage learns from the trainer's loop: the end of each step, and what TRL measured in it."""
+"""Report the end of each training step to the stage, with the figures that TRL measured in it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from transformers import TrainerCallback
 
-if TYPE_CHECKING:
-    from lmprog.optimizers.grpo.stage import WeightStage
+from lmprog.optimizers.grpo.stopwatch import Stopwatch
 
 KEPT = {
     "loss": "loss",
@@ -27,24 +27,32 @@ KEPT = {
 """What is kept of TRL's figures, and under which name."""
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
-    """Tells the stage of each finished step, with the split of its seconds (dev scoring left out)."""
+class StageCallback(TrainerCallback):  # type: ignore[misc]
+    """Call `on_step(step, figures, seconds by part)` after each step, and `on_saved(step)` after each checkpoint.
 
-    def __init__(self, stage: WeightStage) -> None:
-        self.stage = stage
+    The seconds leave dev scoring out.
+    """
+
+    def __init__(
+        self,
+        clock: Stopwatch,
+        on_step: Callable[[int, dict[str, float], dict[str, float]], None],
+        on_saved: Callable[[int], None],
+    ) -> None:
+        self.clock, self.on_step, self.on_saved = clock, on_step, on_saved
         self._split: dict[str, float] = {}
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-        self.stage.clock.start("update")
+        self.clock.start("update")
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        self._split = self.stage.clock.stop()
+        self._split = self.clock.stop()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """The trainer logs once after every step, so this is where a step's figures are all known."""
         found = {KEPT[name]: value for name, value in (logs or {}).items() if name in KEPT and value is not None}
         if "loss" in found:
-            self.stage.end_of_step(state.global_step, found, self._split)
+            self.on_step(state.global_step, found, self._split)
 
     def on_save(self, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
-        self.stage.saved(state.global_step)
+        self.on_saved(state.global_step)

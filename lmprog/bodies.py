@@ -1,0 +1,77 @@
+"""The bodies of what servers send, decoded, and read no further than a limit."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from typing import Any
+
+STEP = 65_536
+"""Bytes that are decoded at once."""
+_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""The encodings that are asked for, by the window bits of zlib."""
+ENCODINGS = "gzip, deflate"
+
+
+class TooLong(Exception):
+    """A body that is longer than its limit."""
+
+
+class OddEncoding(ValueError):
+    """A body in an encoding that was not asked for, or whose encoding is broken."""
+
+
+async def within(chunks: AsyncIterable[bytes], most: int) -> AsyncIterator[bytes]:
+    """Yield the chunks of a body. Raises TooLong where they come to more than `most` bytes."""
+    left = most
+    async for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            raise TooLong
+        yield chunk
+
+
+async def decoded(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[bytes]:
+    """Yield a body as it was before it was encoded, STEP bytes at a time. Raises OddEncoding."""
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        async for chunk in chunks:
+            yield chunk
+        return
+    if name not in _WINDOWS:
+        raise OddEncoding(f"it answered in the encoding {encoding}, which was not asked for")
+    decoder, begun = zlib.decompressobj(_WINDOWS[name]), False
+    async for chunk in chunks:
+        if not begun and name == "deflate" and chunk and chunk[0] & 0x0F != 8:
+            decoder = zlib.decompressobj(-15)  # some servers leave out the head of zlib
+        begun = begun or bool(chunk)
+        while chunk:
+            try:
+                yield decoder.decompress(chunk, STEP)
+            except zlib.error as error:
+                raise OddEncoding(f"it answered in broken {name}: {error}") from None
+            chunk = decoder.unconsumed_tail
+            if decoder.eof and name != "deflate" and decoder.unused_data:  # gzip may have several members
+                chunk, decoder = decoder.unused_data, zlib.decompressobj(_WINDOWS[name])
+    yield decoder.flush()
+
+
+def bound(response: Any, most: int, base: type[Any], too_long: Callable[[], Exception]) -> None:
+    """Have a response of httpx, not read yet, give at most `most` decoded bytes, and raise `too_long()` behind them.
+
+    `base` is httpx.AsyncByteStream, or the same of a package that is a copy of httpx.
+    """
+    source, encoding = response.stream, response.headers.pop("content-encoding", "")
+
+    class Bounded(base):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            try:
+                async for chunk in within(decoded(source, encoding), most):
+                    yield chunk
+            except TooLong:
+                raise too_long() from None
+
+        async def aclose(self) -> None:
+            await source.aclose()
+
+    response.stream = Bounded()

@@ -1,0 +1,30 @@
+"""Why a run failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lmprog.blame import Kind
+
+CANCELLED = "cancelled before it was answered"
+"""The error of a call that a timeout, or the failure of a step beside it, cut short."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed. `lmprog.blame` says of each kind whether it is the program's own failure."""
+
+    kind: Kind
+    message: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class StepFailed(Exception):
+    """Ends a run, unless the step or one around it retries or has `on_error`."""
+
+    def __init__(self, kind: Kind, message: str, path: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.failure = Failure(kind, message, path)

@@ -1,0 +1,32 @@
+"""Weights on their way to the disk: a full disk is a failure of the machine that names the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lmprog.errors import InfrastructureError
+
+_OF_TORCH = ("PytorchStreamWriter", "iostream error", "unexpected pos")
+"""What torch.save says in a RuntimeError where a file takes no more."""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raise InfrastructureError for what safetensors and torch raise where the files of `folder` cannot be written."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise _failed(folder, error) from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _OF_TORCH):
+            raise
+        raise _failed(folder, error) from error
+
+
+def _failed(folder: Path, error: Exception) -> InfrastructureError:
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InfrastructureError(f"{folder} cannot be written: {said}")

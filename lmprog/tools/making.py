@@ -1,0 +1,107 @@
+"""Make the tools of a program: each an async function that gives a value of the declared type or raises ToolFailed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from lmprog.compiler.plan import Tool
+from lmprog.errors import LmprogError
+from lmprog.tools.tool import Call, ToolFailed, failed, timeout_of
+
+if TYPE_CHECKING:
+    from lmprog.tools.connections import Connections
+
+REMEMBERED = 10_000
+"""Results that a tool with `cache: true` keeps; the one not asked for longest goes first."""
+
+
+def make_tool(tool: Tool, connections: Connections) -> Call:
+    """The tool as an async function of its arguments, which raises ToolFailed. Raises UsageError where it cannot be made."""
+    call: Call
+    if tool.kind == "python":
+        from lmprog.tools.python import python_tool
+
+        call = python_tool(tool)
+    elif tool.kind == "http":
+        from lmprog.tools.http import http_tool
+
+        call = http_tool(tool, connections)
+    elif tool.kind == "mcp":
+        from lmprog.tools.mcp import mcp_tool
+
+        call = mcp_tool(tool, connections)
+    else:
+        from lmprog.tools.search import search_tool
+
+        call = search_tool(tool)
+    call = _limited(tool, call if tool.kind == "python" else _bounded(tool, call))
+    return _remembering(call) if tool.cache and tool.effects == "read" else call
+
+
+def fake_tool(tool: Tool) -> Call:
+    """A stand-in that gives a value of the tool's type and does nothing: for dry runs."""
+    from lmprog.lms.fake import placeholder
+
+    async def call(**arguments: Any) -> Any:
+        return placeholder(tool.result, tool.type)
+
+    return call
+
+
+def _bounded(tool: Tool, call: Call) -> Call:
+    """Return the call with every failure as its own: what a server sends may fail a call, never the runs beside it."""
+
+    async def bounded(**arguments: Any) -> Any:
+        try:
+            return await call(**arguments)
+        except (ToolFailed, LmprogError):
+            raise
+        except Exception as error:
+            raise failed(f"{tool.id}: {type(error).__name__}: {error}", error) from error
+
+    return bounded
+
+
+def _limited(tool: Tool, call: Call) -> Call:
+    """The call with the tool's timeout."""
+    seconds = timeout_of(tool)
+
+    async def limited(**arguments: Any) -> Any:
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                return await call(**arguments)
+        except Exception as error:
+            if limit.expired():
+                raise ToolFailed(f"{tool.id} did not end within {seconds:g} seconds") from error
+            raise
+
+    return limited
+
+
+def _remembering(call: Call) -> Call:
+    """The call with its results kept: equal calls at the same time are one, and a failure is not kept."""
+    results: OrderedDict[str, Any] = OrderedDict()
+    waiting: dict[tuple[int, str], asyncio.Lock] = {}
+
+    async def remembered(**arguments: Any) -> Any:
+        key = json.dumps(arguments, sort_keys=True, default=str)
+        # A lock belongs to one event loop; the program may run in several.
+        place = (id(asyncio.get_running_loop()), key)
+        if key not in results:
+            try:
+                async with waiting.setdefault(place, asyncio.Lock()):
+                    if key not in results:
+                        results[key] = await call(**arguments)
+            finally:
+                waiting.pop(place, None)
+        results.move_to_end(key)
+        result = results[key]
+        if len(results) > REMEMBERED:
+            results.popitem(last=False)
+        return result
+
+    return remembered

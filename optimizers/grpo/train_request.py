@@ -1,0 +1,25 @@
+"""The message by which the first process has others join a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmprog.compiler.plan import Plan
+from lmprog.optimizers.grpo.checkpoints import Progress
+from lmprog.optimizers.grpo.config import Config
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """The message of the first process to the others that a training is about to begin."""
+
+    plan: Plan
+    """The program as the stage got it."""
+    config: Config
+    imitates: bool
+    metric: str
+    seed: int
+    folder: Path
+    done: Progress | None
+    """The step that it goes on from."""
