@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lmprog.compiler.compilation import Compilation, compile_file
 from lmprog.compiler.findings import Edit, Finding, SpecError
-from lmprog.compiler.overlay_file import write_overlay
+from lmprog.compiler.overlay import write_overlay
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.row_files import RowsError
 from lmprog.compiler.rows import read_rows

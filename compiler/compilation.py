@@ -20,10 +20,10 @@ from lmprog.compiler.findings import Finding, Report, nearest, suggestion
 from lmprog.compiler.goals import read_optimize, read_tests
 from lmprog.compiler.graph import GraphBuilder
 from lmprog.compiler.language import PROGRAM, VERSION
+from lmprog.compiler.layers import candidate, override, read_extended
 from lmprog.compiler.meaning import digest, files_of, meaning_of
 from lmprog.compiler.metrics import read_metrics
 from lmprog.compiler.modules import read_modules
-from lmprog.compiler.overlay import candidate, override, read_extended
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.shape import fit

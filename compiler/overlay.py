@@ -1,141 +1,75 @@
-"""`extends`: laying one file over another."""
+"""Write the overlay that an optimizer's candidate becomes."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping as Map
 from pathlib import Path
 from typing import Any
 
-from lmprog.compiler.files import refusal
-from lmprog.compiler.findings import Report
-from lmprog.compiler.language import exclusive
-from lmprog.compiler.source import Mapping, Place, Scalar, Source, from_plain
-from lmprog.compiler.yaml_reader import read_source
-from lmprog.compiler.yaml_writer import unwritable
+import yaml
 
-OWN_KEYS = ("extends", "tuned")
-"""Keys that are about the file that holds them, and are not inherited."""
+from lmprog.compiler.compilation import compile_file
+from lmprog.compiler.whole_file import write_whole
+from lmprog.compiler.yaml_writer import BlockDumper, dump, style_of, unwritable
 
 
-def read_extended(
-    path: Path,
-    report: Report,
-    around: tuple[Path, ...] = (),
-    *,
-    within: Path | None = None,
-    named: Place | None = None,
-) -> Mapping | None:
-    """The file at `path` laid over what it extends. None, with findings, where a file on the way cannot be read.
+class _Dumper(BlockDumper):
+    """Long text as literal blocks, short rows of scalars in one line."""
 
-    `within` is where all files lie that a stranger's program may read, `named` where another program names this one.
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    # A reader of the overlay should not take these words for a template or a reference.
+    style = '"' if "{{" in value and "\n" not in value else style_of(value)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+def _rows(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:
+    node = dumper.represent_mapping("tag:yaml.org,2002:map", value.items())
+    short = all(isinstance(item, str | int | float | bool) for item in value.values())
+    width = sum(len(str(key)) + len(str(item)) + 4 for key, item in value.items())
+    if short and value and width <= 100 and not any("\n" in str(item) for item in value.values()):
+        node.flow_style = True
+    return node
+
+
+def _list(dumper: yaml.SafeDumper, value: list[Any] | tuple[Any, ...]) -> yaml.Node:
+    numbers = all(isinstance(item, int | float) for item in value)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=numbers or None)
+
+
+_Dumper.add_representer(str, _text)
+_Dumper.add_representer(list, _list)
+_Dumper.add_representer(tuple, _list)
+_Dumper.add_representer(dict, _rows)
+
+
+def write_overlay(path: Path | str, base_path: Path | str, change: Map[str, Any], tuned: Map[str, Any]) -> str:
+    """Write `change` as an overlay file at `path` that extends `base_path`, with `tuned:` last; return its text.
+
+    `tuned` gets the digest of the base as it stands in its file (`base_digest`), whatever a command overrode for the run,
+    so that a check sees when the base has changed since. Raises ValueError for a text that no file can hold.
     """
-    root = read_source(path, report, within, named)
-    if root is None:
-        return None
-    extends = root.get("extends")
-    if extends is None:
-        return root
-    if not isinstance(extends, Scalar) or not isinstance(extends.value, str):
-        report.add("LMP101", extends.place, "`extends` must name a file")
-        return root
-    base_path = (extends.source.folder / extends.value).resolve()
-    refused = refusal(base_path, within)
-    if refused is not None:
-        report.add("LMP103", extends.place, f"`extends` names {extends.value}, which is not read: {refused}")
-        return None
-    if base_path in (*around, path):
-        circle = (*around, path, base_path)
-        names = tuple(file.name for file in circle[circle.index(base_path) :])
-        report.add("LMP103", extends.place, "these files extend each other in a circle", path=names)
-        return None
-    if not base_path.is_file():
-        message = f"`extends` names the file {extends.value}, which does not exist"
-        report.add("LMP103", extends.place, message, fix="the path starts at the folder of this file")
-        return None
-    base = read_extended(base_path, report, (*around, path), within=within, named=extends.place)
-    if base is None:
-        return None
-    kept = base.copy()
-    for key in OWN_KEYS:
-        kept.entries.pop(key, None)
-        kept.keys.pop(key, None)
-    return laid_over(kept, root)
+    path, base_path = Path(path), Path(base_path)
+    relative = os.path.relpath(base_path.resolve(), path.resolve().parent)
+    extends = relative if relative.startswith(os.pardir) else f"./{relative}"
+    extends = Path(extends).as_posix() if os.sep != "/" else extends
+    parts: list[dict[str, Any]] = [{key: _block(value)} for key, value in change.items() if value]
+    parts.append({"tuned": {**tuned, **_base(base_path)}})
+    head = {"lmprog": 1, "extends": extends}
+    for key, value in [pair for part in (head, *parts) for pair in part.items()]:
+        why = unwritable(value)
+        if why is not None:
+            raise ValueError(f"no overlay is written to {path}: `{key}` holds {why}")
+    text = "\n".join([dump(head), *(dump(part, _Dumper) for part in parts)])
+    write_whole(path, text)
+    return text
 
 
-def laid_over(base: Mapping, over: Mapping) -> Mapping:
-    """A program laid on another. Where it gives an LM another model, `trusted: true` below was not said of that one."""
-    result = merged(base, over)
-    below, above, lms = base.map("lms"), over.map("lms"), result.map("lms")
-    for id in above.entries if above is not None and below is not None and lms is not None else ():
-        old, new = below.map(id), above.map(id)  # type: ignore[union-attr]
-        if old is None or new is None or "trusted" in new.entries or new.value("model") in (None, old.value("model")):
-            continue
-        entry = lms.map(id)  # type: ignore[union-attr]
-        if entry is not None and entry.value("trusted") is True:
-            del entry.entries["trusted"], entry.keys["trusted"]
-    return result
+def _base(base_path: Path) -> dict[str, str]:
+    plan = compile_file(base_path, data=False, imports=False).plan
+    return {"base_digest": plan.digest} if plan is not None else {}
 
 
-def merged(base: Mapping, over: Mapping) -> Mapping:
-    """`over` laid on `base`: mappings merge key by key, everything else replaces. Positions stay those of their file."""
-    result = base.copy()
-    result.source, result.line, result.column = over.source, over.line, over.column
-    for key, value in over.entries.items():
-        below = base.entries.get(key)
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            result.entries[key] = _laid(below, value)
-        else:
-            result.entries[key] = value
-        result.keys[key] = over.keys[key]
-    return result
-
-
-def _laid(below: Mapping, value: Mapping) -> Mapping:
-    """Merge; where the upper mapping chooses another of some alternatives, the lower choice goes with what stands beside it."""
-    result = merged(below, value)
-    for record in exclusive():
-        chosen = {*record.one_of} & value.entries.keys()
-        others = {*record.one_of} & below.entries.keys() - chosen
-        if len(chosen) == 1 and others:
-            lost = {key for key, beside in record.only.items() if not chosen & {*beside}}
-            for key in (others | lost) & below.entries.keys() - value.entries.keys():
-                result.entries.pop(key)
-                result.keys.pop(key)
-    return result
-
-
-def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping:
-    """The spec with the values of `--set` in it; relative paths in them start at the working directory."""
-    for path, value in overrides.items():
-        folder = Path.cwd()
-        source = Source(folder, f"--set {path}", f"{path}={value}", folder)
-        nested: Any = value
-        *around, last = path.split(".")
-        if not all(around) or not last:
-            report.add("LMP101", Place(source, 1, 1), f"`{path}` is no path of keys, as data.train is")
-            continue
-        nested = {last: nested}
-        for key in reversed(around):
-            nested = {key: nested}
-        over = from_plain(nested, source)
-        assert isinstance(over, Mapping)
-        root = laid_over(root, over)
-    return root
-
-
-def candidate(root: Mapping, change: Map[str, Any], report: Report) -> Mapping:
-    """Return the spec with an optimizer's change laid over it; relative paths in the change start at the spec's folder.
-
-    What could not be written as an overlay is an error here, before anything is spent on the candidate.
-    """
-    source = Source(root.source.path, f"{root.source.name} (candidate)", "", root.source.folder)
-    for section, entries in change.items():
-        for id, entry in entries.items():
-            for key, value in entry.items():
-                why = unwritable(value)
-                if why is not None:
-                    message = f"`{key}` of {section.removesuffix('s')} `{id}` holds {why}"
-                    report.add("LMP101", Place(source, 1, 1), message, fix="leave it out")
-    over = from_plain(dict(change), source)
-    assert isinstance(over, Mapping)
-    return laid_over(root, over)
+def _block(value: Any) -> Any:
+    return {key: _block(item) for key, item in value.items()} if isinstance(value, Map) else value

@@ -204,7 +204,7 @@ def _test(whole: Sequence[Scores], compared: Sequence[Scores], kept: int) -> dic
 
 
 def _write_overlay(target: Path, spec: Path, candidate: Candidate, report: Mapping[str, Any]) -> None:
-    from lmprog.compiler.overlay_file import write_overlay
+    from lmprog.compiler.overlay import write_overlay
 
     change = candidate.as_overlay()
     for changed in [*change.get("lms", {}).values(), *change.get("modules", {}).values()]:

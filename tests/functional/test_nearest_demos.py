@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lmprog.compiler.overlay_file import write_overlay
+from lmprog.compiler.overlay import write_overlay
 from lmprog.optimizers.candidate import Candidate
 
 SPEC = """\

@@ -11,7 +11,7 @@ import pytest
 from lmprog.compiler import compile_file
 from lmprog.compiler.bounds import static_characters
 from lmprog.compiler.nearest import Nearest
-from lmprog.compiler.overlay_file import write_overlay
+from lmprog.compiler.overlay import write_overlay
 from lmprog.compiler.prompts import PromptBuilder
 from lmprog.optimizers.candidate import Candidate
 

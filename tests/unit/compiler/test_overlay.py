@@ -150,7 +150,7 @@ def test_a_text_of_a_demo_is_read_back_as_that_text(tmp_path: Path, text: str) -
     ],
 )
 def test_another_choice_takes_the_lower_one_away_and_what_stands_with_it(below: str, over: str, laid: object) -> None:
-    from lmprog.compiler.overlay import laid_over
+    from lmprog.compiler.layers import laid_over
 
     def read(text: str) -> Mapping:
         return from_plain({"part": yaml.safe_load(text)}, Source(Path("a.yaml"), "a.yaml", "", Path()))

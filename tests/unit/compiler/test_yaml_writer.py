@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import lmprog
 from lmprog.compiler.findings import Report, SpecError
-from lmprog.compiler.overlay_file import write_overlay
+from lmprog.compiler.overlay import write_overlay
 from lmprog.compiler.source import Source
 from lmprog.compiler.yaml_reader import parse
 from lmprog.compiler.yaml_writer import dump, unwritable
