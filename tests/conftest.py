@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import textwrap
 import threading
@@ -19,9 +20,19 @@ from hypothesis import settings
 import lmprog
 from lmprog import Completion, Request
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker has one core to itself. It stands before torch is imported, and holds for the processes that tests start.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile("same")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first, so that no worker begins one when the others have ended."""
+    longest = {item.path for mark in ("model", "kill") for item in items if item.get_closest_marker(mark)}
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in longest, item.path not in slow))
 
 
 class ScriptedLM:

@@ -22,6 +22,8 @@ from lmprog.json_lines import read_objects
 
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
+pytestmark = pytest.mark.kill
+
 ROUNDS = int(os.environ.get("LMPROG_CHAOS", "20"))
 LIGHT = ("run", "eval", "test", "search", "serve")
 ORDER = [*LIGHT, "grpo", *LIGHT, "sft", *LIGHT, "fast_slow"]

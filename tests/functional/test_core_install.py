@@ -18,6 +18,8 @@ import pytest
 from lmprog.cli.main import lmprog
 from lmprog.extras import EXTRA_OF
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = ROOT / "specs" / "quickstart.yaml"
 EXTRA = "needs the extra 'local' (torch is missing): pip install 'lmprog[local]'"

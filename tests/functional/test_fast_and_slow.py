@@ -17,6 +17,8 @@ import pytest
 
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
+pytestmark = pytest.mark.model
+
 KILLS = int(os.environ.get("LMPROG_KILLS", "1"))
 COMMAND = [sys.executable, "-c", "from lmprog.cli.main import main; main()", "optimize"]
 STEPS, EVERY = 8, 4

@@ -13,6 +13,8 @@ from lmprog.tools import search
 
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
+pytestmark = pytest.mark.model
+
 SPECS = Path(__file__).parents[2] / "specs"
 FULL = SPECS / "full"
 LMS = {"banking77": ["student"], "hover": ["student"], "papillon": ["local", "remote", "judge"]}

@@ -14,6 +14,8 @@ pytest.importorskip("trl", reason="needs the extra 'local'")
 
 from vllm_server import VllmServer
 
+pytestmark = pytest.mark.model
+
 PROGRAM = """
 lmprog: 1
 name: letters

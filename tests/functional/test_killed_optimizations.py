@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 from adding import CONCURRENCY
 
+pytestmark = pytest.mark.kill
+
 KILLS = int(os.environ.get("LMPROG_KILLS", "3"))
 COMMAND = [sys.executable, "-c", "from lmprog.cli.main import main; main()", "optimize"]
 STAGES = {

@@ -14,6 +14,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.kill
+
 ROWS = 2000
 KILLS = int(os.environ.get("LMPROG_KILLS", "5"))
 COMMAND = [sys.executable, "-c", "from lmprog.cli.main import main; main()", "run"]

@@ -19,6 +19,8 @@ import pytest
 
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
+pytestmark = [pytest.mark.kill, pytest.mark.model]
+
 KILLS = int(os.environ.get("LMPROG_KILLS", "2"))
 COMMAND = [sys.executable, "-c", "from lmprog.cli.main import main; main()", "optimize"]
 STEPS = 6

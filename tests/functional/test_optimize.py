@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
+pytestmark = pytest.mark.model
+
 ROOT = Path(__file__).resolve().parents[2]
 LMPROG = str(Path(sys.executable).with_name("lmprog"))
 

@@ -21,6 +21,8 @@ from paper_page import write_page
 from paper_runs import Measured
 from paper_tasks import QUICK, RUNS
 
+pytestmark = pytest.mark.model
+
 PROGRAM = """
 lmprog: 1
 name: papillon

@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("setuptools", minversion="77", reason="builds the package without fetching a newer setuptools")
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-c", "from lmprog.cli.main import main; main()"]
 PROJECT = """
     [build-system]

@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
+pytestmark = pytest.mark.model
+
 STUDENT = """
 lmprog: 1
 name: words

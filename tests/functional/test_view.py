@@ -159,6 +159,7 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
 def test_a_browser_shows_it_without_network_errors_or_overflow(browser, page: Path, width: int, scheme: str) -> None:
@@ -200,6 +201,7 @@ def test_a_browser_shows_it_without_network_errors_or_overflow(browser, page: Pa
     shown.close()
 
 
+@pytest.mark.browser
 def test_the_page_can_be_read_without_scripts(browser, page: Path) -> None:
     shown = browser.new_context(java_script_enabled=False).new_page()
     shown.goto(page.as_uri())

@@ -95,6 +95,7 @@ def expression(rng: random.Random, depth: int = 0) -> str:
     return f"{name}({', '.join(inner() for _ in range(count))})"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_soundness(seed: int) -> None:
     rng = random.Random(seed)

@@ -97,6 +97,7 @@ def only_json_can_say(field: Field, value: Any) -> bool:
     return isinstance(field.type, Optional) and blank and field.type.inner != JSON
 
 
+@pytest.mark.slow
 @given(replies(("a", "b", "a_b")))
 @example(({"a": Field(STR)}, {"a": "x</a>y"}))
 @example(({"a": Field(STR), "b": Field(STR)}, {"a": "<b>no</b>", "b": "yes"}))
@@ -107,6 +108,7 @@ def test_json_reads_what_it_writes(reply: Any) -> None:
     assert dict(read("json", outputs, write("json", outputs, wanted)).values) == wanted
 
 
+@pytest.mark.slow
 @given(replies(("a", "b", "a_b")))
 @example(({"a": Field(STR)}, {"a": "x</a>y"}))
 @example(({"a": Field(STR)}, {"a": "<\\/a>"}))

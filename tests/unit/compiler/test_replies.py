@@ -274,6 +274,7 @@ UNITS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", UNITS)
 def test_the_time_is_linear_in_the_length(unit: str) -> None:
     """A reader that is quadratic takes minutes for this; in processor time, which does not depend on the load."""

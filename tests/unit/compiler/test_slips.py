@@ -12,6 +12,7 @@ from lmprog.compiler import compile_file
 SPECS = Path(__file__).parents[2] / "specs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["papillon", "guards", "desk"])
 def test_slips(name: str, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(SPECS / "data")

@@ -249,6 +249,7 @@ def lost(row: int) -> RowScore:
     return RowScore(row, 0, None, Result(None, ()), cause="down", kind="provider")
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 4), max_size=6), st.booleans(), st.integers(1, 3))
 def test_a_lost_run_is_made_again_a_bounded_number_of_times(needs: list[int], others: bool, together: int) -> None:
     """Run number i has a score from its `needs[i]`-th turn on; 0 and 1 both mean the first."""

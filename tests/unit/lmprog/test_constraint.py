@@ -65,6 +65,7 @@ def drawn(lm: LocalLM, grammars: Grammars, format: str, outputs: Object, seed: i
     return None
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_every_reply_of_the_masks_is_of_the_types(lm: LocalLM, grammars: Grammars, data) -> None:
@@ -160,6 +161,7 @@ def test_free_replies_of_the_same_wave_are_left_alone(lm: LocalLM) -> None:
     assert (beside.text, len(beside.token_ids)) == (alone.text, len(alone.token_ids))
 
 
+@pytest.mark.slow
 def test_pieces_are_told_as_they_come(lm: LocalLM) -> None:
     pieces: list[str | None] = []
     request = Request([{"role": "user", "content": "Count to five."}], {"max_tokens": 24}, on_text=pieces.append)

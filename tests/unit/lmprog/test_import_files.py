@@ -23,6 +23,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("content", "said"), BAD.values(), ids=BAD)
 def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path: Path, content: bytes, said: str) -> None:
     front = tmp_path / "a.prompty"

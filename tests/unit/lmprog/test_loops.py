@@ -83,6 +83,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run_async", "run_briefly"])
 def test_ctrl_c_cancels_what_is_at_work(name: str, tmp_path: Path) -> None:
     running = subprocess.Popen(

@@ -93,6 +93,7 @@ def test_results_over_http_are_of_the_declared_type(made, address, tool, given, 
     assert made(tool, given, more, address)().outputs == {"x": found}
 
 
+@pytest.mark.slow
 def test_stdio_gives_the_same_and_one_session_serves_all_calls(made) -> None:
     async def run() -> tuple[object, set[str]]:
         program = made("add", "a: 3", ", output: int")
@@ -116,6 +117,7 @@ class Nothing:
         return {}
 
 
+@pytest.mark.slow
 def test_aclose_ends_the_server_and_the_next_use_starts_another(made) -> None:
     async def run() -> tuple[str, bool, str]:
         program = made("pid", more=", output: str")
@@ -200,6 +202,7 @@ def test_a_server_whose_gateway_fails_is_an_outage(made, address) -> None:
     gate.server.server_close()
 
 
+@pytest.mark.slow
 def test_a_server_that_crashed_is_started_again(made, tmp_path) -> None:
     marker = tmp_path / "died"
     reads = made("dies", f"once: {marker}", ", output: str", tool_more=", effects: read")
@@ -218,6 +221,7 @@ def children() -> set[str]:
     return {pid for pid, parent, args in rows if parent == str(os.getpid()) and str(SERVER) in args}
 
 
+@pytest.mark.slow
 def test_a_program_that_is_gone_takes_its_servers_along(made) -> None:
     async def run() -> None:
         program = made("pid", more=", output: str")
@@ -230,6 +234,7 @@ def test_a_program_that_is_gone_takes_its_servers_along(made) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_call_that_is_cut_short_leaves_nothing(made) -> None:
     before = children()
     pids: list[str] = []
@@ -252,6 +257,7 @@ def test_a_call_that_is_cut_short_leaves_nothing(made) -> None:
     assert children() <= before
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_takes_its_servers_along(made, tmp_path) -> None:
     made("pid", more=", output: str")
     script = "import lmprog, sys; print(lmprog.load(sys.argv[1])().outputs['x'])"
@@ -273,6 +279,7 @@ def test_a_server_that_does_not_start(made, closed_port) -> None:
     assert error.kind == "connection" and "the MCP server does not start" in said and "attempts failed" in said
 
 
+@pytest.mark.slow
 def test_the_environment_reaches_the_server_and_no_message(made, monkeypatch) -> None:
     more = ', output: str, env: {DESK_TOKEN: "${{ env.MY_TOKEN }}"}'
     monkeypatch.setenv("MY_TOKEN", "tok-123456")

@@ -153,6 +153,7 @@ def test_a_slow_row_holds_up_no_more_than_its_own_result(program, scripted) -> N
     assert lm.most_active == 2
 
 
+@pytest.mark.slow
 def test_a_long_stream_takes_constant_memory(program) -> None:
     class AtOnce:
         async def complete(self, request: lmprog.Request) -> lmprog.Completion:

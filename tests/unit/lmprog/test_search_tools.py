@@ -80,6 +80,7 @@ def test_the_index_is_made_once_for_a_content_and_its_columns(corpus, cache, mon
     assert len(made) == 3 and len(list(cache.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_leave_one_whole_index(corpus, cache) -> None:
     script = (
         "import sys; from pathlib import Path; from lmprog.tools.search import index_of;"
@@ -135,6 +136,7 @@ def test_a_dry_run_searches(write, corpus) -> None:
     assert asyncio.run(program.run({"q": "rainy"})).outputs == {"titles": ["Bergen"]}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MULTIHOP.is_dir(), reason="the questions are not on this machine")
 def test_recall_on_questions_over_wikipedia() -> None:
     lines = [line for split in ("train", "dev", "test") for line in (MULTIHOP / f"{split}.jsonl").open()]

@@ -210,6 +210,7 @@ def test_a_collector_gets_every_span(program, scripted, collector, monkeypatch) 
     assert set(collector.paths) == {"/v1/traces"}
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_down_fails_and_slows_nothing(program, write, scripted, closed_port, tmp_path) -> None:
     program(TEXT, scripted(answer), tools__py=TOOLS)
     code = f"""

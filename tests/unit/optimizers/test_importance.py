@@ -82,6 +82,7 @@ def rows() -> list[Row]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "beta"), [("dapo", 0.3), ("cispo", 0.0)])
 def test_the_gradient_is_the_one_of_the_weighted_loss(tuned_llama, tmp_path: Path, loss: str, beta: float) -> None:
     from lmprog.lms.embedded import model_folder

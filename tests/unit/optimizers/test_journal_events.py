@@ -29,6 +29,7 @@ EVENTS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(EVENTS, max_size=6))
 def test_a_journal_of_any_events_is_read_by_all_its_readers(tmp_path_factory: pytest.TempPathFactory, events) -> None:
     from lmprog.optimizers.lineage import read_trees

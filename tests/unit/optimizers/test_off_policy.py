@@ -75,6 +75,7 @@ class ByHand(TrainerCallback):
         return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tree_tokens", [1024, 20])  # one pass, and some
 @pytest.mark.parametrize(
     "options",

@@ -104,6 +104,7 @@ def test_the_most_runs() -> None:
     assert most_runs(Config(probe=0), 100) == most_runs(Config(), 0) == 0
 
 
+@pytest.mark.slow
 def test_the_stage_probes_once_takes_the_temperature_and_goes_on(research, tmp_path) -> None:
     pytest.importorskip("trl", reason="needs the extra 'local'")
     from lmprog.optimizers.grpo.stage import WeightStage

@@ -82,6 +82,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[di
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_make_the_update_of_one(case: str, together, tuned_llama, tmp_path: Path) -> None:
     alone = train(case, tmp_path, tuned_llama)

@@ -21,6 +21,7 @@ from lmprog.optimizers.grpo.trainer import ProgramTrainer
 __all__ = ["tokenizer"]
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_step_go_to_the_trackers(tokenizer, tuned_llama, tmp_path: Path, monkeypatch) -> None:
     heard: list[dict[str, float]] = []
 

@@ -35,6 +35,7 @@ def test_each_epoch_learns_every_reply_once_and_all_modules_are_trained(research
     assert {reply.module for reply in stage.learnt} == {"query", "answer"}
 
 
+@pytest.mark.slow
 def test_training_makes_the_replies_likelier_and_scores_dev_as_often_as_it_says(research, tmp_path: Path) -> None:
     task = research(tmp_path)
     SFTStage(task, Config.model_validate({**QUICK, "steps": 12, "evaluate_every": 5})).run()
@@ -135,6 +136,7 @@ def test_labelled_rows_are_learnt_as_the_program_would_send_and_reply(parity_tas
     assert all(row.reply_ids[-1] in lm.weights.end_ids for row in rows)  # the end of a reply is learnt too
 
 
+@pytest.mark.slow
 def test_labelled_rows_make_the_program_right(parity_task) -> None:
     task = parity_task()
     options = {"samples": 0, "labelled": 4, "steps": 40, "learning_rate": 0.02, "evaluate_every": 40}

@@ -200,6 +200,7 @@ PLAIN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [0.0, 0.2])
 @pytest.mark.parametrize("level", ["module", "trajectory"])
 @pytest.mark.parametrize("adapters", ["per_lm", "per_module"])
@@ -215,6 +216,7 @@ def test_the_gradient_of_a_step_is_that_of_its_rollouts_one_by_one(
     assert len(calls) > 3  # the loop ends at different turns for the runs of one example
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -235,6 +237,7 @@ def test_the_gradient_with_each_option_of_the_loss(research, watched, tmp_path, 
         assert any(cut) and not all(cut)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apart", [0.3, -0.15, -1.0])
 def test_a_token_counts_as_likely_as_it_is_in_training_against_where_it_was_sampled(
     research, watched, tmp_path, apart: float
@@ -242,6 +245,7 @@ def test_a_token_counts_as_likely_as_it_is_in_training_against_where_it_was_samp
     compared(research, watched, tmp_path, Config(beta=0.1, **PLAIN), apart=apart)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reward", ["odd", "{query: odd}"])
 def test_the_gradient_follows_the_reward(research, watched, tmp_path, reward: str) -> None:
     wave = compared(research, watched, tmp_path, Config(**PLAIN), reward=reward)

@@ -102,6 +102,7 @@ def by_hand(trained: TrainedAdapters, adapters: list[tuple[Any, str]], loss: str
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "beta"), [("dapo", 0.0), ("dapo", 0.3), ("grpo", 0.3), ("dr_grpo", 0.0)])
 def test_each_adapter_gets_the_gradient_of_its_own_rows(
     tokenizer, adapters, tmp_path: Path, loss: str, beta: float
@@ -117,6 +118,7 @@ def test_each_adapter_gets_the_gradient_of_its_own_rows(
         assert float((gradient - expected[name]).norm()) <= 1e-4 * float(expected[name].norm()), name
 
 
+@pytest.mark.slow
 def test_an_adapter_without_rows_stays_as_it_is(tokenizer, adapters, tmp_path: Path) -> None:
     trained = TrainedAdapters(adapters)
     before = {name: p.detach().clone() for name, p in trained.named_parameters()}

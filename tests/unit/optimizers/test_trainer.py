@@ -83,6 +83,7 @@ def by_hand(model, loss: str, beta: float, reply_limit: int) -> dict[str, torch.
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 @pytest.mark.parametrize("loss", ["dapo", "bnpo", "grpo", "dr_grpo"])
 def test_the_gradient_of_a_step_is_the_one_written_out_by_hand(
@@ -100,6 +101,7 @@ def test_the_gradient_of_a_step_is_the_one_written_out_by_hand(
         assert float((gradient - expected[name]).norm()) <= 1e-4 * float(expected[name].norm()), name
 
 
+@pytest.mark.slow
 def test_the_loss_of_replies_to_learn_is_their_mean_negative_log_likelihood(
     tokenizer, tuned_llama, tmp_path: Path
 ) -> None:
@@ -132,6 +134,7 @@ def test_the_loss_of_replies_to_learn_is_their_mean_negative_log_likelihood(
     assert logged[0]["loss"] == pytest.approx(float(expected.detach()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_step_without_rows_changes_neither_weights_nor_moments(tokenizer, tuned_llama, tmp_path: Path) -> None:
     model = tuned_llama()
     seen: list[dict[str, torch.Tensor]] = []

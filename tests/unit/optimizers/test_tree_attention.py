@@ -18,6 +18,7 @@ HEAD = st.lists(st.integers(0, 9), max_size=6)
 TAILS = st.lists(st.lists(st.integers(0, 2), max_size=7), min_size=1, max_size=7)
 
 
+@pytest.mark.slow
 @given(HEAD, TAILS, st.sampled_from([1, 2, 3, 64]))
 @settings(deadline=None, max_examples=120)
 def test_pieces_give_what_the_whole_mask_gives(head: list[int], tails: list[list[int]], block: int) -> None:

@@ -83,6 +83,7 @@ def test_a_refusal_of_something_else_stays(remote, server) -> None:
     assert len(server.asked) == 1
 
 
+@pytest.mark.slow
 def test_litellm_sends_the_schema_to_those_that_it_knows_to_take_it(remote, server) -> None:
     server.answer = lambda asked: '{"reply": "x", "n": 1}'
     remote(LITELLM, **JSON_OUTPUT)(text="a")

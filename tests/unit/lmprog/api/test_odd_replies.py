@@ -73,12 +73,14 @@ def outcome(reply: Any) -> Completion | None:
     return made
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(ANY, NEAR))
 def test_any_json_is_a_reply_or_a_failed_try(reply: Any) -> None:
     outcome(reply)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(("choices", "usage", "id")), ANY, max_size=3), max_size=4))
 def test_any_pieces_are_a_reply_or_a_failed_try(pieces: list[dict[str, Any]]) -> None:

@@ -56,6 +56,7 @@ def ways(text: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [DIRECT, LITELLM])
 def test_a_server_that_fails_three_times_in_ten_loses_no_row(remote, server, model) -> None:
     rows = [{"text": f"row {index}"} for index in range(320)]

@@ -95,6 +95,7 @@ def test_the_frames_of_the_failure_show_none(telling) -> None:
     nowhere("".join(line for line in shown.format() if "test_secrets" not in line))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [DIRECT, LITELLM])
 def test_the_command_line_writes_none(write, server, tmp_path, model) -> None:
     def answer(asked):

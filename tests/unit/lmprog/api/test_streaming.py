@@ -88,6 +88,7 @@ def test_litellm_hears_nothing_from_such_a_server_and_that_is_no_empty_reply(rem
         complete(program, hello(on_text=lambda text: None))
 
 
+@pytest.mark.slow
 def test_nothing_of_litellm_is_said_when_a_run_ends(write, server) -> None:
     spec = SPEC.replace("MODEL", LITELLM)
     rows = write("".join(f'{{"text": "{n}"}}\n' for n in range(60)), "rows.jsonl")

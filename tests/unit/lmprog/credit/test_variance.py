@@ -79,6 +79,7 @@ def shares(credit: Credit) -> dict[str, float]:
     return {module.module: module.share.mean for module in credit.modules if module.share is not None}
 
 
+@pytest.mark.slow
 def test_what_is_added_shares_by_the_squares(drawing) -> None:
     credit = measured(drawing(BESIDE, "0.8 * int(said[0]) + 0.2 * int(said[1])"), rows=100)
     found = {module.module: module.share for module in credit.modules}
@@ -110,6 +111,7 @@ def test_a_module_that_repeats_what_it_reads_has_no_share(drawing) -> None:
     assert shares(measured(drawing(AFTER, "int(said[1])", answer))) == {"one": 1, "two": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "gain"),
     [
@@ -159,6 +161,7 @@ def test_what_does_not_vary_has_no_shares(drawing) -> None:
     assert [(module.share, module.reached) for module in credit.modules] == [(None, None)] * 2
 
 
+@pytest.mark.slow
 def test_a_metric_that_draws_by_itself_is_the_rest(drawing, write) -> None:
     program = drawing(AFTER, "next(draws)")
     write(
