@@ -123,6 +123,7 @@ def test_no_colour_in_a_pipe(cli, write) -> None:
     assert "\033" not in cli("check", write(MISSPELT))[1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of its own")
 def test_colour_on_a_terminal_unless_it_is_unwanted(write) -> None:
     lmprog = Path(sys.executable).with_name("lmprog")
@@ -260,6 +261,7 @@ USER_CODE = """
 """
 
 
+@pytest.mark.slow
 def test_no_import_runs_no_user_code(write, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     ran.mkdir()
@@ -317,6 +319,7 @@ def test_the_pre_commit_hook_is_a_command(cli, write) -> None:
     assert cli(*verb, "--strict", write(WARNED))[0] == 1
 
 
+@pytest.mark.slow
 def test_the_action_checks_what_git_tracks(write, tmp_path: Path) -> None:
     action = yaml.safe_load((ROOT / "action.yml").read_text())
     script = action["runs"]["steps"][-1]["run"]

@@ -21,6 +21,8 @@ from lmprog.program import Program
 from lmprog.resources import Resources
 from lmprog.tools.making import fake_tool
 
+pytestmark = pytest.mark.slow
+
 SPECS = Path(__file__).resolve().parents[1] / "specs"
 COUNT = int(os.environ.get("LMPROG_MUTATIONS", "1200"))
 

@@ -82,6 +82,7 @@ def test_shares_sum_to_one_and_are_as_they_must_be(cli, chain, provider) -> None
     assert found["rest"]["mean"] == 0 and found["lost"] == {} and found["split"] == "dev"
 
 
+@pytest.mark.slow
 def test_each_module_alone_against_all_together(cli, chain, provider) -> None:
     tuned = chain.with_name("tuned.yaml")
     options = [tuned, "--against", chain, "--limit", 30, "--repeats", 2]
@@ -107,6 +108,7 @@ def test_a_person_sees_shares_and_cost(cli, chain) -> None:
     assert "48 LM calls, 960 + 144 tokens" in out
 
 
+@pytest.mark.slow
 def test_a_spent_budget_reports_what_was_done_and_exits_with_1(cli, chain, provider) -> None:
     status, out, _ = cli("credit", chain, "--budget", "lm_calls=150", "--format", "json")
     found = json.loads(out)

@@ -148,6 +148,7 @@ def test_a_place_that_cannot_be_written(cli, write) -> None:
         assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_no_network_for_the_weights(write, tmp_path, closed_port) -> None:
     spec = write(
         SPEC.replace("openai/x", "embedded/smollm2-135m").replace(', api_base: "${{ env.TEST_API_BASE }}"', "")

@@ -113,6 +113,7 @@ def parity(write, provider) -> Callable[..., Path]:
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", STAGES.values(), ids=STAGES)
 def test_no_optimizer_exceeds_its_bounds(cli, parity, provider, tmp_path: Path, stages: str) -> None:
     world = provider.answer = World(provider.counted)

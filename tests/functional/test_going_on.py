@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 LMPROG = Path(sys.executable).with_name("lmprog")
 SPEC = """
     lmprog: 1

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CASES = Path(__file__).parents[3] / "shared/cases"
 SECRET = "CANARY7391"
 PROGRAM = """\

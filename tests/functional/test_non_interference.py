@@ -24,6 +24,8 @@ from lmprog.evaluation import aevaluate
 from lmprog.lms.lm import Completion, Request
 from lmprog.program import Program, load
 
+pytestmark = pytest.mark.slow
+
 PROGRAMS = int(os.environ.get("LMPROG_FUZZ_PROGRAMS", "200"))
 FIRST = int(os.environ.get("LMPROG_FUZZ_SEED", "0"))
 SECRETS = (("zqhidden", "zqgold"), ("zqother of three words", "zqlabels here and there"))

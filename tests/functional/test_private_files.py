@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PRIVATE = "inputs: {a: {type: int, private: true}, b: int}"
 
 

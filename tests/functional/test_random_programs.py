@@ -21,6 +21,8 @@ from lmprog.lms.fake import FakeLM
 from lmprog.program import Program
 from lmprog.resources import Resources
 
+pytestmark = pytest.mark.slow
+
 COUNT = int(os.environ.get("LMPROG_PROGRAMS", "200"))
 PARTS = 4
 TYPES: list[Any] = [

@@ -16,6 +16,8 @@ import pytest
 
 from lmprog.compiler import compile_file
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 QUICK = [

@@ -17,6 +17,8 @@ from lmprog.compiler.findings import Report
 from lmprog.compiler.source import Source
 from lmprog.compiler.yaml_reader import parse
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 BAD = sorted((ROOT / "tests/specs/bad").glob("*.yaml"))
 GOOD = [

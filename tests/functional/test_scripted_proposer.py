@@ -11,6 +11,8 @@ import pytest
 import yaml
 from adding import BAD, BREAKING, GOOD, answer, proposed
 
+pytestmark = pytest.mark.slow
+
 STAGES = {
     "prompt_search": "prompt_search: {trials: 16, proposals: 8, demos: [2], demo_sets: 2, bootstrap_rows: 8}",
     "gepa": "gepa: {max_metric_calls: 300, minibatch: 4}",

@@ -20,6 +20,8 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
+pytestmark = pytest.mark.slow
+
 LMPROG = Path(sys.executable).with_name("lmprog")
 WAITING = """
     lmprog: 1

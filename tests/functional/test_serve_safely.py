@@ -18,6 +18,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.errors import Unsatisfiable
 from test_serve import Served, error_of, serve, waiting  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 ECHO = """
     lmprog: 1
     name: echo

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from test_killed_training import COMMAND, steps, vowels
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["vowels"]
 TORCHRUN = Path(sys.executable).with_name("torchrun")
 STAGES = {

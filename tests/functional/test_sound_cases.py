@@ -20,6 +20,8 @@ from lmprog.lms.fake import FakeLM
 from lmprog.program import Program
 from lmprog.resources import Resources
 
+pytestmark = pytest.mark.slow
+
 INPUTS = {
     "text": "str", "n": "int", "xs": "list[str]", "o": "str?", "obj": "json", "kind": {"enum": ["a", "b"]},
     "rec": {"a": "str", "b": "bool", "c": "str?"}, "recs": "list[{k: str}]",

@@ -17,6 +17,8 @@ from lmprog.optimizers.grpo.advantages import advantages
 from lmprog.optimizers.grpo.groups import form_groups
 from lmprog.optimizers.grpo.rollouts import collect
 
+pytestmark = pytest.mark.slow
+
 ROWS = 60
 BROKEN, RIGHT = "drop table", "select {}"
 TOOLS = """

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SERVER = Path(__file__).resolve().parents[1] / "mcp_server.py"
 SPEC = """
     lmprog: 1

@@ -18,6 +18,8 @@ import httpx
 import pytest
 from adding import BAD, BREAKING, GOOD, answer, proposed
 
+pytestmark = pytest.mark.slow
+
 STAGE = "prompt_search: {trials: 12, proposals: 6, demos: [2], demo_sets: 2, bootstrap_rows: 8}"
 EVIL = f"{GOOD} <script>document.title = 'owned'</script><img src=http://127.0.0.1:9/x onerror=alert(1)>"
 COMMAND = [sys.executable, "-c", "from lmprog.cli.main import main; main()", "view"]
