@@ -132,7 +132,10 @@ UNWANTED: dict[str, tuple[str, ...]] = {
     "33": ("DIFFERENT", "RAISED (?!'half)"),
 }
 
-pytestmark = pytest.mark.skipif(not CASES, reason="the cases are not here: ../shared/cases/replies beside the project")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CASES, reason="the cases are not here: ../shared/cases/replies beside the project"),
+]
 
 
 @pytest.mark.parametrize("case", CASES)
