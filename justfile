@@ -1,0 +1,41 @@
+# `just` lists the recipes. Set up first: see CONTRIBUTING.md.
+
+python := ".venv/bin/python"
+
+_default:
+    @just --list
+
+# the fast tests, or those that are named
+test *arguments:
+    {{python}} -m pytest {{arguments}}
+
+# all tests, as the README's command runs them
+test-all *arguments:
+    {{python}} -m pytest -m "" {{arguments}}
+
+# the fast tests, with the share of lines they run
+coverage:
+    {{python}} -m pytest --cov --cov-report=term-missing:skip-covered
+
+# style of the code, and a check of every program
+lint:
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+    .venv/bin/lmprog check specs/*.yaml specs/full/*.yaml specs/judges/*.yaml --strict
+
+# mypy, on the wheel
+types:
+    bash .ci/types
+
+# what is made from the code: docs/cli.md and the schemas of the optimizers' options
+docs:
+    {{python}} docs/generate_cli.py
+    {{python}} -m lmprog.optimizers.optimizer
+
+# one benchmark, as benchmarks/check.py or grpo_step.py
+bench name="check" *arguments:
+    {{python}} benchmarks/{{name}}.py {{arguments}}
+
+# what CI runs
+ci:
+    bash .ci/run
