@@ -180,9 +180,13 @@ TOOL = Record(
             default="write for HTTP methods other than GET and HEAD, and for MCP tools not marked readOnlyHint; else read",
         ),
         "timeout": Number(above=0, about="Seconds of one call.", default="120"),
+        "answer_mb": Number(
+            above=0, about="The longest answer that is read, decoded, in millions of bytes.", default="16"
+        ),
         "cache": Boolean(about="Whether equal calls are answered from memory, where it only reads.", default="false"),
     },
     one_of=("python", "http", "mcp", "search"),
+    only={"answer_mb": ("http", "mcp")},
 )
 
 PROMPT = Record(

@@ -125,6 +125,8 @@ class Tool:
     trusted: bool = True
     effects: Literal["read", "write"] = "read"
     timeout: float | None = None
+    answer_mb: float = 16.0
+    """The longest answer of a server that is read, decoded, in millions of bytes."""
     cache: bool = False
     about: str | None = None
     """What it does, as an agent is told."""

@@ -80,6 +80,7 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
         trusted=node.value("trusted", kind in ("python", "search")),
         effects=node.value("effects", _effects(kind, options, found)),
         timeout=node.value("timeout"),
+        answer_mb=node.value("answer_mb", 16.0),
         cache=node.value("cache", False),
         about=node.value("about", found.about),
         open=not found.known,

@@ -21,12 +21,12 @@ class OddEncoding(ValueError):
     """A body in an encoding that was not asked for, or whose encoding is broken."""
 
 
-async def within(chunks: AsyncIterable[bytes], most: int) -> AsyncIterator[bytes]:
-    """Yield the chunks of a body. Raises TooLong where they come to more than `most` bytes."""
-    left = most
+async def within(chunks: AsyncIterable[bytes], most: int | None) -> AsyncIterator[bytes]:
+    """Yield the chunks of a body. Raises TooLong where they come to more than `most` bytes; None is no limit."""
+    came = 0
     async for chunk in chunks:
-        left -= len(chunk)
-        if left < 0:
+        came += len(chunk)
+        if most is not None and came > most:
             raise TooLong
         yield chunk
 
@@ -56,7 +56,7 @@ async def decoded(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[
     yield decoder.flush()
 
 
-def bound(response: Any, most: int, base: type[Any], too_long: Callable[[], Exception]) -> None:
+def bound(response: Any, most: int | None, base: type[Any], too_long: Callable[[], Exception]) -> None:
     """Have a response of httpx, not read yet, give at most `most` decoded bytes, and raise `too_long()` behind them.
 
     `base` is httpx.AsyncByteStream, or the same of a package that is a copy of httpx.

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from lmprog.blame import passing
+from lmprog.bodies import TooLong, within
 from lmprog.compiler.openapi import WHOLE_BODY, Operation
 from lmprog.compiler.plan import Tool
 from lmprog.errors import UsageError
 from lmprog.tools.connections import Connections
 from lmprog.tools.environment import evaluated, without_secrets
-from lmprog.tools.results import first_line, of_text
+from lmprog.tools.results import first_line, most_bytes, of_text, too_long
 from lmprog.tools.tool import ToolFailed, ToolUnreachable, timeout_of
 from lmprog.wire import retry_after
 
@@ -36,10 +37,6 @@ FIRST_WAIT = 0.5
 """Seconds before the second try; each further wait is twice as long."""
 MOST_CONNECTING = 30.0
 """Seconds within which a connection is made, or it counts as failed."""
-
-
-MOST_BYTES = 16_000_000
-"""Bytes of an answer, decoded, that are read."""
 MOST_REDIRECTS = 5
 
 
@@ -168,11 +165,12 @@ def _in_path(tool: Tool, name: str, value: Any) -> str:
 async def _text_of(tool: Tool, reply: aiohttp.ClientResponse) -> str:
     """Return the body of an answer. Raises ToolFailed where it is too long to be a result."""
     body = bytearray()
-    async for chunk in reply.content.iter_any():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            reply.close()
-            raise ToolFailed(f"{tool.id}: the answer is longer than {MOST_BYTES / 1e6:g} MB")
+    try:
+        async for chunk in within(reply.content.iter_any(), most_bytes(tool)):
+            body += chunk
+    except TooLong:
+        reply.close()
+        raise too_long(tool) from None
     try:
         return body.decode(reply.charset or "utf-8", errors="replace")
     except LookupError:

@@ -16,12 +16,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from lmprog.blame import passing
+from lmprog.bodies import ENCODINGS, bound
 from lmprog.compiler.plan import Tool
 from lmprog.compiler.types import STR, mismatch, without_none
 from lmprog.errors import UsageError
 from lmprog.tools.connections import Connections
 from lmprog.tools.environment import evaluated, without_secrets
-from lmprog.tools.results import checked, first_line, of_text
+from lmprog.tools.results import checked, first_line, most_bytes, of_text, too_long
 from lmprog.tools.tool import ToolFailed, ToolUnreachable, timeout_of
 
 STARTING = 0.9
@@ -42,13 +43,14 @@ def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[An
     settings = evaluated(tool, tool.settings)
     hidden = without_secrets(tool)
     name = settings["tool"]
-    key = json.dumps([settings.get(part) for part in ("command", "url", "env", "headers")], default=str)
+    named = [settings.get(part) for part in ("command", "url", "env", "headers")]
+    key = json.dumps([*named, tool.answer_mb], default=str)
 
     async def once(arguments: dict[str, Any]) -> Any:
         try:
             # Less than the tool's own timeout, which would be taken for a slow answer.
             async with asyncio.timeout(STARTING * timeout_of(tool)):
-                client = await connections.get(key, lambda: _session(settings))
+                client = await connections.get(key, lambda: _session(settings, tool))
         except TimeoutError as error:
             raise ToolUnreachable(f"{tool.id}: the MCP server does not start in time") from error
         except Exception as error:
@@ -77,6 +79,8 @@ def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[An
         except ConnectionError:
             raise ToolUnreachable(f"{tool.id}: the MCP server ended during the call") from None
         said = "\n".join(part.text for part in result.content if part.type == "text")
+        if len(said) > most_bytes(tool) or _size(result.structured_content) > most_bytes(tool):
+            raise too_long(tool)
         if result.is_error:
             raise ToolFailed(f"{tool.id}: {hidden(said) or 'the MCP server reports an error'}")
         return _value(tool, result.structured_content, said)
@@ -84,9 +88,14 @@ def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[An
     return call
 
 
-def _session(settings: dict[str, Any]) -> AbstractAsyncContextManager[Any]:
+def _session(settings: dict[str, Any], tool: Tool) -> AbstractAsyncContextManager[Any]:
     """A client of the server; leaving it ends a server that was started, if need be by force."""
-    return _reached(settings) if settings.get("command") is None else _started(settings)
+    return _reached(settings, tool) if settings.get("command") is None else _started(settings)
+
+
+def _size(structured: Any) -> int:
+    """Return the characters of structured content as JSON."""
+    return 0 if structured is None else len(json.dumps(structured, ensure_ascii=False))
 
 
 class _OneLine(logging.Filter):
@@ -102,6 +111,11 @@ class _OneLine(logging.Filter):
         first, self._said = not self._said, True
         record.msg, record.args, record.exc_info, record.exc_text = _NOISE, (), None, None
         return first
+
+
+def _no_traceback(record: logging.LogRecord) -> bool:
+    """Leave out what the SDK logs of an answer that it could not read: the call says it."""
+    return "Error parsing JSON response" not in record.getMessage()
 
 
 _NOISE = "lmprog: an MCP server prints to its standard output what is no message of MCP; such lines are passed over"
@@ -133,18 +147,31 @@ async def _started(settings: dict[str, Any]) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def _reached(settings: dict[str, Any]) -> AsyncIterator[Any]:
+async def _reached(settings: dict[str, Any], tool: Tool) -> AsyncIterator[Any]:
     import httpx2
     from mcp import Client
     from mcp.client.streamable_http import streamable_http_client
 
+    logging.getLogger("mcp.client.streamable_http").addFilter(_no_traceback)
     headers = {name: str(value) for name, value in settings.get("headers", {}).items()}
+    most = most_bytes(tool)
+
+    async def bounded(response: Any) -> None:
+        # A stream may live long: the SDK counts the bytes of each of its events.
+        streams = response.headers.get("content-type", "").startswith("text/event-stream")
+        bound(response, None if streams else most, httpx2.AsyncByteStream, lambda: _TooLong(str(too_long(tool))))
+
+    class _TooLong(httpx2.StreamError):
+        """What the SDK takes for an answer that could not be read, and gives to the call."""
+
     # The tool's own timeout bounds the wait for an answer.
     async with (
         httpx2.AsyncClient(
-            headers=headers, timeout=httpx2.Timeout(30, read=None), event_hooks={"response": [_ends_when_down]}
+            headers={"accept-encoding": ENCODINGS, **headers},
+            timeout=httpx2.Timeout(30, read=None),
+            event_hooks={"response": [_ends_when_down, bounded]},
         ) as http,
-        Client(streamable_http_client(str(settings["url"]), http_client=http)) as client,
+        Client(streamable_http_client(str(settings["url"]), http_client=http, max_sse_event_size=most)) as client,
     ):
         yield client
 

@@ -51,6 +51,17 @@ def plain(value: Any) -> Any:
     return value
 
 
+def most_bytes(tool: Tool) -> int:
+    """Return how many bytes of an answer of the tool's server are read, decoded."""
+    return int(tool.answer_mb * 1e6)
+
+
+def too_long(tool: Tool) -> ToolFailed:
+    """Return the failure of a tool whose server answers with more."""
+    said = f"the answer is longer than {tool.answer_mb:g} MB"
+    return ToolFailed(f"{tool.id}: {said}; raise tools.{tool.id}.answer_mb where such an answer is right")
+
+
 def first_line(text: str) -> str:
     """The first line of what a server said, cut to 200 characters."""
     line = text.strip().splitlines()[0] if text.strip() else ""

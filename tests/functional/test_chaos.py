@@ -154,7 +154,7 @@ class served:
         except httpx.HTTPError:
             return False
         if found.status_code != 200:
-            assert found.json()["error"]["kind"] == "program", found.text
+            assert found.json()["error"]["kind"] == "server", found.text
             return False
         assert found.json()["outputs"] == {"label": answer({"messages": [{"content": "a"}] * 2})}
         return True

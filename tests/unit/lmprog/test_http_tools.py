@@ -204,10 +204,12 @@ def test_redirects_stay_outside_of_private_networks(made, desk, monkeypatch) -> 
     assert "no http address" in made('url: "URL/a"').map([{}])[0].error.message
 
 
-def test_an_answer_that_is_too_long_is_no_result(made, desk, monkeypatch) -> None:
-    monkeypatch.setattr(http, "MOST_BYTES", 1000)
+def test_an_answer_that_is_too_long_is_no_result(made, desk) -> None:
     desk.replies = [(200, JSON, json.dumps("x" * 2000))]
-    assert "longer than 0.001 MB" in made('url: "URL/a", output: str').map([{}])[0].error.message
+    error = made('url: "URL/a", output: str', more=", answer_mb: 0.001").map([{}])[0].error
+    assert error.message == (
+        "use: the answer is longer than 0.001 MB; raise tools.use.answer_mb where such an answer is right"
+    )
 
 
 @pytest.mark.parametrize("body", ["[" * 100_000, "{", '"\\ud83d"', "9" * 5000])
