@@ -12,7 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lmprog.compiler.types import DEEPEST
+
 Row = dict[str, Any]
+MOST_NESTED = DEEPEST + 50
+"""Brackets within each other that are read in a row: more than any value of a type may have."""
+UNREAD = '"(nested too deep to be read)"'
 BATCH = 1000
 """Rows of a parquet file that are read at once."""
 
@@ -51,9 +56,7 @@ def _jsonl(path: Path, texts: Collection[str]) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line, object_pairs_hook=_object, parse_constant=_no_constant)
-            except RecursionError:
-                raise RowsError(f"{path}:{number}: this line is nested too deep to be read") from None
+                row = json.loads(_readable(line), object_pairs_hook=_object, parse_constant=_no_constant)
             except ValueError as error:
                 said = str(error).partition(": line ")[0]
                 whole = "; write each row as one object on one line" if number == 1 and line.strip() in "{[" else ""
@@ -62,6 +65,26 @@ def _jsonl(path: Path, texts: Collection[str]) -> Iterator[Row]:
                 fix = "; write each row of the list on a line of its own" if isinstance(row, list) else ""
                 raise RowsError(f"{path}:{number}: a row is an object, not {type(row).__name__}{fix}")
             yield row
+
+
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]')
+
+
+def _readable(line: str) -> str:
+    """Return a row's line with UNREAD for what is nested too deep to be read, so that the row alone is refused."""
+    if line.count("[") + line.count("{") <= MOST_NESTED:
+        return line
+    depth, kept, parts = 0, 0, []
+    for found in _BRACKETS.finditer(line):
+        if found[0] in "[{":
+            depth += 1
+            if depth == MOST_NESTED + 1:
+                parts += [line[kept : found.start()], UNREAD]
+        elif found[0] in "]}":
+            depth -= 1
+            if depth == MOST_NESTED:
+                kept = found.end()
+    return "".join(parts if depth > MOST_NESTED else [*parts, line[kept:]])
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Row:

@@ -152,8 +152,11 @@ def without_none(kind: Type) -> Type:
 def mismatch(value: Any, kind: Type) -> str | None:
     """What is wrong with `value` as a `kind`, in a few words, or None where it fits."""
     if isinstance(kind, Primitive):
-        fits = _FITS[kind.name](value)
-        return None if fits else _strange_role(value, kind) or f"{_shown(value)} is not a value of type {kind}"
+        if _FITS[kind.name](value):
+            return None
+        if isinstance(value, Mapping | list | tuple) and deeper(value):
+            return f"it is nested deeper than {DEEPEST}"
+        return _strange_role(value, kind) or f"{_shown(value)} is not a value of type {kind}"
     if isinstance(kind, Unknown) or (isinstance(kind, Optional) and value is None):
         return None
     if isinstance(kind, Optional):
@@ -195,11 +198,31 @@ def _some(values: tuple[str, ...]) -> str:
     return shown if len(values) <= 20 else f"{shown}, ... ({len(values)} values)"
 
 
-def _is_json(value: Any) -> bool:
+DEEPEST = 100
+"""Lists and objects within each other in a value: one that is deeper could not be written again everywhere."""
+
+
+def deeper(value: Any, depth: int = DEEPEST) -> bool:
+    """Return whether more lists and mappings than `depth` stand within each other; `value` may be of any depth."""
+    level = [value]
+    for _ in range(depth):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, Mapping | list | tuple)
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+            if isinstance(inner, Mapping | list | tuple)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _is_json(value: Any, depth: int = DEEPEST) -> bool:
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+        return depth > 0 and all(isinstance(key, str) and _is_json(item, depth - 1) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return all(_is_json(item) for item in value)
+        return depth > 0 and all(_is_json(item, depth - 1) for item in value)
     return value is None or isinstance(value, str | int | float | bool)
 
 

@@ -63,7 +63,7 @@ def bound(response: Any, most: int | None, base: type[Any], too_long: Callable[[
     """
     source, encoding = response.stream, response.headers.pop("content-encoding", "")
 
-    class Bounded(base):
+    class Bounded(base):  # type: ignore[misc]
         async def __aiter__(self) -> AsyncIterator[bytes]:
             try:
                 async for chunk in within(decoded(source, encoding), most):

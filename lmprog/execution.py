@@ -11,6 +11,7 @@ from typing import Any
 from lmprog.blame import Kind
 from lmprog.compiler.expressions import EvaluationError
 from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall, Value
+from lmprog.compiler.types import DEEPEST, deeper
 from lmprog.failure import CANCELLED, Failure, StepFailed
 from lmprog.invocation import Invocation
 from lmprog.lms.lm import LM
@@ -45,11 +46,15 @@ class Execution:
         scope: Scope = {"inputs": {**defaults, **inputs}, "vars": self.plan.vars, "steps": {}}
         try:
             await self._level(self.plan.steps, scope, Site(attempt=attempt))
-            return {name: value.evaluate(scope) for name, value in self.plan.outputs.items()}, None
+            outputs = {name: value.evaluate(scope) for name, value in self.plan.outputs.items()}
         except StepFailed as failed:
             return None, failed.failure
         except EvaluationError as error:
             return None, Failure("expression", str(error), "outputs")
+        deep = next((name for name, value in outputs.items() if deeper(value)), None)
+        if deep is not None:
+            return None, Failure("expression", f"the output {deep!r} is nested deeper than {DEEPEST}", "outputs")
+        return outputs, None
 
     async def _level(self, steps: tuple[Step, ...], scope: Scope, site: Site) -> None:
         """Run the steps of one level; each waits for those that it reads."""

@@ -11,6 +11,9 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from lmprog.compiler.types import DEEPEST, deeper
+
+TOO_DEEP = f"the JSON is nested deeper than {DEEPEST}"
 LONGEST_NUMBER = 400
 """Digits of a whole number, above which it is read as a float: int() refuses some thousands."""
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
@@ -28,9 +31,11 @@ def loads(data: bytes | str) -> Any:
     text = data if isinstance(data, str) else data.decode("utf-8-sig")
     try:
         value = json.loads(text, parse_int=_whole)
-        return whole_text(value) if _HALF_PAIR.search(text) else value
     except RecursionError:
-        raise ValueError("the JSON is nested too deep") from None
+        raise ValueError(TOO_DEEP) from None
+    if text.count("[") + text.count("{") > DEEPEST and deeper(value):
+        raise ValueError(TOO_DEEP)
+    return whole_text(value) if _HALF_PAIR.search(text) else value
 
 
 def _whole(digits: str) -> int | float:

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lmprog.compiler.plan import Plan, ProgramCall, Repeat, Step
-from lmprog.compiler.types import IMAGE, MESSAGES, ListOf, Object, Optional, Type
+from lmprog.compiler.types import DEEPEST, IMAGE, MESSAGES, ListOf, Object, Optional, Type, deeper
 from lmprog.program import Program
 from lmprog.serving.refusals import Refused
 
-DEPTH = 100
-"""The deepest nesting of a body: what is deeper could not be written again."""
 PLACES = ("url", "uri", "path", "file", "file_url", "file_path", "file_id", "image_url", "image_path")
 """Keys in the parts of a message that say where an image or a file is."""
 
@@ -25,8 +23,8 @@ def read_body(body: bytes | bytearray) -> dict[str, Any]:
         raise Refused("body") from None
     if not isinstance(found, dict):
         raise Refused("body")
-    if _deeper(found, DEPTH):
-        raise Refused("body", message=f"the body is nested deeper than {DEPTH}")
+    if deeper(found):
+        raise Refused("body", message=f"the body is nested deeper than {DEEPEST}")
     return found
 
 
@@ -50,20 +48,6 @@ def files_of(plan: Plan) -> frozenset[str]:
 
 def _not_finite(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
-
-
-def _deeper(value: Any, depth: int) -> bool:
-    level = [value]
-    for _ in range(depth):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _places(value: Any, kind: Type) -> Iterator[str]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from lmprog.compiler.plan import Tool
-from lmprog.compiler.types import JSON, STR, mismatch, without_none
+from lmprog.compiler.types import DEEPEST, JSON, STR, deeper, mismatch, without_none
 from lmprog.tools.tool import ToolFailed
 from lmprog.wire import loads
 
@@ -34,7 +34,9 @@ def of_text(tool: Tool, text: str, *, is_json: bool) -> Any:
 
 def checked(tool: Tool, value: Any) -> Any:
     """The value, where it is of the tool's type. Raises ToolFailed where it is not."""
-    value = plain(value)
+    value = value if deeper(value) else plain(value)
+    if deeper(value):
+        raise ToolFailed(f"{tool.id} returned what is nested deeper than {DEEPEST}")
     if problem := mismatch(value, tool.type):
         raise ToolFailed(f"{tool.id} returned what it does not declare: {problem}")
     return value

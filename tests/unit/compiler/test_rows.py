@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from lmprog.compiler.plan import Split
-from lmprog.compiler.row_files import RowsError
+from lmprog.compiler.row_files import RowsError, read_file
 from lmprog.compiler.rows import read_rows, shuffled
+from lmprog.compiler.types import deeper
 
 
 def written(tmp_path: Path, name: str, text: str) -> Path:
@@ -34,7 +35,8 @@ def test_jsonl(tmp_path: Path) -> None:
         ("a.jsonl", '{"a": 1}\n{"a": NaN}\n', "a.jsonl:2: .*NaN is no value of JSON; write null"),
         ("a.jsonl", '{"a": 1, "a": 2}\n', "a.jsonl:1: .*the key 'a' stands twice"),
         ("a.jsonl", '{"a": {"b": 1, "b": 2}}\n', "a.jsonl:1: .*the key 'b' stands twice"),
-        ("a.jsonl", '{"a": ' + "[" * 100_000 + "\n", "a.jsonl:1: this line is nested too deep"),
+        ("a.jsonl", '{"a": ' + "[" * 100_000 + "\n", "a.jsonl:1: this line is not JSON"),
+        ("a.jsonl", '{"a": ' + "[" * 100_000 + "]" * 100_000 + "} {}\n", "a.jsonl:1: this line is not JSON"),
         ("a.jsonl", '{"a": ' + "9" * 5000 + "}\n", "a.jsonl:1: this line is not JSON"),
         ("a.json", "[]", "a.json is no data file that can be read: write one JSON object a line, as jsonl"),
         ("a.csv", "a,b\n1\n", "a.csv:2: this row has 1 fields, and the header 2"),
@@ -157,3 +159,21 @@ def test_rows_are_picked_by_their_values_then_shuffled_and_cut(tmp_path: Path) -
     assert read_rows(Split("train", path, where={"hops": 7})) == []
     with pytest.raises(RowsError, match=r"`where` names the column 'hop', which no row has; columns: hops, n"):
         read_rows(Split("train", path, where={"hop": 2}))
+
+
+@pytest.mark.parametrize("depth", [90, 149, 150, 900, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a\\"]}": ', "}")])
+def test_what_is_nested_too_deep_costs_its_own_value_alone(
+    tmp_path: Path, depth: int, opening: str, closing: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"a": "[{", "b": ' + opening * depth + "1" + closing * depth + ', "c": [1]}\n{"a": "x"}\n', encoding="utf-8"
+    )
+    first, second = read_file(path)
+    assert (first["a"], first["c"], second) == ("[{", [1], {"a": "x"})
+    assert deeper(first["b"]) == (depth > 100)
+    inner = first["b"]
+    while isinstance(inner, list | dict):
+        (inner,) = inner if isinstance(inner, list) else inner.values()
+    assert inner == (1 if depth < 150 else "(nested too deep to be read)")
