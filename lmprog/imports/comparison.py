@@ -29,21 +29,27 @@ class Trial:
     ours: Mapping[str, Any]
 
 
-def made_up(types: Mapping[str, Type]) -> Iterator[dict[str, Any]]:
-    """Yield values of these types: an ordinary text, number or list of each, and then others that take other branches."""
+def made_up(types: Mapping[str, Type], *, escaped: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield values of these types: an ordinary text, number or list of each, and then others that take other branches.
+
+    With `escaped`, for a template that writes JSON, texts have characters that Jinja escapes there.
+    """
     choices: dict[str, Sequence[Any]] = {}
     for name, kind in types.items():
         values = samples(kind) or [""]
-        choices[name] = values[:1] if kind in (STR, INT, FLOAT) else [_worded(value) for value in values[:3]]
+        values = values[:1] if kind in (STR, INT, FLOAT) else values[:3]
+        choices[name] = [_worded(value, escaped) for value in values]
     for chosen in combinations(choices, _MOST_TRIALS):
         yield copy.deepcopy(chosen)
 
 
-def _worded(value: Any) -> Any:
+def _worded(value: Any, escaped: bool) -> Any:
     """Return a value without empty texts: these may make a message that other tools leave out, whatever the template."""
     if isinstance(value, dict):
-        return {name: _worded(item) for name, item in value.items()}
-    return [_worded(item) for item in value] if isinstance(value, list) else value if value != "" else "T"
+        return {name: _worded(item, escaped) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_worded(item, escaped) for item in value]
+    return value if not isinstance(value, str) else f"{value or 'T'} <é>" if escaped else value or "T"
 
 
 def difference(id: str, module: Mapping[str, Any], original: Original, trials: Sequence[Trial]) -> str | None:
@@ -64,10 +70,15 @@ def difference(id: str, module: Mapping[str, Any], original: Original, trials: S
             built = builder.build({**defaults, **trial.ours}).messages
         except (RenderError, KeyError, TypeError) as error:
             return f"it could not be rendered to compare: {error}"
-        ours = [(str(message["role"]), content_text(message["content"])) for message in built]
+        ours = [(str(message["role"]), _text_alone(message["content"])) for message in built]
         if ours != theirs:
             return _in_words(theirs, ours)
     return None
+
+
+def _text_alone(content: Any) -> str:
+    """Return the text of a message without its images, whose marks the original's text has not either."""
+    return content_text([part for part in content if "text" in part] if isinstance(content, list) else content)
 
 
 def _builder(id: str, module: Mapping[str, Any]) -> PromptBuilder | None:

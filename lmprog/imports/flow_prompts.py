@@ -30,6 +30,9 @@ def known(values: FlowValues, id: str, original: Original, given: Mapping[str, A
         if values.node(reference) in values.missing:
             reference = values.read(reference, id, str(used[name].type()) if apart else "str")
         kind = values.kind(reference)
+        default = values.inputs.get(reference.removeprefix("inputs."), {}).get("default")
+        if apart and default:
+            literal[name] = default
         declared[name] = kind if kind is not None or apart else "str"
         if _has_parts(kind) and not apart:
             as_json.add(name)

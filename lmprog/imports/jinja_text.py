@@ -77,6 +77,19 @@ def renamed(text: str, names: Mapping[str, str]) -> str:
     return _edited(text, edits)
 
 
+def respelled(text: str) -> str:
+    """Return a template with filters of lmprog for what it has in no other spelling: `.items()`, `.keys()` and `| safe`."""
+    edits: dict[tuple[int, int], str] = {}
+    pieces = [token for token in tokens(text) or () if token.kind != "whitespace"]
+    for place, token in enumerate(pieces):
+        words = "".join(piece.text for piece in pieces[place : place + 4])
+        if token.text == "." and words in (".items()", ".keys()"):
+            edits[token.start, pieces[place + 3].end] = " | items" if words == ".items()" else ""
+        elif token.text == "|" and [piece.text for piece in pieces[place + 1 : place + 2]] == ["safe"]:
+            edits[token.start, pieces[place + 1].end] = ""
+    return _edited(text, edits)
+
+
 def outputs(text: str) -> Iterator[tuple[int, int]]:
     """Yield where the expression of each `{{ }}` begins and ends, in their order."""
     start = None

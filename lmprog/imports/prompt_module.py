@@ -119,7 +119,8 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _written(text: str, original: Original, names: Mapping[str, str], types: Mapping[str, Type]) -> str:
-    text = jinja_text.renamed(jinja_text.with_blanks_kept(text, trims=original.trims), names)
+    text = jinja_text.with_blanks_kept(text, trims=original.trims)
+    text = jinja_text.renamed(jinja_text.respelled(text), names)
     return _printing_well(text, {names.get(name, name): kind for name, kind in types.items()})
 
 
@@ -170,7 +171,7 @@ def _trials(
         kinds[name] = uses(loop).get(name, Use()).type()
     lacking = {name: kind for name, kind in kinds.items() if name not in given.values}
     found = []
-    for invented in made_up(lacking):
+    for invented in made_up(lacking, escaped=any(use.writes_json for use in used.values())):
         theirs = {name: invented[name] if name in lacking else given.values[name] for name in kinds}
         theirs |= {name: _with_roles(theirs[name]) for name in prompt.loops}
         ours = {module.name(name): fitted(value, module.types[name]) for name, value in theirs.items()}

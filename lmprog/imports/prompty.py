@@ -68,13 +68,18 @@ class _Prompty:
         body, images = without_images(body, [name for name, entry in declared.items() if entry["type"] == "image"])
         jinja = self._is_jinja()
         body = body if jinja else _plain_mustache(body)
+        original = Original(body)
         prompt = roles.split(body, threads=tuple(n for n, entry in declared.items() if entry["type"] == "messages"))
+        model = self.front.get("model")
+        if isinstance(model, dict) and model.get("api") == "completion":
+            self._say("modules", "the completion API, for which the prompt is written: its text is the user's turn")
+            original, prompt = Original(body.removesuffix("\n"), chat=False), roles.RolePrompt(None, body)
         self.notes += [Note("modules", text) for text in prompt.notes]
         name = identifier(str(self.front.get("name") or self.path.stem)).lower()
         outputs, format = self._outputs({*prompt.variables, *prompt.turns})
         values = {name: entry["default"] for name, entry in declared.items() if "default" in entry} | sample
         given = Given({name: entry["type"] for name, entry in declared.items()}, values, images=images)
-        made = prompt_module(name, Original(body), prompt, given, outputs)
+        made = prompt_module(name, original, prompt, given, outputs)
         if made.differs and jinja:
             self.notes.append(Note("modules", f"the prompt of `{name}`: {made.differs}", "differs"))
         inputs = self._module_inputs(made, declared, sample)

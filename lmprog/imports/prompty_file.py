@@ -12,7 +12,7 @@ from lmprog.errors import UsageError
 from lmprog.imports.files import read_text, read_yaml
 from lmprog.wire import loads
 
-_FRONT = re.compile(r"\A\s*---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)(.*)\Z", re.DOTALL | re.MULTILINE)
+_FRONT = re.compile(r"\A\s*(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)(.*)\Z", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"\$\{file:(.*)\}", re.IGNORECASE | re.DOTALL)
 _ENV = re.compile(r"\$\{env:(\w+)(?::(.*))?\}", re.IGNORECASE | re.DOTALL)
 _MOST_BASES = 5
@@ -34,7 +34,7 @@ def read(path: Path, around: tuple[Path, ...] = ()) -> PromptyFile:
     found = _FRONT.match(read_text(path))
     if found is None:
         raise UsageError(f"{path} has no front matter between `---` lines, so it is no prompty file")
-    front = read_yaml(found[1], f"the front matter of {path}") or {}
+    front = read_yaml(found[2], f"the front matter of {path}") or {}
     if not isinstance(front, dict):
         raise UsageError(f"the front matter of {path} is not a mapping of keys")
     notes: list[tuple[str, str]] = []
@@ -43,7 +43,7 @@ def read(path: Path, around: tuple[Path, ...] = ()) -> PromptyFile:
             front[key] = _resolved(front[key], path, notes)
     base = front.get("base")
     if not isinstance(base, str):
-        return PromptyFile(front, found[2], tuple(notes))
+        return PromptyFile(front, found[3], tuple(notes))
     below = path.parent / base
     try:
         if len(around) >= _MOST_BASES or below.resolve() in (path.resolve(), *around) or _refused(path, below):
@@ -51,9 +51,9 @@ def read(path: Path, around: tuple[Path, ...] = ()) -> PromptyFile:
         under = read(below, (*around, path.resolve()))
     except UsageError:
         notes.append(("file", f"`base: {base}`, which cannot be read"))
-        return PromptyFile(front, found[2], tuple(notes))
+        return PromptyFile(front, found[3], tuple(notes))
     over = {key: value for key, value in front.items() if key != "base"}
-    body = found[2] if found[2].strip() else under.body
+    body = found[3] if found[3].strip() else under.body
     return PromptyFile(_laid_over(under.front, over), body, (*under.notes, *notes))
 
 

@@ -65,6 +65,12 @@ class Use:
     def taken_apart(self) -> bool:
         return bool(self.fields) or self.item is not None
 
+    @property
+    def writes_json(self) -> bool:
+        """Whether it, or a part of it, is written as JSON."""
+        parts = [*self.fields.values(), *([self.item] if self.item is not None else [])]
+        return self.as_json or any(part.writes_json for part in parts)
+
     def type(self, depth: int = 0) -> Type:
         """Return the type that a value needs to be used like this; text where anything would do."""
         if (self.fields and self.item) or depth > _MOST_DEEP:
@@ -100,11 +106,7 @@ def type_of(value: Any, use: Use | None = None) -> Type | None:
         return _of_list(value, use)
     if isinstance(value, Mapping):
         wanted = list(use.fields) if use is not None and use.fields else list(value)
-        if (
-            (use is not None and use.whole and use.fields)
-            or not wanted
-            or not all(IDENTIFIER.match(str(k)) for k in wanted)
-        ):
+        if not wanted or not all(IDENTIFIER.match(str(name)) for name in wanted):
             return JSON
         kinds: list[tuple[str, Type]] = []
         for name in map(str, wanted):
