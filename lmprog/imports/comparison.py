@@ -13,7 +13,7 @@ from lmprog.compiler import compile_file
 from lmprog.compiler.prompts import PromptBuilder, content_text
 from lmprog.compiler.samples import combinations, samples
 from lmprog.compiler.templates import RenderError
-from lmprog.compiler.types import FLOAT, INT, STR, Type
+from lmprog.compiler.types import FLOAT, INT, JSON, STR, Type
 from lmprog.compiler.yaml_writer import dump, unwritable
 from lmprog.imports.original import Message, NotRendered, Original
 
@@ -37,6 +37,8 @@ def made_up(types: Mapping[str, Type], *, escaped: bool = False) -> Iterator[dic
     choices: dict[str, Sequence[Any]] = {}
     for name, kind in types.items():
         values = samples(kind) or [""]
+        if kind == JSON and escaped:
+            values.insert(0, {"b": "T", "a": 1})  # Jinja sorts the keys, too.
         values = values[:1] if kind in (STR, INT, FLOAT) else values[:3]
         choices[name] = [_worded(value, escaped) for value in values]
     for chosen in combinations(choices, _MOST_TRIALS):

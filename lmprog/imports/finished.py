@@ -9,7 +9,7 @@ from lmprog.compiler import compile_file
 from lmprog.compiler.findings import Finding
 from lmprog.compiler.yaml_writer import unwritable
 from lmprog.errors import UsageError
-from lmprog.imports.program import SECTIONS, Imported, Note
+from lmprog.imports.program import SECTIONS, Imported, Note, one_line
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,10 @@ class Finished:
 
 def finished(made: Imported, target: Path) -> Finished:
     """Write the program to `target`, which must not exist, and say in it what `check` says. Raises UsageError."""
-    why = unwritable({section: made.program.get(section) or {} for section in SECTIONS})
+    why = unwritable([made.description or "", *(made.program.get(section) or {} for section in SECTIONS)])
     if why is not None:
         raise UsageError(f"{made.origin} holds {why}")
+    made = replace(made, notes=tuple(replace(note, text=one_line(note.text)) for note in made.notes))
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("x", encoding="utf-8") as file:
         file.write(made.text())
@@ -42,4 +43,4 @@ def _note(finding: Finding, lines: list[str]) -> Note:
     """Return a finding as a note of the section that it stands in."""
     above = [line.partition(":")[0] for line in lines[: finding.line] if line[:1].isalpha()]
     fix = f"; {finding.fix}" if finding.fix else ""
-    return Note(above[-1] if above else "file", f"{finding.message} [{finding.code}]{fix}", "check")
+    return Note(above[-1] if above else "file", one_line(f"{finding.message} [{finding.code}]{fix}"), "check")

@@ -42,7 +42,7 @@ class Imported:
             head["description"] = " ".join(self.description.split())
         kept = [section for section in SECTIONS if self.program.get(section)]
         loose = [note for note in self.notes if note.section not in kept]
-        made = f"# made by `lmprog import` from {_one_line(self.origin)}\n"
+        made = f"# made by `lmprog import` from {one_line(self.origin)}\n"
         parts = [made + _comments(loose) + dump(head)]
         for section in kept:
             notes = [note for note in self.notes if note.section == section]
@@ -62,9 +62,9 @@ def wrapped(expression: str) -> str:
 
 
 def _comments(notes: list[Note]) -> str:
-    return "".join(f"# {note.mark}: {_one_line(note.text)}\n" for note in notes)
+    return "".join(f"# {note.mark}: {one_line(note.text)}\n" for note in notes)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return a text as a comment can hold it: in one line, without characters that YAML or a terminal takes for others."""
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

@@ -14,7 +14,8 @@ from jinja2 import Environment, TemplateError
 
 from lmprog.compiler.templates import ENVIRONMENT
 from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, ListOf
-from lmprog.imports import jinja_text, prompty
+from lmprog.errors import UsageError
+from lmprog.imports import jinja_text, promptflow, prompty
 from lmprog.imports.finished import finished
 from lmprog.imports.original import NotRendered, Original, rendered
 from lmprog.imports.shapes import type_of, uses
@@ -222,3 +223,131 @@ def test_an_image_goes_beside_the_text(tmp_path: Path) -> None:
     program, _ = made(tmp_path, head(front) + "system:\nS\nuser:\n![a pic]({{ pic }})\n{{ q }}\n")
     assert program["modules"]["card"]["prompt"]["user"] == "{{ q }}"
     assert program["modules"]["card"]["inputs"] == {"q": "str"} | {"pic": "image"}
+
+
+def test_notes_hold_no_character_that_cannot_be_printed(tmp_path: Path) -> None:
+    _, notes = made(tmp_path, head('authors: ["a\\ud83d\\n\\e[31m\\u2028b"]\nsample: {q: z}') + "user:\n{{ q }}")
+    assert notes["not imported"] == ['`authors`: ["a?\\n\\u001b[31m b"]']
+    with pytest.raises(UsageError, match=r"card.prompty holds half of a surrogate pair"):
+        made(tmp_path, head('description: "\\ud83d"\nsample: {q: z}') + "user:\n{{ q }}")
+
+
+def test_what_jinja_calls_is_written_as_a_filter(tmp_path: Path) -> None:
+    body = "user:\n{% for k, v in d.items() %}{{ k }}={{ v }};{% endfor %}{{ q | safe }}"
+    body += "{% for k in d.keys() %}{{ k }}{% endfor %}"
+    program, notes = made(tmp_path, head("sample: {d: {a: b}, q: <z>}") + body)
+    assert "{{ q  }}" in program["modules"]["card"]["prompt"]["user"] and set(notes) <= {"not imported"}
+
+
+def test_json_is_compared_with_what_jinja_escapes(tmp_path: Path) -> None:
+    for front, differs in (
+        ("sample: {d: {a: b}}", False),
+        ("sample: {d: {a: <é>}}", True),
+        ("inputs: {d: {type: object}}", True),
+    ):
+        _, notes = made(tmp_path, head(front) + "user:\n{{ d | tojson }}", f"{len(front)}.prompty")
+        assert ("\\u003c" in str(notes.get("differs"))) is differs
+
+
+def test_a_completion_prompt_is_one_text(tmp_path: Path) -> None:
+    front = "---\nname: card\nmodel: {api: completion, configuration: {type: openai, name: x}}\nsample: {q: z}\n---\n"
+    program, notes = made(tmp_path, front + "system:\n{{ q }}\n\n")
+    assert program["modules"]["card"]["prompt"] == {"user": "system:\n{{ q }}\n\n"} and "differs" not in notes
+
+
+# nodes without a step, and values of the flow that are written otherwise
+
+LLM = """
+- name: {name}
+  type: llm
+  source: {{type: code, path: {path}}}
+  inputs: {{model: gpt-4o, {inputs}}}
+  provider: OpenAI
+  connection: ours
+  api: {api}
+"""
+TIDY = (
+    "from typing import List\n@tool\ndef tidy(docs: List[str], k: int, f: float = 1.0, b: bool = False) -> str:\n"
+    "    return ''\n"
+)
+
+
+def flow(tmp_path: Path, text: str, **files: str) -> tuple[dict[str, Any], dict[str, list[str]], list[str]]:
+    """Return the program of a flow, its notes by mark, and the codes of its errors."""
+    (tmp_path / "trip").mkdir()
+    for name, content in {
+        "flow.dag.yaml": text,
+        **{name.replace("__", "."): text for name, text in files.items()},
+    }.items():
+        (tmp_path / "trip" / name).write_text(content, encoding="utf-8")
+    done = finished(promptflow.imported(tmp_path / "trip" / "flow.dag.yaml", tmp_path), tmp_path / "trip.yaml")
+    notes: dict[str, list[str]] = {}
+    for note in done.notes:
+        notes.setdefault(note.mark, []).append(note.text)
+    errors = [finding.code for finding in done.findings if finding.severity == "error"]
+    assert bool(errors) == bool(notes.get("check"))
+    return yaml.safe_load((tmp_path / "trip.yaml").read_text()), notes, errors
+
+
+def test_what_a_node_without_a_step_gave_is_an_input(tmp_path: Path) -> None:
+    nodes = """
+inputs: {q: {type: string}, k: {type: int, default: "3"}}
+outputs: {answer: {reference: "${say.output}"}, docs: {reference: "${search.output}"}}
+nodes:
+- {name: search, type: python, source: {type: package, tool: a.b.c}, inputs: {query: "${inputs.q}"}}
+- {name: words, type: prompt, source: {type: code, path: say.jinja2}}
+- name: tidy
+  type: python
+  source: {type: code, path: tidy.py}
+  inputs: {docs: "${search.output}", k: "5", f: "0.5", b: "true"}
+"""
+    say = LLM.format(
+        name="say",
+        path="say.jinja2",
+        inputs="q: '${inputs.q}', words: '${words.output}', tidy: '${tidy.output}'",
+        api="chat",
+    )
+    text = "system:\nS\nuser:\n{{ q }} {{ words }} {{ tidy }}"
+    program, notes, errors = flow(tmp_path, nodes + say, tidy__py=TIDY, say__jinja2=text)
+    assert errors == [] and "differs" not in notes
+    assert program["inputs"] == {"q": "str", "k": {"type": "int", "default": 3}, "search": "list[str]", "words": "str"}
+    assert program["outputs"] == {"answer": "${{ steps.say.output }}"}
+    assert program["steps"]["tidy"]["with"] == {"docs": "${{ inputs.search }}", "k": 5, "f": 0.5, "b": True}
+    said = "\n".join(notes["not imported"])
+    assert "the output `docs`: ${{ steps.search.output }}, of a node that has no step here" in said
+    assert "the output of the node `words`, which `say` reads: it is the input `words` until you write a step" in said
+
+
+def test_what_a_flow_misspells_is_left_to_check(tmp_path: Path) -> None:
+    head = "inputs: {instructions: {type: string}}\noutputs: {a: {reference: '${say.outputs.x}'}}\nnodes:"
+    say = LLM.format(name="say", path="say.jinja2", inputs="instructions: '${inputs.instructions}'", api="chat")
+    program, notes, errors = flow(
+        tmp_path, head + say, say__jinja2="\ufeffsystem:\n{{ instructions }}\nuser:\n{{ lacking }}x"
+    )
+    assert errors == ["LMP203"] and notes["check"][0].startswith(
+        "output `a`: the step `say` has no field `outputs` [LMP203]"
+    )
+    assert program["steps"]["say"]["with"] == {"instructions_input": "${{ inputs.instructions }}", "lacking": ""}
+    assert "differs" not in notes
+
+
+def test_what_may_be_skipped_has_a_value_in_its_place(tmp_path: Path) -> None:
+    head = "inputs: {q: {type: string}, go: {type: bool}}\noutputs: {a: {reference: '${last.output}'}}\nnodes:"
+    first = LLM.format(name="first", path="say.jinja2", inputs="q: '${inputs.q}'", api="completion")
+    first += "  activate: {when: '${inputs.go}', is: 'true'}"
+    last = LLM.format(name="last", path="say.jinja2", inputs="q: '${first.output}'", api="completion")
+    program, notes, errors = flow(tmp_path, head + first + last, say__jinja2="user:\n{{ q }}\n")
+    assert errors == [] and "differs" not in notes
+    assert program["steps"]["first"]["when"] == "inputs.go == true"
+    assert program["steps"]["last"]["with"] == {"q": "${{ default(steps.first.output, '') }}"}
+    assert any("None, which the flow gives for the output of `first`" in text for text in notes["not imported"])
+
+
+def test_a_list_of_a_flow_is_typed_by_the_prompt_that_takes_it_apart(tmp_path: Path) -> None:
+    head = "inputs: {docs: {type: list}, ctx: {type: object, default: {n: 1}}}\n"
+    head += "outputs: {a: {reference: '${say.output}'}}\nnodes:"
+    say = LLM.format(name="say", path="say.jinja2", inputs="docs: '${inputs.docs}', ctx: '${inputs.ctx}'", api="chat")
+    text = "user:\n{% for d in docs %}\n- {{ d.title }}\n  {% endfor %}\n{{ ctx.n }}"
+    program, notes, errors = flow(tmp_path, head + say, say__jinja2=text)
+    assert errors == [] and "differs" not in notes
+    assert program["inputs"]["docs"] == "list[{title: str}]" and program["inputs"]["ctx"]["type"] == "{n: int}"
