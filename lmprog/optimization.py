@@ -78,6 +78,8 @@ def optimize(
     given = Settings(names, overrides or {}, budget or {}, str(out) if out is not None else None)
     kept = read_origin(folder / RUN) if going_on else None
     settings = given.over(kept.settings) if kept is not None else given
+    target = Path(settings.out) if settings.out is not None else spec.with_name(f"{spec.stem}.tuned.yaml")
+    _refuse_odd_names(spec, target, folder)
     program = load(spec, lms={**settings.lms, **(lms or {})}, overrides=settings.overrides)
     goals = goals_of(program)
     require_packages(program)
@@ -105,7 +107,6 @@ def optimize(
                 journal.restart(*restarting)
             resuming.now_made_from(folder, origin)
             outcome = run_stages(program, seed, limits, journal)
-            target = Path(settings.out) if settings.out is not None else spec.with_name(f"{spec.stem}.tuned.yaml")
             report = _report(program, outcome, seed, target, folder)
             _write_overlay(target, spec, outcome.candidate, report)
             if report["best_estimate"]:
@@ -117,6 +118,17 @@ def optimize(
     tuned = processes.from_first(Finished(Tuned(target, report))).outcome
     processes.end()
     return tuned
+
+
+def _refuse_odd_names(spec: Path, target: Path, folder: Path) -> None:
+    """Refuse, before anything is spent, files whose names the overlay could not hold. Raises UsageError."""
+    from lmprog.compiler.yaml_writer import unwritable
+
+    beside = target.resolve().parent
+    for name in (os.path.relpath(spec.resolve(), beside), os.path.relpath(folder.resolve(), beside), str(folder)):
+        why = unwritable(name)
+        if why is not None:
+            raise UsageError(f"the overlay would have to name {name!a}, which holds {why}: use another name")
 
 
 def settings_of_run(spec: Path, run_dir: Path | None, given: Settings) -> Settings:

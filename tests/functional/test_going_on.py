@@ -300,6 +300,15 @@ def test_half_a_surrogate_pair_in_a_row_ends_no_optimization(cli, spec, write, t
         assert cli("optimize", spec, "--run-dir", tmp_path / "run", *more)[0] == 0
 
 
+def test_a_folder_that_an_overlay_cannot_name_is_refused_before_anything_is_spent(
+    cli, spec, tmp_path: Path, provider
+) -> None:
+    status, _, err = cli("optimize", spec, "--run-dir", tmp_path / "run\udcff")
+    assert status == 2 and "run\\udcff', which holds half of a surrogate pair, U+DCFF" in err
+    assert not provider.requests and not (tmp_path / "run\udcff").exists()
+    assert cli("optimize", spec, "--run-dir", tmp_path / "run", "-o", tmp_path / "a\udcff" / "b.yaml")[0] == 0
+
+
 def test_rows_that_change_while_they_are_run_end_the_run(cli, spec, write, tmp_path: Path, provider) -> None:
     out, given = tmp_path / "out.jsonl", rows(write, 6)
     before = given.read_text()
