@@ -54,6 +54,7 @@ STAGES: Mapping[str, list[dict[str, Any]]] = {
         {"prompt_search": {"trials": 12, "bootstrap_rows": 0}},
         {"grpo": {"steps": 40, "evaluate_every": 5}},
     ],
+    "search, then ensemble": [{"prompt_search": {"trials": 12, "bootstrap_rows": 0}}, {"ensemble": {"members": 5}}],
 }
 SPEC = """\
 lmprog: 1

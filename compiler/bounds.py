@@ -146,6 +146,19 @@ def probe_runs(rows: int, rollouts: int, auto: bool) -> int:
     return rows * (1 + (len(TEMPERATURES) if auto else 1) * rollouts) if rows else 0
 
 
+def ensemble_sizes(members: int) -> range:
+    """Return how many members the ensembles have that are tried: odd numbers, so that a vote between two answers is decided."""
+    return range(3, members + 1, 2)
+
+
+def ensemble_runs(choosing: int, members: int, judged: bool) -> int:
+    """Return the most runs of a stage that makes ensembles: of each program by itself, and of all those in each ensemble.
+
+    A judge's call counts as a run, which is no less.
+    """
+    return choosing * (members + sum(size + judged for size in ensemble_sizes(members)))
+
+
 def prompt_rounds(steps: int, every: int, updates: int) -> int:
     """How often prompts are searched in so many weight steps: before the first, and then after `every` of them.
 

@@ -10,10 +10,10 @@ from typing import Any
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions import Expression, literal
 from lmprog.compiler.findings import nearest, suggestion
-from lmprog.compiler.plan import Field, ModuleCall, Plan, ProgramCall, ToolCall
+from lmprog.compiler.plan import LM, Field, ModuleCall, Plan, ProgramCall, ToolCall
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.source import Mapping, Scalar
-from lmprog.compiler.types import Optional, Type
+from lmprog.compiler.types import Object, Optional, Type
 
 Arguments = dict[str, Expression]
 
@@ -92,6 +92,11 @@ def _tool(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | Non
 
 
 def _program(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | None:
+    member = draft.members.get(named.value)
+    if member is not None:
+        answer = Optional(Object(tuple(member.output_types.items())))
+        what = f"member `{named.value}`"
+        return Callee(what, member.inputs, {"answer": answer}, lambda given: ProgramCall(member, given, answers=True))
     file = draft.file(named, f"step `{path}`")
     plan = draft.compile(file, named.place, f"step `{path}`") if file is not None else None
     rebound = node.map("lms")
@@ -120,7 +125,19 @@ def rebind(draft: Draft, plan: Plan, rebound: Mapping | None) -> Plan:
     """A sub-program with some of its LMs replaced by this program's."""
     wanted = {id: model.plain() for id, model in rebound.entries.items()} if rebound else {}
     replaced = {id: draft.lms[own] for id, own in wanted.items() if id in plan.lms and own in draft.lms}
-    return replace(plan, lms={**plan.lms, **replaced}) if replaced else plan
+    return _with_lms(plan, replaced) if replaced else plan
+
+
+def _with_lms(plan: Plan, lms: Map[str, LM]) -> Plan:
+    """The plan with other LMs; those of an ensemble are the LMs of its members."""
+    members = {id(member): replace(member, lms={**member.lms, **lms}) for member in plan.members}
+    steps = tuple(
+        replace(step, action=replace(step.action, plan=members[id(step.action.plan)]))
+        if isinstance(step.action, ProgramCall) and id(step.action.plan) in members
+        else step
+        for step in plan.steps
+    )
+    return replace(plan, lms={**plan.lms, **lms}, steps=steps, members=tuple(members.values()))
 
 
 def arguments(draft: Draft, called: Callee, node: Mapping, scope: Scope, what: str) -> Arguments:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as Map
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lmprog.compiler import checks
+from lmprog.compiler import checks, ensembles
 from lmprog.compiler.bounds import known_lists
 from lmprog.compiler.data import load_rows, read_data, row_type, with_texts
 from lmprog.compiler.declarations import read_export, read_lms, read_vars, var_types
@@ -111,10 +112,45 @@ class _Program:
             return None
         fitted = fit(PROGRAM, root, self.report, "the program")
         assert isinstance(fitted, Mapping)
-        draft = self._draft(fitted, lms)
+        if fitted.map(ensembles.KEY) is not None:
+            return self._ensemble(fitted, lms)
+        return self._compiled(self._draft(fitted, lms))
+
+    def _compiled(self, draft: Draft) -> Plan:
         plan = known_lists(self._plan(draft), [row for rows in draft.rows.values() for row in rows])
         checks.run(draft, plan, self._base_digest)
         return plan
+
+    def _ensemble(self, root: Mapping, lms: Map[str, str]) -> Plan | None:
+        """The plan of an ensemble, whose members have the overrides and models that were given for it."""
+        shared = self._draft(root, lms)
+        whole = self._compiled(shared)
+        ensembles.check(shared)
+        if self.report.failed:
+            return None
+        found = [self._member(each, lms) for each in ensembles.member_roots(root)]
+        if self.report.failed:
+            return None
+        members = tuple(replace(plan, optimize=whole.optimize) for plan in found)
+        with self._unsaid("LMP208"):  # where no member has an answer there is none to pick
+            plan = self._compiled(self._draft(ensembles.laid_out(root, members), lms, members))
+        return replace(plan, optimize=whole.optimize, members=members)
+
+    def _member(self, root: Mapping, lms: Map[str, str]) -> Plan:
+        """A program of an ensemble."""
+        inner = _Program(self.report, replace(self.options, evaluation=False), self.around)
+        inner.path, inner.subs = self.path, self.subs
+        with self._unsaid("LMP202"):  # of the program that all of them are it is said what nobody reads
+            return inner._compiled(inner._draft(root, lms))
+
+    @contextmanager
+    def _unsaid(self, code: str) -> Iterator[None]:
+        """Leave out the findings of this code that are made meanwhile."""
+        before = set(self.report.findings)
+        yield
+        for key in self.report.findings.keys() - before:
+            if key[0] == code:
+                del self.report.findings[key]
 
     def _version(self, root: Mapping) -> bool:
         node = root.get("lmprog")
@@ -136,7 +172,7 @@ class _Program:
             self.report.add("LMP101", root.key_place("lmprog"), message, fix="move it to the top")
         return True
 
-    def _draft(self, root: Mapping, lms: Map[str, str]) -> Draft:
+    def _draft(self, root: Mapping, lms: Map[str, str], members: tuple[Plan, ...] = ()) -> Draft:
         draft = Draft(self.path, root, self.report, self.options, self._sub, Binder(self.report))
         self._lost(draft)
         draft.vars = draft.binder.vars = read_vars(draft)
@@ -148,6 +184,7 @@ class _Program:
         self._rebound(draft, lms)
         draft.tools = read_tools(draft, types)
         draft.modules = read_modules(draft, types)
+        self._gather(draft, members)
         self._graph(draft, types)
         if self.options.evaluation:
             draft.data = read_data(draft)
@@ -195,6 +232,21 @@ class _Program:
                 source = Source(Path.cwd(), f"--lm {id}", f"{id}={model}", Path.cwd())
                 fix = suggestion(id, draft.lms, "LMs")
                 self.report.add("LMP103", Place(source, 1, 1), f"the program has no LM `{id}`", fix=fix)
+
+    def _gather(self, draft: Draft, members: tuple[Plan, ...]) -> None:
+        """Make the draft that of an ensemble: its members use its LMs and vars, and a judge is a module of its own."""
+        judge = ensembles.judge_of(draft.root)
+        if judge is not None:
+            draft.used.add(("lms", judge))
+        if not members:
+            return
+        draft.members = {ensembles.name_of(number): plan for number, plan in enumerate(members, 1)}
+        draft.used |= {("lms", id) for id in draft.lms} | {("vars", name) for name in draft.vars}
+        if draft.root.get("inputs") is None:
+            draft.inputs = dict(members[0].inputs)
+        if judge is not None:
+            here = draft.lms[judge].runs_here
+            draft.modules = {ensembles.JUDGE: ensembles.judging_module(judge, len(members), here)}
 
     # the graph
 

@@ -15,15 +15,39 @@ def difference(old: Plan, new: Plan) -> str:
     parts: list[str] = []
     for id in dict.fromkeys([*old.lms, *new.lms]):
         parts += _lines(f"lms.{id}", _lm(old, id), _lm(new, id))
-    for id in dict.fromkeys([*old.modules, *new.modules]):
-        before, after = old.modules.get(id), new.modules.get(id)
-        parts += _lines(f"modules.{id}.prompt", _layout(before), _layout(after))
-        parts += words_difference(id, _words(before), _words(after))
-        parts += _lines(f"modules.{id}.nearest", _nearest(before), _nearest(after))
-        parts += _lines(f"modules.{id}.adapter", _adapter(before), _adapter(after))
+    parts += _lines("ensemble", _rule(old), _rule(new))
+    for number in range(max(len(old.members), len(new.members), 1)):
+        member = number if old.members or new.members else None
+        parts += _modules(_member(old, number), _member(new, number), member)
     for key in ("scores", "test"):
         parts += _lines(f"tuned.{key}", _scores(old, key), _scores(new, key))
     return "".join(f"{part}\n" for part in parts)
+
+
+def _modules(old: Plan, new: Plan, member: int | None) -> list[str]:
+    """The differences of the modules, of the member of an ensemble by its number."""
+    within = "modules" if member is None else f"ensemble.members[{member}]"
+    parts: list[str] = []
+    for id in dict.fromkeys([*old.modules, *new.modules]):
+        name, before, after = f"{within}.{id}", old.modules.get(id), new.modules.get(id)
+        parts += _lines(f"{name}.prompt", _layout(before), _layout(after))
+        parts += words_difference(name, _words(before), _words(after))
+        parts += _lines(f"{name}.nearest", _nearest(before), _nearest(after))
+        parts += _lines(f"{name}.adapter", _adapter(before), _adapter(after))
+    return parts
+
+
+def _member(plan: Plan, number: int) -> Plan:
+    """A member of an ensemble, the first where there are fewer; a program that is none is like all members of another."""
+    return plan.members[number] if number < len(plan.members) else next(iter(plan.members), plan)
+
+
+def _rule(plan: Plan) -> list[str]:
+    """How many members an ensemble has, and how it picks."""
+    written = plan.meaning.get("ensemble")
+    if not plan.members or written is None:
+        return []
+    return [f"members: {len(plan.members)}", *(f"{key}: {written[key]}" for key in ("vote", "judge") if key in written)]
 
 
 Words = tuple[str, Sequence[Mapping[str, Any]]]
@@ -31,15 +55,18 @@ Words = tuple[str, Sequence[Mapping[str, Any]]]
 
 
 def words_difference(module: str, before: Words, after: Words) -> list[str]:
-    """The lines of a unified diff between two versions of a module's instructions and demos."""
-    paths = f"modules.{module}.instructions", f"modules.{module}.demos"
+    """The lines of a unified diff between two versions of a module's instructions and demos; `module` is its path."""
+    paths = f"{module}.instructions", f"{module}.demos"
     old, new = (([*text.splitlines()], [_json(dict(demo)) for demo in demos]) for text, demos in (before, after))
     return [*_lines(paths[0], old[0], new[0]), *_lines(paths[1], old[1], new[1])]
 
 
 def layout_difference(module: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """The lines of a unified diff between two layouts that an optimizer has tried, which are templates by role."""
-    return _lines(f"modules.{module}.prompt", _by_role(before), _by_role(after))
+    """The lines of a unified diff between two layouts that an optimizer has tried, which are templates by role.
+
+    `module` is its path.
+    """
+    return _lines(f"{module}.prompt", _by_role(before), _by_role(after))
 
 
 def _by_role(templates: Mapping[str, str]) -> list[str]:

@@ -57,6 +57,8 @@ class Draft:
     """The node of each step, by its path."""
     step_keys: dict[str, Place] = field(default_factory=dict)
     """Where the id of each step stands, by its path."""
+    members: Map[str, Plan] = field(default_factory=dict)
+    """The programs of an ensemble, by the names under which its steps run them."""
     outputs: dict[str, Any] = field(default_factory=dict)
     output_types: dict[str, Type] = field(default_factory=dict)
     data: dict[str, Split] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from lmprog.compiler.samples import combinations, samples
 from lmprog.compiler.scope import Scope
 from lmprog.compiler.types import JSON, Object, Optional, Type
 
-_PARTIAL_CALLS = frozenset({"int", "float", "len", "split", "min", "max", "round", "replace", "json"})
+_PARTIAL_CALLS = frozenset({"int", "float", "len", "split", "min", "max", "round", "replace", "json", "most_common"})
 """Functions that have no result for some values of the types that they take."""
 _LOOPS = [{"index0": 0, "first": True, "last": False}, {"index0": 1, "first": False, "last": True}]
 

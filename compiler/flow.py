@@ -93,7 +93,7 @@ class Flow:
             for name, expression in values.items():
                 self._mark(step, name, self.trail(expression))
         if self.policy.by_choice:
-            failing = self._inside(step) if step.on_error is not None else None
+            failing = self._inside(step) if step.on_error is not None or _abstains(step) else None
             for name in step.outputs:
                 self._mark(step, name, self.chosen or failing)
         self._leave(step)
@@ -106,7 +106,7 @@ class Flow:
         elif isinstance(action, ToolCall) and action.tool in self.plan.tools:
             self._tool(step, self.plan.tools[action.tool], self._marked(step, action.arguments))
         elif isinstance(action, ProgramCall):
-            self._program(step, action.plan, self._marked(step, action.arguments))
+            self._program(step, action, self._marked(step, action.arguments))
         elif isinstance(action, Value):
             self._mark(step, "value", self.trail(action.expression))
         elif isinstance(action, Repeat):
@@ -185,7 +185,8 @@ class Flow:
         if source is not None and key not in self.marks:
             self.marks[key] = (source, f"{self.prefix}{step.path}.{output}")
 
-    def _program(self, step: Step, plan: Plan, marked: Mapping[str, Trail]) -> None:
+    def _program(self, step: Step, call: ProgramCall, marked: Mapping[str, Trail]) -> None:
+        plan = call.plan
         inputs: dict[Name, Trail] = {("inputs", name): trail for name, trail in marked.items()}
         if self.policy.marked_inputs:
             for name, declared in plan.inputs.items():
@@ -198,7 +199,7 @@ class Flow:
             outer = self._origin(step, name)
             flow = Flow(plan, self.policy, marks, f"{self.prefix}{step.path}.", outer, self.chosen)
             for output, way in flow.run().items():
-                self._mark(step, output, way)
+                self._mark(step, "answer" if call.answers else output, way)
 
     def _repeat(self, step: Step, loop: Repeat) -> None:
         started = {name: self.trail(expression) for name, expression in loop.start.items()}
@@ -222,3 +223,8 @@ class Flow:
         self.marks |= outside
         for name, trail in final.items():
             self._mark(step, name, trail)
+
+
+def _abstains(step: Step) -> bool:
+    """Whether a step goes on where what it runs fails."""
+    return isinstance(step.action, ProgramCall) and step.action.answers

@@ -142,6 +142,19 @@ def _compact(kinds: list[Type]) -> Type | str:
     return ListOf(without_none(kinds[0].item)) if isinstance(kinds[0], ListOf) else f"it takes a list, not {kinds[0]}"
 
 
+def _most_common(kinds: list[Type]) -> Type | str:
+    kind = kinds[0]
+    if isinstance(kind, Unknown):
+        return UNKNOWN
+    if not isinstance(kind, ListOf):
+        return f"it takes a list, not {kind}"
+    if len(kinds) == 2 and not isinstance(kind.item, Unknown):
+        names = kinds[1].values if isinstance(kinds[1], Enum) else ()
+        if not isinstance(kind.item, Object) or len(names) != 1 or kind.item.get(names[0]) is None:
+            return f"what is compared is the name of a field of {kind.item}, in quotes"
+    return kind.item
+
+
 def _sorted(kinds: list[Type]) -> Type | str:
     kind = kinds[0]
     if isinstance(kind, Unknown) or (isinstance(kind, ListOf) and (is_text(kind.item) or is_number(kind.item))):
@@ -165,6 +178,14 @@ def _unique(values: list[Any]) -> list[Any]:
             seen.add(key)
             kept.append(value)
     return kept
+
+
+def _frequent(values: list[Any], *field: str) -> Any:
+    """The item that stands most often, by a field of each where one is named; of several the one that comes first."""
+    if not values:
+        raise ValueError("the list is empty")
+    keys = [json.dumps(value[field[0]] if field else value, sort_keys=True, default=str) for value in values]
+    return values[max(range(len(keys)), key=lambda place: (keys.count(keys[place]), -place))]
 
 
 def _text(value: Any) -> str:
@@ -240,6 +261,13 @@ FUNCTIONS: dict[str, Function] = {
     "first": Function(1, 1, _item(True), lambda xs: xs[0] if xs else None, "first(list): T?"),
     "last": Function(1, 1, _item(True), lambda xs: xs[-1] if xs else None, "last(list): T?"),
     "unique": Function(1, 1, _item(False), _unique, "unique(list): each value once, in order"),
+    "most_common": Function(
+        1,
+        2,
+        _most_common,
+        _frequent,
+        "most_common(list) or most_common(list of objects, 'field'): of several the first",
+    ),
     "sorted": Function(1, 1, _sorted, sorted, "sorted(list of numbers or of str)"),
     "compact": Function(1, 1, _compact, lambda xs: [x for x in xs if x is not None], "compact(list[T?]): list[T]"),
     "any": Function(1, 1, _bools, any, "any(list of bool)"),

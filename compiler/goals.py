@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.ensembles import KEY
 from lmprog.compiler.findings import nearest, suggestion
 from lmprog.compiler.language_goals import TUNABLE
 from lmprog.compiler.plan import ExampleTest, GateTest, Optimize, Stage
@@ -149,6 +150,8 @@ def _stages(draft: Draft, node: Node | None) -> tuple[Stage, ...]:
         if options is not None and not isinstance(options, Mapping):
             draft.report.add("LMP101", options.place, f"the options of stage `{name}` must be a mapping")
             continue
+        if name == KEY and isinstance(options, Mapping):
+            draft.used.add(("lms", options.value("judge")))
         if draft.options.stage_configs is not None:
             check_options(draft, name, name_place, options)
         stages.append(Stage(name, options.plain() if options is not None else {}))

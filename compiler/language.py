@@ -281,6 +281,24 @@ STEP = Record(
 )
 _STEPS: Shape = MapOf(STEP, "step", about="The graph; references between steps make its edges.")
 
+ENSEMBLE = Record(
+    {
+        "members": ListOf(
+            MapOf(
+                Record({key: MODULE.keys[key] for key in ("instructions", "prompt", "demos")}),
+                "module",
+            ),
+            2,
+            about="The programs, each by the modules in which it differs from this one; {} is this one.",
+        ),
+        "vote": Text(about="The output whose most common value wins; of several the first member's."),
+        "judge": Text(about="The LM that picks the best answer."),
+    },
+    required=("members",),
+    one_of=("vote", "judge"),
+    about="One program of several with other words, that answers as most of them do, or as a judge finds best.",
+)
+
 PROGRAM = Record(
     {
         "lmprog": Number(whole=True, about="The version of the language: 1."),
@@ -296,6 +314,7 @@ PROGRAM = Record(
         "steps": STEPS,
         "data": DATA,
         "metrics": MapOf(METRIC, "metric", about="The metrics, by id."),
+        "ensemble": ENSEMBLE,
         "optimize": OPTIMIZE,
         "tests": TESTS,
         "export": EXPORT,

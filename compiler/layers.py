@@ -131,10 +131,11 @@ def candidate(root: Mapping, change: Map[str, Any], report: Report) -> Mapping:
     source = Source(root.source.path, f"{root.source.name} (candidate)", "", root.source.folder)
     for section, entries in change.items():
         for id, entry in entries.items():
-            for key, value in entry.items():
+            of = f"{section.removesuffix('s')} `{id}`" if isinstance(entry, Map) else f"`{section}`"
+            for key, value in (entry if isinstance(entry, Map) else {id: entry}).items():
                 why = unwritable(value)
                 if why is not None:
-                    message = f"`{key}` of {section.removesuffix('s')} `{id}` holds {why}"
+                    message = f"`{key}` of {of} holds {why}"
                     report.add("LMP101", Place(source, 1, 1), message, fix="leave it out")
     over = from_plain(dict(change), source)
     assert isinstance(over, Mapping)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.bounds import bounds
+from lmprog.compiler.ensembles import name_of
 from lmprog.compiler.expressions import Expression
 from lmprog.compiler.manifest_schema import manifest_schema
 from lmprog.compiler.mermaid import mermaid
@@ -79,7 +80,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
             }
             for tool in plan.tools.values()
         },
-        "modules": {module.id: _module(module, folder) for module in plan.modules.values()},
+        "modules": {name: _module(module, folder) for name, _, module in _modules(plan)},
         "steps": [_step(step) for step in plan.steps],
         "data": {split.name: _split(split, folder) for split in plan.data.values()},
         "metrics": {
@@ -97,6 +98,15 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "bounds": {"lm_calls": dict(worst.calls), "total": worst.total_calls, "bounded": worst.bounded},
         "tuned": plan.tuned,
     }
+
+
+def _modules(plan: Plan) -> Iterator[tuple[str, Plan, Module]]:
+    """The modules with their programs; those of the members of an ensemble are named `<step>.<module>`."""
+    for module in plan.modules.values():
+        yield module.id, plan, module
+    for number, member in enumerate(plan.members, 1):
+        for module in member.modules.values():
+            yield f"{name_of(number)}.{module.id}", member, module
 
 
 def _fields(fields: Mapping[str, Field]) -> dict[str, Any]:
@@ -235,7 +245,7 @@ def write_artefacts(plan: Plan, out: Path) -> list[Path]:
     prompts.mkdir(parents=True, exist_ok=True)
     told = json.dumps(manifest(plan), indent=2, ensure_ascii=False, default=str)
     texts = {out / "manifest.json": told + "\n"}
-    texts |= {prompts / f"{module.id}.txt": _prompt(plan, module) for module in plan.modules.values()}
+    texts |= {prompts / f"{name}.txt": _prompt(its, module) for name, its, module in _modules(plan)}
     texts[out / "manifest.schema.json"] = json.dumps(manifest_schema(), indent=2) + "\n"
     texts[out / "graph.mmd"] = mermaid(plan)
     for path, text in texts.items():

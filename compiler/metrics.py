@@ -26,7 +26,7 @@ def read_metrics(draft: Draft, row: Type) -> dict[str, Metric]:
             "row": row,
             "metrics": Object(tuple((id, FLOAT) for id in ids)),
             "vars": draft.var_types,
-            "trace": trace_type(draft.modules),
+            "trace": trace_type(next(iter(draft.members.values())).modules if draft.members else draft.modules),
             "runs": runs_type(draft.output_types, not draft.dropped_top("outputs")),
         },
         where="in a metric",

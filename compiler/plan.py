@@ -184,6 +184,8 @@ class ToolCall:
 class ProgramCall:
     plan: Plan
     arguments: Mapping[str, Expression]
+    answers: bool = False
+    """Whether its outputs are one value, `answer`, which is null where the program fails by itself."""
 
 
 @dataclass(frozen=True)
@@ -361,6 +363,8 @@ class Plan:
     tests: tuple[ExampleTest | GateTest, ...] = ()
     export: Export | None = None
     tuned: Mapping[str, Any] | None = None
+    members: tuple[Plan, ...] = ()
+    """The programs of an ensemble, which differ in their words alone; its steps run them."""
     description: str | None = None
     digest: str = ""
     """sha256 of the program's meaning: its resolved document, without data, metrics, tests, optimize and tuned."""

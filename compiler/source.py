@@ -187,6 +187,15 @@ def shown_path(path: Path) -> str:
     return str(path) if relative.startswith(os.pardir + os.sep + os.pardir) else relative
 
 
+def placed(value: Any, at: Node) -> Node:
+    """Nodes for a value that what stands at another node has made: each is found there."""
+    if isinstance(value, dict):
+        keys = {str(key): placed(str(key), at) for key in value}
+        entries = {str(key): placed(item, at) for key, item in value.items()}
+        return Mapping(at.source, at.line, at.column, entries, keys)  # type: ignore[arg-type]
+    return Scalar(at.source, at.line, at.column, value, str(value), '"' if isinstance(value, str) else None)
+
+
 def from_plain(value: Any, source: Source) -> Node:
     """Nodes for a value that comes from no file: a command line, an optimizer's candidate."""
     if isinstance(value, dict):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from lmprog.blame import Kind
+from lmprog.blame import Kind, is_own
 from lmprog.compiler.expressions import EvaluationError
 from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall, Value
 from lmprog.compiler.types import DEEPEST, deeper
@@ -206,13 +206,16 @@ class Execution:
         finally:
             this.made.extend(((*site.place, *within), kind, made) for within, kind, made in inner.this.made)
         if failure is not None:
+            if action.answers and is_own(failure.kind):
+                return {"answer": None}
             raise StepFailed(failure.kind, failure.message, f"{site.path}/{failure.path}")
-        return dict(outputs or {})
+        return {"answer": dict(outputs or {})} if action.answers else dict(outputs or {})
 
     def _inner_lms(self, plan: Plan) -> dict[str, LM]:
         """A sub-program's LMs: one of ours where it names the same model in the same way, else one of its own."""
         found = {}
         for id, lm in plan.lms.items():
-            twin = next((ours for ours, mine in self.plan.lms.items() if replace(mine, id=lm.id) == lm), None)
+            same = [ours for ours, mine in self.plan.lms.items() if replace(mine, id=lm.id) == lm]
+            twin = id if id in same else next(iter(same), None)
             found[id] = self.this.lms[twin] if twin is not None else self.this.resources.lm(lm)
         return found

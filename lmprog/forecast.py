@@ -23,6 +23,7 @@ from lmprog.program import Program
 from lmprog.worst_case import Ask, Growth, asks, longest_reply, tokens
 
 if TYPE_CHECKING:
+    from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.optimizer import Optimizer
 
 SECONDS_A_CALL = 2.0
@@ -113,17 +114,22 @@ def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
     run = [*asks(plan, [*train, *dev, *test], growth), *of_judges]
     proposal = _proposal(goals, plan)
     sizes = len(train), choosing
-    parts = []
+    parts, versions = [], list(run)
     for stage in goals.stages:
         optimizer = make(stage)
         others = _others(program, optimizer, [*train, *dev], of_judges)
+        results = [
+            [*asks(program.with_candidate(result).plan, [*train, *dev, *test], growth), *of_judges]
+            for result in _results(program, optimizer)
+        ]
+        others += [ask for result in results for ask in _times(result, choosing)]
         parts.append(Part(stage.optimizer, _of_stage(program, optimizer, sizes, run, proposal, others)))
-    parts.append(Part("dev before and after each stage", _times(run, (len(goals.stages) + 1) * choosing)))
+        versions += results[-1] if results else run
+    parts.append(Part("dev before and after each stage", _times(versions, choosing)))
     if confirming:
-        runs = (len(goals.stages) + 1) * confirming * most_repeats(goals)
-        parts.append(Part("dev that confirms", _times(run, runs)))
+        parts.append(Part("dev that confirms", _times(versions, confirming * most_repeats(goals))))
     if test:
-        parts.append(Part("test at the end", _times(run, (len(goals.stages) + 1) * len(test))))
+        parts.append(Part("test at the end", _times(versions, len(test))))
     level = first_level(goals.accept, len(goals.stages))
     shown = DevRows(choosing, confirming, least_gain(confirming, level) if confirming else None)
     return replace(timed(program, parts, folders), dev=shown)
@@ -146,6 +152,12 @@ def _others(
         for plan, count in (other_runs(program) if other_runs is not None else ())
         for ask in [*asks(plan, rows, Growth()), *of_judges]
     ]
+
+
+def _results(program: Program, optimizer: Optimizer) -> Sequence[Candidate]:
+    """The programs that a stage tries, where a run of them asks more than one of the program."""
+    results = getattr(optimizer, "results", None)
+    return results(program) if results is not None else ()
 
 
 def _of_stage(

@@ -32,6 +32,7 @@ def merges_of(plan: Plan) -> list[Merge]:
 
     Raises UsageError where the program has no adapter, LmprogError where a model does not run in this process.
     """
+    plan = next(iter(plan.members), plan)  # the members of an ensemble differ in their words alone
     found: list[Merge] = []
     for lm in plan.lms.values():
         modules = tuple(id for id, module in plan.modules.items() if module.lm == lm.id and module.adapter is None)

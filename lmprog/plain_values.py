@@ -50,7 +50,7 @@ def _instance(kind: Any, value: Any, exact: bool, place: str) -> Any:
     for name, required in hints.items():
         if name in value:
             found[name] = read_as(required[0], value[name], exact=exact, place=f"{place}.{name}".lstrip("."))
-        elif required[1] or exact:
+        elif required[1]:
             raise Unfit(f"{f'{place}.{name}'.lstrip('.')} is missing")
     unknown = value.keys() - hints.keys()
     if exact and unknown:

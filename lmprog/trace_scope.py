@@ -13,15 +13,18 @@ from lmprog.result import Result
 def trace_of(plan: Plan, records: Sequence[Record]) -> dict[str, Any]:
     """Return `trace` of a run. The counts are of all LM calls, `modules` are those of the program itself."""
     calls = [record for record in records if isinstance(record, Invocation)]
+    # The program of an ensemble is each of its members.
+    parents = {step.path for step in plan.steps} if plan.members else {None}
+    own = [made for made in calls if made.parent in parents]
     return {
         **_counts(calls),
         "tools": [record.tool for record in records if isinstance(record, ToolInvocation)],
-        "modules": {id: _module(plan, id, calls) for id in plan.modules},
+        "modules": {id: _module(each, id, own) for each in plan.members[:1] or (plan,) for id in each.modules},
     }
 
 
 def _module(plan: Plan, id: str, calls: Sequence[Invocation]) -> dict[str, Any]:
-    own = [made for made in calls if made.module == id and made.parent is None]
+    own = [made for made in calls if made.module == id]
     read = [made.outputs for made in own if made.outputs is not None]
     return {
         **_counts(own),

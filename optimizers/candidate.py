@@ -26,6 +26,8 @@ class Candidate:
     """By module: as `adapters`, for a module with one of its own."""
     nearest: Mapping[str, int] = field(default_factory=dict)
     """By module with demos here: how many of them a call is shown, those nearest to its inputs; all where it is not named."""
+    ensemble: Mapping[str, Any] = field(default_factory=dict)
+    """As `ensemble` in an overlay: how it picks, and its members by the modules that each changes. No other words beside it."""
 
     def as_overlay(self) -> dict[str, Any]:
         """The change as the plain values of an overlay file."""
@@ -43,10 +45,14 @@ class Candidate:
         overlay: dict[str, Any] = {"modules": modules} if modules else {}
         if self.adapters:
             overlay["lms"] = {lm: {"adapter": dict(adapter)} for lm, adapter in self.adapters.items()}
+        if self.ensemble:
+            overlay["ensemble"] = dict(self.ensemble)
         return overlay
 
     def then(self, later: Candidate) -> Candidate:
-        """This change with `later` on top of it."""
+        """This change with `later` on top of it. An ensemble has the words of its members, in place of those below it."""
+        if later.ensemble:
+            return Candidate(adapters=self.adapters, module_adapters=self.module_adapters, ensemble=later.ensemble)
         return Candidate(
             {**self.instructions, **later.instructions},
             {**self.demos, **later.demos},
@@ -55,6 +61,7 @@ class Candidate:
             {**self.module_adapters, **later.module_adapters},
             # Of a pool that is replaced the number goes with it.
             {**{id: count for id, count in self.nearest.items() if id not in later.demos}, **later.nearest},
+            self.ensemble,
         )
 
     @property
@@ -76,6 +83,7 @@ class Candidate:
             "layouts": {module: dict(templates) for module, templates in self.layouts.items()},
             "module_adapters": {module: dict(adapter) for module, adapter in self.module_adapters.items()},
             "nearest": dict(self.nearest),
+            **({"ensemble": dict(self.ensemble)} if self.ensemble else {}),
         }
 
     @staticmethod

@@ -18,6 +18,7 @@ from lmprog.optimizers.lineage import remember
 from lmprog.optimizers.optimizer import Row, Task
 from lmprog.optimizers.strategies import outages
 from lmprog.optimizers.strategies.screens import Screen, Screens
+from lmprog.program import Program
 from lmprog.run_options import RunOptions
 from lmprog.seeds import derive
 from lmprog.statistics import estimate, paired
@@ -160,17 +161,20 @@ class CandidateEvaluator:
         found = [self.scored[candidate.digest] for candidate in (START, *chosen)]
         if self.repeats > 1:
             found = [await self._again(scored) for scored in found]
-        return self._choose(found[0], found[1:])
+        return self.better(found[0], found[1:])
 
     def best_so_far(self) -> Candidate:
         """As `select`, by what is known already: for a search whose budget is spent."""
         start, best = self.scored[START.digest], self.best
         if best is start:
-            return self._choose(start, [])
-        return self._choose(_first(start, best.rows), [best])
+            return self.better(start, [])
+        return self.better(_first(start, best.rows), [best])
 
-    def _choose(self, start: Scored, rivals: Iterable[Scored]) -> Candidate:
-        """Choose by the mean on the rows that a candidate and the start both have; record what was chosen and why."""
+    def better(self, start: Scored, rivals: Iterable[Scored]) -> Candidate:
+        """Return the rival with the highest mean on the rows that it and the start both have, or START where none is better.
+
+        What was chosen and why is recorded.
+        """
         journal = self.task.journal
         if not start.usable:
             journal.note(outages.complaint("the program as it is", len(start.values), start.rows))
@@ -204,11 +208,15 @@ class CandidateEvaluator:
     async def _score(self, candidate: Candidate, rows: Sequence[Row], first: int) -> Values:
         return await self._run(candidate, rows, "search", first, 1, RunOptions(seed=self.task.seed))
 
+    def program_of(self, candidate: Candidate) -> Program:
+        """Return the program that a candidate makes."""
+        return self.task.program.with_candidate(candidate)
+
     async def _run(
         self, candidate: Candidate, rows: Sequence[Row], part: str, first: int, repeats: int, options: RunOptions
     ) -> Values:
         """Return scores by index, which counts from `first`."""
-        program = self.task.program.with_candidate(candidate)
+        program = self.program_of(candidate)
 
         async def work() -> dict[str, Any]:
             scores = await aevaluate(program, rows, self.task.metric, repeats=repeats, options=options)

@@ -6,7 +6,7 @@ A package offers an optimizer by an entry point of the group `lmprog.optimizers`
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from lmprog.budget import Budget
     from lmprog.optimizers.candidate import Candidate
+    from lmprog.optimizers.finalists import Finalists
     from lmprog.optimizers.journal import Journal
     from lmprog.program import Program
 
@@ -38,7 +39,8 @@ class Task:
     `program` is the best so far, its LM calls paid out of `budget` (an LM that is asked by itself wants `budget.meter`); what
     may be tuned is in `program.plan.optimize`. `train` rows are for learning, `dev` rows for choosing: of the dev rows of the
     spec those that choose (`optimizers.dev_split`). `screened` are all dev rows of the spec, whose words no instructions may
-    hold; an optimizer that runs them makes the test of its choice worthless. Files go under `journal.folder`.
+    hold; an optimizer that runs them makes the test of its choice worthless. Files go under `journal.folder`. `finalists`
+    gives the programs that earlier stages have scored.
     """
 
     program: Program
@@ -49,6 +51,7 @@ class Task:
     journal: Journal
     seed: int
     screened: Sequence[Row] = ()
+    finalists: Callable[[], Finalists] | None = None
 
     def tell_spending(self) -> None:
         """Show those who watch what is spent and what may be; it stands beside what they are shown next."""
@@ -60,7 +63,9 @@ class Optimizer(Protocol):
     """Made with its `Config`, the options that stand in the spec; `most_calls` bounds what `optimize` may ask of LMs.
 
     It may have `other_runs(program)`: the plans of other programs that it runs, and how often each at most, their calls being
-    among those. It may have `most_proposals`, of the same parameters: how many of those calls are the proposer's at most, all
+    among those. It may have `results(program)`: changes that stand for those that it tries, each on all rows that choose at
+    most once, where a run of them asks more than one of the program; what it comes to asks no more than the last of them.
+    It may have `most_proposals`, of the same parameters: how many of those calls are the proposer's at most, all
     others being of whole runs of the program with their scores. Without it `--dry-run` takes each call for the dearest of the
     program. It may have `packages`: what must be installed for it, by the names under which its modules are imported.
     """
@@ -86,6 +91,7 @@ class Optimizer(Protocol):
 
 BUILT_IN = {
     "bootstrap": "lmprog.optimizers.bootstrap:Bootstrap",
+    "ensemble": "lmprog.optimizers.ensemble:Ensemble",
     "fast_slow": "lmprog.optimizers.fast_slow:FastSlow",
     "gepa": "lmprog.optimizers.gepa:GEPA",
     "prompt_search": "lmprog.optimizers.prompt_search:PromptSearch",

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -26,7 +28,9 @@ from lmprog.lms.kept import RunAnswers
 from lmprog.optimizers.acceptance import ALPHA, Confirmation
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.dev_split import DevSplit, described, split
+from lmprog.optimizers.finalists import Finalists, words_of
 from lmprog.optimizers.journal import Journal
+from lmprog.optimizers.lineage import read_trees
 from lmprog.optimizers.optimizer import Optimizer, Row, Task, find
 from lmprog.optimizers.shown_rows import ShownRows
 from lmprog.program import Program
@@ -90,6 +94,8 @@ def goals_of(program: Program) -> Optimize:
     goals = program.plan.optimize
     if goals is None:
         raise UsageError(f"{program.plan.name} has no `optimize:`; name a metric, what to tune, and the stages")
+    if program.plan.members:
+        raise UsageError(f"{program.plan.path.name} is an ensemble of programs; optimize the program that it extends")
     return goals
 
 
@@ -145,7 +151,9 @@ def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Jour
         within = journal.within(key, shared)
         start = metered.with_candidate(best)
         stage_seed = derive(seed, number, stage.optimizer)
-        task = Task(start, train, parts.choose, goals.metric, shared, within, stage_seed, screened=dev)
+        came_to = [outcome.candidate for outcome in outcomes]
+        found = partial(_finalists, metered, journal.folder, came_to, len(parts.choose))
+        task = Task(start, train, parts.choose, goals.metric, shared, within, stage_seed, screened=dev, finalists=found)
         try:
             change = make(stage).optimize(task)
         except BudgetExceeded as error:
@@ -186,6 +194,13 @@ def _run(program: Program, seed: int, budget: Mapping[str, float], journal: Jour
     test = _tested(unlimited, goals.metric, outcomes, journal)
     before_all = chosen_by.of(Candidate()).estimate.as_json()
     return Outcome(versions[accepted["kept"]], before_all, best, accepted, outcomes, test, shared.spent)
+
+
+def _finalists(program: Program, folder: Path, came_to: Sequence[Candidate], rows: int) -> Finalists:
+    """The programs that the stages of a run have scored; `came_to` is what each of them came to."""
+    best = came_to[-1] if came_to else Candidate()
+    adapters = Candidate(adapters=best.adapters, module_adapters=best.module_adapters)
+    return Finalists(program.with_candidate(adapters), words_of(read_trees(folder)[: len(came_to)], came_to, rows))
 
 
 def most_repeats(goals: Optimize) -> int:

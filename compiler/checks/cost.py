@@ -13,6 +13,7 @@ from lmprog.compiler.bounds import (
     calls,
     demo_lengths,
     dev_split,
+    ensemble_runs,
     final_runs,
     halving_runs,
     longest_inputs,
@@ -170,6 +171,8 @@ def _runs(draft: Draft, stage: Stage, train: int, choosing: int) -> int:
         return value if isinstance(value, int) else otherwise
 
     repeats = number("repeats", 1)
+    if "members" in options:
+        return ensemble_runs(choosing, number("members", 3), options.get("judge") is not None)
     if "steps" in options or stage.optimizer in TRAINING:
         waves = number("resample_waves", 1) if options.get("no_signal") == "resample" else 1
         scorings = 1 + -(-number("steps", 1) // number("evaluate_every", 1))

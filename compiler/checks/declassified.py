@@ -113,8 +113,10 @@ def _watched(plan: Plan, read: Iterable[Expression]) -> Watched:
                 elif isinstance(action, Repeat):
                     pending += [update.expression for state, update in action.next.items() if state == name[2]]
                     pending += [start for state, start in action.start.items() if state == name[2]]
-                elif isinstance(action, ProgramCall) and name[2] in action.plan.outputs:
-                    found |= _watched(action.plan, [action.plan.outputs[name[2]]])
+                elif isinstance(action, ProgramCall):
+                    outputs = action.plan.outputs
+                    named = [*outputs] if action.answers else [name[2]]
+                    found |= _watched(action.plan, [outputs[output] for output in named if output in outputs])
     return found
 
 

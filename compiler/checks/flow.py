@@ -11,7 +11,7 @@ from lmprog.compiler.flow import Arrival, Flow, Name, Policy, Trail
 from lmprog.compiler.goals import written_stages
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.private import holds_private, private_columns, private_inputs, private_policy, private_rows
-from lmprog.compiler.source import Place
+from lmprog.compiler.source import Mapping, Place
 from lmprog.compiler.teachers import named
 
 
@@ -51,6 +51,7 @@ class _Private:
             outputs = self._outputs(marks)
             self._judges(marks, outputs)
             self._proposer(marks, outputs)
+            self._picker(marks, outputs)
             if not self.by_choice:
                 self._demos()
         overlays.check(self.draft, self.plan, {**self.taught, **self.reached})
@@ -146,6 +147,19 @@ class _Private:
             self._tell("LMP402", place, trail, f"the proposer {lm.id} (untrusted)")
         elif lm.shared_cache:
             self._tell("LMP402", place, trail, f"the shared cache of the proposer {lm.id}")
+
+    def _picker(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> None:
+        """The judge of an `ensemble` stage is shown the inputs of the program, and its outputs."""
+        for entry in written_stages(self.draft.node("optimize", "stages")):
+            options = entry.map("ensemble") if isinstance(entry, Mapping) else None
+            node = options.get("judge") if options is not None else None
+            lm = self.plan.lms.get(str(node.plain())) if node is not None else None
+            for trail in (*marks.values(), *outputs.values()) if lm is not None else ():
+                assert lm is not None and node is not None
+                if not lm.trusted:
+                    self._tell("LMP401", node.place, trail, f"{lm.id} (untrusted)")
+                elif lm.shared_cache:
+                    self._tell("LMP402", node.place, trail, f"the shared cache of {lm.id}")
 
     def _place(self, arrival: Arrival) -> Place:
         if self.teacher is not None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from collections.abc import Mapping as Map
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.flow import Trail
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.private import private_columns
-from lmprog.compiler.source import Place
+from lmprog.compiler.source import Mapping, Node, Place, Sequence
 
-WITHOUT_DEMOS = frozenset({"gepa", "grpo", "sft"})
-"""Stages that write no demos."""
+WITHOUT_DEMOS = frozenset({"ensemble", "gepa", "grpo", "sft"})
+"""Stages that write no demos of their own."""
 _TUNED = re.compile(r"^tuned:", re.MULTILINE)
 _FIX = "take demos out of tune, or say in optimize: declassify: why the rows may be read by who has the overlay"
 
@@ -34,11 +35,22 @@ def check(draft: Draft, plan: Plan, reached: Map[str, Trail]) -> None:
         trail = _private(plan, id, reached)
         if trail is None:
             continue
-        demos = draft.node("modules", id, "demos")
-        if demos is not None and _TUNED.search(demos.source.text):
+        demos = next((node for node in _demos(draft, id) if _TUNED.search(node.source.text)), None)
+        if demos is not None:
             _tell(draft, demos.place, trail, id, "stand in this overlay")
         elif optimize is not None and writes and "demos" in optimize.tune.get(id, ()):
             _tell(draft, _tuned(draft, id), trail, id, "would stand in the overlay")
+
+
+def _demos(draft: Draft, id: str) -> Iterator[Node]:
+    """The demos of a module, and of the members of an ensemble."""
+    listed = draft.node("ensemble", "members")
+    members = listed.items if isinstance(listed, Sequence) else []
+    for modules in (draft.node("modules"), *members):
+        module = modules.map(id) if isinstance(modules, Mapping) else None
+        demos = module.get("demos") if module is not None else None
+        if demos is not None:
+            yield demos
 
 
 def _private(plan: Plan, id: str, reached: Map[str, Trail]) -> Trail | None:

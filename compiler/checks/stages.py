@@ -9,6 +9,7 @@ from lmprog.compiler import teachers
 from lmprog.compiler.bounds import dev_split
 from lmprog.compiler.checks import training
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.findings import suggestion
 from lmprog.compiler.goals import written_stages
 from lmprog.compiler.plan import Optimize, Plan, Stage
 from lmprog.compiler.source import Mapping, Node, Sequence
@@ -27,6 +28,8 @@ TUNES = {
     "sft": ({"weights"}, "trains weights, and `tune` names the weights of no module", "weights"),
 }
 """For each stage: which parts it can tune, what is wrong where none of them is named, and what to add."""
+WITHOUT_WORDS = frozenset({"ensemble", "grpo", "sft"})
+"""Stages that write no words of their own."""
 TUNES_TOO = {"fast_slow": TUNES["prompt_search"]}
 """For a stage that wants parts of two kinds, as `TUNES`."""
 
@@ -44,10 +47,10 @@ def check(draft: Draft, plan: Plan) -> None:
     tuned = frozenset[str]().union(*optimize.tune.values())
     if known:
         entries = written_stages(listed)
-        named = {next(iter(each.entries), "") if isinstance(each, Mapping) else each.plain() for each in entries}
+        named = {_named(each) for each in entries}
         training.check_reward(draft, optimize, bool(named & {*TRAINING}))
     for entry in written_stages(listed):
-        name = next(iter(entry.entries), "") if isinstance(entry, Mapping) else entry.plain()
+        name = _named(entry)
         options = entry.map(name) if isinstance(entry, Mapping) else None
         _rollouts(draft, name, options)
         if not known:
@@ -65,6 +68,9 @@ def check(draft: Draft, plan: Plan) -> None:
             training.check(draft, plan, optimize, name, options, given)
         if name == "sft":
             _sft(draft, entry, options)
+        elif name == "ensemble":
+            _ensemble(draft, plan, entry, options)
+    _order(draft, optimize, listed)
 
 
 def _rollouts(draft: Draft, name: str, options: Mapping | None) -> None:
@@ -97,6 +103,42 @@ def _sft(draft: Draft, entry: Node, options: Mapping | None) -> None:
     if "samples" in given and not any(given.get(source) for source in ("samples", "teachers", "labelled")):
         message = "`sft` without runs of the program, teachers or labelled rows has nothing to learn from"
         draft.report.add("LMP702", entry.place, message, fix="write samples: 8, labelled: 256, or name teachers")
+
+
+def _ensemble(draft: Draft, plan: Plan, entry: Node, options: Mapping | None) -> None:
+    vote = options.get("vote") if options is not None else None
+    judge = options.get("judge") if options is not None else None
+    if vote is not None and judge is not None:
+        message = "`ensemble` picks by `vote` or by `judge`, not by both"
+        draft.report.add("LMP702", judge.place, message, fix="leave one of the two out")
+    elif judge is not None and judge.plain() not in plan.lms:
+        message = f"`judge` of the stage `ensemble` names the LM `{judge.plain()}`, which does not exist"
+        draft.report.add("LMP103", judge.place, message, fix=suggestion(judge.plain(), plan.lms, "LMs"))
+    elif vote is not None and vote.plain() not in plan.outputs:
+        message = f"`vote` of the stage `ensemble` names the output `{vote.plain()}`, which the program does not have"
+        draft.report.add("LMP203", vote.place, message, fix=suggestion(vote.plain(), plan.outputs, "outputs"))
+    elif vote is None and judge is None and len(plan.outputs) > 1:
+        message = f"`ensemble` votes on one output, and the program has {len(plan.outputs)}"
+        draft.report.add("LMP702", entry.place, message, fix=f"write vote: {next(iter(plan.outputs))}")
+
+
+def _order(draft: Draft, optimize: Optimize, listed: Node) -> None:
+    """Report an `ensemble` that has no programs to choose from, or whose programs a later stage would have to change."""
+    names = [stage.optimizer for stage in optimize.stages]
+    if "ensemble" not in names:
+        return
+    place = next(entry.place for entry in written_stages(listed) if _named(entry) == "ensemble")
+    if names.index("ensemble") < len(names) - 1:
+        message = "a stage comes after `ensemble`, which makes one program of several: it must be the last"
+        draft.report.add("LMP702", place, message, fix="move it to the end of the stages")
+    elif not set(names) - WITHOUT_WORDS:
+        message = "`ensemble` has no programs to choose from: no stage before it writes instructions or demos"
+        draft.report.add("LMP702", place, message, fix="put prompt_search, bootstrap or gepa before it")
+
+
+def _named(entry: Node) -> str:
+    name = next(iter(entry.entries), "") if isinstance(entry, Mapping) else entry.plain()
+    return str(name)
 
 
 def _stage(name: str, options: Mapping | None) -> Stage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lmprog.compiler.difference import layout_difference, words_difference
@@ -51,12 +51,22 @@ def changes(stage: StageTree, entry: Entry) -> list[str]:
 
 
 def between(before: Candidate, after: Candidate) -> list[str]:
-    """The lines of a unified diff of two candidates' words and layouts; of a module that `after` leaves there are none."""
+    """The lines of a unified diff of two candidates' words and layouts; of a module that `after` leaves there are none.
+
+    Of an ensemble the words that each member changes in the program as written.
+    """
     lines = []
+    for number, modules in enumerate(after.ensemble.get("members", ())):
+        for module, changed in modules.items():
+            listed = changed.get("demos", ())
+            demos = listed["of"] if isinstance(listed, Mapping) else listed
+            name = f"ensemble.members[{number}].{module}"
+            lines += words_difference(name, ("", ()), (changed.get("instructions", ""), demos))
+            lines += layout_difference(name, {}, changed.get("prompt", {}))
     for module in dict.fromkeys([*after.instructions, *after.demos, *after.layouts]):
         old, new = ((words.instructions.get(module, ""), words.demos.get(module, ())) for words in (before, after))
-        lines += words_difference(module, old, new)
-        lines += layout_difference(module, before.layouts.get(module, {}), after.layouts.get(module, {}))
+        lines += words_difference(f"modules.{module}", old, new)
+        lines += layout_difference(f"modules.{module}", before.layouts.get(module, {}), after.layouts.get(module, {}))
     return lines
 
 
@@ -88,6 +98,9 @@ def what(entry: Entry) -> str:
         parts.setdefault(module, []).append(count)
     for module in entry.words.layouts:
         parts.setdefault(module, []).append("layout")
+    if rule := entry.words.ensemble:
+        picks = f"by the judge {rule['judge']}" if "judge" in rule else f"by a vote on {rule['vote']}"
+        return f"{len(rule['members'])} programs, {picks}"
     return "; ".join(f"{module}: {', '.join(said)}" for module, said in parts.items())
 
 

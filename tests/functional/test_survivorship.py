@@ -145,6 +145,107 @@ def test_what_breaks_rows_is_refused(desk, tmp_path: Path, kind: str, optimizer:
     assert optimizer != "gepa" or writer.proposals
 
 
+class Trained(Writer):
+    """Breaks rows with the weights of any step, and not with those that it began with."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda prompt: self.steps > 0)
+        self.steps = 0
+
+    async def complete(self, request: Request) -> Completion:
+        self.steps = 0 if request.adapter is None else 1
+        return await super().complete(request)
+
+
+class NoWeights:
+    """Stands for an LM in training and its weights."""
+
+    def __init__(self) -> None:
+        self.weights = self
+
+    def trained_step(self) -> None:
+        pass
+
+
+@pytest.fixture
+def weightless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts doubles in the places of the trainer and the weights: each step has an adapter of its own, and is scored on dev."""
+    pytest.importorskip("trl", reason="needs the extra 'local'")
+    from lmprog.optimizers.candidate import Candidate
+    from lmprog.optimizers.grpo import stage as module
+    from lmprog.optimizers.grpo.served import Served
+    from lmprog.optimizers.sft.stage import SFTStage
+
+    def written(folder: Path, *_: Any) -> Candidate:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Candidate(adapters={"lm": {"path": str(folder)}})
+
+    def train(stage: Any, done: Any) -> None:
+        start, rounds = stage.program, getattr(stage, "rounds", None)
+        for step in range(stage.config.steps):
+            if rounds is not None and step % stage.every == 0:
+                stage.runner.run(rounds.hold(step // stage.every, step, stage.program))
+            stage.program = start.with_candidate(written(stage.checkpoints.best(step + 1)))
+            stage.end_of_step(step + 1, {}, {})
+        stage.program = start
+
+    monkeypatch.setattr(Served, "trained_lm", lambda *_: NoWeights())
+    monkeypatch.setattr(module.WeightStage, "train", train)
+    monkeypatch.setattr(module.WeightStage, "_save", lambda *_: None)
+    monkeypatch.setattr(SFTStage, "begin", lambda stage: True)
+    monkeypatch.setattr(module, "change_in", written)
+
+
+WEIGHTS = "tune: {write: [weights, instructions]}\n              instructions: {write: [Write SQL as always.]}"
+TRAINING = {
+    "grpo": "{grpo: {steps: 4, evaluate_every: 2}}",
+    "sft": "{sft: {steps: 4, evaluate_every: 2}}",
+    "fast_slow": "{fast_slow: {steps: 4, every: 2, evaluate_every: 2, trials: 1, bootstrap_rows: 0, proposals: 0}}",
+    "alternate": f"{{alternate: {{rounds: 2, of: [{SEARCH}, {{grpo: {{steps: 4, evaluate_every: 2}}}}]}}}}",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("optimizer", sorted(TRAINING))
+def test_weights_that_break_rows_are_refused(desk, weightless, tmp_path: Path, kind: str, optimizer: str) -> None:
+    spec, _ = desk(kind, TRAINING[optimizer], WEIGHTS)
+    spec.write_text(spec.read_text().replace("openai/none", "embedded/smollm2-135m"))
+    run_dir = tmp_path / "run"
+    tuned = lmprog.optimize(spec, lms={"lm": Trained()}, run_dir=run_dir)
+    test = tuned.report["test"]
+    assert (test["n"], test["before"]["mean"], test["after"]["mean"]) == (ROWS, 0.6, 0.6)
+    assert tuned.report["accepted"]["kept"] == 0 and "adapter:" not in tuned.overlay.read_text()
+    events = [json.loads(line) for line in (run_dir / "journal.jsonl").read_text().splitlines()]
+    trained = [event["score"]["mean"] for event in events if event["event"] == "dev" and event["step"]]
+    before = [event["score"]["mean"] for event in events if event["event"] == "dev" and not event["step"]]
+    assert trained and max(trained) < min(before)  # of the rows that survive they score 1
+    assert [event["verdict"] for event in events if event["event"] == "compared"][-1] == "no better"
+
+
+LONG = [f"Explain it at length, {how}." for how in ("once", "twice", "three times")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_ensemble_of_what_breaks_rows_scores_by_all_of_them(desk, tmp_path: Path, kind: str) -> None:
+    """A member that fails has no vote, and the others decide; what the metric breaks on is an answer as any other."""
+    tune = f"tune: {{write: [instructions]}}\n              instructions: {{write: {json.dumps(LONG)}}}"
+    search = SEARCH.replace("trials: 4", "trials: 8").replace("minibatch: 8", "minibatch: 30")
+    spec, writer = desk(kind, f"{search}, {{ensemble: {{members: 3}}}}", tune)
+    run_dir = tmp_path / "run"
+    tuned = lmprog.optimize(spec, lms={"lm": writer}, run_dir=run_dir)
+    test = tuned.report["test"]
+    assert (test["n"], test["before"]["mean"], test["outages"]) == (ROWS, 0.6, {"before": 0, "after": 0})
+    # With the program as written beside two that break 36 rows: of the others it is right on none, and they on all.
+    assert test["after"]["mean"] == (0.6 if kind == "metric" else 1.0)
+    events = [json.loads(line) for line in (run_dir / "journal.jsonl").read_text().splitlines()]
+    (scored,) = [
+        event["value"]["score"]["mean"]
+        for event in events
+        if "2-ensemble/candidate/" in str(event.get("key")) and event["value"]["words"].get("ensemble")
+    ]
+    assert scored < 0.6 if kind == "metric" else scored == 1.0
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_score_is_that_of_all_rows(desk, kind: str, cli, monkeypatch) -> None:
     spec, writer = desk(kind, SEARCH, EXPLAIN)

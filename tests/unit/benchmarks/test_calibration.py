@@ -11,6 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
 
 import calibration
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("stages", list(calibration.STAGES))
 def test_null_searches_of_each_kind_keep_nothing(stages: str) -> None:

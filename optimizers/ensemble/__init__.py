@@ -1,0 +1,58 @@
+"""`ensemble`: one program of the best that earlier stages have found, by a vote over their answers or by a judge.
+
+The members differ in their words alone: the weights are those that the stages before came to. What the stage comes to is an
+overlay with `ensemble:`, which runs as any program does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from lmprog.optimizers.ensemble.config import Config as Options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from lmprog.optimizers.candidate import Candidate
+    from lmprog.optimizers.optimizer import Task
+    from lmprog.program import Program
+
+
+class Ensemble:
+    """Lets several programs answer in place of one; stands last among the stages, behind one that writes words."""
+
+    name: ClassVar[str] = "ensemble"
+    Config: ClassVar[type[Options]] = Options
+
+    def __init__(self, config: Options) -> None:
+        self.config = config
+
+    def most_calls(self, program: Program, train: int, dev: int) -> int:
+        from lmprog.compiler.bounds import calls
+
+        made = sum(calls(program.with_candidate(result).plan) for result in self.results(program))
+        return dev * (self.config.members * calls(program.plan) + made)
+
+    def most_proposals(self, program: Program, train: int, dev: int) -> int:
+        return 0
+
+    def results(self, program: Program) -> list[Candidate]:
+        """Return the ensembles that are tried, of members that stand for those that are found, the largest last."""
+        from lmprog.compiler.bounds import ensemble_sizes
+
+        return [self.of(program, [{}] * size) for size in ensemble_sizes(self.config.members)]
+
+    def of(self, program: Program, members: Sequence[Mapping[str, Any]]) -> Candidate:
+        """Return the ensemble of members, each given by the modules that it changes."""
+        from lmprog.optimizers.candidate import Candidate
+
+        vote = self.config.vote or next(iter(program.plan.outputs))
+        rule = {"judge": self.config.judge} if self.config.judge is not None else {"vote": vote}
+        return Candidate(ensemble={**rule, "members": [dict(member) for member in members]})
+
+    def optimize(self, task: Task) -> Candidate:
+        from lmprog.loops import run_async
+        from lmprog.optimizers.ensemble.stage import Assembly
+
+        return run_async(Assembly(task, self).run)

@@ -1,0 +1,17 @@
+"""The options of the `ensemble` stage, as they stand in a spec."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    members: int = Field(
+        5, ge=3, description="programs of the ensemble, at most; those of the best 3, of the best 5 and so on are tried"
+    )
+    vote: str | None = Field(
+        None, description="the output whose most common value wins; left out: the program's only output"
+    )
+    judge: str | None = Field(None, description="the LM that picks the best answer, in place of a vote")

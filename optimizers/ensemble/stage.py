@@ -1,0 +1,79 @@
+"""The `ensemble` stage: the best programs so far are scored again, and ensembles of the best 3, 5 and so on beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lmprog.compiler.bounds import ensemble_sizes
+from lmprog.errors import BudgetExceeded
+from lmprog.optimizers.candidate import START, Candidate
+from lmprog.optimizers.ensemble import Ensemble
+from lmprog.optimizers.evaluator import CandidateEvaluator, Scored, Values, mean
+from lmprog.optimizers.finalists import Finalists
+from lmprog.optimizers.optimizer import Task
+from lmprog.optimizers.strategies.screens import Checks
+from lmprog.program import Program
+
+
+class _Evaluator(CandidateEvaluator):
+    """Scores changes to the program as written: an ensemble, or one of its members, has the words of no stage below it."""
+
+    def __init__(self, task: Task, written: Program) -> None:
+        super().__init__(task, screen=Checks(written))
+        self.written = written
+
+    def program_of(self, candidate: Candidate) -> Program:
+        return self.written.with_candidate(candidate) if candidate != START else self.task.program
+
+    def remember(self, candidate: Candidate, parents: Sequence[Candidate], values: Values) -> None:
+        # The others stand among the candidates of the stages that found them.
+        if candidate == START or candidate.ensemble:
+            super().remember(candidate, parents, values)
+
+
+class Assembly:
+    """One run of the `ensemble` stage."""
+
+    def __init__(self, task: Task, optimizer: Ensemble) -> None:
+        assert task.finalists is not None
+        self.task, self.optimizer = task, optimizer
+        self.found: Finalists = task.finalists()
+        self.sizes = ensemble_sizes(optimizer.config.members)
+        self.most = optimizer.config.members - 1 + len(self.sizes)
+        self.evaluator = _Evaluator(task, self.found.program)
+
+    async def run(self) -> Candidate:
+        """Return the ensemble that does best on the rows that choose, or no change where none beats the best program."""
+        await self.evaluator.evaluate(START)
+        self.evaluator.tell(START, self.most)
+        tried: list[Scored] = []
+        try:
+            members = await self._members()
+            for size in self.sizes:
+                if size > len(members):
+                    self.task.journal.note(f"the stages before have left {len(members)} programs, too few for {size}")
+                    break
+                candidate = self.optimizer.of(self.found.program, members[:size])
+                scored = await self.evaluator.evaluate(candidate)
+                if scored is None:
+                    self.task.journal.note("an ensemble is refused by a check, as `lmprog candidates` shows")
+                    break
+                tried.append(scored)
+                self.evaluator.tell(candidate, self.most)
+        except BudgetExceeded as error:
+            self.task.journal.note(f"{error}; ensemble ends with its best so far")
+        return self.evaluator.better(self.evaluator.scored[START.digest], tried)
+
+    async def _members(self) -> list[Mapping[str, Any]]:
+        """Return the modules that each program changes, the best first; of equal ones the one that was found best before."""
+        best, *others = self.found.words
+        scores = [(best, self.evaluator.scored[START.digest])]
+        for words in others[: self.optimizer.config.members - 1]:
+            scored = await self.evaluator.evaluate(words)
+            if scored is not None:
+                self.evaluator.tell(words, self.most)
+            if scored is not None and scored.usable:
+                scores.append((words, scored))
+        scores.sort(key=lambda pair: mean(pair[1].values), reverse=True)
+        return [words.as_overlay().get("modules", {}) for words, _ in scores]

@@ -1,0 +1,37 @@
+"""The programs that the stages of a run have scored on all rows that choose, for a stage that makes one of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lmprog.optimizers.candidate import START, Candidate
+from lmprog.optimizers.lineage import StageTree
+from lmprog.program import Program
+
+
+@dataclass(frozen=True)
+class Finalists:
+    """Programs that differ in their words."""
+
+    program: Program
+    """The program as written, with the adapters of the best so far."""
+    words: Sequence[Candidate]
+    """What each changes in it: the best so far first, the others by their scores."""
+
+
+def words_of(trees: Sequence[StageTree], came_to: Sequence[Candidate], rows: int) -> list[Candidate]:
+    """Return the words, since the program as written, of the candidates that were scored on all the rows.
+
+    `came_to` is what the stage of each tree came to. The last of these stands first; of equal words there is one.
+    """
+    best = came_to[-1].words if came_to else START
+    scored: list[tuple[float, Candidate]] = []
+    for tree, before in zip(trees, (START, *came_to), strict=False):
+        for entry in tree.entries.values():
+            if entry.score is not None and entry.rows >= rows:
+                change = START if entry.digest == START.digest else entry.words
+                scored.append((entry.score["mean"], before.then(change).words))
+    scored.sort(key=lambda pair: pair[0], reverse=True)
+    others = {words.digest: words for _, words in scored if words.digest not in (best.digest, START.digest)}
+    return [best, *others.values()]
