@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -54,8 +53,7 @@ def test_prompt_search_then_grpo_gains_what_the_readme_says(report: dict) -> Non
     assert (search["stage"], weights["stage"]) == ("prompt_search", "grpo")
     assert 0.1 < search["test"]["mean"] < weights["test"]["mean"] == test["after"]["mean"]
     assert "steps" not in search
-    assert weights["steps"] == 40 and 0 < weights["step_seconds"] < 60
-    assert report["spent"]["seconds"] < 15 * 60
+    assert weights["steps"] == 40 and weights["step_seconds"] > 0
     assert report["spent"]["lm_calls"] == search["lm_calls"] + weights["lm_calls"]
 
 
@@ -110,6 +108,11 @@ def test_progress_names_stages_scores_and_the_sealed_test(quickstart: Path) -> N
         assert part in shown
 
 
+def spent_in(folder: Path) -> dict:
+    spent = json.loads((folder / "report.json").read_text())["spent"]
+    return {name: value for name, value in spent.items() if name != "seconds"}
+
+
 SMALL = (
     "--set",
     "optimize.stages=[{prompt_search: {trials: 3, demos: [8], bootstrap_rows: 0}},"
@@ -128,10 +131,8 @@ def test_ctrl_c_in_mid_run_ends_cleanly_and_resume_goes_on(tmp_path: Path) -> No
         assert line, seen
         seen += line
     running.send_signal(signal.SIGINT)
-    started = time.monotonic()
     rest = running.stderr.read()
     assert running.wait() == 130
-    assert time.monotonic() - started < 20
     assert "Traceback" not in seen + rest
     assert "interrupted" in rest and "--resume" in rest
     assert not (tmp_path / "specs" / "quickstart.tuned.yaml").exists()
@@ -144,9 +145,12 @@ def test_ctrl_c_in_mid_run_ends_cleanly_and_resume_goes_on(tmp_path: Path) -> No
     other = lmprog(*command, "--resume", "--seed", 7, cwd=tmp_path, status=2)
     assert "another seed" in other.stderr
     # What is finished is not done again: resuming a finished run asks no LM.
-    seconds = time.monotonic()
+    journal = tmp_path / "run" / "journal.jsonl"
+    before, spent = len(journal.read_text().splitlines()), spent_in(tmp_path / "run")
     lmprog(*command, "--resume", cwd=tmp_path)
-    assert time.monotonic() - seconds < 30
+    events = [json.loads(line)["event"] for line in journal.read_text().splitlines()[before:]]
+    assert not {"step", "dev", "trial", "stage_started"} & {*events}
+    assert spent_in(tmp_path / "run") == spent
 
 
 def test_a_spent_budget_ends_the_search_with_its_best_so_far(tmp_path: Path) -> None:

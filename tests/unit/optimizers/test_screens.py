@@ -55,9 +55,9 @@ def test_many_rows_take_no_long(parity) -> None:
 
     program, _ = parity()
     rows = [{"text": " ".join(f"w{(number * word) % 977}" for word in range(60))} for number in range(4000)]
-    started = time.perf_counter()
+    started = time.process_time()
     Leaks(program.plan, rows[:3000], rows[3000:]).refuses(Candidate(instructions={"judge": "w1 w2 w3"}))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_leaking_proposal_is_refused_and_never_run(parity, task_of, tmp_path) -> None:

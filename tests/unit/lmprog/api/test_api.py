@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -77,11 +76,9 @@ def test_a_price_in_the_spec_makes_the_cost(write, provider, remote) -> None:
 
 def test_a_busy_provider_is_asked_again_when_it_says(remote, provider, waits) -> None:
     provider.replies = [failure(429, **{"retry-after": "0.3"}), failure(503, **{"retry-after": "0.2"}), "at last"]
-    started = time.perf_counter()
     assert remote(text="hi").outputs == {"reply": "at last"}
     assert len(provider.requests) == 3
     assert [wait for wait in waits if wait >= 0.1] == [0.3, 0.2]
-    assert 0.5 <= time.perf_counter() - started < 3
 
 
 def test_a_busy_provider_may_name_the_time(remote, provider, waits) -> None:
@@ -183,12 +180,10 @@ def test_a_variable_that_is_not_set_is_named(remote, monkeypatch) -> None:
 
 
 def test_many_rows_at_once_and_again_in_another_loop(remote, provider) -> None:
-    started = time.perf_counter()
     for _ in range(2):
         results = remote.map([{"text": str(index)} for index in range(20)], concurrency=10)
         assert [result.outputs for result in results] == [{"reply": "ok"}] * 20
     assert len(provider.requests) == 40
-    assert time.perf_counter() - started < 20
 
 
 def test_cancellation_ends_the_request(remote, provider) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from itertools import pairwise
 
 import pytest
 from aiohttp import web
@@ -52,37 +50,61 @@ def test_a_call_that_waits_to_be_tried_again_holds_no_place(remote, server, monk
     assert order == ["0", "1", "2", "3", "4", "5", "0"]
 
 
-def test_requests_a_minute_are_spaced(remote, server) -> None:
+class Clock:
+    """Stands for time and asyncio.sleep in the gate: nobody waits, and `due` holds when each call may begin."""
+
+    Semaphore = asyncio.Semaphore
+
+    def __init__(self) -> None:
+        self.now, self.due = 0.0, []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        due = self.now + seconds
+        self.due.append(due)
+        await asyncio.sleep(0)
+        self.now = max(self.now, due)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("lmprog.lms.api.limits.time", made)
+    monkeypatch.setattr("lmprog.lms.api.limits.asyncio", made)
+    return made
+
+
+def test_requests_a_minute_are_spaced(remote, server, clock) -> None:
     program = remote(**{"timeout: 20": "requests_per_minute: 600"})
     program.map([{"text": str(n)} for n in range(8)], concurrency=8)
-    times = sorted(asked.time for asked in server.asked)
-    assert all(later - earlier > 0.06 for earlier, later in pairwise(times))
-    assert 0.68 <= times[-1] - times[0] < 2
+    assert len(server.asked) == 8
+    assert sorted(clock.due) == pytest.approx([0.1 * number for number in range(8)])
 
 
-def test_tokens_a_minute_are_paid_for_before_the_next_call(remote, server) -> None:
+def test_tokens_a_minute_are_paid_for_before_the_next_call(remote, server, clock) -> None:
     # Each call takes 14 tokens by its usage, which is 0.14 seconds at this rate; it was estimated at more.
     program = remote(
         **{"timeout: 20": "tokens_per_minute: 6000", "api_key:": "params: {max_tokens: 30}\n        api_key:"}
     )
     program.map([{"text": str(n)} for n in range(6)], concurrency=1)
-    times = [asked.time for asked in server.asked]
-    assert all(0.12 <= later - earlier < 0.4 for earlier, later in pairwise(times))
+    assert len(server.asked) == 6
+    assert clock.due == pytest.approx([0.14 * number for number in range(6)])
 
 
-def test_calls_at_once_are_taken_as_estimated() -> None:
-    async def started() -> list[float]:
-        gate, begun = Gate(Limits(tokens_per_minute=6000)), []
+def test_calls_at_once_are_taken_as_estimated(clock) -> None:
+    async def started() -> None:
+        gate = Gate(Limits(tokens_per_minute=6000))
 
         async def call() -> None:
             async with gate.slot(Request([{"role": "user", "content": "four" * 10}], {"max_tokens": 10})):
-                begun.append(time.monotonic())
+                pass
 
         await asyncio.gather(*(call() for _ in range(4)))
-        return begun
 
-    begun = asyncio.run(started())
-    assert all(0.17 <= later - earlier < 0.4 for earlier, later in pairwise(begun))
+    asyncio.run(started())
+    assert clock.due == pytest.approx([0.0, 0.2, 0.4, 0.6])
 
 
 def test_what_a_call_may_take() -> None:
