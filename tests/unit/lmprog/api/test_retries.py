@@ -86,7 +86,7 @@ def test_each_way_to_fail_passes(remote, server, model, kind) -> None:
     server.answer = lambda asked: failing(kinds.pop()) if kinds else "at last"
     program = remote(model, **{"timeout: 20": "timeout: 0.5"})
     assert program(text="a").outputs == {"reply": "at last"}
-    assert 1 <= len(server.asked) <= 3  # on a busy machine a try may end before its request is out
+    assert len(server.asked) == 3
 
 
 @pytest.mark.parametrize("model", [DIRECT, LITELLM])
@@ -104,7 +104,6 @@ def test_a_hanging_server_runs_into_the_timeout_of_each_try(remote, server, mode
     server.answer = lambda asked: failing("hang")
     (result,) = remote(model, **{"timeout: 20": "timeout: 0.3, tries: 3"}).map([{"text": "a"}])
     assert "gave no answer (tried 3 times): " in result.error.message
-    assert 1 <= len(server.asked) <= 3  # on a busy machine a try may end before its request is out
     assert 1 <= len(server.asked) <= 3  # on a busy machine a try may end before its request is out
 
 
