@@ -40,9 +40,7 @@ def parse(text: str) -> ast.expr:
     if len(stripped) > MAX_LENGTH:
         raise ExpressionError(f"the expression is longer than {MAX_LENGTH} characters")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)
-            tree = _tree(stripped)
+        tree = _quiet_tree(stripped) if _WARNED_OF.search(stripped) else _tree(stripped)
     except SyntaxError as error:
         for wrong, right in _INSTEAD.items():
             position = stripped.find(wrong)
@@ -61,6 +59,17 @@ def parse(text: str) -> ast.expr:
         raise ExpressionError("the expression cannot be read", lead) from None
     _Checker(stripped, lead).check(tree, 0)
     return tree
+
+
+_WARNED_OF = re.compile(r"\\|(?<!\w)\d[\d_]*\.?[^\W\d_]")
+"""What Python's parser may warn of: escapes that it does not know, and a number with a letter behind it."""
+
+
+def _quiet_tree(text: str) -> ast.expr:
+    """Return Python's tree of an expression, without its warnings. To keep them away takes as long as to parse."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        return _tree(text)
 
 
 _KEYWORDS = "|".join(keyword.kwlist)

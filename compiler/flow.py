@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lmprog.compiler.expressions import Expression
 from lmprog.compiler.order import expressions
@@ -14,8 +15,7 @@ Trail = tuple[str, ...]
 Name = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A marked value that is given to a module or tool."""
 
     plan: Plan

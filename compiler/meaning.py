@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,24 +47,24 @@ def files_of(draft: Draft) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for key, node in draft.root.entries.items():
         if key == "metrics" or key not in NO_MEANING:
-            for place, scalar in _scalars(node, key):
-                value = scalar.value
-                if isinstance(value, str) and len(value) < 500:
-                    path = PYTHON.search(value) or LIKE_A_FILE.fullmatch(value)
-                    if path is not None and not path.group().endswith(PROGRAMS):
-                        found[place] = scalar.source.folder / path.group()
+            _add_files(node, (key,), found)
     return found
 
 
-def _scalars(node: Node, place: str) -> Iterator[tuple[str, Scalar]]:
-    if isinstance(node, Scalar):
-        yield place, node
-    elif isinstance(node, Mapping):
+def _add_files(node: Node, keys: tuple[str, ...], found: dict[str, Path]) -> None:
+    """Add the paths that a node may name, which stands at `keys`."""
+    if isinstance(node, Mapping):
         for key, entry in node.entries.items():
-            yield from _scalars(entry, f"{place}.{key}")
+            _add_files(entry, (*keys, f".{key}"), found)
     elif isinstance(node, Sequence):
         for index, entry in enumerate(node.items):
-            yield from _scalars(entry, f"{place}[{index}]")
+            _add_files(entry, (*keys, f"[{index}]"), found)
+    elif isinstance(node, Scalar):
+        value = node.value
+        if isinstance(value, str) and ("." in value or "/" in value) and len(value) < 500:
+            path = (PYTHON.search(value) if ".py:" in value else None) or LIKE_A_FILE.fullmatch(value)
+            if path is not None and not path.group().endswith(PROGRAMS):
+                found["".join(keys)] = node.source.folder / path.group()
 
 
 def _programs(steps: tuple[Step, ...]) -> set[str]:

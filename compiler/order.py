@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Any
 
 from lmprog.compiler.draft import Draft
@@ -22,11 +23,17 @@ def expressions(part: Any) -> Iterator[Expression]:
     elif isinstance(part, tuple):
         for value in part:
             yield from expressions(value)
-    elif is_dataclass(part) and not isinstance(part, Plan | Type | type):
-        for item in fields(part):
-            value = getattr(part, item.name)
+    elif not isinstance(part, Plan | Type | type):
+        for name in _names_of(type(part)):
+            value = getattr(part, name)
             if value is not None and not isinstance(value, str | int | float | frozenset):
                 yield from expressions(value)
+
+
+@cache
+def _names_of(kind: type) -> tuple[str, ...]:
+    """Return the names of the fields of a dataclass; none for another type."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
 
 
 def in_order(draft: Draft, steps: dict[str, Step]) -> tuple[Step, ...]:

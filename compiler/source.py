@@ -59,6 +59,11 @@ class Node:
     def place(self) -> Place:
         return Place(self.source, self.line, self.column)
 
+    @property
+    def where(self) -> str:
+        """Return the place as a text."""
+        return f"{self.source.name}:{self.line}:{self.column}"
+
     def plain(self) -> Any:
         """The value without its positions."""
         raise TypeError(type(self))

@@ -57,7 +57,7 @@ class Binder:
                 self.report.add("LMP101", node.place, f"{what} must be one expression")
             return None
         if not isinstance(node.value, str):
-            return literal(node.value, place=str(node.place))
+            return literal(node.value, place=node.where)
         wrapped = WRAPPED.match(node.value)
         start = wrapped.start(1) if wrapped else 0
         return self._parsed(wrapped[1] if wrapped else node.value, start, node, scope, what)
@@ -68,7 +68,7 @@ class Binder:
             if not isinstance(node.value, str) or "${{" not in node.value:
                 self._meant(node, scope, what)
                 self._marks(node, what)
-                return literal(node.value, place=str(node.place))
+                return literal(node.value, place=node.where)
             wrapped = WRAPPED.match(node.value)
             if wrapped is None or "${{" in wrapped[1]:
                 self.report.add(
@@ -114,7 +114,7 @@ class Binder:
                     self._meant(entry, scope, what)
             for entry in scalars(node):
                 self._marks(entry, what)
-            return literal(node.plain(), place=str(node.place))
+            return literal(node.plain(), place=node.where)
         if isinstance(node, Sequence):
             items = [self.written(item, scope, what) for item in node.items]
             if any(item is None for item in items):
@@ -136,10 +136,12 @@ class Binder:
         return literal(fields, Object(kinds), str(node.place))
 
     def _parsed(self, text: str, start: int, node: Scalar, scope: Scope, what: str) -> Expression | None:
+        stripped = text.strip()
         try:
-            tree = parse(text)
+            tree = parse(stripped)
         except ExpressionError as error:
-            self.report.add(error.code, node.at(start + error.offset), f"{what}: {error.message}", fix=error.fix)
+            place = node.at(start + (len(text) - len(text.lstrip()) if stripped else 0) + error.offset)
+            self.report.add(error.code, place, f"{what}: {error.message}", fix=error.fix)
             self.reads |= seeming_reads(text)
             return None
         typer = Typer(scope)
@@ -147,7 +149,7 @@ class Binder:
         for problem in typer.problems:
             place = node.at(start + offset_of(text, problem.node), length_of(problem.node))
             self.report.add(problem.code, place, f"{what}: {problem.message}", fix=problem.fix)
-        expression = parsed(text.strip(), kind, str(node.place))
+        expression = parsed(stripped, kind, node.where)
         self.reads |= expression.references
         if typer.problems:
             self.reads |= seeming_reads(text)

@@ -293,6 +293,8 @@ class _Converter:
 
 def _value(tag: str, text: str) -> Any:
     kind = tag.removeprefix(_TAG)
+    if kind == "str":
+        return text
     if kind == "null":
         return None
     if kind == "bool":

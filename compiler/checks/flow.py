@@ -89,28 +89,29 @@ class _Private:
     def _arrives(self, arrival: Arrival) -> None:
         if arrival.module is not None and (self.teacher is not None or arrival.plan is self.plan):
             self.shown.setdefault(arrival.module.id, arrival.trail)
-        place = self._place(arrival)
         if arrival.module is not None and arrival.plan is self.plan and not self.by_choice:
             self.reached.setdefault(arrival.module.id, arrival.trail)
         if arrival.module is not None and self._is_teacher(arrival) and self.gives_demos and not self.by_choice:
             self.taught.setdefault(arrival.module.id, arrival.trail)
         if arrival.plan is not self.plan and self.teacher is None:
-            self._crossing(arrival, place, self.plan)
+            self._crossing(arrival, self._place(arrival), self.plan)
         if self.draft.root.map("export"):
             # Traces hold the arguments of tools too.
             self._tell("LMP402", self.draft.key("export"), arrival.trail, "export (outside)")
         if self._is_teacher(arrival) and arrival.plan.export is not None:
-            self._tell("LMP402", place, arrival.trail, f"export (outside) of {arrival.plan.path.name}")
+            self._tell(
+                "LMP402", self._place(arrival), arrival.trail, f"export (outside) of {arrival.plan.path.name}"
+            )
         if arrival.tool is not None:
             if not arrival.tool.trusted:
-                self._tell("LMP401", place, arrival.trail, f"the tool {arrival.tool.id} (untrusted)")
+                self._tell("LMP401", self._place(arrival), arrival.trail, f"the tool {arrival.tool.id} (untrusted)")
         else:
             assert arrival.module is not None
             lm = arrival.plan.lms.get(arrival.module.lm)
             if lm is not None and not lm.trusted:
-                self._tell("LMP401", place, arrival.trail, f"{lm.id} (untrusted)")
+                self._tell("LMP401", self._place(arrival), arrival.trail, f"{lm.id} (untrusted)")
             elif lm is not None and lm.shared_cache:
-                self._tell("LMP402", place, arrival.trail, f"the shared cache of {lm.id}")
+                self._tell("LMP402", self._place(arrival), arrival.trail, f"the shared cache of {lm.id}")
         self._to_proposer(arrival.trail)
 
     def _crossing(self, arrival: Arrival, place: Place, root: Plan) -> None:
