@@ -34,9 +34,9 @@ def failure(expression: Expression, scope: Scope, vars: Mapping[str, Any]) -> tu
     Only those values count for which the guards of the place hold.
     """
     tree = expression.tree
-    if tree is None or isinstance(tree, ast.Constant) or dotted(tree) is not None:
+    if tree is None or isinstance(tree, ast.Constant):
         return None
-    if all(name[0] == "vars" for name in expression.references):
+    if all(name[0] == "vars" for name in expression.references) and dotted(tree) is None:
         reason = _reason(expression, {"vars": vars})
         return (f"this cannot be evaluated: {reason}", True) if reason is not None else None
     if scope.lenient or not _partial(expression.text):

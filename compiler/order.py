@@ -26,7 +26,7 @@ def expressions(part: Any) -> Iterator[Expression]:
     elif not isinstance(part, Plan | Type | type):
         for name in _names_of(type(part)):
             value = getattr(part, name)
-            if value is not None and not isinstance(value, str | int | float | frozenset):
+            if value and not isinstance(value, str | int | float | frozenset):
                 yield from expressions(value)
 
 

@@ -75,7 +75,8 @@ class Scalar(Node):
     __slots__ = ("style", "text", "value")
 
     def __init__(self, source: Source, line: int, column: int, value: Any, text: str, style: str | None) -> None:
-        super().__init__(source, line, column)
+        # A large file has tens of thousands: the base's __init__ is not called for them.
+        self.source, self.line, self.column = source, line, column
         self.value, self.text, self.style = value, text, style
 
     @property

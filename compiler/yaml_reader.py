@@ -35,13 +35,25 @@ MAX_NODES = 1_000_000
 """More nodes than this after aliases are followed are taken for an attack."""
 
 
+_TAG = "tag:yaml.org,2002:"
+_STR, _NULL = _TAG + "str", _TAG + "null"
+
+
 class _Loader(_Parser, BaseResolver):
     def __init__(self, text: str) -> None:
         _Parser.__init__(self, text)
         BaseResolver.__init__(self)
 
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        """Return the tag of a node that has none, as the base does; there are no rules by path, and most are plain texts."""
+        if kind is not yaml.ScalarNode:
+            return str(super().resolve(kind, value, implicit))
+        if implicit[0]:
+            for tag, pattern in self.yaml_implicit_resolvers.get(value[:1], ()):
+                if pattern.match(value):
+                    return str(tag)
+        return _STR
 
-_TAG = "tag:yaml.org,2002:"
 for _name, _pattern, _first in (
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
@@ -69,6 +81,7 @@ DIFFERENT = re.compile(
     r"^(?:yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF|[-+]?0[0-9]+|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+)$"
 )
 
+_FIRST_OF_DIFFERENT = "yYnNoO+-0123456789"
 
 _parsed: dict[Path, tuple[tuple[int, int, str], Source, Node | None, Report]] = {}
 
@@ -237,7 +250,7 @@ class _Converter:
 
     def scalar(self, node: Any, line: int, column: int) -> Scalar:
         text, style = node.value, node.style
-        if not style and node.tag != _TAG + "null" and DIFFERENT.match(text):
+        if not style and text[:1] in _FIRST_OF_DIFFERENT and node.tag != _NULL and DIFFERENT.match(text):
             self.report.add(
                 "LMP102",
                 Place(self.source, line, column, len(text)),
@@ -292,9 +305,9 @@ class _Converter:
 
 
 def _value(tag: str, text: str) -> Any:
-    kind = tag.removeprefix(_TAG)
-    if kind == "str":
+    if tag == _STR:
         return text
+    kind = tag.removeprefix(_TAG)
     if kind == "null":
         return None
     if kind == "bool":

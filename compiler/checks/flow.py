@@ -207,10 +207,12 @@ class _Private:
                 return known
 
     def _judges(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> None:
+        judges = {id: metric for id, metric in self.plan.metrics.items() if metric.program is not None}
+        if not judges:
+            return
         flow = Flow(self.plan, private_policy(lambda arrival: None), self._known(marks, outputs))
-        for id, metric in self.plan.metrics.items():
-            if metric.program is None:
-                continue
+        for id, metric in judges.items():
+            assert metric.program is not None
             # A judge may have private values of its own, whatever it is given.
             self._judge(id, metric.program, "", None)
             for name, expression in metric.arguments.items():

@@ -6,9 +6,10 @@ import math
 import re
 from collections import Counter
 
+from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.flow import Arrival, Flow, Policy
-from lmprog.compiler.plan import ModuleCall, Plan, Step, ToolCall
+from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Step, ToolCall
 from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
 
 _SHAPES = re.compile(
@@ -46,7 +47,8 @@ def _injection(draft: Draft, plan: Plan) -> None:
         fix = "a text can hold orders: let a module without tools read it first, or take the tool away"
         draft.report.add("LMP404", place, message, path=(*arrival.trail, f"{arrival.tool.id} (writes)"), fix=fix)
 
-    Flow(plan, Policy(arrives, source=_source), {}).run()
+    if _can_write(plan):
+        Flow(plan, Policy(arrives, source=_source), {}).run()
     for id, module in plan.modules.items():
         tools = [plan.tools[tool] for tool in module.tools if tool in plan.tools]
         reads = next((tool for tool in tools if tool.kind != "python"), None)
@@ -64,6 +66,15 @@ def _injection(draft: Draft, plan: Plan) -> None:
             message = f"module `{id}` reads text from outside with `{reads.id}` and can call `{writes.id}`"
             path = (f"{reads.id} (outside)", id, f"{writes.id} (writes)")
             draft.report.add("LMP404", draft.key("modules", id, "tools"), message, path=path, fix="split the module")
+
+
+def _can_write(plan: Plan) -> bool:
+    """Return whether a module of the program, or of one that it runs, has a tool that writes."""
+    given = {tool for module in plan.modules.values() for tool in module.tools}
+    if any(tool.effects == "write" for id, tool in plan.tools.items() if id in given):
+        return True
+    calls = (step.action for step in all_steps(plan.steps))
+    return any(_can_write(call.plan) for call in calls if isinstance(call, ProgramCall))
 
 
 def _unsaid(draft: Draft, tool: str) -> bool:
