@@ -1,25 +1,20 @@
-"""How a module's outputs stand in a reply: described to the model, written in a demo, read from what the model said.
+"""How a module's outputs stand in a reply: described to the model, and written in a demo. `replies.reading` reads them.
 
 `read(write(values)) == values` for every format, but for an optional text that is blank or the word null, which is nothing
 but in `json`, and a text that begins with a block of thinking marks (`<think>`), which is taken for a model's thinking (in
-`text` and `fields` also a block that begins a line). What had to be forgiven to read a reply is reported, never hidden.
+`text` and `fields` also a block that begins a line).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmprog.compiler import pydantic_models
-from lmprog.compiler.replies import loose_json, sections, thinking
-from lmprog.compiler.replies.unreadable import Unreadable
-from lmprog.compiler.replies.words import MARKS, folded, number, one_of, truth
+from lmprog.compiler.replies import sections
 from lmprog.compiler.types import (
     BOOL,
     FLOAT,
-    IMAGE,
     INT,
     JSON,
     STR,
@@ -29,24 +24,13 @@ from lmprog.compiler.types import (
     Optional,
     Type,
     json_schema,
-    mismatch,
     without_none,
 )
 
 if TYPE_CHECKING:
     from lmprog.compiler.plan import Field
 
-__all__ = ["Format", "Reading", "Unreadable", "as_text", "describe", "read", "write"]
-
 Format = Literal["text", "fields", "json"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The outputs of a reply, and what was forgiven in it (empty where it was as asked for)."""
-
-    values: Mapping[str, Any]
-    forgiven: tuple[str, ...] = ()
 
 
 def describe(format: Format, outputs: Mapping[str, Field]) -> str:
@@ -73,120 +57,6 @@ def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any
     if format == "fields":
         return "\n".join(sections.write(name, as_text(value, outputs[name].type)) for name, value in present.items())
     return "".join(as_text(value, outputs[name].type) for name, value in present.items())
-
-
-def read(format: Format, outputs: Mapping[str, Field], text: str, cut: bool = False) -> Reading:
-    """Return the outputs in a reply. Raises Unreadable.
-
-    `cut` says that the reply ended at its limit of tokens: what is not closed then lacks something, and is refused; only a
-    text that is the whole reply is read as far as it goes, which `forgiven` says.
-    """
-    forgiven: list[str] = []
-    try:
-        values = _values(format, outputs, _found(format, outputs, text, forgiven, cut), forgiven, cut)
-    except Unreadable as error:
-        raise (Unreadable(f"{CUT}: {error}") if cut else error) from None
-    except RecursionError:
-        raise Unreadable("the reply holds JSON that is nested too deeply") from None
-    return Reading(values, tuple(dict.fromkeys(forgiven)))
-
-
-CUT = "the reply was cut at its limit of tokens (raise max_tokens)"
-
-
-def _found(
-    format: Format, outputs: Mapping[str, Field], text: str, forgiven: list[str], cut: bool
-) -> Mapping[str, Any]:
-    """Return the outputs as they stand in a reply: texts, or the values of JSON."""
-    if format == "json":
-        return _object(outputs, text.strip(), forgiven, cut)
-    if format == "fields":
-        found = sections.read(tuple(outputs), text, forgiven, cut)
-        missing = [name for name, field in outputs.items() if name not in found and not _may_lack(field)]
-        return _other_sections(outputs, text, found, forgiven, cut) if missing else found
-    ((name, field),) = outputs.items()
-    if _is_scanned(field.type):
-        return {name: text}
-    if without_none(field.type) not in _FREE:
-        return {name: thinking.answer(text, forgiven, outputs)}
-    spoken = thinking.prose(text, forgiven, outputs)
-    if cut:
-        if not spoken.strip():
-            raise Unreadable("it ended before an answer began")
-        forgiven.append(CUT)
-    return {name: spoken}
-
-
-def _values(
-    format: Format, outputs: Mapping[str, Field], found: Mapping[str, Any], forgiven: list[str], cut: bool
-) -> dict[str, Any]:
-    values = {}
-    for name, field in outputs.items():
-        if name in found:
-            within = format == "fields" and isinstance(found[name], str)
-            value = _spoken(found[name], field.type, forgiven) if within else found[name]
-            values[name] = _fitted(name, value, field.type, forgiven, cut and format == "text", format == "json")
-            wrong = mismatch(values[name], field.type)
-            if wrong:
-                raise Unreadable(f"{name}: {wrong}")
-        elif _may_lack(field):
-            values[name] = field.default
-        else:
-            raise Unreadable(f"the reply has no {name}")
-    return values
-
-
-def _spoken(text: str, kind: Type, forgiven: list[str]) -> str:
-    """Return a section without thinking in it; a text may speak of thinking marks, and has some at its beginning only."""
-    if _is_scanned(kind):
-        return text
-    if without_none(kind) not in _FREE:
-        return thinking.answer(text, forgiven)
-    found = thinking.marks(text)
-    return thinking.prose(text, forgiven) if found and not text[: found[0].start()].strip() else text
-
-
-def _unquoted(text: str, kind: Type, forgiven: list[str]) -> str:
-    """Return a text of JSON without thinking in it; one that may be any text has some where it is followed by more."""
-    if without_none(kind) == JSON or not thinking.marks(text):
-        return text
-    if without_none(kind) in _FREE:
-        first = thinking.marks(text)[0]
-        if text[: first.start()].strip() or thinking.ends(first) or not text[first.end() :].strip():
-            return text
-    return _spoken(text, kind, forgiven)
-
-
-def _fitted(name: str, value: Any, kind: Type, forgiven: list[str], cut: bool, quoted: bool) -> Any:
-    """Return a value of a reply as one of type `kind`, by the same rules at every depth; what does not fit is left as it is.
-
-    `quoted` says that a text stood in JSON as one, so that it needs no reading where it fits.
-    """
-    if isinstance(value, str):
-        if quoted:
-            value = _unquoted(value, kind, forgiven)
-        if quoted and mismatch(value, kind) is None:
-            return value
-        value = _typed(name, value, kind, forgiven, cut)
-    kind = without_none(kind)
-    if kind == INT and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        forgiven.append("a whole number with decimals")
-        return int(value)
-    if isinstance(kind, ListOf) and isinstance(value, list):
-        return [_fitted(name, item, kind.item, forgiven, cut, True) for item in value]
-    if isinstance(kind, Object) and isinstance(value, dict):
-        kinds = dict(kind.fields)
-        found = {
-            key: _fitted(f"{name}.{key}", item, kinds[key], forgiven, cut, True) if key in kinds else item
-            for key, item in value.items()
-        }
-        # A model adds its defaults, and writes dates and the like in one way.
-        return found if kind.model is None else pydantic_models.validated(kind.model, found)[0]
-    return value
-
-
-def _may_lack(field: Field) -> bool:
-    return field.has_default or isinstance(field.type, Optional)
 
 
 def as_text(value: Any, kind: Type) -> str:
@@ -216,123 +86,3 @@ def _hint(field: Field) -> str:
     elif field.about:
         said += _about(field)
     return said + (", or nothing" if isinstance(field.type, Optional) else "")
-
-
-def _other_sections(
-    outputs: Mapping[str, Field], text: str, exact: Mapping[str, str], forgiven: list[str], cut: bool
-) -> Mapping[str, Any]:
-    """Return the sections that lack their tags: tags of another spelling or, without any, an object or `name: value` lines."""
-    names = tuple(outputs)
-    spelt = sections.respelt(names, text)
-    if spelt != text and (found := sections.read(names, spelt, forgiven, cut)):
-        forgiven.append("another spelling of a section's tags")
-        return {**found, **exact}
-    if exact:
-        return exact
-    passed: list[str] = []
-    try:
-        fields = _object(outputs, text.strip(), passed, cut)
-        if fields.keys() & outputs.keys():
-            forgiven += [*passed, "JSON in place of sections"]
-            return fields
-    except Unreadable:
-        pass
-    found = sections.lines(outputs, thinking.answer(text, forgiven, outputs), cut)
-    if found:
-        forgiven.append("lines in place of sections")
-    return found
-
-
-_FREE = (STR, IMAGE)
-"""Types whose values are texts of any kind."""
-
-
-def _is_scanned(kind: Type) -> bool:
-    """Return whether values of a type are read as JSON, whose reader passes over thinking but for what stands in a text."""
-    kind = without_none(kind)
-    return kind == JSON or isinstance(kind, Object | ListOf)
-
-
-def _typed(name: str, text: str, kind: Type, forgiven: list[str], cut: bool) -> Any:
-    """Return the value of type `kind` that a text stands for."""
-    if isinstance(kind, Optional):
-        if _is_nothing(text.strip(), kind.inner):
-            return None
-        return _typed(name, text, kind.inner, forgiven, cut)
-    if kind in _FREE:
-        return text
-    if isinstance(kind, Enum):
-        return one_of(text, kind, forgiven, cut)
-    stripped = text.strip()
-    if kind == BOOL:
-        return truth(name, stripped, forgiven, cut)
-    if kind in (INT, FLOAT):
-        return number(name, stripped, kind, forgiven, cut)
-    opening = "{" if isinstance(kind, Object) else "[" if isinstance(kind, ListOf) else "[{"
-    found = _json(name, stripped, opening, forgiven, cut, lambda value: _rank(value, kind))
-    return _unwrapped(found, forgiven) if isinstance(kind, Object) else found
-
-
-def _is_nothing(text: str, kind: Type) -> bool:
-    """Return whether a text says that an optional value is not there; one that may be any text says so in one way only."""
-    if not text or text == "null":
-        return True
-    known = isinstance(kind, Enum) and any(folded(value) == folded(text.strip(MARKS)) for value in kind.values)
-    return kind not in _FREE and not known and text.strip(MARKS).lower() in ("null", "none", "nothing", "n/a")
-
-
-def _rank(value: Any, kind: Type) -> int:
-    """Return how well a value that stands in a text answers for a type: the fields that it has, or whether it fits."""
-    if isinstance(kind, Object):
-        return len({name for name, _ in kind.fields} & value.keys()) if isinstance(value, dict) else 0
-    if isinstance(kind, ListOf):
-        return int(mismatch(value, kind) is None)
-    return 1
-
-
-def _object(outputs: Mapping[str, Field], text: str, forgiven: list[str], cut: bool) -> Mapping[str, Any]:
-    wanted = {folded(name) for name in outputs}
-
-    def rank(value: Any) -> int:
-        return len(wanted & {folded(key) for key in value}) if isinstance(value, dict) else 0
-
-    found = _unwrapped(_json("the reply", text, "{", forgiven, cut, rank), forgiven)
-    if isinstance(found, dict) and len(found) == 1 and not rank(found):
-        ((name, inner),) = found.items()
-        if rank(inner) and name != "properties":  # in which a schema has them
-            forgiven.append("an object around the reply's")
-            found = inner
-    if not isinstance(found, dict):
-        raise Unreadable("the reply is not a JSON object")
-    return sections.by_name(outputs, found, forgiven)
-
-
-def _unwrapped(value: Any, forgiven: list[str]) -> Any:
-    """Return the object in a list that holds nothing else; other values as they are."""
-    if not (isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict)):
-        return value
-    forgiven.append("a list around a JSON object")
-    return value[0]
-
-
-def _json(name: str, text: str, opening: str, forgiven: list[str], cut: bool, rank: Callable[[Any], int]) -> Any:
-    """Return the JSON in a text. Raises Unreadable."""
-    try:
-        value = loose_json.strict(text)
-    except ValueError:
-        pass
-    else:
-        if not isinstance(value, str) or value.lstrip()[:1] not in tuple(opening):
-            return value
-        forgiven.append("JSON within a text of JSON")
-        text = value
-    try:
-        return loose_json.find(text, opening, forgiven, cut, rank)
-    except LookupError:
-        pass
-    except ValueError as error:
-        raise Unreadable(f"{name} holds JSON that cannot be read: {error}") from None
-    try:
-        return loose_json.strict(thinking.answer(text, forgiven))  # a number or the like behind thinking
-    except ValueError:
-        raise Unreadable(f"{name} holds no JSON") from None

@@ -1,31 +1,15 @@
-"""How an agent calls tools in words, for an LM whose API has no way of its own: described, shown, read from what it said."""
+"""How an agent calls tools in words, for an LM whose API has no way of its own: described, and its results shown."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
 from lmprog.compiler.plan import Field, Tool
-from lmprog.compiler.replies import thinking
-from lmprog.compiler.replies.loose_json import find, strict
-from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.types import Enum, ListOf, Object, Optional, Type
 
 ANSWER_NOW = "No further call can be made. Reply now, as asked at the start."
 """What an agent is told before its last turn."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """A call as the LM wrote it; `problem` says why it cannot be made, where it cannot even be read."""
-
-    tool: str
-    arguments: Mapping[str, Any]
-    written: str
-    problem: str | None = None
 
 
 def describe(tools: Iterable[Tool]) -> str:
@@ -52,44 +36,6 @@ def summary(tool: Tool) -> str:
     return " ".join((tool.about or "").strip().split("\n\n")[0].split())
 
 
-MOST_CALLS = 200
-"""Calls of one turn beyond which it is refused unread."""
-_TAG = re.compile(r"</?call>")
-_OPENING = re.compile(r"<call>")
-
-
-def read(text: str, forgiven: list[str]) -> tuple[str, list[Call]]:
-    """Return the reply up to the end of its calls, and the calls; none where it is an answer.
-
-    Calls that stand together are made together. What follows them is not read: the LM went on without their results.
-    Raises Unreadable for thinking that does not end; what stands within thinking is no call.
-    """
-    tags = 0
-
-    def take(opened: re.Match[str]) -> tuple[int, tuple[int, int, int, bool]]:
-        nonlocal tags
-        tags += 1
-        if tags > MOST_CALLS:
-            raise Unreadable(f"it holds more than {MOST_CALLS} calls")
-        tag = _TAG.search(text, opened.end())
-        stop = tag.start() if tag else len(text)
-        closed = tag is not None and tag[0] == "</call>"
-        return (tag.end() if tag and closed else stop), (opened.start(), opened.end(), stop, closed)
-
-    calls: list[Call] = []
-    end = 0
-    for start, inner, stop, closed in thinking.regions(text, thinking.marks(text), _OPENING, take, forgiven):
-        if calls and text[end:start].strip():
-            break
-        if not closed:
-            forgiven.append("</call> is missing")
-        calls.append(_call(text[inner:stop].strip(), forgiven, stop == len(text)))
-        end = stop + len("</call>") if closed else stop
-    if calls and text[end:].strip():
-        forgiven.append("words after the calls")
-    return text[:end], calls
-
-
 def shown(results: Iterable[tuple[str, str, bool]]) -> str:
     """The user's turn that gives the results: the tool's name, its text, and whether that is a failure."""
     parts = []
@@ -99,49 +45,6 @@ def shown(results: Iterable[tuple[str, str, bool]]) -> str:
         inner = text.replace(f"</{tag}>", f"<\\/{tag}>")
         parts.append(f'<{tag} tool="{name}">{inner}</{tag}>')
     return "\n".join(parts)
-
-
-def arguments(written: str, forgiven: list[str]) -> tuple[Mapping[str, Any], str | None]:
-    """Return the arguments that a text holds, and what is wrong with it, in words for the LM; nothing is no arguments.
-
-    An object that is not closed is refused: it may lack some.
-    """
-    text = written.strip()
-    if text in ("", "null", "None", '""'):
-        return {}, None
-    try:
-        found = find(text, "{", forgiven, cut=True)
-    except (LookupError, ValueError, Unreadable) as error:
-        inner = _quoted(text)
-        if inner is not None:
-            return arguments(inner, forgiven)
-        said = f" ({error})" if str(error) else ""
-        return {}, f"the arguments are no JSON object{said}: {written[:200]}"
-    return found, None
-
-
-def _quoted(text: str) -> str | None:
-    """Return the JSON object within a JSON text, as of a library that writes its arguments twice; None where there is none."""
-    try:
-        inner = strict(text)
-    except ValueError:
-        return None
-    return inner if isinstance(inner, str) and inner.lstrip().startswith("{") else None
-
-
-def _call(written: str, forgiven: list[str], cut: bool) -> Call:
-    try:
-        found = find(written, "{", forgiven, cut)
-    except (LookupError, ValueError) as error:
-        said = f" ({error})" if isinstance(error, ValueError) else ""
-        return Call("", {}, written, f"the call is no JSON object that can be read{said}")
-    name, given = found.get("tool"), found.get("arguments", {})
-    problem = None
-    if isinstance(given, str) or given is None:
-        given, problem = arguments(given or "", forgiven)
-    if not isinstance(name, str) or not isinstance(given, dict):
-        return Call("", {}, written, 'a call is {"tool": "name", "arguments": {...}}')
-    return Call(name, given, written, problem)
 
 
 def _parameter(name: str, field: Field) -> str:

@@ -54,6 +54,7 @@ class _Loader(_Parser, BaseResolver):
                     return str(tag)
         return _STR
 
+
 for _name, _pattern, _first in (
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 from lmprog.compiler import formats, tool_protocol
 from lmprog.compiler.plan import Module, Tool
+from lmprog.compiler.replies import tool_calls
+from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.types import JSON, json_schema, mismatch
 from lmprog.failure import StepFailed
 from lmprog.invocation import ToolInvocation
@@ -83,9 +85,9 @@ async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site
                     request.record(fields, within=(turn, 0), forgiven=tuple(forgiven))
                     break
                 if calls:
-                    raise formats.Unreadable("it calls a tool, and no further call can be made")
+                    raise Unreadable("it calls a tool, and no further call can be made")
                 reading = read_reply(module, completion)
-            except formats.Unreadable as error:
+            except Unreadable as error:
                 request.record(fields, within=(turn, 0), error=str(error))
                 if again + 1 == tries:
                     raise StepFailed("unreadable", str(error), site.path) from error
@@ -200,7 +202,7 @@ class Native:
         for position, made in enumerate(completion.tool_calls):
             given, problem = made.arguments, None
             if given is None:
-                given, problem = tool_protocol.arguments(made.written, forgiven)
+                given, problem = tool_calls.arguments(made.written, forgiven)
             asked.append(Asked(made.id or f"call_{position}", made.name, given, problem))
         # A provider may refuse its own turn without what it added to it: reasoning, signatures.
         wrote = {name: value for name, value in (completion.message or {}).items() if value is not None}
@@ -231,7 +233,7 @@ class Words:
         return {}
 
     def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[Asked]]:
-        text, calls = tool_protocol.read(completion.text, forgiven)
+        text, calls = tool_calls.read(completion.text, forgiven)
         asked = [Asked("", call.tool, call.arguments, call.problem) for call in calls]
         return {"role": "assistant", "content": text}, asked
 

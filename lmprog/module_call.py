@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmprog.agent import run_agent
-from lmprog.compiler import formats
 from lmprog.compiler.plan import Module
+from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.failure import StepFailed
 from lmprog.module_request import ModuleRequest, repair_messages
 from lmprog.replies import read_reply
@@ -27,7 +27,7 @@ async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Si
         completion, fields = await request.ask(messages, prompt.constant, attempt)
         try:
             reading = read_reply(module, completion)
-        except formats.Unreadable as error:
+        except Unreadable as error:
             request.record(fields, error=str(error))
             if turn + 1 == tries:
                 raise StepFailed("unreadable", str(error), site.path) from error

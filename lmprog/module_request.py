@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lmprog.compiler import formats
 from lmprog.compiler.plan import Module
 from lmprog.compiler.prompts import Prompt
 from lmprog.compiler.replies.ending import ending
+from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.templates import RenderError
 from lmprog.errors import InfrastructureError, ProviderError
 from lmprog.events import TextPiece
@@ -24,7 +24,7 @@ from lmprog.run import Run, Site
 from lmprog.seeds import derive
 
 
-def repair_messages(text: str, error: formats.Unreadable) -> tuple[dict[str, Any], ...]:
+def repair_messages(text: str, error: Unreadable) -> tuple[dict[str, Any], ...]:
     """Return the turns that show a model its reply and what is wrong with it.
 
     There are none where it said nothing: providers refuse an empty turn, and the same request has another seed.

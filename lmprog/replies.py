@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from lmprog.compiler import formats
-from lmprog.compiler.formats import Reading, Unreadable
 from lmprog.compiler.plan import Module
-from lmprog.compiler.replies import thinking
+from lmprog.compiler.replies import reading, thinking
 from lmprog.compiler.replies.denial import undecided
 from lmprog.compiler.replies.ending import ending
+from lmprog.compiler.replies.reading import Reading
 from lmprog.compiler.replies.sections import read
+from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.lms.lm import Completion
 
 
@@ -45,7 +45,7 @@ def _beside(completion: Completion, *names: str) -> object:
 def read_reply(module: Module, completion: Completion) -> Reading:
     """Return the outputs of a module in a reply. Raises Unreadable."""
     cut = is_cut(completion)
-    return formats.read(module.format, module.outputs, completion.text, cut)
+    return reading.read(module.format, module.outputs, completion.text, cut)
 
 
 def spoken(text: str) -> str:
@@ -59,7 +59,7 @@ def spoken(text: str) -> str:
 def free_text(completion: Completion) -> str:
     """Return a free text, such as a proposal. Raises Unreadable for one that is cut, refused, empty or all thinking."""
     if is_cut(completion):
-        raise Unreadable(formats.CUT)
+        raise Unreadable(reading.CUT)
     text = thinking.prose(completion.text, []).strip()
     if not text:
         raise Unreadable("the reply is empty")

@@ -99,9 +99,7 @@ class _Private:
             # Traces hold the arguments of tools too.
             self._tell("LMP402", self.draft.key("export"), arrival.trail, "export (outside)")
         if self._is_teacher(arrival) and arrival.plan.export is not None:
-            self._tell(
-                "LMP402", self._place(arrival), arrival.trail, f"export (outside) of {arrival.plan.path.name}"
-            )
+            self._tell("LMP402", self._place(arrival), arrival.trail, f"export (outside) of {arrival.plan.path.name}")
         if arrival.tool is not None:
             if not arrival.tool.trusted:
                 self._tell("LMP401", self._place(arrival), arrival.trail, f"the tool {arrival.tool.id} (untrusted)")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import shown_value
 from lmprog.compiler.plan import Module
-from lmprog.compiler.replies.words import MARKS, folded
+from lmprog.compiler.replies.spelling import MARKS, folded
 from lmprog.compiler.types import Enum, ListOf, Object, Optional, Type
 
 MOST = 2_000

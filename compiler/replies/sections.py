@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from lmprog.compiler.replies import thinking
 from lmprog.compiler.replies.denial import undecided
+from lmprog.compiler.replies.spelling import folded
 from lmprog.compiler.replies.unreadable import Unreadable
-from lmprog.compiler.replies.words import folded
 
 MOST_SECTIONS = 2_000
 """Sections of one reply beyond which it is refused unread."""

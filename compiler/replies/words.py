@@ -11,11 +11,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 from lmprog.compiler.replies.denial import denies, undecided
+from lmprog.compiler.replies.spelling import MARKS, folded
 from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.types import FLOAT, INT, Enum, Type
 
-MARKS = "\"'`*.,:;!?()[]<> \n\ufeff"
-"""What may stand around a single value without a meaning of its own."""
 LONGEST = 20_000
 """Characters of a reply beyond which no value is looked for among its words."""
 _LABEL = re.compile(r"^[\W_]*(?P<label>[A-Za-z][\w ]{0,40}?)(?:[*_`\"']*\s*[:=]|\bis\b)\s*(?P<value>\S.*)$", re.DOTALL)
@@ -109,11 +108,6 @@ def _contradicts(word: str, rest: str) -> bool:
         if count and not denies(others):
             return True
     return False
-
-
-def folded(text: str) -> str:
-    """Return a name or value in the one spelling in which it is compared."""
-    return re.sub(r"[\s_-]+", "_", text.lower())
 
 
 def _begins_another(word: str, kind: Enum) -> bool:

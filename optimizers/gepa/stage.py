@@ -8,7 +8,7 @@ from typing import Any
 
 import gepa
 
-from lmprog.compiler.formats import Unreadable
+from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.lms.lm import Request
 from lmprog.loops import run_async

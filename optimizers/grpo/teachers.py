@@ -13,10 +13,11 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lmprog.compiler import formats
 from lmprog.compiler.bounds import USUAL_REPLY, bounds, judges
 from lmprog.compiler.plan import Module, Plan
 from lmprog.compiler.replies.ending import ending
+from lmprog.compiler.replies.reading import CUT, read
+from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.templates import RenderError
 from lmprog.invocation import Invocation
 from lmprog.lms.local import LocalLM
@@ -206,7 +207,7 @@ class Teachers:
 def _reads(module: Module, text: str, outputs: Mapping[str, Any], cut: bool, forgiving: bool = True) -> bool:
     """Whether the module reads just these outputs in a reply; with `forgiving`, also where something is forgiven."""
     try:
-        reading = formats.read(module.format, module.outputs, text, cut)
-    except formats.Unreadable:
+        reading = read(module.format, module.outputs, text, cut)
+    except Unreadable:
         return False
-    return reading.values == outputs and (forgiving or set(reading.forgiven) <= {formats.CUT})
+    return reading.values == outputs and (forgiving or set(reading.forgiven) <= {CUT})

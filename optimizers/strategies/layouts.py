@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmprog.compiler.formats import Unreadable, as_text, read
+from lmprog.compiler.formats import as_text
 from lmprog.compiler.plan import Field, Module
 from lmprog.compiler.prompts import IMAGES, TURNS, hole, standard_layout
+from lmprog.compiler.replies.reading import read
+from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.types import BOOL, FLOAT, INT, Enum, Type
 
 Prompt = Mapping[str, str]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from lmprog.compiler.formats import Unreadable
 from lmprog.compiler.plan import Module, Plan
+from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.lms.lm import LM, Request
 from lmprog.optimizers.strategies import grounding
 from lmprog.optimizers.strategies.grounding import Tried

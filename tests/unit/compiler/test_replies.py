@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmprog.compiler import tool_protocol
-from lmprog.compiler.formats import Unreadable, read, write
+from lmprog.compiler.formats import write
 from lmprog.compiler.plan import Field
-from lmprog.compiler.replies import loose_json
+from lmprog.compiler.replies import loose_json, tool_calls
 from lmprog.compiler.replies.ending import ending
+from lmprog.compiler.replies.reading import read
+from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, Enum, ListOf, Object, Optional, Type
 
 LABEL = Enum(("refund", "cancel_order", "track_parcel", "refund_late"))
@@ -256,10 +257,10 @@ def test_what_was_forgiven_of_sections_is_recorded() -> None:
 
 def test_calls_within_thinking_are_not_made() -> None:
     call = '<call>{"tool": "t", "arguments": {"x": 1}}</call>'
-    assert tool_protocol.read(f"<think>{call}</think>done", [])[1] == []
-    assert [made.arguments for made in tool_protocol.read(f"<think>{call}</think>{call}", [])[1]] == [{"x": 1}]
+    assert tool_calls.read(f"<think>{call}</think>done", [])[1] == []
+    assert [made.arguments for made in tool_calls.read(f"<think>{call}</think>{call}", [])[1]] == [{"x": 1}]
     with pytest.raises(Unreadable):
-        tool_protocol.read(f"<think>{call}", [])
+        tool_calls.read(f"<think>{call}", [])
 
 
 def test_endings_by_the_words_of_providers() -> None:
@@ -288,7 +289,7 @@ def test_the_time_is_linear_in_the_length(unit: str) -> None:
     ):
         outcome(format, outputs, text)
     with contextlib.suppress(Unreadable):
-        tool_protocol.read(text, [])
+        tool_calls.read(text, [])
     assert time.process_time() - began < 9 * 0.5
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from lmprog.compiler.formats import Unreadable, read
 from lmprog.compiler.plan import Field
+from lmprog.compiler.replies.reading import read
+from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.types import BOOL, FLOAT, INT, STR, Enum, ListOf, Object, Optional, Type
 
 LABEL = Enum(("refund", "cancel_order", "other"))

@@ -6,6 +6,7 @@ import pytest
 
 from lmprog.compiler import tool_protocol
 from lmprog.compiler.plan import Field, Tool
+from lmprog.compiler.replies import tool_calls
 from lmprog.compiler.types import INT, STR, UNKNOWN, Enum, ListOf, Object, Optional
 
 ONE = '<call>{"tool": "find", "arguments": {"query": "a"}}</call>'
@@ -31,7 +32,7 @@ ONE = '<call>{"tool": "find", "arguments": {"query": "a"}}</call>'
 )
 def test_calls_in_a_reply(text, calls, rest, forgiven) -> None:
     passed: list[str] = []
-    said, found = tool_protocol.read(text, passed)
+    said, found = tool_calls.read(text, passed)
     assert [(call.tool, call.arguments) for call in found] == calls
     assert all(call.problem is None for call in found)
     assert rest is None or said == rest
@@ -40,7 +41,7 @@ def test_calls_in_a_reply(text, calls, rest, forgiven) -> None:
 
 @pytest.mark.parametrize("written", ["find a", '{"name": "find"}', '{"tool": "find", "arguments": [1]}', "[1]", ""])
 def test_what_is_no_call_has_a_problem(written) -> None:
-    (call,) = tool_protocol.read(f"<call>{written}</call>", [])[1]
+    (call,) = tool_calls.read(f"<call>{written}</call>", [])[1]
     assert call.problem and not call.tool
 
 
@@ -82,5 +83,5 @@ def test_a_result_cannot_end_its_own_section() -> None:
     ],
 )
 def test_arguments_are_read_loosely_or_told(written: str, found: dict[str, int] | None) -> None:
-    given, problem = tool_protocol.arguments(written, [])
+    given, problem = tool_calls.arguments(written, [])
     assert (given, problem is None) == ({} if found is None else found, found is not None)

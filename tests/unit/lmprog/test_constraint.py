@@ -14,6 +14,7 @@ pytest.importorskip("llguidance", reason="needs the extra 'local'")
 
 from lmprog.compiler import formats  # noqa: E402
 from lmprog.compiler.plan import Field  # noqa: E402
+from lmprog.compiler.replies.reading import read  # noqa: E402
 from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, Enum, ListOf, Object, Optional, mismatch  # noqa: E402
 from lmprog.errors import UsageError  # noqa: E402
 from lmprog.lms.lm import Request  # noqa: E402
@@ -77,7 +78,7 @@ def test_every_reply_of_the_masks_is_of_the_types(lm: LocalLM, grammars: Grammar
     if reply is None:
         return  # a long text that found no end: the token limit ends it, and it is unreadable
     outputs = {name: Field(kind) for name, kind in kinds.fields}
-    reading = formats.read(format, outputs, reply)
+    reading = read(format, outputs, reply)
     assert not reading.forgiven
     assert all(mismatch(reading.values[name], kind) is None for name, kind in kinds.fields)
 

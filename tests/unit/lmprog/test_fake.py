@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from lmprog import Request
-from lmprog.compiler import formats
 from lmprog.compiler.plan import Field
+from lmprog.compiler.replies.reading import read
 from lmprog.compiler.types import BOOL, FLOAT, IMAGE, INT, JSON, MESSAGES, STR, Enum, ListOf, Object, Optional, mismatch
 from lmprog.lms.fake import FakeLM, placeholder
 
@@ -30,7 +30,7 @@ KINDS = {
 def test_a_fake_reply_reads_back_as_every_type(format) -> None:
     request = Request([], output_type=Object(tuple(KINDS.items())), format=format)
     text = asyncio.run(FakeLM().complete(request)).text
-    reading = formats.read(format, {name: Field(kind) for name, kind in KINDS.items()}, text)
+    reading = read(format, {name: Field(kind) for name, kind in KINDS.items()}, text)
     assert reading.values == {name: placeholder(name, kind) for name, kind in KINDS.items()}
     assert reading.forgiven == ()
 
@@ -40,7 +40,7 @@ def test_a_placeholder_is_of_its_type(kind) -> None:
     assert mismatch(placeholder("name", kind), kind) is None
     request = Request([], output_type=Object((("name", kind),)), format="text")
     text = asyncio.run(FakeLM().complete(request)).text
-    assert formats.read("text", {"name": Field(kind)}, text).values == {"name": placeholder("name", kind)}
+    assert read("text", {"name": Field(kind)}, text).values == {"name": placeholder("name", kind)}
 
 
 def test_a_faked_program_calls_no_tool_that_writes(program) -> None:
