@@ -27,7 +27,7 @@ FEWEST_CHOOSING = 10
 """Rows below which a choice between candidates is little better than a draw."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Site:
     """A step that calls a module."""
 

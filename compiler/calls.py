@@ -18,7 +18,7 @@ from lmprog.compiler.types import Object, Optional, Type
 Arguments = dict[str, Expression]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Callee:
     """What is called: its parameters, its outputs, and how a call of it is written in the plan."""
 

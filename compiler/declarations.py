@@ -60,7 +60,7 @@ def _lines(draft: Draft, node: Node, name: str) -> list[str] | None:
         draft.unknown_vars.add(name)
         return None
     try:
-        lines = read_text(path, draft.options.root, encoding="utf-8-sig").splitlines()
+        lines = read_text(path, draft.options.root).removeprefix("\ufeff").splitlines()
     except NotRead as error:
         draft.report.add("LMP103", node.place, f"var `{name}`: cannot read {path.name}: {error}")
         draft.unknown_vars.add(name)

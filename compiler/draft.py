@@ -19,7 +19,7 @@ from lmprog.compiler.values import Binder
 StageConfigs = Callable[[str], Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Options:
     """How to compile; the same for a program and its sub-programs."""
 

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -228,6 +227,10 @@ def shown_value(value: object) -> str:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` was probably meant to be, or None."""
     known = list(known)
+    if name in known:
+        return name
+    from difflib import get_close_matches
+
     close = get_close_matches(name, known, n=1, cutoff=0.75)
     if close:
         return close[0]

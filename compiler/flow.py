@@ -29,7 +29,7 @@ class Arrival(NamedTuple):
     tool: Tool | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Policy:
     """What marks values, what unmarks them, and who is told where they arrive."""
 

@@ -28,7 +28,7 @@ Typing = Callable[[list[Type]], Type | str]
 """The type of the result for the types of the arguments, or what is wrong with them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Function:
     """One function: `least` to `most` arguments (None: any number)."""
 

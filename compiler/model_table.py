@@ -26,7 +26,7 @@ EMBEDDED_CONTEXT = 8192
 """Positions of SmolLM2-135M."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Limits:
     """Context window and longest reply in tokens, and prices in US dollars for a token; None where unknown."""
 

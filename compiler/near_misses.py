@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from difflib import SequenceMatcher
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import nearest
@@ -69,6 +68,8 @@ def _warn(draft: Draft, node: Node, message: str, written: str, close: str) -> N
 
 def _nearly(name: str, known: frozenset[str]) -> str | None:
     """Return the known name that differs by a slip: a letter or two, and no digit, since digits are a model's version."""
+    from difflib import SequenceMatcher
+
     digits = re.sub(r"\D", "", name)
     like = [other for other in known if re.sub(r"\D", "", other) == digits and abs(len(other) - len(name)) <= 2]
     scored = [(SequenceMatcher(None, name, other).ratio(), other) for other in like]

@@ -168,32 +168,40 @@ class Module:
     adapter: AdapterReference | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModuleCall:
+    """A step that calls a module; the expressions are its arguments by input."""
+
     module: str
     arguments: Mapping[str, Expression]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ToolCall:
+    """A step that calls a tool; the expressions are its arguments by parameter."""
+
     tool: str
     arguments: Mapping[str, Expression]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProgramCall:
+    """A step that runs another program; the expressions are its arguments by input."""
+
     plan: Plan
     arguments: Mapping[str, Expression]
     answers: bool = False
     """Whether its outputs are one value, `answer`, which is null where the program fails by itself."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Value:
+    """A step that is the value of an expression."""
+
     expression: Expression
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Update:
     """How `next` makes a variable of the state: `append` and `extend` skip a value that is absent (None)."""
 
@@ -201,7 +209,7 @@ class Update:
     expression: Expression
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Repeat:
     """A bounded loop. `at_most` is the bound; `until` is tested after each turn, against the new state."""
 
@@ -213,8 +221,10 @@ class Repeat:
     next: Mapping[str, Update]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Foreach:
+    """The list that a step is run for, once an item."""
+
     items: Expression
     at_most: int | None = None
     max_parallel: int | None = None
@@ -222,7 +232,7 @@ class Foreach:
     """The most items for any row of the data, where the list is made of inputs and the rows are known."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One call site. `after` are the ids of the steps of the same level that must end before it starts."""
 
@@ -272,8 +282,10 @@ class Split:
     """Columns of the file that the program declares as text: digits in them are no numbers."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metric:
+    """A score of a run: a Python function, a program that judges, or an expression."""
+
     id: str
     kind: Literal["python", "program", "value"]
     arguments: Mapping[str, Expression]
@@ -284,7 +296,7 @@ class Metric:
     on_error: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """One entry of `optimize.stages`: the optimizer's name and its options as written."""
 
@@ -292,8 +304,10 @@ class Stage:
     options: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Optimize:
+    """What `lmprog optimize` changes, by which rows and which metric, and how."""
+
     metric: str
     train: str
     validate: str
@@ -317,22 +331,26 @@ class Optimize:
     """Why demos made of private rows may stand in the overlay."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExampleTest:
+    """A test that runs the program on one example."""
+
     name: str
     inputs: Mapping[str, Any]
     expect: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GateTest:
+    """A test that asks for a least score on a split of the data."""
+
     name: str
     data: str
     metric: str
     at_least: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Export:
     """Where the traces of runs go beside what a verb writes: to a file of JSON lines, or over OTLP/HTTP to a collector."""
 
@@ -343,7 +361,7 @@ class Export:
     """Whether prompts, replies, arguments and results go to the collector too."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """A checked program. Steps are in an order that respects `after`; its digest names exactly what will run."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -56,7 +55,7 @@ def _jsonl(path: Path, texts: Collection[str]) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(_readable(line), object_pairs_hook=_object, parse_constant=_no_constant)
+                row = _ROW.decode(_readable(line))
             except ValueError as error:
                 said = str(error).partition(": line ")[0]
                 whole = "; write each row as one object on one line" if number == 1 and line.strip() in "{[" else ""
@@ -102,7 +101,12 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no value of JSON; write null")
 
 
+_ROW = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+
+
 def _csv(path: Path, texts: Collection[str]) -> Iterator[Row]:
+    import csv
+
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a field may be a whole document
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(encoding="utf-8-sig", newline="") as text:

@@ -20,7 +20,7 @@ IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 WRAPPED = re.compile(r"^\s*\$\{\{(.*)\}\}\s*$", re.DOTALL)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Shape:
     """The base of all shapes; `about` is what an editor shows, with `default`, what holds where the key is left out."""
 
@@ -30,7 +30,7 @@ class Shape:
     """How to write what was probably meant by a value of another kind."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Text(Shape):
     """Any string. `pattern` and its meaning `must` may narrow it."""
 
@@ -38,7 +38,7 @@ class Text(Shape):
     must: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Number(Shape):
     """A number, or an int where `whole`; `least` and `most` are inclusive, `above` is not."""
 
@@ -50,29 +50,29 @@ class Number(Shape):
     """Words that may stand in place of a number."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Boolean(Shape):
     """`true` or `false`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Choice(Shape):
     """One of a few words."""
 
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Expr(Shape):
     """One expression, bare or as `${{ }}`; a number or boolean stands for itself."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Anything(Shape):
     """Any value; what it means is decided later."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ListOf(Shape):
     """A list; `least` is the smallest number of items."""
 
@@ -80,7 +80,7 @@ class ListOf(Shape):
     least: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class MapOf(Shape):
     """A mapping from names of the author's choice, which are identifiers unless `free`."""
 
@@ -89,7 +89,7 @@ class MapOf(Shape):
     free: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Record(Shape):
     """A mapping with known keys; `one_of` names keys of which exactly one must stand.
 
@@ -105,7 +105,7 @@ class Record(Shape):
     name: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Either(Shape):
     """One shape for a scalar, one for a list, one for a mapping; what is None is refused."""
 
@@ -114,14 +114,14 @@ class Either(Shape):
     mapping: Shape | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Nullable(Shape):
     """The shape, or null."""
 
     shape: Shape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Lazy(Shape):
     """A shape that is defined later, for shapes that hold themselves."""
 

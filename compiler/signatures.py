@@ -32,7 +32,7 @@ from lmprog.compiler.types import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Signature:
     """`returns` is UNKNOWN without an annotation; `open` says that any further argument is taken (`**kwargs`)."""
 

@@ -92,6 +92,8 @@ def too_deep(tree: nodes.Node) -> bool:
 
 @dataclass
 class _Walker:
+    """A walk through a template that gathers its problems."""
+
     text: str
     names: Container[str]
     problems: list[Problem] = field(default_factory=list)

@@ -61,7 +61,7 @@ Result = Callable[[Type, Sequence[Type]], Type]
 """The type of the result for the piped value's type and those of the arguments that have no name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Signature:
     """What a filter, test or method takes and makes. `takes` and `arguments` are classes of types, as "text"."""
 

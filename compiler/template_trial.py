@@ -40,7 +40,7 @@ class _GivenUp(Exception):
     """A trial that takes too long or makes too much."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Failure:
     """A template that cannot be rendered for some values."""
 

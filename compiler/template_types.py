@@ -11,7 +11,6 @@ from lmprog.compiler.template_expressions import Expressions
 from lmprog.compiler.template_guards import Names, forget, narrow
 from lmprog.compiler.template_safety import Problem, too_deep, unsafe_parts
 from lmprog.compiler.template_signatures import item_of
-from lmprog.compiler.template_slips import slip
 from lmprog.compiler.templates import dotted_name, parse
 from lmprog.compiler.types import BOOL, FLOAT, INT, STR, UNKNOWN, ListOf, Object, Optional, Type, join
 
@@ -53,6 +52,8 @@ class TemplateTyper:
             if too_deep(tree):
                 raise RecursionError
         except TemplateSyntaxError as error:
+            from lmprog.compiler.template_slips import slip
+
             self.problems.append(slip(self.text, error))
             self.readable = False
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.declarations import settings
 from lmprog.compiler.draft import Draft
@@ -13,9 +13,11 @@ from lmprog.compiler.python_reference import ImportFailed, PythonReference, refe
 from lmprog.compiler.row_files import RowsError, read_file
 from lmprog.compiler.signatures import Signature, signature
 from lmprog.compiler.source import Mapping, Scalar, Sequence
-from lmprog.compiler.tool_schemas import Declared, declared
 from lmprog.compiler.type_syntax import TypeReader
 from lmprog.compiler.types import INT, STR, UNKNOWN, ListOf
+
+if TYPE_CHECKING:
+    from lmprog.compiler.tool_schemas import Declared
 
 KINDS = ("python", "http", "mcp", "search")
 
@@ -49,6 +51,9 @@ def read_reference(draft: Draft, node: Scalar, what: str) -> tuple[PythonReferen
 
 
 def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
+    # Imported for programs with tools alone, since most have none.
+    from lmprog.compiler.tool_schemas import Declared, declared
+
     kind = next((kind for kind in KINDS if kind in node.entries), "python")
     python: PythonReference | None = None
     options: Any = {}
@@ -96,6 +101,8 @@ def _effects(kind: str, options: dict[str, Any], found: Declared) -> str:
 
 
 def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any]) -> Declared:
+    from lmprog.compiler.tool_schemas import Declared
+
     corpus, text = node.get("corpus"), options.get("text")
     if isinstance(corpus, Mapping):
         options["corpus"] = HubCorpus(corpus.value("hf", ""), corpus.value("split", ""))

@@ -12,7 +12,6 @@ from yaml.resolver import BaseResolver
 from lmprog.compiler.files import NotRead, read_text, refusal
 from lmprog.compiler.findings import Edit, Report, nearest
 from lmprog.compiler.source import Mapping, Node, Place, Scalar, Sequence, Source, shown_path
-from lmprog.compiler.yaml_slips import folded_list, in_curly_quotes, slip
 
 if yaml.__with_libyaml__:
     from yaml.cyaml import CParser as _Parser  # type: ignore[attr-defined]
@@ -82,7 +81,9 @@ DIFFERENT = re.compile(
     r"^(?:yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF|[-+]?0[0-9]+|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+)$"
 )
 
-_FIRST_OF_DIFFERENT = "yYnNoO+-0123456789"
+_FIRST_OF_DOUBTED = "yYnNoO+-0123456789\u201c\u201e\u2018"
+"""The characters that a plain text begins with which may be read as something else."""
+_DOUBTED = re.compile(rf"{DIFFERENT.pattern}|[\u201c\u201e\u2018]")
 
 _parsed: dict[Path, tuple[tuple[int, int, str], Source, Node | None, Report]] = {}
 
@@ -202,6 +203,9 @@ def _far_too_deep(text: str) -> bool:
 
 
 def _syntax(source: Source, report: Report, error: yaml.YAMLError) -> None:
+    # Here and below: what is said of slips is imported where there is one.
+    from lmprog.compiler.yaml_slips import slip
+
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).partition("\n")[0]
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -251,25 +255,31 @@ class _Converter:
 
     def scalar(self, node: Any, line: int, column: int) -> Scalar:
         text, style = node.value, node.style
-        if not style and text[:1] in _FIRST_OF_DIFFERENT and node.tag != _NULL and DIFFERENT.match(text):
+        if style == ">" or (not style and text[:1] in _FIRST_OF_DOUBTED and _DOUBTED.match(text)):
+            self._doubted(node, text, Place(self.source, line, column, 1 if style else len(text)))
+        return Scalar(self.source, line, column, _value(node.tag, text), text, style)
+
+    def _doubted(self, node: Any, text: str, place: Place) -> None:
+        """Warn of a text that is read as something else than it seems to say."""
+        from lmprog.compiler.yaml_slips import folded_list, in_curly_quotes
+
+        if node.style:
+            if folded_list(self.source.lines, place.line + 1, node.end_mark.line):
+                message = "`>` makes one line of this text, and of the list in it"
+                self.report.add("LMP102", place, message, fix="write | for >", severity="warning")
+        elif node.tag != _NULL and DIFFERENT.match(text):
+            end = place.column + len(text)
             self.report.add(
                 "LMP102",
-                Place(self.source, line, column, len(text)),
+                place,
                 f"`{text}` without quotes is read differently by YAML 1.1 and 1.2",
                 fix=f'write "{text}"',
                 severity="warning",
-                edit=Edit(line, column, column + len(text), f'"{text}"') if node.tag == _TAG + "str" else None,
+                edit=Edit(place.line, place.column, end, f'"{text}"') if node.tag == _STR else None,
             )
-        if not style and (curly := in_curly_quotes(text)):
+        elif curly := in_curly_quotes(text):
             message = "curly quotes are letters of the text in YAML, and no quotes"
-            place = Place(self.source, line, column, len(text))
             self.report.add("LMP102", place, message, fix=f'write "{curly}"', severity="warning")
-        if style == ">" and folded_list(self.source.lines, line + 1, node.end_mark.line):
-            message = "`>` makes one line of this text, and of the list in it"
-            self.report.add(
-                "LMP102", Place(self.source, line, column), message, fix="write | for >", severity="warning"
-            )
-        return Scalar(self.source, line, column, _value(node.tag, text), text, style)
 
     def sequence(self, node: Any, line: int, column: int) -> Sequence:
         items = [self.node(item) for item in node.value]

@@ -14,7 +14,7 @@ Watched = set[tuple[int, str, str]]
 """Outputs that a metric reads itself or through expressions, loops and programs alone: (id of the plan, module, output)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Crossing:
     """A private value at a module of a sub-program or judge, whose declassified outputs let it out."""
 
