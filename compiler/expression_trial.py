@@ -39,7 +39,7 @@ def failure(expression: Expression, scope: Scope, vars: Mapping[str, Any]) -> tu
     if all(name[0] == "vars" for name in expression.references) and dotted(tree) is None:
         reason = _reason(expression, {"vars": vars})
         return (f"this cannot be evaluated: {reason}", True) if reason is not None else None
-    if scope.lenient or not _partial(expression.text):
+    if scope.lenient or not _partial(expression.text) or dotted(tree) is not None:
         return None
     types: dict[Name, Type | None] = {}
     for read in (expression, *scope.conditions):
@@ -79,7 +79,8 @@ def _tried(
 @lru_cache(maxsize=65536)
 def _partial(text: str) -> bool:
     """Whether an expression holds anything that has no result for some values."""
-    return any(_may_fail(node) for node in ast.walk(parse(text)))
+    # Such things have one of these characters; most expressions are names alone.
+    return any(mark in text for mark in "[(/%") and any(_may_fail(node) for node in ast.walk(parse(text)))
 
 
 def _may_fail(node: ast.AST) -> bool:
