@@ -125,7 +125,7 @@ class _Program:
         """The plan of an ensemble, whose members have the overrides and models that were given for it."""
         shared = self._draft(root, lms)
         whole = self._compiled(shared)
-        ensembles.check(shared)
+        ensembles.check(shared, whole)
         if self.report.failed:
             return None
         found = [self._member(each, lms) for each in ensembles.member_roots(root)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lmprog.compiler.bounds import bounds
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import suggestion
 from lmprog.compiler.layers import merged
@@ -58,12 +59,20 @@ def member_roots(root: Mapping) -> list[Mapping]:
     return found
 
 
-def check(draft: Draft) -> None:
-    """Report what an ensemble names and its program does not have. `draft` is that of the program as its members share it."""
+def check(draft: Draft, plan: Plan) -> None:
+    """Report what an ensemble names and its program does not have, and a program that is not to be run several times.
+
+    `draft` and `plan` are of the program as its members share it.
+    """
     node, report = draft.root.map(KEY), draft.report
     assert node is not None
     listed = node.get("members")
     members = listed.items if isinstance(listed, Listed) else []
+    for tool in bounds(plan).writes:
+        message = f"all members of an ensemble call what the program calls, and `{tool}` writes: it would write "
+        message += f"{len(members)} times"
+        fix = "answer by the ensemble and write in a program around it, or say effects: read of a tool that only reads"
+        report.add("LMP101", node.place, message, fix=fix)
     for member in (each for each in members if isinstance(each, Mapping)):
         for id in member.entries:
             if id not in draft.modules and id not in draft.dropped("modules"):

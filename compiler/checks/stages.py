@@ -6,7 +6,7 @@ from collections.abc import Mapping as Map
 from typing import Any
 
 from lmprog.compiler import teachers
-from lmprog.compiler.bounds import dev_split
+from lmprog.compiler.bounds import bounds, dev_split
 from lmprog.compiler.checks import training
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings import suggestion
@@ -106,6 +106,10 @@ def _sft(draft: Draft, entry: Node, options: Mapping | None) -> None:
 
 
 def _ensemble(draft: Draft, plan: Plan, entry: Node, options: Mapping | None) -> None:
+    for tool in bounds(plan).writes:
+        message = f"each member of an ensemble would call `{tool}`, which writes"
+        fix = "leave the stage out, or say effects: read of a tool that only reads"
+        draft.report.add("LMP702", entry.place, message, fix=fix)
     vote = options.get("vote") if options is not None else None
     judge = options.get("judge") if options is not None else None
     if vote is not None and judge is not None:

@@ -108,6 +108,21 @@ def test_a_member_changes_words_of_modules_that_there_are(ensemble, write) -> No
         assert [finding.code for finding in compile_file(path).errors] == [code], member
 
 
+def test_a_program_that_writes_is_not_run_several_times(ensemble, write) -> None:
+    write("def send(text: str) -> bool:\n    return True\n", "tools.py")
+    tools = """tools: {send: {python: "./tools.py:send", effects: write}}
+    steps:
+      ask: {module: classify, with: {text: "${{ inputs.text }}"}}
+      tell: {tool: send, with: {text: "${{ steps.ask.label }}"}}
+    outputs: {label: "${{ steps.ask.label }}", why: "${{ steps.ask.why }}"}
+    inputs: {text: str}"""
+    found = ensemble(base=tools).errors
+    assert [(finding.code, "`send` writes: it would write 3 times" in finding.message) for finding in found] == [
+        ("LMP101", True)
+    ]
+    assert ensemble(base=tools.replace("effects: write", "effects: read")).plan is not None
+
+
 def test_private_values_reach_no_judge_that_is_not_trusted(ensemble) -> None:
     private = "{type: str, private: true}"
     found = ensemble("judge: large", text=private)
