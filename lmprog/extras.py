@@ -27,8 +27,8 @@ EXTRA_OF = {
     **dict.fromkeys(("litellm", "httpx", "openai"), "providers"),
     **dict.fromkeys(("optuna", "gepa"), "optimize"),
     "bm25s": "search",
-    **dict.fromkeys(("starlette", "uvicorn"), "serve"),
-    **dict.fromkeys(("mcp", "httpx2"), "mcp"),
+    **dict.fromkeys(("starlette", "uvicorn", "h11"), "serve"),
+    **dict.fromkeys(("mcp", "httpx2", "anyio"), "mcp"),
     "opentelemetry": "otel",
 }
 """Package -> extra."""
