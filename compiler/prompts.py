@@ -10,7 +10,20 @@ from lmprog.compiler import formats, tool_protocol
 from lmprog.compiler.nearest import Nearest
 from lmprog.compiler.plan import Field, Layout, Module, Plan
 from lmprog.compiler.templates import Template
-from lmprog.compiler.types import BOOL, FLOAT, IMAGE, INT, MESSAGES, STR, Enum, ListOf, Optional, Type
+from lmprog.compiler.types import (
+    BOOL,
+    FLOAT,
+    IMAGE,
+    INT,
+    MESSAGES,
+    STR,
+    Enum,
+    ListOf,
+    Object,
+    Optional,
+    Type,
+    without_none,
+)
 
 Message = dict[str, Any]
 
@@ -55,7 +68,7 @@ class PromptBuilder:
 
     def build(self, inputs: Mapping[str, Any]) -> Prompt:
         """The messages for one row: system, demos as earlier turns, the row as the last turn."""
-        layout, values = self.module.layout, {**self._fixed, **inputs}
+        layout, values = self.module.layout, {**self._fixed, **self._completed(inputs)}
         shown = range(len(self.module.demos)) if self._nearest is None else self._nearest.places(inputs)
         values["demos"] = tuple(self.module.demos[place] for place in shown)
         system = layout.system.render(values) if layout.system is not None and self._system_varies else self._system
@@ -74,6 +87,11 @@ class PromptBuilder:
             constant = min(constant, (len(messages) - len(earlier), 0))
         messages += self._last(values, earlier)
         return Prompt(tuple(messages), constant)
+
+    def _completed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return inputs as templates read them: an optional field of an object may be absent, and is null then."""
+        kinds = self.module.inputs
+        return {name: _readable(value, kinds[name].type) if name in kinds else value for name, value in values.items()}
 
     def _earlier_turns(self) -> list[str]:
         """Inputs that are turns of a chat stand as turns, unless the layout places them itself."""
@@ -101,7 +119,7 @@ class PromptBuilder:
 
     def _demo(self, demo: Mapping[str, Any]) -> list[Message]:
         earlier = [dict(turn) for name in self._earlier for turn in demo.get(name) or ()]
-        last = self._last({**self._fixed, **demo}, earlier)
+        last = self._last({**self._fixed, **self._completed(demo)}, earlier)
         return [*earlier, *last, {"role": "assistant", "content": self.reply(demo)}]
 
     def reply(self, values: Mapping[str, Any]) -> str:
@@ -118,6 +136,34 @@ def tool_words(plan: Plan, module: Module) -> str:
     if not module.tools or (lm is not None and lm.tool_protocol == "native"):
         return ""
     return tool_protocol.describe(plan.tools[tool] for tool in module.tools if tool in plan.tools)
+
+
+class _Record(dict[str, Any]):
+    """An object whose optional fields can all be read, as null where they are absent. It is shown without them."""
+
+    def __init__(self, value: Mapping[str, Any], optional: frozenset[str]) -> None:
+        super().__init__(value)
+        self._optional = optional
+
+    def __missing__(self, name: str) -> None:
+        if name not in self._optional:
+            raise KeyError(name)
+
+
+def _readable(value: Any, kind: Type) -> Any:
+    """Return a value of type `kind` in which templates can read the optional fields that it lacks, at every depth."""
+    kind = without_none(kind)
+    if isinstance(kind, Object) and isinstance(value, Mapping):
+        optional = frozenset(name for name, inner in kind.fields if isinstance(inner, Optional))
+        inside = {name: _readable(value[name], inner) for name, inner in kind.fields if name in value}
+        return _Record({**value, **inside}, optional)
+    if (
+        isinstance(kind, ListOf)
+        and isinstance(without_none(kind.item), Object | ListOf)
+        and isinstance(value, list | tuple)
+    ):
+        return [_readable(item, kind.item) for item in value]
+    return value
 
 
 def content_text(content: Any) -> str:

@@ -49,7 +49,10 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def _reach(self, obj: Any, name: str) -> Any:
         if isinstance(obj, Mapping):
-            return obj[name] if name in obj else self.undefined(obj=obj, name=name)
+            try:
+                return obj[name]
+            except KeyError:
+                return self.undefined(obj={}, name=name)
         allowed = (
             (isinstance(obj, str) and name in STRING_METHODS)
             or (isinstance(obj, LoopContext) and name in _LOOP_FIELDS)

@@ -14,7 +14,7 @@ from lmprog.compiler import compile_file
 from lmprog.compiler.plan import Field, Layout, Module
 from lmprog.compiler.prompts import PromptBuilder, standard_layout
 from lmprog.compiler.templates import RenderError, Template
-from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, MESSAGES, STR, Enum, ListOf, Optional, Type
+from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, MESSAGES, STR, Enum, ListOf, Object, Optional, Type
 
 LABEL = Field(Enum(("x", "y")))
 
@@ -202,3 +202,19 @@ def test_demos_of_a_chat_keep_their_turns_and_a_chat_alone_gets_no_empty_turn() 
         made = module(inputs, outputs={"a": Field(STR)}, instructions="Say.", demos=({**row, "a": "so"},))
         built = PromptBuilder(made, {}).build(row).messages
         assert list(built[1:]) == [*turns, *last, {"role": "assistant", "content": "so"}, *turns, *last]
+
+
+def test_an_optional_field_that_is_absent_is_null_in_a_template_and_not_shown() -> None:
+    page = Object((("title", STR), ("about", Optional(STR))))
+    layout = Layout(
+        None,
+        Template("{{ page.about }}{{ pages[0].about or '-' }} {{ page|tojson }}", frozenset({"page", "pages"})),
+        None,
+        False,
+    )
+    made = module({"page": page, "pages": ListOf(page)}, layout)
+    given = {"page": {"title": "a"}, "pages": [{"title": "b"}]}
+    assert messages(made, given) == [("user", 'None- {"title": "a"}')]
+    wrong = Layout(None, Template("{{ page.other }}", frozenset({"page"})), None, False)
+    with pytest.raises(RenderError):
+        messages(module({"page": page}, wrong), {"page": {"title": "a"}})
