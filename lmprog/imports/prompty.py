@@ -18,6 +18,7 @@ from lmprog.imports.files import within_depth
 from lmprog.imports.original import NotRendered, Original
 from lmprog.imports.program import Imported, Note, identifier
 from lmprog.imports.prompt_module import Given, PromptModule, prompt_module, turn_messages, without_images
+from lmprog.imports.shapes import uses
 from lmprog.imports.values import fitted
 
 _TOOLS = re.compile(
@@ -65,8 +66,8 @@ class _Prompty:
             self._say(
                 "modules", "the tools that stand before the messages: `tools` of a module names those of the program"
             )
-        body, images = without_images(body, [name for name, entry in declared.items() if entry["type"] == "image"])
-        jinja = self._is_jinja()
+        body, images = without_images(body, self._images(body, declared))
+        jinja = self._is_jinja(body)
         body = body if jinja else _plain_mustache(body)
         original = Original(body)
         prompt = roles.split(body, threads=tuple(n for n, entry in declared.items() if entry["type"] == "messages"))
@@ -261,14 +262,26 @@ class _Prompty:
             self._say("tests", f"the sample as a test: it gives no `{lacking[0]}`")
         return {"the sample runs": {"inputs": given, "expect": {}}} if given and not lacking else {}
 
-    def _is_jinja(self) -> bool:
+    def _images(self, body: str, declared: Mapping[str, Any]) -> list[str]:
+        """Return the inputs that are images: those declared so, and in the first generation those of `![...]({{ name }})`."""
+        marked = re.findall(r"!\[[^\]]*\]\(\{\{-?\s*(\w+)\s*-?\}\}\)", body) if self._is_first() else []
+        known = uses(body)
+        shown = [name for name, entry in declared.items() if entry["type"] == "image"]
+        return [*shown, *(name for name in dict.fromkeys(marked) if name in known and name not in shown)]
+
+    def _is_first(self) -> bool:
+        """Whether the front matter is of the first generation, whose texts name images by `![...](...)`."""
+        model = self.front.get("model")
+        return isinstance(model, dict) and bool({"api", "configuration", "parameters"} & model.keys())
+
+    def _is_jinja(self, body: str) -> bool:
         template = self.front.get("template")
         kind = template.get("format", template.get("type")) if isinstance(template, dict) else template
         kind = kind.get("kind") if isinstance(kind, dict) else kind
         jinja = str(kind or "jinja2") in ("jinja2", "jina2")
         if not jinja and re.search(r"\{\{[#^/>]", self.body):
             self._say("modules", f"sections of the {kind} template: write them as Jinja, which lmprog renders")
-        if re.search(r"!\[[^\]]*\]\(", self.body):
+        if self._is_first() and re.search(r"!\[[^\]]*\]\(", body):
             self._say("modules", "images and files named by `![...]` in the prompt: they are sent as text")
         return jinja
 

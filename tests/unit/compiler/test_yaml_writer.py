@@ -50,7 +50,7 @@ def read(text: str) -> Any:
     return node.plain()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(VALUES)
 @example("\t0\n")
 @example({"0\x850": None, "a\nb": " \n x"})

@@ -225,6 +225,20 @@ def test_an_image_goes_beside_the_text(tmp_path: Path) -> None:
     assert program["modules"]["card"]["inputs"] == {"q": "str"} | {"pic": "image"}
 
 
+def test_images_that_the_text_of_the_first_generation_names_go_beside_it(tmp_path: Path) -> None:
+    front = (
+        "---\nname: card\nmodel: {api: chat, configuration: {type: openai, name: x}}\nsample: {pic: a.png, q: z}\n---\n"
+    )
+    body = "system:\nS\nuser:\n{{ q }}\n![a pic]({{pic}})\n"
+    program, notes = made(tmp_path, front + body)
+    assert program["modules"]["card"]["inputs"] == {"pic": "image", "q": "str"} and "differs" not in notes
+    assert program["tests"]["the sample runs"]["inputs"] == {"pic": "a.png", "q": "z"}
+    _, notes = made(tmp_path, front + body.replace("{{pic}}", "b.png"), "fixed.prompty")
+    assert any("`![...]` in the prompt: they are sent as text" in text for text in notes["not imported"])
+    _, notes = made(tmp_path, head("sample: {q: z}") + body.replace("{{pic}}", "b.png"), "second.prompty")
+    assert notes == {}
+
+
 def test_notes_hold_no_character_that_cannot_be_printed(tmp_path: Path) -> None:
     _, notes = made(tmp_path, head('authors: ["a\\ud83d\\n\\e[31m\\u2028b"]\nsample: {q: z}') + "user:\n{{ q }}")
     assert notes["not imported"] == ['`authors`: ["a?\\n\\u001b[31m b"]']
