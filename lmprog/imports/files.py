@@ -36,8 +36,9 @@ def read_yaml(text: str, name: str) -> Any:
     """Return the value of a YAML text, which messages call `name`. Raises UsageError where there is none that can be read."""
 
     def read() -> Any:
-        loader = _Texts(text)
+        loader = None
         try:
+            loader = _Texts(text)
             root = loader.get_single_node()
             if root is None:
                 return None
@@ -49,7 +50,8 @@ def read_yaml(text: str, name: str) -> Any:
         except ValueError as error:  # as of a number with thousands of digits
             raise UsageError(f"{name} holds a value that cannot be read: {error}") from None
         finally:
-            loader.dispose()
+            if loader is not None:
+                loader.dispose()
 
     return within_depth(read, name)
 

@@ -20,6 +20,7 @@ BAD = {
     "deep": (b"a: " + b"[" * 5000 + b"]" * 5000 + b"\n", "nested too deeply"),
     "a long number": (b"a: " + b"9" * 5000 + b"\n", "a value that cannot be read"),
     "no YAML": (b"a: [\n", "is not YAML"),
+    "a control character": (b"a: b\x00\n", "is not YAML: unacceptable character #x0000"),
 }
 
 
