@@ -21,6 +21,7 @@ from lmprog.result import Result
 from lmprog.run_options import RunOptions
 from lmprog.statistics import Difference, Estimate, estimate, paired
 from lmprog.usage import Usage, usage_of
+from lmprog.writes import refuse_writes
 
 
 @dataclass(frozen=True)
@@ -324,11 +325,14 @@ def evaluate(
     options: RunOptions | None = None,
     concurrency: int | None = None,
     on_row: Callable[[RowScore], None] | None = None,
+    allow_writes: bool = False,
 ) -> Scores:
     """Score `program` on `rows` by `metric`. Raises UsageError for an unknown metric.
 
+    Tools that write are called with `allow_writes` alone: without it a program that has some is refused with UsageError.
     Runs that an outage ended are in `errors`, apart from the scores; what else fails scores lowest and is in `failures`.
     """
+    refuse_writes([(program.plan, len(rows) * repeats)], allow_writes)
     return run_async(
         lambda: aevaluate(
             program, rows, metric, repeats=repeats, options=options, concurrency=concurrency, on_row=on_row

@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmprog.budget import Budget
+from lmprog.compiler.bounds import calls
 from lmprog.compiler.whole_file import make_private, write_whole
 from lmprog.errors import ProviderError, UsageError
 from lmprog.evaluation import Scores, doubt
+from lmprog.forecast import forecast
 from lmprog.origin import RUN, Origin, Settings, read_origin
 from lmprog.ownership import owned
 from lmprog.program import Program, load
 from lmprog.reports.accepted import verdict
+from lmprog.writes import refuse_writes, writes
 
 if TYPE_CHECKING:
     from lmprog.lms.lm import LM
@@ -53,6 +56,7 @@ def optimize(
     lms: Mapping[str, LM | str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     listen: Callable[[dict[str, Any]], None] | None = None,
+    allow_writes: bool = False,
 ) -> Tuned:
     """Optimize the program in `spec` as its `optimize:` says.
 
@@ -61,10 +65,10 @@ def optimize(
     this spec, with the seed, models, overrides and budget that it was begun with where no others are given. `restart_stage`
     (a number, a name, or `test`) does so too, and begins that stage and all after it again. `listen` gets every event, as for
     progress. Of several processes (torchrun, accelerate) the first does all that, the others help to train weights, and all
-    get the same result.
+    get the same result. Tools that write are called with `allow_writes` alone.
 
     Raises SpecError where the spec is wrong, UsageError for a run directory that is another run's or a run that was begun
-    from other rows, code or words, and Owned while another process is at work in it.
+    from other rows, code or words, or one with tools that write, and Owned while another process is at work in it.
     """
     from lmprog.optimizers import processes, resuming
     from lmprog.optimizers.grpo.worker import Finished, follow
@@ -82,6 +86,7 @@ def optimize(
     _refuse_odd_names(spec, target, folder)
     program = load(spec, lms={**settings.lms, **(lms or {})}, overrides=settings.overrides)
     goals = goals_of(program)
+    _refuse_writes(program, allow_writes)
     require_packages(program)
     processes.begin()
     if not processes.first():
@@ -118,6 +123,14 @@ def optimize(
     tuned = processes.from_first(Finished(Tuned(target, report))).outcome
     processes.end()
     return tuned
+
+
+def _refuse_writes(program: Program, allowed: bool) -> None:
+    """Raise UsageError for tools that write, with how often the stages may call them, unless that is allowed."""
+    if not allowed and writes(program.plan):
+        each = calls(program.plan)
+        runs = forecast(program).in_all.lm_calls // each if each else None
+        refuse_writes([(program.plan, runs)], allowed)
 
 
 def _refuse_odd_names(spec: Path, target: Path, folder: Path) -> None:

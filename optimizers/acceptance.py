@@ -144,7 +144,7 @@ class Confirmation:
         if kept is None:
             self.journal.tell("confirming", rows=len(self.rows))
             program, options = self.program.with_candidate(candidate), RunOptions(seed=self.seed)
-            scores = evaluate(program, self.rows, self.metric, repeats=self.repeats, options=options)
+            scores = evaluate(program, self.rows, self.metric, repeats=self.repeats, options=options, allow_writes=True)
             _ = scores.estimate  # raises where nothing could be scored
             kept = {str(row): value for row, value in scores.by_row.items()}
             # A score that an outage has cut is no score: a resumed run makes it again.

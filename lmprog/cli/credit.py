@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lmprog.cli.options import BUDGET, SPEC, budget_of, limits_of, metric_of, output_format, overriding
+from lmprog.cli.options import ALLOW_WRITES, BUDGET, SPEC, budget_of, limits_of, metric_of, output_format, overriding
 
 SAMPLED = 40
 """Rows, unless --limit says otherwise: a share of one half of scores of 0 and 1 is then known to about a tenth either way."""
@@ -42,6 +42,7 @@ SAMPLED = 40
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
 @click.option("--dry-run", is_flag=True, help="Print the most calls, tokens and money; run nothing.")
 @BUDGET
+@ALLOW_WRITES
 @output_format("text", "json")
 def command(
     spec: Path,
@@ -56,6 +57,7 @@ def command(
     seed: int,
     dry_run: bool,
     budget: tuple[str, ...],
+    allow_writes: bool,
     style: str,
 ) -> None:
     """Show how much of the score's variance each module of SPEC accounts for.
@@ -79,6 +81,7 @@ def command(
     from lmprog.program import load
     from lmprog.reports import credit as report
     from lmprog.run_options import RunOptions
+    from lmprog.writes import refuse_writes
 
     program = load(spec, lms=lms, overrides=overrides)
     before = load(against, lms=lms, overrides=overrides) if against is not None else None
@@ -96,12 +99,16 @@ def command(
         else:
             text(program.plan.name, expected, limits_of(budget))
         return
+    # How often calls are sampled anew follows from the replies, so the runs are not known.
+    refuse_writes(((which.plan, None) for which in (program, before) if which is not None), allow_writes)
     shared = budget_of(budget)
     program = program.with_budget(shared)
     options = RunOptions(seed=seed, params={} if temperature is None else {"temperature": temperature})
     with RowProgress(str(spec), len(sampled)) as progress:
         found = run_async(
-            lambda: measure(program, sampled, chosen, repeats=repeats, options=options, on_row=progress.advance)
+            lambda: measure(
+                program, sampled, chosen, repeats=repeats, options=options, on_row=progress.advance, allow_writes=True
+            )
         )
     told, document_ = report.lines(found), {"program": program.plan.name, "split": split, **found.as_json()}
     failed = dict(found.lost)

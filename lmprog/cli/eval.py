@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmprog.cli.options import BUDGET, SPEC, budget_of, metric_of, once, output_format, overriding
-from lmprog.cli.writes import ALLOW_WRITES, refuse_writes
+from lmprog.cli.options import ALLOW_WRITES, BUDGET, SPEC, budget_of, metric_of, once, output_format, overriding
 
 if TYPE_CHECKING:
     from lmprog.origin import Origin
@@ -86,6 +85,7 @@ def command(
     from lmprog.run_options import RunOptions
     from lmprog.trace import TraceWriter
     from lmprog.whole_results import WholeResults
+    from lmprog.writes import refuse_writes
 
     program = load(spec, lms=lms, overrides=overrides)
     other = load(against, lms=lms, overrides=overrides) if against is not None else None
@@ -112,7 +112,14 @@ def command(
 
             options = RunOptions(seed=seed)
             scores = evaluate(
-                which, rows, chosen, repeats=repeats, options=options, concurrency=concurrency, on_row=on_row
+                which,
+                rows,
+                chosen,
+                repeats=repeats,
+                options=options,
+                concurrency=concurrency,
+                on_row=on_row,
+                allow_writes=True,
             )
         return Evaluation(which, what, split, rows, len(whole), scores.checked(), by)
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from lmprog.cli.options import NO_IMPORT, SPEC, limits_of, output_format, overriding
-from lmprog.cli.writes import ALLOW_WRITES, refuse_writes
+from lmprog.cli.options import ALLOW_WRITES, NO_IMPORT, SPEC, limits_of, output_format, overriding
 
 
 @click.command()
@@ -82,7 +81,6 @@ def command(
     if dry_run:
         _dry_run(spec, run_dir, lms, overrides, limits, style, not no_import)
         return
-    _refuse_writes(spec, dict(settings.lms), dict(settings.overrides), allow_writes)
     progress = OptimizeProgress()
     try:
         tuned = optimize(
@@ -96,6 +94,7 @@ def command(
             lms=lms,
             overrides=overrides,
             listen=progress.listen,
+            allow_writes=allow_writes,
         )
     except KeyboardInterrupt:
         if progress.run_dir is not None:
@@ -108,19 +107,6 @@ def command(
     else:
         print_candidates(read_trees(Path(tuned.report["run_dir"])))
         table(tuned.report)
-
-
-def _refuse_writes(spec: Path, lms: dict[str, str], overrides: dict[str, Any], allowed: bool) -> None:
-    from lmprog.cli.writes import writes
-    from lmprog.compiler.bounds import calls
-    from lmprog.forecast import forecast
-    from lmprog.program import load
-
-    program = load(spec, lms=lms, overrides=overrides)
-    if not allowed and writes(program.plan):
-        each = calls(program.plan)
-        runs = forecast(program).in_all.lm_calls // each if each else None
-        refuse_writes([(program.plan, runs)], allowed)
 
 
 def _dry_run(

@@ -121,3 +121,8 @@ def _lms(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> d
 
 def _overrides(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, Any]:
     return {key: as_value(text) for key, text in pairs("--set", values).items()}
+
+
+ALLOW_WRITES = click.option(
+    "--allow-writes", is_flag=True, help="Let tools that write be called: they change something outside at every run."
+)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmprog.cli.options import output_format, overriding
-from lmprog.cli.writes import ALLOW_WRITES, refuse_writes
+from lmprog.cli.options import ALLOW_WRITES, output_format, overriding
 
 if TYPE_CHECKING:
     from lmprog.origin import Origin
@@ -50,6 +49,7 @@ def command(
     from lmprog.program import load
     from lmprog.reports import tests as report
     from lmprog.testing import size_of
+    from lmprog.writes import refuse_writes
 
     if record is not None and replay is not None:
         raise click.UsageError("--record asks the models and --replay does not; name one of the two")

@@ -26,6 +26,7 @@ from lmprog.metrics import MetricFailed, Scorer
 from lmprog.program import Program
 from lmprog.run_options import RunOptions
 from lmprog.statistics import Estimate, estimate, ratio
+from lmprog.writes import refuse_writes
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,18 @@ async def measure(
     options: RunOptions | None = None,
     format_failure: float | None = None,
     on_row: Callable[[], None] | None = None,
+    allow_writes: bool = False,
 ) -> Credit:
     """Make `repeats` runs of each row, and sample the calls of each module in them anew.
 
     A run that fails by itself has the reward `format_failure` (default: the lower end of the metric's range). Where a budget is
     spent, the rows that were done are reported. Raises BudgetExceeded where none was, ProviderError where outages left no row
-    two runs, MetricFailed where the metric raised in every run, and UsageError for fewer than one row or two repeats.
+    two runs, MetricFailed where the metric raised in every run, and UsageError for fewer than one row or two repeats,
+    or for tools that write without `allow_writes`.
     """
     if not rows or repeats < 2:
         raise UsageError("credit needs at least one row, and two runs of it")
+    refuse_writes([(program.plan, None)], allow_writes)
     sampling = Sampling(program, rows, Scorer(program, metric), repeats, options or RunOptions(), format_failure)
     found: list[Row] = []
     note = None

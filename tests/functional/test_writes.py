@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import lmprog
+from lmprog.credit.variance import measure
+from lmprog.loops import run_async
+
 TOOLS = """
 import pathlib
 SENT = pathlib.Path(__file__).with_name("sent")
@@ -53,7 +57,14 @@ def sent(spec: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("verb", "often"), [(("eval",), "3 in all"), (("test",), "1 in all"), (("optimize",), "in all")], ids=str
+    ("verb", "often"),
+    [
+        (("eval",), "3 in all"),
+        (("test",), "1 in all"),
+        (("optimize",), "in all"),
+        (("credit", "--repeats", "2"), "once in a run"),
+    ],
+    ids=str,
 )
 def test_refused_unless_it_is_allowed(
     cli: Callable[..., tuple[int, str, str]], spec: Path, tmp_path: Path, verb: tuple[str, ...], often: str
@@ -83,3 +94,17 @@ def test_a_step_that_has_written_is_not_tried_again(cli, spec: Path) -> None:
     spec.write_text(spec.read_text().replace("effects: write", "effects: read"))
     cli("run", spec, "--input", "text=fails")
     assert sent(spec) == ["fails"] * 5
+
+
+def test_the_python_api_asks_too(spec: Path, tmp_path: Path) -> None:
+    program, rows = lmprog.load(spec), [{"text": "a"}]
+    refused = pytest.raises(lmprog.UsageError, match="allow_writes=True")
+    with refused:
+        lmprog.evaluate(program, rows, "right")
+    with refused:
+        lmprog.optimize(spec, run_dir=tmp_path / "run")
+    with refused:
+        run_async(lambda: measure(program, rows, "right", repeats=2))
+    assert sent(spec) == [] and not (tmp_path / "run").exists()
+    lmprog.evaluate(program, rows, "right", allow_writes=True)
+    assert sent(spec) == ["a"]

@@ -1,20 +1,14 @@
-"""Tools that change something outside: a verb that runs a program many times calls them only when it is told to."""
+"""Tools that change something outside: what runs a program many times calls them only where the caller says so."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import click
-
 from lmprog.errors import UsageError
 
 if TYPE_CHECKING:
     from lmprog.compiler.plan import Plan
-
-ALLOW_WRITES = click.option(
-    "--allow-writes", is_flag=True, help="Let tools that write be called: they change something outside at every run."
-)
 
 
 def refuse_writes(planned: Iterable[tuple[Plan, int | None]], allowed: bool) -> None:
@@ -31,8 +25,8 @@ def refuse_writes(planned: Iterable[tuple[Plan, int | None]], allowed: bool) -> 
             said.append(f"{each} of {plan.name}" + (f", {times * runs:,} in all" if runs is not None else ""))
     if said:
         raise UsageError(
-            f"this would write: {'; '.join(dict.fromkeys(said))}. Add --allow-writes to let it, or say of a tool that only "
-            "reads effects: read"
+            f"this would write: {'; '.join(dict.fromkeys(said))}. Add --allow-writes (in Python allow_writes=True) to let "
+            "it, or say of a tool that only reads effects: read"
         )
 
 
