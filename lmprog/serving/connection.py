@@ -6,6 +6,8 @@ uvicorn has neither limit: a client that sends half a header, or that reads noth
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -15,6 +17,10 @@ from lmprog.serving.refusals import error_body
 
 SECONDS = 20.0
 """The default of `--client-timeout`."""
+MOST_FILES = 65_536
+"""Open files that are asked for."""
+USUAL_CONNECTIONS = 1_000
+"""Connections below which the limit of a process is worth a word."""
 
 
 class Connection(H11Protocol):
@@ -25,11 +31,17 @@ class Connection(H11Protocol):
     """
 
     seconds = SECONDS
+    most = sys.maxsize
+    """Connections at a time; those beyond are refused at once, before the process has no file left to accept one."""
     _headers: asyncio.TimerHandle | None = None
     _taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self.most:
+            self._refuse(503, "busy", "this server has as many connections as it may hold")
+            self._taking = self.loop.call_later(self.seconds, self.transport.abort)
+            return
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
@@ -66,13 +78,16 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP in JSON, as all else, and close."""
-        body = as_line(error_body("request", "this is no HTTP request that can be read"))
+        self._refuse(400, "request", "this is no HTTP request that can be read")
+
+    def _refuse(self, status: int, kind: str, said: str) -> None:
+        body = as_line(error_body(kind, said))
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
-        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+        for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
@@ -95,6 +110,24 @@ class Connection(H11Protocol):
             self._taking = None
 
 
-def within(seconds: float) -> type[Connection]:
-    """Return the connection with another limit."""
-    return type("Connection", (Connection,), {"seconds": seconds})
+def within(seconds: float, most: int = sys.maxsize) -> type[Connection]:
+    """Return the connection with other limits."""
+    return type("Connection", (Connection,), {"seconds": seconds, "most": most})
+
+
+def most_connections() -> int:
+    """Return how many connections the open files allow that this process may have, after raising the soft limit of them.
+
+    A third of the files is left for what the runs open: connections to LMs and tools, caches, traces.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return sys.maxsize
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(1, soft * 2 // 3)

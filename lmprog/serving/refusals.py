@@ -37,6 +37,9 @@ KINDS: dict[str, tuple[int, str]] = {
 AGAIN = {"busy": "1", "provider": "5", "connection": "5"}
 """`Retry-After` in seconds, for what may pass."""
 
+UNREAD = ("slow", "too_large")
+"""Refusals of a body that was not read to its end, so that no other request can follow on the connection."""
+
 
 @dataclass(eq=False)
 class Refused(Exception):
@@ -57,6 +60,8 @@ class Refused(Exception):
     @property
     def response(self) -> Response:
         headers = {"Retry-After": AGAIN[self.kind]} if self.kind in AGAIN else {}
+        if self.kind in UNREAD:
+            headers["Connection"] = "close"
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return Response(as_line(self.body), self.status, headers, "application/json")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import click
 import uvicorn
@@ -15,7 +17,7 @@ from starlette.types import ASGIApp
 from lmprog.errors import InfrastructureError
 from lmprog.lms.lm import LM, Request
 from lmprog.program import Program
-from lmprog.serving.connection import SECONDS, within
+from lmprog.serving.connection import SECONDS, USUAL_CONNECTIONS, most_connections, within
 
 STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}
 """Exit status by the signal that ended the server: to be told to stop is no failure, Ctrl-C is an interruption."""
@@ -46,9 +48,14 @@ async def serve(
 
     Raises what reading the LMs raises: a server that can never be ready ends.
     """
+    most = most_connections()
+    if most < USUAL_CONNECTIONS:
+        click.echo(
+            f"at most {most} connections at a time, by the limit of open files; raise it with ulimit -n", err=True
+        )
     config = uvicorn.Config(
         app,
-        http=within(client_seconds),
+        http=within(client_seconds, most),
         ws="none",
         log_config=None,
         access_log=False,
@@ -60,6 +67,7 @@ async def serve(
     server = Server(config)
     warming = asyncio.create_task(warm(program, ready))
     warming.add_done_callback(server.end_if_failed)
+    asyncio.get_running_loop().set_exception_handler(OutOfFiles())
     try:
         await server.serve(sockets=[at])
     finally:
@@ -71,6 +79,23 @@ async def serve(
     if not warming.cancelled():
         warming.result()
     return 0 if server.ended_by is None else STATUS[server.ended_by]
+
+
+class OutOfFiles:
+    """Handles what the event loop reports: that a connection finds no file is said once, all else is logged.
+
+    The loop tries to accept again a second later, so that such connections only wait.
+    """
+
+    said = False
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(context)
+        elif not self.said:
+            self.said = True
+            click.echo("all files that this process may open were in use: some connections had to wait", err=True)
 
 
 async def warm(program: Program, ready: asyncio.Event) -> None:

@@ -33,9 +33,10 @@ ENDLESS = ("hang", "loris", "shang", "streamslow")
 HUGE = ("gzipbomb", "hugebody", "endless", "hugeheader", "manyheaders")
 """Modes that cost the stand-in itself much; tests/unit/lmprog/test_bodies.py has the bomb."""
 
-pytestmark = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason="the cases are not here: ../shared/cases/faults beside the project"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not FOLDER.is_dir(), reason="the cases are not here: ../shared/cases/faults beside the project"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
+import resource
 import socket
 import struct
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +20,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis.errors import Unsatisfiable
-from test_serve import Served, error_of, serve, waiting  # noqa: F401
+from test_serve import LMPROG, Served, error_of, serve, waiting  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
@@ -256,6 +259,102 @@ def test_cut_streams_free_their_places(serve, waiting: Path, tmp_path: Path) -> 
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()  # with a reset
     assert served.run(seconds=0).status_code == 200
+
+
+CROWD = 1_000
+WORK = """
+    import asyncio
+
+    async def work(n: int, seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return "x" * n
+"""
+WORKING = """
+    lmprog: 1
+    name: work
+    inputs: {n: {type: int, default: 1}, seconds: {type: float, default: 0}}
+    outputs: {text: "${{ steps.work.text }}"}
+    tools: {work: {python: "./work.py:work", result: text}}
+    steps: {work: {tool: work, with: {n: "${{ inputs.n }}", seconds: "${{ inputs.seconds }}"}}}
+"""
+
+
+def asking(path: bytes, body: bytes) -> bytes:
+    return HEAD.replace(b"/run", path) + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def test_no_place_of_a_thousand_is_held_longer_than_its_limit(serve, write) -> None:  # noqa: F811
+    """Silent clients, slow headers and bodies, slow readers and cut streams, all at once, beside one who only asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2 * CROWD:
+        pytest.skip(f"a process may have {hard} files open here, too few for {CROWD} connections")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * CROWD), hard))
+    write(WORK, "work.py")
+    served = serve(write(WORKING), "--client-timeout", "2", "--concurrency", "4", "--queue", "1000", "--timeout", "60")
+    port = int(served.url.rpartition(":")[2])
+    clients: list[tuple[int, socket.socket]] = []
+    dripping: list[socket.socket] = []
+    for number in range(CROWD):
+        kind = number % 10
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", port))
+        if kind < 4:  # says nothing, or begins and says no more
+            client.sendall((b"", b"POST /run HT", HEAD, HEAD + b"Content-Length: 100\r\n\r\n{")[kind])
+        elif kind < 6:  # says a byte now and then, of its headers or of its body
+            client.sendall(HEAD if kind == 4 else HEAD + b"Content-Length: 10000\r\n\r\n")
+            dripping.append(client)
+        elif kind < 8:  # leaves a stream, with a reset
+            client.sendall(asking(b"/run?stream=1", b'{"seconds": 50}'))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            continue
+        else:  # reads nothing of a long answer
+            client.sendall(
+                asking(b"/run" if kind == 8 else b"/run?stream=1", b'{"n": 8000000}' if number < 40 else b"{}")
+            )
+        clients.append((number, client))
+    began = time.monotonic()
+    while time.monotonic() - began < 6:
+        for client in dripping:
+            with contextlib.suppress(OSError):
+                client.sendall(b"X")
+        time.sleep(0.3)
+    answer = served.run()
+    assert answer.status_code == 200
+    left = [number for number, client in clients if not closed_within(client, 0.5)]
+    assert not left
+    for _, client in clients:
+        client.close()
+    assert served.run().status_code == 200
+    assert "Traceback" not in served.stop()[1]
+
+
+def test_a_server_with_few_files_refuses_and_goes_on(serve, write) -> None:  # noqa: F811
+    write(WORK, "work.py")
+    few = 'ulimit -n 96; exec "$0" "$@"'
+    process = subprocess.Popen(
+        ["bash", "-c", few, str(LMPROG), "serve", str(write(WORKING)), "--port", "0", "--client-timeout", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        found = re.search(r"http://127.0.0.1:(\d+)", process.stderr.readline())
+        assert found
+        assert "at most 64 connections at a time, by the limit of open files" in process.stderr.readline()
+        clients = [socket.create_connection(("127.0.0.1", int(found[1])), timeout=20) for _ in range(150)]
+        said = []
+        for client in clients:
+            with contextlib.suppress(ConnectionError):
+                said.append(client.recv(4096))  # all are closed in time, with a refusal or without a word
+        refused = [answer for answer in said if answer]
+        assert refused and all(answer.startswith(b"HTTP/1.1 503") and b'"busy"' in answer for answer in refused)
+        assert httpx.post(f"{found[0]}/run", json={}).json()["outputs"] == {"text": "x"}
+    finally:
+        process.terminate()
+        told = process.communicate()[1]
+    assert "Traceback" not in told and told.count("all files that this process may open") <= 1
 
 
 def test_each_request_has_a_line_in_the_log_without_its_content(serve, echo: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -179,6 +179,7 @@ CHILD = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads a process's peak of memory in /proc")
 @pytest.mark.parametrize(
     ("route", "way"),
