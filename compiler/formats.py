@@ -53,6 +53,7 @@ def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any
     """The reply that holds `values`, as the model should have written it; outputs without a value are left out."""
     present = {name: values[name] for name in outputs if name in values}
     if format == "json":
+        present = {name: _aliased(value, outputs[name].type) for name, value in present.items()}
         return json.dumps(present, ensure_ascii=False)
     if format == "fields":
         return "\n".join(sections.write(name, as_text(value, outputs[name].type)) for name, value in present.items())
@@ -62,7 +63,19 @@ def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any
 def as_text(value: Any, kind: Type) -> str:
     """A value as it stands in a reply: strings as they are, all else, and what may be anything, as JSON."""
     bare = isinstance(value, str) and without_none(kind) != JSON
-    return value if bare else json.dumps(value, ensure_ascii=False)
+    return value if bare else json.dumps(_aliased(value, kind), ensure_ascii=False)
+
+
+def _aliased(value: Any, kind: Type) -> Any:
+    """Return a value as its schema has it: models with aliases name their fields by them."""
+    kind = without_none(kind)
+    if isinstance(kind, ListOf) and isinstance(value, list):
+        return [_aliased(item, kind.item) for item in value]
+    if isinstance(kind, Object) and kind.model is not None and isinstance(value, Mapping):
+        from lmprog.compiler import pydantic_models  # only where a program has one
+
+        return pydantic_models.aliased(kind.model, dict(value)) if pydantic_models.has_aliases(kind.model) else value
+    return value
 
 
 def _words(name: str) -> str:

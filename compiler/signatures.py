@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lmprog.compiler import pydantic_models
 from lmprog.compiler.files import NotRead, read_text
 from lmprog.compiler.plan import Field
 from lmprog.compiler.python_reference import ImportFailed, PythonReference, load
@@ -59,9 +60,9 @@ def signature(reference: PythonReference, imports: bool) -> Signature | None:
         return None
     target = function if not inspect.isclass(function) else function.__init__
     try:
-        hints = typing.get_type_hints(target)
+        hints, full = typing.get_type_hints(target), typing.get_type_hints(target, include_extras=True)
     except Exception:
-        hints = {}
+        hints, full = {}, {}
     parameters: dict[str, Field] = {}
     is_open = False
     for name, parameter in found.parameters.items():
@@ -73,6 +74,7 @@ def signature(reference: PythonReference, imports: bool) -> Signature | None:
                 annotated(hints.get(name, parameter.empty)),
                 default=parameter.default if given else None,
                 has_default=given,
+                schema=pydantic_models.hint_schema(full[name]) if _says_more(full.get(name)) else None,
             )
     returned = hints.get("return", found.return_annotation)
     return Signature(
@@ -82,6 +84,15 @@ def signature(reference: PythonReference, imports: bool) -> Signature | None:
         inspect.getdoc(function),
         getattr(returned, "__name__", "") == "Score",
     )
+
+
+def _says_more(hint: Any) -> bool:
+    """Return whether an annotation says more of its values than a type of the language does, as bounds and formats."""
+    if typing.get_origin(hint) in (typing.Annotated, typing.Literal) or hasattr(hint, "model_fields"):
+        return True
+    if isinstance(hint, type) and (hint in _TEXTS or issubclass(hint, enum.Enum)):
+        return True
+    return any(_says_more(argument) for argument in typing.get_args(hint))
 
 
 _TEXTS = (datetime.date, datetime.datetime, datetime.time, uuid.UUID)

@@ -99,7 +99,7 @@ def _tojson(value: Any, indent: int | None = None) -> str:
 
 def _dumped(value: Any) -> Any:
     if hasattr(type(value), "model_fields"):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", by_alias=False)
     raise TypeError(f"{type(value).__name__} has no JSON")
 
 

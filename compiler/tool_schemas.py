@@ -153,7 +153,12 @@ def _openapi(draft: Draft, id: str, node: Mapping, result: Type | None) -> Decla
     for parameter in operation.parameters:
         kind = schema_type(resolve(parameter.get("schema", {}), document), document)
         required = bool(parameter.get("required"))
-        parameters[argument(parameter["name"])] = Field(kind, parameter.get("description"), has_default=not required)
+        parameters[argument(parameter["name"])] = Field(
+            kind,
+            parameter.get("description"),
+            has_default=not required,
+            schema=_written_out(parameter.get("schema", {}), document, 0),
+        )
     if operation.whole_body:
         parameters[WHOLE_BODY] = Field(schema_type(dict(operation.body), document))
     elif operation.body:
@@ -174,7 +179,7 @@ def _response(operation: Operation, document: dict[str, Any]) -> Type:
 
 def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None) -> dict[str, Field]:
     """Return the properties of a JSON schema of an object, each with its own schema, references written out."""
-    schema = _merged(schema, document or {})
+    schema = merged(schema, document or {})
     required = set(schema.get("required", ()))
     return {
         name: Field(
@@ -194,7 +199,7 @@ def schema_type(schema: dict[str, Any], document: dict[str, Any] | None = None, 
     """
     if depth > DEEPEST:
         return JSON
-    schema = _merged(schema, document or {})
+    schema = merged(schema, document or {})
     if schema.get("nullable") is True:
         return _optional(schema_type({**schema, "nullable": False}, document, depth + 1))
     values = [schema["const"]] if "const" in schema else schema.get("enum")
@@ -252,20 +257,20 @@ def _values_type(values: list[Any]) -> Type:
     return _optional(kind) if len(given) < len(values) else kind
 
 
-def _merged(schema: dict[str, Any], document: dict[str, Any], depth: int = 0) -> dict[str, Any]:
+def merged(schema: dict[str, Any], document: dict[str, Any], depth: int = 0) -> dict[str, Any]:
     """Return a schema with what its `allOf` asks for beside its own: all properties, and all that are required."""
     parts = schema.get("allOf")
     if not isinstance(parts, list) or depth > DEEPEST:
         return schema
-    merged = {key: value for key, value in schema.items() if key != "allOf"}
+    whole = {key: value for key, value in schema.items() if key != "allOf"}
     for part in parts:
-        found = _merged(resolve(part, document), document, depth + 1)
-        properties = {**merged.get("properties", {}), **found.get("properties", {})}
-        required = [*merged.get("required", ()), *found.get("required", ())]
-        merged = {**merged, **found}
+        found = merged(resolve(part, document), document, depth + 1)
+        properties = {**whole.get("properties", {}), **found.get("properties", {})}
+        required = [*whole.get("required", ()), *found.get("required", ())]
+        whole = {**whole, **found}
         if properties:
-            merged |= {"properties": properties, "required": list(dict.fromkeys(required))}
-    return merged
+            whole |= {"properties": properties, "required": list(dict.fromkeys(required))}
+    return whole
 
 
 def _written_out(part: Any, document: dict[str, Any], depth: int) -> Any:

@@ -11,6 +11,7 @@ from lmprog.compiler.findings import suggestion
 from lmprog.compiler.plan import Field, HubCorpus, Tool
 from lmprog.compiler.python_reference import ImportFailed, PythonReference, reference
 from lmprog.compiler.row_files import RowsError, read_file
+from lmprog.compiler.schema_limits import untyped
 from lmprog.compiler.signatures import Signature, signature
 from lmprog.compiler.source import Mapping, Scalar, Sequence
 from lmprog.compiler.type_syntax import TypeReader
@@ -70,6 +71,7 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
             found = _search(draft, id, entry, options)
         else:
             found = declared(draft, types, id, kind, entry)
+            _say_untyped(draft, id, entry, found)
             # What a file of the spec says is resolved here, and a server starts in the spec's folder.
             options |= {"operation": found.operation} if found.operation else {"folder": entry.source.folder}
     if not found.known:
@@ -98,6 +100,17 @@ def _effects(kind: str, options: dict[str, Any], found: Declared) -> str:
         method = found.operation.method if found.operation is not None else str(options.get("method", "GET"))
         return "read" if method.upper() in ("GET", "HEAD") else "write"
     return "write" if kind == "mcp" and not found.reads else "read"
+
+
+def _say_untyped(draft: Draft, id: str, node: Mapping, found: Declared) -> None:
+    """Say which parameters of a described tool are `json` to the program, though their schema says more."""
+    for name, field in found.parameters.items():
+        place = next((entry.place for key in ("schema", "openapi") if (entry := node.get(key)) is not None), None)
+        part = next(untyped(field.schema, {}, name), None)
+        if place is not None and part is not None:
+            message = f"`{part[0]}` of tool `{id}` is json to the program: no type stands for {part[1]} of its schema"
+            fix = "its values are checked against the schema at each call, and not before"
+            draft.report.add("LMP604", place, message, severity="info", fix=fix)
 
 
 def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any]) -> Declared:

@@ -181,7 +181,7 @@ def mismatch(value: Any, kind: Type) -> str | None:
             return f"field {missing[0]} is missing"
         for name, inner in kind.fields:
             wrong = None if name in missing else mismatch(value.get(name), inner)
-            if wrong:
+            if wrong and not (kind.model is not None and wrong.endswith(" is missing")):  # it may stand under an alias
                 return f"field {name}: {wrong}"
         if kind.model is not None:
             from lmprog.compiler import pydantic_models  # which imports the plan, and that these types

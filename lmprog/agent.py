@@ -17,14 +17,15 @@ from lmprog.compiler import formats, tool_protocol
 from lmprog.compiler.plan import Module, Tool
 from lmprog.compiler.replies import tool_calls
 from lmprog.compiler.replies.unreadable import Unreadable
-from lmprog.compiler.types import JSON, json_schema, mismatch
+from lmprog.compiler.types import JSON, json_schema
 from lmprog.failure import StepFailed
 from lmprog.invocation import ToolInvocation
 from lmprog.lms.lm import Completion, ToolCall, ToolOffer
 from lmprog.module_request import ModuleRequest, repair_messages
-from lmprog.replies import is_cut, read_reply
+from lmprog.replies import is_cut, read_beside
 from lmprog.run import Run, Site
 from lmprog.tool_call import call_tool
+from lmprog.tools.arguments import wrong_arguments
 from lmprog.tools.tool import ToolFailed, ToolUnreachable
 
 Message = dict[str, Any]
@@ -86,7 +87,7 @@ async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site
                     break
                 if calls:
                     raise Unreadable("it calls a tool, and no further call can be made")
-                reading = read_reply(module, completion)
+                reading = await read_beside(module, completion)
             except Unreadable as error:
                 request.record(fields, within=(turn, 0), error=str(error))
                 if again + 1 == tries:
@@ -159,33 +160,6 @@ def _meant(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in arguments.items()
         if value is not None or name not in tool.parameters or not tool.parameters[name].has_default
     }
-
-
-def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
-    """What is wrong with the arguments of a call, in words for the LM; None where they fit."""
-    for name in arguments:
-        if name not in tool.parameters and not tool.open:
-            return f"{tool.id} takes no argument {name!r}; it takes {', '.join(tool.parameters) or 'none'}"
-    for name, field in tool.parameters.items():
-        if name in arguments:
-            if wrong := mismatch(arguments[name], field.type) or _against_schema(arguments[name], field.schema):
-                return f"the argument {name!r} of {tool.id}: {wrong}"
-        elif not field.has_default and mismatch(None, field.type):
-            return f"{tool.id} lacks the argument {name!r}"
-    return None
-
-
-def _against_schema(value: Any, schema: Mapping[str, Any] | None) -> str | None:
-    """Return what the schema that a tool was described by says against an argument; None where it has nothing to say."""
-    if not schema:
-        return None
-    from jsonschema import Draft202012Validator, FormatChecker, SchemaError
-
-    try:
-        error = next(Draft202012Validator(schema, format_checker=FormatChecker()).iter_errors(value), None)
-    except (SchemaError, TypeError, ValueError):  # a schema that is none says nothing
-        return None
-    return None if error is None or (value is None and schema.get("nullable") is True) else error.message[:200]
 
 
 class Native:

@@ -10,7 +10,7 @@ from lmprog.compiler.plan import Module
 from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.failure import StepFailed
 from lmprog.module_request import ModuleRequest, repair_messages
-from lmprog.replies import read_reply
+from lmprog.replies import read_beside
 from lmprog.run import Run, Site
 
 
@@ -26,7 +26,7 @@ async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Si
         attempt = site.attempt * tries + turn
         completion, fields = await request.ask(messages, prompt.constant, attempt)
         try:
-            reading = read_reply(module, completion)
+            reading = await read_beside(module, completion)
         except Unreadable as error:
             request.record(fields, error=str(error))
             if turn + 1 == tries:

@@ -40,7 +40,7 @@ def instances_for(function: Callable[..., Any]) -> Callable[[Mapping[str, Any]],
         for name, adapter in adapters.items():
             if name in found:
                 try:
-                    found[name] = adapter.validate_python(found[name])
+                    found[name] = adapter.validate_python(found[name], by_alias=True, by_name=True)
                 except ValidationError as error:
                     first = error.errors()[0]
                     place = ".".join(map(str, (name, *first["loc"])))

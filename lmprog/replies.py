@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from lmprog.compiler.plan import Module
 from lmprog.compiler.replies import reading, thinking
 from lmprog.compiler.replies.denial import undecided
@@ -46,6 +48,17 @@ def read_reply(module: Module, completion: Completion) -> Reading:
     """Return the outputs of a module in a reply. Raises Unreadable."""
     cut = is_cut(completion)
     return reading.read(module.format, module.outputs, completion.text, cut)
+
+
+LARGE = 100_000
+"""Characters of a reply beyond which it is read beside the event loop, which then goes on with other calls."""
+
+
+async def read_beside(module: Module, completion: Completion) -> Reading:
+    """Return the outputs of a module in a reply; a large one is read in a thread. Raises Unreadable."""
+    if len(completion.text) <= LARGE:
+        return read_reply(module, completion)
+    return await asyncio.to_thread(read_reply, module, completion)
 
 
 def spoken(text: str) -> str:

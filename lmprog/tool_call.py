@@ -11,6 +11,7 @@ from lmprog.compiler.plan import Tool
 from lmprog.failure import CANCELLED
 from lmprog.invocation import ToolInvocation
 from lmprog.run import Run, Site
+from lmprog.tools.arguments import against_schemas
 from lmprog.tools.tool import ToolFailed
 
 
@@ -32,6 +33,8 @@ async def call_tool(
     known: dict[str, Any] = {"error": CANCELLED}
     began, started = time.time(), time.perf_counter()
     try:
+        if module is None and not run.resources.dry_run and (wrong := against_schemas(tool, arguments)):
+            raise ToolFailed(wrong)  # the types of a step's arguments are checked before it runs, and no bounds
         result = await run.resources.tool(tool)(**arguments)
         known = {"result": result}
         return result

@@ -86,7 +86,8 @@ def find(
     """
     scan = _Scan(text, cut)
     tokens = re.compile(f"[{re.escape(opening)}]|```[\\w-]*")
-    found = thinking.regions(text, thinking.marks(text), tokens, scan.take, forgiven)
+    marks = thinking.marks(text)
+    found = thinking.regions(text, marks, tokens, scan.take, forgiven)
     if not found:
         raise scan.problem or LookupError
     best = max(rank(each.value) for each in found)
@@ -101,7 +102,9 @@ def find(
     forgiven += value.forgiven
     if value.language is not None:
         return value.value
-    if not thinking.marks(text[: value.start]) and (text[: value.start] + text[value.end :]).strip("\ufeff \n\t\r"):
+    if not any(mark.start() < value.start for mark in marks) and (text[: value.start] + text[value.end :]).strip(
+        "\ufeff \n\t\r"
+    ):
         forgiven.append("words around JSON")
     return value.value
 
@@ -119,11 +122,12 @@ class _Scan:
         self._open = 0
         """Brackets that are still open of an object that cannot be read: what stands within them is a part of it."""
         self._counted = 0
-        self._shared = _Shared(text.rfind("*/"), loose=_OTHER_CONTROL.search(text) is not None)
+        self._shared = _Shared(text.rfind("*/"), loose="\\" in text and _OTHER_CONTROL.search(text) is not None)
 
     def take(self, opened: re.Match[str]) -> tuple[int, _Found | None]:
         """Return where the value ends that a bracket opens, and the value; None, with a problem, where it opens none."""
         if opened[0].startswith("`"):
+            self._shared.step()
             self._language = opened[0].strip("`").lower() if self._language is None else None
             self._open = 0
             return opened.end(), None
@@ -184,7 +188,9 @@ class _Reader:
                 return STRICT.raw_decode(self.text, self.position)
             except TwoValues:
                 raise
-            except (ValueError, RecursionError):
+            except RecursionError:
+                self.shared.loose = True  # what is nested within it is tried once, and not from each of its brackets
+            except ValueError:
                 pass
         return self._value(), self.position
 
@@ -217,7 +223,7 @@ class _Reader:
             raise ValueError(str(error) if "no number" in str(error) else f"{word[:40]} has no quotes") from None
 
     def _object(self) -> dict[str, Any]:
-        found = {}
+        found: dict[str, Any] = {}
         for _ in self._items("}"):
             self._space()
             if self.text[self.position : self.position + 1] in tuple(_QUOTES):

@@ -144,6 +144,9 @@ def _fitted(name: str, value: Any, kind: Type, forgiven: list[str], cut: bool, q
         return [_fitted(name, item, kind.item, forgiven, cut, True) for item in value]
     if isinstance(kind, Object) and isinstance(value, dict):
         kinds = dict(kind.fields)
+        if kind.model is not None:
+            named = pydantic_models.aliases(kind.model)
+            value = {key if named.get(key, key) in value else named[key]: item for key, item in value.items()}
         found = {
             key: _fitted(f"{name}.{key}", item, kinds[key], forgiven, cut, True) if key in kinds else item
             for key, item in value.items()
@@ -223,7 +226,10 @@ def _is_nothing(text: str, kind: Type) -> bool:
 def _rank(value: Any, kind: Type) -> int:
     """Return how well a value that stands in a text answers for a type: the fields that it has, or whether it fits."""
     if isinstance(kind, Object):
-        return len({name for name, _ in kind.fields} & value.keys()) if isinstance(value, dict) else 0
+        wanted = {name for name, _ in kind.fields}
+        if kind.model is not None:
+            wanted |= pydantic_models.aliases(kind.model).keys()
+        return len(wanted & value.keys()) if isinstance(value, dict) else 0
     if isinstance(kind, ListOf):
         return int(mismatch(value, kind) is None)
     return 1

@@ -6,6 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 
 from lmprog.compiler.replies import thinking
 from lmprog.compiler.replies.denial import undecided
@@ -14,6 +15,8 @@ from lmprog.compiler.replies.unreadable import Unreadable
 
 MOST_SECTIONS = 2_000
 """Sections of one reply beyond which it is refused unread."""
+MOST_TAGS = 20_000
+"""Tags of one reply beyond which none is taken for a section."""
 _LAYOUT_BEFORE = re.compile(r"[ \t]*\r?\n")
 _LAYOUT_AFTER = re.compile(r"\r?\n[ \t]*\Z")
 _COMPLETED = re.compile(r"^\[\[ ##[ ]completed[ ]## \]\][ \t]*$", re.MULTILINE)
@@ -87,7 +90,9 @@ class _Reading:
         self.names, self.text, self.cut = names, text, cut
         self.opening = _opening(tuple(names))
         self.ends: dict[str, list[int]] = {name: [] for name in names}
-        for end in re.finditer(f"</({'|'.join(map(re.escape, names))})>", text):
+        for count, end in enumerate(re.finditer(f"</({'|'.join(map(re.escape, names))})>", text)):
+            if count > MOST_TAGS:
+                raise Unreadable(f"the reply has more than {MOST_TAGS:,} ends of sections")
             self.ends[end[1]].append(end.start())
         self.previous = 0
         self.within_line = 0
@@ -145,6 +150,9 @@ def _opening(names: tuple[str, ...]) -> re.Pattern[str]:
 def respelt(names: Sequence[str], text: str) -> str:
     """Return a text whose tags of another spelling (`<The Label>` for `the_label`) are those of the outputs."""
     by_word = {name.lower(): name for name in names}
+
+    if len(list(islice(_TAG.finditer(text), MOST_TAGS + 1))) > MOST_TAGS:
+        return text
 
     def tag(found: re.Match[str]) -> str:
         return f"<{found[1]}{by_word.get(re.sub(r'[ -]', '_', found[2].lower()), found[2])}>"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
 from typing import TypeVar
 
 from lmprog.compiler.replies.unreadable import Unreadable
@@ -37,12 +39,17 @@ _FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
 def marks(text: str, kept: Collection[str] = ()) -> list[Mark]:
     """Return the thinking marks of a text but those named in `kept`, which are sections. Raises Unreadable for too many."""
     names = {name.lower() for name in kept}
-    found = []
-    for mark in _MARK.finditer(text):
-        if _name(mark) not in names:
-            found.append(mark)
-            if len(found) > MOST_MARKS:
-                raise Unreadable(f"it holds more than {MOST_MARKS:,} thinking marks")
+    return [mark for mark in _marks(text) if _name(mark) not in names]
+
+
+@lru_cache(maxsize=4)
+def _marks(text: str) -> tuple[Mark, ...]:
+    """Return all thinking marks of a text, which is looked through once however many readers ask."""
+    if "<" not in text and "[" not in text and "◁" not in text:
+        return ()
+    found = tuple(islice(_MARK.finditer(text), MOST_MARKS + 1))
+    if len(found) > MOST_MARKS:
+        raise Unreadable(f"it holds more than {MOST_MARKS:,} thinking marks")
     return found
 
 

@@ -47,7 +47,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", by_alias=False)
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return value

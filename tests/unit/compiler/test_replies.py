@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmprog.compiler.formats import write
@@ -272,6 +274,8 @@ def test_endings_by_the_words_of_providers() -> None:
 UNITS = [
     "refund\n", "not a refund. ", "<", "[", "{", '{"a":', '{"a":1}', "\\", '"', '{"\\"', "{/*", "```", "<a>", "</a>", "<think>",
     "</think>", " ", "\n", "#", "**a**\n", "a: 1\n", "7 ", "?", "<call>", '<call>{"tool": "x"}', "<a b=", "x <a>", "\\d",
+    "<A>", "{'a':1}", '{"a": 5 x, ', "\\", "<|channel|>final<|message|>", "<think>x</think>", "\nReason: ", "yes, ",
+    "[[ ## a ## ]]\n", "1. a: ", "label is ", "_", "\u201c", "\\t",
 ]  # fmt: skip
 
 
@@ -291,6 +295,40 @@ def test_the_time_is_linear_in_the_length(unit: str) -> None:
     with contextlib.suppress(Unreadable):
         tool_calls.read(text, [])
     assert time.process_time() - began < 9 * 0.5
+
+
+@given(st.lists(st.sampled_from(UNITS), min_size=1, max_size=5), st.booleans())
+@settings(max_examples=40)
+def test_twice_the_length_is_at_most_about_twice_the_work(units: list[str], cut: bool) -> None:
+    """Counted in calls of functions, of Python and of C, so that it holds on any machine."""
+    short = "".join(units) * (3_000 // len("".join(units)))
+    outputs = {"a": Field(LABEL), "b": Field(STR)}
+    readers: list[Callable[[str], object]] = [
+        lambda text: outcome("json", {"a": Field(STR)}, text, cut),
+        lambda text: outcome("fields", outputs, text, cut),
+        lambda text: tool_calls.arguments(text, []),
+        lambda text: tool_calls.read(text, []),
+        *(lambda text, kind=kind: outcome("text", {"a": Field(kind)}, text, cut) for kind in (LABEL, FLOAT, BOOL, STR)),
+    ]
+    for reader in readers:
+        assert _calls(reader, short * 2) < 3 * _calls(reader, short) + 500
+
+
+def _calls(reader: Callable[[str], object], text: str) -> int:
+    count = 0
+
+    def see(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        with contextlib.suppress(Unreadable):
+            reader(text)
+    finally:
+        sys.setprofile(before)
+    return count
 
 
 def test_the_steps_of_loose_json_are_limited() -> None:

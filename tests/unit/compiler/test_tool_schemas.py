@@ -8,6 +8,7 @@ import pytest
 
 from lmprog.agent import offer, wrong_arguments
 from lmprog.compiler.plan import Tool
+from lmprog.compiler.schema_limits import untyped
 from lmprog.compiler.tool_schemas import schema_fields, schema_type
 
 SELF = {"type": "object", "properties": {"x": {"$ref": "#/$defs/Self"}}}
@@ -59,3 +60,23 @@ def test_arguments_are_validated_against_the_schema_that_the_model_is_shown() ->
     assert wrong_arguments(tool, {"n": 1, "kind": 2, "name": "ab", "either": "ab"}) is None
     for wrong in ({"n": 0}, {"n": "1"}, {"n": 1, "kind": 3}, {"n": 1, "name": "a"}, {"n": 1, "either": "b"}, {}):
         assert wrong_arguments(tool, wrong) is not None
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"type": "object"}, None),
+        ({}, None),
+        ({"type": ["string", "null"]}, None),
+        ({"anyOf": [{"type": "integer"}, {"type": "number"}]}, None),
+        ({"anyOf": [{"type": "string"}, {"type": "integer"}]}, ("p", "`anyOf`")),
+        ({"type": ["string", "integer"]}, ("p", "`type`")),
+        ({"enum": [1, "a"]}, ("p", "`enum`")),
+        ({"not": {"type": "string"}}, ("p", "`not`")),
+        ({"type": "object", "additionalProperties": {"type": "integer"}}, ("p", "`additionalProperties`")),
+        ({"type": "object", "properties": {"q": {"type": "array", "items": {"enum": [1, "a"]}}}}, ("p.q[]", "`enum`")),
+        ({"type": "array", "items": {"patternProperties": {"^a": {}}}}, ("p[]", "`patternProperties`")),
+    ],
+)
+def test_what_no_type_stands_for_is_named(schema: dict[str, Any], said: tuple[str, str] | None) -> None:
+    assert next(untyped(schema, {}, "p"), None) == said

@@ -1,0 +1,44 @@
+"""Whether the arguments of a call are those that a tool takes, by its types and by the schema that described it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmprog.compiler.plan import Tool
+from lmprog.compiler.types import mismatch
+
+
+def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the arguments of a call, in words for the LM; None where they fit."""
+    for name in arguments:
+        if name not in tool.parameters and not tool.open:
+            return f"{tool.id} takes no argument {name!r}; it takes {', '.join(tool.parameters) or 'none'}"
+    for name, field in tool.parameters.items():
+        if name in arguments:
+            if wrong := mismatch(arguments[name], field.type):
+                return f"the argument {name!r} of {tool.id}: {wrong}"
+        elif not field.has_default and mismatch(None, field.type):
+            return f"{tool.id} lacks the argument {name!r}"
+    return against_schemas(tool, arguments)
+
+
+def against_schemas(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
+    """Return what the schema that a tool was described by says against its arguments: bounds, formats and the like."""
+    for name, field in tool.parameters.items():
+        if name in arguments and (wrong := _against_schema(arguments[name], field.schema)):
+            return f"the argument {name!r} of {tool.id}: {wrong}"
+    return None
+
+
+def _against_schema(value: Any, schema: Mapping[str, Any] | None) -> str | None:
+    """Return what a schema says against an argument; None where it has nothing to say."""
+    if not schema:
+        return None
+    from jsonschema import Draft202012Validator, FormatChecker, SchemaError
+
+    try:
+        error = next(Draft202012Validator(schema, format_checker=FormatChecker()).iter_errors(value), None)
+    except (SchemaError, TypeError, ValueError):  # a schema that is none says nothing
+        return None
+    return None if error is None or (value is None and schema.get("nullable") is True) else error.message[:200]
