@@ -83,6 +83,7 @@ class _Flow:
             [id for id, node in named.items() if isinstance(node.get("activate"), dict)],
         )
         kept = {id: node for id, node in named.items() if id not in left}
+        kept = self._beside_turns(kept)
         self._refine(kept)
         for id, node in kept.items():
             self._llm(id, node) if node.get("type") == "llm" else self._python(id, node)
@@ -213,6 +214,30 @@ class _Flow:
             written = text.removesuffix("\n") + ("{{ '\\n' }}" if text.endswith("\n") else "")
             return Original(text, trims=True, chat=False), roles.RolePrompt(None, written), images
         return Original(text, trims=True), roles.split(text), images
+
+    def _beside_turns(self, nodes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return the nodes with an input of its own for what reads earlier turns as the items that the flow has for them."""
+        prompts = {id: self._prompt(node)[1] for id, node in nodes.items() if node.get("type") == "llm"}
+        turns = {
+            (self.values.reference(_given(nodes[id]).get(name)) or "").removeprefix("inputs.")
+            for id, prompt in prompts.items()
+            for name in prompt.turns
+        }
+        found, own = {}, dict(self.values.inputs)
+        for id, node in nodes.items():
+            given = _given(node)
+            for name, value in given.items():
+                read = (self.values.reference(value) or "").removeprefix("inputs.")
+                whole = id not in prompts or name in prompts[id].variables
+                if not whole or read not in turns or read not in own:
+                    continue
+                items = f"{read}_items" if f"{read}_items" not in own else f"{read}_as_items"
+                given[name] = f"${{inputs.{items}}}"
+                self.values.inputs[items] = dict(own[read])
+                text = f"`inputs.{read}` as the flow has it, which `{id}` reads: the input `{items}` beside the turns"
+                self._say("inputs", text)
+            found[id] = {**node, "inputs": {**node["inputs"], **given}} if given else node
+        return found
 
     def _refine(self, nodes: dict[str, dict[str, Any]]) -> None:
         """Type the inputs of the flow by what its prompts do with them, where what it declares says less."""

@@ -365,3 +365,19 @@ def test_a_list_of_a_flow_is_typed_by_the_prompt_that_takes_it_apart(tmp_path: P
     program, notes, errors = flow(tmp_path, head + say, say__jinja2=text)
     assert errors == [] and "differs" not in notes
     assert program["inputs"]["docs"] == "list[{title: str}]" and program["inputs"]["ctx"]["type"] == "{n: int}"
+
+
+def test_turns_that_another_prompt_takes_apart_are_an_input_of_their_own(tmp_path: Path) -> None:
+    head = "inputs: {log: {type: list, default: []}, q: {type: string}}\noutputs: {a: {reference: '${say.output}'}}\nnodes:"
+    ask = LLM.format(name="ask", path="ask.jinja2", inputs="log: '${inputs.log}', q: '${inputs.q}'", api="chat")
+    say = LLM.format(name="say", path="say.jinja2", inputs="log: '${inputs.log}', q: '${ask.output}'", api="chat")
+    loop = "{% for m in log %}\nuser:\n{{ m.inputs.q }}\nassistant:\n{{ m.outputs.a }}\n{% endfor %}\nuser:\n{{ q }}"
+    program, notes, errors = flow(
+        tmp_path,
+        head + ask + say,
+        ask__jinja2="system:\nS\nuser:\n{% for m in log %}\nQ: {{ m.inputs.q }}\n{% endfor %}\n{{ q }}",
+        say__jinja2=f"system:\nS\n{loop}",
+    )
+    assert errors == [] and "differs" not in notes
+    assert program["inputs"]["log"] == {"type": "messages", "default": []}
+    assert program["inputs"]["log_items"] == {"type": "list[{inputs: {q: str}}]", "default": []}
