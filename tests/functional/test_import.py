@@ -108,6 +108,29 @@ def test_errors_that_remain_are_printed(cli, write) -> None:
     assert "wrote " in err
 
 
+def test_what_is_sent_otherwise_is_said_in_the_file_and_on_the_terminal(cli, write) -> None:
+    text = PROMPTY.replace("version: 2", "sample: {guest: [Ada, Bo]}").replace(
+        "guest: {type: string}", "guest: {type: array}"
+    )
+    source = write(text, "welcome.prompty")
+    status, _, err = cli("import", "prompty", source)
+    said = "message 2 (user) first differs in line 1, column 13: there \"'Ada', 'Bo'].\" and here '\"Ada\", \"Bo\"].'"
+    assert status == 0 and f"{source}: differs: the prompt of `welcome_note`: {said}" in err
+    spec = source.with_name("welcome_note.yaml")
+    assert f"# differs: the prompt of `welcome_note`: {said}" in spec.read_text()
+    assert cli("check", spec)[0] == 0
+
+
+def test_what_does_not_pass_check_is_said_with_its_fix(cli, write) -> None:
+    source = write(PROMPTY.replace("{{ guest }}", "{{ guest | uper }}"), "welcome.prompty")
+    status, _, err = cli("import", "prompty", source)
+    said = (
+        "check: the user template of module `welcome_note`: there is no filter `uper` [LMP201]; did you mean `upper`?"
+    )
+    assert status == 1 and f"{source}: {said}" in err
+    assert f"# {said}\nmodules:" in source.with_name("welcome_note.yaml").read_text()
+
+
 def test_nothing_is_overwritten(cli, write, flow: Path) -> None:
     source, mine = write(PROMPTY, "welcome.prompty"), write("mine", "welcome_note.yaml")
     for arguments in (["prompty", source], ["promptflow", flow, "-o", mine]):
