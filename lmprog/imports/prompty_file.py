@@ -15,6 +15,8 @@ from lmprog.wire import loads
 _FRONT = re.compile(r"\A\s*(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)(.*)\Z", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"\$\{file:(.*)\}", re.IGNORECASE | re.DOTALL)
 _ENV = re.compile(r"\$\{env:(\w+)(?::(.*))?\}", re.IGNORECASE | re.DOTALL)
+_BLOCK = re.compile(r"\{%\s*block\s+(\w+)\s*%\}((?:(?!\{%-?\s*block\b).)*?)\{%\s*endblock(?:\s+\w+)?\s*%\}", re.DOTALL)
+_EXTENDS = re.compile(r"\A\s*\{%-?\s*extends\s+[\"']([^\"']+)[\"']\s*-?%\}")
 _MOST_BASES = 5
 _VALUES = ("sample", "inputs", "inputSchema")
 """Keys whose values may name files and variables, and are values of the prompt."""
@@ -41,9 +43,9 @@ def read(path: Path, around: tuple[Path, ...] = ()) -> PromptyFile:
     for key in _VALUES:
         if isinstance(front.get(key), dict | list):
             front[key] = _resolved(front[key], path, notes)
-    base = front.get("base")
+    body, base = _without_blocks(found[3], path), front.get("base")
     if not isinstance(base, str):
-        return PromptyFile(front, found[3], tuple(notes))
+        return PromptyFile(front, body, tuple(notes))
     below = path.parent / base
     try:
         if len(around) >= _MOST_BASES or below.resolve() in (path.resolve(), *around) or _refused(path, below):
@@ -51,10 +53,28 @@ def read(path: Path, around: tuple[Path, ...] = ()) -> PromptyFile:
         under = read(below, (*around, path.resolve()))
     except UsageError:
         notes.append(("file", f"`base: {base}`, which cannot be read"))
-        return PromptyFile(front, found[3], tuple(notes))
+        return PromptyFile(front, body, tuple(notes))
     over = {key: value for key, value in front.items() if key != "base"}
-    body = found[3] if found[3].strip() else under.body
-    return PromptyFile(_laid_over(under.front, over), body, (*under.notes, *notes))
+    return PromptyFile(_laid_over(under.front, over), body if body.strip() else under.body, (*under.notes, *notes))
+
+
+def _without_blocks(body: str, path: Path) -> str:
+    """Return a template with its blocks in the place of those of the file that it extends, which lmprog's templates cannot.
+
+    As it is where that file cannot be read, or a block holds others or what stands in the one below.
+    """
+    extends = _EXTENDS.match(body)
+    if extends is None:
+        return _BLOCK.sub(lambda found: found[2], body)
+    other = path.parent / extends[1]
+    try:
+        under = None if _refused(path, other) else _FRONT.match(read_text(other))
+    except UsageError:
+        under = None
+    if under is None or "super()" in body or _EXTENDS.match(under[3]):
+        return body
+    blocks = {found[1]: found[2] for found in _BLOCK.finditer(body)}
+    return _BLOCK.sub(lambda found: blocks.get(found[1], found[2]), under[3])
 
 
 def json_beside(path: Path, reference: str) -> Any:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from jinja2 import Environment, TemplateError
+from jinja2 import DictLoader, Environment, TemplateError
 
 from lmprog.compiler.templates import ENVIRONMENT
 from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, ListOf
@@ -201,6 +201,21 @@ def test_a_base_is_laid_under_the_file(tmp_path: Path) -> None:
         assert ("file", f"`base: {base}`, which cannot be read") in [
             (n.section, n.text) for n in prompty.imported(path).notes
         ]
+
+
+def test_a_template_that_extends_another_becomes_one(tmp_path: Path) -> None:
+    below = "system:\nS\n{% block a %}none{% endblock %}\n\n{% block b %}\nB\n{% endblock b %}\nuser:\n{{ q }}"
+    over = '{% extends "below.prompty" %}\n{% block a %}\n{{ q }} is asked\n{% endblock %}\n'
+    (tmp_path / "below.prompty").write_text(head("") + below)
+    program, notes = made(tmp_path, head("sample: {q: z}") + over, "over.prompty")
+    loader = DictLoader({"below.prompty": below, "over": over})
+    sent = Environment(loader=loader).get_template("over").render(q="z")
+    assert program["modules"]["card"]["prompt"]["system"] == "S\n\n{{ q }} is asked\n\n\n\nB"
+    assert sent == "system:\nS\n\nz is asked\n\n\n\nB\n\nuser:\nz" and set(notes) == set()
+    program, notes = made(tmp_path, head("sample: {q: z}") + below, "below2.prompty")
+    assert program["modules"]["card"]["instructions"] == "S\nnone\n\n\nB" and set(notes) == set()
+    _, notes = made(tmp_path, head("sample: {q: z}") + over.replace("below", "/etc/passwd"), "gone.prompty")
+    assert "cannot use `extends`" in notes["check"][0]
 
 
 def test_values_of_files_and_of_the_environment(tmp_path: Path) -> None:
