@@ -112,6 +112,14 @@ def test_a_vote_of_programs_that_are_wrong_on_different_rows_is_kept(parities, p
     before = out.read_bytes()
     status, _, err = cli("optimize", spec, "-o", out, "--run-dir", run_dir, "--resume")
     assert (status, len(provider.requests), out.read_bytes()) == (0, asked, before), err
+    journal = run_dir / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    scored = [place for place, line in enumerate(lines) if '"2-ensemble/search/' in line]
+    assert len(scored) == 4  # the best alone, two others, and the three together
+    for place in (scored[0], scored[2]):
+        journal.write_text("".join(lines[: place + 1]))
+        status, _, err = cli("optimize", spec, "-o", out, "--run-dir", run_dir, "--resume")
+        assert (status, out.read_bytes()) == (0, before), err
     status, printed, _ = cli("candidates", run_dir, "--diff")
     assert status == 0 and "3 programs, by a vote on parity  <- chosen" in printed and f"+{RULES[0]}" in printed
 
