@@ -206,7 +206,9 @@ class Scores:
 def _by_kind(rows: Iterable[RowScore]) -> dict[str, tuple[int, str]]:
     found: dict[str, tuple[int, str]] = {}
     for row in rows:
-        count, first = found.get(row.kind or "", (0, row.cause or ""))
+        # What a row met by its own is found by it; an outage is of no row.
+        place = f"row {row.row}: " if row.value is not None else ""
+        count, first = found.get(row.kind or "", (0, f"{place}{row.cause or ''}"))
         found[row.kind or ""] = count + 1, first
     return found
 

@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
-from traceback import walk_tb
 from typing import Any, Self
 
 from lmprog.blame import connection_failed, is_outage
@@ -24,6 +22,7 @@ from lmprog.python_values import instances_for
 from lmprog.result import Result
 from lmprog.run_options import RunOptions
 from lmprog.trace_scope import runs_of, trace_of
+from lmprog.user_code import raised_at
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class Scorer:
         except (Exception, SystemExit) as error:
             if metric.python is None and isinstance(error, LmprogError) and not isinstance(error, MetricFailed):
                 raise  # no matter of this metric: a provider without an answer, a spent budget
-            said = f"{type(error).__name__}: {error}{self._place(metric, error)}"
+            said = f"{type(error).__name__}: {error}{raised_at(self._functions.get(metric.id), error)}"
             if connection_failed(error):
                 raise ConnectionFailed(f"it raised {said}") from error
             if metric.on_error is not None:
@@ -159,15 +158,6 @@ class Scorer:
             if inspect.isawaitable(found):
                 found = await found
         return Score(float(found.value), found.feedback) if isinstance(found, Score) else Score(float(found))
-
-    def _place(self, metric: plan.Metric, error: BaseException) -> str:
-        """Return where a Python metric raised, as ` (file:line)`; its first line where it was not even entered."""
-        function = self._functions.get(metric.id)
-        code = getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
-        if code is None:
-            return ""
-        lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == code.co_filename]
-        return f" ({Path(code.co_filename).name}:{lines[-1] if lines else code.co_firstlineno})"
 
     async def _judged(self, metric: plan.Metric, arguments: dict[str, Any], judging: Judging) -> Score:
         result = await self._judge(metric).run(

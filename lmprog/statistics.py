@@ -78,6 +78,8 @@ def estimate(values: Sequence[float]) -> Estimate:
     center = math.fsum(values) / len(values)
     if set(values) <= {0.0, 1.0}:
         return Estimate(center, _around(center, *_wilson(center, len(values))), len(values))
+    if max(values) - min(values) < ROUNDING:
+        return Estimate(center, _of_equal(center, len(values)), len(values))
     return Estimate(center, _around(center, *_bootstrap(values)), len(values))
 
 
@@ -196,6 +198,17 @@ def _root(falling: Callable[[float], float], low: float, high: float) -> float:
         else:
             high = middle
     return middle
+
+
+def _of_equal(value: float, n: int) -> tuple[float, float]:
+    """Return the interval of a mean of n equal values, of which resampling makes a point.
+
+    With 97.5% on each side, fewer than 1 - 0.025^(1/n) of all rows have another value; these are taken to be 0 or 1, or as
+    far away as that for values beyond.
+    """
+    unseen = 1 - 0.025 ** (1 / n)
+    low, high = min(0.0, value), max(1.0, value)
+    return value - unseen * (value - low), value + unseen * (high - value)
 
 
 def _bootstrap(values: Sequence[float]) -> tuple[float, float]:

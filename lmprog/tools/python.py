@@ -13,6 +13,7 @@ from lmprog.python_values import instances_for
 from lmprog.threads import in_thread
 from lmprog.tools.results import checked
 from lmprog.tools.tool import failed
+from lmprog.user_code import raised_at
 
 
 def python_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
@@ -29,7 +30,8 @@ def python_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
         except asyncio.CancelledError:
             raise
         except (Exception, SystemExit) as error:
-            raise failed(f"{tool.id} raised {type(error).__name__}: {error}", error) from error
+            said = f"{type(error).__name__}: {error}{raised_at(function, error)}"
+            raise failed(f"{tool.id} raised {said}", error) from error
         return checked(tool, result)
 
     return call

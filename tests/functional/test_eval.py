@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -185,8 +186,8 @@ def test_a_judge_is_counted_traced_and_kept_apart(cli, spec, write, tmp_path, pr
     status, out, _ = cli("eval", *arguments)
     assert status == 1
     assert ": good 45.0% [" in out and "] on 10 rows of test\n" in out
-    failed = "1 run failed (metric) and scored lowest: the judge 'good' failed: judge: the reply has no why"
-    assert f"\n  {failed}\n" in out
+    failed = r"1 run failed \(metric\) and scored lowest: row \d+: the judge 'good' failed: judge: the reply has no why"
+    assert re.search(f"\n  {failed}\n", out)
     assert "\n  judges: 10 LM calls, 110 + 30 tokens, " in out
     records = [json.loads(line) for line in trace.read_text().splitlines()]
     assert [record["program"] for record in records] == ["desk", "judge"] * 10
@@ -236,7 +237,7 @@ def test_an_own_failure_is_a_score_and_no_error(cli, spec, write, tmp_path, prov
     status, out, _ = cli("eval", broken, "--out", tmp_path / "out.jsonl")
     assert status == 0
     assert f"{broken}: exact 70.0% [39.7, 89.2] on 10 rows of test\n" in out
-    assert "\n  1 run failed (expression) and scored lowest: number: " in out
+    assert re.search(r"\n  1 run failed \(expression\) and scored lowest: row \d+: number: ", out)
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [(line["row"], line["score"], line["kind"]) for line in lines if line["kind"]] == [(3, 0.0, "expression")]
     document = json.loads(cli("eval", broken, "--format", "json")[1])

@@ -128,7 +128,7 @@ def test_a_metric_that_fails_on_a_row_scores_lowest_and_is_counted(counting, wri
     write("def exact(number, wanted):\n    return 1 / wanted\n", "metrics.py")
     scores = evaluate(program, ROWS[:3], "exact")
     assert scores.by_row == {0: 0.0, 1: 1.0, 2: 0.0}
-    cause = "the metric 'exact' raised ZeroDivisionError: division by zero (metrics.py:2)"
+    cause = "row 0: the metric 'exact' raised ZeroDivisionError: division by zero (metrics.py:2)"
     assert (scores.causes, scores.failures) == ({}, {"metric": (2, cause)})
 
 

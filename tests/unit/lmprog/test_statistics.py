@@ -148,5 +148,15 @@ def test_percentiles_are_taken_further_out_for_few_rows() -> None:
         assert (high - low) / (plain.high - plain.low) == pytest.approx(wider, rel=0.15 if n == 5 else 0.04)
 
 
-def test_one_row_shows_no_spread() -> None:
-    assert estimate([0.3]).ci95 == (0.3, 0.3)
+@pytest.mark.parametrize(
+    ("value", "n", "low", "high"), [(0.8, 6, 0.433, 0.892), (0.3, 1, 0.008, 0.983), (60.0, 2, 9.5, 60.0)]
+)
+def test_equal_scores_of_few_rows_say_little_of_others(value: float, n: int, low: float, high: float) -> None:
+    assert estimate([value] * n).ci95 == pytest.approx((low, high), abs=0.06 if value > 1 else 0.001)
+
+
+@given(st.floats(0, 1), st.integers(1, 300))
+def test_more_equal_scores_say_more(value: float, n: int) -> None:
+    fewer, more = (estimate([value] * count).ci95 for count in (n, n + 1))
+    assert fewer[0] <= more[0] + 1e-9 and more[1] <= fewer[1] + 1e-9
+    assert -1e-9 <= fewer[0] <= value + 1e-9 and value - 1e-9 <= fewer[1] <= 1 + 1e-9

@@ -55,8 +55,8 @@ def test_a_tool_gives_its_result(program, name) -> None:
 @pytest.mark.parametrize(
     ("name", "more", "message"),
     [
-        ("fails", "", "use: use raised ValueError: no 3"),
-        ("times_out", "", "use: use raised TimeoutError: the socket timed out"),
+        ("fails", "", "use: use raised ValueError: no 3 (tools.py:15)"),
+        ("times_out", "", "use: use raised TimeoutError: the socket timed out (tools.py:18)"),
         ("lies", "", 'use: use returned what it does not declare: "four" is not a value of type int'),
         ("slow", ", timeout: 0.01", "use: use did not end within 0.01 seconds"),
     ],

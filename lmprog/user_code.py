@@ -1,0 +1,25 @@
+"""Where code of the user raised, for a message that names the line to mend."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+
+def raised_at(function: Callable[..., Any] | None, error: BaseException) -> str:
+    """Return ` (file:line)` of the last frame in the folder of the function's file; of its first line where it was not entered.
+
+    Empty for a function that no Python file holds.
+    """
+    code = getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
+    if code is None:
+        return ""
+    file, line = code.co_filename, code.co_firstlineno
+    folder = Path(code.co_filename).parent
+    for frame, number in walk_tb(error.__traceback__):
+        if folder in Path(frame.f_code.co_filename).parents:
+            file, line = frame.f_code.co_filename, number
+    return f" ({Path(file).name}:{line})"
