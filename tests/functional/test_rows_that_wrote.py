@@ -95,6 +95,7 @@ def test_what_a_program_writes_with_fake_answers_is_nothing(cli, desk, tmp_path:
     assert "wrote" not in (tmp_path / "out.jsonl").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_row_that_was_cut_off_after_it_wrote_is_not_run_again(cli, desk, tmp_path: Path, how: signal.Signals) -> None:
     command = desk("a", "slow", "b")

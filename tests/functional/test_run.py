@@ -80,6 +80,7 @@ def test_rows_in_their_order_whatever_comes_first(cli, spec, rows, tmp_path, pro
     }
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_wherever_it_was_cut(cli, spec, rows, tmp_path) -> None:
     out, trace = tmp_path / "out.jsonl", tmp_path / "trace.jsonl"
     arguments = ("run", spec, "--inputs", rows, "--fake", "--out", out, "--trace", trace)
@@ -198,6 +199,7 @@ def test_wrong_usage(cli, spec, arguments, message) -> None:
     assert message in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_done(spec, rows, tmp_path, provider) -> None:
     out = tmp_path / "out.jsonl"
     provider.otherwise = lambda text: "billing" if text.startswith("t0") else time.sleep(60) or "refund"

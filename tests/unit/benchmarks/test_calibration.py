@@ -14,6 +14,7 @@ import calibration
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", list(calibration.STAGES))
 def test_null_searches_of_each_kind_keep_nothing(stages: str) -> None:
     assert calibration.kept(stages, 40, 0, 3, 0.0, "") == 0

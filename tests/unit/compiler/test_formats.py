@@ -126,6 +126,7 @@ def test_fields_reads_what_it_writes(reply: Any) -> None:
     assert reading.forgiven == ()
 
 
+@pytest.mark.slow
 @given(replies(("a",)))
 @example(({"a": Field(JSON)}, {"a": "7"}))
 def test_text_reads_what_it_writes(reply: Any) -> None:

@@ -106,6 +106,7 @@ def check(path: Path) -> None:
         mermaid(compilation.plan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_mutations(part: int, tmp_path: Path) -> None:
     folder = tmp_path / "specs"

@@ -89,6 +89,7 @@ def agrees(text: str) -> None:
             print(f"{text} renders, and check says {codes}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FILTER_SIGNATURES))
 def test_filters(name: str) -> None:
     for value in NAMES:
@@ -99,6 +100,7 @@ def test_filters(name: str) -> None:
         agrees(f"{{{{ [{value}]|map('{name}')|list|tojson }}}}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(name for name in TEST_SIGNATURES if name.isidentifier()))
 def test_tests(name: str) -> None:
     for value in NAMES:
@@ -115,6 +117,7 @@ def test_methods(name: str) -> None:
             agrees(f"{{{{ {value}.{name}({arguments})|tojson }}}}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "operator", ["+", "-", "*", "/", "//", "%", "~", "<", ">=", "==", "!=", "in", "not in", "and", "or"]
 )

@@ -30,6 +30,7 @@ PIECES = [
 VALUES = {"a": "A", "b": "B"}
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join), st.booleans())
 @example(

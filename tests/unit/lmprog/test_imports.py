@@ -503,6 +503,7 @@ template: {format: {kind: mustache}}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_any_file_is_imported_or_refused(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)

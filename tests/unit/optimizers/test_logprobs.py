@@ -175,6 +175,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> LocalLM:
     return LocalLM(Weights(f"hf/{folder}", dtype=torch.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "outputs"),
     [

@@ -51,6 +51,7 @@ CHANGES: dict[str, tuple[Any, str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_change_is_refused_with_its_key_and_what_to_do(write_spec, fixed, tmp_path: Path, what: str) -> None:  # noqa: F811
     spec, folder = write_spec(stages(*TWO)), tmp_path / "run"

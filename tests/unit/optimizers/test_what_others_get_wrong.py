@@ -157,6 +157,7 @@ def seen(research: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory)
     return seen
 
 
+@pytest.mark.slow
 def test_demos_and_instructions_are_in_the_prompts_that_are_trained(seen: Seen) -> None:
     tokenizer = local_lm(seen.task.program.lms["lm"]).weights.tokenizer
     prompts = [tokenizer.decode(row.prompt_ids) for row in seen.rows if row.module == "query"]
@@ -263,6 +264,7 @@ def test_a_step_is_tried_again_where_a_provider_failed_and_not_for_its_reply(par
     assert [made.attempt for member in group.members for made in member.invocations] == [1, 0]
 
 
+@pytest.mark.slow
 def test_the_weights_that_are_returned_are_the_best_on_dev_and_not_the_last(research, tmp_path, monkeypatch) -> None:
     import peft
 

@@ -91,11 +91,13 @@ def test_what_is_added_shares_by_the_squares(drawing) -> None:
     assert credit.rest.mean == 0
 
 
+@pytest.mark.slow
 def test_an_interplay_of_modules_side_by_side_counts_for_both(drawing) -> None:
     found = shares(measured(drawing(BESIDE, "said[0] != said[1]")))
     assert found == {"one": pytest.approx(1, abs=0.15), "two": pytest.approx(1, abs=0.15)}
 
 
+@pytest.mark.slow
 def test_words_that_change_nothing_have_no_share_though_all_that_follows_draws_anew(drawing) -> None:
     credit = measured(drawing(AFTER, "int(said[1])"), rows=100)
     one, two = credit.modules
