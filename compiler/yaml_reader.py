@@ -202,10 +202,19 @@ def _far_too_deep(text: str) -> bool:
     return False
 
 
+_UNWRITABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ufffe\uffff]")
+
+
 def _syntax(source: Source, report: Report, error: yaml.YAMLError) -> None:
     # Here and below: what is said of slips is imported where there is one.
     from lmprog.compiler.yaml_slips import slip
 
+    if isinstance(error, yaml.reader.ReaderError) and (odd := _UNWRITABLE.search(source.text)):
+        before = source.text[: odd.start()]
+        place = Place(source, before.count("\n") + 1, odd.start() - before.rfind("\n"))
+        message = f"U+{ord(odd[0]):04X} is a control character, which YAML cannot hold"
+        report.add("LMP101", place, message, fix="remove it, or write it in double quotes as an escape, such as \\x00")
+        return
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).partition("\n")[0]
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -325,7 +334,9 @@ def _value(tag: str, text: str) -> Any:
         return text.lower() == "true"
     try:
         if kind == "int":
-            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+            number = int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+            str(number)  # what Python cannot write, no message and no prompt can
+            return number
         if kind == "float":
             return float(
                 text.replace(".inf", "inf")
