@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from mcp.server import MCPServer
 
@@ -28,6 +29,15 @@ def page(title: str) -> dict[str, str]:
 def shout(text: str) -> str:
     """The text in capitals."""
     return text.upper()
+
+
+@server.tool()
+def deep(levels: int) -> dict[str, Any]:
+    """Lists within each other."""
+    found: list[Any] = []
+    for _ in range(levels - 2):
+        found = [found]
+    return {"in": found}
 
 
 @server.tool(structured_output=False)

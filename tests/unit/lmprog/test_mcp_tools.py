@@ -297,3 +297,22 @@ def test_without_the_sdk_it_says_how_to_get_it(made, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "mcp", None)
     with pytest.raises(UsageError, match=r"pip install 'lmprog\[mcp\]'"):
         made("add", "a: 1")()
+
+
+@pytest.mark.parametrize("over", ["stdio", "http"])
+def test_an_answer_has_a_length_and_a_depth(made, address: str, over: str) -> None:
+    server = STDIO if over == "stdio" else address
+    short = made("shout", "text: abc", server=server, tool_more=", answer_mb: 0.001")
+    assert short().outputs == {"x": "ABC"}
+    long = made("shout", f"text: {'a' * 2000}", server=server, tool_more=", answer_mb: 0.001")
+    for program in (long, long):  # the session goes on
+        error = program.map([{}])[0].error
+        assert error is not None and "the answer is longer than 0.001 MB; raise tools.use.answer_mb" in error.message
+    for levels, said in ((100, None), (101, "nested deeper than 100"), (250, "")):
+        error = (
+            made("deep", f"levels: {levels}", ", output: json", server=server, tool_more=", timeout: 5")
+            .map([{}])[0]
+            .error
+        )
+        assert (error is None) == (said is None), error
+        assert error is None or said in error.message
