@@ -68,7 +68,7 @@ def arguments(written: str, forgiven: list[str]) -> tuple[Mapping[str, Any], str
     if text in ("", "null", "None", '""'):
         return {}, None
     try:
-        found = find(text, "{", forgiven, cut=True)
+        found = find(text, "{", forgiven, cut=True, rank=bool)  # some servers begin with an empty object
     except (LookupError, ValueError, Unreadable) as error:
         inner = _quoted(text)
         if inner is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lmprog.compiler.plan import Field
+from lmprog.compiler.replies import tool_calls
 from lmprog.compiler.replies.reading import read
 from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.types import BOOL, FLOAT, INT, STR, Enum, ListOf, Object, Optional, Type
@@ -154,3 +155,21 @@ def test_the_same_rules_hold_within_objects() -> None:
     assert outcome("text", kind, '{"n": "5.0", "l": "Refund."}') == {"n": 5, "l": "refund"}
     assert outcome("text", kind, '{"n": "75 percent", "l": null}') is None
     assert outcome("text", kind, '{"n": 1, "l": "<think>refund</think>"}') is None
+
+
+@pytest.mark.parametrize(
+    ("written", "arguments"),
+    [
+        ('{}{"a": 1}', {"a": 1}),
+        ('{"a": 1}{}', {"a": 1}),
+        ("{}", {}),
+        ('{"a": 1}{"a": 2}', None),
+        ('{"a": 1, "a": 2}', None),
+        ('<tool_call>{"a": 1}</tool_call>', {"a": 1}),
+        ('[{"a": 1}]', {"a": 1}),
+        ("[]", None),
+    ],
+)
+def test_arguments_of_a_call(written: str, arguments: Any) -> None:
+    found, problem = tool_calls.arguments(written, [])
+    assert (problem is not None) if arguments is None else (found, problem) == (arguments, None)
