@@ -54,6 +54,11 @@ _OTHER_CONTROL = re.compile(
 r"""Strict JSON of a control character that is meant otherwise: LaTeX (`\frac`, `\theta`) or a path of Windows."""
 
 
+def _means_otherwise(text: str) -> bool:
+    """Return whether a text holds an escape of JSON that is none."""
+    return any(f"\\{letter}" in text for letter in "bfnrt") and _OTHER_CONTROL.search(text) is not None
+
+
 @dataclass
 class _Found:
     """A value in a text, and where it stands; `language` is that of the code fence around it."""
@@ -67,7 +72,7 @@ class _Found:
 
 def strict(text: str) -> Any:
     """Return the value of a text that is JSON and nothing else. Raises ValueError, also for JSON that is meant otherwise."""
-    if "\\" in text and _OTHER_CONTROL.search(text):
+    if _means_otherwise(text):
         raise ValueError("a backslash in it is no escape")
     try:
         return STRICT.decode(text)
@@ -122,7 +127,7 @@ class _Scan:
         self._open = 0
         """Brackets that are still open of an object that cannot be read: what stands within them is a part of it."""
         self._counted = 0
-        self._shared = _Shared(text.rfind("*/"), loose="\\" in text and _OTHER_CONTROL.search(text) is not None)
+        self._shared = _Shared(text.rfind("*/"), loose=_means_otherwise(text))
 
     def take(self, opened: re.Match[str]) -> tuple[int, _Found | None]:
         """Return where the value ends that a bracket opens, and the value; None, with a problem, where it opens none."""
