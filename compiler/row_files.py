@@ -58,6 +58,8 @@ def _jsonl(path: Path, texts: Collection[str]) -> Iterator[Row]:
                 row = _ROW.decode(_readable(line))
             except ValueError as error:
                 said = str(error).partition(": line ")[0]
+                if said.startswith("Exceeds the limit"):
+                    said = "a number has more digits than can be read; write it as a text"
                 whole = "; write each row as one object on one line" if number == 1 and line.strip() in "{[" else ""
                 raise RowsError(f"{path}:{number}: this line is not JSON: {said}{whole}") from None
             if not isinstance(row, dict):
