@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmprog.compiler.replies import sections
+from lmprog.compiler.replies.section_text import write as write_section
 from lmprog.compiler.types import (
     BOOL,
     FLOAT,
@@ -56,7 +56,7 @@ def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any
         present = {name: _aliased(value, outputs[name].type) for name, value in present.items()}
         return json.dumps(present, ensure_ascii=False)
     if format == "fields":
-        return "\n".join(sections.write(name, as_text(value, outputs[name].type)) for name, value in present.items())
+        return "\n".join(write_section(name, as_text(value, outputs[name].type)) for name, value in present.items())
     return "".join(as_text(value, outputs[name].type) for name, value in present.items())
 
 

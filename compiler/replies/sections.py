@@ -10,6 +10,7 @@ from itertools import islice
 
 from lmprog.compiler.replies import thinking
 from lmprog.compiler.replies.denial import undecided
+from lmprog.compiler.replies.section_text import LAYOUT_AFTER, LAYOUT_BEFORE
 from lmprog.compiler.replies.spelling import folded
 from lmprog.compiler.replies.unreadable import Unreadable
 
@@ -17,33 +18,16 @@ MOST_SECTIONS = 2_000
 """Sections of one reply beyond which it is refused unread."""
 MOST_TAGS = 20_000
 """Tags of one reply beyond which none is taken for a section."""
-_LAYOUT_BEFORE = re.compile(r"[ \t]*\r?\n")
-_LAYOUT_AFTER = re.compile(r"\r?\n[ \t]*\Z")
 _COMPLETED = re.compile(r"^\[\[ ##[ ]completed[ ]## \]\][ \t]*$", re.MULTILINE)
 """How a model that was tuned for DSPy's prompts ends its sections."""
 _TAG = re.compile(r"<[ ]?(/?)[ ]?([A-Za-z][\w -]{0,60}?)[ ]?(?:\s\w+\s?=[^<>]*)?>")
 
 
-def write(name: str, text: str) -> str:
-    """Return a text as the section that `read` reads as the same text.
-
-    An end of the section within it gets a backslash, and a line break at either end another one, which is layout.
-    """
-    before = "\n" if _LAYOUT_BEFORE.match(text) else ""
-    after = "\n" if _LAYOUT_AFTER.search(text[-200:]) else ""
-    return f"<{name}>{before}{escaped(name, text)}{after}</{name}>"
-
-
-def escaped(name: str, text: str) -> str:
-    """Return a text in which each end of its own section has a backslash, as `<\\/name>`."""
-    return re.sub(rf"<(\\*)/{re.escape(name)}>", rf"<\1\\/{name}>", text)
-
-
 def _inner(name: str, text: str) -> str:
     """Return what the text within a section says: without the line breaks that lay it out, and the backslashes of ends."""
-    before = _LAYOUT_BEFORE.match(text)
+    before = LAYOUT_BEFORE.match(text)
     begin = before.end() if before else 0
-    after = _LAYOUT_AFTER.search(text, max(begin, len(text) - 200))
+    after = LAYOUT_AFTER.search(text, max(begin, len(text) - 200))
     return _unescaped(name, text[begin : after.start() if after else len(text)])
 
 

@@ -344,3 +344,17 @@ def test_the_action_checks_what_git_tracks(write, tmp_path: Path) -> None:
     status, out = run(SPECS="not-tracked/*.yaml")
     assert status == 1
     assert out.startswith("::error file=not-tracked/b.yaml,line=9,col=5,")
+
+
+def test_check_imports_no_more_than_it_needs() -> None:
+    """What reads replies, csv and near names is a good part of the time that a small check takes."""
+    spec = Path(__file__).resolve().parents[2] / "specs" / "quickstart.yaml"
+    code = (
+        "import sys\nfrom lmprog.cli.main import main\n"
+        f"try: main(['check', {str(spec)!r}])\nexcept SystemExit: print(*sys.modules, sep='\\n')"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()
+    assert "lmprog.compiler.compilation" in loaded
+    unneeded = {"csv", "difflib", "lmprog.compiler.replies.reading", "lmprog.compiler.replies.denial"}
+    assert not unneeded & {*loaded}
+    assert "lmprog.compiler.tool_schemas" not in loaded  # a program without tools

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lmprog.compiler.replies.sections import escaped
+from lmprog.compiler.replies.section_text import escaped
 from lmprog.compiler.types import BOOL, FLOAT, INT, STR, Enum, Object, Optional, Type, json_schema
 from lmprog.errors import LmprogError
 from lmprog.extras import needed_by
