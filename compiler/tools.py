@@ -11,7 +11,6 @@ from lmprog.compiler.findings import suggestion
 from lmprog.compiler.plan import Field, HubCorpus, Tool
 from lmprog.compiler.python_reference import ImportFailed, PythonReference, reference
 from lmprog.compiler.row_files import RowsError, read_file
-from lmprog.compiler.schema_limits import untyped
 from lmprog.compiler.signatures import Signature, signature
 from lmprog.compiler.source import Mapping, Scalar, Sequence
 from lmprog.compiler.type_syntax import TypeReader
@@ -104,6 +103,8 @@ def _effects(kind: str, options: dict[str, Any], found: Declared) -> str:
 
 def _say_untyped(draft: Draft, id: str, node: Mapping, found: Declared) -> None:
     """Say which parameters of a described tool are `json` to the program, though their schema says more."""
+    from lmprog.compiler.schema_limits import untyped
+
     for name, field in found.parameters.items():
         place = next((entry.place for key in ("schema", "openapi") if (entry := node.get(key)) is not None), None)
         part = next(untyped(field.schema, {}, name), None)
