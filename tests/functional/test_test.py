@@ -73,7 +73,7 @@ def test_all_pass(cli, spec) -> None:
     lines = out.splitlines()
     assert lines[0].startswith(f"passed  {spec}: a refund  (")
     assert lines[3] == "        exact 80.0% [49.0, 94.3] on 10 rows of test: at least 80%"
-    assert lines[5] == "        good 75.0% [75.0, 75.0] on 10 rows of test: at least 50%"
+    assert lines[5] == "        good 75.0% [51.9, 82.7] on 10 rows of test: at least 50%"
     assert lines[-1] == "4 tests: 4 passed"
 
 
@@ -97,9 +97,7 @@ def test_a_reply_that_cannot_be_read_is_a_failed_test(cli, spec, provider) -> No
 def test_a_gate_counts_what_fails_by_itself_as_lowest(cli, spec, write) -> None:
     write("def measure(text: str) -> float:\n    return {5: None}.get(int(text), len(text) * 0.1)\n", "tools.py")
     status, out, _ = cli("test", spec)
-    cause = (
-        "1 runs failed (tool): measure: measure returned what it does not declare: null is not a value of type float"
-    )
+    cause = "1 runs failed (tool): row 5: measure: measure returned what it does not declare: null is not a value of type float"
     assert status == 1 and out.count(f"        {cause}\n") == 2
     assert "\n        exact 70.0% [39.7, 89.2] on 10 rows of test: below 80%\n" in out
     assert out.endswith("4 tests: 3 passed, 1 failed\n")

@@ -159,7 +159,7 @@ def test_the_text_protocol_is_in_the_constant_head(made) -> None:
         (("find", {}), "find lacks the argument 'query'"),
         (("find", {"query": 3}), "the argument 'query' of find: 3 is not a value of type str"),
         (("find", {"query": "a", "n": 3}), "find takes no argument 'n'; it takes query, k"),
-        (("find", {"query": "none"}), "find raised LookupError: no page"),
+        (("find", {"query": "none"}), "find raised LookupError: no page (tools.py:11)"),
         (("wait", {"seconds": 9}), "wait did not end within 0.3 seconds"),
     ],
 )
