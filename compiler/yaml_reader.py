@@ -46,7 +46,7 @@ class _Loader(_Parser, BaseResolver):
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
         """Return the tag of a node that has none, as the base does; there are no rules by path, and most are plain texts."""
         if kind is not yaml.ScalarNode:
-            return str(super().resolve(kind, value, implicit))
+            return str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
         if implicit[0]:
             for tag, pattern in self.yaml_implicit_resolvers.get(value[:1], ()):
                 if pattern.match(value):
