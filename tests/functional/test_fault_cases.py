@@ -85,17 +85,12 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize(
-    ("spec", "status"),
-    [
-        ("f01-stream-shape.yaml", 0),
-        ("f01b-retry-after.yaml", 0),
-        ("f01c-usage.yaml", 0),
-        ("f01d-deep.yaml", 3),
-        ("f13-negative-usage.yaml", 0),
-    ],
-)
-def test_an_odd_server_fails_its_rows_alone(cli, faults: Path, spec: str, status: int) -> None:
+ODD = {"01-stream-shape": 0, "01b-retry-after": 0, "01c-usage": 0, "01d-deep": 3, "13-negative-usage": 0}
+
+
+@pytest.mark.parametrize(("case", "status"), ODD.items())
+def test_an_odd_server_fails_its_rows_alone(cli, faults: Path, case: str, status: int) -> None:
+    spec = f"f{case}.yaml"
     assert cli("run", spec, "--inputs", "rows.jsonl", "--out", "out.jsonl", "--trace", "trace.jsonl")[0] == status
     assert [(line["row"], bool(line["error"])) for line in lines(faults / "out.jsonl")] == [
         (row, status != 0) for row in range(3)
