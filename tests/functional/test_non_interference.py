@@ -61,15 +61,15 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     return found
 
 
-async def observed(program: Program, rows: list[dict[str, Any]], seen: Seen) -> Seen:
-    """What who is not trusted sees of the program and its judges on the rows."""
+async def observed(program: Program, rows: list[dict[str, Any]], seen: Seen) -> tuple[Seen, bool]:
+    """What who is not trusted sees of the program and its judges on the rows, and whether the run failed as a whole."""
     seen.clear()
     sent = []
     result = await program.run(program.inputs_of(rows[0]))
     sent += [f"{call.tool} {words(call.arguments)}" for call in result.tool_calls if call.tool == "send"]
     if "judged" in program.plan.metrics:
         await aevaluate(program, rows, "judged")
-    return sorted([*seen, *sent])
+    return sorted([*seen, *sent]), result.error is not None
 
 
 def test_the_secret_stays_where_it_may_be(tmp_path: Path, seen: Seen) -> None:
@@ -93,14 +93,14 @@ def test_the_secret_stays_where_it_may_be(tmp_path: Path, seen: Seen) -> None:
             else random_programs.rows(secret, label)
             for secret, label in SECRETS
         ]
-        first = asyncio.run(observed(program, given[0], seen))
+        first, failed = asyncio.run(observed(program, given[0], seen))
         if any(MARK.search(text) for text in first):
             leaks.append(f"{path}: the secret is sent, and no error says so")
         if trust:
             counts["warned"] += 1
             continue
         counts["silent"] += 1
-        second = asyncio.run(observed(program, given[1], seen))
+        second, fails = asyncio.run(observed(program, given[1], seen))
         if first != second:
             leaks.append(f"{path}: what is sent follows from the secret, and no finding says so")
     assert not leaks, "\n".join(leaks[:20])
