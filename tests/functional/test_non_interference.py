@@ -101,7 +101,8 @@ def test_the_secret_stays_where_it_may_be(tmp_path: Path, seen: Seen) -> None:
             continue
         counts["silent"] += 1
         second, fails = asyncio.run(observed(program, given[1], seen))
-        if first != second:
+        # Whether a whole run fails is not looked at (docs/trust.md): what follows is then not sent.
+        if first != second and failed == fails:
             leaks.append(f"{path}: what is sent follows from the secret, and no finding says so")
     assert not leaks, "\n".join(leaks[:20])
     # Else the test would say nothing.
