@@ -29,16 +29,16 @@ from unittest.mock import patch
 import numpy
 
 import lmprog
-from lmprog.evaluation import RowScore
-from lmprog.invocation import Invocation
 from lmprog.lms.lm import Completion, Request, Usage
 from lmprog.optimizers.candidate import START, Candidate
-from lmprog.optimizers.grpo.served import Served
+from lmprog.optimizers.grpo.sampling.served import Served
 from lmprog.optimizers.grpo.stage import WeightStage
-from lmprog.optimizers.journal import Journal
-from lmprog.optimizers.staged import run_stages
-from lmprog.program import Program
-from lmprog.result import Result
+from lmprog.optimizers.journal.files import Journal
+from lmprog.optimizers.staged.stages import run_stages
+from lmprog.runtime.program import Program
+from lmprog.runtime.result import Result
+from lmprog.scoring.evaluation import RowScore
+from lmprog.traces.record import Invocation
 
 DEV = (18, 40, 144)
 GAINS = (0.05, 0.10, 0.15)
@@ -119,7 +119,7 @@ def number(*parts: Any) -> int:
 async def scored(
     program: Simulated, rows: Sequence[Mapping[str, Any]], metric: str, **how: Any
 ) -> AsyncIterator[RowScore]:
-    """Stands for `lmprog.evaluation.score_rows`: a candidate is right on a row or not, whenever it is run there."""
+    """Stands for `lmprog.scoring.evaluation.score_rows`: a candidate is right on a row or not, whenever it is run there."""
     random = numpy.random.default_rng(number(program.draw, program.change.as_json()))
     drawn = random.random(300)
     right = [drawn[row["number"]] for row in rows] < program.probabilities(rows)
@@ -181,7 +181,7 @@ def _weights(folder: Path, *_: Any) -> Candidate:
 def doubles() -> Iterator[None]:
     """Put the doubles in their places."""
     with (
-        patch("lmprog.evaluation.score_rows", scored),
+        patch("lmprog.scoring.evaluation.score_rows", scored),
         patch.object(WeightStage, "train", _train),
         patch.object(Served, "trained_lm", lambda *_: NoWeights()),
         patch.object(WeightStage, "_save", lambda *_: None),

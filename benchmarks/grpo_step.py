@@ -58,9 +58,9 @@ class Case:
 def few_shot(options: argparse.Namespace) -> Case:
     """The quickstart with demos of its train rows, and the rows that are left."""
     import lmprog
-    from lmprog.data import rows_of
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.strategies.demo_sources import draw_set
+    from lmprog.scoring.data import rows_of
 
     program = lmprog.load(SPEC)
     rows = rows_of(program.plan, "train")
@@ -115,11 +115,11 @@ PROGRAMS = {"few-shot": few_shot, "search": search}
 
 def ours(case: Case, steps: int) -> dict[str, Any]:
     """The stage itself, as `lmprog optimize` runs it; a step's seconds are those of its journal."""
-    from lmprog.budget import Budget
     from lmprog.optimizers.grpo.config import Config
     from lmprog.optimizers.grpo.stage import WeightStage
-    from lmprog.optimizers.journal import Journal
+    from lmprog.optimizers.journal.files import Journal
     from lmprog.optimizers.optimizer import Task
+    from lmprog.spending.budget import Budget
 
     sampled: list[list[Any]] = []
     trained: list[list[Any]] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from lmprog import UsageError
-from lmprog.json_lines import as_line, cut_torn_line
+from lmprog.state.json_lines import as_line, cut_torn_line
 
 
 class Finished(Protocol):

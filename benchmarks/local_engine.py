@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 import lmprog
-from lmprog.compiler.prompts import PromptBuilder
+from lmprog.compiler.prompts.messages import PromptBuilder
 from lmprog.lms.local import shared
 
 MODEL = "embedded/smollm2-135m"

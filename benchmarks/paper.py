@@ -45,10 +45,10 @@ from paper_tasks import QUICK, RUNS, TASKS, Sizes, Task, planned, settings_of, s
 
 import lmprog
 from lmprog.cli.progress import OptimizeProgress
-from lmprog.json_lines import cut_torn_line
 from lmprog.optimizers.grpo.config import Config as Training
 from lmprog.optimizers.sft.config import Config as Replies
-from lmprog.reports.page.account import read
+from lmprog.reports.page.run_report import read
+from lmprog.state.json_lines import cut_torn_line
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPUTING = ("torch", "transformers", "trl", "peft")

@@ -15,7 +15,7 @@ from paper_statistics import Interval, mean_of, over_seeds_and_rows
 from paper_tasks import RUNS, TASKS, Sizes
 
 from lmprog import UsageError
-from lmprog.compiler.whole_file import write_whole
+from lmprog.compiler.yaml.whole_file import write_whole
 
 OPEN, CLOSE = "<!-- measured -->", "<!-- /measured -->"
 NEW = f"# Results\n\n{OPEN}\n{CLOSE}\n"

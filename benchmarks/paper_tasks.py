@@ -16,7 +16,7 @@ from typing import Any
 from lmprog import SpecError, UsageError
 from lmprog.compiler import compile_file
 from lmprog.compiler.plan import Plan
-from lmprog.compiler.whole_file import write_whole
+from lmprog.compiler.yaml.whole_file import write_whole
 
 SPECS = Path(__file__).resolve().parent.parent / "specs"
 Row = dict[str, Any]

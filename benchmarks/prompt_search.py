@@ -35,7 +35,7 @@ from prompt_search_tasks import QUICK, TASKS, Sizes, Task
 
 import lmprog
 from lmprog.optimizers.optimizer import find
-from lmprog.statistics import Difference, paired
+from lmprog.scoring.statistics import Difference, paired
 
 ZERO_SHOT = "lmprog zero-shot"
 KNOBS = {"lmprog prompt_search": ("prompt_search", "trials"), "lmprog bootstrap": ("bootstrap", "sets")}

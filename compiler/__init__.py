@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from lmprog.compiler.compilation import Compilation, compile_file
-from lmprog.compiler.findings import Edit, Finding, SpecError
+from lmprog.compiler.findings.finding import Edit, Finding, SpecError
 from lmprog.compiler.overlay import write_overlay
 from lmprog.compiler.plan import Plan
-from lmprog.compiler.row_files import RowsError
-from lmprog.compiler.rows import read_rows
+from lmprog.compiler.rows.files import RowsError
+from lmprog.compiler.rows.reading import read_rows
 
 __all__ = [
     "Compilation",

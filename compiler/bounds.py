@@ -8,16 +8,16 @@ from typing import Any
 
 from jinja2 import nodes
 
-from lmprog.compiler.expressions import EvaluationError, Expression
+from lmprog.compiler.expressions.compiled import EvaluationError, Expression
 from lmprog.compiler.model_table import limits
 from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall, reply_limit
-from lmprog.compiler.prompts import tool_words
-from lmprog.compiler.templates import Template, parse
+from lmprog.compiler.prompts.messages import tool_words
+from lmprog.compiler.templates.compiled import Template, parse
 
 CHARACTERS_A_TOKEN = 4.0
-"""What a token is worth on average, for estimates."""
+"""Average number of characters of a token, for estimates."""
 LONGEST_TOKEN = 6.0
-"""What a token is worth at most in ordinary text, for what certainly does not fit."""
+"""Maximum number of characters of a token in ordinary text, for prompts that certainly do not fit."""
 USUAL_REPLY = 256
 """Tokens of a reply where `max_tokens` does not say."""
 
@@ -37,7 +37,7 @@ class Site:
     times: int
     """LM calls in one run, at most."""
     inner: bool
-    """Whether it is in a sub-program, whose inputs are no row's."""
+    """True if the step is in a sub-program, whose inputs do not come from a row."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Bounds:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usd: float | None = 0.0
-    """None where the price of a model is not known."""
+    """Cost in US dollars; None where the price of a model is unknown."""
     bounded: bool = True
     """False where a `foreach` has no `at_most`, and no row says how long its list is: it is taken to have one item."""
     sites: list[Site] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Bounds:
 
 
 def calls(plan: Plan) -> int:
-    """The most LM calls that one run and its score by the metric of `optimize` can take."""
+    """Return the largest number of LM calls of one run and of its scoring by the metric of `optimize`."""
     return bounds(plan).total_calls + sum(bounds(judge).total_calls for judge in judges(plan))
 
 
@@ -89,7 +89,7 @@ def judges(plan: Plan, scored_by: str | None = None) -> list[Plan]:
 
 
 def bounds(plan: Plan, rows: Iterable[Mapping[str, Any]] = ()) -> Bounds:
-    """The worst case of one run; `rows` give the lengths of the inputs."""
+    """Return the worst case of one run, with the lengths of the inputs taken from `rows`."""
     found = Bounds()
     longest = longest_inputs(rows)
     _steps(plan, plan.steps, 1, "", found, longest)
@@ -109,17 +109,18 @@ def dev_split(dev: int, accept: str = "composition") -> tuple[int, int]:
 
 
 def final_runs(choosing: int, scored: int, finalists: int, repeats: int) -> int:
-    """The runs that score the finalists of a stage, and its start, at the end: on all choosing rows, `repeats` times each.
+    """Return the number of runs that score the finalists and the start of a stage on all choosing rows.
 
-    They were scored once on `scored` of these rows.
+    Each is scored `repeats` times on each row, less the `scored` rows on which it was scored once before.
     """
     return (finalists + 1) * (choosing * repeats - scored)
 
 
 def halving(rows: int, first: int, last: int, candidates: int) -> list[tuple[int, int]]:
-    """The rungs of successive halving: rows, and how many candidates are scored on so many.
+    """Return the rungs of successive halving, each as a number of rows and the number of candidates scored on them.
 
-    All are on `first` rows, the better half on twice as many, and so on; at least `last` come to all rows.
+    All candidates are scored on `first` rows, the better half on twice as many, and so on; at least `last` candidates
+    are scored on all rows.
     """
     rungs = [(min(first, rows), candidates)]
     while rungs[-1][0] < rows:
@@ -129,7 +130,7 @@ def halving(rows: int, first: int, last: int, candidates: int) -> list[tuple[int
 
 
 def halving_runs(rows: int, first: int, last: int, candidates: int) -> int:
-    """The runs of a program in all rungs of `halving`; no candidate is run again on rows that it was scored on."""
+    """Return the program runs in all rungs of `halving`; rows already scored for a candidate are not run again."""
     total = below = 0
     for upto, count in halving(rows, first, last, candidates):
         total += count * (upto - below)
@@ -160,15 +161,15 @@ def ensemble_runs(choosing: int, members: int, judged: bool) -> int:
 
 
 def prompt_rounds(steps: int, every: int, updates: int) -> int:
-    """How often prompts are searched in so many weight steps: before the first, and then after `every` of them.
+    """Return the number of prompt searches in `steps` weight steps: one before the first, then after every `every`.
 
-    The updates on one wave are not parted, so that `every` is rounded up to whole waves.
+    The updates on one wave are not split, so `every` is rounded up to whole waves.
     """
     return -(-steps // (-(-every // updates) * updates))
 
 
 def longest_inputs(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """The most characters that each column has in any row."""
+    """Return the length in characters of the longest value of each column."""
     longest: dict[str, int] = {}
     for row in rows:
         for name, value in row.items():
@@ -179,7 +180,7 @@ def longest_inputs(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def turns(plan: Plan, loop: Repeat) -> int:
-    """The bound of a loop."""
+    """Return the maximum number of iterations of a loop, or 1 where its bound has no positive integer value."""
     try:
         value = loop.at_most.evaluate({"vars": plan.vars})
     except EvaluationError:
@@ -282,7 +283,7 @@ def _module(
 
 
 def argument_characters(argument: Expression, longest: Mapping[str, int]) -> int | None:
-    """The most characters of an argument, where it is an input or a literal; else None."""
+    """Return the maximum characters of an argument that is an input or a literal; None for any other argument."""
     if argument.constant:
         return len(argument.text)
     if len(argument.references) == 1 and argument.tree is not None:
@@ -293,9 +294,9 @@ def argument_characters(argument: Expression, longest: Mapping[str, int]) -> int
 
 
 def static_characters(module: Module, known: bool = True) -> int:
-    """The characters of a prompt that are the same for every row: layout, instructions, demos.
+    """Return the number of prompt characters that are the same for every row: layout, instructions and demos.
 
-    With `known`, only what is certainly sent: text under an `if` or `for` does not count.
+    With `known`, count only text that is certainly sent: text under an `if` or `for` is left out.
     """
     layout = module.layout
     system, user = layout.system, layout.user

@@ -1,4 +1,4 @@
-"""From a file to a plan: the phases in their order, and the findings of all of them."""
+"""Compilation of a file into a plan: all phases in order, with the findings of each."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler import checks, ensembles
+from lmprog.compiler.artefacts.meaning import digest, files_of, meaning_of
 from lmprog.compiler.bounds import known_lists
-from lmprog.compiler.data import load_rows, read_data, row_type, with_texts
 from lmprog.compiler.declarations import read_export, read_lms, read_vars, var_types
 from lmprog.compiler.draft import Draft, Options
-from lmprog.compiler.expressions import parsed
-from lmprog.compiler.files import root_of
-from lmprog.compiler.findings import Finding, Report, nearest, suggestion
-from lmprog.compiler.goals import read_optimize, read_tests
-from lmprog.compiler.graph import GraphBuilder
+from lmprog.compiler.expressions.compiled import parsed
+from lmprog.compiler.findings.finding import Finding, Report, nearest, suggestion
 from lmprog.compiler.language import PROGRAM, VERSION
-from lmprog.compiler.layers import candidate, override, read_extended
-from lmprog.compiler.meaning import digest, files_of, meaning_of
-from lmprog.compiler.metrics import read_metrics
 from lmprog.compiler.modules import read_modules
+from lmprog.compiler.optimizing.metrics import read_metrics
+from lmprog.compiler.optimizing.optimize_block import read_optimize, read_tests
 from lmprog.compiler.plan import Plan
-from lmprog.compiler.scope import Scope
+from lmprog.compiler.rows.splits import load_rows, read_data, row_type, with_texts
 from lmprog.compiler.shape import fit
-from lmprog.compiler.signatures import pydantic_type
-from lmprog.compiler.source import Mapping, Place, Scalar, Source
-from lmprog.compiler.tools import read_tools
-from lmprog.compiler.type_syntax import TypeReader
-from lmprog.compiler.types import UNKNOWN, Object, Type
-from lmprog.compiler.values import Binder, constant_value, scalars, seeming_reads
+from lmprog.compiler.steps.graph import GraphBuilder
+from lmprog.compiler.steps.scope import Scope
+from lmprog.compiler.tools.declared import read_tools
+from lmprog.compiler.types.lattice import UNKNOWN, Object, Type
+from lmprog.compiler.types.signatures import pydantic_type
+from lmprog.compiler.types.syntax import TypeReader
+from lmprog.compiler.types.values import Binder, constant_value, scalars, seeming_reads
+from lmprog.compiler.yaml.files import root_of
+from lmprog.compiler.yaml.layers import candidate, override, read_extended
+from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Source
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """What compiling a file came to: the plan, or None where any finding is an error."""
+    """The result of compiling a file: its findings, and the plan, which is None where a finding is an error."""
 
     plan: Plan | None
     findings: tuple[Finding, ...]
@@ -98,7 +98,7 @@ class _Program:
         change: Map[str, Any] | None = None,
         named: Place | None = None,
     ) -> Plan | None:
-        """The plan of one file, which another program names at `named`; None where it cannot be built."""
+        """Return the plan of one file, which another program names at `named`, or None where it cannot be built."""
         self.path = path
         root = read_extended(path, self.report, within=self.options.root, named=named)
         if root is None:
@@ -211,7 +211,7 @@ class _Program:
         return constant_value(self.report, node, draft.vars, "an enum")
 
     def _model(self, text: str, node: Scalar) -> Type:
-        from lmprog.compiler.python_reference import ImportFailed, load, reference
+        from lmprog.compiler.types.python_reference import ImportFailed, load, reference
 
         if not self.options.imports:
             return UNKNOWN
@@ -272,7 +272,7 @@ class _Program:
         self._outputs(draft, replace(scope, steps=visible, where="in `outputs`"))
 
     def _only_module(self, draft: Draft) -> Mapping:
-        """The step that one module alone makes, as if it had been written."""
+        """Return the implicit step that calls the only module of a program without steps."""
         ((id, module),) = draft.modules.items()
         entry = draft.node("modules", id)
         assert isinstance(entry, Mapping)
@@ -337,7 +337,7 @@ class _Program:
         return self.subs[path]
 
     def _base_digest(self, path: Path) -> str | None:
-        """The digest of the program that an overlay extends, as it stands by itself."""
+        """Return the digest of the program that an overlay extends, compiled without the overlay."""
         options = Options(imports=False, data=False, root=self.options.root, evaluation=False)
         plan = _Program(Report(), options).compile(path)
         return plan.digest if plan is not None else None

@@ -1,4 +1,4 @@
-"""What a program declares beside its graph: vars, inputs, LMs, tools and modules."""
+"""Declarations of a program beside its graph: vars, inputs, LMs, tools and modules."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.expressions import Expression, literal
-from lmprog.compiler.files import NotRead, read_text, refusal
-from lmprog.compiler.findings import suggestion
-from lmprog.compiler.near_misses import check_model, check_parameters
+from lmprog.compiler.expressions.compiled import Expression, literal
+from lmprog.compiler.findings.finding import suggestion
+from lmprog.compiler.findings.near_misses import check_model, check_parameters
 from lmprog.compiler.plan import HERE, LM, SERVED, AdapterReference, Export, Limits
-from lmprog.compiler.scope import Scope
 from lmprog.compiler.shape import Number, fit
-from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
-from lmprog.compiler.types import JSON, UNKNOWN, Object, Type, type_of
+from lmprog.compiler.steps.scope import Scope
+from lmprog.compiler.types.lattice import JSON, UNKNOWN, Object, Type, type_of
+from lmprog.compiler.yaml.files import NotRead, read_text, refusal
+from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
 ENVIRONMENT = Scope({"env": JSON}, where="in `lms`, `tools` and `export`")
 """`env` has the type json here, since any name may stand in it; what is read from it is text."""
@@ -32,7 +32,7 @@ _PARAMETERS = {
 
 
 def read_vars(draft: Draft) -> dict[str, Any]:
-    """The constants; `{file: labels.txt}` is the list of the file's lines."""
+    """Return the constants by name; `{file: labels.txt}` gives the list of the file's lines."""
     node = draft.root.map("vars")
     values: dict[str, Any] = {}
     for name, entry in node.entries.items() if node else ():
@@ -69,7 +69,7 @@ def _lines(draft: Draft, node: Node, name: str) -> list[str] | None:
 
 
 def var_types(draft: Draft) -> Object:
-    """The types of the constants; unknown where a file could not be read."""
+    """Return the types of the constants; UNKNOWN for a constant whose file could not be read."""
     unknown = draft.unknown_vars | (draft.root.map("vars").dropped if draft.root.map("vars") else frozenset())  # type: ignore[union-attr]
     fields: list[tuple[str, Type]] = [
         (name, type_of(value)) for name, value in draft.vars.items() if name not in unknown
@@ -78,7 +78,7 @@ def var_types(draft: Draft) -> Object:
 
 
 def read_lms(draft: Draft, rebound: Map[str, str]) -> dict[str, LM]:
-    """The LMs by id; `rebound` replaces the model of some."""
+    """Return the LMs by id; `rebound` replaces the models of some of them."""
     node = draft.root.map("lms")
     found: dict[str, LM] = {}
     for id, entry in node.entries.items() if node else ():
@@ -137,7 +137,10 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
 
 
 def _trusted(node: Mapping, model: str, here: bool) -> bool:
-    """Whether private values may reach the model: what the program says of the model that it names holds for no other."""
+    """Return whether private values may reach the model.
+
+    A `trusted: true` in the program holds only for the model named beside it, not for a model bound in its place.
+    """
     said = node.get("trusted")
     if said is None:
         return here
@@ -146,7 +149,10 @@ def _trusted(node: Mapping, model: str, here: bool) -> bool:
 
 
 def _weights(draft: Draft, node: Mapping, model: str, what: str) -> str | None:
-    """What a server of vLLM serves; None where it is not said, and for other models, which another program may have bound."""
+    """Return the weights that a vLLM server serves, or None.
+
+    None where they are not given, and for models of other providers, which another program may have bound.
+    """
     weights: str | None = node.value("weights")
     if weights is None or not model.startswith(SERVED):
         return None
@@ -157,7 +163,7 @@ def _weights(draft: Draft, node: Mapping, model: str, what: str) -> str | None:
 
 
 def read_export(draft: Draft) -> Export | None:
-    """Where traces go, or None."""
+    """Return the destination of traces, or None."""
     node = draft.root.map("export")
     traces = node.get("traces") if node is not None else None
     if isinstance(traces, Mapping):
@@ -178,7 +184,7 @@ def _headers(draft: Draft, node: Mapping, what: str) -> dict[str, Expression]:
 
 
 def _model_name(draft: Draft, node: Node, model: str) -> None:
-    """litellm knows a few models without a provider's name; a folder or a slip of the pen is worth a word."""
+    """Report a model name that is a folder; litellm resolves a few other names without a provider."""
     folder = node.source.folder / model
     if refusal(folder, draft.options.root) is None and folder.is_dir():
         draft.report.add(
@@ -198,7 +204,7 @@ def _env(draft: Draft, node: Node | None, what: str) -> Expression | None:
 
 
 def settings(draft: Draft, node: Node, what: str) -> Any:
-    """A tool's options as plain values, with an Expression where `${{ }}` is written."""
+    """Return a tool's options as plain values, with an Expression where `${{ }}` is written."""
     if isinstance(node, Mapping):
         return {key: settings(draft, value, f"`{key}` of {what}") for key, value in node.entries.items()}
     if isinstance(node, Sequence):
@@ -209,7 +215,7 @@ def settings(draft: Draft, node: Node, what: str) -> Any:
 
 
 def adapter(draft: Draft, node: Node | None) -> AdapterReference | None:
-    """The adapter that a path or a mapping names; relative folders start at the file that names them."""
+    """Return the adapter that a path or a mapping names; relative folders start at the file that names them."""
     if node is None:
         return None
     entry = node if isinstance(node, Mapping) else None
@@ -235,7 +241,7 @@ def adapter(draft: Draft, node: Node | None) -> AdapterReference | None:
 
 
 def pick_lm(draft: Draft, node: Mapping, id: str) -> str:
-    """The LM of a module: the one it names, or the only one that there is."""
+    """Return the LM of a module: the LM that it names, or the only LM of the program."""
     named = node.get("lm")
     known = list(draft.lms) + sorted(draft.dropped("lms"))
     if named is not None:

@@ -8,35 +8,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmprog.compiler.files import refusal
-from lmprog.compiler.findings import Report, nearest
+from lmprog.compiler.findings.finding import Report, nearest
 from lmprog.compiler.plan import LM, Export, Field, Metric, Module, Optimize, Plan, Split, Step, Tool
-from lmprog.compiler.row_files import Row
-from lmprog.compiler.source import Mapping, Node, Place, Source
-from lmprog.compiler.types import Object, Type
-from lmprog.compiler.values import Binder
+from lmprog.compiler.rows.files import Row
+from lmprog.compiler.types.lattice import Object, Type
+from lmprog.compiler.types.values import Binder
+from lmprog.compiler.yaml.files import refusal
+from lmprog.compiler.yaml.source import Mapping, Node, Place, Source
 
 StageConfigs = Callable[[str], Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Options:
-    """How to compile; the same for a program and its sub-programs."""
+    """The options of a compilation, the same for a program and its sub-programs."""
 
     imports: bool = True
     data: bool = True
     stage_configs: StageConfigs | None = None
     root: Path | None = None
-    """Where all files lie that a stranger's program may read; None where it may read any."""
+    """The folder that holds all files an untrusted program may read; None where it may read any."""
     evaluation: bool = True
-    """Whether data, metrics, optimize and tests matter: not for a sub-program."""
+    """False for a sub-program, whose data, metrics, optimize and tests do not matter."""
     stage_names: Callable[[], Iterable[str]] = tuple
     """The optimizers that are installed, for the message about one that is not."""
 
 
 @dataclass
 class Draft:
-    """One program under compilation. Parts that could not be made are absent or UNKNOWN, and have their finding."""
+    """A program under compilation; parts that could not be built are absent or UNKNOWN, and have their finding."""
 
     path: Path
     root: Mapping
@@ -56,7 +56,7 @@ class Draft:
     step_nodes: dict[str, Mapping] = field(default_factory=dict)
     """The node of each step, by its path."""
     step_keys: dict[str, Place] = field(default_factory=dict)
-    """Where the id of each step stands, by its path."""
+    """The place of each step's id in the source, by the step's path."""
     members: Map[str, Plan] = field(default_factory=dict)
     """The programs of an ensemble, by the names under which its steps run them."""
     outputs: dict[str, Any] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Draft:
     open_tools: set[str] = field(default_factory=set)
     """Tools whose parameters are not all known, so that a strange argument may be right."""
     used: set[tuple[str, ...]] = field(default_factory=set)
-    """What the program names, as `("lms", id)`; for what nobody reads."""
+    """Names that the program refers to, as `("lms", id)`; other declarations are reported as unused."""
 
     misnamed: set[str] = field(default_factory=set)
     """Ids that something misspelt was probably meant to name."""
@@ -82,7 +82,7 @@ class Draft:
         return self.root.source
 
     def node(self, *path: str) -> Node | None:
-        """The node at a path of keys."""
+        """Return the node at a path of keys, or None."""
         found: Node | None = self.root
         for key in path:
             if not isinstance(found, Mapping):
@@ -91,7 +91,7 @@ class Draft:
         return found
 
     def place(self, *path: str) -> Place:
-        """Where the value at a path of keys stands; the nearest place around it where it is absent."""
+        """Return the place of the value at a path of keys; of the nearest node around it where it is absent."""
         for length in range(len(path), -1, -1):
             found = self.node(*path[:length])
             if found is not None:
@@ -99,12 +99,12 @@ class Draft:
         return self.root.place
 
     def key(self, *path: str) -> Place:
-        """Where the last key of a path stands."""
+        """Return the place of the last key of a path."""
         around = self.node(*path[:-1])
         return around.key_place(path[-1]) if isinstance(around, Mapping) else self.place(*path[:-1])
 
     def dropped(self, section: str) -> Map[str, None]:
-        """Ids of a section that were written, but cannot be used."""
+        """Return the ids of a section that were written, but cannot be used."""
         node = self.root.map(section)
         return dict.fromkeys(node.dropped) if node else {}
 
@@ -115,11 +115,14 @@ class Draft:
         self.misnamed.add(close)
 
     def dropped_top(self, section: str) -> bool:
-        """Whether a whole section was written, but cannot be used."""
+        """Return whether a whole section was written, but cannot be used."""
         return section in self.root.dropped
 
     def reachable(self, node: Node, what: str, text: str) -> Path | None:
-        """The path that a node names, links followed; None, with a finding, where a stranger's program may not read it."""
+        """Return the path that a node names, with links followed; None, with a finding, where it may not be read.
+
+        A program that is not trusted may read only files under a root folder.
+        """
         path = (node.source.folder / text).resolve()
         refused = refusal(path, self.options.root)
         if refused is not None:
@@ -128,7 +131,7 @@ class Draft:
         return path
 
     def file(self, node: Node, what: str) -> Path | None:
-        """The existing file that a node names, relative to the file it stands in; None, with a finding, if absent."""
+        """Return the existing file that a node names, relative to its own file; None, with a finding, if absent."""
         text = node.plain()
         if not isinstance(text, str):
             self.report.add("LMP101", node.place, f"{what} must name a file")

@@ -11,13 +11,13 @@ from typing import Any
 
 from lmprog.compiler.bounds import bounds
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.findings import suggestion
-from lmprog.compiler.layers import merged
+from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.plan import Field, Layout, Module, Plan
-from lmprog.compiler.source import Mapping, Node, Scalar, placed
-from lmprog.compiler.source import Sequence as Listed
-from lmprog.compiler.templates import Template
-from lmprog.compiler.types import JSON, Enum, ListOf
+from lmprog.compiler.templates.compiled import Template
+from lmprog.compiler.types.lattice import JSON, Enum, ListOf
+from lmprog.compiler.yaml.layers import merged
+from lmprog.compiler.yaml.source import Mapping, Node, Scalar, placed
+from lmprog.compiler.yaml.source import Sequence as Listed
 
 KEY = "ensemble"
 JUDGE = "judge"

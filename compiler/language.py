@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from lmprog.compiler.language_goals import (
-    ARGUMENTS,
-    DATA,
-    EXPORT,
-    METRIC,
-    OPTIMIZE,
-    PYTHON,
-    TESTS,
-    VALUE,
-)
+from lmprog.compiler.optimizing.language import ARGUMENTS, DATA, EXPORT, METRIC, OPTIMIZE, PYTHON, TESTS, VALUE
 from lmprog.compiler.shape import (
     Anything,
     Boolean,

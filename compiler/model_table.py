@@ -17,7 +17,7 @@ from lmprog.compiler.plan import LM
 
 OURS = Path(__file__).with_name("model_prices.json")
 PROVIDERS = ("openai", "anthropic", "gemini", "mistral", "deepseek", "xai", "groq", "cohere_chat")
-"""Those whose models stand in our table."""
+"""Providers whose models are in `model_prices.json`."""
 KEYS = (
     "litellm_provider", "mode", "max_input_tokens", "max_output_tokens", "input_cost_per_token", "output_cost_per_token",
     "cache_read_input_token_cost",
@@ -35,11 +35,11 @@ class Limits:
     completion_usd: float | None
     reply: int | None = None
     cached_usd: float | None = None
-    """For a token of the prompt that the provider had kept from an earlier call."""
+    """US dollars for a token of the prompt that the provider cached in an earlier call."""
 
 
 def limits(lm: LM) -> Limits:
-    """The limits of one LM. A model in this process costs nothing."""
+    """Return the limits of one LM; a model in this process costs nothing."""
     price = lm.price or {}
     prompt = price["input"] / 1e6 if "input" in price else None
     completion = price["output"] / 1e6 if "output" in price else None
@@ -77,7 +77,7 @@ def entry_of(model: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=16)
 def names_of(provider: str) -> frozenset[str]:
-    """The models of a provider that the table names, without the provider's name."""
+    """Return the names of a provider's models in the table, without the provider's name."""
     mark = f'"litellm_provider": "{provider}"'
     entries = (entry for entry in _table().split("\n    },\n") if mark in entry)
     return frozenset(entry.lstrip(' {\n"').partition('"')[0].removeprefix(f"{provider}/") for entry in entries)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from lmprog.compiler import layout
 from lmprog.compiler.declarations import adapter, pick_lm
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.findings import suggestion
+from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.plan import Field, Module, Tool
-from lmprog.compiler.prompts import IMAGES, standard_layout
-from lmprog.compiler.source import Mapping, Place, Sequence
-from lmprog.compiler.type_syntax import TypeReader, default_format
-from lmprog.compiler.types import IMAGE, MESSAGES, UNKNOWN, mismatch, without_none
+from lmprog.compiler.prompts import layout
+from lmprog.compiler.prompts.messages import IMAGES, standard_layout
+from lmprog.compiler.types.lattice import IMAGE, MESSAGES, UNKNOWN, mismatch, without_none
+from lmprog.compiler.types.syntax import TypeReader, default_format
+from lmprog.compiler.yaml.source import Mapping, Place, Sequence
 
 
 def read_modules(draft: Draft, types: TypeReader) -> dict[str, Module]:
-    """The modules by id."""
+    """Return the modules by id."""
     node = draft.root.map("modules")
     found: dict[str, Module] = {}
     for id, entry in node.entries.items() if node else ():

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from lmprog.compiler.compilation import compile_file
-from lmprog.compiler.whole_file import write_whole
-from lmprog.compiler.yaml_writer import BlockDumper, dump, style_of, unwritable
+from lmprog.compiler.yaml.whole_file import write_whole
+from lmprog.compiler.yaml.writer import BlockDumper, dump, style_of, unwritable
 
 
 class _Dumper(BlockDumper):

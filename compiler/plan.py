@@ -1,4 +1,4 @@
-"""What the compiler hands to the runtime: frozen, resolved, with nothing left to look up.
+"""The plan that the compiler passes to the runtime: frozen and resolved, with nothing left to look up.
 
 A plan holds no secret: `api_key` and the like stay expressions, evaluated against the environment when an LM is made.
 """
@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmprog.compiler.python_reference import PythonReference
-from lmprog.compiler.types import Type
+from lmprog.compiler.types.lattice import Type
+from lmprog.compiler.types.python_reference import PythonReference
 
 if TYPE_CHECKING:
-    from lmprog.compiler.expressions import Expression
-    from lmprog.compiler.templates import Template
+    from lmprog.compiler.expressions.compiled import Expression
+    from lmprog.compiler.templates.compiled import Template
 
 
 @dataclass(frozen=True)
 class Field:
-    """One typed name: an input or an output of a program or module, or a variable of a loop's state."""
+    """A typed name: an input or an output of a program or module, or a variable of a loop's state."""
 
     type: Type
     about: str | None = None
@@ -34,7 +34,7 @@ class Field:
 
 @dataclass(frozen=True)
 class AdapterReference:
-    """Where the LoRA adapter of an LM or module lies, and what it must be to be loaded."""
+    """The location of the LoRA adapter of an LM or module, and the digest and base that it must have to be loaded."""
 
     path: Path | str
     """A folder, or `hf://repo@commit`."""
@@ -45,17 +45,17 @@ class AdapterReference:
 
 @dataclass(frozen=True)
 class Limits:
-    """How hard an LM behind an API may be pressed, and how patiently it is asked."""
+    """The rate and concurrency limits of an LM behind an API, with its timeout and number of tries."""
 
     concurrency: int | None = None
     """Calls in flight."""
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
-    """Of prompts and replies together."""
+    """Tokens of prompts and replies together, per minute."""
     timeout: float = 120.0
     """Seconds of one try."""
     tries: int = 8
-    """Of one call, the first included."""
+    """Maximum number of tries of one call, the first included."""
     reply_mb: float = 32.0
     """The longest body of a reply that is read, in millions of bytes."""
 
@@ -67,14 +67,14 @@ def reply_limit(params: Mapping[str, Any]) -> int | None:
 
 
 HERE = ("embedded/", "hf/")
-"""How the names of models that are loaded in this process begin."""
+"""Name prefixes of models that are loaded in this process."""
 SERVED = "hosted_vllm/"
-"""How the names of models begin that a server of vLLM answers with; it takes adapters."""
+"""Name prefix of models on a vLLM server, which accepts adapters."""
 
 
 @dataclass(frozen=True)
 class LM:
-    """One language model of the program, as the spec names it."""
+    """A language model of the program, as the spec defines it."""
 
     id: str
     model: str
@@ -90,18 +90,18 @@ class LM:
     headers: Mapping[str, Expression] = field(default_factory=dict)
     limits: Limits = Limits()
     tool_protocol: Literal["native", "text"] = "text"
-    """How an agent on this LM calls tools: as its API has it, or in words of the reply."""
+    """The way that an agent on this LM calls tools: natively in its API, or in the text of the reply."""
     cache: bool = False
-    """Whether answers are kept, so that an equal request is not sent again."""
+    """True if answers are cached, so that an equal request is not sent again."""
     shared_cache: bool = False
-    """Whether others can read what is kept."""
+    """True if others can read the cached answers."""
     cache_folder: Path | None = None
     weights: str | None = None
-    """What a server of vLLM serves, as the model that is loaded here to train it (`hf/...`)."""
+    """The model (`hf/...`) to load in this process for training, where a vLLM server serves it."""
 
     @property
     def runs_here(self) -> bool:
-        """Whether the model runs in this process (`embedded/...` or `hf/...`)."""
+        """Return whether the model runs in this process (`embedded/...` or `hf/...`)."""
         return self.model.startswith(HERE)
 
     @property
@@ -129,9 +129,9 @@ class Tool:
     """The longest answer of a server that is read, decoded, in millions of bytes."""
     cache: bool = False
     about: str | None = None
-    """What it does, as an agent is told."""
+    """The description of the tool that an agent is shown."""
     open: bool = False
-    """Whether it may take arguments beside `parameters`, which are not all known."""
+    """True if the tool may accept arguments beside `parameters`, because not all of them are known."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Module:
     instructions: str | None = None
     demos: tuple[Mapping[str, Any], ...] = ()
     nearest: int | None = None
-    """How many of the demos a call is shown, those nearest to its inputs; None for all."""
+    """The number of demos shown to a call, the nearest to its inputs; None for all."""
     format: Literal["text", "fields", "json"] = "text"
     decoding: Literal["free", "constrained"] = "free"
     tools: tuple[str, ...] = ()
@@ -203,7 +203,7 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """How `next` makes a variable of the state: `append` and `extend` skip a value that is absent (None)."""
+    """The update of a state variable by `next`; `append` and `extend` skip a value that is absent (None)."""
 
     verb: Literal["set", "append", "extend"]
     expression: Expression
@@ -234,7 +234,7 @@ class Foreach:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One call site. `after` are the ids of the steps of the same level that must end before it starts."""
+    """A call site; `after` holds the ids of the steps of the same level that must end before it starts."""
 
     id: str
     path: str
@@ -263,7 +263,7 @@ class HubCorpus:
 
 @dataclass(frozen=True)
 class Split:
-    """Where the rows of `train`, `dev` or `test` come from. Exactly one of `path` and `hf` is set."""
+    """The source of the rows of `train`, `dev` or `test`; exactly one of `path` and `hf` is set."""
 
     name: str
     path: Path | None = None
@@ -298,7 +298,7 @@ class Metric:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One entry of `optimize.stages`: the optimizer's name and its options as written."""
+    """An entry of `optimize.stages`: the optimizer's name and its options as written."""
 
     optimizer: str
     options: Mapping[str, Any]
@@ -319,7 +319,7 @@ class Optimize:
     proposer: str | None = None
     adapters: Literal["per_lm", "per_module"] = "per_lm"
     accept: Literal["composition", "stage", "point"] = "composition"
-    """What is tested on the dev rows that confirm: the program after the last stage, each stage, or nothing."""
+    """The test on the confirming dev rows: of the program after the last stage, of each stage, or of nothing."""
     instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reward: str | None = None
     """The metric that training follows; None for `metric`."""
@@ -328,7 +328,7 @@ class Optimize:
     teachers: Mapping[str, Plan] = field(default_factory=dict)
     """The programs that stages name as teachers, by the paths as they are written."""
     declassify: str | None = None
-    """Why demos made of private rows may stand in the overlay."""
+    """The reason why demos made of private rows may be in the overlay."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,13 +352,16 @@ class GateTest:
 
 @dataclass(frozen=True, eq=False)
 class Export:
-    """Where the traces of runs go beside what a verb writes: to a file of JSON lines, or over OTLP/HTTP to a collector."""
+    """The destination of run traces beyond a command's own output.
+
+    Traces go to a file of JSON lines, or over OTLP/HTTP to a collector.
+    """
 
     file: Path | None = None
     otlp: Expression | None = None
     headers: Mapping[str, Expression] = field(default_factory=dict)
     content: bool = False
-    """Whether prompts, replies, arguments and results go to the collector too."""
+    """True if prompts, replies, arguments and results are sent to the collector too."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmprog.compiler.findings import Report, nearest, suggestion
-from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
+from lmprog.compiler.findings.finding import Report, nearest, suggestion
+from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
 IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 WRAPPED = re.compile(r"^\s*\$\{\{(.*)\}\}\s*$", re.DOTALL)
@@ -27,7 +27,7 @@ class Shape:
     about: str = field(default="", kw_only=True)
     default: str = field(default="", kw_only=True)
     instead: str | None = field(default=None, kw_only=True)
-    """How to write what was probably meant by a value of another kind."""
+    """Advice for a value of another kind: how to write what was probably meant."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,14 +57,14 @@ class Boolean(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Choice(Shape):
-    """One of a few words."""
+    """A choice between a few words."""
 
     words: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Expr(Shape):
-    """One expression, bare or as `${{ }}`; a number or boolean stands for itself."""
+    """An expression, bare or as `${{ }}`; a number or boolean is a constant."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,7 +107,7 @@ class Record(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Either(Shape):
-    """One shape for a scalar, one for a list, one for a mapping; what is None is refused."""
+    """A shape for a scalar, one for a list and one for a mapping; a kind whose shape is None is refused."""
 
     scalar: Shape | None = None
     sequence: Shape | None = None
@@ -130,7 +130,7 @@ class Lazy(Shape):
 
 
 def fit(shape: Shape, node: Node, report: Report, what: str) -> Node | None:
-    """`node` without the parts that do not have the shape; None where the whole does not. `what` names it."""
+    """Return `node` without the parts that lack the shape, or None where the whole lacks it; `what` is its name."""
     while isinstance(shape, Lazy):
         shape = shape.shape()
     return _FIT[type(shape)](shape, node, report, what)

@@ -11,38 +11,38 @@ from typing import TYPE_CHECKING, Any
 from lmprog.version import __version__
 
 if TYPE_CHECKING:
-    from lmprog.compiler.findings import SpecError
+    from lmprog.compiler.findings.finding import SpecError
     from lmprog.errors import BudgetExceeded, InfrastructureError, LmprogError, ProviderError, ReplayMiss, UsageError
-    from lmprog.evaluation import Scores, evaluate
-    from lmprog.invocation import Invocation
     from lmprog.lms.lm import LM, Completion, Request, Usage
-    from lmprog.metrics import Score
-    from lmprog.optimization import Tuned, optimize
-    from lmprog.program import Program, load
-    from lmprog.result import Result, RunError
+    from lmprog.optimizers.run import Tuned, optimize
+    from lmprog.runtime.program import Program, load
+    from lmprog.runtime.result import Result, RunError
+    from lmprog.scoring.evaluation import Scores, evaluate
+    from lmprog.scoring.metrics import Score
+    from lmprog.traces.record import Invocation
 
 _HOME = {
     "BudgetExceeded": "errors",
     "Completion": "lms.lm",
     "InfrastructureError": "errors",
-    "Invocation": "invocation",
+    "Invocation": "traces.record",
     "LM": "lms.lm",
     "LmprogError": "errors",
-    "Program": "program",
+    "Program": "runtime.program",
     "ProviderError": "errors",
     "ReplayMiss": "errors",
     "Request": "lms.lm",
-    "Result": "program",
-    "RunError": "program",
-    "Score": "metrics",
-    "Scores": "evaluation",
-    "SpecError": "compiler.findings",
-    "Tuned": "optimization",
+    "Result": "runtime.program",
+    "RunError": "runtime.program",
+    "Score": "scoring.metrics",
+    "Scores": "scoring.evaluation",
+    "SpecError": "compiler.findings.finding",
+    "Tuned": "optimizers.run",
     "Usage": "lms.lm",
     "UsageError": "errors",
-    "evaluate": "evaluation",
-    "load": "program",
-    "optimize": "optimization",
+    "evaluate": "scoring.evaluation",
+    "load": "runtime.program",
+    "optimize": "optimizers.run",
 }
 
 __all__ = [

@@ -25,7 +25,7 @@ Kind = Literal[
     "connection",
     "cancelled",
 ]
-"""Why a run has no outputs, or no score; a cancelled run did not end, and is never scored."""
+"""The reason why a run has no outputs, or no score; a cancelled run did not end, and is never scored."""
 
 OUTAGES = frozenset({"provider", "connection"})
 """An LM without an answer, a program's or a judge's; a tool or metric whose connection failed."""

@@ -1,4 +1,4 @@
-"""Why a run failed."""
+"""Failures of a run, with their causes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CANCELLED = "cancelled before it was answered"
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run failed. `lmprog.blame` says of each kind whether it is the program's own failure."""
+    """The reason why a run failed; `lmprog.blame` classifies each kind as the program's own failure or not."""
 
     kind: Kind
     message: str

@@ -6,6 +6,6 @@ import hashlib
 
 
 def derive(*place: object) -> int:
-    """A seed in [0, 2**63) that depends on the parts of `place` alone, such as (run, step, example, rollout, path)."""
+    """Return a seed in [0, 2**63) that depends on `place` alone, such as (run, step, example, rollout, path)."""
     digest = hashlib.blake2b("\x1f".join(map(repr, place)).encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1

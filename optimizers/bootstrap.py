@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lmprog.compiler.plan import Module, Plan
     from lmprog.optimizers.optimizer import Task
     from lmprog.optimizers.strategies.demo_sources import Pool
-    from lmprog.program import Program
+    from lmprog.runtime.program import Program
 
 
 class Config(DemoRuns):
@@ -71,13 +71,13 @@ class Bootstrap:
         return 0
 
     def optimize(self, task: Task) -> Candidate:
-        from lmprog.loops import run_async
+        from lmprog.aio.loops import run_async
 
         return run_async(lambda: self._search(task))
 
     async def _search(self, task: Task) -> Candidate:
         from lmprog.errors import BudgetExceeded
-        from lmprog.optimizers.evaluator import CandidateEvaluator
+        from lmprog.optimizers.evaluation import CandidateEvaluator
         from lmprog.optimizers.strategies.demo_sources import Labelled, Solved
 
         plan = task.program.plan
@@ -122,9 +122,9 @@ class Bootstrap:
         )
 
     def _set(self, module: Module, own: Pool, labelled: Pool, number: int, seed: int) -> list[Demo]:
-        """Up to `demos` in a drawn order, at most `labelled` of them labelled; the first two sets are of one kind each.
+        """Draw at most `demos` demos, at most `labelled` of them labelled; the first two sets are of one kind each.
 
-        Every other set has the most demos, which more often than not is best.
+        The demos are in a drawn order. Every other set has the most demos, which more often than not is best.
         """
         from lmprog.optimizers.strategies.demo_sources import draw_set
         from lmprog.seeds import derive

@@ -1,4 +1,4 @@
-"""What may differ between two versions of a program: the words of its modules, and the adapters on its weights."""
+"""The differences between two versions of a program: the words of its modules, and the adapters on its weights."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Candidate:
     instructions: Mapping[str, str] = field(default_factory=dict)
     demos: Mapping[str, Sequence[Demo]] = field(default_factory=dict)
     adapters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """By LM id: `path` (absolute), `sha256`, `base`, `base_sha256`."""
+    """Adapters by LM id: `path` (absolute), `sha256`, `base`, `base_sha256`."""
     layouts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """By module: the templates of its `prompt`, one of `strategies.layouts`; no proposer writes them."""
+    """Templates of `prompt` by module, one of `strategies.layouts`; no proposer writes them."""
     module_adapters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """By module: as `adapters`, for a module with one of its own."""
+    """Adapters by module, in the form of `adapters`, for modules with an adapter of their own."""
     nearest: Mapping[str, int] = field(default_factory=dict)
-    """By module with demos here: how many of them a call is shown, those nearest to its inputs; all where it is not named."""
+    """Number of demos shown to a call, the nearest to its inputs, by module with demos here; without entry all."""
     ensemble: Mapping[str, Any] = field(default_factory=dict)
     """As `ensemble` in an overlay: how it picks, and its members by the modules that each changes. No other words beside it."""
 
     def as_overlay(self) -> dict[str, Any]:
-        """The change as the plain values of an overlay file."""
+        """Return the change as the plain values of an overlay file."""
         modules: dict[str, dict[str, Any]] = {}
         for module, words in self.instructions.items():
             modules.setdefault(module, {})["instructions"] = words
@@ -75,7 +75,7 @@ class Candidate:
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values that `from_json` reads back."""
+        """Return plain values that `from_json` reads back."""
         return {
             "instructions": dict(self.instructions),
             "demos": {module: [dict(demo) for demo in demos] for module, demos in self.demos.items()},

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmprog.optimizers.candidate import START, Candidate
-from lmprog.optimizers.lineage import StageTree
-from lmprog.program import Program
+from lmprog.optimizers.journal.lineage import StageTree
+from lmprog.runtime.program import Program
 
 
 @dataclass(frozen=True)

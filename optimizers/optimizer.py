@@ -1,6 +1,6 @@
-"""What an optimizer is, and where it is found: the whole contract with one written elsewhere.
+"""The interface of optimizers, and their discovery: the whole contract with an optimizer of another package.
 
-A package offers an optimizer by an entry point of the group `lmprog.optimizers`, named as it stands in `stages`.
+A package offers an optimizer by an entry point of the group `lmprog.optimizers`, with the name that `stages` uses.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from lmprog.budget import Budget
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.finalists import Finalists
-    from lmprog.optimizers.journal import Journal
-    from lmprog.program import Program
+    from lmprog.optimizers.journal.files import Journal
+    from lmprog.runtime.program import Program
+    from lmprog.spending.budget import Budget
 
 GROUP = "lmprog.optimizers"
 OPTIONS = Path(__file__).with_name("options.json")
@@ -76,7 +76,7 @@ class Optimizer(Protocol):
     def __init__(self, config: Any) -> None: ...
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        """At most this many LM calls for so many train and dev rows; `--dry-run` shows it."""
+        """Return the most LM calls for so many train and dev rows; `--dry-run` shows it."""
         ...
 
     def optimize(self, task: Task) -> Candidate:
@@ -102,7 +102,7 @@ BUILT_IN = {
 
 
 def installed() -> dict[str, EntryPoint]:
-    """Every optimizer by name; one of another package cannot take the name of a built-in one."""
+    """Return every optimizer by name. An optimizer of another package cannot take the name of a built-in one."""
     from importlib.metadata import EntryPoint, entry_points
 
     others = {point.name: point for point in entry_points(group=GROUP)}
@@ -110,7 +110,7 @@ def installed() -> dict[str, EntryPoint]:
 
 
 def find(name: str) -> type[Optimizer]:
-    """The optimizer that `stages` calls `name`. Raises UsageError where none is installed under it."""
+    """Return the optimizer that `stages` calls `name`. Raises UsageError where none of this name is installed."""
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         built_in: type[Optimizer] = getattr(import_module(module), attribute)
@@ -122,10 +122,10 @@ def find(name: str) -> type[Optimizer]:
 
 
 def options_of(name: str) -> Mapping[str, Any] | type[BaseModel] | None:
-    """What an optimizer takes, for the compiler: its Config, or None where none of that name is installed.
+    """Return an optimizer's options for the compiler: its Config, or None where it is not installed.
 
-    For a built-in one it is the JSON schema of its Config, kept as a file: building the model takes as long as all the rest
-    of a check.
+    For a built-in one it is the JSON schema of its Config, kept as a file: building the model takes as long as all
+    the rest of a check.
     """
     if name in BUILT_IN and OPTIONS.is_file():
         kept: Mapping[str, Any] | None = json.loads(OPTIONS.read_text()).get(name)
@@ -138,7 +138,7 @@ def options_of(name: str) -> Mapping[str, Any] | type[BaseModel] | None:
 
 
 def written_options() -> str:
-    """The text of OPTIONS, made from the Configs: `python -m lmprog.optimizers.optimizer` writes it."""
+    """Return the text of OPTIONS, made from the Configs: `python -m lmprog.optimizers.optimizer` writes it."""
     schemas = {name: find(name).Config.model_json_schema() for name in sorted(BUILT_IN)}
     return json.dumps(schemas, indent=1) + "\n"
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 PATIENCE = timedelta(days=7)
-"""How long the others wait for the first, which may search for prompts all day."""
+"""Time limit for waiting on the first process, which may search for prompts all day."""
 
 
 def count() -> int:
@@ -19,12 +19,12 @@ def count() -> int:
 
 
 def first() -> bool:
-    """Whether this is the first process, or the only one."""
+    """Return whether this is the first process, or the only one."""
     return count() == 1 or os.environ["RANK"] == "0"
 
 
 def begin() -> None:
-    """Meet the others, before transformers does it with less patience."""
+    """Join the other processes, before transformers does so with a shorter timeout."""
     if count() > 1:
         import torch
 
@@ -33,7 +33,7 @@ def begin() -> None:
 
 
 def from_first(value: Any = None) -> Any:
-    """What the first process gives, in each process."""
+    """Return the first process's value in each process."""
     if count() == 1:
         return value
     import torch
@@ -44,7 +44,7 @@ def from_first(value: Any = None) -> Any:
 
 
 def end() -> None:
-    """Part from the others."""
+    """Leave the group of processes."""
     if count() > 1:
         import torch
 

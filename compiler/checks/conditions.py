@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.expressions import EvaluationError, Expression
+from lmprog.compiler.expressions.compiled import EvaluationError, Expression
 from lmprog.compiler.plan import Plan, Repeat, Step
 
 

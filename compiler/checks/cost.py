@@ -25,10 +25,10 @@ from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.checks.stages import options_of
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.model_table import limits
+from lmprog.compiler.optimizing.stage_options import TRAINING
 from lmprog.compiler.plan import Module, ModuleCall, Plan, Stage
-from lmprog.compiler.prompts import tool_words
-from lmprog.compiler.stage_options import TRAINING
-from lmprog.compiler.templates import Template, mentions, parse
+from lmprog.compiler.prompts.messages import tool_words
+from lmprog.compiler.templates.compiled import Template, mentions, parse
 
 LONG_TEXT = 200
 """Characters of constant text after varying text that are worth a warning."""
@@ -103,12 +103,12 @@ def _shared_prefix(draft: Draft, module: Module) -> None:
 
 
 def _demos_tuned(draft: Draft, module: Module) -> bool:
-    """Whether demos are still to come."""
+    """Return whether `optimize` tunes the demos of a module, so that they are not known yet."""
     return draft.optimize is not None and "demos" in draft.optimize.tune.get(module.id, ())
 
 
 def _parts(template: Template, module: Module, varying: frozenset[str]) -> list[tuple[str | None, int]]:
-    """The parts of a template in order: the name of a varying one, or None with the length of a constant one."""
+    """Return the parts of a template in order: a name for a varying part, None and a length for a constant part."""
     found: list[tuple[str | None, int]] = []
     for node in parse(template.text).body:
         parts: list[Any] = node.nodes if isinstance(node, nodes.Output) else [node]
@@ -163,7 +163,7 @@ def _budget(draft: Draft, plan: Plan) -> None:
 
 
 def _runs(draft: Draft, stage: Stage, train: int, choosing: int) -> int:
-    """The runs of the program that a stage can make, read from options that every optimizer names alike."""
+    """Return the maximum number of program runs of a stage, from the options that all optimizers name alike."""
     options = options_of(draft, stage)
 
     def number(key: str, otherwise: int) -> int:

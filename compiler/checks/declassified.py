@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.expressions import Expression
+from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, Value
-from lmprog.compiler.source import Mapping, Place
+from lmprog.compiler.yaml.source import Mapping, Place
 
 Watched = set[tuple[int, str, str]]
 """Outputs that a metric reads itself or through expressions, loops and programs alone: (id of the plan, module, output)."""

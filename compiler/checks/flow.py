@@ -6,13 +6,13 @@ from lmprog.compiler.checks import declassified, overlays
 from lmprog.compiler.checks.declassified import Crossing
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.findings import Severity
-from lmprog.compiler.flow import Arrival, Flow, Name, Policy, Trail
-from lmprog.compiler.goals import written_stages
+from lmprog.compiler.findings.finding import Severity
+from lmprog.compiler.optimizing.optimize_block import written_stages
+from lmprog.compiler.optimizing.teachers import named
 from lmprog.compiler.plan import Plan
-from lmprog.compiler.private import holds_private, private_columns, private_inputs, private_policy, private_rows
-from lmprog.compiler.source import Mapping, Place
-from lmprog.compiler.teachers import named
+from lmprog.compiler.trust.flow import Arrival, Flow, Name, Policy, Trail
+from lmprog.compiler.trust.private import holds_private, private_columns, private_inputs, private_policy, private_rows
+from lmprog.compiler.yaml.source import Mapping, Place
 
 
 def check(draft: Draft, plan: Plan) -> None:
@@ -27,19 +27,19 @@ class _Private:
         self.draft, self.plan = draft, plan
         self.told: set[tuple[str, str, str]] = set()
         self.shown: dict[str, Trail] = {}
-        """How private values come to the modules that get any."""
+        """Trails of private values to the modules that receive any, by module id."""
         self.carried: dict[Name, Trail] = {}
         """The outputs of steps that hold some, as `steps.<id>.<output>`."""
         self.teacher: Place | None = None
-        """Where the teacher is named whose steps are looked at."""
+        """The place that names the teacher whose steps are checked; None outside of teachers."""
         self.by_choice = False
-        """Whether what private values choose is looked at: a warning, where the values themselves stay away."""
+        """True in the second pass, over what private values decide: a warning where no value itself arrives."""
         self.reached: dict[str, Trail] = {}
-        """By module of the program: how a private value gets into its calls."""
+        """Trails of private values into the calls of each module of the program, by module id."""
         self.gives_demos = False
-        """Whether demos are taken from the runs of that teacher."""
+        """True if demos are taken from the runs of `self.teacher`."""
         self.taught: dict[str, Trail] = {}
-        """By module: how a private value gets into its calls in a teacher, and so into demos of it."""
+        """Trails of private values into each module's calls in a teacher, and so into its demos, by module id."""
         self.crossings: list[Crossing] = []
         """Private values at modules of other programs that declassify an output."""
 
@@ -71,7 +71,7 @@ class _Private:
         return outputs | {name: way for name, way in taught.items() if name not in outputs}
 
     def _taught(self, policy: Policy, marks: dict[Name, Trail]) -> dict[str, Trail]:
-        """What of the private inputs is in the outputs of the teachers, which get them too."""
+        """Return the trails of private inputs into the outputs of the teachers, which receive the inputs too."""
         outputs: dict[str, Trail] = {}
         teachers = self.plan.optimize.teachers if self.plan.optimize is not None else {}
         for node, tuned in named(written_stages(self.draft.node("optimize", "stages"))) if teachers else ():
@@ -124,7 +124,7 @@ class _Private:
     # the proposer
 
     def _proposer(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> None:
-        """It is shown train rows with all their columns, and what the metric says of a run."""
+        """Report private values shown to the prompt proposer: all columns of train rows, and metric feedback."""
         if self.plan.optimize is None or self.by_choice:
             return
         for known, trail in self._known(marks, outputs).items():
@@ -188,7 +188,7 @@ class _Private:
     # judges, demos
 
     def _known(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> dict[Name, Trail]:
-        """The private names that a metric can read, other metrics of private values among them."""
+        """Return the private names that a metric can read, including other metrics of private values."""
         known = marks | private_rows(self.plan)
         known |= {("outputs", name): trail for name, trail in outputs.items()}
         known |= {("runs", "outputs", name): trail for name, trail in outputs.items()}
@@ -258,7 +258,10 @@ class _Private:
         Flow(judge, private_policy(arrives, by_choice=self.by_choice), marks, f"{id}.").run()
 
     def _demos(self) -> None:
-        """Demos are made of rows too: a private column must not become a demo of an untrusted LM, or one that shares."""
+        """Report private columns that can become demos of an LM that is untrusted or has a shared cache.
+
+        Demos are made of rows, so that a private column reaches the LM through them.
+        """
         optimize = self.plan.optimize
         split = self.plan.data.get(optimize.train) if optimize is not None else None
         if optimize is None or split is None:

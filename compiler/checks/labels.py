@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.findings import shown_value
+from lmprog.compiler.findings.finding import shown_value
 from lmprog.compiler.plan import Module
 from lmprog.compiler.replies.spelling import MARKS, folded
-from lmprog.compiler.types import Enum, ListOf, Object, Optional, Type
+from lmprog.compiler.types.lattice import Enum, ListOf, Object, Optional, Type
 
 MOST = 2_000
 """Values of one enum that are compared."""

@@ -1,4 +1,4 @@
-"""What nobody reads: inputs of a prompt, outputs, tools, LMs, vars; and fields that an `else` leaves out (202, 203)."""
+"""Checks for unread prompt inputs, outputs, tools, LMs and vars, and for fields that an `else` omits (202, 203)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.findings import nearest
+from lmprog.compiler.findings.finding import nearest
 from lmprog.compiler.plan import Module, ModuleCall, ProgramCall, Repeat, Step, ToolCall, Value
-from lmprog.compiler.prompts import IMAGES, TURNS
-from lmprog.compiler.source import Mapping, Node, Place, Scalar
+from lmprog.compiler.prompts.messages import IMAGES, TURNS
+from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar
 
 
 def check(draft: Draft) -> None:
@@ -37,7 +37,7 @@ def _respell(draft: Draft) -> None:
 
 
 def _unread_steps(draft: Draft) -> None:
-    """Steps without effects whose result nothing reads. Modules have findings of their own, by their outputs."""
+    """Report steps without effects whose result is not read; modules have findings of their own, for each output."""
     read = {name[1] for name in draft.binder.reads if name[0] == "steps" and len(name) > 1}
     for step in all_steps(draft.steps):
         action = step.action
@@ -49,7 +49,7 @@ def _unread_steps(draft: Draft) -> None:
 
 
 def _acts(draft: Draft, step: Step) -> bool:
-    """Whether a step, or one inside it, calls a tool that changes something outside."""
+    """Return whether a step, or a step inside it, calls a tool that changes something outside."""
     action = step.action
     plan = action.plan if isinstance(action, ProgramCall) else None
     inner = action.steps if isinstance(action, Repeat) else plan.steps if plan is not None else ()
@@ -118,8 +118,10 @@ def _declared(draft: Draft) -> None:
 
 
 def _module_outputs(draft: Draft) -> None:
-    """Outputs of modules that no call site's reader reads. What stands before a read output is reasoning, and counts
-    as read: the model thinks in it."""
+    """Report outputs of modules that are not read at any call site.
+
+    An output before one that is read counts as read: it is reasoning, in which the model thinks.
+    """
     read: dict[str, set[str]] = {}
     whole: set[str] = set()
     for name in draft.binder.reads:
@@ -161,7 +163,7 @@ def _unread(draft: Draft, module: Module, fields: set[str]) -> None:
 
 
 def all_steps(steps: tuple[Step, ...]) -> Iterator[Step]:
-    """The steps of a program with those inside its loops, but not those of sub-programs."""
+    """Yield the steps of a program and those inside its loops, but not the steps of sub-programs."""
     for step in steps:
         yield step
         if isinstance(step.action, Repeat):
@@ -169,7 +171,7 @@ def all_steps(steps: tuple[Step, ...]) -> Iterator[Step]:
 
 
 def _incomplete_else(draft: Draft) -> None:
-    """An `else` or `on_error` stands for the whole step, and gives every field that anything reads."""
+    """Report an `else` or `on_error` that lacks a field that is read: it stands for the whole step."""
     whole = {name[1] for name in draft.binder.reads if name[0] == "steps" and len(name) == 2}
     read: dict[str, set[str]] = {}
     for name in draft.binder.reads:

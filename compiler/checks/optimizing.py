@@ -1,4 +1,4 @@
-"""What optimizing cannot do: train these weights (701), vary anything (702), change the metric (703), trust the base (704)."""
+"""Checks of optimizing: untrainable weights (701), no variation (702), unmoved metric (703), other base (704)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from jinja2 import nodes
 
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.expressions import Expression
-from lmprog.compiler.files import refusal
-from lmprog.compiler.order import expressions
+from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.plan import LM, SERVED, AdapterReference, Module, Optimize, Plan
-from lmprog.compiler.source import Place, Scalar, Sequence
-from lmprog.compiler.templates import parse
+from lmprog.compiler.steps.order import expressions
+from lmprog.compiler.templates.compiled import parse
+from lmprog.compiler.yaml.files import refusal
+from lmprog.compiler.yaml.source import Place, Scalar, Sequence
 
 
 def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
@@ -67,7 +67,7 @@ def _weights(draft: Draft, plan: Plan, optimize: Optimize) -> None:
 
 
 def _untrained(draft: Draft, lm: LM) -> tuple[str, str]:
-    """Why the weights of an LM cannot be trained, and what to do."""
+    """Return the reason why the weights of an LM cannot be trained, and the fix."""
     name = lm.model.partition("/")[2]
     if lm.model.startswith(SERVED):
         message = (
@@ -118,7 +118,7 @@ def _shows(module: Module, name: str) -> bool:
 
 
 def _shows_demos(module: Module) -> bool:
-    """Whether demos are turns, or printed; their mere number or presence shows none."""
+    """Return whether a module's demos are sent as turns or printed; a test or count of demos does not show them."""
     if not module.layout.demos_inline:
         return True
     for template in (module.layout.system, module.layout.user):
@@ -155,7 +155,7 @@ def _effect(draft: Draft, plan: Plan, optimize: Optimize) -> None:
 
 
 def _modules_behind(plan: Plan, metric: str) -> set[str]:
-    """The modules whose outputs, or decisions, get into what a metric reads."""
+    """Return the modules whose outputs or decisions contribute to the values that a metric reads."""
     steps = {step.id: step for step in all_steps(plan.steps)}
     pending: list[Expression] = []
     metrics, found, seen = [metric], set(), set()

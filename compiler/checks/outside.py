@@ -8,9 +8,9 @@ from collections import Counter
 
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.flow import Arrival, Flow, Policy
 from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Step, ToolCall
-from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
+from lmprog.compiler.trust.flow import Arrival, Flow, Policy
+from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
 _SHAPES = re.compile(
     r"(?:\b(?:sk-[A-Za-z0-9_-]{16,}|sk-ant-[A-Za-z0-9_-]{10,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}"
@@ -112,7 +112,7 @@ def _secrets(draft: Draft, node: Node, key: str) -> None:
 
 
 def _looks_secret(text: str) -> bool:
-    """Whether a text at a place for keys is one: long, without spaces, and of many kinds of characters."""
+    """Return whether a text in a place for keys looks like one: long, without spaces, of many kinds of characters."""
     word = text.strip().removeprefix("Bearer ")
     if word.lower() in _PLAIN or len(word) < 12 or any(char.isspace() for char in word) or "/" in word[:8]:
         return False

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from collections.abc import Mapping as Map
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.flow import Trail
 from lmprog.compiler.plan import Plan
-from lmprog.compiler.private import private_columns
-from lmprog.compiler.source import Mapping, Node, Place, Sequence
+from lmprog.compiler.trust.flow import Trail
+from lmprog.compiler.trust.private import private_columns
+from lmprog.compiler.yaml.source import Mapping, Node, Place, Sequence
 
 WITHOUT_DEMOS = frozenset({"ensemble", "gepa", "grpo", "sft"})
 """Stages that write no demos of their own."""
@@ -54,7 +54,10 @@ def _demos(draft: Draft, id: str) -> Iterator[Node]:
 
 
 def _private(plan: Plan, id: str, reached: Map[str, Trail]) -> Trail | None:
-    """How a private value gets into the demos of a module: by its calls, or by a row that has its fields as columns."""
+    """Return the trail of a private value into the demos of a module, or None.
+
+    The value comes from the module's calls, or from a row that has the module's fields as columns.
+    """
     if id in reached:
         return reached[id]
     module, optimize = plan.modules[id], plan.optimize

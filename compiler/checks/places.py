@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.source import Mapping, Node, Scalar, Sequence
-from lmprog.compiler.values import seeming_reads
+from lmprog.compiler.types.values import seeming_reads
+from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
 _FREE = {
     "lms": frozenset({"api_key", "api_base", "headers"}),

@@ -8,12 +8,12 @@ from collections.abc import Hashable
 from typing import Any
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.findings import nearest
+from lmprog.compiler.findings.finding import nearest
 from lmprog.compiler.modules import listed_demos
 from lmprog.compiler.plan import Plan
-from lmprog.compiler.row_files import Row
-from lmprog.compiler.source import Mapping, Place, Scalar, Sequence
-from lmprog.compiler.types import JSON, Enum, Optional, Type, mismatch, without_none
+from lmprog.compiler.rows.files import Row
+from lmprog.compiler.types.lattice import JSON, Enum, Optional, Type, mismatch, without_none
+from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Sequence
 
 _MARKS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 
@@ -89,13 +89,13 @@ def _columns(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place
 
 
 def _renamed(draft: Draft, plan: Plan, name: str) -> bool:
-    """Whether the program reads an input that does not exist and was probably meant to be this one."""
+    """Return whether the program reads an unknown input that was probably meant to be `name`."""
     unknown = {read[1] for read in draft.binder.reads if read[0] == "inputs" and len(read) > 1} - plan.inputs.keys()
     return any(nearest(other, [name]) for other in unknown)
 
 
 def _labels(draft: Draft, plan: Plan, split: str, rows: list[Row], place: Place) -> None:
-    """Labels that a metric compares with an output of an enum, under a name of their own."""
+    """Report labels outside an enum, in a column that a metric compares with an enum output under another name."""
     for metric in plan.metrics.values():
         texts = [argument.text for argument in metric.arguments.values()]
         outputs = [text.removeprefix("outputs.") for text in texts if text.startswith("outputs.")]
@@ -127,7 +127,7 @@ def _values(draft: Draft, split: str, rows: list[Row], name: str, kind: Type, pl
 
 
 def _key(row: dict[str, Any]) -> Hashable:
-    """What is equal for equal rows."""
+    """Return a key that is equal for equal rows."""
     key = frozenset(row.items()) if all(isinstance(value, str) for value in row.values()) else None
     return key or json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
 

@@ -1,19 +1,19 @@
-"""What a stage needs to begin: something to tune that can vary (702), runs enough (502), teachers that fit."""
+"""Requirements of a stage: a tuned part that can vary (702), enough runs (502), teachers that fit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping as Map
 from typing import Any
 
-from lmprog.compiler import teachers
 from lmprog.compiler.bounds import bounds, dev_split
 from lmprog.compiler.checks import training
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.findings import suggestion
-from lmprog.compiler.goals import written_stages
+from lmprog.compiler.findings.finding import suggestion
+from lmprog.compiler.optimizing import teachers
+from lmprog.compiler.optimizing.optimize_block import written_stages
+from lmprog.compiler.optimizing.stage_options import TRAINING, defaults, varies_nothing
 from lmprog.compiler.plan import Optimize, Plan, Stage
-from lmprog.compiler.source import Mapping, Node, Sequence
-from lmprog.compiler.stage_options import TRAINING, defaults, varies_nothing
+from lmprog.compiler.yaml.source import Mapping, Node, Sequence
 
 TUNES = {
     "bootstrap": ({"demos"}, "draws demos, and `tune` names the demos of no module", "demos"),
@@ -27,11 +27,11 @@ TUNES = {
     ),
     "sft": ({"weights"}, "trains weights, and `tune` names the weights of no module", "weights"),
 }
-"""For each stage: which parts it can tune, what is wrong where none of them is named, and what to add."""
+"""The parts that each stage can tune, the error where none of them is named, and the fix."""
 WITHOUT_WORDS = frozenset({"ensemble", "grpo", "sft"})
 """Stages that write no words of their own."""
 TUNES_TOO = {"fast_slow": TUNES["prompt_search"]}
-"""For a stage that wants parts of two kinds, as `TUNES`."""
+"""The second entry, as in `TUNES`, of a stage that needs parts of two kinds."""
 
 
 def check(draft: Draft, plan: Plan) -> None:
@@ -150,6 +150,6 @@ def _stage(name: str, options: Mapping | None) -> Stage:
 
 
 def options_of(draft: Draft, stage: Stage) -> Map[str, Any]:
-    """The options of a stage with those that it leaves out, where the optimizers are known."""
+    """Return the options of a stage, with the optimizer's defaults, if known, for the options that are left out."""
     config = draft.options.stage_configs(stage.optimizer) if draft.options.stage_configs is not None else None
     return {**defaults(config), **stage.options}

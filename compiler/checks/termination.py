@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.findings import nearest
+from lmprog.compiler.findings.finding import nearest
 from lmprog.compiler.plan import Repeat, Step
-from lmprog.compiler.source import Mapping
+from lmprog.compiler.yaml.source import Mapping
 
 
 def check(draft: Draft) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping as Map
 from typing import Any, TypeGuard
 
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.optimizing.trace_types import reads
 from lmprog.compiler.plan import Optimize, Plan
-from lmprog.compiler.source import Mapping, Node
-from lmprog.compiler.trace_types import reads
+from lmprog.compiler.yaml.source import Mapping, Node
 
 Wrong = tuple[str, str, str]
 """The option, what is wrong with it, and what to write instead."""
@@ -66,7 +66,7 @@ def _numbers(given: Map[str, Any]) -> Iterator[Wrong]:
 
 
 def _failure(plan: Plan, optimize: Optimize, given: Map[str, Any]) -> Iterator[Wrong]:
-    """What a run that fails gets must be less than what the best run gets."""
+    """Yield an error where the reward of a failed run is not less than the reward of the best run."""
     failure = given.get("format_failure")
     for id in dict.fromkeys(optimize.rewards.values()) or [optimize.reward or optimize.metric]:
         metric = plan.metrics.get(id)
@@ -81,7 +81,7 @@ def _failure(plan: Plan, optimize: Optimize, given: Map[str, Any]) -> Iterator[W
 
 
 def _followed(plan: Plan, optimize: Optimize, given: Map[str, Any]) -> Iterator[Wrong]:
-    """What `reward` cannot go together with."""
+    """Yield errors for options that cannot be combined with `reward`."""
     if optimize.rewards and given.get("level") == "trajectory":
         message = "`level: trajectory` has members of several modules, and `reward` names metrics by module"
         yield "level", message, "write level: module, or one metric as reward"

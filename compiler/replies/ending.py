@@ -1,4 +1,4 @@
-"""Why a reply ended, by what the providers call it."""
+"""Reasons why a reply ended, by the providers' names for them."""
 
 from __future__ import annotations
 

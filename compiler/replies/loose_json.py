@@ -161,13 +161,13 @@ class _TooLong(ValueError):
 
 @dataclass
 class _Shared:
-    """What the readers of one text share: the last end of a comment, and how much they have read."""
+    """The state that the readers of one text share: the end of its last comment, and the number of parts read."""
 
     last_comment_end: int
     loose: bool
     steps: int = 0
     endless: dict[str, int] = field(default_factory=dict)
-    """By quote, the first place behind which no text ends."""
+    """For each quote character, the first position from which no string ends."""
 
     def step(self) -> None:
         self.steps += 1

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lmprog.compiler import pydantic_models
 from lmprog.compiler.replies import loose_json, sections, thinking
 from lmprog.compiler.replies.spelling import MARKS, folded
 from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.replies.words import number, one_of, truth
-from lmprog.compiler.types import (
+from lmprog.compiler.types import pydantic_models
+from lmprog.compiler.types.lattice import (
     BOOL,
     FLOAT,
     IMAGE,
@@ -31,8 +31,8 @@ from lmprog.compiler.types import (
 )
 
 if TYPE_CHECKING:
-    from lmprog.compiler.formats import Format
     from lmprog.compiler.plan import Field
+    from lmprog.compiler.replies.formats import Format
 
 
 @dataclass(frozen=True)

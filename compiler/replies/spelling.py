@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 MARKS = "\"'`*.,:;!?()[]<> \n\ufeff"
-"""What may stand around a single value without a meaning of its own."""
+"""Characters that may surround a single value without a meaning of their own."""
 
 
 def folded(text: str) -> str:

@@ -17,7 +17,7 @@ from lmprog.compiler.replies.unreadable import Unreadable
 T = TypeVar("T")
 Mark = re.Match[str]
 Region = tuple[int, T | None]
-"""Where a region ends, and what was found in it."""
+"""The end of a region, and the value found in it."""
 MOST_MARKS = 5_000
 """Marks in one reply beyond which it is refused unread."""
 _NAMES = (

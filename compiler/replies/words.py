@@ -1,7 +1,7 @@
-"""One value among the words that models put around it.
+"""Extraction of one value from the words that models put around it.
 
-A value is taken where its words leave no choice: alone, behind a label, or in a sentence that names no other value and neither
-denies, doubts, asks nor refuses. What was passed over is said in `forgiven`.
+A value is taken where its words leave no choice: alone, behind a label, or in a sentence that names no other value
+and neither denies, doubts, asks nor refuses. Skipped text is reported in `forgiven`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from lmprog.compiler.replies.denial import denies, undecided
 from lmprog.compiler.replies.spelling import MARKS, folded
 from lmprog.compiler.replies.unreadable import Unreadable
-from lmprog.compiler.types import FLOAT, INT, Enum, Type
+from lmprog.compiler.types.lattice import FLOAT, INT, Enum, Type
 
 LONGEST = 20_000
 """Characters of a reply beyond which no value is looked for among its words."""
@@ -183,19 +183,19 @@ _BEFORE = re.compile(
     r"comes to|amounts to|sums to|adds up to|a|an|the|exactly|so|just)|[-=]>|→)[\s$€£¥*_`\"'({\[]*$",
     re.IGNORECASE,
 )
-"""What a number follows as the value that is meant."""
+"""Text before a number that is meant as the value."""
 _AFTER = re.compile(r"[\s*_`\"'\])}]*(?:$|[.,;:!)\n]|\b(?:because|since|as|for|so|given)\b)")
-"""What follows a number that has no unit of its own."""
+"""Text after a number that has no unit of its own."""
 _SCALED = re.compile(
     r"\b(?:minus|negative|below|under|over|above|more|less|fewer|least|most|about|around|approx\w*|roughly|nearly|almost|between|"
     r"from|than|up to|per ?cent|pct|points?|half|dozen|hundreds?|thousands?|[mbtr]+illions?|lakh|crore|degrees?)\b|[~≈<≤≥±]",
     re.IGNORECASE,
 )
-"""What changes the number that it stands beside."""
+"""Words and signs beside a number that change it."""
 _LISTED = re.compile(r"^\W*1[.)]\s+\S")
 """The first item of a list, whose number is no value."""
 _NUMBERED = re.compile(r"\b(?:no|nos|nr|num|art|fig|sec|p|pp)\.\s*$", re.IGNORECASE)
-"""What stands before the number of a thing."""
+"""Abbreviations before the number of a thing."""
 
 
 def number(name: str, text: str, kind: Type, forgiven: list[str], cut: bool = False) -> int | float:

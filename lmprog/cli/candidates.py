@@ -25,9 +25,9 @@ def command(run_dir: Path, diff: bool, style: str) -> None:
     lmprog candidates runs/first --diff
     """
     from lmprog.cli.progress import print_candidates
-    from lmprog.json_lines import PassedOver
-    from lmprog.optimizers.lineage import read_trees
+    from lmprog.optimizers.journal.lineage import read_trees
     from lmprog.reports.candidates import changes
+    from lmprog.state.json_lines import PassedOver
 
     passed_over = PassedOver()
     trees = read_trees(run_dir, passed_over)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmprog.boundary.terminal import echo_coloured
 from lmprog.cli.options import NO_IMPORT, output_format, overriding
-from lmprog.terminal import echo_coloured
 
 if TYPE_CHECKING:
     from lmprog.compiler import Finding
@@ -82,8 +82,8 @@ def command(
 
 
 def _is_program(path: Path, imports: bool) -> bool:
-    """Whether a file has the key `lmprog` at the start of a line; one that cannot be read is left for the check to name."""
-    from lmprog.compiler.files import NotRead, read_text, root_of
+    """Return whether a file has the key `lmprog` at the start of a line; true also if unreadable, for a finding."""
+    from lmprog.compiler.yaml.files import NotRead, read_text, root_of
 
     try:
         return _KEY.search(read_text(path, None if imports else root_of(path))) is not None
@@ -92,7 +92,7 @@ def _is_program(path: Path, imports: bool) -> bool:
 
 
 def _findings(specs: Sequence[Path], overrides: dict[str, Any], lms: dict[str, str], imports: bool) -> list[Finding]:
-    """The findings of all programs, each once: two programs can share a base or a sub-program."""
+    """Return the findings of all programs, each once: two programs can share a base or a sub-program."""
     from lmprog.compiler import compile_file
     from lmprog.optimizers.optimizer import installed, options_of
 
@@ -126,19 +126,19 @@ def _status(findings: Sequence[Finding], strict: bool) -> int:
 
 
 def _in_files(findings: Sequence[Finding]) -> list[Finding]:
-    """Those with a safe change of a file; what stands on the command line is nobody's file."""
+    """Return the findings with a safe change of a file; a finding in a command-line option has no file to change."""
     return [finding for finding in findings if finding.edit is not None and Path(finding.file).is_file()]
 
 
 def _changes(findings: Sequence[Finding]) -> str:
-    from lmprog.compiler.fixes import fixed_texts, unified
+    from lmprog.compiler.findings.fixes import fixed_texts, unified
 
     return unified(fixed_texts(_in_files(findings)))
 
 
 def _fixed(findings: Sequence[Finding]) -> bool:
     """Make the safe changes, and say on standard error which files changed; False where there is nothing to change."""
-    from lmprog.compiler.fixes import fixed_texts
+    from lmprog.compiler.findings.fixes import fixed_texts
 
     texts = fixed_texts(_in_files(findings))
     changed = {file: text for file, text in texts.items() if text != Path(file).read_text(encoding="utf-8")}

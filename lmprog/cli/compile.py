@@ -18,7 +18,7 @@ from lmprog.cli.options import NO_IMPORT, SPEC, overriding
 def command(spec: Path, lms: dict[str, str], overrides: dict[str, Any], no_import: bool, out: Path) -> None:
     """Check SPEC and write what it compiles to: manifest.json, the prompts as they will be sent, and graph.mmd."""
     from lmprog.compiler import SpecError, compile_file
-    from lmprog.compiler.manifest import write_artefacts
+    from lmprog.compiler.artefacts.manifest import write_artefacts
 
     found = compile_file(spec, overrides=overrides, lms=lms, imports=not no_import, confined=no_import)
     if found.plan is None:

@@ -71,17 +71,17 @@ def command(
     lmprog credit program.tuned.yaml --against program.yaml     # and what tuning each module alone gains
     lmprog credit program.yaml --dry-run
     """
+    from lmprog.aio.loops import run_async
     from lmprog.blame import exit_status
     from lmprog.cli.row_progress import RowProgress
     from lmprog.credit.alone import gains, tuned_modules, versions
     from lmprog.credit.forecast import forecast
     from lmprog.credit.variance import measure
-    from lmprog.data import rows_of
-    from lmprog.loops import run_async
-    from lmprog.program import load
     from lmprog.reports import credit as report
-    from lmprog.run_options import RunOptions
-    from lmprog.writes import refuse_writes
+    from lmprog.runtime.options import RunOptions
+    from lmprog.runtime.program import load
+    from lmprog.runtime.writes import refuse_writes
+    from lmprog.scoring.data import rows_of
 
     program = load(spec, lms=lms, overrides=overrides)
     before = load(against, lms=lms, overrides=overrides) if against is not None else None

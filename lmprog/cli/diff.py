@@ -23,7 +23,7 @@ def command(old: Path, new: Path, lms: dict[str, str], overrides: dict[str, Any]
     lmprog diff program.yaml program.tuned.yaml
     """
     from lmprog.compiler import SpecError, compile_file
-    from lmprog.compiler.difference import difference
+    from lmprog.compiler.artefacts.difference import difference
 
     plans = []
     for spec in (old, new):

@@ -14,9 +14,9 @@ import click
 from lmprog.cli.options import ALLOW_WRITES, BUDGET, SPEC, budget_of, metric_of, once, output_format, overriding
 
 if TYPE_CHECKING:
-    from lmprog.origin import Origin
-    from lmprog.program import Program
-    from lmprog.whole_results import WholeResults
+    from lmprog.runtime.program import Program
+    from lmprog.state.origin import Origin
+    from lmprog.state.whole_results import WholeResults
 
 
 @click.command()
@@ -78,14 +78,14 @@ def command(
     """
     from lmprog.blame import exit_status, is_outage
     from lmprog.cli.row_progress import RowProgress
-    from lmprog.data import rows_of
-    from lmprog.evaluation import RowScore, doubt, evaluate
-    from lmprog.program import load
     from lmprog.reports.scores import Evaluation, difference_document, difference_line, document, lines
-    from lmprog.run_options import RunOptions
-    from lmprog.trace import TraceWriter
-    from lmprog.whole_results import WholeResults
-    from lmprog.writes import refuse_writes
+    from lmprog.runtime.options import RunOptions
+    from lmprog.runtime.program import load
+    from lmprog.runtime.writes import refuse_writes
+    from lmprog.scoring.data import rows_of
+    from lmprog.scoring.evaluation import RowScore, doubt, evaluate
+    from lmprog.state.whole_results import WholeResults
+    from lmprog.traces.files import TraceWriter
 
     program = load(spec, lms=lms, overrides=overrides)
     other = load(against, lms=lms, overrides=overrides) if against is not None else None
@@ -171,10 +171,10 @@ def _refuse_others(out: Path) -> None:
 def _origin(
     program: Program, spec: Path, chosen: str, split: str, rows: Sequence[Any], seed: int, repeats: int
 ) -> Origin:
-    """What the scores are made from."""
-    from lmprog import identity
-    from lmprog.lms.digest import digest
-    from lmprog.origin import Origin
+    """Return the origin of the scores: digests of everything that they depend on."""
+    from lmprog.state import identity
+    from lmprog.state.digests import digest
+    from lmprog.state.origin import Origin
 
     made_from = {
         **identity.version(),

@@ -16,7 +16,7 @@ FILES = {
     ".gitignore": "gitignore",
     ".github/workflows/lmprog.yml": "workflow.yml",
 }
-"""What is written: its path in the new folder, and its path in `lmprog/starter`."""
+"""The files to write: path in the new folder -> path in `lmprog/starter`."""
 
 
 @click.command()
@@ -47,7 +47,7 @@ def command(folder: Path) -> None:
 
 
 def _next(folder: Path) -> str:
-    """What to do with what was written."""
+    """Return the commands to try next with the files that were written."""
     spec = folder / "desk.yaml"
     lines = [
         "Next:",

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from lmprog.terminal import guarded
+from lmprog.boundary.terminal import guarded
 from lmprog.version import __version__
 
 VERBS = {
@@ -38,7 +38,7 @@ INTERRUPTED = 130
 
 
 class _Verbs(click.Group):
-    """One file a verb; a verb's file is imported when it is called."""
+    """A group of verbs with one file each, which is imported when the verb is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(VERBS)
@@ -89,7 +89,7 @@ def lmprog() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script. Never shows a traceback for what a user can cause."""
+    """Run the console script; errors that a user can cause are shown without a traceback."""
     with guarded():
         status = _status(arguments)
     sys.exit(status)
@@ -133,10 +133,13 @@ def _of_extra(error: ImportError) -> int:
 
 
 def _of_compiler(error: Exception) -> int:
-    """The compiler's own failures; anything else is a defect of ours and keeps its traceback."""
-    from lmprog.compiler.findings import SpecError
-    from lmprog.compiler.python_reference import ImportFailed
-    from lmprog.compiler.row_files import RowsError
+    """Print a failure of the compiler and return its exit status.
+
+    Re-raise any other error, which is a defect of lmprog and keeps its traceback.
+    """
+    from lmprog.compiler.findings.finding import SpecError
+    from lmprog.compiler.rows.files import RowsError
+    from lmprog.compiler.types.python_reference import ImportFailed
 
     if not isinstance(error, SpecError | ImportFailed | RowsError):
         raise error

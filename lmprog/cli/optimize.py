@@ -66,10 +66,10 @@ def command(
     """
     from lmprog.cli.check import report_findings
     from lmprog.cli.progress import OptimizeProgress, print_candidates, table
-    from lmprog.optimization import optimize, settings_of_run
-    from lmprog.optimizers.lineage import read_trees
+    from lmprog.optimizers.journal.lineage import read_trees
     from lmprog.optimizers.processes import first
-    from lmprog.origin import Settings
+    from lmprog.optimizers.run import optimize, settings_of_run
+    from lmprog.state.origin import Settings
 
     limits = limits_of(budget)
     if no_import and not dry_run:
@@ -118,10 +118,10 @@ def _dry_run(
     style: str,
     imports: bool,
 ) -> None:
-    from lmprog.forecast import forecast
-    from lmprog.optimization import earlier_runs
-    from lmprog.program import load
+    from lmprog.optimizers.dry_run import forecast
+    from lmprog.optimizers.run import earlier_runs
     from lmprog.reports.forecast import document, text
+    from lmprog.runtime.program import load
 
     program = load(spec, lms=lms, overrides=overrides, imports=imports)
     found = forecast(program, [run_dir] if run_dir is not None else earlier_runs(spec))

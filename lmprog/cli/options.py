@@ -25,7 +25,7 @@ BUDGET = click.option(
 
 
 def overriding(command: F) -> F:
-    """`--lm ID=MODEL` and `--set PATH=VALUE`, as `lms` and `overrides`."""
+    """Add `--lm ID=MODEL` and `--set PATH=VALUE`, passed as `lms` and `overrides`."""
     command = click.option(
         "--set",
         "overrides",
@@ -45,7 +45,7 @@ def overriding(command: F) -> F:
 
 
 def output_format(*choices: str) -> Callable[[F], F]:
-    """`--format`, the first choice being the default."""
+    """Return a decorator that adds `--format`, with the first choice as the default."""
     return click.option(
         "--format",
         "style",
@@ -57,7 +57,7 @@ def output_format(*choices: str) -> Callable[[F], F]:
 
 
 def limits_of(values: Sequence[str]) -> dict[str, float]:
-    """`--budget` as limits by name. Raises click.BadParameter."""
+    """Return the values of `--budget` as limits by name, or raise click.BadParameter."""
     found = {}
     for name, text in pairs("--budget", values).items():
         try:
@@ -68,14 +68,14 @@ def limits_of(values: Sequence[str]) -> dict[str, float]:
 
 
 def budget_of(values: Sequence[str]) -> Any:
-    """`--budget` as a Budget."""
-    from lmprog.budget import Budget
+    """Return the values of `--budget` as a Budget."""
+    from lmprog.spending.budget import Budget
 
     return Budget(limits_of(values))
 
 
 def metric_of(plan: Any, named: str | None) -> str:
-    """`--metric`, or the one that the program means. Raises click.UsageError where that is not clear."""
+    """Return the metric of `--metric`, else the program's only or optimized metric, or raise click.UsageError."""
     if named is not None:
         return named
     if plan.optimize is not None:
@@ -93,7 +93,7 @@ def once(context: click.Context, parameter: click.Parameter, values: Sequence[st
 
 
 def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
-    """`k=v` strings as a mapping. Raises click.BadParameter."""
+    """Return `k=v` strings as a mapping, or raise click.BadParameter."""
     found = {}
     for value in values:
         key, equals, text = value.partition("=")
@@ -104,10 +104,10 @@ def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
 
 
 def as_value(text: str) -> Any:
-    """What a value on the command line is in a spec: read as YAML."""
-    from lmprog.compiler.findings import Report
-    from lmprog.compiler.source import Source
-    from lmprog.compiler.yaml_reader import parse
+    """Return a value on the command line read as YAML, as in a spec."""
+    from lmprog.compiler.findings.finding import Report
+    from lmprog.compiler.yaml.reader import parse
+    from lmprog.compiler.yaml.source import Source
 
     node = parse(Source(Path.cwd(), "the command line", text, Path.cwd()), Report())
     if node is None:

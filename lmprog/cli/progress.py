@@ -1,4 +1,4 @@
-"""What a person sees of an optimization: a line for each thing that was learnt, and the table at the end."""
+"""Progress of an optimization on the terminal: a line for each result, and the table at the end."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from lmprog import terminal
-from lmprog.budget import Spent
-from lmprog.reports.accepted import described
+from lmprog.boundary import terminal
+from lmprog.optimizers.staged.verdict import described
 from lmprog.reports.credit import share_line
-from lmprog.statistics import Estimate
+from lmprog.scoring.statistics import Estimate
+from lmprog.spending.budget import Spent
 
 if TYPE_CHECKING:
-    from lmprog.optimizers.lineage import StageTree
+    from lmprog.optimizers.journal.lineage import StageTree
 
 
 def percent(estimate: Mapping[str, Any]) -> str:
-    """`62.5% [52.3, 71.9]`."""
+    """Return an estimate in percent with its interval, as `62.5% [52.3, 71.9]`."""
     return str(Estimate.from_json(estimate))
 
 
@@ -30,7 +30,10 @@ def points(difference: Mapping[str, Any]) -> str:
 
 
 def spending(spent: Spent, limits: Mapping[str, float]) -> str:
-    """`spent 350 calls, 41k tokens, $0.0213; left 150 calls`: what is left of each limit that there is."""
+    """Return the amounts spent and what is left of each limit.
+
+    The text reads like `spent 350 calls, 41k tokens, $0.0213; left 150 calls`.
+    """
     parts = [amount("lm_calls", spent.lm_calls), amount("tokens", spent.tokens)]
     if spent.usd:
         parts.append(amount("usd", spent.usd))
@@ -39,7 +42,7 @@ def spending(spent: Spent, limits: Mapping[str, float]) -> str:
 
 
 def amount(name: str, value: float) -> str:
-    """So much of something that a budget may limit, as a person reads it."""
+    """Return an amount of a quantity that a budget may limit, as readable text."""
     if name == "usd":
         return f"${value:.2f}" if value >= 100 else f"${value:.4f}"
     if name in ("seconds", "minutes"):
@@ -132,7 +135,7 @@ class OptimizeProgress:
 
 
 def print_candidates(trees: Sequence[StageTree], diff: bool = False) -> None:
-    """The candidates of each stage on standard output."""
+    """Print the candidates of each stage on standard output."""
     from lmprog.reports.candidates import shown
 
     # In a pipe no line is broken, so that what is searched for is found.
@@ -142,7 +145,7 @@ def print_candidates(trees: Sequence[StageTree], diff: bool = False) -> None:
 
 
 def table(report: Mapping[str, Any]) -> None:
-    """The end of a run on standard output: scores before and after each stage, and what they cost."""
+    """Print the result of an optimization on standard output: scores before and after each stage, and their cost."""
     test = report["test"]
     shown = Table(
         title=f"{report['program']}: {test['metric'] if test else 'dev'}, mean and 95% interval", title_justify="left"

@@ -38,10 +38,10 @@ def command(
     """
     import asyncio
 
-    from lmprog.compiler.prompts import content_text
-    from lmprog.data import rows_of
-    from lmprog.program import load
-    from lmprog.result import RunError
+    from lmprog.compiler.prompts.messages import content_text
+    from lmprog.runtime.program import load
+    from lmprog.runtime.result import RunError
+    from lmprog.scoring.data import rows_of
 
     program = load(spec, lms=lms, overrides=overrides, imports=not no_import).faked()
     plan = program.plan

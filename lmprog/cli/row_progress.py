@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from lmprog import terminal
+from lmprog.boundary import terminal
 
 
 class RowProgress:
@@ -24,7 +24,7 @@ class RowProgress:
         self._task = self._progress.add_task(what, total=total, completed=done)
 
     def advance(self) -> None:
-        """One more is done."""
+        """Advance the progress bar by one."""
         self._progress.advance(self._task)
 
     def say(self, text: str) -> None:

@@ -14,7 +14,7 @@ from lmprog.cli.options import BUDGET, SPEC, as_value, budget_of, overriding, pa
 from lmprog.cli.row_progress import RowProgress
 
 if TYPE_CHECKING:
-    from lmprog.events import TextPiece
+    from lmprog.runtime.events import TextPiece
 
 SAY = "say what to run on: --input NAME=VALUE for one run, or --inputs FILE for rows"
 
@@ -63,12 +63,12 @@ def command(
     """
     import contextlib
 
+    from lmprog.aio.loops import run_async
     from lmprog.blame import exit_status
-    from lmprog.json_text import json_text
-    from lmprog.loops import run_async
-    from lmprog.program import load
-    from lmprog.run_options import RunOptions
-    from lmprog.trace import TraceWriter
+    from lmprog.boundary.json_text import json_text
+    from lmprog.runtime.options import RunOptions
+    from lmprog.runtime.program import load
+    from lmprog.traces.files import TraceWriter
 
     if inputs and rows is not None:
         raise click.UsageError(SAY)
@@ -114,15 +114,15 @@ async def _rows(
     from dataclasses import replace
     from itertools import compress
 
-    from lmprog import identity
     from lmprog.blame import exit_status
-    from lmprog.compiler.data import text_columns
-    from lmprog.compiler.row_files import read_file
+    from lmprog.compiler.rows.files import read_file
+    from lmprog.compiler.rows.splits import text_columns
     from lmprog.errors import BudgetExceeded
-    from lmprog.lms.digest import digest
-    from lmprog.origin import Origin
-    from lmprog.out_file import OutFile
-    from lmprog.unchanged import Unchanged
+    from lmprog.state import identity
+    from lmprog.state.digests import digest
+    from lmprog.state.origin import Origin
+    from lmprog.state.out_file import OutFile
+    from lmprog.state.unchanged import Unchanged
 
     how = {"--seed": digest(options.seed), **({"--fake": digest(fake)} if fake else {})}
     made_from = {**identity.version(), **identity.of_program(program.plan), **how}
@@ -181,7 +181,7 @@ async def _rows(
 
 
 def _shown() -> Callable[[TextPiece], None]:
-    """Shows pieces of replies, each reply under the path of its step."""
+    """Return a callback that shows pieces of replies, each reply under the path of its step."""
     last: tuple[str, int] | None = None
 
     def show(piece: TextPiece) -> None:
@@ -198,8 +198,8 @@ def _shown() -> Callable[[TextPiece], None]:
 
 
 def _typed(program: Any, name: str, text: str) -> Any:
-    """A string input as it stands on the command line; others as YAML."""
-    from lmprog.compiler.types import STR, Enum
+    """Return a string input as written on the command line, and any other input read as YAML."""
+    from lmprog.compiler.types.lattice import STR, Enum
 
     declared = program.plan.inputs.get(name)
     if declared is None or declared.type == STR or isinstance(declared.type, Enum):

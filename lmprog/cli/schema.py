@@ -13,6 +13,6 @@ def command() -> None:
     lmprog schema > program-1.json
     # and as the first line of a program:  # yaml-language-server: $schema=program-1.json
     """
-    from lmprog.compiler.schema import schema_text
+    from lmprog.compiler.schema.language import schema_text
 
     click.echo(schema_text(), nl=False)

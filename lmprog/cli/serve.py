@@ -91,8 +91,8 @@ def command(
     curl localhost:8000/run?stream=1 --json '{"text": "Where is my parcel?"}'    # as the LMs write
     """
     from lmprog.errors import UsageError
-    from lmprog.program import load
-    from lmprog.run_options import RunOptions
+    from lmprog.runtime.options import RunOptions
+    from lmprog.runtime.program import load
 
     try:
         import starlette  # noqa: F401
@@ -100,14 +100,14 @@ def command(
     except ImportError:
         raise UsageError(MISSING) from None
 
-    from lmprog.loops import run_async
+    from lmprog.aio.loops import run_async
     from lmprog.serving.application import application
     from lmprog.serving.gate import Gate
     from lmprog.serving.origins import hosts_of, is_loopback
     from lmprog.serving.request_log import RequestLog
     from lmprog.serving.running import Running
     from lmprog.serving.server import listening, serve
-    from lmprog.trace import TraceWriter
+    from lmprog.traces.files import TraceWriter
 
     key = None
     if api_key_env is not None:

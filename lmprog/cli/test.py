@@ -13,7 +13,7 @@ import click
 from lmprog.cli.options import ALLOW_WRITES, output_format, overriding
 
 if TYPE_CHECKING:
-    from lmprog.origin import Origin
+    from lmprog.state.origin import Origin
 
 
 @click.command()
@@ -45,11 +45,11 @@ def command(
     lmprog test program.yaml --record tests.jsonl         # once, with a key
     lmprog test program.yaml --replay tests.jsonl         # in CI, without one
     """
-    from lmprog.loops import run_async
-    from lmprog.program import load
+    from lmprog.aio.loops import run_async
     from lmprog.reports import tests as report
-    from lmprog.testing import size_of
-    from lmprog.writes import refuse_writes
+    from lmprog.runtime.program import load
+    from lmprog.runtime.writes import refuse_writes
+    from lmprog.scoring.testing import size_of
 
     if record is not None and replay is not None:
         raise click.UsageError("--record asks the models and --replay does not; name one of the two")
@@ -82,9 +82,9 @@ def command(
 
 
 def _origin(chosen: Sequence[tuple[Path, Any, Any]]) -> Origin:
-    """What a recording is made from: the programs whose tests it holds."""
-    from lmprog import identity
-    from lmprog.origin import Origin
+    """Return the origin of a recording: the programs whose tests it holds."""
+    from lmprog.state import identity
+    from lmprog.state.origin import Origin
 
     made_from = dict(identity.version())
     for spec, program, _ in chosen:
@@ -94,8 +94,8 @@ def _origin(chosen: Sequence[tuple[Path, Any, Any]]) -> Origin:
 
 def _say_changes(replay: Path, now: Origin) -> None:
     """Say what differs between the programs of a recording and those of today, where the recording has that beside it."""
-    from lmprog import identity
-    from lmprog.origin import beside, read_origin
+    from lmprog.state import identity
+    from lmprog.state.origin import beside, read_origin
 
     kept = read_origin(beside(replay))
     changed = identity.changes(kept.made_from, now.made_from) if kept is not None else []
@@ -104,10 +104,10 @@ def _say_changes(replay: Path, now: Origin) -> None:
 
 
 async def _run(chosen: Sequence[tuple[Path, Any, Any]], replay: Path | None, style: str) -> list[Any]:
-    """The outcomes, told as they come where a person reads them."""
+    """Return the outcomes of the tests; with `style` text, also print each as it arrives."""
     from lmprog.cli.row_progress import RowProgress
     from lmprog.reports.tests import line
-    from lmprog.testing import outcomes, size_of
+    from lmprog.scoring.testing import outcomes, size_of
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     found = []
@@ -125,8 +125,8 @@ async def _run(chosen: Sequence[tuple[Path, Any, Any]], replay: Path | None, sty
 
 def _keep(path: Path, found: Sequence[Any], origin: Origin) -> None:
     """Write the recording whole, but not where an outage ended a run: a replay would fail for ever."""
-    from lmprog.json_lines import VERSION
-    from lmprog.whole_results import WholeResults
+    from lmprog.state.json_lines import VERSION
+    from lmprog.state.whole_results import WholeResults
 
     if any(outcome.status == "error" for outcome in found):
         click.echo(f"{path} was not written, since a provider failed", err=True)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmprog import terminal
+from lmprog.boundary import terminal
 from lmprog.cli.options import output_format
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from lmprog.json_lines import PassedOver
-    from lmprog.trace_summary import Record, Summary
+    from lmprog.state.json_lines import PassedOver
+    from lmprog.traces.summary import Record, Summary
 
 
 @click.command()
@@ -35,8 +35,8 @@ def command(file: Path, row: str | None, module: str | None, errors: bool, messa
     lmprog trace trace.jsonl --errors
     lmprog trace trace.jsonl --row 3 --messages
     """
-    from lmprog.json_lines import PassedOver
-    from lmprog.trace_summary import Summary, runs
+    from lmprog.state.json_lines import PassedOver
+    from lmprog.traces.summary import Summary, runs
 
     passed_over = PassedOver()
     summary = Summary()
@@ -68,10 +68,10 @@ def command(file: Path, row: str | None, module: str | None, errors: bool, messa
 
 
 def _records(file: Path, passed_over: PassedOver) -> Iterator[Record]:
-    """The records of the file. Raises UsageError for a file that no run has written."""
+    """Yield the records of the file; raise UsageError for a file that no run has written."""
     from lmprog.errors import UsageError
-    from lmprog.trace import read_trace
-    from lmprog.trace_summary import is_record
+    from lmprog.traces.files import read_trace
+    from lmprog.traces.summary import is_record
 
     if not file.exists():
         raise UsageError(f"there is no file {file}; `lmprog run --trace {file}` writes one")
@@ -103,14 +103,14 @@ def _tree(run: list[Record], messages: bool) -> Any:
 
 
 def _name(record: Record) -> str:
-    """The program; for a call within a sub-program the outer one is not known, but its step is."""
+    """Return the program's name; for a call within a sub-program, the outer step, as the outer program is unknown."""
     return f"{record['parent'].split('/')[0]} in a run," if record.get("parent") else str(record["program"])
 
 
 def _line(record: Record) -> Text:
     from rich.text import Text
 
-    from lmprog.trace_summary import whole_path
+    from lmprog.traces.summary import whole_path
 
     line = Text(whole_path(record), style="bold red" if record.get("error") is not None else "cyan")
     said = [f"{record.get('seconds', 0.0):.2f} s"]
@@ -158,7 +158,7 @@ def _details(record: Record, messages: bool) -> Iterator[Text]:
 
 
 def _said(summary: Summary) -> Iterator[str]:
-    """The summary in lines."""
+    """Yield the lines of the summary."""
     yield f"{_count(summary.lm_calls, 'LM call')}, {_count(summary.tool_calls, 'tool call')}, {_count(summary.errors, 'error')}"
     if summary.lm_calls:
         cached = f" ({summary.cached_tokens} of them kept by the provider)" if summary.cached_tokens else ""

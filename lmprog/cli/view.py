@@ -26,7 +26,7 @@ def command(run_dir: Path, export: Path | None, port: int) -> None:
 
     shown = page(run_dir)
     if export is not None:
-        from lmprog.compiler.whole_file import write_whole
+        from lmprog.compiler.yaml.whole_file import write_whole
 
         write_whole(export, shown)
         click.echo(f"written: {export}", err=True)

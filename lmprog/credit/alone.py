@@ -1,8 +1,9 @@
-"""What the tuning of each module gains by itself, against all of it together.
+"""The gain of each module's tuning by itself, compared with the gain of all together.
 
-Two versions of a program, such as an overlay and what it extends, differ in the words and adapters of some modules. Each of
-these modules is put alone into the version before, and then all of them. An adapter that several modules share counts for each
-as its own: tuned alone, a module answers with it and the others do not.
+Two versions of a program, such as an overlay and the program that it extends, differ in the words and adapters of
+some modules. Each of these modules is put alone into the version before, and then all of them. An adapter that
+several modules share counts for each separately: when a module is tuned alone, it uses the adapter and the others do
+not.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Any
 
 from lmprog.compiler.plan import AdapterReference, Module, Plan
 from lmprog.errors import ProviderError, UsageError
-from lmprog.evaluation import Scores, aevaluate
-from lmprog.program import Program
-from lmprog.run_options import RunOptions
-from lmprog.statistics import Difference, paired
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.scoring.evaluation import Scores, aevaluate
+from lmprog.scoring.statistics import Difference, paired
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,15 @@ class Gains:
 
     before: Scores
     alone: Mapping[str, Scores]
-    """By module, those that were tuned."""
+    """Scores with one module tuned alone, by tuned module."""
     together: Scores
 
     @property
     def interplay(self) -> Difference:
-        """What all together gain beyond the sum of what each gains alone. Raises ProviderError where no row has all scores."""
+        """The gain of all tuned modules together beyond the sum of their gains alone.
+
+        Raises ProviderError where no row has all scores.
+        """
         each = [self.before.by_row, self.together.by_row, *(scores.by_row for scores in self.alone.values())]
         rows = [row for row in each[0] if all(row in scores for scores in each)]
         if not rows:
@@ -47,7 +51,10 @@ class Gains:
 
 
 def tuned_modules(before: Plan, after: Plan) -> list[str]:
-    """The modules whose words or adapters differ. Raises UsageError where the programs differ otherwise, or not at all."""
+    """Return the modules whose prompts or adapters differ.
+
+    Raise UsageError where the programs differ in anything else, or not at all.
+    """
     if [step.path for step in before.steps] != [step.path for step in after.steps]:
         raise UsageError(
             f"{after.path.name} and {before.path.name} have other steps, so they are not one program tuned"
@@ -68,7 +75,7 @@ def tuned_modules(before: Plan, after: Plan) -> list[str]:
 
 
 def with_tuned(before: Program, after: Program, modules: Collection[str]) -> Program:
-    """`before`, with the words and adapters that `modules` have in `after`."""
+    """Return `before` with the prompts and adapters that `modules` have in `after`."""
     plan = before.plan
     mixed = {id: _answering(after.plan if id in modules else plan, id) for id in plan.modules}
     lms = {id: replace(lm, adapter=None) for id, lm in plan.lms.items()}
@@ -99,7 +106,7 @@ async def gains(
 
 
 def versions(tuned: Collection[str]) -> int:
-    """How many programs `gains` scores for so many tuned modules."""
+    """Return the number of programs that `gains` scores for the tuned modules."""
     return 2 if len(tuned) == 1 else len(tuned) + 2
 
 
@@ -112,7 +119,7 @@ def _answering(plan: Plan, id: str) -> Module:
 
 
 def _tuned(plan: Plan, id: str) -> tuple[object, ...]:
-    """What an optimizer may change. An adapter is the same where its weights are, wherever it lies."""
+    """Return the parts of a module that an optimizer may change; adapters are equal where their weights are."""
     module, adapter = plan.modules[id], _adapter(plan, id)
     weights = adapter and (adapter.sha256 or adapter.path)
     layout = [part and part.text for part in (module.layout.system, module.layout.user, module.layout.assistant)]
@@ -120,7 +127,7 @@ def _tuned(plan: Plan, id: str) -> tuple[object, ...]:
 
 
 def _kept(plan: Plan, module: Module) -> tuple[object, ...]:
-    """What no optimizer changes."""
+    """Return the parts of a module that no optimizer changes."""
     lm = plan.lms[module.lm]
     fields = [[(name, field.type) for name, field in part.items()] for part in (module.inputs, module.outputs)]
     return lm.model, lm.params, fields, module.format, module.decoding, module.tools, module.max_turns, module.retry

@@ -1,4 +1,4 @@
-"""What a credit report can ask of LMs at most, before anything runs."""
+"""Worst-case estimate of the LM use of a credit report, before anything runs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from lmprog.compiler.bounds import judges
 from lmprog.credit.order import Order
-from lmprog.forecast import Forecast, Part, timed
-from lmprog.program import Program
-from lmprog.worst_case import Growth, asks
+from lmprog.runtime.program import Program
+from lmprog.spending.estimate import Forecast, Part, timed
+from lmprog.spending.worst_case import Growth, asks
 
 
 def forecast(
@@ -20,9 +20,10 @@ def forecast(
     compared: Sequence[Mapping[str, Any]] = (),
     versions: int = 0,
 ) -> Forecast:
-    """Of `repeats` runs on each of `sampled` with their calls anew, and of so many versions on each of `compared`.
+    """Return the forecast of `repeats` runs on each row of `sampled`, with their calls resampled.
 
-    A run in which a part is sampled anew is taken for one that asks everything.
+    It includes the scoring of `versions` programs on each row of `compared`. A run in which some calls are resampled
+    is counted as a run that makes all its calls.
     """
     judging = [ask for judge in judges(program.plan, metric) for ask in asks(judge, (), Growth(None, None))]
     run = asks(program.plan, [*sampled, *compared], Growth())
@@ -38,11 +39,14 @@ def forecast(
     if versions:
         scored = len(compared) * versions
         parts.append(Part("modules tuned alone", [ask.times(scored) for ask in [*run, *judging]]))
-    return timed(program, parts)
+    return timed(program.plan, program.concurrency, parts)
 
 
 def sets_anew(program: Program) -> int:
-    """How often at most a run is repeated with a part of its calls anew; with all of them replayed it is once more."""
+    """Return the maximum number of times a run is repeated with some calls resampled.
+
+    One more repetition replays all calls.
+    """
     order = Order(program.plan)
     places = order.places()
     sets = order.sets(places)

@@ -1,4 +1,4 @@
-"""Which calls of a run may follow from which: what has to be answered anew when one of them is."""
+"""Dependencies between the calls of a run: the calls to be answered anew when another one is."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Sets:
     """The sets of places to be sampled anew, from which the credit of the modules of one run is made."""
 
     own: dict[str, dict[Places, int]]
-    """By module: the sum over its places of +1 for the set of a place with all that follows it, -1 for that without it."""
+    """Coefficients of sets, by module: each place adds +1 to it with its successors, -1 to the successors alone."""
     reached: dict[str, Places]
-    """By module: all its places, and all that follow them."""
+    """For each module, all its places and all that may follow them."""
 
 
 class Order:
@@ -34,7 +34,10 @@ class Order:
         self._before: dict[int, dict[str, frozenset[str]]] = {}
 
     def place(self, path: str) -> tuple[Place, str]:
-        """Where a call with that path (as `outer[0].ask/inner`) stands, and its module, as `compiler.bounds` names it."""
+        """Return the place and module of a call with a path such as `outer[0].ask/inner`.
+
+        The module is named as in `compiler.bounds`.
+        """
         place: list[tuple[str, int | None]] = []
         steps, prefix, name = self.plan.steps, "", ""
         for part in re.split(r"[./]", path):
@@ -51,9 +54,9 @@ class Order:
         return tuple(place), name
 
     def follows(self, first: Place, then: Place) -> bool:
-        """Whether `then` may be asked something else when `first` is answered in another way.
+        """Return whether the request at `then` may depend on the reply at `first`.
 
-        By the references between steps; a later turn of a loop follows all of an earlier one.
+        The order follows from the references between steps; a later turn of a loop follows all of an earlier turn.
         """
         steps = self.plan.steps
         for (id, turn), (other, its) in zip(first, then, strict=False):
@@ -65,11 +68,14 @@ class Order:
         return False
 
     def places(self) -> dict[Place, str]:
-        """All places of the plan with their modules, each loop running to its bound."""
+        """Return all places of the plan with their modules, where each loop runs to its bound."""
         return dict(_places(self.plan, self.plan.steps, (), ""))
 
     def sets(self, places: dict[Place, str]) -> Sets:
-        """What to sample anew in a run that asked at `places`. Where one module follows another, most sets serve both."""
+        """Return the sets of calls to resample in a run with requests at `places`.
+
+        Where one module follows another, most sets serve both.
+        """
         own: dict[str, Counter[Places]] = {}
         reached: dict[str, Places] = {}
         for place, module in places.items():
@@ -82,7 +88,7 @@ class Order:
         return Sets(kept, reached)
 
     def _all_before(self, steps: Sequence[Step]) -> dict[str, frozenset[str]]:
-        """For each step of a level those that it follows, over any number of others."""
+        """Return, for each step of a level, the steps that it follows directly or through others."""
         found = self._before.get(id(steps))
         if found is None:
             found = self._before[id(steps)] = {}

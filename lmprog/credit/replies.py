@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from lmprog.credit.order import Order, Place, Places
-from lmprog.invocation import Invocation
 from lmprog.lms.lm import Completion, Request
+from lmprog.traces.record import Invocation
 
 
 class Replies:
-    """What was said in a run at each place of the plan; calls without a reply (a failed provider) are not among them."""
+    """The replies of a run by place of the plan, without calls that got no reply (a failed provider)."""
 
     def __init__(self, order: Order, trace: Sequence[Invocation]) -> None:
         self._place_of: dict[str, Place] = {}
@@ -26,7 +26,7 @@ class Replies:
                 self.places[self._place_of[path]] = module
 
     def but(self, anew: Places) -> Callable[[Request], Completion | None]:
-        """What answers as the run did where the same is asked, and not at the places of `anew`."""
+        """Return a function that replays a reply of the run to an equal request, except at the places of `anew`."""
 
         def reply(request: Request) -> Completion | None:
             _, _, path, attempt, *_ = request.key
@@ -40,7 +40,7 @@ class Replies:
 
 
 def whole_path(made: Invocation) -> str:
-    """From the outermost program, as it stands in the `key` of the request."""
+    """Return the path of a call from the outermost program on, as it is in the `key` of the request."""
     return f"{made.parent}/{made.path}" if made.parent else made.path
 
 

@@ -13,19 +13,22 @@ from typing import Any
 
 from lmprog.credit.order import Order, Places
 from lmprog.credit.replies import Replies, whole_path
-from lmprog.evaluation import RowScore, scored
-from lmprog.invocation import Invocation
-from lmprog.metrics import Scorer
-from lmprog.program import Program
-from lmprog.rerun import run_all
-from lmprog.run_options import RunOptions
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.scoring.evaluation import RowScore, scored
+from lmprog.scoring.metrics import Scorer
+from lmprog.scoring.rerun import run_all
+from lmprog.traces.record import Invocation
 
 NOTHING: Places = frozenset()
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one row came to, in units of variance: `own` and `reached` by module, without those that no run called."""
+    """The result of one row, in units of variance.
+
+    `own` and `reached` are by module, without modules that no run called.
+    """
 
     mean: float
     variance: float
@@ -39,7 +42,7 @@ class Row:
 class _Run:
     example: int
     reward: float | None
-    """None where it could not be scored."""
+    """The reward; None where the run could not be scored."""
     trace: Sequence[Invocation]
 
 
@@ -74,7 +77,7 @@ class Sampling:
         self.failed: dict[str, tuple[int, str]] = {}
 
     async def rows(self, examples: Sequence[int]) -> list[Row]:
-        """Those that can be counted: of which two runs were scored, and one of them with all that it is compared with."""
+        """Return the rows that count: two runs have scores, and one of them all scores it is compared with."""
         made = await self._all([
             partial(self._run, example, rollout) for example in examples for rollout in range(self.repeats)
         ])  # fmt: skip
@@ -85,7 +88,7 @@ class Sampling:
         return [row for row in found if row is not None]
 
     async def _again(self, bases: Sequence[_Run]) -> dict[_Run, _Sampled]:
-        """The runs, each with those in which a part of it is sampled anew."""
+        """Return the runs, each with the scores of its repetitions in which some of its calls are resampled."""
         replies = {base: Replies(self.order, base.trace) for base in bases}
         jobs = [(base, anew) for base in bases for anew in self._needed(replies[base])]
         # Numbered within its row, so that what a row draws does not depend on the other rows.
@@ -101,14 +104,17 @@ class Sampling:
         return {base: _Sampled(base.reward or 0.0, replies[base], again[base]) for base in bases}
 
     def _needed(self, replies: Replies) -> list[Places]:
-        """The sets of calls to sample anew; for all calls together the runs of a row are samples themselves."""
+        """Return the sets of calls to resample.
+
+        The set of all calls is left out, since the runs of a row are samples of it themselves.
+        """
         sets = self.order.sets(replies.places)
         own = [chosen for counts in sets.own.values() for chosen in counts]
         wanted = dict.fromkeys([*own, *sets.reached.values(), NOTHING])
         return [chosen for chosen in wanted if chosen != replies.places.keys()]
 
     async def _all(self, work: Sequence[Callable[[], Awaitable[RowScore]]]) -> list[_Run]:
-        """The runs with their rewards; what fails is counted."""
+        """Return the runs with their rewards, and count the failures."""
         self.runs += len(work)
         return [self._counted(run) for run in await run_all(work, together=self.program.concurrency)]
 
@@ -145,7 +151,10 @@ class Sampling:
         )
 
     def _parts(self, run: _Sampled, whole: float) -> tuple[dict[str, float], dict[str, float], float] | None:
-        """By module its own part of the variance, and that of all it reaches; and what is left when all is replayed."""
+        """Return each module's own part of the variance, the part of all calls it reaches, and the remainder.
+
+        The remainder is the variance that is left when all calls are replayed.
+        """
         left = {frozenset(run.replies.places): whole}
         for anew, reward in run.again.items():
             if reward is None:
@@ -160,6 +169,6 @@ class Sampling:
 
 
 def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """By name, over all; what one of them lacks is 0 in it."""
+    """Return the mean of each name over all mappings; a name that a mapping lacks counts as 0."""
     names = dict.fromkeys(name for values in found for name in values)
     return {name: fmean(values.get(name, 0.0) for values in found) for name in names}

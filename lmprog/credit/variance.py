@@ -1,14 +1,16 @@
-"""How much of the luck in a program's score is the luck of each module.
+"""The share of each module in the variance of a program's score.
 
-For each row n runs are made, and their variance is V. For each of them and for some sets S of its calls one more run is made,
-in which the calls of S are sampled anew and all others are replayed: half the mean square of the difference of the two scores
-is W(S), the variance that is left when all replies but those of S are known (Jansen, Computer Physics Communications 117,
-1999). With "after c" for the calls that may follow from a call c, the share of a module is
+For each row n runs are made, and their variance is V. For each of them and for some sets S of its calls one more run
+is made, in which the calls of S are sampled anew and all others are replayed: half the mean square of the difference
+of the two scores is W(S), the variance that is left when all replies but those of S are known (Jansen, Computer
+Physics Communications 117, 1999). With "after c" for the calls that may follow from a call c, the share of a module
+is
 
     the sum over its calls c of W(c and after c) - W(after c), divided by V.
 
-That is the mean square of what its replies change in the score to be expected: of its advantage, as reinforcement learning
-calls it. Where each call follows the one before it, the shares and the rest (judges and tools) sum to 1.
+The sum is the mean square of the change that the module's replies make in the expected score: of the advantage, in
+terms of reinforcement learning. Where each call follows the one before it, the shares and the rest (judges and tools)
+sum to 1.
 """
 
 from __future__ import annotations
@@ -22,24 +24,24 @@ from typing import Any
 from lmprog.compiler.bounds import bounds
 from lmprog.credit.sampling import Row, Sampling
 from lmprog.errors import BudgetExceeded, ProviderError, UsageError
-from lmprog.metrics import MetricFailed, Scorer
-from lmprog.program import Program
-from lmprog.run_options import RunOptions
-from lmprog.statistics import Estimate, estimate, ratio
-from lmprog.writes import refuse_writes
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.runtime.writes import refuse_writes
+from lmprog.scoring.metrics import MetricFailed, Scorer
+from lmprog.scoring.statistics import Estimate, estimate, ratio
 
 
 @dataclass(frozen=True)
 class ModuleCredit:
-    """Of one module; the shares are None where nothing varies."""
+    """The credit of one module; the shares are None where nothing varies."""
 
     module: str
     calls: float
     """LM calls of a run."""
     share: Estimate | None
-    """Of the variance: that of the module's own replies."""
+    """Share of the variance that is due to the module's own replies."""
     reached: Estimate | None
-    """Of the variance: that of the module's replies and of all calls that may follow from them."""
+    """Share of the variance that is due to the module's replies and all calls that may follow from them."""
 
     def as_json(self) -> dict[str, Any]:
         return {"module": self.module, "calls": self.calls, "share": _json(self.share), "reached": _json(self.reached)}
@@ -47,14 +49,14 @@ class ModuleCredit:
 
 @dataclass(frozen=True)
 class Credit:
-    """What `measure` found."""
+    """The result of `measure`."""
 
     metric: str
     rows: int
-    """Those that count."""
+    """Number of the rows that count."""
     repeats: int
     runs: int
-    """All that were made, those in which most is replayed too."""
+    """Number of all runs, including the runs in which most calls are replayed."""
     reward: Estimate
     deviation: float
     """The standard deviation of the runs of a row."""
@@ -62,11 +64,11 @@ class Credit:
     rest: Estimate | None
     """The share of what differs when every reply is the same: judges, and tools that answer as they like."""
     lost: Mapping[str, tuple[int, str]]
-    """For each kind of outage the runs that could not be scored, and why the first."""
+    """For each kind of outage, the number of runs that could not be scored, and the reason of the first."""
     failed: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-    """For each kind of own failure the runs that it ended, and why the first."""
+    """For each kind of own failure, the number of runs that it ended, and the reason of the first."""
     note: str | None = None
-    """Why rows are missing."""
+    """The reason why rows are missing."""
 
     def as_json(self) -> dict[str, Any]:
         return {

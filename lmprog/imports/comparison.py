@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler import compile_file
-from lmprog.compiler.prompts import PromptBuilder, content_text
-from lmprog.compiler.samples import combinations, samples
-from lmprog.compiler.templates import RenderError
-from lmprog.compiler.types import FLOAT, INT, JSON, STR, Type
-from lmprog.compiler.yaml_writer import dump, unwritable
+from lmprog.compiler.prompts.messages import PromptBuilder, content_text
+from lmprog.compiler.templates.compiled import RenderError
+from lmprog.compiler.types.lattice import FLOAT, INT, JSON, STR, Type
+from lmprog.compiler.types.samples import combinations, samples
+from lmprog.compiler.yaml.writer import dump, unwritable
 from lmprog.imports.original import Message, NotRendered, Original
 
 _MOST_TRIALS = 6

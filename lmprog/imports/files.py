@@ -8,8 +8,8 @@ from typing import Any, ClassVar, TypeVar
 
 import yaml
 
-from lmprog.compiler import files
-from lmprog.compiler.yaml_reader import MOST_UNFOLDED, unfolded
+from lmprog.compiler.yaml import files
+from lmprog.compiler.yaml.reader import MOST_UNFOLDED, unfolded
 from lmprog.errors import UsageError
 
 T = TypeVar("T")

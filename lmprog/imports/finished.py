@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmprog.compiler import compile_file
-from lmprog.compiler.findings import Finding
-from lmprog.compiler.yaml_writer import unwritable
+from lmprog.compiler.findings.finding import Finding
+from lmprog.compiler.yaml.writer import unwritable
 from lmprog.errors import UsageError
 from lmprog.imports.program import SECTIONS, Imported, Note, one_line
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmprog.compiler.types import STR, Type
+from lmprog.compiler.types.lattice import STR, Type
 from lmprog.imports.flow_values import FlowValues
 from lmprog.imports.original import Original
 from lmprog.imports.program import wrapped
-from lmprog.imports.prompt_module import Given
+from lmprog.imports.prompt_module import SpecCandidates
 from lmprog.imports.shapes import uses
 from lmprog.imports.values import fitted
 
 
-def known(values: FlowValues, id: str, original: Original, given: Mapping[str, Any], images: Sequence[str]) -> Given:
+def known(
+    values: FlowValues, id: str, original: Original, given: Mapping[str, Any], images: Sequence[str]
+) -> SpecCandidates:
     """Return what is known of the variables of the node `id`. What has parts that the template only prints whole is given to
     it as JSON text."""
     used = uses(original.text)
@@ -38,7 +40,7 @@ def known(values: FlowValues, id: str, original: Original, given: Mapping[str, A
             as_json.add(name)
         elif apart and kind is not None and reference.removeprefix("inputs.") not in values.inputs:
             fixed.add(name)
-    return Given(declared, literal, as_json, fixed, images)
+    return SpecCandidates(declared, literal, as_json, fixed, images)
 
 
 def argument(values: FlowValues, id: str, value: Any, kind: Type) -> Any:

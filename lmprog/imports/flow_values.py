@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lmprog.compiler.types import BOOL, FLOAT, INT, STR, Type, mismatch
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, STR, Type, mismatch
 from lmprog.imports.program import Note, identifier, wrapped
 from lmprog.imports.values import fitted
 

@@ -1,4 +1,4 @@
-"""Where the models of other tools' files answer, in the names that litellm has for them."""
+"""Providers of the models in other tools' files, by the names that litellm has for them."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ PROVIDERS = {
     "openai": OPENAI,
     "anthropic": Provider("anthropic", "ANTHROPIC_API_KEY"),
 }
-"""By the name that the other file gives, in lower case without `_` and `-`."""
+"""Providers by their name in the other file, in lower case without `_` and `-`."""
 
 NO_MODEL = "gpt-4.1-mini"
 """Stands where a file names no model; the import says so."""
 
 
 def provider(name: object) -> Provider | None:
-    """The provider of that name; None where it is not known."""
+    """Return the provider with the given name, or None where it is unknown."""
     return PROVIDERS.get(str(name or "").lower().replace("_", "").replace("-", ""))
 
 
 def lm(
     where: Provider, model: str, params: Mapping[str, Any], key: str | None = None, base: str | None = None
 ) -> dict[str, Any]:
-    """An entry of `lms`; `key` is the environment variable of the key, `base` the address, where the file names them."""
+    """Return an entry of `lms`; `key` is the environment variable of the API key and `base` the address, if given."""
     entry: dict[str, Any] = {"model": f"{where.prefix}/{model}"}
     if params:
         entry["params"] = dict(params)
@@ -54,7 +54,10 @@ def lm(
 
 
 def named(lms: dict[str, dict[str, Any]], entry: dict[str, Any], module: str) -> str:
-    """The id of `entry` in `lms`: an equal one's, else a new one's, named by the model or, where that is taken, the module."""
+    """Return the id of `entry` in `lms`, which is added where no equal entry exists.
+
+    A new entry is named after its model or, where that name is taken, after the module.
+    """
     for id, other in lms.items():
         if other == entry:
             return id
@@ -65,7 +68,7 @@ def named(lms: dict[str, dict[str, Any]], entry: dict[str, Any], module: str) ->
 
 
 def number(value: Any) -> Any:
-    """A parameter as a number where it is one in quotes."""
+    """Return a parameter as a number where it is a number in quotes, else unchanged."""
     if not isinstance(value, str):
         return value
     for kind in (int, float):

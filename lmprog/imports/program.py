@@ -1,4 +1,4 @@
-"""What an import comes to: a program as plain values, what could not be carried over, and both as one YAML text."""
+"""The result of an import: a program as plain values, notes on what is not carried over, and the YAML of both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lmprog.compiler.yaml_writer import dump
+from lmprog.compiler.yaml.writer import dump
 
 SECTIONS = ("inputs", "outputs", "lms", "tools", "modules", "steps", "tests")
 
@@ -36,7 +36,7 @@ class Imported:
     description: str | None = None
 
     def text(self) -> str:
-        """The YAML file: each note is a comment above the section that it belongs to."""
+        """Return the YAML file, in which each note is a comment above the section that it belongs to."""
         head: dict[str, Any] = {"lmprog": 1, "name": self.name}
         if self.description:
             head["description"] = " ".join(self.description.split())
@@ -51,13 +51,13 @@ class Imported:
 
 
 def identifier(text: str) -> str:
-    """A name of the language for any name of another."""
+    """Return a valid name of the language for any name of another language."""
     name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
     return f"_{name}" if not name or name[0].isdigit() else name
 
 
 def wrapped(expression: str) -> str:
-    """`${{ expression }}`."""
+    """Return the expression written as `${{ expression }}`."""
     return f"${{{{ {expression} }}}}"
 
 

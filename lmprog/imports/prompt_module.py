@@ -11,10 +11,10 @@ from typing import Any
 
 from jinja2 import nodes
 
-from lmprog.compiler.layout import RESERVED
-from lmprog.compiler.template_expressions import Expressions
-from lmprog.compiler.template_types import TemplateTyper
-from lmprog.compiler.types import BOOL, IMAGE, JSON, MESSAGES, STR, ListOf, Object, Optional, Type
+from lmprog.compiler.prompts.layout import RESERVED
+from lmprog.compiler.templates.expressions import Expressions
+from lmprog.compiler.templates.types import TemplateTyper
+from lmprog.compiler.types.lattice import BOOL, IMAGE, JSON, MESSAGES, STR, ListOf, Object, Optional, Type
 from lmprog.imports import jinja_text, roles
 from lmprog.imports.comparison import Trial, difference, made_up
 from lmprog.imports.original import NotRendered, Original, rendered
@@ -50,7 +50,7 @@ class PromptModule:
 
 
 @dataclass(frozen=True)
-class Given:
+class SpecCandidates:
     """What is known of the variables: `declared` types in the language's words, `values` of a sample or as a flow gives
     them, those that the module is given as JSON text (`as_json`), those whose type is as it is (`fixed`), and the images,
     which no template mentions."""
@@ -63,7 +63,7 @@ class Given:
 
 
 def prompt_module(
-    id: str, original: Original, prompt: roles.RolePrompt, given: Given, outputs: Mapping[str, Any]
+    id: str, original: Original, prompt: roles.RolePrompt, given: SpecCandidates, outputs: Mapping[str, Any]
 ) -> PromptModule:
     """Return the module for a prompt. The layout is the first that sends what the original sends, of those that may."""
     used = uses("\n".join(part for part in (prompt.system, prompt.user) if part))
@@ -162,7 +162,7 @@ def _change(kind: Type) -> Callable[[str], str] | None:
 
 
 def _trials(
-    module: PromptModule, prompt: roles.RolePrompt, given: Given, used: Mapping[str, Use], *, trims: bool
+    module: PromptModule, prompt: roles.RolePrompt, given: SpecCandidates, used: Mapping[str, Use], *, trims: bool
 ) -> list[Trial]:
     """Return the values to compare with: those that are given, and made-up ones beside them where some are not."""
     kinds = {name: JSON if name in given.as_json else kind for name, kind in module.types.items()}

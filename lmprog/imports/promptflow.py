@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lmprog.compiler.type_text import read_type
-from lmprog.compiler.types import Primitive, Type, mismatch
+from lmprog.compiler.types.lattice import Primitive, Type, mismatch
+from lmprog.compiler.types.text import read_type
 from lmprog.errors import UsageError
 from lmprog.imports import flow_prompts, models, python_tools, roles
 from lmprog.imports.files import read_text, read_yaml, within_depth

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lmprog.compiler.types import MESSAGES, Primitive, Type, mismatch
+from lmprog.compiler.types.lattice import MESSAGES, Primitive, Type, mismatch
 from lmprog.imports import models, prompty_file, roles
 from lmprog.imports.files import within_depth
 from lmprog.imports.original import NotRendered, Original
 from lmprog.imports.program import Imported, Note, identifier
-from lmprog.imports.prompt_module import Given, PromptModule, prompt_module, turn_messages, without_images
+from lmprog.imports.prompt_module import PromptModule, SpecCandidates, prompt_module, turn_messages, without_images
 from lmprog.imports.shapes import uses
 from lmprog.imports.values import fitted
 
@@ -47,7 +47,7 @@ _NO_PARAMETERS = (
 
 
 def imported(path: Path) -> Imported:
-    """The program that the file at `path` makes. Raises UsageError where it is no prompty file."""
+    """Return the program of the file at `path`; raise UsageError where it is no prompty file."""
     return within_depth(lambda: _Prompty(path).imported(), str(path))
 
 
@@ -79,7 +79,7 @@ class _Prompty:
         name = identifier(str(self.front.get("name") or self.path.stem)).lower()
         outputs, format = self._outputs({*prompt.variables, *prompt.turns})
         values = {name: entry["default"] for name, entry in declared.items() if "default" in entry} | sample
-        given = Given({name: entry["type"] for name, entry in declared.items()}, values, images=images)
+        given = SpecCandidates({name: entry["type"] for name, entry in declared.items()}, values, images=images)
         made = prompt_module(name, original, prompt, given, outputs)
         if made.differs and jinja:
             self.notes.append(Note("modules", f"the prompt of `{name}`: {made.differs}", "differs"))
@@ -96,13 +96,13 @@ class _Prompty:
         self.notes.append(Note(section, text))
 
     def _mapping(self, *keys: str) -> dict[str, Any]:
-        """The first of `keys` in `model` that holds a mapping."""
+        """Return the first of `keys` in `model` that holds a mapping."""
         model = self.front.get("model")
         found = [model.get(key) for key in keys] if isinstance(model, dict) else []
         return next((entry for entry in found if isinstance(entry, dict)), {})
 
     def _properties(self, *keys: str) -> dict[str, Any]:
-        """Named properties, however the front matter lists them."""
+        """Return the named properties, in any form in which the front matter lists them."""
         value: Any = next((self.front[key] for key in keys if self.front.get(key)), {})
         if isinstance(value, dict) and isinstance(value.get("properties"), list | dict):
             value = value["properties"]

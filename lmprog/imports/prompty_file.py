@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmprog.compiler import files
+from lmprog.boundary.wire import loads
+from lmprog.compiler.yaml import files
 from lmprog.errors import UsageError
 from lmprog.imports.files import read_text, read_yaml
-from lmprog.wire import loads
 
 _FRONT = re.compile(r"\A\s*(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)(.*)\Z", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"\$\{file:(.*)\}", re.IGNORECASE | re.DOTALL)

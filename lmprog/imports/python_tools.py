@@ -24,7 +24,7 @@ class ToolFunction:
 
 
 def tool_function(path: Path | None) -> ToolFunction | None:
-    """The function that is marked `@tool`; None where there is no file, no such function, or no Python."""
+    """Return the function marked `@tool`, or None where there is no file, no such function, or no valid Python."""
     if path is None:
         return None
     try:
@@ -41,7 +41,7 @@ def tool_function(path: Path | None) -> ToolFunction | None:
 
 
 def _is_tool(node: ast.expr) -> bool:
-    """`@tool`, `@tool(...)` and `@promptflow.tool`."""
+    """Return whether a decorator is `@tool`, `@tool(...)` or `@promptflow.tool`."""
     called = node.func if isinstance(node, ast.Call) else node
     return (called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")) == "tool"
 

@@ -9,9 +9,9 @@ from typing import Any
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from lmprog.compiler.shape import IDENTIFIER
-from lmprog.compiler.template_safety import too_deep
-from lmprog.compiler.templates import STRING_METHODS
-from lmprog.compiler.types import (
+from lmprog.compiler.templates.compiled import STRING_METHODS
+from lmprog.compiler.templates.safety import too_deep
+from lmprog.compiler.types.lattice import (
     BOOL,
     FLOAT,
     INT,

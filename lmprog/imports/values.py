@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lmprog.compiler.types import BOOL, FLOAT, INT, STR, ListOf, Object, Optional, Type
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, STR, ListOf, Object, Optional, Type
 
 _TRUTHS = {"true": True, "false": False}
 

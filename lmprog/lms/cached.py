@@ -6,14 +6,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from lmprog.cache import answer_cache
-from lmprog.cache_folder import cache_root
 from lmprog.compiler import plan
-from lmprog.compiler.expressions import EvaluationError
+from lmprog.compiler.expressions.compiled import EvaluationError
 from lmprog.errors import UsageError
-from lmprog.lms.digest import folder_state
-from lmprog.lms.kept import KeptAnswers, unnamed
+from lmprog.lms.answer_file import answer_cache
 from lmprog.lms.lm import LM, Completion, Request, Usage
+from lmprog.lms.response_cache import ResponseCache, has_no_digest
+from lmprog.state.cache_folder import cache_root
+from lmprog.state.digests import folder_state
 
 SHARED = "LMPROG_SHARED_CACHE"
 """The folder of a shared cache for which the spec names none."""
@@ -25,15 +25,18 @@ class CachedLM:
     def __init__(self, lm: LM, declared: plan.LM) -> None:
         self.lm = lm
         self._declared = declared
-        self._kept: tuple[KeptAnswers, str] | None = None
+        self._kept: tuple[ResponseCache, str] | None = None
 
     async def complete(self, request: Request) -> Completion:
-        """Raises UsageError where a shared cache has no folder, and what `lm` raises."""
-        if unnamed(request):
+        """Return the reply from the cache or from `lm`.
+
+        Raise UsageError where a shared cache has no folder, and any error that `lm` raises.
+        """
+        if has_no_digest(request):
             return await self.lm.complete(request)
         if self._kept is None:
             cache = answer_cache(folder_of(self._declared), self._declared.shared_cache)
-            self._kept = KeptAnswers(cache), self._where()
+            self._kept = ResponseCache(cache), self._where()
         answers, served = self._kept
         completion, kept = await answers.complete(self.lm, request, self._declared.model, served)
         if not kept:
@@ -41,7 +44,7 @@ class CachedLM:
         return replace(completion, usage=replace(completion.usage or Usage(), usd=0.0), cached=True)
 
     def _where(self) -> str:
-        """Where the model is served, or what tells the files of a local folder from what they were before."""
+        """Return the address at which the model is served, or a fingerprint of a local model's files."""
         if self._declared.api_base is not None:
             try:
                 return str(self._declared.api_base.evaluate({"env": os.environ}))
@@ -54,7 +57,7 @@ class CachedLM:
 
 
 def folder_of(declared: plan.LM) -> Path:
-    """Where the answers of an LM are kept. Raises UsageError for a shared cache without a folder."""
+    """Return the folder of an LM's cached replies; raise UsageError for a shared cache without a folder."""
     if declared.cache_folder is not None:
         return declared.cache_folder
     if declared.shared_cache:

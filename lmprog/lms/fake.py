@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lmprog.compiler import formats
 from lmprog.compiler.plan import Field
-from lmprog.compiler.types import BOOL, FLOAT, INT, MESSAGES, Enum, ListOf, Object, Optional, Type
+from lmprog.compiler.replies import formats
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, MESSAGES, Enum, ListOf, Object, Optional, Type
 from lmprog.lms.lm import Completion, Request, Usage
 
 
@@ -21,7 +21,7 @@ class FakeLM:
 
 
 def placeholder(name: str, kind: Type) -> Any:
-    """A value of type `kind` that shows which value stands there."""
+    """Return a value of type `kind` that contains the name of the value that it replaces."""
     if isinstance(kind, Optional):
         return placeholder(name, kind.inner)
     if isinstance(kind, Enum):

@@ -31,7 +31,7 @@ class NoImage(UsageError):
 
 
 def with_digests(messages: Sequence[Message]) -> Sequence[Message]:
-    """The messages with the sha256 of each image that is a file here. Raises NoImage."""
+    """Return the messages with the sha256 of each image that is a local file, or raise NoImage."""
 
     def referred(path: str) -> dict[str, Any]:
         return {"url": path, "sha256": hashlib.sha256(_read(path)[0]).hexdigest()}
@@ -40,7 +40,7 @@ def with_digests(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def with_images(messages: Sequence[Message]) -> Sequence[Message]:
-    """The messages as an API takes them: each image that is a file here as a data URI. Raises NoImage."""
+    """Return the messages in API format, with each image that is a local file as a data URI, or raise NoImage."""
 
     def sent(path: str) -> dict[str, Any]:
         content, kind = _read(path)
@@ -50,7 +50,7 @@ def with_images(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def _each(messages: Sequence[Message], change: Callable[[str], dict[str, Any]]) -> Sequence[Message]:
-    """The messages with `change` of the path of each image that is a file here; the same object where there is none."""
+    """Return the messages with `change` applied to the path of each local image; the same object if there is none."""
     if all(isinstance(message.get("content"), str) for message in messages):
         return messages
     return tuple(_message(message, change) for message in messages)
@@ -75,7 +75,7 @@ def _part(part: Any, change: Callable[[str], dict[str, Any]]) -> Any:
 
 
 def _read(path: str) -> tuple[bytes, str]:
-    """The bytes of an image file, and its media type by its first bytes, else by its name."""
+    """Return the bytes of an image file, and its media type by its first bytes, else by its name."""
     readable = READABLE.get()
     if readable is not None and path not in readable:
         raise NoImage("an image of a client must be a data URI (data:image/png;base64,...): no file is read for it")

@@ -1,4 +1,4 @@
-"""What an LM is to lmprog: something that completes a request. Tests, caches and other engines implement the same."""
+"""The interface of an LM, which completes a request. Tests, caches and other engines implement it too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from lmprog.compiler.plan import AdapterReference
-from lmprog.compiler.types import Type
+from lmprog.compiler.types.lattice import Type
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Request:
-    """One call of an LM.
+    """A request to an LM.
 
-    `params` are those of the spec (`temperature`, `max_tokens`, ...), already merged with what a run overrides.
+    `params` are the parameters of the spec (`temperature`, `max_tokens`, ...), merged with the overrides of a run.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -42,17 +42,17 @@ class Request:
     adapter: AdapterReference | None = None
     output_type: Type | None = None
     format: Literal["text", "fields", "json"] = "text"
-    """How the reply is to hold the outputs."""
+    """The format in which the reply holds the outputs."""
     constant: tuple[int, int] = (0, 0)
     """(m, c): the first m messages and the first c characters of message m are the same for every row."""
     key: tuple[int | str, ...] = ()
-    """Where the call stands in its run; an LM that batches puts its rows in this order, whatever the clock did."""
+    """The place of the call in its run; an LM that batches orders its rows by it, regardless of timing."""
     decoding: Literal["free", "constrained"] = "free"
     """`constrained`: the reply is of `output_type` in `format`, whatever is sampled."""
     tools: Sequence[ToolOffer] = ()
     """Tools that the LM may call in its own protocol; an LM without one is never given any."""
     on_text: Callable[[str | None], None] | None = None
-    """Told of each piece of the reply as it comes, where the LM can stream; None: what was told is void, it starts again."""
+    """Callback for each piece of the reply, where the LM can stream; None voids the pieces: the reply restarts."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class Usage:
     completion_tokens: int = 0
     usd: float | None = None
     cached_tokens: int = 0
-    """Those of `prompt_tokens` that the provider had kept from an earlier call."""
+    """Number of the `prompt_tokens` that the provider cached in an earlier call."""
     reasoning_tokens: int = 0
-    """Those of `completion_tokens` that the model thought with, and that stand in no reply."""
+    """Number of the `completion_tokens` that the model used for reasoning, and that are in no reply."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Completion:
     tool_calls: Sequence[ToolCall] = ()
     """Calls that the LM asks for before it goes on; the text may then be empty."""
     cached: bool = False
-    """Whether it was kept from an earlier call, so that it cost nothing."""
+    """True if the completion was cached in an earlier call, so that it cost nothing."""
     message: Mapping[str, Any] | None = None
     """The assistant's turn as the provider wrote it, where it holds more than words and calls (reasoning, signatures):
     some providers refuse an agent's next turn without them."""
@@ -99,7 +99,7 @@ class LM(Protocol):
 
 
 def innermost(lm: Any) -> Any:
-    """The LM within wrappers that count, cache or make it at its first use."""
+    """Return the LM within wrappers that count, cache, or create it at its first use."""
     while (inner := getattr(lm, "made", None) or getattr(lm, "lm", None)) is not None:
         lm = inner
     return lm

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lmprog.compiler.difference import layout_difference, words_difference
+from lmprog.compiler.artefacts.difference import layout_difference, words_difference
 from lmprog.optimizers.candidate import Candidate
-from lmprog.statistics import Estimate
+from lmprog.scoring.statistics import Estimate
 
 if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-    from lmprog.optimizers.lineage import Entry, StageTree
+    from lmprog.optimizers.journal.lineage import Entry, StageTree
 
 STYLES = {"+": "green", "-": "red", "@": "cyan"}
 NAMED = 8
@@ -21,7 +21,7 @@ NAMED = 8
 
 
 def shown(trees: Sequence[StageTree], diff: bool = False) -> Iterator[Tree]:
-    """What a console prints for each stage; with `diff`, the words of each candidate against those of its first parent."""
+    """Yield each stage's tree for a console; with `diff`, also each candidate's text diff to its first parent."""
     from rich.text import Text
     from rich.tree import Tree
 
@@ -45,7 +45,7 @@ def _branch(tree: Tree, stage: StageTree, entry: Entry, diff: bool) -> None:
 
 
 def changes(stage: StageTree, entry: Entry) -> list[str]:
-    """The lines of a unified diff of a candidate's words against those of its first parent."""
+    """Return the lines of a unified diff of a candidate's texts against the texts of its first parent."""
     parent = stage.parent(entry)
     return between(stage.words(parent) if parent is not None else Candidate(), stage.words(entry))
 
@@ -88,7 +88,7 @@ def _line(stage: StageTree, entry: Entry) -> Text:
 
 
 def what(entry: Entry) -> str:
-    """What a candidate changes: `sort: instructions, 4 demos, layout`."""
+    """Summarize a candidate's changes, as `sort: instructions, 4 demos, layout`."""
     parts: dict[str, list[str]] = {}
     for module in entry.words.instructions:
         parts.setdefault(module, []).append("instructions")

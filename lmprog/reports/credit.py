@@ -7,13 +7,13 @@ from typing import Any
 
 from lmprog.credit.alone import Gains
 from lmprog.credit.variance import Credit
-from lmprog.evaluation import Scores, doubt
 from lmprog.reports.scores import difference_document, own_failures
-from lmprog.statistics import Estimate
+from lmprog.scoring.evaluation import Scores, doubt
+from lmprog.scoring.statistics import Estimate
 
 
 def lines(credit: Credit) -> list[str]:
-    """The reward, how much it varies, and each module's part in that."""
+    """Return lines with the reward, its variation, and each module's share of that."""
     found = [
         f"{credit.metric} {credit.reward} over {credit.rows} rows, {credit.repeats} runs of each; the runs of a row vary by "
         f"{100 * credit.deviation:.1f} points (standard deviation)"
@@ -39,7 +39,7 @@ def lines(credit: Credit) -> list[str]:
 
 
 def gain_lines(gains: Gains, after: str, before: str) -> list[str]:
-    """The score of each version, and its gain over the program before."""
+    """Return lines with the score of each version and its gain over the program before."""
     rows = [
         (before, gains.before, ""),
         *((f"+ {id}", scores, _gain(gains, scores)) for id, scores in gains.alone.items()),
@@ -58,12 +58,12 @@ def gain_lines(gains: Gains, after: str, before: str) -> list[str]:
 
 
 def failures(gains: Gains) -> dict[str, tuple[int, str]]:
-    """Outages of all versions: for each kind how many runs, and why the first."""
+    """Return the outages of all versions: the number of runs of each kind, and the cause of the first."""
     return _summed(scores.causes for scores in _each(gains))
 
 
 def own(gains: Gains) -> dict[str, tuple[int, str]]:
-    """Own failures of all versions: for each kind how many runs, and why the first."""
+    """Return the own failures of all versions: the number of runs of each kind, and the cause of the first."""
     return _summed(scores.failures for scores in _each(gains))
 
 
@@ -96,7 +96,7 @@ def gain_document(gains: Gains) -> dict[str, Any]:
 
 
 def share_line(modules: Sequence[Mapping[str, Any]]) -> str:
-    """`query 62.0% [50.1, 74.2], answer 38.0% [25.8, 49.9]`, from a kept report."""
+    """Format a kept report's shares, as `query 62.0% [50.1, 74.2], answer 38.0% [25.8, 49.9]`."""
     shares = [
         (module["module"], Estimate.from_json(module["share"])) for module in modules if module["share"] is not None
     ]

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lmprog import terminal
-from lmprog.forecast import SECONDS_A_CALL, DevRows, Forecast, Part
-from lmprog.power import CHANGING, WANTED
+from lmprog.boundary import terminal
+from lmprog.scoring.power import CHANGING, WANTED
+from lmprog.spending.estimate import SECONDS_A_CALL, DevRows, Forecast, Part
 
 _API = "of an API, as many at a time as may be, within the rate limits of the LMs"
 UNBOUNDED = "there is no bound: a `foreach` without `at_most`, over what no row gives, was taken to have one item"
 
 
 def document(program: str, found: Forecast, budget: Mapping[str, float]) -> dict[str, Any]:
-    """`most_lm_calls` by name, stages of one name together; a value that is not known is null."""
+    """Return the forecast as plain values for JSON.
+
+    `most_lm_calls` is by name, stages of one name together; a value that is not known is null.
+    """
     calls: dict[str, int] = {}
     for part in found.parts:
         calls[part.name] = calls.get(part.name, 0) + part.lm_calls

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lmprog.compiler.findings import Finding
+from lmprog.compiler.findings.finding import Finding
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """One `::error file=...,line=...,col=...,title=...::message` a line."""
+    """Render the findings, one `::error file=...,line=...,col=...,title=...::message` a line."""
     return "".join(_line(finding) + "\n" for finding in findings)
 
 

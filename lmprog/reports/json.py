@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from lmprog.compiler.findings import Finding
+from lmprog.compiler.findings.finding import Finding
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """`{"findings": [{"code", "severity", "file", "line", "column", "message", "fix", "path"}]}`."""
+    """Render `{"findings": [{"code", "severity", "file", "line", "column", "message", "fix", "path"}]}`."""
     entries = [
         {
             "code": finding.code,

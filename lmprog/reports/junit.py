@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterable, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
-from lmprog.compiler.findings import Finding
+from lmprog.compiler.findings.finding import Finding
 
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """One suite; with nothing found it has one case that passes, since an empty suite counts as no run."""
+    """Render the findings as one suite.
+
+    Without findings it has one case that passes, since an empty suite counts as no run.
+    """
     findings = list(findings)
     failures = sum(finding.severity == "error" for finding in findings)
     cases = [_case(finding) for finding in findings] or ['  <testcase classname="lmprog" name="check"/>']
@@ -20,7 +23,7 @@ def render(findings: Iterable[Finding]) -> str:
 
 
 def suite(name: str, cases: Sequence[str], failures: int, errors: int) -> str:
-    """The document around test cases that are XML already."""
+    """Return the document around test cases that are XML already."""
     counts = f'tests="{len(cases)}" failures="{failures}" errors="{errors}" skipped="0"'
     head = f"<testsuite name={attribute(name)} {counts}>"
     return "\n".join(['<?xml version="1.0" encoding="UTF-8"?>', head, *cases, "</testsuite>"]) + "\n"
@@ -39,10 +42,10 @@ def _case(finding: Finding) -> str:
 
 
 def attribute(text: str) -> str:
-    """A text as the value of an attribute, with its quotes, on one line."""
+    """Return a text as the value of an attribute, with its quotes, on one line."""
     return quoteattr(clean(text).replace("\n", " "))
 
 
 def clean(text: str) -> str:
-    """A text without the characters that XML cannot hold."""
+    """Return a text without the characters that XML cannot hold."""
     return _NOT_XML.sub("?", text)

@@ -8,16 +8,16 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from lmprog.compiler.explain import title
-from lmprog.compiler.findings import Finding
+from lmprog.compiler.findings.explain import title
+from lmprog.compiler.findings.finding import Finding
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """One SARIF log with one run; columns count code points."""
-    from lmprog import __version__
+    """Render one SARIF log with one run; columns count code points."""
+    from lmprog.version import __version__
 
     findings = list(findings)
     codes = sorted({finding.code for finding in findings})

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmprog.evaluation import Scores
-from lmprog.program import Program
-from lmprog.statistics import Difference
-from lmprog.tables import Group, by_column, confusions, labels_of
+from lmprog.runtime.program import Program
+from lmprog.scoring.evaluation import Scores
+from lmprog.scoring.statistics import Difference
+from lmprog.scoring.tables import Group, by_column, confusions, labels_of
 
 FEW = 30
 """Most groups of a table that is shown unasked."""
@@ -32,7 +32,10 @@ class Evaluation:
     """The column whose values the scores are grouped by, where somebody has named it."""
 
     def groups(self) -> tuple[str, list[Group]] | None:
-        """The column and its groups: the one that was named, else the label that the metric compares an output with."""
+        """Return the column and its groups.
+
+        The column is the one that was named, else the label that the metric compares an output with.
+        """
         labels = labels_of(self.program.plan, self.scores.metric)
         column = self.by or (labels.column if labels is not None else None)
         if column is None:
@@ -46,7 +49,7 @@ class Evaluation:
 
 
 def document(shown: Evaluation) -> dict[str, Any]:
-    """The evaluation as plain values."""
+    """Return the evaluation as plain values."""
     scores, part = shown.scores, {"of": shown.of} if shown.of > len(shown.rows) else {}
     found = {
         "program": shown.program.plan.name,
@@ -72,7 +75,7 @@ def document(shown: Evaluation) -> dict[str, Any]:
 
 
 def lines(shown: Evaluation) -> list[str]:
-    """The score with its interval, what stands behind it, and the table by label."""
+    """Return lines with the score and its interval, the facts behind it, and the table by label."""
     scores = shown.scores
     of = f"the first {len(shown.rows)} of {shown.of}" if shown.of > len(shown.rows) else str(len(scores.by_row))
     found = [f"{shown.spec}: {scores.metric} {scores.estimate} on {of} rows of {shown.split}"]
@@ -108,7 +111,7 @@ def own_failures(failures: Mapping[str, tuple[int, str]]) -> list[str]:
 
 
 def difference_line(difference: Difference) -> str:
-    """The paired difference, and how many rows it comes from."""
+    """Format the paired difference, and how many rows it comes from."""
     rows = difference_document(difference)
     counts = ", ".join(f"{rows[name]} {name}" for name in ("better", "worse", "equal"))
     return f"difference, paired: {difference}; of {difference.n} rows {counts}"
@@ -140,7 +143,7 @@ def _table(column: str, groups: Sequence[Group], metric: str) -> list[str]:
 
 
 def _feedback(scores: Scores) -> list[str]:
-    """What the metric says of the lowest scores."""
+    """Return lines with the metric's feedback on the lowest scores."""
     told = [row for row in scores.rows if row.feedback and row.value is not None and row.result.outputs is not None]
     lowest = sorted(told, key=lambda row: row.value or 0.0)[:SHOWN]
     return [f"  row {row.row}, {row.value:.2f}: {' '.join((row.feedback or '').split())[:200]}" for row in lowest]

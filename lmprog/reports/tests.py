@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
+from lmprog.boundary.terminal import printable
 from lmprog.reports.junit import attribute, clean, suite
-from lmprog.terminal import printable
-from lmprog.testing import Outcome
+from lmprog.scoring.testing import Outcome
 
 _WORDS = {"passed": ("passed", "32"), "failed": ("FAILED", "31"), "error": ("ERROR ", "33")}
 
@@ -24,7 +24,7 @@ def line(outcome: Outcome, colour: bool = False) -> str:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """`3 tests: 2 passed, 1 failed`."""
+    """Summarize the outcomes, as `3 tests: 2 passed, 1 failed`."""
     counts = Counter(outcome.status for outcome in outcomes)
     named = ((counts["passed"], "passed"), (counts["failed"], "failed"), (counts["error"], "stopped by a provider"))
     parts = [f"{count} {name}" for count, name in named if count]
@@ -32,7 +32,10 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 
 def as_json(outcomes: Sequence[Outcome]) -> str:
-    """`{"tests": [{"spec", "name", "status", "message", "score", "seconds"}], "passed", "failed", "errors"}`."""
+    """Return the outcomes as JSON.
+
+    `{"tests": [{"spec", "name", "status", "message", "score", "seconds"}], "passed", "failed", "errors"}`.
+    """
     counts = Counter(outcome.status for outcome in outcomes)
     found = {"passed": counts["passed"], "failed": counts["failed"], "errors": counts["error"]}
     tests = [outcome.as_json() for outcome in outcomes]
@@ -40,7 +43,7 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
 
 
 def junit(outcomes: Sequence[Outcome]) -> str:
-    """One suite, a case for each test: what a provider stopped is an error, and no failure."""
+    """Render one suite with a case for each test; a test that a provider stopped is an error, and no failure."""
     counts = Counter(outcome.status for outcome in outcomes)
     return suite("lmprog test", [_case(outcome) for outcome in outcomes], counts["failed"], counts["error"])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lmprog.compiler.findings import Finding
-from lmprog.terminal import printable
+from lmprog.boundary.terminal import printable
+from lmprog.compiler.findings.finding import Finding
 
 _COLOURS = {"error": "31", "warning": "33", "info": "36"}
 

@@ -35,7 +35,11 @@ def application(
     origins: Sequence[str] = (),
     log: RequestLog | None = None,
 ) -> ASGIApp:
-    """`key`: what requests must bear; `hosts`: names that they may call (None: any); `origins`: whose pages may call."""
+    """Return the ASGI application of a running program.
+
+    `key`: the bearer key that requests need; `hosts`: the host names that requests may use (None: any); `origins`:
+    the origins whose pages may call.
+    """
     plan = running.program.plan
     described = document(plan, authorized=key is not None)
 
@@ -96,7 +100,7 @@ class Bearer:
 
 
 class AccessLog:
-    """One line on standard error for each request: method, path, status, milliseconds; nothing of its content."""
+    """A log line on standard error for each request: method, path, status, milliseconds; nothing of its content."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,6 +1,7 @@
-"""One client's connection: how long it may take to send its headers, and to take what is sent to it.
+"""A client's connection, with time limits for sending its headers and for reading what is sent to it.
 
-uvicorn has neither limit: a client that sends half a header, or that reads nothing, would hold its connection for ever.
+uvicorn has neither limit: a client that sends half a header, or that reads nothing, would hold its connection for
+ever.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import sys
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from lmprog.json_lines import as_line
 from lmprog.serving.refusals import error_body
+from lmprog.state.json_lines import as_line
 
 SECONDS = 20.0
 """The default of `--client-timeout`."""

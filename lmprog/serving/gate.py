@@ -1,4 +1,4 @@
-"""Who may run now, who waits, and who is sent away."""
+"""Admission of runs: a run starts now, waits, or is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client may send: JSON of bounded depth, with finite numbers, and images and files only as data URIs."""
+"""Validation of a client's inputs: JSON of bounded depth, finite numbers, images and files only as data URIs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lmprog.compiler.plan import Plan, ProgramCall, Repeat, Step
-from lmprog.compiler.types import DEEPEST, IMAGE, MESSAGES, ListOf, Object, Optional, Type, deeper
-from lmprog.program import Program
+from lmprog.compiler.types.lattice import DEEPEST, IMAGE, MESSAGES, ListOf, Object, Optional, Type, deeper
+from lmprog.runtime.program import Program
 from lmprog.serving.refusals import Refused
 
 PLACES = ("url", "uri", "path", "file", "file_url", "file_path", "file_id", "image_url", "image_path")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmprog.compiler.plan import Field, Plan
-from lmprog.compiler.types import ListOf, Object, Optional, Type, json_schema, mismatch
+from lmprog.compiler.types.lattice import ListOf, Object, Optional, Type, json_schema, mismatch
 from lmprog.serving.refusals import AGAIN, KINDS
 
 STREAM = (
@@ -17,7 +17,7 @@ STREAM = (
 
 
 def document(plan: Plan, *, authorized: bool) -> dict[str, Any]:
-    """OpenAPI 3.1; `authorized`: requests need a bearer key."""
+    """Return the OpenAPI 3.1 document; `authorized`: requests need a bearer key."""
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": plan.name, "version": plan.digest[:12] or "0"},
@@ -62,7 +62,7 @@ def document(plan: Plan, *, authorized: bool) -> dict[str, Any]:
 
 
 def inputs_schema(inputs: Mapping[str, Field]) -> dict[str, Any]:
-    """The JSON schema of the body of `POST /run`."""
+    """Return the JSON schema of the body of `POST /run`."""
     schema = _object(**{name: _input(field) for name, field in inputs.items()})
     schema["required"] = [
         name for name, field in inputs.items() if not field.has_default and mismatch(None, field.type) is not None
@@ -122,7 +122,7 @@ def _probe(said: str, operation: str, others: Mapping[str, Any]) -> dict[str, An
 
 
 def _object(**properties: Any) -> dict[str, Any]:
-    """An object of exactly these properties; of any where none is given."""
+    """Return the schema of an object with exactly these properties; of any object where none is given."""
     if not properties:
         return {"type": "object"}
     return {

@@ -1,7 +1,8 @@
-"""Who may call from where: the names that the server is called by, and the pages whose scripts may call it.
+"""Access by host and origin: the names that the server is called by, and the pages whose scripts may call it.
 
-A page in a browser reaches servers on its user's machine, and with a name that leads there (DNS rebinding) also reads their
-answers. So a request names a host that is this server's, and comes from a page that is allowed, or from no page.
+A page in a browser reaches servers on its user's machine and, with a name that leads there (DNS rebinding), also
+reads their answers. A request must therefore name a host of this server, and come from an allowed page or from no
+page.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address; an address that cannot be looked up counts as public."""
+    """Return whether an address is reachable from this machine alone.
+
+    An address that cannot be looked up counts as public.
+    """
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host or None, None, flags=socket.AI_PASSIVE)}
         return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found)
@@ -67,5 +71,5 @@ def _name(host: str) -> str:
 
 
 def _same(origin: str, host: str) -> bool:
-    """Whether a page of this very server calls."""
+    """Return whether the call comes from a page of this server itself."""
     return origin in (f"http://{host}", f"https://{host}")

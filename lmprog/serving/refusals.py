@@ -1,6 +1,7 @@
-"""Why a request has no outputs: the kinds, their HTTP statuses, and what is told to whoever asked.
+"""Reasons why a request has no outputs: the kinds, their HTTP statuses, and the messages to the client.
 
-Only what the caller can mend is told in detail. What a provider or a tool said stays with whoever runs the server.
+Only errors that the client can fix are explained in detail. Messages of a provider or a tool are shown only to the
+server's operator.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from lmprog.json_lines import as_line
+from lmprog.state.json_lines import as_line
 
 KINDS: dict[str, tuple[int, str]] = {
     "body": (400, "the body is not a JSON object of the program's inputs"),
@@ -68,17 +69,17 @@ class Refused(Exception):
 
 
 def error_body(kind: str, message: str, path: str | None = None) -> dict[str, Any]:
-    """The body of every answer that is no success."""
+    """Return the body of every answer that is no success."""
     return {"error": {"kind": kind, "message": message, "path": path}}
 
 
 async def failed(request: Request, error: Exception) -> Response:
-    """The answer where the server itself has failed; what has happened stands in its log."""
+    """Return the answer where the server itself has failed; the server's log has the cause."""
     return Refused("program").response
 
 
 async def not_here(request: Request, error: Exception) -> Response:
-    """The answer to a path or method that there is not."""
+    """Return the answer to a path or method that does not exist."""
     status: int = getattr(error, "status_code", 500)
     said = f"{request.method} is not answered here" if status == 405 else "there is nothing here; see /openapi.json"
     return JSONResponse(error_body("request", said), status, getattr(error, "headers", None))

@@ -10,9 +10,9 @@ from typing import IO
 import click
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lmprog.compiler.whole_file import open_private
-from lmprog.json_lines import cut_torn_line, versioned_line
-from lmprog.ownership import owned
+from lmprog.compiler.yaml.whole_file import open_private
+from lmprog.state.json_lines import cut_torn_line, versioned_line
+from lmprog.state.ownership import owned
 
 
 class RequestLog:

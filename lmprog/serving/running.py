@@ -19,22 +19,22 @@ from starlette.types import Receive, Scope, Send
 
 from lmprog.blame import is_outage
 from lmprog.errors import InfrastructureError, LmprogError
-from lmprog.events import CallEnded, Event, Listener, TextPiece, followed
-from lmprog.execution import Execution
-from lmprog.invocation import Record
-from lmprog.json_lines import as_line
 from lmprog.lms.images import READABLE
-from lmprog.program import Program
-from lmprog.result import Result
-from lmprog.run_options import RunOptions
+from lmprog.runtime.events import CallEnded, Event, Listener, TextPiece, followed
+from lmprog.runtime.execution import Execution
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.runtime.result import Result
 from lmprog.serving.connection import SECONDS
 from lmprog.serving.gate import Gate
 from lmprog.serving.inputs import checked, files_of, read_body
 from lmprog.serving.refusals import KINDS, Refused
-from lmprog.trace import TraceWriter
+from lmprog.state.json_lines import as_line
+from lmprog.traces.files import TraceWriter
+from lmprog.traces.record import Record
 
 CLIENT_GONE = 499
-"""What the access log shows for a request that nobody waits for any more."""
+"""Status in the access log for a request whose client has disconnected."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Running:
             await response(scope, receive, send)
 
     async def _inputs(self, request: Request) -> dict[str, Any]:
-        """The body as inputs of the program, of which no more than `max_body` bytes are ever kept."""
+        """Read the body as inputs of the program, keeping at most `max_body` bytes in memory."""
         if not _is_json(request.headers.get("content-type", "")):
             raise Refused("media_type")
         body = bytearray()
@@ -90,7 +90,7 @@ class Running:
         return inputs
 
     async def _answer(self, inputs: Mapping[str, Any], id: str, stream: Stream | None) -> Response | None:
-        """The response; None where it has been sent as a stream."""
+        """Return the response; None where it has been sent as a stream."""
         try:
             async with asyncio.timeout(self.seconds) as limit, self.gate:
                 await self.ready.wait()
@@ -109,7 +109,7 @@ class Running:
         return None
 
     async def _run(self, inputs: Mapping[str, Any], id: str, stream: Stream | None) -> bytes:
-        """The answer as JSON. Raises Refused where the run failed."""
+        """Return the answer as JSON. Raises Refused where the run failed."""
         started = time.perf_counter()
         try:
             if stream is None:
@@ -183,7 +183,7 @@ class Stream:
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def tell(self, event: Event) -> None:
-        """A piece of a reply, or a call that has ended; why it failed is not told."""
+        """Send a piece of a reply, or a call that has ended without the cause of its failure."""
         plain: dict[str, Any] = {"path": event.path, "module": event.module, "attempt": event.attempt}
         if isinstance(event, TextPiece):
             if event.text is None:
@@ -207,7 +207,7 @@ class Stream:
 
 
 async def unless_gone(work: Awaitable[Response | None], receive: Receive) -> Response | None:
-    """What `work` gives; it is cancelled, and ClientDisconnect raised, when the client goes first."""
+    """Return the result of `work`; where the client disconnects first, cancel it and raise ClientDisconnect."""
 
     async def leaving() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -226,7 +226,7 @@ async def unless_gone(work: Awaitable[Response | None], receive: Receive) -> Res
 
 
 def usage_of(result: Result) -> dict[str, Any]:
-    """The sums over the calls of LMs; `usd` is None where a price is not known."""
+    """Return the sums over the LM calls; `usd` is None where a price is not known."""
     used = [record.usage for record in result.trace if record.usage is not None]
     prices = [usage.usd for usage in used]
     return {
@@ -238,13 +238,16 @@ def usage_of(result: Result) -> dict[str, Any]:
 
 
 def _is_json(media_type: str) -> bool:
-    """Whether a body is said to be JSON: a page of a browser cannot say so without asking the server first."""
+    """Return whether a body is declared as JSON.
+
+    A page in a browser cannot declare that without a preflight request to the server.
+    """
     kind = media_type.partition(";")[0].strip().lower()
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 def _wants_stream(request: Request) -> bool:
-    """Whether the answer is to be a stream. Raises Refused for an unknown value of `stream`."""
+    """Return whether to answer with a stream. Raises Refused for an unknown value of `stream`."""
     said = request.query_params.getlist("stream")
     if any(value not in ("0", "1") for value in said):
         raise Refused("query")

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from lmprog.errors import InfrastructureError
 from lmprog.lms.lm import LM, Request
-from lmprog.program import Program
+from lmprog.runtime.program import Program
 from lmprog.serving.connection import SECONDS, USUAL_CONNECTIONS, most_connections, within
 
 STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}
@@ -24,7 +24,10 @@ STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens there (port 0: at any free one). Raises InfrastructureError where it cannot be had."""
+    """Return a socket that listens at the address.
+
+    Port 0 stands for any free one. Raises InfrastructureError where the socket cannot be had.
+    """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=2048)
@@ -110,7 +113,7 @@ async def warm(program: Program, ready: asyncio.Event) -> None:
 
 
 def innermost(lm: LM) -> LM:
-    """The LM behind those that make it when first asked, or answer from a cache."""
+    """Return the LM inside wrappers that make an LM at its first use or answer from a cache."""
     while (inner := getattr(lm, "made", None) or getattr(lm, "lm", None)) is not None:
         lm = inner
     return lm

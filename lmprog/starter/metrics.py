@@ -1,8 +1,8 @@
-"""How good the desk is. A metric returns a number, a bool, or lmprog.Score(value, feedback)."""
+"""Metrics of the desk. A metric returns a number, a bool, or lmprog.Score(value, feedback)."""
 
 from __future__ import annotations
 
 
 def same_topic(topic: str, wanted: str) -> bool:
-    """Whether the message was sorted as a librarian sorted it."""
+    """Return whether the message was sorted as a librarian sorted it."""
     return topic == wanted

@@ -1,1 +1,1 @@
-"""What a program may call beside LMs."""
+"""Tools that a program may call beside LMs."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmprog.compiler.plan import Tool
-from lmprog.compiler.types import mismatch
+from lmprog.compiler.types.lattice import mismatch
 
 
 def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:

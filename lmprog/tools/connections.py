@@ -20,13 +20,13 @@ _at_work: set[asyncio.Task[None]] = set()
 
 
 class Connections:
-    """What the tools of one program have open, by event loop and key."""
+    """The open connections of one program's tools, by event loop and key."""
 
     def __init__(self) -> None:
         self._of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Kept]] = WeakKeyDictionary()
 
     async def get(self, key: Hashable, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """The open connection of that key; `opening` makes it where there is none. Raises what opening it raises."""
+        """Return the open connection of `key`, made by `opening` where there is none. Raises any error of that."""
         kept = self._here().get(key)
         if kept is None or kept.ended:
             kept = self._here()[key] = _Kept(opening)
@@ -47,7 +47,10 @@ class Connections:
         await asyncio.gather(*(kept.close() for kept in here.values()))
 
     def __del__(self) -> None:
-        """The program is gone, and its loop may live long: what it had open is closed when the loop next runs."""
+        """Close the tools' open connections when their loop next runs.
+
+        The program is gone by then, and its loop may live long.
+        """
         for loop, here in self._of_loop.items():
             for kept in here.values():
                 if not loop.is_closed():
@@ -58,7 +61,7 @@ class Connections:
 
 
 class _Kept:
-    """One connection, and the task that opens and closes it."""
+    """An open connection, and the task that opens and closes it."""
 
     def __init__(self, opening: Opening) -> None:
         self.opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

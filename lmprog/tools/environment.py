@@ -6,14 +6,17 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lmprog.compiler.expressions import EvaluationError, Expression
+from lmprog.boundary.secret_forms import forms_of, secrets_of_address, without
+from lmprog.compiler.expressions.compiled import EvaluationError, Expression
 from lmprog.compiler.plan import Tool
 from lmprog.errors import UsageError
-from lmprog.secret_forms import forms_of, secrets_of_address, without
 
 
 def evaluated(tool: Tool, settings: Any) -> Any:
-    """The settings with each `${{ env.NAME }}` as its value. Raises UsageError for a variable that is not set."""
+    """Return the settings with each `${{ env.NAME }}` replaced by its value.
+
+    Raises UsageError for a variable that is not set.
+    """
     if isinstance(settings, Expression):
         try:
             return settings.evaluate({"env": os.environ})

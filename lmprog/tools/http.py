@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from lmprog.blame import passing
-from lmprog.bodies import TooLong, within
-from lmprog.compiler.openapi import WHOLE_BODY, Operation
+from lmprog.boundary.bodies import TooLong, within
+from lmprog.boundary.wire import retry_after
 from lmprog.compiler.plan import Tool
+from lmprog.compiler.tools.openapi import WHOLE_BODY, Operation
 from lmprog.errors import UsageError
 from lmprog.tools.connections import Connections
 from lmprog.tools.environment import evaluated, without_secrets
 from lmprog.tools.results import first_line, most_bytes, of_text, too_long
 from lmprog.tools.tool import ToolFailed, ToolUnreachable, timeout_of
-from lmprog.wire import retry_after
 
 if TYPE_CHECKING:
     import aiohttp
@@ -41,7 +41,10 @@ MOST_REDIRECTS = 5
 
 
 class Draft:
-    """One request: its parts, as the arguments fill them. Raises ToolFailed for an argument that no address can hold."""
+    """The parts of one request, as the arguments fill them.
+
+    Raises ToolFailed for an argument that no address can hold.
+    """
 
     def __init__(self, tool: Tool, arguments: Mapping[str, Any]) -> None:
         settings = evaluated(tool, tool.settings)
@@ -86,7 +89,7 @@ class Draft:
 
 
 def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[Any]]:
-    """The request as an async function of its inputs. Raises UsageError where the address cannot be known."""
+    """Return the request as an async function of its inputs. Raises UsageError where the address cannot be known."""
     import aiohttp
     from yarl import URL
 
@@ -203,5 +206,5 @@ async def _is_private(host: str) -> bool:
 
 
 def _text(value: Any) -> str:
-    """A value as it stands in an address or a header."""
+    """Format a value for an address or a header."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -19,7 +19,10 @@ REMEMBERED = 10_000
 
 
 def make_tool(tool: Tool, connections: Connections) -> Call:
-    """The tool as an async function of its arguments, which raises ToolFailed. Raises UsageError where it cannot be made."""
+    """Return the tool as an async function of its arguments, which raises ToolFailed.
+
+    Raises UsageError where the tool cannot be made.
+    """
     call: Call
     if tool.kind == "python":
         from lmprog.tools.python import python_tool
@@ -42,7 +45,7 @@ def make_tool(tool: Tool, connections: Connections) -> Call:
 
 
 def fake_tool(tool: Tool) -> Call:
-    """A stand-in that gives a value of the tool's type and does nothing: for dry runs."""
+    """Return a stand-in for dry runs, which returns a value of the tool's type and does nothing."""
     from lmprog.lms.fake import placeholder
 
     async def call(**arguments: Any) -> Any:
@@ -66,7 +69,7 @@ def _bounded(tool: Tool, call: Call) -> Call:
 
 
 def _limited(tool: Tool, call: Call) -> Call:
-    """The call with the tool's timeout."""
+    """Return the call with the tool's timeout."""
     seconds = timeout_of(tool)
 
     async def limited(**arguments: Any) -> Any:
@@ -83,7 +86,7 @@ def _limited(tool: Tool, call: Call) -> Call:
 
 
 def _remembering(call: Call) -> Call:
-    """The call with its results kept: equal calls at the same time are one, and a failure is not kept."""
+    """Return the call with its results cached: equal calls at the same time are one, and a failure is not cached."""
     results: OrderedDict[str, Any] = OrderedDict()
     waiting: dict[tuple[int, str], asyncio.Lock] = {}
 

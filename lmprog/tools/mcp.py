@@ -16,9 +16,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from lmprog.blame import passing
-from lmprog.bodies import ENCODINGS, bound
+from lmprog.boundary.bodies import ENCODINGS, bound
 from lmprog.compiler.plan import Tool
-from lmprog.compiler.types import STR, mismatch, without_none
+from lmprog.compiler.types.lattice import STR, mismatch, without_none
 from lmprog.errors import UsageError
 from lmprog.tools.connections import Connections
 from lmprog.tools.environment import evaluated, without_secrets
@@ -32,7 +32,10 @@ STARTING = 0.9
 
 
 def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[Any]]:
-    """The tool as an async function of its arguments. Raises UsageError where the SDK or a variable is missing."""
+    """Return the tool as an async function of its arguments.
+
+    Raises UsageError where the SDK or a variable is missing.
+    """
     try:
         from mcp import MCPError
     except ImportError as error:
@@ -91,7 +94,10 @@ def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[An
 
 
 def _session(settings: dict[str, Any], tool: Tool) -> AbstractAsyncContextManager[Any]:
-    """A client of the server; leaving it ends a server that was started, if need be by force."""
+    """Return a context with a client of the server.
+
+    Leaving it ends a server that was started, if need be by force.
+    """
     return _reached(settings, tool) if settings.get("command") is None else _started(settings)
 
 
@@ -185,7 +191,7 @@ async def _ends_when_down(response: Any) -> None:
 
 
 def _value(tool: Tool, structured: Any, said: str) -> Any:
-    """What the server gave, of the tool's type: structured content where there is some, else the text."""
+    """Return the server's result as the tool's type: structured content where there is some, else the text."""
     kind = without_none(tool.type)
     if structured is None or (kind == STR and not isinstance(structured, str) and "result" not in structured):
         return of_text(tool, said, is_json=False)
@@ -196,7 +202,7 @@ def _value(tool: Tool, structured: Any, said: str) -> Any:
 
 
 def _cause(error: BaseException) -> str:
-    """The first failure itself, out of the groups that the SDK's tasks make of it."""
+    """Return the message of the first failure, out of the exception groups that the SDK's tasks make of it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return first_line(str(error)) or type(error).__name__

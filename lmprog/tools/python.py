@@ -7,17 +7,17 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from lmprog.aio.threads import in_thread
+from lmprog.boundary.python_values import instances_for
+from lmprog.boundary.user_code import raised_at
 from lmprog.compiler.plan import Tool
-from lmprog.compiler.python_reference import load
-from lmprog.python_values import instances_for
-from lmprog.threads import in_thread
+from lmprog.compiler.types.python_reference import load
 from lmprog.tools.results import checked
 from lmprog.tools.tool import failed
-from lmprog.user_code import raised_at
 
 
 def python_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
-    """The function that the tool names. Raises ImportFailed where it cannot be imported."""
+    """Return the function that the tool names. Raises ImportFailed where it cannot be imported."""
     assert tool.python is not None
     function = load(tool.python)
     instances = instances_for(function)

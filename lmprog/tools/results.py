@@ -1,20 +1,20 @@
-"""What a tool answered, as a value of the type that it declares."""
+"""Conversion of a tool's answer to a value of the type that the tool declares."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
+from lmprog.boundary.wire import loads
 from lmprog.compiler.plan import Tool
-from lmprog.compiler.types import DEEPEST, JSON, STR, deeper, mismatch, without_none
+from lmprog.compiler.types.lattice import DEEPEST, JSON, STR, deeper, mismatch, without_none
 from lmprog.tools.tool import ToolFailed
-from lmprog.wire import loads
 
 
 def of_text(tool: Tool, text: str, *, is_json: bool) -> Any:
-    """The value that a text stands for: the text itself for a `str`, for other types JSON. Raises ToolFailed.
+    """Parse a text as a value: the text itself for a `str`, for other types JSON. Raises ToolFailed.
 
-    `is_json` says that the sender calls it JSON; then it is no text, unless it is one in quotes.
+    `is_json` means that the sender declares it JSON; then it is no text, unless it is one in quotes.
     """
     kind = without_none(tool.type)
     if not text.strip() and kind is not tool.type:
@@ -33,7 +33,7 @@ def of_text(tool: Tool, text: str, *, is_json: bool) -> Any:
 
 
 def checked(tool: Tool, value: Any) -> Any:
-    """The value, where it is of the tool's type. Raises ToolFailed where it is not."""
+    """Return the value, where it is of the tool's type. Raises ToolFailed where it is not."""
     value = value if deeper(value) else plain(value)
     if deeper(value):
         raise ToolFailed(f"{tool.id} returned what is nested deeper than {DEEPEST}")
@@ -43,7 +43,7 @@ def checked(tool: Tool, value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Pydantic models and dataclasses as the mappings that the language has for them."""
+    """Convert Pydantic models and dataclasses to mappings, the language's own form of objects."""
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if hasattr(value, "model_dump"):
@@ -65,6 +65,6 @@ def too_long(tool: Tool) -> ToolFailed:
 
 
 def first_line(text: str) -> str:
-    """The first line of what a server said, cut to 200 characters."""
+    """Return the first line of a server's message, cut to 200 characters."""
     line = text.strip().splitlines()[0] if text.strip() else ""
     return line if len(line) <= 200 else line[:197] + "..."

@@ -15,12 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
-from lmprog.cache_folder import cache_root
+from lmprog.aio.threads import in_thread
 from lmprog.compiler.plan import HubCorpus, Tool
-from lmprog.compiler.row_files import Row, RowsError, read_file
-from lmprog.compiler.rows import read_hub
+from lmprog.compiler.rows.files import Row, RowsError, read_file
+from lmprog.compiler.rows.reading import read_hub
 from lmprog.extras import require
-from lmprog.threads import in_thread
+from lmprog.state.cache_folder import cache_root
 from lmprog.tools.tool import ToolFailed, failed
 
 LAYOUT = 1
@@ -41,7 +41,10 @@ class Index:
         self._keys: list[str] = json.loads((folder / "keys.json").read_text(encoding="utf-8"))
 
     def search(self, query: str, k: int) -> list[str]:
-        """The k best keys, each once; fewer where fewer rows share a word with the query. Ties go by position."""
+        """Return the k best keys, each once.
+
+        There are fewer where fewer rows share a word with the query. Ties go by position.
+        """
         import bm25s
         import numpy as np
 
@@ -83,7 +86,7 @@ def search_tool(tool: Tool) -> Callable[..., Awaitable[list[str]]]:
 
 
 def index_of(corpus: Path | HubCorpus, text: tuple[str, ...], key: str) -> Index:
-    """The index of a file, or of a data set. Raises RowsError where it cannot be read or lacks a column."""
+    """Return the index of a file or data set. Raises RowsError where it cannot be read or lacks a column."""
     known = corpus.stat() if isinstance(corpus, Path) else None
     with _making:
         return _index(corpus, known and (known.st_mtime_ns, known.st_size), text, key)

@@ -1,4 +1,4 @@
-"""What a tool is to a run: an async function, the time that it may take, and how it fails."""
+"""The runtime interface of a tool: an async function, its time limit, and its failures."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.optimizer import Task
-    from lmprog.program import Program
+    from lmprog.runtime.program import Program
 
 
 class Ensemble:
@@ -52,7 +52,7 @@ class Ensemble:
         return Candidate(ensemble={**rule, "members": [dict(member) for member in members]})
 
     def optimize(self, task: Task) -> Candidate:
-        from lmprog.loops import run_async
+        from lmprog.aio.loops import run_async
         from lmprog.optimizers.ensemble.stage import Assembly
 
-        return run_async(Assembly(task, self).run)
+        return run_async(Assembly(task, self.config, self.of).run)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lmprog.compiler.bounds import ensemble_sizes
 from lmprog.errors import BudgetExceeded
 from lmprog.optimizers.candidate import START, Candidate
-from lmprog.optimizers.ensemble import Ensemble
-from lmprog.optimizers.evaluator import CandidateEvaluator, Scored, Values, mean
+from lmprog.optimizers.ensemble.config import Config
+from lmprog.optimizers.evaluation import CandidateEvaluator, Scored, Values, mean
+from lmprog.optimizers.filters import Checks
 from lmprog.optimizers.finalists import Finalists
 from lmprog.optimizers.optimizer import Task
-from lmprog.optimizers.strategies.screens import Checks
-from lmprog.program import Program
+from lmprog.runtime.program import Program
 
 
 class _Evaluator(CandidateEvaluator):
@@ -35,12 +35,14 @@ class _Evaluator(CandidateEvaluator):
 class Assembly:
     """One run of the `ensemble` stage."""
 
-    def __init__(self, task: Task, optimizer: Ensemble) -> None:
+    def __init__(
+        self, task: Task, config: Config, ensemble_of: Callable[[Program, Sequence[Mapping[str, Any]]], Candidate]
+    ) -> None:
         assert task.finalists is not None
-        self.task, self.optimizer = task, optimizer
+        self.task, self.config, self.ensemble_of = task, config, ensemble_of
         self.found: Finalists = task.finalists()
-        self.sizes = ensemble_sizes(optimizer.config.members)
-        self.most = optimizer.config.members - 1 + len(self.sizes)
+        self.sizes = ensemble_sizes(config.members)
+        self.most = config.members - 1 + len(self.sizes)
         self.evaluator = _Evaluator(task, self.found.program)
 
     async def run(self) -> Candidate:
@@ -54,7 +56,7 @@ class Assembly:
                 if size > len(members):
                     self.task.journal.note(f"the stages before have left {len(members)} programs, too few for {size}")
                     break
-                candidate = self.optimizer.of(self.found.program, members[:size])
+                candidate = self.ensemble_of(self.found.program, members[:size])
                 scored = await self.evaluator.evaluate(candidate)
                 if scored is None:
                     self.task.journal.note("an ensemble is refused by a check, as `lmprog candidates` shows")
@@ -69,7 +71,7 @@ class Assembly:
         """Return the modules that each program changes, the best first; of equal ones the one that was found best before."""
         best, *others = self.found.words
         scores = [(best, self.evaluator.scored[START.digest])]
-        for words in others[: self.optimizer.config.members - 1]:
+        for words in others[: self.config.members - 1]:
             scored = await self.evaluator.evaluate(words)
             if scored is not None:
                 self.evaluator.tell(words, self.most)

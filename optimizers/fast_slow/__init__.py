@@ -18,7 +18,7 @@ from lmprog.optimizers.grpo import GRPO
 if TYPE_CHECKING:
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.optimizer import Task
-    from lmprog.program import Program
+    from lmprog.runtime.program import Program
 
 
 class FastSlow(GRPO):

@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from lmprog.optimizers.candidate import START, Candidate
-from lmprog.optimizers.evaluator import CandidateEvaluator
+from lmprog.optimizers.evaluation import CandidateEvaluator
 from lmprog.optimizers.fast_slow.config import Config
+from lmprog.optimizers.filters import Screen, Screens
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.prompt_search.choices import Choices, Gatherer
 from lmprog.optimizers.strategies.fronts import Front, Pareto
-from lmprog.optimizers.strategies.screens import Screen, Screens
-from lmprog.program import Program
+from lmprog.runtime.program import Program
+from lmprog.scoring.statistics import estimate
 from lmprog.seeds import derive
-from lmprog.statistics import estimate
 
 Population = Sequence[Candidate]
 """The candidates that are kept, the best of all first."""
@@ -31,7 +31,10 @@ class Rounds:
         self.screen = screen or Screens(task)
 
     def kept(self, number: int) -> Population:
-        """What round `number` came to; before the first it is the program as the stage got it, alone."""
+        """Return the population after round `number`.
+
+        Before the first round it is the program as the stage got it, alone.
+        """
         found = self.task.journal.part(f"round-{number}").recall("population")
         return [Candidate.from_json(member) for member in found] if found is not None else [START]
 
@@ -63,7 +66,7 @@ class Rounds:
         )
 
     async def _choices(self, task: Task, evaluator: CandidateEvaluator, population: Population) -> list[Choices]:
-        """What candidates may be made of, the parts of the population among it."""
+        """Return the parts that candidates may be made of, including the parts of the population."""
         gatherer = Gatherer(task, self.config, self.config.demo_sets)
         choices = await gatherer.first()
         for choice in choices:
@@ -97,7 +100,10 @@ class Rounds:
 
 
 def varied(parent: Candidate, choices: Sequence[Choices], draw: random.Random) -> Candidate:
-    """The parent with parts of its modules drawn anew: each part with a probability of a half, and at least one."""
+    """Return the parent with parts of its modules drawn anew.
+
+    Each part is drawn with a probability of a half, and at least one is.
+    """
     parts = [
         (choice.module, part, options)
         for choice in choices
@@ -118,5 +124,5 @@ def varied(parent: Candidate, choices: Sequence[Choices], draw: random.Random) -
 
 
 def _parts(choice: Choices) -> dict[str, list[Any]]:
-    """What there is of each part of a candidate, by its name there."""
+    """Return the options of each part of a candidate, by the part's name in it."""
     return {"instructions": choice.instructions, "demos": choice.demos, "layouts": choice.layouts}

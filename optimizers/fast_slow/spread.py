@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from lmprog.program import Program
-from lmprog.result import Result
-from lmprog.run_options import RunOptions
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.runtime.result import Result
 from lmprog.seeds import derive
 
 
@@ -30,7 +30,7 @@ class Spread(Program):
         )
 
     def member(self, example: int | str, rollout: int) -> int:
-        """The place of the member whose run this is."""
+        """Return the index of the member that runs this rollout."""
         return (rollout + derive(self.seed, "spread", example)) % len(self.members)
 
     async def run(

@@ -1,4 +1,4 @@
-"""One run of the `fast_slow` stage: that of `grpo`, with a population of prompts in place of the one that a program has."""
+"""A run of the `fast_slow` stage: a `grpo` stage with a population of prompts in place of the program's one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.fast_slow.config import Config
 from lmprog.optimizers.fast_slow.rounds import Rounds
 from lmprog.optimizers.fast_slow.spread import Spread
-from lmprog.optimizers.grpo.rollouts import Rollout, Wave
-from lmprog.optimizers.grpo.rows import Row
+from lmprog.optimizers.grpo.math.training_rows import Row
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Wave
 from lmprog.optimizers.grpo.stage import WeightStage
 from lmprog.optimizers.optimizer import Task
-from lmprog.program import Program
+from lmprog.runtime.program import Program
 from lmprog.seeds import derive
 
 
@@ -42,7 +42,7 @@ class FastSlowStage(WeightStage):
         return rows
 
     def sampled_program(self, step: int) -> Spread:
-        """The rollouts of the wave after `step` are spread over the population."""
+        """Return the program of the wave after `step`, which spreads its rollouts over the population."""
         number = self._round(step)
         # The program is another one after each step whose weights are asked for on a server.
         made_of = self._members[0]
@@ -51,13 +51,13 @@ class FastSlowStage(WeightStage):
             self._members = ((number, self.program), members)
         return Spread.over(self.program, self._members[1], derive(self.task.seed, "spread", step))
 
-    def sender(self, step: int, example: int, rollout: int) -> Program:
-        """The runs of teachers are spread over the population too."""
+    def prompt_program(self, step: int, example: int, rollout: int) -> Program:
+        """Return the program of a teacher's run; runs of teachers are spread over the population too."""
         spread = self.sampled_program(step)
         return spread.members[spread.member(example, rollout)]
 
     def scored_program(self, step: int) -> Program:
-        """The best member of the population that the update before was made with."""
+        """Return the program with the best member of the population that the update before was made with."""
         return self.program.with_candidate(self._best_member(step))
 
     def _waves(self, step: int) -> list[Wave]:
@@ -66,7 +66,7 @@ class FastSlowStage(WeightStage):
         return waves
 
     def _by_member(self, step: int) -> dict[str, dict[str, float]]:
-        """Of the rollouts with the words of each candidate: how many, and their mean reward."""
+        """Return the number of rollouts with the texts of each candidate, and their mean reward."""
         members, spread = self.rounds.kept(self._round(step)), self.sampled_program(step)
         rewards: dict[str, list[float]] = {}
         for rollout in self._sampled:
@@ -75,11 +75,14 @@ class FastSlowStage(WeightStage):
         return {digest: {"rollouts": len(found), "reward": fmean(found)} for digest, found in rewards.items()}
 
     def _round(self, step: int) -> int:
-        """The last round before the wave after `step`."""
+        """Return the last round before the wave after `step`."""
         return step // self.every
 
     def _best_member(self, step: int) -> Candidate:
-        """What was best in the last round before update number `step`; what the stage began with, before there was one."""
+        """Return the best member of the last round before update number `step`.
+
+        Before the first round it is the program that the stage began with.
+        """
         return self.rounds.kept(self._round(step - 1))[0]
 
     def _chosen(self) -> Candidate:

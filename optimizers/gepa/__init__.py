@@ -13,7 +13,7 @@ from lmprog.optimizers.gepa.config import Config as Options
 if TYPE_CHECKING:
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.optimizer import Task
-    from lmprog.program import Program
+    from lmprog.runtime.program import Program
 
 
 class GEPA:

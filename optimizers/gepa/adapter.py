@@ -8,19 +8,19 @@ from typing import Any
 
 from gepa import EvaluationBatch
 
-from lmprog.evaluation import RowScore, aevaluate
-from lmprog.loops import run_async
+from lmprog.aio.loops import run_async
 from lmprog.optimizers.candidate import START, Candidate
-from lmprog.optimizers.evaluator import CandidateEvaluator
+from lmprog.optimizers.evaluation import CandidateEvaluator
 from lmprog.optimizers.optimizer import Row, Task
-from lmprog.run_options import RunOptions
+from lmprog.runtime.options import RunOptions
+from lmprog.scoring.evaluation import RowScore, aevaluate
 
 SHOWN = 2000
 """Characters of one value that a proposer is shown."""
 Texts = dict[str, str]
 
 
-class Enough(Exception):
+class MetricCallsExhausted(Exception):
     """The next evaluation would exceed `max_metric_calls`."""
 
 
@@ -52,18 +52,18 @@ class ProgramAdapter:
         self.counted = 0
 
     def candidate_of(self, texts: Texts) -> Candidate:
-        """The change that the texts make."""
+        """Return the change that the texts make."""
         return Candidate(instructions={id: text for id, text in texts.items() if text != self.start[id]})
 
     def evaluate(
         self, batch: list[Place], candidate: Texts, capture_traces: bool = False
     ) -> EvaluationBatch[dict[str, Any], Any]:
-        """Scores of the texts on rows; a refused candidate gets the lowest, and is never run.
+        """Score the texts on rows; a refused candidate gets the lowest score, and is never run.
 
-        Raises Enough, and what a run raises that is no matter of one row.
+        Raises Enough, and errors of a run that concern more than one row.
         """
         if self.counted + len(batch) > self.most:
-            raise Enough
+            raise MetricCallsExhausted
         self.counted += len(batch)
         change = self.candidate_of(candidate)
         if self.evaluator.refuses(change):
@@ -100,7 +100,7 @@ class ProgramAdapter:
         return [self.runs[change.digest, place] for place in batch]
 
     def _kept(self, scored: RowScore) -> dict[str, Any]:
-        """What is kept of a run: plain values."""
+        """Return the part of a run that is kept, as plain values."""
         calls = [
             {"module": made.module, "inputs": _short(made.inputs), "reply": _short(made.text), "error": made.error}
             for made in scored.result.trace
@@ -111,7 +111,7 @@ class ProgramAdapter:
     def make_reflective_dataset(
         self, candidate: Texts, eval_batch: EvaluationBatch[dict[str, Any], Any], components_to_update: list[str]
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """For each module the calls that it made, what came of them, and what the train row says beside its inputs."""
+        """Return for each module its calls, their outcomes, and the fields of the train row beside its inputs."""
         found: dict[str, list[dict[str, Any]]] = {}
         for run in eval_batch.trajectories or ():
             place = run["place"]

@@ -1,4 +1,4 @@
-"""One run of the `gepa` stage: the library in between, our journal and budget around it."""
+"""A run of the `gepa` stage: the gepa library, with the journal and budget of lmprog around it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 import gepa
 
+from lmprog.aio.loops import run_async
 from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.lms.lm import Request
-from lmprog.loops import run_async
 from lmprog.optimizers.candidate import START, Candidate
-from lmprog.optimizers.evaluator import CandidateEvaluator, Scored
-from lmprog.optimizers.gepa.adapter import Enough, Place, ProgramAdapter
+from lmprog.optimizers.evaluation import CandidateEvaluator, Scored
+from lmprog.optimizers.gepa.adapter import MetricCallsExhausted, Place, ProgramAdapter
 from lmprog.optimizers.gepa.config import Config
 from lmprog.optimizers.optimizer import Task
-from lmprog.replies import free_text
+from lmprog.runtime.replies import free_text
 from lmprog.seeds import derive
 
 
@@ -50,7 +50,7 @@ class Reflection:
         self.declared = plan.lms[plan.optimize.proposer]
         self.proposer = task.budget.meter(task.program.lms[self.declared.id], self.declared)
         self.known: dict[int, Candidate] = {}
-        """By gepa's index."""
+        """Candidates by gepa's index."""
         self.asked = 0
         self.failure: Exception | None = None
 
@@ -58,7 +58,7 @@ class Reflection:
         """Return the candidate that is best on all dev rows, or no change where none is better than the start."""
         try:
             self._search()
-        except Enough:
+        except MetricCallsExhausted:
             pass
         except BudgetExceeded as error:
             self.failure = error
@@ -129,7 +129,10 @@ class Reflection:
         return text
 
     def on_valset_evaluated(self, event: Mapping[str, Any]) -> None:
-        """gepa's callback: a candidate was run on all rows of the front. gepa would pass over what is raised here."""
+        """Enter a candidate that was run on all rows of the front: a callback of gepa.
+
+        An error is kept in `failure`, since gepa would pass over an exception that is raised here.
+        """
         try:
             self._enter(event)
         except Exception as error:

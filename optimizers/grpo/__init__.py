@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lmprog.compiler.plan import Plan
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.optimizer import Task
-    from lmprog.program import Program
+    from lmprog.runtime.program import Program
 
 
 class GRPO:
@@ -30,8 +30,8 @@ class GRPO:
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
         from lmprog.compiler.bounds import bounds, calls
-        from lmprog.optimizers.grpo import probe
         from lmprog.optimizers.grpo.credit import most_runs
+        from lmprog.optimizers.grpo.sampling import probe
 
         scorings = 1 + -(-self.config.steps // self.config.evaluate_every)
         runs = self._examples * self.config.rollouts + scorings * dev * self.config.repeats
@@ -41,7 +41,7 @@ class GRPO:
         return runs * calls(program.plan) + taught
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """The teachers, and how often each is run at most."""
+        """Return the teachers, and how often each is run at most."""
         teachers = program.plan.optimize.teachers if program.plan.optimize is not None else {}
         return [(teachers[each.program], self._examples * each.rollouts) for each in self.config.teachers]
 

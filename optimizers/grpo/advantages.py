@@ -1,4 +1,4 @@
-"""How much better than expected each member of a group did. Pure; imports no torch.
+"""Advantages: the difference of each group member's reward from the expected one. Pure; imports no torch.
 
 advantage = (reward - baseline) / scale, with the policies below for both.
 """
@@ -97,7 +97,7 @@ def has_signal(group: Group, width: float = 1.0) -> bool:
 
 
 def update_averages(averages: Mapping[str, float], groups: Sequence[Group], decay: float = 0.9) -> dict[str, float]:
-    """Running averages of the reward by module, for `module_ema`, after one more step's groups."""
+    """Return the running averages of the reward by module, for `module_ema`, after one more step's groups."""
     updated = dict(averages)
     for module in dict.fromkeys(group.module for group in groups if group.module is not None):
         now = mean([member.reward for group in groups if group.module == module for member in group.members])
@@ -106,12 +106,12 @@ def update_averages(averages: Mapping[str, float], groups: Sequence[Group], deca
 
 
 def mean(values: Sequence[float]) -> float:
-    """Exactly the value where all are equal, so that rounding never makes an advantage of nothing."""
+    """Return the mean. It is exactly the value where all are equal, so that rounding never creates an advantage."""
     return values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
 
 
 def deviation(values: Sequence[float]) -> float:
-    """The population standard deviation (divided by n); 0.0 for no values or equal ones."""
+    """Return the population standard deviation (divided by n); 0.0 for no values or equal ones."""
     if len(set(values)) < 2:
         return 0.0
     center = mean(values)

@@ -1,7 +1,7 @@
-"""What a `grpo` stage keeps between two steps, so that a run which was cut goes on from its last whole step.
+"""Checkpoints of a `grpo` stage between two steps, so that an interrupted run resumes from its last whole step.
 
-The trainer writes its own part (weights, moments, schedule, draws) into `trainer/checkpoint-N`; the stage's part is one file,
-written last and in one piece. That file names the step, so a checkpoint without it was never made.
+The trainer writes its own part (weights, moments, schedule, draws) into `trainer/checkpoint-N`; the stage's part is
+one file, written last and atomically. That file names the step, so a checkpoint without it counts as never made.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmprog.budget import Spent
-from lmprog.compiler.whole_file import write_whole
-from lmprog.evaluation import Scores
+from lmprog.compiler.yaml.whole_file import write_whole
+from lmprog.scoring.evaluation import Scores
+from lmprog.spending.budget import Spent
 
 ByRow = Sequence[tuple[int, float | None]]
 """Dev scores: index of the row, score."""
@@ -34,7 +34,7 @@ class Progress:
     best: tuple[int, ByRow] | None
     """The step whose weights are best on dev, and their scores."""
     spent: Spent
-    """By the steps so far, their scorings included."""
+    """Spending of the steps so far, their scorings included."""
     largest: Spent
     levels: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """The values that the rewards have taken (`comparing.Levels`)."""
@@ -61,15 +61,15 @@ class Checkpoints:
         self._file = folder / "checkpoint.json"
 
     def last(self) -> Progress | None:
-        """The last whole step, or None."""
+        """Return the last whole step, or None."""
         return Progress.from_json(json.loads(self._file.read_text())) if self._file.exists() else None
 
     def of_trainer(self, step: int) -> Path:
-        """Where transformers keeps the trainer's part of a step."""
+        """Return the folder where transformers keeps the trainer's part of a step."""
         return self.trainer / f"checkpoint-{step}"
 
     def best(self, step: int) -> Path:
-        """Where the adapters of a step lie that were the best so far."""
+        """Return the folder of a step's adapters that were the best so far."""
         return self._folder / f"adapters-{step}"
 
     def commit(self, progress: Progress) -> None:
@@ -87,5 +87,5 @@ class Checkpoints:
 
 
 def by_row(scores: Scores) -> ByRow:
-    """The scores as plain values."""
+    """Return the scores as plain values."""
     return scores.kept

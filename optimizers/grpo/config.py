@@ -20,9 +20,9 @@ class LoRA(BaseModel):
     targets: str | list[str] = Field("all-linear", description="the layers it is added to")
 
 
-Heat = Annotated[float, Field(gt=0, le=5)]
+Temperature = Annotated[float, Field(gt=0, le=5)]
 HIGHEST_RATIO = 5.0
-"""Of `cispo` (arXiv 2510.13786), whose `epsilon_high` is no distance from 1."""
+"""Default `epsilon_high` of `cispo` (arXiv 2510.13786), for which it is the highest ratio, no distance from 1."""
 
 
 class Training(BaseModel):
@@ -55,7 +55,7 @@ class Config(Training):
     teachers: list[Teacher] = Field(
         default_factory=list, description="other programs, whose runs join the groups of an example"
     )
-    temperature: Literal["auto"] | Heat | dict[str, Heat] = Field(
+    temperature: Literal["auto"] | Temperature | dict[str, Temperature] = Field(
         "auto",
         description="of the rollouts, or by module (1.0 for others); auto takes it from the probe, 1.0 without one; "
         "running and scoring keep the params of the LM",

@@ -8,16 +8,16 @@ from typing import Any
 from lmprog.compiler.bounds import bounds
 from lmprog.errors import LmprogError
 from lmprog.optimizers.optimizer import Task
-from lmprog.program import Program
-from lmprog.run_options import RunOptions
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
 from lmprog.seeds import derive
 
 RUNS = 4
-"""Of each row."""
+"""Runs of each row."""
 
 
 def most_runs(program: Program, rows: int) -> int:
-    """How many runs a report on so many rows makes at most, each taken for a whole one."""
+    """Return how many runs a report on so many rows makes at most. Each run counts as a whole one."""
     from lmprog.credit.forecast import sets_anew
 
     return rows * RUNS * (2 + sets_anew(program)) if _several(program) else 0

@@ -1,4 +1,4 @@
-"""Which invocations are compared with each other: groups, formed from finished rollouts. Pure; imports no torch.
+"""Groups of invocations that are compared with each other, formed from finished rollouts. Pure; imports no torch.
 
 At module level a group is keyed by (example, module, k): all calls that were the k-th of that module in a run on that
 example (mmGRPO, arXiv 2508.04660). At trajectory level a member is a whole run.
@@ -16,7 +16,7 @@ Align = Literal["ragged", "truncate", "fill"]
 
 
 class InvocationLike(Protocol):
-    """All that is read of an invocation: its module, and the index of the call among that module's calls in the run."""
+    """The interface of an invocation: its module, and the call's index among that module's calls in the run."""
 
     @property
     def module(self) -> str: ...
@@ -25,7 +25,7 @@ class InvocationLike(Protocol):
 
 
 class RolloutLike(Protocol):
-    """All that is read of a rollout: one run of the program on one example, with its score."""
+    """The interface of a rollout: one run of the program on one example, with its score."""
 
     @property
     def example(self) -> Any: ...
@@ -39,7 +39,7 @@ class RolloutLike(Protocol):
 
 @dataclass(frozen=True)
 class Member:
-    """One run's part in a group: one invocation at module level, all of the run's at trajectory level."""
+    """A run's part in a group: one invocation at module level, all of the run's at trajectory level."""
 
     rollout: int
     reward: float
@@ -68,12 +68,13 @@ def form_groups(
     min_group: int = 2,
     select: int | None = None,
 ) -> list[Group]:
-    """Groups in the order of the examples, then of the modules and calls as the runs first reach them.
+    """Form groups in the order of the examples, then of the modules and calls as the runs first reach them.
 
-    `align` says what becomes of a position (module, k) that some run of the example lacks: `ragged` groups the runs that
-    reached it, `truncate` drops it, `fill` pads each run that called the module at all with a draw from its own calls (the
-    only case in which an invocation appears twice). Retries of one call share its k, and the last of them stands for it.
-    `select` keeps that many members, spread over the sorted rewards. No group is dropped for its size or its rewards.
+    `align` decides about a position (module, k) that some run of the example lacks: `ragged` groups the runs that
+    reached it, `truncate` drops it, `fill` pads each run that called the module at all with a draw from its own calls
+    (the only case in which an invocation appears twice). Retries of one call share its k, and the last of them stands
+    for it. `select` keeps that many members, spread over the sorted rewards. No group is dropped for its size or its
+    rewards.
 
     Raises ValueError for an unknown `level` or `align`, and for `select` below 1.
     """
@@ -97,7 +98,10 @@ def form_groups(
 
 
 def spread(members: Sequence[Member], count: int) -> list[Member]:
-    """`count` members at `round(linspace(0, n - 1, count))` of the n members sorted by reward; all where n <= count."""
+    """Return `count` members, spread over the rewards; all where n <= count.
+
+    They are at `round(linspace(0, n - 1, count))` of the n members sorted by reward.
+    """
     if len(members) <= count:
         return list(members)
     ordered = sorted(members, key=lambda member: member.reward)
@@ -106,7 +110,7 @@ def spread(members: Sequence[Member], count: int) -> list[Member]:
 
 
 def _whole(run: RolloutLike) -> Member:
-    """A run as one member; of the retries of one call only the last is part of it."""
+    """Return a run as one member; of the retries of one call only the last is part of it."""
     last = {(invocation.module, invocation.call): invocation for invocation in run.invocations}
     return Member(run.rollout, run.reward, tuple(last.values()))
 
@@ -135,6 +139,6 @@ def _positions(example: Any, runs: Sequence[RolloutLike], align: Align) -> dict[
 
 
 def _draw(choices: int, *place: Any) -> int:
-    """A number below `choices` that depends on the place alone."""
+    """Return a pseudo-random number below `choices` that depends on `place` alone."""
     digest = hashlib.blake2b(repr(place).encode(), digest_size=8).digest()
     return int.from_bytes(digest) % choices

@@ -1,7 +1,7 @@
-"""Which rows of a step each process takes through the network, and how their gradients come together.
+"""The division of a step's rows among processes, and the combination of their gradients.
 
-Gradients are added up here, and not by the hooks of DDP: how many passes a process makes, and through which adapters, depends
-on its rows, and DDP wants the same of all.
+Gradients are added up here, and not by the hooks of DDP: the number of passes of a process, and the adapters that
+they go through, depend on its rows, and DDP requires the same of all processes.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from lmprog.optimizers.grpo.rows import Row
+from lmprog.optimizers.grpo.math.training_rows import Row
 
 
 def shares(rows: Sequence[Row], ranks: int) -> list[list[int]]:
-    """The indices of the rows that each rank takes, of about as many tokens each; together they are all rows, once.
+    """Return the indices of each rank's rows, of about as many tokens each; together they are all rows, once.
 
-    Rows of one adapter that begin alike stay together, since a token that rows share is computed once. With fewer rows than
-    ranks some have none.
+    Rows of one adapter that begin alike stay together, since a token that rows share is computed once. With fewer
+    rows than ranks some ranks have none.
     """
     order = sorted(range(len(rows)), key=lambda row: (rows[row].adapter, [*rows[row].prompt_ids, *rows[row].reply_ids]))
     lengths = [len(rows[row].prompt_ids) + len(rows[row].reply_ids) for row in order]

@@ -8,7 +8,7 @@ from lmprog.errors import LmprogError
 
 
 def check(report_to: Sequence[str]) -> None:
-    """Raises LmprogError for a tracker that there is not, or that is not installed."""
+    """Raise LmprogError for a tracker that does not exist, or that is not installed."""
     from transformers.integrations.integration_utils import (
         INTEGRATION_TO_CALLBACK,
         get_available_reporting_integrations,

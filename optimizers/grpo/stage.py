@@ -11,33 +11,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lmprog.aio.loops import run_async
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import BudgetExceeded
-from lmprog.evaluation import Scores, aevaluate
-from lmprog.loops import run_async
 from lmprog.optimizers import processes
 from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.grpo.adapters import Adapter, adapters_of, change_in, in_training
 from lmprog.optimizers.grpo.advantages import update_averages
 from lmprog.optimizers.grpo.checkpoints import Checkpoints, Progress, by_row
-from lmprog.optimizers.grpo.comparing import compare, seen
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.credit import report_credit
-from lmprog.optimizers.grpo.health import health
-from lmprog.optimizers.grpo.overlong import divisor, is_cut, longest, penalised, warn_of_cuts
-from lmprog.optimizers.grpo.probe import probe
+from lmprog.optimizers.grpo.math.comparisons import compare, seen
+from lmprog.optimizers.grpo.math.health import health
+from lmprog.optimizers.grpo.math.overlong import divisor, is_cut, longest, penalised, warn_of_cuts
+from lmprog.optimizers.grpo.math.training_rows import Constraint, Held, Row, training_rows
 from lmprog.optimizers.grpo.reports import check
-from lmprog.optimizers.grpo.reward import Reward
-from lmprog.optimizers.grpo.rollouts import Wave, collect, examples_at, of_examples
-from lmprog.optimizers.grpo.rows import Constraint, Held, Row, training_rows
-from lmprog.optimizers.grpo.served import Served
+from lmprog.optimizers.grpo.sampling.adapters import Adapter, adapters_of, change_in, in_training
+from lmprog.optimizers.grpo.sampling.probe import probe
+from lmprog.optimizers.grpo.sampling.reward import Reward
+from lmprog.optimizers.grpo.sampling.rollouts import Wave, collect, examples_at, of_examples
+from lmprog.optimizers.grpo.sampling.served import Served
+from lmprog.optimizers.grpo.sampling.teachers import Teachers, teachers_of
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
-from lmprog.optimizers.grpo.teachers import Teachers, teachers_of
 from lmprog.optimizers.grpo.train_request import TrainRequest
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.strategies import outages
-from lmprog.program import Program
-from lmprog.run_options import RunOptions
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.scoring.evaluation import Scores, aevaluate
 from lmprog.seeds import derive
 
 
@@ -46,7 +46,7 @@ class WeightStage:
 
     name = "grpo"
     imitates = False
-    """Whether the loss of a row is the negative log-likelihood of its reply, and not that of a policy gradient."""
+    """True if the loss of a row is the negative log-likelihood of its reply, and not that of a policy gradient."""
 
     def __init__(self, task: Task, config: Config) -> None:
         self.task, self.config = task, config
@@ -131,7 +131,7 @@ class WeightStage:
         }
 
     def temperature_of(self, module: str) -> float:
-        """At which rollouts sample a module."""
+        """Return the temperature at which rollouts sample a module."""
         return self.config.temperature_of(module)
 
     @property
@@ -155,9 +155,9 @@ class WeightStage:
         import peft
 
         from lmprog.lms.local.thread_count import alone
-        from lmprog.optimizers.grpo.stage_callback import StageCallback
-        from lmprog.optimizers.grpo.trained import TrainedAdapters
-        from lmprog.optimizers.grpo.trainer import ProgramTrainer, Stopped
+        from lmprog.optimizers.grpo.torch.stage_callback import StageCallback
+        from lmprog.optimizers.grpo.torch.trained import TrainedAdapters
+        from lmprog.optimizers.grpo.torch.trainer import ProgramTrainer, Stopped
 
         lora = peft.LoraConfig(
             r=self.config.lora.rank,
@@ -215,13 +215,13 @@ class WeightStage:
                 weights.end_training()
 
     def rows(self, step: int) -> list[Row]:
-        """The training rows of a step: rollouts, groups, advantages; rows without signal are gone."""
+        """Return the training rows of a step: rollouts, groups, advantages; rows without signal are dropped."""
         with self.clock.part("rollout"):
             self.show(step)
             waves = self._waves(step)
         every = [rollout for wave in waves for rollout in wave.rollouts]
         wave = of_examples(waves, self.config.examples, self.scorer.width)
-        fit, unmatched = self.served.matched(wave.rollouts, self.lm_of)
+        fit, unmatched = self.served.drop_untrainable(wave.rollouts, self.lm_of)
         self.levels = seen(self.levels, every, self.scorer.width)
         groups, values = compare(
             [replace(rollout, invocations=self._of_trained(rollout.invocations)) for rollout in fit],
@@ -251,7 +251,7 @@ class WeightStage:
         return rows
 
     def show(self, step: int) -> None:
-        """From now on the program answers with the weights after `step`, also where servers sample it."""
+        """Make the program use the weights after `step`, also where servers sample it."""
         if not self.served.adapters:
             return
         shown = {**self.trained, **self.runner.run(self.served.show(step, self._write))}
@@ -259,7 +259,10 @@ class WeightStage:
             self.answering, self.program = shown, in_training(self.task.program, shown)
 
     def _waves(self, step: int) -> list[Wave]:
-        """The wave of a step; with `resample` further ones, until enough examples have a signal or the cap is reached."""
+        """Return the wave of a step; with `resample` also further ones.
+
+        There are further ones until enough examples have a signal or the cap is reached.
+        """
         waves: list[Wave] = []
         drawn: set[int] = set()
         most = self.config.resample_waves if self.config.no_signal == "resample" else 1
@@ -277,7 +280,7 @@ class WeightStage:
     async def _wave(self, step: int, examples: list[int]) -> Wave:
         seed = derive(self.task.seed, "wave", step)
         own = self._own(step, examples, seed)
-        return await self.teachers.join(own, examples, seed, partial(self.sender, step), self.clock)
+        return await self.teachers.join(own, examples, seed, partial(self.prompt_program, step), self.clock)
 
     async def _own(self, step: int, examples: list[int], seed: int) -> Wave:
         """Return the runs of the program in training."""
@@ -298,39 +301,42 @@ class WeightStage:
         return replace(wave, rollouts=tuple(rollouts))
 
     def sampled_program(self, step: int) -> Program:
-        """What runs in the wave after `step`."""
+        """Return the program that runs in the wave after `step`."""
         return self.program
 
-    def sender(self, step: int, example: int, rollout: int) -> Program:
-        """Whose prompts are trained by run number `rollout` on an example in the wave after `step`."""
+    def prompt_program(self, step: int, example: int, rollout: int) -> Program:
+        """Return the program whose prompts are trained by a run in the wave after `step`.
+
+        `rollout` is the number of the run on the example.
+        """
         return self.sampled_program(step)
 
     def scored_program(self, step: int) -> Program:
-        """What is scored on dev after `step`."""
+        """Return the program that is scored on dev after `step`."""
         return self.program
 
     def _constraint(self, made: Held) -> Constraint | None:
-        """What the reply was held to while it was sampled."""
+        """Return the constraint under which the reply was sampled; None where there was none."""
         if not made.constrained:
             return None
         module = self.program.plan.modules[made.module]
         return module.format, self.program.resources.module(module, self.program.plan).output_type
 
     def _allowed(self, row: Row) -> Any:
-        """The masks under which a constrained reply was sampled."""
+        """Return the masks under which a constrained reply was sampled."""
         assert row.constraint is not None
         return self.lms[self.adapters[row.adapter]].allowed(*row.constraint, row.reply_ids)
 
     def _of_trained(self, invocations: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Those of the tuned modules; a sub-program's module of the same name is another module."""
+        """Return the invocations of the tuned modules. A sub-program's module of the same name is another module."""
         return tuple(
             made for made in invocations if made.module in self.modules and made.parent is None and made.token_ids
         )
 
     def end_of_step(self, step: int, metrics: Mapping[str, float], split: Mapping[str, float]) -> None:
-        """Called after each update: the journal gets the step's health, and the weights are scored when it is time.
+        """Write the step's health to the journal, and score the weights when it is time; called after each update.
 
-        `split` says where the seconds of the step went.
+        `split` holds the seconds of each part of the step.
         """
         for weights in set(self.weights.values()):
             weights.trained_step()
@@ -360,7 +366,7 @@ class WeightStage:
         self.weights[adapter].save_trained(self.trained[adapter], folder)
 
     def saved(self, step: int) -> None:
-        """Called when the trainer has written its part of a checkpoint."""
+        """Commit the checkpoint; called when the trainer has written its part of it."""
         best = None if self.best is None else (self.best[0], by_row(self.best[1]))
         spent = self.task.budget.spent.since(self.spent_before)
         self.checkpoints.commit(

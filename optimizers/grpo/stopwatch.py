@@ -1,4 +1,4 @@
-"""Where the seconds of a step went."""
+"""The time that each part of a step takes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Stopwatch:
         self._seconds, self._parts, self._since = {}, [part], time.perf_counter()
 
     def stop(self) -> dict[str, float]:
-        """The seconds of each part since `start`."""
+        """Return the seconds of each part since `start`."""
         self._turn()
         self._parts = []
         return self._seconds

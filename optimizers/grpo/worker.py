@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lmprog.budget import Budget
 from lmprog.optimizers import processes
 from lmprog.optimizers.grpo.train_request import TrainRequest
-from lmprog.optimizers.journal import Journal
+from lmprog.optimizers.journal.files import Journal
 from lmprog.optimizers.optimizer import Task
-from lmprog.program import Program
+from lmprog.runtime.program import Program
+from lmprog.spending.budget import Budget
 
 
 @dataclass(frozen=True)

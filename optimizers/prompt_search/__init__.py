@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lmprog.compiler.plan import Plan
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.optimizer import Task
-    from lmprog.program import Program
+    from lmprog.runtime.program import Program
 
 
 class PromptSearch:
@@ -48,7 +48,7 @@ class PromptSearch:
         return self.config.proposals * len(program.plan.modules) if _proposer(program) else 0
 
     def optimize(self, task: Task) -> Candidate:
-        from lmprog.loops import run_async
+        from lmprog.aio.loops import run_async
         from lmprog.optimizers.prompt_search.search import Search
 
         return run_async(Search(task, self.config).run)

@@ -1,4 +1,4 @@
-"""What the search may combine: for each tuned module its instructions, demo sets and layouts."""
+"""The options that the search combines: for each tuned module its instructions, demo sets and layouts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.evaluator import CandidateEvaluator
+from lmprog.optimizers.evaluation import CandidateEvaluator
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.prompt_search.config import Sources
 from lmprog.optimizers.strategies.demo_runs import KNN, NUMBERS, DemoRuns, joined
 from lmprog.optimizers.strategies.demo_sources import Labelled, Pool, Solved, draw_set
 from lmprog.optimizers.strategies.layouts import Prompt, layouts
-from lmprog.optimizers.strategies.proposers import Given, Proposer, Written
+from lmprog.optimizers.strategies.proposers import LMProposer, Proposer, SpecCandidates
 from lmprog.optimizers.strategies.selectors import Picked
 from lmprog.seeds import derive
 
@@ -26,17 +26,17 @@ class Choices:
     instructions: list[str | None] = field(default_factory=lambda: [None])
     demos: list[Pool | None] = field(default_factory=lambda: [None])
     nearest: dict[int, int] = field(default_factory=dict)
-    """By the place of a pool among the demos: how many of it a call is shown, those nearest to its inputs."""
+    """Number of demos shown to a call, the nearest to its inputs, by the index of their pool in `demos`."""
     layouts: list[Prompt | None] = field(default_factory=lambda: [None])
 
     def options(self) -> dict[str, int]:
-        """How many there are of each kind of which there is a choice, by name."""
+        """Return the number of options of each kind that leaves a choice, by name."""
         counts = {"instructions": len(self.instructions), "demos": len(self.demos), "layout": len(self.layouts)}
         return {f"{self.module}/{kind}": count for kind, count in counts.items() if count > 1}
 
 
 def combined(choices: Sequence[Choices], picked: Picked) -> Candidate:
-    """The candidate that takes the picked option of each module; what is not picked stays as it is."""
+    """Return the candidate with the picked option of each module; parts without a pick stay as they are."""
     words = {c.module: c.instructions[picked.get(f"{c.module}/instructions", 0)] for c in choices}
     demos = {c.module: c.demos[picked.get(f"{c.module}/demos", 0)] for c in choices}
     shown = {c.module: c.nearest.get(picked.get(f"{c.module}/demos", 0)) for c in choices}
@@ -64,10 +64,10 @@ class Gatherer:
         if self.goals.proposer is not None and config.proposals:
             declared = plan.lms[self.goals.proposer]
             lm = task.budget.meter(task.program.lms[declared.id], declared)
-            self.proposer = Written(lm, declared.params, task.seed)
+            self.proposer = LMProposer(lm, declared.params, task.seed)
 
     async def first(self) -> list[Choices]:
-        """The spec's instructions, demo sets and layouts of each tuned module."""
+        """Return the spec's instructions, demo sets and layouts of each tuned module."""
         tuned = self.goals.tune
         given: Mapping[str, Pool] = {}
         solved: Mapping[str, Pool] = {}
@@ -80,7 +80,7 @@ class Gatherer:
         for id, parts in tuned.items():
             choices, module = Choices(id), self.plan.modules[id]
             if "instructions" in parts:
-                choices.instructions += await Given().propose(self.plan, module, self.task.train, 0)
+                choices.instructions += await SpecCandidates().propose(self.plan, module, self.task.train, 0)
             if "demos" in parts:
                 pool = joined(given[id], solved.get(id, ()))
                 if self.config.demos == KNN:
@@ -95,7 +95,10 @@ class Gatherer:
         return found
 
     def _demo_sets(self, id: str, pool: Pool) -> list[Pool]:
-        """Half of the sets have the most demos, which more often than not is best; the others take the counts in turn."""
+        """Return the demo sets of a module, drawn from `pool`.
+
+        Half of the sets have the most demos, which more often than not is best; the others take the counts in turn.
+        """
         assert not isinstance(self.config.demos, str)
         counts = [count for count in self.config.demos if count <= len(pool)] or [len(pool)]
         drawn = [

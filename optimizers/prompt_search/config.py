@@ -11,7 +11,7 @@ from lmprog.optimizers.strategies.repeats import Repeats
 
 
 class Sources(BaseModel):
-    """What there is to choose from; `fast_slow` has these options too."""
+    """The sources of the options to choose from; `fast_slow` has these options too."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lmprog.errors import BudgetExceeded
 from lmprog.optimizers.candidate import START, Candidate
-from lmprog.optimizers.evaluator import CandidateEvaluator
+from lmprog.optimizers.evaluation import CandidateEvaluator
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.prompt_search.choices import Choices, Gatherer, combined
 from lmprog.optimizers.prompt_search.config import Config

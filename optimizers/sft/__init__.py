@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lmprog.compiler.plan import Plan
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.optimizer import Task
-    from lmprog.program import Program
+    from lmprog.runtime.program import Program
 
 
 class SFT:
@@ -39,7 +39,7 @@ class SFT:
         return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """The teachers, and how often each is run at most."""
+        """Return the teachers, and how often each is run at most."""
         from lmprog.optimizers.strategies.teachers import runs_of_teachers
 
         return runs_of_teachers(program, self.config.teachers, self.config.rows)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from lmprog.optimizers.grpo.config import Config as GRPO
-from lmprog.optimizers.grpo.config import Heat, Training
+from lmprog.optimizers.grpo.config import Temperature, Training
 from lmprog.optimizers.strategies.best_runs import AtLeast
 from lmprog.optimizers.strategies.teachers import Teacher
 
@@ -15,7 +15,7 @@ from lmprog.optimizers.strategies.teachers import Teacher
 class Config(Training):
     rows: int = Field(256, ge=1, description="train rows that the program and its teachers are run on")
     samples: int = Field(8, ge=0, description="runs of the program on each of those rows")
-    temperature: Heat | dict[str, Heat] = Field(
+    temperature: Temperature | dict[str, Temperature] = Field(
         1.0, description="of those runs, or by module (1.0 for others); running and scoring keep the params of the LM"
     )
     at_least: AtLeast = Field(
@@ -38,11 +38,11 @@ class Config(Training):
     evaluate_every: int = Field(10, ge=1, description="updates between two scorings on dev; the best weights are kept")
 
     def training(self) -> GRPO:
-        """The options of the trainer; what policy gradients are made of is not read."""
+        """Return the options of the trainer; the options of policy gradients are not used."""
         shared = (*Training.model_fields, "steps", "teachers", "schedule", "weighting", "evaluate_every")
         # The number of rollouts is that of a teacher's first run too.
         return GRPO.model_validate({**self.model_dump(include={*shared}), "rollouts": max(2, self.samples), "probe": 0})
 
     def temperature_of(self, module: str) -> float:
-        """At which the runs sample the module."""
+        """Return the temperature at which the runs sample the module."""
         return self.temperature.get(module, 1.0) if isinstance(self.temperature, dict) else self.temperature

@@ -6,40 +6,42 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lmprog.invocation import Invocation
-from lmprog.optimizers.grpo.rollouts import Rollout
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout
 from lmprog.optimizers.strategies.best_runs import AtLeast, best_runs
+from lmprog.traces.record import Invocation
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """One reply to learn: the prompt that the program sends, and the reply, as token ids."""
+class TrainingReply:
+    """A reply to learn: the prompt that the program sends, and the reply, as token ids."""
 
     module: str
     prompt_token_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
     constrained: bool = False
-    """Whether nothing but a reply of the declared types could be sampled."""
+    """True if only a reply of the declared types could be sampled."""
 
     def as_json(self) -> list[Any]:
         return [self.module, list(self.prompt_token_ids), list(self.token_ids), self.constrained]
 
     @staticmethod
-    def from_json(values: Sequence[Any]) -> Learnt:
+    def from_json(values: Sequence[Any]) -> TrainingReply:
         module, prompt, reply, constrained = values
-        return Learnt(module, tuple(prompt), tuple(reply), constrained)
+        return TrainingReply(module, tuple(prompt), tuple(reply), constrained)
 
     @staticmethod
-    def of(made: Invocation) -> Learnt:
-        """What a call with token ids teaches."""
-        return Learnt(made.module, tuple(made.prompt_token_ids or ()), tuple(made.token_ids or ()), made.constrained)
+    def of(made: Invocation) -> TrainingReply:
+        """Return the reply to learn from a call with token ids."""
+        return TrainingReply(
+            made.module, tuple(made.prompt_token_ids or ()), tuple(made.token_ids or ()), made.constrained
+        )
 
 
 @dataclass(frozen=True)
 class Best:
-    """What is learnt of the runs on some rows."""
+    """The replies to learn from the runs on some rows."""
 
-    replies: Sequence[Learnt]
+    replies: Sequence[TrainingReply]
     rows: int
     """Rows that had a run at all."""
     taught: int
@@ -50,18 +52,19 @@ class Best:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Best:
-        return Best([Learnt.from_json(reply) for reply in values["replies"]], values["rows"], values["taught"])
+        return Best([TrainingReply.from_json(reply) for reply in values["replies"]], values["rows"], values["taught"])
 
 
 def best_of(runs: Iterable[Rollout], modules: frozenset[str], at_least: AtLeast, keep: int, lowest: float) -> Best:
-    """What is learnt of the runs: of each row its best `keep` that differ in the replies of `modules`.
+    """Return the replies to learn from the runs.
 
-    A run that failed by itself teaches nothing, whatever it scores.
+    Of each row they are from its best `keep` runs that differ in the replies of `modules`. A run that failed by
+    itself gives no reply to learn, whatever its score.
     """
     by_row: dict[int, list[Rollout]] = {}
     for run in runs:
         by_row.setdefault(run.example, []).append(run)
-    replies: list[Learnt] = []
+    replies: list[TrainingReply] = []
     taught = 0
     for of_row in by_row.values():
         readable = [run for run in of_row if run.failure is None]
@@ -73,7 +76,10 @@ def best_of(runs: Iterable[Rollout], modules: frozenset[str], at_least: AtLeast,
     return Best(replies, len(by_row), taught)
 
 
-def _learnt(run: Rollout, modules: frozenset[str]) -> tuple[Learnt, ...]:
-    """The calls of `modules`, of retries the last; a sub-program's module of the same name is another module."""
+def _learnt(run: Rollout, modules: frozenset[str]) -> tuple[TrainingReply, ...]:
+    """Return the replies to learn of the calls of `modules`, of retries the last.
+
+    A sub-program's module of the same name is another module.
+    """
     last = {(made.module, made.call): made for made in run.invocations if made.module in modules and not made.parent}
-    return tuple(Learnt.of(made) for made in last.values() if made.token_ids)
+    return tuple(TrainingReply.of(made) for made in last.values() if made.token_ids)

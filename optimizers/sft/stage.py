@@ -1,4 +1,4 @@
-"""One run of the `sft` stage: that of `grpo`, with the replies of good runs in place of groups and advantages."""
+"""A run of the `sft` stage: a `grpo` stage with the replies of good runs in place of groups and advantages."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-from lmprog.invocation import Invocation
-from lmprog.optimizers.grpo.rollouts import Wave, collect, examples_at
-from lmprog.optimizers.grpo.rows import Row
+from lmprog.optimizers.grpo.math.training_rows import Row
+from lmprog.optimizers.grpo.sampling.rollouts import Wave, collect, examples_at
+from lmprog.optimizers.grpo.sampling.teachers import Unfit
 from lmprog.optimizers.grpo.stage import WeightStage
-from lmprog.optimizers.grpo.teachers import Unfit
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.sft.config import Config
-from lmprog.optimizers.sft.replies import Best, Learnt, best_of
+from lmprog.optimizers.sft.replies import Best, TrainingReply, best_of
 from lmprog.optimizers.strategies.demo_sources import labelled
 from lmprog.seeds import derive
+from lmprog.traces.record import Invocation
 
 AT_ONCE = 64
 """Runs of the program that are at work together, and kept in the journal together."""
@@ -31,10 +31,13 @@ class SFTStage(WeightStage):
     def __init__(self, task: Task, options: Config) -> None:
         super().__init__(task, options.training())
         self.options = options
-        self.learnt: list[Learnt] = []
+        self.learnt: list[TrainingReply] = []
 
     def temperature_of(self, module: str) -> float:
-        """The loss is that of the model's own distribution, whatever the runs were sampled at."""
+        """Return the temperature at which the runs sample a module.
+
+        The loss is that of the model's own distribution, whatever the runs were sampled at.
+        """
         return self.options.temperature_of(module)
 
     def begin(self) -> bool:
@@ -55,7 +58,7 @@ class SFTStage(WeightStage):
         return True
 
     def rows(self, step: int) -> list[Row]:
-        """The replies of a step; each epoch goes through all of them once, in an order of its own."""
+        """Return the replies of a step. Each epoch goes through all replies once, in an order of its own."""
         count, size = len(self.learnt), min(self.options.batch, len(self.learnt))
         order = examples_at(step * size, size, count, derive(self.task.seed, "replies"))
         batch = [self.learnt[number] for number in order]
@@ -72,8 +75,8 @@ class SFTStage(WeightStage):
             for reply in batch
         ]
 
-    def _of_runs(self) -> Iterator[Learnt]:
-        """The replies of the best runs; what became of the rows is said."""
+    def _of_runs(self) -> Iterator[TrainingReply]:
+        """Yield the replies of the best runs, and note the outcome of the rows in the journal."""
         options = self.options
         each = options.samples + sum(teacher.rollouts for teacher in options.teachers)
         if not each:
@@ -94,12 +97,12 @@ class SFTStage(WeightStage):
             yield from best.replies
 
     async def _best(self, first: int, examples: list[int]) -> dict[str, Any]:
-        """What is learnt of the runs on some rows, as plain values."""
+        """Return the replies to learn from the runs on some rows, as plain values."""
         seed = derive(self.task.seed, "runs", first)
         wave = await self.teachers.join(
             self._sampled(examples, seed), examples, seed, lambda example, rollout: self.program
         )
-        fit, _ = self.served.matched(wave.rollouts, self.lm_of)
+        fit, _ = self.served.drop_untrainable(wave.rollouts, self.lm_of)
         options = self.options
         best = best_of(fit, self.modules, options.at_least, options.keep, self.scorer.lowest)
         return best.as_json()
@@ -118,8 +121,8 @@ class SFTStage(WeightStage):
             seed=seed,
         )
 
-    def _of_labels(self) -> Iterator[Learnt]:
-        """The outputs that the train rows label, written as the program would have to reply."""
+    def _of_labels(self) -> Iterator[TrainingReply]:
+        """Yield the outputs that the train rows label, written as the program would have to reply."""
         if not self.options.labelled:
             return
         plan = self.program.plan
@@ -130,7 +133,7 @@ class SFTStage(WeightStage):
             unfit = 0
             for values in examples_of(rows, self.options.labelled, derive(self.task.seed, "labelled", id)):
                 try:
-                    yield Learnt.of(self._written(id, values))
+                    yield TrainingReply.of(self._written(id, values))
                 except Unfit:
                     unfit += 1
             self.task.journal.note(
@@ -156,5 +159,5 @@ class SFTStage(WeightStage):
 
 
 def examples_of(rows: Any, most: int, seed: int) -> list[Any]:
-    """At most so many of the rows, in a drawn order."""
+    """Return at most `most` of the rows, in a drawn order."""
     return [rows[place] for place in examples_at(0, min(most, len(rows)), len(rows), seed)] if rows else []

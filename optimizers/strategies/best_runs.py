@@ -1,4 +1,4 @@
-"""Which runs of a row are worth learning from. Pure; imports no torch."""
+"""Selection of the runs of a row that are worth learning from. Pure; imports no torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ AtLeast = Literal["best"] | float
 
 
 def best_runs(scores: Sequence[float], at_least: AtLeast, lowest: float) -> list[int]:
-    """The places of the runs of one row that score `at_least`, the best first, equal ones in their order.
+    """Return the places of the runs of one row that score `at_least`, the best first.
 
-    `lowest` is the metric's lowest value, which with `best` no run is kept for.
+    Equal ones stay in their order. `lowest` is the metric's lowest value, which with `best` no run is kept for.
     """
     if at_least == "best":
         best = max(scores, default=lowest)

@@ -12,7 +12,7 @@ from lmprog.optimizers.strategies.teachers import Teacher
 
 KNN = "knn"
 NUMBERS = (2, 4, 8, 16)
-"""How many demos of the pool a call is shown, with `demos: knn`: all of these are tried."""
+"""Numbers of demos of the pool that a call is shown with `demos: knn`; all of them are tried."""
 
 
 def most_demos(demos: int | list[int] | str) -> int:
@@ -26,7 +26,7 @@ def joined(first: Sequence[Demo], more: Sequence[Demo]) -> list[Demo]:
 
 
 class DemoRuns(BaseModel):
-    """Which runs there are of each row, and which of them give demos."""
+    """The number of runs of each row, and which of the runs give demos."""
 
     model_config = ConfigDict(extra="forbid")
 

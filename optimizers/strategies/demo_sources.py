@@ -1,4 +1,4 @@
-"""Where demos come from, and how a set of them is drawn."""
+"""Sources of demos, and the drawing of a set of them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import replace
 from typing import Protocol
 
 from lmprog.compiler.plan import Module, ModuleCall, Plan
-from lmprog.compiler.yaml_writer import unwritable
-from lmprog.evaluation import RowScore, aevaluate
-from lmprog.metrics import Scorer
+from lmprog.compiler.yaml.writer import unwritable
 from lmprog.optimizers.candidate import Demo
-from lmprog.optimizers.grpo.rollouts import run_each
+from lmprog.optimizers.grpo.sampling.rollouts import run_each
 from lmprog.optimizers.optimizer import Row, Task
 from lmprog.optimizers.strategies.best_runs import AtLeast, best_runs
 from lmprog.optimizers.strategies.demo_runs import DemoRuns
 from lmprog.optimizers.strategies.teachers import beside
-from lmprog.run_options import RunOptions
+from lmprog.runtime.options import RunOptions
+from lmprog.scoring.evaluation import RowScore, aevaluate
+from lmprog.scoring.metrics import Scorer
 from lmprog.seeds import derive
 
 Pool = Sequence[Demo]
@@ -38,9 +38,10 @@ class Labelled:
 
 
 class Solved:
-    """What modules did in runs on up to `rows` train rows that scored well: the program's own, and those of teachers.
+    """The calls of modules in runs on up to `rows` train rows that scored well.
 
-    Every call of a module in such a run is a demo of it, those in loops too, and equal ones are one. Kept in the journal.
+    The runs are the program's own, and runs of teachers. Every call of a module in such a run is a demo of it, calls
+    in loops too, and equal ones are one. The demos are kept in the journal.
     """
 
     def __init__(self, rows: int, runs: DemoRuns | None = None) -> None:
@@ -81,9 +82,10 @@ class Solved:
 
 
 def labelled(plan: Plan, module: Module, rows: Sequence[Row]) -> list[Demo]:
-    """Demos that stand in the data itself: rows with a column for every input and output of the module.
+    """Return the demos in the data itself: rows with a column for every input and output of the module.
 
-    Only for a module whose one call site takes the program's inputs as they are, so that a row's values are the module's.
+    There are demos only for a module whose one call site takes the program's inputs as they are, so that a row's
+    values are the module's.
     """
     calls = [
         step.action for step in plan.steps if isinstance(step.action, ModuleCall) and step.action.module == module.id
@@ -120,7 +122,7 @@ def writable(demos: Sequence[Demo]) -> list[Demo]:
 
 
 def draw_set(module: Module, pool: Pool, count: int, seed: int) -> tuple[Demo, ...]:
-    """`count` demos of the pool in a drawn order, spread evenly over the values of the module's last output.
+    """Draw `count` demos of the pool in a drawn order, spread evenly over the module's last output's values.
 
     An output that hardly repeats (free text) has no values to be spread over: the draw is then uniform.
     """

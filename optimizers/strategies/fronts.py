@@ -1,4 +1,4 @@
-"""Which of several candidates a population keeps, by their scores row by row."""
+"""Selection of the candidates that a population keeps, by their scores row by row."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from lmprog.optimizers.evaluator import Values
+from lmprog.optimizers.evaluation import Values
 
 
 class Front(Protocol):
     """Chooses among candidates by their scores on the same rows."""
 
     def kept(self, scores: Sequence[Values], most: int) -> list[int]:
-        """The places of at most `most` candidates, the best of all first; at least one where there is any."""
+        """Return the places of at most `most` candidates, the best of all first; at least one where there is any."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What a proposer is told: of the program and the module's place in it, of the data, and of what was tried."""
+"""Context for a proposer: the program and the module's place in it, the data, and earlier attempts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Tried = Sequence[tuple[str, float]]
 
 
 def program(plan: Plan) -> str:
-    """The steps of the program and what each is given, one a line."""
+    """Describe the steps of the program and the arguments of each, one step a line."""
     said = [f"A program named {plan.name!r} is made of language-model calls. {plan.description or ''}".strip()]
     said += [f"Its inputs: {', '.join(f'{name} ({field.type})' for name, field in plan.inputs.items())}. Its steps:"]
     said += _steps(plan.steps, "- ")
@@ -27,7 +27,7 @@ def program(plan: Plan) -> str:
 
 
 def module(module: Module) -> str:
-    """The signature of a module and the words that it has now."""
+    """Describe the signature of a module and its present instructions."""
     signature = {
         "inputs": {name: _field(field.type, field.about) for name, field in module.inputs.items()},
         "outputs": {name: _field(field.type, field.about) for name, field in module.outputs.items()},
@@ -41,7 +41,7 @@ def module(module: Module) -> str:
 
 
 def data(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The columns of the rows (values that repeat, lengths, ranges), and some rows."""
+    """Describe the columns of the rows (values that repeat, lengths, ranges), and show some rows."""
     columns = dict.fromkeys(name for row in rows for name in row)
     said = [f"The program's data has {len(rows)} rows with these columns:"]
     said += [f"- {name}: {_column([row[name] for row in rows if row.get(name) is not None])}" for name in columns]
@@ -50,7 +50,7 @@ def data(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def scores(tried: Tried) -> str:
-    """What was tried, the worst first, so that the best stands nearest to the question."""
+    """List the tried instructions, the worst first, so that the best stands nearest to the question."""
     ordered = sorted(tried, key=lambda entry: entry[1])
     return "\n".join(["Instructions that were tried, with their mean scores:", *(f"{s:.3f}: {t}" for t, s in ordered)])
 

@@ -20,9 +20,9 @@ class Halving:
     last: int
 
     def rungs(self) -> list[int]:
-        """Rows of each rung, each twice as many as the one below it; the last are all rows."""
+        """Return the rows of each rung, each twice as many as the one below it; the last are all rows."""
         return [rows for rows, _ in halving(self.rows, self.first, self.last, 0)]
 
     def survivors(self, candidates: int) -> Iterator[tuple[int, int]]:
-        """(rows, how many go on to them) for each rung above the first."""
+        """Yield (rows, how many candidates go on to them) for each rung above the first."""
         yield from halving(self.rows, self.first, self.last, candidates)[1:]

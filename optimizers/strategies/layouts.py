@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmprog.compiler.formats import as_text
 from lmprog.compiler.plan import Field, Module
-from lmprog.compiler.prompts import IMAGES, TURNS, hole, standard_layout
+from lmprog.compiler.prompts.messages import IMAGES, TURNS, hole, standard_layout
+from lmprog.compiler.replies.formats import as_text
 from lmprog.compiler.replies.reading import read
 from lmprog.compiler.replies.unreadable import Unreadable
-from lmprog.compiler.types import BOOL, FLOAT, INT, Enum, Type
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, Enum, Type
 
 Prompt = Mapping[str, str]
-"""As `prompt` of a module in a spec: the templates `system`, `user` and `assistant`."""
+"""The `prompt` of a module in a spec: the templates `system`, `user` and `assistant`."""
 
 
 def layouts(module: Module) -> list[Prompt]:
-    """The variants for a module; none where its author laid out the prompt.
+    """Return the layout variants for a module; none where its author laid out the prompt.
 
-    The first names each input, and the output where there is one. In the others the demos' replies name the output, as
-    `label: yes`, with inputs that stand as they are and with inputs that are named: a small model holds on to the name and
-    gives fewer replies that cannot be read. They are for replies that are a value which is found in such a line, and not for
-    a module with `decoding: constrained`: its replies can all be read, and may not name the output.
+    The first names each input, and the output where there is one. In the others the demos' replies name the output,
+    as `label: yes`, with inputs that stand as they are and with inputs that are named: a small model holds on to the
+    name and gives fewer replies that cannot be read. They are for replies that are a value which is found in such a
+    line, and not for a module with `decoding: constrained`: its replies can all be read, and may not name the output.
     """
     standard = standard_layout(module.inputs, module.outputs, module.format)
     if module.layout != standard or standard.system is None:
@@ -41,7 +41,7 @@ def layouts(module: Module) -> list[Prompt]:
 
 
 def _is_found(answer: str, field: Field) -> bool:
-    """Whether values of an output are read from replies that name the output before them."""
+    """Return whether values of an output are read from replies that name the output before them."""
     values: Sequence[Any] = field.type.values if isinstance(field.type, Enum) else _VALUES.get(field.type, ())
     try:
         said = [read("text", {answer: field}, f"{answer}: {as_text(value, field.type)}").values for value in values]

@@ -1,4 +1,4 @@
-"""What is said where too many rows of a score are outages for a choice to rest on it."""
+"""The limit and the message for scores with too many outages to base a choice on."""
 
 from __future__ import annotations
 

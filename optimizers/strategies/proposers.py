@@ -1,4 +1,4 @@
-"""Where instructions come from: the spec's own candidates, and an LM that writes new ones."""
+"""Sources of instructions: the spec's own candidates, and an LM that writes new ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.lms.lm import LM, Request
 from lmprog.optimizers.strategies import grounding
 from lmprog.optimizers.strategies.grounding import Tried
-from lmprog.replies import section
+from lmprog.runtime.replies import section
 from lmprog.seeds import derive
 
 WAYS = (
@@ -34,7 +34,7 @@ class Proposer(Protocol):
     ) -> list[str]: ...
 
 
-class Given:
+class SpecCandidates:
     """The candidates that stand in the spec under `optimize.instructions`; all of them, whatever the count."""
 
     async def propose(
@@ -44,7 +44,7 @@ class Given:
         return [text for text in listed if text.strip() != (module.instructions or "").strip()]
 
 
-class Written:
+class LMProposer:
     """Asks an LM for instructions, one request each, told of the program, the module, the data, and what was tried."""
 
     def __init__(self, lm: LM, params: Mapping[str, Any], seed: int) -> None:

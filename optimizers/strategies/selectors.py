@@ -1,4 +1,4 @@
-"""Which combination of what may be combined is scored next."""
+"""Selection of the next combination of options to score."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 Picked = Mapping[str, int]
-"""By name, the place of the option that is taken."""
+"""Index of the option taken, by name."""
 
 
 class CandidateSelector(Protocol):
@@ -16,11 +16,11 @@ class CandidateSelector(Protocol):
     def ask(self) -> Picked: ...
 
     def tell(self, score: float | None) -> None:
-        """The mean score of what was asked last, or None where it was refused."""
+        """Record the mean score of the last proposed candidate, or None where it was refused."""
         ...
 
     def grow(self, options: Mapping[str, int]) -> None:
-        """From now on there are so many options of each name; those that there were keep their places."""
+        """Set the number of options of each name from now on; the earlier options keep their places."""
         ...
 
 
@@ -76,7 +76,7 @@ class TPE:
             self._study.tell(self._trial, score)
 
     def grow(self, options: Mapping[str, int]) -> None:
-        """optuna fixes the choices of a study, so that another is begun, with the trials of the one before."""
+        """Begin another study with the trials of the one before, since optuna fixes the choices of a study."""
         distributions = {
             name: self._optuna.distributions.CategoricalDistribution(list(range(count)))
             for name, count in options.items()

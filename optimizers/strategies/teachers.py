@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from lmprog.compiler.bounds import bounds, calls
-from lmprog.data import rows_of
+from lmprog.scoring.data import rows_of
 
 if TYPE_CHECKING:
     from lmprog.compiler.plan import Plan
-    from lmprog.program import Program
+    from lmprog.runtime.program import Program
 
 
 class Teacher(BaseModel):

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lmprog.json_lines import read_objects
-from lmprog.ownership import owned
+from lmprog.state.json_lines import read_objects
+from lmprog.state.ownership import owned
 
 PROCESSES = multiprocessing.get_context("forkserver")
 # What the commands import is imported once, and each of them starts as a fork of that.

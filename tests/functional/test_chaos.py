@@ -18,7 +18,7 @@ import httpx
 import pytest
 from chaos import FAULTS, JUNK, Desk, befall
 
-from lmprog.json_lines import read_objects
+from lmprog.state.json_lines import read_objects
 
 pytest.importorskip("trl", reason="needs the extra 'local'")
 

@@ -357,4 +357,4 @@ def test_check_imports_no_more_than_it_needs() -> None:
     assert "lmprog.compiler.compilation" in loaded
     unneeded = {"csv", "difflib", "lmprog.compiler.replies.reading", "lmprog.compiler.replies.denial"}
     assert not unneeded & {*loaded}
-    assert "lmprog.compiler.tool_schemas" not in loaded  # a program without tools
+    assert "lmprog.compiler.tools.schemas" not in loaded  # a program without tools

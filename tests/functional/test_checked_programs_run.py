@@ -17,8 +17,8 @@ import yaml
 
 from lmprog.compiler import compile_file
 from lmprog.lms.fake import FakeLM, placeholder
-from lmprog.program import Program
-from lmprog.resources import Resources
+from lmprog.runtime.program import Program
+from lmprog.runtime.resources import Resources
 from lmprog.tools.making import fake_tool
 
 pytestmark = pytest.mark.slow
@@ -40,8 +40,8 @@ def mutations():
 @pytest.fixture
 def faked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tool is called and no LM is asked, in sub-programs neither."""
-    monkeypatch.setattr("lmprog.resources.make_tool", lambda tool, connections: fake_tool(tool))
-    monkeypatch.setattr("lmprog.lms.make_lm", lambda declared: FakeLM())
+    monkeypatch.setattr("lmprog.runtime.resources.make_tool", lambda tool, connections: fake_tool(tool))
+    monkeypatch.setattr("lmprog.lms.making.make_lm", lambda declared: FakeLM())
 
 
 @pytest.mark.parametrize("part", range(4))

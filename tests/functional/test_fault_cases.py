@@ -22,8 +22,8 @@ import pytest
 from shared_cases import CASES
 
 import lmprog
-from lmprog.json_lines import read_objects
-from lmprog.run_options import RunOptions
+from lmprog.runtime.options import RunOptions
+from lmprog.state.json_lines import read_objects
 
 FOLDER = CASES / "faults"
 PORTS = ("18080", "18081", "18090")

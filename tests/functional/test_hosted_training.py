@@ -206,7 +206,7 @@ def test_an_adapter_whose_load_is_cut_does_not_stay(cli, letters, server, monkey
 def test_what_a_life_that_was_killed_left_on_the_server_is_unloaded(
     cli, letters, optimized, server, monkeypatch
 ) -> None:
-    from lmprog.optimizers.grpo.served import Served
+    from lmprog.optimizers.grpo.sampling.served import Served
     from lmprog.optimizers.grpo.stage import WeightStage
 
     def killed(*arguments: Any) -> None:

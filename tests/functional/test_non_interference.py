@@ -20,9 +20,9 @@ import random_programs
 
 import lmprog.lms
 from lmprog.compiler import compile_file
-from lmprog.evaluation import aevaluate
 from lmprog.lms.lm import Completion, Request
-from lmprog.program import Program, load
+from lmprog.runtime.program import Program, load
+from lmprog.scoring.evaluation import aevaluate
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
             return Completion(text="0.5")
         return Completion(text=text)
 
-    monkeypatch.setattr(lmprog.lms._OnFirstUse, "complete", complete)
+    monkeypatch.setattr(lmprog.lms.making._OnFirstUse, "complete", complete)
     return found
 
 

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from lmprog.compiler import compile_file
-from lmprog.compiler.samples import samples
+from lmprog.compiler.types.samples import samples
 from lmprog.lms.fake import FakeLM
-from lmprog.program import Program
-from lmprog.resources import Resources
+from lmprog.runtime.program import Program
+from lmprog.runtime.resources import Resources
 
 pytestmark = pytest.mark.slow
 
@@ -183,7 +183,7 @@ class Writer:
 
 @pytest.fixture
 def faked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmprog.lms.make_lm", lambda declared: FakeLM())
+    monkeypatch.setattr("lmprog.lms.making.make_lm", lambda declared: FakeLM())
 
 
 def random_inputs(plan: Any, rng: random.Random) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lmprog.cache_folder import cache_root
+from lmprog.state.cache_folder import cache_root
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT.parent / "shared" / "cases" / "replies"

@@ -13,9 +13,9 @@ from jsonschema import Draft202012Validator
 from shared_cases import case
 
 from lmprog.compiler import compile_file
-from lmprog.compiler.findings import Report
-from lmprog.compiler.source import Source
-from lmprog.compiler.yaml_reader import parse
+from lmprog.compiler.findings.finding import Report
+from lmprog.compiler.yaml.reader import parse
+from lmprog.compiler.yaml.source import Source
 
 pytestmark = pytest.mark.slow
 

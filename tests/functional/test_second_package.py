@@ -41,7 +41,7 @@ CODE = '''
 
     from lmprog.compiler.bounds import calls
     from lmprog.optimizers.candidate import Candidate
-    from lmprog.optimizers.evaluator import START, CandidateEvaluator
+    from lmprog.optimizers.evaluation import START, CandidateEvaluator
 
 
     class Config(BaseModel):

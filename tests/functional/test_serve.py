@@ -325,7 +325,7 @@ def test_run_shows_what_is_told(cli, program, scripted, monkeypatch: pytest.Monk
         """,
         Telling(lambda request: "billing"),
     )
-    monkeypatch.setattr("lmprog.program.load", lambda *args, **options: made)
+    monkeypatch.setattr("lmprog.runtime.program.load", lambda *args, **options: made)
     status, out, err = cli("run", made.plan.path, "--input", "text=x", "--stream")
     assert status == 0 and json.loads(out) == {"label": "billing"}
     assert err == "\n[sort] bil\n[sort] billing\n"

@@ -15,10 +15,10 @@ import yaml
 from shared_cases import case
 
 from lmprog.compiler import Compilation, compile_file
-from lmprog.compiler.samples import combinations, samples
+from lmprog.compiler.types.samples import combinations, samples
 from lmprog.lms.fake import FakeLM
-from lmprog.program import Program
-from lmprog.resources import Resources
+from lmprog.runtime.program import Program
+from lmprog.runtime.resources import Resources
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,10 @@ import pytest
 
 import lmprog
 from lmprog import Completion, Request
-from lmprog.metrics import Scorer
 from lmprog.optimizers.grpo.advantages import advantages
 from lmprog.optimizers.grpo.groups import form_groups
-from lmprog.optimizers.grpo.rollouts import collect
+from lmprog.optimizers.grpo.sampling.rollouts import collect
+from lmprog.scoring.metrics import Scorer
 
 pytestmark = pytest.mark.slow
 
@@ -173,7 +173,7 @@ def weightless(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("trl", reason="needs the extra 'local'")
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.grpo import stage as module
-    from lmprog.optimizers.grpo.served import Served
+    from lmprog.optimizers.grpo.sampling.served import Served
     from lmprog.optimizers.sft.stage import SFTStage
 
     def written(folder: Path, *_: Any) -> Candidate:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from lmprog import terminal
+from lmprog.boundary import terminal
 from lmprog.cli.main import main
 
 HOSTILE = "a\x1b[2J\x1b]0;t\x07\x9b31m\x7f\u202eb\u2066\u2028c\rd\ud83d é\U0001f600"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import lmprog
+from lmprog.aio.loops import run_async
 from lmprog.credit.variance import measure
-from lmprog.loops import run_async
 
 TOOLS = """
 import pathlib

@@ -15,13 +15,13 @@ from typing import Any, Protocol, TypeVar
 from lmprog.compiler import plan
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import LmprogError, ProviderError, UsageError
-from lmprog.lms import is_direct
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.failures import TryFailed
 from lmprog.lms.api.limits import Gate
 from lmprog.lms.images import with_images
 from lmprog.lms.lm import LM, Completion, Request, innermost
+from lmprog.lms.routes import is_direct
 
 T = TypeVar("T")
 FIRST_WAIT = 1.0
@@ -32,20 +32,20 @@ LONGEST_ASKED = 600.0
 
 
 class Route(Protocol):
-    """One way to a provider."""
+    """A connection to a provider, through which requests to a model are sent."""
 
     structured: bool
-    """Whether the provider takes a JSON schema for its reply."""
+    """True if the provider accepts a JSON schema for its reply."""
     adapters: Adapters | None
-    """Where the provider takes adapters."""
+    """The provider's adapters; None where it accepts none."""
 
     async def ask(self, request: Request, structured: bool) -> Completion:
-        """One try. Raises TryFailed, and TimeoutError and OSError as they come."""
+        """Send the request once and return the reply; raise TryFailed, or TimeoutError and OSError unchanged."""
         ...
 
 
 class ApiLM:
-    """One model of one provider."""
+    """A model of an API provider."""
 
     def __init__(self, declared: plan.LM) -> None:
         self._declared = declared
@@ -54,7 +54,10 @@ class ApiLM:
         self._route = _route(declared, self._access)
 
     async def complete(self, request: Request) -> Completion:
-        """Raises ProviderError where no reply was had, with the provider's own words and no secret in them."""
+        """Return the reply to a request.
+
+        Raise ProviderError where there is no reply, with the provider's own message and without secrets.
+        """
         if request.adapter is not None:
             self._adapters(request.adapter)
         messages = with_images(request.messages)
@@ -134,7 +137,7 @@ class ApiLM:
         return await _outcome(once(), limit)
 
     async def _try_of(self, asked: Coroutine[Any, Any, Any]) -> TryFailed | None:
-        """One try of what brings no completion."""
+        """Try once a request that returns no completion; return the failure, or None."""
         limit = self._declared.limits.timeout
 
         async def once() -> None:
@@ -155,7 +158,7 @@ class ApiLM:
 
 
 async def _outcome(once: Coroutine[Any, Any, T], limit: float) -> T | TryFailed:
-    """What one try of at most `limit` seconds comes to."""
+    """Return the result or the failure of one try of at most `limit` seconds."""
     try:
         return await once
     except TryFailed as failed:
@@ -167,7 +170,7 @@ async def _outcome(once: Coroutine[Any, Any, T], limit: float) -> T | TryFailed:
 
 
 def api_lm(lm: LM) -> ApiLM:
-    """The LM behind an API within wrappers that count or cache. Raises LmprogError where there is none."""
+    """Return the LM behind an API within wrappers that count or cache; raise LmprogError where there is none."""
     found = innermost(lm)
     if not isinstance(found, ApiLM):
         raise LmprogError(f"{type(found).__name__} is no LM behind an API, so no adapter can be loaded there")

@@ -1,4 +1,4 @@
-"""How a provider is reached: its address, the key, the headers. What is secret of it stands in no message."""
+"""Access to a provider: its address, the key, the headers. Secrets among them appear in no message."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lmprog.boundary.secret_forms import forms_of, secrets_of_address, without
 from lmprog.compiler import plan
-from lmprog.compiler.expressions import EvaluationError, Expression
+from lmprog.compiler.expressions.compiled import EvaluationError, Expression
 from lmprog.errors import UsageError
-from lmprog.lms import is_direct
-from lmprog.secret_forms import forms_of, secrets_of_address, without
+from lmprog.lms.routes import is_direct
 
 OPENAI = "https://api.openai.com/v1"
 _SECRET_NAMES = ("_API_KEY", "_TOKEN", "_SECRET", "_SECRET_KEY", "_ACCESS_KEY", "_PASSWORD", "_CREDENTIALS")
@@ -27,7 +27,7 @@ class Access:
 
     @classmethod
     def of(cls, declared: plan.LM) -> Access:
-        """Raises UsageError where the environment lacks a variable that the spec names."""
+        """Return the access to an LM's API; raise UsageError where a variable that the spec names is not set."""
         base, key = (
             _value(declared.api_base, declared),
             _header(_value(declared.api_key, declared), "api_key", declared),
@@ -56,7 +56,7 @@ class Access:
         return cls(base.strip().rstrip("/") if base else None, key, headers, _secrets(base, key, headers))
 
     def hide(self, text: str) -> str:
-        """The text without any secret."""
+        """Return the text without any secret."""
         return without(text, self._secrets, "[key]")
 
 
@@ -66,7 +66,7 @@ def _from_environment(*names: str) -> str | None:
 
 
 def _value(expression: Expression | None, declared: plan.LM) -> str | None:
-    """A setting of an LM, from the environment where the spec says so."""
+    """Return a setting of an LM, read from the environment where the spec names a variable."""
     if expression is None:
         return None
     try:

@@ -8,38 +8,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmprog.aio.per_loop import PerLoop
 from lmprog.compiler import plan
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import UsageError
 from lmprog.lms.api.failures import TryFailed
-from lmprog.lms.per_loop import PerLoop
 
 if TYPE_CHECKING:
-    from lmprog.lms.api.direct import Server
+    from lmprog.lms.api.server import Server
 
 FIXES = (
     ("rank", "start the server with a --max-lora-rank that is as high"),
     ("slot", "start the server with a higher --max-loras, or unload adapters that nobody asks"),
     ("max_loras", "start the server with a higher --max-loras, or unload adapters that nobody asks"),
 )
-"""What helps against a refusal with such a word in it."""
+"""Advice for refusals, by a word in the refusal."""
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """One load of an adapter; another load of the same one is another."""
+    """A load of an adapter on a server; a repeated load of the same adapter is a different Loaded."""
 
     adapter: AdapterReference
     name: str
-    """What the server calls it, as a model."""
+    """The model name of the adapter on the server."""
 
     def is_missed(self, failed: TryFailed) -> bool:
-        """Whether a request failed since the server no longer has the adapter: it was started anew, or another unloaded it."""
+        """Return whether a request failed since the server has lost the adapter, by a restart or an unload."""
         return failed.status == 404 and self.name in failed.words
 
 
 class Adapters:
-    """Those of one LM. The server reads them by itself, so it has to see the same folder."""
+    """The adapters of one LM; the server reads their files itself, so it must see the same folder."""
 
     def __init__(self, declared: plan.LM, server: Server) -> None:
         self._declared, self._server = declared, server
@@ -47,7 +47,7 @@ class Adapters:
         self._one_at_a_time = PerLoop(asyncio.Lock)
 
     async def loaded(self, adapter: AdapterReference) -> Loaded:
-        """What the server has it as. Raises TryFailed, and UsageError where there is none."""
+        """Return the adapter as loaded on the server; raise TryFailed, or UsageError where there is no adapter."""
         if adapter not in self._loaded:
             async with self._one_at_a_time.get():
                 if adapter not in self._loaded:
@@ -55,7 +55,10 @@ class Adapters:
         return self._loaded[adapter]
 
     def forget(self, loaded: Loaded) -> None:
-        """The server no longer has it: who asks next loads it again. Of many that find it missing the first is heard."""
+        """Forget an adapter that the server has lost, so that the next request loads it again.
+
+        Of several requests that find it lost, only the first has an effect.
+        """
         if self._loaded.get(loaded.adapter) is loaded:
             del self._loaded[loaded.adapter]
 

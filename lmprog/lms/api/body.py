@@ -1,4 +1,4 @@
-"""What is sent, in OpenAI's names, which litellm takes too: parameters, the schema of the reply, tools, marks for caches."""
+"""Request bodies in OpenAI's names, which litellm takes too: parameters, reply schema, tools, cache marks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from lmprog.compiler import pydantic_models
-from lmprog.compiler.types import JSON, MESSAGES, ListOf, Object, Optional, Type, json_schema
+from lmprog.compiler.types import pydantic_models
+from lmprog.compiler.types.lattice import JSON, MESSAGES, ListOf, Object, Optional, Type, json_schema
 from lmprog.lms.lm import Request
 
 SEEDS = 2**31
@@ -16,7 +16,7 @@ _EPHEMERAL = {"type": "ephemeral"}
 
 
 def parameters(request: Request, *, structured: bool, seeded: bool) -> dict[str, Any]:
-    """All of a request but its model and its messages. What the spec's `params` say goes before what is added here."""
+    """Return all fields of a request except its model and messages; the spec's `params` take precedence."""
     made: dict[str, Any] = {}
     if seeded and request.seed is not None:
         made["seed"] = request.seed % SEEDS
@@ -46,7 +46,7 @@ def _response_format(kind: Type) -> dict[str, Any]:
 
 
 def _is_closed(kind: Type) -> bool:
-    """Whether a schema says all of its values, as `strict` wants: `json` and `messages` do not."""
+    """Return whether a schema describes all its values, as `strict` requires: `json` and `messages` do not."""
     if isinstance(kind, Optional):
         return _is_closed(kind.inner)
     if isinstance(kind, ListOf):
@@ -59,16 +59,17 @@ def _is_closed(kind: Type) -> bool:
 
 
 def marks_caches(model: str) -> bool:
-    """Whether the provider keeps only the heads of prompts that are marked; others keep any by themselves."""
+    """Return whether the provider caches only marked heads of prompts; other providers cache heads by themselves."""
     provider, _, name = model.rpartition("/")
     claude = "claude" in name or "anthropic" in model
     return claude and provider.partition("/")[0] in ("", "anthropic", "bedrock", "vertex_ai", "azure_ai", "openrouter")
 
 
 def marked(messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> list[Mapping[str, Any]]:
-    """The messages with the mark of the prompt cache where the part ends that is the same for every row.
+    """Return the messages with the mark of the prompt cache at the end of the part that is the same for every row.
 
-    The message in which it ends is cut in two there. A text that is blank cannot be marked, so the mark then goes before it.
+    The message in which that part ends is split there. A blank text cannot be marked, so the mark then goes before
+    it.
     """
     whole, characters = constant
     found = list(messages)
@@ -90,7 +91,7 @@ def _parts(content: Any) -> list[dict[str, Any]]:
 
 
 def _marked_within(content: Any, characters: int) -> list[dict[str, Any]] | None:
-    """The parts with a mark after so many characters of text; None where no text before it can be marked."""
+    """Return the parts with a mark after `characters` characters, or None where no text before it can be marked."""
     parts = _parts(content)
     for index, part in enumerate(parts):
         text = part.get("text")

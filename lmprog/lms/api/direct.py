@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 
-from lmprog.bodies import TooLong, within
+from lmprog.boundary.bodies import TooLong, within
+from lmprog.boundary.wire import loads
 from lmprog.compiler import model_table, plan
 from lmprog.errors import UsageError
 from lmprog.lms.api.access import Access
@@ -20,9 +18,8 @@ from lmprog.lms.api.body import parameters
 from lmprog.lms.api.event_stream import events_of
 from lmprog.lms.api.failures import TryFailed, too_long, words_of
 from lmprog.lms.api.reply import Pieces, cost, read
+from lmprog.lms.api.server import Server, beginning_of
 from lmprog.lms.lm import Completion, Request
-from lmprog.lms.per_loop import PerLoop
-from lmprog.wire import loads
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +37,7 @@ class DirectRoute:
         self._prices = model_table.limits(declared)
         self._at_openai = provider == "openai" and declared.api_base is None
         self._limit: str | None = None
-        """What the model calls the longest reply, where it refuses the name that the spec has for it."""
+        """The model's own name for the limit of the reply, where it refuses the name in the spec."""
         self._server = Server(access)
         self.adapters = Adapters(declared, self._server) if provider == "hosted_vllm" and access.base else None
 
@@ -118,115 +115,15 @@ DISPENSABLE = ("stream_options", "return_token_ids", "logprobs", "seed")
 """Fields that lmprog adds to a request by itself and can do without, where a server knows them not."""
 
 
-class Server:
-    """The address, and what each request to it carries."""
-
-    def __init__(self, access: Access) -> None:
-        self.known = access.base is not None
-        self._address, mark, query = (access.base or "").partition("?")
-        self._query = mark + query
-        self._proxy = _proxy(self._address)
-        self._headers = {"Content-Type": "application/json", **access.headers}
-        if access.key:
-            self._headers.setdefault("Authorization", f"Bearer {access.key}")
-
-    def post(self, path: str, body: Mapping[str, Any]) -> _Answer:
-        """A context with the answer to a POST. Raises TryFailed for any status but 2xx, and where the server is not there."""
-        # Half a surrogate pair, which UTF-8 has not, goes as its escape.
-        return _Answer(self, path, json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace"))
-
-    async def _send(self, path: str, data: bytes) -> aiohttp.ClientResponse:
-        url = f"{self._address.rstrip('/')}{path}{self._query}"
-        session = await _session()
-        return await session.post(url, data=data, headers=self._headers, proxy=self._proxy, allow_redirects=False)
-
-    def unreached(self, error: Exception) -> TryFailed:
-        """Return the failure of a request that had no answer; a proxy that is the reason is named."""
-        words = str(error) or type(error).__name__
-        if self._proxy is not None and not self._proxy.startswith(("http://", "https://")):
-            kind = urlsplit(self._proxy).scheme
-            return TryFailed(
-                f"the environment names a proxy of the kind {kind}, and only http proxies are supported",
-                passing=False,
-                fix="set http_proxy and https_proxy to an http:// address, or name this server in no_proxy",
-            )
-        if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
-            address = urlsplit(self._proxy or "")
-            return TryFailed(
-                f"the proxy {address.scheme}://{address.hostname}:{address.port} did not pass the request on: {words}",
-                passing=True,
-                fix="correct http_proxy and https_proxy in the environment, or name this server in no_proxy",
-            )
-        if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-            return TryFailed("its api_base is no address; write it as http://host:port/v1", passing=False)
-        if isinstance(error, aiohttp.ClientConnectorSSLError | aiohttp.ClientConnectorCertificateError):
-            return TryFailed(words, passing=False, fix="write http:// in api_base where the server has no TLS")
-        return TryFailed(words, passing=isinstance(error, aiohttp.ClientError))
-
-
-class _Answer:
-    """One exchange with a server; leaving it gives the connection back, or ends it where the answer was not read."""
-
-    def __init__(self, server: Server, path: str, data: bytes) -> None:
-        self._server, self._path, self._data = server, path, data
-
-    async def __aenter__(self) -> aiohttp.ClientResponse:
-        try:
-            self._response = await self._server._send(self._path, self._data)
-            if self._response.ok and self._response.status < 300:
-                return self._response
-            body = (await _start_of(self._response)).decode(errors="replace")
-            said = words_of(body)
-        except (aiohttp.ClientError, ValueError) as error:
-            failed = self._server.unreached(error)
-        else:
-            status = self._response.status
-            where = self._response.headers.get("Location") if status < 400 else None
-            words = f"HTTP {status}: {said or self._response.reason or ''}"
-            if where:
-                words = f"HTTP {status}: it moved; write the new address ({where}) as api_base"
-            failed = TryFailed.of_status(status, words, self._response.headers, body)
-            self._response.release()
-        raise failed from None
-
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self._response.release()
-            return
-        self._response.close()
-        if isinstance(error, aiohttp.ClientError | ValueError):
-            raise TryFailed(str(error) or type(error).__name__, passing=True) from None
-
-
 def _json(response: aiohttp.ClientResponse, body: bytes) -> Any:
     kind = response.headers.get("Content-Type", "application/json")
     if "json" not in kind:
-        raise TryFailed(f"it answered with {kind}, not with JSON: {_start(body)}", passing=True)
+        raise TryFailed(f"it answered with {kind}, not with JSON: {beginning_of(body)}", passing=True)
     try:
         return loads(body)
     except ValueError:
         pass
-    raise TryFailed(f"it answered with what is no JSON: {_start(body)}", passing=True)
-
-
-LONGEST_ERROR = 100_000
-"""Bytes of a failure's body that are read for its words."""
-
-
-async def _start_of(response: aiohttp.ClientResponse) -> bytes:
-    """Return the body of a failure, or the start of a long one, whose connection then ends."""
-    body = bytearray()
-    try:
-        async for chunk in within(response.content.iter_any(), LONGEST_ERROR):
-            body += chunk
-    except TooLong:
-        response.close()
-    return bytes(body)
-
-
-def _start(body: bytes) -> str:
-    """For a message; long enough that what is cut here, perhaps within a secret, is not shown."""
-    return " ".join(body[:10_000].decode(errors="replace").split())
+    raise TryFailed(f"it answered with what is no JSON: {beginning_of(body)}", passing=True)
 
 
 def _piece(data: bytes, value: Any) -> Mapping[str, Any]:
@@ -236,30 +133,3 @@ def _piece(data: bytes, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or value.get("error"):
         raise TryFailed(f"the stream broke off: {words_of(data.decode(errors='replace'))}", passing=True)
     return value
-
-
-def _proxy(base: str) -> str | None:
-    """Return the proxy that the environment names for an address, as urllib, pip and the like take it."""
-    address = urlsplit(base)
-    if not address.hostname or urllib.request.proxy_bypass(address.hostname):
-        return None
-    proxy = urllib.request.getproxies().get(address.scheme)
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy or None
-
-
-async def _opened() -> AsyncGenerator[aiohttp.ClientSession, None]:
-    """A session that is closed with its event loop: a loop ends the generators that are left in it before it is closed."""
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-    ) as session:
-        while True:
-            yield session
-
-
-_sessions = PerLoop(_opened)
-
-
-async def _session() -> aiohttp.ClientSession:
-    return await anext(_sessions.get())

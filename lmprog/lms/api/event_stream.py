@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from lmprog.wire import loads
+from lmprog.boundary.wire import loads
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from lmprog.wire import loads, retry_after
+from lmprog.boundary.wire import loads, retry_after
 
 PASSING = frozenset({408, 409, 425, 429})
 """HTTP statuses under 500 after which the same request may succeed; of 500 and above all may."""
@@ -16,10 +16,11 @@ OTHER_NAME = re.compile(r"[Uu]se '?(max_completion_tokens|max_tokens)'? instead"
 
 
 class TryFailed(Exception):
-    """One try without a reply.
+    """A try without a reply.
 
-    `words` are the provider's own where it said any, and may hold a secret; `asked` are seconds to wait; `fix` is what may
-    help, in words of ours; `limit` is the name that the provider has for the longest reply, where it refuses ours.
+    `words` are the provider's own message, if any, and may hold a secret; `asked` is the number of seconds that the
+    provider asks to wait; `fix` is lmprog's advice; `limit` is the provider's name for the parameter of the longest
+    reply, where it refuses the name that was sent.
     """
 
     limit: str | None = None

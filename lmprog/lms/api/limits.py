@@ -1,4 +1,4 @@
-"""How hard one LM is pressed: calls in flight, requests and tokens a minute, and a pause where the provider asks for one."""
+"""Limits of one LM: calls in flight, requests and tokens a minute, and a pause where the provider asks for one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import threading
 import time
 from typing import Any
 
+from lmprog.aio.per_loop import PerLoop
 from lmprog.compiler.bounds import CHARACTERS_A_TOKEN, USUAL_REPLY
 from lmprog.compiler.plan import Limits, reply_limit
 from lmprog.lms.lm import Request, Usage
-from lmprog.lms.per_loop import PerLoop
 
 SPREAD = 0.1
-"""Of a pause: calls that waited for its end start over this part of it, not all at once."""
+"""The share of a pause over which waiting calls are spread after its end, so that not all start at once."""
 
 
 class Gate:
@@ -38,7 +38,7 @@ class Gate:
         self._held_until = max(self._held_until, time.monotonic() + seconds)
 
     def slot(self, request: Request) -> _Slot:
-        """A context within which one try may be made; entering it waits until the limits allow."""
+        """Return a context within which one try may be made; entering it waits until the limits allow the try."""
         return _Slot(self, request)
 
     async def _enter(self, tokens: int) -> None:
@@ -99,7 +99,7 @@ class _Slot:
 
 
 def estimate(request: Request) -> int:
-    """Tokens that a call may take: its texts, and the longest reply that it asks for."""
+    """Return the estimated tokens of a call: its texts, and the longest reply that it allows."""
     characters = sum(len(text) for message in request.messages for text in _texts(message.get("content")))
     return int(characters / CHARACTERS_A_TOKEN) + (reply_limit(request.params) or USUAL_REPLY)
 

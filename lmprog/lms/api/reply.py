@@ -10,11 +10,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lmprog.boundary.wire import count, listed, loads, mapping, text, token_ids, whole_text
 from lmprog.compiler.model_table import Limits
 from lmprog.compiler.replies.ending import ending
 from lmprog.lms.api.failures import TryFailed, words_of
 from lmprog.lms.lm import Completion, ToolCall, Usage
-from lmprog.wire import count, listed, loads, mapping, text, token_ids, whole_text
 
 THINKING = frozenset({"thinking", "redacted_thinking", "reasoning"})
 """Parts of a content that are no part of the reply."""
@@ -145,9 +145,9 @@ class Pieces:
 
     def __init__(self) -> None:
         self.ended = False
-        """Whether a piece said why the reply ends."""
+        """True once a piece has said why the reply ends."""
         self.any = False
-        """Whether a piece of the reply has come."""
+        """True once a piece of the reply has come."""
         self._message: dict[str, Any] = {}
         self._calls: list[dict[str, Any]] = []
         self._token_ids: list[int] | None = []

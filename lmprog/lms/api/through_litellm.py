@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cache, wraps
 from typing import Any
 
-from lmprog.bodies import ENCODINGS, bound
+from lmprog.boundary.bodies import ENCODINGS, bound
+from lmprog.boundary.wire import retry_after, whole_text
 from lmprog.compiler import model_table, plan
 from lmprog.extras import needed_by
 from lmprog.lms.api.access import Access
@@ -23,7 +24,6 @@ from lmprog.lms.api.body import marked, marks_caches, parameters
 from lmprog.lms.api.failures import TryFailed, too_long
 from lmprog.lms.api.reply import Pieces, cost, read
 from lmprog.lms.lm import Completion, Request
-from lmprog.wire import retry_after, whole_text
 
 
 class LitellmRoute:
@@ -64,7 +64,7 @@ class LitellmRoute:
         self._seeded = _knows(lambda: "seed" in (litellm.get_supported_openai_params(declared.model) or ()))
 
     async def ask(self, request: Request, structured: bool) -> Completion:
-        """One try. Raises TryFailed."""
+        """Send the request once and return the reply, or raise TryFailed."""
         failed = await self._asked(request, structured)
         if isinstance(failed, TryFailed):
             raise failed
@@ -126,7 +126,7 @@ class LitellmRoute:
         return completion
 
     def _table_cost(self, whole: dict[str, Any]) -> float | None:
-        """What litellm's table says of a reply that came in pieces."""
+        """Return the cost in USD of a streamed reply by litellm's table, or None for a model that is not in it."""
         try:
             made = self._litellm.ModelResponse(
                 model=self._model, usage=self._litellm.Usage(**(whole.get("usage") or {}))
@@ -224,7 +224,7 @@ def _failure(error: Exception) -> TryFailed:
 
 
 def _has(module: str) -> bool:
-    """Whether this version of litellm has a part."""
+    """Return whether this version of litellm has a module."""
     try:
         return importlib.util.find_spec(module) is not None
     except ImportError:

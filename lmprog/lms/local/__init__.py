@@ -13,9 +13,10 @@ from weakref import WeakKeyDictionary
 import numpy
 from numpy.typing import NDArray
 
-from lmprog import threads
+from lmprog.aio import threads
+from lmprog.aio.per_loop import PerLoop
 from lmprog.compiler.bounds import USUAL_REPLY
-from lmprog.compiler.types import Object
+from lmprog.compiler.types.lattice import Object
 from lmprog.errors import LmprogError
 from lmprog.lms.lm import LM, Completion, Request, Usage, innermost
 from lmprog.lms.local.attention import window_of
@@ -25,7 +26,6 @@ from lmprog.lms.local.openmp import release_threads
 from lmprog.lms.local.thread_count import computing
 from lmprog.lms.local.wave import HeadCache, Prompt, Reply, Sampling, sample
 from lmprog.lms.local.weights import Weights
-from lmprog.lms.per_loop import PerLoop
 
 PARAMS = frozenset({"temperature", "top_p", "top_k", "max_tokens", "stop"})
 HEADS_KEPT = 512
@@ -43,14 +43,14 @@ _turns = PerLoop(asyncio.Lock)
 
 
 def shared(model: str) -> LocalLM:
-    """The one LM of this process for `model`: two programs that name it use the same weights."""
+    """Return this process's only LM for `model`: two programs that name it use the same weights."""
     if model not in _loaded:
         _loaded[model] = LocalLM(Weights(model))
     return _loaded[model]
 
 
 def local_lm(lm: LM) -> LocalLM:
-    """The LM in this process behind wrappers that count or cache. Raises LmprogError where there is none."""
+    """Return the LM in this process behind wrappers that count or cache; raise LmprogError where there is none."""
     found = innermost(lm)
     if not isinstance(found, LocalLM):
         raise LmprogError(f"{type(found).__name__} is no model in this process, so its weights cannot be trained")
@@ -133,7 +133,7 @@ class LocalLM:
                 future.set_result(answer)
 
     def _run(self, batch: Sequence[Waiting]) -> list[Completion | LmprogError]:
-        """In the worker thread: one wave for each adapter and head among the requests, answers in their order."""
+        """Answer the requests in their order, in the worker thread, with one wave for each adapter and head."""
         try:
             with computing(self.weights.base.device.type):
                 return self._answers(batch)
@@ -187,7 +187,7 @@ class LocalLM:
         )
 
     def prompt(self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> Prompt:
-        """The token ids of `messages`, as the model's own chat template writes them, and how many of them are shared."""
+        """Return the token ids of `messages` by the model's own chat template, and how many of them are shared."""
         ids = self._ids(messages)
         head = self._head(messages, constant)
         return Prompt(ids, len(head) if len(head) >= SHORTEST_HEAD and ids[: len(head)] == head else 0)
@@ -199,9 +199,10 @@ class LocalLM:
             return self._chat.ids(messages)
 
     def _head(self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> tuple[int, ...]:
-        """The tokens that every row shares: those before the first that what follows the constant text can change.
+        """Return the tokens that every row shares: the tokens that text after the constant text cannot change.
 
-        Found by writing different things behind the constant text, so it holds for any tokenizer and chat template.
+        They are found by appending different texts to the constant text, which works for any tokenizer and chat
+        template.
         """
         whole, characters = constant
         if whole >= len(messages):
@@ -223,23 +224,23 @@ class LocalLM:
         return self._head_ids[key]
 
     def allowed(self, format: str, outputs: Object, reply: Sequence[int]) -> NDArray[numpy.int32]:
-        """The packed masks under which a constrained reply was sampled (`Grammars.allowed`)."""
+        """Return the packed masks under which a constrained reply was sampled (`Grammars.allowed`)."""
         return self._grammars().allowed(format, outputs, reply)
 
     def may_say(self, format: str, outputs: Object, reply: Sequence[int]) -> bool:
-        """Whether `reply` is one that could be sampled where only `outputs` in `format` can."""
+        """Return whether `reply` can be sampled under the grammar of `outputs` in `format`."""
         constraint = self._grammars().constraint(format, outputs)
         return bool(constraint.matcher.validate_tokens(list(reply)) == len(reply))
 
     def reply_ids(self, text: str, *, ended: bool = True) -> tuple[int, ...]:
-        """The token ids of a reply that was written elsewhere; with `ended` its end token too."""
+        """Return the token ids of a reply that was written elsewhere; with `ended` its end token too."""
         with self._tokenizing:
             ids = self.weights.tokenizer(text, add_special_tokens=False).input_ids
         return (*ids, self.weights.tokenizer.eos_token_id) if ended else tuple(ids)
 
     @property
     def vocabulary(self) -> int:
-        """How many token ids the model knows."""
+        """The size of the model's vocabulary, in token ids."""
         return int(self.weights.base.config.get_text_config().vocab_size)
 
     def _grammars(self) -> Grammars:
@@ -249,7 +250,7 @@ class LocalLM:
         return self._constraining
 
     def text(self, ids: Sequence[int]) -> str:
-        """What token ids say, those that end a reply left out."""
+        """Return the text of token ids, without the ids that end a reply."""
         said = [token for token in ids if token not in self.weights.end_ids]
         return str(self.weights.tokenizer.decode(said, skip_special_tokens=True))
 
@@ -268,7 +269,7 @@ class LocalLM:
 
 
 def _listening(rows: Sequence[Waiting], text: Callable[[Sequence[int]], str]) -> Callable[[int, list[int]], None]:
-    """What tells the listeners of rows (`on_text`) the new part of their replies, on the loops that wait for them."""
+    """Return a callback that sends new text of a row's reply to its `on_text`, on the row's own event loop."""
     told = [0] * len(rows)
 
     def tell(row: int, ids: list[int]) -> None:

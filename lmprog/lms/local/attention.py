@@ -63,16 +63,19 @@ class Context:
     replies: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
-class Attending(Protocol):
+class AttentionBackend(Protocol):
     """The attention of a pass that is no wave."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """query (1, heads, N, D), key and value (1, kv_heads, N, D) to (1, N, heads, D)."""
+        """Map query (1, heads, N, D), key and value (1, kv_heads, N, D) to the attention output (1, N, heads, D)."""
         ...
 
 
 def window_of(model: Any) -> int | None:
-    """The most tokens before a token that every layer sees: None for all, 0 where a layer keeps another kind of memory."""
+    """Return how many tokens before a token every layer sees.
+
+    None stands for all of them, 0 for a model with a layer that keeps another kind of memory.
+    """
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
     if kinds - {"full_attention", "sliding_attention"}:
@@ -89,12 +92,13 @@ def wave_attention(
     attention_mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    context: Context | Attending | None = None,
+    context: Context | AttentionBackend | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """The function that transformers calls in each layer: query (1, heads, N, D), key and value (1, kv_heads, N, D).
+    """Compute a layer's attention for transformers: query (1, heads, N, D), key and value (1, kv_heads, N, D).
 
-    A `context` may bring an attention of its own, as training does. Without one it is the stock scaled-dot-product attention.
+    A `context` may bring an attention of its own, as training does. Without a `context`, the stock scaled-dot-product
+    attention is used.
     """
     # What is before the first layer, as tokenizing or building a tree, is Python alone and says nothing of other processes.
     thread_count.check() if module.layer_idx else thread_count.begin_pass()
@@ -124,7 +128,7 @@ def wave_attention(
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, hidden: Tensor | None = None) -> Piece:
-    """Attention of query (..., N, D) over (..., P, D), and the log-sum-exp (..., N) of its scores.
+    """Return the attention of query (..., N, D) over (..., P, D), and the log-sum-exp (..., N) of its scores.
 
     `hidden` (broadcast to (..., N, P)) is True where a key is not seen.
     """
@@ -139,7 +143,10 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, hidden: T
 
 
 def _attend_head(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Piece:
-    """As `_attend` of all rows of a wave to their head, with no matrix of scores where the processor has a kernel for it."""
+    """Attend from all rows of a wave to their shared head, as `_attend` does.
+
+    No matrix of scores is made where the processor has a kernel for it.
+    """
     if query.device.type != "cpu":
         return _attend(query, key, value, scaling)
     output, weight = _flash(query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0), scale=scaling)
@@ -149,7 +156,7 @@ def _attend_head(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> P
 def _prompt_pass(
     context: Context, now: PromptPass, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
 ) -> Piece:
-    """Prompts read themselves, causally; their keys and values are kept for the replies."""
+    """Attend causally within each prompt, and keep the prompts' keys and values for the replies."""
     rows, longest = int(context.lengths.numel()), int(context.lengths.max())
     kv_heads, group, _, size = query.shape
     padded = query.new_zeros(rows, kv_heads, group, longest, size)
@@ -169,7 +176,7 @@ def _prompt_pass(
 
 
 def _prompt_read(context: Context, now: ReplyPass, layer: int, query: Tensor, scaling: float) -> Piece:
-    """Each reply's next token reads the prompt that it continues, beside the other replies of that prompt."""
+    """Attend from each reply's next token to the prompt it continues, batched with the prompt's other replies."""
     keys, values = context.prompts[layer]
     rows, kv_heads, longest, size = keys.shape
     group = query.shape[1]
@@ -188,7 +195,7 @@ def _prompt_read(context: Context, now: ReplyPass, layer: int, query: Tensor, sc
 def _reply_pass(
     context: Context, now: ReplyPass, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
 ) -> Piece:
-    """Each reply's next token reads what the reply has said so far, itself included."""
+    """Attend from each reply's next token to the reply so far, the token itself included."""
     keys, values = context.replies[layer]
     keys[:, :, now.step] = key.transpose(0, 1)
     values[:, :, now.step] = value.transpose(0, 1)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lmprog.compiler.replies.section_text import escaped
-from lmprog.compiler.types import BOOL, FLOAT, INT, STR, Enum, Object, Optional, Type, json_schema
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, STR, Enum, Object, Optional, Type, json_schema
 from lmprog.errors import LmprogError
 from lmprog.extras import needed_by
 from lmprog.lms.lm import Request
@@ -26,7 +26,7 @@ from lmprog.lms.lm import Request
 Key = tuple[str, Type]
 """A format and the type of its outputs."""
 LARGEST = 10**15
-"""Of numbers, either way: what every reader of JSON reads exactly."""
+"""The largest absolute value of a number, which every reader of JSON reads exactly."""
 DEEPEST = 6
 """Lists and objects within each other, where the type is `json`; a reader refuses what is nested without an end."""
 KEPT = 64
@@ -42,7 +42,7 @@ _JSON = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "k
 
 
 def grammar(format: str, outputs: Object) -> str:
-    """The Lark grammar of the replies that hold `outputs` in `format`, as llguidance reads it."""
+    """Return the Lark grammar, in llguidance's dialect, of the replies that hold `outputs` in `format`."""
     if format == "json":
         return f"start: {_json(outputs)}"
     if format == "text":
@@ -60,7 +60,7 @@ def grammar(format: str, outputs: Object) -> str:
 
 
 def _bare(kind: Type, section: str | None = None) -> str:
-    """A value, no text, as it stands outside JSON (`formats.as_text`), and within the tags of `section`."""
+    """Return the grammar of a non-text value outside JSON (`formats.as_text`), and within the tags of `section`."""
     if isinstance(kind, Optional):
         return f"{_literal('null')} | {_bare(kind.inner, section)}"
     if isinstance(kind, Enum):
@@ -87,7 +87,7 @@ def _json(kind: Type) -> str:
 
 
 def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with its numbers within LARGEST, and what may be anything within DEEPEST."""
+    """Return the schema with its numbers bounded by LARGEST and its untyped values nested at most DEEPEST deep."""
     if not schema:
         return {"$ref": f"#/$defs/any{DEEPEST}"}
     if "anyOf" in schema:
@@ -102,7 +102,7 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _anything(depth: int) -> dict[str, Any]:
-    """JSON of any kind, with at most `depth` lists and objects within each other."""
+    """Return the JSON schema of any JSON value with at most `depth` levels of nested lists and objects."""
     inner = {"$ref": f"#/$defs/any{depth - 1}"}
     nested = [{"type": "array", "items": inner}, {"type": "object", "additionalProperties": inner}] if depth else []
     plain = [{"type": "string"}, {"type": "number", **_BOUNDS}, {"type": "boolean"}, {"type": "null"}]
@@ -121,7 +121,7 @@ class Constraint:
     said: tuple[int, ...] = field(default=())
 
     def advance(self, token: int) -> None:
-        """The reply goes on with `token`, which the mask allowed."""
+        """Extend the reply by `token`, which the mask allows."""
         self.said = (*self.said, token)
         self.matcher.consume_token(token)
 
@@ -130,7 +130,10 @@ class Grammars:
     """The grammars of one tokenizer, each compiled once."""
 
     def __init__(self, tokenizer: Any, size: int, end_ids: frozenset[int]) -> None:
-        """`size` is the width of the logits. Raises MissingExtra; LmprogError where llguidance cannot read the tokenizer."""
+        """Load the tokenizer into llguidance; `size` is the width of the logits.
+
+        Raises MissingExtra; LmprogError where llguidance cannot read the tokenizer.
+        """
         with needed_by("`decoding: constrained`"):
             import llguidance.hf
         try:
@@ -141,7 +144,7 @@ class Grammars:
         self._compiled: OrderedDict[Key, Any] = OrderedDict()
 
     def constraint(self, format: str, outputs: Object) -> Constraint:
-        """A fresh state. Raises LmprogError for a type that has no grammar."""
+        """Return a fresh state of a type's grammar. Raises LmprogError for a type that has no grammar."""
         from llguidance import LLMatcher
 
         key = (format, outputs)
@@ -156,7 +159,7 @@ class Grammars:
         return Constraint(key, self._compiled[key].deep_copy())
 
     def allowed(self, format: str, outputs: Object, reply: Sequence[int]) -> NDArray[numpy.int32]:
-        """The packed masks (T, W) under which the T tokens of `reply` were sampled, one for each."""
+        """Return the packed masks (T, W) under which the T tokens of `reply` were sampled, one for each token."""
         import llguidance.numpy
 
         constraint = self.constraint(format, outputs)
@@ -168,7 +171,7 @@ class Grammars:
 
 
 def mask(logits: Tensor, constraints: Sequence[Constraint | None]) -> Tensor:
-    """`logits` (R, V) with minus infinity at every token that may not come next; rows without a constraint as they are."""
+    """Return `logits` (R, V) with minus infinity at each disallowed token; rows without a constraint unchanged."""
     if not any(constraints):
         return logits
     import llguidance.numpy
@@ -190,12 +193,12 @@ def mask(logits: Tensor, constraints: Sequence[Constraint | None]) -> Tensor:
 
 
 def unpacked(bits: NDArray[numpy.int32], width: int) -> NDArray[numpy.bool_]:
-    """Packed masks (R, W) of llguidance as booleans (R, width), True where a token may come."""
+    """Unpack llguidance's packed masks (R, W) to booleans (R, width), True where a token is allowed."""
     return numpy.unpackbits(bits.view(numpy.uint8), axis=1, bitorder="little")[:, :width].astype(bool)
 
 
 def constraints_of(requests: Sequence[Request], grammars: Callable[[], Grammars]) -> list[Constraint | None]:
-    """A state for each request that wants one; `grammars` makes the Grammars when the first does."""
+    """Return a state for each request that needs one; `grammars` builds the Grammars at the first such request."""
     return [
         grammars().constraint(request.format, request.output_type)
         if request.decoding == "constrained" and isinstance(request.output_type, Object)

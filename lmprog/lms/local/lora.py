@@ -41,7 +41,10 @@ class FastLora:
         self._made: OrderedDict[str, tuple[Any, Forwards]] = OrderedDict()
 
     def serves(self, name: str | None) -> bool:
-        """Whether every layer that the adapter (None: the base alone) changes is a plain linear one; else peft must answer."""
+        """Return whether every layer that the adapter changes is a plain linear layer.
+
+        A `name` of None stands for the base model alone. Where the result is False, peft must compute the layers.
+        """
         return self._whole and all(name is None or _plain(layer, name) for layer in self._layers)
 
     @contextlib.contextmanager
@@ -51,7 +54,7 @@ class FastLora:
             yield
 
     def learns(self, name: str) -> bool:
-        """Whether every layer of the adapter is plain and drops nothing at random."""
+        """Return whether every layer of the adapter is plain and has no dropout."""
         own = [layer for layer in self._layers if name in getattr(layer, "lora_A", {})]
         return self.serves(name) and all(getattr(layer.lora_dropout[name], "p", 0.0) == 0.0 for layer in own)
 
@@ -116,7 +119,10 @@ def _forward(layer: Any, name: str) -> Callable[..., Tensor]:
 
 
 def _adapted(base: Callable[[Tensor], Tensor], down: Tensor, up: Tensor, x: Tensor) -> Tensor:
-    """x (..., in) to (..., out); `down` (in, r) and `up` (r, out), the adapter's scale within."""
+    """Map x (..., in) to (..., out) through `base` and a low-rank adapter.
+
+    `down` is (in, r) and `up` (r, out), with the adapter's scale already multiplied in.
+    """
     rows = x.reshape(-1, x.shape[-1])
     out = base(rows).addmm_(rows @ down, up)
     return out.view(*x.shape[:-1], out.shape[-1])
@@ -132,7 +138,10 @@ def _learning_forward(layer: Any, name: str) -> Callable[..., Tensor]:
 
 
 class _Learning(torch.autograd.Function):  # type: ignore[misc]
-    """As `_adapted`, of the adapter's own fp32 matrices `down` (r, in) and `up` (out, r), which get gradients in fp32."""
+    """The autograd version of `_adapted`, with gradients in fp32.
+
+    It takes the adapter's own fp32 matrices `down` (r, in) and `up` (out, r).
+    """
 
     @staticmethod
     def forward(

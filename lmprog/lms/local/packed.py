@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 ROWS = 64
-"""For which the order is chosen; products with other numbers of rows use it as well."""
+"""The number of rows for which the order is chosen; products with other numbers of rows use it as well."""
 
 _kept: WeakKeyDictionary[Any, tuple[Tensor, int, Tensor]] = WeakKeyDictionary()
-"""By layer: its weights, how often they had been changed, and the values of then in that order."""
+"""Per layer: weight tensor, its version, the packed copy made at that version."""
 
 
 def product(layer: Any) -> Callable[[Tensor], Tensor]:
-    """What `layer`, a linear one, answers to (N, in): (N, out), with no gradient to its weights.
+    """Return the function of a linear `layer` from (N, in) to (N, out), with no gradient to its weights.
 
-    The layer's own forward where nothing is gained: other number formats, devices and builds of torch.
+    It is the layer's own forward where packing gains nothing: other number formats, devices and builds of torch.
     """
     weight = layer.weight
     if not _gains(weight):

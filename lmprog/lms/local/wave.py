@@ -1,7 +1,7 @@
-"""One wave: the replies to all requests that wait, sampled together.
+"""A wave: the replies to all waiting requests, sampled together.
 
-The shared head is read once (or taken from the cache), each distinct prompt once, and then one token of every reply that
-still runs at a time; a reply that ended leaves the batch.
+The shared head is read once (or taken from the cache), each distinct prompt once, and then one token of every
+unfinished reply at a time; a finished reply leaves the batch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one reply is drawn. `temperature` 0 is greedy; `stop` are texts that end the reply and are left out of it."""
+    """The sampling parameters of one reply.
+
+    `temperature` 0 is greedy; `stop` are texts that end the reply and are left out of it.
+    """
 
     max_tokens: int
     temperature: float = 0.0
@@ -56,7 +59,7 @@ class HeadCache:
         self._kept: OrderedDict[tuple[Any, tuple[int, ...]], list[tuple[Tensor, Tensor]]] = OrderedDict()
 
     def get(self, model: Any, weights: Any, head: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
-        """The keys and values (kv_heads, P, D) of each layer for `head` under the weights that `weights` names."""
+        """Return each layer's keys and values (kv_heads, P, D) of `head` under the weights that `weights` names."""
         key = (weights, head)
         if key not in self._kept:
             ids = torch.tensor([head], device=model.device)
@@ -83,10 +86,10 @@ def sample(
     left: Callable[[int], bool] = lambda row: False,
     told: Callable[[int, list[int]], None] = lambda row, ids: None,
 ) -> list[Reply]:
-    """Replies to `prompts` (equal prompts are read once), in their order; all prompts share one head.
+    """Sample replies to `prompts`, in their order; equal prompts are read once, and all prompts share one head.
 
-    `len(prompts) == len(samplings) == len(replies)`, and `len(constraints)` too where there are any. `left` is asked of each
-    row after each token: True ends its reply there. `told` hears what each row has said so far.
+    `len(prompts) == len(samplings) == len(replies)`, and `len(constraints)` too where there are any. `left` is called
+    for each row after each token: True ends the row's reply there. `told` is called with each row's reply so far.
     """
     distinct = list(dict.fromkeys(prompts))
     index = {prompt: place for place, prompt in enumerate(distinct)}
@@ -197,7 +200,7 @@ def _make_room(context: Context, step: int, longest: int) -> None:
 
 
 def _places(owner: Tensor) -> tuple[Tensor, int]:
-    """For each reply, how many earlier replies continue the same prompt; and the most that any prompt has."""
+    """Return for each reply how many earlier replies continue the same prompt, and the most replies of any prompt."""
     seen: dict[int, int] = {}
     places = []
     for prompt in owner.tolist():
@@ -207,7 +210,7 @@ def _places(owner: Tensor) -> tuple[Tensor, int]:
 
 
 def _choose(logits: Tensor, samplings: list[Sampling], draws: list[float]) -> tuple[Tensor, Tensor]:
-    """The next token of each row (R,) and its log-probability, by inverse transform of one uniform draw a row."""
+    """Draw each row's next token (R,) and its log-probability, by inverse transform of a uniform draw a row."""
     temperatures = torch.tensor([s.temperature for s in samplings], device=logits.device)
     greedy = temperatures == 0
     logprobs = (logits / torch.where(greedy, 1.0, temperatures).unsqueeze(1)).log_softmax(-1)

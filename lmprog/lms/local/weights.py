@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def folder_of(model: str) -> str:
-    """The folder or hub name that transformers loads for `embedded/...` or `hf/...`."""
+    """Return the folder or hub name that transformers loads for `embedded/...` or `hf/...`."""
     if model == embedded.NAME:
         return str(embedded.model_folder())
     if model.startswith("embedded/"):
@@ -33,13 +33,13 @@ def folder_of(model: str) -> str:
 
 
 def sha256_of(adapter: Path) -> str:
-    """The digest by which an overlay names an adapter: that of its weights file."""
+    """Return the digest by which an overlay names an adapter: the SHA-256 of its weights file."""
     with (adapter / "adapter_model.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def base_sha256(model: str) -> str:
-    """The digest of a base model's weights files, in the order of their names."""
+    """Return the digest of a base model's weights files, in the order of their names."""
     folder = Path(folder_of(model))
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
@@ -53,9 +53,9 @@ def base_sha256(model: str) -> str:
 
 
 def fast_in_bfloat16() -> bool:
-    """Whether bf16 is the faster number format of this machine: by what the processor says that it has.
+    """Return whether bf16 is the faster number format on this machine, by the features its processor reports.
 
-    Not measured by a clock, so that two runs on one machine never differ in it.
+    It is not measured by a clock, so that two runs on one machine never differ in it.
     """
     import torch
 
@@ -185,16 +185,19 @@ class Weights:
         return reference
 
     def in_peft(self, trained: AdapterReference) -> tuple[Any, str]:
-        """The peft model that holds an adapter in training, and what it calls it: what a trainer takes."""
+        """Return the peft model that holds an adapter in training, and the adapter's name in it, for a trainer."""
         return self._peft, self._training[trained]
 
     def _let_learn(self) -> None:
-        """Peft freezes every adapter but the one that it was last told to use, and those that were there before another."""
+        """Make every adapter in training trainable.
+
+        Peft freezes every adapter but the one last activated, and the adapters that were there before another.
+        """
         if self._training:
             self._peft.set_requires_grad(list(self._training.values()))
 
     def trained_step(self) -> None:
-        """The adapters in training have changed: nothing computed with them before may be used again."""
+        """Mark the adapters in training as changed: nothing computed with them before may be used again."""
         self._steps += 1
 
     def save_trained(self, trained: AdapterReference, folder: Path) -> None:
@@ -274,7 +277,7 @@ class Weights:
 
 
 def adapter_folder(adapter: AdapterReference) -> Path:
-    """Where an adapter lies on this machine; one on a hub is fetched."""
+    """Return an adapter's folder on this machine; an adapter on a hub is downloaded."""
     if isinstance(adapter.path, Path):
         return adapter.path
     from huggingface_hub import snapshot_download
@@ -295,7 +298,7 @@ def _import_local(model: str) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers and peft report their loading with bars and log lines of their own."""
+    """Silence the progress bars and log lines with which transformers and peft report their loading."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -11,10 +11,10 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmprog.boundary.terminal import printable
 from lmprog.reports.candidates import NAMED, between, changes, what
-from lmprog.reports.page.account import read
+from lmprog.reports.page.run_report import read
 from lmprog.reports.page.stages import charts
-from lmprog.terminal import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -25,7 +25,7 @@ LISTED = 1000
 
 
 def page(run_dir: Path) -> str:
-    """The page of the run in `run_dir`, also of one at work. Raises UsageError where there is no run."""
+    """Return the page of the run in `run_dir`, also of a run in progress. Raises UsageError where there is no run."""
     account = read(run_dir)
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -58,22 +58,22 @@ def _environment() -> Environment:
 
 
 def percent(share: float) -> str:
-    """`62.5%`."""
+    """Format a share as a percentage, like `62.5%`."""
     return f"{100 * share:.1f}%"
 
 
 def points(difference: float) -> str:
-    """`+12.5`."""
+    """Format a difference in percentage points, like `+12.5`."""
     return f"{100 * difference:+.1f}"
 
 
 def amount(value: float, digits: int = 0) -> str:
-    """`12,345`."""
+    """Format a number with separators of thousands, like `12,345`."""
     return f"{value:,.{digits}f}"
 
 
 def kind(line: str) -> str:
-    """What a line of a diff is."""
+    """Return the kind of a line of a diff: heading, added, removed or same."""
     if line.startswith(("--- a/", "+++ b/", "@@")):
         return "heading"
     return {"+": "added", "-": "removed"}.get(line[:1], "same")

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 36
-"""What the axes and their labels take on each side."""
+"""Margins for the axes and their labels, on each side."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Point:
     x: float
     y: float
     about: str
-    """What is read when the point is pointed at."""
+    """The tooltip of the point."""
     low: float | None = None
     high: float | None = None
 
@@ -42,7 +42,7 @@ class Chart:
     series: Sequence[Series]
     percent: bool = False
     span: tuple[float, float] | None = None
-    """What the upright axis holds whatever the points are."""
+    """A range that the vertical axis includes whatever the points are."""
     note: str | None = None
     width: int = field(default=WIDTH, init=False)
     height: int = field(default=HEIGHT, init=False)
@@ -84,11 +84,11 @@ class Chart:
         return LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
 
     def label(self, value: float) -> str:
-        """A number of the upright axis."""
+        """Format a number of the vertical axis."""
         return f"{100 * value:.4g}%" if self.percent else f"{value:.4g}"
 
     def line(self, series: Series) -> str:
-        """The path of its points; empty for dots."""
+        """Return the SVG path of the series' points; empty for dots."""
         if series.style == "dots" or not series.points:
             return ""
         first, *others = [(self.x(point.x), self.y(point.y)) for point in series.points]
@@ -98,7 +98,7 @@ class Chart:
         return "".join(path)
 
     def band(self, series: Series) -> str:
-        """The path around the intervals of a line; empty where it has none."""
+        """Return the SVG path around the intervals of a line; empty where the line has no intervals."""
         whole = [(p.x, p.low, p.high) for p in series.points if p.low is not None and p.high is not None]
         if series.style == "dots" or len(whole) < 2:
             return ""
@@ -116,7 +116,7 @@ def _corners(points: Sequence[tuple[float, float]], stairs: bool) -> list[tuple[
 
 
 def ticks(low: float, high: float, about: int, whole: bool = False) -> list[float]:
-    """Round numbers, `about` so many, of which the first is not above `low` and the last not below `high`."""
+    """Return round numbers, `about` so many; the first is not above `low` and the last not below `high`."""
     if high <= low:
         reach = abs(low) / 2 or 0.5
         low, high = low - reach, high + reach

@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any, Literal
 
 from lmprog.blame import is_outage
-from lmprog.statistics import Difference, Estimate, estimate, paired
+from lmprog.scoring.statistics import Difference, Estimate, estimate, paired
 
-Way = Literal["better", "worse", "back"]
+ToolProtocol = Literal["better", "worse", "back"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Version:
     dev: Estimate | None
     values: Sequence[float | None] = ()
     answers: Sequence[Mapping[str, Any]] = ()
-    """Of the first rows: `outputs` by name, `error`, `feedback`."""
+    """Answers for the first rows: `outputs` by name, `error`, `feedback`."""
     kinds: Sequence[str | None] = ()
     """The kind of failure of each row, None where it did not fail."""
 
@@ -38,7 +38,7 @@ class Version:
         return [f"{count} {'left out' if is_outage(kind) else 'failed'} ({kind})" for kind, count in counts.items()]
 
     def gain(self, before: Version) -> Difference | None:
-        """Paired, over the test rows that both could score."""
+        """Return the paired gain over the test rows that both versions could score."""
         both = [
             (old, new)
             for old, new in zip(before.values, self.values, strict=False)
@@ -55,7 +55,7 @@ class ChangedRow:
     """A test row whose score is not the same in all versions; `back` is one that ends where it began."""
 
     number: int
-    way: Way
+    way: ToolProtocol
     inputs: Mapping[str, str]
     versions: Sequence[Version]
 
@@ -69,7 +69,7 @@ class ChangedRow:
 
 
 def changed_rows(versions: Sequence[Version], inputs: Sequence[Mapping[str, str]]) -> list[ChangedRow]:
-    """The rows that changed, in the order of the test; those that a version could not score are passed over."""
+    """Return the rows that changed, in the order of the test, without rows that some version could not score."""
     tested = [version for version in versions if version.values]
     found = []
     for number in range(min((len(version.values) for version in tested), default=0)):
@@ -77,6 +77,6 @@ def changed_rows(versions: Sequence[Version], inputs: Sequence[Mapping[str, str]
         if len(values) < len(tested) or len(set(values)) == 1:
             continue
         first, last = values[0], values[-1]
-        way: Way = "better" if last > first else "worse" if last < first else "back"
+        way: ToolProtocol = "better" if last > first else "worse" if last < first else "back"
         found.append(ChangedRow(number, way, inputs[number] if number < len(inputs) else {}, tested))
     return found

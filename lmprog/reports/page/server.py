@@ -69,6 +69,6 @@ def _handler(page: Callable[[], str]) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body)
 
         def log_message(self, *arguments: object) -> None:
-            """Nothing: who reads is the one who started it."""
+            """Log nothing: the reader of the page is the user who started the server."""
 
     return Handler

@@ -6,20 +6,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lmprog.reports.page.account import StageAccount
 from lmprog.reports.page.charts import Chart, Point, Series
-from lmprog.statistics import Estimate
+from lmprog.reports.page.run_report import StageAccount
+from lmprog.scoring.statistics import Estimate
 
 Step = Mapping[str, Any]
 
 
 def charts(stage: StageAccount) -> list[Chart]:
-    """Those that the journal has something for."""
+    """Return the charts that the journal has values for."""
     return [*_search(stage), *_dev(stage), *_health(stage.steps)]
 
 
 def without_signal(step: Step) -> float | None:
-    """The share of a step's examples whose rollouts all scored alike, so that nothing is learnt from them."""
+    """Return the share of a step's examples whose rollouts all scored alike, so that nothing is learnt from them."""
     return step["without_signal"] / step["examples"] if step.get("examples") else None
 
 
@@ -76,7 +76,7 @@ def _health(steps: Sequence[Step]) -> list[Chart]:
 def _over_steps(
     title: str, steps: Sequence[Step], parts: Mapping[str, Callable[[Step], float | None]], **how: Any
 ) -> Chart | None:
-    """A chart of values by step; None where no step has any. What is not a finite number is left out."""
+    """Return a chart of values by step; None where no step has a value. Values that are not finite are left out."""
     series = []
     for colour, (name, part) in enumerate(parts.items(), 1):
         found = [(step["step"], value) for step in steps if (value := part(step)) is not None and math.isfinite(value)]

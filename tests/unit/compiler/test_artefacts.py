@@ -10,10 +10,10 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from lmprog.compiler import compile_file
-from lmprog.compiler.difference import difference
-from lmprog.compiler.manifest import manifest, write_artefacts
-from lmprog.compiler.manifest_schema import manifest_schema
-from lmprog.compiler.schema import schema
+from lmprog.compiler.artefacts.difference import difference
+from lmprog.compiler.artefacts.manifest import manifest, write_artefacts
+from lmprog.compiler.schema.language import schema
+from lmprog.compiler.schema.manifest_schema import manifest_schema
 
 ROOT = Path(__file__).parents[3]
 SPECS = ROOT / "tests" / "specs"

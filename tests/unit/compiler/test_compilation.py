@@ -9,7 +9,7 @@ import pytest
 
 from lmprog.compiler import compile_file
 from lmprog.compiler.plan import ModuleCall
-from lmprog.compiler.types import Enum
+from lmprog.compiler.types.lattice import Enum
 
 SPEC = """\
 lmprog: 1

@@ -11,7 +11,7 @@ import pytest
 from lmprog.compiler import compile_file
 from lmprog.compiler.plan import Plan
 from lmprog.errors import UsageError
-from lmprog.writes import refuse_writes, writes
+from lmprog.runtime.writes import refuse_writes, writes
 
 HTTP = 'http: {url: "https://example.org/x", method: METHOD, inputs: {a: str}}'
 OPENAPI = """\

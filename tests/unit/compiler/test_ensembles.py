@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lmprog.compiler import compile_file
+from lmprog.compiler.artefacts.difference import difference
 from lmprog.compiler.bounds import bounds
-from lmprog.compiler.difference import difference
 from lmprog.compiler.plan import Plan
 
 BASE = """

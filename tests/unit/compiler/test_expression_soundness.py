@@ -7,24 +7,12 @@ from typing import Any
 
 import pytest
 
-from lmprog.compiler.expression_parser import parse
-from lmprog.compiler.expression_types import Typer
-from lmprog.compiler.expressions import EvaluationError, parsed
-from lmprog.compiler.functions import FUNCTIONS
-from lmprog.compiler.scope import Scope
-from lmprog.compiler.types import (
-    BOOL,
-    FLOAT,
-    INT,
-    JSON,
-    STR,
-    Enum,
-    ListOf,
-    Object,
-    Optional,
-    Type,
-    mismatch,
-)
+from lmprog.compiler.expressions.compiled import EvaluationError, parsed
+from lmprog.compiler.expressions.functions import FUNCTIONS
+from lmprog.compiler.expressions.parser import parse
+from lmprog.compiler.expressions.types import Typer
+from lmprog.compiler.steps.scope import Scope
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, JSON, STR, Enum, ListOf, Object, Optional, Type, mismatch
 
 INPUTS: dict[str, Type] = {
     "s": STR,

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lmprog.compiler import compile_file, files
-from lmprog.compiler.files import NotRead, read_text, refusal, root_of
-from lmprog.compiler.findings import Report
-from lmprog.compiler.source import Source
-from lmprog.compiler.yaml_reader import parse
+from lmprog.compiler import compile_file
+from lmprog.compiler.findings.finding import Report
+from lmprog.compiler.yaml import files
+from lmprog.compiler.yaml.files import NotRead, read_text, refusal, root_of
+from lmprog.compiler.yaml.reader import parse
+from lmprog.compiler.yaml.source import Source
 
 PROGRAM = """\
 lmprog: 1
@@ -81,7 +82,7 @@ def bomb(levels: int) -> str:
 
 
 def test_an_alias_bomb_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lmprog.compiler import yaml_reader
+    from lmprog.compiler.yaml import reader as yaml_reader
 
     monkeypatch.setattr(yaml_reader._Converter, "node", lambda *given: pytest.fail("the bomb is unfolded"))
     report = Report()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lmprog.compiler import Finding, SpecError, compile_file
-from lmprog.compiler.fixes import fixed_texts, unified
+from lmprog.compiler.findings.fixes import fixed_texts, unified
 
 BARE = """\
 lmprog: 1

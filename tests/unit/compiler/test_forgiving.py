@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmprog.compiler.formats import write
 from lmprog.compiler.plan import Field
+from lmprog.compiler.replies.formats import write
 from lmprog.compiler.replies.reading import read
 from lmprog.compiler.replies.unreadable import Unreadable
-from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, Enum, ListOf, Object, Type
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, JSON, STR, Enum, ListOf, Object, Type
 
 TOPIC = Enum(("billing", "lost_parcel", "refund", "refund_late"))
 LETTER = Enum(("A", "B", "C"))

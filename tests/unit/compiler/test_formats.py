@@ -10,11 +10,24 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lmprog.compiler.formats import describe, write
 from lmprog.compiler.plan import Field
+from lmprog.compiler.replies.formats import describe, write
 from lmprog.compiler.replies.reading import read
 from lmprog.compiler.replies.unreadable import Unreadable
-from lmprog.compiler.types import BOOL, FLOAT, IMAGE, INT, JSON, MESSAGES, STR, Enum, ListOf, Object, Optional, Type
+from lmprog.compiler.types.lattice import (
+    BOOL,
+    FLOAT,
+    IMAGE,
+    INT,
+    JSON,
+    MESSAGES,
+    STR,
+    Enum,
+    ListOf,
+    Object,
+    Optional,
+    Type,
+)
 
 NASTY = st.text() | st.sampled_from(
     [

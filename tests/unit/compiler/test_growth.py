@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lmprog.compiler import compile_file
 from lmprog.compiler.bounds import bounds
-from lmprog.compiler.types import Enum, mismatch
+from lmprog.compiler.types.lattice import Enum, mismatch
 
 compared = 0
 

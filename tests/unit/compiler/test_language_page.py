@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lmprog.compiler.functions import FUNCTIONS
+from lmprog.compiler.expressions.functions import FUNCTIONS
 
 PAGE = Path(__file__).parents[3] / "docs" / "language.md"
 

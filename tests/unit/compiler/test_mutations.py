@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from lmprog.compiler import compile_file
-from lmprog.compiler.manifest import manifest
-from lmprog.compiler.mermaid import mermaid
+from lmprog.compiler.artefacts.manifest import manifest
+from lmprog.compiler.artefacts.mermaid import mermaid
 from lmprog.reports import github, junit, sarif, text
 from lmprog.reports import json as json_report
 

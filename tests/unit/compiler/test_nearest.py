@@ -10,9 +10,9 @@ import pytest
 
 from lmprog.compiler import compile_file
 from lmprog.compiler.bounds import static_characters
-from lmprog.compiler.nearest import Nearest
 from lmprog.compiler.overlay import write_overlay
-from lmprog.compiler.prompts import PromptBuilder
+from lmprog.compiler.prompts.messages import PromptBuilder
+from lmprog.compiler.prompts.nearest import Nearest
 from lmprog.optimizers.candidate import Candidate
 
 TEXTS = ["my card has not arrived", "change my pin", "the card arrived broken", "a refund of a payment"]

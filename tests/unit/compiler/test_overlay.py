@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lmprog.compiler import compile_file, write_overlay
-from lmprog.compiler.source import Mapping, Source, from_plain
+from lmprog.compiler.yaml.source import Mapping, Source, from_plain
 
 BASE = """\
 lmprog: 1
@@ -126,9 +126,9 @@ def test_a_wrong_set_says_so(base: Path) -> None:
     ["12e4", "1e5", "0x1F", "0o17", "true", "null", "~", "", ".5", "1.", "-3", "no", "12:30", "007", ".inf", "a"],
 )
 def test_a_text_of_a_demo_is_read_back_as_that_text(tmp_path: Path, text: str) -> None:
-    from lmprog.compiler.findings import Report
-    from lmprog.compiler.source import Source
-    from lmprog.compiler.yaml_reader import parse
+    from lmprog.compiler.findings.finding import Report
+    from lmprog.compiler.yaml.reader import parse
+    from lmprog.compiler.yaml.source import Source
 
     (tmp_path / "base.yaml").write_text("lmprog: 1\nname: base\n")
     change = {"modules": {"m": {"instructions": text, "demos": [{"a": text, "b": f"{text} x"}]}}}
@@ -150,7 +150,7 @@ def test_a_text_of_a_demo_is_read_back_as_that_text(tmp_path: Path, text: str) -
     ],
 )
 def test_another_choice_takes_the_lower_one_away_and_what_stands_with_it(below: str, over: str, laid: object) -> None:
-    from lmprog.compiler.layers import laid_over
+    from lmprog.compiler.yaml.layers import laid_over
 
     def read(text: str) -> Mapping:
         return from_plain({"part": yaml.safe_load(text)}, Source(Path("a.yaml"), "a.yaml", "", Path()))

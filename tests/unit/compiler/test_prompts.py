@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from lmprog.compiler import compile_file
 from lmprog.compiler.plan import Field, Layout, Module
-from lmprog.compiler.prompts import PromptBuilder, standard_layout
-from lmprog.compiler.templates import RenderError, Template
-from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, MESSAGES, STR, Enum, ListOf, Object, Optional, Type
+from lmprog.compiler.prompts.messages import PromptBuilder, standard_layout
+from lmprog.compiler.templates.compiled import RenderError, Template
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, JSON, MESSAGES, STR, Enum, ListOf, Object, Optional, Type
 
 LABEL = Field(Enum(("x", "y")))
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmprog.compiler.formats import write
 from lmprog.compiler.plan import Field
 from lmprog.compiler.replies import loose_json, tool_calls
 from lmprog.compiler.replies.ending import ending
+from lmprog.compiler.replies.formats import write
 from lmprog.compiler.replies.reading import read
 from lmprog.compiler.replies.unreadable import Unreadable
-from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, Enum, ListOf, Object, Optional, Type
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, JSON, STR, Enum, ListOf, Object, Optional, Type
 
 LABEL = Enum(("refund", "cancel_order", "track_parcel", "refund_late"))
 REFUSED = object()

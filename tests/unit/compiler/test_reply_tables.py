@@ -10,7 +10,7 @@ from lmprog.compiler.plan import Field
 from lmprog.compiler.replies import tool_calls
 from lmprog.compiler.replies.reading import read
 from lmprog.compiler.replies.unreadable import Unreadable
-from lmprog.compiler.types import BOOL, FLOAT, INT, STR, Enum, ListOf, Object, Optional, Type
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, STR, Enum, ListOf, Object, Optional, Type
 
 LABEL = Enum(("refund", "cancel_order", "other"))
 YES_NO = Enum(("yes", "no"))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lmprog.compiler.plan import Split
-from lmprog.compiler.row_files import RowsError, read_file
-from lmprog.compiler.rows import read_rows, shuffled
-from lmprog.compiler.types import deeper
+from lmprog.compiler.rows.files import RowsError, read_file
+from lmprog.compiler.rows.reading import read_rows, shuffled
+from lmprog.compiler.types.lattice import deeper
 
 
 def written(tmp_path: Path, name: str, text: str) -> Path:
@@ -84,7 +84,7 @@ def test_a_field_of_a_csv_file_may_be_a_whole_document(tmp_path: Path) -> None:
 
 def test_digits_in_a_column_that_is_declared_as_text_stay_text(tmp_path: Path, write) -> None:
     import lmprog
-    from lmprog.data import rows_of
+    from lmprog.scoring.data import rows_of
 
     written(tmp_path, "a.csv", "zip,label,n,text_in_file\n12,1,5,7\n13,2,6,8\n")
     spec = write(

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from lmprog.compiler.samples import combinations, samples
-from lmprog.compiler.template_signatures import FILTER_SIGNATURES, METHOD_SIGNATURES, TEST_SIGNATURES
-from lmprog.compiler.template_trial import trial
-from lmprog.compiler.template_types import TemplateTyper
-from lmprog.compiler.templates import ENVIRONMENT, RenderError, Template
-from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, MESSAGES, STR, Enum, ListOf, Object, Optional, Type
+from lmprog.compiler.templates.compiled import ENVIRONMENT, RenderError, Template
+from lmprog.compiler.templates.signatures import FILTER_SIGNATURES, METHOD_SIGNATURES, TEST_SIGNATURES
+from lmprog.compiler.templates.trial import trial
+from lmprog.compiler.templates.types import TemplateTyper
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, JSON, MESSAGES, STR, Enum, ListOf, Object, Optional, Type
+from lmprog.compiler.types.samples import combinations, samples
 
 NAMES: dict[str, Type] = {
     "text": STR,

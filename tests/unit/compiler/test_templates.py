@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lmprog.compiler.template_types import TemplateTyper
-from lmprog.compiler.templates import RenderError, Template
-from lmprog.compiler.types import BOOL, JSON, STR, ListOf, Object, Optional
+from lmprog.compiler.templates.compiled import RenderError, Template
+from lmprog.compiler.templates.types import TemplateTyper
+from lmprog.compiler.types.lattice import BOOL, JSON, STR, ListOf, Object, Optional
 
 NAMES = {"text": STR, "words": ListOf(STR), "page": Object((("title", STR),)), "hint": Optional(STR), "any": JSON}
 VALUES: dict[str, Any] = {"text": "hello", "words": ["a", "b"], "page": {"title": "T"}, "hint": None, "any": {"a": 1}}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lmprog.compiler import tool_protocol
 from lmprog.compiler.plan import Field, Tool
 from lmprog.compiler.replies import tool_calls
-from lmprog.compiler.types import INT, STR, UNKNOWN, Enum, ListOf, Object, Optional
+from lmprog.compiler.tools import protocol as tool_protocol
+from lmprog.compiler.types.lattice import INT, STR, UNKNOWN, Enum, ListOf, Object, Optional
 
 ONE = '<call>{"tool": "find", "arguments": {"query": "a"}}</call>'
 

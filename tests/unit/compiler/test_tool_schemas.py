@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lmprog.agent import offer, wrong_arguments
 from lmprog.compiler.plan import Tool
-from lmprog.compiler.schema_limits import untyped
-from lmprog.compiler.tool_schemas import schema_fields, schema_type
+from lmprog.compiler.tools.schema_limits import untyped
+from lmprog.compiler.tools.schemas import schema_fields, schema_type
+from lmprog.runtime.agent import offer, wrong_arguments
 
 SELF = {"type": "object", "properties": {"x": {"$ref": "#/$defs/Self"}}}
 DOCUMENT = {"$defs": {"Name": {"type": "string", "minLength": 2}, "Self": SELF}}

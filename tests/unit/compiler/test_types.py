@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmprog.compiler.type_text import TypeTextError, read_type
-from lmprog.compiler.types import (
+from lmprog.compiler.types.lattice import (
     BOOL,
     FLOAT,
     INT,
@@ -25,6 +24,7 @@ from lmprog.compiler.types import (
     mismatch,
     type_of,
 )
+from lmprog.compiler.types.text import TypeTextError, read_type
 
 TYPES: st.SearchStrategy[Type] = st.recursive(
     st.sampled_from([STR, INT, FLOAT, BOOL, JSON, UNKNOWN, Enum(("a", "b")), Enum(("a",)), Enum(("c",))]),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lmprog.compiler import compile_file
-from lmprog.compiler.python_reference import ImportFailed, PythonReference, load, reference
+from lmprog.compiler.types.python_reference import ImportFailed, PythonReference, load, reference
 
 SPEC = """\
 lmprog: 1

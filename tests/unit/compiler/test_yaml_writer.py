@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import lmprog
-from lmprog.compiler.findings import Report, SpecError
+from lmprog.compiler.findings.finding import Report, SpecError
 from lmprog.compiler.overlay import write_overlay
-from lmprog.compiler.source import Source
-from lmprog.compiler.yaml_reader import parse
-from lmprog.compiler.yaml_writer import dump, unwritable
+from lmprog.compiler.yaml.reader import parse
+from lmprog.compiler.yaml.source import Source
+from lmprog.compiler.yaml.writer import dump, unwritable
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.strategies.demo_sources import writable
 

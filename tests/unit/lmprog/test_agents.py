@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from lmprog import Completion, Request
-from lmprog.compiler.python_reference import load
+from lmprog.compiler.types.python_reference import load
 from lmprog.lms.lm import ToolCall
-from lmprog.run_options import RunOptions
+from lmprog.runtime.options import RunOptions
 
 TOOLS = """
 import asyncio

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import lmprog
-from lmprog.compiler import formats
-from lmprog.compiler.replies import reading
+from lmprog.compiler.replies import formats, reading
 
 CODE = """
 from pydantic import BaseModel, Field

@@ -20,11 +20,11 @@ import lmprog
 from lmprog import InfrastructureError, ProviderError, evaluate
 from lmprog.blame import OUTAGES, Kind, connection_failed, exit_status, is_outage, is_own, passing, too_many_outages
 from lmprog.errors import BudgetExceeded
-from lmprog.evaluation import RowScore, Scores
 from lmprog.failure import Failure
-from lmprog.metrics import MetricFailed
-from lmprog.rerun import AGAIN, run_again
-from lmprog.result import Result, RunError
+from lmprog.runtime.result import Result, RunError
+from lmprog.scoring.evaluation import RowScore, Scores
+from lmprog.scoring.metrics import MetricFailed
+from lmprog.scoring.rerun import AGAIN, run_again
 from lmprog.serving.refusals import KINDS
 
 OWN = sorted(set(get_args(Kind)) - OUTAGES - {"cancelled"})

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmprog.bodies import STEP, OddEncoding, TooLong, decoded, within
+from lmprog.boundary.bodies import STEP, OddEncoding, TooLong, decoded, within
 
 
 async def _of(parts: list[bytes]) -> AsyncIterator[bytes]:
@@ -160,7 +160,7 @@ ROUTES = {
 CHILD = """
     import asyncio, json, pathlib, re, sys
     import lmprog
-    from lmprog.run_options import RunOptions
+    from lmprog.runtime.options import RunOptions
 
     def memory(what):
         return int(re.search(what + r":\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lmprog
-from lmprog.budget import LIMITS, Budget, Spent
 from lmprog.compiler.plan import LM
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.lms.lm import Completion, Request, Usage
+from lmprog.spending.budget import LIMITS, Budget, Spent
 
 PRICED = LM("lm", "openai/x", price={"input": 2.0, "output": 8.0})
 WORDS = [{"role": "user", "content": "word " * 20}]

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from lmprog import Completion, ProviderError, Request, Usage, UsageError
-from lmprog.cache import AnswerCache
 from lmprog.compiler.plan import LM, AdapterReference
-from lmprog.compiler.types import STR, Object
+from lmprog.compiler.types.lattice import STR, Object
+from lmprog.lms.answer_file import AnswerCache
 from lmprog.lms.cached import CachedLM
 from lmprog.lms.lm import ToolCall, ToolOffer
 
@@ -179,7 +179,7 @@ def test_processes_share_it(tmp_path) -> None:
     code = """
 import sys
 from pathlib import Path
-from lmprog.cache import AnswerCache
+from lmprog.lms.answer_file import AnswerCache
 cache = AnswerCache(Path(sys.argv[1]))
 for key in range(200):
     cache.put(f"{key}", {"key": key})

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 pytest.importorskip("llguidance", reason="needs the extra 'local'")
 
-from lmprog.compiler import formats  # noqa: E402
 from lmprog.compiler.plan import Field  # noqa: E402
+from lmprog.compiler.replies import formats  # noqa: E402
 from lmprog.compiler.replies.reading import read  # noqa: E402
-from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, Enum, ListOf, Object, Optional, mismatch  # noqa: E402
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, JSON, STR, Enum, ListOf, Object, Optional, mismatch  # noqa: E402
 from lmprog.errors import UsageError  # noqa: E402
 from lmprog.lms.lm import Request  # noqa: E402
 from lmprog.lms.local import LocalLM, shared  # noqa: E402

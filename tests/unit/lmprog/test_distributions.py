@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from lmprog.distributions import beta_share, binomial_above, binomial_pmf, t_quantile
+from lmprog.scoring.distributions import beta_share, binomial_above, binomial_pmf, t_quantile
 
 SHARES = st.floats(0, 1)
 

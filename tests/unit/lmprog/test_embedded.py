@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lmprog import InfrastructureError
-from lmprog.cache_folder import cache_root
 from lmprog.lms import embedded
+from lmprog.state.cache_folder import cache_root
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 import lmprog
 from lmprog.lms.lm import Completion, Request
-from lmprog.optimizers.strategies.proposers import Written
-from lmprog.replies import Unreadable, free_text, section
+from lmprog.optimizers.strategies.proposers import LMProposer
+from lmprog.runtime.replies import Unreadable, free_text, section
 
 SPEC = """
 lmprog: 1
@@ -98,5 +98,5 @@ def test_a_draft_within_thinking_is_not_proposed(write) -> None:
     lm = Says(
         Completion("<think><instructions>A draft.</instructions>"), Completion("<instructions>Sort.</instructions>")
     )
-    found = asyncio.run(Written(lm, {}, 0).propose(plan, plan.modules["ask"], [{"text": "x"}], 2))
+    found = asyncio.run(LMProposer(lm, {}, 0).propose(plan, plan.modules["ask"], [{"text": "x"}], 2))
     assert found == ["Sort."]

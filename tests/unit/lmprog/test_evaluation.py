@@ -12,8 +12,8 @@ import pytest
 
 import lmprog
 from lmprog import LmprogError, ProviderError, UsageError, evaluate
-from lmprog.evaluation import RowScore, Scores, aevaluate
-from lmprog.result import Result
+from lmprog.runtime.result import Result
+from lmprog.scoring.evaluation import RowScore, Scores, aevaluate
 
 SPEC = """
     inputs: {text: str}
@@ -118,7 +118,7 @@ def test_a_judge_without_an_answer_is_no_score(counting, monkeypatch) -> None:
     async def down(*arguments: Any) -> None:
         raise ProviderError("the judge is down")
 
-    monkeypatch.setattr("lmprog.metrics.Scorer._value", down)
+    monkeypatch.setattr("lmprog.scoring.metrics.Scorer._value", down)
     scores = evaluate(counting(), ROWS[:1], "exact")
     assert [(row.kind, row.cause) for row in scores.errors] == [("provider", "the judge 'exact': the judge is down")]
 

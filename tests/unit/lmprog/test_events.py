@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from lmprog import Completion, Request, UsageError
-from lmprog.events import CallEnded, TextPiece
-from lmprog.result import Result
-from lmprog.run_options import RunOptions
+from lmprog.runtime.events import CallEnded, TextPiece
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.result import Result
 from lmprog.serving.gate import Gate
 from lmprog.serving.running import Running
 

@@ -9,7 +9,7 @@ import pytest
 
 from lmprog import Completion, ProviderError, RunError
 from lmprog.failure import CANCELLED
-from lmprog.run_options import RunOptions
+from lmprog.runtime.options import RunOptions
 
 
 def said(request: Any) -> str:

@@ -9,7 +9,20 @@ import pytest
 from lmprog import Request
 from lmprog.compiler.plan import Field
 from lmprog.compiler.replies.reading import read
-from lmprog.compiler.types import BOOL, FLOAT, IMAGE, INT, JSON, MESSAGES, STR, Enum, ListOf, Object, Optional, mismatch
+from lmprog.compiler.types.lattice import (
+    BOOL,
+    FLOAT,
+    IMAGE,
+    INT,
+    JSON,
+    MESSAGES,
+    STR,
+    Enum,
+    ListOf,
+    Object,
+    Optional,
+    mismatch,
+)
 from lmprog.lms.fake import FakeLM, placeholder
 
 KINDS = {

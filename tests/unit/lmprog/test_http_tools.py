@@ -17,8 +17,8 @@ import pytest
 
 import lmprog
 from lmprog import UsageError
+from lmprog.boundary.wire import retry_after
 from lmprog.tools import http
-from lmprog.wire import retry_after
 
 
 class Desk:
@@ -354,7 +354,7 @@ def test_it_ends_in_time_and_leaves_no_task(made, desk) -> None:
 def test_a_wait_that_a_server_asks_for_may_be_a_date(monkeypatch) -> None:
     from email.utils import formatdate
 
-    monkeypatch.setattr("lmprog.wire.time.time", lambda: 1_800_000_000.0)
+    monkeypatch.setattr("lmprog.boundary.wire.time.time", lambda: 1_800_000_000.0)
     assert retry_after({"Retry-After": formatdate(1_800_000_005, usegmt=True)}) == 5.0
     assert retry_after({"Retry-After": "2"}) == 2.0
     assert retry_after({"Retry-After": "soon"}) is None and retry_after({}) is None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import lmprog
-from lmprog import identity
+from lmprog.state import identity
 
 SPEC = """
     lmprog: 1

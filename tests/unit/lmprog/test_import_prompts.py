@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jinja2 import DictLoader, Environment, TemplateError
 
-from lmprog.compiler.templates import ENVIRONMENT
-from lmprog.compiler.types import BOOL, FLOAT, INT, JSON, STR, ListOf
+from lmprog.compiler.templates.compiled import ENVIRONMENT
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, JSON, STR, ListOf
 from lmprog.errors import UsageError
 from lmprog.imports import jinja_text, promptflow, prompty
 from lmprog.imports.finished import finished

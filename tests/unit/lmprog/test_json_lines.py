@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmprog.errors import UsageError
-from lmprog.json_lines import PassedOver, as_line, read_objects, versioned_line
+from lmprog.state.json_lines import PassedOver, as_line, read_objects, versioned_line
 
 GOOD = [{"event": "note", "text": f"é{number}\ud800"} for number in range(4)]
 FAULTS = {

@@ -10,12 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 
+from lmprog.aio.threads import in_thread  # noqa: E402
 from lmprog.errors import LmprogError  # noqa: E402
 from lmprog.lms.lm import Request  # noqa: E402
 from lmprog.lms.local import LocalLM, shared  # noqa: E402
 from lmprog.lms.local.attention import NAME  # noqa: E402
 from lmprog.lms.local.wave import HeadCache, Prompt, Sampling, sample  # noqa: E402
-from lmprog.threads import in_thread  # noqa: E402
 
 END = 1
 
@@ -187,7 +187,7 @@ def test_a_wave_waits_for_tools_but_not_for_slow_ones(monkeypatch, slow: bool) -
 
 
 def test_a_program_called_within_a_run_is_answered_while_the_outer_run_waits() -> None:
-    from lmprog.loops import run_async
+    from lmprog.aio.loops import run_async
 
     lm = shared("embedded/smollm2-135m")
 

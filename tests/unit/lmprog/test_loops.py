@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lmprog.loops import run_async, run_briefly
+from lmprog.aio.loops import run_async, run_briefly
 
 RUNNERS = pytest.mark.parametrize("run", [run_async, run_briefly])
 
@@ -67,7 +67,7 @@ def test_what_a_task_keeps_open_is_closed_with_the_thread() -> None:
 
 SCRIPT = """
 import asyncio, sys
-from lmprog.loops import {run} as run
+from lmprog.aio.loops import {run} as run
 
 async def work():
     print("at work", flush=True)

@@ -10,7 +10,7 @@ import pytest
 
 import lmprog
 from lmprog import ProviderError, UsageError
-from lmprog.metrics import MetricFailed, Score, Scorer
+from lmprog.scoring.metrics import MetricFailed, Score, Scorer
 
 SPEC = """
     inputs: {text: str}
@@ -131,7 +131,7 @@ JUDGE = """
     ],
 )
 def test_a_judge(score, scripted, monkeypatch, reply, more, wanted) -> None:
-    monkeypatch.setattr("lmprog.lms.make_lm", lambda declared: scripted(lambda request: reply))
+    monkeypatch.setattr("lmprog.lms.making.make_lm", lambda declared: scripted(lambda request: reply))
     metric = f'm: {{program: ./judge.yaml, with: {{label: "${{{{ outputs.label }}}}"}}{more}}}'
     if isinstance(wanted, Score):
         assert score(metric, judge__yaml=JUDGE) == wanted

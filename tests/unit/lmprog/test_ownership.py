@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from lmprog.ownership import Owned, owned
+from lmprog.state.ownership import Owned, owned
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from lmprog.ownership import owned
+from lmprog.state.ownership import owned
 with owned(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -14,9 +14,9 @@ import pytest
 
 import lmprog
 from lmprog import BudgetExceeded, ProviderError, SpecError, UsageError
-from lmprog.loops import run_async
+from lmprog.aio.loops import run_async
 from lmprog.optimizers.candidate import Candidate
-from lmprog.program import AHEAD, laid_over
+from lmprog.runtime.program import MAX_LOOKAHEAD, laid_over
 
 ECHO = """
     inputs: {text: str}
@@ -137,7 +137,7 @@ def test_stream_takes_no_more_rows_than_its_window(program, scripted) -> None:
         async for result in program(ECHO, lm).stream(rows(), concurrency=4):
             assert result.outputs == {"reply": str(given)}
             given += 1
-            assert len(taken) - given <= AHEAD * 4 + 1
+            assert len(taken) - given <= MAX_LOOKAHEAD * 4 + 1
         assert given == 50
 
     asyncio.run(run())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lmprog.budget import Spent
 from lmprog.cli.progress import OptimizeProgress, spending, table
+from lmprog.spending.budget import Spent
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import lmprog
-from lmprog.compiler import formats
-from lmprog.compiler.types import json_schema
+from lmprog.compiler.replies import formats
+from lmprog.compiler.types.lattice import json_schema
 from lmprog.lms.api.body import parameters
 from lmprog.lms.lm import Completion, Request
 

@@ -14,9 +14,9 @@ import lmprog
 from lmprog import Completion, ProviderError, Usage, UsageError
 from lmprog.errors import ReplayMiss
 from lmprog.lms.lm import ToolCall
-from lmprog.lms.replay import Recording, ReplayLM
-from lmprog.run_options import RunOptions
-from lmprog.trace import TraceWriter, read_trace
+from lmprog.runtime.options import RunOptions
+from lmprog.traces.files import TraceWriter, read_trace
+from lmprog.traces.replay import Recording, ReplayLM
 
 TEXT = """
 name: desk
@@ -172,7 +172,7 @@ def test_sub_programs_and_judges_are_replayed_too(write, program, monkeypatch, s
         """
     )
     real = scripted(lambda request: "0.5")
-    monkeypatch.setattr("lmprog.lms.make_lm", lambda declared: real)
+    monkeypatch.setattr("lmprog.lms.making.make_lm", lambda declared: real)
     path = tmp_path / "recording.jsonl"
     first = stream(made, [{"text": "a"}])
     record(path, first)

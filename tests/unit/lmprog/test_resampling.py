@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmprog import resampling
-from lmprog.statistics import estimate, gain_p, paired, ratio
+from lmprog.scoring import resampling
+from lmprog.scoring.statistics import estimate, gain_p, paired, ratio
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 200, 65_537, 3_000_000_000])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lmprog.statistics import Difference, Estimate, estimate, paired
+from lmprog.scoring.statistics import Difference, Estimate, estimate, paired
 
 SCORES = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=30)
 HITS = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=60)

@@ -24,8 +24,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from lmprog import Completion, ProviderError, Usage, UsageError
-from lmprog.exports import close, export_to
-from lmprog.trace import read_trace
+from lmprog.traces.exports import close, export_to
+from lmprog.traces.files import read_trace
 
 TEXT = """
 name: desk

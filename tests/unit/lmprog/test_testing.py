@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lmprog.testing import differences, equal
+from lmprog.scoring.testing import differences, equal
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import lmprog
-from lmprog.agent import offer
 from lmprog.compiler import compile_file
+from lmprog.runtime.agent import offer
 
 SPEC = """
 lmprog: 1

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmprog import Invocation, Usage
-from lmprog.json_lines import PassedOver, cut_torn_line
-from lmprog.trace import TraceWriter, read_trace
+from lmprog.state.json_lines import PassedOver, cut_torn_line
+from lmprog.traces.files import TraceWriter, read_trace
 
 
 def invocation(call: int, text: str | None = "reply", **more: Any) -> Invocation:

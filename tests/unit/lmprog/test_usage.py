@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lmprog.invocation import Invocation, ToolInvocation
 from lmprog.lms.lm import Usage as Tokens
-from lmprog.usage import usage_of
+from lmprog.traces.record import Invocation, ToolInvocation
+from lmprog.traces.usage import usage_of
 
 
 def call(started: float, seconds: float, **more: Any) -> Invocation:

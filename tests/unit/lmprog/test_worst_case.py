@@ -7,9 +7,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmprog.budget import BYTES_A_TOKEN, TOKENS_A_MESSAGE
-from lmprog.compiler.prompts import PromptBuilder
-from lmprog.worst_case import Ask, Growth, asks
+from lmprog.compiler.prompts.messages import PromptBuilder
+from lmprog.spending.budget import BYTES_A_TOKEN, TOKENS_A_MESSAGE
+from lmprog.spending.worst_case import CallBound, Growth, asks
 
 SPEC = """
     name: desk
@@ -25,7 +25,7 @@ SPEC = """
 TEXTS = st.text(max_size=200)
 
 
-def found(program, rows, growth=None, known: str = "") -> list[Ask]:
+def found(program, rows, growth=None, known: str = "") -> list[CallBound]:
     plan = program(SPEC).plan
     if known:
         lm = replace(plan.lms["lm"], context=5000, params={"max_tokens": 20})

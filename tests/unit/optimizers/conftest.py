@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import lmprog
-from lmprog.budget import Budget
 from lmprog.lms.lm import Completion, Request, Usage
-from lmprog.optimizers.journal import Journal
+from lmprog.optimizers.journal.files import Journal
 from lmprog.optimizers.optimizer import Task
-from lmprog.program import Program
+from lmprog.runtime.program import Program
+from lmprog.spending.budget import Budget
 
 SPEC = """\
 lmprog: 1
@@ -128,7 +128,7 @@ def task_of(tmp_path: Path) -> Callable[..., Task]:
     """The task that a stage of a program gets; half of the dev rows choose."""
 
     def make(program: Program, limits: dict[str, float] | None = None, listeners=()) -> Task:
-        from lmprog.data import rows_of
+        from lmprog.scoring.data import rows_of
 
         budget = Budget(limits or {})
         metered = program.with_budget(budget)
@@ -187,9 +187,9 @@ def research(tiny_model: Callable[..., Path]) -> Callable[..., Task]:
     def make(folder: Path, *replacements: tuple[str, str]) -> Task:
         import torch
 
-        from lmprog.data import rows_of
         from lmprog.lms.local import LocalLM
         from lmprog.lms.local.weights import Weights
+        from lmprog.scoring.data import rows_of
 
         text = RESEARCH
         for old, new in replacements:

@@ -11,12 +11,12 @@ import pytest
 
 import lmprog
 from lmprog.compiler.bounds import FEWEST_CHOOSING, FEWEST_CONFIRMING, dev_split
-from lmprog.optimizers.acceptance import ALPHA, Confirmation, levels
 from lmprog.optimizers.candidate import START, Candidate
-from lmprog.optimizers.evaluator import CandidateEvaluator, Scored
-from lmprog.optimizers.journal import Journal
-from lmprog.power import least_gain, power
-from lmprog.statistics import Estimate, gain_p
+from lmprog.optimizers.evaluation import CandidateEvaluator, Scored
+from lmprog.optimizers.journal.files import Journal
+from lmprog.optimizers.staged.acceptance import ALPHA, Confirmation, levels
+from lmprog.scoring.power import least_gain, power
+from lmprog.scoring.statistics import Estimate, gain_p
 
 GOOD = Candidate({"judge": "Divide by two."})
 BAD = Candidate({"judge": "Guess."})
@@ -102,7 +102,7 @@ class Silent(Journal):
 @pytest.mark.parametrize("rows", [20, 72])
 @pytest.mark.parametrize("stages", [1, 3])
 def test_few_runs_without_a_gain_keep_a_change(rows: int, stages: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lmprog.optimizers import acceptance
+    from lmprog.optimizers.staged import acceptance
 
     for name in ("paired", "estimate"):  # the intervals decide nothing here, and take the most time
         monkeypatch.setattr(acceptance, name, lambda *values: Estimate(0.0, (0.0, 0.0), 0))

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from lmprog.invocation import Invocation
-from lmprog.optimizers.grpo.rollouts import Rollout
-from lmprog.optimizers.sft.replies import Learnt, best_of
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout
+from lmprog.optimizers.sft.replies import TrainingReply, best_of
 from lmprog.optimizers.strategies.best_runs import best_runs
+from lmprog.traces.record import Invocation
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,5 @@ def test_rows_without_a_good_run_are_counted() -> None:
 
 
 def test_a_reply_is_read_back_from_the_journal_as_it_was() -> None:
-    learnt = Learnt.of(replace(said(5), constrained=True))
-    assert Learnt.from_json(learnt.as_json()) == learnt
+    learnt = TrainingReply.of(replace(said(5), constrained=True))
+    assert TrainingReply.from_json(learnt.as_json()) == learnt

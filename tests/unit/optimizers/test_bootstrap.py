@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from lmprog.evaluation import RowScore
 from lmprog.optimizers.bootstrap import Bootstrap, Config
 from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.strategies.demo_sources import bootstrapped
+from lmprog.scoring.evaluation import RowScore
 
 
 def stage(**options) -> Bootstrap:

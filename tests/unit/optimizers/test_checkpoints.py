@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lmprog.budget import Spent
-from lmprog.evaluation import Scores
 from lmprog.optimizers.grpo.checkpoints import Checkpoints, Progress, by_row
+from lmprog.scoring.evaluation import Scores
+from lmprog.spending.budget import Spent
 
 
 def progress(step: int, best: int | None = None) -> Progress:

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmprog.optimizers.grpo.advantages import EQUAL, LEAST_DEVIATION, advantages, has_signal
-from lmprog.optimizers.grpo.comparing import automatic_scale, compare, seen
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.groups import form_groups
-from lmprog.optimizers.grpo.rollouts import Rollout, Wave
-from lmprog.optimizers.grpo.rows import Row, loss_weights, token_weights, training_rows
+from lmprog.optimizers.grpo.math.comparisons import automatic_scale, compare, seen
+from lmprog.optimizers.grpo.math.training_rows import Row, loss_weights, token_weights, training_rows
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Wave
 
 
 @dataclass(frozen=True)

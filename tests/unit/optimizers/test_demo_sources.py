@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import lmprog
+from lmprog.aio.loops import run_async
 from lmprog.lms.lm import Completion, Request
-from lmprog.loops import run_async
 from lmprog.optimizers.bootstrap import Bootstrap
 from lmprog.optimizers.bootstrap import Config as Bootstrapping
 from lmprog.optimizers.prompt_search import PromptSearch

@@ -9,16 +9,16 @@ from collections import Counter
 
 import pytest
 
-from lmprog.metrics import Scorer
 from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.fast_slow.config import Config
 from lmprog.optimizers.fast_slow.rounds import Rounds, varied
 from lmprog.optimizers.fast_slow.spread import Spread
 from lmprog.optimizers.grpo.advantages import advantages
 from lmprog.optimizers.grpo.groups import form_groups
-from lmprog.optimizers.grpo.rollouts import collect
+from lmprog.optimizers.grpo.sampling.rollouts import collect
 from lmprog.optimizers.prompt_search.choices import Choices
 from lmprog.optimizers.strategies.fronts import Pareto
+from lmprog.scoring.metrics import Scorer
 
 GOOD = Candidate({"judge": "Divide by two."})
 

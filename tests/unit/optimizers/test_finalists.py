@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.finalists import words_of
-from lmprog.optimizers.lineage import Entry, StageTree
+from lmprog.optimizers.journal.lineage import Entry, StageTree
 
 ROWS = 40
 

@@ -11,7 +11,7 @@ import pytest
 from lmprog.compiler import compile_file
 from lmprog.compiler.plan import AdapterReference, Plan
 from lmprog.errors import LmprogError
-from lmprog.optimizers.grpo.adapters import adapters_of, answering, change
+from lmprog.optimizers.grpo.sampling.adapters import adapters_of, answering, change
 
 ADAPTER = Path(__file__).parents[2] / "specs/data/adapter"
 PER_MODULE = ("{metric: letters", "{metric: letters, adapters: per_module")

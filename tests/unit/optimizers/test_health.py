@@ -8,9 +8,9 @@ import pytest
 
 from lmprog.optimizers.grpo.advantages import advantages
 from lmprog.optimizers.grpo.groups import form_groups
-from lmprog.optimizers.grpo.health import flat, health
-from lmprog.optimizers.grpo.rollouts import Rollout, Wave
-from lmprog.optimizers.grpo.rows import training_rows
+from lmprog.optimizers.grpo.math.health import flat, health
+from lmprog.optimizers.grpo.math.training_rows import training_rows
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Wave
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 
 

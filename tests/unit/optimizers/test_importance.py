@@ -18,12 +18,12 @@ from transformers import AutoTokenizer, TrainerCallback  # noqa: E402
 
 from lmprog.errors import LmprogError  # noqa: E402
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
-from lmprog.optimizers.grpo.importance import importance_weights, mismatch, told  # noqa: E402
-from lmprog.optimizers.grpo.matching import NO_IDS, NO_LOGPROBS, OTHER_TOKENS, matched, unmatched  # noqa: E402
-from lmprog.optimizers.grpo.rollouts import Rollout  # noqa: E402
-from lmprog.optimizers.grpo.rows import Row  # noqa: E402
-from lmprog.optimizers.grpo.trained import TrainedAdapters  # noqa: E402
-from lmprog.optimizers.grpo.trainer import ProgramTrainer  # noqa: E402
+from lmprog.optimizers.grpo.math.importance import importance_weights, mismatch, told  # noqa: E402
+from lmprog.optimizers.grpo.math.training_rows import Row  # noqa: E402
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout  # noqa: E402
+from lmprog.optimizers.grpo.sampling.token_check import NO_IDS, NO_LOGPROBS, OTHER_TOKENS, drop_untrainable, unmatched  # noqa: E402
+from lmprog.optimizers.grpo.torch.trained import TrainedAdapters  # noqa: E402
+from lmprog.optimizers.grpo.torch.trainer import ProgramTrainer  # noqa: E402
 
 LOGPROB = st.floats(-20, 0, width=32)
 REPLY = st.lists(st.tuples(LOGPROB, LOGPROB), min_size=1, max_size=6)
@@ -177,9 +177,9 @@ def test_calls_that_cannot_be_trained_are_left_out_and_counted() -> None:
     )
     taught = Rollout(0, 1, 1.0, (Made(logprobs=None),), teacher="big.yaml")
     unanswered = Rollout(0, 2, 0.0, (Made(text=None, token_ids=None),))
-    kept, count = matched([own, taught, unanswered], {"say": Letters()}, {"say": "hf/letters"})
+    kept, count = drop_untrainable([own, taught, unanswered], {"say": Letters()}, {"say": "hf/letters"})
     assert count == 1
     assert [len(rollout.invocations) for rollout in kept] == [3, 1, 1]
     with pytest.raises(LmprogError, match=r"none of 1 replies .* 'say' came without the ids of its tokens"):
-        matched([Rollout(0, 0, 1.0, (lacking,))], {"say": Letters()}, {"say": "hf/letters"})
-    assert matched([unanswered], {"say": Letters()}, {"say": "hf/letters"}) == ([unanswered], 0)
+        drop_untrainable([Rollout(0, 0, 1.0, (lacking,))], {"say": Letters()}, {"say": "hf/letters"})
+    assert drop_untrainable([unanswered], {"say": Letters()}, {"say": "hf/letters"}) == ([unanswered], 0)

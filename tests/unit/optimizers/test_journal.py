@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmprog.budget import Budget
 from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.journal import Journal
+from lmprog.optimizers.journal.files import Journal
+from lmprog.spending.budget import Budget
 
 
 def test_once_does_work_once_in_the_life_of_a_run(tmp_path: Path) -> None:

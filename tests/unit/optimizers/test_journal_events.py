@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmprog.errors import UsageError
-from lmprog.json_lines import PassedOver
-from lmprog.optimizers.events import KINDS, problem, read_journal
-from lmprog.optimizers.journal import Journal
+from lmprog.optimizers.journal.events import KINDS, problem, read_journal
+from lmprog.optimizers.journal.files import Journal
+from lmprog.state.json_lines import PassedOver
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -32,8 +32,8 @@ EVENTS = st.fixed_dictionaries(
 @pytest.mark.slow
 @given(st.lists(EVENTS, max_size=6))
 def test_a_journal_of_any_events_is_read_by_all_its_readers(tmp_path_factory: pytest.TempPathFactory, events) -> None:
-    from lmprog.optimizers.lineage import read_trees
-    from lmprog.reports.page.account import read
+    from lmprog.optimizers.journal.lineage import read_trees
+    from lmprog.reports.page.run_report import read
 
     folder = tmp_path_factory.mktemp("run")
     path = folder / "journal.jsonl"

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import lmprog
-from lmprog.budget import Budget
 from lmprog.lms.lm import Completion
 from lmprog.optimizers.candidate import START, Candidate
-from lmprog.optimizers.journal import Journal
-from lmprog.optimizers.lineage import read_trees, remember
+from lmprog.optimizers.journal.files import Journal
+from lmprog.optimizers.journal.lineage import read_trees, remember
 from lmprog.reports.candidates import changes
-from lmprog.statistics import estimate
+from lmprog.scoring.statistics import estimate
+from lmprog.spending.budget import Budget
 
 STAGES = "  stages:\n    - prompt_search: {trials: 6, bootstrap_rows: 4, demos: [2], demo_sets: 2}\n"
 GEPA = "  proposer: writer\n  stages:\n    - gepa: {max_metric_calls: 300, minibatch: 10}\n"

@@ -12,18 +12,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 pytest.importorskip("llguidance", reason="needs the extra 'local'")
 
-from lmprog.compiler.types import STR, Enum, Object  # noqa: E402
+from lmprog.compiler.types.lattice import STR, Enum, Object  # noqa: E402
 from lmprog.lms.lm import Request  # noqa: E402
 from lmprog.lms.local import LocalLM  # noqa: E402
 from lmprog.lms.local.weights import Weights  # noqa: E402
-from lmprog.optimizers.grpo.logprobs import (  # noqa: E402
-    logprobs,
-    padded_logprobs,
-    passes,
-    shares_prefixes,
-    tree_logprobs,
-)
 from lmprog.optimizers.grpo.prefix_tree import PrefixTree, split  # noqa: E402
+from lmprog.optimizers.grpo.torch.logprobs import logprobs, padded_logprobs, passes, shares_prefixes, tree_logprobs  # noqa: E402
 
 VOCABULARY = 64
 
@@ -80,7 +74,7 @@ def gpt2() -> Any:
 def test_replies_have_the_log_probabilities_entropies_and_gradients_of_rows_alone(
     tuned_llama, monkeypatch, kind: str, cap: int
 ) -> None:
-    monkeypatch.setattr("lmprog.optimizers.grpo.logprobs.AT_ONCE", 4)
+    monkeypatch.setattr("lmprog.optimizers.grpo.torch.logprobs.AT_ONCE", 4)
     model = tuned_llama() if kind == "llama" else gpt2()
     assert shares_prefixes(model) == (kind == "llama")
     weights = [torch.linspace(-1, 1, n) for n in batch()[1]]

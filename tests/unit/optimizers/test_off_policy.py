@@ -14,9 +14,9 @@ from pydantic import ValidationError  # noqa: E402
 from transformers import AutoTokenizer, TrainerCallback  # noqa: E402
 
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
-from lmprog.optimizers.grpo.rows import Row, token_weights  # noqa: E402
-from lmprog.optimizers.grpo.trained import TrainedAdapters  # noqa: E402
-from lmprog.optimizers.grpo.trainer import ProgramTrainer  # noqa: E402
+from lmprog.optimizers.grpo.math.training_rows import Row, token_weights  # noqa: E402
+from lmprog.optimizers.grpo.torch.trained import TrainedAdapters  # noqa: E402
+from lmprog.optimizers.grpo.torch.trainer import ProgramTrainer  # noqa: E402
 
 
 def rows() -> list[Row]:

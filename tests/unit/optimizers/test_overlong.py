@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from lmprog.optimizers.grpo.overlong import advice, cut_shares, is_cut, penalised
-from lmprog.optimizers.grpo.rollouts import Rollout
+from lmprog.optimizers.grpo.math.overlong import advice, cut_shares, is_cut, penalised
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def padded_logprobs(model, prompts, replies):
 
 @pytest.mark.parametrize("cap", [4096, 40])
 def test_log_probabilities_and_gradients_equal_those_of_rows_one_by_one(tuned_model, cap) -> None:
-    from lmprog.optimizers.grpo.logprobs import tree_logprobs
+    from lmprog.optimizers.grpo.torch.logprobs import tree_logprobs
 
     draw = torch.Generator().manual_seed(1)
     head = torch.randint(0, 64, (20,), generator=draw).tolist()

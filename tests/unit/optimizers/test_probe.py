@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from lmprog.optimizers.grpo.config import Config
-from lmprog.optimizers.grpo.probe import ENOUGH, measure, most_runs, said
-from lmprog.optimizers.grpo.rollouts import Rollout, Wave, unit
+from lmprog.optimizers.grpo.sampling.probe import ENOUGH, measure, most_runs, said
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Wave, unit
 
 
 def wave(rewards: list[list[float]], cut: bool = False) -> Wave:

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from lmprog.compiler.findings import SpecError
+from lmprog.compiler.findings.finding import SpecError
 from lmprog.compiler.plan import Field
-from lmprog.compiler.prompts import PromptBuilder, standard_layout
-from lmprog.compiler.types import BOOL, INT, STR, Enum
+from lmprog.compiler.prompts.messages import PromptBuilder, standard_layout
+from lmprog.compiler.types.lattice import BOOL, INT, STR, Enum
 from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.journal import Journal
+from lmprog.optimizers.journal.files import Journal
 from lmprog.optimizers.prompt_search import PromptSearch
 from lmprog.optimizers.prompt_search.config import Config
 from lmprog.optimizers.strategies.demo_sources import draw_set

@@ -15,8 +15,8 @@ torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
+from lmprog.optimizers.grpo.math.training_rows import Row  # noqa: E402
 from lmprog.optimizers.grpo.ranks import shares  # noqa: E402
-from lmprog.optimizers.grpo.rows import Row  # noqa: E402
 
 CASES = {
     "tokens": ({}, [6, 0, 1, 7]),
@@ -43,8 +43,8 @@ def train(case: str, folder: Path, make) -> list[dict[str, torch.Tensor]]:
     from transformers import AutoTokenizer
 
     from lmprog.lms.embedded import model_folder
-    from lmprog.optimizers.grpo.trained import TrainedAdapters
-    from lmprog.optimizers.grpo.trainer import ProgramTrainer
+    from lmprog.optimizers.grpo.torch.trained import TrainedAdapters
+    from lmprog.optimizers.grpo.torch.trainer import ProgramTrainer
 
     options, counts = CASES[case]
     steps = len(counts) * options.get("updates", 1)

@@ -15,8 +15,8 @@ from transformers.integrations import integration_utils
 from lmprog.errors import LmprogError
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.reports import check
-from lmprog.optimizers.grpo.trained import TrainedAdapters
-from lmprog.optimizers.grpo.trainer import ProgramTrainer
+from lmprog.optimizers.grpo.torch.trained import TrainedAdapters
+from lmprog.optimizers.grpo.torch.trainer import ProgramTrainer
 
 __all__ = ["tokenizer"]
 

@@ -11,7 +11,7 @@ from test_staged import Fixed, fixed, run, stages  # noqa: F401
 
 import lmprog
 from lmprog.errors import UsageError
-from lmprog.optimizers.events import read_journal
+from lmprog.optimizers.journal.events import read_journal
 
 TWO = ("Guess.", "Divide by two.")
 

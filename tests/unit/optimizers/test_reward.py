@@ -13,13 +13,13 @@ import pytest
 import lmprog
 from lmprog.compiler import compile_file
 from lmprog.errors import LmprogError, ProviderError, UsageError
-from lmprog.evaluation import evaluate
 from lmprog.lms.lm import Completion, Request, Usage
-from lmprog.metrics import Scorer
-from lmprog.optimizers.grpo.comparing import compare
 from lmprog.optimizers.grpo.config import Config
-from lmprog.optimizers.grpo.reward import Reward
-from lmprog.optimizers.grpo.rollouts import Wave, collect
+from lmprog.optimizers.grpo.math.comparisons import compare
+from lmprog.optimizers.grpo.sampling.reward import Reward
+from lmprog.optimizers.grpo.sampling.rollouts import Wave, collect
+from lmprog.scoring.evaluation import evaluate
+from lmprog.scoring.metrics import Scorer
 
 SPEC = """\
 lmprog: 1
@@ -249,7 +249,7 @@ def test_private_values_reach_a_judge_by_the_trace_and_by_the_runs(story) -> Non
 
 def test_the_most_that_a_judged_reward_asks_is_counted(story) -> None:
     from lmprog.compiler.bounds import calls
-    from lmprog.optimizers.staged import make
+    from lmprog.optimizers.staged.stages import make
 
     plain, judged = (
         lmprog.load(story(*how), lms={"lm": Teller(), "judge": Judge()}) for how in ((), (following("rank"),))

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmprog.optimizers.grpo.rollouts import Rollout, Wave, examples_at
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Wave, examples_at
 
 
 @given(st.integers(0, 200), st.integers(1, 40), st.integers(1, 30), st.integers(0, 5))

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.evaluator import CandidateEvaluator
-from lmprog.optimizers.strategies.screens import Leaks
+from lmprog.optimizers.evaluation import CandidateEvaluator
+from lmprog.optimizers.filters import Leaks
 
 TRAIN = [{"text": "My card was swallowed by the machine at the station", "label": "card_swallowed"}]
 DEV = [

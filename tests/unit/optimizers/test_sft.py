@@ -103,11 +103,11 @@ def parity_task(tiny_model, tmp_path: Path):
         import torch
 
         import lmprog
-        from lmprog.budget import Budget
-        from lmprog.data import rows_of
         from lmprog.lms.local import LocalLM
         from lmprog.lms.local.weights import Weights
-        from lmprog.optimizers.journal import Journal
+        from lmprog.optimizers.journal.files import Journal
+        from lmprog.scoring.data import rows_of
+        from lmprog.spending.budget import Budget
 
         model = f"hf/{tiny_model()}"
         (tmp_path / "program.yaml").write_text(LABELLED.replace("hf/MODEL", model))

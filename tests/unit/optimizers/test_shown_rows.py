@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import lmprog
-from lmprog.evaluation import evaluate
 from lmprog.lms.lm import Completion
-from lmprog.optimizers.shown_rows import LENGTH, ROWS, ShownRows, short
+from lmprog.optimizers.redaction import LENGTH, ROWS, ShownRows, short
+from lmprog.scoring.evaluation import evaluate
 
 PRIVATE = """
 name: desk

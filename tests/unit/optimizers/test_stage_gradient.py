@@ -15,9 +15,10 @@ torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
 from lmprog.lms.local import local_lm  # noqa: E402
-from lmprog.optimizers.grpo import stage, trainer  # noqa: E402
+from lmprog.optimizers.grpo import stage  # noqa: E402
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
-from lmprog.optimizers.grpo.rollouts import Rollout, Wave  # noqa: E402
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Wave  # noqa: E402
+from lmprog.optimizers.grpo.torch import trainer  # noqa: E402
 from lmprog.optimizers.optimizer import Task  # noqa: E402
 
 

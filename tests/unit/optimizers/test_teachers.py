@@ -15,17 +15,17 @@ import pytest
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
 import lmprog
-from lmprog.budget import Budget
-from lmprog.data import rows_of
 from lmprog.errors import ProviderError
 from lmprog.lms.lm import Completion, Request
 from lmprog.optimizers.grpo.config import Config
-from lmprog.optimizers.grpo.health import health
-from lmprog.optimizers.grpo.rollouts import LeftOut, Wave
+from lmprog.optimizers.grpo.math.health import health
+from lmprog.optimizers.grpo.sampling.rollouts import LeftOut, Wave
+from lmprog.optimizers.grpo.sampling.teachers import Unfit
 from lmprog.optimizers.grpo.stage import WeightStage
-from lmprog.optimizers.grpo.teachers import Unfit
-from lmprog.optimizers.journal import Journal
+from lmprog.optimizers.journal.files import Journal
 from lmprog.optimizers.optimizer import Task
+from lmprog.scoring.data import rows_of
+from lmprog.spending.budget import Budget
 
 STUDENT = """
 lmprog: 1

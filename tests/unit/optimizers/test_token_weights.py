@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lmprog.optimizers.grpo.advantages import advantages
 from lmprog.optimizers.grpo.groups import form_groups
-from lmprog.optimizers.grpo.rows import Row, token_weights, training_rows
+from lmprog.optimizers.grpo.math.training_rows import Row, token_weights, training_rows
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 

@@ -12,8 +12,8 @@ pytest.importorskip("trl", reason="needs the extra 'local'")
 from transformers import TrainerCallback  # noqa: E402
 
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
-from lmprog.optimizers.grpo.trained import TrainedAdapters  # noqa: E402
-from lmprog.optimizers.grpo.trainer import ProgramTrainer, Row  # noqa: E402
+from lmprog.optimizers.grpo.torch.trained import TrainedAdapters  # noqa: E402
+from lmprog.optimizers.grpo.torch.trainer import ProgramTrainer, Row  # noqa: E402
 
 TEMPERATURE = 0.8
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 
-from lmprog.optimizers.grpo import tree_attention  # noqa: E402
 from lmprog.optimizers.grpo.prefix_tree import PrefixTree  # noqa: E402
-from lmprog.optimizers.grpo.tree_attention import TreeAttention  # noqa: E402
+from lmprog.optimizers.grpo.torch import tree_attention  # noqa: E402
+from lmprog.optimizers.grpo.torch.tree_attention import TreeAttention  # noqa: E402
 
 HEAD = st.lists(st.integers(0, 9), max_size=6)
 TAILS = st.lists(st.lists(st.integers(0, 2), max_size=7), min_size=1, max_size=7)
@@ -60,7 +60,7 @@ def test_a_block_asks_itself_and_what_is_above_it_alone() -> None:
 def test_the_engines_attention_takes_it(tuned_llama, monkeypatch) -> None:
     """A model that the engine loaded, whose log-probabilities over a tree equal those of rows one by one."""
     from lmprog.lms.local import attention
-    from lmprog.optimizers.grpo.logprobs import padded_logprobs, tree_logprobs
+    from lmprog.optimizers.grpo.torch.logprobs import padded_logprobs, tree_logprobs
 
     model = tuned_llama()
     sequences = [[5, 6, 7, 8, 9, 10 + n % 3, 20 + n] for n in range(6)] + [[5, 6, 7, 30, 31, 32]]

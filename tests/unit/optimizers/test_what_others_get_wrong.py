@@ -17,14 +17,15 @@ pytest.importorskip("trl", reason="needs the extra 'local'")
 
 from lmprog.errors import LmprogError, ProviderError  # noqa: E402
 from lmprog.lms.local import local_lm  # noqa: E402
-from lmprog.metrics import MetricFailed, Scorer  # noqa: E402
-from lmprog.optimizers.grpo import stage, trainer  # noqa: E402
+from lmprog.optimizers.grpo import stage  # noqa: E402
 from lmprog.optimizers.grpo.advantages import advantages  # noqa: E402
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
 from lmprog.optimizers.grpo.groups import form_groups  # noqa: E402
-from lmprog.optimizers.grpo.rollouts import Rollout, Wave, collect  # noqa: E402
-from lmprog.optimizers.grpo.rows import Row  # noqa: E402
-from lmprog.run_options import RunOptions  # noqa: E402
+from lmprog.optimizers.grpo.math.training_rows import Row  # noqa: E402
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Wave, collect  # noqa: E402
+from lmprog.optimizers.grpo.torch import trainer  # noqa: E402
+from lmprog.runtime.options import RunOptions  # noqa: E402
+from lmprog.scoring.metrics import MetricFailed, Scorer  # noqa: E402
 
 LOOP = """
 inputs: {text: str}

@@ -13,8 +13,8 @@ import pytest
 from lmprog.errors import UsageError
 from lmprog.optimizers.candidate import Candidate
 from lmprog.reports.page import page
-from lmprog.reports.page.account import read
 from lmprog.reports.page.charts import Chart, Point, Series, ticks
+from lmprog.reports.page.run_report import read
 from lmprog.reports.page.stages import charts
 
 EVIL = "</pre><script>alert(1)</script>\"'><img src=x onerror=alert(2)>\x00\x1b[31m"

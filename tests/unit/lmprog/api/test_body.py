@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 from server_for_api import DIRECT, LITELLM
 
-from lmprog.compiler.types import INT, JSON, STR, Enum, ListOf, Object, Optional
+from lmprog.compiler.types.lattice import INT, JSON, STR, Enum, ListOf, Object, Optional
 from lmprog.lms.api.body import SEEDS, marked, marks_caches, parameters
 from lmprog.lms.lm import Request, ToolOffer
 

@@ -11,7 +11,7 @@ from aiohttp import web
 from server_for_api import DIRECT, LITELLM, Asked
 
 import lmprog
-from lmprog.run_options import RunOptions
+from lmprog.runtime.options import RunOptions
 
 ROUTES = pytest.mark.parametrize("route", [DIRECT, LITELLM])
 HEAD = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "x"}

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmprog.boundary.wire import loads, retry_after, whole_text
 from lmprog.compiler.model_table import Limits
 from lmprog.lms.api.event_stream import UNREADABLE, events_of, lines_of
 from lmprog.lms.api.failures import TryFailed, words_of
 from lmprog.lms.api.reply import Pieces, cost, joined, read
 from lmprog.lms.lm import Completion
-from lmprog.wire import loads, retry_after, whole_text
 
 PRICES = Limits(1000, 1e-6, 2e-6, cached_usd=1e-7)
 FIELDS = [
@@ -142,7 +142,7 @@ def test_a_wait_is_read_from_milliseconds_seconds_or_a_date(headers: dict[str, s
 
 
 def test_a_date_without_a_zone_is_in_utc(monkeypatch) -> None:
-    monkeypatch.setattr("lmprog.wire.time.time", lambda: 1893456000.0)  # 2030-01-01 00:00 UTC
+    monkeypatch.setattr("lmprog.boundary.wire.time.time", lambda: 1893456000.0)  # 2030-01-01 00:00 UTC
     assert retry_after({"Retry-After": "Tue, 01 Jan 2030 00:00:07"}) == 7.0
 
 

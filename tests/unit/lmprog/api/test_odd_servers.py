@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from server_for_api import DIRECT, LITELLM, Asked
 
-from lmprog.run_options import RunOptions
+from lmprog.runtime.options import RunOptions
 
 ROUTES = [DIRECT, LITELLM]
 

@@ -7,8 +7,8 @@ from aiohttp import web
 
 from lmprog.compiler.plan import LM
 from lmprog.errors import UsageError
-from lmprog.lms import is_direct
 from lmprog.lms.api.access import OPENAI, Access
+from lmprog.lms.routes import is_direct
 
 SPEC = """
     lmprog: 1

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 from server_for_api import DIRECT, LITELLM, reply
 
+from lmprog.boundary.wire import retry_after
 from lmprog.lms.api.failures import words_of
-from lmprog.wire import retry_after
 
 KINDS = ("429 seconds", "429 date", "429", "500", "503", "hang", "cut", "cut within", "garbage", "type", "no choice")
 

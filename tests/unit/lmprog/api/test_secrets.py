@@ -87,7 +87,7 @@ def test_the_frames_of_the_failure_show_none(telling) -> None:
     program = telling(401)
     lm = program.lms["remote"]
     with pytest.raises(lmprog.ProviderError) as caught:
-        from lmprog.loops import run_async
+        from lmprog.aio.loops import run_async
 
         run_async(lambda: lm.complete(lmprog.Request([{"role": "user", "content": "hi"}])))
     assert caught.value.__context__ is None and caught.value.__cause__ is None

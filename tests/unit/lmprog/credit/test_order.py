@@ -13,7 +13,7 @@ from lmprog.compiler.bounds import bounds
 from lmprog.credit.order import Order
 from lmprog.credit.replies import Replies
 from lmprog.lms.lm import ToolCall
-from lmprog.run_options import RunOptions
+from lmprog.runtime.options import RunOptions
 
 INNER = """
     lmprog: 1

@@ -12,11 +12,11 @@ import pytest
 
 import lmprog
 from lmprog import BudgetExceeded, ProviderError
-from lmprog.budget import Budget
 from lmprog.credit.variance import Credit, measure
-from lmprog.metrics import MetricFailed
-from lmprog.run_options import RunOptions
+from lmprog.runtime.options import RunOptions
+from lmprog.scoring.metrics import MetricFailed
 from lmprog.seeds import derive
+from lmprog.spending.budget import Budget
 
 HEAD = """
     inputs: {text: str}

@@ -1,0 +1,1 @@
+"""`lmprog compile`, `graph` and `diff`, and the digest of a program."""

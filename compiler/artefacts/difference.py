@@ -1,0 +1,115 @@
+"""`lmprog diff`: what differs between two programs in what an optimizer may change, and in their scores."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lmprog.compiler.plan import Module, Plan
+
+
+def difference(old: Plan, new: Plan) -> str:
+    """Return a unified diff of the prompts, demos, adapters, models and scores of two programs; empty if equal."""
+    parts: list[str] = []
+    for id in dict.fromkeys([*old.lms, *new.lms]):
+        parts += _lines(f"lms.{id}", _lm(old, id), _lm(new, id))
+    parts += _lines("ensemble", _rule(old), _rule(new))
+    for number in range(max(len(old.members), len(new.members), 1)):
+        member = number if old.members or new.members else None
+        parts += _modules(_member(old, number), _member(new, number), member)
+    for key in ("scores", "test"):
+        parts += _lines(f"tuned.{key}", _scores(old, key), _scores(new, key))
+    return "".join(f"{part}\n" for part in parts)
+
+
+def _modules(old: Plan, new: Plan, member: int | None) -> list[str]:
+    """The differences of the modules, of the member of an ensemble by its number."""
+    within = "modules" if member is None else f"ensemble.members[{member}]"
+    parts: list[str] = []
+    for id in dict.fromkeys([*old.modules, *new.modules]):
+        name, before, after = f"{within}.{id}", old.modules.get(id), new.modules.get(id)
+        parts += _lines(f"{name}.prompt", _layout(before), _layout(after))
+        parts += words_difference(name, _words(before), _words(after))
+        parts += _lines(f"{name}.nearest", _nearest(before), _nearest(after))
+        parts += _lines(f"{name}.adapter", _adapter(before), _adapter(after))
+    return parts
+
+
+def _member(plan: Plan, number: int) -> Plan:
+    """A member of an ensemble, the first where there are fewer; a program that is none is like all members of another."""
+    return plan.members[number] if number < len(plan.members) else next(iter(plan.members), plan)
+
+
+def _rule(plan: Plan) -> list[str]:
+    """How many members an ensemble has, and how it picks."""
+    written = plan.meaning.get("ensemble")
+    if not plan.members or written is None:
+        return []
+    return [f"members: {len(plan.members)}", *(f"{key}: {written[key]}" for key in ("vote", "judge") if key in written)]
+
+
+Words = tuple[str, Sequence[Mapping[str, Any]]]
+"""Instructions and demos of a module."""
+
+
+def words_difference(module: str, before: Words, after: Words) -> list[str]:
+    """The lines of a unified diff between two versions of a module's instructions and demos; `module` is its path."""
+    paths = f"{module}.instructions", f"{module}.demos"
+    old, new = (([*text.splitlines()], [_json(dict(demo)) for demo in demos]) for text, demos in (before, after))
+    return [*_lines(paths[0], old[0], new[0]), *_lines(paths[1], old[1], new[1])]
+
+
+def layout_difference(module: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """The lines of a unified diff between two layouts that an optimizer has tried, which are templates by role.
+
+    `module` is its path.
+    """
+    return _lines(f"{module}.prompt", _by_role(before), _by_role(after))
+
+
+def _by_role(templates: Mapping[str, str]) -> list[str]:
+    return [line for role, text in templates.items() for line in [f"{role}:", *text.splitlines()]]
+
+
+def _lines(name: str, before: list[str], after: list[str]) -> list[str]:
+    return list(difflib.unified_diff(before, after, f"a/{name}", f"b/{name}", lineterm="", n=2))
+
+
+def _lm(plan: Plan, id: str) -> list[str]:
+    lm = plan.lms.get(id)
+    if lm is None:
+        return []
+    adapter = [f"adapter: {lm.adapter.path} {lm.adapter.sha256 or ''}".rstrip()] if lm.adapter is not None else []
+    return [f"model: {lm.model}", f"params: {_json(dict(lm.params))}", *adapter]
+
+
+def _layout(module: Module | None) -> list[str]:
+    if module is None:
+        return []
+    roles = [("system", module.layout.system), ("user", module.layout.user), ("assistant", module.layout.assistant)]
+    return _by_role({role: part.text for role, part in roles if part is not None})
+
+
+def _words(module: Module | None) -> Words:
+    return (module.instructions or "", module.demos) if module is not None else ("", ())
+
+
+def _nearest(module: Module | None) -> list[str]:
+    return [] if module is None or module.nearest is None else [str(module.nearest)]
+
+
+def _adapter(module: Module | None) -> list[str]:
+    if module is None or module.adapter is None:
+        return []
+    return [f"{module.adapter.path} {module.adapter.sha256 or ''}".rstrip()]
+
+
+def _scores(plan: Plan, key: str) -> list[str]:
+    scores = (plan.tuned or {}).get(key)
+    return json.dumps(scores, indent=2, ensure_ascii=False, default=str).splitlines() if scores else []
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,101 @@
+"""The graph of a program as Mermaid text: steps as nodes, what flows between them as edges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from lmprog.compiler.bounds import turns
+from lmprog.compiler.expressions.compiled import Expression
+from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall
+from lmprog.compiler.steps.order import expressions
+
+
+def mermaid(plan: Plan) -> str:
+    """Return the plan as a Mermaid flowchart, with the same text for the same plan.
+
+    Loops are boxes around their steps; dotted edges are order without data.
+    """
+    lines = ["flowchart TD"]
+    for name in plan.inputs:
+        lines.append(f"  {_id('inputs', name)}([{_text(f'inputs.{name}')}])")
+    _steps(plan, plan.steps, lines, "  ")
+    for name in plan.outputs:
+        lines.append(f"  {_id('outputs', name)}([{_text(f'outputs.{name}')}])")
+    edges: list[str] = []
+    _edges(plan.steps, {step.id: step for step in plan.steps}, edges)
+    for name, expression in plan.outputs.items():
+        _read(expression, {step.id: step for step in plan.steps}, _id("outputs", name), edges)
+    lines += [f"  {edge}" for edge in dict.fromkeys(edges)]
+    return "\n".join(lines) + "\n"
+
+
+def _steps(plan: Plan, steps: Iterable[Step], lines: list[str], indent: str) -> None:
+    for step in steps:
+        if isinstance(step.action, Repeat):
+            bound = turns(plan, step.action)
+            often = f"at most {bound} turns" if step.action.until is not None else f"{bound} turns"
+            lines.append(f"{indent}subgraph {_id(step.path)} [{_text(f'{step.id}: {often}')}]")
+            _steps(plan, step.action.steps, lines, indent + "  ")
+            lines.append(f"{indent}end")
+        else:
+            left, right = ("{{", "}}") if step.when is not None else ("[", "]")
+            lines.append(f"{indent}{_id(step.path)}{left}{_text(_label(plan, step))}{right}")
+
+
+def _label(plan: Plan, step: Step) -> str:
+    action = step.action
+    if isinstance(action, ModuleCall):
+        module = plan.modules[action.module]
+        what = f"{module.id} ({module.lm})"
+    elif isinstance(action, ToolCall):
+        what = f"tool {action.tool}"
+    elif isinstance(action, ProgramCall):
+        what = f"program {action.plan.name}"
+    else:
+        what = "value"
+    parts = [f"{step.id}: {what}"]
+    if step.foreach is not None:
+        parts.append("for each item")
+    if step.when is not None:
+        parts.append(f"when {step.when.text}")
+    return "<br/>".join(parts)
+
+
+def _edges(steps: Iterable[Step], around: dict[str, Step], edges: list[str]) -> None:
+    for step in steps:
+        if isinstance(step.action, Repeat):
+            inside = around | {inner.id: inner for inner in step.action.steps}
+            _edges(step.action.steps, inside, edges)
+            for expression in (*step.action.start.values(), step.when):
+                _read(expression, around, _id(step.path), edges)
+            for name, update in step.action.next.items():
+                _read(update.expression, inside, _id(step.path), edges, f"state.{name}")
+        else:
+            for expression in expressions(step):
+                _read(expression, around, _id(step.path), edges)
+        read = {name[1] for expression in expressions(step) for name in expression.references if len(name) > 1}
+        for earlier in sorted(step.after - read):
+            if earlier in around:
+                edges.append(f"{_id(around[earlier].path)} -.-> {_id(step.path)}")
+
+
+def _read(
+    expression: Expression | None, around: dict[str, Step], reader: str, edges: list[str], label: str = ""
+) -> None:
+    for name in sorted(expression.references) if expression is not None else ():
+        if name[0] == "steps" and len(name) > 1 and name[1] in around:
+            told = label or ".".join(name[2:3])
+            source = _id(around[name[1]].path)
+            edges.append(f"{source} -->{'|' + _text(told) + '|' if told else ''} {reader}")
+        elif name[0] == "inputs" and len(name) > 1:
+            edges.append(f"{_id('inputs', name[1])} --> {reader}")
+
+
+def _id(*parts: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]", "__", "__".join(parts)) + "_"
+
+
+def _text(text: str) -> str:
+    escaped = text.replace("&", "&amp;").replace('"', "&quot;").replace("<br/>", "\n").replace("<", "&lt;")
+    return '"' + escaped.replace("\n", "<br/>") + '"'

@@ -1,0 +1,1 @@
+"""`${{ }}`: parsed, typed, tried with samples and compiled."""

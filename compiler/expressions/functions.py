@@ -1,0 +1,275 @@
+"""The closed set of functions of the expression language, with their types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lmprog.compiler.types.lattice import (
+    BOOL,
+    FLOAT,
+    INT,
+    JSON,
+    STR,
+    UNKNOWN,
+    Enum,
+    ListOf,
+    Object,
+    Optional,
+    Type,
+    Unknown,
+    join,
+    without_none,
+)
+
+Typing = Callable[[list[Type]], Type | str]
+"""The type of the result for the types of the arguments, or what is wrong with them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """A function of the expression language with `least` to `most` arguments (None: any number)."""
+
+    least: int
+    most: int | None
+    typing: Typing
+    call: Callable[..., Any]
+    about: str
+    takes_none: bool = False
+    """True if the function accepts an optional value; for other functions an optional value is a finding."""
+
+
+def is_text(kind: Type) -> bool:
+    return kind == STR or isinstance(kind, Enum | Unknown)
+
+
+def is_number(kind: Type) -> bool:
+    return kind in (INT, FLOAT) or isinstance(kind, Unknown)
+
+
+def _texts(result: Type) -> Typing:
+    def typing(kinds: list[Type]) -> Type | str:
+        for kind in kinds:
+            if not is_text(kind):
+                return f"it takes str, not {kind}"
+        return result
+
+    return typing
+
+
+def _sized(kinds: list[Type]) -> Type | str:
+    kind = kinds[0]
+    if is_text(kind) or isinstance(kind, ListOf | Object) or kind == JSON or str(kind) == "messages":
+        return INT
+    return f"it takes a str, a list or an object, not {kind}"
+
+
+def _extreme(kinds: list[Type]) -> Type | str:
+    if len(kinds) == 1:
+        if not isinstance(kinds[0], ListOf):
+            return UNKNOWN if isinstance(kinds[0], Unknown) else f"it takes numbers or one list, not {kinds[0]}"
+        kinds = [kinds[0].item]
+    if all(is_number(kind) for kind in kinds):
+        return FLOAT if FLOAT in kinds else (INT if INT in kinds else UNKNOWN)
+    if all(is_text(kind) for kind in kinds):
+        return STR
+    return f"it takes numbers, not {', '.join(map(str, kinds))}"
+
+
+def _sum(kinds: list[Type]) -> Type | str:
+    kind = kinds[0]
+    if isinstance(kind, ListOf) and is_number(kind.item):
+        return kind.item
+    return UNKNOWN if isinstance(kind, Unknown) else f"it takes a list of numbers, not {kind}"
+
+
+def _number(result: Type | None) -> Typing:
+    def typing(kinds: list[Type]) -> Type | str:
+        for kind in kinds:
+            if not is_number(kind):
+                return f"it takes numbers, not {kind}"
+        return result or kinds[0]
+
+    return typing
+
+
+def _round(kinds: list[Type]) -> Type | str:
+    wrong = _number(None)(kinds)
+    if len(kinds) == 2 and kinds[1] == FLOAT:
+        return "the number of digits is a whole number"
+    return wrong if isinstance(wrong, str) else (INT if len(kinds) == 1 else FLOAT)
+
+
+def _convert(result: Type) -> Typing:
+    def typing(kinds: list[Type]) -> Type | str:
+        kind = kinds[0]
+        if len(kinds) > 1 and not is_number(without_none(kinds[1])):
+            return f"what stands instead is a number, not {kinds[1]}"
+        if kind in (INT, FLOAT, BOOL, JSON) or is_text(kind):
+            return result if len(kinds) == 1 else join(result, kinds[1]) or result
+        return f"it takes a single value, not {kind}"
+
+    return typing
+
+
+def _join(kinds: list[Type]) -> Type | str:
+    if not (isinstance(kinds[0], Unknown) or (isinstance(kinds[0], ListOf) and is_text(kinds[0].item))):
+        return f"it takes a list of str, not {kinds[0]}"
+    return STR if len(kinds) == 1 or is_text(kinds[1]) else f"the separator must be str, not {kinds[1]}"
+
+
+def _default(kinds: list[Type]) -> Type | str:
+    found = join(without_none(kinds[0]), kinds[1])
+    return found if found is not None else f"{kinds[1]} cannot stand for {without_none(kinds[0])}"
+
+
+def _item(optional: bool) -> Typing:
+    def typing(kinds: list[Type]) -> Type | str:
+        if isinstance(kinds[0], Unknown):
+            return UNKNOWN
+        if not isinstance(kinds[0], ListOf):
+            return f"it takes a list, not {kinds[0]}"
+        return Optional(without_none(kinds[0].item)) if optional else kinds[0]
+
+    return typing
+
+
+def _compact(kinds: list[Type]) -> Type | str:
+    if isinstance(kinds[0], Unknown):
+        return UNKNOWN
+    return ListOf(without_none(kinds[0].item)) if isinstance(kinds[0], ListOf) else f"it takes a list, not {kinds[0]}"
+
+
+def _most_common(kinds: list[Type]) -> Type | str:
+    kind = kinds[0]
+    if isinstance(kind, Unknown):
+        return UNKNOWN
+    if not isinstance(kind, ListOf):
+        return f"it takes a list, not {kind}"
+    if len(kinds) == 2 and not isinstance(kind.item, Unknown):
+        names = kinds[1].values if isinstance(kinds[1], Enum) else ()
+        if not isinstance(kind.item, Object) or len(names) != 1 or kind.item.get(names[0]) is None:
+            return f"what is compared is the name of a field of {kind.item}, in quotes"
+    return kind.item
+
+
+def _sorted(kinds: list[Type]) -> Type | str:
+    kind = kinds[0]
+    if isinstance(kind, Unknown) or (isinstance(kind, ListOf) and (is_text(kind.item) or is_number(kind.item))):
+        return kind
+    return f"it takes a list of numbers or of str, not {kind}"
+
+
+def _bools(kinds: list[Type]) -> Type | str:
+    kind = kinds[0]
+    if isinstance(kind, Unknown) or (isinstance(kind, ListOf) and kind.item in (BOOL, UNKNOWN)):
+        return BOOL
+    return f"it takes a list of bool, not {kind}"
+
+
+def _unique(values: list[Any]) -> list[Any]:
+    kept: list[Any] = []
+    seen: set[str] = set()
+    for value in values:
+        key = json.dumps(value, sort_keys=True, default=str)
+        if key not in seen:
+            seen.add(key)
+            kept.append(value)
+    return kept
+
+
+def _frequent(values: list[Any], *field: str) -> Any:
+    """The item that stands most often, by a field of each where one is named; of several the one that comes first."""
+    if not values:
+        raise ValueError("the list is empty")
+    keys = [json.dumps(value[field[0]] if field else value, sort_keys=True, default=str) for value in values]
+    return values[max(range(len(keys)), key=lambda place: (keys.count(keys[place]), -place))]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _len(value: Any) -> int:
+    if not isinstance(value, str | list | tuple | dict):
+        raise ValueError(f"{_text(value)} has no length")
+    return len(value)
+
+
+def _read(kind: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Return a reader of a number, which returns its second argument, if any, where the first is no number."""
+
+    def read(value: Any, *instead: Any) -> Any:
+        try:
+            if not isinstance(value, str | int | float):
+                raise ValueError(f"{_text(value)} is no number")
+            return kind(value)
+        except (ValueError, OverflowError):
+            if instead:
+                return instead[0]
+            raise
+
+    return read
+
+
+LONGEST = 10_000_000
+"""Characters of the longest text that a function makes."""
+
+
+def _replace(text: str, old: str, new: str) -> str:
+    count = text.count(old)
+    if len(text) + count * (len(new) - len(old)) > LONGEST:
+        raise ValueError(f"the text would be longer than {LONGEST:,} characters")
+    return text.replace(old, new)
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text) > LONGEST:
+        raise ValueError(f"the text would be longer than {LONGEST:,} characters")
+    return text
+
+
+FUNCTIONS: dict[str, Function] = {
+    "len": Function(1, 1, _sized, _len, "len(x): how many characters, items or fields"),
+    "min": Function(1, None, _extreme, min, "min(a, b, ...) or min(list)"),
+    "max": Function(1, None, _extreme, max, "max(a, b, ...) or max(list)"),
+    "sum": Function(1, 1, _sum, sum, "sum(list of numbers)"),
+    "abs": Function(1, 1, _number(None), abs, "abs(x)"),
+    "round": Function(1, 2, _round, round, "round(x) or round(x, digits)"),
+    "int": Function(1, 2, _convert(INT), _read(int), "int(x) or int(x, instead): a whole number from text or a number"),
+    "float": Function(
+        1, 2, _convert(FLOAT), _read(float), "float(x) or float(x, instead): a number from text or a number"
+    ),
+    "str": Function(1, 1, _convert(STR), _text, "str(x): text from a single value"),
+    "json": Function(1, 1, lambda kinds: STR, _json, "json(x): x as JSON", True),
+    "lower": Function(1, 1, _texts(STR), str.lower, "lower(text)"),
+    "upper": Function(1, 1, _texts(STR), str.upper, "upper(text)"),
+    "strip": Function(1, 1, _texts(STR), str.strip, "strip(text)"),
+    "replace": Function(3, 3, _texts(STR), _replace, "replace(text, old, new)"),
+    "split": Function(1, 2, _texts(ListOf(STR)), str.split, "split(text) or split(text, separator)"),
+    "startswith": Function(2, 2, _texts(BOOL), str.startswith, "startswith(text, start)"),
+    "endswith": Function(2, 2, _texts(BOOL), str.endswith, "endswith(text, end)"),
+    "join": Function(1, 2, _join, lambda xs, sep="": sep.join(xs), "join(list of str, separator)"),
+    "default": Function(
+        2, 2, _default, lambda x, other: other if x is None else x, "default(optional, value instead)", True
+    ),
+    "first": Function(1, 1, _item(True), lambda xs: xs[0] if xs else None, "first(list): T?"),
+    "last": Function(1, 1, _item(True), lambda xs: xs[-1] if xs else None, "last(list): T?"),
+    "unique": Function(1, 1, _item(False), _unique, "unique(list): each value once, in order"),
+    "most_common": Function(
+        1,
+        2,
+        _most_common,
+        _frequent,
+        "most_common(list) or most_common(list of objects, 'field'): of several the first",
+    ),
+    "sorted": Function(1, 1, _sorted, sorted, "sorted(list of numbers or of str)"),
+    "compact": Function(1, 1, _compact, lambda xs: [x for x in xs if x is not None], "compact(list[T?]): list[T]"),
+    "any": Function(1, 1, _bools, any, "any(list of bool)"),
+    "all": Function(1, 1, _bools, all, "all(list of bool)"),
+}

@@ -1,0 +1,216 @@
+"""Reading an expression: Python's syntax, cut down to an allow-list, with the names that it reads."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+import warnings
+from collections.abc import Iterator
+from functools import lru_cache
+
+from lmprog.compiler.expressions.functions import FUNCTIONS
+from lmprog.compiler.findings.finding import suggestion
+
+ROOTS = ("inputs", "steps", "state", "loop", "item", "row", "outputs", "vars", "metrics", "trace", "runs", "env")
+CONSTANTS = {"true": True, "false": False, "null": None, "none": None}
+MAX_LENGTH, MAX_DEPTH = 20_000, 120
+
+
+class ExpressionError(Exception):
+    """A text that is no expression; `offset` is where in it, counted from 0."""
+
+    def __init__(self, message: str, offset: int = 0, fix: str | None = None, code: str = "LMP101") -> None:
+        super().__init__(message)
+        self.message, self.offset, self.fix, self.code = message, offset, fix, code
+
+
+_SINGLE_EQUALS = re.compile(r"(?:[^\"'=!<>]|\"[^\"]*\"|'[^']*')*?(?<![=!<>])(=)(?!=)")
+_INSTEAD = {"&&": "and", "||": "or", "===": "==", "?": "a if condition else b", "!": "not"}
+
+
+@lru_cache(maxsize=65536)
+def parse(text: str) -> ast.expr:
+    """Return the checked syntax tree of an expression; raise ExpressionError with an offset in `text`."""
+    line = text.replace("\n", " ").replace("\r", " ").replace("\t", " ")
+    stripped = line.strip()
+    lead = len(line) - len(line.lstrip())
+    if not stripped:
+        raise ExpressionError("the expression is empty")
+    if len(stripped) > MAX_LENGTH:
+        raise ExpressionError(f"the expression is longer than {MAX_LENGTH} characters")
+    try:
+        tree = _quiet_tree(stripped) if _WARNED_OF.search(stripped) else _tree(stripped)
+    except SyntaxError as error:
+        for wrong, right in _INSTEAD.items():
+            position = stripped.find(wrong)
+            if position >= 0 and stripped[position : position + 2] != "!=":
+                raise ExpressionError(
+                    f"`{wrong}` is no operator of an expression", lead + position, f"write `{right}`"
+                ) from None
+        single = _SINGLE_EQUALS.match(stripped)
+        if single is not None:
+            position = lead + single.start(1)
+            raise ExpressionError("`=` is no operator of an expression", position, "write `==`") from None
+        offset = lead + max(0, (error.offset or 1) - 1)
+        shown = stripped if len(stripped) <= 60 else stripped[:57] + "..."
+        raise ExpressionError(f"`{shown}` is no expression", min(offset, len(line) - 1)) from None
+    except (ValueError, RecursionError, MemoryError):
+        raise ExpressionError("the expression cannot be read", lead) from None
+    _Checker(stripped, lead).check(tree, 0)
+    return tree
+
+
+_WARNED_OF = re.compile(r"\\|(?<!\w)\d[\d_]*\.?[^\W\d_]")
+"""What Python's parser may warn of: escapes that it does not know, and a number with a letter behind it."""
+
+
+def _quiet_tree(text: str) -> ast.expr:
+    """Return Python's tree of an expression, without its warnings. To keep them away takes as long as to parse."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        return _tree(text)
+
+
+_KEYWORDS = "|".join(keyword.kwlist)
+_AFTER_DOT = re.compile(rf"""("[^"]*"|'[^']*')|(?<=\.)({_KEYWORDS})\b""")
+
+
+def _tree(text: str) -> ast.expr:
+    """Return Python's syntax tree of an expression whose fields may be Python keywords, as in `inputs.class`.
+
+    Python recognizes a keyword by its exact letters, and reads `ｃlass`, whose first letter is another character, as
+    the name `class`: identifiers are normalized after keywords are recognized.
+    """
+    try:
+        return ast.parse(text, mode="eval").body
+    except SyntaxError:
+        replaced = _AFTER_DOT.sub(lambda found: found[1] or chr(ord(found[2][0]) + 0xFEE0) + found[2][1:], text)
+        if replaced == text:
+            raise
+        tree = ast.parse(replaced, mode="eval").body
+        for node in ast.walk(tree):
+            # Columns are bytes, and each replaced letter has two more than its own.
+            for name in ("col_offset", "end_col_offset"):
+                column = getattr(node, name, None)
+                if column is not None:
+                    before = replaced.encode()[:column].decode(errors="ignore")
+                    setattr(node, name, len(text[: len(before)].encode()))
+        return tree
+
+
+def offset_of(text: str, node: ast.AST) -> int:
+    """Return the offset in `text`, in characters, at which the node starts."""
+    lead = len(text) - len(text.lstrip())
+    column: int = getattr(node, "col_offset", 0)
+    encoded = text.strip().encode()
+    return lead + (column if len(encoded) == len(text.strip()) else len(encoded[:column].decode(errors="replace")))
+
+
+def length_of(node: ast.AST) -> int:
+    return max(1, (getattr(node, "end_col_offset", 0) or 0) - getattr(node, "col_offset", 0))
+
+
+_NODES = (
+    ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.Compare, ast.IfExp, ast.Attribute, ast.Subscript, ast.Slice, ast.List,
+    ast.Dict, ast.Constant, ast.Name, ast.Call,
+)  # fmt: skip
+_ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
+_WORDS = {
+    ast.Lambda: "a lambda", ast.ListComp: "a comprehension", ast.GeneratorExp: "a comprehension",
+    ast.SetComp: "a comprehension", ast.DictComp: "a comprehension", ast.JoinedStr: "an f-string",
+    ast.NamedExpr: "an assignment", ast.Starred: "`*`", ast.Set: "a set", ast.Tuple: "a tuple",
+    ast.Await: "await", ast.Yield: "yield",
+}  # fmt: skip
+_FIXES = {ast.Tuple: "write a list: [a, b]", ast.JoinedStr: 'use join([...], "") or +'}
+
+
+class _Checker:
+    """Refuses what is not of the language."""
+
+    def __init__(self, text: str, lead: int) -> None:
+        self.text, self.lead = text, lead
+
+    def fail(self, node: ast.AST, message: str, fix: str | None = None, code: str = "LMP101") -> ExpressionError:
+        return ExpressionError(message, self.lead + offset_of(self.text, node), fix, code)
+
+    def check(self, node: ast.AST, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise ExpressionError("the expression is nested too deeply", self.lead)
+        kind = type(node)
+        if not isinstance(node, _NODES):
+            what = _WORDS.get(kind, f"`{kind.__name__}`")
+            raise self.fail(node, f"an expression cannot hold {what}", _FIXES.get(kind))
+        if isinstance(node, ast.Constant) and not isinstance(node.value, str | int | float | bool | None):
+            raise self.fail(node, f"`{node.value!r}` is no value of the language")
+        if isinstance(node, ast.Name):
+            self._name(node)
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("__"):
+            raise self.fail(node, f"`{node.attr}` cannot be read", code="LMP201")
+        elif isinstance(node, ast.UnaryOp) and not isinstance(node.op, ast.Not | ast.USub | ast.UAdd):
+            raise self.fail(node, "this operator is not of the language")
+        elif isinstance(node, ast.BinOp) and not isinstance(node.op, _ARITHMETIC):
+            raise self.fail(node, "this operator is not of the language", "use + - * / // %")
+        if isinstance(node, ast.Call):
+            self._call(node)
+            children: Iterator[ast.AST] = iter(node.args)
+        else:
+            children = _operands(node)
+        for child in children:
+            self.check(child, depth + 1)
+
+    def _name(self, node: ast.Name) -> None:
+        if node.id in ROOTS or node.id in CONSTANTS:
+            return
+        fix = f"call it: {FUNCTIONS[node.id].about}" if node.id in FUNCTIONS else suggestion(node.id, ROOTS, "roots")
+        raise self.fail(node, f"`{node.id}` is not a root of expressions", fix, "LMP201")
+
+    def _call(self, node: ast.Call) -> None:
+        if not isinstance(node.func, ast.Name):
+            method = node.func.attr if isinstance(node.func, ast.Attribute) else None
+            fix = f"write {FUNCTIONS[method].about}" if method in FUNCTIONS else None
+            raise self.fail(node, "a value cannot be called", fix)
+        function = FUNCTIONS.get(node.func.id)
+        if function is None:
+            fix = suggestion(node.func.id, FUNCTIONS, "functions")
+            raise self.fail(node, f"there is no function `{node.func.id}`", fix, "LMP201")
+        if node.keywords:
+            raise self.fail(node, "arguments of a function have no names", function.about)
+        count = len(node.args)
+        if count < function.least or (function.most is not None and count > function.most):
+            raise self.fail(node, f"`{node.func.id}` cannot take {count} argument(s)", function.about)
+
+
+def _operands(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr | ast.Slice):
+            yield child
+
+
+def dotted(node: ast.AST) -> tuple[str, ...] | None:
+    """Return `("steps", "a", "b")` for `steps.a.b` or `steps["a"].b`; None for anything but a chain from a root."""
+    names: list[str] = []
+    while True:
+        if isinstance(node, ast.Attribute):
+            names.append(node.attr)
+            node = node.value
+        elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            if not isinstance(node.slice.value, str):
+                return None
+            names.append(node.slice.value)
+            node = node.value
+        elif isinstance(node, ast.Name) and node.id in ROOTS:
+            return (node.id, *reversed(names))
+        else:
+            return None
+
+
+def references(tree: ast.AST) -> Iterator[tuple[str, ...]]:
+    """Yield the dotted names that an expression reads, each at its full length."""
+    name = dotted(tree)
+    if name is not None:
+        yield name
+        return
+    children = tree.args if isinstance(tree, ast.Call) else _operands(tree)
+    for child in children:
+        yield from references(child)

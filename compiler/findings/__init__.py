@@ -1,0 +1,1 @@
+"""Findings, their fixes and their pages."""

@@ -1,0 +1,257 @@
+"""Findings: what the compiler has to say about a file, where, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lmprog.compiler.yaml.source import Node, Place, Source
+
+Severity = Literal["error", "warning", "info"]
+
+WARNINGS = frozenset({"LMP202", "LMP206", "LMP208", "LMP209", "LMP404", "LMP503", "LMP602", "LMP703", "LMP803"})
+"""Codes that are warnings as a rule; a check may say otherwise for a single finding (502, repeated rows in 601)."""
+
+UNSILENCEABLE = frozenset({"LMP101", "LMP102", "LMP103", "LMP201", "LMP207"})
+"""Errors of these codes leave no program to run, so that an ignore comment cannot silence them."""
+
+_IGNORE = re.compile(r"#\s*lmprog:\s*ignore\b([^#]*)")
+_CODE = re.compile(r"LMP\d{3}")
+
+
+MOST_SHOWN = 400
+"""Characters of a line that a finding shows, around its place."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Replace the text from `column` to `end_column` (counted from 1, end exclusive) of `line` by `text`."""
+
+    line: int
+    column: int
+    end_column: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A problem at one place in a file, with lines and columns that count from 1."""
+
+    code: str
+    severity: Severity
+    file: str
+    line: int
+    column: int
+    message: str
+    fix: str | None = None
+    path: tuple[str, ...] = ()
+    """The steps of a flow or a cycle, in order, where the finding has one."""
+    snippet: str | None = None
+    """The line of the file, without its end."""
+    length: int = 1
+    """The number of characters of the line that the finding marks."""
+    edit: Edit | None = None
+    """A change of the text that is safe to make without a person looking."""
+
+    def __str__(self) -> str:
+        """Return the finding as text: the place and sentence, the line with a caret, the path and the fix."""
+        lines = [f"{self.file}:{self.line}:{self.column}: {self.severity}: {self.message} [{self.code}]"]
+        if self.snippet is not None:
+            number, column = str(self.line), self.column
+            shown = self.snippet
+            if len(shown) > MOST_SHOWN:
+                start = max(0, column - 1 - MOST_SHOWN // 3)
+                shown, column = shown[start : start + MOST_SHOWN], column - start
+            before = "".join("\t" if char == "\t" else " " for char in shown[: column - 1])
+            width = max(1, min(self.length, len(shown) - column + 1))
+            lines.append(f"  {number} | {shown}")
+            lines.append(f"  {' ' * len(number)} | {before}{'^' * width}")
+        if self.path:
+            lines.append("  path: " + " -> ".join(self.path))
+        if self.fix:
+            lines.append(f"  fix: {self.fix}")
+        return "\n".join(lines)
+
+
+class SpecError(Exception):
+    """A program that cannot run as it is written; `findings` say why, and `str()` is their text."""
+
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__(self.findings)
+
+    def __str__(self) -> str:
+        return "\n".join(str(finding) for finding in self.findings)
+
+
+@dataclass
+class Report:
+    """Collects the findings of one compilation, each once."""
+
+    findings: dict[tuple[str, str, int, int, str], Finding] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
+    """Every file that was read, by the name that findings show, for the ignore comments in them."""
+    lost: list[Node] = field(default_factory=list)
+    """The parts of the files that do not fit, so that nobody calls unread what they read."""
+    own: frozenset[str] = frozenset()
+    """The files of the program itself; a sub-program's data and goals are not looked at, so its ignores may rest."""
+
+    def add(
+        self,
+        code: str,
+        place: Place,
+        message: str,
+        *,
+        fix: str | None = None,
+        severity: Severity | None = None,
+        path: tuple[str, ...] = (),
+        edit: Edit | None = None,
+    ) -> None:
+        """Record a finding; `code` is `LMPnnn`, the severity is the code's unless given."""
+        finding = Finding(
+            code=code,
+            severity=severity or ("warning" if code in WARNINGS else "error"),
+            file=place.source.name,
+            line=place.line,
+            column=place.column,
+            message=_shown(message),
+            fix=None if fix is None else _shown(fix),
+            path=tuple(map(_shown, path)),
+            snippet=_line(place.source.line(place.line)) if place.source.is_program else None,
+            length=place.length,
+            edit=edit or _respelled(place, message, fix),
+        )
+        self.findings.setdefault((code, finding.file, finding.line, finding.column, message), finding)
+
+    @property
+    def failed(self) -> bool:
+        return any(finding.severity == "error" for finding in self.findings.values())
+
+    def settle(self, unused_ignores: bool) -> tuple[Finding, ...]:
+        """Return the findings sorted by place, except the ones silenced by an ignore comment on their line."""
+        ignores: dict[tuple[str, int], dict[str, bool]] = {}
+        bare: set[tuple[str, int]] = set()  # those without a reason, which a 4xx wants
+        for name, source in self.sources.items():
+            if "lmprog:" in source.text:
+                for number, text in enumerate(source.lines, start=1):
+                    if match := _IGNORE.search(text):
+                        codes = dict.fromkeys(_CODE.findall(match[1]), False)
+                        ignores[name, number] = codes
+                        if not re.search(r"\w", _CODE.sub("", match[1])):
+                            bare.add((name, number))
+        kept = []
+        wrong = {(f.file, f.line, f.column) for f in self.findings.values() if f.code == "LMP101"}
+        for finding in self.findings.values():
+            if finding.code == "LMP102" and (finding.file, finding.line, finding.column) in wrong:
+                continue
+            codes = ignores.get((finding.file, finding.line), {})
+            fatal = finding.code in UNSILENCEABLE and finding.severity == "error"
+            wants_reason = finding.code.startswith("LMP4") and (finding.file, finding.line) in bare
+            if finding.code in codes and not fatal and not wants_reason:
+                codes[finding.code] = True
+            else:
+                kept.append(finding)
+        if unused_ignores:
+            kept.extend(self._unused(ignores, bare))
+        return tuple(sorted(kept, key=lambda f: (f.file, f.line, f.column, f.code, f.message)))
+
+    def _unused(self, ignores: dict[tuple[str, int], dict[str, bool]], bare: set[tuple[str, int]]) -> Iterable[Finding]:
+        for (name, number), codes in ignores.items():
+            if name not in self.own:
+                continue
+            text = self.sources[name].line(number) or ""
+            column = text.index("#") + 1
+            unused = [code for code, used in codes.items() if not used]
+            if codes and not unused:
+                continue
+            what = f"the ignore of {', '.join(unused)} silences nothing" if codes else "the ignore names no code"
+            fix = "remove the comment"
+            if unused and unused[0].startswith("LMP4") and (name, number) in bare:
+                what = f"the ignore of {', '.join(unused)} gives no reason, so that it silences nothing"
+                fix = f"write why behind it: # lmprog: ignore {unused[0]} the text is public"
+            yield Finding("LMP202", "warning", name, number, column, what, fix, snippet=text, length=8)
+
+
+MOST_CHARACTERS = 1000
+"""Maximum characters of a message, since the text that it quotes may be of any length."""
+
+
+def _shown(text: str) -> str:
+    """Return the text with control characters escaped, which a terminal would obey, and cut where it is long."""
+    if len(text) > MOST_CHARACTERS:
+        text = text[:MOST_CHARACTERS] + "..."
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+@lru_cache(maxsize=64)
+def _line(text: str | None) -> str | None:
+    """Return a line with a mark for each control character that a terminal would obey, so that columns stay."""
+    if text is None or text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in text)
+
+
+_MEANT = re.compile(r"^did you mean `([^`]+)`\?$")
+_QUOTED = re.compile(r"`([^`]+)`")
+
+
+def _respelled(place: Place, message: str, fix: str | None) -> Edit | None:
+    """Return the edit that replaces the misspelt word at a place by the suggested word, or None."""
+    meant = _MEANT.match(fix or "")
+    line = place.source.line(place.line)
+    if meant is None or line is None:
+        return None
+    start, end = place.column - 1, place.column - 1 + place.length
+    if line[start:end][:1] in ("'", '"'):
+        start, end = start + 1, end - 1
+    written = line[start:end]
+    for word in sorted(_QUOTED.findall(message), key=len, reverse=True):
+        if written == word or written.endswith(f".{word}"):
+            return Edit(place.line, end - len(word) + 1, end + 1, meant[1])
+    return None
+
+
+def shown_value(value: object) -> str:
+    """Return a value as a message shows it: as JSON, cut where it is long."""
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that `name` was probably meant to be, or None."""
+    known = list(known)
+    if name in known:
+        return name
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=1, cutoff=0.75)
+    if close:
+        return close[0]
+    letters = sorted(name)
+    return next((other for other in known if sorted(other) == letters or _one_letter_apart(name, other)), None)
+
+
+def _one_letter_apart(name: str, other: str) -> bool:
+    """Return whether two words of 3 or 4 letters differ in one letter, too much for the similarity ratio used."""
+    if len(name) != len(other) or not 3 <= len(name) <= 4:
+        return False
+    return sum(a != b for a, b in zip(name, other, strict=True)) == 1
+
+
+def suggestion(name: str, known: Iterable[str], otherwise: str = "known") -> str:
+    """Return the fix for an unknown name: the nearest known name, else the list of known names."""
+    known = list(known)
+    close = nearest(name, known)
+    if close:
+        return f"did you mean `{close}`?"
+    if not known:
+        return f"there are no {otherwise} here"
+    shown = ", ".join(sorted(known)[:12])
+    return f"{otherwise}: {shown}" + (", ..." if len(known) > 12 else "")

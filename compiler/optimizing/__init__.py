@@ -1,0 +1,1 @@
+"""`optimize`, metrics and teachers as a spec declares them."""

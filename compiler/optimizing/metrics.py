@@ -1,0 +1,167 @@
+"""Metrics: a Python function, a judge program, or arithmetic over other metrics."""
+
+from __future__ import annotations
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.expressions.compiled import Expression
+from lmprog.compiler.findings.finding import suggestion
+from lmprog.compiler.optimizing.trace_types import runs_type, trace_type
+from lmprog.compiler.plan import Field, Metric
+from lmprog.compiler.steps.calls import check_rebound, rebind
+from lmprog.compiler.steps.scope import Scope
+from lmprog.compiler.tools.declared import read_reference
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, UNKNOWN, Object, Type, Unknown, assignable
+from lmprog.compiler.types.signatures import Signature
+from lmprog.compiler.yaml.source import Mapping, Scalar
+
+
+def read_metrics(draft: Draft, row: Type) -> dict[str, Metric]:
+    """Return the metrics by id."""
+    node = draft.root.map("metrics")
+    ids = list(node.entries) if node else []
+    scope = Scope(
+        {
+            "inputs": Object(tuple((name, field.type) for name, field in draft.inputs.items())),
+            "outputs": UNKNOWN if draft.dropped_top("outputs") else Object(tuple(draft.output_types.items())),
+            "row": row,
+            "metrics": Object(tuple((id, FLOAT) for id in ids)),
+            "vars": draft.var_types,
+            "trace": trace_type(next(iter(draft.members.values())).modules if draft.members else draft.modules),
+            "runs": runs_type(draft.output_types, not draft.dropped_top("outputs")),
+        },
+        where="in a metric",
+    )
+    found = {}
+    for id in ids:
+        entry = node.get(id) if node else None
+        if isinstance(entry, Mapping):
+            found[id] = _metric(draft, id, entry, scope)
+    _circles(draft, found)
+    return found
+
+
+def _metric(draft: Draft, id: str, node: Mapping, scope: Scope) -> Metric:
+    kind = next((kind for kind in ("python", "program", "value") if kind in node.entries), "value")
+    given = _arguments(draft, id, node, scope)
+    low, high = _range(draft, id, node)
+    what = f"metric `{id}`"
+    base = Metric(id, kind, given, range=(low, high), on_error=node.value("on_error"))  # type: ignore[arg-type]
+    entry = node.get(kind)
+    if entry is None:
+        return base
+    fields = {**base.__dict__}
+    if kind == "value":
+        value = draft.binder.bare(entry, scope, what)
+        if value is not None and not (value.type == BOOL or draft.binder.fits(value, FLOAT, entry, what, "LMP603")):
+            value = None
+        fields["value"] = value
+    elif kind == "python" and isinstance(entry, Scalar):
+        reference, signature = read_reference(draft, entry, what)
+        fields["python"] = reference
+        if signature is not None:
+            _python(draft, id, node, given, signature)
+    elif isinstance(entry, Scalar):
+        fields["program"] = _judge(draft, id, node, entry, given)
+    return Metric(**fields)
+
+
+def _arguments(draft: Draft, id: str, node: Mapping, scope: Scope) -> dict[str, Expression]:
+    written = node.map("with")
+    found = {}
+    for name, entry in written.entries.items() if written else ():
+        expression = draft.binder.written(entry, scope, f"argument `{name}` of metric `{id}`")
+        if expression is not None:
+            found[name] = expression
+    return found
+
+
+def _range(draft: Draft, id: str, node: Mapping) -> tuple[float, float]:
+    values = node.value("range", [0.0, 1.0])
+    if len(values) != 2 or not values[0] < values[1]:
+        message = f"the range of metric `{id}` must be [lowest, highest]"
+        draft.report.add("LMP101", node.entries["range"].place, message)
+        return 0.0, 1.0
+    return float(values[0]), float(values[1])
+
+
+def _python(draft: Draft, id: str, node: Mapping, given: dict[str, Expression], signature: Signature) -> None:
+    _match(draft, id, node, given, dict(signature.parameters), signature.open)
+    returns = signature.returns
+    if not signature.returns_score and not isinstance(returns, Unknown) and returns not in (FLOAT, BOOL, INT):
+        message = (
+            f"metric `{id}` must return float, bool or lmprog.Score, and `{node.value('python')}` returns {returns}"
+        )
+        draft.report.add("LMP603", node.entries["python"].place, message)
+
+
+def _match(
+    draft: Draft,
+    id: str,
+    node: Mapping,
+    given: dict[str, Expression],
+    parameters: dict[str, Field],
+    is_open: bool,
+) -> None:
+    written = node.map("with")
+    for name, expression in given.items():
+        parameter = parameters.get(name)
+        assert written is not None
+        if parameter is None:
+            if not is_open:
+                message = f"metric `{id}` has no parameter `{name}`"
+                fix = suggestion(name, parameters, "parameters")
+                draft.report.add("LMP603", written.key_place(name), message, fix=fix)
+        else:
+            what = f"parameter `{name}` of metric `{id}`"
+            draft.binder.fits(expression, parameter.type, written.entries[name], what, "LMP603")
+    if "with" in node.dropped:
+        return
+    strange = [name for name in given if name not in parameters]
+    missing = [
+        name
+        for name, parameter in parameters.items()
+        if not parameter.has_default and not (written and (name in written.entries or name in written.dropped))
+    ]
+    if missing and not strange:
+        place = node.key_place("with") if written else draft.key("metrics", id)
+        message = f"metric `{id}` needs the parameter `{missing[0]}`"
+        draft.report.add("LMP603", place, message, fix=f"add {missing[0]}: to with:")
+
+
+def _judge(draft: Draft, id: str, node: Mapping, named: Scalar, given: dict[str, Expression]) -> object:
+    file = draft.file(named, f"metric `{id}`")
+    plan = draft.compile(file, named.place, f"metric `{id}`") if file is not None else None
+    check_rebound(draft, plan, node.map("lms"), f"metric `{id}`")
+    if plan is None:
+        return None
+    _match(draft, id, node, given, dict(plan.inputs), False)
+    kinds = list(plan.output_types.values())
+    if len(kinds) != 1 or not (assignable(kinds[0], FLOAT) or kinds[0] in (BOOL, UNKNOWN)):
+        outputs = ", ".join(f"{name}: {kind}" for name, kind in plan.output_types.items())
+        message = f"a judge has one numeric output, and {named.value} has {outputs or 'none'}"
+        draft.report.add("LMP603", named.place, message)
+    return rebind(draft, plan, node.map("lms"))
+
+
+def _circles(draft: Draft, metrics: dict[str, Metric]) -> None:
+    """Report metrics that read each other in a circle."""
+    edges = {
+        id: {
+            name[1]
+            for expression in [*metric.arguments.values(), *([metric.value] if metric.value else [])]
+            for name in expression.references
+            if name[0] == "metrics" and len(name) > 1
+        }
+        for id, metric in metrics.items()
+    }
+    done: set[str] = set()
+    for start in metrics:
+        trail: list[str] = []
+        id: str | None = start
+        while id is not None and id not in trail and id not in done:
+            trail.append(id)
+            id = next((other for other in sorted(edges[id]) if other in metrics), None)
+        if id is not None and id in trail:
+            circle = (*trail[trail.index(id) :], id)
+            draft.report.add("LMP207", draft.key("metrics", id), "these metrics read each other", path=circle)
+        done.update(trail)

@@ -1,0 +1,71 @@
+"""The options of an optimizer's stage against what the optimizer declares: a pydantic Config, or its JSON schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Map
+from typing import Any
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.findings.finding import suggestion
+from lmprog.compiler.schema.option_schema import shape_of
+from lmprog.compiler.shape import Record, fit
+from lmprog.compiler.yaml.source import Mapping, Place
+
+
+def check_options(draft: Draft, name: str, place: Place, options: Mapping | None) -> None:
+    """Report options that the optimizer `name` does not take, and an optimizer that does not exist."""
+    assert draft.options.stage_configs is not None
+    config = draft.options.stage_configs(name)
+    if config is None:
+        fix = suggestion(name, draft.options.stage_names(), "optimizers")
+        draft.report.add("LMP103", place, f"there is no optimizer `{name}`", fix=fix)
+        return
+    kept = options.copy() if options is not None else Mapping(place.source, place.line, place.column, {}, {})
+    for key, value in list(kept.entries.items()):
+        if varies_nothing(name, key, value.plain()):
+            del kept.entries[key]
+    failed = len(draft.report.findings)
+    shape = shape_of(_schema(config))
+    if isinstance(shape, Record):
+        fit(shape, kept, draft.report, f"stage `{name}`")
+    if len(draft.report.findings) == failed and not isinstance(config, Map):
+        _validate(draft, config, name, place, kept)
+
+
+def _schema(config: Any) -> Map[str, Any]:
+    schema: Map[str, Any] = config if isinstance(config, Map) else config.model_json_schema()
+    return schema
+
+
+def _validate(draft: Draft, config: Any, name: str, place: Place, options: Mapping) -> None:
+    """Report options that violate a Config's own validators, which its schema does not express."""
+    from pydantic import ValidationError
+
+    try:
+        config.model_validate(options.plain())
+    except ValidationError as error:
+        for problem in error.errors():
+            key = problem["loc"][0] if problem["loc"] else ""
+            at = options.entries[key].place if isinstance(key, str) and key in options.entries else place
+            where = ".".join(str(part) for part in problem["loc"]) or "options"
+            draft.report.add("LMP101", at, f"`{where}` of stage `{name}`: {problem['msg']}")
+
+
+def defaults(config: Any) -> dict[str, Any]:
+    """Return the default values of a stage's options."""
+    if config is None:
+        return {}
+    if isinstance(config, Map):
+        return {key: part["default"] for key, part in config.get("properties", {}).items() if "default" in part}
+    return {key: field.default for key, field in config.model_fields.items()}
+
+
+TRAINING = ("grpo", "fast_slow", "sft")
+"""The stages that train weights on runs of the program."""
+
+
+def varies_nothing(optimizer: str, key: str, value: Any) -> bool:
+    """Return whether an option's value makes a training of weights learn nothing, which has its own finding (702)."""
+    if optimizer not in TRAINING:
+        return False
+    return (key == "temperature" and value == 0) or (key == "rollouts" and value == 1)

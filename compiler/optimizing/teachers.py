@@ -1,0 +1,111 @@
+"""The programs that a stage names as its teachers, and whether their runs can join those of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping as Map
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.findings.finding import suggestion
+from lmprog.compiler.plan import Field, Optimize, Plan
+from lmprog.compiler.types.lattice import Optional, assignable
+from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar, Sequence
+
+STAGES = {
+    "grpo": "weights",
+    "fast_slow": "weights",
+    "sft": "weights",
+    "bootstrap": "demos",
+    "prompt_search": "demos",
+}
+"""The stages that take teachers, and what they tune by what a teacher says."""
+
+
+def named(entries: Iterator[Node]) -> Iterator[tuple[Scalar, str]]:
+    """Yield each place among the written stages where a teacher is named, and the part that the teacher tunes."""
+    for entry in entries:
+        for stage, tuned in STAGES.items():
+            options = entry.get(stage) if isinstance(entry, Mapping) else None
+            listed = options.get("teachers") if isinstance(options, Mapping) else None
+            for teacher in listed.items if isinstance(listed, Sequence) else ():
+                program = teacher.get("program") if isinstance(teacher, Mapping) else None
+                if isinstance(program, Scalar):
+                    yield program, tuned
+
+
+def read_teachers(draft: Draft, entries: Iterator[Node]) -> dict[str, Plan]:
+    """Return the plans of the teachers by their paths as written."""
+    found = {}
+    for program, _ in named(entries):
+        what = "a teacher"
+        file = draft.file(program, what)
+        plan = draft.compile(file, program.place, what) if file is not None else None
+        if plan is not None:
+            found[str(program.plain())] = plan
+    return found
+
+
+def check(draft: Draft, plan: Plan, optimize: Optimize, entries: Iterator[Node]) -> None:
+    """Report teachers whose runs could not join those of the program."""
+    for program, tuned in named(entries):
+        teacher = optimize.teachers.get(str(program.plain()))
+        if teacher is not None:
+            _Fit(draft, plan, teacher, program.place).check(optimize, tuned)
+
+
+class _Fit:
+    def __init__(self, draft: Draft, plan: Plan, teacher: Plan, place: Place) -> None:
+        self.draft, self.plan, self.teacher, self.place = draft, plan, teacher, place
+        self.name = f"the teacher `{teacher.path.name}`"
+
+    def check(self, optimize: Optimize, tuned: str) -> None:
+        self._inputs()
+        self._outputs()
+        for id, parts in optimize.tune.items():
+            if tuned in parts:
+                self._module(id, tuned)
+
+    def _inputs(self) -> None:
+        """Report inputs of the teacher that the program's inputs, on which it runs, do not provide."""
+        for name, field in self.teacher.inputs.items():
+            own = self.plan.inputs.get(name)
+            if own is None:
+                if not field.has_default and not isinstance(field.type, Optional):
+                    message = f"{self.name} needs the input `{name}`, which this program does not have"
+                    self._tell(message, suggestion(name, self.plan.inputs, "inputs"))
+            elif not assignable(own.type, field.type):
+                message = f"the input `{name}` of {self.name} is {field.type}, and {own.type} here"
+                self._tell(message, "give both one type")
+
+    def _outputs(self) -> None:
+        """Report outputs of the program, read by its metric, that the teacher lacks or gives another type."""
+        for name, kind in self.plan.output_types.items():
+            found = self.teacher.output_types.get(name)
+            if found is None:
+                message = f"{self.name} has no output `{name}`, so that the metric cannot score it"
+                self._tell(message, suggestion(name, self.teacher.output_types, "its outputs"))
+            elif not assignable(found, kind):
+                message = f"the output `{name}` of {self.name} is {found}, and {kind} here"
+                self._tell(message, "give both one type")
+
+    def _module(self, id: str, tuned: str) -> None:
+        module, own = self.teacher.modules.get(id), self.plan.modules[id]
+        if module is None:
+            message = f"{self.name} has no module `{id}`, whose {tuned} are tuned"
+            self._tell(message, suggestion(id, self.teacher.modules, "its modules"))
+            return
+        self._fields(f"inputs of module `{id}`", module.inputs, own.inputs)
+        self._fields(f"outputs of module `{id}`", module.outputs, own.outputs)
+        if tuned == "weights" and (module.tools or own.tools):
+            message = f"the module `{id}` has tools, here or in {self.name}: an agent learns from its own turns alone"
+            self._tell(message, "take its tools out of both, or its weights out of tune:", "LMP701")
+
+    def _fields(self, what: str, found: Map[str, Field], wanted: Map[str, Field]) -> None:
+        theirs, ours = ({name: field.type for name, field in fields.items()} for fields in (found, wanted))
+        if theirs != ours:
+            written = [", ".join(f"{name}: {kind}" for name, kind in types.items()) for types in (theirs, ours)]
+            message = f"the {what} of {self.name} are {{{written[0]}}}, and {{{written[1]}}} here"
+            self._tell(message, "declare the same names with the same types in both")
+
+    def _tell(self, message: str, fix: str, code: str = "LMP203") -> None:
+        self.draft.report.add(code, self.place, message, fix=fix)

@@ -1,0 +1,45 @@
+"""Types of what a metric may read of a run (`trace`), and of the other runs of its row (`runs`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lmprog.compiler.plan import Field, Metric, Module
+from lmprog.compiler.types.lattice import INT, STR, UNKNOWN, ListOf, Object, Type
+
+COUNTS = ("calls", "prompt_tokens", "reply_tokens", "cut", "forgiven")
+"""Counts of LM calls: their number, their tokens, replies cut at `max_tokens`, and replies read with repairs."""
+
+
+def trace_type(modules: Mapping[str, Module]) -> Object:
+    """Return the type of `trace`: the counts of all LM calls, the names of the tools called, and `modules.<id>`."""
+    counts = tuple((name, INT) for name in COUNTS)
+    of_modules = tuple((id, Object((*counts, *_said(module.outputs)))) for id, module in modules.items())
+    return Object((*counts, ("tools", ListOf(STR)), ("modules", Object(of_modules))))
+
+
+def _said(outputs: Mapping[str, Field]) -> tuple[tuple[str, Type], ...]:
+    """Return a module's replies as they came, and the values that were read of them, each in the order of the calls."""
+    values = Object(tuple((name, ListOf(field.type)) for name, field in outputs.items()))
+    return ("replies", ListOf(STR)), ("outputs", values)
+
+
+def runs_type(outputs: Mapping[str, Type], known: bool) -> Object:
+    """Return the type of `runs`: those of one row that came to an end, of which this one is number `index0`."""
+    values = Object(tuple((name, ListOf(kind)) for name, kind in outputs.items())) if known else UNKNOWN
+    return Object((("index0", INT), ("reply_tokens", ListOf(INT)), ("outputs", values)))
+
+
+def reads(metrics: Mapping[str, Metric], id: str, root: str) -> bool:
+    """Return whether a metric, or one that it is made of, reads a root such as `runs`."""
+    pending, seen = [id], set()
+    while pending:
+        metric = metrics.get(name := pending.pop())
+        if metric is None or name in seen:
+            continue
+        seen.add(name)
+        for expression in [*metric.arguments.values(), *([metric.value] if metric.value is not None else [])]:
+            if any(read[0] == root for read in expression.references):
+                return True
+            pending += [read[1] for read in expression.references if read[0] == "metrics" and len(read) > 1]
+    return False

@@ -1,0 +1,221 @@
+"""The messages of a module: its fixed layout around instructions, demos and the inputs of one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lmprog.compiler.plan import Field, Layout, Module, Plan
+from lmprog.compiler.prompts.nearest import Nearest
+from lmprog.compiler.replies import formats
+from lmprog.compiler.templates.compiled import Template
+from lmprog.compiler.tools import protocol as tool_protocol
+from lmprog.compiler.types.lattice import (
+    BOOL,
+    FLOAT,
+    IMAGE,
+    INT,
+    MESSAGES,
+    STR,
+    Enum,
+    ListOf,
+    Object,
+    Optional,
+    Type,
+    without_none,
+)
+
+Message = dict[str, Any]
+
+TURNS = (MESSAGES, Optional(MESSAGES))
+IMAGES = (IMAGE, Optional(IMAGE), ListOf(IMAGE))
+"""The types of inputs that are no text of the prompt: earlier turns, and images beside the text of the user's turn."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The messages of one call.
+
+    `constant` is (m, c): the first m messages and the first c characters of message m are the same for every row.
+    """
+
+    messages: tuple[Message, ...]
+    constant: tuple[int, int]
+
+
+class PromptBuilder:
+    """Builds the prompts of one module; what does not vary from row to row is rendered once, here.
+
+    `tool_words` tell an agent of its tools, at the end of the system message. Raises RenderError where a template cannot be
+    rendered, as `build` does.
+    """
+
+    def __init__(self, module: Module, vars: Mapping[str, Any], tool_words: str = "") -> None:
+        self.module = module
+        self._tool_words = tool_words
+        self._images = [name for name, field in module.inputs.items() if field.type in IMAGES]
+        self.parts = any(field.type in IMAGES + TURNS for field in module.inputs.values())
+        """True if the content of a message may be a list of parts, with images among them."""
+        self._fixed = {"instructions": module.instructions or "", "vars": vars, "demos": module.demos}
+        self._nearest = Nearest(module.demos, list(module.inputs), module.nearest) if module.nearest else None
+        self._varying = frozenset({*module.inputs, *(["demos"] if self._nearest is not None else [])})
+        layout = module.layout
+        self._system_varies = layout.system is not None and bool(layout.system.variables & self._varying)
+        self._system = "" if layout.system is None or self._system_varies else layout.system.render(self._fixed)
+        self._earlier = self._earlier_turns()
+        self._turns = [] if layout.demos_inline else [self._demo(demo) for demo in module.demos]
+        self._user_head = layout.user.render_head(self._fixed, self._varying)
+
+    def build(self, inputs: Mapping[str, Any]) -> Prompt:
+        """Return the messages for one row: system message, demos as earlier turns, the row as the last turn."""
+        layout, values = self.module.layout, {**self._fixed, **self._completed(inputs)}
+        shown = range(len(self.module.demos)) if self._nearest is None else self._nearest.places(inputs)
+        values["demos"] = tuple(self.module.demos[place] for place in shown)
+        system = layout.system.render(values) if layout.system is not None and self._system_varies else self._system
+        said = "\n\n".join(part for part in (system.strip(), self._tool_words) if part)
+        messages: list[Message] = [{"role": "system", "content": said}] if said else []
+        head = len(messages)
+        messages += [turn for place in shown if self._turns for turn in self._turns[place]]
+        constant = (len(messages), 0 if self._images else len(self._user_head))
+        if self._nearest is not None and self._turns:
+            constant = (head, 0)
+        if self._system_varies and layout.system is not None:
+            constant = (0, len(layout.system.render_head(self._fixed, self._varying).strip()))
+        earlier = [dict(turn) for name in self._earlier for turn in inputs[name] or ()]
+        if earlier:
+            messages += earlier
+            constant = min(constant, (len(messages) - len(earlier), 0))
+        messages += self._last(values, earlier)
+        return Prompt(tuple(messages), constant)
+
+    def _completed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return inputs as templates read them: an optional field of an object may be absent, and is null then."""
+        kinds = self.module.inputs
+        return {name: _readable(value, kinds[name].type) if name in kinds else value for name, value in values.items()}
+
+    def _earlier_turns(self) -> list[str]:
+        """Return the inputs that are chat turns and become turns of the prompt, as the layout does not place them."""
+        mentioned = self.module.layout.user.variables
+        return [name for name, field in self.module.inputs.items() if field.type in TURNS and name not in mentioned]
+
+    def _last(self, values: Mapping[str, Any], earlier: list[Message]) -> list[Message]:
+        """Return the user's turn; none where it would be empty behind the turns of a chat, which is then all that is asked."""
+        turn = self._user(values)
+        blank = isinstance(turn["content"], str) and not turn["content"].strip()
+        return [] if blank and earlier else [turn]
+
+    def _user(self, values: Mapping[str, Any]) -> Message:
+        """Return the user's turn: its text or, if it has images, a list of parts in OpenAI's API format."""
+        text = self.module.layout.user.render(values)
+        given = [values.get(name) for name in self._images]
+        images = [
+            one for value in given if value is not None for one in (value if isinstance(value, list) else [value])
+        ]
+        if not images:
+            return {"role": "user", "content": text}
+        parts: list[Message] = [{"type": "text", "text": text}] if text.strip() else []
+        parts += [{"type": "image_url", "image_url": {"url": image}} for image in images]
+        return {"role": "user", "content": parts}
+
+    def _demo(self, demo: Mapping[str, Any]) -> list[Message]:
+        earlier = [dict(turn) for name in self._earlier for turn in demo.get(name) or ()]
+        last = self._last({**self._fixed, **self._completed(demo)}, earlier)
+        return [*earlier, *last, {"role": "assistant", "content": self.reply(demo)}]
+
+    def reply(self, values: Mapping[str, Any]) -> str:
+        """Return the reply that the module would give, as its demos show it; `values` are inputs and outputs."""
+        layout = self.module.layout
+        if layout.assistant is not None:
+            return layout.assistant.render({**self._fixed, **values})
+        return formats.write(self.module.format, self.module.outputs, values)
+
+
+def tool_words(plan: Plan, module: Module) -> str:
+    """Return an agent prompt's description of its tools.
+
+    It is empty where the agent has no tools, or where its LM's API takes tools natively.
+    """
+    lm = plan.lms.get(module.lm)
+    if not module.tools or (lm is not None and lm.tool_protocol == "native"):
+        return ""
+    return tool_protocol.describe(plan.tools[tool] for tool in module.tools if tool in plan.tools)
+
+
+class _Record(dict[str, Any]):
+    """An object whose optional fields can all be read, as null where they are absent. It is shown without them."""
+
+    def __init__(self, value: Mapping[str, Any], optional: frozenset[str]) -> None:
+        super().__init__(value)
+        self._optional = optional
+
+    def __missing__(self, name: str) -> None:
+        if name not in self._optional:
+            raise KeyError(name)
+
+
+def _readable(value: Any, kind: Type) -> Any:
+    """Return a value of type `kind` in which templates can read the optional fields that it lacks, at every depth."""
+    kind = without_none(kind)
+    if isinstance(kind, Object) and isinstance(value, Mapping):
+        optional = frozenset(name for name, inner in kind.fields if isinstance(inner, Optional))
+        inside = {name: _readable(value[name], inner) for name, inner in kind.fields if name in value}
+        return _Record({**value, **inside}, optional)
+    if (
+        isinstance(kind, ListOf)
+        and isinstance(without_none(kind.item), Object | ListOf)
+        and isinstance(value, list | tuple)
+    ):
+        return [_readable(item, kind.item) for item in value]
+    return value
+
+
+def content_text(content: Any) -> str:
+    """Return the content of a message as readable text, with an image shown as its address."""
+    if isinstance(content, str):
+        return content
+    shown = [part.get("text") or f"[image {part.get('image_url', {}).get('url', '')[:200]}]" for part in content or ()]
+    return "\n".join(shown)
+
+
+def standard_layout(
+    inputs: Mapping[str, Field], outputs: Mapping[str, Field], format: Literal["text", "fields", "json"]
+) -> Layout:
+    """Return the layout of a module that has no `prompt`.
+
+    System: the instructions, the descriptions of the inputs, the reply format. User: a single input as it is, or a
+    section for each input.
+    """
+    about = [f"{name}: {field.about.strip()}" for name, field in inputs.items() if field.about]
+    said = [part for part in ("\n".join(about), formats.describe(format, outputs)) if part]
+    system = "{{ instructions }}" + "".join(f"\n\n{_literal(part)}" for part in said)
+    shown = {name: field.type for name, field in inputs.items() if field.type not in TURNS + IMAGES}
+    if len(shown) == 1:
+        ((name, kind),) = shown.items()
+        user = hole(name, kind)
+    else:
+        user = "\n".join(f"<{name}>{hole(name, kind)}</{name}>" for name, kind in shown.items())
+    return Layout(
+        Template(system, frozenset({"instructions"})),
+        Template(user, frozenset(shown)),
+        assistant=None,
+        demos_inline=False,
+    )
+
+
+def _literal(text: str) -> str:
+    """Return a template that renders to exactly the given text."""
+    return "{{ " + repr(text) + " }}" if "{" in text else text
+
+
+def hole(name: str, kind: Type) -> str:
+    """Return the template code that shows a value of a type."""
+    if isinstance(kind, Optional):
+        return f"{{% if {name} is not none %}}{hole(name, kind.inner)}{{% endif %}}"
+    if kind in (STR, INT, FLOAT) or isinstance(kind, Enum):
+        return f"{{{{ {name} }}}}"
+    if isinstance(kind, ListOf) and (kind.item == STR or isinstance(kind.item, Enum)):
+        return f"\n{{% for entry in {name} %}}\n- {{{{ entry }}}}\n{{% endfor %}}\n"
+    if kind == BOOL:
+        return f"{{{{ 'true' if {name} else 'false' }}}}"
+    return f"{{{{ {name} | tojson }}}}"

@@ -1,0 +1,1 @@
+"""Data splits, and the readers of their files."""

@@ -1,0 +1,212 @@
+"""Reading the rows of one file: jsonl, csv or parquet. What cannot be read is said with its file, its line and the fix."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.types.lattice import DEEPEST
+
+Row = dict[str, Any]
+MOST_NESTED = DEEPEST + 50
+"""Brackets within each other that are read in a row: more than any value of a type may have."""
+UNREAD = '"(nested too deep to be read)"'
+BATCH = 1000
+"""Rows of a parquet file that are read at once."""
+
+
+class RowsError(Exception):
+    """Data that cannot be read; the message says which file and line, and why."""
+
+
+def read_file(path: Path, texts: Collection[str] = ()) -> Iterator[Row]:
+    """Yield the rows of one file, by its ending. Raises RowsError.
+
+    In a csv file, where nothing says which values are numbers, a column is numbers where all of its values are written as
+    numbers, but for the columns in `texts`, which stay text.
+    """
+    ending = path.suffix.lower()
+    if ending not in _READERS:
+        fix = "write one JSON object a line, as jsonl" if ending == ".json" else "use jsonl, csv or parquet"
+        raise RowsError(f"{path.name} is no data file that can be read: {fix}")
+    try:
+        yield from _READERS[ending](path, texts)
+    except OSError as error:
+        raise RowsError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RowsError(f"cannot read {path}: it is {_encoding(path)}; save it as UTF-8") from error
+
+
+def _encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(2)
+    return "UTF-16 text" if start in (b"\xff\xfe", b"\xfe\xff") else "not UTF-8 text"
+
+
+def _jsonl(path: Path, texts: Collection[str]) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = _ROW.decode(_readable(line))
+            except ValueError as error:
+                said = str(error).partition(": line ")[0]
+                if said.startswith("Exceeds the limit"):
+                    said = "a number has more digits than can be read; write it as a text"
+                whole = "; write each row as one object on one line" if number == 1 and line.strip() in "{[" else ""
+                raise RowsError(f"{path}:{number}: this line is not JSON: {said}{whole}") from None
+            if not isinstance(row, dict):
+                fix = "; write each row of the list on a line of its own" if isinstance(row, list) else ""
+                raise RowsError(f"{path}:{number}: a row is an object, not {type(row).__name__}{fix}")
+            yield row
+
+
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]')
+
+
+def _readable(line: str) -> str:
+    """Return a row's line with UNREAD for what is nested too deep to be read, so that the row alone is refused."""
+    if line.count("[") + line.count("{") <= MOST_NESTED:
+        return line
+    depth, kept, parts = 0, 0, []
+    for found in _BRACKETS.finditer(line):
+        if found[0] in "[{":
+            depth += 1
+            if depth == MOST_NESTED + 1:
+                parts += [line[kept : found.start()], UNREAD]
+        elif found[0] in "]}":
+            depth -= 1
+            if depth == MOST_NESTED:
+                kept = found.end()
+    return "".join(parts if depth > MOST_NESTED else [*parts, line[kept:]])
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Row:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError(f"the key {_repeated(key for key, _ in pairs)!r} stands twice in one object")
+    return made
+
+
+def _repeated(names: Iterable[str]) -> str:
+    return Counter(names).most_common(1)[0][0]
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no value of JSON; write null")
+
+
+_ROW = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+
+
+def _csv(path: Path, texts: Collection[str]) -> Iterator[Row]:
+    import csv
+
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a field may be a whole document
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    with path.open(encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        try:
+            header = next(reader, [])
+            places = [(reader.line_num, fields) for fields in reader if any(fields)]
+        except csv.Error as error:
+            raise RowsError(f"{path}:{reader.line_num}: {error}") from None
+    names = _columns(path, header, [fields for _, fields in places], delimiter)
+    rows = []
+    for line, fields in places:
+        if len(fields) < len(header) or any(fields[len(header) :]):
+            raise RowsError(f"{path}:{line}: this row has {len(fields)} fields, and the header {len(header)}")
+        rows.append({name: fields[place] for place, name in names.items()})
+    for name in {*names.values()} - {*texts}:
+        _as_numbers(rows, name)
+    yield from rows
+
+
+def _columns(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], delimiter: str) -> dict[int, str]:
+    """Return the name of each column by its place.
+
+    A column without a name is left out where it is the first, as the index that pandas writes, or empty, as after a comma
+    at the end of each line.
+    """
+    names = {}
+    for place, name in enumerate(header):
+        if name.strip():
+            names[place] = name
+        elif place > 0 and any(place < len(fields) and fields[place] for fields in rows):
+            raise RowsError(f"{path}:1: column {place + 1} has values and no name; name it in the header")
+    if len(set(names.values())) < len(names):
+        raise RowsError(
+            f"{path}:1: the header names the column {_repeated(names.values())!r} twice; rename one of them"
+        )
+    other = next((mark for mark in ";\t|" if mark != delimiter and mark in "".join(names.values())), None)
+    if len(names) == 1 and other is not None:
+        raise RowsError(
+            f"{path}:1: the header is one field that holds {other!r}; separate fields by commas (.csv) or tabs (.tsv)"
+        )
+    return names
+
+
+_NUMBERS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
+    (re.compile(r"^-?(?:0|[1-9][0-9]{0,17})$"), int),
+    (re.compile(r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?$"), float),
+)
+"""A column of a csv file is numbers where every value is written as one (and `007` is not)."""
+
+
+def _as_numbers(rows: Sequence[Row], name: str) -> None:
+    for pattern, convert in _NUMBERS:
+        if rows and all(pattern.match(row[name]) for row in rows):
+            for row in rows:
+                row[name] = convert(row[name])
+            return
+
+
+def _parquet(path: Path, texts: Collection[str]) -> Iterator[Row]:
+    try:
+        import pyarrow.parquet  # type: ignore[import-untyped]
+    except ImportError:
+        raise RowsError(f"cannot read {path}: install pyarrow for parquet files") from None
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            index = _pandas_index(file.schema_arrow.metadata)
+            for batch in file.iter_batches(batch_size=BATCH):
+                for row in batch.to_pylist():
+                    yield {name: _finite(value) for name, value in row.items() if name not in index}
+    except pyarrow.ArrowException as error:
+        raise RowsError(f"cannot read {path}: {error}") from None
+
+
+def _pandas_index(metadata: Any) -> set[str]:
+    """Return the columns in which pandas keeps an index without a name."""
+    try:
+        kept = json.loads((metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+    except ValueError:
+        return set()
+    return {name for name in kept if isinstance(name, str) and name.startswith("__index_level_")}
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with null for each number that is none: JSON has no NaN, and tables write it for what is missing."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return value
+
+
+_READERS: dict[str, Callable[[Path, Collection[str]], Iterator[Row]]] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,78 @@
+"""Reading the rows of a data split, from a file or a data set of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from lmprog.compiler.plan import Split
+from lmprog.compiler.rows.files import Row, RowsError, read_file
+
+
+def read_rows(split: Split) -> list[Row]:
+    """Return the rows of a split in order, with the program's names for its columns, or raise RowsError."""
+    source = read_hub(split.hf, split.hf_split or split.name) if split.hf else read_file(_path(split), split.texts)
+    if split.where:
+        source = _where(source, split)
+    rows = list(source if split.share is not None else islice(source, split.limit))
+    if split.share is not None:
+        low, high = split.share
+        order = shuffled(len(rows), split.seed)
+        rows = [rows[index] for index in order[round(low * len(rows)) : round(high * len(rows))]]
+    if split.limit is not None:
+        rows = rows[: split.limit]
+    return [renamed(row, split) for row in rows]
+
+
+def renamed(row: Row, split: Split) -> Row:
+    """Return the row with the program's names: `columns` maps a name to a column, other columns keep their names."""
+    if not split.columns:
+        return row
+    taken = set(split.columns.values())
+    result = {name: value for name, value in row.items() if name not in taken}
+    for name, column in split.columns.items():
+        if column in row:
+            result[name] = row[column]
+    return result
+
+
+def shuffled(count: int, seed: int) -> list[int]:
+    """Return the integers below `count`, in an order that depends on the seed alone in every version of Python."""
+    keys = [hashlib.sha256(f"{seed}:{index}".encode()).digest() for index in range(count)]
+    return sorted(range(count), key=keys.__getitem__)
+
+
+def _where(rows: Iterator[Row], split: Split) -> Iterator[Row]:
+    """Yield the rows with the values that `where` requires; raise RowsError where its column is in no row."""
+    seen: set[str] = set()
+    for row in rows:
+        seen |= row.keys()
+        wanted = ((value if isinstance(value, list) else [value], row.get(name)) for name, value in split.where.items())
+        if all(found in values for values, found in wanted):
+            yield row
+    absent = next((name for name in split.where if name not in seen), None)
+    if absent is not None:
+        columns = ", ".join(sorted(seen)) or "none"
+        raise RowsError(f"`where` names the column {absent!r}, which no row has; columns: {columns}")
+
+
+def _path(split: Split) -> Path:
+    assert split.path is not None
+    return split.path
+
+
+def read_hub(named: str, split: str) -> Iterator[Row]:
+    """Yield the rows of a split of `owner/name` or `owner/name:config` on the Hugging Face hub; raise RowsError."""
+    try:
+        import datasets  # type: ignore[import-untyped]
+    except ImportError:
+        raise RowsError(f"cannot read hf: {named}: install datasets") from None
+    name, _, config = named.partition(":")
+    try:
+        found = datasets.load_dataset(name, config or None, split=split)
+    except Exception as error:
+        raise RowsError(f"cannot read hf: {named}: {error}") from None
+    for row in found:
+        yield dict(row)

@@ -1,0 +1,1 @@
+"""JSON schemas of the language, of manifests and of the options of stages."""

@@ -1,0 +1,69 @@
+"""Shapes from the JSON schema of an optimizer's options, so that checking them needs no pydantic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from lmprog.compiler.shape import (
+    Anything,
+    Boolean,
+    Choice,
+    Either,
+    ListOf,
+    MapOf,
+    Nullable,
+    Number,
+    Record,
+    Shape,
+    Text,
+)
+
+
+def shape_of(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None) -> Shape:
+    """Return the shape that a JSON schema written by pydantic describes; unknown parts allow anything."""
+    definitions = schema.get("$defs", {}) if definitions is None else definitions
+    if "$ref" in schema:
+        return shape_of(definitions.get(str(schema["$ref"]).rpartition("/")[2], {}), definitions)
+    parts = schema.get("anyOf") or (schema["allOf"] if len(schema.get("allOf", ())) == 1 else None)
+    if parts:
+        return _any_of([part for part in parts], definitions)
+    if "enum" in schema and all(isinstance(word, str) for word in schema["enum"]):
+        return Choice(tuple(schema["enum"]))
+    if isinstance(schema.get("const"), str):
+        return Choice((schema["const"],))
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return Number(kind == "integer", schema.get("minimum"), schema.get("maximum"), schema.get("exclusiveMinimum"))
+    if kind == "boolean":
+        return Boolean()
+    if kind == "string":
+        return Text()
+    if kind == "array":
+        return ListOf(shape_of(schema.get("items", {}), definitions), schema.get("minItems", 0))
+    if kind == "object" and schema.get("additionalProperties") is False:
+        keys = {name: shape_of(part, definitions) for name, part in schema.get("properties", {}).items()}
+        return Record(keys, tuple(schema.get("required", ())))
+    if kind == "object" and isinstance(schema.get("additionalProperties"), Mapping):
+        return MapOf(shape_of(schema["additionalProperties"], definitions), free=True)
+    return Anything()
+
+
+def _any_of(parts: list[Mapping[str, Any]], definitions: Mapping[str, Any]) -> Shape:
+    null = any(part.get("type") == "null" for part in parts)
+    shapes = [shape_of(part, definitions) for part in parts if part.get("type") != "null"]
+    rooms: dict[str, Shape] = {}
+    for shape in shapes:
+        room = {ListOf: "sequence", Record: "mapping", MapOf: "mapping"}.get(type(shape), "scalar")
+        words = rooms.get(room)
+        if isinstance(words, Choice) and isinstance(shape, Number):
+            rooms[room] = replace(shape, words=words.words)
+        elif isinstance(words, Number) and isinstance(shape, Choice):
+            rooms[room] = replace(words, words=shape.words)
+        else:
+            # Other two shapes for one kind of value are not told apart: the optimizer itself will.
+            rooms[room] = Anything() if room in rooms or isinstance(shape, Anything) else shape
+    several = Either(rooms.get("scalar"), rooms.get("sequence"), rooms.get("mapping"))
+    chosen = shapes[0] if len(shapes) == 1 else several
+    return Nullable(chosen) if null else chosen

@@ -1,0 +1,101 @@
+"""Edges and order: which steps must end before another starts, and whether that is a circle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from typing import Any
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.expressions.compiled import Expression
+from lmprog.compiler.plan import Plan, Step
+from lmprog.compiler.types.lattice import Type
+
+
+def expressions(part: Any) -> Iterator[Expression]:
+    """Yield all expressions of a step and of the steps inside it, but not the expressions of sub-programs."""
+    if isinstance(part, Expression):
+        yield part
+    elif isinstance(part, dict):
+        for value in part.values():
+            yield from expressions(value)
+    elif isinstance(part, tuple):
+        for value in part:
+            yield from expressions(value)
+    elif not isinstance(part, Plan | Type | type):
+        for name in _names_of(type(part)):  # type: ignore[arg-type]  # a type is hashable
+            value = getattr(part, name)
+            if value and not isinstance(value, str | int | float | frozenset):
+                yield from expressions(value)
+
+
+@cache
+def _names_of(kind: type) -> tuple[str, ...]:
+    """Return the names of the fields of a dataclass; none for another type."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+
+
+def in_order(draft: Draft, steps: dict[str, Step]) -> tuple[Step, ...]:
+    """Return the steps of one level with their edges, in an order that respects them and else keeps the file's.
+
+    A circle is reported, and its steps keep the file's order.
+    """
+    linked = {id: replace(step, after=_before(step, steps)) for id, step in steps.items()}
+    waiting = {id: set(step.after) for id, step in linked.items()}
+    readers: dict[str, list[str]] = {id: [] for id in linked}
+    for id, step in linked.items():
+        for earlier in step.after:
+            readers[earlier].append(id)
+    position = {id: index for index, id in enumerate(linked)}
+    ready = [id for id in linked if not waiting[id]]
+    ordered: list[Step] = []
+    while ready:
+        later: list[str] = []
+        for id in ready:
+            ordered.append(linked[id])
+            for reader in readers[id]:
+                waiting[reader].discard(id)
+                if not waiting[reader]:
+                    later.append(reader)
+        ready = sorted(later, key=position.__getitem__)
+    if len(ordered) < len(linked):
+        placed = {step.id for step in ordered}
+        rest = {id: step for id, step in linked.items() if id not in placed}
+        _circle(draft, rest)
+        ordered += rest.values()
+    return tuple(ordered)
+
+
+def _before(step: Step, steps: dict[str, Step]) -> frozenset[str]:
+    read = {
+        name[1]
+        for expression in expressions(step)
+        for name in expression.references
+        if name[0] == "steps" and len(name) > 1
+    }
+    return frozenset(id for id in read | step.after if id in steps)
+
+
+def _circle(draft: Draft, steps: dict[str, Step]) -> None:
+    """Report each circle once: follow edges back from each step until one comes again."""
+    done: set[str] = set()
+    for start in steps:
+        trail: list[str] = []
+        id: str | None = start
+        while id is not None and id not in trail and id not in done:
+            trail.append(id)
+            id = next((earlier for earlier in sorted(steps[id].after) if earlier in steps), None)
+        if id is not None and id in trail:
+            circle = trail[trail.index(id) :]
+            first = min(circle, key=lambda name: list(steps).index(name))
+            turn = circle.index(first)
+            names = [*circle[turn:], *circle[:turn], first]
+            draft.report.add(
+                "LMP207",
+                draft.step_keys[steps[first].path],
+                "these steps wait for each other",
+                path=tuple(names),
+                fix="cut one of the references; a loop that carries a value is written with repeat and state",
+            )
+        done.update(trail)

@@ -1,0 +1,77 @@
+"""Scopes: the roots that an expression may read at its place, with their types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field, replace
+
+from lmprog.compiler.expressions.compiled import Expression
+from lmprog.compiler.types.lattice import BOOL, INT, Object, Type
+
+LOOP = Object((("index0", INT), ("first", BOOL), ("last", BOOL)))
+
+
+class StepTypes:
+    """The steps that are visible: their own level and the levels around it. A step's outputs are found on demand,
+    since a `value` step has the type of its expression."""
+
+    def __init__(self, outer: StepTypes | None = None) -> None:
+        self.outer = outer
+        self.own: dict[str, Callable[[], Type]] = {}
+        self.inner: dict[str, str] = {}
+        """Steps that are inside a loop of this level -> the loop's id, for a better message."""
+
+    def find(self, id: str) -> Type | None:
+        own = self.own.get(id)
+        if own is not None:
+            return own()
+        return self.outer.find(id) if self.outer else None
+
+    def has(self, id: str) -> bool:
+        return id in self.own or (self.outer is not None and self.outer.has(id))
+
+    def ids(self) -> list[str]:
+        return [*self.own, *(self.outer.ids() if self.outer else [])]
+
+    def loop_around(self, id: str) -> str | None:
+        found = self.inner.get(id)
+        return found if found or self.outer is None else self.outer.loop_around(id)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Roots with their types; `where` says in a message which place this is."""
+
+    roots: Mapping[str, Type] = field(default_factory=dict)
+    steps: StepTypes | None = None
+    where: str = "here"
+    count_known: bool = True
+    """True if the number of turns of the innermost loop is known before its last."""
+    present: frozenset[tuple[str, ...]] = frozenset()
+    """Optional values that are known to be there, because of a guard around."""
+
+    lenient: bool = False
+    """True if a guard around the place could not be read, so that it is unknown which values are present."""
+    conditions: tuple[Expression, ...] = ()
+    """Conditions that hold wherever the place is reached: the `when` and the list of `foreach` around it."""
+    together: tuple[Set[str], ...] = ()
+    """Steps that run whenever the reader runs, because they have the same `when`."""
+
+    def is_present(self, name: tuple[str, ...], guarded: frozenset[tuple[str, ...]]) -> bool:
+        """Return whether an optional value is known to be present."""
+        if self.lenient or name in guarded:
+            return True
+        return len(name) == 3 and name[0] == "steps" and any(name[1] in ids for ids in self.together)
+
+    def having(self, **roots: Type) -> Scope:
+        return replace(self, roots={**self.roots, **roots})
+
+    def given(self, present: frozenset[tuple[str, ...]]) -> Scope:
+        return replace(self, present=self.present | present) if present else self
+
+    def where_holds(self, condition: Expression | None) -> Scope:
+        """Return the scope of what is reached only where the condition holds."""
+        return self if condition is None else replace(self, conditions=(*self.conditions, condition))
+
+    def names(self) -> list[str]:
+        return [*self.roots, *(["steps"] if self.steps is not None else [])]

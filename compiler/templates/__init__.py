@@ -1,0 +1,1 @@
+"""Jinja templates: what may stand in one, its types, and rendering."""

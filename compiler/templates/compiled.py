@@ -1,0 +1,206 @@
+"""`{{ name }}`: sandboxed, strict Jinja templates, rendered once. What may stand in one is checked in `template_types`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2.runtime import LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from lmprog.compiler.templates.signatures import FILTER_SIGNATURES, METHOD_SIGNATURES
+
+STRING_METHODS = frozenset(METHOD_SIGNATURES)
+"""The only values that a template may call."""
+
+FILTERS = frozenset(FILTER_SIGNATURES)
+"""The filters that are pure, deterministic and cannot reach Python."""
+
+_LOOP_FIELDS = frozenset({
+    "index", "index0", "revindex", "revindex0", "first", "last", "length", "depth", "depth0", "previtem", "nextitem",
+})  # fmt: skip
+
+
+class RenderError(Exception):
+    """A template that could not be rendered for these values."""
+
+
+class Environment(ImmutableSandboxedEnvironment):
+    """Values have their fields, strings the named methods, loops their counters; nothing else can be reached."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        return self._reach(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(argument, str) and not isinstance(obj, list | tuple):
+            return self._reach(obj, argument)
+        try:
+            return obj[argument]
+        except (LookupError, TypeError):
+            if isinstance(obj, str) and isinstance(argument, int):
+                return ""  # As `text[5:6]` is: a text has no character there.
+            return self.undefined(obj=obj, name=argument)
+
+    def _reach(self, obj: Any, name: str) -> Any:
+        if isinstance(obj, Mapping):
+            try:
+                return obj[name]
+            except KeyError:
+                return self.undefined(obj={}, name=name)
+        allowed = (
+            (isinstance(obj, str) and name in STRING_METHODS)
+            or (isinstance(obj, LoopContext) and name in _LOOP_FIELDS)
+            or name in getattr(type(obj), "model_fields", ())
+        )
+        return getattr(obj, name) if allowed else self.undefined(obj=obj, name=name)
+
+    def is_safe_callable(self, obj: Any) -> bool:
+        if obj is _range:
+            return True
+        return isinstance(getattr(obj, "__self__", None), str) and obj.__name__ in STRING_METHODS
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if not isinstance(left, int | float) or not isinstance(right, int | float):
+            raise TemplateError("only numbers can be multiplied")
+        if operator == "**" and (abs(left) > 1e6 or abs(right) > 64):
+            raise TemplateError("the power is too large")
+        return super().call_binop(context, operator, left, right)
+
+
+def _range(*bounds: int) -> range:
+    """Return a `range` of at most 100,000 numbers; raise TemplateError for a longer one."""
+    numbers = range(*bounds)
+    if len(numbers) > 100_000:
+        raise TemplateError("the range is longer than 100,000")
+    return numbers
+
+
+def _environment() -> Environment:
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, cache_size=0)
+    environment.filters = {name: call for name, call in environment.filters.items() if name in FILTERS}
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
+    environment.filters["tojson"] = _tojson
+    environment.globals = {"range": _range}
+    return environment
+
+
+def _tojson(value: Any, indent: int | None = None) -> str:
+    """Return the value as JSON for a model to read, without HTML escapes."""
+    if isinstance(value, StrictUndefined):
+        str(value)
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=_dumped)
+
+
+def _dumped(value: Any) -> Any:
+    if hasattr(type(value), "model_fields"):
+        return value.model_dump(mode="json", by_alias=False)
+    raise TypeError(f"{type(value).__name__} has no JSON")
+
+
+ENVIRONMENT = _environment()
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> nodes.Template:
+    """Return the syntax tree of a template, which must not be changed; raise jinja2.TemplateSyntaxError."""
+    try:
+        return ENVIRONMENT.parse(text)
+    except ValueError as error:  # A number of more digits than Python reads.
+        raise TemplateSyntaxError(str(error), 1) from None
+
+
+@dataclass(frozen=True)
+class Template:
+    """A text with holes. `variables` are the names that it reads from outside."""
+
+    text: str
+    variables: frozenset[str] = frozenset()
+    place: str = ""
+    _heads: dict[frozenset[str], Callable[..., str]] = field(
+        default_factory=dict, compare=False, repr=False, init=False
+    )
+
+    @cached_property
+    def _render(self) -> Callable[..., str]:
+        return _compiled(parse(self.text))
+
+    def render(self, values: Mapping[str, Any]) -> str:
+        """Return the text with the values inserted, or raise RenderError."""
+        try:
+            return self._render(values)
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def render_head(self, values: Mapping[str, Any], varying: frozenset[str]) -> str:
+        """Return the text before anything that depends on a name in `varying`, which `values` may lack.
+
+        `render(values | anything)` starts with it, whatever the varying values are.
+        """
+
+        try:
+            if varying not in self._heads:
+                body = nodes.Template(_before(parse(self.text).body, varying), lineno=1)
+                self._heads[varying] = _compiled(body)
+            return self._heads[varying](values)
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> RenderError:
+        place = f"{self.place}: " if self.place else ""
+        return RenderError(f"{place}cannot render the prompt: {error}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Template, (self.text, self.variables, self.place)
+
+
+def _compiled(tree: nodes.Template) -> Callable[..., str]:
+    tree.set_environment(ENVIRONMENT)
+    code = ENVIRONMENT.compile(tree)
+    template = ENVIRONMENT.template_class.from_code(ENVIRONMENT, code, {**ENVIRONMENT.globals})
+    write, context = template.root_render_func, template.new_context
+    # Not `template.render`, which copies the values once more and rewrites the traceback of an error that we replace.
+    return lambda values: "".join(write(context(values)))  # type: ignore[arg-type]
+
+
+def mentions(node: nodes.Node, names: frozenset[str]) -> bool:
+    """Return whether a part of a template reads one of the names."""
+    if isinstance(node, nodes.Name) and node.name in names:
+        return True
+    return any(found.name in names for found in node.find_all(nodes.Name))
+
+
+def _before(body: Iterable[nodes.Node], varying: frozenset[str]) -> list[nodes.Node]:
+    kept: list[nodes.Node] = []
+    for node in body:
+        if not mentions(node, varying):
+            kept.append(node)
+            continue
+        if isinstance(node, nodes.Output):
+            parts: list[nodes.Expr] = []
+            for part in node.nodes:
+                if mentions(part, varying):
+                    break
+                parts.append(part)
+            if parts:
+                kept.append(nodes.Output(parts, lineno=node.lineno))
+        break
+    return kept
+
+
+def dotted_name(node: nodes.Node) -> str:
+    """Return the dotted name that an expression is, `a["b"]` as `a.b`, or an empty text where it is none."""
+    if isinstance(node, nodes.Name):
+        return node.name
+    if isinstance(node, nodes.Getattr):
+        inner = dotted_name(node.node)
+        return f"{inner}.{node.attr}" if inner else ""
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
+        inner = dotted_name(node.node)
+        return f"{inner}.{node.arg.value}" if inner else ""
+    return ""

@@ -1,0 +1,71 @@
+"""Guards of a template: the names and fields that are present where a condition holds, or does not."""
+
+from __future__ import annotations
+
+from jinja2 import nodes
+
+from lmprog.compiler.templates.compiled import dotted_name
+from lmprog.compiler.types.lattice import UNKNOWN, Optional, Type, without_none
+
+Names = dict[str, Type]
+"""The types of the names of a template and, by dotted name, of the fields that a guard has narrowed."""
+
+_OF_VALUES = ("string", "number", "integer", "float", "mapping", "true")
+"""Tests that nothing absent passes."""
+
+
+def narrow(test: nodes.Node, truth: bool, names: Names, kind: Type | None = None) -> None:
+    """Narrow the types in `names` to what they are where `test` came out as `truth`."""
+    if isinstance(test, nodes.Not):
+        narrow(test.node, not truth, names)
+    elif (isinstance(test, nodes.And) and truth) or (isinstance(test, nodes.Or) and not truth):
+        narrow(test.left, truth, names)
+        narrow(test.right, truth, names)
+    elif isinstance(test, nodes.Test):
+        name = dotted_name(test.node)
+        if test.name in ("defined", "undefined"):
+            if (test.name == "defined") is truth and isinstance(test.node, nodes.Name) and name not in names:
+                names[name] = UNKNOWN
+        elif (test.name == "none" and not truth) or (test.name in _OF_VALUES and truth):
+            _is_there(name, names)
+    elif isinstance(test, nodes.Name | nodes.Getattr | nodes.Getitem) and truth:
+        _is_there(dotted_name(test), names)
+    elif isinstance(test, nodes.Compare) and len(test.ops) == 1:
+        _compared(test.expr, test.ops[0], truth, names)
+
+
+def _compared(left: nodes.Expr, operand: nodes.Operand, truth: bool, names: Names) -> None:
+    """Narrow what is equal to a constant that is not none, or not equal to none."""
+    name, other = dotted_name(left), operand.expr
+    if not name:
+        name, other = dotted_name(operand.expr), left
+    if isinstance(other, nodes.Const) and operand.op in ("eq", "ne"):
+        equal = (operand.op == "eq") is truth
+        if equal is not (other.value is None):
+            _is_there(name, names)
+
+
+def _is_there(name: str, names: Names) -> None:
+    """Narrow a name or a field to a value that is there."""
+    if not name:
+        return
+    kind = names.get(name)
+    if kind is None:
+        kind = _field(name, names)
+    if isinstance(kind, Optional):
+        names[name] = kind.inner
+
+
+def _field(name: str, names: Names) -> Type | None:
+    around, _, last = name.rpartition(".")
+    if not around:
+        return None
+    kind = names.get(around) or _field(around, names)
+    found = getattr(without_none(kind), "get", None) if kind is not None else None
+    return found(last) if found is not None else None
+
+
+def forget(name: str, names: Names) -> None:
+    """Drop what guards have said of the fields of a name that is set anew."""
+    for known in [known for known in names if known.startswith(f"{name}.")]:
+        del names[known]

@@ -1,0 +1,163 @@
+"""Types of templates: the names that are read, their presence, and values that do not print as text for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from jinja2 import TemplateSyntaxError, nodes
+
+from lmprog.compiler.templates.compiled import dotted_name, parse
+from lmprog.compiler.templates.expressions import Expressions
+from lmprog.compiler.templates.guards import Names, forget, narrow
+from lmprog.compiler.templates.safety import Problem, too_deep, unsafe_parts
+from lmprog.compiler.templates.signatures import item_of
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, STR, UNKNOWN, ListOf, Object, Optional, Type, join
+
+_LOOP = Object(
+    (
+        *((name, INT) for name in ("index", "index0", "revindex", "revindex0", "length", "depth", "depth0")),
+        *(("first", BOOL), ("last", BOOL), ("previtem", UNKNOWN), ("nextitem", UNKNOWN)),
+    )
+)
+
+MOST_MARKS = 20_000
+"""Holes and statements of one template that are looked at: beyond that somebody wrote a list out."""
+
+
+@dataclass
+class TemplateTyper:
+    """Walks one template with the types of the names that it is given."""
+
+    text: str
+    names: Mapping[str, Type]
+    readable: bool = True
+    """False if the text is not a template at all."""
+    tree: nodes.Template | None = None
+    rebound: set[str] = field(default_factory=set)
+    """Names that were set since the last branch began."""
+
+    def __post_init__(self) -> None:
+        self.expressions = Expressions(self.text, self.names)
+
+    @property
+    def problems(self) -> list[Problem]:
+        return self.expressions.problems
+
+    @property
+    def variables(self) -> set[str]:
+        return self.expressions.variables
+
+    def check(self) -> None:
+        """Fill `problems` and `variables`."""
+        if self.text.count("{{") + self.text.count("{%") > MOST_MARKS:
+            said = f"the template has more than {MOST_MARKS:,} holes and statements"
+            self.problems.append(Problem("LMP101", said, 0, fix="give the values as one list, and write a loop"))
+            self.readable = False
+            return
+        try:
+            tree = parse(self.text)
+            if too_deep(tree):
+                raise RecursionError
+        except TemplateSyntaxError as error:
+            from lmprog.compiler.templates.slips import slip
+
+            self.problems.append(slip(self.text, error))
+            self.readable = False
+            return
+        except RecursionError:
+            self.problems.append(Problem("LMP101", "the template is nested too deeply", 0))
+            self.readable = False
+            return
+        self.tree = tree
+        self.problems.extend(unsafe_parts(self.text, tree, self.names))
+        self._body(tree.body, dict(self.names))
+
+    def _body(self, body: Iterable[nodes.Node], names: Names) -> None:
+        for node in body:
+            if isinstance(node, nodes.Output):
+                for part in node.nodes:
+                    if not isinstance(part, nodes.TemplateData):
+                        self.expressions.printed(part, self.expressions.type(part, names))
+            elif isinstance(node, nodes.Assign):
+                self._bind(node.target, self.expressions.type(node.node, names), names)
+            elif isinstance(node, nodes.AssignBlock):
+                self._body(node.body, dict(names))
+                self._bind(node.target, self._through(node.filter, names), names)
+            elif isinstance(node, nodes.If):
+                self._if(node, names)
+            elif isinstance(node, nodes.For):
+                self._for(node, names)
+            elif isinstance(node, nodes.With):
+                inner = dict(names)
+                for target, value in zip(node.targets, node.values, strict=True):
+                    self._bind(target, self.expressions.type(value, names), inner)
+                self._body(node.body, inner)
+            elif isinstance(node, nodes.FilterBlock):
+                self._body(node.body, dict(names))
+                self.expressions.printed(node, self._through(node.filter, names))
+
+    def _through(self, filter: nodes.Filter | None, names: Names) -> Type:
+        """Return the type of a block of text after its filter."""
+        return STR if filter is None else self.expressions.type(filter, names)
+
+    def _bind(self, target: nodes.Node, kind: Type, names: Names) -> None:
+        if isinstance(target, nodes.Name):
+            self.expressions.see(target)
+            names[target.name] = kind
+            forget(target.name, names)
+            self.rebound.add(target.name)
+            self.expressions.maybe.discard(target.name)
+        elif isinstance(target, nodes.Tuple):
+            inner = kind.item if isinstance(kind, ListOf) else UNKNOWN
+            for item in target.items:
+                self._bind(item, inner, names)
+
+    def _if(self, node: nodes.If, names: Names) -> None:
+        branches: list[Names] = []
+        rest = dict(names)
+        around, self.rebound = self.rebound, set()
+        tests: list[tuple[nodes.Node | None, list[nodes.Node]]] = [(node.test, node.body)]
+        tests += [(other.test, other.body) for other in node.elif_]
+        tests.append((None, node.else_))
+        for test, body in tests:
+            inner = dict(rest)
+            if test is not None:
+                self.expressions.type(test, inner)
+                narrow(test, True, inner)
+                narrow(test, False, rest)
+            self._body(body, inner)
+            branches.append(inner)
+        for name in {name for branch in branches for name in branch}:
+            if all(name in branch for branch in branches):
+                if name not in names or name in self.rebound:
+                    names[name] = _joined([branch[name] for branch in branches])
+                    forget(name, names)
+            elif name not in names:
+                self.expressions.maybe.add(name)
+        self.rebound |= around
+
+    def _for(self, node: nodes.For, names: Names) -> None:
+        kind = self.expressions.type(node.iter, names)
+        word = dotted_name(node.iter)
+        if isinstance(kind, Optional):
+            self.expressions.say("LMP204", node, f"this loop runs over {kind}, which may be absent", word)
+            kind = kind.inner
+        if kind in (INT, FLOAT, BOOL):
+            self.expressions.say("LMP203", node, f"a loop cannot run over {kind}", word)
+        inner = dict(names)
+        self._bind(node.target, item_of(kind), inner)
+        if node.test is not None:
+            self.expressions.type(node.test, inner)
+            narrow(node.test, True, inner)
+        inner["loop"] = _LOOP
+        self._body(node.body, inner)
+        self._body(node.else_, dict(names))
+        self.expressions.maybe |= inner.keys() - names.keys()
+
+
+def _joined(kinds: list[Type]) -> Type:
+    found: Type | None = kinds[0]
+    for kind in kinds[1:]:
+        found = join(found, kind) if found is not None else None
+    return found if found is not None else UNKNOWN

@@ -1,0 +1,1 @@
+"""Tools as a spec declares them, and calls of tools written in words."""

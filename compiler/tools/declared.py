@@ -1,0 +1,146 @@
+"""Tools: what they take, what they return, and what the spec says about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmprog.compiler.declarations import settings
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.findings.finding import suggestion
+from lmprog.compiler.plan import Field, HubCorpus, Tool
+from lmprog.compiler.rows.files import RowsError, read_file
+from lmprog.compiler.types.lattice import INT, STR, UNKNOWN, ListOf
+from lmprog.compiler.types.python_reference import ImportFailed, PythonReference, reference
+from lmprog.compiler.types.signatures import Signature, signature
+from lmprog.compiler.types.syntax import TypeReader
+from lmprog.compiler.yaml.source import Mapping, Scalar, Sequence
+
+if TYPE_CHECKING:
+    from lmprog.compiler.tools.schemas import Declared
+
+KINDS = ("python", "http", "mcp", "search")
+
+
+def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
+    """Return the tools by id."""
+    node = draft.root.map("tools")
+    found: dict[str, Tool] = {}
+    for id, entry in node.entries.items() if node else ():
+        if isinstance(entry, Mapping):
+            found[id] = _tool(draft, types, id, entry)
+    return found
+
+
+def read_reference(draft: Draft, node: Scalar, what: str) -> tuple[PythonReference, Signature | None]:
+    """Return the function that a node names and, where known, its signature; a missing function gets findings."""
+    found = reference(node.value, node.source.folder)
+    if found.file is not None and draft.reachable(node, what, node.value.rpartition(":")[0]) is None:
+        return found, None
+    if found.file is not None and not found.file.is_file():
+        draft.file(
+            Scalar(node.source, node.line, node.column, node.value.rpartition(":")[0], node.text, node.style),
+            what,
+        )
+        return found, None
+    try:
+        return found, signature(found, draft.options.imports)
+    except ImportFailed as error:
+        draft.report.add("LMP103", node.place, f"{what}: {error}")
+        return found, None
+
+
+def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
+    # Imported for programs with tools alone, since most have none.
+    from lmprog.compiler.tools.schemas import Declared, declared
+
+    kind = next((kind for kind in KINDS if kind in node.entries), "python")
+    python: PythonReference | None = None
+    options: Any = {}
+    found = Declared({}, UNKNOWN, known=kind != "python")
+    entry = node.get(kind)
+    if kind == "python":
+        if isinstance(entry, Scalar):
+            python, signed = read_reference(draft, entry, f"tool `{id}`")
+            if signed is not None:
+                found = Declared(dict(signed.parameters), signed.returns, not signed.open, signed.about)
+    elif isinstance(entry, Mapping):
+        options = settings(draft, entry, f"tool `{id}`")
+        if kind == "search":
+            found = _search(draft, id, entry, options)
+        else:
+            found = declared(draft, types, id, kind, entry)
+            _say_untyped(draft, id, entry, found)
+            # What a file of the spec says is resolved here, and a server starts in the spec's folder.
+            options |= {"operation": found.operation} if found.operation else {"folder": entry.source.folder}
+    if not found.known:
+        draft.open_tools.add(id)
+    return Tool(
+        id,
+        kind,  # type: ignore[arg-type]
+        python,
+        options,
+        result=node.value("result", "result"),
+        type=found.result,
+        parameters=found.parameters,
+        trusted=node.value("trusted", kind in ("python", "search")),
+        effects=node.value("effects", _effects(kind, options, found)),
+        timeout=node.value("timeout"),
+        answer_mb=node.value("answer_mb", 16.0),
+        cache=node.value("cache", False),
+        about=node.value("about", found.about),
+        open=not found.known,
+    )
+
+
+def _effects(kind: str, options: dict[str, Any], found: Declared) -> str:
+    """Return the effects of a tool whose program does not state them; a request other than GET or HEAD may write."""
+    if kind == "http":
+        method = found.operation.method if found.operation is not None else str(options.get("method", "GET"))
+        return "read" if method.upper() in ("GET", "HEAD") else "write"
+    return "write" if kind == "mcp" and not found.reads else "read"
+
+
+def _say_untyped(draft: Draft, id: str, node: Mapping, found: Declared) -> None:
+    """Say which parameters of a described tool are `json` to the program, though their schema says more."""
+    from lmprog.compiler.tools.schema_limits import untyped
+
+    for name, field in found.parameters.items():
+        place = next((entry.place for key in ("schema", "openapi") if (entry := node.get(key)) is not None), None)
+        part = next(untyped(field.schema, {}, name), None)
+        if place is not None and part is not None:
+            message = f"`{part[0]}` of tool `{id}` is json to the program: no type stands for {part[1]} of its schema"
+            fix = "its values are checked against the schema at each call, and not before"
+            draft.report.add("LMP604", place, message, severity="info", fix=fix)
+
+
+def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any]) -> Declared:
+    from lmprog.compiler.tools.schemas import Declared
+
+    corpus, text = node.get("corpus"), options.get("text")
+    if isinstance(corpus, Mapping):
+        options["corpus"] = HubCorpus(corpus.value("hf", ""), corpus.value("split", ""))
+    else:
+        path = draft.file(corpus, f"tool `{id}`") if corpus is not None else None
+        if path is not None:
+            options["corpus"] = path
+            if draft.options.data:
+                _columns(draft, id, node, path)
+    options["text"] = [text] if isinstance(text, str) else text
+    parameters = {"query": Field(STR), "k": Field(INT, default=10, has_default=True)}
+    return Declared(parameters, ListOf(STR), about="Finds the k entries that share the most words with the query.")
+
+
+def _columns(draft: Draft, id: str, node: Mapping, path: Path) -> None:
+    """Say which columns a search names that the first entry of its corpus does not have."""
+    try:
+        first = next(read_file(path), None)
+    except RowsError as error:
+        draft.report.add("LMP601", node.entries["corpus"].place, f"tool `{id}`: {error}")
+        return
+    for key in ("text", "key"):
+        written = node.get(key)
+        for entry in written.items if isinstance(written, Sequence) else (written,):
+            if first is not None and isinstance(entry, Scalar) and entry.value not in first:
+                message = f"`{key}` of tool `{id}` names the column `{entry.value}`, which {path.name} does not have"
+                draft.report.add("LMP601", entry.place, message, fix=suggestion(str(entry.value), first, "columns"))

@@ -1,0 +1,40 @@
+"""The parts of a JSON schema that no type of the language stands for, so that they are `json` to a program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lmprog.compiler.tools.openapi import resolve
+from lmprog.compiler.tools.schemas import DEEPEST, merged, schema_type
+from lmprog.compiler.types.lattice import JSON, without_none
+
+_SAYS_NOTHING = frozenset({
+    "type", "title", "description", "default", "example", "examples", "deprecated", "readOnly", "writeOnly", "nullable", "$ref",
+    "$schema", "$defs", "$id", "$comment",
+})  # fmt: skip
+
+
+def untyped(schema: Any, document: dict[str, Any], path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Yield the place of each such part, and the keyword that is why; what may be anything by its schema is no such part."""
+    found = resolve(schema, document) if isinstance(schema, dict) else None
+    if not isinstance(found, dict):
+        return
+    if depth > DEEPEST:
+        yield path, "more than eight parts within each other"
+        return
+    found = merged(found, document)
+    if without_none(schema_type(found, document)) == JSON:
+        said = [key for key in found if key not in _SAYS_NOTHING and found[key] not in (True, None)]
+        kinds = found.get("type")
+        if said or (isinstance(kinds, list) and len(kinds) > 1):
+            yield path, f"`{said[0] if said else 'type'}`"
+        return
+    for part in [found[name] for name in ("anyOf", "oneOf") if isinstance(found.get(name), list)]:
+        for one in part:
+            yield from untyped(one, document, path, depth + 1)
+    if found.get("type") == "array":
+        yield from untyped(found.get("items"), document, f"{path}[]", depth + 1)
+    properties = found.get("properties")
+    for name, part in properties.items() if isinstance(properties, dict) else ():
+        yield from untyped(part, document, f"{path}.{name}" if path else name, depth + 1)

@@ -1,0 +1,284 @@
+"""The parameters of http and mcp tools, from what the spec, an OpenAPI description or an MCP schema says."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.findings.finding import Report, suggestion
+from lmprog.compiler.plan import Field
+from lmprog.compiler.tools.openapi import WHOLE_BODY, Operation, argument, operations, resolve
+from lmprog.compiler.types.lattice import (
+    BOOL,
+    FLOAT,
+    INT,
+    JSON,
+    STR,
+    UNKNOWN,
+    Enum,
+    ListOf,
+    Object,
+    Optional,
+    Type,
+    join,
+    type_of,
+)
+from lmprog.compiler.types.syntax import TypeReader
+from lmprog.compiler.yaml.files import NotRead, read_text
+from lmprog.compiler.yaml.reader import parse
+from lmprog.compiler.yaml.source import Mapping, Scalar, Source
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The parameters and result of a tool; `known` is true where the parameters are complete."""
+
+    parameters: dict[str, Field]
+    result: Type
+    known: bool = True
+    about: str | None = None
+    operation: Operation | None = None
+    reads: bool = False
+    """True if the tool's description declares that it changes nothing."""
+
+
+def declared(draft: Draft, types: TypeReader, id: str, kind: str, node: Mapping) -> Declared:
+    """Return the parameters and result of an http or mcp tool."""
+    output = node.get("output")
+    result = types.type(output, f"output of tool `{id}`") if output is not None else None
+    if kind == "mcp":
+        return _mcp(draft, id, node, result)
+    if node.get("openapi") is not None:
+        return _openapi(draft, id, node, result)
+    if node.get("url") is None and "url" not in node.dropped:
+        draft.report.add("LMP101", node.place, f"the http tool `{id}` needs `url`, or `openapi` and `operation`")
+    inputs = types.fields(node.map("inputs"), f"input of tool `{id}`:")
+    for name, field in inputs.items():
+        written = node.map("inputs")
+        entry = written.get(name) if written is not None else None
+        for key in ("private", "declassify"):
+            if getattr(field, key) not in (False, None) and isinstance(entry, Mapping):
+                message = f"`{key}` has no meaning for the input `{name}` of tool `{id}`"
+                fix = "say of the tool whether it is trusted:"
+                draft.report.add("LMP101", entry.key_place(key), message, fix=fix)
+    _placeholders(draft, id, node, inputs)
+    return Declared(inputs, result or JSON, known=node.get("inputs") is not None)
+
+
+def _placeholders(draft: Draft, id: str, node: Mapping, inputs: dict[str, Field]) -> None:
+    """Report a `{name}` in an address that is filled from no input."""
+    url = node.get("url")
+    if not isinstance(url, Scalar) or "${{" in url.text or (node.map("inputs") or node).dropped:
+        return
+    for name in re.findall(r"{([^{}]*)}", str(url.value)):
+        if name not in inputs:
+            message = f"the address of tool `{id}` has {{{name}}}, which is no input of it"
+            draft.report.add("LMP604", url.place, message, fix=suggestion(name, inputs, "inputs"))
+
+
+def _document(draft: Draft, id: str, node: Mapping, key: str) -> Any:
+    path = draft.file(node.entries[key], f"`{key}` of tool `{id}`")
+    if path is None:
+        return None
+    try:
+        text = read_text(path, draft.options.root)
+        if path.suffix == ".json":
+            return json.loads(text)
+    except NotRead as error:
+        draft.report.add("LMP103", node.entries[key].place, f"tool `{id}`: cannot read {path.name}: {error}")
+        return None
+    except (ValueError, RecursionError):
+        draft.report.add("LMP103", node.entries[key].place, f"tool `{id}`: {path.name} is not JSON")
+        return None
+    unread = Report()
+    found = parse(Source(path, path.name, text, path.parent), unread)
+    if found is None or unread.failed:
+        draft.report.add("LMP103", node.entries[key].place, f"tool `{id}`: {path.name} is not YAML that can be read")
+        return None
+    return found.plain()
+
+
+def _mcp(draft: Draft, id: str, node: Mapping, result: Type | None) -> Declared:
+    described = _document(draft, id, node, "schema") if node.get("schema") is not None else None
+    described = _named(draft, id, node, described)
+    if not isinstance(described, dict):
+        return Declared({}, result or JSON, known=False)
+    schema, output = described.get("inputSchema", described), described.get("outputSchema")
+    if result is None and isinstance(output, dict):
+        result = schema_type(output, output)
+    return Declared(
+        schema_fields(schema, schema),
+        result or JSON,
+        known=schema.get("additionalProperties") is not True,
+        about=described.get("description"),
+        reads=_mapping(described.get("annotations")).get("readOnlyHint") is True,
+    )
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _named(draft: Draft, id: str, node: Mapping, described: Any) -> Any:
+    """Return the description of the tool that the program names, from a file of one tool or a server's list."""
+    if isinstance(described, dict) and isinstance(described.get("tools"), list):
+        described = described["tools"]
+    listed = described if isinstance(described, list) else [described]
+    known = {tool["name"]: tool for tool in listed if isinstance(tool, dict) and isinstance(tool.get("name"), str)}
+    wanted, tool = node.value("tool"), node.get("tool")
+    if not known or tool is None:
+        return described
+    if wanted not in known:
+        message = f"the schema of tool `{id}` describes no tool `{wanted}`"
+        draft.report.add("LMP604", tool.place, message, fix=suggestion(str(wanted), known, "tools"))
+    return known.get(wanted)
+
+
+def _openapi(draft: Draft, id: str, node: Mapping, result: Type | None) -> Declared:
+    document = _document(draft, id, node, "openapi")
+    wanted = node.value("operation")
+    if not isinstance(document, dict):
+        return Declared({}, UNKNOWN, known=False)
+    known = operations(document)
+    operation = known.get(wanted)
+    if operation is None:
+        place = node.entries["operation"].place if "operation" in node.entries else node.place
+        fix = suggestion(str(wanted), known, "operations")
+        draft.report.add("LMP103", place, f"tool `{id}` names the operation `{wanted}`, which does not exist", fix=fix)
+        return Declared({}, UNKNOWN, known=False)
+    parameters: dict[str, Field] = {}
+    for parameter in operation.parameters:
+        kind = schema_type(resolve(parameter.get("schema", {}), document), document)
+        required = bool(parameter.get("required"))
+        parameters[argument(parameter["name"])] = Field(
+            kind,
+            parameter.get("description"),
+            has_default=not required,
+            schema=_written_out(parameter.get("schema", {}), document, 0),
+        )
+    if operation.whole_body:
+        parameters[WHOLE_BODY] = Field(schema_type(dict(operation.body), document))
+    elif operation.body:
+        fields = schema_fields(dict(operation.body), document)
+        parameters |= {argument(name): field for name, field in fields.items()}
+    return Declared(parameters, result or _response(operation, document), about=operation.about, operation=operation)
+
+
+def _response(operation: Operation, document: dict[str, Any]) -> Type:
+    for status, response in operation.responses.items():
+        if str(status).startswith("2"):
+            content = resolve(response, document).get("content", {})
+            if "application/json" in content:
+                return schema_type(resolve(content["application/json"].get("schema", {}), document), document)
+            return STR
+    return JSON
+
+
+def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None) -> dict[str, Field]:
+    """Return the properties of a JSON schema of an object, each with its own schema, references written out."""
+    schema = merged(schema, document or {})
+    required = set(schema.get("required", ()))
+    return {
+        name: Field(
+            schema_type(resolve(part, document or {}), document),
+            part.get("description") if isinstance(part, dict) else None,
+            has_default=name not in required,
+            schema=_written_out(part, document or {}, 0),
+        )
+        for name, part in schema.get("properties", {}).items()
+    }
+
+
+def schema_type(schema: dict[str, Any], document: dict[str, Any] | None = None, depth: int = 0) -> Type:
+    """Return the type that a JSON schema describes; json for what the language has no type for.
+
+    What a type does not say of a value, as bounds and formats, the schema itself says (`Field.schema`).
+    """
+    if depth > DEEPEST:
+        return JSON
+    schema = merged(schema, document or {})
+    if schema.get("nullable") is True:
+        return _optional(schema_type({**schema, "nullable": False}, document, depth + 1))
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    if isinstance(values, list) and values:
+        return _values_type(values)
+    for name in ("anyOf", "oneOf"):
+        if isinstance(schema.get(name), list):
+            parts = [resolve(part, document or {}) for part in schema[name]]
+            kinds = [schema_type(part, document, depth + 1) for part in parts if part.get("type") != "null"]
+            inner = _common(kinds)
+            return _optional(inner) if len(kinds) < len(parts) else inner
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        rest = [name for name in kind if name != "null"]
+        kinds = [schema_type({**schema, "type": name}, document, depth + 1) for name in rest]
+        inner = _common(kinds)
+        return _optional(inner) if len(rest) < len(kind) else inner
+    if kind == "array":
+        return ListOf(schema_type(resolve(schema.get("items", {}), document or {}), document, depth + 1))
+    if kind in ("object", None) and schema.get("properties"):
+        required = set(schema.get("required", ()))
+        fields = []
+        for name, part in schema["properties"].items():
+            inner = schema_type(resolve(part, document or {}), document, depth + 1)
+            fields.append((name, inner if name in required else _optional(inner)))
+        return Object(tuple(fields))
+    return {"string": STR, "integer": INT, "number": FLOAT, "boolean": BOOL}.get(str(kind), JSON)
+
+
+DEEPEST = 8
+"""Parts within each other of a schema that are followed."""
+
+
+def _common(kinds: list[Type]) -> Type:
+    """Return the type that all kinds stand for; json where there is none."""
+    found = kinds[0] if kinds else JSON
+    for kind in kinds[1:]:
+        found = join(found, kind) or JSON
+    return found
+
+
+def _optional(kind: Type) -> Type:
+    return kind if isinstance(kind, Optional) or kind == JSON else Optional(kind)
+
+
+def _values_type(values: list[Any]) -> Type:
+    """Return the type of a list of values: an enum of texts, the type of numbers, or json for several kinds."""
+    given = [value for value in values if value is not None]
+    if not given:
+        return JSON
+    if all(isinstance(value, str) for value in given):
+        kind: Type = Enum(tuple(dict.fromkeys(given)))
+    else:
+        kind = _common([type_of(value) for value in given])
+    return _optional(kind) if len(given) < len(values) else kind
+
+
+def merged(schema: dict[str, Any], document: dict[str, Any], depth: int = 0) -> dict[str, Any]:
+    """Return a schema with what its `allOf` asks for beside its own: all properties, and all that are required."""
+    parts = schema.get("allOf")
+    if not isinstance(parts, list) or depth > DEEPEST:
+        return schema
+    whole = {key: value for key, value in schema.items() if key != "allOf"}
+    for part in parts:
+        found = merged(resolve(part, document), document, depth + 1)
+        properties = {**whole.get("properties", {}), **found.get("properties", {})}
+        required = [*whole.get("required", ()), *found.get("required", ())]
+        whole = {**whole, **found}
+        if properties:
+            whole |= {"properties": properties, "required": list(dict.fromkeys(required))}
+    return whole
+
+
+def _written_out(part: Any, document: dict[str, Any], depth: int) -> Any:
+    """Return a part of a schema without references; anything goes where they hold themselves."""
+    if isinstance(part, list):
+        return [_written_out(item, document, depth) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return {} if depth > DEEPEST else _written_out(resolve(part, document), document, depth + 1)
+    return {key: _written_out(value, document, depth) for key, value in part.items()}

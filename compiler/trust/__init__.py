@@ -1,0 +1,1 @@
+"""Private values, and values from outside, on their way through a program."""

@@ -1,0 +1,77 @@
+"""Sources of private values in a program, and the points where a value loses its private mark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Split, Step
+from lmprog.compiler.trust.flow import Arrival, Name, Policy, Trail
+
+
+def private_columns(plan: Plan, split: Split) -> frozenset[str]:
+    """Return the private columns of a split, by their names in the program.
+
+    Those are the columns that the split calls private, those that feed a private input, and others that hold the same
+    column of the file.
+    """
+    named = split.private | {name for name, field in plan.inputs.items() if field.private}
+    files = {split.columns.get(name, name) for name in named}
+    return frozenset(
+        {name for name in named if name in split.columns or name not in split.columns.values()}
+        | {name for name, column in split.columns.items() if column in files}
+    )
+
+
+def private_inputs(plan: Plan) -> dict[Name, Trail]:
+    """Return the mark of each private input, those included whose rows are private."""
+    marks: dict[Name, Trail] = {}
+    for name, field in plan.inputs.items():
+        holders = (split.name for split in plan.data.values() if name in private_columns(plan, split))
+        if field.private:
+            marks["inputs", name] = (f"inputs.{name} (private)",)
+        elif (split := next(holders, None)) is not None:
+            marks["inputs", name] = (f"data.{split}.{name} (private)",)
+    return marks
+
+
+def private_rows(plan: Plan) -> dict[Name, Trail]:
+    """Return the mark of each column of `row` that is private in any split, or feeds an input that is."""
+    named = {name for split in plan.data.values() for name in private_columns(plan, split)}
+    named |= {name[1] for name in private_inputs(plan)}
+    return {("row", name): (f"row.{name} (private)",) for name in sorted(named)}
+
+
+def private_policy(arrives: Callable[[Arrival], None], *, by_choice: bool = False) -> Policy:
+    """Return how private values are followed: `declassify` stops them, and fields with `private: true` start others."""
+    return Policy(arrives, source=_source, stops=_stops, marked_inputs=True, by_choice=by_choice)
+
+
+def holds_private(plan: Plan) -> bool:
+    """Return whether any value of the program, or of a program that it calls, is private."""
+    modules = [
+        field for module in plan.modules.values() for field in (*module.inputs.values(), *module.outputs.values())
+    ]
+    return (
+        any(field.private for field in (*plan.inputs.values(), *modules))
+        or any(split.private for split in plan.data.values())
+        or any(holds_private(inner) for inner in _programs(plan.steps))
+        or any(metric.program is not None and holds_private(metric.program) for metric in plan.metrics.values())
+        or (plan.optimize is not None and any(map(holds_private, plan.optimize.teachers.values())))
+    )
+
+
+def _programs(steps: tuple[Step, ...]) -> list[Plan]:
+    found = [step.action.plan for step in steps if isinstance(step.action, ProgramCall)]
+    for step in steps:
+        if isinstance(step.action, Repeat):
+            found += _programs(step.action.steps)
+    return found
+
+
+def _source(plan: Plan, step: Step, output: str) -> str | None:
+    module = plan.modules.get(step.action.module) if isinstance(step.action, ModuleCall) else None
+    return f"{module.id}.{output} (private)" if module is not None and module.outputs[output].private else None
+
+
+def _stops(module: Module, output: str) -> bool:
+    return bool(module.outputs[output].declassify)

@@ -1,0 +1,1 @@
+"""The types of the language, how they are written, and values against them."""

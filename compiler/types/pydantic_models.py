@@ -1,0 +1,112 @@
+"""Pydantic models as types: the schema and the validation of a model, beyond the types of its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmprog.compiler.types.python_reference import load
+
+DEEPEST = 8
+"""References within each other that are written out; a model that holds itself may be anything beyond."""
+
+
+def schema(model: Any) -> dict[str, Any]:
+    """Return the JSON schema of a model with its descriptions, bounds, formats and defaults, and no references in it."""
+    whole = load(model).model_json_schema()  # type: ignore[attr-defined]
+    return dict(_written_out(whole, whole.get("$defs", {}), 0))
+
+
+def hint_schema(hint: Any) -> dict[str, Any] | None:
+    """Return the JSON schema of a Python annotation, by the names of its fields; None for one that has none."""
+    from pydantic import TypeAdapter
+
+    try:
+        whole = TypeAdapter(hint).json_schema(by_alias=False)
+    except Exception:  # an annotation that pydantic does not know says nothing, as it does in the check
+        return None
+    return dict(_written_out(whole, whole.get("$defs", {}), 0, closed=False))
+
+
+def validated(model: Any, value: Any) -> tuple[Any, str | None]:
+    """Return a value as the model writes it, with its defaults, and None; or the value itself and what is wrong with it.
+
+    Fields may stand under their aliases, as in a reply, or under their names, as in a program, which is what is returned.
+    """
+    try:
+        found = load(model).model_validate(value, by_alias=True, by_name=True)  # type: ignore[attr-defined]
+        return found.model_dump(mode="json", by_alias=False), None
+    except ValueError as error:  # pydantic's ValidationError is one
+        errors = error.errors() if hasattr(error, "errors") else ()
+        if not errors:
+            return value, str(error)
+        place = ".".join(map(str, errors[0]["loc"]))
+        return value, f"field {place}: {errors[0]['msg']}" if place else str(errors[0]["msg"])
+
+
+def aliased(model: Any, value: Any) -> Any:
+    """Return a value with its fields under their aliases, as the schema of the model has them."""
+    try:
+        found = load(model).model_validate(value, by_alias=True, by_name=True)  # type: ignore[attr-defined]
+    except ValueError:
+        return value
+    return found.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def has_aliases(model: Any) -> bool:
+    """Return whether a model, or one within it, has a field that stands under another name in a reply."""
+    found = load(model)
+    return bool(found.model_json_schema(by_alias=True) != found.model_json_schema(by_alias=False))  # type: ignore[attr-defined]
+
+
+def aliases(model: Any) -> dict[str, str]:
+    """Return the name of each field of a model by the alias that stands for it in a reply."""
+    fields = load(model).model_fields.items()  # type: ignore[attr-defined]
+    return {
+        alias: name
+        for name, field in fields
+        for alias in (field.validation_alias, field.alias, field.serialization_alias)
+        if isinstance(alias, str) and alias != name
+    }
+
+
+def is_closed(part: Any) -> bool:
+    """Return whether a schema names all fields of its objects, and asks for each, as strict structured output wants."""
+    if isinstance(part, list):
+        return all(map(is_closed, part))
+    if not isinstance(part, Mapping):
+        return True
+    named = part.get("properties")
+    if named is not None and set(named) != set(part.get("required", ())):
+        return False
+    if part.get("type") == "object" and named is None:
+        return False
+    inner = [
+        *(named or {}).values(),
+        *(value for key, value in part.items() if key in ("items", "anyOf", "allOf", "oneOf")),
+    ]
+    return all(map(is_closed, inner))
+
+
+def _written_out(part: Any, known: Mapping[str, Any], depth: int, closed: bool = True) -> Any:
+    if isinstance(part, list):
+        return [_written_out(item, known, depth, closed) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        if depth > DEEPEST:
+            return {}
+        named = known.get(part["$ref"].rpartition("/")[2], {})
+        beside = {key: value for key, value in part.items() if key != "$ref"}
+        return {**_written_out(named, known, depth + 1, closed), **beside}
+    found: dict[str, Any] = {}
+    for key, value in part.items():
+        if key == "properties":
+            found[key] = {name: _written_out(inner, known, depth, closed) for name, inner in value.items()}
+        elif key in ("default", "const", "enum", "examples"):
+            found[key] = value
+        elif key not in ("title", "$defs"):  # a title repeats the name
+            found[key] = _written_out(value, known, depth, closed)
+    if closed and "properties" in found:
+        found.setdefault("additionalProperties", False)
+    return found

@@ -1,0 +1,112 @@
+"""`./file.py:name` and `package.module:name`: finding the function, and importing it when it is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_loaded: dict[tuple[str, int], Any] = {}
+
+
+@dataclass(frozen=True)
+class PythonReference:
+    """A function that the spec names: `./file.py:name` (path resolved) or `package.module:name`."""
+
+    text: str
+    file: Path | None
+    module: str | None
+    name: str
+
+
+class ImportFailed(Exception):
+    """User code that could not be imported; the message names the file, line and cause."""
+
+
+def reference(text: str, folder: Path) -> PythonReference:
+    """Return the Python reference that `text` writes; relative files start at `folder`."""
+    where, _, name = text.rpartition(":")
+    if where.endswith(".py") or "/" in where or where.startswith("."):
+        return PythonReference(text, (folder / where).resolve(), None, name)
+    return PythonReference(text, None, where, name)
+
+
+def load(reference: PythonReference) -> Callable[..., Any]:
+    """Return the function (or class) that a reference names, or raise ImportFailed.
+
+    A file is imported once per process while it does not change, under a unique module name, so that two files named
+    `metrics.py` do not clash.
+    """
+    module = _file(reference) if reference.file is not None else _module(reference)
+    try:
+        found: Callable[..., Any] = getattr(module, reference.name)
+    except AttributeError:
+        names = [name for name in vars(module) if not name.startswith("_") and callable(getattr(module, name))]
+        raise ImportFailed(
+            f"there is no `{reference.name}` in {_shown(reference)}; it has {', '.join(sorted(names)) or 'nothing'}"
+        ) from None
+    return found
+
+
+def _shown(reference: PythonReference) -> str:
+    return reference.file.name if reference.file else str(reference.module)
+
+
+def _file(reference: PythonReference) -> Any:
+    path = reference.file
+    assert path is not None
+    try:
+        stamp = path.stat().st_mtime_ns
+    except OSError as error:
+        raise ImportFailed(f"cannot read {path}: {error.strerror}") from error
+    kept = _loaded.get((str(path), stamp))
+    if kept is not None:
+        return kept
+    name = f"lmprog_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportFailed(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        # What user code prints while it is imported must not get into a document on standard output.
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        sys.modules.pop(name, None)
+        raise ImportFailed(f"cannot import {path.name}: {_cause(error)}") from error
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(path.parent))
+    _loaded[str(path), stamp] = module
+    return module
+
+
+def _module(reference: PythonReference) -> Any:
+    assert reference.module is not None
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return importlib.import_module(reference.module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise ImportFailed(f"cannot import {reference.module}: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    import traceback
+
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"line {error.lineno}: {error.msg}"
+    place = f"line {frames[-1].lineno}: " if len(frames) > 1 else ""
+    return f"{place}{type(error).__name__}: {error}"

@@ -1,0 +1,91 @@
+"""Types inside one text: `list[{title: str, tags: list[str]?}]`, `list[{enum: [a, b]}]`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from lmprog.compiler.types.lattice import Enum, ListOf, Object, Optional, Type
+
+_TOKEN = re.compile(r"\s*(list\[|[\[\]{},?]|[^\[\]{},?\s][^\[\]{},?]*?(?=\s*[\[\]{},?]|\s*$))")
+_FIELD = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*:\s*")
+MAX_DEPTH = 20
+
+
+class TypeTextError(Exception):
+    """A text that writes no type; the message says why."""
+
+
+def read_type(text: str, word: Callable[[str], Type]) -> Type:
+    """Return the type that a text writes, or raise TypeTextError; `word` returns the type of a name."""
+    reader = _Reader(text, word)
+    kind = reader.type(0)
+    if reader.text[reader.at :].strip():
+        raise TypeTextError(f"`{reader.text[reader.at :].strip()}` is too much")
+    return kind
+
+
+class _Reader:
+    def __init__(self, text: str, word: Callable[[str], Type]) -> None:
+        self.text, self.word, self.at = text, word, 0
+
+    def take(self) -> str:
+        found = _TOKEN.match(self.text, self.at)
+        if found is None:
+            raise TypeTextError("it ends too early")
+        self.at = found.end()
+        return found[1]
+
+    def take_if(self, token: str) -> bool:
+        found = _TOKEN.match(self.text, self.at)
+        if found is None or found[1] != token:
+            return False
+        self.at = found.end()
+        return True
+
+    def expect(self, token: str) -> None:
+        if not self.take_if(token):
+            raise TypeTextError(f"a `{token}` is missing")
+
+    def type(self, depth: int) -> Type:
+        if depth > MAX_DEPTH:
+            raise TypeTextError("it is nested too deeply")
+        token = self.take()
+        kind: Type
+        if token == "list[":
+            kind = ListOf(self.type(depth + 1))
+            self.expect("]")
+        elif token == "{":
+            kind = self._object(depth)
+        elif token in "[]},?":
+            raise TypeTextError(f"`{token}` stands where a type should")
+        elif self.text[self.at : self.at + 1] in ("[", "{"):
+            raise TypeTextError(f"there is no `{token.strip()}{self.text[self.at]}`, only list[")
+        else:
+            kind = self.word(token)
+        while self.take_if("?"):
+            kind = kind if isinstance(kind, Optional) else Optional(kind)
+        return kind
+
+    def _object(self, depth: int) -> Type:
+        fields: list[tuple[str, Type]] = []
+        while True:
+            name = _FIELD.match(self.text, self.at)
+            if name is None:
+                raise TypeTextError("a field is written name: type")
+            self.at = name.end()
+            if name[1] == "enum" and not fields and self.take_if("["):
+                return self._enum()
+            fields.append((name[1], self.type(depth + 1)))
+            if not self.take_if(","):
+                break
+        self.expect("}")
+        return Object(tuple(fields))
+
+    def _enum(self) -> Type:
+        values = [self.take().strip("'\"")]
+        while self.take_if(","):
+            values.append(self.take().strip("'\""))
+        self.expect("]")
+        self.expect("}")
+        return Enum(tuple(dict.fromkeys(values)))

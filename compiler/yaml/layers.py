@@ -1,0 +1,143 @@
+"""`extends`: laying one file over another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Map
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.findings.finding import Report
+from lmprog.compiler.language import exclusive
+from lmprog.compiler.yaml.files import refusal
+from lmprog.compiler.yaml.reader import read_source
+from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Source, from_plain
+from lmprog.compiler.yaml.writer import unwritable
+
+OWN_KEYS = ("extends", "tuned")
+"""Keys that are about the file that holds them, and are not inherited."""
+
+
+def read_extended(
+    path: Path,
+    report: Report,
+    around: tuple[Path, ...] = (),
+    *,
+    within: Path | None = None,
+    named: Place | None = None,
+) -> Mapping | None:
+    """Return the file at `path` merged over the file that it extends; None, with findings, if one is unreadable.
+
+    `within` is the folder of all files that an untrusted program may read, and `named` is the place in another
+    program that names this one.
+    """
+    root = read_source(path, report, within, named)
+    if root is None:
+        return None
+    extends = root.get("extends")
+    if extends is None:
+        return root
+    if not isinstance(extends, Scalar) or not isinstance(extends.value, str):
+        report.add("LMP101", extends.place, "`extends` must name a file")
+        return root
+    base_path = (extends.source.folder / extends.value).resolve()
+    refused = refusal(base_path, within)
+    if refused is not None:
+        report.add("LMP103", extends.place, f"`extends` names {extends.value}, which is not read: {refused}")
+        return None
+    if base_path in (*around, path):
+        circle = (*around, path, base_path)
+        names = tuple(file.name for file in circle[circle.index(base_path) :])
+        report.add("LMP103", extends.place, "these files extend each other in a circle", path=names)
+        return None
+    if not base_path.is_file():
+        message = f"`extends` names the file {extends.value}, which does not exist"
+        report.add("LMP103", extends.place, message, fix="the path starts at the folder of this file")
+        return None
+    base = read_extended(base_path, report, (*around, path), within=within, named=extends.place)
+    if base is None:
+        return None
+    kept = base.copy()
+    for key in OWN_KEYS:
+        kept.entries.pop(key, None)
+        kept.keys.pop(key, None)
+    return laid_over(kept, root)
+
+
+def laid_over(base: Mapping, over: Mapping) -> Mapping:
+    """Return a program merged over another; a `trusted: true` below is dropped where the LM's model is replaced."""
+    result = merged(base, over)
+    below, above, lms = base.map("lms"), over.map("lms"), result.map("lms")
+    for id in above.entries if above is not None and below is not None and lms is not None else ():
+        old, new = below.map(id), above.map(id)  # type: ignore[union-attr]
+        if old is None or new is None or "trusted" in new.entries or new.value("model") in (None, old.value("model")):
+            continue
+        entry = lms.map(id)  # type: ignore[union-attr]
+        if entry is not None and entry.value("trusted") is True:
+            del entry.entries["trusted"], entry.keys["trusted"]
+    return result
+
+
+def merged(base: Mapping, over: Mapping) -> Mapping:
+    """Return `over` merged over `base`: mappings merge by key, other values replace; positions in files are kept."""
+    result = base.copy()
+    result.source, result.line, result.column = over.source, over.line, over.column
+    for key, value in over.entries.items():
+        below = base.entries.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            result.entries[key] = _laid(below, value)
+        else:
+            result.entries[key] = value
+        result.keys[key] = over.keys[key]
+    return result
+
+
+def _laid(below: Mapping, value: Mapping) -> Mapping:
+    """Merge; where the upper mapping chooses another of some alternatives, the lower choice goes with what stands beside it."""
+    result = merged(below, value)
+    for record in exclusive():
+        chosen = {*record.one_of} & value.entries.keys()
+        others = {*record.one_of} & below.entries.keys() - chosen
+        if len(chosen) == 1 and others:
+            lost = {key for key, beside in record.only.items() if not chosen & {*beside}}
+            for key in (others | lost) & below.entries.keys() - value.entries.keys():
+                result.entries.pop(key)
+                result.keys.pop(key)
+    return result
+
+
+def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping:
+    """Return the spec with the values of `--set` applied; relative paths in them start at the working directory."""
+    for path, value in overrides.items():
+        folder = Path.cwd()
+        source = Source(folder, f"--set {path}", f"{path}={value}", folder)
+        nested: Any = value
+        *around, last = path.split(".")
+        if not all(around) or not last:
+            report.add("LMP101", Place(source, 1, 1), f"`{path}` is no path of keys, as data.train is")
+            continue
+        nested = {last: nested}
+        for key in reversed(around):
+            nested = {key: nested}
+        over = from_plain(nested, source)
+        assert isinstance(over, Mapping)
+        root = laid_over(root, over)
+    return root
+
+
+def candidate(root: Mapping, change: Map[str, Any], report: Report) -> Mapping:
+    """Return the spec with an optimizer's change laid over it; relative paths in the change start at the spec's folder.
+
+    What could not be written as an overlay is an error here, before anything is spent on the candidate.
+    """
+    source = Source(root.source.path, f"{root.source.name} (candidate)", "", root.source.folder)
+    for section, entries in change.items():
+        for id, entry in entries.items():
+            of = f"{section.removesuffix('s')} `{id}`" if isinstance(entry, Map) else f"`{section}`"
+            for key, value in (entry if isinstance(entry, Map) else {id: entry}).items():
+                why = unwritable(value)
+                if why is not None:
+                    message = f"`{key}` of {of} holds {why}"
+                    report.add("LMP101", Place(source, 1, 1), message, fix="leave it out")
+    over = from_plain(dict(change), source)
+    assert isinstance(over, Mapping)
+    return laid_over(root, over)

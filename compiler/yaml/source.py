@@ -1,0 +1,215 @@
+"""The nodes of a spec: values with the file, line and column where they were written."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+_KEY = re.compile(r"""(?<![\w-])lmprog["']?[ \t]*:|^extends[ \t]*:""", re.MULTILINE)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A text and where it comes from. `folder` is where relative paths in it start."""
+
+    path: Path
+    name: str
+    text: str
+    folder: Path
+
+    @cached_property
+    def is_program(self) -> bool:
+        """Return whether the text has a key that begins a program or an overlay; other files are never quoted."""
+        return _KEY.search(self.text) is not None
+
+    @cached_property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    def line(self, number: int) -> str | None:
+        return self.lines[number - 1] if 0 < number <= len(self.lines) else None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stretch of one line of a source; line and column count from 1."""
+
+    source: Source
+    line: int
+    column: int
+    length: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.source.name}:{self.line}:{self.column}"
+
+
+class Node:
+    """A value in a file."""
+
+    __slots__ = ("column", "line", "source")
+
+    def __init__(self, source: Source, line: int, column: int) -> None:
+        self.source, self.line, self.column = source, line, column
+
+    @property
+    def place(self) -> Place:
+        return Place(self.source, self.line, self.column)
+
+    @property
+    def where(self) -> str:
+        """Return the place as a text."""
+        return f"{self.source.name}:{self.line}:{self.column}"
+
+    def plain(self) -> Any:
+        """Return the value without its positions."""
+        raise TypeError(type(self))
+
+
+class Scalar(Node):
+    """A string, number, boolean or null; `text` is what was written, without quotes."""
+
+    __slots__ = ("style", "text", "value")
+
+    def __init__(self, source: Source, line: int, column: int, value: Any, text: str, style: str | None) -> None:
+        # A large file has tens of thousands: the base's __init__ is not called for them.
+        self.source, self.line, self.column = source, line, column
+        self.value, self.text, self.style = value, text, style
+
+    @property
+    def place(self) -> Place:
+        if self.style in ("|", ">"):
+            return Place(self.source, self.line, self.column)
+        first = self.text.partition("\n")[0]
+        return Place(self.source, self.line, self.column, max(1, len(first) + (2 if self.style else 0)))
+
+    def at(self, offset: int, length: int = 1) -> Place:
+        """Return the place of the character at `offset` of the text, or one close to it.
+
+        It is close where escapes or folding shift the text.
+        """
+        before = self.text[:offset]
+        row = before.count("\n")
+        inside = offset - (before.rfind("\n") + 1)
+        if self.style == "|":
+            line = self.source.line(self.line + 1 + row) or ""
+            indent = len(line) - len(line.lstrip(" ")) if row == 0 else self._indent()
+            return Place(self.source, self.line + 1 + row, min(indent, len(line)) + inside + 1, length)
+        if self.style == ">" or "\n" in self.text or self._spans_lines():
+            return self._search(before, length)
+        return Place(self.source, self.line, self.column + offset + (1 if self.style else 0), length)
+
+    def _indent(self) -> int:
+        for number in range(self.line + 1, len(self.source.lines) + 1):
+            line = self.source.line(number) or ""
+            if line.strip():
+                return len(line) - len(line.lstrip(" "))
+        return 0
+
+    def _spans_lines(self) -> bool:
+        line = self.source.line(self.line) or ""
+        return self.text not in line
+
+    def _search(self, before: str, length: int) -> Place:
+        """Follow the words of folded text through the file, as the line breaks have moved."""
+        target = len("".join(before.split()))
+        number, column = self.line, self.column - 1
+        if self.style:
+            column += 1
+        if self.style == ">":
+            number, column = self.line + 1, 0
+        seen = 0
+        while (line := self.source.line(number)) is not None:
+            for position in range(column, len(line)):
+                if line[position].isspace():
+                    continue
+                if seen == target:
+                    return Place(self.source, number, position + 1, length)
+                seen += 1
+            number, column = number + 1, 0
+        return self.place
+
+    def plain(self) -> Any:
+        return self.value
+
+
+class Sequence(Node):
+    """A list."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, source: Source, line: int, column: int, items: list[Node]) -> None:
+        super().__init__(source, line, column)
+        self.items = items
+
+    def plain(self) -> Any:
+        return [item.plain() for item in self.items]
+
+
+class Mapping(Node):
+    """A mapping with string keys; `keys` holds the node of each key."""
+
+    __slots__ = ("dropped", "entries", "keys")
+
+    def __init__(
+        self, source: Source, line: int, column: int, entries: dict[str, Node], keys: dict[str, Scalar]
+    ) -> None:
+        super().__init__(source, line, column)
+        self.entries, self.keys = entries, keys
+        self.dropped: frozenset[str] = frozenset()
+        """Keys that were written but had a finding of their own, so that nobody reports them as missing."""
+
+    def get(self, key: str) -> Node | None:
+        return self.entries.get(key)
+
+    def map(self, key: str) -> Mapping | None:
+        """Return the value of `key` where it is a mapping, else None."""
+        value = self.entries.get(key)
+        return value if isinstance(value, Mapping) else None
+
+    def value(self, key: str, default: Any = None) -> Any:
+        """Return the plain value of `key`, or the default."""
+        node = self.entries.get(key)
+        return default if node is None else node.plain()
+
+    def key_place(self, key: str) -> Place:
+        return self.keys[key].place if key in self.keys else self.place
+
+    def copy(self) -> Mapping:
+        other = Mapping(self.source, self.line, self.column, dict(self.entries), dict(self.keys))
+        other.dropped = self.dropped
+        return other
+
+    def plain(self) -> Any:
+        return {key: value.plain() for key, value in self.entries.items()}
+
+
+def shown_path(path: Path) -> str:
+    """Return the path as a user in the working directory would write it."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:
+        return str(path)
+    return str(path) if relative.startswith(os.pardir + os.sep + os.pardir) else relative
+
+
+def placed(value: Any, at: Node) -> Node:
+    """Nodes for a value that what stands at another node has made: each is found there."""
+    if isinstance(value, dict):
+        keys = {str(key): placed(str(key), at) for key in value}
+        entries = {str(key): placed(item, at) for key, item in value.items()}
+        return Mapping(at.source, at.line, at.column, entries, keys)  # type: ignore[arg-type]
+    return Scalar(at.source, at.line, at.column, value, str(value), '"' if isinstance(value, str) else None)
+
+
+def from_plain(value: Any, source: Source) -> Node:
+    """Return nodes for a value that is in no file, such as a command-line option or an optimizer's candidate."""
+    if isinstance(value, dict):
+        keys = {str(key): Scalar(source, 1, 1, str(key), str(key), '"') for key in value}
+        return Mapping(source, 1, 1, {str(key): from_plain(item, source) for key, item in value.items()}, keys)
+    if isinstance(value, list | tuple):
+        return Sequence(source, 1, 1, [from_plain(item, source) for item in value])
+    return Scalar(source, 1, 1, value, str(value), '"' if isinstance(value, str) else None)

@@ -1,0 +1,1 @@
+"""Event loops of synchronous callers, threads, and what belongs to one event loop."""

@@ -1,0 +1,102 @@
+"""The event loops of synchronous callers: one for each thread, kept, so that connections outlive a call.
+
+What is opened within a loop (HTTP sessions, tool servers) is kept by a task, which ends with the loop and closes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run_async(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to its end from synchronous code; Ctrl-C cancels it and waits until it has ended.
+
+    Where a loop already runs in this thread (a notebook), it runs in a thread and a loop of its own.
+    """
+    if asyncio._get_running_loop() is not None:
+        return _in_thread(make)
+    return _kept().runner.run(make())
+
+
+def run_briefly(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine as `run_async` does, for one short call among many.
+
+    It goes without the handling of Ctrl-C, which would cost more than the call. Ctrl-C then raises wherever the loop
+    is; pending tasks are cancelled all the same.
+    """
+    if asyncio._get_running_loop() is not None:
+        return _in_thread(make)
+    loop = _kept().loop
+    task = loop.create_task(make())
+    try:
+        return loop.run_until_complete(task)
+    except (KeyboardInterrupt, SystemExit):
+        _cancel(loop)
+        raise
+
+
+def _cancel(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
+
+class _Kept:
+    """The loop of one thread; it ends with the thread, or with the process."""
+
+    def __init__(self) -> None:
+        self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self.loop = self.runner.get_loop()
+        self.process = os.getpid()
+
+    def close(self) -> None:
+        # After a fork the loop is the parent's, and so is what it opened.
+        if self.process == os.getpid() and not self.loop.is_closed():
+            self.runner.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+_of_thread = threading.local()
+
+
+def _kept() -> _Kept:
+    kept: _Kept | None = getattr(_of_thread, "kept", None)
+    if kept is None or kept.process != os.getpid():
+        kept = _of_thread.kept = _Kept()
+    return kept
+
+
+@atexit.register
+def _close_of_main_thread() -> None:
+    """Close the main thread's loop at exit; other threads have ended by then, and their loops with them."""
+    kept = _of_thread.__dict__.pop("kept", None)
+    if kept is not None:
+        kept.close()
+
+
+def _in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(run_async(make))
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="lmprog-run")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]

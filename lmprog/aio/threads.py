@@ -1,0 +1,61 @@
+"""Functions that block, in threads that nobody waits for: one that never ends keeps neither its caller nor the process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from lmprog.aio.per_loop import PerLoop
+
+T = TypeVar("T")
+
+_awaited: PerLoop[set[asyncio.Future[Any]]] = PerLoop(set)
+
+
+async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
+    """Return or raise the outcome of `function`, run in a daemon thread of its own.
+
+    A caller who is cancelled goes on at once; the function ends by itself or with the process. `asyncio.to_thread`
+    would have both the end of the loop and the exit of the process wait for it.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def work() -> None:
+        result: T | None = None
+        failure: BaseException | None = None
+        try:
+            result = context.run(function, **arguments)
+        except StopIteration as error:  # which a future cannot hold
+            failure = RuntimeError(f"StopIteration: {error}")
+        except BaseException as error:
+            failure = error
+        try:
+            loop.call_soon_threadsafe(settle, result, failure)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            return
+
+    threading.Thread(target=work, daemon=True, name="lmprog-tool").start()
+    awaited = _awaited.get()
+    awaited.add(done)
+    try:
+        return await done
+    finally:
+        awaited.discard(done)
+
+
+def awaited() -> bool:
+    """Return whether some caller on the running loop waits for a function in a thread."""
+    return bool(_awaited.get())

@@ -1,0 +1,1 @@
+"""What comes from outside, and what goes to a terminal: JSON, headers, bodies, secrets, user code."""

@@ -1,0 +1,114 @@
+"""JSON and headers as servers send them: a ValueError where they cannot be read, nothing where they have another shape."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from lmprog.compiler.types.lattice import DEEPEST, deeper
+
+TOO_DEEP = f"the JSON is nested deeper than {DEEPEST}"
+LONGEST_NUMBER = 400
+"""Digits of a whole number, above which it is read as a float: int() refuses some thousands."""
+_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+LONGEST_WAIT = 10.0**9
+"""Seconds; what asks for more is read as this many."""
+MOST_TOKENS = 10**12
+"""A count above it is none."""
+
+
+def loads(data: bytes | str) -> Any:
+    """Return the value of a JSON text. Raises ValueError for any that is none, or is nested too deep to be read.
+
+    Half a surrogate pair, which no text can hold, becomes U+FFFD.
+    """
+    text = data if isinstance(data, str) else data.decode("utf-8-sig")
+    try:
+        value = json.loads(text, parse_int=_whole)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    if text.count("[") + text.count("{") > DEEPEST and deeper(value):
+        raise ValueError(TOO_DEEP)
+    return whole_text(value) if _HALF_PAIR.search(text) else value
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) <= LONGEST_NUMBER else math.copysign(math.inf, -1 if digits[0] == "-" else 1)
+
+
+def whole_text(value: Any) -> Any:
+    """Return the value with U+FFFD for each half of a surrogate pair in its texts."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, Mapping):
+        return {whole_text(key): whole_text(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [whole_text(inner) for inner in value]
+    return value
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a mapping as it is, and an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def listed(value: Any) -> Sequence[Any]:
+    """Return a list as it is, and an empty one for anything else."""
+    return value if isinstance(value, list | tuple) else ()
+
+
+def text(value: Any) -> str:
+    """Return a text as it is, and an empty one for anything else."""
+    return value if isinstance(value, str) else ""
+
+
+def count(value: Any) -> int:
+    """Return a number of tokens: 0 for what is no number, negative, or larger than any count."""
+    try:
+        number = float(value) if not isinstance(value, bool) else 0.0
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return int(number) if 0 <= number <= MOST_TOKENS else 0
+
+
+def token_ids(value: Any) -> list[int] | None:
+    """Return a list of token ids; None for anything else."""
+    if not isinstance(value, list) or any(isinstance(one, bool) or not isinstance(one, int) for one in value):
+        return None
+    return value
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait that a reply asks for; None where it says nothing that can be read.
+
+    `retry-after-ms` holds milliseconds, `Retry-After` seconds or a date; a date without a zone is in UTC.
+    """
+    given = {str(name).lower(): str(value) for name, value in headers.items()}
+    milliseconds = _number(given.get("retry-after-ms", ""))
+    written = given.get("retry-after", "")
+    seconds = _number(written) if milliseconds is None else milliseconds / 1000
+    if seconds is None:
+        seconds = _until(written)
+    return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT)
+
+
+def _number(written: str) -> float | None:
+    try:
+        number = float(written)
+    except ValueError:
+        return None
+    return 0.0 if math.isnan(number) else number
+
+
+def _until(written: str) -> float | None:
+    try:
+        date = parsedate_to_datetime(written)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

@@ -1,0 +1,97 @@
+"""Weights with the adapters of a program merged in, as folders that any other program can load: `lmprog export --merged`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmprog.compiler.plan import AdapterReference, Plan
+from lmprog.errors import LmprogError, UsageError
+from lmprog.version import __version__
+
+NOTE = "lmprog.json"
+"""The file in each folder that says what it was made of."""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A merged model folder to write: a model, the adapter to merge into it, and the modules that use the two."""
+
+    name: str
+    """The id of the LM, or of the module whose adapter it is."""
+    lm: str
+    model: str
+    adapter: AdapterReference
+    modules: tuple[str, ...]
+
+
+def merges_of(plan: Plan) -> list[Merge]:
+    """Return the merges of LMs, then the merges of modules with adapters of their own.
+
+    An adapter that no module uses is left out. Raises UsageError where the program has no adapter, LmprogError where
+    a model does not run in this process.
+    """
+    plan = next(iter(plan.members), plan)  # the members of an ensemble differ in their words alone
+    found: list[Merge] = []
+    for lm in plan.lms.values():
+        modules = tuple(id for id, module in plan.modules.items() if module.lm == lm.id and module.adapter is None)
+        if lm.adapter is not None and modules:
+            found.append(Merge(lm.id, lm.id, lm.trained_as or lm.model, lm.adapter, modules))
+    taken = {merge.name for merge in found}
+    for id, module in plan.modules.items():
+        if module.adapter is not None:
+            name = f"modules.{id}" if id in taken else id
+            lm = plan.lms[module.lm]
+            found.append(Merge(name, lm.id, lm.trained_as or lm.model, module.adapter, (id,)))
+    if not found:
+        fix = "name the overlay of a program whose weights `lmprog optimize` has tuned"
+        raise UsageError(f"{plan.name} has no adapter, so there is nothing to merge; {fix}")
+    for merge in found:
+        if plan.lms[merge.lm].trained_as is None:
+            fix = f"name the model that it serves, as --lm {merge.lm}=hf/ORGANIZATION/MODEL"
+            raise LmprogError(
+                f"the weights of {merge.lm!r} ({merge.model}) are not here, so nothing can be merged into them; {fix}"
+            )
+    return found
+
+
+def write_merged(plan: Plan, folder: Path) -> list[tuple[Merge, Path]]:
+    """Write what `merges_of` names, all or nothing: `folder` itself for one, else a folder in it for each.
+
+    Raises UsageError where the folder holds something already, and what loading a model or an adapter raises.
+    """
+    merges = merges_of(plan)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already, so nothing was written; name a new folder, or an empty one")
+    target = folder.resolve()
+    beside = target.with_name(f".{target.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    within = [(merge, "" if len(merges) == 1 else merge.name) for merge in merges]
+    try:
+        for merge, name in within:
+            _write(plan, merge, beside / name)
+        beside.rename(target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return [(merge, folder / name) for merge, name in within]
+
+
+def _write(plan: Plan, merge: Merge, folder: Path) -> None:
+    from lmprog.lms.local.weights import Weights, adapter_folder, base_sha256, sha256_of
+
+    # Read anew: those that this process may answer with are not to change.
+    Weights(merge.model, dtype="float32").write_merged(merge.adapter, folder)
+    note = {
+        "lmprog": __version__,
+        "program": plan.name,
+        "lm": merge.lm,
+        "modules": merge.modules,
+        "base": merge.model,
+        "base_sha256": base_sha256(merge.model),
+        "adapter": str(merge.adapter.path),
+        "adapter_sha256": sha256_of(adapter_folder(merge.adapter)),
+        "sha256": base_sha256(f"hf/{folder}"),
+    }
+    (folder / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")

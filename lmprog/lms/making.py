@@ -1,0 +1,70 @@
+"""Make the LMs that a spec names, each when it is first asked."""
+
+from __future__ import annotations
+
+import asyncio
+
+from lmprog.aio.per_loop import PerLoop
+from lmprog.aio.threads import in_thread
+from lmprog.compiler import plan
+from lmprog.extras import require
+from lmprog.lms.lm import LM, Completion, Request
+from lmprog.lms.routes import is_direct
+
+
+class _OnFirstUse:
+    """Stands for an LM whose making is costly or needs a key, until it is asked."""
+
+    def __init__(self, declared: plan.LM) -> None:
+        self.declared = declared
+        self._made: LM | None = None
+        self._making = PerLoop(self._make_in_thread)
+
+    @property
+    def made(self) -> LM:
+        if self._made is None:
+            self.require()
+            if self.declared.runs_here:
+                from lmprog.lms.local import shared
+
+                self._made = shared(self.declared.model)
+            else:
+                from lmprog.lms.api import ApiLM
+
+                self._made = ApiLM(self.declared)
+        return self._made
+
+    def require(self) -> None:
+        """Raise MissingExtra where the LM needs packages that are not installed."""
+        model = self.declared.model
+        if self.declared.runs_here:
+            require(("torch", "transformers", "peft", "safetensors"), f"{model!r} runs in this process, which")
+        elif not is_direct(self.declared):
+            require(("litellm",), f"{model!r} is reached through litellm, which")
+
+    def _make_in_thread(self) -> asyncio.Future[LM]:
+        return asyncio.ensure_future(in_thread(lambda: self.made))
+
+    async def complete(self, request: Request) -> Completion:
+        if self._made is None and not self.declared.runs_here:
+            # To import litellm takes seconds, in which no other call's limit may run out.
+            await asyncio.shield(self._making.get())
+        return await self.made.complete(request)
+
+
+def require_packages(lm: object) -> None:
+    """Raise MissingExtra where an LM that is made at its first use needs packages that are not installed."""
+    while (inner := getattr(lm, "lm", None)) is not None:
+        lm = inner
+    if isinstance(lm, _OnFirstUse):
+        lm.require()
+
+
+def make_lm(declared: plan.LM) -> LM:
+    """Return the LM that the spec names. Its weights are read, or litellm is imported, when it is first asked."""
+    lm = _OnFirstUse(declared)
+    if not declared.cache:
+        return lm
+    from lmprog.lms.cached import CachedLM
+
+    return CachedLM(lm, declared)

@@ -1,0 +1,119 @@
+"""Answers that are kept on disk, by all that a reply depends on: what was asked before is not sent again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lmprog.boundary.plain_values import Unfit, read_as
+from lmprog.compiler.plan import LM as Declared
+from lmprog.compiler.replies.ending import ending
+from lmprog.errors import ProviderError
+from lmprog.lms.digest import weights_of
+from lmprog.lms.lm import LM, Completion, Request
+from lmprog.state.digests import digest
+
+if TYPE_CHECKING:
+    from lmprog.lms.answer_file import AnswerCache
+
+
+class ResponseCache:
+    """Asks an LM what `cache` does not hold. Failures are not kept, and equal requests at the same time are asked once.
+
+    A reply that is sampled is kept for its seed, which a run derives from the place of the call, so that other rows, rollouts
+    and repeats are other requests.
+    """
+
+    def __init__(self, cache: AnswerCache) -> None:
+        self._cache = cache
+        self._asking: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[Completion]] = {}
+
+    async def complete(self, lm: LM, request: Request, model: str, served: str = "") -> tuple[Completion, bool]:
+        """Return the reply, and whether it was cached; `served` distinguishes LMs with equal names.
+
+        Raise any error that `lm` raises.
+        """
+        key = _key(request, model, served)
+        found = self._cache.get(key)
+        if found is not None and (kept := _completion(found)) is not None:
+            return _given(request, kept), True
+        asked = (asyncio.get_running_loop(), key)
+        while (running := self._asking.get(asked)) is not None:
+            await asyncio.wait([running])
+            if not running.cancelled():
+                return _given(request, running.result()), True
+        return await self._ask(lm, request, key, asked), False
+
+    async def _ask(
+        self, lm: LM, request: Request, key: str, asked: tuple[asyncio.AbstractEventLoop, str]
+    ) -> Completion:
+        answer = self._asking[asked] = asked[0].create_future()
+        try:
+            completion = await lm.complete(request)
+            if ending(completion.finish_reason) != "failed":
+                # What was there could not be read: by another version, or by nobody.
+                self._cache.put(key, asdict(completion), instead=True)
+            answer.set_result(completion)
+            return completion
+        except ProviderError as error:
+            answer.set_exception(error)
+            answer.exception()  # nobody may have waited for it
+            raise
+        finally:
+            # Where this call was cancelled one of those who wait asks in its place.
+            answer.cancel()
+            del self._asking[asked]
+
+
+class RunResponseCache:
+    """The answers of one optimization. A run that was cut asks nothing again, and counts what it is given as it did before.
+
+    A model in this process is not kept: its replies depend on who shares a batch, which is formed again as it was.
+    """
+
+    def __init__(self, cache: AnswerCache) -> None:
+        self._kept = ResponseCache(cache)
+
+    async def complete(self, lm: LM, request: Request, declared: Declared | None) -> Completion:
+        if declared is None or declared.runs_here or has_no_digest(request):
+            return await lm.complete(request)
+        completion, _ = await self._kept.complete(lm, request, declared.model)
+        return completion
+
+
+def has_no_digest(request: Request) -> bool:
+    """Return whether the request's adapter has no digest, as in training, where weights change under one name."""
+    return request.adapter is not None and request.adapter.sha256 is None
+
+
+def _key(request: Request, model: str, served: str) -> str:
+    return digest(
+        [
+            weights_of(model, request.adapter),
+            served,
+            list(request.messages),
+            request.params,
+            request.seed,
+            request.format,
+            request.decoding,
+            str(request.output_type),
+            [asdict(tool) for tool in request.tools],
+        ]
+    )
+
+
+def _completion(found: Mapping[str, Any]) -> Completion | None:
+    """Return the reply that a row of a cache holds; None where it does not have just the fields of one, of their types."""
+    try:
+        completion: Completion = read_as(Completion, found, exact=True)
+    except Unfit:
+        return None
+    return completion
+
+
+def _given(request: Request, completion: Completion) -> Completion:
+    if request.on_text is not None:
+        request.on_text(completion.text)
+    return completion

@@ -1,0 +1,235 @@
+"""A module with tools: its LM calls them, turn by turn, until it replies.
+
+A turn is one call of the LM and, where it asks for tools, their calls, all at the same time. What goes wrong with a tool is
+told to the LM, which may try something else. On the last turn no tool is offered and it is told to reply; a run without a
+reply that can be read is the program's own failure, as for any module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lmprog.compiler.plan import Module, Tool
+from lmprog.compiler.replies import formats, tool_calls
+from lmprog.compiler.replies.unreadable import Unreadable
+from lmprog.compiler.tools import protocol as tool_protocol
+from lmprog.compiler.types.lattice import JSON, json_schema
+from lmprog.failure import StepFailed
+from lmprog.lms.lm import Completion, ToolCall, ToolOffer
+from lmprog.runtime.module_request import ModuleRequest, repair_messages
+from lmprog.runtime.replies import is_cut, read_beside
+from lmprog.runtime.run import Run, Site
+from lmprog.runtime.tool_call import call_tool
+from lmprog.tools.arguments import wrong_arguments
+from lmprog.tools.tool import ToolFailed, ToolUnreachable
+from lmprog.traces.record import ToolInvocation
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RequestedCall:
+    """A call that the LM asks for; `problem` says why what it wrote is none."""
+
+    id: str
+    tool: str
+    arguments: Mapping[str, Any]
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """The answer to a call for the LM: a result, or a description of the failure."""
+
+    text: str
+    failed: bool
+
+
+class ToolProtocol(Protocol):
+    """The protocol for offering and calling tools: `native` in the LM's API, or as text in its replies."""
+
+    def offers(self) -> dict[str, Any]:
+        """Return the fields of a request that offers the tools."""
+
+    def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[RequestedCall]]:
+        """Return the LM's turn for the messages that follow, and the calls in it; no calls where it replies."""
+
+    def answered(self, calls: Sequence[tuple[RequestedCall, ToolResult]], told: str | None) -> list[Message]:
+        """Return the messages that answer the calls, with an additional note to the LM."""
+
+
+async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
+    """Return the module's outputs; raise StepFailed where its prompt, its LM or its reply fails."""
+    request = ModuleRequest(run, module, inputs, site)
+    prompt = request.prompt()
+    tools = {tool: run.plan.tools[tool] for tool in module.tools}
+    way: ToolProtocol = NativeToolCalls(tools) if request.declared.tool_protocol == "native" else TextToolCalls()
+    messages: list[Mapping[str, Any]] = list(prompt.messages)
+    tries = 1 + (module.retry if run.options.retry else 0)
+    for turn in range(module.max_turns):
+        last = turn + 1 == module.max_turns
+        # Before the last turn the reply may be a call, so that nothing may hold it to the type of the outputs.
+        free = {} if last or run.resources.dry_run else {"output_type": None, "decoding": "free"}
+        more = free if last else {**free, **way.offers()}
+        for again in range(tries):
+            attempt = site.attempt * tries + again
+            completion, fields = await request.ask(tuple(messages), prompt.constant, attempt, (turn,), **more)
+            forgiven: list[str] = []
+            try:
+                is_cut(completion)
+                said, calls = way.calls(completion, forgiven)
+                if calls and not last:
+                    request.record(fields, within=(turn, 0), forgiven=tuple(forgiven))
+                    break
+                if calls:
+                    raise Unreadable("it calls a tool, and no further call can be made")
+                reading = await read_beside(module, completion)
+            except Unreadable as error:
+                request.record(fields, within=(turn, 0), error=str(error))
+                if again + 1 == tries:
+                    raise StepFailed("unreadable", str(error), site.path) from error
+                messages += repair_messages(completion.text, error)
+                continue
+            request.record(fields, within=(turn, 0), outputs=reading.values, forgiven=reading.forgiven)
+            return reading.values
+        answers = await _together(run, module, tools, calls, site, turn)
+        told = tool_protocol.ANSWER_NOW if turn + 2 == module.max_turns else None
+        messages += [said, *way.answered(list(zip(calls, answers, strict=True)), told)]
+    raise AssertionError("unreachable: the last turn returns or raises")
+
+
+async def _together(
+    run: Run, module: Module, tools: Mapping[str, Tool], calls: Sequence[RequestedCall], site: Site, turn: int
+) -> list[ToolResult]:
+    """Return the answers to the calls of one turn, in their order; the calls run at the same time."""
+    tasks = [
+        asyncio.create_task(_answer(run, module, tools, call, site, (turn, 1 + position)))
+        for position, call in enumerate(calls)
+    ]
+    try:
+        return [await task for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _answer(
+    run: Run, module: Module, tools: Mapping[str, Tool], call: RequestedCall, site: Site, within: tuple[int, ...]
+) -> ToolResult:
+    tool = tools.get(call.tool)
+    problem = call.problem
+    if problem is None and tool is None:
+        problem = f"there is no tool {call.tool!r}; the tools are {', '.join(tools)}"
+    arguments = dict(call.arguments) if tool is None else _meant(tool, call.arguments)
+    if problem is None and tool is not None:
+        problem = wrong_arguments(tool, arguments)
+    if problem is not None or tool is None:
+        run.record(
+            (*site.place, *within),
+            ToolInvocation,
+            tool=call.tool,
+            path=site.path,
+            attempt=site.attempt,
+            module=module.id,
+            arguments=arguments,
+            started=time.time(),
+            seconds=0.0,
+            error=problem,
+            failure="tool",
+        )
+        return ToolResult(problem or "", failed=True)
+    try:
+        result = await call_tool(run, tool, arguments, site, module=module.id, within=within)
+    except ToolFailed as error:
+        if tool.kind == "mcp" and isinstance(error, ToolUnreachable):
+            # No turn of the LM can mend a server that does not start: the run fails as with a provider that is down.
+            raise StepFailed(error.kind, str(error), site.path) from error
+        return ToolResult(str(error), failed=True)
+    return ToolResult(formats.as_text(result, tool.type), failed=False)
+
+
+def _meant(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments without null values for parameters that may be left out."""
+    return {
+        name: value
+        for name, value in arguments.items()
+        if value is not None or name not in tool.parameters or not tool.parameters[name].has_default
+    }
+
+
+class NativeToolCalls:
+    """Calls as the API has them: offered in the request, asked for beside the reply, answered in turns of the role `tool`."""
+
+    def __init__(self, tools: Mapping[str, Tool]) -> None:
+        self._offers = tuple(offer(tool) for tool in tools.values())
+
+    def offers(self) -> dict[str, Any]:
+        return {"tools": self._offers}
+
+    def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[RequestedCall]]:
+        asked = []
+        for position, made in enumerate(completion.tool_calls):
+            given, problem = made.arguments, None
+            if given is None:
+                given, problem = tool_calls.arguments(made.written, forgiven)
+            asked.append(RequestedCall(made.id or f"call_{position}", made.name, given, problem))
+        # A provider may refuse its own turn without what it added to it: reasoning, signatures.
+        wrote = {name: value for name, value in (completion.message or {}).items() if value is not None}
+        written = []
+        for position, (call, own) in enumerate(zip(asked, completion.tool_calls, strict=True)):
+            said = wrote["tool_calls"][position] if position < len(wrote.get("tool_calls") or ()) else {}
+            function = {**said.get("function", {}), "name": call.tool, "arguments": _written(call, own)}
+            written.append({**said, "id": call.id, "type": "function", "function": function})
+        content = wrote.get("content") or completion.text or None
+        return {**wrote, "role": "assistant", "content": content, "tool_calls": written}, asked
+
+    def answered(self, calls: Sequence[tuple[RequestedCall, ToolResult]], told: str | None) -> list[Message]:
+        turns: list[Message] = [
+            {
+                "role": "tool",
+                "tool_call_id": call.id,
+                "content": f"error: {answer.text}" if answer.failed else answer.text,
+            }
+            for call, answer in calls
+        ]
+        return [*turns, {"role": "user", "content": told}] if told else turns
+
+
+class TextToolCalls:
+    """Calls in words, for LMs whose API has no way of its own: the prompt says how, a user's turn answers."""
+
+    def offers(self) -> dict[str, Any]:
+        return {}
+
+    def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[RequestedCall]]:
+        text, calls = tool_calls.read(completion.text, forgiven)
+        asked = [RequestedCall("", call.tool, call.arguments, call.problem) for call in calls]
+        return {"role": "assistant", "content": text}, asked
+
+    def answered(self, calls: Sequence[tuple[RequestedCall, ToolResult]], told: str | None) -> list[Message]:
+        shown = tool_protocol.shown((call.tool, answer.text, answer.failed) for call, answer in calls)
+        return [{"role": "user", "content": f"{shown}\n\n{told}" if told else shown}]
+
+
+def offer(tool: Tool) -> ToolOffer:
+    """Return the description of a tool that is sent to an LM's API."""
+    properties = {
+        name: {
+            **(field.schema or json_schema(field.type)),
+            **({"description": field.about.strip()} if field.about else {}),
+        }
+        for name, field in tool.parameters.items()
+    }
+    required = [name for name, field in tool.parameters.items() if not field.has_default]
+    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": tool.open}
+    return ToolOffer(tool.id, tool_protocol.summary(tool), schema)
+
+
+def _written(call: RequestedCall, own: ToolCall) -> str:
+    """Return the arguments as the LM wrote them; what is no JSON at all would be refused by the API that gets it back."""
+    return own.written if own.arguments is not None and own.written else formats.as_text(call.arguments, JSON)

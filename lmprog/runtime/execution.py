@@ -1,0 +1,224 @@
+"""Execution of a run: steps start once inputs are ready, every LM call is recorded, the first failure ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from lmprog.blame import Kind, is_own
+from lmprog.compiler.expressions.compiled import EvaluationError
+from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall, Value
+from lmprog.compiler.types.lattice import DEEPEST, deeper
+from lmprog.failure import CANCELLED, Failure, StepFailed
+from lmprog.lms.lm import LM
+from lmprog.runtime.module_call import call_module
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.resources import Resources
+from lmprog.runtime.run import Run, Site
+from lmprog.runtime.tool_call import call_tool
+from lmprog.tools.tool import ToolFailed
+from lmprog.traces.record import Invocation
+
+Scope = dict[str, Any]
+
+
+class Execution:
+    """Runs a plan once; afterwards `this.records()` gives its trace."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        lms: Mapping[str, LM],
+        resources: Resources,
+        options: RunOptions,
+        example: int | str,
+        parent: str | None = None,
+    ) -> None:
+        self.plan, self.options = plan, options
+        self.this = Run(plan, lms, resources, options, example, parent)
+
+    async def run(self, inputs: Mapping[str, Any], attempt: int = 0) -> tuple[Mapping[str, Any] | None, Failure | None]:
+        """Return the outputs, or the failure that ended the run.
+
+        Errors that concern more than this run, such as a spent budget, are raised.
+        """
+        defaults = {name: declared.default for name, declared in self.plan.inputs.items()}
+        scope: Scope = {"inputs": {**defaults, **inputs}, "vars": self.plan.vars, "steps": {}}
+        try:
+            await self._level(self.plan.steps, scope, Site(attempt=attempt))
+            outputs = {name: value.evaluate(scope) for name, value in self.plan.outputs.items()}
+        except StepFailed as failed:
+            return None, failed.failure
+        except EvaluationError as error:
+            return None, Failure("expression", str(error), "outputs")
+        deep = next((name for name, value in outputs.items() if deeper(value)), None)
+        if deep is not None:
+            return None, Failure("expression", f"the output {deep!r} is nested deeper than {DEEPEST}", "outputs")
+        return outputs, None
+
+    async def _level(self, steps: tuple[Step, ...], scope: Scope, site: Site) -> None:
+        """Run the steps of one level; each waits for those that it reads."""
+        if all(previous.id in step.after for previous, step in pairwise(steps)):
+            for index, step in enumerate(steps):
+                scope["steps"][step.id] = await self._step(step, scope, site.step(index, step.id))
+            return
+        done = {step.id: asyncio.Event() for step in steps}
+
+        async def follow(index: int, step: Step) -> None:
+            for needed in step.after:
+                await done[needed].wait()
+            scope["steps"][step.id] = await self._step(step, scope, site.step(index, step.id))
+            done[step.id].set()
+
+        tasks = [asyncio.create_task(follow(index, step)) for index, step in enumerate(steps)]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        # In the order of the plan, so that which of two failures is reported does not depend on the clock.
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()):
+                raise error
+
+    async def _step(self, step: Step, scope: Scope, site: Site) -> Any:
+        try:
+            try:
+                if step.when is not None and not step.when.evaluate(scope):
+                    skipped = dict.fromkeys(step.outputs)
+                    return skipped | {name: value.evaluate(scope) for name, value in step.otherwise.items()}
+                if step.foreach is None:
+                    return await self._attempts(step, scope, site)
+                return await self._foreach(step, scope, site)
+            except EvaluationError as error:
+                raise StepFailed("expression", str(error), site.path) from error
+        except StepFailed:
+            if step.on_error is None:
+                raise
+            return {name: value.evaluate(scope) for name, value in step.on_error.items()}
+
+    async def _attempts(self, step: Step, scope: Scope, site: Site) -> Any:
+        tries = 1 + step.retry
+        if tries == 1 and step.timeout is None:
+            return await self._action(step, scope, site)
+        for attempt in range(tries):
+            limit, before = asyncio.timeout(step.timeout), len(self.this.made)
+            try:
+                async with limit:
+                    return await self._action(step, scope, replace(site, attempt=site.attempt * tries + attempt))
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                if attempt + 1 == tries or self._wrote(site, before):
+                    kind: Kind = "provider" if self._awaits_reply(site, before) else "timeout"
+                    raise StepFailed(kind, f"no end after {step.timeout} seconds", site.path) from error
+            except StepFailed as error:
+                final = error.failure.kind == "unreadable" and not self.options.retry
+                if final or attempt + 1 == tries or self._wrote(site, before):
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _awaits_reply(self, site: Site, first: int) -> bool:
+        """Return whether an LM, and no tool, was to answer in the step when its time was over; `first` is its first record."""
+        cut = [
+            kind
+            for place, kind, fields in self.this.made[first:]
+            if place[: len(site.place)] == site.place and fields.get("error") == CANCELLED
+        ]
+        return bool(cut) and all(kind is Invocation for kind in cut)
+
+    def _wrote(self, site: Site, before: int) -> bool:
+        """Return whether the step has called a tool that writes since `before`; such a step is not repeated."""
+        made = self.this.made[before:]
+        return any(fields.get("wrote") and place[: len(site.place)] == site.place for place, _, fields in made)
+
+    async def _foreach(self, step: Step, scope: Scope, site: Site) -> Any:
+        assert step.foreach is not None
+        items = list(step.foreach.items.evaluate(scope) or ())
+        if step.foreach.at_most is not None and len(items) > step.foreach.at_most:
+            message = f"{len(items)} items, more than at_most: {step.foreach.at_most}"
+            raise StepFailed("limit", message, site.path)
+        gate = asyncio.Semaphore(step.foreach.max_parallel or max(1, len(items)))
+
+        async def one(index: int, item: Any) -> Any:
+            async with gate:
+                loop = {"index0": index, "first": index == 0, "last": index == len(items) - 1}
+                inner = {**scope, "item": item, "loop": loop}
+                return await self._attempts(step, inner, site.turn(index))
+
+        tasks = [asyncio.create_task(one(index, item)) for index, item in enumerate(items)]
+        try:
+            results = [await task for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return {name: [result[name] for result in results] for name in step.outputs}
+
+    async def _action(self, step: Step, scope: Scope, site: Site) -> Any:
+        action = step.action
+        if isinstance(action, Value):
+            return {"value": action.expression.evaluate(scope)}
+        if isinstance(action, Repeat):
+            return await self._repeat(action, scope, site)
+        arguments = {name: value.evaluate(scope) for name, value in action.arguments.items()}
+        if isinstance(action, ModuleCall):
+            return await call_module(self.this, self.plan.modules[action.module], arguments, site)
+        if isinstance(action, ToolCall):
+            return await self._tool(action, arguments, site)
+        return await self._program(action, arguments, site)
+
+    async def _repeat(self, repeat: Repeat, scope: Scope, site: Site) -> Any:
+        bound = repeat.at_most.evaluate(scope)
+        state = {name: value.evaluate(scope) for name, value in repeat.start.items()}
+        for turn in range(bound):
+            inner: Scope = {**scope, "state": state, "steps": dict(scope["steps"])}
+            inner["loop"] = {"index0": turn, "first": turn == 0, "last": turn == bound - 1}
+            await self._level(repeat.steps, inner, site.turn(turn))
+            state = dict(state)
+            for name, update in repeat.next.items():
+                value = update.expression.evaluate(inner)
+                if update.verb == "set":
+                    state[name] = value
+                elif value is not None:
+                    state[name] = [*state[name], *(value if update.verb == "extend" else [value])]
+            if repeat.until is not None and repeat.until.evaluate({**inner, "state": state}):
+                break
+        return state
+
+    async def _tool(self, action: ToolCall, arguments: dict[str, Any], site: Site) -> Any:
+        tool = self.plan.tools[action.tool]
+        try:
+            result = await call_tool(self.this, tool, arguments, site)
+        except ToolFailed as error:
+            raise StepFailed(error.kind, str(error), site.path) from error
+        return {tool.result: result}
+
+    async def _program(self, action: ProgramCall, arguments: dict[str, Any], site: Site) -> Any:
+        lms = self._inner_lms(action.plan)
+        # They name modules of the outer program, which the inner one does not have.
+        options = replace(self.options, module_params={}) if self.options.module_params else self.options
+        this = self.this
+        inner = Execution(action.plan, lms, this.resources, options, this.example, this.whole(site.path))
+        try:
+            outputs, failure = await inner.run(arguments, site.attempt)
+        finally:
+            this.made.extend(((*site.place, *within), kind, made) for within, kind, made in inner.this.made)
+        if failure is not None:
+            if action.answers and is_own(failure.kind):
+                return {"answer": None}
+            raise StepFailed(failure.kind, failure.message, f"{site.path}/{failure.path}")
+        return {"answer": dict(outputs or {})} if action.answers else dict(outputs or {})
+
+    def _inner_lms(self, plan: Plan) -> dict[str, LM]:
+        """Return a sub-program's LMs: an LM of this program where it is defined equally, else a new LM."""
+        found = {}
+        for id, lm in plan.lms.items():
+            same = [ours for ours, mine in self.plan.lms.items() if replace(mine, id=lm.id) == lm]
+            twin = id if id in same else next(iter(same), None)
+            found[id] = self.this.lms[twin] if twin is not None else self.this.resources.lm(lm)
+        return found

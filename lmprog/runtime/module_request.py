@@ -1,0 +1,146 @@
+"""The requests of one call of a module: their prompt, their parameters and seed, and their records."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lmprog.compiler.plan import Module
+from lmprog.compiler.prompts.messages import Prompt
+from lmprog.compiler.replies.ending import ending
+from lmprog.compiler.replies.unreadable import Unreadable
+from lmprog.compiler.templates.compiled import RenderError
+from lmprog.errors import InfrastructureError, ProviderError
+from lmprog.failure import CANCELLED, StepFailed
+from lmprog.lms.images import NoImage, with_digests
+from lmprog.lms.lm import Completion, Request
+from lmprog.runtime.events import TextPiece
+from lmprog.runtime.replies import spoken
+from lmprog.runtime.run import Run, Site
+from lmprog.seeds import derive
+from lmprog.traces.record import Invocation
+
+
+def repair_messages(text: str, error: Unreadable) -> tuple[dict[str, Any], ...]:
+    """Return the turns that show a model its reply and what is wrong with it.
+
+    There are none where it said nothing: providers refuse an empty turn, and the same request has another seed.
+    """
+    if not spoken(text):
+        return ()
+    asked = f"That reply cannot be read: {error}. Reply again, as asked."
+    return {"role": "assistant", "content": text}, {"role": "user", "content": asked}
+
+
+class ModuleRequest:
+    """The requests of one call of a module, and their records."""
+
+    def __init__(self, run: Run, module: Module, inputs: Mapping[str, Any], site: Site) -> None:
+        self.run, self.module, self.inputs, self.site = run, module, inputs, site
+        self.declared = run.plan.lms[module.lm]
+        self.ready = run.resources.module(module, run.plan)
+        self.whole = run.whole(site.path)
+        options = run.options
+        over, own = options.params, options.module_params.get(module.id, {})
+        self.params = {**self.declared.params, **over, **own} if over or own else self.declared.params
+
+    def prompt(self) -> Prompt:
+        """Return the first request's messages. Raises StepFailed where rendering fails or an image is missing."""
+        try:
+            prompt = self.ready.builder.build(self.inputs)
+        except RenderError as error:
+            raise StepFailed("template", str(error), self.site.path) from error
+        if not self.ready.builder.parts or self.run.resources.dry_run:
+            return prompt
+        try:
+            return replace(prompt, messages=tuple(map(dict, with_digests(prompt.messages))))
+        except NoImage as error:
+            raise StepFailed("input", str(error), self.site.path) from error
+
+    async def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        constant: tuple[int, int],
+        attempt: int,
+        turn: tuple[int, ...] = (),
+        **more: Any,
+    ) -> tuple[Completion, dict[str, Any]]:
+        """Return a reply and the fields of its record.
+
+        `turn` is the turn of an agent, `more` are other fields of the request. A request that has no reply is
+        recorded here. Raises StepFailed where the provider gave none.
+        """
+        run, module = self.run, self.module
+        options = run.options
+        if options.on_text is not None:
+            more["on_text"] = self.stream_callback(options.on_text, attempt)
+        request = Request(
+            messages=messages,
+            params=self.params,
+            seed=derive(options.seed, run.example, options.rollout, module.id, self.whole, attempt, *turn),
+            adapter=self.ready.adapter,
+            output_type=self.ready.output_type,
+            format=module.format,
+            constant=constant,
+            key=(str(run.example), options.rollout, self.whole, attempt, *turn),
+            decoding=module.decoding,
+        )
+        if more:
+            request = replace(request, **more)
+        fields: dict[str, Any] = {
+            "module": module.id,
+            "path": self.site.path,
+            "attempt": attempt,
+            "inputs": self.inputs,
+            "messages": messages,
+            "params": self.params,
+            "tools": request.tools,
+            "constrained": request.decoding == "constrained",
+            "seed": request.seed,
+            "weights": self.ready.weights,
+            "started": time.time(),
+            "text": None,
+            "outputs": None,
+        }
+        started = time.perf_counter()
+        try:
+            completion = options.replay(request) if options.replay is not None else None
+            if completion is None:
+                lm, budget = run.lms[module.lm], run.resources.budget
+                asked = lm.complete(request) if budget is None else budget.complete(lm, request, self.declared)
+                completion = await asked
+            if ending(completion.finish_reason) == "failed":
+                raise ProviderError(f"{self.declared.model} failed within its reply ({completion.finish_reason})")
+        except (asyncio.CancelledError, InfrastructureError) as error:
+            fields["seconds"] = time.perf_counter() - started
+            cancelled = isinstance(error, asyncio.CancelledError)
+            self.record(fields, within=(*turn, 0) if turn else (), error=CANCELLED if cancelled else str(error))
+            if isinstance(error, ProviderError):
+                raise StepFailed("provider", str(error), self.site.path) from error
+            raise
+        fields.update(
+            text=completion.text,
+            prompt_token_ids=completion.prompt_token_ids,
+            token_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            usage=completion.usage,
+            finish_reason=completion.finish_reason,
+            cached=completion.cached,
+            tool_calls=completion.tool_calls,
+            message=completion.message,
+            response_model=completion.model,
+            response_id=completion.id,
+            seconds=time.perf_counter() - started,
+        )
+        return completion, fields
+
+    def stream_callback(self, on_text: Callable[[TextPiece], None], attempt: int) -> Callable[[str | None], None]:
+        """Return the callback that passes pieces of a reply from an LM to `on_text`."""
+        return lambda piece: on_text(TextPiece(self.whole, self.module.id, attempt, piece))
+
+    def record(self, fields: dict[str, Any], *, within: tuple[int, ...] = (), **known: Any) -> None:
+        """Keep a call; `within` is its place among the turns of an agent."""
+        self.run.record((*self.site.place, *within), Invocation, **{**fields, **known})

@@ -1,0 +1,35 @@
+"""The options of running rows, beyond the program's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmprog.lms.lm import Completion, Request
+from lmprog.runtime.events import CallEnded, TextPiece
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of running rows, beyond the program's own."""
+
+    seed: int = 0
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters that override the `params` of all modules."""
+    module_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Parameters that override `params`, by module of the program; modules of a sub-program are not affected."""
+    retry: bool = True
+    """False: a reply that cannot be read fails at once, as in rollouts for training."""
+    rollout: int = 0
+    on_text: Callable[[TextPiece], None] | None = None
+    """Callback for each piece of a reply, where the LM can stream; perhaps from another thread."""
+    on_record: Callable[[CallEnded], None] | None = None
+    """Callback for each call of an LM or tool when it has ended."""
+    before_write: Callable[[int | str], None] | None = None
+    """Called with the run's `example` before each call of a tool that writes; where it raises, the tool is not called."""
+    replay: Callable[[Request], Completion | None] | None = None
+    """Consulted before every LM call; returns None to send the request. Not used for judges."""
+
+
+AS_IT_IS = RunOptions()

@@ -1,0 +1,268 @@
+"""A program that can be run: a checked plan, and an LM for each that it names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+
+from lmprog.aio.loops import run_async, run_briefly
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.types.lattice import mismatch
+from lmprog.errors import UsageError
+from lmprog.failure import Failure
+from lmprog.lms.lm import LM
+from lmprog.lms.making import make_lm
+from lmprog.runtime.events import Event, Listener, followed
+from lmprog.runtime.execution import Execution
+from lmprog.runtime.options import AS_IT_IS, RunOptions
+from lmprog.runtime.resources import Resources
+from lmprog.runtime.result import Result, RunError
+from lmprog.runtime.run import exported
+from lmprog.spending.budget import Budget
+
+MAX_LOOKAHEAD = 8
+"""Look-ahead: at most AHEAD x concurrency rows are started before the oldest result is consumed."""
+
+
+class Change(Protocol):
+    """A difference between two versions of a program, as an optimizer proposes it (`lmprog.optimizers.Candidate`)."""
+
+    def as_overlay(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Program:
+    """Immutable: `with_*` give other programs over the same source. Made by `lmprog.load`."""
+
+    plan: Plan
+    lms: Mapping[str, LM]
+    recompile: Callable[[Mapping[str, Any]], Plan] = field(repr=False, compare=False)
+    """The plan with a change (an overlay as plain values) laid over the source; raises SpecError where a check refuses it."""
+    resources: Resources = field(repr=False, compare=False)
+
+    def __call__(self, **inputs: Any) -> Result:
+        """Run once. Raises UsageError for wrong inputs and RunError where the run failed."""
+        return run_briefly(lambda: self.acall(**inputs))
+
+    async def acall(self, **inputs: Any) -> Result:
+        """Run the program on one row, as a call does, from within a running event loop."""
+        wrong = self.wrong_inputs(inputs)
+        if wrong:
+            raise UsageError(wrong)
+        result = await self._run(inputs, 0, AS_IT_IS)
+        if result.error is not None:
+            raise RunError(result)
+        return result
+
+    async def events(self, **inputs: Any) -> AsyncIterator[Event | Result]:
+        """Run once, and tell what happens as it comes: TextPiece, CallEnded, and at the end the Result.
+
+        Raises UsageError for wrong inputs; leaving the loop cancels the run.
+        """
+        wrong = self.wrong_inputs(inputs)
+        if wrong:
+            raise UsageError(wrong)
+
+        def begin(tell: Listener) -> Coroutine[Any, Any, Result]:
+            return self._run(inputs, 0, RunOptions(on_text=tell, on_record=tell))
+
+        async with aclosing(followed(begin)) as events:
+            async for event in events:
+                yield event
+
+    def map(self, rows: Iterable[Mapping[str, Any]], concurrency: int | None = None) -> list[Result]:
+        """Return the results in the order of the rows; a row that failed has its error in its result."""
+
+        async def collect() -> list[Result]:
+            return [result async for result in self.stream(rows, concurrency=concurrency)]
+
+        return run_async(collect)
+
+    async def stream(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        concurrency: int | None = None,
+        options: RunOptions | None = None,
+        numbers: Iterable[int] | None = None,
+    ) -> AsyncGenerator[Result, None]:
+        """Yield results in the order of the rows, running at most `concurrency` rows at once, in constant memory.
+
+        A slow row holds up only the results behind it: further rows are run ahead of it, up to AHEAD times
+        `concurrency`. `numbers` are the numbers of the rows, where the rows are part of a longer list.
+        """
+        window = concurrency or self.concurrency
+        tasks: deque[asyncio.Task[Result]] = deque()
+        working = 0
+        ended = asyncio.Event()
+
+        def on_end(task: asyncio.Task[Result]) -> None:
+            nonlocal working
+            working -= 1
+            ended.set()
+
+        source = zip(numbers if numbers is not None else count(), rows, strict=False)
+        following = next(source, None)
+        try:
+            while tasks or following is not None:
+                while following is not None and working < window and len(tasks) < MAX_LOOKAHEAD * window:
+                    index, row = following
+                    task = asyncio.create_task(self.run(self.inputs_of(row), example=index, options=options))
+                    task.add_done_callback(on_end)
+                    working += 1
+                    tasks.append(task)
+                    following = next(source, None)
+                if tasks[0].done():
+                    yield tasks.popleft().result()
+                else:
+                    ended.clear()
+                    await ended.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def run(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        example: int | str = 0,
+        options: RunOptions | None = None,
+        parent: str | None = None,
+    ) -> Result:
+        """Run once on inputs that may be wrong; every failure is in the result, but for a budget that is spent.
+
+        `parent` is what runs the program, where another does (a metric its judge), and stands in the records.
+        """
+        wrong = self.wrong_inputs(inputs)
+        if wrong:
+            return Result(None, (), Failure("input", wrong, "inputs"))
+        return await self._run(inputs, example, options or AS_IT_IS, parent)
+
+    async def _run(
+        self, inputs: Mapping[str, Any], example: int | str, options: RunOptions, parent: str | None = None
+    ) -> Result:
+        execution = Execution(self.plan, self.lms, self.resources, options, example, parent)
+        with exported(execution.this, self.resources.exports(self.plan)) as run:
+            outputs, run.error = await execution.run(inputs)
+        return Result(outputs, execution.this.records(), run.error)
+
+    async def aclose(self) -> None:
+        """Close what the program's tools have open in the running event loop; else it is closed with the loop."""
+        await self.resources.connections.aclose()
+
+    def inputs_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the part of a row of data that is the program's inputs."""
+        return {name: row[name] for name in self.plan.inputs if name in row}
+
+    def wrong_inputs(self, inputs: Mapping[str, Any]) -> str | None:
+        """Return a sentence that says what is wrong with `inputs`, or None."""
+        for name in inputs:
+            if name not in self.plan.inputs:
+                return f"{self.plan.name} has no input {name!r}; its inputs are {', '.join(self.plan.inputs)}"
+        for name, declared in self.plan.inputs.items():
+            if name not in inputs:
+                if not declared.has_default and mismatch(None, declared.type):
+                    return f"the input {name!r} ({declared.type}) is missing"
+            elif problem := mismatch(inputs[name], declared.type):
+                return f"the input {name!r}: {problem}"
+        return None
+
+    @property
+    def concurrency(self) -> int:
+        """Rows at work at a time where nobody says: a wave of a model in this process, 32 for others."""
+        return 128 if all(lm.runs_here for lm in self.plan.lms.values()) else 32
+
+    def with_candidate(self, candidate: Change) -> Program:
+        """Return the program with other instructions, demos or adapters. Raises SpecError where a check fails."""
+        overlay = candidate.as_overlay()
+        return replace(
+            self,
+            plan=self.recompile(overlay),
+            resources=replace(self.resources),
+            recompile=lambda change: self.recompile(laid_over(overlay, change)),
+        )
+
+    def with_budget(self, budget: Budget) -> Program:
+        """Return the program with every LM call, also of sub-programs and judges, paid out of `budget`."""
+        return replace(self, resources=replace(self.resources, budget=budget))
+
+    def replaying(self, trace: str | Path) -> Program:
+        """Return the program with all LMs and tools, also of sub-programs and judges, replayed from a trace file.
+
+        A call that the file does not hold raises ReplayMiss. Raises UsageError for a file that is no trace.
+        """
+        from lmprog.traces.replay import Recording
+
+        recording = Recording(Path(trace))
+        lms = {id: recording.lm(declared) for id, declared in self.plan.lms.items()}
+        return replace(self, lms=lms, resources=replace(self.resources, recording=recording))
+
+    def faked(self) -> Program:
+        """Return the program with fake LMs and tools.
+
+        The LMs answer with values of the declared types, and the tools change nothing.
+        """
+        from lmprog.lms.fake import FakeLM
+
+        return replace(self, lms={id: FakeLM() for id in self.lms}, resources=replace(self.resources, dry_run=True))
+
+    def with_lms(self, lms: Mapping[str, LM]) -> Program:
+        """Return the program with some of its LMs replaced, by id."""
+        return replace(self, lms={**self.lms, **lms})
+
+
+def load(
+    path: str | Path,
+    *,
+    lms: Mapping[str, LM | str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    imports: bool = True,
+) -> Program:
+    """Compile a spec and make its LMs. `lms` replaces LMs by id: with an object that completes, or another model's name.
+
+    With `imports` False, for a stranger's program, no code of the program is imported, by its runs neither, and nothing outside
+    of the git checkout, or else the folder, of the spec is read. Raises SpecError with the findings where the spec is wrong.
+    """
+    from lmprog.compiler import SpecError, compile_file
+
+    lms = lms or {}
+    names = {id: lm for id, lm in lms.items() if isinstance(lm, str)}
+
+    def compiled(change: Mapping[str, Any] | None, data: bool) -> Plan:
+        found = compile_file(
+            path,
+            overrides=overrides or {},
+            lms=names,
+            change=change,
+            imports=imports,
+            data=data,
+            confined=not imports,
+        )
+        if found.plan is None:
+            raise SpecError(found.findings)
+        return found.plan
+
+    plan = compiled(None, True)
+    unknown = sorted(set(lms) - set(plan.lms))
+    if unknown:
+        raise UsageError(f"{plan.name} has no LM {unknown[0]!r}; its LMs are {', '.join(plan.lms)}")
+    given = {id: lm for id, lm in lms.items() if not isinstance(lm, str)}
+    made = {id: given[id] if id in given else make_lm(lm) for id, lm in plan.lms.items()}
+    return Program(plan, made, lambda change: compiled(change, False), Resources(imports=imports))
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two overlays: mappings merge key by key, everything else of `above` replaces the value of `below`."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        both = isinstance(under, Mapping) and isinstance(value, Mapping)
+        merged[key] = laid_over(under, value) if both else value  # type: ignore[arg-type]
+    return merged

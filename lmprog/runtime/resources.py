@@ -1,0 +1,121 @@
+"""Costly resources that the runs of a program share: rendered prompt heads, and open tools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmprog.compiler.plan import LM as Declared
+from lmprog.compiler.plan import AdapterReference, Module, Plan, Tool
+from lmprog.compiler.prompts.messages import PromptBuilder, tool_words
+from lmprog.compiler.types.lattice import Object
+from lmprog.errors import UsageError
+from lmprog.lms.digest import weights_of
+from lmprog.lms.lm import LM
+from lmprog.spending.budget import Budget
+from lmprog.tools.connections import Connections
+from lmprog.tools.making import fake_tool, make_tool
+from lmprog.traces.exports import exporters
+from lmprog.traces.replay import Recording
+from lmprog.traces.run_trace import Exporter
+
+
+@dataclass(frozen=True)
+class ReadyModule:
+    """The state that all calls of one module share."""
+
+    builder: PromptBuilder
+    output_type: Object
+    adapter: AdapterReference | None
+    weights: str
+    """Return the model's name, with the digest of its adapter if it has one."""
+
+    @classmethod
+    def of(cls, module: Module, plan: Plan) -> ReadyModule:
+        """Prepare a module. Raises RenderError where the constant part of its prompt cannot be rendered."""
+        lm = plan.lms[module.lm]
+        adapter = module.adapter or lm.adapter
+        return cls(
+            PromptBuilder(module, plan.vars, tool_words(plan, module)),
+            Object(tuple((name, field.type) for name, field in module.outputs.items())),
+            adapter,
+            weights_of(lm.model, adapter),
+        )
+
+
+@dataclass
+class Resources:
+    """Made when first asked for; `dataclasses.replace` gives others, with nothing made yet.
+
+    In a `dry_run` LMs are fakes, and a value of its type stands for what a tool would give that changes the world, or that is
+    not on this machine.
+    """
+
+    dry_run: bool = False
+    imports: bool = True
+    """False: no tool is called that is code of the program, and a value of its type stands for what it would give."""
+    budget: Budget | None = None
+    """The common budget of all runs, including runs of sub-programs and judges."""
+    recording: Recording | None = None
+    """The source of every answer of an LM or tool; None for real calls."""
+    connections: Connections = field(default_factory=Connections)
+    """Open connections of tools, shared by all versions of a program."""
+    # Keyed by identity, and the key kept beside its value, so that an id can never come to mean something else.
+    _modules: dict[int, tuple[Module, ReadyModule]] = field(default_factory=dict, init=False)
+    _tools: dict[int, tuple[Tool, Callable[..., Any]]] = field(default_factory=dict, init=False)
+    _lms: dict[int, tuple[Declared, LM]] = field(default_factory=dict, init=False)
+
+    def module(self, module: Module, plan: Plan) -> ReadyModule:
+        """Return the state that all calls of a module share.
+
+        Raises RenderError, and UsageError for a module that this version cannot run.
+        """
+        kept = self._modules.get(id(module))
+        if kept is None:
+            if not self.dry_run:
+                _refuse_unconstrained(module, plan.lms[module.lm])
+            kept = self._modules[id(module)] = (module, ReadyModule.of(module, plan))
+        return kept[1]
+
+    def tool(self, tool: Tool) -> Callable[..., Any]:
+        """Return the tool as an async function of its arguments."""
+        kept = self._tools.get(id(tool))
+        if kept is None:
+            if self.recording is not None:
+                made = self.recording.tool(tool)
+            elif (self.dry_run and (tool.effects == "write" or tool.kind in ("http", "mcp"))) or not (
+                self.imports or tool.kind == "search"
+            ):
+                made = fake_tool(tool)
+            else:
+                made = make_tool(tool, self.connections)
+            kept = self._tools[id(tool)] = (tool, made)
+        return kept[1]
+
+    def exports(self, plan: Plan) -> Sequence[Exporter]:
+        """Return the exporters to notify when a run of the program ends; none for dry runs and replays."""
+        return () if self.dry_run or self.recording is not None else exporters(plan.export)
+
+    def lm(self, declared: Declared) -> LM:
+        """Return the LM that a sub-program or a judge names."""
+        kept = self._lms.get(id(declared))
+        if kept is None:
+            from lmprog.lms.fake import FakeLM
+            from lmprog.lms.making import make_lm
+
+            if self.recording is not None:
+                made: LM = self.recording.lm(declared)
+            else:
+                made = FakeLM() if self.dry_run else make_lm(declared)
+            kept = self._lms[id(declared)] = (declared, made)
+        return kept[1]
+
+
+def _refuse_unconstrained(module: Module, lm: Declared) -> None:
+    """Raise UsageError where a module needs constrained decoding from an LM that cannot guarantee it."""
+    if module.decoding == "constrained" and not lm.runs_here:
+        raise UsageError(
+            f"the module {module.id!r} has `decoding: constrained`, which {lm.model} cannot promise: it does not run in this "
+            "process; use `format: json`, which asks the provider for its structured output, or an `hf/` model"
+        )

@@ -1,0 +1,45 @@
+"""The result of one run of a program, and the error of a run that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmprog.blame import is_outage
+from lmprog.errors import LmprogError
+from lmprog.failure import Failure
+from lmprog.traces.record import Invocation, Record, ToolInvocation
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of one run.
+
+    `outputs` is None where the run failed, and `error` says why; the records hold the calls made until then.
+    """
+
+    outputs: Mapping[str, Any] | None
+    records: Sequence[Record]
+    """Calls of LMs and of tools, in the order of the plan."""
+    error: Failure | None = None
+
+    @property
+    def trace(self) -> list[Invocation]:
+        """The calls of LMs alone."""
+        return [record for record in self.records if isinstance(record, Invocation)]
+
+    @property
+    def tool_calls(self) -> list[ToolInvocation]:
+        """The calls of tools alone."""
+        return [record for record in self.records if isinstance(record, ToolInvocation)]
+
+
+class RunError(LmprogError):
+    """A call of a program that failed; `result` has its trace. Its exit status is 3 where an outage is the cause."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(str(result.error))
+        self.result = result
+        if result.error is not None and is_outage(result.error.kind):
+            self.exit_status = 3

@@ -1,0 +1,115 @@
+"""A run in progress: the state that its steps share, the place of each step, and its failure."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmprog.compiler.plan import Plan
+from lmprog.failure import Failure
+from lmprog.lms.lm import LM
+from lmprog.runtime.events import CallEnded
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.resources import Resources
+from lmprog.traces.record import Invocation, Record, ToolInvocation
+from lmprog.traces.run_trace import Exporter, RunTrace
+
+Place = tuple[int, ...]
+"""The position of a step in the order of the plan: indices of steps and loop turns, from the top."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The position of a step in a run: its place, its readable path, and the number of the attempt.
+
+    `attempt` counts from 0 over all the retries around: the second try of a step whose loop is in its third is one
+    number.
+    """
+
+    place: Place = ()
+    path: str = ""
+    attempt: int = 0
+
+    def step(self, index: int, id: str) -> Site:
+        return Site((*self.place, index), f"{self.path}.{id}" if self.path else id, self.attempt)
+
+    def turn(self, index: int) -> Site:
+        return Site((*self.place, index), f"{self.path}[{index}]", self.attempt)
+
+
+@dataclass(slots=True)
+class Run:
+    """The state that the steps of one run (or of one call of a sub-program) share."""
+
+    plan: Plan
+    lms: Mapping[str, LM]
+    resources: Resources
+    options: RunOptions
+    example: int | str
+    parent: str | None = None
+    """The path of the step of the outer program, in a sub-program."""
+    made: list[tuple[Place, type[Record], dict[str, Any]]] = field(default_factory=list)
+    """The fields of each call so far, but for the index of a module's call, which is known when the run has ended."""
+
+    def record(self, place: Place, kind: type[Record], **fields: Any) -> None:
+        """Keep a call of an LM (Invocation) or tool (ToolInvocation)."""
+        fields.update(program=self.plan.name, example=self.example, rollout=self.options.rollout, parent=self.parent)
+        self.made.append((place, kind, fields))
+        if self.options.on_record is not None:
+            told = CallEnded(
+                self.whole(fields["path"]),
+                fields.get("module"),
+                fields.get("tool"),
+                fields["attempt"],
+                fields["seconds"],
+                fields.get("error"),
+            )
+            self.options.on_record(told)
+
+    def whole(self, path: str) -> str:
+        """Return the path from the outermost program, as `outer_step/inner_step`."""
+        return f"{self.parent}/{path}" if self.parent else path
+
+    def records(self) -> list[Record]:
+        """Return the calls in the order of the plan. Each LM call has its index among the calls of its module."""
+        made = sorted(self.made, key=_in_order) if len(self.made) > 1 else self.made
+        # A sub-program may have a module of the same name: it is another module, and counts by itself.
+        last: dict[tuple[str, str], tuple[int, Place | None]] = {}
+        found: list[Record] = []
+        for place, kind, fields in made:
+            if kind is ToolInvocation:
+                found.append(ToolInvocation(**fields))
+                continue
+            # A retry stands at the same place as the call that it repeats, and shares its index.
+            module = (fields["program"], fields["module"])
+            call, before = last.get(module, (-1, None))
+            call += place != before
+            last[module] = call, place
+            found.append(Invocation(call=call, **fields))
+        return found
+
+
+def _in_order(made: tuple[Place, type[Record], dict[str, Any]]) -> tuple[Place, int]:
+    return made[0], made[2].get("attempt", 0)
+
+
+@contextlib.contextmanager
+def exported(run: Run, exports: Sequence[Exporter]) -> Iterator[RunTrace]:
+    """Pass a run to `exports` when it has ended, also where it was cancelled or its budget was spent."""
+    trace = RunTrace(run.plan.name, run.example, run.options.rollout)
+    if not exports:
+        yield trace
+        return
+    trace.began = time.time()
+    try:
+        yield trace
+    except BaseException as error:
+        trace.error = Failure("cancelled", str(error) or type(error).__name__, "run")
+        raise
+    finally:
+        trace.records, trace.ended = run.records(), time.time()
+        for export in exports:
+            export(trace)

@@ -1,0 +1,62 @@
+"""A call of a tool, by a step or by an agent, and its record."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from lmprog.compiler.plan import Tool
+from lmprog.failure import CANCELLED
+from lmprog.runtime.run import Run, Site
+from lmprog.tools.arguments import against_schemas
+from lmprog.tools.tool import ToolFailed
+from lmprog.traces.record import ToolInvocation
+
+
+async def call_tool(
+    run: Run,
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    site: Site,
+    *,
+    module: str | None = None,
+    within: tuple[int, ...] = (),
+) -> Any:
+    """Return the tool's result. Raises ToolFailed; either way the call is in the trace.
+
+    `module` is the agent that made the call, and `within` the place of the call among its turns.
+    """
+    if tool.effects == "write" and run.options.before_write is not None:
+        run.options.before_write(run.example)
+    known: dict[str, Any] = {"error": CANCELLED}
+    began, started = time.time(), time.perf_counter()
+    try:
+        if module is None and not run.resources.dry_run and (wrong := against_schemas(tool, arguments)):
+            raise ToolFailed(wrong)  # the types of a step's arguments are checked before it runs, and no bounds
+        result = await run.resources.tool(tool)(**arguments)
+        known = {"result": result}
+        return result
+    except ToolFailed as error:
+        known = {"error": str(error), "failure": error.kind}
+        raise
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        known = {"error": f"{type(error).__name__}: {error}"}
+        raise
+    finally:
+        run.record(
+            (*site.place, *within),
+            ToolInvocation,
+            tool=tool.id,
+            path=site.path,
+            attempt=site.attempt,
+            module=module,
+            arguments=arguments,
+            wrote=tool.effects == "write",
+            started=began,
+            seconds=time.perf_counter() - started,
+            **known,
+        )

@@ -1,0 +1,1 @@
+"""Metrics, evaluation, statistics, and the tests of a program."""

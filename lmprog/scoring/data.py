@@ -1,0 +1,20 @@
+"""Rows of the data splits that a program names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.rows.reading import read_rows
+from lmprog.errors import UsageError
+
+
+def rows_of(plan: Plan, split: str) -> list[dict[str, Any]]:
+    """Return the rows of a split, with the program's names for their columns.
+
+    Raise UsageError where the program has no such split, and RowsError where the file cannot be read.
+    """
+    if split not in plan.data:
+        known = ", ".join(plan.data) or "none"
+        raise UsageError(f"{plan.name} has no data split {split!r} (it has: {known}); name it under `data:`")
+    return read_rows(plan.data[split])

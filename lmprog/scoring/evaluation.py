@@ -1,0 +1,351 @@
+"""Scores of a program over rows, with intervals: own failures score lowest and are counted by kind, outages are left out."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from lmprog.aio.loops import run_async
+from lmprog.blame import is_outage, too_many_outages
+from lmprog.errors import ConnectionFailed, LmprogError, ProviderError, UsageError
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.runtime.result import Result
+from lmprog.runtime.writes import refuse_writes
+from lmprog.scoring.metrics import MetricFailed, Score, Scorer
+from lmprog.scoring.rerun import run_again
+from lmprog.scoring.statistics import Difference, Estimate, estimate, paired
+from lmprog.traces.record import Record, ToolInvocation
+from lmprog.traces.usage import Usage, usage_of
+
+
+@dataclass(frozen=True)
+class RowScore:
+    """The score of one run of one row.
+
+    `value` is None where an outage ended the run, and the metric's lowest value where the run failed by itself.
+    """
+
+    row: int
+    repeat: int
+    value: float | None
+    result: Result
+    feedback: str | None = None
+    cause: str | None = None
+    """The reason why the run, or its score, failed; None where neither did."""
+    kind: str | None = None
+    """The kind of that failure (`lmprog.blame`)."""
+    judged: Sequence[Record] = ()
+    """The calls of LM judges."""
+    earlier: Sequence[Record] = ()
+    """The calls of runs before this one, which an outage ended."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Other scores of the run, by module (`lmprog.scoring.metrics.Score`)."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Return whether the run has called no tool that may change something."""
+        return not any(isinstance(made, ToolInvocation) and made.wrote for made in (*self.result.records, *self.judged))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return `{"row", "repeat", "score", "feedback", "outputs", "error", "kind"}`.
+
+        A run that failed by itself has a score and an error.
+        """
+        return {
+            "row": self.row,
+            "repeat": self.repeat,
+            "score": self.value,
+            "feedback": self.feedback,
+            "outputs": self.result.outputs,
+            "error": self.cause,
+            "kind": self.kind,
+        }
+
+
+@dataclass(frozen=True)
+class Outages:
+    """Rows without a score, since an outage ended all their runs, of all rows."""
+
+    rows: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        return self.rows / self.of if self.of else 0.0
+
+    @property
+    def too_many(self) -> bool:
+        """Return whether nothing may be chosen by the rows that are left."""
+        return too_many_outages(self.rows, self.of)
+
+    def __str__(self) -> str:
+        return f"{self.rows} of {self.of} rows ({100 * self.share:.0f}%)"
+
+
+def doubt(sides: Mapping[str, Scores]) -> str | None:
+    """Return why a comparison of these scores, by what they are of, shows nothing; None where outages are few."""
+    if not any(scores.outages.too_many for scores in sides.values()):
+        return None
+    said = ", ".join(f"{name} {scores.outages}" for name, scores in sides.items())
+    return f"outages left too many rows without a score ({said}), so this comparison shows nothing; try again later"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of all runs of an evaluation, in the order of the rows and, within a row, of the repeats."""
+
+    metric: str
+    rows: Sequence[RowScore]
+
+    @staticmethod
+    def of_values(metric: str, values: Iterable[tuple[int, float | None]], kinds: Sequence[str | None] = ()) -> Scores:
+        """Return Scores from saved values by the index of the row; the outputs of the runs are not saved.
+
+        `kinds` are the kinds of the failures, in the order of the values, where they were saved.
+        """
+        kept = list(values)
+        given = [*kinds, *[None] * (len(kept) - len(kinds))]
+        rows = [
+            RowScore(row, 0, value, Result(None, ()), kind=kind) for (row, value), kind in zip(kept, given, strict=True)
+        ]
+        return Scores(metric, rows)
+
+    @property
+    def kept(self) -> list[tuple[int, float | None]]:
+        """Return what `of_values` takes: each row with its mean, None for an outage."""
+        return [(row, self.by_row.get(row)) for row in dict.fromkeys(run.row for run in self.rows)]
+
+    @cached_property
+    def by_row(self) -> dict[int, float]:
+        """The mean over a row's repeats, for each row that was scored: the unit of all statistics."""
+        values: dict[int, list[float]] = {}
+        for row in self.rows:
+            if row.value is not None:
+                values.setdefault(row.row, []).append(row.value)
+        return {row: math.fsum(found) / len(found) for row, found in values.items()}
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """Raises ProviderError where every row is an outage, LmprogError where no row fits the inputs of the program."""
+        if not self.rows:
+            raise UsageError("there are no rows to score")
+        if not self.by_row:
+            raise ProviderError(f"no row could be scored: {self.errors[0].cause}")
+        if all(row.kind == "input" for row in self.rows):
+            raise LmprogError(f"no row could be scored: {self.rows[0].cause}")
+        return estimate(list(self.by_row.values()))
+
+    def checked(self) -> Scores:
+        """Return these scores, of a program whose metric is not known to work yet.
+
+        Raises MetricFailed where it raised on every row, outages aside: then it is not what the LM said that is wrong. On the
+        rows of a candidate it may be, so that a candidate simply scores lowest.
+        """
+        scored = [row for row in self.rows if row.value is not None]
+        if scored and all(row.kind == "metric" for row in scored):
+            raise MetricFailed(f"no row could be scored: {scored[0].cause}; it fails on every row, so correct it")
+        return self
+
+    @property
+    def mean(self) -> float:
+        return self.estimate.mean
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        return self.estimate.ci95
+
+    @property
+    def errors(self) -> list[RowScore]:
+        """Runs that were not scored: outages."""
+        return [row for row in self.rows if row.value is None]
+
+    @cached_property
+    def outages(self) -> Outages:
+        """Return the count of rows of which no run was scored."""
+        rows = {run.row for run in self.rows}
+        return Outages(len(rows) - len(self.by_row), len(rows))
+
+    @property
+    def unreadable(self) -> int:
+        """Runs whose reply could not be read."""
+        return sum(row.kind == "unreadable" for row in self.rows)
+
+    @property
+    def causes(self) -> dict[str, tuple[int, str]]:
+        """Return for each kind of outage how many runs it ended, and why the first."""
+        return _by_kind(self.errors)
+
+    @property
+    def failures(self) -> dict[str, tuple[int, str]]:
+        """Return for each kind of own failure, which scores lowest, how many runs have it, and why the first."""
+        return _by_kind([row for row in self.rows if row.value is not None and row.kind is not None])
+
+    @property
+    def usage(self) -> Usage:
+        """The usage of the program's runs, including runs that an outage ended."""
+        return usage_of([*row.earlier, *row.result.records] for row in self.rows)
+
+    @property
+    def judges(self) -> Usage:
+        """The usage of the metric's LM judges."""
+        return usage_of(row.judged for row in self.rows)
+
+    def on(self, rows: Collection[int]) -> Scores:
+        """Return the scores on some of the rows."""
+        return Scores(self.metric, [row for row in self.rows if row.row in rows])
+
+    def against(self, other: Scores) -> Difference:
+        """Return how much better these scores are than `other`, over the rows scored in both."""
+        mine, theirs = self.by_row, other.by_row
+        both = [row for row in mine if row in theirs]
+        if not both:
+            raise ProviderError("no row was scored in both programs, so they cannot be compared")
+        return paired([theirs[row] for row in both], [mine[row] for row in both])
+
+
+def _by_kind(rows: Iterable[RowScore]) -> dict[str, tuple[int, str]]:
+    found: dict[str, tuple[int, str]] = {}
+    for row in rows:
+        # What a row met by its own is found by it; an outage is of no row.
+        place = f"row {row.row}: " if row.value is not None else ""
+        count, first = found.get(row.kind or "", (0, f"{place}{row.cause or ''}"))
+        found[row.kind or ""] = count + 1, first
+    return found
+
+
+async def score_rows(
+    program: Program,
+    rows: Sequence[Mapping[str, Any]],
+    metric: str,
+    *,
+    repeats: int = 1,
+    options: RunOptions | None = None,
+    concurrency: int | None = None,
+    on_row: Callable[[RowScore], None] | None = None,
+) -> AsyncIterator[RowScore]:
+    """Run and score rows, each `repeats` times with seeds of their own; in the order of the rows, but for outages.
+
+    Rows are scored while others run, and as many at a time as run, since a judge may take as long as the program. Rows that an
+    outage ended are run again after the others of their repeat, and come last.
+    """
+    scorer = Scorer(program, metric)
+    window = concurrency or program.concurrency
+    for repeat in range(repeats):
+        chosen = replace(options or RunOptions(), rollout=repeat)
+        lost: list[RowScore] = []
+        others = False
+        async for found in _once(program, scorer, rows, chosen, concurrency, window):
+            if found.value is None:
+                lost.append(found)
+            else:
+                others = True
+                yield _told(found, on_row)
+
+        async def again(place: int, before: RowScore, chosen: RunOptions = chosen) -> RowScore:
+            row = rows[before.row]
+            result = await program.run(program.inputs_of(row), example=before.row, options=chosen)
+            found = await scored(scorer, row, result, before.row, chosen)
+            return replace(
+                found,
+                judged=[*before.judged, *found.judged],
+                earlier=[*before.earlier, *before.result.records],
+            )
+
+        for found in await run_again(lost, again, together=window, others=others):
+            yield _told(found, on_row)
+
+
+async def _once(
+    program: Program,
+    scorer: Scorer,
+    rows: Sequence[Mapping[str, Any]],
+    options: RunOptions,
+    concurrency: int | None,
+    window: int,
+) -> AsyncIterator[RowScore]:
+    """Run and score each row once, in the order of the rows."""
+    scoring: deque[asyncio.Task[RowScore]] = deque()
+    stream = program.stream(rows, options=options, concurrency=concurrency)
+    try:
+        index = 0
+        async for result in stream:
+            scoring.append(asyncio.create_task(scored(scorer, rows[index], result, index, options)))
+            index += 1
+            while scoring and (scoring[0].done() or len(scoring) >= window):
+                yield await scoring.popleft()
+        while scoring:
+            yield await scoring.popleft()
+    finally:
+        await stream.aclose()
+        for task in scoring:
+            task.cancel()
+        await asyncio.gather(*scoring, return_exceptions=True)
+
+
+def _told(row: RowScore, on_row: Callable[[RowScore], None] | None) -> RowScore:
+    if on_row is not None:
+        on_row(row)
+    return row
+
+
+async def scored(scorer: Scorer, row: Mapping[str, Any], result: Result, index: int, options: RunOptions) -> RowScore:
+    """Score a run by the rule of `lmprog.blame`: an own failure scores lowest, an outage has no score."""
+    judged: list[Record] = []
+
+    def failed(kind: str, cause: str) -> RowScore:
+        lost = is_outage(kind)
+        feedback = None if lost else cause if kind == "metric" else f"the run failed: {cause}"
+        value = None if lost else scorer.lowest
+        return RowScore(index, options.rollout, value, result, feedback, cause, kind, judged)
+
+    if result.error is not None:
+        return failed(result.error.kind, str(result.error))
+    inputs = scorer.program.inputs_of(row)
+    try:
+        score = await scorer.score(inputs, row, result, example=index, options=options, judged=judged)
+    except ProviderError as error:
+        return failed("provider", f"the judge {scorer.metric.id!r}: {error}")
+    except ConnectionFailed as error:
+        return failed("connection", f"the metric {scorer.metric.id!r}: {error}")
+    except MetricFailed as error:
+        return failed("metric", str(error))
+    return RowScore(index, options.rollout, score.value, result, score.feedback, judged=judged, parts=score.parts)
+
+
+async def aevaluate(program: Program, rows: Sequence[Mapping[str, Any]], metric: str, **how: Any) -> Scores:
+    """Evaluate like `evaluate`, with the same options, from within a running event loop."""
+    found = [row async for row in score_rows(program, rows, metric, **how)]
+    return Scores(metric, sorted(found, key=lambda score: (score.row, score.repeat)))
+
+
+def evaluate(
+    program: Program,
+    rows: Sequence[Mapping[str, Any]],
+    metric: str,
+    *,
+    repeats: int = 1,
+    options: RunOptions | None = None,
+    concurrency: int | None = None,
+    on_row: Callable[[RowScore], None] | None = None,
+    allow_writes: bool = False,
+) -> Scores:
+    """Score `program` on `rows` by `metric`. Raises UsageError for an unknown metric.
+
+    Tools that write are called with `allow_writes` alone: without it a program that has some is refused with UsageError.
+    Runs that an outage ended are in `errors`, apart from the scores; what else fails scores lowest and is in `failures`.
+    """
+    refuse_writes([(program.plan, len(rows) * repeats)], allow_writes)
+    return run_async(
+        lambda: aevaluate(
+            program, rows, metric, repeats=repeats, options=options, concurrency=concurrency, on_row=on_row
+        )
+    )
+
+
+__all__ = ["Outages", "RowScore", "Score", "Scores", "aevaluate", "evaluate", "score_rows", "scored"]

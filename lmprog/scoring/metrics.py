@@ -1,0 +1,198 @@
+"""Metrics of a run: Python functions, judge programs, and arithmetic over other metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, Self
+
+from lmprog.blame import connection_failed, is_outage
+from lmprog.boundary.python_values import instances_for
+from lmprog.boundary.user_code import raised_at
+from lmprog.compiler import plan
+from lmprog.compiler.optimizing.trace_types import reads
+from lmprog.compiler.types.python_reference import load
+from lmprog.errors import ConnectionFailed, LmprogError, ProviderError, UsageError
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.runtime.result import Result
+from lmprog.scoring.trace_scope import runs_of, trace_of
+from lmprog.traces.record import Record
+
+
+@dataclass(frozen=True)
+class Score:
+    """The result of a metric, in place of a number: the value, and feedback for an optimizer that reads it."""
+
+    value: float
+    feedback: str | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Rewards by module, where the training of modules follows rewards of their own."""
+
+
+class MetricFailed(LmprogError):
+    """A metric that raised, or that gave something other than a number within its range."""
+
+
+class Scorer:
+    """Scores results by one metric of a program; `lmprog.scoring.evaluation.scored` says what a run that failed scores."""
+
+    def __init__(self, program: Program, metric: str) -> None:
+        metrics = program.plan.metrics
+        if metric not in metrics:
+            known = ", ".join(metrics) or "none"
+            raise UsageError(f"{program.plan.name} has no metric {metric!r} (it has: {known})")
+        self.program, self.metric = program, metrics[metric]
+        self._runs: tuple[Sequence[Result], int] | None = None
+        self._functions: dict[str, Callable[..., Any]] = {}
+        self._instances: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {}
+        self._judges: dict[str, Program] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lmprog-metric")
+
+    @property
+    def lowest(self) -> float:
+        return self.metric.range[0]
+
+    async def score(
+        self,
+        inputs: Mapping[str, Any],
+        row: Mapping[str, Any],
+        result: Result,
+        *,
+        example: int | str = 0,
+        options: RunOptions | None = None,
+        judged: list[Record] | None = None,
+    ) -> Score:
+        """Score the result of a row.
+
+        Judges draw by the seed and rollout of `options` and by `example`; their calls are added to `judged`. Raises
+        MetricFailed where the metric raised; for an outage ProviderError where an LM judge had no answer, and
+        ConnectionFailed where the connection of a judge's tool or of a Python metric failed.
+        """
+        assert result.outputs is not None
+        chosen = options or RunOptions()
+        draws = RunOptions(seed=chosen.seed, rollout=chosen.rollout)
+        judging = Judging(example, draws, [] if judged is None else judged)
+        return await self._scored(self._scope(inputs, row, result), judging)
+
+    async def _scored(self, scope: dict[str, Any], judging: Judging) -> Score:
+        return await self._value(self.metric, scope, judging)
+
+    def _scope(self, inputs: Mapping[str, Any], row: Mapping[str, Any], result: Result) -> dict[str, Any]:
+        plan = self.program.plan
+        scope = {"inputs": inputs, "row": row, "outputs": result.outputs, "vars": plan.vars, "metrics": {}}
+        if self._reads("trace"):
+            scope["trace"] = trace_of(plan, result.records)
+        if self.compares:
+            if self._runs is None:
+                raise UsageError(
+                    f"the metric {self.metric.id!r} compares the runs of a row, and only a reward of `optimize` is given them"
+                )
+            scope["runs"] = runs_of(plan, *self._runs)
+        return scope
+
+    def _reads(self, root: str) -> bool:
+        return reads(self.program.plan.metrics, self.metric.id, root)
+
+    @cached_property
+    def compares(self) -> bool:
+        """True where a score depends on the other runs of the row."""
+        return self._reads("runs")
+
+    def among(self, results: Sequence[Result], place: int) -> Self:
+        """Return the scorer of run number `place` of those of a row that came to an end."""
+        found = copy(self)
+        found._runs = (results, place)
+        return found
+
+    async def _value(self, metric: plan.Metric, scope: dict[str, Any], judging: Judging) -> Score:
+        try:
+            read = [*metric.arguments.values(), *([metric.value] if metric.value is not None else [])]
+            needed = {path[1] for each in read for path in each.references if path[0] == "metrics" and len(path) > 1}
+            for id in sorted(needed - set(scope["metrics"])):
+                scope["metrics"][id] = (await self._value(self.program.plan.metrics[id], scope, judging)).value
+            if metric.value is not None:
+                score = Score(float(metric.value.evaluate(scope)))
+            else:
+                arguments = {name: value.evaluate(scope) for name, value in metric.arguments.items()}
+                if metric.program is not None:
+                    score = await self._judged(metric, arguments, judging)
+                else:
+                    score = await self._computed(metric, arguments)
+        except (Exception, SystemExit) as error:
+            if metric.python is None and isinstance(error, LmprogError) and not isinstance(error, MetricFailed):
+                raise  # no matter of this metric: a provider without an answer, a spent budget
+            said = f"{type(error).__name__}: {error}{raised_at(self._functions.get(metric.id), error)}"
+            if connection_failed(error):
+                raise ConnectionFailed(f"it raised {said}") from error
+            if metric.on_error is not None:
+                return Score(metric.on_error, f"the metric failed: {error}")
+            if isinstance(error, MetricFailed):
+                raise
+            raise MetricFailed(f"the metric {metric.id!r} raised {said}") from error
+        low, high = metric.range
+        if not low <= score.value <= high:
+            raise MetricFailed(
+                f"the metric {metric.id!r} gave {score.value}, outside its range {low} to {high}; "
+                "return a value within it, or set `range` on the metric"
+            )
+        return score
+
+    async def _computed(self, metric: plan.Metric, arguments: dict[str, Any]) -> Score:
+        assert metric.python is not None
+        if metric.id not in self._functions:
+            function = load(metric.python)
+            self._instances[metric.id] = instances_for(function)
+            self._functions[metric.id] = function
+        function = self._functions[metric.id]
+        arguments = self._instances[metric.id](arguments)
+        if inspect.iscoroutinefunction(function):
+            found = await function(**arguments)
+        else:
+            # One thread for all: a slow function holds up no LM call, and none has to be safe for two threads at once.
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, **arguments))
+            if inspect.isawaitable(found):
+                found = await found
+        return Score(float(found.value), found.feedback) if isinstance(found, Score) else Score(float(found))
+
+    async def _judged(self, metric: plan.Metric, arguments: dict[str, Any], judging: Judging) -> Score:
+        result = await self._judge(metric).run(
+            arguments, example=judging.example, options=judging.options, parent=f"metrics.{metric.id}"
+        )
+        judging.records.extend(result.records)
+        if result.outputs is None:
+            if result.error is not None and is_outage(result.error.kind):
+                raise (ProviderError if result.error.kind == "provider" else ConnectionFailed)(str(result.error))
+            raise MetricFailed(f"the judge {metric.id!r} failed: {result.error}")
+        numbers = [value for value in result.outputs.values() if isinstance(value, int | float)]
+        words = [value for value in result.outputs.values() if isinstance(value, str)]
+        return Score(float(numbers[0]), words[0] if words else None)
+
+    def _judge(self, metric: plan.Metric) -> Program:
+        """Return the judge as a program, built once.
+
+        An LM of the judge that equals one of the program's is the program's own.
+        """
+        assert metric.program is not None
+        if metric.id not in self._judges:
+            ours = self.program
+            lms = {}
+            for id, lm in metric.program.lms.items():
+                twin = next((own for own, its in ours.plan.lms.items() if replace(its, id=lm.id) == lm), None)
+                lms[id] = ours.resources.lm(lm) if twin is None else ours.lms[twin]
+            self._judges[metric.id] = Program(metric.program, lms, ours.recompile, ours.resources)
+        return self._judges[metric.id]
+
+
+@dataclass(frozen=True)
+class Judging:
+    """The state that the judges of one score share, and the calls that they made."""
+
+    example: int | str
+    options: RunOptions
+    records: list[Record]

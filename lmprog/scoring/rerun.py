@@ -1,0 +1,80 @@
+"""Runs that an outage ended, made again after the others: what still has no score then is an outage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+from lmprog.errors import BudgetExceeded
+
+AGAIN = 2
+"""Number of times that a run is repeated, beside the tries of each call of an LM or tool in it."""
+
+
+class Scored(Protocol):
+    """The score of a run, None where an outage ended it, and whether the run can be made again."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def repeatable(self) -> bool: ...
+
+
+T = TypeVar("T", bound=Scored)
+R = TypeVar("R")
+
+
+async def run_all(work: Sequence[Callable[[], Awaitable[T]]], *, together: int) -> list[T]:
+    """Make all runs of `work` at the same time and, as `run_again` does, those again that an outage ended."""
+    runs = await _all([make() for make in work])
+    lost = [place for place, run in enumerate(runs) if run.value is None]
+    again = await run_again(
+        [runs[place] for place in lost],
+        lambda place, before: work[lost[place]](),
+        together=together,
+        others=len(lost) < len(runs),
+    )
+    for place, run in zip(lost, again, strict=True):
+        runs[place] = run
+    return runs
+
+
+async def run_again(
+    lost: Sequence[T], run: Callable[[int, T], Awaitable[T]], *, together: int, others: bool
+) -> list[T]:
+    """Make each of the runs again until it has a score, up to AGAIN times; `run` gets its place and itself.
+
+    At most `together` run at a time. `others` says whether any other run was scored: where none was, the first is made again by
+    itself, and the rest only if that is scored. A run that may have changed something is not made again. A budget that is spent
+    ends it, and what is lost stays so.
+    """
+    found = list(lost)
+    gate = asyncio.Semaphore(together)
+
+    async def one(place: int) -> None:
+        async with gate:
+            found[place] = await run(place, found[place])
+
+    for _ in range(AGAIN):
+        places = [place for place, each in enumerate(found) if each.value is None and each.repeatable]
+        try:
+            if not others and places:
+                await one(places[0])
+                if found[places.pop(0)].value is None:
+                    break
+                others = True
+            await _all([one(place) for place in places])
+        except BudgetExceeded:
+            break
+    return found
+
+
+async def _all(work: Sequence[Awaitable[R]]) -> list[R]:
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

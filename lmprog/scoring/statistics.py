@@ -1,0 +1,225 @@
+"""Intervals and paired comparisons. Scores are fractions of the metric's own scale; intervals are of 95%.
+
+Where all scores are 0 or 1 the intervals are those of score tests: Wilson's (1927) for a share and Tango's (Statistics in
+Medicine 17, 1998) for a paired difference, which keep their width where every row is right, or no row has changed. Other scores
+get the bootstrap's percentiles, taken further out for few rows (Hesterberg, The American Statistician 69, 2015, section 5.3);
+BCa would have no value where rows are equal, and changes little for means. A single row, and equal rows, show no spread, so
+that their interval has no width. Every resampling has a fixed seed: the same scores give the same interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmprog.scoring import resampling
+from lmprog.scoring.distributions import NORMAL, binomial_above, binomial_pmf, t_quantile
+from lmprog.scoring.resampling import RESAMPLES
+
+ROUNDING = 1e-9
+"""Scores that differ by less are equal but for rounding."""
+_Z = NORMAL.inv_cdf(0.975)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n rows and its 95% interval."""
+
+    mean: float
+    ci95: tuple[float, float]
+    n: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {"mean": self.mean, "ci95": list(self.ci95)}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Estimate:
+        """Return an estimate that was kept as JSON; n is 0, since the JSON does not hold the number of rows."""
+        low, high = values["ci95"]
+        return Estimate(values["mean"], (low, high), 0)
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.1f}% [{100 * self.ci95[0]:.1f}, {100 * self.ci95[1]:.1f}]"
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """The mean of paired differences, its interval, and the p value of no difference."""
+
+    p: float
+    better: int = 0
+    worse: int = 0
+    """Rows that became better and worse; those of the n that are left are equal."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {**super().as_json(), "p": self.p}
+
+    @property
+    def significant_gain(self) -> bool:
+        """True where the whole interval lies above 0."""
+        return self.ci95[0] > 0
+
+    @property
+    def verdict(self) -> str:
+        """The consequence, in words, for a change that made this difference."""
+        return "kept" if self.significant_gain else "no significant change"
+
+    def __str__(self) -> str:
+        low, high = self.ci95
+        return f"{100 * self.mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], p = {self.p:.2g}"
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return the mean of `values`, one for each row, and its interval. Raises ValueError for no values."""
+    if not values:
+        raise ValueError("no row was scored")
+    center = math.fsum(values) / len(values)
+    if set(values) <= {0.0, 1.0}:
+        return Estimate(center, _around(center, *_wilson(center, len(values))), len(values))
+    if max(values) - min(values) < ROUNDING:
+        return Estimate(center, _of_equal(center, len(values)), len(values))
+    return Estimate(center, _around(center, *_bootstrap(values)), len(values))
+
+
+def paired(before: Sequence[float], after: Sequence[float]) -> Difference:
+    """Compare `after` with `before`, row by row.
+
+    p is by McNemar's exact test where all scores are 0 or 1, else by the sign-flip permutation test. Raises
+    ValueError where the two differ in length, or are empty.
+    """
+    if len(before) != len(after) or not before:
+        raise ValueError(f"a paired comparison needs the same rows on both sides, not {len(before)} and {len(after)}")
+    differences = [b - a for a, b in zip(before, after, strict=True)]
+    center = math.fsum(differences) / len(differences)
+    better, worse = sum(change > 0 for change in differences), sum(change < 0 for change in differences)
+    hits = {*before, *after} <= {0.0, 1.0}
+    low, high = _tango(better, worse, len(differences)) if hits else _bootstrap(differences)
+    return Difference(center, _around(center, low, high), len(differences), _p_value(differences), better, worse)
+
+
+def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Estimate | None:
+    """Return the ratio of the sums of `parts` and `wholes`, and its interval by the bootstrap over rows.
+
+    Each row has one value of each. The result is None where the wholes sum to 0; a resample whose wholes sum to 0 is
+    left out.
+    """
+    if not math.fsum(wholes):
+        return None
+    center, n = math.fsum(parts) / math.fsum(wholes), len(wholes)
+    if n == 1:
+        return Estimate(center, (center, center), n)
+    low, high = resampling.percentiles(resampling.ratios(parts, wholes), _levels(n))
+    return Estimate(center, _around(center, low, high), n)
+
+
+def gain_p(before: Sequence[float], after: Sequence[float]) -> float:
+    """Return the one-sided p value of no gain, of scores of the same rows before and after.
+
+    It is the mid-p value of the sign-flip test; where all changes are of one size, as of scores of 0 or 1, that is McNemar's
+    mid-p (M. Fagerland, S. Lydersen and P. Laake, BMC Medical Research Methodology 13:91, 2013), whose error stays near the
+    level where the exact test, of few rows, stays far below it.
+    """
+    changed = [b - a for a, b in zip(before, after, strict=True) if abs(b - a) > ROUNDING]
+    if not changed:
+        return 1.0
+    sizes = [abs(change) for change in changed]
+    if max(sizes) - min(sizes) <= ROUNDING:
+        return mid_p(sum(change > 0 for change in changed), len(changed))
+    found, sums = math.fsum(changed), resampling.signed_sums(sizes)
+    more = sum(total > found + ROUNDING for total in sums)
+    same = 1 + sum(abs(total - found) <= ROUNDING for total in sums)  # the order that was found is one of them
+    return (more + same / 2) / (RESAMPLES + 1)
+
+
+def mid_p(better: int, changed: int) -> float:
+    """Return McNemar's one-sided mid-p value where so many of the changed rows are better."""
+    return binomial_above(better, changed, 0.5) + 0.5 * binomial_pmf(better, changed, 0.5)
+
+
+def _around(center: float, low: float, high: float) -> tuple[float, float]:
+    """Return the interval, which rounding must not put beside its own mean."""
+    return min(low, center), max(high, center)
+
+
+def _p_value(differences: Sequence[float]) -> float:
+    """Return the two-sided p value of no difference."""
+    changed = [difference for difference in differences if difference]
+    if len(changed) < 2:
+        return 1.0  # the sign of one difference is as likely as the other
+    if set(changed) <= {-1.0, 1.0}:
+        better = sum(difference > 0 for difference in changed)
+        return min(1.0, 2 * binomial_above(max(better, len(changed) - better) - 1, len(changed), 0.5))
+    found, sizes = math.fsum(changed), [abs(change) for change in changed]
+    if 2 ** len(sizes) <= RESAMPLES:
+        sums = [0.0]
+        for size in sizes:
+            sums = [total + signed for total in sums for signed in (size, -size)]
+    else:
+        sums = [*resampling.signed_sums(sizes), found]  # the order that was found is one of them
+    more = sum(total >= found - ROUNDING for total in sums)
+    less = sum(total <= found + ROUNDING for total in sums)
+    return min(1.0, 2 * min(more, less) / len(sums))
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    """Return the shares that the score test does not refuse where `share` of n rows are hits."""
+    square = _Z * _Z / n
+    center = share + square / 2
+    half = math.sqrt(square * (share * (1 - share) + square / 4))
+    return (center - half) / (1 + square), (center + half) / (1 + square)
+
+
+def _tango(better: int, worse: int, n: int) -> tuple[float, float]:
+    """Return the differences of two shares that the score test does not refuse, of n pairs with so many changes each way."""
+
+    def distance(difference: float) -> float:
+        """Return the score statistic; it falls from above z to below -z over [-1, 1]."""
+        b = (2 * n - better + worse) * difference - better - worse
+        c = -worse * difference * (1 - difference)
+        share = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
+        variance = n * (2 * share + difference * (1 - difference))
+        excess = better - worse - n * difference
+        if variance > 1e-15:
+            return excess / math.sqrt(variance)
+        return 0.0 if abs(excess) < 1e-9 else math.copysign(1e9, excess)  # in the limit
+
+    center = (better - worse) / n
+    low = -1.0 if center == -1 else _root(lambda value: distance(value) - _Z, -1 + 1e-9, center)
+    high = 1.0 if center == 1 else _root(lambda value: distance(value) + _Z, center, 1 - 1e-9)
+    return low, high
+
+
+def _root(falling: Callable[[float], float], low: float, high: float) -> float:
+    """Return where a falling function of the values from low to high is 0, to the last digit, by halving."""
+    while low < (middle := (low + high) / 2) < high:
+        if falling(middle) > 0:
+            low = middle
+        else:
+            high = middle
+    return middle
+
+
+def _of_equal(value: float, n: int) -> tuple[float, float]:
+    """Return the interval of a mean of n equal values, of which resampling makes a point.
+
+    With 97.5% on each side, fewer than 1 - 0.025^(1/n) of all rows have another value; these are taken to be 0 or 1, or as
+    far away as that for values beyond.
+    """
+    unseen = 1 - 0.025 ** (1 / n)
+    low, high = min(0.0, value), max(1.0, value)
+    return value - unseen * (value - low), value + unseen * (high - value)
+
+
+def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
+    if len(values) == 1:
+        return values[0], values[0]
+    low, high = resampling.percentiles(resampling.means(values), _levels(len(values)))
+    return low, high
+
+
+def _levels(n: int) -> tuple[float, float]:
+    """Return the shares of resamples between which a mean of n normal values would stand with its t interval."""
+    level = NORMAL.cdf(math.sqrt(n / (n - 1)) * t_quantile(0.025, n - 1))
+    return level, 1 - level

@@ -1,0 +1,101 @@
+"""Scores by the values of a column of the rows, and which values are taken for which."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.types.lattice import Enum
+from lmprog.errors import UsageError
+from lmprog.scoring.evaluation import Scores
+from lmprog.scoring.statistics import Estimate, estimate
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows that have one value in a column."""
+
+    value: Any
+    estimate: Estimate
+    precision: float | None = None
+    """For a label, its precision: the share of the runs that output it that are right; None where no run does."""
+
+    def as_json(self) -> dict[str, Any]:
+        found = {"value": self.value, "n": self.estimate.n, **self.estimate.as_json()}
+        return found if self.precision is None else {**found, "precision": self.precision}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A metric that compares an output which is an enum with a column of the row."""
+
+    output: str
+    column: str
+
+
+def labels_of(plan: Plan, metric: str) -> Labels | None:
+    """Return the labels that the metric compares.
+
+    None where the metric's arguments are not just one enum output and one column.
+    """
+    read = [expression.references for expression in plan.metrics[metric].arguments.values()]
+    paths = sorted(path for references in read for path in references)
+    if len(read) != 2 or [path[0] for path in paths] != ["outputs", "row"] or any(len(path) != 2 for path in paths):
+        return None
+    output, column = paths[0][1], paths[1][1]
+    return Labels(output, column) if isinstance(plan.output_types.get(output), Enum) else None
+
+
+def by_column(scores: Scores, rows: Rows, column: str, labels: Labels | None = None) -> list[Group]:
+    """Return the groups in the order of their values. Raises UsageError where no row has the column."""
+    if not any(column in row for row in rows):
+        known = ", ".join(dict.fromkeys(name for row in rows for name in row))
+        raise UsageError(f"the rows have no column {column!r}; theirs are {known}")
+    found: dict[str, tuple[Any, list[float]]] = {}
+    for index, value in scores.by_row.items():
+        key = rows[index].get(column)
+        found.setdefault(_word(key), (key, []))[1].append(value)
+    precise = _precision(scores, rows, labels) if labels is not None and labels.column == column else {}
+    numbers = all(isinstance(key, int | float) for key, _ in found.values())
+    ordered = sorted(found, key=lambda word: found[word][0] if numbers else word)
+    return [Group(found[word][0], estimate(found[word][1]), precise.get(word)) for word in ordered]
+
+
+def _precision(scores: Scores, rows: Rows, labels: Labels) -> dict[str, float]:
+    """Return the precision of each predicted value; empty where the metric does not compare the two labels."""
+    said: dict[str, list[bool]] = {}
+    for run in scores.rows:
+        if run.value is None or run.result.outputs is None or run.kind == "metric":
+            continue
+        word = _word(run.result.outputs[labels.output])
+        right = word == _word(rows[run.row].get(labels.column))
+        if run.value != float(right):
+            return {}
+        said.setdefault(word, []).append(right)
+    return {word: sum(right) / len(right) for word, right in said.items()}
+
+
+def confusions(scores: Scores, rows: Rows, labels: Labels) -> list[tuple[Any, Any, int]]:
+    """Return `(wanted, said, runs)` where the two differ, the most frequent first; an unreadable reply says None."""
+    counts: Counter[tuple[str, str]] = Counter()
+    values: dict[str, Any] = {}
+    for run in scores.rows:
+        if run.value is None or run.kind not in (None, "unreadable"):
+            continue
+        said = None if run.result.outputs is None else run.result.outputs[labels.output]
+        wanted = rows[run.row].get(labels.column)
+        if _word(wanted) != _word(said):
+            counts[_word(wanted), _word(said)] += 1
+            values.update({_word(wanted): wanted, _word(said): said})
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [(values[wanted], values[said], count) for (wanted, said), count in ordered]
+
+
+def _word(value: Any) -> str:
+    """Format a value for a table, also lists and objects, which cannot be keys."""
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,153 @@
+"""The `tests:` of a program: examples whose outputs are compared, and gates that a score has to reach."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lmprog.blame import is_outage
+from lmprog.compiler.plan import ExampleTest, GateTest
+from lmprog.errors import InfrastructureError, LmprogError
+from lmprog.runtime.program import Program
+from lmprog.scoring.data import rows_of
+from lmprog.scoring.evaluation import aevaluate
+from lmprog.scoring.statistics import Estimate
+from lmprog.traces.record import Record
+
+Test = ExampleTest | GateTest
+CLOSE = 1e-9
+"""Numbers that differ by no more of their size are equal: the rounding of arithmetic."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of one test.
+
+    `error` is an outage or a failure of the machine, which says nothing about the program.
+    """
+
+    spec: Path
+    name: str
+    status: Literal["passed", "failed", "error"]
+    message: str = ""
+    """The reason why the test did not pass, a line for each difference; for a gate that passed, its score."""
+    seconds: float = 0.0
+    score: Estimate | None = None
+    """The score of a gate."""
+    records: Sequence[Record] = ()
+    """Calls of LMs and tools, of judges too."""
+
+    def as_json(self) -> dict[str, Any]:
+        found = {"spec": str(self.spec), "name": self.name, "status": self.status, "message": self.message}
+        score = {"score": {**self.score.as_json(), "n": self.score.n}} if self.score is not None else {}
+        return {**found, **score, "seconds": self.seconds}
+
+
+def size_of(program: Program, tests: Sequence[Test]) -> int:
+    """Return how many runs the tests make."""
+    return sum(len(rows_of(program.plan, test.data)) if isinstance(test, GateTest) else 1 for test in tests)
+
+
+async def outcomes(
+    program: Program, spec: Path, tests: Sequence[Test], on_run: Callable[[], None] | None = None
+) -> AsyncIterator[Outcome]:
+    """Run the tests, and give their outcomes in order: examples all at once, gates one after the other."""
+    tell = on_run or (lambda: None)
+    gate = asyncio.Semaphore(program.concurrency)
+
+    async def one(test: ExampleTest) -> Outcome:
+        async with gate:
+            return await _example(program, spec, test, tell)
+
+    examples = {test.name: asyncio.create_task(one(test)) for test in tests if isinstance(test, ExampleTest)}
+    try:
+        for test in tests:
+            if isinstance(test, ExampleTest):
+                yield await examples[test.name]
+            else:
+                yield await _gate(program, spec, test, tell)
+    finally:
+        for task in examples.values():
+            task.cancel()
+        await asyncio.gather(*examples.values(), return_exceptions=True)
+
+
+async def _example(program: Program, spec: Path, test: ExampleTest, tell: Callable[[], None]) -> Outcome:
+    started = time.perf_counter()
+    records: Sequence[Record] = ()
+    status: Literal["passed", "failed", "error"] = "passed"
+    message = ""
+    try:
+        result = await program.run(test.inputs, example=f"test {test.name}")
+        records = result.records
+        if result.error is not None:
+            status, message = "error" if is_outage(result.error.kind) else "failed", str(result.error)
+        elif different := differences(test.expect, result.outputs or {}):
+            status, message = "failed", "\n".join(different)
+    except LmprogError as error:
+        status, message = _of(error), str(error)
+    tell()
+    return Outcome(spec, test.name, status, message, time.perf_counter() - started, records=records)
+
+
+async def _gate(program: Program, spec: Path, test: GateTest, tell: Callable[[], None]) -> Outcome:
+    started = time.perf_counter()
+    score: Estimate | None = None
+    records: list[Record] = []
+    status: Literal["passed", "failed", "error"]
+    try:
+        rows = rows_of(program.plan, test.data)
+        scores = (await aevaluate(program, rows, test.metric, on_row=lambda row: tell())).checked()
+        records = [record for row in scores.rows for record in (*row.result.records, *row.judged)]
+        score = scores.estimate
+        if scores.errors:
+            status = "error"
+            message = f"{test.metric} {score} on the other {score.n} rows of {test.data}"
+        else:
+            reached = score.mean >= test.at_least - CLOSE
+            status = "passed" if reached else "failed"
+            low = "at least" if reached else "below"
+            message = f"{test.metric} {score} on {score.n} rows of {test.data}: {low} {100 * test.at_least:g}%"
+        causes = {**scores.causes, **scores.failures}
+        message = "\n".join(
+            [*(f"{count} runs failed ({kind}): {first}" for kind, (count, first) in causes.items()), message]
+        )
+    except LmprogError as error:
+        status, message = _of(error), str(error)
+    return Outcome(spec, test.name, status, message, time.perf_counter() - started, score, records)
+
+
+def _of(error: LmprogError) -> Literal["failed", "error"]:
+    return "error" if isinstance(error, InfrastructureError) else "failed"
+
+
+def differences(expected: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[str]:
+    """Return a line for each output that is not as expected; outputs without an expectation may be anything."""
+    return [
+        f"{name}: expected {_shown(value)}, got {_shown(outputs.get(name))}"
+        for name, value in expected.items()
+        if not equal(value, outputs.get(name))
+    ]
+
+
+def equal(expected: Any, found: Any) -> bool:
+    """Return whether two values are equal: texts to the letter, numbers but for rounding, and true is not 1."""
+    if isinstance(expected, bool) or isinstance(found, bool):
+        return expected is found
+    if isinstance(expected, int | float) and isinstance(found, int | float):
+        return expected == found or math.isclose(expected, found, rel_tol=CLOSE)
+    if isinstance(expected, list) and isinstance(found, list):
+        return len(expected) == len(found) and all(map(equal, expected, found))
+    if isinstance(expected, Mapping) and isinstance(found, Mapping):
+        return expected.keys() == found.keys() and all(equal(value, found[name]) for name, value in expected.items())
+    return bool(expected == found)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

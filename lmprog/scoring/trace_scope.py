@@ -1,0 +1,54 @@
+"""The values of `trace` and `runs` in the expressions of a metric; `trace_types` has their types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lmprog.compiler.plan import Plan
+from lmprog.runtime.result import Result
+from lmprog.traces.record import Invocation, Record, ToolInvocation
+
+
+def trace_of(plan: Plan, records: Sequence[Record]) -> dict[str, Any]:
+    """Return `trace` of a run. The counts are of all LM calls, `modules` are those of the program itself."""
+    calls = [record for record in records if isinstance(record, Invocation)]
+    # The program of an ensemble is each of its members.
+    parents = {step.path for step in plan.steps} if plan.members else {None}
+    own = [made for made in calls if made.parent in parents]
+    return {
+        **_counts(calls),
+        "tools": [record.tool for record in records if isinstance(record, ToolInvocation)],
+        "modules": {id: _module(each, id, own) for each in plan.members[:1] or (plan,) for id in each.modules},
+    }
+
+
+def _module(plan: Plan, id: str, calls: Sequence[Invocation]) -> dict[str, Any]:
+    own = [made for made in calls if made.module == id]
+    read = [made.outputs for made in own if made.outputs is not None]
+    return {
+        **_counts(own),
+        "replies": [made.text for made in own if made.text is not None],
+        "outputs": {name: [values[name] for values in read if name in values] for name in plan.modules[id].outputs},
+    }
+
+
+def _counts(calls: Sequence[Invocation]) -> dict[str, int]:
+    usages = [made.usage for made in calls if made.usage is not None]
+    return {
+        "calls": len(calls),
+        "prompt_tokens": sum(usage.prompt_tokens for usage in usages),
+        "reply_tokens": sum(usage.completion_tokens for usage in usages),
+        "cut": sum(made.finish_reason == "length" for made in calls),
+        "forgiven": sum(bool(made.forgiven) for made in calls),
+    }
+
+
+def runs_of(plan: Plan, results: Sequence[Result], place: int) -> dict[str, Any]:
+    """Return `runs` for run number `place` of those of a row that came to an end."""
+    outputs: list[Mapping[str, Any]] = [result.outputs or {} for result in results]
+    return {
+        "index0": place,
+        "reply_tokens": [_counts(result.trace)["reply_tokens"] for result in results],
+        "outputs": {name: [values.get(name) for values in outputs] for name in plan.output_types},
+    }

@@ -1,0 +1,1 @@
+"""Budgets, worst cases and estimates."""

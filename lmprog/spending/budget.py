@@ -1,0 +1,182 @@
+"""Budgets: limits and spending in LM calls, tokens, money and time, of a program, its judges and its proposer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from lmprog.compiler import model_table
+from lmprog.compiler.bounds import USUAL_REPLY
+from lmprog.compiler.plan import LM as Declared
+from lmprog.compiler.plan import reply_limit
+from lmprog.errors import BudgetExceeded, UsageError
+from lmprog.lms.lm import LM, Completion, Request
+
+if TYPE_CHECKING:
+    from lmprog.lms.response_cache import RunResponseCache
+
+LIMITS = ("lm_calls", "prompt_tokens", "completion_tokens", "tokens", "usd", "seconds", "minutes")
+BYTES_A_TOKEN = 2
+"""Bytes assumed in a token to bound a prompt's tokens; text of any language has more bytes in a token."""
+TOKENS_A_MESSAGE = 16
+"""Tokens that a chat template adds to a message."""
+
+
+@dataclass
+class Spent:
+    """`usd` counts replies whose price is known."""
+
+    lm_calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def minutes(self) -> float:
+        return self.seconds / 60
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def since(self, earlier: Spent) -> Spent:
+        """Return the amounts spent after `earlier`."""
+        return Spent(*(getattr(self, part.name) - getattr(earlier, part.name) for part in fields(self)))
+
+    def plus(self, other: Spent) -> Spent:
+        return Spent(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
+
+    def most(self, other: Spent) -> Spent:
+        """Return the maximum of each part over both."""
+        return Spent(*(max(getattr(self, part.name), getattr(other, part.name)) for part in fields(self)))
+
+
+class Budget:
+    """Counts what is spent, and makes no call that could exceed one of its limits, named as in LIMITS.
+
+    A call sets aside the most that it can cost until its reply is there. One that does not fit beside those in flight waits
+    for them; it is refused when it does not fit alone. What has no bound (a reply without `max_tokens`, an unknown price)
+    is taken for the largest so far. What `answers` hold is counted as if it were asked, so that a run which goes on stops
+    where it would have stopped.
+    """
+
+    def __init__(
+        self, limits: Mapping[str, float], spent: Spent | None = None, answers: RunResponseCache | None = None
+    ) -> None:
+        unknown = sorted(set(limits) - set(LIMITS))
+        if unknown:
+            raise UsageError(f"there is no budget {unknown[0]!r}; it is one of {', '.join(LIMITS)}")
+        self.limits = limits
+        self._answers = answers
+        self._spent = spent or Spent()
+        self._in_flight = 0
+        self._set_aside = Spent()
+        self.largest = Spent()
+        """The largest that one call took, of each."""
+        self._waiting: list[asyncio.Future[None]] = []
+        self._started = time.monotonic() - self._spent.seconds
+
+    @property
+    def spent(self) -> Spent:
+        """A copy, as of now."""
+        now = Spent(**asdict(self._spent))
+        now.seconds = time.monotonic() - self._started
+        return now
+
+    def meter(self, lm: LM, declared: Declared | None = None) -> LM:
+        """Return `lm` with its calls counted, and refused with BudgetExceeded where the budget is spent."""
+        return _Metered(lm, self, declared)
+
+    async def complete(self, lm: LM, request: Request, declared: Declared | None = None) -> Completion:
+        """Return the reply of `lm` and count its cost, which `declared` gives; raise BudgetExceeded if too high.
+
+        A call is refused where its largest possible cost could exceed the budget.
+        """
+        most = self._most(request, declared)
+        while self.limits and (name := self._exceeded(most)) is not None:
+            if not self._in_flight:
+                raise BudgetExceeded(f"the budget of {self.limits[name]:g} {name.replace('_', ' ')} is spent")
+            freed = asyncio.get_running_loop().create_future()
+            self._waiting.append(freed)
+            await freed
+        self._in_flight += 1
+        self._set_aside = self._set_aside.plus(most)
+        try:
+            if self._answers is None:
+                completion = await lm.complete(request)
+            else:
+                completion = await self._answers.complete(lm, request, declared)
+        finally:
+            self._in_flight -= 1
+            # Made anew when nothing is in flight, so that sums of fractions of a cent leave no rest.
+            self._set_aside = self._set_aside.since(most) if self._in_flight else Spent()
+            self._spent.lm_calls += 1
+            self._wake()
+        usage = completion.usage
+        if usage is not None:
+            cost = Spent(1, usage.prompt_tokens, usage.completion_tokens, usage.usd or 0.0)
+            self.largest = self.largest.most(cost)
+            cost.lm_calls = 0  # it is counted, whatever came of it
+            self._spent = self._spent.plus(cost)
+        return completion
+
+    def charge(self, spent: Spent, largest: Spent) -> None:
+        """Count what an earlier life of the run spent, in calls of which none took more than `largest`."""
+        self._spent = self._spent.plus(spent)
+        self._started -= spent.seconds
+        self.largest = self.largest.most(largest)
+
+    def _most(self, request: Request, declared: Declared | None) -> Spent:
+        """Return the largest possible cost of one call."""
+        if not self.limits:
+            return Spent(1)
+        written = sum(len(str(message.get("content") or "").encode()) for message in request.messages)
+        prompt = written // BYTES_A_TOKEN + TOKENS_A_MESSAGE * len(request.messages)
+        here = declared is not None and declared.runs_here
+        reply = reply_limit(request.params) or (USUAL_REPLY if here else self.largest.completion_tokens)
+        usd = self.largest.usd
+        if declared is not None and "usd" in self.limits:
+            price = model_table.limits(declared)
+            if price.prompt_usd is None or price.completion_usd is None:
+                raise UsageError(
+                    f"a budget in usd cannot be kept: nobody knows the price of {declared.model}; write "
+                    f"lms.{declared.id}.price: {{input: ..., output: ...}}, or set the budget in tokens"
+                )
+            usd = prompt * price.prompt_usd + reply * price.completion_usd
+        return Spent(1, prompt, reply, usd)
+
+    def _exceeded(self, more: Spent) -> str | None:
+        """Return the first limit that `more`, added to the amounts spent and in flight, could exceed, or None."""
+        total = self.spent.plus(more).plus(self._set_aside)
+        return next((name for name, limit in self.limits.items() if _over(total, name, limit)), None)
+
+    def _wake(self) -> None:
+        for freed in self._waiting:
+            # A waiting call may be of another thread's loop: a tool that calls a program of its own.
+            freed.get_loop().call_soon_threadsafe(_settle, freed)
+        self._waiting.clear()
+
+
+def _over(total: Spent, name: str, limit: float) -> bool:
+    value = getattr(total, name)
+    return bool(value >= limit if name in ("seconds", "minutes") else value > limit)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class _Metered:
+    def __init__(self, lm: LM, budget: Budget, declared: Declared | None) -> None:
+        self.lm, self.budget, self.declared = lm, budget, declared
+
+    async def complete(self, request: Request) -> Completion:
+        return await self.budget.complete(self.lm, request, self.declared)

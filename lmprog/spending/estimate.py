@@ -1,0 +1,171 @@
+"""What a run of many LM calls can come to at most, part by part, and about how long it would take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler import model_table
+from lmprog.compiler.bounds import bounds
+from lmprog.compiler.plan import LM, Plan
+from lmprog.spending.worst_case import CallBound
+
+SECONDS_A_CALL = 2.0
+"""Assumed seconds of a call of an LM behind an API."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stage, or a scoring around the stages. What is not known is None."""
+
+    name: str
+    asks: Sequence[CallBound]
+    seconds: float | None = None
+
+    @property
+    def lm_calls(self) -> int:
+        return sum(ask.calls for ask in self.asks)
+
+    @property
+    def prompt_tokens(self) -> float | None:
+        return _sum(None if ask.prompt is None else ask.calls * ask.prompt for ask in self._asked)
+
+    @property
+    def completion_tokens(self) -> float | None:
+        return _sum(None if ask.reply is None else ask.calls * ask.reply for ask in self._asked)
+
+    @property
+    def usd(self) -> float | None:
+        return _sum(ask.usd for ask in self._asked)
+
+    @property
+    def _asked(self) -> list[CallBound]:
+        return [ask for ask in self.asks if ask.calls]
+
+
+@dataclass(frozen=True)
+class DevRows:
+    """The numbers of dev rows that choose and that confirm, and the smallest gain that can be confirmed or None."""
+
+    choose: int
+    confirm: int
+    least_gain: float | None
+    power: float
+    """The probability that such a gain is confirmed."""
+    changing: float
+    """The share of rows whose score a candidate is taken to change."""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The parts of a run in their order; `measured` is the run whose rate the time is estimated by."""
+
+    parts: Sequence[Part]
+    bounded: bool
+    """False where a `foreach` without `at_most` is taken to have one item."""
+    measured: Path | None
+    dev: DevRows | None = None
+    """Numbers of dev rows that choose and confirm; None where the run is no optimization."""
+
+    @property
+    def in_all(self) -> Part:
+        seconds = _sum(part.seconds for part in self.parts)
+        return Part("in all", [ask for part in self.parts for ask in part.asks], seconds)
+
+    @property
+    def unknown(self) -> list[str]:
+        """The reasons why a sum is unknown, each with what to write in the spec."""
+        found: dict[str, None] = {}
+        for ask in self.in_all.asks:
+            if ask.calls:
+                found.update(dict.fromkeys(_unknown(ask)))
+        return list(found)
+
+
+def timed(plan: Plan, concurrency: int, parts: Iterable[Part], folders: Iterable[Path] = ()) -> Forecast:
+    """Return the parts with the time that each may take; `folders` are of earlier runs, the newest last."""
+    rates, measured = _rates(folders)
+    known = [Part(part.name, part.asks, _seconds(part, rates, concurrency)) for part in parts]
+    return Forecast(known, bounds(plan).bounded, measured)
+
+
+def _rates(folders: Iterable[Path]) -> tuple[dict[str, float], Path | None]:
+    """Return the LM calls per second of the newest finished run and its folder.
+
+    The rates are by stage, and the rate of the whole run is under an empty name.
+    """
+    for folder in reversed(list(folders)):
+        report = folder / "report.json"
+        if report.is_file():
+            found = json.loads(report.read_text())
+            took = {"": found["spent"], **{stage["stage"]: stage for stage in found["stages"]}}
+            rates = {name: part["lm_calls"] / part["seconds"] for name, part in took.items() if part["seconds"]}
+            if rates.get(""):
+                return {name: rate for name, rate in rates.items() if rate}, folder
+    return {}, None
+
+
+def _seconds(part: Part, rates: Mapping[str, float], window: int) -> float | None:
+    """Return the seconds that a part takes; `window` is the number of rows at work at a time.
+
+    LMs count one after the other: calls to two LMs may take less.
+    """
+    rate = rates.get(part.name, rates.get(""))
+    if rate is not None:
+        return part.lm_calls / rate
+    seconds = 0.0
+    for id in dict.fromkeys(ask.lm.id for ask in part.asks):
+        of_lm = Part(id, [ask for ask in part.asks if ask.lm.id == id])
+        lm = of_lm.asks[0].lm
+        if lm.runs_here:
+            here = _seconds_here(of_lm, lm)
+            if here is None:
+                return None
+            seconds += here
+            continue
+        pressed, used = lm.limits, _sum([of_lm.prompt_tokens, of_lm.completion_tokens])
+        needed = [of_lm.lm_calls * SECONDS_A_CALL / min(window, pressed.concurrency or window)]
+        if pressed.requests_per_minute:
+            needed.append(of_lm.lm_calls / pressed.requests_per_minute * 60)
+        if pressed.tokens_per_minute and used is not None:
+            needed.append(used / pressed.tokens_per_minute * 60)
+        seconds += max(needed)
+    return seconds
+
+
+def _seconds_here(part: Part, lm: LM) -> float | None:
+    """Return the seconds of the calls by the `speed` in the spec.
+
+    The forward and backward passes of training are not included.
+    """
+    if lm.speed is None or part.prompt_tokens is None or part.completion_tokens is None:
+        return None
+    if not (lm.speed["input"] and lm.speed["output"]):
+        return None
+    return part.prompt_tokens / lm.speed["input"] + part.completion_tokens / lm.speed["output"]
+
+
+def _unknown(ask: CallBound) -> Iterator[str]:
+    lm, known = ask.lm, model_table.limits(ask.lm)
+    if ask.prompt is None:
+        yield f"nothing bounds the prompts of {lm.id!r} ({lm.model}): write lms.{lm.id}.context"
+    if ask.reply is None:
+        yield f"nothing bounds the replies of {lm.id!r} ({lm.model}): write lms.{lm.id}.params.max_tokens"
+    if known.prompt_usd is None or known.completion_usd is None:
+        yield f"nobody knows the price of {lm.id!r} ({lm.model}): write lms.{lm.id}.price: {{input: ..., output: ...}}"
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """Return the sum of the values, or None where any value is None."""
+    total = 0.0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total

@@ -1,0 +1,148 @@
+"""The most that a run of a program asks of its LMs: calls, and the tokens of each, also once its words are tuned.
+
+Tokens are counted as a budget counts them beforehand: no tokenizer in use gives text of any language more tokens than half
+its bytes. A prompt whose text nothing here bounds (an agent's, one that reads another module's output) is as long as the
+LM's context window. What is not known is None, and makes every sum None that it is part of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lmprog.compiler import model_table
+from lmprog.compiler.bounds import USUAL_REPLY, Site, bounds
+from lmprog.compiler.expressions.compiled import EvaluationError
+from lmprog.compiler.plan import LM, Module, Plan, reply_limit
+from lmprog.compiler.prompts.messages import IMAGES, TURNS, PromptBuilder
+from lmprog.compiler.templates.compiled import RenderError
+from lmprog.compiler.types.lattice import Object, json_schema
+from lmprog.spending.budget import BYTES_A_TOKEN, TOKENS_A_MESSAGE
+
+ASKED_AGAIN = 256
+"""Tokens of the turn that says why a reply cannot be read, beside what it quotes."""
+
+
+@dataclass(frozen=True)
+class CallBound:
+    """Calls of one LM, and the most tokens of each."""
+
+    lm: LM
+    calls: int
+    prompt: int | None
+    reply: int | None
+
+    def times(self, count: int) -> CallBound:
+        return replace(self, calls=self.calls * count)
+
+    @property
+    def usd(self) -> float | None:
+        """The price of all the calls in US dollars; None where it is not known."""
+        price = model_table.limits(self.lm)
+        if price.prompt_usd is None or price.completion_usd is None:
+            return None
+        if not price.prompt_usd and not price.completion_usd:
+            return 0.0
+        if self.prompt is None or self.reply is None:
+            return None
+        return self.calls * (self.prompt * price.prompt_usd + self.reply * price.completion_usd)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The growth of a module's prompt by tuning: a number of demos, and tokens of instructions; None for any."""
+
+    demos: int | None = 0
+    instructions: int | None = 0
+
+
+def asks(plan: Plan, rows: Sequence[Mapping[str, Any]], growth: Growth) -> list[CallBound]:
+    """What one run asks on any of `rows`, a call site each; the members of an ensemble have the inputs of the row."""
+    own = [site for site in bounds(plan).sites if not (plan.members and site.inner)]
+    members = [ask for member in plan.members for ask in asks(member, rows, growth)]
+    return [*members, *(_ask(site, rows, growth) for site in own)]
+
+
+def longest_reply(lm: LM) -> int | None:
+    """Return the most tokens of a reply; None where they are not known."""
+    if (written := reply_limit(lm.params)) is not None:
+        return written
+    known = model_table.limits(lm)
+    return USUAL_REPLY if lm.runs_here else known.reply or known.context
+
+
+def tokens(text: str) -> int:
+    """Return the most tokens that a text can have."""
+    return len(text.encode(errors="replace")) // BYTES_A_TOKEN + 1
+
+
+def _ask(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth) -> CallBound:
+    lm = site.plan.lms[site.module.lm]
+    reply = longest_reply(lm)
+    known = [most for most in (_prompt(site, rows, growth, reply), model_table.limits(lm).context) if most is not None]
+    return CallBound(lm, site.times, min(known, default=None), reply)
+
+
+def _prompt(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, reply: int | None) -> int | None:
+    """Return the tokens of the longest prompt over all rows; None where prompts depend on running the program."""
+    plan, module = site.plan, site.module
+    read = {name[0] for value in site.call.arguments.values() for name in value.references}
+    shown = any(field.type in TURNS + IMAGES for field in module.inputs.values())
+    tuned = plan.optimize.tune.get(module.id, frozenset()) if plan.optimize is not None else frozenset()
+    if site.inner or module.tools or shown or "layout" in tuned or not read <= {"inputs", "vars"}:
+        return None
+    try:
+        builder = PromptBuilder(module, plan.vars)
+        given = [builder.build(_arguments(site, row)).messages for row in rows]
+        longest = max(map(_tokens, given), default=0)
+        if "demos" in tuned and growth.demos != 0:
+            turn = max((_tokens(messages[-1:]) for messages in given), default=0)
+            one = _demo(plan, module, rows, turn, reply)
+            if growth.demos is None or one is None:
+                return None
+            longest += growth.demos * one
+    except (EvaluationError, RenderError, KeyError):
+        return None
+    if "instructions" in tuned:
+        if growth.instructions is None:
+            return None
+        longest += growth.instructions
+    if module.retry:
+        if reply is None:
+            return None
+        longest += 2 * reply + ASKED_AGAIN
+    if module.format == "json":
+        schema = json_schema(Object(tuple((name, field.type) for name, field in module.outputs.items())))
+        longest += tokens(json.dumps(schema))
+    return longest
+
+
+def _arguments(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
+    inputs = {name: row.get(name, field.default) for name, field in site.plan.inputs.items()}
+    scope = {"inputs": inputs, "vars": site.plan.vars}
+    return {name: value.evaluate(scope) for name, value in site.call.arguments.items()}
+
+
+def _demo(plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], turn: int, reply: int | None) -> int | None:
+    """Return the most tokens of a demo, from a labelled row or a run.
+
+    The inputs and reply of a run are written anew in a demo, which may take a little more.
+    """
+    if module.layout.demos_inline or reply is None:
+        return None
+    bare = PromptBuilder(replace(module, demos=()), plan.vars)
+    names = {*module.inputs, *module.outputs}
+    longest = turn + 2 * reply + 2 * TOKENS_A_MESSAGE
+    for row in rows:
+        if all(row.get(name) is not None for name in names):
+            demo = {name: row[name] for name in names}
+            inputs = {name: row[name] for name in module.inputs}
+            shown = PromptBuilder(replace(module, demos=(demo,)), plan.vars).build(inputs).messages
+            longest = max(longest, _tokens(shown) - _tokens(bare.build(inputs).messages))
+    return longest
+
+
+def _tokens(messages: Iterable[Mapping[str, Any]]) -> int:
+    return sum(tokens(str(message["content"])) + TOKENS_A_MESSAGE for message in messages)

@@ -1,0 +1,20 @@
+"""Digests of values and of folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of a value as JSON; mappings with equal entries have equal digests in any order."""
+    written = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
+
+
+def folder_state(folder: Path) -> str:
+    """Return a digest of the names, sizes and times of the files in a folder of weights, which are too large to read."""
+    found = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
+    return digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in found])

@@ -1,0 +1,231 @@
+"""The identity of a run: program, Python sources, rows, optimization and version, each by its key and digest.
+
+A process that continues the work of an earlier one compares the two identities, so that no result mixes both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.artefacts.meaning import PROGRAMS
+from lmprog.compiler.expressions.compiled import Expression
+from lmprog.compiler.plan import Metric, Optimize, Plan, ProgramCall, Repeat, Step
+from lmprog.compiler.types.python_reference import PythonReference
+from lmprog.state.digests import digest, folder_state
+from lmprog.state.python_sources import module_file, sources
+from lmprog.version import __version__
+
+MadeFrom = Mapping[str, str]
+"""Digests by key: keys of the spec as `modules.sort.instructions`, `data.train`, and `lmprog` for the version."""
+
+SAFE = re.compile(r"(.*: )?lms\.[^.]+\.(limits|api_key|api_base|headers|price|speed|cache|trusted)(\..*)?")
+"""Keys that change no answer: where an LM is served, how hard and how dearly it is asked, and what is kept."""
+ABSENT = "absent"
+
+
+def of_program(plan: Plan, prefix: str = "") -> dict[str, str]:
+    """Return what a program is made from: its document part by part, the files that it names, and its sub-programs."""
+    # Sub-programs are taken apart below; the version of the language stands in the version of lmprog.
+    meaning = {key: value for key, value in plan.meaning.items() if key not in ("lmprog", "programs")}
+    found = {f"{prefix}{key}": digest(value) for key, value in _parts(meaning)}
+    for key, path in plan.files.items():
+        if not key.startswith("metrics."):
+            found |= _of_file(f"{prefix}{key}", path)
+    for tool in plan.tools.values():
+        found |= _of_module(f"{prefix}tools.{tool.id}.python", tool.python)
+    for lm in plan.lms.values():
+        folder = Path(lm.model.removeprefix("hf/"))
+        if lm.runs_here and folder.is_dir():
+            found[f"{prefix}lms.{lm.id}.model: {folder.name}"] = folder_state(folder)
+    for inner in _inner(plan.steps):
+        found |= of_program(inner, f"{prefix}{inner.path.name}: ")
+    return {key: value for key, value in found.items() if not SAFE.fullmatch(key)}
+
+
+def files_of(plan: Plan, metric: str | None = None) -> list[Path]:
+    """Return the files that a program, and one of its metrics, read or import: those whose content is part of the identity."""
+    found: dict[Path, None] = {}
+    wanted = _needed(plan.metrics, metric) if metric is not None else []
+    chosen = [f"metrics.{id}." for id in wanted]
+    references = [tool.python for tool in plan.tools.values()] + [plan.metrics[id].python for id in wanted]
+    modules = [module_file(one.module) for one in references if one is not None and one.module is not None]
+    named = [
+        path for key, path in plan.files.items() if not key.startswith("metrics.") or key.startswith(tuple(chosen))
+    ]
+    for path in (*named, *(file for file in modules if file is not None)):
+        found |= dict.fromkeys(sources(path.resolve()) if path.suffix == ".py" else [path] if path.is_file() else [])
+    for inner in (*_inner(plan.steps), *(judge for id in wanted if (judge := plan.metrics[id].program) is not None)):
+        found |= dict.fromkeys(files_of(inner))
+    return list(found)
+
+
+def of_metric(plan: Plan, metric: str) -> dict[str, str]:
+    """Return what a metric is made from, and those that it is computed from: its words, its Python, its judge."""
+    found: dict[str, str] = {}
+    for id in _needed(plan.metrics, metric):
+        declared = plan.metrics[id]
+        key = f"metrics.{id}"
+        for field in fields(declared):
+            if field.name not in ("id", "program"):
+                part = {"arguments": "with"}.get(field.name, field.name)
+                found[f"{key}.{part}"] = digest(_plain(getattr(declared, field.name)))
+        for place, path in plan.files.items():
+            if place.startswith(f"{key}."):
+                found |= _of_file(place, path)
+        found |= _of_module(f"{key}.python", declared.python)
+        if declared.program is not None:
+            found |= of_program(declared.program, f"{key}: {declared.program.path.name}: ")
+    return found
+
+
+def of_optimization(goals: Optimize) -> dict[str, str]:
+    """Return what an optimization is to do, each stage by itself. Its budget is left out: it may grow."""
+    found = {
+        f"optimize.{field.name}": digest(_plain(getattr(goals, field.name)))
+        for field in fields(goals)
+        if field.name not in ("budget", "seed", "stages", "teachers")
+    }
+    for index, stage in enumerate(goals.stages):
+        key = f"optimize.stages[{index}]"
+        found[key] = digest([stage.optimizer, _plain(stage.options)])
+        named = set(_texts(stage.options))
+        for path, plan in goals.teachers.items():
+            if path in named:
+                found |= of_program(plan, f"{key}: {path}: ")
+    return found
+
+
+def of_rows(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the digest of rows in their order."""
+    return RowsDigest().of(rows)
+
+
+class RowsDigest:
+    """The digest of rows as they are read, one after the other."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._hash = hashlib.sha256()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.rows += 1
+        self._hash.update(digest(row).encode())
+
+    def of(self, rows: Iterable[Mapping[str, Any]]) -> str:
+        """Add rows, and return the digest of all so far."""
+        for row in rows:
+            self.add(row)
+        return self.hex
+
+    @property
+    def hex(self) -> str:
+        return self._hash.hexdigest()
+
+
+def version() -> dict[str, str]:
+    """Return the version of lmprog, which decides how prompts are written and replies read."""
+    return {"lmprog": __version__}
+
+
+def changes(before: MadeFrom, now: MadeFrom) -> list[str]:
+    """Return what differs, each as a key and what has become of it, in the order of `now`."""
+    keys = [*now, *(key for key in before if key not in now)]
+    return [_change(key, before, now) for key in keys if before.get(key) != now.get(key)]
+
+
+def _change(key: str, before: MadeFrom, now: MadeFrom) -> str:
+    if key == "lmprog":
+        return f"lmprog is {now.get(key)} and was {before.get(key)}"
+    return f"`{key}` is {'new' if key not in before else 'gone' if key not in now else 'changed'}"
+
+
+def in_words(found: list[str]) -> str:
+    """Return the first differences as the beginning of a sentence."""
+    shown = ", ".join(found[:4])
+    return shown if len(found) <= 4 else f"{shown} and {len(found) - 4} more"
+
+
+def _parts(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield a document as parts: mappings are taken apart down to `modules.sort.instructions`."""
+    if isinstance(value, Mapping) and value and depth < 3:
+        for name, entry in value.items():
+            yield from _parts(entry, f"{key}.{name}" if key else str(name), depth + 1)
+    else:
+        yield key, value
+
+
+def _of_file(key: str, path: Path) -> dict[str, str]:
+    """Return the content of a file by name; of a Python file, that of its imports beside it too; nothing of no file."""
+    if path.is_dir() and "adapter" in key:
+        return {f"{key}: {path.name}": digest([(file.name, _content(file)) for file in _files(path)])}
+    if path.suffix == ".py":
+        return _of_python(key, path)
+    return {f"{key}: {path.name}": _content(path)} if path.is_file() and path.suffix not in PROGRAMS else {}
+
+
+def _of_python(key: str, path: Path) -> dict[str, str]:
+    whole = path.resolve()
+    return {f"{key}: {file.relative_to(whole.parent)}": _content(file) for file in sources(whole)}
+
+
+def _of_module(key: str, reference: PythonReference | None) -> dict[str, str]:
+    file = module_file(reference.module) if reference is not None and reference.module is not None else None
+    return _of_python(key, file) if file is not None else {}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def _content(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ABSENT
+
+
+def _inner(steps: Iterable[Step]) -> Iterator[Plan]:
+    for step in steps:
+        if isinstance(step.action, ProgramCall):
+            yield step.action.plan
+        elif isinstance(step.action, Repeat):
+            yield from _inner(step.action.steps)
+
+
+def _needed(metrics: Mapping[str, Metric], metric: str) -> list[str]:
+    """Return a metric and all that its value is computed from."""
+    found = [metric] if metric in metrics else []
+    for id in found:
+        value = metrics[id].value
+        if value is not None:
+            named = {path[1] for path in value.references if path[0] == "metrics" and len(path) > 1}
+            found += [other for other in sorted(named) if other in metrics and other not in found]
+    return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from _texts(entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _texts(entry)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as plain values, of which sets have an order, and expressions and references their text."""
+    if isinstance(value, Expression | PythonReference):
+        return value.text
+    if isinstance(value, frozenset | set):
+        return sorted(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,87 @@
+"""The origin of a file or folder of results, kept beside it: `run.json` of a run, `NAME.meta.json` of a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmprog.boundary.plain_values import read_as
+from lmprog.compiler.yaml.whole_file import write_whole
+from lmprog.errors import UsageError
+from lmprog.state.json_lines import VERSION, require_version
+
+RUN = "run.json"
+SECRETS = ("api_key", "headers", "env")
+"""Parts of the paths of `--set` whose values are not written to the disk."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of the command that began a run, so that `--resume` alone continues with the same."""
+
+    lms: Mapping[str, str] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    budget: Mapping[str, float] = field(default_factory=dict)
+    out: str | None = None
+    left_out: tuple[str, ...] = ()
+    """Paths of `--set` that hold secrets: they are not kept, and must be given again."""
+
+    def without_secrets(self) -> Settings:
+        """Return what may be written to the disk."""
+        secret = tuple(path for path in self.overrides if any(part in SECRETS for part in path.split(".")))
+        plain = {path: value for path, value in self.overrides.items() if path not in secret}
+        return Settings(self.lms, plain, self.budget, self.out, secret)
+
+    def over(self, kept: Settings) -> Settings:
+        """Return these settings laid over those of the first command. Raises UsageError where a secret is missing."""
+        overrides = {**kept.overrides, **self.overrides}
+        missing = [path for path in kept.left_out if path not in overrides]
+        if missing:
+            raise UsageError(
+                f"the run was begun with --set {missing[0]}=..., which is a secret and was not kept; give it again"
+            )
+        budget = {**kept.budget, **self.budget}
+        return Settings({**kept.lms, **self.lms}, overrides, budget, self.out or kept.out)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What results are made from. `made_from` holds digests by key (`lmprog.state.identity`)."""
+
+    program: str
+    spec: str = ""
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    rows: int | None = None
+    """Number of rows in the inputs of `run --out`."""
+    traces: Mapping[str, int] = field(default_factory=dict)
+    """By the path of a trace, how many bytes it had when the first row of `run --out` was begun."""
+    settings: Settings = field(default_factory=Settings)
+
+    def write(self, path: Path, *, private: bool = False) -> None:
+        write_whole(path, json.dumps({"version": VERSION, **asdict(self)}, indent=2) + "\n", private=private)
+
+
+def read_origin(path: Path) -> Origin | None:
+    """Return what a file keeps; None where there is no file. Raises UsageError for one that this version cannot read."""
+    try:
+        values = json.loads(path.read_bytes())
+        if not isinstance(values, dict):
+            raise ValueError("it is no JSON object")
+        require_version(values.pop("version", VERSION), path)
+        found: Origin = read_as(Origin, values)
+        return found
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path} cannot be read ({error}), so it is not known what is beside it; begin anew with another name"
+        ) from None
+
+
+def beside(out: Path) -> Path:
+    """Return where the origin of a file of results stands."""
+    return out.with_name(f"{out.name}.meta.json")

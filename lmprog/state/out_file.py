@@ -1,0 +1,205 @@
+"""The file of `run --out`: a line for each row, what it is made from beside it, and which rows are still to be run."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from lmprog.errors import UsageError
+from lmprog.state import identity
+from lmprog.state.json_lines import PassedOver, as_line, cut_torn_line, object_in
+from lmprog.state.origin import Origin, beside, read_origin
+from lmprog.state.ownership import owned
+from lmprog.state.unchanged import Unchanged
+
+INPUTS = "--inputs"
+CUT = "the command was cut off after this row had called a tool that writes"
+"""The error of a row that has called such a tool, until the row ends: a killed command leaves it behind."""
+
+
+class OutFile:
+    """The outputs of a run over rows; a context manager, and the only writer of the file.
+
+    A row has a line `{"row", "outputs", "error"}`, with `"wrote": true` where it failed after a call of a tool that writes.
+    Rows without a line, or whose line has an error, are to be run; those that wrote only with `repeat_writes`. While they
+    are, new lines are appended, so that nothing is lost by a kill; when the file is closed there is one line for each row, in
+    the order of the rows. Raises UsageError for a file that no run has written, or that was begun from something else, and
+    Owned while another process writes it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        origin: Origin,
+        inputs: Iterator[Mapping[str, Any]],
+        unchanged: Unchanged | None = None,
+        *,
+        repeat_writes: bool = False,
+    ) -> None:
+        """Open the file, and read `inputs` through once.
+
+        `origin` lacks the facts about the inputs; `unchanged` is called before each line.
+        """
+        self.path = path
+        self._unchanged, self._repeat_writes = unchanged, repeat_writes
+        self._wrote: set[int] = set()
+        self._cut: set[int] = set()
+        """The rows whose only line is the one that was written before a tool was called."""
+        self.passed_over = PassedOver()
+        self._owning = ExitStack()
+        self._owning.enter_context(owned(path))
+        try:
+            self._begin(origin, inputs)
+        except BaseException:
+            self._owning.close()
+            raise
+
+    def _begin(self, origin: Origin, inputs: Iterator[Mapping[str, Any]]) -> None:
+        path, marker = self.path, beside(self.path)
+        there = path.exists() and path.stat().st_size > 0
+        kept = read_origin(marker) if path.exists() else None
+        if there and kept is None:
+            raise UsageError(_strange(path))
+        digest, prefix = identity.RowsDigest(), None
+        for row in inputs:
+            digest.add(row)
+            if kept is not None and digest.rows == kept.rows:
+                prefix = digest.hex
+        self.total = digest.rows
+        made_from = {**origin.made_from, INPUTS: digest.hex}
+        if kept is not None:
+            # Rows that were added at the end are new rows of the same file.
+            now = {**made_from, INPUTS: prefix or digest.hex}
+            changed = identity.changes(kept.made_from, now)
+            if changed and not there:  # a kill left nothing to go on with
+                kept = None
+            elif changed:
+                raise UsageError(
+                    f"{path} was begun from something else: {identity.in_words(changed)}. Undo that, name another file, or "
+                    f"remove {path} to begin anew"
+                )
+        self._places = array("q", [-1]) * self.total
+        self._good = bytearray(self.total)
+        self._ordered = True
+        self._last = -1
+        if there:
+            self._read()
+            cut_torn_line(path)
+        self.traces = {**origin.traces, **(kept.traces if kept is not None else {})}
+        replace(origin, made_from=made_from, rows=self.total, traces=self.traces).write(marker)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] = path.open("ab")
+        self._end = path.stat().st_size
+
+    def _read(self) -> None:
+        position = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                found = object_in(line)
+                row = found.get("row") if isinstance(found, dict) else None
+                if isinstance(found, str):
+                    self.passed_over.add(number, found)
+                elif not isinstance(row, int) or not 0 <= row < self.total or not _is_line(found):
+                    self.passed_over.add(number, "of no row")
+                else:
+                    self._note(row, position, found["error"], found.get("wrote") is True)
+                    position += len(line)
+                    continue
+                self._ordered = False
+                position += len(line)
+
+    def _note(self, row: int, position: int, error: str | None, wrote: bool) -> None:
+        """Take a line for the row's, unless an earlier one is good and this one is not."""
+        self._ordered = self._ordered and row == self._last + 1
+        self._last = row
+        good = error is None
+        if good or not self._good[row]:
+            self._places[row], self._good[row] = position, good
+            for rows, held in ((self._wrote, wrote), (self._cut, error == CUT)):
+                (rows.add if held else rows.discard)(row)
+
+    @property
+    def missing_from(self) -> int:
+        """The number of the first row behind all that have come to an end."""
+        return max((row + 1 for row in range(self.total) if self._places[row] >= 0 and row not in self._cut), default=0)
+
+    @property
+    def done(self) -> int:
+        """The number of rows that have a line without an error."""
+        return sum(self._good)
+
+    @property
+    def failed(self) -> int:
+        """The number of rows that have a line with an error."""
+        return sum(place >= 0 for place in self._places) - self.done
+
+    @property
+    def held(self) -> frozenset[int]:
+        """The rows that failed after a call of a tool that writes, and are not run again."""
+        return frozenset() if self._repeat_writes else frozenset(self._wrote)
+
+    def to_do(self) -> bytes:
+        """Return for each row whether it is to be run."""
+        held = self.held
+        return bytes(not good and row not in held for row, good in enumerate(self._good))
+
+    def before_write(self, row: int | str) -> None:
+        """Append the line that the row has if the command is cut off now; called before each call of a tool that writes."""
+        assert isinstance(row, int)
+        if row not in self._wrote:
+            self._append(row, None, CUT, wrote=True)
+
+    def add(self, row: int, outputs: Mapping[str, Any] | None, error: str | None) -> None:
+        """Append the line of a row. Raises UsageError where a file that it is made from has changed."""
+        self._append(row, outputs, error, wrote=error is not None and row in self._wrote)
+
+    def _append(self, row: int, outputs: Mapping[str, Any] | None, error: str | None, *, wrote: bool) -> None:
+        if self._unchanged is not None:
+            self._unchanged.require()
+        line = as_line({"row": row, "outputs": outputs, "error": error, **({"wrote": True} if wrote else {})})
+        self._file.write(line)
+        self._file.flush()
+        self._note(row, self._end, error, wrote)
+        self._end += len(line)
+
+    def __enter__(self) -> OutFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self._file.close()
+            if not self._ordered:
+                self._order()
+        finally:
+            self._owning.close()
+
+    def _order(self) -> None:
+        """Write the lines of the rows in their order, each once, to a file that then takes the place of this one."""
+        new = self.path.resolve()
+        scratch = new.with_name(f".{new.name}.new")
+        with self.path.open("rb") as old, scratch.open("wb") as file:
+            for place in self._places:
+                if place >= 0:
+                    old.seek(place)
+                    file.write(old.readline())
+        os.replace(scratch, new)
+
+
+def _strange(path: Path) -> str:
+    with path.open("rb") as file:
+        found = object_in(file.readline())
+    if isinstance(found, dict) and _is_line(found):
+        return (
+            f"{path} holds rows, but {beside(path).name}, which says what they are made from, is not beside it; "
+            "name another file, or remove this one to begin anew"
+        )
+    return f"{path} is not what `lmprog run --out` writes, so it is left alone; name another file"
+
+
+def _is_line(found: Mapping[str, Any]) -> bool:
+    return found.keys() - {"wrote"} == {"row", "outputs", "error"}

@@ -1,0 +1,71 @@
+"""Exclusive writing of run folders, out files and traces: a lock that the kernel releases when its holder ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from lmprog.errors import InfrastructureError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; there nothing is locked.
+    fcntl = None  # type: ignore[assignment]
+
+
+class Owned(InfrastructureError):
+    """A file or folder that another process writes; the same command works when that process has ended."""
+
+
+@contextlib.contextmanager
+def owned(path: Path) -> Iterator[None]:
+    """Lock a file or folder, by any of its names, for one writer until the context ends.
+
+    The lock lies on a hidden file (in the folder, or beside the file) that holds the owner's process id; it is
+    removed at the end, and one that a killed process left behind locks nothing. Devices and pipes are not locked.
+    Raises Owned.
+    """
+    whole = path.resolve()
+    if fcntl is None or (whole.exists() and not (whole.is_file() or whole.is_dir())):
+        yield
+        return
+    beside = whole / ".lock" if whole.is_dir() else whole.with_name(f".{whole.name}.lock")
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    held = _locked(beside, path)
+    try:
+        yield
+    finally:
+        if held is not None:
+            beside.unlink(missing_ok=True)
+            os.close(held)
+
+
+def _locked(beside: Path, path: Path) -> int | None:
+    """Return the locked descriptor; None on a file system without locks, with a warning."""
+    while True:
+        opened = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(opened, 32, 0).decode(errors="replace").strip()
+            os.close(opened)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                _warn(f"{path} cannot be locked here ({error.strerror}); let no other process write it")
+                return None
+            who = f"process {holder}" if holder else "another process"
+            raise Owned(f"{path} is being written by {who}; wait until it has ended, or name another path") from None
+        # The last owner may have removed the file between the opening and the lock: then the lock is on nothing.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(opened), os.stat(beside)):
+                os.ftruncate(opened, 0)
+                os.pwrite(opened, f"{os.getpid()}\n".encode(), 0)
+                return opened
+        os.close(opened)
+
+
+def _warn(message: str) -> None:
+    print(f"lmprog: {message}", file=sys.stderr, flush=True)

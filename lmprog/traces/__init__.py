@@ -1,0 +1,1 @@
+"""Records of calls: files, summaries, exports and replay."""

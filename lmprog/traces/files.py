@@ -1,0 +1,88 @@
+"""Traces on disk: one call of an LM or a tool a line, as JSON. What a crash or a full disk tore is passed over on reading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.yaml.whole_file import open_private
+from lmprog.state.json_lines import PassedOver, cut_torn_line, object_in, read_objects, versioned_line
+from lmprog.state.ownership import owned
+from lmprog.traces.record import Record
+
+
+class TraceWriter:
+    """Appends the records of runs to a file that only its owner may read; a context manager.
+
+    It is the only writer of the file, or raises Owned; with `shared` several processes append, each of them whole lines,
+    and others may read it.
+    """
+
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
+        self.path = path.resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._owning = ExitStack()
+        if not shared:
+            self._owning.enter_context(owned(path))
+            cut_torn_line(path)
+        self._file = path.open("ab", buffering=0) if shared else open_private(path, "ab", buffering=0)
+        # A torn line of a shared file is left there: it may be one that another process is just writing.
+        self._torn = shared and path.stat().st_size > 0 and not _ends_whole(path)
+
+    def write(self, records: Iterable[Record]) -> None:
+        """Append; all lines of one call reach the file in one write. Raises OSError where the disk takes no more."""
+        lines = b"".join(versioned_line(made.as_json()) for made in records)
+        if not lines:
+            return
+        if self._torn:
+            # What an earlier write left is then a line of its own, and spoils none of ours.
+            lines = b"\n" + lines
+        self._torn = True
+        while lines:
+            lines = lines[self._file.write(lines) :]
+        self._torn = False
+
+    @property
+    def end(self) -> int:
+        """How many bytes the file has."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def drop_rows(self, begin: int, row: int, kept: Collection[int] = ()) -> None:
+        """Remove the records at the end that are of `row` or a later one: a resumed run makes them again.
+
+        What stands before byte `begin` stays, and so do the records of rows in `kept`.
+        """
+        position = end = min(begin, self.end)
+        with Path(self._file.name).open("rb") as file:
+            file.seek(position)
+            for line in file:
+                position += len(line)
+                found = object_in(line)
+                example = None if isinstance(found, str) else found.get("example")
+                if not isinstance(example, int) or example < row or example in kept:
+                    end = position
+        self._file.truncate(end)
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+        self._owning.close()
+
+
+def read_trace(path: Path, passed_over: PassedOver | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the records of a trace in their order; lines that are no record are passed over, as by `read_objects`."""
+    return read_objects(path, passed_over)
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"

@@ -1,0 +1,132 @@
+"""The record of one LM call: the central record of lmprog. Scoring, demos and training read nothing else of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from lmprog.lms.digest import request_sha256
+from lmprog.lms.lm import ToolCall, ToolOffer, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """A call of a module's LM, successful or not."""
+
+    program: str
+    module: str
+    path: str
+    """The call site and the turns of the loops around it, as `research[1].query`."""
+    call: int
+    """k, from 0: the place of this call among the module's calls in the run, in the order of the plan."""
+    example: int | str
+    rollout: int
+    attempt: int = 0
+    """0, and one more for each retry; the retries of a call share its `call`."""
+    inputs: Mapping[str, Any]
+    messages: Sequence[Mapping[str, Any]]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of the request: `temperature`, `max_tokens`, ..."""
+    tools: Sequence[ToolOffer] = ()
+    """Tools that the LM was offered in its own protocol."""
+    constrained: bool = False
+    """True if only a reply of the declared types could be sampled."""
+    text: str | None
+    """The reply as it came; None where the LM gave none."""
+    outputs: Mapping[str, Any] | None
+    """The values read from the reply; None where it could not be read."""
+    error: str | None = None
+    forgiven: Sequence[str] = ()
+    prompt_token_ids: Sequence[int] | None = None
+    token_ids: Sequence[int] | None = None
+    logprobs: Sequence[float] | None = None
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    cached: bool = False
+    """True if the reply was cached in an earlier call."""
+    started: float = 0.0
+    """Time of the request, in seconds since 1970."""
+    seconds: float = 0.0
+    """Seconds from the request to the reply; rows of one batch share their time."""
+    seed: int | None = None
+    tool_calls: Sequence[ToolCall] = ()
+    """Tool calls that the LM made in this turn, where its module has tools."""
+    message: Mapping[str, Any] | None = None
+    """The turn as the provider wrote it, where it holds more than words and calls: reasoning, signatures."""
+    response_model: str | None = None
+    """The model that answered, as the provider names it."""
+    response_id: str | None = None
+    """The provider's own name of the reply."""
+    weights: str = ""
+    """Return the model's name, with the digest of its adapter if it has one."""
+    parent: str | None = None
+    """The path of the step of the outer program, for a call within a sub-program."""
+
+    @property
+    def prompt_sha256(self) -> str:
+        """The digest of the messages as sent."""
+        written = json.dumps(self.messages, ensure_ascii=False, default=str)
+        return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
+
+    @property
+    def request_sha256(self) -> str:
+        """The digest of messages, params, weights, seed and tools: what a recorded reply is found by."""
+        return request_sha256(self.weights, self.messages, self.params, self.seed, self.tools)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the record as plain values, without empty fields, and with tools by their names."""
+        digests = {"prompt_sha256": self.prompt_sha256, "request_sha256": self.request_sha256}
+        return {"kind": "lm", **_plain(self), **digests}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolInvocation:
+    """A call of a tool by a step or an agent, successful or not."""
+
+    program: str
+    tool: str
+    path: str
+    """The call site, or that of the agent which asked, with the turns of the loops around it."""
+    example: int | str
+    rollout: int
+    attempt: int = 0
+    module: str | None = None
+    """The agent that asked; None for a step of its own."""
+    arguments: Mapping[str, Any]
+    result: Any = None
+    error: str | None = None
+    failure: str | None = None
+    """The kind of the failure (`lmprog.blame`): `tool` or `connection`; None also of a call that did not end."""
+    wrote: bool = False
+    """True if the tool may change something (`effects: write`)."""
+    started: float = 0.0
+    seconds: float = 0.0
+    parent: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the record as plain values, without empty fields."""
+        return {"kind": "tool", **_plain(self)}
+
+
+Record = Invocation | ToolInvocation
+"""A record of a trace: a call of an LM or of a tool."""
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    found = {}
+    for name in (known.name for known in fields(record)):
+        value = getattr(record, name)
+        if isinstance(value, Usage):
+            value = asdict(value)
+        elif name == "tool_calls":
+            value = [asdict(call) for call in value]
+        elif name == "tools":
+            value = [offer.name for offer in value]
+        if name == "result" or (
+            value is not None and value is not False and value != () and value != [] and value != ""
+        ):
+            found[name] = value
+    return found

@@ -1,0 +1,177 @@
+"""Recorded answers in place of LMs and tools: a trace file answers, exactly, and nothing else is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any
+
+from lmprog.blame import is_outage
+from lmprog.compiler.plan import LM as Declared
+from lmprog.compiler.plan import Tool
+from lmprog.errors import ProviderError, ReplayMiss, UsageError
+from lmprog.failure import CANCELLED
+from lmprog.lms.digest import request_sha256, weights_of
+from lmprog.lms.lm import Completion, Request, ToolCall, Usage
+from lmprog.state.digests import digest
+from lmprog.tools.tool import ToolFailed, ToolUnreachable
+
+SHOWN = 60
+"""Characters shown of a text that has changed, from a little before the change."""
+
+
+class Recording:
+    """The calls in a trace file, found by what was asked.
+
+    Equal calls that were recorded more than once are answered in the order of the recording, over and over.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from lmprog.traces.files import read_trace
+
+        self.path = path
+        self._replies: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._places: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+        self._results: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+        self._given: dict[Any, count[int]] = defaultdict(count)
+        if not path.is_file():
+            raise UsageError(f"there is no recording {path}; make it first, with --record {path}")
+        for record in read_trace(path):
+            if record.get("kind") == "tool":
+                self._results[record["tool"], digest(record["arguments"])].append(record)
+            elif "request_sha256" in record:
+                self._replies[record["request_sha256"]].append(record)
+                self._places[_place_of(record)].append(record)
+            else:
+                raise UsageError(f"{path} is no recording that this version can replay; make it anew")
+
+    def lm(self, declared: Declared) -> ReplayLM:
+        """Return the replayed LM of an LM of the program."""
+        return ReplayLM(self, declared)
+
+    def tool(self, tool: Tool) -> Callable[..., Any]:
+        """Return the replayed tool of a tool of the program, as an async function of its arguments."""
+
+        async def call(**arguments: Any) -> Any:
+            record = self._next(self._results, (tool.id, digest(arguments)))
+            if record is None:
+                raise ReplayMiss(
+                    f"{self.path} holds no call of the tool {tool.id!r} with {_short(arguments)}; record it anew"
+                )
+            await _cut_short(record, self.path)
+            if record.get("error") is not None:
+                unreachable = is_outage(record.get("failure"))
+                raise (ToolUnreachable if unreachable else ToolFailed)(record["error"])
+            return record["result"]
+
+        return call
+
+    def reply(self, weights: str, request: Request) -> dict[str, Any]:
+        """Return the record of the same request. Raises ReplayMiss with what has changed."""
+        wanted = request_sha256(weights, request.messages, request.params, request.seed, request.tools)
+        record = self._next(self._replies, wanted)
+        if record is not None:
+            return record
+        example, rollout, path, attempt = request.key or ("?", 0, "?", 0)
+        # The turns of an agent share their place.
+        near = max(self._places.get(request.key, ()), key=lambda record: _likeness(record, request), default=None)
+        changed = "nothing was recorded there" if near is None else difference(near, weights, request)
+        again = f", rollout {rollout}, attempt {attempt}" if rollout or attempt else ""
+        raise ReplayMiss(
+            f"{self.path} holds no reply for {path} (row {example}{again}): {changed}; record it anew with --record"
+        )
+
+    def _next(self, kept: Mapping[Any, list[dict[str, Any]]], key: Any) -> dict[str, Any] | None:
+        found = kept.get(key)
+        return found[next(self._given[key]) % len(found)] if found else None
+
+
+class ReplayLM:
+    """Answers as recorded: with the same reply, or the same failure of the provider."""
+
+    def __init__(self, recording: Recording, declared: Declared) -> None:
+        self._recording, self._model = recording, declared.model
+
+    async def complete(self, request: Request) -> Completion:
+        """Complete the request from the recording. Raises ReplayMiss where the recording does not hold it."""
+        record = self._recording.reply(weights_of(self._model, request.adapter), request)
+        await _cut_short(record, self._recording.path)
+        if "finish_reason" not in record and record.get("error") is not None:
+            raise ProviderError(record["error"])
+        text = record.get("text", "")
+        if request.on_text is not None:
+            request.on_text(text)
+        usage = record.get("usage")
+        return Completion(
+            text=text,
+            token_ids=record.get("token_ids"),
+            logprobs=record.get("logprobs"),
+            prompt_token_ids=record.get("prompt_token_ids"),
+            usage=Usage(**usage) if usage is not None else None,
+            finish_reason=record.get("finish_reason", "stop"),
+            tool_calls=tuple(ToolCall(**call) for call in record.get("tool_calls", ())),
+            message=record.get("message"),
+        )
+
+
+async def _cut_short(record: Mapping[str, Any], path: Path) -> None:
+    """Wait until a recorded call that was cut short is cut short again.
+
+    A timeout, or a failure of a parallel call, had cancelled it. Raises ReplayMiss where that does not happen again.
+    """
+    if record.get("error") == CANCELLED:
+        await asyncio.sleep(2 * record["seconds"] + 1)
+        raise ReplayMiss(
+            f"{path} holds no answer for {record['path']} (row {record['example']}), which was {CANCELLED}"
+        )
+
+
+def difference(near: Mapping[str, Any], weights: str, request: Request) -> str:
+    """Describe in a few words how the request now at a call's place differs from the record of the call."""
+    if near["weights"] != weights:
+        return f"the weights have changed, from {near['weights']} to {weights}"
+    params: Mapping[str, Any] = near.get("params", {})
+    for name in [*request.params, *params]:
+        before, now = params.get(name), request.params.get(name)
+        if before != now:
+            return f"the parameter {name} has changed, from {before!r} to {now!r}"
+    for index, (before, now) in enumerate(zip(near["messages"], request.messages, strict=False)):
+        if digest(before) != digest(now):
+            return f"message {index + 1} ({now.get('role')}) has changed, from {_changed(before, now)}"
+    if len(near["messages"]) != len(request.messages):
+        return f"the prompt has changed, from {len(near['messages'])} messages to {len(request.messages)}"
+    if near.get("seed") != request.seed:
+        return "the seed has changed"
+    return "the tools that it is offered have changed"
+
+
+def _likeness(record: Mapping[str, Any], request: Request) -> tuple[int, int]:
+    """Score the likeness of a recorded call and a request.
+
+    It is the number of equal messages from the first on, then the closeness of their numbers of messages.
+    """
+    pairs = zip(record["messages"], request.messages, strict=False)
+    same = len(list(takewhile(lambda pair: digest(pair[0]) == digest(pair[1]), pairs)))
+    return same, -abs(len(record["messages"]) - len(request.messages))
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return the two contents, from a little before their first difference."""
+    old, new = str(before.get("content")), str(now.get("content"))
+    same = next((index for index, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    start = max(0, same - SHOWN // 3)
+    return f"{_short(old[start:])} to {_short(new[start:])}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
+def _place_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the place of a recorded call, as the `key` of its request."""
+    path = f"{record['parent']}/{record['path']}" if record.get("parent") else record["path"]
+    return str(record["example"]), record["rollout"], path, record["attempt"]

@@ -1,0 +1,32 @@
+"""The trace of one run as exporters receive it, and the exporter interface."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lmprog.failure import Failure
+from lmprog.traces.record import Record
+
+
+@dataclass(slots=True)
+class RunTrace:
+    """The trace of one run, as exporters get it when the run has ended."""
+
+    program: str
+    example: int | str
+    rollout: int
+    records: Sequence[Record] = ()
+    error: Failure | None = None
+    began: float = 0.0
+    """Seconds since 1970, as `ended`."""
+    ended: float = 0.0
+
+
+Exporter = Callable[[RunTrace], None]
+
+
+def warn(message: str) -> None:
+    """Print a line on standard error."""
+    print(f"lmprog: {message}", file=sys.stderr, flush=True)

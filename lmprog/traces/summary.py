@@ -1,0 +1,99 @@
+"""A trace in summary: its records grouped into runs, and their total cost."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Record = Mapping[str, Any]
+"""A line of a trace, as written by `Invocation.as_json` or `ToolInvocation.as_json`."""
+
+
+@dataclass
+class Summary:
+    """Counts over the records that were added."""
+
+    lm_calls: int = 0
+    tool_calls: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    from_cache: int = 0
+    """Replies that lmprog had kept from earlier calls."""
+    usd: float = 0.0
+    unpriced: int = 0
+    """Replies whose price is not known."""
+    unreadable: int = 0
+    """Replies from which no outputs could be read."""
+    forgiven: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    """Seconds of each answered call of an LM."""
+
+    def add(self, record: Record) -> None:
+        failed = record.get("error") is not None
+        self.errors += failed
+        if record["kind"] == "tool":
+            self.tool_calls += 1
+            return
+        self.lm_calls += 1
+        self.forgiven.update(record.get("forgiven", ()))
+        if "finish_reason" not in record:
+            return
+        self.unreadable += failed
+        self.seconds.append(record.get("seconds", 0.0))
+        self.from_cache += record.get("cached", False)
+        usage = record.get("usage") or {}
+        self.prompt_tokens += usage.get("prompt_tokens", 0)
+        self.completion_tokens += usage.get("completion_tokens", 0)
+        self.cached_tokens += usage.get("cached_tokens", 0)
+        if usage.get("usd") is None:
+            self.unpriced += 1
+        else:
+            self.usd += usage["usd"]
+
+    def latency(self, share: float) -> float | None:
+        """Return the seconds within which this share of the calls were answered.
+
+        It is the quantile by nearest rank; None where there are no calls.
+        """
+        ordered = sorted(self.seconds)
+        return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
+
+    def as_json(self) -> dict[str, Any]:
+        counts = {name: value for name, value in vars(self).items() if name not in ("seconds", "forgiven")}
+        return {**counts, "forgiven": dict(self.forgiven), "p50": self.latency(0.5), "p95": self.latency(0.95)}
+
+
+def is_record(line: Record) -> bool:
+    """Return whether a line of JSON is a record of a trace that this version reads."""
+    return line.get("kind") in ("lm", "tool") and all(key in line for key in ("program", "path", "example", "rollout"))
+
+
+def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Yield the records of each run. The records of one run stand together, and none of its LM calls stands twice."""
+    run: list[Record] = []
+    seen: set[tuple[Any, ...]] = set()
+    for record in records:
+        again = place(record) in seen
+        if run and (again or any(record[key] != run[0][key] for key in ("example", "rollout"))):
+            yield run
+            run, seen = [], set()
+        run.append(record)
+        if record["kind"] == "lm":
+            seen.add(place(record))
+    if run:
+        yield run
+
+
+def place(record: Record) -> tuple[Any, ...]:
+    """Return the fields that distinguish a call from the others of its run."""
+    return tuple(record.get(key) for key in ("kind", "program", "module", "tool", "parent", "path", "call", "attempt"))
+
+
+def whole_path(record: Record) -> str:
+    """Return the path from the outermost program, as `outer_step/inner_step`."""
+    return f"{record['parent']}/{record['path']}" if record.get("parent") else str(record["path"])

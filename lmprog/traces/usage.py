@@ -1,0 +1,85 @@
+"""Usage of runs: calls, tokens, money, time, retries, and repairs of replies."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmprog.traces.record import Invocation, Record
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Sums over the calls of some runs."""
+
+    lm_calls: int = 0
+    tool_calls: int = 0
+    retried: int = 0
+    """LM calls that repeat one before them."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float | None = None
+    """US dollars of the calls whose price is known; None where no price is."""
+    unpriced: int = 0
+    """LM calls whose price is not known."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """`p50` and `p95` of the time from a run's first call to the end of its last."""
+    forgiven: Mapping[str, int] = field(default_factory=dict)
+    """Repairs of replies and their counts, the most frequent first."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "lm_calls": self.lm_calls,
+            "tool_calls": self.tool_calls,
+            "retried": self.retried,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "usd": self.usd,
+            "unpriced": self.unpriced,
+            "seconds": dict(self.seconds),
+            "forgiven": dict(self.forgiven),
+        }
+
+    def __str__(self) -> str:
+        said = [f"{self.lm_calls:,} LM calls" + (f" ({self.retried} of them retries)" if self.retried else "")]
+        if self.tool_calls:
+            said.append(f"{self.tool_calls:,} tool calls")
+        said.append(f"{self.prompt_tokens:,} + {self.completion_tokens:,} tokens")
+        if self.usd:
+            said.append(
+                f"${self.usd:.4g}" + (f" without {self.unpriced} calls of unknown price" if self.unpriced else "")
+            )
+        if self.seconds:
+            said.append(f"{self.seconds['p50']:.2f} s a run (95% within {self.seconds['p95']:.2f} s)")
+        return ", ".join(said)
+
+
+def usage_of(runs: Iterable[Sequence[Record]]) -> Usage:
+    """Return the usage of the calls of these runs; runs without a call do not count."""
+    runs = [run for run in runs if run]
+    asked = [call for run in runs for call in run if isinstance(call, Invocation)]
+    used = [call.usage for call in asked if call.usage is not None]
+    prices = [usage.usd for usage in used if usage.usd is not None]
+    seconds = sorted(
+        max(call.started + call.seconds for call in run) - min(call.started for call in run) for run in runs
+    )
+    forgiven = Counter(note for call in asked for note in call.forgiven)
+    return Usage(
+        lm_calls=len(asked),
+        tool_calls=sum(len(run) for run in runs) - len(asked),
+        retried=sum(call.attempt > 0 for call in asked),
+        prompt_tokens=sum(usage.prompt_tokens for usage in used),
+        completion_tokens=sum(usage.completion_tokens for usage in used),
+        usd=math.fsum(prices) if prices else None,
+        unpriced=sum(call.text is not None for call in asked) - len(prices),
+        seconds={"p50": _quantile(seconds, 0.5), "p95": _quantile(seconds, 0.95)} if seconds else {},
+        forgiven=dict(forgiven.most_common()),
+    )
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the smallest value that at least this share of the values does not exceed."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

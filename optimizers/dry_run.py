@@ -1,0 +1,144 @@
+"""`--dry-run`: what an optimization can come to at most, stage by stage, and about how long that would take.
+
+Calls, tokens and money are bounds. The time is an estimate for as many calls: at the rate of a finished run of the program
+where there is one, else, behind an API, by its rate limits and SECONDS_A_CALL, and in this process by the `speed` that the spec
+gives: nobody else knows it beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmprog.compiler import model_table
+from lmprog.compiler.bounds import dev_split, judges
+from lmprog.compiler.plan import Optimize, Plan
+from lmprog.runtime.program import Program
+from lmprog.scoring.data import rows_of
+from lmprog.scoring.power import CHANGING, WANTED, least_gain
+from lmprog.spending.estimate import DevRows, Forecast, Part, timed
+from lmprog.spending.worst_case import CallBound, Growth, asks, longest_reply, tokens
+
+if TYPE_CHECKING:
+    from lmprog.optimizers.candidate import Candidate
+    from lmprog.optimizers.optimizer import Optimizer
+
+
+def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
+    """Return the forecast of the program's `optimize`; `folders` are of earlier runs, the newest last.
+
+    Raise UsageError where an optimization would.
+    """
+    from lmprog.optimizers.staged.acceptance import first_level
+    from lmprog.optimizers.staged.stages import TEST, make, most_repeats, optimize_config
+
+    plan, goals = program.plan, optimize_config(program)
+    train, dev = rows_of(plan, goals.train), rows_of(plan, goals.validate)
+    choosing, confirming = dev_split(len(dev), goals.accept)
+    test = rows_of(plan, TEST) if TEST in plan.data else []
+    growth = _growth(goals, plan)
+    of_judges = [ask for judge in judges(plan) for ask in asks(judge, (), Growth(None, None))]
+    run = [*asks(plan, [*train, *dev, *test], growth), *of_judges]
+    proposal = _proposal(goals, plan)
+    sizes = len(train), choosing
+    parts, versions = [], list(run)
+    for stage in goals.stages:
+        optimizer = make(stage)
+        others = _others(program, optimizer, [*train, *dev], of_judges)
+        results = [
+            [*asks(program.with_candidate(result).plan, [*train, *dev, *test], growth), *of_judges]
+            for result in _results(program, optimizer)
+        ]
+        others += [ask for result in results for ask in _times(result, choosing)]
+        parts.append(Part(stage.optimizer, _of_stage(program, optimizer, sizes, run, proposal, others)))
+        versions += results[-1] if results else run
+    parts.append(Part("dev before and after each stage", _times(versions, choosing)))
+    if confirming:
+        parts.append(Part("dev that confirms", _times(versions, confirming * most_repeats(goals))))
+    if test:
+        parts.append(Part("test at the end", _times(versions, len(test))))
+    level = first_level(goals.accept, len(goals.stages))
+    gain = least_gain(confirming, level) if confirming else None
+    shown = DevRows(choosing, confirming, gain, WANTED, CHANGING)
+    return replace(timed(plan, program.concurrency, parts, folders), dev=shown)
+
+
+def _others(
+    program: Program, optimizer: Optimizer, rows: Sequence[Mapping[str, Any]], of_judges: Sequence[CallBound]
+) -> list[CallBound]:
+    """Return the LM calls of the runs of other programs and of their scoring."""
+    other_runs = getattr(optimizer, "other_runs", None)
+    return [
+        ask.times(count)
+        for plan, count in (other_runs(program) if other_runs is not None else ())
+        for ask in [*asks(plan, rows, Growth()), *of_judges]
+    ]
+
+
+def _results(program: Program, optimizer: Optimizer) -> Sequence[Candidate]:
+    """The programs that a stage tries, where a run of them asks more than one of the program."""
+    results = getattr(optimizer, "results", None)
+    return results(program) if results is not None else ()
+
+
+def _of_stage(
+    program: Program,
+    optimizer: Optimizer,
+    sizes: tuple[int, int],
+    run: Sequence[CallBound],
+    proposal: CallBound | None,
+    others: Sequence[CallBound],
+) -> list[CallBound]:
+    """Return the maximum LM calls of a stage: whole runs, and the proposer's calls as the optimizer counts them.
+
+    Where the optimizer does not count them, any call may be the most expensive one.
+    """
+    most = optimizer.most_calls(program, *sizes) - sum(ask.calls for ask in others)
+    a_run = sum(ask.calls for ask in run)
+    most_proposals = getattr(optimizer, "most_proposals", None)
+    if most_proposals is not None and a_run:
+        count = most_proposals(program, *sizes)
+        proposals = [proposal.times(count)] if proposal is not None else []
+        return [*_times(run, -(-(most - count) // a_run)), *proposals, *others]
+    known = [*run, *([proposal] if proposal is not None else [])]
+    prompt = _largest([ask.prompt for ask in known])
+    reply = _largest([ask.reply for ask in known])
+    each = [CallBound(ask.lm, most, prompt, reply) for ask in known]
+    dearest = [max(each, key=lambda ask: inf if ask.usd is None else ask.usd)] if each else []
+    return [*dearest, *others]
+
+
+def _growth(goals: Optimize, plan: Plan) -> Growth:
+    """Return the largest growth of prompts by the stages; a stage of another package has no known limit."""
+    from lmprog.optimizers.optimizer import BUILT_IN, find
+    from lmprog.optimizers.strategies.demo_runs import most_demos
+
+    if any(stage.optimizer not in BUILT_IN for stage in goals.stages):
+        return Growth(None, None)
+    options = [find(stage.optimizer).Config.model_validate(dict(stage.options)) for stage in goals.stages]
+    demos = max((most_demos(getattr(option, "demos", 0)) for option in options), default=0)
+    written = max((tokens(text) for texts in goals.instructions.values() for text in texts), default=0)
+    if goals.proposer is None:
+        return Growth(demos, written)
+    # Twice: the proposer counts its words by its own tokenizer.
+    reply = longest_reply(plan.lms[goals.proposer])
+    return Growth(demos, None if reply is None else max(written, 2 * reply))
+
+
+def _proposal(goals: Optimize, plan: Plan) -> CallBound | None:
+    if goals.proposer is None:
+        return None
+    lm = plan.lms[goals.proposer]
+    return CallBound(lm, 1, model_table.limits(lm).context, longest_reply(lm))
+
+
+def _times(run: Iterable[CallBound], count: int) -> list[CallBound]:
+    return [ask.times(count) for ask in run]
+
+
+def _largest(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return max(known) if known and len(known) == len(values) else None

@@ -1,0 +1,250 @@
+"""Candidates of one stage on dev rows: what each scored, which were refused, and which is best.
+
+The best is the one with the highest mean, and the program that the stage started from is always among them. Whether the
+choice is a gain is not decided here: other rows confirm it (`optimizers.confirmation`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmprog.optimizers.candidate import START as START
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.filters import Screen, Screens
+from lmprog.optimizers.journal.lineage import remember
+from lmprog.optimizers.optimizer import Row, Task
+from lmprog.optimizers.strategies import outages
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.scoring.evaluation import aevaluate
+from lmprog.scoring.statistics import estimate, paired
+from lmprog.seeds import derive
+
+Values = Mapping[str, float]
+"""Score by row index, as text: the plain form in which the journal keeps an evaluation."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A candidate with its scores on the first `rows` of the evaluator's rows; rows lost to outages have none."""
+
+    candidate: Candidate
+    values: Values
+    rows: int
+
+    @property
+    def usable(self) -> bool:
+        """True where few enough rows are outages for a choice."""
+        return not outages.too_many(len(self.values), self.rows)
+
+
+class CandidateEvaluator:
+    """The candidates of one stage. Every evaluation is kept in the journal and done once in the life of a run.
+
+    `select` runs each row `repeats` times, and counts its mean: for replies that are sampled.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        rows: Sequence[Row] | None = None,
+        screen: Screen | None = None,
+        repeats: int = 1,
+    ) -> None:
+        self.task, self.repeats = task, repeats
+        self.rows = task.dev if rows is None else rows
+        self.screen = screen or Screens(task)
+        self.scored: dict[str, Scored] = {}
+        self.refused: set[str] = set()
+
+    @property
+    def entered(self) -> int:
+        """Candidates that were scored or refused, beside the start."""
+        return len(self.scored) + len(self.refused) - 1
+
+    async def evaluate(
+        self, candidate: Candidate, rows: int | None = None, parents: Sequence[Candidate] = (START,)
+    ) -> Scored | None:
+        """Return its scores on the first `rows` rows (None: on all); rows with a score are not run again.
+
+        Return None where a check or a screen refuses the candidate, and then it is never run. `parents` are what it was
+        derived from.
+        """
+        wanted = len(self.rows) if rows is None else rows
+        digest = candidate.digest
+        known = self.scored.get(digest)
+        if known is None:
+            if self.refuses(candidate):
+                return None
+            known = Scored(candidate, {}, 0)
+        if known.rows < wanted:
+            more = await self._score(candidate, self.rows[known.rows : wanted], known.rows)
+            known = self.scored[digest] = Scored(candidate, {**known.values, **more}, wanted)
+            self.remember(candidate, parents, known.values)
+        return known
+
+    def refuses(self, candidate: Candidate) -> bool:
+        """Return whether a check or a screen refuses the candidate; the first time it is recorded why."""
+        if candidate.digest in self.refused:
+            return True
+        why = self.screen.refuses(candidate) if candidate != START else None
+        if why is not None:
+            self.refused.add(candidate.digest)
+            self.task.journal.record("refused", candidate=candidate.as_json(), findings=why)
+        return why is not None
+
+    def remember(self, candidate: Candidate, parents: Sequence[Candidate], values: Values) -> None:
+        """Keep the candidate's place and score for those who look at the run."""
+        score = estimate(list(values.values()))
+        remember(self.task.journal, self.task.program.plan, candidate, parents, score)
+
+    def mean_on(self, candidate: Candidate, rows: int) -> float:
+        """Return its mean on the first `rows` rows, on which it was scored."""
+        first = {str(row) for row in range(rows)}
+        found = {row: value for row, value in self.scored[candidate.digest].values.items() if row in first}
+        return mean(found) if found else float("-inf")
+
+    def mean_with(self, module: str, instructions: str | None) -> float | None:
+        """Return the mean of the candidates that have these instructions (None: the start's), or None where there is none."""
+        rows = min((scored.rows for scored in self.scored.values()), default=0)
+        having = [
+            self.mean_on(scored.candidate, rows)
+            for scored in self.scored.values()
+            if scored.candidate.instructions.get(module) == instructions
+        ]
+        return sum(having) / len(having) if having else None
+
+    def ranked(self, rows: int) -> list[Candidate]:
+        """Return the candidates that were scored on at least so many rows, by their mean on these, the best first."""
+        found = [
+            scored.candidate
+            for scored in self.scored.values()
+            if scored.candidate != START and scored.rows >= rows and scored.usable
+        ]
+        return sorted(found, key=lambda candidate: self.mean_on(candidate, rows), reverse=True)
+
+    @property
+    def best(self) -> Scored:
+        """The best of those that were scored on the most rows, or the start where that is no worse on the same rows."""
+        start = self.scored[START.digest]
+        most = self._most
+        ranked = self.ranked(most)
+        if not ranked:
+            return start
+        rival = self.scored[ranked[0].digest]
+        return rival if self.mean_on(ranked[0], most) > self.mean_on(START, most) else start
+
+    def tell(self, candidate: Candidate, of: int) -> None:
+        """Show the newest candidate and the best so far; `of` is how many may come."""
+        self.task.tell_spending()
+        self.task.journal.tell(
+            "trial",
+            number=self.entered,
+            of=of,
+            score=estimate(list(self.scored[candidate.digest].values.values())).as_json(),
+            best=estimate(list(self.best.values.values())).as_json(),
+            demos={module: len(demos) for module, demos in candidate.demos.items()},
+        )
+
+    async def select(self, finalists: int) -> Candidate:
+        """Return the candidate with the highest mean over all rows, or START where none is better than the start.
+
+        The `finalists` that did best on the most rows, and the start, are first run on the rows that they lack, and with
+        `repeats` on all rows again.
+        """
+        chosen = self.ranked(self._most)[:finalists]
+        for candidate in (START, *chosen):
+            await self.evaluate(candidate)
+        found = [self.scored[candidate.digest] for candidate in (START, *chosen)]
+        if self.repeats > 1:
+            found = [await self._again(scored) for scored in found]
+        return self.better(found[0], found[1:])
+
+    def best_so_far(self) -> Candidate:
+        """Return the best candidate as `select` does, by the scores so far: for a search whose budget is spent."""
+        start, best = self.scored[START.digest], self.best
+        if best is start:
+            return self.better(start, [])
+        return self.better(_first(start, best.rows), [best])
+
+    def better(self, start: Scored, rivals: Iterable[Scored]) -> Candidate:
+        """Return the rival with the highest mean on the rows that it and the start both have, or START where none is better.
+
+        What was chosen and why is recorded.
+        """
+        journal = self.task.journal
+        if not start.usable:
+            journal.note(outages.complaint("the program as it is", len(start.values), start.rows))
+            return START
+        for scored in [*self.scored.values(), *rivals]:
+            if not scored.usable:
+                whose = f"candidate {scored.candidate.digest[:8]}"
+                journal.note(outages.complaint(whose, len(scored.values), scored.rows))
+        usable = [rival for rival in rivals if rival.usable]
+        if not usable:
+            return START
+        best = max(usable, key=lambda rival: mean_gain(start.values, rival.values))
+        gain = paired(*on_both(start.values, best.values))
+        verdict = "chosen" if gain.mean > 0 else "no better"
+        what = "best against start, on the rows that choose"
+        journal.record("compared", what=what, difference=gain.as_json(), verdict=verdict)
+        return best.candidate if gain.mean > 0 else START
+
+    @property
+    def _most(self) -> int:
+        """The most rows that a candidate other than the start was scored on."""
+        return max((one.rows for one in self.scored.values() if one.candidate != START and one.usable), default=0)
+
+    async def _again(self, scored: Scored) -> Scored:
+        """Run the candidate on all rows until each has been run `repeats` times, and take the means."""
+        options, more = RunOptions(seed=derive(self.task.seed, "repeats")), self.repeats - 1
+        found = await self._run(scored.candidate, self.rows, "repeated", 0, more, options)
+        both = {row: (scored.values[row] + more * found[row]) / (more + 1) for row in scored.values if row in found}
+        return Scored(scored.candidate, both, len(self.rows))
+
+    async def _score(self, candidate: Candidate, rows: Sequence[Row], first: int) -> Values:
+        return await self._run(candidate, rows, "search", first, 1, RunOptions(seed=self.task.seed))
+
+    def program_of(self, candidate: Candidate) -> Program:
+        """Return the program that a candidate makes."""
+        return self.task.program.with_candidate(candidate)
+
+    async def _run(
+        self, candidate: Candidate, rows: Sequence[Row], part: str, first: int, repeats: int, options: RunOptions
+    ) -> Values:
+        """Return scores by index, which counts from `first`."""
+        program = self.program_of(candidate)
+
+        async def work() -> dict[str, Any]:
+            scores = await aevaluate(program, rows, self.task.metric, repeats=repeats, options=options)
+            if candidate == START:
+                scores.checked()
+            _ = scores.estimate  # raises where nothing could be scored
+            return {str(first + row): value for row, value in scores.by_row.items()}
+
+        kept: Values = await self.task.journal.once(f"{part}/{candidate.digest}/{first}-{first + len(rows)}", work)
+        return dict(kept)
+
+
+def _first(scored: Scored, rows: int) -> Scored:
+    first = {str(row) for row in range(rows)}
+    return Scored(scored.candidate, {row: value for row, value in scored.values.items() if row in first}, rows)
+
+
+def on_both(before: Values, after: Values) -> tuple[list[float], list[float]]:
+    """Return the scores of the rows that both have, in one order."""
+    both = [row for row in before if row in after]
+    return [before[row] for row in both], [after[row] for row in both]
+
+
+def mean_gain(before: Values, after: Values) -> float:
+    """Return by how much the mean grows over the rows that both have."""
+    first, second = on_both(before, after)
+    return math.fsum(second) / len(second) - math.fsum(first) / len(first)
+
+
+def mean(values: Values) -> float:
+    return sum(values.values()) / len(values)

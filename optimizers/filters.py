@@ -1,0 +1,133 @@
+"""Filters that reject a candidate before it is run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+from lmprog.compiler.findings.finding import SpecError
+from lmprog.compiler.plan import Plan
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.optimizer import Row, Task
+from lmprog.runtime.program import Program
+
+WORDS = 6
+"""Words in a row that two texts on one subject hardly share by chance."""
+LETTERS = 16
+"""A dev value of fewer words counts whole, from this length on: a name or a number that nobody else wrote."""
+
+
+class Screen(Protocol):
+    """Looks at a candidate before it is run."""
+
+    def refuses(self, candidate: Candidate) -> str | None:
+        """Return why the candidate must not be run, or None."""
+        ...
+
+
+class Checks:
+    """Refuses what the compiler refuses: words that do not fit the context, demos of the wrong type, and so on."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def refuses(self, candidate: Candidate) -> str | None:
+        try:
+            self.program.with_candidate(candidate)
+        except SpecError as error:
+            return "\n".join(str(finding) for finding in error.findings if finding.severity == "error")
+        return None
+
+
+class Leaks:
+    """Refuses instructions that hold words of a dev row: WORDS of its words in a row, or a whole shorter value of it.
+
+    Words that stand in the train rows or in the program are no leak. A proposer sees no dev row, but it may know the data.
+    """
+
+    def __init__(self, plan: Plan, train: Sequence[Row], dev: Sequence[Row]) -> None:
+        self._plan, self._train, self._dev = plan, train, dev
+
+    @cached_property
+    def _pieces(self) -> dict[str, int]:
+        """The texts that would give a dev row away, each with the index of the row."""
+        found: dict[str, int] = {}
+        for index, row in enumerate(self._dev):
+            for piece in _pieces(row):
+                found.setdefault(piece, index)
+        lengths = {piece.count(" ") + 1 for piece in found}
+        for text in (text for source in (_written(self._plan), self._train) for text in _texts(source)):
+            for piece in _runs(text, lengths):
+                found.pop(piece, None)
+        return found
+
+    def refuses(self, candidate: Candidate) -> str | None:
+        lengths = {piece.count(" ") + 1 for piece in self._pieces} if candidate.instructions else set()
+        for module, text in candidate.instructions.items():
+            for piece in _runs(text, lengths):
+                if piece in self._pieces:
+                    return f"the instructions of {module!r} hold words of dev row {self._pieces[piece]}: {piece!r}"
+        return None
+
+
+class Screens:
+    """The screens that every optimizer of texts needs: leaks first, which cost less, then the checks."""
+
+    def __init__(self, task: Task) -> None:
+        self._screens: tuple[Screen, ...] = (
+            Leaks(task.program.plan, task.train, task.screened or task.dev),
+            Checks(task.program),
+        )
+
+    def refuses(self, candidate: Candidate) -> str | None:
+        return next((why for screen in self._screens if (why := screen.refuses(candidate)) is not None), None)
+
+
+def _pieces(row: Row) -> Iterator[str]:
+    for text in _texts(row):
+        words = _words(text)
+        if len(words) >= WORDS:
+            yield from _runs(text, {WORDS})
+        elif len(" ".join(words)) >= LETTERS:
+            yield " ".join(words)
+
+
+def _runs(text: str, lengths: Iterable[int]) -> Iterator[str]:
+    """Yield all sequences of consecutive words of the text, for each of `lengths` words."""
+    words = _words(text)
+    for length in sorted(lengths):
+        yield from (" ".join(words[place : place + length]) for place in range(len(words) - length + 1))
+
+
+def _written(plan: Plan) -> list[Any]:
+    """Return the texts of the program's author."""
+    found: list[Any] = [plan.description or "", plan.vars]
+    if plan.optimize is not None:
+        found.append(plan.optimize.instructions)
+    for module in plan.modules.values():
+        layout = module.layout
+        found += [module.instructions or "", module.demos]
+        found += [template.text for template in (layout.system, layout.user, layout.assistant) if template is not None]
+        for name, field in (*module.inputs.items(), *module.outputs.items()):
+            found += [name, field.about or "", str(field.type)]
+    return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, str):
+        yield value
+    elif isinstance(value, Iterable):
+        for inner in value:
+            yield from _texts(inner)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield str(value)
+
+
+def _words(text: str) -> list[str]:
+    """Return the words alone, so that case, quotes and line breaks hide nothing."""
+    return re.findall(r"\w+", text.casefold())

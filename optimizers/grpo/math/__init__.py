@@ -1,0 +1,1 @@
+"""Rows, weights and penalties of a training step. Pure; imports no torch."""

@@ -1,0 +1,126 @@
+"""The groups of a step and their advantages, each module by the reward that it follows. Pure; imports no torch.
+
+An agent's turns for one call of its module are one member of a group: they were played for one outcome, so that a run of
+many turns is compared, and weighed, as one of few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lmprog.optimizers.grpo.advantages import EQUAL, Scale, advantages
+from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.groups import Group, Member, form_groups
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Width, unit
+
+Levels = Mapping[str, Sequence[float]]
+"""The values that a reward has taken so far, at most three of them; by module, and under "" where all follow one reward."""
+SEVERAL = 3
+"""Values from which on a reward is graded."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The turns that an agent took for one call of its module."""
+
+    module: str
+    call: int
+    turns: tuple[Any, ...]
+
+
+def compare(
+    rollouts: Sequence[Rollout],
+    config: Config,
+    *,
+    sampled: Sequence[Rollout] | None = None,
+    averages: Mapping[str, float] | None = None,
+    levels: Levels | None = None,
+    agents: Set[str] = frozenset(),
+    width: Width = unit,
+) -> tuple[list[Group], list[list[float]]]:
+    """Return the groups of `rollouts`, and for each the advantages of its members.
+
+    `sampled` are the runs that give an example's mean, where some have lost calls since they were sampled. `levels` decide
+    the scale where `config` leaves it out. `agents` are the modules with tools.
+    """
+    groups: list[Group] = []
+    values: list[list[float]] = []
+    modules: list[str | None] = [*dict.fromkeys(module for rollout in rollouts for module in rollout.rewards)]
+    for module in modules or [None]:
+        own = form_groups(
+            [_following(rollout, module, agents) for rollout in rollouts],
+            level=config.level,
+            align=config.align,
+            min_group=config.min_group,
+            select=config.select,
+        )
+        values += advantages(
+            own,
+            baseline=config.baseline,
+            scale=config.scale or automatic_scale((levels or {}).get(module or "", ())),
+            rollouts=[_following(rollout, module, agents) for rollout in sampled or rollouts],
+            averages=averages,
+            width=width(module),
+        )
+        groups += own
+    return [_spread_out(group) for group in groups], values
+
+
+def automatic_scale(levels: Sequence[float]) -> Scale:
+    """Return `group` for a reward of at most two values, whose deviation says how rare success is; `none` for a graded one.
+
+    The deviation of a graded reward measures how far apart runs are, and dividing by it makes a small gain count as much as a
+    large one.
+    """
+    return "group" if len(levels) < SEVERAL else "none"
+
+
+def seen(levels: Levels, rollouts: Iterable[Rollout], width: Width = unit) -> dict[str, list[float]]:
+    """Return the levels with the rewards of `rollouts`: once a reward is graded it stays so."""
+    found = {name: [*values] for name, values in levels.items()}
+    for rollout in rollouts:
+        modules: list[str | None] = [*rollout.rewards]
+        for module in modules or [None]:
+            known, reward = found.setdefault(module or "", []), rollout.reward_of(module)
+            if len(known) < SEVERAL and all(abs(reward - value) > EQUAL * width(module) for value in known):
+                known.append(reward)
+    return found
+
+
+def _following(rollout: Rollout, module: str | None, agents: Set[str]) -> Rollout:
+    """Return the rollout with the reward of one module and its calls alone; with all of its calls for None."""
+    calls = [made for made in rollout.invocations if module in (None, made.module)]
+    return replace(rollout, reward=rollout.reward_of(module), invocations=tuple(_joined(calls, agents)))
+
+
+def _joined(calls: Sequence[Any], agents: Set[str]) -> list[Any]:
+    """Return the calls with those of each agent's run as one; of a step that was tried again only the last try is one."""
+    visits: dict[tuple[str, str], list[Any]] = {}
+    for made in calls:
+        if made.module in agents:
+            visits.setdefault((made.module, made.path), []).append(made)
+    found: list[Any] = []
+    numbers: dict[str, int] = {}
+    for made in calls:
+        if made.module not in agents:
+            found.append(made)
+        elif (turns := visits.pop((made.module, made.path), None)) is not None:
+            last = max(turn.attempt for turn in turns)
+            number = numbers[made.module] = numbers.get(made.module, -1) + 1
+            found.append(Turns(made.module, number, tuple(turn for turn in turns if turn.attempt == last)))
+    return found
+
+
+def _spread_out(group: Group) -> Group:
+    """Return the group with the turns of agents as calls again."""
+    members = [
+        Member(
+            member.rollout,
+            member.reward,
+            tuple(turn for made in member.invocations for turn in (made.turns if isinstance(made, Turns) else (made,))),
+        )
+        for member in group.members
+    ]
+    return replace(group, members=tuple(members))

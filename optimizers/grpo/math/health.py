@@ -1,0 +1,97 @@
+"""Health metrics of training, from the rollouts of a step. Pure; imports no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+from lmprog.optimizers.grpo.advantages import has_signal
+from lmprog.optimizers.grpo.groups import Group
+from lmprog.optimizers.grpo.math.training_rows import Row
+from lmprog.optimizers.grpo.sampling.rollouts import LeftOut, Wave, Width, unit
+
+
+def health(
+    waves: Sequence[Wave],
+    groups: Sequence[Group],
+    advantages: Sequence[Sequence[float]],
+    rows: Sequence[Row],
+    width: Width = unit,
+) -> dict[str, Any]:
+    """Return plain values for the journal; docs/optimizers.md says what each means.
+
+    Rewards and example counts cover everything sampled: the selected subset would be biased upward. So would the runs
+    of teachers, which are reported apart.
+    """
+    every = [rollout for wave in waves for rollout in wave.rollouts]
+    drawn = [rollout for rollout in every if rollout.teacher is None]
+    taught = frozenset((rollout.example, rollout.rollout) for rollout in every if rollout.teacher is not None)
+    lost = sum(wave.lost for wave in waves)
+    with_signal, without = Wave(tuple(every), lost).by_signal(width)
+    return {
+        "reward": _mean([rollout.reward for rollout in drawn]),
+        "unreadable": sum(rollout.failure == "unreadable" for rollout in drawn),
+        "failed": dict(Counter(rollout.failure for rollout in drawn if rollout.failure is not None)),
+        "lost": lost,
+        "examples": len(with_signal) + len(without),
+        "without_signal": len(without),
+        "groups": len(groups),
+        "groups_without_signal": sum(not has_signal(group, width(group.module)) for group in groups),
+        "waves": len(waves),
+        "rows": len(rows),
+        "reply_tokens": _mean([len(row.reply_ids) for row in rows]),
+        "modules": _by_module(groups, advantages, taught),
+        **({"teachers": _by_teacher(waves)} if any(wave.left_out for wave in waves) else {}),
+    }
+
+
+def _by_teacher(waves: Sequence[Wave]) -> dict[str, dict[str, float]]:
+    """Return for each teacher the runs that joined groups, their mean reward, and the runs left out."""
+    found: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(name for wave in waves for name in wave.left_out):
+        joined = [rollout.reward for wave in waves for rollout in wave.rollouts if rollout.teacher == name]
+        out = LeftOut()
+        for wave in waves:
+            out = out.plus(wave.left_out.get(name, LeftOut()))
+        found[name] = {"rollouts": len(joined), "reward": _mean(joined), **asdict(out)}
+    return found
+
+
+def _by_module(
+    groups: Sequence[Group], advantages: Sequence[Sequence[float]], taught: Set[tuple[Any, int]]
+) -> dict[str, dict[str, float]]:
+    """Return figures by module of the calls that stand in a group, without the calls of `taught` rollouts.
+
+    A rollout in `taught` is (example, number).
+    """
+    calls: dict[str, list[tuple[float, float, int]]] = {}
+    for group, of_group in zip(groups, advantages, strict=True):
+        for member, advantage in zip(group.members, of_group, strict=True):
+            for made in member.invocations if (group.example, member.rollout) not in taught else ():
+                calls.setdefault(made.module, []).append((member.reward, advantage, len(made.token_ids)))
+    return {
+        module: {
+            "calls": len(made),
+            "reward": _mean([reward for reward, _, _ in made]),
+            "advantage": _mean([advantage for _, advantage, _ in made]),
+            "advantage_size": _mean([abs(advantage) for _, advantage, _ in made]),
+            "reply_tokens": _mean([tokens for _, _, tokens in made]),
+        }
+        for module, made in calls.items()
+    }
+
+
+def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
+    """Yield each number with the path to it, as `modules/plan/reward`: the form of experiment trackers."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{above}{name}/")
+        else:
+            yield above + name, float(value)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else 0.0

@@ -1,0 +1,104 @@
+"""Replies that `max_tokens` cuts, or nearly: how many there are, and what they cost a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lmprog.compiler.bounds import USUAL_REPLY
+from lmprog.compiler.plan import Plan
+from lmprog.errors import LmprogError
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Width, unit
+
+MANY = 0.25
+"""The share of replies cut from which on a stage says so."""
+SOFT = 0.8
+"""The share of `max_tokens` from which on a reply costs something, as in DAPO (arXiv 2503.14476)."""
+
+Limit = Callable[[str], int | None]
+"""The most tokens of a module's reply; None where nothing here sets it."""
+
+
+def longest(plan: Plan, module: str) -> int | None:
+    """Return the most tokens of a module's reply; None where a server decides it."""
+    lm = plan.lms[plan.modules[module].lm]
+    most = lm.params.get("max_tokens", USUAL_REPLY if lm.runs_here else None)
+    return None if most is None else int(most)
+
+
+def divisor(plan: Plan, lm: str, loss: str) -> int:
+    """Return the most tokens of an LM's reply, which `loss: dr_grpo` divides by. Raises LmprogError where nothing says it."""
+    declared = plan.lms[lm]
+    if loss == "dr_grpo" and not declared.runs_here and "max_tokens" not in declared.params:
+        raise LmprogError(
+            f"`loss: dr_grpo` divides by the longest reply that there can be, and lms.{lm} sets none; "
+            f"set lms.{lm}.params.max_tokens"
+        )
+    return int(declared.params.get("max_tokens", USUAL_REPLY))
+
+
+def is_cut(made: Any) -> bool:
+    """Return whether the reply ended at `max_tokens`, and not by itself."""
+    return getattr(made, "finish_reason", None) == "length"
+
+
+def cut_shares(rollouts: Iterable[Rollout], modules: Iterable[str]) -> dict[str, float]:
+    """Return for each module that was called the share of its replies that were cut."""
+    found: dict[str, list[bool]] = {id: [] for id in modules}
+    for rollout in rollouts:
+        for made in rollout.invocations:
+            if made.module in found and made.parent is None and made.token_ids:
+                found[made.module].append(is_cut(made))
+    return {id: sum(cut) / len(cut) for id, cut in found.items() if cut}
+
+
+def advice(shares: Mapping[str, float], plan: Plan) -> list[str]:
+    """Return a sentence for each module of whose replies more than MANY are cut, with what to set."""
+    return [
+        f"more than a quarter of the replies of {id!r} end at max_tokens, before they are done: raise "
+        f"lms.{plan.modules[id].lm}.params.max_tokens, have its instructions ask for less, or set `overlong: mask` "
+        "(cut replies are not trained) or `penalty` (length costs reward)"
+        for id, share in shares.items()
+        if share > MANY
+    ]
+
+
+def warn_of_cuts(rollouts: Iterable[Rollout], modules: Iterable[str], plan: Plan, note: Callable[[str], None]) -> float:
+    """Note what to set where many replies are cut; return the share of a module's replies that were, the largest of all."""
+    shares = cut_shares(rollouts, modules)
+    for text in advice(shares, plan):
+        note(text)
+    return max(shares.values(), default=0.0)
+
+
+def penalised(rollouts: Sequence[Rollout], modules: Iterable[str], limit: Limit, width: Width = unit) -> list[Rollout]:
+    """Return the rollouts with their rewards lowered by their longest reply.
+
+    A reply of up to SOFT of its limit costs nothing, one at the limit the width of the reward's range, and one between them
+    its share of that. Where modules follow rewards of their own, each pays for its own replies.
+    """
+    known = frozenset(modules)
+    return [_penalised(rollout, known, limit, width) for rollout in rollouts]
+
+
+def _penalised(rollout: Rollout, modules: frozenset[str], limit: Limit, width: Width) -> Rollout:
+    excess: dict[str, float] = {}
+    for made in rollout.invocations:
+        if made.module in modules and made.parent is None and made.token_ids:
+            excess[made.module] = max(excess.get(made.module, 0.0), _excess(made, limit(made.module)))
+    if not rollout.rewards:
+        return replace(rollout, reward=rollout.reward - width(None) * max(excess.values(), default=0.0))
+    rewards = {id: reward - width(id) * excess.get(id, 0.0) for id, reward in rollout.rewards.items()}
+    lost = sum(rollout.rewards.values()) - sum(rewards.values())
+    return replace(rollout, reward=rollout.reward - lost / len(rewards), rewards=rewards)
+
+
+def _excess(made: Any, limit: int | None) -> float:
+    """Return from 0.0 to 1.0 how far a reply is on its way from SOFT of its limit to the limit."""
+    if is_cut(made):
+        return 1.0
+    if limit is None:
+        return 0.0
+    free = SOFT * limit
+    return min(1.0, max(0.0, (len(made.token_ids) - free) / (limit - free)))

@@ -1,0 +1,1 @@
+"""Rollouts: sampled, scored, and joined by those of teachers. Imports no torch."""

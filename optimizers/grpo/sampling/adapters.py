@@ -1,0 +1,118 @@
+"""The adapters that a stage trains: one for each LM, or for each module (`optimize.adapters`). Imports no torch.
+
+During training the modules name these as their adapters, and nothing else of the program changes: a module that is
+not tuned, a judge or a sub-program on the same model is answered as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from lmprog.compiler.plan import SERVED, AdapterReference, Plan
+from lmprog.errors import LmprogError
+from lmprog.optimizers.candidate import Candidate
+from lmprog.runtime.program import Program
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter that is trained."""
+
+    name: str
+    """The id of its LM, or of its module."""
+    lm: str
+    tuned: tuple[str, ...]
+    """The modules whose calls it is trained on."""
+    answered: tuple[str, ...]
+    """The modules that answer with it, those above among them."""
+    start: AdapterReference | None
+    """The adapter that training begins with a copy of; None for a new adapter, which changes nothing yet."""
+    section: Literal["lms", "modules"]
+    """The section of the overlay that names the adapter: its LM, or each of the tuned modules."""
+
+
+def adapters_of(plan: Plan) -> tuple[Adapter, ...]:
+    """Return the adapters of a `grpo` stage, in the order of the program.
+
+    Raises LmprogError where nothing can be trained.
+    """
+    assert plan.optimize is not None
+    tuned = [id for id in plan.modules if "weights" in plan.optimize.tune.get(id, ())]
+    if not tuned:
+        raise LmprogError("there are no weights to train: name `weights` for a module under `optimize.tune`")
+    by_lm: dict[str, list[str]] = {}
+    for id in tuned:
+        by_lm.setdefault(plan.modules[id].lm, []).append(id)
+    for lm in by_lm:
+        if plan.lms[lm].trained_as is None:
+            model = plan.lms[lm].model
+            fix = f"; name them as lms.{lm}.weights: hf/..." if model.startswith(SERVED) else ""
+            raise LmprogError(
+                f"the weights of {lm!r} ({model}) cannot be trained: it does not run in this process{fix}"
+            )
+    if plan.optimize.adapters == "per_module":
+        return tuple(_of_module(plan, id) for id in tuned)
+    return tuple(_of_lm(plan, lm, tuple(modules)) for lm, modules in by_lm.items())
+
+
+def _of_module(plan: Plan, id: str) -> Adapter:
+    module = plan.modules[id]
+    return Adapter(id, module.lm, (id,), (id,), module.adapter or plan.lms[module.lm].adapter, "modules")
+
+
+def _of_lm(plan: Plan, lm: str, tuned: tuple[str, ...]) -> Adapter:
+    own = plan.modules[tuned[0]].adapter  # a check holds that it is that of all of them
+    if own is not None:
+        return Adapter(lm, lm, tuned, tuned, own, "modules")
+    answered = tuple(id for id, module in plan.modules.items() if module.lm == lm and module.adapter is None)
+    return Adapter(lm, lm, tuned, answered, plan.lms[lm].adapter, "lms")
+
+
+def answering(plan: Plan, trained: Mapping[Adapter, AdapterReference]) -> Plan:
+    """Return the plan whose modules use the adapters in training."""
+    modules = dict(plan.modules)
+    for adapter, reference in trained.items():
+        modules.update({id: replace(plan.modules[id], adapter=reference) for id in adapter.answered})
+    return replace(plan, modules=modules)
+
+
+def in_training(program: Program, trained: Mapping[Adapter, AdapterReference]) -> Program:
+    """Return the program, which uses the adapters in training, as does every candidate of it."""
+    return replace(
+        program,
+        plan=answering(program.plan, trained),
+        resources=replace(program.resources),
+        recompile=lambda overlay: answering(program.recompile(overlay), trained),
+    )
+
+
+def change_in(folder: Path, adapters: Iterable[Adapter], plan: Plan) -> Candidate:
+    """Return the change to the adapters that were written into `folder`, each in a folder of its name."""
+    from lmprog.lms.local.weights import base_sha256, sha256_of
+
+    written = {}
+    for adapter in adapters:
+        base = plan.lms[adapter.lm].trained_as
+        assert base is not None
+        written[adapter] = {
+            "path": str(folder / adapter.name),
+            "sha256": sha256_of(folder / adapter.name),
+            "base": base,
+            "base_sha256": base_sha256(base),
+        }
+    return change(written)
+
+
+def change(written: Mapping[Adapter, Mapping[str, str]]) -> Candidate:
+    """Return the change that puts trained adapters in their places.
+
+    Each has `path` (absolute), `sha256`, `base` and `base_sha256`.
+    """
+    lms = {adapter.lm: found for adapter, found in written.items() if adapter.section == "lms"}
+    of_modules = {
+        id: found for adapter, found in written.items() if adapter.section == "modules" for id in adapter.tuned
+    }
+    return Candidate(adapters=lms, module_adapters=of_modules)

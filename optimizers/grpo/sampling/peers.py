@@ -1,0 +1,35 @@
+"""The runs of one row beside each other, for a reward that compares them. Imports no torch."""
+
+from __future__ import annotations
+
+import asyncio
+
+from lmprog.runtime.result import Result
+from lmprog.scoring.metrics import Scorer
+
+
+class Peers:
+    """The runs of each row that are under way. All `count` runs of a row are at work at the same time."""
+
+    def __init__(self, scorer: Scorer, count: int) -> None:
+        self._scorer, self._count = scorer, count
+        self._ended: dict[int, dict[int, Result]] = {}
+        self._all: dict[int, asyncio.Event] = {}
+
+    async def scorer(self, example: int, number: int, result: Result) -> Scorer:
+        """Return what scores the run `number` of a row, which has ended; where runs are compared, once all of the row have.
+
+        A run that failed is compared with none.
+        """
+        if not self._scorer.compares:
+            return self._scorer
+        of_row = self._ended.setdefault(example, {})
+        of_row[number] = result
+        whole = self._all.setdefault(example, asyncio.Event())
+        if len(of_row) == self._count:
+            whole.set()
+        if result.outputs is None:
+            return self._scorer
+        await whole.wait()
+        numbers = [other for other in sorted(of_row) if of_row[other].outputs is not None]
+        return self._scorer.among([of_row[other] for other in numbers], numbers.index(number))

@@ -1,0 +1,88 @@
+"""The reward in training: the `reward` of `optimize`, overall or by module, else its metric. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+from lmprog.compiler.optimizing.trace_types import reads
+from lmprog.errors import LmprogError
+from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout
+from lmprog.runtime.program import Program
+from lmprog.scoring.metrics import Judging, Score, Scorer
+
+
+class Reward(Scorer):
+    """Scores runs by what training follows.
+
+    Where modules follow rewards of their own a score has them as `parts`, and its value is the mean of the different ones.
+    """
+
+    def __init__(self, program: Program, metric: str, modules: Iterable[str], config: Config) -> None:
+        """Set up the rewards; `metric` is the reported metric, `modules` are the modules in training."""
+        optimize = program.plan.optimize
+        overall = (optimize.reward if optimize is not None else None) or metric
+        own = optimize.rewards if optimize is not None else {}
+        super().__init__(program, overall)
+        self.by_module = {id: own.get(id, overall) for id in modules} if own else {}
+        """The metrics that modules follow; empty where all follow one."""
+        self._failure = config.format_failure
+        if own and config.level == "trajectory":
+            raise LmprogError(
+                "`reward` names metrics by module, and with `level: trajectory` a member of a group has several modules; "
+                "name one metric, or write level: module"
+            )
+        if self.compares and config.teachers:
+            raise LmprogError(
+                f"the reward {overall!r} compares the runs of a row, and those of teachers are not compared with the "
+                "program's; leave teachers out, or name a metric that scores each run by itself"
+            )
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The different metrics that are followed."""
+        return list(dict.fromkeys(self.by_module.values())) or [self.metric.id]
+
+    @property
+    def lowest(self) -> float:
+        return fmean(self._range(id)[0] for id in self.ids)
+
+    @property
+    def highest(self) -> float:
+        return fmean(self._range(id)[1] for id in self.ids)
+
+    def width(self, module: str | None) -> float:
+        """Return the width of the range of the reward that a module follows; None for that of the run as a whole."""
+        if module is None or module not in self.by_module:
+            return self.highest - self.lowest
+        low, high = self._range(self.by_module[module])
+        return high - low
+
+    def with_failures(self, rollouts: Iterable[Rollout]) -> list[Rollout]:
+        """Return the rollouts, those that failed with the lowest reward of each module, or `format_failure`."""
+        return [rollout if rollout.rewards else self._failed(rollout) for rollout in rollouts]
+
+    def _failed(self, rollout: Rollout) -> Rollout:
+        failure = self._failure
+        rewards = {id: self._range(own)[0] if failure is None else failure for id, own in self.by_module.items()}
+        return replace(rollout, rewards=rewards)
+
+    def _range(self, id: str) -> tuple[float, float]:
+        return self.program.plan.metrics[id].range
+
+    def _reads(self, root: str) -> bool:
+        return any(reads(self.program.plan.metrics, id, root) for id in self.ids)
+
+    async def _scored(self, scope: dict[str, Any], judging: Judging) -> Score:
+        metrics, words = self.program.plan.metrics, None
+        for id in self.ids:
+            if id not in scope["metrics"]:
+                score = await self._value(metrics[id], scope, judging)
+                scope["metrics"][id], words = score.value, words or score.feedback
+        found = scope["metrics"]
+        parts = {module: found[id] for module, id in self.by_module.items()}
+        return Score(fmean(found[id] for id in self.ids), words, parts)

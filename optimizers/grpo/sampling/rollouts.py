@@ -1,0 +1,187 @@
+"""The rollouts of one step: the whole program, several times on each example, scored. Imports no torch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from lmprog.errors import ProviderError
+from lmprog.optimizers.grpo.advantages import differ
+from lmprog.optimizers.grpo.sampling.peers import Peers
+from lmprog.optimizers.grpo.stopwatch import Stopwatch
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.scoring.evaluation import RowScore, scored
+from lmprog.scoring.metrics import MetricFailed, Scorer
+from lmprog.scoring.rerun import run_all
+from lmprog.seeds import derive
+from lmprog.traces.record import Invocation
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A run on one example. Its reward is the program's score, and all its invocations inherit it."""
+
+    example: int
+    rollout: int
+    reward: float
+    invocations: tuple[Invocation, ...]
+    failure: str | None = None
+    """The kind of the run's own failure (`lmprog.blame`), where it failed."""
+    teacher: str | None = None
+    """The teacher whose run it is, by its path in the spec."""
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    """Rewards by module, where modules follow rewards of their own; `reward` is then their mean."""
+
+    def reward_of(self, module: str | None) -> float:
+        """Return the reward that the calls of a module follow; None for the run as a whole."""
+        return self.reward if module is None else self.rewards.get(module, self.reward)
+
+
+Width = Callable[[str | None], float]
+"""The width of the range of the reward that a module follows; None for that of the run as a whole."""
+
+
+def unit(module: str | None) -> float:
+    """Return 1.0, the width of the range of a metric that sets none."""
+    return 1.0
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Runs of a teacher that are in no group."""
+
+    lost: int = 0
+    """An outage ended them."""
+    failed: int = 0
+    """Number of runs that failed by themselves, which is no fault of the program in training."""
+    unfit: int = 0
+    """The program in training could not give one of the replies."""
+
+    def plus(self, other: LeftOut) -> LeftOut:
+        return LeftOut(self.lost + other.lost, self.failed + other.failed, self.unfit + other.unfit)
+
+
+@dataclass(frozen=True)
+class Wave:
+    """The rollouts of one step; `lost` runs were ended by an outage, and are in no group."""
+
+    rollouts: tuple[Rollout, ...]
+    lost: int
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    """Runs that are in no group, by teacher."""
+
+    def by_signal(self, width: Width = unit) -> tuple[list[int], list[int]]:
+        """Return the examples whose runs differ in a reward, and those whose runs do not, each in their order."""
+        runs: dict[int, list[Rollout]] = {}
+        for rollout in self.rollouts:
+            runs.setdefault(rollout.example, []).append(rollout)
+        with_signal = [example for example, found in runs.items() if _differ(found, width)]
+        return with_signal, [example for example in runs if example not in with_signal]
+
+
+def _differ(runs: Sequence[Rollout], width: Width) -> bool:
+    followed: list[str | None] = [*dict.fromkeys(module for run in runs for module in run.rewards)] or [None]
+    return any(differ([run.reward_of(module) for run in runs], width(module)) for module in followed)
+
+
+def of_examples(waves: Sequence[Wave], most: int, width: Width = unit) -> Wave:
+    """Return the rollouts of at most `most` examples of the waves, those with a signal first."""
+    split = [wave.by_signal(width) for wave in waves]
+    order = [example for with_signal, _ in split for example in with_signal]
+    order += [example for _, without in split for example in without]
+    kept = frozenset(order[:most])
+    chosen = tuple(rollout for wave in waves for rollout in wave.rollouts if rollout.example in kept)
+    return Wave(chosen, sum(wave.lost for wave in waves))
+
+
+def examples_at(first: int, count: int, rows: int, seed: int) -> list[int]:
+    """Return the indices of the `count` examples after the first `first` of a run.
+
+    Each epoch goes through all rows once, in an order of its own.
+    """
+    orders = []
+    for epoch in range(first // rows, (first + count - 1) // rows + 1):
+        order = list(range(rows))
+        random.Random(derive(seed, "epoch", epoch)).shuffle(order)
+        orders += order
+    within = first % rows
+    return orders[within : within + count]
+
+
+async def collect(
+    program: Program,
+    rows: Sequence[Mapping[str, Any]],
+    examples: Sequence[int],
+    scorer: Scorer,
+    *,
+    rollouts: int,
+    params: Mapping[str, Mapping[str, Any]],
+    format_failure: float,
+    seed: int,
+    clock: Stopwatch | None = None,
+) -> Wave:
+    """Run the program `rollouts` times on each of `examples`, all at once, with `params` of modules over their own.
+
+    A run that fails by itself (`lmprog.blame`) ends there, and all its calls have the reward `format_failure`; a reply that
+    cannot be read is never asked for again. `clock` counts as `score` the time in which a run is scored, be it while others
+    run. Raises ProviderError where outages ended all runs, and MetricFailed where the metric raised in all of them.
+    """
+    options = RunOptions(seed=seed, module_params=params, retry=False)
+    runs = await run_each(program, rows, examples, scorer, range(rollouts), options, clock=clock)
+    check_scored(runs, "rollouts")
+    return Wave(rollouts_of(runs, format_failure), sum(run.value is None for run in runs))
+
+
+async def run_each(
+    program: Program,
+    rows: Sequence[Mapping[str, Any]],
+    examples: Sequence[int],
+    scorer: Scorer,
+    numbers: Iterable[int],
+    options: RunOptions,
+    *,
+    clock: Stopwatch | None = None,
+) -> list[RowScore]:
+    """Run and score with these `numbers` on each example; runs that an outage ended are made again after the others."""
+    clock = clock or Stopwatch()
+    numbers = [*numbers]
+    peers = Peers(scorer, len(numbers))
+
+    async def one(example: int, number: int) -> RowScore:
+        own = replace(options, rollout=number)
+        result = await program.run(program.inputs_of(rows[example]), example=example, options=own)
+        beside = await peers.scorer(example, number, result)
+        with clock.part("score"):
+            return await scored(beside, rows[example], result, example, own)
+
+    work = [partial(one, example, number) for example in examples for number in numbers]
+    return await run_all(work, together=program.concurrency)
+
+
+def rollouts_of(runs: Sequence[RowScore], format_failure: float) -> tuple[Rollout, ...]:
+    """Return the runs as rollouts, those without a score left out; what failed by itself has the reward `format_failure`."""
+    return tuple(
+        Rollout(
+            run.row,
+            run.repeat,
+            run.value if run.kind is None else format_failure,
+            tuple(run.result.trace),
+            run.kind,
+            rewards=run.parts,
+        )
+        for run in runs
+        if run.value is not None
+    )
+
+
+def check_scored(runs: Sequence[RowScore], what: str) -> None:
+    """Raise ProviderError where an outage ended every run, and MetricFailed where the metric raised in all others."""
+    left = [run for run in runs if run.value is not None]
+    if runs and not left:
+        raise ProviderError(f"not one of {len(runs)} {what} could be scored: {runs[0].cause}")
+    if left and all(run.kind == "metric" for run in left):
+        raise MetricFailed(f"not one of {len(runs)} {what} could be scored: {left[0].cause}")

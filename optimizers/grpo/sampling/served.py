@@ -1,0 +1,175 @@
+"""Adapters in training on the servers of vLLM that sample their rollouts. Imports no torch.
+
+After each step whose weights are asked for they are written out, and the server is told to load them under a name that holds
+their digest: a request can so never be answered by other weights than those that it names. The weights before are unloaded
+first, since nothing asks for them any more; one place for an adapter on the server is enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.plan import AdapterReference
+from lmprog.errors import LmprogError, ProviderError
+from lmprog.lms.api import ApiLM, api_lm
+from lmprog.lms.local import LocalLM, local_lm, shared
+from lmprog.optimizers.grpo.sampling.adapters import Adapter
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout
+from lmprog.optimizers.grpo.sampling.token_check import drop_untrainable
+from lmprog.runtime.program import Program
+
+FAR = 0.1
+"""The mean difference of a token's log-probability that kernels and number formats do not come to."""
+PATIENCE = 5.0
+"""Seconds in which a server drops an adapter, or is left alone: nothing depends on it, and the run may be ending."""
+UNTRUNCATED_SAMPLING = {
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    # No schema is forced upon the reply: the loss is that of a free one.
+    "response_format": {"type": "text"},
+}
+"""Parameters with which a server samples from the whole distribution, whatever the model's own settings there."""
+
+
+class Served:
+    """The adapters among `adapters` whose LM is a vLLM server.
+
+    `folder` is for these adapters alone; `note` is called with each problem on the way.
+    """
+
+    def __init__(
+        self, program: Program, adapters: Sequence[Adapter], folder: Path, note: Callable[[str], None]
+    ) -> None:
+        self.adapters = tuple(adapter for adapter in adapters if not program.plan.lms[adapter.lm].runs_here)
+        self.modules = frozenset(id for adapter in self.adapters for id in adapter.tuned)
+        self._plan, self._lms, self._folder, self._note = program.plan, program.lms, folder, note
+        self._shown: dict[Adapter, AdapterReference] = {}
+        self._step: int | None = None
+        self._warned = False
+
+    def trained_lm(self, adapter: Adapter) -> LocalLM:
+        """Return the model in this process whose weights are trained: the LM itself, or the one that a server serves too."""
+        if adapter not in self.adapters:
+            return local_lm(self._lms[adapter.lm])
+        model = self._plan.lms[adapter.lm].weights
+        assert model is not None
+        return shared(model)
+
+    async def show(self, step: int, save: Callable[[Adapter, Path], None]) -> Mapping[Adapter, AdapterReference]:
+        """Load the weights after `step` on the servers, and return the references that name them.
+
+        `save` writes an adapter into a folder. Raises ProviderError where a server does not load one.
+        """
+        if self._step == step:
+            return self._shown
+        if self._step is None:
+            await self._drop(self._left_over())
+        written = {adapter: self._written(adapter, step, save) for adapter in self.adapters}
+        # A step without rows changes no weight.
+        new = {
+            adapter: reference
+            for adapter, reference in written.items()
+            if adapter not in self._shown or self._shown[adapter].sha256 != reference.sha256
+        }
+        await self._drop([(adapter, self._shown[adapter]) for adapter in new if adapter in self._shown])
+        for adapter, reference in new.items():
+            # Before it is loaded: a load that is cut by Ctrl-C may yet come to its end on the server.
+            self._shown[adapter] = reference
+            await self._load(adapter, reference, step)
+        self._step = step
+        return dict(self._shown)
+
+    def drop_untrainable(
+        self, rollouts: Sequence[Rollout], lms: Mapping[str, LocalLM]
+    ) -> tuple[Sequence[Rollout], int]:
+        """Drop the calls that cannot be trained; return the rollouts and the number of calls dropped.
+
+        A call can be trained where a server returned its tokens as tokens of the weights here. `lms` are the LMs in
+        training, by module. Raises LmprogError where no call is left.
+        """
+        readers = {id: lms[id] for id in self.modules}
+        models = {id: lm.weights.model_name for id, lm in readers.items()}
+        return drop_untrainable(rollouts, readers, models) if readers else (rollouts, 0)
+
+    def whole(self, id: str) -> dict[str, Any]:
+        """Return `WHOLE` for a module.
+
+        Entries of the same names in the `extra_body` of the module's LM would override it, and are left out.
+        """
+        over = self._plan.lms[self._plan.modules[id].lm].params.get("extra_body")
+        if not isinstance(over, Mapping):
+            return UNTRUNCATED_SAMPLING
+        return {
+            **UNTRUNCATED_SAMPLING,
+            "extra_body": {
+                name: value for name, value in over.items() if name not in (*UNTRUNCATED_SAMPLING, "temperature")
+            },
+        }
+
+    def warn_on_mismatch(self, mismatch: float | None) -> None:
+        """Say once where the servers' log-probabilities are far from those here: the mean difference of a token, if any."""
+        if mismatch is not None and mismatch > FAR and not self._warned:
+            self._warned = True
+            self._note(
+                f"the server's log-probabilities differ by {mismatch:.2f} a token from those here, so that many tokens count "
+                "little or are cut: it needs `--logprobs-mode processed_logprobs` at a temperature other than 1, and the same "
+                "weights as `weights` names, not quantized"
+            )
+
+    async def close(self) -> None:
+        """Have the servers drop what is left."""
+        await self._drop(list(self._shown.items()))
+        self._shown, self._step = {}, None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _written(self, adapter: Adapter, step: int, save: Callable[[Adapter, Path], None]) -> AdapterReference:
+        from lmprog.lms.local.weights import sha256_of
+
+        folder = (self._folder / adapter.name / f"step-{step}").resolve()
+        shutil.rmtree(folder, ignore_errors=True)
+        save(adapter, folder)
+        return AdapterReference(folder, sha256_of(folder))
+
+    def _left_over(self) -> Iterator[tuple[Adapter, AdapterReference]]:
+        """Yield the adapters that an earlier, killed process of the run has left on the servers."""
+        from lmprog.lms.local.weights import sha256_of
+
+        for adapter in self.adapters:
+            for folder in sorted((self._folder / adapter.name).glob("step-*")):
+                if (folder / "adapter_model.safetensors").is_file():
+                    yield adapter, AdapterReference(folder.resolve(), sha256_of(folder))
+
+    async def _load(self, adapter: Adapter, reference: AdapterReference, step: int) -> None:
+        try:
+            await self._lm(adapter).load(reference)
+            return
+        except ProviderError as error:
+            said = str(error)
+        del self._shown[adapter]
+        raise ProviderError(
+            f"the weights of {adapter.name!r} after step {step} are not on the server that samples: {said}"
+        )
+
+    async def _drop(self, dropped: Any) -> None:
+        for adapter, reference in dropped:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._lm(adapter).unload(reference)
+            except (LmprogError, TimeoutError) as error:
+                why = str(error) or f"no reply within {PATIENCE:g} seconds"
+                self._note(f"an adapter that is asked for no more is still on the server of {adapter.lm!r}: {why}")
+            # Not before: an unload that is cut by Ctrl-C is asked once more by `close`.
+            if self._shown.get(adapter) == reference:
+                del self._shown[adapter]
+            shutil.rmtree(reference.path, ignore_errors=True)
+
+    def _lm(self, adapter: Adapter) -> ApiLM:
+        return api_lm(self._lms[adapter.lm])

@@ -1,0 +1,217 @@
+"""Teachers: other programs whose runs join the groups of the program in training. Imports no torch.
+
+What is learnt of a teacher is one thing, whoever it is: its reply, as the reply to the prompt that the program in training
+sends for the same inputs. So the prompts that are trained stay those that are sent, and a bigger LM can teach as well as other
+words. The reply was not sampled there, so it is off policy; its old log-probabilities are those of the weights in training, as
+for every row, and not the teacher's, which most teachers do not tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lmprog.compiler.bounds import USUAL_REPLY, bounds, judges
+from lmprog.compiler.plan import Module, Plan
+from lmprog.compiler.replies.ending import ending
+from lmprog.compiler.replies.reading import CUT, read
+from lmprog.compiler.replies.unreadable import Unreadable
+from lmprog.compiler.templates.compiled import RenderError
+from lmprog.lms.local import LocalLM
+from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.sampling.rollouts import LeftOut, Rollout, Wave, check_scored, rollouts_of, run_each
+from lmprog.optimizers.grpo.stopwatch import Stopwatch
+from lmprog.optimizers.strategies.teachers import beside
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.scoring.metrics import Scorer
+from lmprog.seeds import derive
+from lmprog.traces.record import Invocation
+
+if TYPE_CHECKING:
+    from lmprog.optimizers.optimizer import Row
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """`name` is its path as the spec has it; `first` is the number of its first rollout, after those of all before it."""
+
+    name: str
+    program: Program
+    rollouts: int
+    first: int
+
+
+def teachers_of(program: Program, config: Config) -> list[Teacher]:
+    """Return the teachers of a stage, their rollouts numbered after those of the program."""
+    found, first = [], config.rollouts
+    for teacher in config.teachers:
+        found.append(Teacher(teacher.program, beside(program, teacher.program), teacher.rollouts, first))
+        first += teacher.rollouts
+    return found
+
+
+class Unfit(Exception):
+    """The program in training could not give this reply."""
+
+
+class Teachers:
+    """The teachers of one stage, and how their replies become those of the program in training."""
+
+    def __init__(
+        self,
+        teachers: Sequence[Teacher],
+        program: Program,
+        rows: Sequence[Row],
+        scorer: Scorer,
+        lms: Mapping[str, LocalLM],
+    ) -> None:
+        """Set up the teachers; `lms` are the LMs in training, by the modules that are trained."""
+        self.teachers, self.program, self.rows, self.scorer, self.lms = teachers, program, rows, scorer, lms
+        self._answered: set[str] = set()
+
+    async def join(
+        self,
+        own: Coroutine[Any, Any, Wave],
+        examples: Sequence[int],
+        seed: int,
+        prompt_program: Callable[[int, int], Program],
+        clock: Stopwatch | None = None,
+    ) -> Wave:
+        """Return the program's wave, and after its rollouts the rollouts of the teachers on the same examples.
+
+        `sender` gives for an example and the number of a rollout the program whose prompts are trained there. Raises
+        ProviderError where outages ended every run of a teacher from the start on, and MetricFailed where the metric
+        raised in all of them.
+        """
+        # What answers in this process waits: else who shares a batch would follow from how fast an API is.
+        apart = [teacher for teacher in self.teachers if not self._runs_here(teacher)]
+        tasks = [
+            asyncio.create_task(run)
+            for run in (own, *(self._wave(each, examples, seed, prompt_program, clock) for each in apart))
+        ]
+        try:
+            waves = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        of_apart = dict(zip((teacher.first for teacher in apart), waves[1:], strict=True))
+        rollouts, left_out = list(waves[0].rollouts), dict(waves[0].left_out)
+        for teacher in self.teachers:
+            wave = of_apart.get(teacher.first) or await self._wave(teacher, examples, seed, prompt_program, clock)
+            rollouts += wave.rollouts
+            for name, runs in wave.left_out.items():
+                left_out[name] = runs.plus(left_out.get(name, LeftOut()))
+        return Wave(tuple(rollouts), waves[0].lost, left_out)
+
+    def _runs_here(self, teacher: Teacher) -> bool:
+        """Return whether a model in this process generates for the teacher, or scores its runs."""
+        asked = [teacher.program.plan, *judges(self.program.plan)]
+        sites = [site for plan in asked for site in bounds(plan).sites]
+        return any(site.plan.lms[site.module.lm].runs_here for site in sites)
+
+    async def _wave(
+        self,
+        teacher: Teacher,
+        examples: Sequence[int],
+        seed: int,
+        prompt_program: Callable[[int, int], Program],
+        clock: Stopwatch | None,
+    ) -> Wave:
+        runs = await run_each(
+            teacher.program,
+            self.rows,
+            examples,
+            self.scorer,
+            range(teacher.first, teacher.first + teacher.rollouts),
+            RunOptions(seed=derive(seed, "teacher", teacher.name)),
+            clock=clock,
+        )
+        if teacher.name not in self._answered:
+            check_scored(runs, f"rollouts of the teacher {teacher.name}")
+        kept = rollouts_of(runs, self.scorer.lowest)
+        if kept:
+            self._answered.add(teacher.name)
+        rollouts, unfit = [], 0
+        for rollout in kept:
+            try:
+                if rollout.failure is None:
+                    rollouts.append(self._joining(rollout, teacher, prompt_program(rollout.example, rollout.rollout)))
+            except Unfit:
+                unfit += 1
+        failed = sum(rollout.failure is not None for rollout in kept)
+        return Wave(tuple(rollouts), 0, {teacher.name: LeftOut(len(runs) - len(kept), failed, unfit)})
+
+    def _joining(self, rollout: Rollout, teacher: Teacher, prompt_program: Program) -> Rollout:
+        """Return the rollout as if the program in training had given its replies. Raises Unfit."""
+        made = [
+            self.taught(invocation, teacher.program.plan, prompt_program)
+            for invocation in rollout.invocations
+            if invocation.module in self.lms and invocation.parent is None and invocation.outputs is not None
+        ]
+        return replace(rollout, invocations=tuple(made), teacher=teacher.name)
+
+    def taught(self, made: Invocation, teacher: Plan, prompt_program: Program) -> Invocation:
+        """Convert a call of a teacher's module to a call of the same module of `sender`.
+
+        It has the prompt of `sender`, and its reply in tokens of the model in training. The reply stays word for word
+        where the module reads the same outputs in it with nothing to forgive, and then its token ids too where it was
+        sampled from the same model; else, and where there is no reply (`text` is None), it is its outputs, written as
+        the demos of the module have them.
+
+        Raises Unfit for a reply that could not be sampled here: one that is longer than `max_tokens`, that holds the
+        end of a reply, that is not read as the same outputs, or that a constrained module may not give.
+        """
+        plan, module, lm = prompt_program.plan, prompt_program.plan.modules[made.module], self.lms[made.module]
+        ready, declared = prompt_program.resources.module(module, plan), plan.lms[module.lm]
+        assert made.outputs is not None
+        try:
+            prompt = ready.builder.build(made.inputs)
+            written = ready.builder.reply({**made.inputs, **made.outputs})
+        except RenderError as error:
+            raise Unfit(str(error)) from error
+        cut = ending(made.finish_reason) == "cut"
+        as_it_came = made.text is not None and _reads(module, made.text, made.outputs, cut, forgiving=False)
+        same = teacher.lms[teacher.modules[made.module].lm].trained_as == declared.trained_as
+        if as_it_came and same and made.token_ids:
+            ids = tuple(made.token_ids)
+        elif as_it_came and made.text is not None:
+            ids = lm.reply_ids(made.text, ended=not cut)
+        else:
+            ids = lm.reply_ids(written)
+        text = lm.text(ids)
+        if not _reads(module, text, made.outputs, cut and as_it_came):
+            raise Unfit("it is not read as the same outputs")
+        # A server has no such limit of its own.
+        most = declared.params.get("max_tokens", USUAL_REPLY if declared.runs_here else None)
+        if most is not None and len(ids) > int(most):
+            raise Unfit(f"its {len(ids)} tokens are more than max_tokens")
+        if lm.weights.end_ids & set(ids[:-1]):
+            raise Unfit("it goes on after its end")
+        constrained = module.decoding == "constrained"
+        if constrained and not lm.may_say(module.format, ready.output_type, ids):
+            raise Unfit("a constrained module may not say it")
+        sent = lm.prompt(prompt.messages, prompt.constant).ids
+        return replace(
+            made,
+            text=text,
+            messages=prompt.messages,
+            prompt_token_ids=sent,
+            token_ids=ids,
+            logprobs=None,  # those of the teacher, and for its own prompt
+            constrained=constrained,
+        )
+
+
+def _reads(module: Module, text: str, outputs: Mapping[str, Any], cut: bool, forgiving: bool = True) -> bool:
+    """Return whether the module reads exactly these outputs in a reply.
+
+    With `forgiving`, it may also read them by forgiving a fault of the reply.
+    """
+    try:
+        reading = read(module.format, module.outputs, text, cut)
+    except Unreadable:
+        return False
+    return reading.values == outputs and (forgiving or set(reading.forgiven) <= {CUT})

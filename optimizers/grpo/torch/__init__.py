@@ -1,0 +1,1 @@
+"""The trainer: log-probabilities, losses and adapters. Imports torch."""

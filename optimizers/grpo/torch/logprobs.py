@@ -1,0 +1,250 @@
+"""Log-probabilities of sampled replies under the distribution that they were sampled from: temperature and masks included.
+
+One forward pass goes over the tree of all prompts and replies, each shared token once; the vocabulary head runs only where
+a sampled token is predicted. A model for which a tree is not the same as rows one by one gets padded rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lmprog.lms.local import attention
+from lmprog.lms.local.constraint import unpacked
+from lmprog.optimizers.grpo.prefix_tree import PrefixTree, split
+from lmprog.optimizers.grpo.torch.tree_attention import TreeAttention
+
+Allowed = NDArray[numpy.int32]
+"""(T, W): for each token of a reply the bits of the tokens that might have come in its place."""
+
+
+def passes(model: Any, sequences: Sequence[Sequence[int]], cap: int) -> list[list[int]]:
+    """Return the indices of the sequences of each forward pass, at most `cap` tokens (a longer one goes alone)."""
+    return list(split(sequences, cap) if shares_prefixes(model) else _even(sequences, cap))
+
+
+def logprobs(
+    model: Any,
+    sequences: Sequence[Sequence[int]],
+    replies: Sequence[int],
+    temperatures: Sequence[float],
+    allowed: Sequence[Allowed | None],
+) -> list[tuple[Tensor, Tensor]]:
+    """Return the log-probabilities and entropies (T,) of the reply tokens of each sequence, by one pass.
+
+    The reply of sequence s is its last `replies[s]` tokens.
+    """
+    score = tree_logprobs if shares_prefixes(model) else padded_logprobs
+    found, entropies = score(model, sequences, replies, temperatures, allowed)
+    lengths = list(replies)
+    return list(zip(found.split(lengths), entropies.split(lengths), strict=True))
+
+
+def shares_prefixes(model: Any) -> bool:
+    """Return whether a pass over a tree gives the same as passes over the rows one by one.
+
+    It does where positions are rotary, so that a token's place is the position passed for it; where every layer
+    attends to everything before the token; and where nothing is dropped at random.
+    """
+    rotary = any("rotary" in type(module).__name__.lower() for module in model.modules())
+    return rotary and attention.window_of(model) is None and not (model.training and _drops(model))
+
+
+def _drops(model: Any) -> bool:
+    def rate(module: Any) -> float:
+        found = module.p if isinstance(module, torch.nn.Dropout) else getattr(module, "attention_dropout", 0.0)
+        return float(found) if isinstance(found, int | float) else 0.0
+
+    return any(rate(module) > 0 for module in model.modules())
+
+
+def tree_logprobs(
+    model: Any,
+    sequences: Sequence[Sequence[int]],
+    replies: Sequence[int],
+    temperature: float | Sequence[float] = 1.0,
+    allowed: Sequence[Allowed | None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities of the last `replies[s]` tokens of each sequence s, concatenated (sum(replies),).
+
+    The entropies of the distributions they were drawn from come with them. One forward pass over the tree of the
+    sequences; equal to a pass for each sequence alone where `shares_prefixes`. `temperature` may be one for each
+    sequence.
+    """
+    tree = PrefixTree.pack([sequence[:-1] for sequence in sequences])  # nothing is predicted from the last token
+    device = next(model.parameters()).device
+    places = [path[len(path) - n :] for path, n in zip(tree.paths, replies, strict=True)]
+    wanted = _Wanted(places, temperature, allowed)
+    logits = model(
+        input_ids=tree.tokens.unsqueeze(0).to(device),
+        position_ids=tree.positions.unsqueeze(0).to(device),
+        logits_to_keep=torch.tensor(wanted.places, device=device),
+        use_cache=False,
+        **_seen(tree, model, device),
+    ).logits[0]
+    return wanted.picked(logits, sequences, replies)
+
+
+def _seen(tree: PrefixTree, model: Any, device: torch.device) -> dict[str, Any]:
+    """Return the model arguments that define which nodes of the tree attend to which.
+
+    On a CPU, where the engine's attention runs, they are pieces; else a mask.
+    """
+    dtype = model.get_input_embeddings().weight.dtype
+    if device.type == "cpu" and model.config.get_text_config()._attn_implementation == attention.NAME:
+        # A mask of four dimensions is handed on untouched; the context says what is seen.
+        return {"attention_mask": torch.zeros(1, 1, 1, 1, dtype=dtype), "context": TreeAttention(tree)}
+    mask = torch.zeros(tree.mask.shape, dtype=dtype).masked_fill_(~tree.mask, torch.finfo(dtype).min)
+    return {"attention_mask": mask[None, None].to(device)}
+
+
+def padded_logprobs(
+    model: Any,
+    sequences: Sequence[Sequence[int]],
+    replies: Sequence[int],
+    temperature: float | Sequence[float] = 1.0,
+    allowed: Sequence[Allowed | None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the same as `tree_logprobs`, by a padded row for each sequence.
+
+    The padding is on the right, where no token before it can see it.
+    """
+    device = next(model.parameters()).device
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(list(sequence)) for sequence in sequences], batch_first=True)
+    lengths = torch.tensor([len(sequence) for sequence in sequences]).unsqueeze(1)
+    width = ids.shape[1]
+    keep = width - min(len(ids) - n for ids, n in zip(sequences, replies, strict=True)) + 1
+    logits = model(
+        input_ids=ids.to(device),
+        attention_mask=(torch.arange(width) < lengths).long().to(device),
+        logits_to_keep=keep,
+        use_cache=False,
+    ).logits
+    # A place is a row and a token of it, as one number into the rows laid end to end.
+    starts = [
+        row * keep + len(ids) - n - 1 - (width - keep)
+        for row, (ids, n) in enumerate(zip(sequences, replies, strict=True))
+    ]
+    wanted = _Wanted([range(start, start + n) for start, n in zip(starts, replies, strict=True)], temperature, allowed)
+    return wanted.picked(logits.flatten(0, 1)[torch.tensor(wanted.places, device=device)], sequences, replies)
+
+
+class _Wanted:
+    """The distributions that some replies were drawn from: each place, with its temperature and mask, once."""
+
+    def __init__(
+        self,
+        places: Sequence[Sequence[int]],
+        temperature: float | Sequence[float],
+        allowed: Sequence[Allowed | None] | None,
+    ) -> None:
+        """Prepare the predictions; `places[s]` holds the places where the tokens of reply s are predicted."""
+        heats = [temperature] * len(places) if isinstance(temperature, int | float) else temperature
+        masks = [None] * len(places) if allowed is None else allowed
+        index: dict[tuple[int, float, bytes], int] = {}
+        self._back = [
+            index.setdefault((place, heat, b"" if bits is None else bits[t].tobytes()), len(index))
+            for of_reply, heat, bits in zip(places, heats, masks, strict=True)
+            for t, place in enumerate(of_reply)
+        ]
+        self.places = [place for place, _, _ in index]
+        self._temperatures = [heat for _, heat, _ in index]
+        self._bits = [bits for _, _, bits in index]
+
+    def picked(
+        self, logits: Tensor, sequences: Sequence[Sequence[int]], replies: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the log-probability and entropy of each token of the replies, joined.
+
+        `logits[i]` (V,) are the logits at `places[i]`.
+        """
+        device = logits.device
+        bound = [i for i, bits in enumerate(self._bits) if bits]
+        barred = None
+        if bound:
+            width = logits.shape[1]
+            bits = numpy.frombuffer(b"".join(self._bits), numpy.int32).reshape(len(bound), -1)
+            barred = torch.zeros(logits.shape, dtype=torch.bool, device=device)
+            barred[bound] = ~torch.from_numpy(unpacked(bits, width)).to(device)
+        tokens = [token for ids, n in zip(sequences, replies, strict=True) for token in ids[len(ids) - n :]]
+        found: tuple[Tensor, Tensor] = _Picked.apply(
+            logits,
+            torch.tensor(self._temperatures, device=device),
+            barred,
+            torch.tensor(self._back, device=device, dtype=torch.long),
+            torch.tensor(tokens, device=device, dtype=torch.long),
+        )
+        return found
+
+
+class _Picked(torch.autograd.Function):  # type: ignore[misc]
+    """Log-softmax at some tokens and the entropy there, with no more of the vocabulary in fp32 than `AT_ONCE` rows of it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, temperatures: Tensor, barred: Tensor | None, places: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return each token's log-probability and its distribution's entropy.
+
+        `logits` (N, V), `temperatures` (N,), `barred` (N, V); the token `tokens[m]` is of the distribution
+        `places[m]`.
+        """
+        total = torch.empty(len(logits), device=logits.device)
+        entropy = torch.empty_like(total)
+        for rows, spread in _spread(logits, temperatures, barred):
+            highest = spread.amax(-1, keepdim=True)
+            shares = (spread - highest).exp_()
+            mass = shares.sum(-1)
+            total[rows] = highest.squeeze(1) + mass.log()
+            if barred is not None:
+                spread.masked_fill_(barred[rows], 0.0)  # whose share is 0
+            entropy[rows] = total[rows] - shares.mul_(spread).sum(-1) / mass
+        ctx.save_for_backward(logits, temperatures, barred, places, tokens, total)
+        picked = logits[places, tokens].float() / temperatures[places] - total[places]
+        entropy = entropy[places]
+        ctx.mark_non_differentiable(entropy)
+        return picked, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        logits, temperatures, barred, places, tokens, total = ctx.saved_tensors
+        gradient = gradients[0]
+        of_place = torch.zeros_like(total).index_add_(0, places, gradient)
+        found = torch.empty_like(logits)
+        for rows, spread in _spread(logits, temperatures, barred):
+            shares = spread.sub_(total[rows].unsqueeze(1)).exp_()
+            of_rows = shares.mul_(-of_place[rows].unsqueeze(1))
+            here = (places >= rows.start) & (places < rows.stop)
+            of_rows.index_put_((places[here] - rows.start, tokens[here]), gradient[here], accumulate=True)
+            found[rows] = of_rows.div_(temperatures[rows].unsqueeze(1))
+        return found, None, None, None, None
+
+
+AT_ONCE = 64
+"""Distributions over the vocabulary that stand in fp32 at once."""
+
+
+def _spread(logits: Tensor, temperatures: Tensor, barred: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the logits over the temperature in fp32, some rows at a time; their memory is reused for the next."""
+    room = torch.empty(min(AT_ONCE, len(logits)), logits.shape[1], device=logits.device)
+    for start in range(0, len(logits), AT_ONCE):
+        rows = slice(start, min(start + AT_ONCE, len(logits)))
+        spread = torch.div(logits[rows], temperatures[rows].unsqueeze(1), out=room[: rows.stop - start])
+        yield rows, spread if barred is None else spread.masked_fill_(barred[rows], float("-inf"))
+
+
+def _even(sequences: Sequence[Sequence[int]], cap: int) -> Iterator[list[int]]:
+    """Yield the indices of sequences in parts of at most `cap` tokens when padded, like lengths together."""
+    part: list[int] = []
+    for s in sorted(range(len(sequences)), key=lambda s: len(sequences[s])):
+        if part and (len(part) + 1) * len(sequences[s]) > cap:
+            yield part
+            part = []
+        part.append(s)
+    if part:
+        yield part

@@ -1,0 +1,58 @@
+"""Report the end of each training step to the stage, with the figures that TRL measured in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainerCallback
+
+from lmprog.optimizers.grpo.stopwatch import Stopwatch
+
+KEPT = {
+    "loss": "loss",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "entropy": "entropy",
+    "kl": "kl",
+    "clip_ratio/region_mean": "clip_ratio",
+    "clip_ratio/low_mean": "clip_ratio_low",
+    "clip_ratio/high_mean": "clip_ratio_high",
+    "cispo_clip_ratio": "clip_ratio",
+    "sampler/mismatch": "mismatch",
+    "sampler/mismatch_max": "mismatch_max",
+    "sampler/mismatch_outside": "mismatch_outside",
+    "sampler/truncated": "truncated",
+}
+"""Names of the TRL metrics that are kept, and the names under which they are kept."""
+
+
+class StageCallback(TrainerCallback):  # type: ignore[misc]
+    """Call `on_step(step, figures, seconds by part)` after each step, and `on_saved(step)` after each checkpoint.
+
+    The seconds leave dev scoring out.
+    """
+
+    def __init__(
+        self,
+        clock: Stopwatch,
+        on_step: Callable[[int, dict[str, float], dict[str, float]], None],
+        on_saved: Callable[[int], None],
+    ) -> None:
+        self.clock, self.on_step, self.on_saved = clock, on_step, on_saved
+        self._split: dict[str, float] = {}
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.clock.start("update")
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self._split = self.clock.stop()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Report a step's figures here, since the trainer logs once after every step, when all of them are known."""
+        found = {KEPT[name]: value for name, value in (logs or {}).items() if name in KEPT and value is not None}
+        if "loss" in found:
+            self.on_step(state.global_step, found, self._split)
+
+    def on_save(self, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
+        self.on_saved(state.global_step)

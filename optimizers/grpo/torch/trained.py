@@ -1,0 +1,69 @@
+"""The adapters in training as one module, for one trainer with one optimizer.
+
+One trainer for all, and not one for each: so the loss is normalised and the gradient is clipped over the whole step, as with
+an adapter that all modules share, and the schedule, the checkpoints and accelerate see one model. Nothing flows between
+adapters for that: a row goes through the network with its own alone, and AdamW keeps the moments of each weight apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from lmprog.lms.local.lora import FastLora
+
+
+class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
+    """`adapters` are peft models, each with the name of the adapter in it that is trained; models may be the same."""
+
+    def __init__(self, adapters: Sequence[tuple[Any, str]]) -> None:
+        super().__init__()
+        self.models = torch.nn.ModuleList(list({id(model): model for model, _ in adapters}.values()))
+        self._adapters = list(adapters)
+        self._fast = {id(model): FastLora(model) for model, _ in adapters}
+        self._let_learn()
+
+    def forward(self, adapter: int, *, reference: bool = False, **inputs: Any) -> Any:
+        """Return the output of the model with adapter number `adapter`.
+
+        With `reference` it is the output of the base model of that adapter.
+        """
+        model, name = self._adapters[adapter]
+        try:
+            if reference:
+                with model.disable_adapter():
+                    return model(**inputs)
+            fast = self._fast[id(model)]
+            if fast.learns(name):
+                with fast.learning(name):
+                    return model(**inputs)
+            if model.active_adapter != name:
+                model.set_adapter(name)
+            return model(**inputs)
+        finally:
+            self._let_learn()
+
+    def peft_model(self, adapter: int) -> Any:
+        """Return the model that holds adapter number `adapter`."""
+        return self._adapters[adapter][0]
+
+    def _let_learn(self) -> None:
+        """Make every trained adapter trainable; peft freezes every adapter but the one last activated."""
+        for model, name in self._adapters:
+            model.set_requires_grad(name)
+
+
+class OneAdapter:
+    """Adapter number `adapter` of `trained` as a model of its own; with `reference` the base model of that adapter."""
+
+    def __init__(self, trained: TrainedAdapters, adapter: int, reference: bool = False) -> None:
+        self._trained, self._which = trained, {"adapter": adapter, "reference": reference}
+        self._peft = trained.peft_model(adapter)
+
+    def __call__(self, **inputs: Any) -> Any:
+        return self._trained(**self._which, **inputs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._peft, name)

@@ -1,0 +1,246 @@
+"""Attention over a tree of token sequences, in pieces that leave out most of what no node sees.
+
+A mask over all N nodes costs N * N, and few of its entries are seen. Here a chain that many sequences have in common, as the
+instructions and demos of a module, is a trunk, and all nodes are in the order of a walk that goes down before it goes aside:
+
+    what is below a trunk   attends to the whole trunk, with no mask
+    blocks of the walk      attend each to itself, and to what is above its first node and is no trunk, by the tree's mask
+
+What any node of a block sees outside of the block is above the block's first node too: a subtree is one stretch of the walk.
+So a block asks about as many nodes as its first one is deep below its trunk.
+
+A node's pieces of context are joined by their log-sum-exp as in a wave of the engine. The gradient of a piece is what the
+kernel gives for the joined output and log-sum-exp (as in ring attention, arXiv 2310.01889). For processors only: it takes the
+kernels of torch's own scaled-dot-product attention there, which hand out the log-sum-exp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmprog.optimizers.grpo.prefix_tree import PrefixTree
+
+BLOCK = 64
+"""Nodes of a block, and the fewest of a trunk."""
+BELOW = 4
+"""Blocks below a trunk, at least: else it is not worth a piece of its own."""
+
+_run = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_run_back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+class TreeAttention:
+    """The attention of one tree, for every layer of a model: a `context` of the engine's attention function."""
+
+    def __init__(self, tree: PrefixTree) -> None:
+        self._pieces = list(_pieces(tree))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Map query (1, heads, N, D), key and value (1, kv_heads, N, D) to the attention output (1, N, heads, D)."""
+        rows = [each[0].transpose(0, 1) for each in (query, key, value)]
+        output: Tensor = _Attention.apply(*rows, self._pieces, scaling)
+        return output.unsqueeze(0)
+
+
+class _Attention(torch.autograd.Function):  # type: ignore[misc]
+    """The attention of query (N, heads, D) over key and value (N, kv_heads, D), with the output (N, heads, D)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, pieces: Sequence[_Piece], scaling: float
+    ) -> Tensor:
+        output, total = torch.zeros_like(query), torch.full(query.shape[:2], float("-inf"), device=query.device)
+        for piece in pieces:
+            found, own = piece.run(query, key, value, scaling)
+            joined = torch.logaddexp(total[piece.nodes], own)
+            before, here = ((each - joined).exp_().unsqueeze(-1) for each in (total[piece.nodes], own))
+            output[piece.nodes] = (output[piece.nodes] * before + found * here).to(output.dtype)
+            total[piece.nodes] = joined
+        ctx.save_for_backward(query, key, value, output, total)
+        ctx.pieces, ctx.scaling = pieces, scaling
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, output, total = ctx.saved_tensors
+        of_query, of_key, of_value = (torch.zeros(each.shape, device=each.device) for each in (query, key, value))
+        for piece in ctx.pieces:
+            own = piece.run_back(gradients[0], query, key, value, output, total, ctx.scaling)
+            of_query[piece.nodes] += own[0]
+            of_key += own[1]
+            of_value += own[2]
+        return of_query.to(query.dtype), of_key.to(key.dtype), of_value.to(value.dtype), None, None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """B groups of nodes, side by side, each of which asks nodes of its own."""
+
+    asking: Tensor
+    """(B, Q) the nodes; in the last group the last may stand again and again."""
+    asked: Tensor
+    """(B, K), where fewer are asked filled with any that are hidden."""
+    hidden: Tensor | None
+    """(B, Q, K) True where a node does not see another; None where all see all."""
+    nodes: Tensor
+    """(n,) those that ask, once each."""
+    places: Tensor
+    """The places in `asked`, laid end to end, of node 0, of node 1, and so on; those that are filled are left out."""
+    offsets: Tensor
+    """(N + 1,) where those of each node begin in `places`, and their end."""
+
+    @staticmethod
+    def of(nodes: int, asking: Tensor, asked: Tensor, hidden: Tensor | None) -> _Piece:
+        """Build a piece of a tree of `nodes` nodes."""
+        flat = asking.flatten()
+        repeated = int((flat == flat[-1]).sum()) - 1
+        seen = torch.ones(asked.shape, dtype=torch.bool) if hidden is None else ~hidden.all(1)
+        places = torch.nonzero(seen.flatten()).squeeze(1)
+        node_of = asked.flatten()[places]
+        ends = node_of.bincount(minlength=nodes).cumsum(0)
+        return _Piece(
+            asking,
+            asked,
+            hidden,
+            flat[: len(flat) - repeated],
+            places[node_of.argsort(stable=True)],
+            torch.cat([ends.new_zeros(1), ends]),
+        )
+
+    def run(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
+        """Return the attention output (n, heads, D) and the log-sum-exp (n, heads) of the scores."""
+        of_asked = (self._asked(key), self._asked(value))
+        output, total = _run(
+            self._asking(query, key), *of_asked, 0.0, False, attn_mask=self._mask(query, key), scale=scaling
+        )
+        return self._apart(output), self._apart(total)
+
+    def run_back(
+        self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, total: Tensor, scaling: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of the query (n, heads, D), and of all keys and all values (N, kv_heads, D)."""
+        incoming = self._asking(gradient, key)
+        # What stands again is the end of the last group, and counts once.
+        incoming[
+            -1, :, incoming.shape[2] - (self.asking.numel() - len(self.nodes)) * (query.shape[1] // key.shape[1]) :
+        ] = 0
+        of_query, of_key, of_value = _run_back(
+            incoming,
+            self._asking(query, key),
+            self._asked(key),
+            self._asked(value),
+            self._asking(output, key),
+            self._asking(total, key),
+            0.0,
+            False,
+            attn_mask=self._mask(query, key),
+            scale=scaling,
+        )
+        return self._apart(of_query), self._summed(of_key), self._summed(of_value)
+
+    def _asking(self, rows: Tensor, key: Tensor) -> Tensor:
+        """Reshape (N, heads, ...) to (B, kv_heads, Q * group, ...): queries of the same keys stand side by side."""
+        return rows[self.asking].unflatten(2, (key.shape[1], -1)).transpose(1, 2).flatten(2, 3).contiguous()
+
+    def _asked(self, rows: Tensor) -> Tensor:
+        return rows[self.asked].transpose(1, 2)
+
+    def _apart(self, batch: Tensor) -> Tensor:
+        """Reshape (B, kv_heads, Q * group, ...) to (n, heads, ...)."""
+        rows = batch.unflatten(2, (self.asking.shape[1], -1)).transpose(1, 2).flatten(2, 3).flatten(0, 1)
+        return rows[: len(self.nodes)]
+
+    def _summed(self, batch: Tensor) -> Tensor:
+        """Sum (B, kv_heads, K, D), in which a node has several rows, to (N, kv_heads, D)."""
+        rows = batch.transpose(1, 2).flatten(2).flatten(0, 1).float()
+        summed = torch.nn.functional.embedding_bag(
+            self.places, rows, self.offsets, mode="sum", include_last_offset=True
+        )
+        return summed.unflatten(1, (batch.shape[1], -1))
+
+    def _mask(self, query: Tensor, key: Tensor) -> Tensor | None:
+        if self.hidden is None:
+            return None
+        mask = torch.zeros(self.hidden.shape, dtype=query.dtype).masked_fill_(self.hidden, float("-inf"))
+        return mask.repeat_interleave(query.shape[1] // key.shape[1], 1).unsqueeze(1)
+
+
+def _pieces(tree: PrefixTree) -> Iterator[_Piece]:
+    above = _above(tree.paths)
+    below: dict[int, list[int]] = {}
+    for node, parent in enumerate(above):
+        below.setdefault(parent, []).append(node)
+    sizes = [1] * len(above)
+    for node in reversed(range(len(above))):  # parents stand before their children
+        if above[node] >= 0:
+            sizes[above[node]] += sizes[node]
+
+    def under(roots: Sequence[int], covered: frozenset[int]) -> Iterator[_Piece]:
+        """Yield the pieces of the subtrees below `roots`.
+
+        Every node there attends to the `covered` nodes in another piece.
+        """
+        walk: list[int] = []
+        waiting = [*reversed(roots)]
+        while waiting:
+            chain = [waiting.pop()]
+            while len(below.get(chain[-1], ())) == 1:
+                chain += below[chain[-1]]
+            after = below.get(chain[-1], [])
+            if len(chain) >= BLOCK and sizes[chain[0]] - len(chain) >= BELOW * BLOCK:
+                yield from _blocks(tree, above, chain, covered)
+                yield _Piece.of(len(tree), torch.tensor([_walk(below, after)]), torch.tensor([chain]), None)
+                yield from under(after, covered | {*chain})
+            else:
+                walk += chain
+                waiting += reversed(after)
+        yield from _blocks(tree, above, walk, covered)
+
+    yield from under(below.get(-1, []), frozenset())
+
+
+def _blocks(tree: PrefixTree, above: Sequence[int], walk: Sequence[int], covered: Collection[int]) -> Iterator[_Piece]:
+    """Yield the pieces in which a stretch of the walk attends to itself and to the nodes above it.
+
+    Nodes in `covered` are left out. One piece is for all blocks that attend to about as many nodes: each is filled to
+    the same number.
+    """
+    of_width: dict[int, list[tuple[list[int], list[int]]]] = {}
+    for start in range(0, len(walk), BLOCK):
+        block = list(walk[start : start + BLOCK])
+        asked, node = list(block), above[block[0]]
+        while node >= 0:
+            if node not in covered:
+                asked.append(node)
+            node = above[node]
+        width = BLOCK << ((len(asked) - 1) // BLOCK).bit_length()
+        of_width.setdefault(width, []).append((block, asked))
+    for width, blocks in of_width.items():
+        length = max(len(block) for block, _ in blocks)
+        asking = torch.tensor([block + block[-1:] * (length - len(block)) for block, _ in blocks])
+        filled = torch.tensor([asked + asked[:1] * (width - len(asked)) for _, asked in blocks])
+        hidden = ~tree.mask[asking.unsqueeze(2), filled.unsqueeze(1)]
+        for number, (_, asked) in enumerate(blocks):
+            hidden[number, :, len(asked) :] = True
+        yield _Piece.of(len(tree), asking, filled, hidden)
+
+
+def _above(paths: Sequence[Sequence[int]]) -> list[int]:
+    """Return the parent of each node, -1 for a node that begins a sequence."""
+    found = {node: parent for path in paths for parent, node in zip([-1, *path], path, strict=False)}
+    return [found[node] for node in range(len(found))]
+
+
+def _walk(below: Mapping[int, Sequence[int]], roots: Sequence[int]) -> list[int]:
+    """Return all nodes of the subtrees, each followed by the nodes below it."""
+    walk: list[int] = []
+    waiting = [*reversed(roots)]
+    while waiting:
+        walk.append(waiting.pop())
+        waiting += reversed(below.get(walk[-1], ()))
+    return walk

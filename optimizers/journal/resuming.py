@@ -1,0 +1,129 @@
+"""The check before an optimization resumes: the sources that it began from are compared with the current ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from lmprog.compiler.plan import Optimize
+from lmprog.errors import UsageError
+from lmprog.optimizers.journal.events import FILE, read_journal
+from lmprog.optimizers.staged.stages import TEST, optimize_config
+from lmprog.runtime.program import Program
+from lmprog.scoring.data import rows_of
+from lmprog.state import identity
+from lmprog.state.origin import RUN, Origin, read_origin
+from lmprog.state.unchanged import Unchanged
+
+STAGE = re.compile(r"optimize\.stages\[(\d+)\]")
+
+
+def made_from(program: Program) -> dict[str, str]:
+    """Return what an optimization of the program is made from, by key."""
+    plan, goals = program.plan, optimize_config(program)
+    splits = dict.fromkeys((goals.train, goals.validate, *((TEST,) if TEST in plan.data else ())))
+    return {
+        **identity.version(),
+        **identity.of_program(plan),
+        **identity.of_metric(plan, goals.metric),
+        **{f"data.{split}": identity.of_rows(rows_of(plan, split)) for split in splits},
+        **identity.of_optimization(goals),
+    }
+
+
+def watched(program: Program) -> Unchanged:
+    """Return the files that an optimization is made from, as they are now."""
+    plan, goals = program.plan, optimize_config(program)
+    rows = [plan.data[split].path for split in (goals.train, goals.validate, TEST) if split in plan.data]
+    teachers = [path for teacher in goals.teachers.values() for path in identity.files_of(teacher)]
+    files = identity.files_of(plan, goals.metric)
+    return Unchanged([*files, *teachers, *(path for path in rows if path is not None)])
+
+
+def claim(folder: Path, origin: Origin, goals: Optimize, resume: bool, restart: str | None) -> tuple[int, bool] | None:
+    """Make the folder that of this run, or find that the run in it may go on.
+
+    Returns the number of the stage to restart with whether the earlier ones are to be scored again, or None. Raises
+    UsageError where the folder holds a run and neither `resume` nor `restart` is said, or one begun from something else.
+    """
+    marker = folder / RUN
+    kept = read_origin(marker)
+    if kept is None:
+        if resume or restart is not None:
+            raise UsageError(f"there is no run in {folder} to resume; leave --resume out to start one there")
+        origin.write(marker, private=True)
+        return None
+    if not resume and restart is None:
+        raise UsageError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
+    if not kept.made_from:
+        raise UsageError(
+            f"the run in {folder} was begun by an earlier version of lmprog, which did not keep what it is made from; "
+            "start a new run in another folder"
+        )
+    if kept.seed != origin.seed:
+        raise UsageError(
+            f"the run in {folder} was started with another seed ({kept.seed}, now {origin.seed}); "
+            "start a new run in another folder"
+        )
+    first = _number(restart, goals) if restart is not None else None
+    changed = _changed(kept.made_from, origin.made_from, first or _begun(folder) + 1)
+    if first is None and changed:
+        found = identity.in_words(identity.changes(_only(kept.made_from, changed), _only(origin.made_from, changed)))
+        raise UsageError(
+            f"the run in {folder} was begun from something else: {found}. Undo that, or begin again what depends on it "
+            f"with --restart-stage {_depending(changed, goals)}, or start a new run in another folder"
+        )
+    earlier = [key for key in changed if (stage := STAGE.match(key)) and first and int(stage[1]) + 1 < first]
+    if earlier:
+        raise UsageError(
+            f"`{earlier[0]}` is changed, which is done before {restart}; say --restart-stage {_depending(earlier, goals)}"
+        )
+    return (first, any(key != f"data.{TEST}" for key in changed)) if first is not None else None
+
+
+def now_made_from(folder: Path, origin: Origin) -> None:
+    """Keep what the run is made from now: later stages may have changed, or a stage was restarted."""
+    origin.write(folder / RUN, private=True)
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str], first: int) -> list[str]:
+    """Return the keys that differ, without those of stages from number `first` on, which are not begun or begin again."""
+    keys = [*now, *(key for key in before if key not in now)]
+    return [
+        key
+        for key in keys
+        if before.get(key) != now.get(key) and not ((stage := STAGE.match(key)) and int(stage[1]) + 1 >= first)
+    ]
+
+
+def _only(made_from: Mapping[str, str], keys: list[str]) -> dict[str, str]:
+    return {key: made_from[key] for key in keys if key in made_from}
+
+
+def _begun(folder: Path) -> int:
+    """Return the number of the last stage that the run has begun; 0 where it has begun none."""
+    path = folder / FILE
+    events = read_journal(path) if path.exists() else []
+    return max((event["number"] for event in events if event["event"] == "stage_started"), default=0)
+
+
+def _depending(changed: list[str], goals: Optimize) -> str:
+    """Return the first stage that depends on what has changed, as --restart-stage takes it."""
+    if all(key == f"data.{TEST}" for key in changed):
+        return TEST
+    stages = [STAGE.match(key) for key in changed]
+    return str(min(int(stage[1]) + 1 for stage in stages if stage) if all(stages) else 1)
+
+
+def _number(restart: str, goals: Optimize) -> int:
+    """Return the number of the stage that --restart-stage names, by number or name; after the last one for `test`."""
+    names = [stage.optimizer for stage in goals.stages]
+    if restart == TEST:
+        return len(names) + 1
+    if restart.isdecimal() and 1 <= int(restart) <= len(names):
+        return int(restart)
+    if names.count(restart) == 1:
+        return names.index(restart) + 1
+    stages = ", ".join(f"{number} ({name})" for number, name in enumerate(names, 1))
+    raise UsageError(f"--restart-stage {restart}: name one stage by its number, of {stages}, or {TEST}")

@@ -1,0 +1,67 @@
+"""The test rows kept beside their scores, so that a reader can see which became right, and which wrong.
+
+The journal may be read by more people than the data. Where a program has private values, the journal therefore keeps
+only inputs that are not private, and outputs that no private value reaches: no label, no error and no feedback, which
+may quote private values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.trust.flow import Flow
+from lmprog.compiler.trust.private import private_inputs, private_policy, private_rows
+from lmprog.scoring.evaluation import RowScore, Scores
+
+ROWS = 1000
+"""Rows that are kept; of a longer split the first."""
+LENGTH = 500
+"""Characters of a value that are kept."""
+
+
+class ShownRows:
+    """Decides what of a program's rows and answers may be shown."""
+
+    def __init__(self, plan: Plan) -> None:
+        secret = {name for _, name in private_rows(plan)}
+        reached = Flow(plan, private_policy(lambda arrival: None), private_inputs(plan)).run()
+        self.guarded = bool(secret or reached)
+        self.inputs = frozenset(plan.inputs) - secret
+        self.outputs = frozenset(plan.outputs) - set(reached)
+
+    def rows(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+        """Return each row as plain, short texts by column."""
+        return [
+            {name: short(value) for name, value in row.items() if not self.guarded or name in self.inputs}
+            for row in rows[:ROWS]
+        ]
+
+    def answers(self, scores: Scores) -> list[dict[str, Any]]:
+        """Return the program's answer to each row.
+
+        It has `outputs`, and its `error`, or the metric's `feedback`, where there is one.
+        """
+        return [self._answer(score) for score in scores.rows[:ROWS]]
+
+    def _answer(self, score: RowScore) -> dict[str, Any]:
+        outputs = score.result.outputs or {}
+        found: dict[str, Any] = {
+            "outputs": {name: short(value) for name, value in outputs.items() if name in self.outputs}
+        }
+        if not self.guarded:
+            failed = score.result.error
+            if error := score.cause or (str(failed) if failed is not None else None):
+                found["error"] = short(error)
+            elif score.feedback:
+                found["feedback"] = short(score.feedback)
+        return found
+
+
+def short(value: Any) -> str:
+    """Return a value as text that UTF-8 can hold, cut where it is long."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = text.encode(errors="backslashreplace").decode()
+    return text if len(text) <= LENGTH else f"{text[:LENGTH]}…"

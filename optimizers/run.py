@@ -1,0 +1,263 @@
+"""`lmprog.optimize`: run the stages that a program names, write the overlay, report what was gained.
+
+Imports `lmprog.optimizers` when it is called: the one arrow that runs back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmprog.compiler.bounds import calls
+from lmprog.compiler.yaml.whole_file import make_private, write_whole
+from lmprog.errors import ProviderError, UsageError
+from lmprog.optimizers.dry_run import forecast
+from lmprog.optimizers.staged.verdict import verdict
+from lmprog.runtime.program import Program, load
+from lmprog.runtime.writes import refuse_writes, writes
+from lmprog.scoring.evaluation import Scores, doubt
+from lmprog.spending.budget import Budget
+from lmprog.state.origin import RUN, Origin, Settings, read_origin
+from lmprog.state.ownership import owned
+
+if TYPE_CHECKING:
+    from lmprog.lms.lm import LM
+    from lmprog.optimizers.candidate import Candidate
+    from lmprog.optimizers.staged.stages import Outcome
+
+
+UNCONFIRMED = "best-estimate.yaml"
+"""In the run's folder: the overlay with the changes of all stages, where a test has not confirmed them."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The overlay file that was written, and the report: the document of `lmprog optimize --format json`."""
+
+    overlay: Path
+    report: dict[str, Any]
+
+
+def optimize(
+    spec: str | Path,
+    *,
+    seed: int | None = None,
+    run_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    restart_stage: str | None = None,
+    budget: Mapping[str, float] | None = None,
+    lms: Mapping[str, LM | str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    listen: Callable[[dict[str, Any]], None] | None = None,
+    allow_writes: bool = False,
+) -> Tuned:
+    """Optimize the program in `spec` as its `optimize:` says.
+
+    `run_dir` (default: a new folder under `runs/`) gets the journal, adapters and the report; `out` (default:
+    `<name>.tuned.yaml` beside the spec) the overlay. `resume` goes on with the run in `run_dir`, or with the newest run of
+    this spec, with the seed, models, overrides and budget that it was begun with where no others are given. `restart_stage`
+    (a number, a name, or `test`) does so too, and begins that stage and all after it again. `listen` gets every event, as for
+    progress. Of several processes (torchrun, accelerate) the first does all that, the others help to train weights, and all
+    get the same result. Tools that write are called with `allow_writes` alone.
+
+    Raises SpecError where the spec is wrong, UsageError for a run directory that is another run's or a run that was begun
+    from other rows, code or words, or one with tools that write, and Owned while another process is at work in it.
+    """
+    from lmprog.optimizers import processes
+    from lmprog.optimizers.grpo.worker import Finished, follow
+    from lmprog.optimizers.journal import resuming
+    from lmprog.optimizers.journal.files import Journal
+    from lmprog.optimizers.staged.stages import optimize_config, require_packages, run_stages
+
+    spec = Path(spec)
+    going_on = resume or restart_stage is not None
+    folder = run_folder(spec, run_dir, going_on)
+    names = {id: lm for id, lm in (lms or {}).items() if isinstance(lm, str)}
+    given = Settings(names, overrides or {}, budget or {}, str(out) if out is not None else None)
+    kept = read_origin(folder / RUN) if going_on else None
+    settings = given.over(kept.settings) if kept is not None else given
+    target = Path(settings.out) if settings.out is not None else spec.with_name(f"{spec.stem}.tuned.yaml")
+    _refuse_odd_names(spec, target, folder)
+    program = load(spec, lms={**settings.lms, **(lms or {})}, overrides=settings.overrides)
+    goals = optimize_config(program)
+    _refuse_writes(program, allow_writes)
+    require_packages(program)
+    processes.begin()
+    if not processes.first():
+        tuned: Tuned = follow(program)
+        processes.end()
+        return tuned
+    if seed is None:
+        seed = kept.seed if kept is not None else goals.seed
+    limits = {**goals.budget, **settings.budget}
+    Budget(limits)  # refuses a limit that there is not
+    name, path, saved = program.plan.name, str(spec.resolve()), settings.without_secrets()
+    unchanged = resuming.watched(program)
+    origin = Origin(name, path, resuming.made_from(program), seed, settings=saved)
+    if not going_on:
+        make_private(folder)
+    with owned(folder) if folder.is_dir() else nullcontext():
+        restarting = resuming.claim(folder, origin, goals, resume, restart_stage)
+        journal = Journal(folder, (listen,) if listen else (), unchanged)
+        try:
+            journal.tell("run_started", run_dir=str(folder), program=name, spec=path, seed=seed)
+            journal.begin()
+            if restarting is not None:
+                journal.restart(*restarting)
+            resuming.now_made_from(folder, origin)
+            outcome = run_stages(program, seed, limits, journal)
+            report = _report(program, outcome, seed, target, folder)
+            _write_overlay(target, spec, outcome.candidate, report)
+            if report["best_estimate"]:
+                _write_overlay(folder / UNCONFIRMED, spec, outcome.best, report)
+            write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n", private=True)
+            journal.record("run_ended", overlay=str(target))
+        finally:
+            journal.close()
+    tuned = processes.from_first(Finished(Tuned(target, report))).outcome
+    processes.end()
+    return tuned
+
+
+def _refuse_writes(program: Program, allowed: bool) -> None:
+    """Raise UsageError for tools that write, with how often the stages may call them, unless that is allowed."""
+    if not allowed and writes(program.plan):
+        each = calls(program.plan)
+        runs = forecast(program).in_all.lm_calls // each if each else None
+        refuse_writes([(program.plan, runs)], allowed)
+
+
+def _refuse_odd_names(spec: Path, target: Path, folder: Path) -> None:
+    """Refuse, before anything is spent, files whose names the overlay could not hold. Raises UsageError."""
+    from lmprog.compiler.yaml.writer import unwritable
+
+    beside = target.resolve().parent
+    for name in (os.path.relpath(spec.resolve(), beside), os.path.relpath(folder.resolve(), beside), str(folder)):
+        why = unwritable(name)
+        if why is not None:
+            raise UsageError(f"the overlay would have to name {name!a}, which holds {why}: use another name")
+
+
+def settings_of_run(spec: Path, run_dir: Path | None, given: Settings) -> Settings:
+    """Return the settings of the command that began the run to resume, with those `given` now laid over them."""
+    kept = read_origin(run_folder(spec, run_dir, True) / RUN)
+    return given.over(kept.settings) if kept is not None else given
+
+
+def earlier_runs(spec: Path) -> list[Path]:
+    """Return the folders that `optimize` made for runs of a spec, the newest last."""
+    return sorted(path.parent for path in Path("runs").glob(f"{spec.stem}-*/{RUN}"))
+
+
+def run_folder(spec: Path, given: str | Path | None, resume: bool) -> Path:
+    """Return the folder of a run. Raises UsageError where there is none to resume."""
+    if given is not None:
+        return Path(given)
+    if resume:
+        found = earlier_runs(spec)
+        if not found:
+            raise UsageError(f"there is no run of {spec.name} under runs/ to resume; name it with --run-dir")
+        return found[-1]
+    return Path("runs") / f"{spec.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _report(program: Program, outcome: Outcome, seed: int, target: Path, folder: Path) -> dict[str, Any]:
+    kept, names = outcome.accepted["kept"], [stage.stage for stage in outcome.stages]
+    versions = _comparable(outcome.test)
+    test = _test(outcome.test, versions, kept) if versions else None
+    stages = []
+    for place, stage in enumerate(outcome.stages, 1):
+        tested = {}
+        if versions:
+            tested = {
+                "test": versions[place].estimate.as_json(),
+                "difference": versions[place].against(versions[0]).as_json(),
+            }
+        steps = {"steps": stage.steps, "step_seconds": stage.step_seconds} if stage.steps else {}
+        credit = {"credit": stage.credit} if stage.credit is not None else {}
+        confirmed = {"confirmed": stage.test} if stage.test is not None else {}
+        spent = {"lm_calls": stage.spent.lm_calls, "seconds": stage.spent.seconds}
+        brought = {"validate": stage.validate, "gain": stage.gain, **confirmed}
+        stages.append({"stage": stage.stage, **brought, **tested, **spent, **steps, **credit})
+    return {
+        "program": program.plan.name,
+        "seed": seed,
+        "overlay": str(target),
+        "run_dir": str(folder),
+        "test": test,
+        "accepted": {**outcome.accepted, "verdict": verdict(outcome.accepted, names)},
+        "before": outcome.before,
+        "best_estimate": str(folder / UNCONFIRMED) if outcome.best.digest != outcome.candidate.digest else None,
+        "stages": stages,
+        "spent": outcome.spent.as_json(),
+    }
+
+
+def _comparable(versions: Sequence[Scores]) -> list[Scores]:
+    """Return the scores on the rows that all versions could score. Raises ProviderError where there is none."""
+    rows = set.intersection(*(set(scores.by_row) for scores in versions)) if versions else set()
+    if versions and not rows:
+        raise ProviderError(
+            "no test row was scored in every version, so they cannot be compared; add --resume to try again"
+        )
+    return [scores.on(rows) for scores in versions]
+
+
+def _test(whole: Sequence[Scores], compared: Sequence[Scores], kept: int) -> dict[str, Any]:
+    """Return the test of the program as written and of version `kept`.
+
+    `whole` are the scores of all rows, `compared` those on the rows that are compared.
+    """
+    sides = {"before": (whole[0], compared[0]), "after": (whole[kept], compared[kept])}
+    return {
+        "metric": whole[0].metric,
+        "n": len(compared[0].by_row),
+        **{name: scores.estimate.as_json() for name, (_, scores) in sides.items()},
+        "difference": compared[kept].against(compared[0]).as_json(),
+        "outages": {name: scores.outages.rows for name, (scores, _) in sides.items()},
+        "failures": {
+            name: {kind: count for kind, (count, _) in scores.failures.items()} for name, (scores, _) in sides.items()
+        },
+        "doubt": doubt({name: scores for name, (scores, _) in sides.items()}),
+    }
+
+
+def _write_overlay(target: Path, spec: Path, candidate: Candidate, report: Mapping[str, Any]) -> None:
+    from lmprog.compiler.overlay import write_overlay
+
+    change = candidate.as_overlay()
+    for changed in [*change.get("lms", {}).values(), *change.get("modules", {}).values()]:
+        if "adapter" in changed:
+            # As a path from the overlay, so that the two can be moved together.
+            changed["adapter"]["path"] = os.path.relpath(changed["adapter"]["path"], target.resolve().parent)
+    test = report["test"] and {
+        name: value
+        for name, value in report["test"].items()
+        if name not in ("outages", "failures") and value is not None
+    }
+    tuned = {
+        "run": report["run_dir"],
+        "seed": report["seed"],
+        "stages": [stage["stage"] for stage in report["stages"]],
+        "scores": {stage["stage"]: stage["validate"] for stage in report["stages"]},
+        "gains": {stage["stage"]: stage["gain"] for stage in report["stages"]},
+        "accepted": report["accepted"],
+        "test": test,
+    }
+    write_overlay(target, spec, change, _rounded(tuned))
+
+
+def _rounded(value: Any) -> Any:
+    """Return scores rounded for a reader; the report keeps every digit."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, list) else value

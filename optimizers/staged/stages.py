@@ -1,0 +1,285 @@
+"""The stages of a program's `optimize`, each from the best program so far; then what is kept of them, and the sealed test.
+
+The dev rows are split once: stages choose by some of them, and the others confirm what was chosen. Nothing here reads the
+test split before the last stage has ended. Then the program before, and the program after each stage, are scored on it once,
+on the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from lmprog import lms
+from lmprog.blame import too_many_outages
+from lmprog.compiler.plan import Optimize, Stage
+from lmprog.errors import BudgetExceeded, UsageError
+from lmprog.extras import require
+from lmprog.lms.answer_file import AnswerCache
+from lmprog.lms.response_cache import RunResponseCache
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.finalists import Finalists, words_of
+from lmprog.optimizers.journal.files import Journal
+from lmprog.optimizers.journal.lineage import read_trees
+from lmprog.optimizers.optimizer import Optimizer, Row, Task, find
+from lmprog.optimizers.redaction import ShownRows
+from lmprog.optimizers.staged.acceptance import ALPHA, Confirmation
+from lmprog.optimizers.staged.dev_split import DevSplit, described, split
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.scoring.data import rows_of
+from lmprog.scoring.evaluation import Scores, evaluate
+from lmprog.seeds import derive
+from lmprog.spending.budget import Budget, Spent
+
+TEST = "test"
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """The outcome of one stage."""
+
+    stage: str
+    candidate: Candidate
+    """The whole change since the program as written, of the program that the next stage starts from."""
+    spent: Spent
+    validate: dict[str, Any]
+    """The score of what the stage came to on the dev rows that choose."""
+    gain: dict[str, Any]
+    """The paired difference to the program that it started from, on the rows that it was chosen on: no proof of anything."""
+    steps: int
+    step_seconds: float
+    test: dict[str, Any] | None = None
+    """The test on the rows that confirm, with `accept: stage`."""
+    credit: dict[str, Any] | None = None
+    """The share of each module in the reward's variance, where the stage has reported it."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "candidate": self.candidate.as_json(),
+            "spent": self.spent.as_json(),
+        }
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> StageOutcome:
+        made = {**values, "candidate": Candidate.from_json(values["candidate"]), "spent": Spent(**values["spent"])}
+        return StageOutcome(**made)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run. `test` holds the scores of the program as written and after each stage, or is empty."""
+
+    candidate: Candidate
+    """The changes that are kept."""
+    before: Mapping[str, Any]
+    """The score of the program as written on the dev rows that choose."""
+    best: Candidate
+    """The best estimate: the changes of all stages, whether a test confirms them or not."""
+    accepted: Mapping[str, Any]
+    """The rule, number of rows, tests and stage by which the program is kept: part of the report."""
+    stages: Sequence[StageOutcome]
+    test: Sequence[Scores]
+    spent: Spent
+
+
+def optimize_config(program: Program) -> Optimize:
+    """Return the program's `optimize:` block. Raises UsageError where there is none."""
+    goals = program.plan.optimize
+    if goals is None:
+        raise UsageError(f"{program.plan.name} has no `optimize:`; name a metric, what to tune, and the stages")
+    if program.plan.members:
+        raise UsageError(f"{program.plan.path.name} is an ensemble of programs; optimize the program that it extends")
+    return goals
+
+
+def require_packages(program: Program) -> None:
+    """Raise MissingExtra where an LM or a stage of the program needs packages that are not installed."""
+    for lm in program.lms.values():
+        lms.making.require_packages(lm)
+    for stage in optimize_config(program).stages:
+        require(getattr(find(stage.optimizer), "packages", ()), f"the stage {stage.optimizer!r}")
+
+
+def make(stage: Stage) -> Optimizer:
+    """Return a stage's optimizer with its options, which the compiler has checked where it could."""
+    optimizer = find(stage.optimizer)
+    return optimizer(optimizer.Config.model_validate(dict(stage.options)))
+
+
+def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal: Journal) -> Outcome:
+    """Run what is not in the journal yet, and score the test split where the program has one."""
+    with closing(AnswerCache(journal.folder)) as kept:
+        return _run(program, seed, budget, journal, RunResponseCache(kept))
+
+
+def _run(
+    program: Program, seed: int, budget: Mapping[str, float], journal: Journal, answers: RunResponseCache
+) -> Outcome:
+    goals = optimize_config(program)
+    train, dev = rows_of(program.plan, goals.train), rows_of(program.plan, goals.validate)
+    parts = split(dev, goals, seed)
+    journal.note(described(parts, goals))
+    spent_before = journal.recall("spent")
+    shared = Budget(budget, Spent(**spent_before) if spent_before else None, answers)
+    metered = program.with_budget(shared)
+    # What a run reports of its stages, and every test, are scored apart from the budget: not paid for out of the search.
+    unlimited = program.with_budget(Budget({}, answers=answers))
+    confirmation = Confirmation(unlimited, parts.confirm, goals.metric, journal, seed, most_repeats(goals))
+    chosen_by = _ChoosingScores(unlimited, parts.choose, goals.metric, journal, seed)
+    best = Candidate()
+    outcomes: list[StageOutcome] = []
+    for number, stage in enumerate(goals.stages, 1):
+        key = f"{number}-{stage.optimizer}"
+        kept = journal.recall(f"stage/{key}")
+        if kept is not None:
+            previous, best = best, Candidate.from_json(kept["candidate"])
+            if "validate" not in kept:  # a later stage was restarted, on other rows or with another metric
+                scores = chosen_by.of(best)
+                gain = scores.against(chosen_by.of(previous)).as_json()
+                kept = {**kept, "validate": scores.estimate.as_json(), "gain": gain}
+                journal.keep(f"stage/{key}", kept)
+            outcomes.append(StageOutcome.from_json(kept))
+            journal.tell("stage_kept", number=number, of=len(goals.stages), stage=stage.optimizer)
+            continue
+        journal.record("stage_started", number=number, of=len(goals.stages), name=stage.optimizer)
+        before = shared.spent
+        within = journal.within(key, shared)
+        start = metered.with_candidate(best)
+        stage_seed = derive(seed, number, stage.optimizer)
+        came_to = [outcome.candidate for outcome in outcomes]
+        found = partial(_finalists, metered, journal.folder, came_to, len(parts.choose))
+        task = Task(start, train, parts.choose, goals.metric, shared, within, stage_seed, screened=dev, finalists=found)
+        try:
+            change = make(stage).optimize(task)
+        except BudgetExceeded as error:
+            journal.note(f"{error}; {stage.optimizer} changed nothing")
+            change = Candidate()
+        after = best.then(change)
+        scores, scores_before = chosen_by.of(after), chosen_by.of(best)
+        tested = None
+        if goals.accept == "stage" and after.digest != best.digest:
+            versions = [Candidate(), *(outcome.candidate for outcome in outcomes), after]
+            tested = _of_stage(confirmation, versions, number, len(goals.stages))
+        seconds = [event["seconds"] for event in journal.events if event["event"] == "step" and event["stage"] == key]
+        outcome = StageOutcome(
+            stage.optimizer,
+            after if goals.accept != "stage" or (tested is not None and tested["passed"]) else best,
+            shared.spent.since(before),
+            scores.estimate.as_json(),
+            scores.against(scores_before).as_json(),
+            len(seconds),
+            median(seconds) if seconds else 0.0,
+            tested,
+            within.recall("credit"),
+        )
+        best = outcome.candidate
+        journal.keep("spent", shared.spent.as_json())
+        journal.keep(f"stage/{key}", outcome.as_json())
+        journal.tell(
+            "stage_ended",
+            name=stage.optimizer,
+            validate=outcome.validate,
+            gain=outcome.gain,
+            changed=bool(change.as_overlay()),
+        )
+        outcomes.append(outcome)
+    versions = [Candidate(), *(outcome.candidate for outcome in outcomes)]
+    accepted = _accepted(goals, confirmation, versions, outcomes, parts)
+    journal.record("accepted", **accepted)
+    test = _tested(unlimited, goals.metric, outcomes, journal)
+    before_all = chosen_by.of(Candidate()).estimate.as_json()
+    return Outcome(versions[accepted["kept"]], before_all, best, accepted, outcomes, test, shared.spent)
+
+
+def _finalists(program: Program, folder: Path, came_to: Sequence[Candidate], rows: int) -> Finalists:
+    """The programs that the stages of a run have scored; `came_to` is what each of them came to."""
+    best = came_to[-1] if came_to else Candidate()
+    adapters = Candidate(adapters=best.adapters, module_adapters=best.module_adapters)
+    return Finalists(program.with_candidate(adapters), words_of(read_trees(folder)[: len(came_to)], came_to, rows))
+
+
+def most_repeats(goals: Optimize) -> int:
+    """Return how often a confirming row is run: as often as the stage with the most `repeats` runs a dev row."""
+    written = [stage.options.get("repeats", 1) for stage in goals.stages]
+    return max((count for count in written if isinstance(count, int)), default=1)
+
+
+def _of_stage(confirmation: Confirmation, versions: Sequence[Candidate], number: int, of: int) -> dict[str, Any] | None:
+    """Test the last of the versions against the one before it; return None where no row confirms."""
+    if not confirmation.rows:
+        return None
+    return confirmation.test(versions, number, number - 1, ALPHA / of).as_json()
+
+
+def _accepted(
+    goals: Optimize,
+    confirmation: Confirmation,
+    versions: Sequence[Candidate],
+    outcomes: Sequence[StageOutcome],
+    parts: DevSplit,
+) -> dict[str, Any]:
+    """Decide which version is kept, by its number: 0 is the program as written."""
+    kept, tests = 0, [outcome.test for outcome in outcomes if outcome.test is not None]
+    if goals.accept == "composition" and confirmation.rows:
+        kept, made = confirmation.latest(versions)
+        tests = [test.as_json() for test in made]
+    elif goals.accept != "composition":
+        kept = next(number for number, version in enumerate(versions) if version.digest == versions[-1].digest)
+    return {
+        "rule": goals.accept,
+        "choose": len(parts.choose),
+        "confirm": len(parts.confirm),
+        "tests": tests,
+        "kept": kept,
+    }
+
+
+class _ChoosingScores:
+    """Scores of versions of the program on the dev rows that choose, each made once in the life of a run."""
+
+    def __init__(self, program: Program, rows: Sequence[Row], metric: str, journal: Journal, seed: int) -> None:
+        self.program, self.rows, self.metric, self.journal, self.seed = program, rows, metric, journal, seed
+
+    def of(self, candidate: Candidate) -> Scores:
+        key = f"choose/{candidate.digest}"
+        kept = self.journal.recall(key)
+        if kept is None:
+            program = self.program.with_candidate(candidate)
+            scores = evaluate(program, self.rows, self.metric, options=RunOptions(seed=self.seed), allow_writes=True)
+            _ = scores.estimate  # raises where nothing could be scored
+            kept = list(scores.by_row.items())
+            self.journal.keep(key, kept)
+        return Scores.of_values(self.metric, [(row, value) for row, value in kept])
+
+
+def _tested(program: Program, metric: str, outcomes: Sequence[StageOutcome], journal: Journal) -> list[Scores]:
+    """Return the scores on the test split before and after each stage. Equal programs are scored once."""
+    if TEST not in program.plan.data:
+        return []
+    rows = rows_of(program.plan, TEST)
+    to_show = ShownRows(program.plan)
+    scored: dict[str, Scores] = {}
+    found: list[Scores] = []
+    versions = [("as written", Candidate()), *((f"after {outcome.stage}", outcome.candidate) for outcome in outcomes)]
+    for name, candidate in versions:
+        digest = candidate.digest
+        if digest not in scored:
+            journal.tell("test_started", rows=len(rows), program=name)
+            kept = journal.recall(f"test/{digest}")
+            # Where a provider was down, a resumed run scores again.
+            if kept is None or too_many_outages(kept.count(None), len(kept)):
+                scores = evaluate(program.with_candidate(candidate), rows, metric, allow_writes=True)
+                kept = [score.value for score in (scores if found else scores.checked()).rows]
+                shown = {"answers": to_show.answers(scores), **({} if found else {"rows": to_show.rows(rows)})}
+                journal.keep(f"kinds/{digest}", [score.kind for score in scores.rows])
+                journal.keep(f"test/{digest}", kept, metric=metric, **shown)
+            scored[digest] = Scores.of_values(metric, enumerate(kept), journal.recall(f"kinds/{digest}") or ())
+        found.append(scored[digest])
+    return found

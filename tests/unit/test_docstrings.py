@@ -1,0 +1,40 @@
+"""Docstrings are sentences that a reader understands without the name above them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TAILS = {
+    *("What", "Of", "Those", "Whether", "Who", "How", "Where", "That", "Which", "Why", "One", "As", "From", "By"),
+    *("For", "Each", "All", "Its", "It", "Such", "When", "None", "Told", "Asked", "Also", "Laid"),
+}
+"""First words of a docstring that only goes on from the name of what it describes."""
+NOUNS = {"The", "A", "An"}
+"""First words that begin a noun, where a function wants a verb."""
+
+
+def docstrings() -> Iterator[tuple[str, str, bool]]:
+    """Yield the place and first word of each docstring, and whether it describes a function."""
+    for folder in ("compiler", "lmprog", "optimizers"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+                    continue
+                text = ast.get_docstring(node)
+                if not text:
+                    continue
+                name = getattr(node, "name", "")
+                decorators = " ".join(map(ast.unparse, getattr(node, "decorator_list", ())))
+                is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and "property" not in decorators
+                yield f"{file.relative_to(ROOT)}:{name}", text.split()[0].rstrip(",:;"), is_function
+
+
+def test_no_docstring_is_the_tail_of_a_sentence() -> None:
+    assert not [f"{place}: {word}" for place, word, _ in docstrings() if word in TAILS]
+
+
+def test_the_docstring_of_a_function_begins_with_a_verb() -> None:
+    assert not [f"{place}: {word}" for place, word, is_function in docstrings() if is_function and word in NOUNS]
