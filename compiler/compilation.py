@@ -122,7 +122,7 @@ class _Program:
         return plan
 
     def _ensemble(self, root: Mapping, lms: Map[str, str]) -> Plan | None:
-        """The plan of an ensemble, whose members have the overrides and models that were given for it."""
+        """Return the plan of an ensemble, whose members have the overrides and models that were given for it."""
         shared = self._draft(root, lms)
         whole = self._compiled(shared)
         ensembles.check(shared, whole)
@@ -137,7 +137,7 @@ class _Program:
         return replace(plan, optimize=whole.optimize, members=members)
 
     def _member(self, root: Mapping, lms: Map[str, str]) -> Plan:
-        """A program of an ensemble."""
+        """Return the plan of one member of an ensemble."""
         inner = _Program(self.report, replace(self.options, evaluation=False), self.around)
         inner.path, inner.subs = self.path, self.subs
         with self._unsaid("LMP202"):  # of the program that all of them are it is said what nobody reads

@@ -306,7 +306,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Optimize:
-    """What `lmprog optimize` changes, by which rows and which metric, and how."""
+    """The `optimize` block: what may change, by which rows and metric, and by which stages."""
 
     metric: str
     train: str

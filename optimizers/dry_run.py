@@ -79,7 +79,7 @@ def _others(
 
 
 def _results(program: Program, optimizer: Optimizer) -> Sequence[Candidate]:
-    """The programs that a stage tries, where a run of them asks more than one of the program."""
+    """Return the programs that a stage tries, where a run of them asks more than one of the program."""
     results = getattr(optimizer, "results", None)
     return results(program) if results is not None else ()
 

@@ -34,7 +34,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """All that an optimizer gets. The test split is not in it.
+    """The input of an optimizer. The test split is not in it.
 
     `program` is the best so far, its LM calls paid out of `budget` (an LM that is asked by itself wants `budget.meter`); what
     may be tuned is in `program.plan.optimize`. `train` rows are for learning, `dev` rows for choosing: of the dev rows of the

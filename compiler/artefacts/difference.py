@@ -25,7 +25,7 @@ def difference(old: Plan, new: Plan) -> str:
 
 
 def _modules(old: Plan, new: Plan, member: int | None) -> list[str]:
-    """The differences of the modules, of the member of an ensemble by its number."""
+    """Return the differences of the modules, of the member of an ensemble by its number."""
     within = "modules" if member is None else f"ensemble.members[{member}]"
     parts: list[str] = []
     for id in dict.fromkeys([*old.modules, *new.modules]):
@@ -38,12 +38,12 @@ def _modules(old: Plan, new: Plan, member: int | None) -> list[str]:
 
 
 def _member(plan: Plan, number: int) -> Plan:
-    """A member of an ensemble, the first where there are fewer; a program that is none is like all members of another."""
+    """Return a member of an ensemble, the first where there are fewer, or the program itself where it is no ensemble."""
     return plan.members[number] if number < len(plan.members) else next(iter(plan.members), plan)
 
 
 def _rule(plan: Plan) -> list[str]:
-    """How many members an ensemble has, and how it picks."""
+    """Return the number of members of an ensemble and its rule, as text."""
     written = plan.meaning.get("ensemble")
     if not plan.members or written is None:
         return []
@@ -55,14 +55,14 @@ Words = tuple[str, Sequence[Mapping[str, Any]]]
 
 
 def words_difference(module: str, before: Words, after: Words) -> list[str]:
-    """The lines of a unified diff between two versions of a module's instructions and demos; `module` is its path."""
+    """Return the lines of a unified diff between two versions of a module's instructions and demos; `module` is its path."""
     paths = f"{module}.instructions", f"{module}.demos"
     old, new = (([*text.splitlines()], [_json(dict(demo)) for demo in demos]) for text, demos in (before, after))
     return [*_lines(paths[0], old[0], new[0]), *_lines(paths[1], old[1], new[1])]
 
 
 def layout_difference(module: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """The lines of a unified diff between two layouts that an optimizer has tried, which are templates by role.
+    """Return the lines of a unified diff between two layouts that an optimizer has tried, which are templates by role.
 
     `module` is its path.
     """

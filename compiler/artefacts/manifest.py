@@ -101,7 +101,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
 
 
 def _modules(plan: Plan) -> Iterator[tuple[str, Plan, Module]]:
-    """The modules with their programs; those of the members of an ensemble are named `<step>.<module>`."""
+    """Return the modules with their programs; modules of the members of an ensemble are named `<step>.<module>`."""
     for module in plan.modules.values():
         yield module.id, plan, module
     for number, member in enumerate(plan.members, 1):

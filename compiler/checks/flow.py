@@ -148,7 +148,7 @@ class _Private:
             self._tell("LMP402", place, trail, f"the shared cache of the proposer {lm.id}")
 
     def _picker(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> None:
-        """The judge of an `ensemble` stage is shown the inputs of the program, and its outputs."""
+        """Report private inputs and outputs of the program that the judge of an `ensemble` stage is shown."""
         for entry in written_stages(self.draft.node("optimize", "stages")):
             options = entry.map("ensemble") if isinstance(entry, Mapping) else None
             node = options.get("judge") if options is not None else None

@@ -43,7 +43,7 @@ def check(draft: Draft, plan: Plan, reached: Map[str, Trail]) -> None:
 
 
 def _demos(draft: Draft, id: str) -> Iterator[Node]:
-    """The demos of a module, and of the members of an ensemble."""
+    """Return the demos of a module and of the members of an ensemble."""
     listed = draft.node("ensemble", "members")
     members = listed.items if isinstance(listed, Sequence) else []
     for modules in (draft.node("modules"), *members):

@@ -181,7 +181,7 @@ def _unique(values: list[Any]) -> list[Any]:
 
 
 def _frequent(values: list[Any], *field: str) -> Any:
-    """The item that stands most often, by a field of each where one is named; of several the one that comes first."""
+    """Return the most common item, compared by a field where one is named, and the first of equally common ones."""
     if not values:
         raise ValueError("the list is empty")
     keys = [json.dumps(value[field[0]] if field else value, sort_keys=True, default=str) for value in values]

@@ -1,4 +1,4 @@
-"""How a module's outputs stand in a reply: described to the model, and written in a demo. `replies.reading` reads them.
+"""The outputs of a module as text: described to the model, and written in a demo. `replies.reading` reads them.
 
 `read(write(values)) == values` for every format, but for an optional text that is blank or the word null, which is nothing
 but in `json`, and a text that begins with a block of thinking marks (`<think>`), which is taken for a model's thinking (in

@@ -129,7 +129,7 @@ def rebind(draft: Draft, plan: Plan, rebound: Mapping | None) -> Plan:
 
 
 def _with_lms(plan: Plan, lms: Map[str, LM]) -> Plan:
-    """The plan with other LMs; those of an ensemble are the LMs of its members."""
+    """Return the plan with other LMs, which the members of an ensemble get too."""
     members = {id(member): replace(member, lms={**member.lms, **lms}) for member in plan.members}
     steps = tuple(
         replace(step, action=replace(step.action, plan=members[id(step.action.plan)]))

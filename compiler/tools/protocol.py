@@ -1,4 +1,4 @@
-"""How an agent calls tools in words, for an LM whose API has no way of its own: described, and its results shown."""
+"""Tool calls written in the text of a reply, for an LM whose API has none: described to it, and results shown."""
 
 from __future__ import annotations
 

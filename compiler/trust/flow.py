@@ -226,5 +226,5 @@ class Flow:
 
 
 def _abstains(step: Step) -> bool:
-    """Whether a step goes on where what it runs fails."""
+    """Return whether a step continues where the action that it runs fails."""
     return isinstance(step.action, ProgramCall) and step.action.answers

@@ -1,1 +1,1 @@
-"""What comes from outside, and what goes to a terminal: JSON, headers, bodies, secrets, user code."""
+"""Input from outside and text for a terminal: JSON, headers, bodies, secrets, user code."""

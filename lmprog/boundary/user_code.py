@@ -1,4 +1,4 @@
-"""Where code of the user raised, for a message that names the line to mend."""
+"""The line of the user's code that raised, for messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a converted prompt sends what the original sends: both are rendered on the same values, message by message."""
+"""The comparison of a converted prompt with its original: both rendered on the same values, message by message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a prompt flow gives to the variables of a prompt: their types, and the arguments of the module that it becomes."""
+"""The values that a prompt flow gives to the variables of a prompt: their types, and the arguments of the module that it becomes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from lmprog.compiler.types.lattice import STR, Type
 from lmprog.imports.flow_values import FlowValues
 from lmprog.imports.original import Original
 from lmprog.imports.program import wrapped
-from lmprog.imports.prompt_module import SpecCandidates
+from lmprog.imports.prompt_module import KnownInputs
 from lmprog.imports.shapes import uses
 from lmprog.imports.values import fitted
 
 
 def known(
     values: FlowValues, id: str, original: Original, given: Mapping[str, Any], images: Sequence[str]
-) -> SpecCandidates:
+) -> KnownInputs:
     """Return what is known of the variables of the node `id`. What has parts that the template only prints whole is given to
     it as JSON text."""
     used = uses(original.text)
@@ -40,7 +40,7 @@ def known(
             as_json.add(name)
         elif apart and kind is not None and reference.removeprefix("inputs.") not in values.inputs:
             fixed.add(name)
-    return SpecCandidates(declared, literal, as_json, fixed, images)
+    return KnownInputs(declared, literal, as_json, fixed, images)
 
 
 def argument(values: FlowValues, id: str, value: Any, kind: Type) -> Any:

@@ -1,4 +1,4 @@
-"""What the values of a prompt flow stand for: its inputs, the outputs of its nodes, and texts that refer to them."""
+"""The values of a prompt flow: its inputs, the outputs of its nodes, and texts that refer to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the other tool would send: its template rendered by its own rules, then taken apart at the lines of roles.
+"""The messages that the other tool would send: its template rendered by its own rules, then split at role lines.
 
 Templates come from files that nobody has looked at, so they are rendered in a sandbox, and within bounds.
 """

@@ -50,8 +50,8 @@ class PromptModule:
 
 
 @dataclass(frozen=True)
-class SpecCandidates:
-    """What is known of the variables: `declared` types in the language's words, `values` of a sample or as a flow gives
+class KnownInputs:
+    """The known facts about the variables: `declared` types in the language's words, `values` of a sample or as a flow gives
     them, those that the module is given as JSON text (`as_json`), those whose type is as it is (`fixed`), and the images,
     which no template mentions."""
 
@@ -63,7 +63,7 @@ class SpecCandidates:
 
 
 def prompt_module(
-    id: str, original: Original, prompt: roles.RolePrompt, given: SpecCandidates, outputs: Mapping[str, Any]
+    id: str, original: Original, prompt: roles.RolePrompt, given: KnownInputs, outputs: Mapping[str, Any]
 ) -> PromptModule:
     """Return the module for a prompt. The layout is the first that sends what the original sends, of those that may."""
     used = uses("\n".join(part for part in (prompt.system, prompt.user) if part))
@@ -162,7 +162,7 @@ def _change(kind: Type) -> Callable[[str], str] | None:
 
 
 def _trials(
-    module: PromptModule, prompt: roles.RolePrompt, given: SpecCandidates, used: Mapping[str, Use], *, trims: bool
+    module: PromptModule, prompt: roles.RolePrompt, given: KnownInputs, used: Mapping[str, Use], *, trims: bool
 ) -> list[Trial]:
     """Return the values to compare with: those that are given, and made-up ones beside them where some are not."""
     kinds = {name: JSON if name in given.as_json else kind for name, kind in module.types.items()}

@@ -17,7 +17,7 @@ from lmprog.imports import models, prompty_file, roles
 from lmprog.imports.files import within_depth
 from lmprog.imports.original import NotRendered, Original
 from lmprog.imports.program import Imported, Note, identifier
-from lmprog.imports.prompt_module import PromptModule, SpecCandidates, prompt_module, turn_messages, without_images
+from lmprog.imports.prompt_module import KnownInputs, PromptModule, prompt_module, turn_messages, without_images
 from lmprog.imports.shapes import uses
 from lmprog.imports.values import fitted
 
@@ -79,7 +79,7 @@ class _Prompty:
         name = identifier(str(self.front.get("name") or self.path.stem)).lower()
         outputs, format = self._outputs({*prompt.variables, *prompt.turns})
         values = {name: entry["default"] for name, entry in declared.items() if "default" in entry} | sample
-        given = SpecCandidates({name: entry["type"] for name, entry in declared.items()}, values, images=images)
+        given = KnownInputs({name: entry["type"] for name, entry in declared.items()}, values, images=images)
         made = prompt_module(name, original, prompt, given, outputs)
         if made.differs and jinja:
             self.notes.append(Note("modules", f"the prompt of `{name}`: {made.differs}", "differs"))
@@ -270,7 +270,7 @@ class _Prompty:
         return [*shown, *(name for name in dict.fromkeys(marked) if name in known and name not in shown)]
 
     def _is_first(self) -> bool:
-        """Whether the front matter is of the first generation, whose texts name images by `![...](...)`."""
+        """Return whether the front matter is of the first generation, whose texts name images by `![...](...)`."""
         model = self.front.get("model")
         return isinstance(model, dict) and bool({"api", "configuration", "parameters"} & model.keys())
 

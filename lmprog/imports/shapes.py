@@ -34,7 +34,7 @@ _SIMPLE = {"str": STR, "int": INT, "float": FLOAT, "bool": BOOL}
 
 @dataclass
 class Use:
-    """What a template does with a value: reads fields of it, runs over its items, or takes it whole."""
+    """The use of a value in a template: fields are read, items are looped over, or the whole is printed."""
 
     fields: dict[str, Use] = field(default_factory=dict)
     item: Use | None = None
@@ -67,7 +67,7 @@ class Use:
 
     @property
     def writes_json(self) -> bool:
-        """Whether it, or a part of it, is written as JSON."""
+        """Return whether the value, or a part of it, is written as JSON."""
         parts = [*self.fields.values(), *([self.item] if self.item is not None else [])]
         return self.as_json or any(part.writes_json for part in parts)
 

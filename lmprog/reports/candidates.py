@@ -51,7 +51,7 @@ def changes(stage: StageTree, entry: Entry) -> list[str]:
 
 
 def between(before: Candidate, after: Candidate) -> list[str]:
-    """The lines of a unified diff of two candidates' words and layouts; of a module that `after` leaves there are none.
+    """Return the lines of a unified diff of two candidates' words and layouts; of a module that `after` leaves there are none.
 
     Of an ensemble the words that each member changes in the program as written.
     """

@@ -1,1 +1,1 @@
-"""One run of a plan: steps, module calls, agents and tool calls."""
+"""A run of a plan: steps, module calls, agents and tool calls."""

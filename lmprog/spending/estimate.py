@@ -1,4 +1,4 @@
-"""What a run of many LM calls can come to at most, part by part, and about how long it would take."""
+"""The most that a run of many LM calls can ask, part by part, and about how long it would take."""
 
 from __future__ import annotations
 

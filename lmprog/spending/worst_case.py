@@ -59,7 +59,10 @@ class Growth:
 
 
 def asks(plan: Plan, rows: Sequence[Mapping[str, Any]], growth: Growth) -> list[CallBound]:
-    """What one run asks on any of `rows`, a call site each; the members of an ensemble have the inputs of the row."""
+    """Return the bounds of the calls of one run on any of `rows`, one bound a call site.
+
+    The members of an ensemble have the inputs of the row.
+    """
     own = [site for site in bounds(plan).sites if not (plan.members and site.inner)]
     members = [ask for member in plan.members for ask in asks(member, rows, growth)]
     return [*members, *(_ask(site, rows, growth) for site in own)]

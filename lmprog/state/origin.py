@@ -49,7 +49,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Origin:
-    """What results are made from. `made_from` holds digests by key (`lmprog.state.identity`)."""
+    """The sources of a file of results: `made_from` holds digests by key (`lmprog.state.identity`)."""
 
     program: str
     spec: str = ""

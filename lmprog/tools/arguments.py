@@ -1,4 +1,4 @@
-"""Whether the arguments of a call are those that a tool takes, by its types and by the schema that described it."""
+"""The check of a call's arguments against the types of the tool and the schema that described it."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ async def _reached(settings: dict[str, Any], tool: Tool) -> AsyncIterator[Any]:
         bound(response, None if streams else most, httpx2.AsyncByteStream, lambda: _TooLong(str(too_long(tool))))
 
     class _TooLong(httpx2.StreamError):
-        """What the SDK takes for an answer that could not be read, and gives to the call."""
+        """The error that the SDK passes to the call, as for an answer that cannot be read."""
 
     # The tool's own timeout bounds the wait for an answer.
     async with (

@@ -47,7 +47,7 @@ class TraceWriter:
 
     @property
     def end(self) -> int:
-        """How many bytes the file has."""
+        """Return the length of the file in bytes."""
         return os.fstat(self._file.fileno()).st_size
 
     def drop_rows(self, begin: int, row: int, kept: Collection[int] = ()) -> None:

@@ -33,7 +33,7 @@ class _Evaluator(CandidateEvaluator):
 
 
 class Assembly:
-    """One run of the `ensemble` stage."""
+    """A run of the `ensemble` stage."""
 
     def __init__(
         self, task: Task, config: Config, ensemble_of: Callable[[Program, Sequence[Mapping[str, Any]]], Candidate]

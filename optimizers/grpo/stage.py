@@ -42,7 +42,7 @@ from lmprog.seeds import derive
 
 
 class WeightStage:
-    """One run of the `grpo` stage."""
+    """A run of the `grpo` stage."""
 
     name = "grpo"
     imitates = False

@@ -48,7 +48,7 @@ class StageTree:
 
     @property
     def start(self) -> Entry | None:
-        """None where the stage scores no words, as `grpo`, or was cut before anything was scored."""
+        """Return the start, or None where the stage scores no words, as `grpo`, or was cut before anything was scored."""
         return self.entries.get(START.digest)
 
     def words(self, entry: Entry) -> Candidate:

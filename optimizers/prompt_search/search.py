@@ -19,7 +19,7 @@ FEWEST_SETS = 12
 
 
 class Search:
-    """One run of the `prompt_search` stage."""
+    """A run of the `prompt_search` stage."""
 
     def __init__(self, task: Task, config: Config) -> None:
         self.task, self.config = task, config

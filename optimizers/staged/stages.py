@@ -199,7 +199,7 @@ def _run(
 
 
 def _finalists(program: Program, folder: Path, came_to: Sequence[Candidate], rows: int) -> Finalists:
-    """The programs that the stages of a run have scored; `came_to` is what each of them came to."""
+    """Return the programs that the stages of a run have scored; `came_to` is what each of them came to."""
     best = came_to[-1] if came_to else Candidate()
     adapters = Candidate(adapters=best.adapters, module_adapters=best.module_adapters)
     return Finalists(program.with_candidate(adapters), words_of(read_trees(folder)[: len(came_to)], came_to, rows))

@@ -11,7 +11,7 @@ Picked = Mapping[str, int]
 
 
 class CandidateSelector(Protocol):
-    """Asked for a combination and told what became of it, in turn."""
+    """A source of combinations that learns from the score of each."""
 
     def ask(self) -> Picked: ...
 

@@ -42,7 +42,7 @@ class DirectRoute:
         self.adapters = Adapters(declared, self._server) if provider == "hosted_vllm" and access.base else None
 
     async def ask(self, request: Request, structured: bool) -> Completion:
-        """One try. Raises TryFailed, and UsageError where no address is known."""
+        """Send a request once. Raises TryFailed, and UsageError where no address is known."""
         if not self._server.known:
             fix = f"write lms.{self._id}.api_base, or set HOSTED_VLLM_API_BASE in the environment"
             raise UsageError(f"the LM {self._id!r} has no address of its server; {fix}")

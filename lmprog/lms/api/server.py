@@ -118,7 +118,7 @@ async def _start_of(response: aiohttp.ClientResponse) -> bytes:
 
 
 def beginning_of(body: bytes) -> str:
-    """For a message; long enough that what is cut here, perhaps within a secret, is not shown."""
+    """Return the beginning of a body for a message: more than is shown, so that no secret is cut in two unseen."""
     return " ".join(body[:10_000].decode(errors="replace").split())
 
 

@@ -153,7 +153,7 @@ def _import_what_calls_import(litellm: Any) -> None:
 
 @dataclass
 class Exchange:
-    """One call of a provider for the LM `id`, of whose replies at most `longest` bytes are read, decoded."""
+    """A call of a provider for the LM `id`, of whose replies at most `longest` bytes are read, decoded."""
 
     id: str
     longest: int
