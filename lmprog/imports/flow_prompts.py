@@ -1,4 +1,4 @@
-"""The values that a prompt flow gives to the variables of a prompt: their types, and the arguments of the module that it becomes."""
+"""The values that a prompt flow gives to the variables of a prompt, as types and as arguments of the module."""
 
 from __future__ import annotations
 
