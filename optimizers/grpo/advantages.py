@@ -1,6 +1,14 @@
 """Advantages: the difference of each group member's reward from the expected one. Pure; imports no torch.
 
-advantage = (reward - baseline) / scale, with the policies below for both.
+advantage = (reward - baseline) / scale, with the policies below for both:
+
+1. Baseline: what was to be expected of the member. What depends on its own reward (`group`, `rollout`) draws the baseline
+   towards it: (1 - 1/n) of the difference from the others' mean is left, which `leave_one_out` gives whole.
+2. Scale: the spread of the rewards of the group, the batch or the module, so that one learning rate fits all metrics.
+3. Floors: differences and spreads that are rounding alone count as none. A judge's 0.1 + 0.2 against 0.3, divided by the
+   deviation of the two, would else be an advantage of about 1.
+
+No member is left out: a group without signal has advantages of 0.
 """
 
 from __future__ import annotations
@@ -60,6 +68,7 @@ def advantages(
     result = []
     for group in groups:
         own = [member.reward for member in group.members]
+        # A small group borrows baseline and spread from all rollouts of its example: a mean of one or two is mostly noise.
         wider = by_example.get(group.example, own)
         spread = {
             "none": [],
@@ -67,6 +76,7 @@ def advantages(
             "batch": batch,
             "module": by_module[group.module],
         }[scale]
+        # Equal rewards with a baseline from elsewhere (`module_ema`, `rollout`) have a difference, and no spread to divide by.
         divisor = max(deviation(spread), LEAST_DEVIATION * width) if differ(spread, width) else 1.0
         expected = _baselines(group, own, wider, baseline, averages or {})
         apart = [reward - base for reward, base in zip(own, expected, strict=True)]
@@ -77,6 +87,7 @@ def advantages(
 def _baselines(
     group: Group, own: list[float], wider: list[float], baseline: Baseline, averages: Mapping[str, float]
 ) -> list[float]:
+    """Return the expected reward of each member, by `baseline`."""
     if baseline == "rollout" or group.small:
         return [mean(wider)] * len(own)
     if baseline == "leave_one_out" and len(own) > 1:
@@ -101,6 +112,7 @@ def update_averages(averages: Mapping[str, float], groups: Sequence[Group], deca
     updated = dict(averages)
     for module in dict.fromkeys(group.module for group in groups if group.module is not None):
         now = mean([member.reward for group in groups if group.module == module for member in group.members])
+        # The first step has no past: its mean is the average, so that it does not have to climb from 0.
         updated[module] = decay * updated[module] + (1 - decay) * now if module in updated else now
     return updated
 

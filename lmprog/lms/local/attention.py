@@ -6,8 +6,15 @@ A token of a wave sees up to three pieces of context, of which only the last is 
     prompt   (M, kv_heads, L, D), one copy for each distinct prompt: what varies from row to row
     reply    (R, kv_heads, T, D), one for each sampled reply
 
-Each piece is attended to apart, giving an output and the log-sum-exp of its scores; softmax over the whole context is
-their mean weighted by exp(log-sum-exp). The projections around it run over the packed tokens of all rows, with no padding.
+The projections of a layer run over the packed tokens of all rows, N in one row with no padding. Its attention then goes:
+
+1. Group the query heads that share a key head: (1, heads, N, D) becomes (kv_heads, group, N, D).
+2. Attend to each piece apart, which gives an output o_i and the log-sum-exp l_i of its scores. Each piece wants another
+   batch: the head takes all N tokens as one, a prompt the tokens of its own replies, a reply its own token alone.
+3. Join: softmax over the whole context is sum_i w_i o_i with w = softmax(l), since exp(l_i) is the mass of piece i before
+   the scores of all pieces are divided by their sum.
+
+In the pass over the prompts there are two pieces, the head and the prompt itself; in the passes over replies all three.
 """
 
 from __future__ import annotations
@@ -60,7 +67,9 @@ class Context:
     """(M,) tokens of each prompt after the head."""
     now: PromptPass | ReplyPass
     prompts: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """Written by the pass over the prompts: (M, kv_heads, L, D), padded on the right to the longest prompt."""
     replies: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """(R, kv_heads, T, D) with room for T tokens, of which the first `now.step` are in."""
 
 
 class AttentionBackend(Protocol):
@@ -112,10 +121,12 @@ def wave_attention(
     layer = int(module.layer_idx)
     heads, tokens, size = query.shape[1:]
     kv_heads = key.shape[1]
+    # Heads of one group lie side by side: query head h reads key head h // group.
     grouped = query.view(kv_heads, heads // kv_heads, tokens, size)
     pieces: list[Piece] = []
     if context.head is not None:
-        shared_key, shared_value = context.head[layer]
+        shared_key, shared_value = context.head[layer]  # (kv_heads, P, D)
+        # All tokens see the whole head, so the tokens of a group are one long batch of queries: no copy, and no mask.
         output, weight = _attend_head(grouped.reshape(kv_heads, -1, size), shared_key, shared_value, scaling)
         pieces.append((output.view(grouped.shape), weight.view(grouped.shape[:-1])))
     if isinstance(context.now, PromptPass):
@@ -123,7 +134,7 @@ def wave_attention(
     else:
         pieces.append(_prompt_read(context, context.now, layer, grouped, scaling))
         pieces.append(_reply_pass(context, context.now, layer, grouped, key[0], value[0], scaling))
-    joined = _join(pieces).to(query.dtype)
+    joined = _join(pieces).to(query.dtype)  # (kv_heads, group, N, D)
     return joined.reshape(heads, tokens, size).transpose(0, 1).unsqueeze(0), None
 
 
@@ -135,6 +146,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, hidden: T
     scores = torch.matmul(query, key.transpose(-1, -2)).float().mul_(scaling)
     if hidden is not None:
         scores.masked_fill_(hidden, float("-inf"))
+    # A row of scores has one key that is seen at least, so its peak is finite and nothing here is NaN.
     peak = scores.amax(-1, keepdim=True)
     weights = scores.sub_(peak).exp_()
     total = weights.sum(-1, keepdim=True)
@@ -159,6 +171,7 @@ def _prompt_pass(
     """Attend causally within each prompt, and keep the prompts' keys and values for the replies."""
     rows, longest = int(context.lengths.numel()), int(context.lengths.max())
     kv_heads, group, _, size = query.shape
+    # From packed (N) to one row a prompt (M, L). Two index tensors apart put their dimension N first, hence the permutes.
     padded = query.new_zeros(rows, kv_heads, group, longest, size)
     padded[now.row, :, :, now.slot] = query.permute(2, 0, 1, 3)
     keys = key.new_zeros(rows, kv_heads, longest, size)
@@ -177,12 +190,14 @@ def _prompt_pass(
 
 def _prompt_read(context: Context, now: ReplyPass, layer: int, query: Tensor, scaling: float) -> Piece:
     """Attend from each reply's next token to the prompt it continues, batched with the prompt's other replies."""
-    keys, values = context.prompts[layer]
+    keys, values = context.prompts[layer]  # (M, kv_heads, L, D)
     rows, kv_heads, longest, size = keys.shape
     group = query.shape[1]
+    # One batch entry a prompt, with a place for each of its replies: keys are read once for all of them, not copied. A
+    # prompt of fewer replies than `width` has empty places, whose output is dropped.
     placed = query.new_zeros(rows, kv_heads, now.width, group, size)
     placed[now.owner, :, now.place] = query.permute(2, 0, 1, 3)
-    hidden = torch.arange(longest, device=query.device) >= context.lengths[:, None, None, None]
+    hidden = torch.arange(longest, device=query.device) >= context.lengths[:, None, None, None]  # (M, 1, 1, L)
     output, weight = _attend(placed.flatten(2, 3), keys, values, scaling, hidden)
     output = output.view(rows, kv_heads, now.width, group, size)
     weight = weight.view(rows, kv_heads, now.width, group)
@@ -199,15 +214,16 @@ def _reply_pass(
     keys, values = context.replies[layer]
     keys[:, :, now.step] = key.transpose(0, 1)
     values[:, :, now.step] = value.transpose(0, 1)
-    seen = now.step + 1
+    seen = now.step + 1  # room beyond it is not yet written
     output, weight = _attend(query.permute(2, 0, 1, 3), keys[:, :, :seen], values[:, :, :seen], scaling)
     return output.permute(1, 2, 0, 3), weight.permute(1, 2, 0)
 
 
 def _join(pieces: list[Piece]) -> Tensor:
+    """Join the outputs (kv_heads, group, N, D) of all pieces, each weighted by its share of the attention's mass."""
     if len(pieces) == 1:
         return pieces[0][0]
-    weights = torch.stack([weight for _, weight in pieces]).softmax(0).unsqueeze(-1)
+    weights = torch.stack([weight for _, weight in pieces]).softmax(0).unsqueeze(-1)  # (pieces, kv_heads, group, N, 1)
     joined = pieces[0][0] * weights[0]
     for (output, _), weight in zip(pieces[1:], weights[1:], strict=True):
         joined = torch.addcmul(joined, output, weight)

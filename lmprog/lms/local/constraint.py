@@ -1,7 +1,15 @@
 """Replies that can only be of the declared types: a grammar of what `formats.write` writes, as masks over the next token.
 
-llguidance walks the grammar. The masks enter before the softmax, so what is sampled from, and what log-probabilities are
-told of, is the distribution over the tokens that may come next.
+1. Type to grammar: `grammar` writes a Lark grammar, in which JSON parts are JSON schemas (`%json`).
+2. Grammar to automaton: llguidance compiles it against the tokenizer, once for each format and type (`Grammars`).
+3. State: each reply of a wave advances a copy of its own (`Constraint`).
+4. Mask: before each token, the states give the tokens that may come next, V bits a reply in W = ceil(V / 32) words of 32; the
+   others get a logit of minus infinity, (R, V). End tokens may come where the reply is complete.
+5. Training: `allowed` replays a reply and returns the masks (T, W) of its T tokens.
+
+The masks enter before the softmax, so that replies are sampled from the distribution over the tokens that may come next, and
+log-probabilities are under it. The trainer normalizes over the same tokens: with the whole vocabulary its probabilities
+would differ from the sampler's, and the gradient would teach a grammar that the mask enforces anyway.
 """
 
 from __future__ import annotations
@@ -37,6 +45,7 @@ TEXT: /(?s:.*)/ & ~/(?s:.*)<\/think>(?s:.*)/
 """
 """Any text but one whose beginning would be read as a model's thinking."""
 _LINE = f" {json.dumps(chr(10))} "
+"""The newline between two sections, as a literal of the grammar."""
 _BOUNDS = {"minimum": -LARGEST, "maximum": LARGEST}
 _JSON = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
 
@@ -53,6 +62,7 @@ def grammar(format: str, outputs: Object) -> str:
         close = f"</{name}>"
         sections.append(f"{_literal(f'<{name}>')} section_{place}")
         if _is_text(kind):
+            # The text of a `suffix` rule ends at the first closing tag, where the reader ends it too.
             rules.append(f"section_{place}[suffix={_literal(close)}]: /(?s:.*)/")
         else:
             rules.append(f"section_{place}: ({_bare(kind, name)}) {_literal(close)}")
@@ -83,12 +93,13 @@ def _literal(text: str) -> str:
 
 
 def _json(kind: Type) -> str:
+    # The whitespace is that of `json.dumps`: the model chooses values, and not their layout.
     return "%json " + json.dumps({**_bounded(json_schema(kind)), **_ANYTHING, **_JSON}, ensure_ascii=False)
 
 
 def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema with its numbers bounded by LARGEST and its untyped values nested at most DEEPEST deep."""
-    if not schema:
+    if not schema:  # the type `json`: any value
         return {"$ref": f"#/$defs/any{DEEPEST}"}
     if "anyOf" in schema:
         return {"anyOf": [_bounded(part) for part in schema["anyOf"]]}
@@ -103,6 +114,7 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _anything(depth: int) -> dict[str, Any]:
     """Return the JSON schema of any JSON value with at most `depth` levels of nested lists and objects."""
+    # One definition a depth that refers to the next: written out in place, the schema would grow as 2 ** depth.
     inner = {"$ref": f"#/$defs/any{depth - 1}"}
     nested = [{"type": "array", "items": inner}, {"type": "object", "additionalProperties": inner}] if depth else []
     plain = [{"type": "string"}, {"type": "number", **_BOUNDS}, {"type": "boolean"}, {"type": "null"}]
@@ -165,6 +177,7 @@ class Grammars:
         constraint = self.constraint(format, outputs)
         bits = llguidance.numpy.allocate_token_bitmask(len(reply), self.size)
         for place, token in enumerate(reply):
+            # The mask of a token depends on the tokens before it alone: filled in first, advanced after.
             llguidance.numpy.fill_next_token_bitmask(constraint.matcher, bits, place)
             constraint.advance(token)
         return bits
@@ -177,7 +190,7 @@ def mask(logits: Tensor, constraints: Sequence[Constraint | None]) -> Tensor:
     import llguidance.numpy
 
     width = logits.shape[1]
-    bits = llguidance.numpy.allocate_token_bitmask(len(constraints), width)  # all allowed
+    bits = llguidance.numpy.allocate_token_bitmask(len(constraints), width)  # (R, W), all allowed
     done: dict[tuple[Key, tuple[int, ...]], int] = {}
     for row, constraint in enumerate(constraints):
         if constraint is None:
@@ -193,7 +206,10 @@ def mask(logits: Tensor, constraints: Sequence[Constraint | None]) -> Tensor:
 
 
 def unpacked(bits: NDArray[numpy.int32], width: int) -> NDArray[numpy.bool_]:
-    """Unpack llguidance's packed masks (R, W) to booleans (R, width), True where a token is allowed."""
+    """Unpack llguidance's packed masks (R, W) to booleans (R, width), True where a token is allowed.
+
+    Token v is bit v % 32 of word v // 32. Seen as bytes of a little-endian processor, that is bit v % 8 of byte v // 8.
+    """
     return numpy.unpackbits(bits.view(numpy.uint8), axis=1, bitorder="little")[:, :width].astype(bool)
 
 

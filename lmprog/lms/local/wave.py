@@ -1,7 +1,17 @@
 """A wave: the replies to all waiting requests, sampled together.
 
-The shared head is read once (or taken from the cache), each distinct prompt once, and then one token of every
-unfinished reply at a time; a finished reply leaves the batch.
+1. Head: the P tokens that all prompts begin with go through the model once; later waves take their keys and values from
+   the `HeadCache`.
+2. Prompts: the M distinct prompts, without their head, lie end to end in one row of N tokens, with no padding. One pass
+   gives their keys and values, and the logits (M, V) that predict the first token of a reply.
+3. Replies: each of the R replies takes the logits of its prompt, `owner` (R,), which makes them (R, V).
+4. Step: mask what a constraint bars, draw one token a reply, and drop the replies that end. The tokens of the others lie in
+   one row of R tokens: one pass gives their next logits (R, V). Repeat until no reply is left.
+
+The model sees a batch of one row in every pass; what token attends to what is in the `Context` (attention.py).
+The draws of a reply come from its own seed, one for each step, whatever else is in the wave.
+
+D is the size of an attention head, T how many tokens of a reply there is room for, V the size of the vocabulary.
 """
 
 from __future__ import annotations
@@ -62,7 +72,8 @@ class HeadCache:
         """Return each layer's keys and values (kv_heads, P, D) of `head` under the weights that `weights` names."""
         key = (weights, head)
         if key not in self._kept:
-            ids = torch.tensor([head], device=model.device)
+            ids = torch.tensor([head], device=model.device)  # (1, P)
+            # Nothing is predicted from the head: 1 is the fewest logits that a model can be asked for.
             output = model(input_ids=ids, use_cache=True, logits_to_keep=1)
             cache = output.past_key_values
             self._kept[key] = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
@@ -93,7 +104,7 @@ def sample(
     """
     distinct = list(dict.fromkeys(prompts))
     index = {prompt: place for place, prompt in enumerate(distinct)}
-    owner = torch.tensor([index[prompt] for prompt in prompts], device=model.device)
+    owner = torch.tensor([index[prompt] for prompt in prompts], device=model.device)  # (R,) into `distinct`
     shared = distinct[0].ids[: distinct[0].head]
     head = heads.get(model, weights, shared) if shared else None
     context, last = _read_prompts(model, distinct, len(shared), head)
@@ -106,15 +117,20 @@ def _read_prompts(
     """Run the prompts after their head, packed; gives their context, and the logits (M, V) after each prompt's last token."""
     tails = [prompt.ids[head:] for prompt in distinct]
     device = model.device
-    lengths = torch.tensor([len(tail) for tail in tails], device=device)
-    row = torch.repeat_interleave(torch.arange(len(tails), device=device), lengths)
-    slot = torch.cat([torch.arange(len(tail), device=device) for tail in tails])
+    lengths = torch.tensor([len(tail) for tail in tails], device=device)  # (M,)
+    row = torch.repeat_interleave(torch.arange(len(tails), device=device), lengths)  # (N,) the prompt of each token
+    slot = torch.cat([torch.arange(len(tail), device=device) for tail in tails])  # (N,) its place in that prompt
     context = Context(shared, lengths, PromptPass(row, slot))
-    ids = torch.tensor([[token for tail in tails for token in tail]], device=device)
+    ids = torch.tensor([[token for tail in tails for token in tail]], device=device)  # (1, N)
+    # Tails lie end to end, so their lengths add up to where each one ends.
     return context, _forward(model, ids, head + slot, context, lengths.cumsum(0) - 1)
 
 
 def _forward(model: Any, ids: Tensor, positions: Tensor, context: Context, keep: Tensor | int) -> Tensor:
+    """Run the model on `ids` (1, N) at `positions` (N,), and return fp32 logits for the tokens that `keep` names.
+
+    Logits are (K, V) for indices `keep` (K,), and (N, V) for 0.
+    """
     output = model(
         input_ids=ids,
         position_ids=positions.unsqueeze(0),
@@ -151,8 +167,9 @@ def _decode(
         else numpy.zeros(sampling.max_tokens)
         for sampling in samplings
     ]
-    sizes = torch.tensor([len(prompt.ids) for prompt in distinct], device=owner.device)
-    logits = last[owner]
+    sizes = torch.tensor([len(prompt.ids) for prompt in distinct], device=owner.device)  # (M,) head included
+    logits = last[owner]  # (R, V)
+    # Keys and values of the replies, by layer: (R, kv_heads, T, D), with T = 0 until the first token is in.
     context.replies = [
         (keys.new_empty(len(running), keys.shape[1], 0, keys.shape[3]),) * 2 for keys, _ in context.prompts
     ]
@@ -160,6 +177,7 @@ def _decode(
         if constraints:
             logits = mask(logits, [constraints[row] for row in running])
         tokens, logprobs = _choose(logits, [samplings[row] for row in running], [draws[row][step] for row in running])
+        # `running` has the index of each reply still in the batch, `going` the places in `running` that go on.
         going = []
         for place, (row, token, logprob) in enumerate(zip(running, tokens.tolist(), logprobs.tolist(), strict=True)):
             reply, sampling = replies[row], samplings[row]
@@ -180,13 +198,14 @@ def _decode(
             context.replies = [(keys[kept], values[kept]) for keys, values in context.replies]
         _make_room(context, step, longest)
         context.now = ReplyPass(owner, *_places(owner), step)
+        # Token `step` of a reply stands `step` places behind its prompt, whose length may differ from its neighbours'.
         logits = _forward(model, tokens[kept].unsqueeze(0), sizes[owner] + step, context, 0)
     return replies
 
 
 def _make_room(context: Context, step: int, longest: int) -> None:
     """Grow the replies' keys and values by half as they fill, so that a long limit costs nothing until it is used."""
-    room = context.replies[0][0].shape[2]
+    room = context.replies[0][0].shape[2]  # T
     if step < room:
         return
     grown = min(longest, max(16, room + room // 2))
@@ -210,27 +229,37 @@ def _places(owner: Tensor) -> tuple[Tensor, int]:
 
 
 def _choose(logits: Tensor, samplings: list[Sampling], draws: list[float]) -> tuple[Tensor, Tensor]:
-    """Draw each row's next token (R,) and its log-probability, by inverse transform of a uniform draw a row."""
+    """Draw each row's next token (R,) and its log-probability (R,), by inverse transform of a uniform draw a row.
+
+    Log-probabilities are those of the distribution drawn from: after temperature, truncation and constraints, which is
+    what the trainer computes for the same token. A greedy row has those of temperature 1.
+    """
     temperatures = torch.tensor([s.temperature for s in samplings], device=logits.device)
     greedy = temperatures == 0
-    logprobs = (logits / torch.where(greedy, 1.0, temperatures).unsqueeze(1)).log_softmax(-1)
+    logprobs = (logits / torch.where(greedy, 1.0, temperatures).unsqueeze(1)).log_softmax(-1)  # (R, V)
     if any(sampling.top_p < 1 or sampling.top_k for sampling in samplings):
         logprobs = _truncate(logprobs, samplings)
     tokens = logprobs.argmax(-1)
     if not bool(greedy.all()):
-        mass = logprobs.exp().cumsum(-1)
-        # Scaled by the whole mass, so that rounding can never leave a draw beyond the last token.
+        mass = logprobs.exp().cumsum(-1)  # (R, V), ending near 1
+        # Rounding may leave the whole mass below 1, where a draw between the two would be beyond the last token.
         target = torch.tensor(draws, device=logits.device, dtype=mass.dtype).unsqueeze(1) * mass[:, -1:]
+        # The first token whose cumulated mass is above the draw: with `right=False` a draw of 0 would take the first token,
+        # whatever its probability.
+        # No mass is above a draw that fp32 rounds up to 1: the clamp takes the last token of the vocabulary there.
         drawn = torch.searchsorted(mass, target, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
         tokens = torch.where(greedy, tokens, drawn)
     return tokens, logprobs.gather(1, tokens.unsqueeze(1)).squeeze(1)
 
 
 def _truncate(logprobs: Tensor, samplings: list[Sampling]) -> Tensor:
+    """Keep the `top_k` likeliest tokens of each row (R, V), and of those the fewest that hold `top_p` of the mass."""
     ordered, order = logprobs.sort(-1, descending=True)
+    # Mass of the likelier tokens, without the token's own: so the one that crosses `top_p` stays, and always the first.
     before = ordered.exp().cumsum(-1) - ordered.exp()
     top_p = torch.tensor([s.top_p for s in samplings], device=logprobs.device).unsqueeze(1)
     top_k = torch.tensor([s.top_k or logprobs.shape[1] for s in samplings], device=logprobs.device).unsqueeze(1)
     rank = torch.arange(logprobs.shape[1], device=logprobs.device)
     ordered = ordered.masked_fill((before >= top_p) | (rank >= top_k), float("-inf"))
+    # Back in the order of the vocabulary; log_softmax spreads the mass of what is cut over what stays.
     return torch.empty_like(logprobs).scatter_(1, order, ordered).log_softmax(-1)

@@ -1,8 +1,16 @@
 """Weights for sampled tokens: the engine or server that samples has other kernels and number formats than the trainer.
 
-The rollouts are then drawn from q, and the gradient is wanted under p. Each token's part of the loss is multiplied by
-min(p / q, cap) of that token: truncated importance sampling (https://fengyao.notion.site/off-policy-rl), as TRL has it with
-`token_truncate`. It carries no gradient.
+1. The rollouts are drawn from q, the sampler's distribution; the gradient is wanted under p, the trainer's.
+2. E_p[f] = E_q[(p / q) f], so each token's part of the loss is multiplied by p / q of that token. The exact ratio would be the
+   product over all tokens up to it, which grows or vanishes with the length of the reply.
+3. The ratio is cut at a cap: a little bias, for a weight that no rare token can blow up. This is truncated importance sampling
+   (https://fengyao.notion.site/off-policy-rl), as TRL has it with `token_truncate`.
+4. The weight is a constant in the backward pass: the ratio corrects who sampled, and is nothing to optimize.
+
+p here is that of the weights which have sampled, in the trainer's kernels: the first update's own pass. What later updates
+change is the business of the loss's clipped ratio.
+
+All tensors are (B, T): B replies of a pass, padded on the right to the longest, T.
 """
 
 from __future__ import annotations
@@ -17,7 +25,7 @@ def told(logprobs: Sequence[Sequence[float] | None], lengths: Sequence[int]) -> 
     """Return the sampler's log-probabilities of the replies' tokens (B, T); NaN where unknown, and beyond a reply's end."""
     rows = [torch.full((max(lengths),), torch.nan) for _ in lengths]
     for row, values in zip(rows, logprobs, strict=True):
-        if values is not None:
+        if values is not None:  # else the row stays NaN: nothing is known of the reply's sampler
             row[: len(values)] = torch.tensor(values)
     return torch.stack(rows)
 
@@ -35,11 +43,11 @@ def mismatch(trainer: Tensor, sampler: Tensor, cap: float, counted: Tensor) -> T
     """Return sums over the tokens that are `counted` (B, T) and whose sampler is known, and the largest difference (5,).
 
     They are: the sum of |trainer - sampler|, how many tokens, how many of them are truncated, the largest difference, and how
-    many tokens have a ratio outside NEAR.
+    many tokens have a ratio outside NEAR. Sums, not means: passes and ranks hold different numbers of tokens.
     """
     known = counted & ~sampler.isnan()
-    apart = (trainer - sampler)[known]
-    largest = apart.abs().max() if apart.numel() else apart.new_zeros(())
+    apart = (trainer - sampler)[known]  # (K,) log(p / q) of the K known tokens
+    largest = apart.abs().max() if apart.numel() else apart.new_zeros(())  # `max` of nothing is an error
     ratios = apart.exp()
     far = ((ratios < NEAR[0]) | (ratios > NEAR[1])).sum()
     truncated = (ratios > cap).sum()

@@ -1,7 +1,16 @@
 """Log-probabilities of sampled replies under the distribution that they were sampled from: temperature and masks included.
 
-One forward pass goes over the tree of all prompts and replies, each shared token once; the vocabulary head runs only where
-a sampled token is predicted. A model for which a tree is not the same as rows one by one gets padded rows.
+1. Rows: each sequence is a prompt and its reply. All of one pass form a tree, each shared token once (`prefix_tree.py`); a
+   model for which a tree is not the same as rows one by one gets padded rows (`shares_prefixes`).
+2. Places: the token at index i of a sequence is predicted at the token before it, i - 1. Of the M reply tokens many are
+   predicted at one place, as the first tokens of all replies to a prompt. Those of one place, temperature and mask share a
+   distribution; there are U of them (`_Wanted`).
+3. Logits (U, V): the vocabulary head runs at those places alone.
+4. Distributions: logits over the temperature, minus infinity where the sampler's mask barred a token, as the replies were
+   sampled. The log-softmax is taken in fp32.
+5. Pick: log p = s[token] - log sum exp(s) for each of the M tokens, and the entropy of its distribution (`_Picked`). Fp32
+   scores of the vocabulary are held for AT_ONCE distributions at a time, and computed again for the gradient: (U, V) in fp32
+   would be the largest tensor of the step.
 """
 
 from __future__ import annotations
@@ -78,6 +87,7 @@ def tree_logprobs(
     """
     tree = PrefixTree.pack([sequence[:-1] for sequence in sequences])  # nothing is predicted from the last token
     device = next(model.parameters()).device
+    # A path has the nodes of all tokens but the last, so its last n nodes are where the last n tokens are predicted.
     places = [path[len(path) - n :] for path, n in zip(tree.paths, replies, strict=True)]
     wanted = _Wanted(places, temperature, allowed)
     logits = model(
@@ -86,7 +96,7 @@ def tree_logprobs(
         logits_to_keep=torch.tensor(wanted.places, device=device),
         use_cache=False,
         **_seen(tree, model, device),
-    ).logits[0]
+    ).logits[0]  # (U, V)
     return wanted.picked(logits, sequences, replies)
 
 
@@ -115,17 +125,20 @@ def padded_logprobs(
     The padding is on the right, where no token before it can see it.
     """
     device = next(model.parameters()).device
+    # (B, width), filled with token 0: it is masked, and stands behind everything that is read
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(list(sequence)) for sequence in sequences], batch_first=True)
     lengths = torch.tensor([len(sequence) for sequence in sequences]).unsqueeze(1)
     width = ids.shape[1]
+    # A model gives the logits of the last `keep` tokens of all rows alike: from the first place that any row needs on.
     keep = width - min(len(ids) - n for ids, n in zip(sequences, replies, strict=True)) + 1
     logits = model(
         input_ids=ids.to(device),
         attention_mask=(torch.arange(width) < lengths).long().to(device),
         logits_to_keep=keep,
         use_cache=False,
-    ).logits
-    # A place is a row and a token of it, as one number into the rows laid end to end.
+    ).logits  # (B, keep, V)
+    # A place is a row and a token of it, as one number into the rows laid end to end, B * keep. The first token of a reply is
+    # predicted at index len - n - 1 of its row, from which the width - keep tokens without logits are taken off.
     starts = [
         row * keep + len(ids) - n - 1 - (width - keep)
         for row, (ids, n) in enumerate(zip(sequences, replies, strict=True))
@@ -147,6 +160,7 @@ class _Wanted:
         heats = [temperature] * len(places) if isinstance(temperature, int | float) else temperature
         masks = [None] * len(places) if allowed is None else allowed
         index: dict[tuple[int, float, bytes], int] = {}
+        # (M,) the distribution of each reply token, numbered as they first come: a dict keeps that order.
         self._back = [
             index.setdefault((place, heat, b"" if bits is None else bits[t].tobytes()), len(index))
             for of_reply, heat, bits in zip(places, heats, masks, strict=True)
@@ -168,6 +182,7 @@ class _Wanted:
         barred = None
         if bound:
             width = logits.shape[1]
+            # Only the U_b bound distributions have bits, (U_b, W); the other rows of `barred` stay False.
             bits = numpy.frombuffer(b"".join(self._bits), numpy.int32).reshape(len(bound), -1)
             barred = torch.zeros(logits.shape, dtype=torch.bool, device=device)
             barred[bound] = ~torch.from_numpy(unpacked(bits, width)).to(device)
@@ -191,27 +206,36 @@ class _Picked(torch.autograd.Function):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor]:
         """Return each token's log-probability and its distribution's entropy.
 
-        `logits` (N, V), `temperatures` (N,), `barred` (N, V); the token `tokens[m]` is of the distribution
-        `places[m]`.
+        `logits` (U, V), `temperatures` (U,), `barred` (U, V) or None; the token `tokens[m]` is of the distribution
+        `places[m]`, both (M,), as are the results. With s = logits / temperature and p = softmax(s):
+
+            log p[token] = s[token] - log sum exp(s)        entropy = log sum exp(s) - sum p * s
         """
         total = torch.empty(len(logits), device=logits.device)
         entropy = torch.empty_like(total)
         for rows, spread in _spread(logits, temperatures, barred):
+            # exp(s - max) cannot overflow. Every mask leaves a token, so the maximum is finite.
             highest = spread.amax(-1, keepdim=True)
             shares = (spread - highest).exp_()
             mass = shares.sum(-1)
             total[rows] = highest.squeeze(1) + mass.log()
             if barred is not None:
-                spread.masked_fill_(barred[rows], 0.0)  # whose share is 0
+                # Its share is 0, and 0 * -inf would be NaN.
+                spread.masked_fill_(barred[rows], 0.0)
             entropy[rows] = total[rows] - shares.mul_(spread).sum(-1) / mass
         ctx.save_for_backward(logits, temperatures, barred, places, tokens, total)
         picked = logits[places, tokens].float() / temperatures[places] - total[places]
         entropy = entropy[places]
-        ctx.mark_non_differentiable(entropy)
+        ctx.mark_non_differentiable(entropy)  # it is measured, and in no loss
         return picked, entropy
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of the logits (U, V), from that of the log-probabilities (M,).
+
+        d log p[token] / d logits[v] = ((v == token) - p[v]) / temperature. Summed over the tokens of one distribution, the
+        second part is p times the sum of their gradients, so p is computed once for all of them.
+        """
         logits, temperatures, barred, places, tokens, total = ctx.saved_tensors
         gradient = gradients[0]
         of_place = torch.zeros_like(total).index_add_(0, places, gradient)
@@ -219,6 +243,7 @@ class _Picked(torch.autograd.Function):  # type: ignore[misc]
         for rows, spread in _spread(logits, temperatures, barred):
             shares = spread.sub_(total[rows].unsqueeze(1)).exp_()
             of_rows = shares.mul_(-of_place[rows].unsqueeze(1))
+            # Two tokens may be the same token of the same distribution, hence the accumulation.
             here = (places >= rows.start) & (places < rows.stop)
             of_rows.index_put_((places[here] - rows.start, tokens[here]), gradient[here], accumulate=True)
             found[rows] = of_rows.div_(temperatures[rows].unsqueeze(1))

@@ -9,9 +9,22 @@ instructions and demos of a module, is a trunk, and all nodes are in the order o
 What any node of a block sees outside of the block is above the block's first node too: a subtree is one stretch of the walk.
 So a block asks about as many nodes as its first one is deep below its trunk.
 
-A node's pieces of context are joined by their log-sum-exp as in a wave of the engine. The gradient of a piece is what the
-kernel gives for the joined output and log-sum-exp (as in ring attention, arXiv 2310.01889). For processors only: it takes the
-kernels of torch's own scaled-dot-product attention there, which hand out the log-sum-exp.
+Forward, for query (N, heads, D), key and value (N, kv_heads, D):
+
+1. Cut the tree into pieces, once for all layers (`_pieces`). Each is a batch of B groups with Q asking and K asked nodes.
+2. Run the kernel on each piece: its output (n, heads, D) and log-sum-exp (n, heads), for the n nodes that ask.
+3. Join them one by one into the output and log-sum-exp so far: with l = log(exp(l_1) + exp(l_2)), the output is
+   exp(l_1 - l) o_1 + exp(l_2 - l) o_2, as in a wave of the engine.
+
+Backward, with the joined output o and log-sum-exp l (as in ring attention, arXiv 2310.01889):
+
+4. A flash kernel recomputes the probabilities p = exp(score - l), and the gradient of a score is p * (do . v - do . o). Given
+   the joined l and o in place of the piece's own, p is the share of the whole context. So the gradients of the pieces add
+   up, and joining needs no gradient of its own.
+5. Add each piece's gradient of its queries at its nodes, and those of its keys and values summed over all groups in which a
+   node is asked.
+
+For processors only: it takes the kernels of torch's own scaled-dot-product attention there, which hand out the log-sum-exp.
 """
 
 from __future__ import annotations
@@ -42,7 +55,7 @@ class TreeAttention:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Map query (1, heads, N, D), key and value (1, kv_heads, N, D) to the attention output (1, N, heads, D)."""
-        rows = [each[0].transpose(0, 1) for each in (query, key, value)]
+        rows = [each[0].transpose(0, 1) for each in (query, key, value)]  # nodes first: pieces index nodes
         output: Tensor = _Attention.apply(*rows, self._pieces, scaling)
         return output.unsqueeze(0)
 
@@ -54,6 +67,8 @@ class _Attention(torch.autograd.Function):  # type: ignore[misc]
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, pieces: Sequence[_Piece], scaling: float
     ) -> Tensor:
+        # A log-sum-exp of minus infinity is no mass yet: the first piece of a node replaces what is there. Every node asks
+        # in one piece at least, the block that holds it.
         output, total = torch.zeros_like(query), torch.full(query.shape[:2], float("-inf"), device=query.device)
         for piece in pieces:
             found, own = piece.run(query, key, value, scaling)
@@ -68,6 +83,7 @@ class _Attention(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, output, total = ctx.saved_tensors
+        # Sums over pieces are in fp32, whatever the number format of the model.
         of_query, of_key, of_value = (torch.zeros(each.shape, device=each.device) for each in (query, key, value))
         for piece in ctx.pieces:
             own = piece.run_back(gradients[0], query, key, value, output, total, ctx.scaling)
@@ -125,7 +141,8 @@ class _Piece:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of the query (n, heads, D), and of all keys and all values (N, kv_heads, D)."""
         incoming = self._asking(gradient, key)
-        # What stands again is the end of the last group, and counts once.
+        # The repeats of the last node fill the end of the last group. Their queries would add to the gradients of keys and
+        # values again; with an incoming gradient of 0 they add 0. `of_query` leaves them out by `_apart`.
         incoming[
             -1, :, incoming.shape[2] - (self.asking.numel() - len(self.nodes)) * (query.shape[1] // key.shape[1]) :
         ] = 0
@@ -148,6 +165,7 @@ class _Piece:
         return rows[self.asking].unflatten(2, (key.shape[1], -1)).transpose(1, 2).flatten(2, 3).contiguous()
 
     def _asked(self, rows: Tensor) -> Tensor:
+        """Reshape (N, kv_heads, D) to (B, kv_heads, K, D)."""
         return rows[self.asked].transpose(1, 2)
 
     def _apart(self, batch: Tensor) -> Tensor:
@@ -157,6 +175,8 @@ class _Piece:
 
     def _summed(self, batch: Tensor) -> Tensor:
         """Sum (B, kv_heads, K, D), in which a node has several rows, to (N, kv_heads, D)."""
+        # Rows of the K asked nodes of all groups, end to end: (B * K, kv_heads * D). A bag is a node, its members the rows
+        # that it has in any group; nodes of no group have an empty bag, whose sum is 0.
         rows = batch.transpose(1, 2).flatten(2).flatten(0, 1).float()
         summed = torch.nn.functional.embedding_bag(
             self.places, rows, self.offsets, mode="sum", include_last_offset=True
@@ -164,6 +184,7 @@ class _Piece:
         return summed.unflatten(1, (batch.shape[1], -1))
 
     def _mask(self, query: Tensor, key: Tensor) -> Tensor | None:
+        """Return what is added to the scores, (B, 1, Q * group, K) for all key heads; None where nothing is hidden."""
         if self.hidden is None:
             return None
         mask = torch.zeros(self.hidden.shape, dtype=query.dtype).masked_fill_(self.hidden, float("-inf"))
@@ -171,6 +192,13 @@ class _Piece:
 
 
 def _pieces(tree: PrefixTree) -> Iterator[_Piece]:
+    """Yield pieces in which every node of the tree attends to itself and to each node above it exactly once.
+
+    1. Follow the tree down, a chain of single children at a time.
+    2. A chain of at least BLOCK nodes, with at least BELOW blocks of nodes below it, is a trunk: its own nodes are blocks of a
+       walk, all nodes below it attend to it in one piece, and what is below it is cut the same way.
+    3. All other chains are laid end to end in the walk, which is cut into blocks.
+    """
     above = _above(tree.paths)
     below: dict[int, list[int]] = {}
     for node, parent in enumerate(above):
@@ -186,6 +214,7 @@ def _pieces(tree: PrefixTree) -> Iterator[_Piece]:
         Every node there attends to the `covered` nodes in another piece.
         """
         walk: list[int] = []
+        # A stack, with the first child on top: it goes down before it goes aside.
         waiting = [*reversed(roots)]
         while waiting:
             chain = [waiting.pop()]
@@ -208,11 +237,13 @@ def _blocks(tree: PrefixTree, above: Sequence[int], walk: Sequence[int], covered
     """Yield the pieces in which a stretch of the walk attends to itself and to the nodes above it.
 
     Nodes in `covered` are left out. One piece is for all blocks that attend to about as many nodes: each is filled to
-    the same number.
+    the same number, BLOCK times a power of two. That takes few calls of the kernel, and less than doubles what a whole block
+    attends to.
     """
     of_width: dict[int, list[tuple[list[int], list[int]]]] = {}
     for start in range(0, len(walk), BLOCK):
         block = list(walk[start : start + BLOCK])
+        # What is above any node of the block and not in it is above its first node: see the module.
         asked, node = list(block), above[block[0]]
         while node >= 0:
             if node not in covered:
@@ -221,11 +252,13 @@ def _blocks(tree: PrefixTree, above: Sequence[int], walk: Sequence[int], covered
         width = BLOCK << ((len(asked) - 1) // BLOCK).bit_length()
         of_width.setdefault(width, []).append((block, asked))
     for width, blocks in of_width.items():
+        # Only the last block of a walk is shorter than the others, so only the last group of a piece has repeats.
         length = max(len(block) for block, _ in blocks)
         asking = torch.tensor([block + block[-1:] * (length - len(block)) for block, _ in blocks])
         filled = torch.tensor([asked + asked[:1] * (width - len(asked)) for _, asked in blocks])
         hidden = ~tree.mask[asking.unsqueeze(2), filled.unsqueeze(1)]
         for number, (_, asked) in enumerate(blocks):
+            # The filler is a node that may well be seen, and would count twice.
             hidden[number, :, len(asked) :] = True
         yield _Piece.of(len(tree), asking, filled, hidden)
 
