@@ -245,7 +245,7 @@ class _Program:
         if draft.root.get("inputs") is None:
             draft.inputs = dict(members[0].inputs)
         if judge is not None:
-            here = draft.lms[judge].runs_here
+            here = draft.lms[judge].backend.constrained
             draft.modules = {ensembles.JUDGE: ensembles.judging_module(judge, len(members), here)}
 
     # the graph

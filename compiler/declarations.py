@@ -6,11 +6,12 @@ from collections.abc import Mapping as Map
 from pathlib import Path
 from typing import Any
 
+from lmprog.compiler.backends import SERVED, backend_of
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import Expression, literal
 from lmprog.compiler.findings.finding import suggestion
-from lmprog.compiler.findings.near_misses import check_model, check_parameters
-from lmprog.compiler.plan import HERE, LM, SERVED, AdapterReference, Export, Limits
+from lmprog.compiler.findings.near_misses import check_backend, check_model, check_parameters
+from lmprog.compiler.plan import LM, AdapterReference, Export, Limits
 from lmprog.compiler.shape import Number, fit
 from lmprog.compiler.steps.scope import Scope
 from lmprog.compiler.types.lattice import JSON, UNKNOWN, Object, Type, type_of
@@ -100,26 +101,30 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         )
     elif model and "/" not in model and node.get("model") is not None and not rebound:
         _model_name(draft, node.entries["model"], model)
-    here = model.startswith(HERE)
+    backend = backend_of(model)
     params = node.map("params")
     for key, entry in params.entries.items() if params else ():
         shape = _PARAMETERS.get(key)
         if shape is not None and "${{" not in str(entry.plain()):
             fit(shape, entry, draft.report, f"`{key}` of {what}")
-    if here and node.value("tool_protocol") == "native":
+    if backend.tool_protocol == "text" and node.value("tool_protocol") == "native":
         message = f"{what} runs in this process, and has no way of its own to call tools"
+        if not backend.local:
+            message = f"{what} ({model}) has no way of its own to call tools"
         draft.report.add("LMP101", node.entries["tool_protocol"].place, message, fix="write tool_protocol: text")
     if params is not None:
         check_parameters(draft, params, what)
     if "model" in node.entries and not rebound:
         check_model(draft, node.entries["model"], model, "api_base" not in node.entries)
+    elif rebound:
+        check_backend(draft, node, model)
     cache = node.get("cache")
     folder = cache.get("folder") if isinstance(cache, Mapping) else None
     return LM(
         id,
         model,
         params=node.value("params", {}),
-        trusted=_trusted(node, model, here),
+        trusted=_trusted(node, model, backend.local),
         api_key=_env(draft, node.get("api_key"), f"`api_key` of {what}"),
         api_base=_env(draft, node.get("api_base"), f"`api_base` of {what}"),
         adapter=adapter(draft, node.get("adapter")),
@@ -128,7 +133,7 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         speed=node.value("speed"),
         headers=_headers(draft, node, what),
         limits=Limits(**node.value("limits", {})),
-        tool_protocol=node.value("tool_protocol", "text" if here else "native"),
+        tool_protocol=node.value("tool_protocol", backend.tool_protocol),
         cache=isinstance(cache, Mapping) or bool(node.value("cache", False)),
         shared_cache=bool(isinstance(cache, Mapping) and cache.value("shared", False)),
         cache_folder=node.source.folder / folder.value if isinstance(folder, Scalar) else None,
@@ -156,7 +161,7 @@ def _weights(draft: Draft, node: Mapping, model: str, what: str) -> str | None:
     weights: str | None = node.value("weights")
     if weights is None or not model.startswith(SERVED):
         return None
-    if not weights.startswith(HERE):
+    if not backend_of(weights).trainable:
         message = f"`weights` of {what} names no model that can be loaded here: {weights}"
         draft.report.add("LMP701", node.entries["weights"].place, message, fix=f"write hf/{model.removeprefix(SERVED)}")
     return weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lmprog.compiler.backends import LOCAL
 from lmprog.compiler.declarations import adapter, pick_lm
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import suggestion
@@ -37,7 +38,7 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
     tools = tuple(node.value("tools", ()))
     lm = pick_lm(draft, node, id)
     _tools(draft, id, node, tools)
-    if lm in draft.lms and draft.lms[lm].runs_here:
+    if lm in draft.lms and draft.lms[lm].backend.make == LOCAL:
         for name in (name for name, field in inputs.items() if field.type in IMAGES):
             message = f"module `{id}` takes an image, and {lm} runs in this process, where models read text alone"
             draft.report.add(

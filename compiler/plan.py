@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lmprog.compiler.backends import Backend, backend_of
 from lmprog.compiler.types.lattice import Type
 from lmprog.compiler.types.python_reference import PythonReference
 
@@ -66,12 +67,6 @@ def reply_limit(params: Mapping[str, Any]) -> int | None:
     return written if isinstance(written, int) else None
 
 
-HERE = ("embedded/", "hf/")
-"""Name prefixes of models that are loaded in this process."""
-SERVED = "hosted_vllm/"
-"""Name prefix of models on a vLLM server, which accepts adapters."""
-
-
 @dataclass(frozen=True)
 class LM:
     """A language model of the program, as the spec defines it."""
@@ -100,14 +95,19 @@ class LM:
     """The model (`hf/...`) to load in this process for training, where a vLLM server serves it."""
 
     @property
+    def backend(self) -> Backend:
+        """Return the backend that the model's name chooses."""
+        return backend_of(self.model)
+
+    @property
     def runs_here(self) -> bool:
-        """Return whether the model runs in this process (`embedded/...` or `hf/...`)."""
-        return self.model.startswith(HERE)
+        """Return whether the model runs in this process (`embedded/...`, `hf/...`, or a local backend of another package)."""
+        return self.backend.local
 
     @property
     def trained_as(self) -> str | None:
         """The model that is loaded here where its weights are trained; None where they cannot be."""
-        return self.model if self.runs_here else self.weights
+        return self.model if self.backend.trainable else self.weights
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from jinja2 import nodes
 
+from lmprog.compiler.backends import SERVED
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import Expression
-from lmprog.compiler.plan import LM, SERVED, AdapterReference, Module, Optimize, Plan
+from lmprog.compiler.plan import LM, AdapterReference, Module, Optimize, Plan
 from lmprog.compiler.steps.order import expressions
 from lmprog.compiler.templates.compiled import parse
 from lmprog.compiler.yaml.files import refusal

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+from lmprog.compiler.backends import prefixes, registered
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import nearest
 from lmprog.compiler.model_table import entry_of, names_of
+from lmprog.compiler.plugins import PluginFailed
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar
 
 PARAMETERS = (
@@ -18,13 +20,6 @@ PARAMETERS = (
     "chat_template_kwargs", "drop_params", "allowed_openai_params",
 )  # fmt: skip
 """The parameters that providers are commonly given; a provider may know others."""
-
-PROVIDERS = (
-    "openai", "anthropic", "azure", "azure_ai", "gemini", "vertex_ai", "bedrock", "mistral", "groq", "cohere", "deepseek",
-    "together_ai", "fireworks_ai", "openrouter", "ollama", "ollama_chat", "hosted_vllm", "vllm", "huggingface", "replicate",
-    "perplexity", "xai", "nvidia_nim", "cerebras", "sambanova", "deepinfra", "databricks", "watsonx", "text-completion-openai",
-    "lm_studio", "llamafile", "litellm_proxy", "github", "moonshot", "dashscope", "codestral", "embedded", "hf",
-)  # fmt: skip
 
 
 def check_parameters(draft: Draft, params: Mapping, what: str) -> None:
@@ -50,14 +45,28 @@ def check_model(draft: Draft, node: Node, model: str, asks_provider: bool) -> No
     provider, slash, name = model.partition("/")
     if not slash:
         return
-    if provider not in PROVIDERS:
-        close = nearest(provider, PROVIDERS)
+    if not check_backend(draft, node, model):
+        close = nearest(provider, prefixes())
         if close is not None:
             _warn(draft, node, f"`{provider}` is no known provider", provider, close)
     elif asks_provider and provider in ("openai", "anthropic", "gemini", "mistral", "groq", "deepseek", "xai"):
         close = None if entry_of(model) else _nearly(name, names_of(provider))
         if close is not None:
             _warn(draft, node, f"`{name}` is no known model of {provider}", name, close)
+
+
+def check_backend(draft: Draft, node: Node, model: str) -> bool:
+    """Report a backend of another package that cannot be used; return whether the prefix of the model is known."""
+    prefix, slash, _ = model.partition("/")
+    if not slash:
+        return False
+    try:
+        return registered(prefix) is not None
+    except PluginFailed as error:
+        draft.report.add(
+            "LMP103", node.place, f"the LM backend `{prefix}/`: {error}", fix="repair the package, or remove it"
+        )
+        return True
 
 
 def _warn(draft: Draft, node: Node, message: str, written: str, close: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lmprog.compiler import plan
+from lmprog.compiler.backends import model_folder
 from lmprog.compiler.expressions.compiled import EvaluationError
 from lmprog.errors import UsageError
 from lmprog.lms.answer_file import answer_cache
@@ -50,10 +51,8 @@ class CachedLM:
                 return str(self._declared.api_base.evaluate({"env": os.environ}))
             except EvaluationError:
                 return self._declared.api_base.text
-        folder = Path(self._declared.model.removeprefix("hf/"))
-        if not self._declared.runs_here or not folder.is_dir():
-            return ""
-        return folder_state(folder)
+        folder = model_folder(self._declared.model)
+        return folder_state(folder) if folder is not None else ""
 
 
 def folder_of(declared: plan.LM) -> Path:

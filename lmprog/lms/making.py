@@ -7,6 +7,9 @@ import asyncio
 from lmprog.aio.per_loop import PerLoop
 from lmprog.aio.threads import in_thread
 from lmprog.compiler import plan
+from lmprog.compiler.backends import API, LOCAL
+from lmprog.compiler.plugins import function_of
+from lmprog.errors import LmprogError, ProviderError, UsageError
 from lmprog.extras import require
 from lmprog.lms.lm import LM, Completion, Request
 from lmprog.lms.routes import is_direct
@@ -24,22 +27,17 @@ class _OnFirstUse:
     def made(self) -> LM:
         if self._made is None:
             self.require()
-            if self.declared.runs_here:
-                from lmprog.lms.local import shared
-
-                self._made = shared(self.declared.model)
-            else:
-                from lmprog.lms.api import ApiLM
-
-                self._made = ApiLM(self.declared)
+            made: LM = function_of(self.declared.backend.make)(self.declared)
+            self._made = made
         return self._made
 
     def require(self) -> None:
         """Raise MissingExtra where the LM needs packages that are not installed."""
         model = self.declared.model
-        if self.declared.runs_here:
-            require(("torch", "transformers", "peft", "safetensors"), f"{model!r} runs in this process, which")
-        elif not is_direct(self.declared):
+        backend = self.declared.backend
+        if backend.packages:
+            require(backend.packages, f"{model!r} runs in this process, which" if backend.local else f"{model!r}")
+        elif backend.make == API and not is_direct(self.declared):
             require(("litellm",), f"{model!r} is reached through litellm, which")
 
     def _make_in_thread(self) -> asyncio.Future[LM]:
@@ -49,7 +47,20 @@ class _OnFirstUse:
         if self._made is None and not self.declared.runs_here:
             # To import litellm takes seconds, in which no other call's limit may run out.
             await asyncio.shield(self._making.get())
-        return await self.made.complete(request)
+        if request.adapter is not None and not self.declared.backend.adapters and self.declared.backend.make != API:
+            raise UsageError(
+                f"the LM {self.declared.id!r} ({self.declared.model}) takes no adapter ({request.adapter.path}); "
+                "leave `adapter` out, or name an LM whose backend takes one"
+            )
+        try:
+            return await self.made.complete(request)
+        except LmprogError:
+            raise
+        except Exception as error:
+            if self.declared.backend.make in (API, LOCAL):
+                raise
+            # The author of another package may not know what an LM raises, and one failed call must not end all runs.
+            raise ProviderError(f"{self.declared.model} gave no answer: {type(error).__name__}: {error}") from error
 
 
 def require_packages(lm: object) -> None:

@@ -114,8 +114,9 @@ class Resources:
 
 def _refuse_unconstrained(module: Module, lm: Declared) -> None:
     """Raise UsageError where a module needs constrained decoding from an LM that cannot guarantee it."""
-    if module.decoding == "constrained" and not lm.runs_here:
+    if module.decoding == "constrained" and not lm.backend.constrained:
+        why = "" if lm.runs_here else ": it does not run in this process"
         raise UsageError(
-            f"the module {module.id!r} has `decoding: constrained`, which {lm.model} cannot promise: it does not run in this "
-            "process; use `format: json`, which asks the provider for its structured output, or an `hf/` model"
+            f"the module {module.id!r} has `decoding: constrained`, which {lm.model} cannot promise{why}; use `format: json`, "
+            "which asks the provider for its structured output, or an `hf/` model"
         )

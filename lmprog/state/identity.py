@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.artefacts.meaning import PROGRAMS
+from lmprog.compiler.backends import model_folder
 from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.plan import Metric, Optimize, Plan, ProgramCall, Repeat, Step
 from lmprog.compiler.types.python_reference import PythonReference
@@ -39,8 +40,8 @@ def of_program(plan: Plan, prefix: str = "") -> dict[str, str]:
     for tool in plan.tools.values():
         found |= _of_module(f"{prefix}tools.{tool.id}.python", tool.python)
     for lm in plan.lms.values():
-        folder = Path(lm.model.removeprefix("hf/"))
-        if lm.runs_here and folder.is_dir():
+        folder = model_folder(lm.model)
+        if folder is not None:
             found[f"{prefix}lms.{lm.id}.model: {folder.name}"] = folder_state(folder)
     for inner in _inner(plan.steps):
         found |= of_program(inner, f"{prefix}{inner.path.name}: ")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lmprog.compiler.backends import backend_of
 from lmprog.errors import UsageError
 from lmprog.failure import CANCELLED
 from lmprog.traces.record import Invocation, Record, ToolInvocation
@@ -23,19 +24,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider as SdkProvider
     from opentelemetry.trace import TracerProvider
 
-PROVIDERS = {
-    "azure": "azure.ai.openai",
-    "azure_ai": "azure.ai.inference",
-    "bedrock": "aws.bedrock",
-    "gemini": "gcp.gemini",
-    "mistral": "mistral_ai",
-    "vertex_ai": "gcp.vertex_ai",
-    "watsonx": "ibm.watsonx.ai",
-    "xai": "x_ai",
-    "embedded": "lmprog",
-    "hf": "lmprog",
-}
-"""The names of the conventions for the prefixes of models that are called otherwise."""
 PARAMS = ("temperature", "top_p", "top_k", "max_tokens", "frequency_penalty", "presence_penalty")
 TIMEOUT = 5.0
 """Seconds in which a collector must take a batch."""
@@ -85,11 +73,11 @@ class Spans:
         from opentelemetry.trace import SpanKind
 
         model = made.weights.partition("+")[0]
-        prefix, slash, name = model.partition("/")
-        provider = PROVIDERS.get(prefix, prefix) if slash else "openai"
+        name = model.partition("/")[2]
+        backend = backend_of(model)
         attributes = {
             "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": provider,
+            "gen_ai.provider.name": backend.telemetry or backend.prefix,
             "gen_ai.request.model": name or model,
             "lmprog.module": made.module,
             **_where(made),
@@ -118,7 +106,7 @@ class Spans:
             attributes["gen_ai.input.messages"] = _json([_message(message) for message in made.messages])
             if made.text is not None:
                 attributes["gen_ai.output.messages"] = _json([_reply(made)])
-        return f"chat {name or model}", SpanKind.INTERNAL if provider == "lmprog" else SpanKind.CLIENT, attributes
+        return f"chat {name or model}", SpanKind.INTERNAL if backend.local else SpanKind.CLIENT, attributes
 
     def _tool(self, made: ToolInvocation) -> tuple[str, Any, dict[str, Any]]:
         from opentelemetry.trace import SpanKind

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from lmprog.compiler import plan
+from lmprog.compiler.backends import SERVED
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import LmprogError, ProviderError, UsageError
 from lmprog.lms.api.access import Access
@@ -98,7 +99,7 @@ class ApiLM:
         if self._route.adapters is not None:
             return self._route.adapters
         fix = "leave `adapter` out, or name one of those"
-        if self._declared.model.startswith(plan.SERVED):
+        if self._declared.model.startswith(SERVED):
             fix = "write the address of the server as api_base"
         raise UsageError(
             f"the LM {self._declared.id!r} ({self._declared.model}) takes no adapter ({wanted.path}): only models in this "

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lmprog.aio import threads
 from lmprog.aio.per_loop import PerLoop
+from lmprog.compiler import plan
 from lmprog.compiler.bounds import USUAL_REPLY
 from lmprog.compiler.types.lattice import Object
 from lmprog.errors import LmprogError
@@ -47,6 +48,11 @@ def shared(model: str) -> LocalLM:
     if model not in _loaded:
         _loaded[model] = LocalLM(Weights(model))
     return _loaded[model]
+
+
+def make(declared: plan.LM) -> LocalLM:
+    """Return this process's LM for the model that a spec declares."""
+    return shared(declared.model)
 
 
 def local_lm(lm: LM) -> LocalLM:

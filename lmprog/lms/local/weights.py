@@ -13,6 +13,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmprog.compiler.backends import backend_of
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.extras import needed_by
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def folder_of(model: str) -> str:
-    """Return the folder or hub name that transformers loads for `embedded/...` or `hf/...`."""
+    """Return the folder or hub name that transformers loads for `embedded/...`, `hf/...` or another trainable backend."""
     if model == embedded.NAME:
         return str(embedded.model_folder())
     if model.startswith("embedded/"):
         raise LmprogError(f"there is no embedded model {model!r}; the one that lmprog brings is {embedded.NAME!r}")
-    return model.removeprefix("hf/")
+    return model.partition("/")[2] if backend_of(model).trainable else model
 
 
 def sha256_of(adapter: Path) -> str:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lmprog.compiler.plan import SERVED, AdapterReference, Plan
+from lmprog.compiler.backends import SERVED
+from lmprog.compiler.plan import AdapterReference, Plan
 from lmprog.errors import LmprogError
 from lmprog.optimizers.candidate import Candidate
 from lmprog.runtime.program import Program

@@ -1,0 +1,122 @@
+"""Backends of LMs: one record for each prefix of a model's name, of this package and of others.
+
+A backend of another package is an entry point of the group `lmprog.lms` whose name is the prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from lmprog.compiler.plugins import PluginFailed, names, plugin
+
+GROUP = "lmprog.lms"
+LOCAL = "lmprog.lms.local:make"
+API = "lmprog.lms.api:ApiLM"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to reach the models whose names begin with `prefix/`."""
+
+    prefix: str
+    make: str | Callable[[Any], Any]
+    """Function from `lmprog.compiler.plan.LM` to an LM, or its place as `package.module:name`; called at the first request."""
+    local: bool = False
+    """True if models run in this process: they cost nothing, and private values may reach them."""
+    trainable: bool = False
+    """True if transformers loads the weights here: the name after the prefix is a folder or a repository of the hub."""
+    adapters: bool = False
+    """True if a request may name a LoRA adapter."""
+    constrained: bool = False
+    """True if `decoding: constrained` is guaranteed."""
+    tool_protocol: Literal["native", "text"] = "native"
+    """The way that agents call tools where the spec does not choose; `text` models have no native way."""
+    telemetry: str | None = None
+    """The name in OpenTelemetry's conventions (`gen_ai.provider.name`); None for the prefix."""
+    packages: tuple[str, ...] = ()
+    """Packages of an extra of lmprog that must be installed for it."""
+
+    def __post_init__(self) -> None:
+        if self.trainable and not self.local:
+            raise ValueError(
+                f"the backend {self.prefix!r} is trainable and not local: weights are trained in this process"
+            )
+
+
+def _in_process(prefix: str) -> Backend:
+    return Backend(
+        prefix,
+        LOCAL,
+        local=True,
+        trainable=True,
+        adapters=True,
+        constrained=True,
+        tool_protocol="text",
+        telemetry="lmprog",
+        packages=("torch", "transformers", "peft", "safetensors"),
+    )
+
+
+_LITELLM = (
+    "openai", "anthropic", "groq", "cohere", "deepseek", "together_ai", "fireworks_ai", "openrouter", "ollama", "ollama_chat",
+    "vllm", "huggingface", "replicate", "perplexity", "nvidia_nim", "cerebras", "sambanova", "deepinfra", "databricks",
+    "text-completion-openai", "lm_studio", "llamafile", "litellm_proxy", "github", "moonshot", "dashscope", "codestral",
+)  # fmt: skip
+"""Prefixes without a record of their own below."""
+
+BUILT_IN = {
+    backend.prefix: backend
+    for backend in (
+        _in_process("embedded"),
+        _in_process("hf"),
+        Backend("hosted_vllm", API, adapters=True),
+        Backend("azure", API, telemetry="azure.ai.openai"),
+        Backend("azure_ai", API, telemetry="azure.ai.inference"),
+        Backend("bedrock", API, telemetry="aws.bedrock"),
+        Backend("gemini", API, telemetry="gcp.gemini"),
+        Backend("mistral", API, telemetry="mistral_ai"),
+        Backend("vertex_ai", API, telemetry="gcp.vertex_ai"),
+        Backend("watsonx", API, telemetry="ibm.watsonx.ai"),
+        Backend("xai", API, telemetry="x_ai"),
+        *(Backend(prefix, API) for prefix in _LITELLM),
+    )
+}
+"""The backends of this package, by prefix. litellm knows more providers: any other prefix is left to it."""
+SERVED = "hosted_vllm/"
+"""Name prefix of models on a vLLM server, which accepts adapters."""
+
+
+def registered(prefix: str) -> Backend | None:
+    """Return the backend of a prefix, or None where only litellm may know it.
+
+    Raise PluginFailed where another package registers the prefix and its record cannot be used.
+    """
+    return BUILT_IN.get(prefix) or plugin(GROUP, prefix, Backend, "prefix")
+
+
+def prefixes() -> Iterable[str]:
+    """Return the prefixes of all backends, those of other packages among them."""
+    return (*BUILT_IN, *names(GROUP))
+
+
+@cache
+def backend_of(model: str) -> Backend:
+    """Return the backend of a model by its name; a prefix without a record, or with a broken one, is left to litellm."""
+    prefix, slash, _ = model.partition("/")
+    if not slash:
+        return Backend("", API, telemetry="openai")
+    try:
+        return registered(prefix) or Backend(prefix, API)
+    except PluginFailed:
+        return Backend(prefix, API)
+
+
+def model_folder(model: str) -> Path | None:
+    """Return the folder that a model in this process is read from, or None where its name is no folder."""
+    prefix, _, rest = model.partition("/")
+    folder = Path(rest)
+    return folder if backend_of(model).local and prefix != "embedded" and rest and folder.is_dir() else None

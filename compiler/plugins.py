@@ -1,0 +1,78 @@
+"""Records that other packages register under an entry point group; each group is read once, and only when it is needed.
+
+Reading the entry points of an environment takes as long as a whole check, so callers look among the built-in names first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+T = TypeVar("T")
+
+
+class PluginFailed(Exception):
+    """A record of another package that cannot be imported or is of the wrong type."""
+
+
+@cache
+def points(group: str) -> dict[str, EntryPoint]:
+    """Return the entry points of a group by name."""
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def names(group: str) -> Iterable[str]:
+    """Return the names that other packages register in a group."""
+    return sorted(points(group))
+
+
+def plugin(group: str, name: str, kind: type[T], key: str) -> T | None:
+    """Return the record that another package registers as `name`, or None where there is none.
+
+    `key` is the attribute of the record that must equal `name`. Raise PluginFailed where the record cannot be used.
+    """
+    if name not in points(group):
+        return None
+    found = _loaded(group, name)
+    point = points(group)[name]
+    where = f"{point.value}, which {_package(point)} registers as {name!r} in {group},"
+    if isinstance(found, PluginFailed):
+        raise PluginFailed(f"{where} cannot be imported: {found}")
+    if not isinstance(found, kind):
+        raise PluginFailed(f"{where} must be a {kind.__name__}, and is of type {type(found).__name__}")
+    if getattr(found, key) != name:
+        raise PluginFailed(f"{where} has the {key} {getattr(found, key)!r}; both must be the same")
+    return found
+
+
+def function_of(make: str | Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function of a record's `make`, which may be its place as `package.module:name`."""
+    if not isinstance(make, str):
+        return make
+    module, _, name = make.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found
+
+
+@cache
+def _loaded(group: str, name: str) -> Any:
+    """Return the object of an entry point, or the failure to import it: each import is tried once."""
+    try:
+        # What a package prints while it is imported must not get into a document on standard output.
+        with contextlib.redirect_stdout(sys.stderr):
+            return points(group)[name].load()
+    except Exception as error:
+        return PluginFailed(f"{type(error).__name__}: {error}")
+
+
+def _package(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "a package"

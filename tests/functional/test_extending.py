@@ -1,0 +1,103 @@
+"""The package that docs/extending.md shows: built and installed as users do, then used by a program through the CLI."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("setuptools", minversion="77", reason="builds the package without fetching a newer setuptools")
+
+pytestmark = pytest.mark.slow
+
+PAGE = Path(__file__).parents[2] / "docs/extending.md"
+COMMAND = [sys.executable, "-c", "from lmprog.cli.main import main; main()"]
+SPEC = """
+    lmprog: 1
+    name: echoes
+    lms: {lm: {model: echo/loud}}
+    modules:
+      say: {lm: lm, inputs: {text: {type: str, private: true}}, outputs: {reply: str}, prompt: {user: "{{ text }}"}}
+"""
+
+
+def install(folder: Path, files: dict[str, str]) -> dict[str, str]:
+    """Build and install a package; return the environment with it."""
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    target = folder / "site"
+    command = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", target, folder]
+    subprocess.run([sys.executable, "-m", "pip", *map(str, command)], check=True, capture_output=True)
+    return {**os.environ, "PYTHONPATH": str(target)}
+
+
+def shown() -> dict[str, str]:
+    """Return the files that the page shows, by the names in their first lines."""
+    return {name: text for name, text in re.findall(r"```\w+\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL)}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return install(tmp_path_factory.mktemp("echo") / "package", shown())
+
+
+def lmprog(*arguments: object, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*COMMAND, *map(str, arguments)], env=env, cwd=cwd, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def test_a_model_of_another_package_answers(write, installed, tmp_path: Path) -> None:
+    spec = write(SPEC)
+    checked = lmprog("check", spec, env=installed, cwd=tmp_path)
+    assert checked.returncode == 0 and "LMP" not in checked.stdout, checked.stdout
+    done = lmprog("run", spec, "--input", "text=Hello you", env=installed, cwd=tmp_path)
+    assert done.returncode == 0 and "HELLO YOU" in done.stdout, done.stderr
+    failed = lmprog("run", spec, "--lm", "lm=echo/hoarse", "--input", "text=a", env=installed, cwd=tmp_path)
+    assert failed.returncode == 3 and "write echo/loud or echo/quiet" in failed.stderr
+
+
+def test_what_its_record_says_is_checked(write, installed, tmp_path: Path) -> None:
+    spec = write(SPEC.replace("{model: echo/loud}", "{model: echo/loud, tool_protocol: native}"))
+    done = lmprog("check", spec, env=installed, cwd=tmp_path)
+    assert done.returncode == 1 and "has no way of its own to call tools" in done.stdout
+
+
+def test_a_prefix_that_is_nearly_its_own_is_a_slip(write, installed, tmp_path: Path) -> None:
+    done = lmprog("check", write(SPEC.replace("echo/", "ecoh/")), env=installed, cwd=tmp_path)
+    assert "`ecoh` is no known provider" in done.stdout and "did you mean `echo`?" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import no_such_module", "cannot be imported: ModuleNotFoundError"),
+        ("BACKEND = 3", "must be a Backend, and is of type int"),
+        (
+            "from lmprog.compiler.backends import Backend\nBACKEND = Backend('ohce', make='x:y')",
+            "has the prefix 'ohce'; both must be the same",
+        ),
+    ],
+)
+def test_a_broken_record_is_a_finding(write, tmp_path: Path, code: str, message: str) -> None:
+    broken = install(tmp_path / "broken", {**shown(), "echo_lm.py": code})
+    done = lmprog("check", write(SPEC), env=broken, cwd=tmp_path)
+    assert done.returncode == 1 and message in done.stdout and "lmprog-echo 0.1" in done.stdout
+
+
+def test_programs_with_built_in_names_alone_read_no_entry_points(write, tmp_path: Path) -> None:
+    spec = write(SPEC.replace("echo/loud", "hf/some/model"))
+    code = (
+        "import sys, importlib.metadata as m\n"
+        "def scan(**_): raise SystemExit('scanned the entry points')\n"
+        "m.entry_points = scan\n"
+        "from lmprog.cli.main import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "check", str(spec)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
