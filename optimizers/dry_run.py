@@ -1,8 +1,8 @@
-"""`--dry-run`: what an optimization can come to at most, stage by stage, and about how long that would take.
+"""`--dry-run`: what an optimization can come to at most, stage by stage, what it usually comes to, and about how long it takes.
 
-Calls, tokens and money are bounds. The time is an estimate for as many calls: at the rate of a finished run of the program
-where there is one, else, behind an API, by its rate limits and SECONDS_A_CALL, and in this process by the `speed` that the spec
-gives: nobody else knows it beforehand.
+Calls, tokens and money are bounds, and beside them estimates (`lmprog/spending/usual.py`), both for as many runs as the stages
+can make. The time is estimated for as many calls: at the rate of a finished run of the program where there is one, else, behind
+an API, by its rate limits and SECONDS_A_CALL, and in this process by the `speed` that the spec gives.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from lmprog.runtime.program import Program
 from lmprog.scoring.data import rows_of
 from lmprog.scoring.power import CHANGING, WANTED, least_gain
 from lmprog.spending.estimate import DevRows, Forecast, Part, timed
+from lmprog.spending.usual import NONE, PROPOSAL, Usual, usual_reply
 from lmprog.spending.worst_case import CallBound, Growth, asks, longest_reply, tokens
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def _of_stage(
 
     Where the optimizer does not count them, any call may be the most expensive one.
     """
-    most = optimizer.most_calls(program, *sizes) - sum(ask.calls for ask in others)
-    a_run = sum(ask.calls for ask in run)
+    most = optimizer.most_calls(program, *sizes) - round(sum(ask.calls for ask in others))
+    a_run = round(sum(ask.calls for ask in run))
     most_proposals = getattr(optimizer, "most_proposals", None)
     if most_proposals is not None and a_run:
         count = most_proposals(program, *sizes)
@@ -108,7 +109,9 @@ def _of_stage(
     reply = _largest([ask.reply for ask in known])
     each = [CallBound(ask.lm, most, prompt, reply) for ask in known]
     dearest = [max(each, key=lambda ask: inf if ask.usd is None else ask.usd)] if each else []
-    return [*dearest, *others]
+    # The dearest call bounds them all; the estimate takes them for runs of the program.
+    usual = [replace(ask.times(most / a_run), calls=0) for ask in run] if a_run else []
+    return [*(replace(ask, usual=NONE) for ask in dearest), *usual, *others]
 
 
 def _growth(goals: Optimize, plan: Plan) -> Growth:
@@ -132,13 +135,15 @@ def _proposal(goals: Optimize, plan: Plan) -> CallBound | None:
     if goals.proposer is None:
         return None
     lm = plan.lms[goals.proposer]
-    return CallBound(lm, 1, model_table.limits(lm).context, longest_reply(lm))
+    reply = longest_reply(lm)
+    usual = Usual(1, PROPOSAL, 0, usual_reply(reply))
+    return CallBound(lm, 1, model_table.limits(lm).context, reply, usual)
 
 
 def _times(run: Iterable[CallBound], count: int) -> list[CallBound]:
     return [ask.times(count) for ask in run]
 
 
-def _largest(values: Sequence[int | None]) -> int | None:
+def _largest(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return max(known) if known and len(known) == len(values) else None

@@ -40,7 +40,7 @@ SAMPLED = 40
     help="The program that SPEC was tuned from: score the tuning of each module alone, and of all together.",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
-@click.option("--dry-run", is_flag=True, help="Print the most calls, tokens and money; run nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the most calls, tokens and money, and an estimate; run nothing.")
 @BUDGET
 @ALLOW_WRITES
 @output_format("text", "json")

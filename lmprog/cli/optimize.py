@@ -26,7 +26,9 @@ from lmprog.cli.options import ALLOW_WRITES, NO_IMPORT, SPEC, limits_of, output_
     help="Resume, but begin this stage (its number or name) and all after it again; `test`: only the scores on the test rows.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Print the most calls, tokens and money, and about how long; run nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Print the most calls, tokens and money, an estimate, and about how long; run nothing.",
 )
 @click.option(
     "--budget",

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmprog.boundary import terminal
+from lmprog.compiler.bounds import USUAL_REPLY
 from lmprog.scoring.power import CHANGING, WANTED
 from lmprog.spending.estimate import SECONDS_A_CALL, DevRows, Forecast, Part
+from lmprog.spending.usual import ASSUMED, SHARE
 
 _API = "of an API, as many at a time as may be, within the rate limits of the LMs"
 UNBOUNDED = "there is no bound: a `foreach` without `at_most`, over what no row gives, was taken to have one item"
@@ -24,8 +26,9 @@ def document(program: str, found: Forecast, budget: Mapping[str, float]) -> dict
     return {
         "program": program,
         "most_lm_calls": calls,
-        "parts": [_values(part) for part in found.parts],
-        "in_all": _values(found.in_all),
+        "parts": [_values(*both) for both in zip(found.parts, found.estimated, strict=True)],
+        "in_all": _values(found.in_all, found.estimated_in_all),
+        "assumed": assumed(found),
         "dev": found.dev.as_json() if found.dev is not None else None,
         "bounded": found.bounded,
         "unknown": found.unknown,
@@ -38,15 +41,20 @@ def text(program: str, found: Forecast, budget: Mapping[str, float]) -> None:
     """Print it on standard output."""
     from rich.table import Table
 
-    table = Table(title=f"{program}: at most, and the time estimated for it", title_justify="left")
-    for heading in ("", "LM calls", "prompt tokens", "completion tokens", "USD", "about"):
-        table.add_column(heading, no_wrap=True, justify="right" if heading else "left")
-    for part in found.parts:
-        table.add_row(*_cells(part))
-    table.add_section()
-    table.add_row(*_cells(found.in_all))
     console = terminal.console(highlight=False, markup=False)
-    terminal.console(highlight=False, markup=False, width=max(console.width, 120)).print(table)
+    wide = terminal.console(highlight=False, markup=False, width=max(console.width, 120))
+    for title, parts, in_all in (
+        ("at most", found.parts, found.in_all),
+        ("estimated", found.estimated, found.estimated_in_all),
+    ):
+        table = Table(title=f"{program}: {title}, and the time for it", title_justify="left")
+        for heading in ("", "LM calls", "prompt tokens", "completion tokens", "USD", "about"):
+            table.add_column(heading, no_wrap=True, justify="right" if heading else "left")
+        for part in parts:
+            table.add_row(*_cells(part))
+        table.add_section()
+        table.add_row(*_cells(in_all))
+        wide.print(table)
     limits = (
         f"the search ends where it would exceed {limit:g} {name.replace('_', ' ')}" for name, limit in budget.items()
     )
@@ -55,6 +63,7 @@ def text(program: str, found: Forecast, budget: Mapping[str, float]) -> None:
         *confirmed,
         *([] if found.bounded else [UNBOUNDED]),
         *found.unknown,
+        *(f"estimated: {line}" for line in assumed(found)),
         f"time: {_basis(found)}",
         *limits,
     ):
@@ -74,9 +83,21 @@ def _confirmed(dev: DevRows) -> str:
     )
 
 
-def _values(part: Part) -> dict[str, Any]:
+def assumed(found: Forecast) -> list[str]:
+    """Return the assumptions of the estimate."""
+    if found.reply is not None:
+        replies = f"replies have {found.reply:,.0f} tokens, as in the mean in {found.measured}"
+    else:
+        replies = f"replies have 1/{SHARE} of `max_tokens`, at most {USUAL_REPLY} tokens"
+    return [replies, *ASSUMED]
+
+
+def _values(most: Part, estimated: Part) -> dict[str, Any]:
+    return {"name": most.name, **_amounts(most), "estimate": _amounts(estimated)}
+
+
+def _amounts(part: Part) -> dict[str, Any]:
     return {
-        "name": part.name,
         "lm_calls": part.lm_calls,
         "prompt_tokens": _whole(part.prompt_tokens),
         "completion_tokens": _whole(part.completion_tokens),

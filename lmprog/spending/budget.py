@@ -146,7 +146,7 @@ class Budget:
             price = model_table.limits(declared)
             if price.prompt_usd is None or price.completion_usd is None:
                 raise UsageError(
-                    f"a budget in usd cannot be kept: nobody knows the price of {declared.model}; write "
+                    f"a budget in usd cannot be kept: the price of {declared.model} is unknown; write "
                     f"lms.{declared.id}.price: {{input: ..., output: ...}}, or set the budget in tokens"
                 )
             usd = prompt * price.prompt_usd + reply * price.completion_usd

@@ -1,10 +1,10 @@
-"""The most that a run of many LM calls can ask, part by part, and about how long it would take."""
+"""The worst case and the estimate of many LM calls, part by part, and about how long they take."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Part:
 
     @property
     def lm_calls(self) -> int:
-        return sum(ask.calls for ask in self.asks)
+        return round(sum(ask.calls for ask in self.asks))
 
     @property
     def prompt_tokens(self) -> float | None:
@@ -67,6 +67,11 @@ class Forecast:
     """The parts of a run in their order; `measured` is the run whose rate the time is estimated by."""
 
     parts: Sequence[Part]
+    """At most."""
+    estimated: Sequence[Part]
+    """The same parts with the usual calls and tokens."""
+    reply: float | None
+    """The mean tokens of a reply in the run `measured`, by which replies are estimated; None where none is known."""
     bounded: bool
     """False where a `foreach` without `at_most` is taken to have one item."""
     measured: Path | None
@@ -75,8 +80,11 @@ class Forecast:
 
     @property
     def in_all(self) -> Part:
-        seconds = _sum(part.seconds for part in self.parts)
-        return Part("in all", [ask for part in self.parts for ask in part.asks], seconds)
+        return _in_all(self.parts)
+
+    @property
+    def estimated_in_all(self) -> Part:
+        return _in_all(self.estimated)
 
     @property
     def unknown(self) -> list[str]:
@@ -89,26 +97,45 @@ class Forecast:
 
 
 def timed(plan: Plan, concurrency: int, parts: Iterable[Part], folders: Iterable[Path] = ()) -> Forecast:
-    """Return the parts with the time that each may take; `folders` are of earlier runs, the newest last."""
-    rates, measured = _rates(folders)
-    known = [Part(part.name, part.asks, _seconds(part, rates, concurrency)) for part in parts]
-    return Forecast(known, bounds(plan).bounded, measured)
+    """Return the parts with the time that each may take, and their estimates.
 
-
-def _rates(folders: Iterable[Path]) -> tuple[dict[str, float], Path | None]:
-    """Return the LM calls per second of the newest finished run and its folder.
-
-    The rates are by stage, and the rate of the whole run is under an empty name.
+    `folders` are of earlier runs, the newest last.
     """
+    before = _measured(folders)
+    rates, reply = (before.rates, before.reply) if before is not None else ({}, None)
+    most = [replace(part, seconds=_seconds(part, rates, concurrency)) for part in parts]
+    usual = [Part(part.name, [ask.estimated(reply) for ask in part.asks]) for part in most]
+    usual = [replace(part, seconds=_seconds(part, rates, concurrency)) for part in usual]
+    return Forecast(most, usual, reply, bounds(plan).bounded, before.folder if before is not None else None)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The measurements of a finished run: LM calls per second by stage, those of the whole run under an empty name."""
+
+    folder: Path
+    rates: Mapping[str, float]
+    reply: float | None
+    """The mean tokens of a reply, None where no tokens were counted."""
+
+
+def _measured(folders: Iterable[Path]) -> _Measured | None:
+    """Return the rates of the newest finished run."""
     for folder in reversed(list(folders)):
         report = folder / "report.json"
         if report.is_file():
             found = json.loads(report.read_text())
-            took = {"": found["spent"], **{stage["stage"]: stage for stage in found["stages"]}}
+            spent = found["spent"]
+            took = {"": spent, **{stage["stage"]: stage for stage in found["stages"]}}
             rates = {name: part["lm_calls"] / part["seconds"] for name, part in took.items() if part["seconds"]}
             if rates.get(""):
-                return {name: rate for name, rate in rates.items() if rate}, folder
-    return {}, None
+                reply = spent.get("completion_tokens", 0) / spent["lm_calls"]
+                return _Measured(folder, {name: rate for name, rate in rates.items() if rate}, reply or None)
+    return None
+
+
+def _in_all(parts: Sequence[Part]) -> Part:
+    return Part("in all", [ask for part in parts for ask in part.asks], _sum(part.seconds for part in parts))
 
 
 def _seconds(part: Part, rates: Mapping[str, float], window: int) -> float | None:
@@ -158,7 +185,7 @@ def _unknown(ask: CallBound) -> Iterator[str]:
     if ask.reply is None:
         yield f"nothing bounds the replies of {lm.id!r} ({lm.model}): write lms.{lm.id}.params.max_tokens"
     if known.prompt_usd is None or known.completion_usd is None:
-        yield f"nobody knows the price of {lm.id!r} ({lm.model}): write lms.{lm.id}.price: {{input: ..., output: ...}}"
+        yield f"the price of {lm.id!r} ({lm.model}) is unknown: write lms.{lm.id}.price: {{input: ..., output: ...}}"
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -20,6 +20,7 @@ from lmprog.compiler.prompts.messages import IMAGES, TURNS, PromptBuilder
 from lmprog.compiler.templates.compiled import RenderError
 from lmprog.compiler.types.lattice import Object, json_schema
 from lmprog.spending.budget import BYTES_A_TOKEN, TOKENS_A_MESSAGE
+from lmprog.spending.usual import Usual, arguments, usual, usual_calls
 
 ASKED_AGAIN = 256
 """Tokens of the turn that says why a reply cannot be read, beside what it quotes."""
@@ -27,15 +28,28 @@ ASKED_AGAIN = 256
 
 @dataclass(frozen=True)
 class CallBound:
-    """Calls of one LM, and the most tokens of each."""
+    """Calls of one LM, and the most tokens of each; `usual` is what they come to where nothing is at its limit."""
 
     lm: LM
-    calls: int
-    prompt: int | None
-    reply: int | None
+    calls: float
+    prompt: float | None
+    reply: float | None
+    usual: Usual | None = None
 
-    def times(self, count: int) -> CallBound:
-        return replace(self, calls=self.calls * count)
+    def times(self, count: float) -> CallBound:
+        expected = self.usual.times(count) if self.usual is not None else None
+        return replace(self, calls=self.calls * count, usual=expected)
+
+    def estimated(self, reply: float | None) -> CallBound:
+        """Return the usual calls in place of the most; `reply` is the measured length of a reply, None where none was.
+
+        No part is above its bound. A call of which nothing usual is known stays as it is.
+        """
+        if self.usual is None:
+            return self
+        long = _least(self.usual.reply if reply is None else reply, self.reply)
+        prompt = _least(self.usual.written + self.usual.replies * long, self.prompt)
+        return CallBound(self.lm, self.usual.calls, prompt, long)
 
     @property
     def usd(self) -> float | None:
@@ -63,9 +77,10 @@ def asks(plan: Plan, rows: Sequence[Mapping[str, Any]], growth: Growth) -> list[
 
     The members of an ensemble have the inputs of the row.
     """
-    own = [site for site in bounds(plan).sites if not (plan.members and site.inner)]
+    sites = zip(bounds(plan).sites, usual_calls(plan, rows), strict=True)
     members = [ask for member in plan.members for ask in asks(member, rows, growth)]
-    return [*members, *(_ask(site, rows, growth) for site in own)]
+    own = [_ask(site, rows, growth, calls) for site, calls in sites if not (plan.members and site.inner)]
+    return [*members, *own]
 
 
 def longest_reply(lm: LM) -> int | None:
@@ -81,24 +96,28 @@ def tokens(text: str) -> int:
     return len(text.encode(errors="replace")) // BYTES_A_TOKEN + 1
 
 
-def _ask(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth) -> CallBound:
+def _ask(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, calls: float) -> CallBound:
     lm = site.plan.lms[site.module.lm]
     reply = longest_reply(lm)
     known = [most for most in (_prompt(site, rows, growth, reply), model_table.limits(lm).context) if most is not None]
-    return CallBound(lm, site.times, min(known, default=None), reply)
+    demos = growth.demos or 0 if "demos" in _tuned(site) else 0
+    return CallBound(lm, site.times, min(known, default=None), reply, usual(site, rows, calls, reply, demos))
 
 
 def _prompt(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, reply: int | None) -> int | None:
-    """Return the tokens of the longest prompt over all rows; None where prompts depend on running the program."""
+    """Return the tokens of the longest prompt over all rows; None where prompts depend on running the program.
+
+    A judge has no rows of its own: its inputs come from the runs that it scores.
+    """
     plan, module = site.plan, site.module
     read = {name[0] for value in site.call.arguments.values() for name in value.references}
     shown = any(field.type in TURNS + IMAGES for field in module.inputs.values())
-    tuned = plan.optimize.tune.get(module.id, frozenset()) if plan.optimize is not None else frozenset()
-    if site.inner or module.tools or shown or "layout" in tuned or not read <= {"inputs", "vars"}:
+    tuned = _tuned(site)
+    if not rows or site.inner or module.tools or shown or "layout" in tuned or not read <= {"inputs", "vars"}:
         return None
     try:
         builder = PromptBuilder(module, plan.vars)
-        given = [builder.build(_arguments(site, row)).messages for row in rows]
+        given = [builder.build(arguments(site, row)).messages for row in rows]
         longest = max(map(_tokens, given), default=0)
         if "demos" in tuned and growth.demos != 0:
             turn = max((_tokens(messages[-1:]) for messages in given), default=0)
@@ -122,10 +141,9 @@ def _prompt(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, reply
     return longest
 
 
-def _arguments(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
-    inputs = {name: row.get(name, field.default) for name, field in site.plan.inputs.items()}
-    scope = {"inputs": inputs, "vars": site.plan.vars}
-    return {name: value.evaluate(scope) for name, value in site.call.arguments.items()}
+def _tuned(site: Site) -> frozenset[str]:
+    optimize = site.plan.optimize
+    return optimize.tune.get(site.module.id, frozenset()) if optimize is not None else frozenset()
 
 
 def _demo(plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], turn: int, reply: int | None) -> int | None:
@@ -149,3 +167,7 @@ def _demo(plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], turn: i
 
 def _tokens(messages: Iterable[Mapping[str, Any]]) -> int:
     return sum(tokens(str(message["content"])) + TOKENS_A_MESSAGE for message in messages)
+
+
+def _least(value: float, bound: float | None) -> float:
+    return value if bound is None else min(value, bound)

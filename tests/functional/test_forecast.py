@@ -121,6 +121,9 @@ def test_no_optimizer_exceeds_its_bounds(cli, parity, provider, tmp_path: Path, 
     status, out, _ = cli("optimize", spec, "--dry-run", "--format", "json")
     bound = json.loads(out)
     assert status == 0 and bound["unknown"] == [] and bound["bounded"] and sum(world.asked.values()) == 0
+    for part in [*bound["parts"], bound["in_all"]]:
+        assert all(0 <= part["estimate"][key] <= part[key] for key in part["estimate"])
+    assert 0 < bound["in_all"]["estimate"]["usd"] < bound["in_all"]["usd"]
     status, out, err = cli("optimize", spec, "--run-dir", tmp_path / "run", "--format", "json")
     assert status == 0, err
     report = json.loads(out)
@@ -148,7 +151,8 @@ def test_what_is_not_known_is_named_and_nothing_is_made_up(cli, parity) -> None:
     assert any("price of 'writer'" in line for line in found["unknown"])
     assert any("lms.writer.context" in line for line in found["unknown"])
     shown = cli("optimize", spec, "--dry-run", "--budget", "lm_calls=9")[1]
-    assert "nobody knows the price of 'writer' (openai/writer): write lms.writer.price" in shown
+    assert "the price of 'writer' (openai/writer) is unknown: write lms.writer.price" in shown
+    assert "parity: at most" in shown and "parity: estimated" in shown and "1/4 of `max_tokens`" in shown
     assert "unknown" in shown and "the search ends where it would exceed 9 lm calls" in shown
 
 

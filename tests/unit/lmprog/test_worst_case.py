@@ -42,6 +42,10 @@ def test_a_prompt_that_reads_a_reply_is_as_long_as_the_context(program) -> None:
     assert second.prompt is None and second.reply is None and second.usd is None
 
 
+def test_a_judge_whose_rows_are_not_known_is_bounded_by_the_context(program) -> None:
+    assert found(program, [], known="context")[0].prompt == 5000
+
+
 def test_no_prompt_of_a_row_is_longer(program) -> None:
     plan = program(SPEC + """
     data: {train: train.jsonl}

@@ -1,0 +1,138 @@
+"""An estimate of the LM calls and tokens of a run, which stands beside the worst case. ASSUMED lists its assumptions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lmprog.compiler.bounds import CHARACTERS_A_TOKEN, USUAL_REPLY, Site, static_characters
+from lmprog.compiler.expressions.compiled import EvaluationError, Expression
+from lmprog.compiler.plan import Foreach, ModuleCall, Plan, ProgramCall, Repeat, Step
+from lmprog.compiler.prompts.messages import PromptBuilder, tool_words
+from lmprog.compiler.templates.compiled import RenderError
+
+SHARE = 4
+"""Assumed ratio of `max_tokens` to the length of a reply."""
+SAMPLE = 100
+"""The number of rows, evenly spaced, whose prompts are rendered."""
+PROPOSAL = 2000
+"""Assumed tokens of a proposer's prompt."""
+TOKENS_A_TURN = 4
+"""Assumed tokens that a chat template adds to a message."""
+ASSUMED = (
+    f"prompts are rendered from the rows at {CHARACTERS_A_TOKEN:g} characters a token, with half of the demos that the stages "
+    f"may add; a value that only a run gives is as long as a reply, a proposer's prompt has {PROPOSAL:,} tokens",
+    "each `repeat` takes one turn, each agent two; nothing is retried; every `when` is true; a `foreach` takes as many items "
+    "as the rows give, else its `at_most`",
+)
+
+
+@dataclass(frozen=True)
+class Usual:
+    """The usual calls at one place. A prompt has `written` tokens and `replies` values that are each as long as a reply."""
+
+    calls: float
+    written: float
+    replies: float
+    reply: float
+
+    def times(self, count: float) -> Usual:
+        return replace(self, calls=self.calls * count)
+
+
+NONE = Usual(0, 0, 0, 0)
+"""No calls: for a bound whose estimate stands elsewhere."""
+
+
+def usual_reply(longest: float | None) -> float:
+    """Return the assumed tokens of a reply of at most `longest`."""
+    return float(USUAL_REPLY) if longest is None else min(USUAL_REPLY, longest / SHARE)
+
+
+def usual_calls(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the usual LM calls of one run for each place of `bounds(plan).sites`, in the same order."""
+    return list(_calls(plan, plan.steps, 1.0, sample(rows)))
+
+
+def _calls(
+    plan: Plan, steps: Iterable[Step], times: float, rows: Sequence[Mapping[str, Any]] | None
+) -> Iterator[float]:
+    for step in steps:
+        action = step.action
+        count = times if step.foreach is None else times * _items(plan, step.foreach, rows)
+        if isinstance(action, ModuleCall) and action.module in plan.modules:
+            module = plan.modules[action.module]
+            yield count * (min(2, module.max_turns) if module.tools else 1)
+        elif isinstance(action, ProgramCall):
+            yield from _calls(action.plan, action.plan.steps, count, None)
+        elif isinstance(action, Repeat):
+            yield from _calls(plan, action.steps, count, rows)
+
+
+def _items(plan: Plan, over: Foreach, rows: Sequence[Mapping[str, Any]] | None) -> float:
+    """Return the mean number of items over the rows; `rows` is None in a sub-program, whose inputs no row gives."""
+    most = over.at_most if over.at_most is not None else over.known
+    constant = all(name[0] == "vars" for name in over.items.references)
+    unknown = 1 if most is None else most
+    if constant or (rows and most is not None and _given([over.items])):
+        try:
+            lengths = [len(over.items.evaluate(_scope(plan, row))) for row in rows or ({},)]
+        except (EvaluationError, TypeError):
+            return unknown
+        return min(sum(lengths) / len(lengths), max(lengths) if most is None else most)
+    return unknown
+
+
+def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: float | None, demos: int) -> Usual:
+    """Return the usual calls at a place; `longest` is the limit of a reply, `demos` the number that tuning may add."""
+    module = site.module
+    reply = usual_reply(longest)
+    shown, added = sample(rows), demos / 2
+    words = len(tool_words(site.plan, module)) / CHARACTERS_A_TOKEN
+    # The second of an agent's two turns has the first reply and the result of its tool before it.
+    replies = (1.0 if module.tools else 0.0) + added
+    if shown and not site.inner and _given(site.call.arguments.values()):
+        try:
+            builder = PromptBuilder(module, site.plan.vars)
+            prompts = [builder.build(arguments(site, row)).messages for row in shown]
+        except (EvaluationError, RenderError, KeyError):
+            prompts = []
+        if prompts:
+            whole = sum(map(_tokens, prompts)) / len(prompts)
+            turn = sum(_tokens(messages[-1:]) for messages in prompts) / len(prompts)
+            return Usual(calls, whole + words + added * turn, replies, reply)
+    static = static_characters(module, known=False) / CHARACTERS_A_TOKEN + 2 * TOKENS_A_TURN
+    run = sum(not argument.constant for argument in site.call.arguments.values())
+    return Usual(calls, static + words, replies + run * (1 + added), reply)
+
+
+def arguments(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs of a call for one row. Raises EvaluationError where they are not of the row alone."""
+    scope = _scope(site.plan, row)
+    return {name: value.evaluate(scope) for name, value in site.call.arguments.items()}
+
+
+def sample(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return at most twice SAMPLE rows, evenly spaced."""
+    return rows[:: max(1, len(rows) // SAMPLE)]
+
+
+def _scope(plan: Plan, row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"inputs": {name: row.get(name, field.default) for name, field in plan.inputs.items()}, "vars": plan.vars}
+
+
+def _given(values: Iterable[Expression]) -> bool:
+    """Return whether the values read nothing but inputs and vars."""
+    return {name[0] for value in values for name in value.references} <= {"inputs", "vars"}
+
+
+def _tokens(messages: Iterable[Mapping[str, Any]]) -> float:
+    """Return the estimated tokens of the text of the messages; images do not count."""
+    return sum(_characters(message["content"]) / CHARACTERS_A_TOKEN + TOKENS_A_TURN for message in messages)
+
+
+def _characters(content: Any) -> int:
+    if isinstance(content, list):
+        return sum(len(str(part.get("text", ""))) for part in content)
+    return len(str(content))
