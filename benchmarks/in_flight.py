@@ -41,7 +41,7 @@ LMPROG = {
     "lmprog openai/ (direct)": "openai/x",
     "lmprog through litellm": "litellm_proxy/x",
 }
-PATIENCE = 90
+RUN_TIMEOUT = 90
 """Seconds after which a client is stopped and its rate is 0: a thousand threads of litellm may hang for many minutes."""
 TOKENS = 12
 """Of each reply."""
@@ -142,7 +142,9 @@ def in_own_process(client: str, address: str, rows: int) -> float:
     command = [sys.executable, __file__, "--client", client, "--address", address, "--rows", str(rows)]
     environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=PATIENCE)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, check=False, timeout=RUN_TIMEOUT
+        )
     except subprocess.TimeoutExpired:
         return 0.0
     if done.returncode != 0:

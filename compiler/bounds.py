@@ -14,9 +14,9 @@ from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, 
 from lmprog.compiler.prompts.messages import tool_words
 from lmprog.compiler.templates.compiled import Template, parse
 
-CHARACTERS_A_TOKEN = 4.0
+CHARACTERS_PER_TOKEN = 4.0
 """Average number of characters of a token, for estimates."""
-LONGEST_TOKEN = 6.0
+MAX_CHARACTERS_PER_TOKEN = 6.0
 """Maximum number of characters of a token in ordinary text, for prompts that certainly do not fit."""
 USUAL_REPLY = 256
 """Tokens of a reply where `max_tokens` does not say."""
@@ -268,10 +268,10 @@ def _module(
     found.sites.append(Site(plan, module, call, count, bool(prefix)))
     lm = plan.lms.get(module.lm)
     reply = (reply_limit(lm.params) if lm is not None else None) or USUAL_REPLY
-    prompt = (static_characters(module, known=False) + len(tool_words(plan, module))) / CHARACTERS_A_TOKEN
+    prompt = (static_characters(module, known=False) + len(tool_words(plan, module))) / CHARACTERS_PER_TOKEN
     for argument in call.arguments.values():
         length = argument_characters(argument, longest)
-        prompt += length / CHARACTERS_A_TOKEN if length is not None else reply
+        prompt += length / CHARACTERS_PER_TOKEN if length is not None else reply
     found.prompt_tokens += int(prompt) * count
     found.completion_tokens += reply * count
     limit = limits(lm) if lm is not None else None

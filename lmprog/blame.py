@@ -29,7 +29,7 @@ Kind = Literal[
 
 OUTAGES = frozenset({"provider", "connection"})
 """An LM without an answer, a program's or a judge's; a tool or metric whose connection failed."""
-MOST_OUTAGES = 0.05
+MAX_OUTAGES = 0.05
 """The largest share of the rows of either side that may be outages in a comparison that something is chosen by."""
 PASSING = frozenset({408, 425, 429})
 """HTTP statuses below 500 that say that the server is crowded, and nothing about the request."""
@@ -47,7 +47,7 @@ def is_own(kind: str | None) -> bool:
 
 def too_many_outages(lost: int, rows: int) -> bool:
     """Return whether so many of the rows are outages that nothing may be chosen by the others."""
-    return lost > MOST_OUTAGES * rows
+    return lost > MAX_OUTAGES * rows
 
 
 def exit_status(kinds: Iterable[str]) -> int:

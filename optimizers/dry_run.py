@@ -2,7 +2,7 @@
 
 Calls, tokens and money are bounds, and beside them estimates (`lmprog/spending/usual.py`), both for as many runs as the stages
 can make. The time is estimated for as many calls: at the rate of a finished run of the program where there is one, else, behind
-an API, by its rate limits and SECONDS_A_CALL, and in this process by the `speed` that the spec gives.
+an API, by its rate limits and SECONDS_PER_CALL, and in this process by the `speed` that the spec gives.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
-PATIENCE = timedelta(days=7)
+FIRST_PROCESS_TIMEOUT = timedelta(days=7)
 """Time limit for waiting on the first process, which may search for prompts all day."""
 
 
@@ -29,7 +29,7 @@ def begin() -> None:
         import torch
 
         backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo"
-        torch.distributed.init_process_group(backend, timeout=PATIENCE)
+        torch.distributed.init_process_group(backend, timeout=FIRST_PROCESS_TIMEOUT)
 
 
 def from_first(value: Any = None) -> Any:

@@ -24,7 +24,7 @@ from lmprog.runtime.writes import refuse_writes, writes
 from lmprog.scoring.evaluation import Scores, doubt
 from lmprog.spending.budget import Budget
 from lmprog.state.origin import RUN, Origin, Settings, read_origin
-from lmprog.state.ownership import owned
+from lmprog.state.ownership import exclusive_writer
 
 if TYPE_CHECKING:
     from lmprog.lms.lm import LM
@@ -68,7 +68,7 @@ def optimize(
     get the same result. Tools that write are called with `allow_writes` alone.
 
     Raises SpecError where the spec is wrong, UsageError for a run directory that is another run's or a run that was begun
-    from other rows, code or words, or one with tools that write, and Owned while another process is at work in it.
+    from other rows, code or words, or one with tools that write, and WriterLocked while another process is at work in it.
     """
     from lmprog.optimizers import processes
     from lmprog.optimizers.grpo.worker import Finished, follow
@@ -100,10 +100,10 @@ def optimize(
     Budget(limits)  # refuses a limit that there is not
     name, path, saved = program.plan.name, str(spec.resolve()), settings.without_secrets()
     unchanged = resuming.watched(program)
-    origin = Origin(name, path, resuming.made_from(program), seed, settings=saved)
+    origin = Origin(name, path, resuming.source_digests(program), seed, settings=saved)
     if not going_on:
         make_private(folder)
-    with owned(folder) if folder.is_dir() else nullcontext():
+    with exclusive_writer(folder) if folder.is_dir() else nullcontext():
         restarting = resuming.claim(folder, origin, goals, resume, restart_stage)
         journal = Journal(folder, (listen,) if listen else (), unchanged)
         try:
@@ -111,7 +111,7 @@ def optimize(
             journal.begin()
             if restarting is not None:
                 journal.restart(*restarting)
-            resuming.now_made_from(folder, origin)
+            resuming.keep_source_digests(folder, origin)
             outcome = run_stages(program, seed, limits, journal)
             report = _report(program, outcome, seed, target, folder)
             _write_overlay(target, spec, outcome.candidate, report)

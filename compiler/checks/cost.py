@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import nodes
 
 from lmprog.compiler.bounds import (
-    LONGEST_TOKEN,
+    MAX_CHARACTERS_PER_TOKEN,
     argument_characters,
     bounds,
     calls,
@@ -56,7 +56,7 @@ def _context(draft: Draft, plan: Plan) -> None:
         static = static_characters(module) + len(tool_words(plan, module))
         used = [name for name in step.action.arguments if name in _user_variables(module)]
         varying = {name: argument_characters(step.action.arguments[name], longest) or 0 for name in used}
-        least = int((static + sum(varying.values())) / LONGEST_TOKEN)
+        least = int((static + sum(varying.values())) / MAX_CHARACTERS_PER_TOKEN)
         if least < 500:
             continue
         context = limits(lm).context

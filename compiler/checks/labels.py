@@ -10,7 +10,7 @@ from lmprog.compiler.plan import Module
 from lmprog.compiler.replies.spelling import MARKS, folded
 from lmprog.compiler.types.lattice import Enum, ListOf, Object, Optional, Type
 
-MOST = 2_000
+MAX_LABELS = 2_000
 """Values of one enum that are compared."""
 
 
@@ -38,7 +38,7 @@ def _enums(kind: Type) -> Iterator[Enum]:
 
 
 def _problems(module: Module, kind: Enum) -> Iterator[tuple[str, str]]:
-    values = kind.values[:MOST]
+    values = kind.values[:MAX_LABELS]
     if any(not value.strip() for value in values):
         yield "has an empty value, which is how an empty reply is read", "give it a name, such as none"
     spelt: dict[str, str] = {}

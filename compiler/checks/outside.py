@@ -17,7 +17,7 @@ _SHAPES = re.compile(
     r"|github_pat_[A-Za-z0-9_]{20,}|hf_[A-Za-z0-9]{20,}|AIza[0-9A-Za-z_-]{30,}|xox[abpr]-[A-Za-z0-9-]{10,}"
     r"|gsk_[A-Za-z0-9]{20,}|glpat-[A-Za-z0-9_-]{16,}|r8_[A-Za-z0-9]{30,})|-----BEGIN [A-Z ]*PRIVATE KEY-----)"
 )
-_SHORTEST = 15
+_MIN_CHARACTERS = 15
 """The characters of the shortest text of these shapes."""
 _KEYS = re.compile(r"(?i)(?:^|[_-])(?:api[_-]?key|key|secret|token|password|passwd|authorization|credentials?)$")
 _PLAIN = frozenset({"none", "empty", "null", "dummy", "test", "fake", "anything", "not-needed", "no-key", "local", "x"})
@@ -105,7 +105,7 @@ def _secrets(draft: Draft, node: Node, key: str) -> None:
     elif isinstance(node, Scalar) and isinstance(node.value, str) and len(node.value) < 5000:
         text = node.value
         named = "${{" not in text and _KEYS.search(key) is not None and _looks_secret(text)
-        if named or (len(text) >= _SHORTEST and _SHAPES.search(text)):
+        if named or (len(text) >= _MIN_CHARACTERS and _SHAPES.search(text)):
             name = re.sub(r"[^A-Z0-9_]", "_", key.upper()) or "API_KEY"
             message = f"`{key}` holds what looks like a secret, which everybody who has the file can read"
             draft.report.add("LMP405", node.place, message, fix=f'write "${{{{ env.{name} }}}}"')

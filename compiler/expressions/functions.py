@@ -216,21 +216,21 @@ def _read(kind: Callable[[Any], Any]) -> Callable[..., Any]:
     return read
 
 
-LONGEST = 10_000_000
+MAX_CHARACTERS = 10_000_000
 """Characters of the longest text that a function makes."""
 
 
 def _replace(text: str, old: str, new: str) -> str:
     count = text.count(old)
-    if len(text) + count * (len(new) - len(old)) > LONGEST:
-        raise ValueError(f"the text would be longer than {LONGEST:,} characters")
+    if len(text) + count * (len(new) - len(old)) > MAX_CHARACTERS:
+        raise ValueError(f"the text would be longer than {MAX_CHARACTERS:,} characters")
     return text.replace(old, new)
 
 
 def _json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    if len(text) > LONGEST:
-        raise ValueError(f"the text would be longer than {LONGEST:,} characters")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"the text would be longer than {MAX_CHARACTERS:,} characters")
     return text
 
 

@@ -24,7 +24,7 @@ _IGNORE = re.compile(r"#\s*lmprog:\s*ignore\b([^#]*)")
 _CODE = re.compile(r"LMP\d{3}")
 
 
-MOST_SHOWN = 400
+MAX_SHOWN = 400
 """Characters of a line that a finding shows, around its place."""
 
 
@@ -64,9 +64,9 @@ class Finding:
         if self.snippet is not None:
             number, column = str(self.line), self.column
             shown = self.snippet
-            if len(shown) > MOST_SHOWN:
-                start = max(0, column - 1 - MOST_SHOWN // 3)
-                shown, column = shown[start : start + MOST_SHOWN], column - start
+            if len(shown) > MAX_SHOWN:
+                start = max(0, column - 1 - MAX_SHOWN // 3)
+                shown, column = shown[start : start + MAX_SHOWN], column - start
             before = "".join("\t" if char == "\t" else " " for char in shown[: column - 1])
             width = max(1, min(self.length, len(shown) - column + 1))
             lines.append(f"  {number} | {shown}")
@@ -177,14 +177,14 @@ class Report:
             yield Finding("LMP202", "warning", name, number, column, what, fix, snippet=text, length=8)
 
 
-MOST_CHARACTERS = 1000
+MAX_CHARACTERS = 1000
 """Maximum characters of a message, since the text that it quotes may be of any length."""
 
 
 def _shown(text: str) -> str:
     """Return the text with control characters escaped, which a terminal would obey, and cut where it is long."""
-    if len(text) > MOST_CHARACTERS:
-        text = text[:MOST_CHARACTERS] + "..."
+    if len(text) > MAX_CHARACTERS:
+        text = text[:MAX_CHARACTERS] + "..."
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

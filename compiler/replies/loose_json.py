@@ -15,9 +15,9 @@ from typing import Any
 
 from lmprog.compiler.replies import thinking
 
-DEEPEST = 150
+MAX_DEPTH = 150
 """Lists and objects within each other; deeper ones are refused, well before Python's own limit."""
-MOST_STEPS = 5_000
+MAX_STEPS = 5_000
 """Values, keys and brackets that are read by the loose rules in one reply, which is slow; strict JSON may be of any length."""
 
 
@@ -171,8 +171,8 @@ class _Shared:
 
     def step(self) -> None:
         self.steps += 1
-        if self.steps > MOST_STEPS:
-            raise _TooLong(f"it is no JSON by the rules, and has more than {MOST_STEPS:,} parts to be mended")
+        if self.steps > MAX_STEPS:
+            raise _TooLong(f"it is no JSON by the rules, and has more than {MAX_STEPS:,} parts to be mended")
 
 
 class _Reader:
@@ -205,7 +205,7 @@ class _Reader:
         found = self.text[self.position : self.position + 1]
         if found in ("{", "["):
             self.depth += 1
-            if self.depth > DEEPEST:
+            if self.depth > MAX_DEPTH:
                 raise ValueError("it is nested too deeply")
             value = self._object() if found == "{" else self._list()
             self.depth -= 1

@@ -14,9 +14,9 @@ from lmprog.compiler.replies.section_text import LAYOUT_AFTER, LAYOUT_BEFORE
 from lmprog.compiler.replies.spelling import folded
 from lmprog.compiler.replies.unreadable import Unreadable
 
-MOST_SECTIONS = 2_000
+MAX_SECTIONS = 2_000
 """Sections of one reply beyond which it is refused unread."""
-MOST_TAGS = 20_000
+MAX_TAGS = 20_000
 """Tags of one reply beyond which none is taken for a section."""
 _COMPLETED = re.compile(r"^\[\[ ##[ ]completed[ ]## \]\][ \t]*$", re.MULTILINE)
 """How a model that was tuned for DSPy's prompts ends its sections."""
@@ -75,8 +75,8 @@ class _Reading:
         self.opening = _opening(tuple(names))
         self.ends: dict[str, list[int]] = {name: [] for name in names}
         for count, end in enumerate(re.finditer(f"</({'|'.join(map(re.escape, names))})>", text)):
-            if count > MOST_TAGS:
-                raise Unreadable(f"the reply has more than {MOST_TAGS:,} ends of sections")
+            if count > MAX_TAGS:
+                raise Unreadable(f"the reply has more than {MAX_TAGS:,} ends of sections")
             self.ends[end[1]].append(end.start())
         self.previous = 0
         self.within_line = 0
@@ -85,8 +85,8 @@ class _Reading:
 
     def take(self, opened: re.Match[str]) -> tuple[int, _Section | None]:
         self.count += 1
-        if self.count > MOST_SECTIONS:
-            raise Unreadable(f"the reply has more than {MOST_SECTIONS:,} sections")
+        if self.count > MAX_SECTIONS:
+            raise Unreadable(f"the reply has more than {MAX_SECTIONS:,} sections")
         name, text = opened[1], self.text
         bound = max(self.previous, self.within_line)
         line = text.rfind("\n", bound, opened.start())
@@ -135,7 +135,7 @@ def respelt(names: Sequence[str], text: str) -> str:
     """Return a text whose tags of another spelling (`<The Label>` for `the_label`) are those of the outputs."""
     by_word = {name.lower(): name for name in names}
 
-    if len(list(islice(_TAG.finditer(text), MOST_TAGS + 1))) > MOST_TAGS:
+    if len(list(islice(_TAG.finditer(text), MAX_TAGS + 1))) > MAX_TAGS:
         return text
 
     def tag(found: re.Match[str]) -> str:
@@ -163,8 +163,8 @@ def lines(names: Iterable[str], text: str, cut: bool = False) -> dict[str, str]:
     starts = []
     for start in opened.finditer(text):
         starts.append(start)
-        if len(starts) > MOST_SECTIONS:
-            raise Unreadable(f"the reply has more than {MOST_SECTIONS:,} sections")
+        if len(starts) > MAX_SECTIONS:
+            raise Unreadable(f"the reply has more than {MAX_SECTIONS:,} sections")
     ends = [*(start.start() for start in starts[1:]), len(text)]
     found: dict[str, str] = {}
     for start, end in zip(starts, ends, strict=False):

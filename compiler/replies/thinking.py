@@ -18,7 +18,7 @@ T = TypeVar("T")
 Mark = re.Match[str]
 Region = tuple[int, T | None]
 """The end of a region, and the value found in it."""
-MOST_MARKS = 5_000
+MAX_MARKS = 5_000
 """Marks in one reply beyond which it is refused unread."""
 _NAMES = (
     r"think(?:ing)?|thoughts?|reasoning|scratchpad|antthinking|reflection|chain_of_thought|cot|"
@@ -47,9 +47,9 @@ def _marks(text: str) -> tuple[Mark, ...]:
     """Return all thinking marks of a text, which is looked through once however many readers ask."""
     if "<" not in text and "[" not in text and "◁" not in text:
         return ()
-    found = tuple(islice(_MARK.finditer(text), MOST_MARKS + 1))
-    if len(found) > MOST_MARKS:
-        raise Unreadable(f"it holds more than {MOST_MARKS:,} thinking marks")
+    found = tuple(islice(_MARK.finditer(text), MAX_MARKS + 1))
+    if len(found) > MAX_MARKS:
+        raise Unreadable(f"it holds more than {MAX_MARKS:,} thinking marks")
     return found
 
 

@@ -11,7 +11,7 @@ from lmprog.compiler.replies import thinking
 from lmprog.compiler.replies.loose_json import find, strict
 from lmprog.compiler.replies.unreadable import Unreadable
 
-MOST_CALLS = 200
+MAX_CALLS = 200
 """Calls of one turn beyond which it is refused unread."""
 _TAG = re.compile(r"</?call>")
 _OPENING = re.compile(r"<call>")
@@ -38,8 +38,8 @@ def read(text: str, forgiven: list[str]) -> tuple[str, list[Call]]:
     def take(opened: re.Match[str]) -> tuple[int, tuple[int, int, int, bool]]:
         nonlocal tags
         tags += 1
-        if tags > MOST_CALLS:
-            raise Unreadable(f"it holds more than {MOST_CALLS} calls")
+        if tags > MAX_CALLS:
+            raise Unreadable(f"it holds more than {MAX_CALLS} calls")
         tag = _TAG.search(text, opened.end())
         stop = tag.start() if tag else len(text)
         closed = tag is not None and tag[0] == "</call>"

@@ -15,7 +15,7 @@ from lmprog.compiler.replies.spelling import MARKS, folded
 from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.types.lattice import FLOAT, INT, Enum, Type
 
-LONGEST = 20_000
+MAX_CHARACTERS = 20_000
 """Characters of a reply beyond which no value is looked for among its words."""
 _LABEL = re.compile(r"^[\W_]*(?P<label>[A-Za-z][\w ]{0,40}?)(?:[*_`\"']*\s*[:=]|\bis\b)\s*(?P<value>\S.*)$", re.DOTALL)
 _REASON = re.compile(r"\b(?:because|since|as|due to)\b", re.IGNORECASE)
@@ -43,7 +43,7 @@ def one_of(text: str, kind: Enum, forgiven: list[str], cut: bool = False) -> str
         if cut and _begins_another(folded(whole), kind):
             raise Unreadable(f"{whole!r} may be the beginning of a longer value")
         return whole
-    if len(text) > LONGEST:
+    if len(text) > MAX_CHARACTERS:
         return stripped
     found: str | None
     note = "case, quotes or punctuation around an enum value"
@@ -144,9 +144,9 @@ def _mentioned(text: str, words: Iterable[str], cut: bool) -> str | None:
 
 def truth(name: str, text: str, forgiven: list[str], cut: bool = False) -> bool:
     """Return whether a text says true or yes, or false or no. Raises Unreadable."""
-    written, text = text, _said(text) if len(text) <= LONGEST else text
-    lowered = text.strip(MARKS).lower() if len(text) <= LONGEST else ""
-    if lowered not in _TRUTHS and len(text) <= LONGEST:
+    written, text = text, _said(text) if len(text) <= MAX_CHARACTERS else text
+    lowered = text.strip(MARKS).lower() if len(text) <= MAX_CHARACTERS else ""
+    if lowered not in _TRUTHS and len(text) <= MAX_CHARACTERS:
         labelled = _LABEL.match(text)
         if labelled and (denies(labelled["label"]) or undecided(labelled["label"])):
             labelled = None
@@ -200,7 +200,7 @@ _NUMBERED = re.compile(r"\b(?:no|nos|nr|num|art|fig|sec|p|pp)\.\s*$", re.IGNOREC
 
 def number(name: str, text: str, kind: Type, forgiven: list[str], cut: bool = False) -> int | float:
     """Return the number that a text says. Raises Unreadable for none, several, one with a unit, and one out of range."""
-    plain = _said(text).translate(_MINUS) if len(text) <= LONGEST else ""
+    plain = _said(text).translate(_MINUS) if len(text) <= MAX_CHARACTERS else ""
     bare = plain.strip("\"'`*_ \n\ufeff").removesuffix(".")
     written = bare if _WHOLE.fullmatch(bare) else None
     if written is None:

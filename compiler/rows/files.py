@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmprog.compiler.types.lattice import DEEPEST
+from lmprog.compiler.types.lattice import MAX_DEPTH
 
 Row = dict[str, Any]
-MOST_NESTED = DEEPEST + 50
+MAX_NESTING = MAX_DEPTH + 50
 """Brackets within each other that are read in a row: more than any value of a type may have."""
 UNREAD = '"(nested too deep to be read)"'
 BATCH = 1000
@@ -73,19 +73,19 @@ _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]')
 
 def _readable(line: str) -> str:
     """Return a row's line with UNREAD for what is nested too deep to be read, so that the row alone is refused."""
-    if line.count("[") + line.count("{") <= MOST_NESTED:
+    if line.count("[") + line.count("{") <= MAX_NESTING:
         return line
     depth, kept, parts = 0, 0, []
     for found in _BRACKETS.finditer(line):
         if found[0] in "[{":
             depth += 1
-            if depth == MOST_NESTED + 1:
+            if depth == MAX_NESTING + 1:
                 parts += [line[kept : found.start()], UNREAD]
         elif found[0] in "]}":
             depth -= 1
-            if depth == MOST_NESTED:
+            if depth == MAX_NESTING:
                 kept = found.end()
-    return "".join(parts if depth > MOST_NESTED else [*parts, line[kept:]])
+    return "".join(parts if depth > MAX_NESTING else [*parts, line[kept:]])
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Row:

@@ -21,7 +21,7 @@ _LOOP = Object(
     )
 )
 
-MOST_MARKS = 20_000
+MAX_MARKS = 20_000
 """Holes and statements of one template that are looked at: beyond that somebody wrote a list out."""
 
 
@@ -50,8 +50,8 @@ class TemplateTyper:
 
     def check(self) -> None:
         """Fill `problems` and `variables`."""
-        if self.text.count("{{") + self.text.count("{%") > MOST_MARKS:
-            said = f"the template has more than {MOST_MARKS:,} holes and statements"
+        if self.text.count("{{") + self.text.count("{%") > MAX_MARKS:
+            said = f"the template has more than {MAX_MARKS:,} holes and statements"
             self.problems.append(Problem("LMP101", said, 0, fix="give the values as one list, and write a loop"))
             self.readable = False
             return

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lmprog.compiler.tools.openapi import resolve
-from lmprog.compiler.tools.schemas import DEEPEST, merged, schema_type
+from lmprog.compiler.tools.schemas import MAX_DEPTH, merged, schema_type
 from lmprog.compiler.types.lattice import JSON, without_none
 
 _SAYS_NOTHING = frozenset({
@@ -20,7 +20,7 @@ def untyped(schema: Any, document: dict[str, Any], path: str, depth: int = 0) ->
     found = resolve(schema, document) if isinstance(schema, dict) else None
     if not isinstance(found, dict):
         return
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         yield path, "more than eight parts within each other"
         return
     found = merged(found, document)

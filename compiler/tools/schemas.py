@@ -197,7 +197,7 @@ def schema_type(schema: dict[str, Any], document: dict[str, Any] | None = None, 
 
     What a type does not say of a value, as bounds and formats, the schema itself says (`Field.schema`).
     """
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         return JSON
     schema = merged(schema, document or {})
     if schema.get("nullable") is True:
@@ -229,7 +229,7 @@ def schema_type(schema: dict[str, Any], document: dict[str, Any] | None = None, 
     return {"string": STR, "integer": INT, "number": FLOAT, "boolean": BOOL}.get(str(kind), JSON)
 
 
-DEEPEST = 8
+MAX_DEPTH = 8
 """Parts within each other of a schema that are followed."""
 
 
@@ -260,7 +260,7 @@ def _values_type(values: list[Any]) -> Type:
 def merged(schema: dict[str, Any], document: dict[str, Any], depth: int = 0) -> dict[str, Any]:
     """Return a schema with what its `allOf` asks for beside its own: all properties, and all that are required."""
     parts = schema.get("allOf")
-    if not isinstance(parts, list) or depth > DEEPEST:
+    if not isinstance(parts, list) or depth > MAX_DEPTH:
         return schema
     whole = {key: value for key, value in schema.items() if key != "allOf"}
     for part in parts:
@@ -280,5 +280,5 @@ def _written_out(part: Any, document: dict[str, Any], depth: int) -> Any:
     if not isinstance(part, dict):
         return part
     if "$ref" in part:
-        return {} if depth > DEEPEST else _written_out(resolve(part, document), document, depth + 1)
+        return {} if depth > MAX_DEPTH else _written_out(resolve(part, document), document, depth + 1)
     return {key: _written_out(value, document, depth) for key, value in part.items()}

@@ -155,7 +155,7 @@ def mismatch(value: Any, kind: Type) -> str | None:
         if _FITS[kind.name](value):
             return None
         if isinstance(value, Mapping | list | tuple) and deeper(value):
-            return f"it is nested deeper than {DEEPEST}"
+            return f"it is nested deeper than {MAX_DEPTH}"
         return _strange_role(value, kind) or f"{_shown(value)} is not a value of type {kind}"
     if isinstance(kind, Unknown) or (isinstance(kind, Optional) and value is None):
         return None
@@ -198,11 +198,11 @@ def _some(values: tuple[str, ...]) -> str:
     return shown if len(values) <= 20 else f"{shown}, ... ({len(values)} values)"
 
 
-DEEPEST = 100
+MAX_DEPTH = 100
 """Lists and objects within each other in a value: one that is deeper could not be written again everywhere."""
 
 
-def deeper(value: Any, depth: int = DEEPEST) -> bool:
+def deeper(value: Any, depth: int = MAX_DEPTH) -> bool:
     """Return whether more lists and mappings than `depth` stand within each other; `value` may be of any depth."""
     level = [value]
     for _ in range(depth):
@@ -218,7 +218,7 @@ def deeper(value: Any, depth: int = DEEPEST) -> bool:
     return True
 
 
-def _is_json(value: Any, depth: int = DEEPEST) -> bool:
+def _is_json(value: Any, depth: int = MAX_DEPTH) -> bool:
     if isinstance(value, Mapping):
         return depth > 0 and all(isinstance(key, str) and _is_json(item, depth - 1) for key, item in value.items())
     if isinstance(value, list | tuple):

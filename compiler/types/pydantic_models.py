@@ -7,7 +7,7 @@ from typing import Any
 
 from lmprog.compiler.types.python_reference import load
 
-DEEPEST = 8
+MAX_DEPTH = 8
 """References within each other that are written out; a model that holds itself may be anything beyond."""
 
 
@@ -94,7 +94,7 @@ def _written_out(part: Any, known: Mapping[str, Any], depth: int, closed: bool =
     if not isinstance(part, dict):
         return part
     if "$ref" in part:
-        if depth > DEEPEST:
+        if depth > MAX_DEPTH:
             return {}
         named = known.get(part["$ref"].rpartition("/")[2], {})
         beside = {key: value for key, value in part.items() if key != "$ref"}

@@ -22,7 +22,7 @@ from lmprog.compiler.types.lattice import (
     Type,
 )
 
-_MOST = 96
+_MAX_COMBINATIONS = 96
 """Maximum number of combinations of samples that are tried."""
 _LONG = 300
 """Items of a list and characters of a text that stand for a long one."""
@@ -66,7 +66,7 @@ def long_sample(kind: Type) -> Any:
     return "1" * _LONG if kind == STR else samples(kind)[0]
 
 
-def combinations(choices: Mapping[str, Sequence[Any]], most: int = _MOST) -> Iterator[dict[str, Any]]:
+def combinations(choices: Mapping[str, Sequence[Any]], most: int = _MAX_COMBINATIONS) -> Iterator[dict[str, Any]]:
     """Yield choices of one value for each name, the first of each name first: all where they are at most `most`.
 
     Else each value stands once beside the first of the others, and once beside the values of its own position.

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-MOST_BYTES = 64_000_000
+MAX_BYTES = 64_000_000
 """Maximum bytes of a file that is read whole: a program, a list of labels, a description of tools."""
 
 
@@ -45,14 +45,14 @@ def read_text(path: Path, root: Path | None = None, *, encoding: str = "utf-8") 
         kind = path.stat()
         if not stat.S_ISREG(kind.st_mode):
             raise NotRead("it is no regular file")
-        if kind.st_size > MOST_BYTES:
-            raise NotRead(f"it has more than {MOST_BYTES:,} bytes")
+        if kind.st_size > MAX_BYTES:
+            raise NotRead(f"it has more than {MAX_BYTES:,} bytes")
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise NotRead(error.strerror or type(error).__name__) from None
-    if len(content) > MOST_BYTES:
-        raise NotRead(f"it has more than {MOST_BYTES:,} bytes")
+    if len(content) > MAX_BYTES:
+        raise NotRead(f"it has more than {MAX_BYTES:,} bytes")
     try:
         return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:

@@ -155,7 +155,7 @@ def parse(source: Source, report: Report) -> Node | None:
         return None
     if root is None:
         return None
-    if "*" in source.text and unfolded(root, {}) > MOST_UNFOLDED:
+    if "*" in source.text and unfolded(root, {}) > MAX_UNFOLDED:
         report.add("LMP101", Place(source, 1, 1), "the aliases of this file stand for too much to read")
         return None
     converter = _Converter(source, report)
@@ -166,7 +166,7 @@ def parse(source: Source, report: Report) -> Node | None:
         return None
 
 
-MOST_UNFOLDED = 200_000
+MAX_UNFOLDED = 200_000
 """Nodes of a file with aliases once these are followed: people share a few lines, and not what makes a million."""
 
 

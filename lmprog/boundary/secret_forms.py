@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
-SHORTEST_SECRET = 4
+MIN_SECRET = 4
 """Characters; to hide less would blot out words that are no secret."""
 
 
@@ -28,7 +28,7 @@ def forms_of(values: Iterable[str]) -> tuple[str, ...]:
         partial(quote, safe="", errors="replace"),
     )
     found |= {way(value) for way in ways for value in found}
-    return tuple(sorted((value for value in found if len(value) >= SHORTEST_SECRET), key=len, reverse=True))
+    return tuple(sorted((value for value in found if len(value) >= MIN_SECRET), key=len, reverse=True))
 
 
 def _base64(value: str) -> str:

@@ -11,15 +11,15 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from lmprog.compiler.types.lattice import DEEPEST, deeper
+from lmprog.compiler.types.lattice import MAX_DEPTH, deeper
 
-TOO_DEEP = f"the JSON is nested deeper than {DEEPEST}"
-LONGEST_NUMBER = 400
+TOO_DEEP = f"the JSON is nested deeper than {MAX_DEPTH}"
+MAX_DIGITS = 400
 """Digits of a whole number, above which it is read as a float: int() refuses some thousands."""
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
-LONGEST_WAIT = 10.0**9
+MAX_WAIT = 10.0**9
 """Seconds; what asks for more is read as this many."""
-MOST_TOKENS = 10**12
+MAX_TOKENS = 10**12
 """A count above it is none."""
 
 
@@ -33,13 +33,13 @@ def loads(data: bytes | str) -> Any:
         value = json.loads(text, parse_int=_whole)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
-    if text.count("[") + text.count("{") > DEEPEST and deeper(value):
+    if text.count("[") + text.count("{") > MAX_DEPTH and deeper(value):
         raise ValueError(TOO_DEEP)
     return whole_text(value) if _HALF_PAIR.search(text) else value
 
 
 def _whole(digits: str) -> int | float:
-    return int(digits) if len(digits) <= LONGEST_NUMBER else math.copysign(math.inf, -1 if digits[0] == "-" else 1)
+    return int(digits) if len(digits) <= MAX_DIGITS else math.copysign(math.inf, -1 if digits[0] == "-" else 1)
 
 
 def whole_text(value: Any) -> Any:
@@ -74,7 +74,7 @@ def count(value: Any) -> int:
         number = float(value) if not isinstance(value, bool) else 0.0
     except (TypeError, ValueError, OverflowError):
         return 0
-    return int(number) if 0 <= number <= MOST_TOKENS else 0
+    return int(number) if 0 <= number <= MAX_TOKENS else 0
 
 
 def token_ids(value: Any) -> list[int] | None:
@@ -95,7 +95,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     seconds = _number(written) if milliseconds is None else milliseconds / 1000
     if seconds is None:
         seconds = _until(written)
-    return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT)
+    return None if seconds is None else min(max(seconds, 0.0), MAX_WAIT)
 
 
 def _number(written: str) -> float | None:

@@ -176,7 +176,7 @@ def _origin(
     from lmprog.state.digests import digest
     from lmprog.state.origin import Origin
 
-    made_from = {
+    source_digests = {
         **identity.version(),
         **identity.of_program(program.plan),
         **identity.of_metric(program.plan, chosen),
@@ -184,4 +184,4 @@ def _origin(
         "--seed": digest(seed),
         "--repeats": digest(repeats),
     }
-    return Origin(program.plan.name, str(spec.resolve()), made_from, seed, len(rows))
+    return Origin(program.plan.name, str(spec.resolve()), source_digests, seed, len(rows))

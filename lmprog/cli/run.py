@@ -125,10 +125,10 @@ async def _rows(
     from lmprog.state.unchanged import Unchanged
 
     how = {"--seed": digest(options.seed), **({"--fake": digest(fake)} if fake else {})}
-    made_from = {**identity.version(), **identity.of_program(program.plan), **how}
+    source_digests = {**identity.version(), **identity.of_program(program.plan), **how}
     trace = str(writer.path) if writer is not None else ""
     begun = {trace: writer.end} if writer is not None else {}
-    origin = Origin(program.plan.name, str(spec.resolve()), made_from, options.seed, traces=begun)
+    origin = Origin(program.plan.name, str(spec.resolve()), source_digests, options.seed, traces=begun)
     # Read through once before anything is paid for: a line that cannot be read is known now.
     texts = text_columns(program.plan.inputs)
     unchanged = Unchanged([rows, *identity.files_of(program.plan)])

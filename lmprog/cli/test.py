@@ -86,10 +86,10 @@ def _origin(chosen: Sequence[tuple[Path, Any, Any]]) -> Origin:
     from lmprog.state import identity
     from lmprog.state.origin import Origin
 
-    made_from = dict(identity.version())
+    source_digests = dict(identity.version())
     for spec, program, _ in chosen:
-        made_from |= identity.of_program(program.plan, f"{spec.name}: " if len(chosen) > 1 else "")
-    return Origin(", ".join(program.plan.name for _, program, _ in chosen), str(chosen[0][0]), made_from)
+        source_digests |= identity.of_program(program.plan, f"{spec.name}: " if len(chosen) > 1 else "")
+    return Origin(", ".join(program.plan.name for _, program, _ in chosen), str(chosen[0][0]), source_digests)
 
 
 def _say_changes(replay: Path, now: Origin) -> None:

@@ -17,7 +17,7 @@ from lmprog.compiler.types.samples import combinations, samples
 from lmprog.compiler.yaml.writer import dump, unwritable
 from lmprog.imports.original import Message, NotRendered, Original
 
-_MOST_TRIALS = 6
+_MAX_TRIALS = 6
 _SHOWN = 40
 
 
@@ -41,7 +41,7 @@ def made_up(types: Mapping[str, Type], *, escaped: bool = False) -> Iterator[dic
             values.insert(0, {"b": "T", "a": 1})  # Jinja sorts the keys, too.
         values = values[:1] if kind in (STR, INT, FLOAT) else values[:3]
         choices[name] = [_worded(value, escaped) for value in values]
-    for chosen in combinations(choices, _MOST_TRIALS):
+    for chosen in combinations(choices, _MAX_TRIALS):
         yield copy.deepcopy(chosen)
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 
 from lmprog.compiler.yaml import files
-from lmprog.compiler.yaml.reader import MOST_UNFOLDED, unfolded
+from lmprog.compiler.yaml.reader import MAX_UNFOLDED, unfolded
 from lmprog.errors import UsageError
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ def read_yaml(text: str, name: str) -> Any:
             root = loader.get_single_node()
             if root is None:
                 return None
-            if _holds_itself(root, ()) or unfolded(root, {}) > MOST_UNFOLDED:
+            if _holds_itself(root, ()) or unfolded(root, {}) > MAX_UNFOLDED:
                 raise UsageError(f"{name} has aliases that hold themselves, or stand for too much to read")
             return loader.construct_document(root)
         except yaml.YAMLError as error:

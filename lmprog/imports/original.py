@@ -15,9 +15,9 @@ from jinja2.visitor import NodeTransformer
 
 from lmprog.imports import roles
 
-_MOST_ITEMS = 20_000
+_MAX_ITEMS = 20_000
 """Items that the loops of one rendering run over."""
-_MOST_FACTOR = 100_000
+_MAX_FACTOR = 100_000
 
 Message = tuple[str, str]
 """A role and a text."""
@@ -73,13 +73,13 @@ class _Bounded(ImmutableSandboxedEnvironment):
     def _counted(self, items: Iterable[Any]) -> Iterator[Any]:
         for item in items:
             self.items += 1
-            if self.items > _MOST_ITEMS:
+            if self.items > _MAX_ITEMS:
                 raise TemplateError("its loops run too long")
             yield item
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         numbers = [value for value in (left, right) if isinstance(value, int | float)]
-        if any(abs(number) > _MOST_FACTOR for number in numbers) or (operator == "**" and abs(right) > 64):
+        if any(abs(number) > _MAX_FACTOR for number in numbers) or (operator == "**" and abs(right) > 64):
             raise TemplateError("its numbers are too large")
         return super().call_binop(context, operator, left, right)
 

@@ -17,7 +17,7 @@ _FILE = re.compile(r"\$\{file:(.*)\}", re.IGNORECASE | re.DOTALL)
 _ENV = re.compile(r"\$\{env:(\w+)(?::(.*))?\}", re.IGNORECASE | re.DOTALL)
 _BLOCK = re.compile(r"\{%\s*block\s+(\w+)\s*%\}((?:(?!\{%-?\s*block\b).)*?)\{%\s*endblock(?:\s+\w+)?\s*%\}", re.DOTALL)
 _EXTENDS = re.compile(r"\A\s*\{%-?\s*extends\s+[\"']([^\"']+)[\"']\s*-?%\}")
-_MOST_BASES = 5
+_MAX_BASES = 5
 _VALUES = ("sample", "inputs", "inputSchema")
 """Keys whose values may name files and variables, and are values of the prompt."""
 
@@ -48,7 +48,7 @@ def read(path: Path, around: tuple[Path, ...] = ()) -> PromptyFile:
         return PromptyFile(front, body, tuple(notes))
     below = path.parent / base
     try:
-        if len(around) >= _MOST_BASES or below.resolve() in (path.resolve(), *around) or _refused(path, below):
+        if len(around) >= _MAX_BASES or below.resolve() in (path.resolve(), *around) or _refused(path, below):
             raise UsageError("it is not read")
         under = read(below, (*around, path.resolve()))
     except UsageError:

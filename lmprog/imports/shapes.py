@@ -27,7 +27,7 @@ from lmprog.compiler.types.lattice import (
 )
 from lmprog.imports.values import fitted
 
-_MOST_DEEP = 10
+_MAX_DEPTH = 10
 _LISTS = ("join", "first", "last", "sum", "map", "sort", "unique", "batch", "selectattr", "rejectattr", "groupby")
 _SIMPLE = {"str": STR, "int": INT, "float": FLOAT, "bool": BOOL}
 
@@ -73,7 +73,7 @@ class Use:
 
     def type(self, depth: int = 0) -> Type:
         """Return the type that a value needs to be used like this; text where anything would do."""
-        if (self.fields and self.item) or depth > _MOST_DEEP:
+        if (self.fields and self.item) or depth > _MAX_DEPTH:
             return JSON
         if self.item is not None:
             return ListOf(self.item.type(depth + 1))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = "answers.sqlite"
-PATIENCE = 10.0
+LOCK_TIMEOUT = 10.0
 """Seconds to wait for another process that writes."""
 _LOST = ("malformed", "not a database", "corrupt", "no such table", "no such column")
 """Phrases of SQLite's errors for a file that is no longer a cache."""
@@ -82,7 +82,7 @@ class AnswerCache:
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
                 self.path.chmod(0o660 if self._shared else 0o600)
-        database = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        database = sqlite3.connect(self.path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")

@@ -8,7 +8,7 @@ from typing import Any
 from lmprog.boundary import terminal
 from lmprog.compiler.bounds import USUAL_REPLY
 from lmprog.scoring.power import CHANGING, WANTED
-from lmprog.spending.estimate import SECONDS_A_CALL, DevRows, Forecast, Part
+from lmprog.spending.estimate import SECONDS_PER_CALL, DevRows, Forecast, Part
 from lmprog.spending.usual import ASSUMED, SHARE
 
 _API = "of an API, as many at a time as may be, within the rate limits of the LMs"
@@ -117,7 +117,7 @@ def _basis(found: Forecast) -> str:
     behind = any(not ask.lm.runs_here for ask in found.in_all.asks)
     bases = [
         *(["by lms.ID.speed for a model in this process, without the passes of training"] if here else []),
-        *([f"{SECONDS_A_CALL:g} seconds a call {_API}"] if behind else []),
+        *([f"{SECONDS_PER_CALL:g} seconds a call {_API}"] if behind else []),
     ]
     return "; ".join(bases)
 

@@ -11,7 +11,7 @@ from typing import Any
 from lmprog.blame import Kind, is_own
 from lmprog.compiler.expressions.compiled import EvaluationError
 from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall, Value
-from lmprog.compiler.types.lattice import DEEPEST, deeper
+from lmprog.compiler.types.lattice import MAX_DEPTH, deeper
 from lmprog.failure import CANCELLED, Failure, StepFailed
 from lmprog.lms.lm import LM
 from lmprog.runtime.module_call import call_module
@@ -26,7 +26,7 @@ Scope = dict[str, Any]
 
 
 class Execution:
-    """Runs a plan once; afterwards `this.records()` gives its trace."""
+    """Runs a plan once; afterwards `run.records()` gives its trace."""
 
     def __init__(
         self,
@@ -38,9 +38,11 @@ class Execution:
         parent: str | None = None,
     ) -> None:
         self.plan, self.options = plan, options
-        self.this = Run(plan, lms, resources, options, example, parent)
+        self.run = Run(plan, lms, resources, options, example, parent)
 
-    async def run(self, inputs: Mapping[str, Any], attempt: int = 0) -> tuple[Mapping[str, Any] | None, Failure | None]:
+    async def execute(
+        self, inputs: Mapping[str, Any], attempt: int = 0
+    ) -> tuple[Mapping[str, Any] | None, Failure | None]:
         """Return the outputs, or the failure that ended the run.
 
         Errors that concern more than this run, such as a spent budget, are raised.
@@ -56,7 +58,7 @@ class Execution:
             return None, Failure("expression", str(error), "outputs")
         deep = next((name for name, value in outputs.items() if deeper(value)), None)
         if deep is not None:
-            return None, Failure("expression", f"the output {deep!r} is nested deeper than {DEEPEST}", "outputs")
+            return None, Failure("expression", f"the output {deep!r} is nested deeper than {MAX_DEPTH}", "outputs")
         return outputs, None
 
     async def _level(self, steps: tuple[Step, ...], scope: Scope, site: Site) -> None:
@@ -106,7 +108,7 @@ class Execution:
         if tries == 1 and step.timeout is None:
             return await self._action(step, scope, site)
         for attempt in range(tries):
-            limit, before = asyncio.timeout(step.timeout), len(self.this.made)
+            limit, before = asyncio.timeout(step.timeout), len(self.run.calls)
             try:
                 async with limit:
                     return await self._action(step, scope, replace(site, attempt=site.attempt * tries + attempt))
@@ -126,15 +128,15 @@ class Execution:
         """Return whether an LM, and no tool, was to answer in the step when its time was over; `first` is its first record."""
         cut = [
             kind
-            for place, kind, fields in self.this.made[first:]
+            for place, kind, fields in self.run.calls[first:]
             if place[: len(site.place)] == site.place and fields.get("error") == CANCELLED
         ]
         return bool(cut) and all(kind is Invocation for kind in cut)
 
     def _wrote(self, site: Site, before: int) -> bool:
         """Return whether the step has called a tool that writes since `before`; such a step is not repeated."""
-        made = self.this.made[before:]
-        return any(fields.get("wrote") and place[: len(site.place)] == site.place for place, _, fields in made)
+        calls = self.run.calls[before:]
+        return any(fields.get("wrote") and place[: len(site.place)] == site.place for place, _, fields in calls)
 
     async def _foreach(self, step: Step, scope: Scope, site: Site) -> Any:
         assert step.foreach is not None
@@ -167,7 +169,7 @@ class Execution:
             return await self._repeat(action, scope, site)
         arguments = {name: value.evaluate(scope) for name, value in action.arguments.items()}
         if isinstance(action, ModuleCall):
-            return await call_module(self.this, self.plan.modules[action.module], arguments, site)
+            return await call_module(self.run, self.plan.modules[action.module], arguments, site)
         if isinstance(action, ToolCall):
             return await self._tool(action, arguments, site)
         return await self._program(action, arguments, site)
@@ -193,7 +195,7 @@ class Execution:
     async def _tool(self, action: ToolCall, arguments: dict[str, Any], site: Site) -> Any:
         tool = self.plan.tools[action.tool]
         try:
-            result = await call_tool(self.this, tool, arguments, site)
+            result = await call_tool(self.run, tool, arguments, site)
         except ToolFailed as error:
             raise StepFailed(error.kind, str(error), site.path) from error
         return {tool.result: result}
@@ -202,12 +204,12 @@ class Execution:
         lms = self._inner_lms(action.plan)
         # They name modules of the outer program, which the inner one does not have.
         options = replace(self.options, module_params={}) if self.options.module_params else self.options
-        this = self.this
-        inner = Execution(action.plan, lms, this.resources, options, this.example, this.whole(site.path))
+        run = self.run
+        inner = Execution(action.plan, lms, run.resources, options, run.example, run.full_path(site.path))
         try:
-            outputs, failure = await inner.run(arguments, site.attempt)
+            outputs, failure = await inner.execute(arguments, site.attempt)
         finally:
-            this.made.extend(((*site.place, *within), kind, made) for within, kind, made in inner.this.made)
+            run.calls.extend(((*site.place, *within), kind, fields) for within, kind, fields in inner.run.calls)
         if failure is not None:
             if action.answers and is_own(failure.kind):
                 return {"answer": None}
@@ -220,5 +222,5 @@ class Execution:
         for id, lm in plan.lms.items():
             same = [ours for ours, mine in self.plan.lms.items() if replace(mine, id=lm.id) == lm]
             twin = id if id in same else next(iter(same), None)
-            found[id] = self.this.lms[twin] if twin is not None else self.this.resources.lm(lm)
+            found[id] = self.run.lms[twin] if twin is not None else self.run.resources.lm(lm)
         return found

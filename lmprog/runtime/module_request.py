@@ -42,7 +42,7 @@ class ModuleRequest:
         self.run, self.module, self.inputs, self.site = run, module, inputs, site
         self.declared = run.plan.lms[module.lm]
         self.ready = run.resources.module(module, run.plan)
-        self.whole = run.whole(site.path)
+        self.full_path = run.full_path(site.path)
         options = run.options
         over, own = options.params, options.module_params.get(module.id, {})
         self.params = {**self.declared.params, **over, **own} if over or own else self.declared.params
@@ -80,12 +80,12 @@ class ModuleRequest:
         request = Request(
             messages=messages,
             params=self.params,
-            seed=derive(options.seed, run.example, options.rollout, module.id, self.whole, attempt, *turn),
+            seed=derive(options.seed, run.example, options.rollout, module.id, self.full_path, attempt, *turn),
             adapter=self.ready.adapter,
             output_type=self.ready.output_type,
             format=module.format,
             constant=constant,
-            key=(str(run.example), options.rollout, self.whole, attempt, *turn),
+            key=(str(run.example), options.rollout, self.full_path, attempt, *turn),
             decoding=module.decoding,
         )
         if more:
@@ -139,7 +139,7 @@ class ModuleRequest:
 
     def stream_callback(self, on_text: Callable[[TextPiece], None], attempt: int) -> Callable[[str | None], None]:
         """Return the callback that passes pieces of a reply from an LM to `on_text`."""
-        return lambda piece: on_text(TextPiece(self.whole, self.module.id, attempt, piece))
+        return lambda piece: on_text(TextPiece(self.full_path, self.module.id, attempt, piece))
 
     def record(self, fields: dict[str, Any], *, within: tuple[int, ...] = (), **known: Any) -> None:
         """Keep a call; `within` is its place among the turns of an agent."""

@@ -149,9 +149,9 @@ class Program:
         self, inputs: Mapping[str, Any], example: int | str, options: RunOptions, parent: str | None = None
     ) -> Result:
         execution = Execution(self.plan, self.lms, self.resources, options, example, parent)
-        with exported(execution.this, self.resources.exports(self.plan)) as run:
-            outputs, run.error = await execution.run(inputs)
-        return Result(outputs, execution.this.records(), run.error)
+        with exported(execution.run, self.resources.exports(self.plan)) as trace:
+            outputs, trace.error = await execution.execute(inputs)
+        return Result(outputs, execution.run.records(), trace.error)
 
     async def aclose(self) -> None:
         """Close what the program's tools have open in the running event loop; else it is closed with the loop."""

@@ -51,49 +51,49 @@ class Run:
     example: int | str
     parent: str | None = None
     """The path of the step of the outer program, in a sub-program."""
-    made: list[tuple[Place, type[Record], dict[str, Any]]] = field(default_factory=list)
+    calls: list[tuple[Place, type[Record], dict[str, Any]]] = field(default_factory=list)
     """The fields of each call so far, but for the index of a module's call, which is known when the run has ended."""
 
     def record(self, place: Place, kind: type[Record], **fields: Any) -> None:
         """Keep a call of an LM (Invocation) or tool (ToolInvocation)."""
         fields.update(program=self.plan.name, example=self.example, rollout=self.options.rollout, parent=self.parent)
-        self.made.append((place, kind, fields))
+        self.calls.append((place, kind, fields))
         if self.options.on_record is not None:
-            told = CallEnded(
-                self.whole(fields["path"]),
+            call_ended = CallEnded(
+                self.full_path(fields["path"]),
                 fields.get("module"),
                 fields.get("tool"),
                 fields["attempt"],
                 fields["seconds"],
                 fields.get("error"),
             )
-            self.options.on_record(told)
+            self.options.on_record(call_ended)
 
-    def whole(self, path: str) -> str:
+    def full_path(self, path: str) -> str:
         """Return the path from the outermost program, as `outer_step/inner_step`."""
         return f"{self.parent}/{path}" if self.parent else path
 
     def records(self) -> list[Record]:
         """Return the calls in the order of the plan. Each LM call has its index among the calls of its module."""
-        made = sorted(self.made, key=_in_order) if len(self.made) > 1 else self.made
+        calls = sorted(self.calls, key=_in_order) if len(self.calls) > 1 else self.calls
         # A sub-program may have a module of the same name: it is another module, and counts by itself.
         last: dict[tuple[str, str], tuple[int, Place | None]] = {}
-        found: list[Record] = []
-        for place, kind, fields in made:
+        records: list[Record] = []
+        for place, kind, fields in calls:
             if kind is ToolInvocation:
-                found.append(ToolInvocation(**fields))
+                records.append(ToolInvocation(**fields))
                 continue
             # A retry stands at the same place as the call that it repeats, and shares its index.
             module = (fields["program"], fields["module"])
             call, before = last.get(module, (-1, None))
             call += place != before
             last[module] = call, place
-            found.append(Invocation(call=call, **fields))
-        return found
+            records.append(Invocation(call=call, **fields))
+        return records
 
 
-def _in_order(made: tuple[Place, type[Record], dict[str, Any]]) -> tuple[Place, int]:
-    return made[0], made[2].get("attempt", 0)
+def _in_order(call: tuple[Place, type[Record], dict[str, Any]]) -> tuple[Place, int]:
+    return call[0], call[2].get("attempt", 0)
 
 
 @contextlib.contextmanager

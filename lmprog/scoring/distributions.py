@@ -13,7 +13,7 @@ from statistics import NormalDist
 NORMAL = NormalDist()
 _SMALLEST = 1e-300
 _EXACT = 1e-16
-_LONGEST = 100_000
+_MAX_TERMS = 100_000
 """Terms of the continued fraction; about the square root of the larger parameter is needed."""
 
 
@@ -70,7 +70,7 @@ def _fraction(a: float, b: float, x: float) -> float:
     """Return the continued fraction of I_x(a, b), which converges fast for x below (a + 1) / (a + b + 2)."""
     above, below = 1.0, 1 / _not_zero(1 - (a + b) * x / (a + 1))
     found = below
-    for term in range(1, _LONGEST):
+    for term in range(1, _MAX_TERMS):
         place = a + 2 * term
         for factor in (
             term * (b - term) * x / ((place - 1) * place),

@@ -18,7 +18,7 @@ from lmprog.state.json_lines import as_line
 
 SECONDS = 20.0
 """The default of `--client-timeout`."""
-MOST_FILES = 65_536
+MAX_FILES = 65_536
 """Open files that are asked for."""
 USUAL_CONNECTIONS = 1_000
 """Connections below which the limit of a process is worth a word."""
@@ -126,7 +126,7 @@ def most_connections() -> int:
     except ImportError:  # Windows has no such limit
         return sys.maxsize
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

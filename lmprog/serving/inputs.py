@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lmprog.compiler.plan import Plan, ProgramCall, Repeat, Step
-from lmprog.compiler.types.lattice import DEEPEST, IMAGE, MESSAGES, ListOf, Object, Optional, Type, deeper
+from lmprog.compiler.types.lattice import IMAGE, MAX_DEPTH, MESSAGES, ListOf, Object, Optional, Type, deeper
 from lmprog.runtime.program import Program
 from lmprog.serving.refusals import Refused
 
@@ -24,7 +24,7 @@ def read_body(body: bytes | bytearray) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Refused("body")
     if deeper(found):
-        raise Refused("body", message=f"the body is nested deeper than {DEEPEST}")
+        raise Refused("body", message=f"the body is nested deeper than {MAX_DEPTH}")
     return found
 
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lmprog.compiler.yaml.whole_file import open_private
 from lmprog.state.json_lines import cut_torn_line, versioned_line
-from lmprog.state.ownership import owned
+from lmprog.state.ownership import exclusive_writer
 
 
 class RequestLog:
@@ -24,7 +24,7 @@ class RequestLog:
 
     def __enter__(self) -> RequestLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._owning.enter_context(owned(self.path))
+        self._owning.enter_context(exclusive_writer(self.path))
         cut_torn_line(self.path)
         self._file: IO[bytes] = self._owning.enter_context(open_private(self.path, "ab", buffering=0))
         self._failed = self._torn = False

@@ -155,11 +155,11 @@ class Running:
         READABLE.set(self._files)
         execution = Execution(program.plan, program.lms, program.resources, options, 0)
         try:
-            outputs, error = await execution.run(inputs)
+            outputs, error = await execution.execute(inputs)
         finally:
             if self.trace is not None:
-                self._keep(self.trace, [replace(record, example=id) for record in execution.this.records()])
-        return Result(outputs, execution.this.records(), error)
+                self._keep(self.trace, [replace(record, example=id) for record in execution.run.records()])
+        return Result(outputs, execution.run.records(), error)
 
     def _keep(self, trace: TraceWriter, records: Sequence[Record]) -> None:
         """Append the records to the trace. Raises Refused where the disk takes no more."""

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from lmprog.lms.response_cache import RunResponseCache
 
 LIMITS = ("lm_calls", "prompt_tokens", "completion_tokens", "tokens", "usd", "seconds", "minutes")
-BYTES_A_TOKEN = 2
+BYTES_PER_TOKEN = 2
 """Bytes assumed in a token to bound a prompt's tokens; text of any language has more bytes in a token."""
-TOKENS_A_MESSAGE = 16
+TOKENS_PER_MESSAGE = 16
 """Tokens that a chat template adds to a message."""
 
 
@@ -138,7 +138,7 @@ class Budget:
         if not self.limits:
             return Spent(1)
         written = sum(len(str(message.get("content") or "").encode()) for message in request.messages)
-        prompt = written // BYTES_A_TOKEN + TOKENS_A_MESSAGE * len(request.messages)
+        prompt = written // BYTES_PER_TOKEN + TOKENS_PER_MESSAGE * len(request.messages)
         here = declared is not None and declared.runs_here
         reply = reply_limit(request.params) or (USUAL_REPLY if here else self.largest.completion_tokens)
         usd = self.largest.usd

@@ -13,7 +13,7 @@ from lmprog.compiler.bounds import bounds
 from lmprog.compiler.plan import LM, Plan
 from lmprog.spending.worst_case import CallBound
 
-SECONDS_A_CALL = 2.0
+SECONDS_PER_CALL = 2.0
 """Assumed seconds of a call of an LM behind an API."""
 
 
@@ -157,7 +157,7 @@ def _seconds(part: Part, rates: Mapping[str, float], window: int) -> float | Non
             seconds += here
             continue
         pressed, used = lm.limits, _sum([of_lm.prompt_tokens, of_lm.completion_tokens])
-        needed = [of_lm.lm_calls * SECONDS_A_CALL / min(window, pressed.concurrency or window)]
+        needed = [of_lm.lm_calls * SECONDS_PER_CALL / min(window, pressed.concurrency or window)]
         if pressed.requests_per_minute:
             needed.append(of_lm.lm_calls / pressed.requests_per_minute * 60)
         if pressed.tokens_per_minute and used is not None:

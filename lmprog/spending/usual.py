@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lmprog.compiler.bounds import CHARACTERS_A_TOKEN, USUAL_REPLY, Site, static_characters
+from lmprog.compiler.bounds import CHARACTERS_PER_TOKEN, USUAL_REPLY, Site, static_characters
 from lmprog.compiler.expressions.compiled import EvaluationError, Expression
 from lmprog.compiler.plan import Foreach, ModuleCall, Plan, ProgramCall, Repeat, Step
 from lmprog.compiler.prompts.messages import PromptBuilder, tool_words
@@ -18,11 +18,11 @@ SAMPLE = 100
 """The number of rows, evenly spaced, whose prompts are rendered."""
 PROPOSAL = 2000
 """Assumed tokens of a proposer's prompt."""
-TOKENS_A_TURN = 4
+TOKENS_PER_TURN = 4
 """Assumed tokens that a chat template adds to a message."""
 ASSUMED = (
-    f"prompts are rendered from the rows at {CHARACTERS_A_TOKEN:g} characters a token, with half of the demos that the stages "
-    f"may add; a value that only a run gives is as long as a reply, a proposer's prompt has {PROPOSAL:,} tokens",
+    f"prompts are rendered from the rows at {CHARACTERS_PER_TOKEN:g} characters a token, with half of the demos that the "
+    f"stages may add; a value that only a run gives is as long as a reply, a proposer's prompt has {PROPOSAL:,} tokens",
     "each `repeat` takes one turn, each agent two; nothing is retried; every `when` is true; a `foreach` takes as many items "
     "as the rows give, else its `at_most`",
 )
@@ -89,7 +89,7 @@ def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: 
     module = site.module
     reply = usual_reply(longest)
     shown, added = sample(rows), demos / 2
-    words = len(tool_words(site.plan, module)) / CHARACTERS_A_TOKEN
+    words = len(tool_words(site.plan, module)) / CHARACTERS_PER_TOKEN
     # The second of an agent's two turns has the first reply and the result of its tool before it.
     replies = (1.0 if module.tools else 0.0) + added
     if shown and not site.inner and _given(site.call.arguments.values()):
@@ -102,7 +102,7 @@ def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: 
             whole = sum(map(_tokens, prompts)) / len(prompts)
             turn = sum(_tokens(messages[-1:]) for messages in prompts) / len(prompts)
             return Usual(calls, whole + words + added * turn, replies, reply)
-    static = static_characters(module, known=False) / CHARACTERS_A_TOKEN + 2 * TOKENS_A_TURN
+    static = static_characters(module, known=False) / CHARACTERS_PER_TOKEN + 2 * TOKENS_PER_TURN
     run = sum(not argument.constant for argument in site.call.arguments.values())
     return Usual(calls, static + words, replies + run * (1 + added), reply)
 
@@ -129,7 +129,7 @@ def _given(values: Iterable[Expression]) -> bool:
 
 def _tokens(messages: Iterable[Mapping[str, Any]]) -> float:
     """Return the estimated tokens of the text of the messages; images do not count."""
-    return sum(_characters(message["content"]) / CHARACTERS_A_TOKEN + TOKENS_A_TURN for message in messages)
+    return sum(_characters(message["content"]) / CHARACTERS_PER_TOKEN + TOKENS_PER_TURN for message in messages)
 
 
 def _characters(content: Any) -> int:

@@ -19,7 +19,7 @@ from lmprog.compiler.plan import LM, Module, Plan, reply_limit
 from lmprog.compiler.prompts.messages import IMAGES, TURNS, PromptBuilder
 from lmprog.compiler.templates.compiled import RenderError
 from lmprog.compiler.types.lattice import Object, json_schema
-from lmprog.spending.budget import BYTES_A_TOKEN, TOKENS_A_MESSAGE
+from lmprog.spending.budget import BYTES_PER_TOKEN, TOKENS_PER_MESSAGE
 from lmprog.spending.usual import Usual, arguments, usual, usual_calls
 
 ASKED_AGAIN = 256
@@ -93,7 +93,7 @@ def longest_reply(lm: LM) -> int | None:
 
 def tokens(text: str) -> int:
     """Return the most tokens that a text can have."""
-    return len(text.encode(errors="replace")) // BYTES_A_TOKEN + 1
+    return len(text.encode(errors="replace")) // BYTES_PER_TOKEN + 1
 
 
 def _ask(site: Site, rows: Sequence[Mapping[str, Any]], growth: Growth, calls: float) -> CallBound:
@@ -155,7 +155,7 @@ def _demo(plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], turn: i
         return None
     bare = PromptBuilder(replace(module, demos=()), plan.vars)
     names = {*module.inputs, *module.outputs}
-    longest = turn + 2 * reply + 2 * TOKENS_A_MESSAGE
+    longest = turn + 2 * reply + 2 * TOKENS_PER_MESSAGE
     for row in rows:
         if all(row.get(name) is not None for name in names):
             demo = {name: row[name] for name in names}
@@ -166,7 +166,7 @@ def _demo(plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], turn: i
 
 
 def _tokens(messages: Iterable[Mapping[str, Any]]) -> int:
-    return sum(tokens(str(message["content"])) + TOKENS_A_MESSAGE for message in messages)
+    return sum(tokens(str(message["content"])) + TOKENS_PER_MESSAGE for message in messages)
 
 
 def _least(value: float, bound: float | None) -> float:

@@ -21,7 +21,7 @@ from lmprog.state.digests import digest, folder_state
 from lmprog.state.python_sources import module_file, sources
 from lmprog.version import __version__
 
-MadeFrom = Mapping[str, str]
+SourceDigests = Mapping[str, str]
 """Digests by key: keys of the spec as `modules.sort.instructions`, `data.train`, and `lmprog` for the version."""
 
 SAFE = re.compile(r"(.*: )?lms\.[^.]+\.(limits|api_key|api_base|headers|price|speed|cache|trusted)(\..*)?")
@@ -133,13 +133,13 @@ def version() -> dict[str, str]:
     return {"lmprog": __version__}
 
 
-def changes(before: MadeFrom, now: MadeFrom) -> list[str]:
+def changes(before: SourceDigests, now: SourceDigests) -> list[str]:
     """Return what differs, each as a key and what has become of it, in the order of `now`."""
     keys = [*now, *(key for key in before if key not in now)]
     return [_change(key, before, now) for key in keys if before.get(key) != now.get(key)]
 
 
-def _change(key: str, before: MadeFrom, now: MadeFrom) -> str:
+def _change(key: str, before: SourceDigests, now: SourceDigests) -> str:
     if key == "lmprog":
         return f"lmprog is {now.get(key)} and was {before.get(key)}"
     return f"`{key}` is {'new' if key not in before else 'gone' if key not in now else 'changed'}"

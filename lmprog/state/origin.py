@@ -49,7 +49,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Origin:
-    """The sources of a file of results: `made_from` holds digests by key (`lmprog.state.identity`)."""
+    """The sources of a file of results: `made_from` holds digests by key (`lmprog.state.identity`).
+
+    The names of the fields are the keys on disk.
+    """
 
     program: str
     spec: str = ""

@@ -14,7 +14,7 @@ from lmprog.errors import UsageError
 from lmprog.state import identity
 from lmprog.state.json_lines import PassedOver, as_line, cut_torn_line, object_in
 from lmprog.state.origin import Origin, beside, read_origin
-from lmprog.state.ownership import owned
+from lmprog.state.ownership import exclusive_writer
 from lmprog.state.unchanged import Unchanged
 
 INPUTS = "--inputs"
@@ -29,7 +29,7 @@ class OutFile:
     Rows without a line, or whose line has an error, are to be run; those that wrote only with `repeat_writes`. While they
     are, new lines are appended, so that nothing is lost by a kill; when the file is closed there is one line for each row, in
     the order of the rows. Raises UsageError for a file that no run has written, or that was begun from something else, and
-    Owned while another process writes it.
+    WriterLocked while another process writes it.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class OutFile:
         """The rows whose only line is the one that was written before a tool was called."""
         self.passed_over = PassedOver()
         self._owning = ExitStack()
-        self._owning.enter_context(owned(path))
+        self._owning.enter_context(exclusive_writer(path))
         try:
             self._begin(origin, inputs)
         except BaseException:
@@ -71,10 +71,10 @@ class OutFile:
             if kept is not None and digest.rows == kept.rows:
                 prefix = digest.hex
         self.total = digest.rows
-        made_from = {**origin.made_from, INPUTS: digest.hex}
+        source_digests = {**origin.made_from, INPUTS: digest.hex}
         if kept is not None:
             # Rows that were added at the end are new rows of the same file.
-            now = {**made_from, INPUTS: prefix or digest.hex}
+            now = {**source_digests, INPUTS: prefix or digest.hex}
             changed = identity.changes(kept.made_from, now)
             if changed and not there:  # a kill left nothing to go on with
                 kept = None
@@ -91,7 +91,7 @@ class OutFile:
             self._read()
             cut_torn_line(path)
         self.traces = {**origin.traces, **(kept.traces if kept is not None else {})}
-        replace(origin, made_from=made_from, rows=self.total, traces=self.traces).write(marker)
+        replace(origin, made_from=source_digests, rows=self.total, traces=self.traces).write(marker)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = path.open("ab")
         self._end = path.stat().st_size

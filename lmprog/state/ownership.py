@@ -17,17 +17,17 @@ except ImportError:  # Windows has no flock; there nothing is locked.
     fcntl = None  # type: ignore[assignment]
 
 
-class Owned(InfrastructureError):
+class WriterLocked(InfrastructureError):
     """A file or folder that another process writes; the same command works when that process has ended."""
 
 
 @contextlib.contextmanager
-def owned(path: Path) -> Iterator[None]:
+def exclusive_writer(path: Path) -> Iterator[None]:
     """Lock a file or folder, by any of its names, for one writer until the context ends.
 
     The lock lies on a hidden file (in the folder, or beside the file) that holds the owner's process id; it is
     removed at the end, and one that a killed process left behind locks nothing. Devices and pipes are not locked.
-    Raises Owned.
+    Raises WriterLocked.
     """
     whole = path.resolve()
     if fcntl is None or (whole.exists() and not (whole.is_file() or whole.is_dir())):
@@ -57,7 +57,9 @@ def _locked(beside: Path, path: Path) -> int | None:
                 _warn(f"{path} cannot be locked here ({error.strerror}); let no other process write it")
                 return None
             who = f"process {holder}" if holder else "another process"
-            raise Owned(f"{path} is being written by {who}; wait until it has ended, or name another path") from None
+            raise WriterLocked(
+                f"{path} is being written by {who}; wait until it has ended, or name another path"
+            ) from None
         # The last owner may have removed the file between the opening and the lock: then the lock is on nothing.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(opened), os.stat(beside)):

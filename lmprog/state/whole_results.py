@@ -10,13 +10,13 @@ from typing import Any
 from lmprog.compiler.yaml.whole_file import open_private
 from lmprog.state.json_lines import as_line
 from lmprog.state.origin import Origin, beside
-from lmprog.state.ownership import owned
+from lmprog.state.ownership import exclusive_writer
 
 
 class WholeResults:
     """JSON lines that stand in `NAME.part` until all are there, and then take the place of the file; a context manager.
 
-    What is cut stays in `NAME.part`, and the file is as it was. Raises Owned while another process writes the same file.
+    What is cut stays in `NAME.part`, and the file is as it was. Raises WriterLocked while another process writes the same file.
     """
 
     def __init__(self, path: Path, origin: Origin, *, private: bool = False) -> None:
@@ -25,7 +25,7 @@ class WholeResults:
         self.part = path.with_name(f"{path.name}.part")
         path.parent.mkdir(parents=True, exist_ok=True)
         self._owning = ExitStack()
-        self._owning.enter_context(owned(path))
+        self._owning.enter_context(exclusive_writer(path))
         self._file = open_private(self.part, "wb") if private else self.part.open("wb")
 
     def add(self, value: Any) -> None:

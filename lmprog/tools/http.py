@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 TRIES = 4
 FIRST_WAIT = 0.5
 """Seconds before the second try; each further wait is twice as long."""
-MOST_CONNECTING = 30.0
+CONNECT_TIMEOUT = 30.0
 """Seconds within which a connection is made, or it counts as failed."""
-MOST_REDIRECTS = 5
+MAX_REDIRECTS = 5
 
 
 class Draft:
@@ -107,7 +107,7 @@ def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[A
         # The declared headers are for this server: a read that carries none may be sent on to another.
         follow = draft.method in ("GET", "HEAD") and not draft.headers
         address = URL(draft.url, encoded=True).extend_query(draft.query)
-        for _ in range(MOST_REDIRECTS):
+        for _ in range(MAX_REDIRECTS):
             async with session.request(
                 draft.method,
                 address,
@@ -115,13 +115,13 @@ def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[A
                 json=draft.body if draft.has_body else None,
                 allow_redirects=False,
                 # A server that cannot be reached is an outage, one that does not answer is not: so connecting ends first.
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(MOST_CONNECTING, 0.9 * left)),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_TIMEOUT, 0.9 * left)),
             ) as reply:
                 where = reply.headers.get("Location") if 300 <= reply.status < 400 else None
                 if not follow or where is None:
                     return reply.status, reply.headers, await _text_of(tool, reply)
             address = await _next(tool, address, where)
-        raise ToolFailed(f"{tool.id}: the server redirects more than {MOST_REDIRECTS} times")
+        raise ToolFailed(f"{tool.id}: the server redirects more than {MAX_REDIRECTS} times")
 
     async def call(**arguments: Any) -> Any:
         try:

@@ -25,7 +25,7 @@ from lmprog.tools.environment import evaluated, without_secrets
 from lmprog.tools.results import checked, first_line, most_bytes, of_text, too_long
 from lmprog.tools.tool import ToolFailed, ToolUnreachable, timeout_of
 
-LEAST_BYTES = 1_000_000
+MIN_BYTES = 1_000_000
 """Bytes of a message that are read whatever the limit of results: a server lists its tools in one."""
 STARTING = 0.9
 """The share of a tool's timeout within which its server starts, or it counts as one that does not."""
@@ -162,7 +162,7 @@ async def _reached(settings: dict[str, Any], tool: Tool) -> AsyncIterator[Any]:
 
     logging.getLogger("mcp.client.streamable_http").addFilter(_no_traceback)
     headers = {name: str(value) for name, value in settings.get("headers", {}).items()}
-    most = max(most_bytes(tool), LEAST_BYTES)
+    most = max(most_bytes(tool), MIN_BYTES)
 
     async def bounded(response: Any) -> None:
         # A stream may live long: the SDK counts the bytes of each of its events.

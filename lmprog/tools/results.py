@@ -7,7 +7,7 @@ from typing import Any
 
 from lmprog.boundary.wire import loads
 from lmprog.compiler.plan import Tool
-from lmprog.compiler.types.lattice import DEEPEST, JSON, STR, deeper, mismatch, without_none
+from lmprog.compiler.types.lattice import JSON, MAX_DEPTH, STR, deeper, mismatch, without_none
 from lmprog.tools.tool import ToolFailed
 
 
@@ -36,7 +36,7 @@ def checked(tool: Tool, value: Any) -> Any:
     """Return the value, where it is of the tool's type. Raises ToolFailed where it is not."""
     value = value if deeper(value) else plain(value)
     if deeper(value):
-        raise ToolFailed(f"{tool.id} returned what is nested deeper than {DEEPEST}")
+        raise ToolFailed(f"{tool.id} returned what is nested deeper than {MAX_DEPTH}")
     if problem := mismatch(value, tool.type):
         raise ToolFailed(f"{tool.id} returned what it does not declare: {problem}")
     return value

@@ -10,14 +10,14 @@ from typing import Any
 
 from lmprog.compiler.yaml.whole_file import open_private
 from lmprog.state.json_lines import PassedOver, cut_torn_line, object_in, read_objects, versioned_line
-from lmprog.state.ownership import owned
+from lmprog.state.ownership import exclusive_writer
 from lmprog.traces.record import Record
 
 
 class TraceWriter:
     """Appends the records of runs to a file that only its owner may read; a context manager.
 
-    It is the only writer of the file, or raises Owned; with `shared` several processes append, each of them whole lines,
+    It is the only writer of the file, or raises WriterLocked; with `shared` several processes append, each of them whole lines,
     and others may read it.
     """
 
@@ -26,7 +26,7 @@ class TraceWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._owning = ExitStack()
         if not shared:
-            self._owning.enter_context(owned(path))
+            self._owning.enter_context(exclusive_writer(path))
             cut_torn_line(path)
         self._file = path.open("ab", buffering=0) if shared else open_private(path, "ab", buffering=0)
         # A torn line of a shared file is left there: it may be one that another process is just writing.

@@ -25,7 +25,7 @@ BASELINES = ("group", "rollout", "leave_one_out", "module_ema")
 SCALES = ("none", "group", "batch", "module")
 EQUAL = 1e-6
 """Rewards that differ by no more than this share of the metric's range are equal: below it there is rounding alone."""
-LEAST_DEVIATION = 1e-3
+MIN_DEVIATION = 1e-3
 """The smallest divisor, as a share of the metric's range: what is less apart is not blown up to the size of a real gain."""
 
 
@@ -50,7 +50,7 @@ def advantages(
     rewards that gave its baseline. Where the rewards are equal the difference stays as it is.
 
     `width` is that of the metric's range (`range: [0, 1]` has 1.0). Two floors are relative to it: a reward within EQUAL of
-    its baseline has the advantage 0.0, and a deviation below LEAST_DEVIATION counts as that much.
+    its baseline has the advantage 0.0, and a deviation below MIN_DEVIATION counts as that much.
 
     Raises ValueError for an unknown `baseline` or `scale`.
     """
@@ -77,7 +77,7 @@ def advantages(
             "module": by_module[group.module],
         }[scale]
         # Equal rewards with a baseline from elsewhere (`module_ema`, `rollout`) have a difference, and no spread to divide by.
-        divisor = max(deviation(spread), LEAST_DEVIATION * width) if differ(spread, width) else 1.0
+        divisor = max(deviation(spread), MIN_DEVIATION * width) if differ(spread, width) else 1.0
         expected = _baselines(group, own, wider, baseline, averages or {})
         apart = [reward - base for reward, base in zip(own, expected, strict=True)]
         result.append([gap / divisor if abs(gap) > EQUAL * width else 0.0 for gap in apart])

@@ -21,7 +21,7 @@ class LoRA(BaseModel):
 
 
 Temperature = Annotated[float, Field(gt=0, le=5)]
-HIGHEST_RATIO = 5.0
+MAX_RATIO = 5.0
 """Default `epsilon_high` of `cispo` (arXiv 2510.13786), for which it is the highest ratio, no distance from 1."""
 
 
@@ -113,7 +113,7 @@ class Config(Training):
         if self.loss == "cispo" and self.highest_ratio < 1:
             raise ValueError(
                 f"with `loss: cispo` epsilon_high is the highest ratio itself, and {self.epsilon_high} would cut every "
-                f"update; leave it out, or write {HIGHEST_RATIO}"
+                f"update; leave it out, or write {MAX_RATIO}"
             )
         return self
 
@@ -122,7 +122,7 @@ class Config(Training):
         """TRL's `epsilon_high`."""
         if self.epsilon_high is not None:
             return self.epsilon_high
-        return HIGHEST_RATIO if self.loss == "cispo" else self.epsilon
+        return MAX_RATIO if self.loss == "cispo" else self.epsilon
 
     def temperature_of(self, module: str) -> float:
         """Return the temperature at which the rollouts sample the module, and of which the loss is."""

@@ -240,7 +240,7 @@ class WeightStage:
             self.place_of.__getitem__,
             lambda made: made.logprobs,
             agents=self.agents,
-            left_out=is_cut if self.config.overlong == "mask" else lambda made: False,
+            is_skipped=is_cut if self.config.overlong == "mask" else lambda made: False,
             silent=self.config.beta > 0 or self.config.normalise == "all",
         )
         self.wave = health(waves, groups, values, rows, self.scorer.width) | {"taken": self.taken}

@@ -19,7 +19,7 @@ from lmprog.state.unchanged import Unchanged
 STAGE = re.compile(r"optimize\.stages\[(\d+)\]")
 
 
-def made_from(program: Program) -> dict[str, str]:
+def source_digests(program: Program) -> dict[str, str]:
     """Return what an optimization of the program is made from, by key."""
     plan, goals = program.plan, optimize_config(program)
     splits = dict.fromkeys((goals.train, goals.validate, *((TEST,) if TEST in plan.data else ())))
@@ -82,7 +82,7 @@ def claim(folder: Path, origin: Origin, goals: Optimize, resume: bool, restart: 
     return (first, any(key != f"data.{TEST}" for key in changed)) if first is not None else None
 
 
-def now_made_from(folder: Path, origin: Origin) -> None:
+def keep_source_digests(folder: Path, origin: Origin) -> None:
     """Keep what the run is made from now: later stages may have changed, or a stage was restarted."""
     origin.write(folder / RUN, private=True)
 
@@ -97,8 +97,8 @@ def _changed(before: Mapping[str, str], now: Mapping[str, str], first: int) -> l
     ]
 
 
-def _only(made_from: Mapping[str, str], keys: list[str]) -> dict[str, str]:
-    return {key: made_from[key] for key in keys if key in made_from}
+def _only(source_digests: Mapping[str, str], keys: list[str]) -> dict[str, str]:
+    return {key: source_digests[key] for key in keys if key in source_digests}
 
 
 def _begun(folder: Path) -> int:

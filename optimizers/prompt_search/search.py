@@ -14,7 +14,7 @@ from lmprog.optimizers.strategies.halving import Halving
 from lmprog.optimizers.strategies.selectors import TPE, CandidateSelector
 from lmprog.seeds import derive
 
-FEWEST_SETS = 12
+MIN_SETS = 12
 """Demo sets of a module where the spec does not say how many: with few trials the selector still has a choice."""
 
 
@@ -25,7 +25,7 @@ class Search:
         self.task, self.config = task, config
         self.evaluator = CandidateEvaluator(task, repeats=config.repeats)
         self.halving = Halving(len(self.evaluator.rows), config.minibatch, config.finalists)
-        self.gatherer = Gatherer(task, config, config.demo_sets or max(FEWEST_SETS, config.trials))
+        self.gatherer = Gatherer(task, config, config.demo_sets or max(MIN_SETS, config.trials))
 
     async def run(self) -> Candidate:
         await self.evaluator.evaluate(START)

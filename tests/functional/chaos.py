@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.state.json_lines import read_objects
-from lmprog.state.ownership import owned
+from lmprog.state.ownership import exclusive_writer
 
 PROCESSES = multiprocessing.get_context("forkserver")
 # What the commands import is imported once, and each of them starts as a fork of that.
@@ -225,7 +225,7 @@ def second_process(desk: Desk) -> None:
     if at.parent != desk.folder:
         at = at.parent
         at.mkdir()
-    with owned(at):
+    with exclusive_writer(at):
         status, said = desk.run()
         assert status == 3 and f"is being written by process {os.getpid()};" in said, said
         states = (desk.folder / name for name in STATE[desk.kind])

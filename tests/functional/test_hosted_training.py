@@ -46,7 +46,7 @@ def server(tiny_model, monkeypatch: pytest.MonkeyPatch) -> Iterator[VllmServer]:
     monkeypatch.setattr(weights, "fast_in_bfloat16", lambda: False)
     monkeypatch.setattr(local, "_loaded", {})
     monkeypatch.setattr(api, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(api, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(api, "MAX_WAIT", 0.05)
     made = VllmServer(tiny_model())
     yield made
     made.close()

@@ -27,8 +27,8 @@ from lmprog.lms.routes import is_direct
 T = TypeVar("T")
 FIRST_WAIT = 1.0
 """Seconds before the second try; each further wait is twice as long, up to the longest."""
-LONGEST_WAIT = 60.0
-LONGEST_ASKED = 600.0
+MAX_WAIT = 60.0
+MAX_REQUESTED_WAIT = 600.0
 """Seconds beyond which a provider that asks to wait is not waited for: a quota of the day, not a crowd."""
 
 
@@ -115,13 +115,13 @@ class ApiLM:
                 return outcome
             asked = outcome.asked or 0.0
             # Raised here and not where the failure was caught: what was caught may hold a key, and would be its context.
-            if not outcome.passing or attempt == self._declared.limits.tries or asked > LONGEST_ASKED:
+            if not outcome.passing or attempt == self._declared.limits.tries or asked > MAX_REQUESTED_WAIT:
                 raise ProviderError(self._said(outcome, attempt))
             if asked:
                 self._gate.hold(asked)
             # Jitter is the one draw here that needs no seed: it changes when a reply comes, never what it says.
             await asyncio.sleep(asked or wait * random.uniform(0.5, 1.0))
-            attempt, wait = attempt + 1, min(2 * wait, LONGEST_WAIT)
+            attempt, wait = attempt + 1, min(2 * wait, MAX_WAIT)
 
     async def _try(self, request: Request, structured: bool) -> Completion | TryFailed:
         limit = request.params.get("timeout", self._declared.limits.timeout)
@@ -150,7 +150,7 @@ class ApiLM:
     def _said(self, failed: TryFailed, attempts: int) -> str:
         text = (self._access.hide(failed.words).strip().splitlines() or [""])[0][:400]
         tried = f" (tried {attempts} times)" if attempts > 1 else ""
-        later = f" (to be asked again in {failed.asked:.0f} s)" if (failed.asked or 0.0) > LONGEST_ASKED else ""
+        later = f" (to be asked again in {failed.asked:.0f} s)" if (failed.asked or 0.0) > MAX_REQUESTED_WAIT else ""
         fix = f"; {failed.fix}" if failed.fix else ""
         if failed.limit is not None:
             limit = plan.reply_limit(self._declared.params) or "..."

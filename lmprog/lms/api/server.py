@@ -102,7 +102,7 @@ class _Answer:
             raise TryFailed(str(error) or type(error).__name__, passing=True) from None
 
 
-LONGEST_ERROR = 100_000
+MAX_ERROR_BYTES = 100_000
 """Bytes of a failure's body that are read for its words."""
 
 
@@ -110,7 +110,7 @@ async def _start_of(response: aiohttp.ClientResponse) -> bytes:
     """Return the body of a failure, or the start of a long one, whose connection then ends."""
     body = bytearray()
     try:
-        async for chunk in within(response.content.iter_any(), LONGEST_ERROR):
+        async for chunk in within(response.content.iter_any(), MAX_ERROR_BYTES):
             body += chunk
     except TooLong:
         response.close()

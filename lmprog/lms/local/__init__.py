@@ -29,11 +29,11 @@ from lmprog.lms.local.wave import HeadCache, Prompt, Reply, Sampling, sample
 from lmprog.lms.local.weights import Weights
 
 PARAMS = frozenset({"temperature", "top_p", "top_k", "max_tokens", "stop"})
-HEADS_KEPT = 512
+MAX_HEADS = 512
 """Heads whose token ids are kept: a search over prompts makes ever new ones."""
-SHORTEST_HEAD = 16
+MIN_HEAD = 16
 """Tokens below which a shared head is not worth a pass of its own."""
-PATIENCE = 0.5
+TOOL_TIMEOUT = 0.5
 """Seconds that a wave waits for tools in threads, whose results further requests may follow from."""
 
 Waiting = tuple[Request, "asyncio.Future[Completion]"]
@@ -173,8 +173,8 @@ class LocalLM:
                     weights=self.weights.version,
                     decode=self.text,
                     constraints=constraints if any(constraints) else (),
-                    left=lambda row, rows=rows: batch[rows[row][0]][1].done(),  # type: ignore[misc]
-                    told=_listening([batch[place] for place, _ in rows], self.text),
+                    is_cancelled=lambda row, rows=rows: batch[rows[row][0]][1].done(),  # type: ignore[misc]
+                    on_tokens=_listening([batch[place] for place, _ in rows], self.text),
                 )
             for (place, prompt), reply in zip(rows, replies, strict=True):
                 answers[place] = self._completion(prompt, reply, batch[place][0])
@@ -196,7 +196,7 @@ class LocalLM:
         """Return the token ids of `messages` by the model's own chat template, and how many of them are shared."""
         ids = self._ids(messages)
         head = self._head(messages, constant)
-        return Prompt(ids, len(head) if len(head) >= SHORTEST_HEAD and ids[: len(head)] == head else 0)
+        return Prompt(ids, len(head) if len(head) >= MIN_HEAD and ids[: len(head)] == head else 0)
 
     def _ids(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
         with self._tokenizing:
@@ -217,7 +217,7 @@ class LocalLM:
         head = [*messages[:whole], {**varying, "content": str(varying["content"])[:characters]}]
         key = json.dumps(head, ensure_ascii=False)
         if key not in self._head_ids:
-            if len(self._head_ids) >= HEADS_KEPT:
+            if len(self._head_ids) >= MAX_HEADS:
                 self._head_ids.clear()
             probes = [
                 self._ids([*head[:-1], {**head[-1], "content": head[-1]["content"] + probe}])
@@ -276,25 +276,25 @@ class LocalLM:
 
 def _listening(rows: Sequence[Waiting], text: Callable[[Sequence[int]], str]) -> Callable[[int, list[int]], None]:
     """Return a callback that sends new text of a row's reply to its `on_text`, on the row's own event loop."""
-    told = [0] * len(rows)
+    sent = [0] * len(rows)
 
-    def tell(row: int, ids: list[int]) -> None:
+    def send(row: int, ids: list[int]) -> None:
         request, future = rows[row]
         if request.on_text is None or future.done():
             return
-        said = text(ids)
-        # The last character may still be a part of one: it is told when it is whole.
-        if len(said) > told[row] and not said.endswith("\ufffd"):
-            future.get_loop().call_soon_threadsafe(request.on_text, said[told[row] :])
-            told[row] = len(said)
+        reply = text(ids)
+        # The last character may still be a part of one: it is sent when it is whole.
+        if len(reply) > sent[row] and not reply.endswith("\ufffd"):
+            future.get_loop().call_soon_threadsafe(request.on_text, reply[sent[row] :])
+            sent[row] = len(reply)
 
-    return tell
+    return send
 
 
 async def _quiet(waiting: list[Waiting]) -> None:
     """Wait until several turns of the event loop in a row have brought no further request, with no tool at work."""
     loop, still = asyncio.get_running_loop(), 0
-    patient_until = loop.time() + PATIENCE
+    patient_until = loop.time() + TOOL_TIMEOUT
     while still < 8:
         before = len(waiting)
         at_work = threads.awaited() and loop.time() < patient_until

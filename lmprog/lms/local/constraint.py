@@ -33,11 +33,11 @@ from lmprog.lms.lm import Request
 
 Key = tuple[str, Type]
 """A format and the type of its outputs."""
-LARGEST = 10**15
+MAX_NUMBER = 10**15
 """The largest absolute value of a number, which every reader of JSON reads exactly."""
-DEEPEST = 6
+MAX_DEPTH = 6
 """Lists and objects within each other, where the type is `json`; a reader refuses what is nested without an end."""
-KEPT = 64
+MAX_GRAMMARS = 64
 """Compiled grammars that are kept."""
 _WHOLE = r"-?(0|[1-9][0-9]{0,14})"
 _TEXT = r"""start: TEXT
@@ -46,7 +46,7 @@ TEXT: /(?s:.*)/ & ~/(?s:.*)<\/think>(?s:.*)/
 """Any text but one whose beginning would be read as a model's thinking."""
 _LINE = f" {json.dumps(chr(10))} "
 """The newline between two sections, as a literal of the grammar."""
-_BOUNDS = {"minimum": -LARGEST, "maximum": LARGEST}
+_BOUNDS = {"minimum": -MAX_NUMBER, "maximum": MAX_NUMBER}
 _JSON = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
 
 
@@ -98,9 +98,9 @@ def _json(kind: Type) -> str:
 
 
 def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema with its numbers bounded by LARGEST and its untyped values nested at most DEEPEST deep."""
+    """Return the schema with its numbers bounded by MAX_NUMBER and its untyped values nested at most MAX_DEPTH deep."""
     if not schema:  # the type `json`: any value
-        return {"$ref": f"#/$defs/any{DEEPEST}"}
+        return {"$ref": f"#/$defs/any{MAX_DEPTH}"}
     if "anyOf" in schema:
         return {"anyOf": [_bounded(part) for part in schema["anyOf"]]}
     if schema["type"] in ("integer", "number"):
@@ -121,7 +121,7 @@ def _anything(depth: int) -> dict[str, Any]:
     return {"anyOf": [*plain, *nested]}
 
 
-_ANYTHING = {"$defs": {f"any{depth}": _anything(depth) for depth in range(DEEPEST + 1)}}
+_ANYTHING = {"$defs": {f"any{depth}": _anything(depth) for depth in range(MAX_DEPTH + 1)}}
 
 
 @dataclass
@@ -165,7 +165,7 @@ class Grammars:
             if matcher.is_error():
                 raise LmprogError(f"`decoding: constrained` has no grammar for {outputs}: {matcher.get_error()}")
             self._compiled[key] = matcher
-            while len(self._compiled) > KEPT:
+            while len(self._compiled) > MAX_GRAMMARS:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(key)
         return Constraint(key, self._compiled[key].deep_copy())

@@ -20,7 +20,7 @@ from torch import Tensor
 from lmprog.lms.local import thread_count
 from lmprog.lms.local.packed import product
 
-KEPT = 8
+MAX_ADAPTERS = 8
 """Adapters whose matrices are kept in the number format of the weights."""
 Forwards = list[tuple[Any, Callable[..., Tensor]]]
 """Layers of the model, and what answers in their place."""
@@ -72,7 +72,7 @@ class FastLora:
         if made is None or made[0] != version:
             forwards = [*others, *((layer, _forward(layer, name)) for layer in self._layers)]
             made = self._made[name] = (version, forwards)
-            while len(self._made) > KEPT:
+            while len(self._made) > MAX_ADAPTERS:
                 self._made.popitem(last=False)
         self._made.move_to_end(name)
         return made[1]

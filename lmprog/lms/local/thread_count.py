@@ -27,7 +27,7 @@ MISSING = 0.35
 """Processors that n threads may lack of n before some other process is taken to have them."""
 BURST = 0.02
 """Seconds of a burst that looks for free processors."""
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 16.0
+FIRST_PAUSE, MAX_PAUSE = 1.0, 16.0
 """Seconds between two bursts: the first after other work was noticed, twice as many after each that found it still there."""
 
 
@@ -78,13 +78,13 @@ class ThreadCount:
             self._lower(fit, clock)
         elif self.now < self.most and clock >= self._next_burst:
             self._try_more()
-        elif self.now == self.most and clock - self._quiet_since > LONGEST_PAUSE:
+        elif self.now == self.most and clock - self._quiet_since > MAX_PAUSE:
             self._pause = FIRST_PAUSE
 
     def _lower(self, threads: int, clock: float) -> None:
         self._set(threads)
         self._next_burst = clock + self._pause
-        self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+        self._pause = min(MAX_PAUSE, 2 * self._pause)
 
     def _try_more(self) -> None:
         before = self.now

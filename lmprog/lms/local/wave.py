@@ -94,13 +94,13 @@ def sample(
     weights: Any,
     decode: Callable[[list[int]], str],
     constraints: Sequence[Constraint | None] = (),
-    left: Callable[[int], bool] = lambda row: False,
-    told: Callable[[int, list[int]], None] = lambda row, ids: None,
+    is_cancelled: Callable[[int], bool] = lambda row: False,
+    on_tokens: Callable[[int, list[int]], None] = lambda row, ids: None,
 ) -> list[Reply]:
     """Sample replies to `prompts`, in their order; equal prompts are read once, and all prompts share one head.
 
-    `len(prompts) == len(samplings) == len(replies)`, and `len(constraints)` too where there are any. `left` is called
-    for each row after each token: True ends the row's reply there. `told` is called with each row's reply so far.
+    `len(prompts) == len(samplings) == len(replies)`, and `len(constraints)` too where there are any. `is_cancelled` is called
+    for each row after each token: True ends the row's reply there. `on_tokens` is called with each row's reply so far.
     """
     distinct = list(dict.fromkeys(prompts))
     index = {prompt: place for place, prompt in enumerate(distinct)}
@@ -108,7 +108,9 @@ def sample(
     shared = distinct[0].ids[: distinct[0].head]
     head = heads.get(model, weights, shared) if shared else None
     context, last = _read_prompts(model, distinct, len(shared), head)
-    return _decode(model, last, owner, context, distinct, samplings, end_ids, decode, constraints, left, told)
+    return _decode(
+        model, last, owner, context, distinct, samplings, end_ids, decode, constraints, is_cancelled, on_tokens
+    )
 
 
 def _read_prompts(
@@ -154,8 +156,8 @@ def _decode(
     end_ids: frozenset[int],
     decode: Callable[[list[int]], str],
     constraints: Sequence[Constraint | None],
-    left: Callable[[int], bool],
-    told: Callable[[int, list[int]], None],
+    is_cancelled: Callable[[int], bool],
+    on_tokens: Callable[[int, list[int]], None],
 ) -> list[Reply]:
     replies = [Reply() for _ in samplings]
     running = list(range(len(samplings)))
@@ -183,12 +185,12 @@ def _decode(
             reply, sampling = replies[row], samplings[row]
             reply.ids.append(token)
             reply.logprobs.append(logprob)
-            told(row, reply.ids)
+            on_tokens(row, reply.ids)
             if constraints and (constraint := constraints[row]) is not None:
                 constraint.advance(token)
             if token in end_ids or (sampling.stop and any(stop in decode(reply.ids) for stop in sampling.stop)):
                 reply.finish_reason = "stop"
-            elif step + 1 < sampling.max_tokens and not left(row):
+            elif step + 1 < sampling.max_tokens and not is_cancelled(row):
                 going.append(place)
         if not going:
             break

@@ -11,7 +11,7 @@ from typing import Any
 from lmprog.optimizers.grpo.advantages import has_signal
 from lmprog.optimizers.grpo.groups import Group
 from lmprog.optimizers.grpo.math.training_rows import Row
-from lmprog.optimizers.grpo.sampling.rollouts import LeftOut, Wave, Width, unit
+from lmprog.optimizers.grpo.sampling.rollouts import SkippedRuns, Wave, Width, unit
 
 
 def health(
@@ -44,18 +44,18 @@ def health(
         "rows": len(rows),
         "reply_tokens": _mean([len(row.reply_ids) for row in rows]),
         "modules": _by_module(groups, advantages, taught),
-        **({"teachers": _by_teacher(waves)} if any(wave.left_out for wave in waves) else {}),
+        **({"teachers": _by_teacher(waves)} if any(wave.skipped_runs for wave in waves) else {}),
     }
 
 
 def _by_teacher(waves: Sequence[Wave]) -> dict[str, dict[str, float]]:
     """Return for each teacher the runs that joined groups, their mean reward, and the runs left out."""
     found: dict[str, dict[str, float]] = {}
-    for name in dict.fromkeys(name for wave in waves for name in wave.left_out):
+    for name in dict.fromkeys(name for wave in waves for name in wave.skipped_runs):
         joined = [rollout.reward for wave in waves for rollout in wave.rollouts if rollout.teacher == name]
-        out = LeftOut()
+        out = SkippedRuns()
         for wave in waves:
-            out = out.plus(wave.left_out.get(name, LeftOut()))
+            out = out.plus(wave.skipped_runs.get(name, SkippedRuns()))
         found[name] = {"rollouts": len(joined), "reward": _mean(joined), **asdict(out)}
     return found
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 
-def told(logprobs: Sequence[Sequence[float] | None], lengths: Sequence[int]) -> Tensor:
+def sampler_logprobs(logprobs: Sequence[Sequence[float] | None], lengths: Sequence[int]) -> Tensor:
     """Return the sampler's log-probabilities of the replies' tokens (B, T); NaN where unknown, and beyond a reply's end."""
     rows = [torch.full((max(lengths),), torch.nan) for _ in lengths]
     for row, values in zip(rows, logprobs, strict=True):

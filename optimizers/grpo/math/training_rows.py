@@ -49,10 +49,10 @@ def training_rows(
     sampled_of: Callable[[Any], Sequence[float] | None] = lambda made: None,
     *,
     agents: Set[str] = frozenset(),
-    left_out: Callable[[Any], bool] = lambda made: False,
+    is_skipped: Callable[[Any], bool] = lambda made: False,
     silent: bool = False,
 ) -> list[Row]:
-    """Return a row for each call of each member, in the order of the groups, but for calls that are `left_out`.
+    """Return a row for each call of each member, in the order of the groups, but for calls that `is_skipped` names.
 
     Groups that teach nothing are left out too; with `silent` their rows are there without `signal`, for what counts all rows
     that were sampled. A row whose own advantage is 0 stays where its group has others: it moves nothing, but counts in the
@@ -74,7 +74,7 @@ def training_rows(
         if silent or any(of_group)
         for member, advantage in zip(group.members, of_group, strict=True)
         for made in member.invocations
-        if not left_out(made)
+        if not is_skipped(made)
     ]
 
 

@@ -51,7 +51,7 @@ def unit(module: str | None) -> float:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedRuns:
     """Runs of a teacher that are in no group."""
 
     lost: int = 0
@@ -61,8 +61,8 @@ class LeftOut:
     unfit: int = 0
     """The program in training could not give one of the replies."""
 
-    def plus(self, other: LeftOut) -> LeftOut:
-        return LeftOut(self.lost + other.lost, self.failed + other.failed, self.unfit + other.unfit)
+    def plus(self, other: SkippedRuns) -> SkippedRuns:
+        return SkippedRuns(self.lost + other.lost, self.failed + other.failed, self.unfit + other.unfit)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Wave:
 
     rollouts: tuple[Rollout, ...]
     lost: int
-    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    skipped_runs: Mapping[str, SkippedRuns] = field(default_factory=dict)
     """Runs that are in no group, by teacher."""
 
     def by_signal(self, width: Width = unit) -> tuple[list[int], list[int]]:

@@ -24,7 +24,7 @@ from lmprog.runtime.program import Program
 
 FAR = 0.1
 """The mean difference of a token's log-probability that kernels and number formats do not come to."""
-PATIENCE = 5.0
+UNLOAD_TIMEOUT = 5.0
 """Seconds in which a server drops an adapter, or is left alone: nothing depends on it, and the run may be ending."""
 UNTRUNCATED_SAMPLING = {
     "top_p": 1.0,
@@ -161,10 +161,10 @@ class Served:
     async def _drop(self, dropped: Any) -> None:
         for adapter, reference in dropped:
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(UNLOAD_TIMEOUT):
                     await self._lm(adapter).unload(reference)
             except (LmprogError, TimeoutError) as error:
-                why = str(error) or f"no reply within {PATIENCE:g} seconds"
+                why = str(error) or f"no reply within {UNLOAD_TIMEOUT:g} seconds"
                 self._note(f"an adapter that is asked for no more is still on the server of {adapter.lm!r}: {why}")
             # Not before: an unload that is cut by Ctrl-C is asked once more by `close`.
             if self._shown.get(adapter) == reference:

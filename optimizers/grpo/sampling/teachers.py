@@ -21,7 +21,7 @@ from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.templates.compiled import RenderError
 from lmprog.lms.local import LocalLM
 from lmprog.optimizers.grpo.config import Config
-from lmprog.optimizers.grpo.sampling.rollouts import LeftOut, Rollout, Wave, check_scored, rollouts_of, run_each
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout, SkippedRuns, Wave, check_scored, rollouts_of, run_each
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.strategies.teachers import beside
 from lmprog.runtime.options import RunOptions
@@ -82,7 +82,7 @@ class Teachers:
     ) -> Wave:
         """Return the program's wave, and after its rollouts the rollouts of the teachers on the same examples.
 
-        `sender` gives for an example and the number of a rollout the program whose prompts are trained there. Raises
+        `prompt_program` gives for an example and the number of a rollout the program whose prompts are trained there. Raises
         ProviderError where outages ended every run of a teacher from the start on, and MetricFailed where the metric
         raised in all of them.
         """
@@ -98,13 +98,13 @@ class Teachers:
             for task in tasks:
                 task.cancel()
         of_apart = dict(zip((teacher.first for teacher in apart), waves[1:], strict=True))
-        rollouts, left_out = list(waves[0].rollouts), dict(waves[0].left_out)
+        rollouts, skipped_runs = list(waves[0].rollouts), dict(waves[0].skipped_runs)
         for teacher in self.teachers:
             wave = of_apart.get(teacher.first) or await self._wave(teacher, examples, seed, prompt_program, clock)
             rollouts += wave.rollouts
-            for name, runs in wave.left_out.items():
-                left_out[name] = runs.plus(left_out.get(name, LeftOut()))
-        return Wave(tuple(rollouts), waves[0].lost, left_out)
+            for name, runs in wave.skipped_runs.items():
+                skipped_runs[name] = runs.plus(skipped_runs.get(name, SkippedRuns()))
+        return Wave(tuple(rollouts), waves[0].lost, skipped_runs)
 
     def _runs_here(self, teacher: Teacher) -> bool:
         """Return whether a model in this process generates for the teacher, or scores its runs."""
@@ -142,7 +142,7 @@ class Teachers:
             except Unfit:
                 unfit += 1
         failed = sum(rollout.failure is not None for rollout in kept)
-        return Wave(tuple(rollouts), 0, {teacher.name: LeftOut(len(runs) - len(kept), failed, unfit)})
+        return Wave(tuple(rollouts), 0, {teacher.name: SkippedRuns(len(runs) - len(kept), failed, unfit)})
 
     def _joining(self, rollout: Rollout, teacher: Teacher, prompt_program: Program) -> Rollout:
         """Return the rollout as if the program in training had given its replies. Raises Unfit."""
@@ -154,9 +154,9 @@ class Teachers:
         return replace(rollout, invocations=tuple(made), teacher=teacher.name)
 
     def taught(self, made: Invocation, teacher: Plan, prompt_program: Program) -> Invocation:
-        """Convert a call of a teacher's module to a call of the same module of `sender`.
+        """Convert a call of a teacher's module to a call of the same module of `prompt_program`.
 
-        It has the prompt of `sender`, and its reply in tokens of the model in training. The reply stays word for word
+        It has the prompt of `prompt_program`, and its reply in tokens of the model in training. The reply stays word for word
         where the module reads the same outputs in it with nothing to forgive, and then its token ids too where it was
         sampled from the same model; else, and where there is no reply (`text` is None), it is its outputs, written as
         the demos of the module have them.
@@ -173,7 +173,7 @@ class Teachers:
         except RenderError as error:
             raise Unfit(str(error)) from error
         cut = ending(made.finish_reason) == "cut"
-        as_it_came = made.text is not None and _reads(module, made.text, made.outputs, cut, forgiving=False)
+        as_it_came = made.text is not None and _reads(module, made.text, made.outputs, cut, lenient=False)
         same = teacher.lms[teacher.modules[made.module].lm].trained_as == declared.trained_as
         if as_it_came and same and made.token_ids:
             ids = tuple(made.token_ids)
@@ -205,13 +205,13 @@ class Teachers:
         )
 
 
-def _reads(module: Module, text: str, outputs: Mapping[str, Any], cut: bool, forgiving: bool = True) -> bool:
+def _reads(module: Module, text: str, outputs: Mapping[str, Any], cut: bool, lenient: bool = True) -> bool:
     """Return whether the module reads exactly these outputs in a reply.
 
-    With `forgiving`, it may also read them by forgiving a fault of the reply.
+    With `lenient`, it may also read them by forgiving a fault of the reply.
     """
     try:
         reading = read(module.format, module.outputs, text, cut)
     except Unreadable:
         return False
-    return reading.values == outputs and (forgiving or set(reading.forgiven) <= {CUT})
+    return reading.values == outputs and (lenient or set(reading.forgiven) <= {CUT})

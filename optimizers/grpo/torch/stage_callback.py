@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 
-KEPT = {
+RECORDED_METRICS = {
     "loss": "loss",
     "grad_norm": "grad_norm",
     "learning_rate": "learning_rate",
@@ -50,9 +50,13 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Report a step's figures here, since the trainer logs once after every step, when all of them are known."""
-        found = {KEPT[name]: value for name, value in (logs or {}).items() if name in KEPT and value is not None}
-        if "loss" in found:
-            self.on_step(state.global_step, found, self._split)
+        recorded = {
+            RECORDED_METRICS[name]: value
+            for name, value in (logs or {}).items()
+            if name in RECORDED_METRICS and value is not None
+        }
+        if "loss" in recorded:
+            self.on_step(state.global_step, recorded, self._split)
 
     def on_save(self, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
         self.on_saved(state.global_step)

@@ -40,7 +40,7 @@ from lmprog.lms.local.writing import writing
 from lmprog.optimizers import processes
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.math.health import flat
-from lmprog.optimizers.grpo.math.importance import importance_weights, mismatch, told
+from lmprog.optimizers.grpo.math.importance import importance_weights, mismatch, sampler_logprobs
 from lmprog.optimizers.grpo.math.training_rows import Row, loss_weights
 from lmprog.optimizers.grpo.ranks import average_gradients, shares
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
@@ -207,7 +207,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         }
         # Asked of all rows, not of this process's: what follows from it is gathered from all processes.
         if any(row.sampled is not None for row, _ in kept):
-            inputs["sampling_per_token_logps"] = told(
+            inputs["sampling_per_token_logps"] = sampler_logprobs(
                 [row.sampled for row in self._rows], [len(row.reply_ids) for row in self._rows]
             )
             inputs["importance_weights"] = torch.ones(completion_ids.shape)

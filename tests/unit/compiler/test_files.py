@@ -41,7 +41,7 @@ def test_size_and_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     path = tmp_path / "p.yaml"
     path.write_bytes(PROGRAM.encode() + b"# \xff\n")
     assert "not UTF-8" in messages(path)[0]
-    monkeypatch.setattr(files, "MOST_BYTES", 100)
+    monkeypatch.setattr(files, "MAX_BYTES", 100)
     path.write_text(PROGRAM)
     assert "more than 100 bytes" in messages(path)[0]
 

@@ -60,7 +60,7 @@ FILES = {
 
 
 @pytest.fixture
-def made_from(write: Callable[..., Path]) -> Callable[..., dict[str, str]]:
+def source_digests(write: Callable[..., Path]) -> Callable[..., dict[str, str]]:
     for name, text in FILES.items():
         write(text, name)
     spec = write(SPEC)
@@ -86,11 +86,11 @@ def made_from(write: Callable[..., Path]) -> Callable[..., dict[str, str]]:
         ("judge.yaml", "metrics.judged: judge.yaml: modules.ask.instructions"),
     ],
 )
-def test_a_changed_file_is_named_by_the_key_that_names_it(made_from, write, name: str, key: str) -> None:
-    before = made_from()
+def test_a_changed_file_is_named_by_the_key_that_names_it(source_digests, write, name: str, key: str) -> None:
+    before = source_digests()
     changed = FILES[name].replace("Ask.", "Ask again.") + ("" if name.endswith(".yaml") else "\n# more\n")
     write(changed if name != "passages.jsonl" else FILES[name] * 2, name)
-    assert f"`{key}` is changed" in identity.changes(before, made_from())
+    assert f"`{key}` is changed" in identity.changes(before, source_digests())
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_a_changed_file_is_named_by_the_key_that_names_it(made_from, write, name
         ("metrics__both__value", "metrics.exact", "metrics.both.value"),
     ],
 )
-def test_a_changed_key_is_named(made_from, override: str, value: Any, key: str) -> None:
-    assert f"`{key}` is changed" in identity.changes(made_from(), made_from(**{override: value}))
+def test_a_changed_key_is_named(source_digests, override: str, value: Any, key: str) -> None:
+    assert f"`{key}` is changed" in identity.changes(source_digests(), source_digests(**{override: value}))
 
 
 @pytest.mark.parametrize(
@@ -120,17 +120,17 @@ def test_a_changed_key_is_named(made_from, override: str, value: Any, key: str) 
         ("description", "Sorts."),
     ],
 )
-def test_what_changes_no_answer_has_no_key(made_from, write, override: str, value: Any) -> None:
-    before = made_from()
+def test_what_changes_no_answer_has_no_key(source_digests, write, override: str, value: Any) -> None:
+    before = source_digests()
     write("# other words\n" + FILES["apart.py"], "apart.py")
     write("x = 1\n", "unused.py")
-    assert identity.changes(before, made_from(**{override: value})) == []
+    assert identity.changes(before, source_digests(**{override: value})) == []
 
 
-def test_the_version_is_part_of_it(made_from, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = made_from()
+def test_the_version_is_part_of_it(source_digests, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = source_digests()
     monkeypatch.setattr(identity, "__version__", "9.9.9")
-    assert identity.changes(before, made_from()) == ["lmprog is 9.9.9 and was 0.1.0"]
+    assert identity.changes(before, source_digests()) == ["lmprog is 9.9.9 and was 0.1.0"]
 
 
 def test_rows_count_with_their_order_and_values() -> None:

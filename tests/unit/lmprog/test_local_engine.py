@@ -133,8 +133,8 @@ def test_the_head_is_read_once_for_given_weights(model) -> None:
 
 def test_a_row_that_nobody_waits_for_leaves_the_wave(model) -> None:
     alone = run(model, prompts(2, 0)[1:], [Sampling(max_tokens=12)])
-    left, stays = run(model, prompts(2, 0), [Sampling(max_tokens=12)] * 2, left=lambda row: row == 0)
-    assert len(left.ids) == 1
+    cancelled, stays = run(model, prompts(2, 0), [Sampling(max_tokens=12)] * 2, is_cancelled=lambda row: row == 0)
+    assert len(cancelled.ids) == 1
     assert stays.ids == alone[0].ids
 
 
@@ -173,7 +173,7 @@ def test_a_wave_waits_for_tools_but_not_for_slow_ones(monkeypatch, slow: bool) -
     lm, sizes = shared("embedded/smollm2-135m"), []
     answers = lm._answers
     monkeypatch.setattr(lm, "_answers", lambda batch: sizes.append(len(batch)) or answers(batch))
-    monkeypatch.setattr("lmprog.lms.local.PATIENCE", 0.1 if slow else 10.0)
+    monkeypatch.setattr("lmprog.lms.local.TOOL_TIMEOUT", 0.1 if slow else 10.0)
 
     async def run(seconds: float) -> None:
         await in_thread(lambda: time.sleep(seconds))

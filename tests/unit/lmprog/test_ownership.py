@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from lmprog.state.ownership import Owned, owned
+from lmprog.state.ownership import WriterLocked, exclusive_writer
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from lmprog.state.ownership import owned
-with owned(Path(sys.argv[1])):
+from lmprog.state.ownership import exclusive_writer
+with exclusive_writer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -26,17 +26,17 @@ def test_the_second_is_refused_with_the_firsts_process_id(tmp_path: Path) -> Non
     path, link = tmp_path / "out.jsonl", tmp_path / "link.jsonl"
     path.touch()
     link.symlink_to(path)
-    with owned(path):
+    with exclusive_writer(path):
         for name in (path, link, tmp_path / "." / "out.jsonl"):
             with (
-                pytest.raises(Owned, match=f"is being written by process {os.getpid()}; wait until") as refused,
-                owned(name),
+                pytest.raises(WriterLocked, match=f"is being written by process {os.getpid()}; wait until") as refused,
+                exclusive_writer(name),
             ):
                 pass
             assert refused.value.exit_status == 3
-        with owned(tmp_path / "other.jsonl"):
+        with exclusive_writer(tmp_path / "other.jsonl"):
             pass
-    with owned(path):
+    with exclusive_writer(path):
         pass
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["link.jsonl", "out.jsonl"]
 
@@ -49,15 +49,15 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path, folder: bool) -> N
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
-        with pytest.raises(Owned, match=f"process {holder.pid};"), owned(path):
+        with pytest.raises(WriterLocked, match=f"process {holder.pid};"), exclusive_writer(path):
             pass
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-    with owned(path):
+    with exclusive_writer(path):
         pass
 
 
 def test_a_device_is_nobodys() -> None:
-    with owned(Path("/dev/null")), owned(Path("/dev/null")):
+    with exclusive_writer(Path("/dev/null")), exclusive_writer(Path("/dev/null")):
         pass

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 
 from lmprog.lms.local import thread_count  # noqa: E402
 from lmprog.lms.local.lora import AT_ONCE, _over_rows  # noqa: E402
-from lmprog.lms.local.thread_count import LONGEST_PAUSE, ThreadCount, fitting  # noqa: E402
+from lmprog.lms.local.thread_count import MAX_PAUSE, ThreadCount, fitting  # noqa: E402
 
 
 class Machine:
@@ -70,7 +70,7 @@ def test_the_threads_come_back_when_the_neighbour_has_gone() -> None:
     machine.compute(60)
     assert machine.count.now == 1
     machine.taken = 0
-    machine.compute(2 * LONGEST_PAUSE)
+    machine.compute(2 * MAX_PAUSE)
     assert machine.count.now == 2
 
 
@@ -89,7 +89,7 @@ def test_after_a_quiet_time_a_short_disturbance_costs_a_second() -> None:
         machine.taken = 1
         machine.compute(0.2)
         machine.taken = 0
-        machine.compute(2 * LONGEST_PAUSE)
+        machine.compute(2 * MAX_PAUSE)
     machine.taken = 1
     machine.compute(0.2)
     machine.taken = 0

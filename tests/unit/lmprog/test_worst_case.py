@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmprog.compiler.prompts.messages import PromptBuilder
-from lmprog.spending.budget import BYTES_A_TOKEN, TOKENS_A_MESSAGE
+from lmprog.spending.budget import BYTES_PER_TOKEN, TOKENS_PER_MESSAGE
 from lmprog.spending.worst_case import CallBound, Growth, asks
 
 SPEC = """
@@ -62,7 +62,7 @@ def test_no_prompt_of_a_row_is_longer(program) -> None:
         tuned = PromptBuilder(replace(module, demos=demos, instructions="é" * 40), plan.vars)
         for row in rows:
             messages = tuned.build({"text": row["text"]}).messages
-            written = sum(len(m["content"].encode(errors="replace")) // BYTES_A_TOKEN for m in messages)
-            assert written + TOKENS_A_MESSAGE * len(messages) <= bound
+            written = sum(len(m["content"].encode(errors="replace")) // BYTES_PER_TOKEN for m in messages)
+            assert written + TOKENS_PER_MESSAGE * len(messages) <= bound
 
     holds()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmprog.optimizers.grpo.advantages import EQUAL, LEAST_DEVIATION, advantages, has_signal
+from lmprog.optimizers.grpo.advantages import EQUAL, MIN_DEVIATION, advantages, has_signal
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.groups import form_groups
 from lmprog.optimizers.grpo.math.comparisons import automatic_scale, compare, seen
@@ -59,10 +59,10 @@ def test_signal_and_floors_are_relative_to_the_range(rewards: list[float], width
         assert has_signal(group[0], width) == (spread > EQUAL)
     if not any(values):
         assert spread <= 2 * EQUAL * len(rewards)
-    assert max(map(abs, values)) <= spread / LEAST_DEVIATION * (1 + 1e-9)
+    assert max(map(abs, values)) <= spread / MIN_DEVIATION * (1 + 1e-9)
     mean = math.fsum(rewards) / len(rewards)
     deviation = math.sqrt(math.fsum((reward - mean) ** 2 for reward in rewards) / len(rewards))
-    if deviation > 2 * LEAST_DEVIATION:
+    if deviation > 2 * MIN_DEVIATION:
         expected = [(reward - mean) / deviation for reward in rewards]
         assert values == pytest.approx(expected, abs=2 * EQUAL / deviation + 1e-6)
 
@@ -159,5 +159,5 @@ def test_rows_without_signal_and_rows_left_out() -> None:
     assert [(row.advantage, row.signal) for row in training_rows(groups, values)] == [(-1.0, True), (1.0, True)]
     every = training_rows(groups, values, silent=True)
     assert [(row.advantage, row.signal) for row in every[2:]] == [(0.0, False)] * 2
-    masked = training_rows(groups, values, left_out=lambda made: len(made.token_ids) > 1)
+    masked = training_rows(groups, values, is_skipped=lambda made: len(made.token_ids) > 1)
     assert [row.advantage for row in masked] == [-1.0]  # the baseline stays that of both

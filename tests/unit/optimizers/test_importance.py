@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, TrainerCallback  # noqa: E402
 
 from lmprog.errors import LmprogError  # noqa: E402
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
-from lmprog.optimizers.grpo.math.importance import importance_weights, mismatch, told  # noqa: E402
+from lmprog.optimizers.grpo.math.importance import importance_weights, mismatch, sampler_logprobs  # noqa: E402
 from lmprog.optimizers.grpo.math.training_rows import Row  # noqa: E402
 from lmprog.optimizers.grpo.sampling.rollouts import Rollout  # noqa: E402
 from lmprog.optimizers.grpo.sampling.token_check import NO_IDS, NO_LOGPROBS, OTHER_TOKENS, drop_untrainable, unmatched  # noqa: E402
@@ -32,7 +32,7 @@ REPLY = st.lists(st.tuples(LOGPROB, LOGPROB), min_size=1, max_size=6)
 @given(st.lists(st.tuples(REPLY, st.booleans()), min_size=1, max_size=5), st.floats(0.5, 5, width=32))
 def test_weights_and_mismatch_equal_those_written_out(replies, cap: float) -> None:
     lengths = [len(reply) for reply, _ in replies]
-    sampler = told([[q for _, q in reply] if known else None for reply, known in replies], lengths)
+    sampler = sampler_logprobs([[q for _, q in reply] if known else None for reply, known in replies], lengths)
     trainer = torch.zeros(len(replies), max(lengths))
     for row, (reply, _) in enumerate(replies):
         trainer[row, : len(reply)] = torch.tensor([p for p, _ in reply])

@@ -19,7 +19,7 @@ from lmprog.errors import ProviderError
 from lmprog.lms.lm import Completion, Request
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.math.health import health
-from lmprog.optimizers.grpo.sampling.rollouts import LeftOut, Wave
+from lmprog.optimizers.grpo.sampling.rollouts import SkippedRuns, Wave
 from lmprog.optimizers.grpo.sampling.teachers import Unfit
 from lmprog.optimizers.grpo.stage import WeightStage
 from lmprog.optimizers.journal.files import Journal
@@ -201,7 +201,7 @@ def test_what_a_teacher_fails_at_is_counted_and_is_not_learnt(staged) -> None:
     stage = staged(answer, output="int", teachers="[{program: big.yaml, rollouts: 3}]")
     wave, _ = collected(stage)
     # 3 of each example are lost, one cannot be read, and one is longer than `max_tokens` lets a reply be.
-    assert wave.left_out == {"big.yaml": LeftOut(lost=3, failed=1, unfit=1)}
+    assert wave.skipped_runs == {"big.yaml": SkippedRuns(lost=3, failed=1, unfit=1)}
     assert wave.lost == 0
     joined = [(run.example, run.rollout) for run in wave.rollouts if run.teacher]
     assert sorted(joined) == [(0, 4), (0, 5), (1, 5), (2, 5)]
@@ -214,10 +214,10 @@ def test_a_teacher_that_never_answers_ends_the_stage_and_one_that_has_answered_d
     with pytest.raises(ProviderError, match=r"not one of 6 rollouts of the teacher big.yaml.*wrong key"):
         stage.rows(0)
     down[0] = False
-    assert collected(stage)[0].left_out["big.yaml"].lost == 0
+    assert collected(stage)[0].skipped_runs["big.yaml"].lost == 0
     down[0] = True
     wave, _ = collected(stage, 1)
-    assert wave.left_out["big.yaml"].lost == 6 and len(wave.rollouts) == 9
+    assert wave.skipped_runs["big.yaml"].lost == 6 and len(wave.rollouts) == 9
 
 
 def taught(stage: WeightStage, said: Completion | str) -> str:

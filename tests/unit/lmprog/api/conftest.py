@@ -22,7 +22,7 @@ def server() -> Iterator[Server]:
 def remote(write, server, monkeypatch) -> Callable[..., lmprog.Program]:
     """The program on a model, with texts of its spec replaced."""
     monkeypatch.setattr(api, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(api, "LONGEST_WAIT", 0.08)
+    monkeypatch.setattr(api, "MAX_WAIT", 0.08)
     monkeypatch.setenv("TEST_API_BASE", server.url)
     monkeypatch.setenv("TEST_KEY", KEY)
 

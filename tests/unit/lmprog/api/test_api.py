@@ -39,7 +39,7 @@ def waits(monkeypatch) -> list[float]:
         await sleep(seconds)
 
     monkeypatch.setattr(api, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(api, "LONGEST_WAIT", 0.08)
+    monkeypatch.setattr(api, "MAX_WAIT", 0.08)
     monkeypatch.setattr(api.asyncio, "sleep", recorded)
     return asked
 

@@ -33,7 +33,7 @@ async def collected(program, count: int) -> list:
 
 def test_a_call_that_waits_to_be_tried_again_holds_no_place(remote, server, monkeypatch) -> None:
     monkeypatch.setattr("lmprog.lms.api.FIRST_WAIT", 2.0)
-    monkeypatch.setattr("lmprog.lms.api.LONGEST_WAIT", 2.0)
+    monkeypatch.setattr("lmprog.lms.api.MAX_WAIT", 2.0)
     failed: set[str] = set()
 
     def answer(asked):
