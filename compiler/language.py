@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from lmprog.compiler.optimizing.language import ARGUMENTS, DATA, EXPORT, METRIC, OPTIMIZE, PYTHON, TESTS, VALUE
+from lmprog.compiler.optimizing.language import ARGUMENTS, DATA, EXPORT, METRIC, OPTIMIZE, TESTS, VALUE
 from lmprog.compiler.shape import (
     Anything,
     Boolean,
@@ -20,18 +20,11 @@ from lmprog.compiler.shape import (
     Shape,
     Text,
 )
+from lmprog.compiler.tools.kinds import BUILT_IN, OTHERS
+from lmprog.compiler.types.shapes import TYPE, TYPED
 
 VERSION = 1
 
-TYPE = Lazy(lambda: _TYPE, "type")
-_TYPE: Shape = Either(
-    scalar=Text(),
-    mapping=Anything(),
-    instead='write the values of an enum as {enum: [...]}, and a list of texts as "list[str]"',
-    about="A type: str int float bool json list[T] T? messages image, {field: T}, {enum: [...]}, or the long form "
-    "{type, about, private, default, declassify}.",
-)
-TYPED = MapOf(TYPE, "field", about="Names with their types.")
 ADAPTER = Either(
     scalar=Text(),
     mapping=Record(
@@ -114,54 +107,7 @@ LM = Record(
 
 TOOL = Record(
     {
-        "python": PYTHON,
-        "http": Record(
-            {
-                "url": Anything(about="The address; ${{ env.NAME }}, and {name} for an input in it."),
-                "method": Choice(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"), default="GET"),
-                "headers": MapOf(Anything(), "header", free=True),
-                "inputs": TYPED,
-                "output": TYPE,
-                "openapi": Text(about="An OpenAPI description (yaml or json)."),
-                "operation": Text(about="The operationId in it."),
-            },
-            forms=(("url",), ("openapi", "operation")),
-            about="A request: url, method, headers, inputs, output; or openapi and operation.",
-        ),
-        "mcp": Record(
-            {
-                "command": Either(scalar=Text(), sequence=ListOf(Text()), about="Starts the server."),
-                "url": Anything(about="Address of a running server."),
-                "tool": Text(about="The tool's name on that server."),
-                "schema": Text(about="A file with the tool's inputSchema, so that check can see its parameters."),
-                "output": TYPE,
-                "env": MapOf(Anything(), "variable", about="For the server that is started, beside PATH and HOME."),
-                "headers": MapOf(Anything(), "header", free=True, about="Sent to the server at `url`."),
-            },
-            one_of=("command", "url"),
-            only={"env": ("command",), "headers": ("url",)},
-            required=("tool",),
-            about="A tool of an MCP server.",
-        ),
-        "search": Record(
-            {
-                "corpus": Either(
-                    scalar=Text(),
-                    mapping=Record(
-                        {
-                            "hf": Text(about="A data set of the Hugging Face hub."),
-                            "split": Text(about="Its split."),
-                        },
-                        required=("hf", "split"),
-                    ),
-                    about="A jsonl, csv or parquet file, or {hf, split}: a data set of the Hugging Face hub.",
-                ),
-                "text": Either(scalar=Text(), sequence=ListOf(Text(), 1), about="Columns that are searched."),
-                "key": Text(about="The column that is returned."),
-            },
-            required=("corpus", "text", "key"),
-            about="Built-in BM25 search over a file.",
-        ),
+        **{kind.key: kind.shape for kind in BUILT_IN.values()},
         "result": Text(about="The name of the tool's output.", default="result"),
         "about": Text(about="What it does, as an agent is told; else its docstring or description."),
         "trusted": Boolean(about="Whether private values may reach it."),
@@ -176,8 +122,9 @@ TOOL = Record(
         ),
         "cache": Boolean(about="Whether equal calls are answered from memory, where it only reads.", default="false"),
     },
-    one_of=("python", "http", "mcp", "search"),
-    only={"answer_mb": ("http", "mcp")},
+    one_of=tuple(BUILT_IN),
+    only={"answer_mb": tuple(kind.key for kind in BUILT_IN.values() if kind.remote)},
+    others=OTHERS,
 )
 
 PROMPT = Record(
@@ -318,6 +265,21 @@ PROGRAM = Record(
 def exclusive() -> tuple[Record, ...]:
     """Return the records of the language in which exactly one of some keys stands, each once."""
     found: dict[tuple[str, ...], Record] = {}
+    for record in _records():
+        if record.choices:
+            found.setdefault(record.choices, record)
+    return tuple(found.values())
+
+
+@cache
+def words() -> frozenset[str]:
+    """Return the keys that any record of the language has."""
+    return frozenset(key for record in _records() for key in record.keys)
+
+
+@cache
+def _records() -> tuple[Record, ...]:
+    found: list[Record] = []
     seen: set[str] = set()
 
     def walk(part: object) -> None:
@@ -326,8 +288,8 @@ def exclusive() -> tuple[Record, ...]:
                 seen.add(part.name)
                 walk(part.shape())
             return
-        if isinstance(part, Record) and part.one_of:
-            found.setdefault(part.one_of, part)
+        if isinstance(part, Record):
+            found.append(part)
         if isinstance(part, Mapping):
             for inner in part.values():
                 walk(inner)
@@ -336,4 +298,4 @@ def exclusive() -> tuple[Record, ...]:
                 walk(inner)
 
     walk(PROGRAM)
-    return tuple(found.values())
+    return tuple(found)

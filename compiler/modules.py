@@ -11,6 +11,7 @@ from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.plan import Field, Module, Tool
 from lmprog.compiler.prompts import layout
 from lmprog.compiler.prompts.messages import IMAGES, standard_layout
+from lmprog.compiler.tools.kinds import kind_of
 from lmprog.compiler.types.lattice import IMAGE, MESSAGES, UNKNOWN, mismatch, without_none
 from lmprog.compiler.types.syntax import TypeReader, default_format
 from lmprog.compiler.yaml.source import Mapping, Place, Sequence
@@ -70,7 +71,7 @@ def _tools(draft: Draft, id: str, node: Mapping, tools: tuple[str, ...]) -> None
         if tool not in known:
             fix = suggestion(tool, known, "tools")
             draft.report.add("LMP103", place, f"module `{id}` names the tool `{tool}`, which does not exist", fix=fix)
-        elif tool in draft.tools and draft.tools[tool].kind in ("http", "mcp") and tool in draft.open_tools:
+        elif tool in draft.tools and kind_of(draft.tools[tool].kind).remote and tool in draft.open_tools:
             key = "schema" if draft.tools[tool].kind == "mcp" else "inputs"
             message = f"module `{id}` is not told what arguments `{tool}` takes"
             draft.report.add("LMP604", place, message, fix=f"give the tool its {key}:")

@@ -115,7 +115,8 @@ class Tool:
     """A tool; `settings` are the options of its kind, with expressions where the spec may use `env`."""
 
     id: str
-    kind: Literal["python", "http", "mcp", "search"]
+    kind: str
+    """The key of its kind in the spec (`lmprog/compiler/tools/kinds.py`)."""
     python: PythonReference | None
     settings: Mapping[str, Any]
     result: str

@@ -54,6 +54,19 @@ def plugin(group: str, name: str, kind: type[T], key: str) -> T | None:
     return found
 
 
+def usable(group: str, kind: type[Any], key: str) -> Iterable[str]:
+    """Return the names in a group whose records can be used."""
+    for name in names(group):
+        with contextlib.suppress(PluginFailed):
+            plugin(group, name, kind, key)
+            yield name
+
+
+def package_of(group: str, name: str) -> str | None:
+    """Return the package that registers a name, with its version, or None where none does."""
+    return _package(points(group)[name]) if name in points(group) else None
+
+
 def function_of(make: str | Callable[..., Any]) -> Callable[..., Any]:
     """Return the function of a record's `make`, which may be its place as `package.module:name`."""
     if not isinstance(make, str):

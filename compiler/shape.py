@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Map
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lmprog.compiler.findings.finding import Report, nearest, suggestion
+from lmprog.compiler.plugins import PluginFailed
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
 IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -103,6 +104,41 @@ class Record(Shape):
     only: Map[str, tuple[str, ...]] = field(default_factory=dict)
     forms: tuple[tuple[str, ...], ...] = ()
     name: str = ""
+    others: Others | None = None
+    """The keys that other packages add, each an alternative to `one_of`, or to the required keys where that is empty."""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Return the keys of which exactly one stands, where other packages may add to them."""
+        return self.one_of or (self.required if self.others is not None else ())
+
+    def having(
+        self, keys: Iterable[str], broken: Callable[[str, PluginFailed], None] = lambda key, error: None
+    ) -> Record:
+        """Return the record with those of `keys` that other packages add; `broken` is called for a record with an error."""
+        found = {}
+        for key in keys if self.others is not None else ():
+            try:
+                shape = self.others.find(key) if key not in self.keys else None  # type: ignore[union-attr]
+            except PluginFailed as error:
+                broken(key, error)
+                shape = Anything()
+            if shape is not None:
+                found[key] = shape
+        if not found:
+            return self
+        required = self.required if self.one_of else ()
+        return replace(self, keys={**self.keys, **found}, one_of=(*self.choices, *found), required=required)
+
+
+@dataclass(frozen=True)
+class Others:
+    """Keys that other packages add to a record."""
+
+    find: Callable[[str], Shape | None]
+    """Returns the shape of a key, or None; raises PluginFailed where its package has an error."""
+    names: Callable[[], Iterable[str]]
+    """Returns all keys that can be used."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -275,6 +311,14 @@ def _record(shape: Any, node: Node, report: Report, what: str) -> Node | None:
         _wrong(report, node, what, "a mapping", shape.instead)
         return None
     changed = node
+    if shape.others is not None:
+
+        def broken(key: str, error: PluginFailed) -> None:
+            report.add(
+                "LMP103", node.key_place(key), f"`{key}` of {what}: {error}", fix="repair the package, or remove it"
+            )
+
+        shape = shape.having(node.entries, broken)
     for key, value in node.entries.items():
         known = shape.keys.get(key)
         if known is None:
@@ -326,16 +370,9 @@ def _either(shape: Any, node: Node, report: Report, what: str) -> Node | None:
     else:
         chosen = shape.scalar
     if chosen is None:
-        kinds = [
-            name
-            for name, part in (
-                ("a single value", shape.scalar),
-                ("a list", shape.sequence),
-                ("a mapping", shape.mapping),
-            )
-            if part
-        ]
-        _wrong(report, node, what, " or ".join(kinds), shape.instead)
+        parts = {"a single value": shape.scalar, "a list": shape.sequence, "a mapping": shape.mapping}
+        wanted = " or ".join(name for name, part in parts.items() if part is not None)
+        _wrong(report, node, what, wanted, shape.instead)
         return None
     return fit(chosen, node, report, what)
 

@@ -9,6 +9,7 @@ from collections import Counter
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Step, ToolCall
+from lmprog.compiler.tools.kinds import kind_of
 from lmprog.compiler.trust.flow import Arrival, Flow, Policy
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
@@ -51,7 +52,7 @@ def _injection(draft: Draft, plan: Plan) -> None:
         Flow(plan, Policy(arrives, source=_source), {}).run()
     for id, module in plan.modules.items():
         tools = [plan.tools[tool] for tool in module.tools if tool in plan.tools]
-        reads = next((tool for tool in tools if tool.kind != "python"), None)
+        reads = next((tool for tool in tools if kind_of(tool.kind).outside), None)
         writes = next((tool for tool in tools if tool.effects == "write" and tool is not reads), None)
         for position, name in enumerate(module.tools):
             if name in plan.tools and plan.tools[name].kind == "python" and _unsaid(draft, name):
@@ -86,7 +87,7 @@ def _source(plan: Plan, step: Step, output: str) -> str | None:
     action = step.action
     if isinstance(action, ToolCall):
         tool = plan.tools.get(action.tool)
-        if tool is not None and (tool.kind != "python" or not tool.trusted):
+        if tool is not None and (kind_of(tool.kind).outside or not tool.trusted):
             return f"{tool.id} (outside)"
     if isinstance(action, ModuleCall) and action.module in plan.modules:
         lm = plan.lms.get(plan.modules[action.module].lm)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.tools.kinds import kind_of
 from lmprog.compiler.types.values import seeming_reads
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
 _FREE = {
     "lms": frozenset({"api_key", "api_base", "headers"}),
-    "tools": frozenset({"http", "mcp"}),
+    "tools": frozenset[str](),
     "optimize": frozenset({"instructions"}),
     "data": frozenset[str](),
     "tests": frozenset[str](),
@@ -21,6 +22,8 @@ def check(draft: Draft) -> None:
     """Report `${{ }}` in sections of plain values."""
     for section, free in _FREE.items():
         node = draft.root.get(section)
+        if section == "tools":
+            free = frozenset(tool.kind for tool in draft.tools.values() if kind_of(tool.kind).environment)
         if node is not None:
             _walk(draft, section, node, free)
 

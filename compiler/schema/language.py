@@ -110,6 +110,7 @@ class _Writer:
         Where one of several keys decides its form, the schema has one alternative for each, with the keys that fit
         there.
         """
+        shape = shape.having(shape.others.names()) if shape.others is not None else shape
         groups = shape.forms or tuple((key,) for key in shape.one_of)
         if not groups or not self.whole:
             return self._object(shape, tuple(shape.keys), shape.required)

@@ -80,7 +80,7 @@ def manifest_schema() -> dict[str, Any]:
         ),
         "tools": _map(
             _record(
-                kind={"enum": ["python", "http", "mcp", "search"]},
+                kind=TEXT,
                 python=MAYBE_TEXT,
                 parameters=fields,
                 result=TEXT,

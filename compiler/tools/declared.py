@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 from lmprog.compiler.declarations import settings
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import suggestion
-from lmprog.compiler.plan import Field, HubCorpus, Tool
+from lmprog.compiler.language import TOOL
+from lmprog.compiler.plan import HubCorpus, Tool
 from lmprog.compiler.rows.files import RowsError, read_file
-from lmprog.compiler.types.lattice import INT, STR, UNKNOWN, ListOf
+from lmprog.compiler.tools.kinds import BUILT_IN, ToolKind, kind_of
+from lmprog.compiler.types.lattice import UNKNOWN
 from lmprog.compiler.types.python_reference import ImportFailed, PythonReference, reference
 from lmprog.compiler.types.signatures import Signature, signature
 from lmprog.compiler.types.syntax import TypeReader
-from lmprog.compiler.yaml.source import Mapping, Scalar, Sequence
+from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence, from_plain
 
 if TYPE_CHECKING:
     from lmprog.compiler.tools.schemas import Declared
-
-KINDS = ("python", "http", "mcp", "search")
 
 
 def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
@@ -54,36 +54,42 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
     # Imported for programs with tools alone, since most have none.
     from lmprog.compiler.tools.schemas import Declared, declared
 
-    kind = next((kind for kind in KINDS if kind in node.entries), "python")
+    key = next((key for key in TOOL.having(node.entries).one_of if key in node.entries), "python")
+    kind = kind_of(key)
     python: PythonReference | None = None
     options: Any = {}
-    found = Declared({}, UNKNOWN, known=kind != "python")
-    entry = node.get(kind)
-    if kind == "python":
+    found = Declared({}, UNKNOWN, known=key != "python")
+    entry = node.get(key)
+    if key == "python":
         if isinstance(entry, Scalar):
             python, signed = read_reference(draft, entry, f"tool `{id}`")
             if signed is not None:
                 found = Declared(dict(signed.parameters), signed.returns, not signed.open, signed.about)
-    elif isinstance(entry, Mapping):
+    elif key in ("http", "mcp") and isinstance(entry, Mapping):
         options = settings(draft, entry, f"tool `{id}`")
-        if kind == "search":
-            found = _search(draft, id, entry, options)
-        else:
-            found = declared(draft, types, id, kind, entry)
-            _say_untyped(draft, id, entry, found)
-            # What a file of the spec says is resolved here, and a server starts in the spec's folder.
-            options |= {"operation": found.operation} if found.operation else {"folder": entry.source.folder}
+        found = declared(draft, types, id, key, entry)
+        _say_untyped(draft, id, entry, found)
+        # What a file of the spec says is resolved here, and a server starts in the spec's folder.
+        options |= {"operation": found.operation} if found.operation else {"folder": entry.source.folder}
+    elif key == "search" and isinstance(entry, Mapping):
+        options = settings(draft, entry, f"tool `{id}`")
+        _search(draft, id, entry, options)
+        found = _described(types, id, kind, entry)
+    elif entry is not None and key not in BUILT_IN:
+        given = settings(draft, entry, f"tool `{id}`")
+        options = {"folder": entry.source.folder, **(given if isinstance(entry, Mapping) else {key: given})}
+        found = _described(types, id, kind, entry)
     if not found.known:
         draft.open_tools.add(id)
     return Tool(
         id,
-        kind,  # type: ignore[arg-type]
+        key,
         python,
         options,
         result=node.value("result", "result"),
         type=found.result,
         parameters=found.parameters,
-        trusted=node.value("trusted", kind in ("python", "search")),
+        trusted=node.value("trusted", not kind.remote),
         effects=node.value("effects", _effects(kind, options, found)),
         timeout=node.value("timeout"),
         answer_mb=node.value("answer_mb", 16.0),
@@ -93,12 +99,22 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
     )
 
 
-def _effects(kind: str, options: dict[str, Any], found: Declared) -> str:
+def _described(types: TypeReader, id: str, kind: ToolKind, node: Node) -> Declared:
+    """Return the parameters and result that the record of a kind gives for all of its tools."""
+    from lmprog.compiler.tools.schemas import Declared
+
+    inputs, output = from_plain(dict(kind.inputs), node.source), from_plain(kind.output, node.source)
+    assert isinstance(inputs, Mapping)
+    parameters = types.fields(inputs, f"input of tool `{id}`:")
+    return Declared(parameters, types.type(output, f"output of tool `{id}`"), about=kind.about)
+
+
+def _effects(kind: ToolKind, options: dict[str, Any], found: Declared) -> str:
     """Return the effects of a tool whose program does not state them; a request other than GET or HEAD may write."""
-    if kind == "http":
+    if kind.key == "http":
         method = found.operation.method if found.operation is not None else str(options.get("method", "GET"))
         return "read" if method.upper() in ("GET", "HEAD") else "write"
-    return "write" if kind == "mcp" and not found.reads else "read"
+    return "read" if found.reads else kind.effects
 
 
 def _say_untyped(draft: Draft, id: str, node: Mapping, found: Declared) -> None:
@@ -114,9 +130,8 @@ def _say_untyped(draft: Draft, id: str, node: Mapping, found: Declared) -> None:
             draft.report.add("LMP604", place, message, severity="info", fix=fix)
 
 
-def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any]) -> Declared:
-    from lmprog.compiler.tools.schemas import Declared
-
+def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any]) -> None:
+    """Put the corpus and the columns that a search names into its options, and report those that are not there."""
     corpus, text = node.get("corpus"), options.get("text")
     if isinstance(corpus, Mapping):
         options["corpus"] = HubCorpus(corpus.value("hf", ""), corpus.value("split", ""))
@@ -127,8 +142,6 @@ def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any]) -> De
             if draft.options.data:
                 _columns(draft, id, node, path)
     options["text"] = [text] if isinstance(text, str) else text
-    parameters = {"query": Field(STR), "k": Field(INT, default=10, has_default=True)}
-    return Declared(parameters, ListOf(STR), about="Finds the k entries that share the most words with the query.")
 
 
 def _columns(draft: Draft, id: str, node: Mapping, path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Map
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.findings.finding import Report
-from lmprog.compiler.language import exclusive
+from lmprog.compiler.language import exclusive, words
+from lmprog.compiler.shape import Record
 from lmprog.compiler.yaml.files import refusal
 from lmprog.compiler.yaml.reader import read_source
 from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Source, from_plain
@@ -95,6 +97,7 @@ def _laid(below: Mapping, value: Mapping) -> Mapping:
     """Merge; where the upper mapping chooses another of some alternatives, the lower choice goes with what stands beside it."""
     result = merged(below, value)
     for record in exclusive():
+        record = _with_others(record, value.entries.keys() | below.entries.keys())
         chosen = {*record.one_of} & value.entries.keys()
         others = {*record.one_of} & below.entries.keys() - chosen
         if len(chosen) == 1 and others:
@@ -103,6 +106,11 @@ def _laid(below: Mapping, value: Mapping) -> Mapping:
                 result.entries.pop(key)
                 result.keys.pop(key)
     return result
+
+
+def _with_others(record: Record, keys: Set[str]) -> Record:
+    """Return the record with the alternatives of other packages, which are looked up for keys that the language lacks."""
+    return record.having(keys - words()) if keys & {*record.choices} else record
 
 
 def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping:

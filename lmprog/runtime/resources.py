@@ -9,6 +9,7 @@ from typing import Any
 from lmprog.compiler.plan import LM as Declared
 from lmprog.compiler.plan import AdapterReference, Module, Plan, Tool
 from lmprog.compiler.prompts.messages import PromptBuilder, tool_words
+from lmprog.compiler.tools.kinds import kind_of
 from lmprog.compiler.types.lattice import Object
 from lmprog.errors import UsageError
 from lmprog.lms.digest import weights_of
@@ -84,7 +85,7 @@ class Resources:
         if kept is None:
             if self.recording is not None:
                 made = self.recording.tool(tool)
-            elif (self.dry_run and (tool.effects == "write" or tool.kind in ("http", "mcp"))) or not (
+            elif (self.dry_run and (tool.effects == "write" or kind_of(tool.kind).remote)) or not (
                 self.imports or tool.kind == "search"
             ):
                 made = fake_tool(tool)

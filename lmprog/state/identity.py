@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from lmprog.compiler import backends
 from lmprog.compiler.artefacts.meaning import PROGRAMS
-from lmprog.compiler.backends import model_folder
 from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.plan import Metric, Optimize, Plan, ProgramCall, Repeat, Step
+from lmprog.compiler.plugins import package_of
+from lmprog.compiler.tools import kinds
 from lmprog.compiler.types.python_reference import PythonReference
 from lmprog.state.digests import digest, folder_state
 from lmprog.state.python_sources import module_file, sources
@@ -39,8 +41,10 @@ def of_program(plan: Plan, prefix: str = "") -> dict[str, str]:
             found |= _of_file(f"{prefix}{key}", path)
     for tool in plan.tools.values():
         found |= _of_module(f"{prefix}tools.{tool.id}.python", tool.python)
+        found |= _of_package(f"{prefix}tools.{tool.id}", kinds.GROUP, tool.kind, kinds.BUILT_IN)
     for lm in plan.lms.values():
-        folder = model_folder(lm.model)
+        found |= _of_package(f"{prefix}lms.{lm.id}.model", backends.GROUP, lm.backend.prefix, backends.BUILT_IN)
+        folder = backends.model_folder(lm.model)
         if folder is not None:
             found[f"{prefix}lms.{lm.id}.model: {folder.name}"] = folder_state(folder)
     for inner in _inner(plan.steps):
@@ -172,6 +176,12 @@ def _of_file(key: str, path: Path) -> dict[str, str]:
 def _of_python(key: str, path: Path) -> dict[str, str]:
     whole = path.resolve()
     return {f"{key}: {file.relative_to(whole.parent)}": _content(file) for file in sources(whole)}
+
+
+def _of_package(key: str, group: str, name: str, built_in: Container[str]) -> dict[str, str]:
+    """Return the package, with its version, that registers a name which is not built in; nothing where none does."""
+    package = package_of(group, name) if name and name not in built_in else None
+    return {f"{key}: {package}": digest(package)} if package is not None else {}
 
 
 def _of_module(key: str, reference: PythonReference | None) -> dict[str, str]:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.plan import Tool
-from lmprog.errors import LmprogError
+from lmprog.compiler.plugins import function_of
+from lmprog.compiler.tools.kinds import BUILT_IN, kind_of
+from lmprog.errors import LmprogError, UsageError
+from lmprog.tools.environment import evaluated, without_secrets
+from lmprog.tools.results import checked
 from lmprog.tools.tool import Call, ToolFailed, failed, timeout_of
 
 if TYPE_CHECKING:
@@ -23,25 +29,38 @@ def make_tool(tool: Tool, connections: Connections) -> Call:
 
     Raises UsageError where the tool cannot be made.
     """
+    kind = kind_of(tool.kind)
+    make = function_of(kind.make)
     call: Call
-    if tool.kind == "python":
-        from lmprog.tools.python import python_tool
-
-        call = python_tool(tool)
-    elif tool.kind == "http":
-        from lmprog.tools.http import http_tool
-
-        call = http_tool(tool, connections)
-    elif tool.kind == "mcp":
-        from lmprog.tools.mcp import mcp_tool
-
-        call = mcp_tool(tool, connections)
+    if tool.kind not in BUILT_IN:
+        call = _of_other_package(tool, make)
+    elif kind.connections:
+        call = make(tool, connections)
     else:
-        from lmprog.tools.search import search_tool
-
-        call = search_tool(tool)
+        call = make(tool)
     call = _limited(tool, call if tool.kind == "python" else _bounded(tool, call))
     return _remembering(call) if tool.cache and tool.effects == "read" else call
+
+
+def _of_other_package(tool: Tool, make: Callable[..., Call]) -> Call:
+    """Return a tool of another package: made with the values of the environment, and its results held to its type."""
+    hide = without_secrets(tool)
+    try:
+        call = make(replace(tool, settings=evaluated(tool, tool.settings)))
+    except LmprogError:
+        raise
+    except Exception as error:
+        raise UsageError(f"the tool {tool.id!r} cannot be made: {type(error).__name__}: {hide(str(error))}") from error
+
+    async def typed(**arguments: Any) -> Any:
+        try:
+            return checked(tool, await call(**arguments))
+        except (ToolFailed, LmprogError):
+            raise
+        except Exception as error:
+            raise failed(f"{tool.id}: {type(error).__name__}: {hide(str(error))}", error) from error
+
+    return typed
 
 
 def fake_tool(tool: Tool) -> Call:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,16 @@ SPEC = """
     lms: {lm: {model: echo/loud}}
     modules:
       say: {lm: lm, inputs: {text: {type: str, private: true}}, outputs: {reply: str}, prompt: {user: "{{ text }}"}}
+"""
+
+
+QUERY = """
+    lmprog: 1
+    name: orders
+    inputs: {query: str}
+    outputs: {rows: "${{ steps.find.result }}"}
+    tools: {shop: {sqlite: {database: shop.db}}}
+    steps: {find: {tool: shop, with: {query: "${{ inputs.query }}"}}}
 """
 
 
@@ -66,6 +78,40 @@ def test_what_its_record_says_is_checked(write, installed, tmp_path: Path) -> No
     spec = write(SPEC.replace("{model: echo/loud}", "{model: echo/loud, tool_protocol: native}"))
     done = lmprog("check", spec, env=installed, cwd=tmp_path)
     assert done.returncode == 1 and "has no way of its own to call tools" in done.stdout
+
+
+def test_a_tool_of_another_package_is_called(write, installed, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as database:
+        database.executescript("create table orders (id, item); insert into orders values (1, 'lamp'), (2, 'desk')")
+    spec = write(QUERY)
+    checked = lmprog("check", spec, env=installed, cwd=tmp_path)
+    assert checked.returncode == 0 and "LMP" not in checked.stdout, checked.stdout
+    query = "query=select item from orders where id = 2"
+    done = lmprog("run", spec, "--input", query, env=installed, cwd=tmp_path)
+    assert done.returncode == 0 and "desk" in done.stdout and "lamp" not in done.stdout, done.stdout + done.stderr
+    failed = lmprog("run", spec, "--input", "query=select price from orders", env=installed, cwd=tmp_path)
+    assert failed.returncode == 1 and "OperationalError: no such column: price" in failed.stderr
+    write("extends: program.yaml\nlmprog: 1\ntools: {shop: {python: './shop.py:find'}}\n", "other.yaml")
+    write("def find(query: str) -> str:\n    return 'found ' + query\n", "shop.py")
+    other = lmprog("run", tmp_path / "other.yaml", "--input", "query=it", env=installed, cwd=tmp_path)
+    assert "found it" in other.stdout, other.stderr
+
+
+def test_options_of_a_tool_of_another_package_are_checked(write, installed, tmp_path: Path) -> None:
+    spec = write(QUERY.replace("{database: shop.db}", "{databse: shop.db}"))
+    done = lmprog("check", spec, env=installed, cwd=tmp_path)
+    assert done.returncode == 1 and "has no key `databse`" in done.stdout and "did you mean `database`?" in done.stdout
+    both = lmprog(
+        "check", write(QUERY.replace("{sqlite:", "{python: 'os:getcwd', sqlite:")), env=installed, cwd=tmp_path
+    )
+    assert both.returncode == 1 and "needs exactly one of python, http, mcp, search, sqlite" in both.stdout
+    absent = lmprog("check", spec, env=dict(os.environ), cwd=tmp_path)
+    assert absent.returncode == 1 and "has no key `sqlite`" in absent.stdout
+
+
+def test_an_editor_gets_its_keys(installed, tmp_path: Path) -> None:
+    assert '"sqlite"' in lmprog("schema", env=installed, cwd=tmp_path).stdout
+    assert '"sqlite"' not in lmprog("schema", env=dict(os.environ), cwd=tmp_path).stdout
 
 
 def test_a_prefix_that_is_nearly_its_own_is_a_slip(write, installed, tmp_path: Path) -> None:
