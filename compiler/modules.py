@@ -76,13 +76,13 @@ def _tools(draft: Draft, id: str, node: Mapping, tools: tuple[str, ...]) -> None
             message = f"module `{id}` is not told what arguments `{tool}` takes"
             draft.report.add("LMP604", place, message, fix=f"give the tool its {key}:")
         elif tool in draft.tools and draft.tools[tool].kind == "python":
-            _told(draft, id, draft.tools[tool], place)
+            _warn_untyped(draft, id, draft.tools[tool], place)
     if tools and node.value("max_turns") == 1:
         message = f"module `{id}` can call no tool: its only turn is for the reply"
         draft.report.add("LMP101", node.entries["max_turns"].place, message, fix="write max_turns: 2 or more")
 
 
-def _told(draft: Draft, id: str, tool: Tool, place: Place) -> None:
+def _warn_untyped(draft: Draft, id: str, tool: Tool, place: Place) -> None:
     """Warn of arguments of a Python tool of which an agent is not told the type."""
     untyped = [name for name, field in tool.parameters.items() if field.type == UNKNOWN]
     if untyped and draft.options.imports:

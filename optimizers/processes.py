@@ -38,9 +38,9 @@ def from_first(value: Any = None) -> Any:
         return value
     import torch
 
-    told = [value]
-    torch.distributed.broadcast_object_list(told, src=0, device=torch.device("cpu"))
-    return told[0]
+    values = [value]
+    torch.distributed.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+    return values[0]
 
 
 def end() -> None:

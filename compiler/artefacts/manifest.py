@@ -162,27 +162,27 @@ def _module(module: Module, folder: Path) -> dict[str, Any]:
 
 def _step(step: Step) -> dict[str, Any]:
     action = step.action
-    told: dict[str, Any] = {"id": step.id, "path": step.path, "after": sorted(step.after)}
+    entry: dict[str, Any] = {"id": step.id, "path": step.path, "after": sorted(step.after)}
     if isinstance(action, ModuleCall):
-        told |= {"module": action.module, "with": _texts(action.arguments)}
+        entry |= {"module": action.module, "with": _texts(action.arguments)}
     elif isinstance(action, ToolCall):
-        told |= {"tool": action.tool, "with": _texts(action.arguments)}
+        entry |= {"tool": action.tool, "with": _texts(action.arguments)}
     elif isinstance(action, ProgramCall):
-        told |= {"program": action.plan.name, "with": _texts(action.arguments)}
+        entry |= {"program": action.plan.name, "with": _texts(action.arguments)}
     elif isinstance(action, Value):
-        told |= {"value": action.expression.text}
+        entry |= {"value": action.expression.text}
     elif isinstance(action, Repeat):
-        told["repeat"] = {
+        entry["repeat"] = {
             "at_most": action.at_most.text,
             "until": action.until.text if action.until is not None else None,
             "state": {name: str(field.type) for name, field in action.state.items()},
             "steps": [_step(inner) for inner in action.steps],
             "next": {name: {update.verb: update.expression.text} for name, update in action.next.items()},
         }
-    told["outputs"] = {name: str(kind) for name, kind in step.outputs.items()}
-    told["when"] = step.when.text if step.when is not None else None
-    told["foreach"] = step.foreach.items.text if step.foreach is not None else None
-    return told
+    entry["outputs"] = {name: str(kind) for name, kind in step.outputs.items()}
+    entry["when"] = step.when.text if step.when is not None else None
+    entry["foreach"] = step.foreach.items.text if step.foreach is not None else None
+    return entry
 
 
 def _split(split: Split, folder: Path) -> dict[str, Any]:

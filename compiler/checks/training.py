@@ -33,11 +33,11 @@ def check(
 
 def _temperatures(draft: Draft, optimize: Optimize, name: str, options: Mapping) -> None:
     tuned = sorted(id for id, parts in optimize.tune.items() if "weights" in parts)
-    heats = options.get("temperature")
-    for id, heat in heats.entries.items() if isinstance(heats, Mapping) else ():
+    temperatures = options.get("temperature")
+    for id, temperature in temperatures.entries.items() if isinstance(temperatures, Mapping) else ():
         if id not in tuned:
             message = f"`{name}` samples `{id}` at a temperature of its own, and does not tune its weights"
-            draft.report.add("LMP702", heat.place, message, fix=f"name one of {', '.join(tuned)}")
+            draft.report.add("LMP702", temperature.place, message, fix=f"name one of {', '.join(tuned)}")
 
 
 def _numbers(given: Map[str, Any]) -> Iterator[Wrong]:

@@ -44,19 +44,19 @@ def read(names: Sequence[str], text: str, forgiven: list[str], cut: bool = False
     """
     reading = _Reading(names, text, cut)
     marks = thinking.marks(text, names)
-    found = thinking.regions(text, marks, _opening(tuple(names)), reading.take, forgiven)
-    kept = [each for each in found if each.placed]
-    placed = {each.name for each in kept}
-    kept += [each for each in found if each.name not in placed and each.closed]
+    opened = thinking.regions(text, marks, _opening(tuple(names)), reading.take, forgiven)
+    counted = [each for each in opened if each.placed]
+    placed = {each.name for each in counted}
+    counted += [each for each in opened if each.name not in placed and each.closed]
     values: dict[str, str] = {}
-    for each in kept:
+    for each in counted:
         values.setdefault(each.name, each.value)
         if not each.closed:
             forgiven.append(f"</{each.name}> is missing")
-    other = next((each.name for each in found if each.closed and values.get(each.name) != each.value), None)
-    if other is not None and undecided(reading.between(kept)):
+    other = next((each.name for each in opened if each.closed and values.get(each.name) != each.value), None)
+    if other is not None and undecided(reading.between(counted)):
         raise Unreadable(f"the reply takes its {other} back and gives another")
-    if kept and reading.words_around(kept, marks):
+    if counted and reading.words_around(counted, marks):
         forgiven.append("words around the sections")
     return values
 
@@ -111,18 +111,18 @@ class _Reading:
         self.previous = end
         return end, _Section(name, opened.start(), end, value, closed >= 0, placed)
 
-    def between(self, kept: Sequence[_Section]) -> str:
+    def between(self, sections: Sequence[_Section]) -> str:
         """Return what stands outside of the sections."""
-        places = sorted((each.start, each.end) for each in kept)
+        places = sorted((each.start, each.end) for each in sections)
         begins = [0, *(end for _, end in places)]
         ends = [*(start for start, _ in places), len(self.text)]
         return " ".join(self.text[begin:end] for begin, end in zip(begins, ends, strict=True))
 
-    def words_around(self, kept: Sequence[_Section], marks: Sequence[thinking.Mark]) -> bool:
+    def words_around(self, sections: Sequence[_Section], marks: Sequence[thinking.Mark]) -> bool:
         """Return whether anything but layout, fences and thinking stands around the sections."""
         if marks:
             return False
-        between = self.between(kept)
+        between = self.between(sections)
         return bool(between.replace("```", "").strip("\ufeff \n\t\r").removeprefix("xml").strip())
 
 

@@ -45,34 +45,34 @@ def one_of(text: str, kind: Enum, forgiven: list[str], cut: bool = False) -> str
         return whole
     if len(text) > MAX_CHARACTERS:
         return stripped
-    found: str | None
+    chosen: str | None
     note = "case, quotes or punctuation around an enum value"
     whole_text, stripped = stripped, _said(stripped)
     labelled = _LABEL.match(stripped)
     if bare := by_word.get(folded(stripped.strip(MARKS))):
-        found = None if _asks(stripped, bare) else bare
+        chosen = None if _asks(stripped, bare) else bare
     elif labelled and (said := by_word.get(folded(labelled["value"].strip(MARKS)))):
         label = labelled["label"]
         other = by_word.get(folded(label), said) != said
         refused = other or denies(label) or undecided(label) or _asks(stripped, said)
-        found = None if refused else said
+        chosen = None if refused else said
         note = "a label before an enum value"
     elif not cut and (first := _answered(stripped, by_word)):
-        found = first
+        chosen = first
         note = "words around an enum value"
     elif mention := _mentioned(stripped, by_word, cut):
-        found = by_word[mention]
+        chosen = by_word[mention]
         note = "words around an enum value"
     else:
-        found = None
-    if found is None:
+        chosen = None
+    if chosen is None:
         return whole_text
     if stripped != whole_text and note == "case, quotes or punctuation around an enum value":
         note = "words around an enum value"
-    if cut and note != "words around an enum value" and _begins_another(folded(found), kind):
-        raise Unreadable(f"{found!r} may be the beginning of a longer value")
+    if cut and note != "words around an enum value" and _begins_another(folded(chosen), kind):
+        raise Unreadable(f"{chosen!r} may be the beginning of a longer value")
     forgiven.append(note)
-    return found
+    return chosen
 
 
 def _said(text: str) -> str:

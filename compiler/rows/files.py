@@ -75,17 +75,17 @@ def _readable(line: str) -> str:
     """Return a row's line with UNREAD for what is nested too deep to be read, so that the row alone is refused."""
     if line.count("[") + line.count("{") <= MAX_NESTING:
         return line
-    depth, kept, parts = 0, 0, []
-    for found in _BRACKETS.finditer(line):
-        if found[0] in "[{":
+    depth, start, parts = 0, 0, []
+    for bracket in _BRACKETS.finditer(line):
+        if bracket[0] in "[{":
             depth += 1
             if depth == MAX_NESTING + 1:
-                parts += [line[kept : found.start()], UNREAD]
-        elif found[0] in "]}":
+                parts += [line[start : bracket.start()], UNREAD]
+        elif bracket[0] in "]}":
             depth -= 1
             if depth == MAX_NESTING:
-                kept = found.end()
-    return "".join(parts if depth > MAX_NESTING else [*parts, line[kept:]])
+                start = bracket.end()
+    return "".join(parts if depth > MAX_NESTING else [*parts, line[start:]])
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Row:

@@ -34,20 +34,20 @@ def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
 
 def read_reference(draft: Draft, node: Scalar, what: str) -> tuple[PythonReference, Signature | None]:
     """Return the function that a node names and, where known, its signature; a missing function gets findings."""
-    found = reference(node.value, node.source.folder)
-    if found.file is not None and draft.reachable(node, what, node.value.rpartition(":")[0]) is None:
-        return found, None
-    if found.file is not None and not found.file.is_file():
+    named = reference(node.value, node.source.folder)
+    if named.file is not None and draft.reachable(node, what, node.value.rpartition(":")[0]) is None:
+        return named, None
+    if named.file is not None and not named.file.is_file():
         draft.file(
             Scalar(node.source, node.line, node.column, node.value.rpartition(":")[0], node.text, node.style),
             what,
         )
-        return found, None
+        return named, None
     try:
-        return found, signature(found, draft.options.imports)
+        return named, signature(named, draft.options.imports)
     except ImportFailed as error:
         draft.report.add("LMP103", node.place, f"{what}: {error}")
-        return found, None
+        return named, None
 
 
 def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
@@ -58,28 +58,28 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
     kind = kind_of(key)
     python: PythonReference | None = None
     options: Any = {}
-    found = Declared({}, UNKNOWN, known=key != "python")
+    declaration = Declared({}, UNKNOWN, known=key != "python")
     entry = node.get(key)
     if key == "python":
         if isinstance(entry, Scalar):
             python, signed = read_reference(draft, entry, f"tool `{id}`")
             if signed is not None:
-                found = Declared(dict(signed.parameters), signed.returns, not signed.open, signed.about)
+                declaration = Declared(dict(signed.parameters), signed.returns, not signed.open, signed.about)
     elif key in ("http", "mcp") and isinstance(entry, Mapping):
         options = settings(draft, entry, f"tool `{id}`")
-        found = declared(draft, types, id, key, entry)
-        _say_untyped(draft, id, entry, found)
+        declaration = declared(draft, types, id, key, entry)
+        _say_untyped(draft, id, entry, declaration)
         # What a file of the spec says is resolved here, and a server starts in the spec's folder.
-        options |= {"operation": found.operation} if found.operation else {"folder": entry.source.folder}
+        options |= {"operation": declaration.operation} if declaration.operation else {"folder": entry.source.folder}
     elif key == "search" and isinstance(entry, Mapping):
         options = settings(draft, entry, f"tool `{id}`")
         _search(draft, id, entry, options)
-        found = _described(types, id, kind, entry)
+        declaration = _described(types, id, kind, entry)
     elif entry is not None and key not in BUILT_IN:
         given = settings(draft, entry, f"tool `{id}`")
         options = {"folder": entry.source.folder, **(given if isinstance(entry, Mapping) else {key: given})}
-        found = _described(types, id, kind, entry)
-    if not found.known:
+        declaration = _described(types, id, kind, entry)
+    if not declaration.known:
         draft.open_tools.add(id)
     return Tool(
         id,
@@ -87,15 +87,15 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
         python,
         options,
         result=node.value("result", "result"),
-        type=found.result,
-        parameters=found.parameters,
+        type=declaration.result,
+        parameters=declaration.parameters,
         trusted=node.value("trusted", not kind.remote),
-        effects=node.value("effects", _effects(kind, options, found)),
+        effects=node.value("effects", _effects(kind, options, declaration)),
         timeout=node.value("timeout"),
         answer_mb=node.value("answer_mb", 16.0),
         cache=node.value("cache", False),
-        about=node.value("about", found.about),
-        open=not found.known,
+        about=node.value("about", declaration.about),
+        open=not declaration.known,
     )
 
 

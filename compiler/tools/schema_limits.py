@@ -17,24 +17,24 @@ _SAYS_NOTHING = frozenset({
 
 def untyped(schema: Any, document: dict[str, Any], path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Yield the place of each such part, and the keyword that is why; what may be anything by its schema is no such part."""
-    found = resolve(schema, document) if isinstance(schema, dict) else None
-    if not isinstance(found, dict):
+    resolved = resolve(schema, document) if isinstance(schema, dict) else None
+    if not isinstance(resolved, dict):
         return
     if depth > MAX_DEPTH:
         yield path, "more than eight parts within each other"
         return
-    found = merged(found, document)
-    if without_none(schema_type(found, document)) == JSON:
-        said = [key for key in found if key not in _SAYS_NOTHING and found[key] not in (True, None)]
-        kinds = found.get("type")
+    resolved = merged(resolved, document)
+    if without_none(schema_type(resolved, document)) == JSON:
+        said = [key for key in resolved if key not in _SAYS_NOTHING and resolved[key] not in (True, None)]
+        kinds = resolved.get("type")
         if said or (isinstance(kinds, list) and len(kinds) > 1):
             yield path, f"`{said[0] if said else 'type'}`"
         return
-    for part in [found[name] for name in ("anyOf", "oneOf") if isinstance(found.get(name), list)]:
+    for part in [resolved[name] for name in ("anyOf", "oneOf") if isinstance(resolved.get(name), list)]:
         for one in part:
             yield from untyped(one, document, path, depth + 1)
-    if found.get("type") == "array":
-        yield from untyped(found.get("items"), document, f"{path}[]", depth + 1)
-    properties = found.get("properties")
+    if resolved.get("type") == "array":
+        yield from untyped(resolved.get("items"), document, f"{path}[]", depth + 1)
+    properties = resolved.get("properties")
     for name, part in properties.items() if isinstance(properties, dict) else ():
         yield from untyped(part, document, f"{path}.{name}" if path else name, depth + 1)

@@ -105,22 +105,22 @@ def command(
     program = program.with_budget(shared)
     options = RunOptions(seed=seed, params={} if temperature is None else {"temperature": temperature})
     with RowProgress(str(spec), len(sampled)) as progress:
-        found = run_async(
+        measured = run_async(
             lambda: measure(
                 program, sampled, chosen, repeats=repeats, options=options, on_row=progress.advance, allow_writes=True
             )
         )
-    told, document_ = report.lines(found), {"program": program.plan.name, "split": split, **found.as_json()}
-    failed = dict(found.lost)
+    printed, document_ = report.lines(measured), {"program": program.plan.name, "split": split, **measured.as_json()}
+    failed = dict(measured.lost)
     if before is not None and against is not None:
         start, params = before.with_budget(shared), RunOptions(seed=seed)
         with RowProgress(f"{spec} against {against}", len(compared) * count) as progress:
             gained = run_async(lambda: gains(start, program, compared, chosen, options=params, on_row=progress.advance))
-        told += report.gain_lines(gained, str(spec), str(against))
+        printed += report.gain_lines(gained, str(spec), str(against))
         document_["tuned_alone"] = report.gain_document(gained)
         failed |= report.failures(gained)
     spent = shared.spent
-    told.append(f"  {spent.lm_calls:,} LM calls, {spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens")
+    printed.append(f"  {spent.lm_calls:,} LM calls, {spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens")
     document_["spent"] = spent.as_json()
-    click.echo(json.dumps(document_, ensure_ascii=False) if style == "json" else "\n".join(told))
-    sys.exit(exit_status(failed) or int(found.note is not None))
+    click.echo(json.dumps(document_, ensure_ascii=False) if style == "json" else "\n".join(printed))
+    sys.exit(exit_status(failed) or int(measured.note is not None))

@@ -134,17 +134,17 @@ def command(
         if file is not None:
             file.keep()
         theirs = scored(against, other, writer, None) if against is not None and other is not None else None
-    told, found = lines(mine), document(mine)
+    printed, values = lines(mine), document(mine)
     failed = [mine.scores]
     if theirs is not None:
         difference = mine.scores.against(theirs.scores)
         failed.append(theirs.scores)
-        told += [*lines(theirs), difference_line(difference)]
-        found.update(against=document(theirs), difference=difference_document(difference))
+        printed += [*lines(theirs), difference_line(difference)]
+        values.update(against=document(theirs), difference=difference_document(difference))
         if doubtful := doubt({str(spec): mine.scores, str(against): theirs.scores}):
-            told.append(doubtful)
-            found["difference"]["doubt"] = doubtful
-    click.echo(json.dumps(found, ensure_ascii=False, default=str) if style == "json" else "\n".join(told))
+            printed.append(doubtful)
+            values["difference"]["doubt"] = doubtful
+    click.echo(json.dumps(values, ensure_ascii=False, default=str) if style == "json" else "\n".join(printed))
     # What fails by itself is a score like another; but a metric that raises on a row wants mending.
     kinds = [kind for scores in failed for kind in (*scores.causes, *scores.failures)]
     sys.exit(exit_status(kind for kind in kinds if is_outage(kind) or kind == "metric"))

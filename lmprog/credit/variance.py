@@ -112,47 +112,47 @@ async def measure(
         raise UsageError("credit needs at least one row, and two runs of it")
     refuse_writes([(program.plan, None)], allow_writes)
     sampling = Sampling(program, rows, Scorer(program, metric), repeats, options or RunOptions(), format_failure)
-    found: list[Row] = []
+    measured: list[Row] = []
     note = None
     # As many rows together as are at work at a time, so that a budget cuts between rows.
     together = max(1, program.concurrency // repeats)
     for first in range(0, len(rows), together):
         block = range(first, min(first + together, len(rows)))
         try:
-            found += await sampling.rows(block)
+            measured += await sampling.rows(block)
         except BudgetExceeded as error:
-            if not found:
+            if not measured:
                 raise
             note = f"{error}, after {first} of {len(rows)} rows"
             break
         for _ in block:
             if on_row is not None:
                 on_row()
-    if not found:
+    if not measured:
         _, cause = next(iter(sampling.lost.values()))
         raise ProviderError(f"no row has two runs that could be scored: {cause}")
     count, cause = sampling.failed.get("metric", (0, ""))
     if count == sampling.runs - sum(lost for lost, _ in sampling.lost.values()):
         raise MetricFailed(f"no run could be scored: {cause}")
-    wholes = [row.variance for row in found]
+    wholes = [row.variance for row in measured]
     modules = [
         ModuleCredit(
             module,
-            fmean(row.calls.get(module, 0.0) for row in found),
-            ratio([row.own.get(module, 0.0) for row in found], wholes),
-            ratio([row.reached.get(module, 0.0) for row in found], wholes),
+            fmean(row.calls.get(module, 0.0) for row in measured),
+            ratio([row.own.get(module, 0.0) for row in measured], wholes),
+            ratio([row.reached.get(module, 0.0) for row in measured], wholes),
         )
         for module in bounds(program.plan).calls
     ]
     return Credit(
         metric,
-        len(found),
+        len(measured),
         repeats,
         sampling.runs,
-        estimate([row.mean for row in found]),
+        estimate([row.mean for row in measured]),
         math.sqrt(fmean(wholes)),
         modules,
-        ratio([row.rest for row in found], wholes),
+        ratio([row.rest for row in measured], wholes),
         sampling.lost,
         sampling.failed,
         note,

@@ -14,28 +14,30 @@ from lmprog.scoring.statistics import Estimate
 
 def lines(credit: Credit) -> list[str]:
     """Return lines with the reward, its variation, and each module's share of that."""
-    found = [
+    report = [
         f"{credit.metric} {credit.reward} over {credit.rows} rows, {credit.repeats} runs of each; the runs of a row vary by "
         f"{100 * credit.deviation:.1f} points (standard deviation)"
     ]
     names = [module.module for module in credit.modules]
     width = max(map(len, [*names, "module"]))
-    found.append(f"  {'module':<{width}}  {'calls a run':>11}  {'share of the variance':<24}  with all that may follow")
+    report.append(
+        f"  {'module':<{width}}  {'calls a run':>11}  {'share of the variance':<24}  with all that may follow"
+    )
     for module in credit.modules:
         shares = f"{_shown(module.share):<24}  {_shown(module.reached)}"
-        found.append(f"  {module.module:<{width}}  {module.calls:>11.1f}  {shares}".rstrip())
+        report.append(f"  {module.module:<{width}}  {module.calls:>11.1f}  {shares}".rstrip())
     if credit.rest is not None and credit.rest.mean:
-        found.append(f"  judges and tools, where every reply is the same: {credit.rest}")
+        report.append(f"  judges and tools, where every reply is the same: {credit.rest}")
     if credit.rest is None:
-        found.append(
+        report.append(
             "  all runs of a row score the same, so there is nothing to share; a higher --temperature may help"
         )
     for kind, (count, first) in credit.lost.items():
-        found.append(f"  {count} {'run' if count == 1 else 'runs'} failed ({kind}) and not scored: {first}")
-    found += own_failures(credit.failed)
+        report.append(f"  {count} {'run' if count == 1 else 'runs'} failed ({kind}) and not scored: {first}")
+    report += own_failures(credit.failed)
     if credit.note is not None:
-        found.append(f"  {credit.note}")
-    return found
+        report.append(f"  {credit.note}")
+    return report
 
 
 def gain_lines(gains: Gains, after: str, before: str) -> list[str]:

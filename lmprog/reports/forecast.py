@@ -15,37 +15,37 @@ _API = "of an API, as many at a time as may be, within the rate limits of the LM
 UNBOUNDED = "there is no bound: a `foreach` without `at_most`, over what no row gives, was taken to have one item"
 
 
-def document(program: str, found: Forecast, budget: Mapping[str, float]) -> dict[str, Any]:
+def document(program: str, forecast: Forecast, budget: Mapping[str, float]) -> dict[str, Any]:
     """Return the forecast as plain values for JSON.
 
     `most_lm_calls` is by name, stages of one name together; a value that is not known is null.
     """
     calls: dict[str, int] = {}
-    for part in found.parts:
+    for part in forecast.parts:
         calls[part.name] = calls.get(part.name, 0) + part.lm_calls
     return {
         "program": program,
         "most_lm_calls": calls,
-        "parts": [_values(*both) for both in zip(found.parts, found.estimated, strict=True)],
-        "in_all": _values(found.in_all, found.estimated_in_all),
-        "assumed": assumed(found),
-        "dev": found.dev.as_json() if found.dev is not None else None,
-        "bounded": found.bounded,
-        "unknown": found.unknown,
-        "time": _basis(found),
+        "parts": [_values(*both) for both in zip(forecast.parts, forecast.estimated, strict=True)],
+        "in_all": _values(forecast.in_all, forecast.estimated_in_all),
+        "assumed": assumed(forecast),
+        "dev": forecast.dev.as_json() if forecast.dev is not None else None,
+        "bounded": forecast.bounded,
+        "unknown": forecast.unknown,
+        "time": _basis(forecast),
         "budget": dict(budget),
     }
 
 
-def text(program: str, found: Forecast, budget: Mapping[str, float]) -> None:
+def text(program: str, forecast: Forecast, budget: Mapping[str, float]) -> None:
     """Print it on standard output."""
     from rich.table import Table
 
     console = terminal.console(highlight=False, markup=False)
     wide = terminal.console(highlight=False, markup=False, width=max(console.width, 120))
     for title, parts, in_all in (
-        ("at most", found.parts, found.in_all),
-        ("estimated", found.estimated, found.estimated_in_all),
+        ("at most", forecast.parts, forecast.in_all),
+        ("estimated", forecast.estimated, forecast.estimated_in_all),
     ):
         table = Table(title=f"{program}: {title}, and the time for it", title_justify="left")
         for heading in ("", "LM calls", "prompt tokens", "completion tokens", "USD", "about"):
@@ -58,13 +58,13 @@ def text(program: str, found: Forecast, budget: Mapping[str, float]) -> None:
     limits = (
         f"the search ends where it would exceed {limit:g} {name.replace('_', ' ')}" for name, limit in budget.items()
     )
-    confirmed = [_confirmed(found.dev)] if found.dev is not None else []
+    confirmed = [_confirmed(forecast.dev)] if forecast.dev is not None else []
     for line in (
         *confirmed,
-        *([] if found.bounded else [UNBOUNDED]),
-        *found.unknown,
-        *(f"estimated: {line}" for line in assumed(found)),
-        f"time: {_basis(found)}",
+        *([] if forecast.bounded else [UNBOUNDED]),
+        *forecast.unknown,
+        *(f"estimated: {line}" for line in assumed(forecast)),
+        f"time: {_basis(forecast)}",
         *limits,
     ):
         console.print(line, soft_wrap=True)
@@ -83,10 +83,10 @@ def _confirmed(dev: DevRows) -> str:
     )
 
 
-def assumed(found: Forecast) -> list[str]:
+def assumed(forecast: Forecast) -> list[str]:
     """Return the assumptions of the estimate."""
-    if found.reply is not None:
-        replies = f"replies have {found.reply:,.0f} tokens, as in the mean in {found.measured}"
+    if forecast.reply is not None:
+        replies = f"replies have {forecast.reply:,.0f} tokens, as in the mean in {forecast.measured}"
     else:
         replies = f"replies have 1/{SHARE} of `max_tokens`, at most {USUAL_REPLY} tokens"
     return [replies, *ASSUMED]
@@ -106,15 +106,15 @@ def _amounts(part: Part) -> dict[str, Any]:
     }
 
 
-def _basis(found: Forecast) -> str:
-    if found.measured is not None:
-        return f"at the rate of the run in {found.measured}"
-    if found.in_all.seconds is None:
+def _basis(forecast: Forecast) -> str:
+    if forecast.measured is not None:
+        return f"at the rate of the run in {forecast.measured}"
+    if forecast.in_all.seconds is None:
         return (
             "unknown for a model in this process until a run of the program is finished, or its spec says lms.ID.speed"
         )
-    here = any(ask.lm.runs_here for ask in found.in_all.asks)
-    behind = any(not ask.lm.runs_here for ask in found.in_all.asks)
+    here = any(ask.lm.runs_here for ask in forecast.in_all.asks)
+    behind = any(not ask.lm.runs_here for ask in forecast.in_all.asks)
     bases = [
         *(["by lms.ID.speed for a model in this process, without the passes of training"] if here else []),
         *([f"{SECONDS_PER_CALL:g} seconds a call {_API}"] if behind else []),

@@ -78,25 +78,25 @@ def lines(shown: Evaluation) -> list[str]:
     """Return lines with the score and its interval, the facts behind it, and the table by label."""
     scores = shown.scores
     of = f"the first {len(shown.rows)} of {shown.of}" if shown.of > len(shown.rows) else str(len(scores.by_row))
-    found = [f"{shown.spec}: {scores.metric} {scores.estimate} on {of} rows of {shown.split}"]
-    found += own_failures(scores.failures)
+    report = [f"{shown.spec}: {scores.metric} {scores.estimate} on {of} rows of {shown.split}"]
+    report += own_failures(scores.failures)
     for kind, (count, first) in scores.causes.items():
-        found.append(f"  {_runs(count)} failed ({kind}) and {'is' if count == 1 else 'are'} not scored: {first}")
-    found.append(f"  {scores.usage}")
+        report.append(f"  {_runs(count)} failed ({kind}) and {'is' if count == 1 else 'are'} not scored: {first}")
+    report.append(f"  {scores.usage}")
     if scores.usage.forgiven:
-        found.append("  forgiven in replies: " + _counted(scores.usage.forgiven))
+        report.append("  forgiven in replies: " + _counted(scores.usage.forgiven))
     if scores.judges.lm_calls:
-        found.append(f"  judges: {scores.judges}")
+        report.append(f"  judges: {scores.judges}")
     if (groups := shown.groups()) is not None:
-        found += _table(*groups, scores.metric)
+        report += _table(*groups, scores.metric)
     wrong = [
         f"{wanted} -> {'(unreadable)' if said is None else said} ({count})"
         for wanted, said, count in shown.confusions()
     ]
     if wrong:
         more = f", and {len(wrong) - SHOWN} others" if len(wrong) > SHOWN else ""
-        found.append(f"  most often taken for another: {', '.join(wrong[:SHOWN])}{more}")
-    return found + _feedback(scores)
+        report.append(f"  most often taken for another: {', '.join(wrong[:SHOWN])}{more}")
+    return report + _feedback(scores)
 
 
 def own_failures(failures: Mapping[str, tuple[int, str]]) -> list[str]:

@@ -240,25 +240,25 @@ async def score_rows(
         chosen = replace(options or RunOptions(), rollout=repeat)
         lost: list[RowScore] = []
         others = False
-        async for found in _once(program, scorer, rows, chosen, concurrency, window):
-            if found.value is None:
-                lost.append(found)
+        async for row_score in _once(program, scorer, rows, chosen, concurrency, window):
+            if row_score.value is None:
+                lost.append(row_score)
             else:
                 others = True
-                yield _told(found, on_row)
+                yield _reported(row_score, on_row)
 
         async def again(place: int, before: RowScore, chosen: RunOptions = chosen) -> RowScore:
             row = rows[before.row]
             result = await program.run(program.inputs_of(row), example=before.row, options=chosen)
-            found = await scored(scorer, row, result, before.row, chosen)
+            row_score = await scored(scorer, row, result, before.row, chosen)
             return replace(
-                found,
-                judged=[*before.judged, *found.judged],
+                row_score,
+                judged=[*before.judged, *row_score.judged],
                 earlier=[*before.earlier, *before.result.records],
             )
 
-        for found in await run_again(lost, again, together=window, others=others):
-            yield _told(found, on_row)
+        for row_score in await run_again(lost, again, together=window, others=others):
+            yield _reported(row_score, on_row)
 
 
 async def _once(
@@ -288,7 +288,7 @@ async def _once(
         await asyncio.gather(*scoring, return_exceptions=True)
 
 
-def _told(row: RowScore, on_row: Callable[[RowScore], None] | None) -> RowScore:
+def _reported(row: RowScore, on_row: Callable[[RowScore], None] | None) -> RowScore:
     if on_row is not None:
         on_row(row)
     return row

@@ -152,13 +152,13 @@ class Scorer:
         function = self._functions[metric.id]
         arguments = self._instances[metric.id](arguments)
         if inspect.iscoroutinefunction(function):
-            found = await function(**arguments)
+            score = await function(**arguments)
         else:
             # One thread for all: a slow function holds up no LM call, and none has to be safe for two threads at once.
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, **arguments))
-            if inspect.isawaitable(found):
-                found = await found
-        return Score(float(found.value), found.feedback) if isinstance(found, Score) else Score(float(found))
+            score = await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, **arguments))
+            if inspect.isawaitable(score):
+                score = await score
+        return Score(float(score.value), score.feedback) if isinstance(score, Score) else Score(float(score))
 
     async def _judged(self, metric: plan.Metric, arguments: dict[str, Any], judging: Judging) -> Score:
         result = await self._judge(metric).run(

@@ -135,17 +135,17 @@ def differences(expected: Mapping[str, Any], outputs: Mapping[str, Any]) -> list
     ]
 
 
-def equal(expected: Any, found: Any) -> bool:
+def equal(expected: Any, actual: Any) -> bool:
     """Return whether two values are equal: texts to the letter, numbers but for rounding, and true is not 1."""
-    if isinstance(expected, bool) or isinstance(found, bool):
-        return expected is found
-    if isinstance(expected, int | float) and isinstance(found, int | float):
-        return expected == found or math.isclose(expected, found, rel_tol=CLOSE)
-    if isinstance(expected, list) and isinstance(found, list):
-        return len(expected) == len(found) and all(map(equal, expected, found))
-    if isinstance(expected, Mapping) and isinstance(found, Mapping):
-        return expected.keys() == found.keys() and all(equal(value, found[name]) for name, value in expected.items())
-    return bool(expected == found)
+    if isinstance(expected, bool) or isinstance(actual, bool):
+        return expected is actual
+    if isinstance(expected, int | float) and isinstance(actual, int | float):
+        return expected == actual or math.isclose(expected, actual, rel_tol=CLOSE)
+    if isinstance(expected, list) and isinstance(actual, list):
+        return len(expected) == len(actual) and all(map(equal, expected, actual))
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
+        return expected.keys() == actual.keys() and all(equal(value, actual[name]) for name, value in expected.items())
+    return bool(expected == actual)
 
 
 def _shown(value: Any) -> str:

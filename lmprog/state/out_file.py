@@ -62,22 +62,22 @@ class OutFile:
     def _begin(self, origin: Origin, inputs: Iterator[Mapping[str, Any]]) -> None:
         path, marker = self.path, beside(self.path)
         there = path.exists() and path.stat().st_size > 0
-        kept = read_origin(marker) if path.exists() else None
-        if there and kept is None:
+        recorded = read_origin(marker) if path.exists() else None
+        if there and recorded is None:
             raise UsageError(_strange(path))
         digest, prefix = identity.RowsDigest(), None
         for row in inputs:
             digest.add(row)
-            if kept is not None and digest.rows == kept.rows:
+            if recorded is not None and digest.rows == recorded.rows:
                 prefix = digest.hex
         self.total = digest.rows
         source_digests = {**origin.made_from, INPUTS: digest.hex}
-        if kept is not None:
+        if recorded is not None:
             # Rows that were added at the end are new rows of the same file.
             now = {**source_digests, INPUTS: prefix or digest.hex}
-            changed = identity.changes(kept.made_from, now)
+            changed = identity.changes(recorded.made_from, now)
             if changed and not there:  # a kill left nothing to go on with
-                kept = None
+                recorded = None
             elif changed:
                 raise UsageError(
                     f"{path} was begun from something else: {identity.in_words(changed)}. Undo that, name another file, or "
@@ -90,7 +90,7 @@ class OutFile:
         if there:
             self._read()
             cut_torn_line(path)
-        self.traces = {**origin.traces, **(kept.traces if kept is not None else {})}
+        self.traces = {**origin.traces, **(recorded.traces if recorded is not None else {})}
         replace(origin, made_from=source_digests, rows=self.total, traces=self.traces).write(marker)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = path.open("ab")

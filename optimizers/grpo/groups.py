@@ -116,26 +116,26 @@ def _whole(run: RolloutLike) -> Member:
 
 
 def _positions(example: Any, runs: Sequence[RolloutLike], align: Align) -> dict[tuple[Any, Any], list[Member]]:
-    found: dict[tuple[Any, Any], list[Member]] = {}
+    by_position: dict[tuple[Any, Any], list[Member]] = {}
     calls: list[dict[tuple[str, int], Any]] = []
     for run in runs:
         calls.append({(invocation.module, invocation.call): invocation for invocation in run.invocations})
         for position in calls[-1]:
-            found.setdefault(position, [])
-    modules = list(dict.fromkeys(module for module, _ in found))
-    ordered = sorted(found, key=lambda position: (modules.index(position[0]), position[1]))
+            by_position.setdefault(position, [])
+    modules = list(dict.fromkeys(module for module, _ in by_position))
+    ordered = sorted(by_position, key=lambda position: (modules.index(position[0]), position[1]))
     for position in ordered:
         for run, made in zip(runs, calls, strict=True):
             if position in made:
-                found[position].append(Member(run.rollout, run.reward, (made[position],)))
+                by_position[position].append(Member(run.rollout, run.reward, (made[position],)))
             elif align == "fill":
                 own = [invocation for (module, _), invocation in made.items() if module == position[0]]
                 if own:
                     place = _draw(len(own), example, run.rollout, *position)
-                    found[position].append(Member(run.rollout, run.reward, (own[place],)))
+                    by_position[position].append(Member(run.rollout, run.reward, (own[place],)))
     if align == "truncate":
-        ordered = [position for position in ordered if len(found[position]) == len(runs)]
-    return {position: found[position] for position in ordered}
+        ordered = [position for position in ordered if len(by_position[position]) == len(runs)]
+    return {position: by_position[position] for position in ordered}
 
 
 def _draw(choices: int, *place: Any) -> int:

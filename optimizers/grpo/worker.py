@@ -36,14 +36,14 @@ class NullJournal(Journal):
 
 def follow(program: Program) -> Any:
     """Join every training of the first process; return the result of the first process."""
-    while not isinstance(told := processes.from_first(), Finished):
+    while not isinstance(message := processes.from_first(), Finished):
         # Anything else was meant for a training that has ended here already.
-        if isinstance(told, TrainRequest):
+        if isinstance(message, TrainRequest):
             from lmprog.optimizers.grpo.stage import WeightStage  # needs the extras of training; the loop does not
 
-            of_stage = replace(program, plan=told.plan, resources=replace(program.resources))
-            task = Task(of_stage, (), (), told.metric, Budget({}), NullJournal(told.folder), told.seed)
-            stage = WeightStage(task, told.config)
-            stage.imitates = told.imitates
-            stage.train(told.done)
-    return told.outcome
+            of_stage = replace(program, plan=message.plan, resources=replace(program.resources))
+            task = Task(of_stage, (), (), message.metric, Budget({}), NullJournal(message.folder), message.seed)
+            stage = WeightStage(task, message.config)
+            stage.imitates = message.imitates
+            stage.train(message.done)
+    return message.outcome

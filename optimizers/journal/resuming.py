@@ -48,30 +48,32 @@ def claim(folder: Path, origin: Origin, goals: Optimize, resume: bool, restart: 
     UsageError where the folder holds a run and neither `resume` nor `restart` is said, or one begun from something else.
     """
     marker = folder / RUN
-    kept = read_origin(marker)
-    if kept is None:
+    recorded = read_origin(marker)
+    if recorded is None:
         if resume or restart is not None:
             raise UsageError(f"there is no run in {folder} to resume; leave --resume out to start one there")
         origin.write(marker, private=True)
         return None
     if not resume and restart is None:
         raise UsageError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
-    if not kept.made_from:
+    if not recorded.made_from:
         raise UsageError(
             f"the run in {folder} was begun by an earlier version of lmprog, which did not keep what it is made from; "
             "start a new run in another folder"
         )
-    if kept.seed != origin.seed:
+    if recorded.seed != origin.seed:
         raise UsageError(
-            f"the run in {folder} was started with another seed ({kept.seed}, now {origin.seed}); "
+            f"the run in {folder} was started with another seed ({recorded.seed}, now {origin.seed}); "
             "start a new run in another folder"
         )
     first = _number(restart, goals) if restart is not None else None
-    changed = _changed(kept.made_from, origin.made_from, first or _begun(folder) + 1)
+    changed = _changed(recorded.made_from, origin.made_from, first or _begun(folder) + 1)
     if first is None and changed:
-        found = identity.in_words(identity.changes(_only(kept.made_from, changed), _only(origin.made_from, changed)))
+        differences = identity.in_words(
+            identity.changes(_only(recorded.made_from, changed), _only(origin.made_from, changed))
+        )
         raise UsageError(
-            f"the run in {folder} was begun from something else: {found}. Undo that, or begin again what depends on it "
+            f"the run in {folder} was begun from something else: {differences}. Undo that, or begin again what depends on it "
             f"with --restart-stage {_depending(changed, goals)}, or start a new run in another folder"
         )
     earlier = [key for key in changed if (stage := STAGE.match(key)) and first and int(stage[1]) + 1 < first]

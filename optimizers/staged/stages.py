@@ -115,8 +115,8 @@ def make(stage: Stage) -> Optimizer:
 
 def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal: Journal) -> Outcome:
     """Run what is not in the journal yet, and score the test split where the program has one."""
-    with closing(AnswerCache(journal.folder)) as kept:
-        return _run(program, seed, budget, journal, RunResponseCache(kept))
+    with closing(AnswerCache(journal.folder)) as cache:
+        return _run(program, seed, budget, journal, RunResponseCache(cache))
 
 
 def _run(
@@ -137,15 +137,15 @@ def _run(
     outcomes: list[StageOutcome] = []
     for number, stage in enumerate(goals.stages, 1):
         key = f"{number}-{stage.optimizer}"
-        kept = journal.recall(f"stage/{key}")
-        if kept is not None:
-            previous, best = best, Candidate.from_json(kept["candidate"])
-            if "validate" not in kept:  # a later stage was restarted, on other rows or with another metric
+        recorded = journal.recall(f"stage/{key}")
+        if recorded is not None:
+            previous, best = best, Candidate.from_json(recorded["candidate"])
+            if "validate" not in recorded:  # a later stage was restarted, on other rows or with another metric
                 scores = chosen_by.of(best)
                 gain = scores.against(chosen_by.of(previous)).as_json()
-                kept = {**kept, "validate": scores.estimate.as_json(), "gain": gain}
-                journal.keep(f"stage/{key}", kept)
-            outcomes.append(StageOutcome.from_json(kept))
+                recorded = {**recorded, "validate": scores.estimate.as_json(), "gain": gain}
+                journal.keep(f"stage/{key}", recorded)
+            outcomes.append(StageOutcome.from_json(recorded))
             journal.tell("stage_kept", number=number, of=len(goals.stages), stage=stage.optimizer)
             continue
         journal.record("stage_started", number=number, of=len(goals.stages), name=stage.optimizer)
@@ -154,8 +154,10 @@ def _run(
         start = metered.with_candidate(best)
         stage_seed = derive(seed, number, stage.optimizer)
         came_to = [outcome.candidate for outcome in outcomes]
-        found = partial(_finalists, metered, journal.folder, came_to, len(parts.choose))
-        task = Task(start, train, parts.choose, goals.metric, shared, within, stage_seed, screened=dev, finalists=found)
+        finalists = partial(_finalists, metered, journal.folder, came_to, len(parts.choose))
+        task = Task(
+            start, train, parts.choose, goals.metric, shared, within, stage_seed, screened=dev, finalists=finalists
+        )
         try:
             change = make(stage).optimize(task)
         except BudgetExceeded as error:
@@ -266,20 +268,20 @@ def _tested(program: Program, metric: str, outcomes: Sequence[StageOutcome], jou
     rows = rows_of(program.plan, TEST)
     to_show = ShownRows(program.plan)
     scored: dict[str, Scores] = {}
-    found: list[Scores] = []
+    by_version: list[Scores] = []
     versions = [("as written", Candidate()), *((f"after {outcome.stage}", outcome.candidate) for outcome in outcomes)]
     for name, candidate in versions:
         digest = candidate.digest
         if digest not in scored:
             journal.tell("test_started", rows=len(rows), program=name)
-            kept = journal.recall(f"test/{digest}")
+            values = journal.recall(f"test/{digest}")
             # Where a provider was down, a resumed run scores again.
-            if kept is None or too_many_outages(kept.count(None), len(kept)):
+            if values is None or too_many_outages(values.count(None), len(values)):
                 scores = evaluate(program.with_candidate(candidate), rows, metric, allow_writes=True)
-                kept = [score.value for score in (scores if found else scores.checked()).rows]
-                shown = {"answers": to_show.answers(scores), **({} if found else {"rows": to_show.rows(rows)})}
+                values = [score.value for score in (scores if by_version else scores.checked()).rows]
+                shown = {"answers": to_show.answers(scores), **({} if by_version else {"rows": to_show.rows(rows)})}
                 journal.keep(f"kinds/{digest}", [score.kind for score in scores.rows])
-                journal.keep(f"test/{digest}", kept, metric=metric, **shown)
-            scored[digest] = Scores.of_values(metric, enumerate(kept), journal.recall(f"kinds/{digest}") or ())
-        found.append(scored[digest])
-    return found
+                journal.keep(f"test/{digest}", values, metric=metric, **shown)
+            scored[digest] = Scores.of_values(metric, enumerate(values), journal.recall(f"kinds/{digest}") or ())
+        by_version.append(scored[digest])
+    return by_version

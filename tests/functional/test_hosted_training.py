@@ -227,7 +227,7 @@ def test_what_a_life_that_was_killed_left_on_the_server_is_unloaded(
 
 
 def test_a_sampler_that_differs_is_measured_and_weighed(letters, optimized, server) -> None:
-    server.heat = 3.0
+    server.temperature_scale = 3.0
     spec = letters(steps=2)
     optimized(spec)
     steps = [step for step in events_of(spec.parent / "run") if step["rows"]]

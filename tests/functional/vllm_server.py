@@ -31,7 +31,7 @@ class VllmServer:
         self.max_lora_rank = 16
         self.max_loras = 1
         self.sees: Callable[[Path], bool] = Path.is_dir
-        self.heat = 1.0
+        self.temperature_scale = 1.0
         """How much hotter it samples than it is asked to, and says so: other kernels, carried too far."""
         self.mangle: Callable[[dict[str, Any]], None] = lambda reply: None
         self.failing: list[int] = []
@@ -110,7 +110,11 @@ class VllmServer:
         params = {key: body[key] for key in ("max_tokens", "top_p", "stop") if key in body}
         asked = Request(
             body["messages"],
-            {**params, "top_k": max(0, body.get("top_k", 0)), "temperature": body.get("temperature", 1.0) * self.heat},
+            {
+                **params,
+                "top_k": max(0, body.get("top_k", 0)),
+                "temperature": body.get("temperature", 1.0) * self.temperature_scale,
+            },
             seed=body.get("seed"),
             adapter=self.loaded.get(name),
         )

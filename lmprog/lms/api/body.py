@@ -72,18 +72,18 @@ def marked(messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> 
     it.
     """
     whole, characters = constant
-    found = list(messages)
-    if whole < len(found) and characters > 0:
-        parts = _marked_within(found[whole].get("content"), characters)
+    with_mark = list(messages)
+    if whole < len(with_mark) and characters > 0:
+        parts = _marked_within(with_mark[whole].get("content"), characters)
         if parts is not None:
-            found[whole] = {**found[whole], "content": parts}
-            return found
-    for index in reversed(range(min(whole, len(found)))):
-        parts = _marked_at_end(found[index].get("content"))
+            with_mark[whole] = {**with_mark[whole], "content": parts}
+            return with_mark
+    for index in reversed(range(min(whole, len(with_mark)))):
+        parts = _marked_at_end(with_mark[index].get("content"))
         if parts is not None:
-            found[index] = {**found[index], "content": parts}
+            with_mark[index] = {**with_mark[index], "content": parts}
             break
-    return found
+    return with_mark
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:

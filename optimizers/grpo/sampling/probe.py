@@ -86,15 +86,15 @@ async def measure(runs: Runs, config: Config, top: float, width: Width) -> dict[
     greedy = _by_row((await runs(0.0, 1)).rollouts)
     tried: list[dict[str, Any]] = []
     levels: dict[str, list[float]] = {}
-    heats: Sequence[Temperature] = TEMPERATURES if config.temperature == "auto" else (config.temperature,)
-    for heat in heats:
-        wave = await runs(heat, config.rollouts)
+    temperatures: Sequence[Temperature] = TEMPERATURES if config.temperature == "auto" else (config.temperature,)
+    for temperature in temperatures:
+        wave = await runs(temperature, config.rollouts)
         levels = seen(levels, wave.rollouts, width)
-        tried.append({"temperature": heat, **_figures(wave, greedy, width)})
+        tried.append({"temperature": temperature, **_summary(wave, greedy, width)})
         if tried[-1]["above_greedy"] >= ENOUGH:
             break
     # Of equals the first, which is the highest.
-    chosen = max(tried, key=lambda found: found["above_greedy"])
+    chosen = max(tried, key=lambda at_temperature: at_temperature["above_greedy"])
     solved = bool(greedy) and all(reward >= top - EQUAL * width(None) for (reward,) in greedy.values())
     return {
         "rows": len(greedy),
@@ -107,7 +107,7 @@ async def measure(runs: Runs, config: Config, top: float, width: Width) -> dict[
     }
 
 
-def _figures(wave: Wave, greedy: Mapping[int, Sequence[float]], width: Width) -> dict[str, float]:
+def _summary(wave: Wave, greedy: Mapping[int, Sequence[float]], width: Width) -> dict[str, float]:
     sampled = _by_row(wave.rollouts)
     with_signal, without = wave.by_signal(width)
     both = [example for example in sampled if example in greedy]
@@ -122,28 +122,28 @@ def _figures(wave: Wave, greedy: Mapping[int, Sequence[float]], width: Width) ->
     }
 
 
-def said(found: Mapping[str, Any], taught: bool = False) -> list[str]:
+def said(report: Mapping[str, Any], taught: bool = False) -> list[str]:
     """Return what a probe found, in sentences: the figures, and what would help where there is little to learn from."""
-    best = next(each for each in found["tried"] if each["temperature"] == found["temperature"])
-    heat = found["temperature"]
-    at = f"at temperature {heat:g}" if isinstance(heat, int | float) else "at the temperatures given"
-    figures = (
-        f"{found['rows']} train rows before the first step: {found['greedy']:.2f} greedy; {at} "
-        f"{best['mean']:.2f} in the mean and {best['best']:.2f} by the best of {found['rollouts']}; "
+    best = next(each for each in report["tried"] if each["temperature"] == report["temperature"])
+    temperature = report["temperature"]
+    at = f"at temperature {temperature:g}" if isinstance(temperature, int | float) else "at the temperatures given"
+    summary = (
+        f"{report['rows']} train rows before the first step: {report['greedy']:.2f} greedy; {at} "
+        f"{best['mean']:.2f} in the mean and {best['best']:.2f} by the best of {report['rollouts']}; "
         f"{best['with_signal']:.0%} of the rows have a signal, on {best['above_greedy']:.0%} a sample is better than greedy"
         + (f"; max_tokens cuts {best['cut']:.0%} of the replies" if best["cut"] else "")
     )
     if best["above_greedy"] >= ENOUGH:
-        return [figures]
-    if found["solved"]:
-        return [figures, "these rows are solved already: there is nothing to learn from them; take harder ones"]
+        return [summary]
+    if report["solved"]:
+        return [summary, "these rows are solved already: there is nothing to learn from them; take harder ones"]
     wanting = "nothing" if not best["above_greedy"] else "little"
     if taught:
         return [
-            figures,
+            summary,
             f"by itself the program finds {wanting} to learn from here: what it learns comes from the teachers",
         ]
-    return [figures, f"there is {wanting} to learn from: hardly a run is better than what is said anyway; {HELP}"]
+    return [summary, f"there is {wanting} to learn from: hardly a run is better than what is said anyway; {HELP}"]
 
 
 def _by_row(rollouts: Sequence[Rollout]) -> dict[int, list[float]]:

@@ -157,17 +157,17 @@ class _Wanted:
         allowed: Sequence[Allowed | None] | None,
     ) -> None:
         """Prepare the predictions; `places[s]` holds the places where the tokens of reply s are predicted."""
-        heats = [temperature] * len(places) if isinstance(temperature, int | float) else temperature
+        temperatures = [temperature] * len(places) if isinstance(temperature, int | float) else temperature
         masks = [None] * len(places) if allowed is None else allowed
         index: dict[tuple[int, float, bytes], int] = {}
         # (M,) the distribution of each reply token, numbered as they first come: a dict keeps that order.
         self._back = [
-            index.setdefault((place, heat, b"" if bits is None else bits[t].tobytes()), len(index))
-            for of_reply, heat, bits in zip(places, heats, masks, strict=True)
+            index.setdefault((place, own_temperature, b"" if bits is None else bits[t].tobytes()), len(index))
+            for of_reply, own_temperature, bits in zip(places, temperatures, masks, strict=True)
             for t, place in enumerate(of_reply)
         ]
         self.places = [place for place, _, _ in index]
-        self._temperatures = [heat for _, heat, _ in index]
+        self._temperatures = [own_temperature for _, own_temperature, _ in index]
         self._bits = [bits for _, _, bits in index]
 
     def picked(

@@ -283,7 +283,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
                 total += loss.detach()
         figures.join()
         if self._mismatch:
-            self._tell_mismatch()
+            self._record_mismatch()
         return loss + total
 
     def _imitation(self) -> Tensor:
@@ -322,16 +322,16 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         """Keep a value for this pass, and for the passes of later updates on its rows."""
         self._inputs[name][self._pass] = self._of_pass[name] = of_pass
 
-    def _tell_mismatch(self) -> None:
+    def _record_mismatch(self) -> None:
         of_ranks = self.accelerator.gather(torch.stack(self._mismatch))
         apart, tokens, truncated, _, far = of_ranks.sum(0).tolist()
-        figures = {
+        metrics = {
             "mismatch": apart / max(1.0, tokens),
             "mismatch_max": of_ranks[:, 3].max().item(),
             "mismatch_outside": far / max(1.0, tokens),
             "truncated": truncated / max(1.0, tokens),
         }
-        for name, value in figures.items():
+        for name, value in metrics.items():
             self._metrics["train"][f"sampler/{name}"].append(value)
 
     def _passes(self) -> list[list[int]]:

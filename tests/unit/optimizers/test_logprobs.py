@@ -49,8 +49,8 @@ def batch() -> tuple[list[list[int]], list[int], list[float], list[Any]]:
 def one_by_one(model: Any) -> tuple[list[Any], list[Any]]:
     """The same, each row by itself."""
     found, entropies = [], []
-    for ids, n, heat, bits in zip(*batch(), strict=True):
-        logits = model(input_ids=torch.tensor([ids])).logits[0, len(ids) - n - 1 : -1].float() / heat
+    for ids, n, temperature, bits in zip(*batch(), strict=True):
+        logits = model(input_ids=torch.tensor([ids])).logits[0, len(ids) - n - 1 : -1].float() / temperature
         for t in range(n if bits is not None else 0):
             barred = [token for token in range(VOCABULARY) if not bits[t, token // 32] >> (token % 32) & 1]
             logits[t, barred] = float("-inf")
@@ -178,17 +178,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> LocalLM:
     ],
 )
 def test_constrained_replies_have_the_log_probabilities_that_were_sampled(small, format: str, outputs: Object) -> None:
-    heats = [0.6, 1.0, 1.0, 1.4, 0.6, 1.0]
+    temperatures = [0.6, 1.0, 1.0, 1.4, 0.6, 1.0]
     requests = [
         Request(
             messages=[{"role": "user", "content": f"message {place % 2}"}],
-            params={"temperature": heat, "max_tokens": 12},
+            params={"temperature": temperature, "max_tokens": 12},
             seed=place,
             output_type=outputs,
             format=format,
             decoding="constrained",
         )
-        for place, heat in enumerate(heats)
+        for place, temperature in enumerate(temperatures)
     ]
 
     async def answers() -> list[Any]:
@@ -200,7 +200,7 @@ def test_constrained_replies_have_the_log_probabilities_that_were_sampled(small,
         model,
         [[*one.prompt_token_ids, *one.token_ids] for one in said],
         [len(one.token_ids) for one in said],
-        heats,
+        temperatures,
         [small.allowed(format, outputs, one.token_ids) for one in said],
     )
     forced, free = [], []

@@ -26,13 +26,15 @@ def wave(rewards: list[list[float]], cut: bool = False) -> Wave:
     )
 
 
-def measured(config: Config, by_heat: dict[Any, list[list[float]]]) -> tuple[dict[str, Any], list[tuple[Any, int]]]:
-    """What a probe finds where runs at a temperature get the rewards of `by_heat`, and what it has run."""
+def measured(
+    config: Config, by_temperature: dict[Any, list[list[float]]]
+) -> tuple[dict[str, Any], list[tuple[Any, int]]]:
+    """What a probe finds where runs at a temperature get the rewards of `by_temperature`, and what it has run."""
     ran: list[tuple[Any, int]] = []
 
     async def runs(temperature: Any, count: int) -> Wave:
         ran.append((temperature, count))
-        return wave(by_heat[str(temperature)], cut=temperature != 0)
+        return wave(by_temperature[str(temperature)], cut=temperature != 0)
 
     return asyncio.run(measure(runs, config, 1.0, unit)), ran
 
@@ -44,7 +46,7 @@ ONE = [[0.0, 1.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
 
 
 @pytest.mark.parametrize(
-    ("by_heat", "tried", "taken"),
+    ("by_temperature", "tried", "taken"),
     [
         ({"1.0": ONE}, [1.0], 1.0),  # a fifth of the rows is enough, and nothing below is tried
         ({"1.0": WORSE, "0.8": ONE}, [1.0, 0.8], 0.8),
@@ -52,10 +54,10 @@ ONE = [[0.0, 1.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
         ({"1.0": NONE, "0.8": NONE, "0.6": NONE, "0.4": NONE}, [1.0, 0.8, 0.6, 0.4], 1.0),
     ],
 )
-def test_auto_takes_the_highest_temperature_with_enough_to_learn(by_heat, tried, taken) -> None:
+def test_auto_takes_the_highest_temperature_with_enough_to_learn(by_temperature, tried, taken) -> None:
     config = Config(rollouts=2)
-    found, ran = measured(config, {"0.0": GREEDY, **by_heat})
-    assert ran == [(0.0, 1), *((heat, 2) for heat in tried)]
+    found, ran = measured(config, {"0.0": GREEDY, **by_temperature})
+    assert ran == [(0.0, 1), *((temperature, 2) for temperature in tried)]
     assert found["temperature"] == taken
     assert sum(len(GREEDY) * count for _, count in ran) <= most_runs(config, 5)
 
