@@ -9,7 +9,7 @@ from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import Severity
 from lmprog.compiler.optimizing.optimize_block import written_stages
 from lmprog.compiler.optimizing.teachers import named
-from lmprog.compiler.plan import Plan
+from lmprog.compiler.plan import Module, Plan
 from lmprog.compiler.trust.flow import Arrival, Flow, Name, Policy, Trail
 from lmprog.compiler.trust.private import holds_private, private_columns, private_inputs, private_policy, private_rows
 from lmprog.compiler.yaml.source import Mapping, Place
@@ -34,6 +34,10 @@ class _Private:
         """The place that names the teacher whose steps are checked; None outside of teachers."""
         self.by_choice = False
         """True in the second pass, over what private values decide: a warning where no value itself arrives."""
+        self.proposed: Trail | None = None
+        """Trail of a private value to the proposer, if any gets there."""
+        self.quoted: Trail | None = None
+        """The same in the passes that follow what the proposer writes; None before."""
         self.reached: dict[str, Trail] = {}
         """Trails of private values into the calls of each module of the program, by module id."""
         self.gives_demos = False
@@ -47,18 +51,26 @@ class _Private:
         if not holds_private(self.plan):
             return
         marks = private_inputs(self.plan)
-        for self.by_choice in (False, True):
-            outputs = self._outputs(marks)
-            self._judges(marks, outputs)
-            self._proposer(marks, outputs)
-            self._picker(marks, outputs)
-            if not self.by_choice:
-                self._demos()
+        self._follow(marks)
+        if self.proposed is not None:
+            # Once more: a module whose instructions may quote what the proposer read is given it in each call.
+            self.quoted = self.proposed
+            self._follow(marks)
+        self._demos()
+        self.by_choice = True
+        self._follow(marks)
         overlays.check(self.draft, self.plan, {**self.taught, **self.reached})
+
+    def _follow(self, marks: dict[Name, Trail]) -> None:
+        """Follow the private values through the program, its teachers, judges, and the LMs of `optimize`."""
+        outputs = self._outputs(marks)
+        self._judges(marks, outputs)
+        self._proposer(marks, outputs)
+        self._picker(marks, outputs)
 
     def _outputs(self, marks: dict[Name, Trail]) -> dict[str, Trail]:
         """Follow the private inputs through the program and its teachers; the outputs that they reach."""
-        policy = private_policy(self._arrives, by_choice=self.by_choice)
+        policy = private_policy(self._arrives, by_choice=self.by_choice, instructions=self._instructions)
         outputs: dict[str, Trail] = {}
         self.shown, self.carried = {}, {}
         for key, trail in marks.items() or [((), ())]:
@@ -141,11 +153,21 @@ class _Private:
         lm = self.plan.lms.get(optimize.proposer) if optimize is not None and optimize.proposer is not None else None
         if optimize is None or lm is None or not any("instructions" in parts for parts in optimize.tune.values()):
             return
+        if not self.by_choice and self.proposed is None:
+            self.proposed = (*trail, f"the proposer {lm.id}")
         place = self.draft.place("optimize", "proposer")
         if not lm.trusted:
             self._tell("LMP402", place, trail, f"the proposer {lm.id} (untrusted)")
         elif lm.shared_cache:
             self._tell("LMP402", place, trail, f"the shared cache of the proposer {lm.id}")
+
+    def _instructions(self, plan: Plan, module: Module) -> Trail | None:
+        """Return the trail of a private value into instructions that the proposer writes, or None."""
+        optimize = self.plan.optimize
+        if self.quoted is None or optimize is None or optimize.declassify or plan is not self.plan:
+            return None
+        written = "instructions" in optimize.tune.get(module.id, ())
+        return (*self.quoted, f"instructions of {module.id}") if written else None
 
     def _picker(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> None:
         """Report private inputs and outputs of the program that the judge of an `ensemble` stage is shown."""

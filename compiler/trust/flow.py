@@ -40,6 +40,8 @@ class Policy:
     """Predicate: a module's output is unmarked whatever its inputs are."""
     marked_inputs: bool = False
     """True if the private inputs of modules and sub-programs are themselves sources of marks."""
+    instructions: Callable[[Plan, Module], Trail | None] = lambda plan, module: None
+    """The trail of a marked value into the instructions of a module, which an LM writes, or None."""
     by_choice: bool = False
     """True if a marked value also marks what it decides: by `when`, by `until`, or by the count of a `foreach`."""
 
@@ -161,6 +163,9 @@ class Flow:
             for name, declared in module.inputs.items():
                 if declared.private:
                     marked.setdefault(name, (f"{module.id}.{name} (private)",))
+        instructions = self.policy.instructions(self.plan, module)
+        if instructions is not None:
+            marked.setdefault("instructions", instructions)
         for argument, shown, origin in self._arriving(step, marked):
             self.policy.arrives(Arrival(self.plan, step, argument, shown, origin, module=module))
             for tool in module.tools:

@@ -41,9 +41,14 @@ def private_rows(plan: Plan) -> dict[Name, Trail]:
     return {("row", name): (f"row.{name} (private)",) for name in sorted(named)}
 
 
-def private_policy(arrives: Callable[[Arrival], None], *, by_choice: bool = False) -> Policy:
+def private_policy(
+    arrives: Callable[[Arrival], None],
+    *,
+    by_choice: bool = False,
+    instructions: Callable[[Plan, Module], Trail | None] = lambda plan, module: None,
+) -> Policy:
     """Return how private values are followed: `declassify` stops them, and fields with `private: true` start others."""
-    return Policy(arrives, source=_source, stops=_stops, marked_inputs=True, by_choice=by_choice)
+    return Policy(arrives, _source, _stops, marked_inputs=True, instructions=instructions, by_choice=by_choice)
 
 
 def holds_private(plan: Plan) -> bool:

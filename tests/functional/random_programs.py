@@ -12,26 +12,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 LOCAL, REMOTE, CLEANER = "embedded/smollm2-135m", "openai/remote", "hf/cleaner"
+SENT: list[str] = []
+"""What the untrusted tool of the programs was given."""
 TOOLS = """
 import lmprog
+from random_programs import SENT
 
 def read(q: str) -> str:
     return q
 
 def send(q: str) -> str:
+    SENT.append(q)
     return q
 
 def score(a: str, g: str) -> lmprog.Score:
     return lmprog.Score(0.5, f"wanted {g}, found {a}")
+
+def full(a: str, g: str) -> lmprog.Score:
+    return lmprog.Score(1.0, f"wanted {g}, found {a}")
 """
 _LMS = {
     "local": {"model": LOCAL},
     "remote": {"model": REMOTE, "api_key": "none"},
     "cleaner": {"model": CLEANER},
 }
+OPTIMIZED = 0.25
+"""Share of the programs that have `optimize`. Of these check refuses two in three."""
 _TEXT = {"user": "{{ t }}"}
 _MODULES: dict[str, Any] = {
     "ask": {"lm": "remote", "inputs": {"t": "str"}, "outputs": {"answer": "str"}, "prompt": _TEXT},
@@ -241,6 +248,11 @@ def _named(steps: dict[str, Any], verb: str) -> dict[str, None]:
     return found
 
 
+def _write(path: Path, document: dict[str, Any]) -> None:
+    # JSON is YAML, and is written in a tenth of the time.
+    path.write_text(json.dumps(document, indent=1))
+
+
 def write(folder: Path, seed: int) -> Path:
     """Write a random program into the folder, and return its path."""
     draw = random.Random(seed)
@@ -252,7 +264,7 @@ def write(folder: Path, seed: int) -> Path:
         if draw.random() < 0.3:
             inputs["y"] = {"type": "str", "private": True}
         document = _program(writer, name, inputs, _Names(["inputs.x", "inputs.y"], []), "a b", 1)
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+        _write(folder / f"{name}.yaml", document)
         subs.append(name)
     writer = _Writer(draw.randrange(2**32), subs)
     inputs = {"secret": {"type": "str", "private": True}, "pub": "str", "items": "list[str]"}
@@ -260,8 +272,10 @@ def write(folder: Path, seed: int) -> Path:
     document = _program(writer, "main", inputs, names, "answer", 0)
     if draw.random() < 0.4:
         _judged(folder, draw, document)
+    if draw.random() < OPTIMIZED:
+        _optimized(folder, draw, document)
     path = folder / "main.yaml"
-    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    _write(path, document)
     return path
 
 
@@ -283,7 +297,7 @@ def _judged(folder: Path, draw: random.Random, document: dict[str, Any]) -> None
         },
         "steps": {"rate": {"module": "rate", "with": {"t": "${{ inputs.a + ' ' + inputs.n }}"}}},
     }
-    (folder / "judge.yaml").write_text(yaml.safe_dump(judge, sort_keys=False))
+    _write(folder / "judge.yaml", judge)
     given = [
         "outputs.answer",
         "inputs.pub",
@@ -301,6 +315,77 @@ def _judged(folder: Path, draw: random.Random, document: dict[str, Any]) -> None
         "acc": {"python": "./t.py:score", "with": {"a": "${{ outputs.answer }}", "g": "${{ row.gold }}"}},
         "judged": {"program": "./judge.yaml", "with": {"a": f"${{{{ {chosen[0]} }}}}", "n": f"${{{{ {chosen[1]} }}}}"}},
     }
+
+
+def _optimized(folder: Path, draw: random.Random, document: dict[str, Any]) -> None:
+    """Give the program train and dev rows, a module that the rows label, and a short optimization.
+
+    A private value is `zqhidden` or `zqgold` as elsewhere; in half of the programs the label alone can be private, since
+    a private input keeps every untrusted proposer out.
+    """
+    if draw.random() < 0.5:
+        document["inputs"]["secret"] = "str"
+    hidden = "zqhidden" if isinstance(document["inputs"]["secret"], dict) else "plain"
+    document.setdefault("data", {})
+    for split in ("train", "dev"):
+        given = document["data"].setdefault(
+            split, {"columns": {"pub": "pub", "copy": draw.choice(["pub", "pub", "gold"])}}
+        )
+        if split == "train" and draw.random() < 0.4:
+            given["private"] = draw.choices([["gold"], ["note"], ["copy"]], [4, 1, 1])[0]
+        given["columns"]["gold"] = "gold"
+        given["path"] = f"{split}.jsonl"
+        private = {given["columns"].get(name, name) for name in given.get("private", ())}
+        lines = []
+        for n in range(4):
+            row = rows(hidden, "zqgold" if "gold" in private else "fine")[0]
+            lines.append(row | {name: f"zqgold {n}" for name in private} | {"n": n})
+        (folder / given["path"]).write_text("".join(json.dumps(row) + "\n" for row in lines))
+    label = draw.choice(["gold", "note", "copy"])
+    input = draw.choice(["pub", "pub", "secret"])
+    lm = draw.choice(["remote", "remote", "local"])
+    document["modules"]["lab"] = {"lm": lm, "inputs": {input: "str"}, "outputs": {label: "str"}}
+    written = [{input: "so", label: "it is"}, {input: "or", label: "it was"}]
+    if draw.random() < 0.3:
+        document["modules"]["lab"]["demos"] = draw.choice([written, {"nearest": 1, "of": written}])
+    document["steps"]["lab"] = {"module": "lab", "with": {input: f"${{{{ inputs.{input} }}}}"}}
+    document["outputs"]["lab"] = f"${{{{ steps.lab.{label} }}}}"
+    stage = draw.choice(["prompt_search", "prompt_search", "bootstrap", "gepa"])
+    judged = "judged" in document["metrics"] and draw.random() < 0.3
+    wanted = draw.choices(["row.gold", "row.note", "'k'"], [2, 1, 2])[0]
+    document["metrics"]["aim"] = {
+        "python": f"./t.py:{'score' if stage == 'gepa' else 'full'}",
+        "with": {"a": f"${{{{ outputs.{draw.choice(['lab', 'answer'])} }}}}", "g": f"${{{{ {wanted} }}}}"},
+    }
+    parts = [["demos"]] if stage == "bootstrap" else [["instructions"], ["instructions", "demos"], ["demos"]]
+    # The prompts of the other modules are their authors' own, and show no instructions.
+    shown = {id: module for id, module in document["modules"].items() if id == "lab" or draw.random() < 0.3}
+    for id, module in shown.items():
+        if "prompt" in module and draw.random() < 0.8:
+            document["modules"][id] = {key: value for key, value in module.items() if key != "prompt"}
+    tuned = {id: ["demos"] if "prompt" in document["modules"][id] else draw.choice(parts) for id in shown}
+    if stage == "gepa":
+        tuned["lab"] = ["instructions"]
+    optimize: dict[str, Any] = {
+        "metric": "judged" if judged else "aim",
+        "tune": tuned,
+        "accept": "point",
+        "stages": [{stage: _STAGES[stage]}],
+    }
+    if any("instructions" in parts for parts in tuned.values()):
+        optimize["proposer"] = draw.choice(["remote", "local"])
+    if draw.random() < 0.15:
+        optimize["declassify"] = "the rows are of a public data set"
+    document["optimize"] = optimize
+
+
+_STAGES: dict[str, Any] = {
+    "prompt_search": {
+        "trials": 2, "minibatch": 2, "demos": [2], "bootstrap_rows": 2, "proposals": 2, "demo_sets": 2, "finalists": 1
+    },
+    "bootstrap": {"sets": 2, "demos": 2, "labelled": 1, "rows": 2, "finalists": 1},
+    "gepa": {"max_metric_calls": 12, "minibatch": 2, "pareto_rows": 2, "merges": 0, "finalists": 1},
+}  # fmt: skip
 
 
 def rows(secret: str, gold: str) -> list[dict[str, Any]]:

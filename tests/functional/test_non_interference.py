@@ -12,16 +12,21 @@ import asyncio
 import json
 import os
 import re
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import random_programs
+import yaml
 
 import lmprog.lms
 from lmprog.compiler import compile_file
+from lmprog.compiler.plan import Plan
 from lmprog.lms.lm import Completion, Request
-from lmprog.runtime.program import Program, load
+from lmprog.lms.making import make_lm
+from lmprog.runtime.program import Program, Resources
 from lmprog.scoring.evaluation import aevaluate
 
 pytestmark = pytest.mark.slow
@@ -40,6 +45,19 @@ def words(value: Any) -> str:
     return " ".join(sorted(set(re.findall(r"\w+", text)))) or "k"
 
 
+def program_of(plan: Plan) -> Program:
+    """Return the program of a plan; `load` would compile the file again."""
+    return Program(plan, {id: make_lm(lm) for id, lm in plan.lms.items()}, lambda change: plan, Resources())
+
+
+def row_of(program: Program, secret: str, label: str) -> dict[str, Any]:
+    """Return a row for the program in which what is not private is the same for all secrets."""
+    plan = program.plan
+    if plan.data and "gold" not in plan.data["dev"].private:
+        label = "public"
+    return random_programs.rows(secret if plan.inputs["secret"].private else "plain", label)[0]
+
+
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     """What untrusted LMs were sent. Every LM of the process repeats what it reads, but `cleaner`, which always says `k`."""
@@ -51,6 +69,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
             found.append(text)
         if lm.declared.model == random_programs.CLEANER:
             return Completion(text="k")
+        if request.key[:1] == ("proposal",):
+            return Completion(text=f"<instructions>{text}</instructions>")
         if request.format == "json":
             return Completion(text=json.dumps({"one": text, "two": text}))
         if "'float'" in repr(request.output_type):
@@ -64,47 +84,56 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
 async def observed(program: Program, rows: list[dict[str, Any]], seen: Seen) -> tuple[Seen, bool]:
     """What who is not trusted sees of the program and its judges on the rows, and whether the run failed as a whole."""
     seen.clear()
-    sent = []
+    random_programs.SENT.clear()
     result = await program.run(program.inputs_of(rows[0]))
-    sent += [f"{call.tool} {words(call.arguments)}" for call in result.tool_calls if call.tool == "send"]
     if "judged" in program.plan.metrics:
         await aevaluate(program, rows, "judged")
-    return sorted([*seen, *sent]), result.error is not None
+    return sorted([*seen, *(f"send {words(text)}" for text in random_programs.SENT)]), result.error is not None
+
+
+def optimized(path: Path, folder: Path, seen: Seen) -> Seen:
+    """Return what who is not trusted sees of the program's optimization, and the demos of the overlay."""
+    seen.clear()
+    random_programs.SENT.clear()
+    shutil.rmtree(folder, ignore_errors=True)
+    tuned = lmprog.optimize(path, run_dir=folder, out=folder.with_suffix(".yaml"))
+    modules = yaml.safe_load(tuned.overlay.read_text()).get("modules") or {}
+    return [*seen, *random_programs.SENT, *(json.dumps(module.get("demos")) for module in modules.values())]
 
 
 def test_the_secret_stays_where_it_may_be(tmp_path: Path, seen: Seen) -> None:
-    counts = {"refused": 0, "warned": 0, "silent": 0, "broken": 0}
+    counts = {"refused": 0, "warned": 0, "silent": 0, "broken": 0, "optimized": 0}
     leaks = []
+    began = time.process_time()
     for seed in range(FIRST, FIRST + PROGRAMS):
-        folder = tmp_path / str(seed)
-        folder.mkdir()
-        random_programs.write_rows(folder, *SECRETS[0])
-        path = random_programs.write(folder, seed)
+        # All in one folder: nothing is imported twice, and little is left on disk.
+        random_programs.write_rows(tmp_path, *SECRETS[0])
+        path = random_programs.write(tmp_path, seed)
         found = compile_file(path)
         codes = {(finding.code, finding.severity) for finding in found.findings}
         trust = {severity for code, severity in codes if code in ("LMP401", "LMP402", "LMP403")}
         if found.plan is None:
             counts["refused" if "error" in trust else "broken"] += 1
             continue
-        program = load(path)
-        given = [
-            random_programs.rows(secret, label if "gold" in program.plan.data["dev"].private else "public")
-            if program.plan.data
-            else random_programs.rows(secret, label)
-            for secret, label in SECRETS
-        ]
-        first, failed = asyncio.run(observed(program, given[0], seen))
-        if any(MARK.search(text) for text in first):
-            leaks.append(f"{path}: the secret is sent, and no error says so")
+        program = program_of(found.plan)
+        first, failed = asyncio.run(observed(program, [row_of(program, *SECRETS[0])], seen))
+        written: Seen = []
+        # With a reason, what is written of private rows may be read.
+        if program.plan.optimize is not None and not program.plan.optimize.declassify:
+            counts["optimized"] += 1
+            written = optimized(path, tmp_path / "run", seen)
+        if any(MARK.search(text) for text in (*first, *written)):
+            leaks.append(f"{seed}: the secret is sent, and no error says so")
         if trust:
             counts["warned"] += 1
             continue
         counts["silent"] += 1
-        second, fails = asyncio.run(observed(program, given[1], seen))
+        second, fails = asyncio.run(observed(program, [row_of(program, *SECRETS[1])], seen))
         # Whether a whole run fails is not looked at (docs/trust.md): what follows is then not sent.
         if first != second and failed == fails:
-            leaks.append(f"{path}: what is sent follows from the secret, and no finding says so")
+            leaks.append(f"{seed}: what is sent follows from the secret, and no finding says so")
+    print(counts, f"{time.process_time() - began:.0f} s of processor time")
     assert not leaks, "\n".join(leaks[:20])
     # Else the test would say nothing.
     assert counts["silent"] > PROGRAMS / 10 and counts["refused"] > PROGRAMS / 10, counts
-    assert counts["broken"] < PROGRAMS / 10, counts
+    assert counts["broken"] < PROGRAMS / 10 and counts["optimized"] > PROGRAMS / 100, counts
