@@ -29,8 +29,8 @@ def send(q: str) -> str:
 def score(a: str, g: str) -> lmprog.Score:
     return lmprog.Score(0.5, f"wanted {g}, found {a}")
 
-def full(a: str, g: str) -> lmprog.Score:
-    return lmprog.Score(1.0, f"wanted {g}, found {a}")
+def long(a: str, g: str) -> lmprog.Score:
+    return lmprog.Score(min(len(a) / 9999, 1.0), f"wanted {g}, found {a}")
 """
 _LMS = {
     "local": {"model": LOCAL},
@@ -354,8 +354,9 @@ def _optimized(folder: Path, draw: random.Random, document: dict[str, Any]) -> N
     judged = "judged" in document["metrics"] and draw.random() < 0.3
     wanted = draw.choices(["row.gold", "row.note", "'k'"], [2, 1, 2])[0]
     document["metrics"]["aim"] = {
-        "python": f"./t.py:{'score' if stage == 'gepa' else 'full'}",
-        "with": {"a": f"${{{{ outputs.{draw.choice(['lab', 'answer'])} }}}}", "g": f"${{{{ {wanted} }}}}"},
+        # Of LMs that repeat their prompt the candidate that says more is kept.
+        "python": "./t.py:long",
+        "with": {"a": f"${{{{ outputs.{draw.choice(['lab', 'lab', 'answer'])} }}}}", "g": f"${{{{ {wanted} }}}}"},
     }
     parts = [["demos"]] if stage == "bootstrap" else [["instructions"], ["instructions", "demos"], ["demos"]]
     # The prompts of the other modules are their authors' own, and show no instructions.
@@ -376,14 +377,19 @@ def _optimized(folder: Path, draw: random.Random, document: dict[str, Any]) -> N
         optimize["proposer"] = draw.choice(["remote", "local"])
     if draw.random() < 0.15:
         optimize["declassify"] = "the rows are of a public data set"
+        if stage != "gepa" and draw.random() < 0.7:
+            # Demos alone, of an LM that is not trusted perhaps: a reason for the overlay is none for that LM.
+            optimize["tune"] = {"lab": ["demos"]}
+            optimize.pop("proposer", None)
     document["optimize"] = optimize
 
 
 _STAGES: dict[str, Any] = {
     "prompt_search": {
-        "trials": 2, "minibatch": 2, "demos": [2], "bootstrap_rows": 2, "proposals": 2, "demo_sets": 2, "finalists": 1
+        "trials": 2, "minibatch": 2, "demos": [2], "bootstrap_rows": 2, "proposals": 2, "demo_sets": 2, "finalists": 1,
+        "at_least": "best",
     },
-    "bootstrap": {"sets": 2, "demos": 2, "labelled": 1, "rows": 2, "finalists": 1},
+    "bootstrap": {"sets": 2, "demos": 2, "labelled": 1, "rows": 2, "finalists": 1, "at_least": "best"},
     "gepa": {"max_metric_calls": 12, "minibatch": 2, "pareto_rows": 2, "merges": 0, "finalists": 1},
 }  # fmt: skip
 

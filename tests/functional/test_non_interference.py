@@ -91,12 +91,22 @@ async def observed(program: Program, rows: list[dict[str, Any]], seen: Seen) -> 
     return sorted([*seen, *(f"send {words(text)}" for text in random_programs.SENT)]), result.error is not None
 
 
-def optimized(path: Path, folder: Path, seen: Seen) -> Seen:
-    """Return what who is not trusted sees of the program's optimization, and the demos of the overlay."""
+def optimized(path: Path, plan: Plan, folder: Path, seen: Seen) -> Seen:
+    """Return what who is not trusted sees of the program's optimization, and the demos of the overlay.
+
+    With a reason under `optimize.declassify` the overlay may hold private rows, and what trusted LMs make of them may be
+    seen; what an untrusted LM is shown as demos may not.
+    """
     seen.clear()
     random_programs.SENT.clear()
     shutil.rmtree(folder, ignore_errors=True)
     tuned = lmprog.optimize(path, run_dir=folder, out=folder.with_suffix(".yaml"))
+    assert plan.optimize is not None
+    if plan.optimize.declassify:
+        demos = all(
+            parts == {"demos"} and not plan.lms[plan.modules[id].lm].trusted for id, parts in plan.optimize.tune.items()
+        )
+        return list(seen) if demos else []
     modules = yaml.safe_load(tuned.overlay.read_text()).get("modules") or {}
     return [*seen, *random_programs.SENT, *(json.dumps(module.get("demos")) for module in modules.values())]
 
@@ -118,10 +128,9 @@ def test_the_secret_stays_where_it_may_be(tmp_path: Path, seen: Seen) -> None:
         program = program_of(found.plan)
         first, failed = asyncio.run(observed(program, [row_of(program, *SECRETS[0])], seen))
         written: Seen = []
-        # With a reason, what is written of private rows may be read.
-        if program.plan.optimize is not None and not program.plan.optimize.declassify:
+        if program.plan.optimize is not None:
             counts["optimized"] += 1
-            written = optimized(path, tmp_path / "run", seen)
+            written = optimized(path, program.plan, tmp_path / "run", seen)
         if any(MARK.search(text) for text in (*first, *written)):
             leaks.append(f"{seed}: the secret is sent, and no error says so")
         if trust:
