@@ -201,6 +201,8 @@ class _Private:
         source = trail[0].removesuffix(" (private)")
         fix = "keep it away from there, use a trusted one, or declassify a module's output on the way, with a reason"
         message = f"the private value {source} reaches {sink}"
+        if any(name.startswith("instructions of ") for name in trail):
+            fix = "take instructions out of tune, or say in optimize: declassify: why the rows may be read"
         if self.by_choice:
             message = f"the private value {source} chooses what reaches {sink}"
             fix = "choose by a value that is not private, or use a trusted one"
