@@ -33,7 +33,7 @@ class _Private:
         self.teacher: Place | None = None
         """The place that names the teacher whose steps are checked; None outside of teachers."""
         self.by_choice = False
-        """True in the second pass, over what private values decide: a warning where no value itself arrives."""
+        """True in the last pass, over what private values decide: a warning where no value itself arrives."""
         self.proposed: Trail | None = None
         """Trail of a private value to the proposer, if any gets there."""
         self.quoted: Trail | None = None
