@@ -101,7 +101,7 @@ OPTIMIZE = Record(
             about="What is tested on the confirming dev rows: the whole, each stage, or nothing.",
         ),
         "instructions": MapOf(ListOf(Text()), "module", about="Candidates by module."),
-        "declassify": Text(about="Why others may read what is written of private rows: demos in the overlay, and instructions."),
+        "declassify": Text(about="Why others may read what is written of private rows: demos and instructions."),
     },
     required=("metric", "stages"),
 )
