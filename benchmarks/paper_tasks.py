@@ -162,9 +162,9 @@ def planned(task: Task) -> Plan:
 
 def stages_of(task: Task, run: str, sizes: Sizes) -> list[dict[str, dict[str, Any]]]:
     """The stages of a run as they stand in a spec. Raises UsageError where the task's spec is absent or names other stages."""
-    goals = planned(task).optimize
+    block = planned(task).optimize
     said: dict[str, Mapping[str, Any]] = {}
-    for stage in goals.stages if goals is not None else ():
+    for stage in block.stages if block is not None else ():
         said.setdefault(stage.optimizer, stage.options)
     missing = [name for name in ("prompt_search", "grpo") if name not in said]
     if missing:

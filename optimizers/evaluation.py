@@ -13,7 +13,7 @@ from typing import Any
 
 from lmprog.optimizers.candidate import START as START
 from lmprog.optimizers.candidate import Candidate
-from lmprog.optimizers.filters import Screen, Screens
+from lmprog.optimizers.filters import Filter, Filters
 from lmprog.optimizers.journal.lineage import remember
 from lmprog.optimizers.optimizer import Row, Task
 from lmprog.optimizers.strategies import outages
@@ -51,12 +51,12 @@ class CandidateEvaluator:
         self,
         task: Task,
         rows: Sequence[Row] | None = None,
-        screen: Screen | None = None,
+        filters: Filter | None = None,
         repeats: int = 1,
     ) -> None:
         self.task, self.repeats = task, repeats
         self.rows = task.dev if rows is None else rows
-        self.screen = screen or Screens(task)
+        self.filters = filters or Filters(task)
         self.scored: dict[str, Scored] = {}
         self.refused: set[str] = set()
 
@@ -70,14 +70,14 @@ class CandidateEvaluator:
     ) -> Scored | None:
         """Return its scores on the first `rows` rows (None: on all); rows with a score are not run again.
 
-        Return None where a check or a screen refuses the candidate, and then it is never run. `parents` are what it was
+        Return None where a check or a filter rejects the candidate, and then it is never run. `parents` are what it was
         derived from.
         """
         wanted = len(self.rows) if rows is None else rows
         digest = candidate.digest
         known = self.scored.get(digest)
         if known is None:
-            if self.refuses(candidate):
+            if self.rejects(candidate):
                 return None
             known = Scored(candidate, {}, 0)
         if known.rows < wanted:
@@ -86,11 +86,11 @@ class CandidateEvaluator:
             self.remember(candidate, parents, known.values)
         return known
 
-    def refuses(self, candidate: Candidate) -> bool:
-        """Return whether a check or a screen refuses the candidate; the first time it is recorded why."""
+    def rejects(self, candidate: Candidate) -> bool:
+        """Return whether a check or a filter rejects the candidate; the first time it is recorded why."""
         if candidate.digest in self.refused:
             return True
-        why = self.screen.refuses(candidate) if candidate != START else None
+        why = self.filters.reject_reason(candidate) if candidate != START else None
         if why is not None:
             self.refused.add(candidate.digest)
             self.task.journal.record("refused", candidate=candidate.as_json(), findings=why)

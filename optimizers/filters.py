@@ -19,21 +19,21 @@ LETTERS = 16
 """A dev value of fewer words counts whole, from this length on: a name or a number that nobody else wrote."""
 
 
-class Screen(Protocol):
+class Filter(Protocol):
     """Looks at a candidate before it is run."""
 
-    def refuses(self, candidate: Candidate) -> str | None:
+    def reject_reason(self, candidate: Candidate) -> str | None:
         """Return why the candidate must not be run, or None."""
         ...
 
 
 class Checks:
-    """Refuses what the compiler refuses: words that do not fit the context, demos of the wrong type, and so on."""
+    """Rejects what the compiler refuses: words that do not fit the context, demos of the wrong type, and so on."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
 
-    def refuses(self, candidate: Candidate) -> str | None:
+    def reject_reason(self, candidate: Candidate) -> str | None:
         try:
             self.program.with_candidate(candidate)
         except SpecError as error:
@@ -42,7 +42,7 @@ class Checks:
 
 
 class Leaks:
-    """Refuses instructions that hold words of a dev row: WORDS of its words in a row, or a whole shorter value of it.
+    """Rejects instructions that hold words of a dev row: WORDS of its words in a row, or a whole shorter value of it.
 
     Words that stand in the train rows or in the program are no leak. A proposer sees no dev row, but it may know the data.
     """
@@ -63,7 +63,7 @@ class Leaks:
                 found.pop(piece, None)
         return found
 
-    def refuses(self, candidate: Candidate) -> str | None:
+    def reject_reason(self, candidate: Candidate) -> str | None:
         lengths = {piece.count(" ") + 1 for piece in self._pieces} if candidate.instructions else set()
         for module, text in candidate.instructions.items():
             for piece in _runs(text, lengths):
@@ -72,17 +72,17 @@ class Leaks:
         return None
 
 
-class Screens:
-    """The screens that every optimizer of texts needs: leaks first, which cost less, then the checks."""
+class Filters:
+    """The filters that every optimizer of texts needs: leaks first, which cost less, then the checks."""
 
     def __init__(self, task: Task) -> None:
-        self._screens: tuple[Screen, ...] = (
+        self._filters: tuple[Filter, ...] = (
             Leaks(task.program.plan, task.train, task.screened or task.dev),
             Checks(task.program),
         )
 
-    def refuses(self, candidate: Candidate) -> str | None:
-        return next((why for screen in self._screens if (why := screen.refuses(candidate)) is not None), None)
+    def reject_reason(self, candidate: Candidate) -> str | None:
+        return next((why for each in self._filters if (why := each.reject_reason(candidate)) is not None), None)
 
 
 def _pieces(row: Row) -> Iterator[str]:

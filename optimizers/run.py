@@ -86,7 +86,7 @@ def optimize(
     target = Path(settings.out) if settings.out is not None else spec.with_name(f"{spec.stem}.tuned.yaml")
     _refuse_odd_names(spec, target, folder)
     program = load(spec, lms={**settings.lms, **(lms or {})}, overrides=settings.overrides)
-    goals = optimize_config(program)
+    block = optimize_config(program)
     _refuse_writes(program, allow_writes)
     require_packages(program)
     processes.begin()
@@ -95,8 +95,8 @@ def optimize(
         processes.end()
         return tuned
     if seed is None:
-        seed = kept.seed if kept is not None else goals.seed
-    limits = {**goals.budget, **settings.budget}
+        seed = kept.seed if kept is not None else block.seed
+    limits = {**block.budget, **settings.budget}
     Budget(limits)  # refuses a limit that there is not
     name, path, saved = program.plan.name, str(spec.resolve()), settings.without_secrets()
     unchanged = resuming.watched(program)
@@ -104,7 +104,7 @@ def optimize(
     if not going_on:
         make_private(folder)
     with exclusive_writer(folder) if folder.is_dir() else nullcontext():
-        restarting = resuming.claim(folder, origin, goals, resume, restart_stage)
+        restarting = resuming.claim(folder, origin, block, resume, restart_stage)
         journal = Journal(folder, (listen,) if listen else (), unchanged)
         try:
             journal.tell("run_started", run_dir=str(folder), program=name, spec=path, seed=seed)

@@ -88,18 +88,18 @@ def of_metric(plan: Plan, metric: str) -> dict[str, str]:
     return found
 
 
-def of_optimization(goals: Optimize) -> dict[str, str]:
+def of_optimization(block: Optimize) -> dict[str, str]:
     """Return what an optimization is to do, each stage by itself. Its budget is left out: it may grow."""
     found = {
-        f"optimize.{field.name}": digest(_plain(getattr(goals, field.name)))
-        for field in fields(goals)
+        f"optimize.{field.name}": digest(_plain(getattr(block, field.name)))
+        for field in fields(block)
         if field.name not in ("budget", "seed", "stages", "teachers")
     }
-    for index, stage in enumerate(goals.stages):
+    for index, stage in enumerate(block.stages):
         key = f"optimize.stages[{index}]"
         found[key] = digest([stage.optimizer, _plain(stage.options)])
         named = set(_texts(stage.options))
-        for path, plan in goals.teachers.items():
+        for path, plan in block.teachers.items():
             if path in named:
                 found |= of_program(plan, f"{key}: {path}: ")
     return found

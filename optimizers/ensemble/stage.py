@@ -20,7 +20,7 @@ class _Evaluator(CandidateEvaluator):
     """Scores changes to the program as written: an ensemble, or one of its members, has the words of no stage below it."""
 
     def __init__(self, task: Task, written: Program) -> None:
-        super().__init__(task, screen=Checks(written))
+        super().__init__(task, filters=Checks(written))
         self.written = written
 
     def program_of(self, candidate: Candidate) -> Program:

@@ -10,7 +10,7 @@ from typing import Any
 from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.evaluation import CandidateEvaluator
 from lmprog.optimizers.fast_slow.config import Config
-from lmprog.optimizers.filters import Screen, Screens
+from lmprog.optimizers.filters import Filter, Filters
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.prompt_search.choices import Choices, Gatherer
 from lmprog.optimizers.strategies.fronts import Front, Pareto
@@ -25,10 +25,10 @@ Population = Sequence[Candidate]
 class Rounds:
     """The rounds of a stage. Each is kept in the journal by its number, and done once in the life of a run."""
 
-    def __init__(self, task: Task, config: Config, front: Front | None = None, screen: Screen | None = None) -> None:
+    def __init__(self, task: Task, config: Config, front: Front | None = None, filters: Filter | None = None) -> None:
         self.task, self.config = task, config
         self.front = front or Pareto()
-        self.screen = screen or Screens(task)
+        self.filters = filters or Filters(task)
 
     def kept(self, number: int) -> Population:
         """Return the population after round `number`.
@@ -43,7 +43,7 @@ class Rounds:
         seed = derive(self.task.seed, "round", number)
         journal = self.task.journal.part(f"round-{number}")
         task = replace(self.task, program=program, journal=journal, seed=seed)
-        evaluator = CandidateEvaluator(task, self.task.dev[: self.config.rows], screen=self.screen)
+        evaluator = CandidateEvaluator(task, self.task.dev[: self.config.rows], filters=self.filters)
         before = self.kept(number - 1)
         for member in before:
             await evaluator.evaluate(member)

@@ -60,13 +60,13 @@ class ProgramAdapter:
     ) -> EvaluationBatch[dict[str, Any], Any]:
         """Score the texts on rows; a refused candidate gets the lowest score, and is never run.
 
-        Raises Enough, and errors of a run that concern more than one row.
+        Raises MetricCallsExhausted, and errors of a run that concern more than one row.
         """
         if self.counted + len(batch) > self.most:
             raise MetricCallsExhausted
         self.counted += len(batch)
         change = self.candidate_of(candidate)
-        if self.evaluator.refuses(change):
+        if self.evaluator.rejects(change):
             runs = [{"score": self.low, "feedback": "refused before it was run", "calls": []} for _ in batch]
         else:
             runs = run_async(lambda: self._run(change, batch))

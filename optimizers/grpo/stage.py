@@ -125,7 +125,7 @@ class WeightStage:
         return {
             id: {
                 "temperature": temperature_of(id),
-                **(self.served.whole(id) if id in self.served.modules else here),
+                **(self.served.untruncated(id) if id in self.served.modules else here),
             }
             for id in self.modules
         }

@@ -21,27 +21,27 @@ STAGE = re.compile(r"optimize\.stages\[(\d+)\]")
 
 def source_digests(program: Program) -> dict[str, str]:
     """Return what an optimization of the program is made from, by key."""
-    plan, goals = program.plan, optimize_config(program)
-    splits = dict.fromkeys((goals.train, goals.validate, *((TEST,) if TEST in plan.data else ())))
+    plan, block = program.plan, optimize_config(program)
+    splits = dict.fromkeys((block.train, block.validate, *((TEST,) if TEST in plan.data else ())))
     return {
         **identity.version(),
         **identity.of_program(plan),
-        **identity.of_metric(plan, goals.metric),
+        **identity.of_metric(plan, block.metric),
         **{f"data.{split}": identity.of_rows(rows_of(plan, split)) for split in splits},
-        **identity.of_optimization(goals),
+        **identity.of_optimization(block),
     }
 
 
 def watched(program: Program) -> Unchanged:
     """Return the files that an optimization is made from, as they are now."""
-    plan, goals = program.plan, optimize_config(program)
-    rows = [plan.data[split].path for split in (goals.train, goals.validate, TEST) if split in plan.data]
-    teachers = [path for teacher in goals.teachers.values() for path in identity.files_of(teacher)]
-    files = identity.files_of(plan, goals.metric)
+    plan, block = program.plan, optimize_config(program)
+    rows = [plan.data[split].path for split in (block.train, block.validate, TEST) if split in plan.data]
+    teachers = [path for teacher in block.teachers.values() for path in identity.files_of(teacher)]
+    files = identity.files_of(plan, block.metric)
     return Unchanged([*files, *teachers, *(path for path in rows if path is not None)])
 
 
-def claim(folder: Path, origin: Origin, goals: Optimize, resume: bool, restart: str | None) -> tuple[int, bool] | None:
+def claim(folder: Path, origin: Origin, block: Optimize, resume: bool, restart: str | None) -> tuple[int, bool] | None:
     """Make the folder that of this run, or find that the run in it may go on.
 
     Returns the number of the stage to restart with whether the earlier ones are to be scored again, or None. Raises
@@ -66,7 +66,7 @@ def claim(folder: Path, origin: Origin, goals: Optimize, resume: bool, restart: 
             f"the run in {folder} was started with another seed ({recorded.seed}, now {origin.seed}); "
             "start a new run in another folder"
         )
-    first = _number(restart, goals) if restart is not None else None
+    first = _number(restart, block) if restart is not None else None
     changed = _changed(recorded.made_from, origin.made_from, first or _begun(folder) + 1)
     if first is None and changed:
         differences = identity.in_words(
@@ -74,12 +74,12 @@ def claim(folder: Path, origin: Origin, goals: Optimize, resume: bool, restart: 
         )
         raise UsageError(
             f"the run in {folder} was begun from something else: {differences}. Undo that, or begin again what depends on it "
-            f"with --restart-stage {_depending(changed, goals)}, or start a new run in another folder"
+            f"with --restart-stage {_depending(changed, block)}, or start a new run in another folder"
         )
     earlier = [key for key in changed if (stage := STAGE.match(key)) and first and int(stage[1]) + 1 < first]
     if earlier:
         raise UsageError(
-            f"`{earlier[0]}` is changed, which is done before {restart}; say --restart-stage {_depending(earlier, goals)}"
+            f"`{earlier[0]}` is changed, which is done before {restart}; say --restart-stage {_depending(earlier, block)}"
         )
     return (first, any(key != f"data.{TEST}" for key in changed)) if first is not None else None
 
@@ -110,7 +110,7 @@ def _begun(folder: Path) -> int:
     return max((event["number"] for event in events if event["event"] == "stage_started"), default=0)
 
 
-def _depending(changed: list[str], goals: Optimize) -> str:
+def _depending(changed: list[str], block: Optimize) -> str:
     """Return the first stage that depends on what has changed, as --restart-stage takes it."""
     if all(key == f"data.{TEST}" for key in changed):
         return TEST
@@ -118,9 +118,9 @@ def _depending(changed: list[str], goals: Optimize) -> str:
     return str(min(int(stage[1]) + 1 for stage in stages if stage) if all(stages) else 1)
 
 
-def _number(restart: str, goals: Optimize) -> int:
+def _number(restart: str, block: Optimize) -> int:
     """Return the number of the stage that --restart-stage names, by number or name; after the last one for `test`."""
-    names = [stage.optimizer for stage in goals.stages]
+    names = [stage.optimizer for stage in block.stages]
     if restart == TEST:
         return len(names) + 1
     if restart.isdecimal() and 1 <= int(restart) <= len(names):

@@ -59,16 +59,16 @@ class Gatherer:
         self.task, self.config, self.demo_sets = task, config, demo_sets
         plan = task.program.plan
         assert plan.optimize is not None
-        self.plan, self.goals = plan, plan.optimize
+        self.plan, self.block = plan, plan.optimize
         self.proposer: Proposer | None = None
-        if self.goals.proposer is not None and config.proposals:
-            declared = plan.lms[self.goals.proposer]
+        if self.block.proposer is not None and config.proposals:
+            declared = plan.lms[self.block.proposer]
             lm = task.budget.meter(task.program.lms[declared.id], declared)
             self.proposer = LMProposer(lm, declared.params, task.seed)
 
     async def first(self) -> list[Choices]:
         """Return the spec's instructions, demo sets and layouts of each tuned module."""
-        tuned = self.goals.tune
+        tuned = self.block.tune
         given: Mapping[str, Pool] = {}
         solved: Mapping[str, Pool] = {}
         if any("demos" in parts for parts in tuned.values()):
@@ -115,7 +115,7 @@ class Gatherer:
     async def propose(self, choices: Sequence[Choices], evaluator: CandidateEvaluator, count: int) -> None:
         """Add up to `count` instructions of the proposer to each tuned module, written in the light of `evaluator`."""
         for choice in choices:
-            if self.proposer is None or "instructions" not in self.goals.tune[choice.module]:
+            if self.proposer is None or "instructions" not in self.block.tune[choice.module]:
                 continue
             module = self.plan.modules[choice.module]
             tried = [

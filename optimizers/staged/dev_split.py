@@ -28,22 +28,22 @@ class DevSplit:
     confirm: Sequence[Row]
 
 
-def split(rows: Sequence[Row], goals: Optimize, seed: int) -> DevSplit:
+def split(rows: Sequence[Row], block: Optimize, seed: int) -> DevSplit:
     """Split the shuffled rows; the same seed gives the same split in every stage and in a resumed run."""
     shuffled = list(rows)
     random.Random(derive(seed, "dev")).shuffle(shuffled)
-    choosing, _ = dev_split(len(shuffled), goals.accept)
+    choosing, _ = dev_split(len(shuffled), block.accept)
     return DevSplit(shuffled[:choosing], shuffled[choosing:])
 
 
-def described(split: DevSplit, goals: Optimize) -> str:
+def described(split: DevSplit, block: Optimize) -> str:
     """Say the sizes of the split, and what follows where no row confirms."""
     choose, confirm = len(split.choose), len(split.confirm)
     if confirm:
-        return f"{goals.validate}: {choose} rows choose between candidates, {confirm} others confirm what was chosen"
-    if goals.accept == "point":
-        return f"{goals.validate}: all {choose} rows choose; `accept: point` keeps the best estimate untested"
+        return f"{block.validate}: {choose} rows choose between candidates, {confirm} others confirm what was chosen"
+    if block.accept == "point":
+        return f"{block.validate}: all {choose} rows choose; `accept: point` keeps the best estimate untested"
     return (
-        f"{goals.validate}: all {choose} rows choose and none is left to confirm a gain, so the program stays as it is; "
+        f"{block.validate}: all {choose} rows choose and none is left to confirm a gain, so the program stays as it is; "
         f"give at least {ENOUGH} rows, or write `accept: point` to keep the best estimate untested"
     )

@@ -91,12 +91,12 @@ class Outcome:
 
 def optimize_config(program: Program) -> Optimize:
     """Return the program's `optimize:` block. Raises UsageError where there is none."""
-    goals = program.plan.optimize
-    if goals is None:
+    block = program.plan.optimize
+    if block is None:
         raise UsageError(f"{program.plan.name} has no `optimize:`; name a metric, what to tune, and the stages")
     if program.plan.members:
         raise UsageError(f"{program.plan.path.name} is an ensemble of programs; optimize the program that it extends")
-    return goals
+    return block
 
 
 def require_packages(program: Program) -> None:
@@ -122,20 +122,20 @@ def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal
 def _run(
     program: Program, seed: int, budget: Mapping[str, float], journal: Journal, answers: RunResponseCache
 ) -> Outcome:
-    goals = optimize_config(program)
-    train, dev = rows_of(program.plan, goals.train), rows_of(program.plan, goals.validate)
-    parts = split(dev, goals, seed)
-    journal.note(described(parts, goals))
+    block = optimize_config(program)
+    train, dev = rows_of(program.plan, block.train), rows_of(program.plan, block.validate)
+    parts = split(dev, block, seed)
+    journal.note(described(parts, block))
     spent_before = journal.recall("spent")
     shared = Budget(budget, Spent(**spent_before) if spent_before else None, answers)
     metered = program.with_budget(shared)
     # What a run reports of its stages, and every test, are scored apart from the budget: not paid for out of the search.
     unlimited = program.with_budget(Budget({}, answers=answers))
-    confirmation = Confirmation(unlimited, parts.confirm, goals.metric, journal, seed, most_repeats(goals))
-    chosen_by = _ChoosingScores(unlimited, parts.choose, goals.metric, journal, seed)
+    confirmation = Confirmation(unlimited, parts.confirm, block.metric, journal, seed, most_repeats(block))
+    chosen_by = _ChoosingScores(unlimited, parts.choose, block.metric, journal, seed)
     best = Candidate()
     outcomes: list[StageOutcome] = []
-    for number, stage in enumerate(goals.stages, 1):
+    for number, stage in enumerate(block.stages, 1):
         key = f"{number}-{stage.optimizer}"
         recorded = journal.recall(f"stage/{key}")
         if recorded is not None:
@@ -146,9 +146,9 @@ def _run(
                 recorded = {**recorded, "validate": scores.estimate.as_json(), "gain": gain}
                 journal.keep(f"stage/{key}", recorded)
             outcomes.append(StageOutcome.from_json(recorded))
-            journal.tell("stage_kept", number=number, of=len(goals.stages), stage=stage.optimizer)
+            journal.tell("stage_kept", number=number, of=len(block.stages), stage=stage.optimizer)
             continue
-        journal.record("stage_started", number=number, of=len(goals.stages), name=stage.optimizer)
+        journal.record("stage_started", number=number, of=len(block.stages), name=stage.optimizer)
         before = shared.spent
         within = journal.within(key, shared)
         start = metered.with_candidate(best)
@@ -156,7 +156,7 @@ def _run(
         came_to = [outcome.candidate for outcome in outcomes]
         finalists = partial(_finalists, metered, journal.folder, came_to, len(parts.choose))
         task = Task(
-            start, train, parts.choose, goals.metric, shared, within, stage_seed, screened=dev, finalists=finalists
+            start, train, parts.choose, block.metric, shared, within, stage_seed, screened=dev, finalists=finalists
         )
         try:
             change = make(stage).optimize(task)
@@ -166,13 +166,13 @@ def _run(
         after = best.then(change)
         scores, scores_before = chosen_by.of(after), chosen_by.of(best)
         tested = None
-        if goals.accept == "stage" and after.digest != best.digest:
+        if block.accept == "stage" and after.digest != best.digest:
             versions = [Candidate(), *(outcome.candidate for outcome in outcomes), after]
-            tested = _of_stage(confirmation, versions, number, len(goals.stages))
+            tested = _of_stage(confirmation, versions, number, len(block.stages))
         seconds = [event["seconds"] for event in journal.events if event["event"] == "step" and event["stage"] == key]
         outcome = StageOutcome(
             stage.optimizer,
-            after if goals.accept != "stage" or (tested is not None and tested["passed"]) else best,
+            after if block.accept != "stage" or (tested is not None and tested["passed"]) else best,
             shared.spent.since(before),
             scores.estimate.as_json(),
             scores.against(scores_before).as_json(),
@@ -193,9 +193,9 @@ def _run(
         )
         outcomes.append(outcome)
     versions = [Candidate(), *(outcome.candidate for outcome in outcomes)]
-    accepted = _accepted(goals, confirmation, versions, outcomes, parts)
+    accepted = _accepted(block, confirmation, versions, outcomes, parts)
     journal.record("accepted", **accepted)
-    test = _tested(unlimited, goals.metric, outcomes, journal)
+    test = _tested(unlimited, block.metric, outcomes, journal)
     before_all = chosen_by.of(Candidate()).estimate.as_json()
     return Outcome(versions[accepted["kept"]], before_all, best, accepted, outcomes, test, shared.spent)
 
@@ -207,9 +207,9 @@ def _finalists(program: Program, folder: Path, came_to: Sequence[Candidate], row
     return Finalists(program.with_candidate(adapters), words_of(read_trees(folder)[: len(came_to)], came_to, rows))
 
 
-def most_repeats(goals: Optimize) -> int:
+def most_repeats(block: Optimize) -> int:
     """Return how often a confirming row is run: as often as the stage with the most `repeats` runs a dev row."""
-    written = [stage.options.get("repeats", 1) for stage in goals.stages]
+    written = [stage.options.get("repeats", 1) for stage in block.stages]
     return max((count for count in written if isinstance(count, int)), default=1)
 
 
@@ -221,7 +221,7 @@ def _of_stage(confirmation: Confirmation, versions: Sequence[Candidate], number:
 
 
 def _accepted(
-    goals: Optimize,
+    block: Optimize,
     confirmation: Confirmation,
     versions: Sequence[Candidate],
     outcomes: Sequence[StageOutcome],
@@ -229,13 +229,13 @@ def _accepted(
 ) -> dict[str, Any]:
     """Decide which version is kept, by its number: 0 is the program as written."""
     kept, tests = 0, [outcome.test for outcome in outcomes if outcome.test is not None]
-    if goals.accept == "composition" and confirmation.rows:
+    if block.accept == "composition" and confirmation.rows:
         kept, made = confirmation.latest(versions)
         tests = [test.as_json() for test in made]
-    elif goals.accept != "composition":
+    elif block.accept != "composition":
         kept = next(number for number, version in enumerate(versions) if version.digest == versions[-1].digest)
     return {
-        "rule": goals.accept,
+        "rule": block.accept,
         "choose": len(parts.choose),
         "confirm": len(parts.confirm),
         "tests": tests,

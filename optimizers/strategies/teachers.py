@@ -43,11 +43,11 @@ def beside(program: Program, path: str) -> Program:
 
 def runs_of_teachers(program: Program, teachers: Sequence[Teacher], rows: int) -> list[tuple[Plan, int]]:
     """Return the plans of the teachers, and how often each is run on up to so many train rows."""
-    goals = program.plan.optimize
-    if goals is None or not teachers:
+    block = program.plan.optimize
+    if block is None or not teachers:
         return []
-    most = min(rows, len(rows_of(program.plan, goals.train)))
-    return [(goals.teachers[teacher.program], most * teacher.rollouts) for teacher in teachers]
+    most = min(rows, len(rows_of(program.plan, block.train)))
+    return [(block.teachers[teacher.program], most * teacher.rollouts) for teacher in teachers]
 
 
 def calls_of_teachers(program: Program, teachers: Sequence[Teacher], rows: int) -> int:

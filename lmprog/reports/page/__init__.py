@@ -26,11 +26,11 @@ LISTED = 1000
 
 def page(run_dir: Path) -> str:
     """Return the page of the run in `run_dir`, also of a run in progress. Raises UsageError where there is no run."""
-    account = read(run_dir)
+    report = read(run_dir)
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
-    return _environment().get_template("page.html").render(run=account, script=script, digest=digest, style=style)
+    return _environment().get_template("page.html").render(run=report, script=script, digest=digest, style=style)
 
 
 def _environment() -> Environment:

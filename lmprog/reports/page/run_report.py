@@ -35,8 +35,8 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class StageAccount:
-    """The account of one stage. `spent` and `validate` are None while the stage is in progress."""
+class StageReport:
+    """The report of one stage. `spent` and `validate` are None while the stage is in progress."""
 
     key: str
     name: str
@@ -79,7 +79,7 @@ class RunReport:
     program: str
     seed: int | None
     metric: str
-    stages: Sequence[StageAccount]
+    stages: Sequence[StageReport]
     of: int
     """Stages that the run has in all."""
     versions: Sequence[Version]
@@ -161,7 +161,7 @@ class RunReport:
 
 
 def read(folder: Path) -> RunReport:
-    """Return the account of a run, also of a run in progress.
+    """Return the report of a run, also of a run in progress.
 
     Raises UsageError where there is no run that this version can read.
     """
@@ -217,9 +217,9 @@ def _of_test(event: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"values": event["value"], "answers": event.get("answers", ())} if event is not None else {}
 
 
-def _stage(tree: StageTree, events: Sequence[Mapping[str, Any]]) -> StageAccount:
+def _stage(tree: StageTree, events: Sequence[Mapping[str, Any]]) -> StageReport:
     own = [event for event in events if event.get("stage") == tree.stage]
-    account = StageAccount(
+    report = StageReport(
         tree.stage,
         tree.stage.partition("-")[2],
         tree,
@@ -236,8 +236,8 @@ def _stage(tree: StageTree, events: Sequence[Mapping[str, Any]]) -> StageAccount
         if event["event"] == "finished" and event["key"] == f"stage/{tree.stage}":
             value = event["value"]
             after, validate = Candidate.from_json(value["candidate"]), Estimate.from_json(value["validate"])
-            return replace(account, after=after, validate=validate, spent=Spent(**value["spent"]))
-    return account
+            return replace(report, after=after, validate=validate, spent=Spent(**value["spent"]))
+    return report
 
 
 def _paid(events: Sequence[Mapping[str, Any]]) -> Spent:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lmprog.reports.page.charts import Chart, Point, Series
-from lmprog.reports.page.run_report import StageAccount
+from lmprog.reports.page.run_report import StageReport
 from lmprog.scoring.statistics import Estimate
 
 Step = Mapping[str, Any]
 
 
-def charts(stage: StageAccount) -> list[Chart]:
+def charts(stage: StageReport) -> list[Chart]:
     """Return the charts that the journal has values for."""
     return [*_search(stage), *_dev(stage), *_health(stage.steps)]
 
@@ -23,7 +23,7 @@ def without_signal(step: Step) -> float | None:
     return step["without_signal"] / step["examples"] if step.get("examples") else None
 
 
-def _search(stage: StageAccount) -> list[Chart]:
+def _search(stage: StageReport) -> list[Chart]:
     if not stage.searched:
         return []
     best = [
@@ -40,7 +40,7 @@ def _search(stage: StageAccount) -> list[Chart]:
     return [Chart("Score on dev over trials", "candidates scored", series, percent=True, note=note)]
 
 
-def _dev(stage: StageAccount) -> list[Chart]:
+def _dev(stage: StageReport) -> list[Chart]:
     if not stage.dev:
         return []
     points = [_estimated(step, score) for step, score in stage.dev.items()]

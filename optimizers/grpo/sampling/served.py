@@ -99,8 +99,8 @@ class Served:
         models = {id: lm.weights.model_name for id, lm in readers.items()}
         return drop_untrainable(rollouts, readers, models) if readers else (rollouts, 0)
 
-    def whole(self, id: str) -> dict[str, Any]:
-        """Return `WHOLE` for a module.
+    def untruncated(self, id: str) -> dict[str, Any]:
+        """Return `UNTRUNCATED_SAMPLING` for a module.
 
         Entries of the same names in the `extra_body` of the module's LM would override it, and are left out.
         """

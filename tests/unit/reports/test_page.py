@@ -109,19 +109,19 @@ def test_failures_of_the_test_rows_stand_beside_their_version(run) -> None:
 
 
 def test_versions_stages_and_gains(run) -> None:
-    account = read(run(*SEARCH, *TRAINING, *TEST))
-    assert (account.metric, account.seed, account.of, account.state) == ("accuracy", 3, 2, "finished")
-    assert [version.name for version in account.versions] == ["as written", "+ gepa", "+ grpo"]
-    assert [version.test.mean for version in account.versions] == [0.5, 1.0, 0.6]
-    assert account.gain is not None and account.gain.n == 4 and account.gain.mean == 0.0
-    assert account.spent.lm_calls == 20 and account.spent.usd == 1.0
-    assert account.change == TUNED and account.before == Candidate({"ask": "Say."})
+    report = read(run(*SEARCH, *TRAINING, *TEST))
+    assert (report.metric, report.seed, report.of, report.state) == ("accuracy", 3, 2, "finished")
+    assert [version.name for version in report.versions] == ["as written", "+ gepa", "+ grpo"]
+    assert [version.test.mean for version in report.versions] == [0.5, 1.0, 0.6]
+    assert report.gain is not None and report.gain.n == 4 and report.gain.mean == 0.0
+    assert report.spent.lm_calls == 20 and report.spent.usd == 1.0
+    assert report.change == TUNED and report.before == Candidate({"ask": "Say."})
 
 
 def test_rows_that_changed_and_came_back(run) -> None:
-    account = read(run(*SEARCH, *TRAINING, *TEST))
-    assert [(row.number, row.way) for row in account.changed] == [(0, "better"), (1, "back"), (2, "worse")]
-    assert account.changed[0].inputs == {"text": EVIL}
+    report = read(run(*SEARCH, *TRAINING, *TEST))
+    assert [(row.number, row.way) for row in report.changed] == [(0, "better"), (1, "back"), (2, "worse")]
+    assert report.changed[0].inputs == {"text": EVIL}
 
 
 def test_the_best_of_a_search_is_of_the_most_rows(run) -> None:

@@ -42,12 +42,12 @@ def leaks(parity) -> Leaks:
     ],
 )
 def test_what_is_a_leak(leaks: Leaks, text: str, row: int | None) -> None:
-    found = leaks.refuses(Candidate(instructions={"judge": text}))
+    found = leaks.reject_reason(Candidate(instructions={"judge": text}))
     assert (found is None) if row is None else (found is not None and f"dev row {row}:" in found)
 
 
 def test_demos_are_not_looked_at(leaks: Leaks) -> None:
-    assert leaks.refuses(Candidate(demos={"judge": DEV})) is None
+    assert leaks.reject_reason(Candidate(demos={"judge": DEV})) is None
 
 
 def test_many_rows_take_no_long(parity) -> None:
@@ -56,7 +56,7 @@ def test_many_rows_take_no_long(parity) -> None:
     program, _ = parity()
     rows = [{"text": " ".join(f"w{(number * word) % 977}" for word in range(60))} for number in range(4000)]
     started = time.process_time()
-    Leaks(program.plan, rows[:3000], rows[3000:]).refuses(Candidate(instructions={"judge": "w1 w2 w3"}))
+    Leaks(program.plan, rows[:3000], rows[3000:]).reject_reason(Candidate(instructions={"judge": "w1 w2 w3"}))
     assert time.process_time() - started < 5
 
 
