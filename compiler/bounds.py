@@ -108,66 +108,6 @@ def dev_split(dev: int, accept: str = "composition") -> tuple[int, int]:
     return dev - confirming, confirming
 
 
-def final_runs(choosing: int, scored: int, finalists: int, repeats: int) -> int:
-    """Return the number of runs that score the finalists and the start of a stage on all choosing rows.
-
-    Each is scored `repeats` times on each row, less the `scored` rows on which it was scored once before.
-    """
-    return (finalists + 1) * (choosing * repeats - scored)
-
-
-def halving(rows: int, first: int, last: int, candidates: int) -> list[tuple[int, int]]:
-    """Return the rungs of successive halving, each as a number of rows and the number of candidates scored on them.
-
-    All candidates are scored on `first` rows, the better half on twice as many, and so on; at least `last` candidates
-    are scored on all rows.
-    """
-    rungs = [(min(first, rows), candidates)]
-    while rungs[-1][0] < rows:
-        done, left = rungs[-1]
-        rungs.append((min(2 * done, rows), min(candidates, max(last, -(-left // 2)))))
-    return rungs
-
-
-def halving_runs(rows: int, first: int, last: int, candidates: int) -> int:
-    """Return the program runs in all rungs of `halving`; rows already scored for a candidate are not run again."""
-    total = below = 0
-    for upto, count in halving(rows, first, last, candidates):
-        total += count * (upto - below)
-        below = upto
-    return total
-
-
-TEMPERATURES = (1.0, 0.8, 0.6, 0.4)
-"""The temperatures that the probe of a training tries where `temperature` is auto, the highest first."""
-
-
-def probe_runs(rows: int, rollouts: int, auto: bool) -> int:
-    """Return the most runs of the probe of a training: one greedy run of each row, and `rollouts` at each temperature."""
-    return rows * (1 + (len(TEMPERATURES) if auto else 1) * rollouts) if rows else 0
-
-
-def ensemble_sizes(members: int) -> range:
-    """Return how many members the ensembles have that are tried: odd numbers, so that a vote between two answers is decided."""
-    return range(3, members + 1, 2)
-
-
-def ensemble_runs(choosing: int, members: int, judged: bool) -> int:
-    """Return the most runs of a stage that makes ensembles: of each program by itself, and of all those in each ensemble.
-
-    A judge's call counts as a run, which is no less.
-    """
-    return choosing * (members + sum(size + judged for size in ensemble_sizes(members)))
-
-
-def prompt_rounds(steps: int, every: int, updates: int) -> int:
-    """Return the number of prompt searches in `steps` weight steps: one before the first, then after every `every`.
-
-    The updates on one wave are not split, so `every` is rounded up to whole waves.
-    """
-    return -(-steps // (-(-every // updates) * updates))
-
-
 def longest_inputs(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Return the length in characters of the longest value of each column."""
     longest: dict[str, int] = {}

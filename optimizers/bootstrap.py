@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from lmprog.optimizers import run_counts
 from lmprog.optimizers.candidate import START, Candidate, Demo
 from lmprog.optimizers.strategies.demo_runs import KNN, NUMBERS, DemoRuns, joined
 from lmprog.optimizers.strategies.repeats import Repeats
@@ -49,16 +50,18 @@ class Bootstrap:
 
     name: ClassVar[str] = "bootstrap"
     Config: ClassVar[type[Options]] = Options
+    tunes = frozenset({"demos"})
+    takes_teachers = True
+    runs = staticmethod(run_counts.bootstrap)
 
     def __init__(self, config: Options) -> None:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls, final_runs
+        from lmprog.compiler.bounds import calls
         from lmprog.optimizers.strategies.teachers import calls_of_teachers
 
-        at_the_end = final_runs(dev, dev, self.config.finalists, self.config.repeats)
-        runs = min(self.config.rows, train) * self.config.samples + (self.config.sets + 1) * dev + at_the_end
+        runs = self.runs(self.config.model_dump(), train, dev)
         return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler import model_table
 from lmprog.compiler.bounds import dev_split, judges
-from lmprog.compiler.plan import Optimize, Plan
+from lmprog.compiler.optimizing.contract import WORDS, declared
+from lmprog.compiler.plan import Optimize, Plan, Stage
 from lmprog.runtime.program import Program
 from lmprog.scoring.data import rows_of
 from lmprog.scoring.power import CHANGING, WANTED, least_gain
@@ -54,7 +55,7 @@ def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
             for result in _results(program, optimizer)
         ]
         others += [ask for result in results for ask in _times(result, choosing)]
-        parts.append(Part(stage.optimizer, _of_stage(program, optimizer, sizes, run, proposal, others)))
+        parts.append(Part(stage.optimizer, _of_stage(program, optimizer, stage, sizes, run, proposal, others)))
         versions += results[-1] if results else run
     parts.append(Part("dev before and after each stage", _times(versions, choosing)))
     if confirming:
@@ -88,6 +89,7 @@ def _results(program: Program, optimizer: Optimizer) -> Sequence[Candidate]:
 def _of_stage(
     program: Program,
     optimizer: Optimizer,
+    stage: Stage,
     sizes: tuple[int, int],
     run: Sequence[CallBound],
     proposal: CallBound | None,
@@ -95,7 +97,7 @@ def _of_stage(
 ) -> list[CallBound]:
     """Return the maximum LM calls of a stage: whole runs, and the proposer's calls as the optimizer counts them.
 
-    Where the optimizer does not count them, any call may be the most expensive one.
+    Where the optimizer counts neither them nor its runs, any call may be the most expensive one.
     """
     most = optimizer.most_calls(program, *sizes) - round(sum(ask.calls for ask in others))
     a_run = round(sum(ask.calls for ask in run))
@@ -104,24 +106,35 @@ def _of_stage(
         count = most_proposals(program, *sizes)
         proposals = [proposal.times(count)] if proposal is not None else []
         return [*_times(run, -(-(most - count) // a_run)), *proposals, *others]
+    whole = min(_declared_runs(optimizer, stage, sizes), most // a_run if a_run else 0)
+    most -= whole * a_run
     known = [*run, *([proposal] if proposal is not None else [])]
     prompt = _largest([ask.prompt for ask in known])
     reply = _largest([ask.reply for ask in known])
     each = [CallBound(ask.lm, most, prompt, reply) for ask in known]
     dearest = [max(each, key=lambda ask: inf if ask.usd is None else ask.usd)] if each else []
-    # The dearest call bounds them all; the estimate takes them for runs of the program.
+    # The dearest call bounds each of the rest; the estimate takes them for runs of the program.
     usual = [replace(ask.times(most / a_run), calls=0) for ask in run] if a_run else []
-    return [*(replace(ask, usual=NONE) for ask in dearest), *usual, *others]
+    return [*_times(run, whole), *(replace(ask, usual=NONE) for ask in dearest), *usual, *others]
+
+
+def _declared_runs(optimizer: Optimizer, stage: Stage, sizes: tuple[int, int]) -> int:
+    """Return the most whole runs of a stage as its optimizer declares them; 0 where it does not."""
+    runs = declared(optimizer).runs
+    options = optimizer.Config.model_validate(dict(stage.options)).model_dump()
+    return runs(options, *sizes) if callable(runs) else 0
 
 
 def _growth(goals: Optimize, plan: Plan) -> Growth:
-    """Return the largest growth of prompts by the stages; a stage of another package has no known limit."""
+    """Return the largest growth of prompts by the stages; words of a stage of another package have no known limit."""
     from lmprog.optimizers.optimizer import BUILT_IN, find
     from lmprog.optimizers.strategies.demo_runs import most_demos
 
-    if any(stage.optimizer not in BUILT_IN for stage in goals.stages):
+    others = [declared(find(stage.optimizer)) for stage in goals.stages if stage.optimizer not in BUILT_IN]
+    if any(facts.may_write(*WORDS) for facts in others):
         return Growth(None, None)
-    options = [find(stage.optimizer).Config.model_validate(dict(stage.options)) for stage in goals.stages]
+    own = [stage for stage in goals.stages if stage.optimizer in BUILT_IN]
+    options = [find(stage.optimizer).Config.model_validate(dict(stage.options)) for stage in own]
     demos = max((most_demos(getattr(option, "demos", 0)) for option in options), default=0)
     written = max((tokens(text) for texts in goals.instructions.values() for text in texts), default=0)
     if goals.proposer is None:

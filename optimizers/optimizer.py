@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from lmprog.compiler.optimizing.contract import FILE as OPTIONS
+from lmprog.compiler.optimizing.contract import GROUP, built_in, declared
 from lmprog.errors import LmprogError, UsageError
 from lmprog.extras import missing
 
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
     from lmprog.runtime.program import Program
     from lmprog.spending.budget import Budget
 
-GROUP = "lmprog.optimizers"
-OPTIONS = Path(__file__).with_name("options.json")
-"""The JSON schemas of the built-in optimizers' Configs, by name; a test holds it against them."""
 Row = Mapping[str, Any]
 
 
@@ -67,7 +66,20 @@ class Optimizer(Protocol):
     most once, where a run of them asks more than one of the program; what it comes to asks no more than the last of them.
     It may have `most_proposals`, of the same parameters: how many of those calls are the proposer's at most, all
     others being of whole runs of the program with their scores. Without it `--dry-run` takes each call for the dearest of the
-    program. It may have `packages`: what must be installed for it, by the names under which its modules are imported.
+    program, but for those of the runs that `runs` counts. It may have `packages`: what must be installed for it, by the names
+    under which its modules are imported.
+
+    It may declare these facts, by which `lmprog check` checks a stage and its cost (those of built-in ones stand in OPTIONS):
+
+    * `tunes`: the parts of modules that it changes, of instructions, demos, layout and weights. Of the weights, and of the
+      words, if it tunes any of them, `optimize.tune` must name some.
+    * `needs_proposer`: True if it cannot work without `optimize.proposer`.
+    * `takes_teachers`: True if its option `teachers` is a list of programs, as of `grpo`; their plans are then in
+      `plan.optimize.teachers`.
+    * `compares_runs`: True if it learns from the differences between the runs of a row. Its options that have the names of
+      options of `grpo` or `sft` then mean the same, and are checked together as those are.
+    * `runs(options, train, dev)`, a static method: the most runs of the program for so many rows. `options` are the options as
+      they stand in the spec, and the defaults of the others.
     """
 
     name: ClassVar[str]
@@ -103,10 +115,16 @@ BUILT_IN = {
 
 def installed() -> dict[str, EntryPoint]:
     """Return every optimizer by name. An optimizer of another package cannot take the name of a built-in one."""
-    from importlib.metadata import EntryPoint, entry_points
+    from importlib.metadata import EntryPoint
 
-    others = {point.name: point for point in entry_points(group=GROUP)}
-    return others | {name: EntryPoint(name, home, GROUP) for name, home in BUILT_IN.items()}
+    return _of_other_packages() | {name: EntryPoint(name, home, GROUP) for name, home in BUILT_IN.items()}
+
+
+@cache
+def _of_other_packages() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=GROUP)}
 
 
 def find(name: str) -> type[Optimizer]:
@@ -124,13 +142,12 @@ def find(name: str) -> type[Optimizer]:
 def options_of(name: str) -> Mapping[str, Any] | type[BaseModel] | None:
     """Return an optimizer's options for the compiler: its Config, or None where it is not installed.
 
-    For a built-in one it is the JSON schema of its Config, kept as a file: building the model takes as long as all
+    For a built-in one it is the JSON schema of its Config, kept in a file: building the model takes as long as all
     the rest of a check.
     """
-    if name in BUILT_IN and OPTIONS.is_file():
-        kept: Mapping[str, Any] | None = json.loads(OPTIONS.read_text()).get(name)
-        if kept is not None:
-            return kept
+    if name in BUILT_IN and name in built_in():
+        kept: Mapping[str, Any] = built_in()[name].options
+        return kept
     try:
         return find(name).Config
     except UsageError:
@@ -138,9 +155,18 @@ def options_of(name: str) -> Mapping[str, Any] | type[BaseModel] | None:
 
 
 def written_options() -> str:
-    """Return the text of OPTIONS, made from the Configs: `python -m lmprog.optimizers.optimizer` writes it."""
-    schemas = {name: find(name).Config.model_json_schema() for name in sorted(BUILT_IN)}
-    return json.dumps(schemas, indent=1) + "\n"
+    """Return the text of OPTIONS, made from the classes: `python -m lmprog.optimizers.optimizer` writes it."""
+    return json.dumps({name: _written(find(name)) for name in sorted(BUILT_IN)}, indent=1) + "\n"
+
+
+def _written(optimizer: type[Optimizer]) -> dict[str, Any]:
+    facts = declared(optimizer)
+    return {
+        **vars(facts),
+        "options": optimizer.Config.model_json_schema(),
+        "tunes": sorted(facts.tunes or ()),
+        "runs": f"{facts.runs.__module__}:{facts.runs.__qualname__}" if callable(facts.runs) else None,
+    }
 
 
 def _loaded(point: EntryPoint) -> type[Optimizer]:

@@ -13,19 +13,14 @@ from lmprog.compiler.bounds import (
     calls,
     demo_lengths,
     dev_split,
-    ensemble_runs,
-    final_runs,
-    halving_runs,
     longest_inputs,
-    probe_runs,
-    prompt_rounds,
     static_characters,
 )
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.checks.stages import options_of
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.model_table import limits
-from lmprog.compiler.optimizing.stage_options import TRAINING
+from lmprog.compiler.optimizing.contract import facts_of
 from lmprog.compiler.plan import Module, ModuleCall, Plan, Stage
 from lmprog.compiler.prompts.messages import tool_words
 from lmprog.compiler.templates.compiled import Template, mentions, parse
@@ -163,38 +158,7 @@ def _budget(draft: Draft, plan: Plan) -> None:
 
 
 def _runs(draft: Draft, stage: Stage, train: int, choosing: int) -> int:
-    """Return the maximum number of program runs of a stage, from the options that all optimizers name alike."""
-    options = options_of(draft, stage)
-
-    def number(key: str, otherwise: int) -> int:
-        value = options.get(key, otherwise)
-        return value if isinstance(value, int) else otherwise
-
-    repeats = number("repeats", 1)
-    if "members" in options:
-        return ensemble_runs(choosing, number("members", 3), options.get("judge") is not None)
-    if "steps" in options or stage.optimizer in TRAINING:
-        waves = number("resample_waves", 1) if options.get("no_signal") == "resample" else 1
-        scorings = 1 + -(-number("steps", 1) // number("evaluate_every", 1))
-        steps, updates = number("steps", 1), number("updates", 1)
-        sampled = min(train, number("rows", 0)) * number("samples", 0) if "samples" in options else None
-        drawn = -(-steps // updates) * waves * number("examples", 1) * number("rollouts", 1)
-        rollouts = drawn if sampled is None else sampled
-        rounds = prompt_rounds(steps, number("every", 1), updates) if "every" in options else 0
-        candidates = number("population", 0) + number("trials", 0)
-        a_round = candidates * min(number("rows", 0), choosing) + min(train, number("bootstrap_rows", 0))
-        probed = probe_runs(min(number("probe", 0), train), number("rollouts", 1), options.get("temperature") == "auto")
-        return rollouts + probed + scorings * choosing * repeats + rounds * a_round
-    finalists = number("finalists", 0)
-    if "max_metric_calls" in options:
-        scored = min(choosing, number("pareto_rows", choosing))
-        return number("max_metric_calls", 0) + final_runs(choosing, scored, finalists, repeats)
-    tried = number("sets", number("trials", 1))
-    trials = halving_runs(choosing, number("minibatch", choosing), finalists, tried)
-    at_the_end = final_runs(choosing, choosing, finalists, repeats)
-    return (
-        choosing + trials + at_the_end + min(train, number("rows", number("bootstrap_rows", 0))) * number("samples", 1)
-    )
+    return facts_of(draft, stage.optimizer).most_runs(options_of(draft, stage), train, choosing)
 
 
 def _shown(value: float, key: str) -> str:

@@ -6,6 +6,7 @@ from lmprog.compiler.checks import declassified, overlays
 from lmprog.compiler.checks.declassified import Crossing
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.ensembles import KEY
 from lmprog.compiler.findings.finding import Severity
 from lmprog.compiler.optimizing.optimize_block import written_stages
 from lmprog.compiler.optimizing.teachers import named
@@ -172,7 +173,7 @@ class _Private:
     def _picker(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> None:
         """Report private inputs and outputs of the program that the judge of an `ensemble` stage is shown."""
         for entry in written_stages(self.draft.node("optimize", "stages")):
-            options = entry.map("ensemble") if isinstance(entry, Mapping) else None
+            options = entry.map(KEY) if isinstance(entry, Mapping) else None
             node = options.get("judge") if options is not None else None
             lm = self.plan.lms.get(str(node.plain())) if node is not None else None
             for trail in (*marks.values(), *outputs.values()) if lm is not None else ():

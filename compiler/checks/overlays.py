@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from collections.abc import Mapping as Map
 
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.optimizing.contract import facts_of
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.trust.flow import Trail
 from lmprog.compiler.trust.private import private_columns
 from lmprog.compiler.yaml.source import Mapping, Node, Place, Sequence
 
-WITHOUT_DEMOS = frozenset({"ensemble", "gepa", "grpo", "sft"})
-"""Stages that write no demos of their own."""
 _TUNED = re.compile(r"^tuned:", re.MULTILINE)
 _FIX = "take demos out of tune, or say in optimize: declassify: why the rows may be read by who has the overlay"
 
@@ -30,7 +29,8 @@ def check(draft: Draft, plan: Plan, reached: Map[str, Trail]) -> None:
         draft.report.add("LMP403", draft.place("optimize", "declassify"), message, fix="write why this is safe")
     if reason:
         return
-    writes = optimize is not None and any(stage.optimizer not in WITHOUT_DEMOS for stage in optimize.stages)
+    stages = optimize.stages if optimize is not None else ()
+    writes = any(facts_of(draft, stage.optimizer).may_write("demos") for stage in stages)
     for id in plan.modules:
         trail = _private(plan, id, reached)
         if trail is None:

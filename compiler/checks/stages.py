@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Mapping as Map
 from typing import Any
 
 from lmprog.compiler.bounds import bounds, dev_split
 from lmprog.compiler.checks import training
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.ensembles import KEY
 from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.optimizing import teachers
+from lmprog.compiler.optimizing.contract import WEIGHTS, WORDS, Facts, facts_of
 from lmprog.compiler.optimizing.optimize_block import written_stages
-from lmprog.compiler.optimizing.stage_options import TRAINING, defaults, varies_nothing
+from lmprog.compiler.optimizing.stage_options import defaults, varies_nothing
 from lmprog.compiler.plan import Optimize, Plan, Stage
 from lmprog.compiler.yaml.source import Mapping, Node, Sequence
 
-TUNES = {
-    "bootstrap": ({"demos"}, "draws demos, and `tune` names the demos of no module", "demos"),
-    "gepa": ({"instructions"}, "writes instructions, and `tune` names the instructions of no module", "instructions"),
-    "fast_slow": ({"weights"}, "trains weights, and `tune` names the weights of no module", "weights"),
-    "grpo": ({"weights"}, "trains weights, and `tune` names the weights of no module", "weights"),
-    "prompt_search": (
-        {"instructions", "demos", "layout"},
-        "writes words, and `tune` names neither instructions nor demos",
-        "instructions or demos",
-    ),
-    "sft": ({"weights"}, "trains weights, and `tune` names the weights of no module", "weights"),
+EFFECTS = {
+    "instructions": "writes instructions",
+    "demos": "draws demos",
+    "layout": "lays out prompts",
+    "weights": "trains weights",
 }
-"""The parts that each stage can tune, the error where none of them is named, and the fix."""
-WITHOUT_WORDS = frozenset({"ensemble", "grpo", "sft"})
-"""Stages that write no words of their own."""
-TUNES_TOO = {"fast_slow": TUNES["prompt_search"]}
-"""The second entry, as in `TUNES`, of a stage that needs parts of two kinds."""
+"""What a stage does that tunes one part of a module."""
 
 
 def check(draft: Draft, plan: Plan) -> None:
@@ -47,61 +40,76 @@ def check(draft: Draft, plan: Plan) -> None:
     tuned = frozenset[str]().union(*optimize.tune.values())
     if known:
         entries = written_stages(listed)
-        named = {_named(each) for each in entries}
-        training.check_reward(draft, optimize, bool(named & {*TRAINING}))
+        training.check_reward(draft, optimize, any(facts_of(draft, _named(each)).trains for each in entries))
     for entry in written_stages(listed):
         name = _named(entry)
+        facts = facts_of(draft, name)
         options = entry.map(name) if isinstance(entry, Mapping) else None
-        _rollouts(draft, name, options)
+        _rollouts(draft, name, facts, options)
         if not known:
             continue
-        lacking = [
-            part[1:] for part in (TUNES.get(name), TUNES_TOO.get(name)) if part is not None and not part[0] & tuned
-        ]
-        for wrong, missing in lacking:
-            fix = f"add {missing} to a module under tune:"
+        lacking = [*_lacking(facts.tunes or frozenset(), tuned)]
+        for wrong, fix in lacking:
             draft.report.add("LMP702", entry.place, f"the stage `{name}` {wrong}", fix=fix)
-        if name == "gepa" and not lacking:
-            _gepa(draft, optimize, entry, options)
-        elif name in TRAINING and not lacking:
-            given = options_of(draft, _stage(name, options))
+        given = options_of(draft, _stage(name, options))
+        if facts.needs_proposer and optimize.proposer is None and not lacking:
+            message = f"the stage `{name}` has no LM that writes instructions"
+            draft.report.add("LMP702", entry.place, message, fix="name one of `lms` as optimize.proposer")
+        if facts.compares_runs and not lacking:
             training.check(draft, plan, optimize, name, options, given)
-        if name == "sft":
-            _sft(draft, entry, options)
-        elif name == "ensemble":
+        if facts.compares_runs:
+            _sources(draft, name, entry, given)
+        if not lacking:
+            _reflections(draft, optimize, entry, given)
+        if name == KEY:
             _ensemble(draft, plan, entry, options)
     _order(draft, optimize, listed)
 
 
-def _rollouts(draft: Draft, name: str, options: Mapping | None) -> None:
+def _lacking(tunes: frozenset[str], tuned: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """Yield an error and its fix for weights, and for words, if a stage tunes them and `tune` names none that it tunes."""
+    for unknown in sorted(tunes - EFFECTS.keys()):
+        yield f"declares that it tunes `{unknown}`, which no module has", f"declare some of {', '.join(EFFECTS)}"
+    for kind in ((WEIGHTS,), WORDS):
+        parts = [part for part in kind if part in tunes]
+        if not parts or tuned & {*parts}:
+            continue
+        # The layout is tuned beside other words, and hardly for itself.
+        named = [part for part in parts if part != "layout"] or parts
+        if len(named) == 1:
+            wrong = f"{EFFECTS[named[0]]}, and `tune` names the {named[0]} of no module"
+        else:
+            wrong = f"writes words, and `tune` names neither {' nor '.join(named)}"
+        yield wrong, f"add {' or '.join(named)} to a module under tune:"
+
+
+def _rollouts(draft: Draft, name: str, facts: Facts, options: Mapping | None) -> None:
     for key, value in options.entries.items() if options is not None else ():
-        if varies_nothing(name, key, value.plain()):
+        if varies_nothing(facts, key, value.plain()):
             message = f"`{name}` with `{key}: {value.plain()}` learns nothing: all rollouts of a row are one"
             fix = "write temperature: 1.0" if key == "temperature" else "write rollouts: 8"
             draft.report.add("LMP702", value.place, message, fix=fix)
 
 
-def _gepa(draft: Draft, optimize: Optimize, entry: Node, options: Mapping | None) -> None:
-    if optimize.proposer is None:
-        message = "the stage `gepa` has no LM that writes instructions"
-        draft.report.add("LMP702", entry.place, message, fix="name one of `lms` as optimize.proposer")
-    rows = draft.rows.get(optimize.validate)
-    given = options_of(draft, _stage("gepa", options))
+def _reflections(draft: Draft, optimize: Optimize, entry: Node, given: Map[str, Any]) -> None:
+    """Report a stage whose `max_metric_calls` end before its first reflection."""
+    name, rows = _named(entry), draft.rows.get(optimize.validate)
     most, pareto, minibatch = (given.get(key) for key in ("max_metric_calls", "pareto_rows", "minibatch"))
     if not rows or not (isinstance(most, int) and isinstance(pareto, int) and isinstance(minibatch, int)):
         return
     least = min(pareto, dev_split(len(rows), optimize.accept)[0]) + 2 * minibatch
     if most < least:
+        options = entry.map(name) if isinstance(entry, Mapping) else None
         written = options.get("max_metric_calls") if options is not None else None
-        message = f"`gepa` cannot begin with `max_metric_calls: {most}`: the dev rows and one reflection take {least}"
+        message = f"`{name}` cannot begin with `max_metric_calls: {most}`: the dev rows and one reflection take {least}"
         place = written.place if written is not None else entry.place
         draft.report.add("LMP502", place, message, severity="error", fix=f"raise it to {least}, or lower pareto_rows")
 
 
-def _sft(draft: Draft, entry: Node, options: Mapping | None) -> None:
-    given = options_of(draft, _stage("sft", options))
+def _sources(draft: Draft, name: str, entry: Node, given: Map[str, Any]) -> None:
+    """Report a stage that may take its replies from runs, teachers and labelled rows, and takes none."""
     if "samples" in given and not any(given.get(source) for source in ("samples", "teachers", "labelled")):
-        message = "`sft` without runs of the program, teachers or labelled rows has nothing to learn from"
+        message = f"`{name}` without runs of the program, teachers or labelled rows has nothing to learn from"
         draft.report.add("LMP702", entry.place, message, fix="write samples: 8, labelled: 256, or name teachers")
 
 
@@ -129,13 +137,13 @@ def _ensemble(draft: Draft, plan: Plan, entry: Node, options: Mapping | None) ->
 def _order(draft: Draft, optimize: Optimize, listed: Node) -> None:
     """Report an `ensemble` that has no programs to choose from, or whose programs a later stage would have to change."""
     names = [stage.optimizer for stage in optimize.stages]
-    if "ensemble" not in names:
+    if KEY not in names:
         return
-    place = next(entry.place for entry in written_stages(listed) if _named(entry) == "ensemble")
-    if names.index("ensemble") < len(names) - 1:
+    place = next(entry.place for entry in written_stages(listed) if _named(entry) == KEY)
+    if names.index(KEY) < len(names) - 1:
         message = "a stage comes after `ensemble`, which makes one program of several: it must be the last"
         draft.report.add("LMP702", place, message, fix="move it to the end of the stages")
-    elif not set(names) - WITHOUT_WORDS:
+    elif not any(facts_of(draft, name).may_write(*WORDS) for name in names):
         message = "`ensemble` has no programs to choose from: no stage before it writes instructions or demos"
         draft.report.add("LMP702", place, message, fix="put prompt_search, bootstrap or gepa before it")
 

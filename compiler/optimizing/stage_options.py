@@ -7,6 +7,7 @@ from typing import Any
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import suggestion
+from lmprog.compiler.optimizing.contract import Facts, facts_of
 from lmprog.compiler.schema.option_schema import shape_of
 from lmprog.compiler.shape import Record, fit
 from lmprog.compiler.yaml.source import Mapping, Place
@@ -22,7 +23,7 @@ def check_options(draft: Draft, name: str, place: Place, options: Mapping | None
         return
     kept = options.copy() if options is not None else Mapping(place.source, place.line, place.column, {}, {})
     for key, value in list(kept.entries.items()):
-        if varies_nothing(name, key, value.plain()):
+        if varies_nothing(facts_of(draft, name), key, value.plain()):
             del kept.entries[key]
     failed = len(draft.report.findings)
     shape = shape_of(_schema(config))
@@ -60,12 +61,8 @@ def defaults(config: Any) -> dict[str, Any]:
     return {key: field.default for key, field in config.model_fields.items()}
 
 
-TRAINING = ("grpo", "fast_slow", "sft")
-"""The stages that train weights on runs of the program."""
-
-
-def varies_nothing(optimizer: str, key: str, value: Any) -> bool:
-    """Return whether an option's value makes a training of weights learn nothing, which has its own finding (702)."""
-    if optimizer not in TRAINING:
+def varies_nothing(facts: Facts, key: str, value: Any) -> bool:
+    """Return whether an option's value leaves a stage no runs to compare, which has its own finding (702)."""
+    if not facts.compares_runs:
         return False
     return (key == "temperature" and value == 0) or (key == "rollouts" and value == 1)

@@ -7,30 +7,22 @@ from collections.abc import Mapping as Map
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import suggestion
+from lmprog.compiler.optimizing.contract import UNDECLARED, teaching_facts
 from lmprog.compiler.plan import Field, Optimize, Plan
 from lmprog.compiler.types.lattice import Optional, assignable
 from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar, Sequence
-
-STAGES = {
-    "grpo": "weights",
-    "fast_slow": "weights",
-    "sft": "weights",
-    "bootstrap": "demos",
-    "prompt_search": "demos",
-}
-"""The stages that take teachers, and what they tune by what a teacher says."""
 
 
 def named(entries: Iterator[Node]) -> Iterator[tuple[Scalar, str]]:
     """Yield each place among the written stages where a teacher is named, and the part that the teacher tunes."""
     for entry in entries:
-        for stage, tuned in STAGES.items():
-            options = entry.get(stage) if isinstance(entry, Mapping) else None
+        for stage, options in entry.entries.items() if isinstance(entry, Mapping) else ():
             listed = options.get("teachers") if isinstance(options, Mapping) else None
-            for teacher in listed.items if isinstance(listed, Sequence) else ():
+            facts = teaching_facts(stage) if isinstance(listed, Sequence) else UNDECLARED
+            for teacher in listed.items if isinstance(listed, Sequence) and facts.takes_teachers else ():
                 program = teacher.get("program") if isinstance(teacher, Mapping) else None
                 if isinstance(program, Scalar):
-                    yield program, tuned
+                    yield program, facts.taught
 
 
 def read_teachers(draft: Draft, entries: Iterator[Node]) -> dict[str, Plan]:

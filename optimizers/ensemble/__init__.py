@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from lmprog.optimizers import run_counts
 from lmprog.optimizers.ensemble.config import Config as Options
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class Ensemble:
 
     name: ClassVar[str] = "ensemble"
     Config: ClassVar[type[Options]] = Options
+    tunes: ClassVar[frozenset[str]] = frozenset()
+    runs = staticmethod(run_counts.ensemble)
 
     def __init__(self, config: Options) -> None:
         self.config = config
@@ -39,9 +42,7 @@ class Ensemble:
 
     def results(self, program: Program) -> list[Candidate]:
         """Return the ensembles that are tried, of members that stand for those that are found, the largest last."""
-        from lmprog.compiler.bounds import ensemble_sizes
-
-        return [self.of(program, [{}] * size) for size in ensemble_sizes(self.config.members)]
+        return [self.of(program, [{}] * size) for size in run_counts.ensemble_sizes(self.config.members)]
 
     def of(self, program: Program, members: Sequence[Mapping[str, Any]]) -> Candidate:
         """Return the ensemble of members, each given by the modules that it changes."""

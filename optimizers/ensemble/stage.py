@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lmprog.compiler.bounds import ensemble_sizes
 from lmprog.errors import BudgetExceeded
 from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.ensemble.config import Config
@@ -13,6 +12,7 @@ from lmprog.optimizers.evaluation import CandidateEvaluator, Scored, Values, mea
 from lmprog.optimizers.filters import Checks
 from lmprog.optimizers.finalists import Finalists
 from lmprog.optimizers.optimizer import Task
+from lmprog.optimizers.run_counts import ensemble_sizes
 from lmprog.runtime.program import Program
 
 

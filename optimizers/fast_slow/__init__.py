@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from lmprog.optimizers import run_counts
 from lmprog.optimizers.fast_slow.config import Config as Options
 from lmprog.optimizers.grpo import GRPO
 
@@ -26,25 +27,17 @@ class FastSlow(GRPO):
 
     name: ClassVar[str] = "fast_slow"
     Config: ClassVar[type[Options]] = Options
+    tunes = frozenset({"weights", "instructions", "demos", "layout"})
+    runs = staticmethod(run_counts.fast_slow)
     config: Options
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls
-
-        candidates = self.config.population + self.config.trials
-        runs = self._rounds * (candidates * min(self.config.rows, dev) + min(self.config.bootstrap_rows, train))
-        proposals = self.most_proposals(program, train, dev)
-        return super().most_calls(program, train, dev) + runs * calls(program.plan) + proposals
+        return super().most_calls(program, train, dev) + self.most_proposals(program, train, dev)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
         proposer = program.plan.optimize.proposer if program.plan.optimize else None
-        return self._rounds * self.config.proposals * len(program.plan.modules) if proposer else 0
-
-    @property
-    def _rounds(self) -> int:
-        from lmprog.compiler.bounds import prompt_rounds
-
-        return prompt_rounds(self.config.steps, self.config.every, self.config.updates)
+        rounds = run_counts.prompt_rounds(self.config.steps, self.config.every, self.config.updates)
+        return rounds * self.config.proposals * len(program.plan.modules) if proposer else 0
 
     def optimize(self, task: Task) -> Candidate:
         from lmprog.optimizers.fast_slow.stage import FastSlowStage

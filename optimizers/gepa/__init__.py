@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from lmprog.optimizers import run_counts
 from lmprog.optimizers.gepa.config import Config as Options
 
 if TYPE_CHECKING:
@@ -22,16 +23,18 @@ class GEPA:
     name: ClassVar[str] = "gepa"
     Config: ClassVar[type[Options]] = Options
     packages: ClassVar[tuple[str, ...]] = ("gepa",)
+    tunes = frozenset({"instructions"})
+    needs_proposer = True
+    runs = staticmethod(run_counts.gepa)
 
     def __init__(self, config: Options) -> None:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls, final_runs
+        from lmprog.compiler.bounds import calls
 
-        scored = min(self.config.pareto_rows, dev)
-        rows = self.config.max_metric_calls + final_runs(dev, scored, self.config.finalists, self.config.repeats)
-        return rows * calls(program.plan) + self.most_proposals(program, train, dev)
+        runs = self.runs(self.config.model_dump(), train, dev)
+        return runs * calls(program.plan) + self.most_proposals(program, train, dev)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
         # Each reflection comes after a minibatch of runs, which count.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from lmprog.optimizers import run_counts
 from lmprog.optimizers.grpo.config import Config as Options
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ class GRPO:
     name: ClassVar[str] = "grpo"
     Config: ClassVar[type[Options]] = Options
     packages: ClassVar[tuple[str, ...]] = ("torch", "peft", "trl", "accelerate")
+    tunes = frozenset({"weights"})
+    takes_teachers = True
+    compares_runs = True
+    runs = staticmethod(run_counts.grpo)
 
     def __init__(self, config: Options) -> None:
         self.config = config
@@ -31,11 +36,8 @@ class GRPO:
     def most_calls(self, program: Program, train: int, dev: int) -> int:
         from lmprog.compiler.bounds import bounds, calls
         from lmprog.optimizers.grpo.credit import most_runs
-        from lmprog.optimizers.grpo.sampling import probe
 
-        scorings = 1 + -(-self.config.steps // self.config.evaluate_every)
-        runs = self._examples * self.config.rollouts + scorings * dev * self.config.repeats
-        runs += most_runs(program, min(self.config.credit, dev)) + probe.most_runs(self.config, train)
+        runs = self.runs(self.config.model_dump(), train, dev) + most_runs(program, min(self.config.credit, dev))
         scored = calls(program.plan) - bounds(program.plan).total_calls
         taught = sum(runs * (bounds(teacher).total_calls + scored) for teacher, runs in self.other_runs(program))
         return runs * calls(program.plan) + taught
@@ -43,13 +45,8 @@ class GRPO:
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
         """Return the teachers, and how often each is run at most."""
         teachers = program.plan.optimize.teachers if program.plan.optimize is not None else {}
-        return [(teachers[each.program], self._examples * each.rollouts) for each in self.config.teachers]
-
-    @property
-    def _examples(self) -> int:
-        """Examples that are drawn at most."""
-        waves = self.config.resample_waves if self.config.no_signal == "resample" else 1
-        return -(-self.config.steps // self.config.updates) * waves * self.config.examples
+        drawn = run_counts.examples(self.config.model_dump())
+        return [(teachers[each.program], drawn * each.rollouts) for each in self.config.teachers]
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
         return 0

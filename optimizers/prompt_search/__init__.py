@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lmprog.optimizers import run_counts
 from lmprog.optimizers.prompt_search.config import Config as Options
 
 if TYPE_CHECKING:
@@ -24,17 +25,18 @@ class PromptSearch:
     name: ClassVar[str] = "prompt_search"
     Config: ClassVar[type[Options]] = Options
     packages: ClassVar[tuple[str, ...]] = ("optuna",)
+    tunes = frozenset({"instructions", "demos", "layout"})
+    takes_teachers = True
+    runs = staticmethod(run_counts.prompt_search)
 
     def __init__(self, config: Options) -> None:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls, final_runs, halving_runs
+        from lmprog.compiler.bounds import calls
         from lmprog.optimizers.strategies.teachers import calls_of_teachers
 
-        trials = halving_runs(dev, self.config.minibatch, self.config.finalists, self.config.trials)
-        at_the_end = final_runs(dev, dev, self.config.finalists, self.config.repeats)
-        runs = min(self.config.bootstrap_rows, train) * self.config.samples + dev + trials + at_the_end
+        runs = self.runs(self.config.model_dump(), train, dev)
         taught = calls_of_teachers(program, self.config.teachers, self.config.bootstrap_rows)
         return runs * calls(program.plan) + taught + self.most_proposals(program, train, dev)
 

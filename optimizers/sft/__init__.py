@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from lmprog.optimizers import run_counts
 from lmprog.optimizers.sft.config import Config as Options
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ class SFT:
     name: ClassVar[str] = "sft"
     packages: ClassVar[tuple[str, ...]] = ("torch", "peft", "trl", "accelerate")
     Config: ClassVar[type[Options]] = Options
+    tunes = frozenset({"weights"})
+    takes_teachers = True
+    compares_runs = True
+    runs = staticmethod(run_counts.sft)
 
     def __init__(self, config: Options) -> None:
         self.config = config
@@ -33,9 +38,7 @@ class SFT:
         from lmprog.optimizers.grpo.credit import most_runs
         from lmprog.optimizers.strategies.teachers import calls_of_teachers
 
-        scorings = 1 + -(-self.config.steps // self.config.evaluate_every)
-        runs = min(self.config.rows, train) * self.config.samples + scorings * dev * self.config.repeats
-        runs += most_runs(program, min(self.config.credit, dev))
+        runs = self.runs(self.config.model_dump(), train, dev) + most_runs(program, min(self.config.credit, dev))
         return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:

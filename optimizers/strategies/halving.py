@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lmprog.compiler.bounds import halving
+from lmprog.optimizers.run_counts import halving
 
 
 @dataclass(frozen=True)

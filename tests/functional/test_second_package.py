@@ -27,6 +27,7 @@ PROJECT = """
 
     [project.entry-points."lmprog.optimizers"]
     shout = "shouting:Shout"
+    ask = "shouting:Ask"
 
     [tool.setuptools]
     py-modules = ["shouting"]
@@ -48,32 +49,50 @@ CODE = '''
         model_config = ConfigDict(extra="forbid")
         case: Literal["upper", "lower"] = "upper"
         marks: int = Field(1, ge=0)
+        tries: int = Field(1, ge=1)
 
 
     class Shout:
         name = "shout"
         Config = Config
+        tunes = {"instructions"}
+
+        @staticmethod
+        def runs(options, train, dev):
+            return (1 + options["tries"]) * dev
 
         def __init__(self, config):
             self.config = config
 
         def most_calls(self, program, train, dev):
-            return 2 * dev * calls(program.plan)
+            return self.runs(self.config.model_dump(), train, dev) * calls(program.plan)
 
         def optimize(self, task):
             modules = task.program.plan.modules
-            change = {
-                id: getattr(modules[id].instructions, self.config.case)() + "!" * self.config.marks
-                for id in task.program.plan.optimize.tune
-            }
+
+            def louder(marks):
+                words = {id: modules[id].instructions for id in task.program.plan.optimize.tune}
+                return {id: getattr(text, self.config.case)() + "!" * marks for id, text in words.items()}
 
             async def run():
                 evaluator = CandidateEvaluator(task)
                 await evaluator.evaluate(START)
-                await evaluator.evaluate(Candidate(instructions=change))
+                for number in range(self.config.tries):
+                    await evaluator.evaluate(Candidate(instructions=louder(self.config.marks + number)))
                 return await evaluator.select(1)
 
             return asyncio.run(run())
+
+
+    class Taught(Config):
+        teachers: list[dict] = []
+
+
+    class Ask(Shout):
+        name = "ask"
+        Config = Taught
+        needs_proposer = True
+        takes_teachers = True
 '''
 SPEC = """
     lmprog: 1
@@ -145,6 +164,47 @@ def test_its_options_are_checked(write, installed, tmp_path: Path, options: str,
     done = lmprog("check", written(write, "http://none.invalid", options), env=installed, cwd=tmp_path)
     assert done.returncode == 1 and "LMP101" in done.stdout and message in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "[instructions]",
+            "[demos]",
+            "702 the stage `shout` writes instructions, and `tune` names the instructions of no",
+        ),
+        ("accept: point", "budget: {lm_calls: 95}", "502 the stages can take up to 96 LM calls, and the budget is 95"),
+        ("shout: {tries: 3}", "ask", "702 the stage `ask` has no LM that writes instructions"),
+        (
+            "shout: {tries: 3}",
+            "ask: {teachers: [{program: gone.yaml}]}",
+            "103 a teacher names the file gone.yaml, which does not exist",
+        ),
+    ],
+)
+def test_its_facts_are_checked(write, installed, tmp_path: Path, old: str, new: str, message: str) -> None:
+    spec = written(write, "http://none.invalid", "{tries: 3}")
+    assert "no findings" in lmprog("check", spec, env=installed, cwd=tmp_path).stderr
+    spec.write_text(spec.read_text().replace(old, new))
+    done = lmprog("check", spec, "--format", "json", env=installed, cwd=tmp_path)
+    found = [f"{each['code'].removeprefix('LMP')} {each['message']}" for each in json.loads(done.stdout)["findings"]]
+    assert any(each.startswith(message) for each in found), found
+
+
+def test_its_runs_are_counted_in_a_dry_run(write, installed, tmp_path: Path) -> None:
+    """Each of its calls is one of a run: none is the proposer's, which would be the dearest by far."""
+    spec = written(write, "http://none.invalid", "{tries: 3}")
+    lms = "{{lm: {{model: openai/scripted, price: {{input: {0}, output: {0}}}, params: {{max_tokens: 8}}, context: 512}}, {1}}}"
+    dear = "{model: openai/dear, price: {input: 1000, output: 1000}, params: {max_tokens: 8}, context: 512}"
+    text = spec.read_text().replace("accept: point", "accept: point\n  proposer: writer")
+    start = text.index("lms: ")
+    text = text[:start] + "lms: " + lms.format(1, f"writer: {dear}") + text[text.index("\n", start) :]
+    spec.write_text(text)
+    done = lmprog("optimize", spec, "--dry-run", "--format", "json", env=installed, cwd=tmp_path)
+    (stage, _) = json.loads(done.stdout)["parts"]
+    # The context and the longest reply of 96 calls, at a dollar for a million tokens.
+    assert stage["lm_calls"] == 96 and stage["usd"] == pytest.approx(96 * (512 + 8) / 1e6)
 
 
 def test_without_the_package_the_stage_is_not_there(write, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from lmprog.compiler.bounds import TEMPERATURES, probe_runs
 from lmprog.optimizers.grpo.advantages import EQUAL
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.math.comparisons import seen
@@ -18,6 +17,7 @@ from lmprog.optimizers.grpo.math.overlong import is_cut
 from lmprog.optimizers.grpo.sampling.reward import Reward
 from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Wave, Width, collect, examples_at
 from lmprog.optimizers.optimizer import Task
+from lmprog.optimizers.run_counts import TEMPERATURES, probe_runs
 from lmprog.seeds import derive
 
 ENOUGH = 0.2

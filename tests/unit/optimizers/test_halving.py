@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmprog.compiler.bounds import halving_runs
+from lmprog.optimizers.run_counts import halving_runs
 from lmprog.optimizers.strategies.halving import Halving
 
 

@@ -1,0 +1,117 @@
+"""The facts that an optimizer declares of itself, for checks and costs: from a file for built-in ones, else from its class.
+
+The file is made from the classes (`python -m lmprog.optimizers.optimizer`), so that a check imports none of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.optimizing.language import TUNABLE
+
+GROUP = "lmprog.optimizers"
+"""The group of entry points by which packages offer optimizers."""
+FILE = Path(__file__).with_name("built_in.json")
+WEIGHTS = "weights"
+WORDS = tuple(part for part in TUNABLE if part != WEIGHTS)
+Runs = Callable[[Mapping[str, Any], int, int], int]
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """The declarations of one optimizer; `lmprog.optimizers.optimizer.Optimizer` says what each means."""
+
+    options: Any = None
+    """The Config, or its JSON schema."""
+    tunes: frozenset[str] | None = None
+    """The parts of modules that it changes; None where it does not declare them."""
+    needs_proposer: bool = False
+    takes_teachers: bool = False
+    compares_runs: bool = False
+    runs: Runs | str | None = None
+    """The count of runs, or the place of the function that counts them, as `module:function`."""
+
+    @property
+    def trains(self) -> bool:
+        """Return whether the optimizer declares that it changes weights."""
+        return WEIGHTS in (self.tunes or ())
+
+    @property
+    def taught(self) -> str:
+        """Return the part of modules that runs of teachers are learnt into."""
+        return WEIGHTS if self.trains else "demos"
+
+    def may_write(self, *parts: str) -> bool:
+        """Return whether the optimizer may change one of `parts`: it declares so, or does not declare what it changes."""
+        return self.tunes is None or not self.tunes.isdisjoint(parts)
+
+    def most_runs(self, options: Mapping[str, Any], train: int, dev: int) -> int:
+        """Return the most runs of the program; without a count, those that score the start and one change on dev rows."""
+        runs = self.runs
+        if isinstance(runs, str):
+            module, _, name = runs.partition(":")
+            runs = getattr(import_module(module), name)
+        try:
+            return 2 * dev if runs is None else runs(options, train, dev)  # type: ignore[operator]
+        except Exception:
+            # An option of a wrong type or value, which has a finding of its own.
+            return 2 * dev
+
+
+UNDECLARED = Facts()
+
+
+def facts_of(draft: Draft, name: str) -> Facts:
+    """Return the facts of the stage `name`; UNDECLARED where there is no such optimizer.
+
+    Optimizers of other packages are looked for only where a program is checked: that takes long.
+    """
+    found = built_in().get(name)
+    if found is None and draft.options.stage_configs is not None:
+        found = _installed(name)
+    return found or UNDECLARED
+
+
+def teaching_facts(name: str) -> Facts:
+    """Return the facts of the stage `name`, whose options name teachers; UNDECLARED where there is no such optimizer."""
+    return built_in().get(name) or _installed(name) or UNDECLARED
+
+
+@cache
+def built_in() -> dict[str, Facts]:
+    """Return the facts of the built-in optimizers by name."""
+    found = json.loads(FILE.read_text())
+    return {name: Facts(**{**kept, "tunes": frozenset(kept["tunes"])}) for name, kept in found.items()}
+
+
+def declared(optimizer: Any) -> Facts:
+    """Return the facts that the class of an optimizer declares."""
+    tunes = getattr(optimizer, "tunes", None)
+    return Facts(
+        optimizer.Config,
+        None if tunes is None else frozenset([tunes] if isinstance(tunes, str) else tunes),
+        needs_proposer=bool(getattr(optimizer, "needs_proposer", False)),
+        takes_teachers=bool(getattr(optimizer, "takes_teachers", False)),
+        compares_runs=bool(getattr(optimizer, "compares_runs", False)),
+        runs=getattr(optimizer, "runs", None),
+    )
+
+
+@cache
+def _installed(name: str) -> Facts | None:
+    """Return the facts of an optimizer of another package; None where none of this name is installed, or can be imported."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=GROUP, name=name):
+        try:
+            return declared(point.load())
+        except ImportError:
+            return None
+    return None

@@ -1,0 +1,134 @@
+"""Numbers of program runs that the built-in stages make at most, from their options.
+
+Each stage declares its count as `runs`. `lmprog check` calls it with the options as they stand in a spec, some of them left out
+or of a wrong type; so nothing here needs pydantic, and a missing option counts as the least that the stage would do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Options = Mapping[str, Any]
+
+TEMPERATURES = (1.0, 0.8, 0.6, 0.4)
+"""The temperatures that the probe of a training tries where `temperature` is auto, the highest first."""
+
+
+def bootstrap(options: Options, train: int, dev: int) -> int:
+    """Return the runs of train rows, of the start and each set on all dev rows, and of the finalists again."""
+    scored = dev * (1 + _number(options, "sets", 1))
+    sampled = min(train, _number(options, "rows", 0)) * _number(options, "samples", 1)
+    return scored + _finals(options, dev, dev) + sampled
+
+
+def prompt_search(options: Options, train: int, dev: int) -> int:
+    """Return the runs of train rows, of the start and the trials on dev rows, and of the finalists again."""
+    minibatch, finalists = _number(options, "minibatch", dev, 1), _number(options, "finalists", 0)
+    trials = halving_runs(dev, minibatch, finalists, _number(options, "trials", 1))
+    sampled = min(train, _number(options, "bootstrap_rows", 0)) * _number(options, "samples", 1)
+    return dev + trials + _finals(options, dev, dev) + sampled
+
+
+def gepa(options: Options, train: int, dev: int) -> int:
+    """Return the runs of the search, and of the finalists on the dev rows outside the Pareto front."""
+    scored = min(dev, _number(options, "pareto_rows", dev))
+    return _number(options, "max_metric_calls", 0) + _finals(options, dev, scored)
+
+
+def ensemble(options: Options, train: int, dev: int) -> int:
+    """Return the runs of each program by itself, and of all those in each ensemble; a judge's call counts as a run."""
+    members, judged = _number(options, "members", 3), options.get("judge") is not None
+    return dev * (members + sum(size + judged for size in ensemble_sizes(members)))
+
+
+def sft(options: Options, train: int, dev: int) -> int:
+    """Return the runs that replies are taken from, and those of the scorings on dev rows."""
+    return min(train, _number(options, "rows", 0)) * _number(options, "samples", 0) + _scorings(options, dev)
+
+
+def grpo(options: Options, train: int, dev: int) -> int:
+    """Return the rollouts, the runs of the probe, and those of the scorings on dev rows."""
+    rollouts = _number(options, "rollouts", 1)
+    rows, auto = min(_number(options, "probe", 0), train), options.get("temperature") == "auto"
+    return examples(options) * rollouts + probe_runs(rows, rollouts, auto) + _scorings(options, dev)
+
+
+def fast_slow(options: Options, train: int, dev: int) -> int:
+    """Return the runs of the weight steps, and those of the prompt rounds between them."""
+    steps, every, updates = (_number(options, key, 1, 1) for key in ("steps", "every", "updates"))
+    candidates = _number(options, "population", 0) + _number(options, "trials", 0)
+    a_round = candidates * min(_number(options, "rows", 0), dev) + min(train, _number(options, "bootstrap_rows", 0))
+    return grpo(options, train, dev) + prompt_rounds(steps, every, updates) * a_round
+
+
+# the parts of the counts
+
+
+def final_runs(choosing: int, scored: int, finalists: int, repeats: int) -> int:
+    """Return the number of runs that score the finalists and the start of a stage on all choosing rows.
+
+    Each is scored `repeats` times on each row, less the `scored` rows on which it was scored once before.
+    """
+    return (finalists + 1) * (choosing * repeats - scored)
+
+
+def halving(rows: int, first: int, last: int, candidates: int) -> list[tuple[int, int]]:
+    """Return the rungs of successive halving, each as a number of rows and the number of candidates scored on them.
+
+    All candidates are scored on `first` rows, the better half on twice as many, and so on; at least `last` candidates
+    are scored on all rows.
+    """
+    rungs = [(min(first, rows), candidates)]
+    while rungs[-1][0] < rows:
+        done, left = rungs[-1]
+        rungs.append((min(2 * done, rows), min(candidates, max(last, -(-left // 2)))))
+    return rungs
+
+
+def halving_runs(rows: int, first: int, last: int, candidates: int) -> int:
+    """Return the program runs in all rungs of `halving`; rows already scored for a candidate are not run again."""
+    total = below = 0
+    for upto, count in halving(rows, first, last, candidates):
+        total += count * (upto - below)
+        below = upto
+    return total
+
+
+def probe_runs(rows: int, rollouts: int, auto: bool) -> int:
+    """Return the most runs of the probe of a training: one greedy run of each row, and `rollouts` at each temperature."""
+    return rows * (1 + (len(TEMPERATURES) if auto else 1) * rollouts) if rows else 0
+
+
+def examples(options: Options) -> int:
+    """Return the most train rows that a training by policy gradients draws."""
+    waves = _number(options, "resample_waves", 1) if options.get("no_signal") == "resample" else 1
+    steps, updates = (_number(options, key, 1, 1) for key in ("steps", "updates"))
+    return -(-steps // updates) * waves * _number(options, "examples", 1)
+
+
+def ensemble_sizes(members: int) -> range:
+    """Return how many members the ensembles have that are tried: odd numbers, so that a vote between two answers is decided."""
+    return range(3, members + 1, 2)
+
+
+def prompt_rounds(steps: int, every: int, updates: int) -> int:
+    """Return the number of prompt searches in `steps` weight steps: one before the first, then after every `every`.
+
+    The updates on one wave are not split, so `every` is rounded up to whole waves.
+    """
+    return -(-steps // (-(-every // updates) * updates))
+
+
+def _finals(options: Options, choosing: int, scored: int) -> int:
+    return final_runs(choosing, scored, _number(options, "finalists", 0), _number(options, "repeats", 1))
+
+
+def _scorings(options: Options, dev: int) -> int:
+    scorings = 1 + -(-_number(options, "steps", 1) // _number(options, "evaluate_every", 1, 1))
+    return scorings * dev * _number(options, "repeats", 1)
+
+
+def _number(options: Options, key: str, otherwise: int, least: int = 0) -> int:
+    value = options.get(key, otherwise)
+    return value if isinstance(value, int) and value >= least else otherwise
