@@ -171,12 +171,18 @@ def read_export(draft: Draft) -> Export | None:
     """Return the destination of traces, or None."""
     node = draft.root.map("export")
     traces = node.get("traces") if node is not None else None
-    if isinstance(traces, Mapping):
-        what = "`traces` of `export`"
-        address = _env(draft, traces.get("otlp"), f"`otlp` of {what}")
-        headers = _headers(draft, traces, what)
-        return Export(otlp=address, headers=headers, content=traces.value("content", False))
-    return Export(file=traces.source.folder / traces.value) if isinstance(traces, Scalar) else None
+    if isinstance(traces, Scalar):
+        return Export("file", {"file": traces.source.folder / traces.value})
+    if not isinstance(traces, Mapping):
+        return None
+    what = "`traces` of `export`"
+    other = next((key for key in traces.entries if key not in ("otlp", "headers", "content")), None)
+    if other is not None:
+        given = settings(draft, traces.entries[other], f"`{other}` of {what}")
+        options = given if isinstance(given, dict) else {other: given}
+        return Export(other, {"folder": traces.source.folder, **options})
+    address, headers = _env(draft, traces.get("otlp"), f"`otlp` of {what}"), _headers(draft, traces, what)
+    return Export("otlp", {"otlp": address, "headers": headers, "content": traces.value("content", False)})
 
 
 def _headers(draft: Draft, node: Mapping, what: str) -> dict[str, Expression]:

@@ -353,16 +353,12 @@ class GateTest:
 
 @dataclass(frozen=True, eq=False)
 class Export:
-    """The destination of run traces beyond a command's own output.
+    """The destination of run traces beyond a command's own output."""
 
-    Traces go to a file of JSON lines, or over OTLP/HTTP to a collector.
-    """
-
-    file: Path | None = None
-    otlp: Expression | None = None
-    headers: Mapping[str, Expression] = field(default_factory=dict)
-    content: bool = False
-    """True if prompts, replies, arguments and results are sent to the collector too."""
+    key: str
+    """The key of its kind (`lmprog/compiler/exporters.py`)."""
+    settings: Mapping[str, Any]
+    """The options of its kind, with expressions where the spec uses `env`."""
 
 
 @dataclass(frozen=True, eq=False)

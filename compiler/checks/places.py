@@ -24,6 +24,8 @@ def check(draft: Draft) -> None:
         node = draft.root.get(section)
         if section == "tools":
             free = frozenset(tool.kind for tool in draft.tools.values() if kind_of(tool.kind).environment)
+        elif section == "export" and draft.export is not None:
+            free |= {draft.export.key}
         if node is not None:
             _walk(draft, section, node, free)
 

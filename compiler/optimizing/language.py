@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lmprog.compiler.exporters import OTHERS
 from lmprog.compiler.shape import Anything, Boolean, Choice, Either, ListOf, MapOf, Number, Record, Text
 
 VALUE = Anything(about="A value; ${{ }} inside it is one typed expression.")
@@ -59,13 +60,14 @@ METRIC = Record(
         "python": PYTHON,
         "program": Text(about="A program with one numeric output: an LM judge."),
         "value": Anything(about="Arithmetic over metrics.<id>."),
+        "metric": Text(about="A metric of another package, by its name in the entry points `lmprog.metrics`."),
         "with": ARGUMENTS,
         "range": ListOf(Number(), about="[lowest, highest].", default="[0, 1]"),
         "on_error": Number(about="The score of a row whose metric failed."),
         "lms": MapOf(Text(), "model", about="Rebinds the models of a judge: its id -> an id of this program."),
     },
-    one_of=("python", "program", "value"),
-    only={"with": ("python", "program"), "lms": ("program",)},
+    one_of=("python", "program", "value", "metric"),
+    only={"with": ("python", "program", "metric"), "lms": ("program",)},
 )
 
 TUNABLE = ("instructions", "demos", "weights", "layout")
@@ -153,6 +155,8 @@ EXPORT = Record(
                     ),
                 },
                 required=("otlp",),
+                only={"headers": ("otlp",), "content": ("otlp",)},
+                others=OTHERS,
             ),
             about="A file of JSON lines, or {otlp, headers, content}: OpenTelemetry spans.",
         ),

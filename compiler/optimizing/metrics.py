@@ -7,12 +7,17 @@ from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.optimizing.trace_types import runs_type, trace_type
 from lmprog.compiler.plan import Field, Metric
+from lmprog.compiler.plugins import names, points
 from lmprog.compiler.steps.calls import check_rebound, rebind
 from lmprog.compiler.steps.scope import Scope
 from lmprog.compiler.tools.declared import read_reference
 from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, UNKNOWN, Object, Type, Unknown, assignable
+from lmprog.compiler.types.python_reference import PythonReference
 from lmprog.compiler.types.signatures import Signature
 from lmprog.compiler.yaml.source import Mapping, Scalar
+
+GROUP = "lmprog.metrics"
+"""Entry points by which other packages name functions as metrics."""
 
 
 def read_metrics(draft: Draft, row: Type) -> dict[str, Metric]:
@@ -41,11 +46,12 @@ def read_metrics(draft: Draft, row: Type) -> dict[str, Metric]:
 
 
 def _metric(draft: Draft, id: str, node: Mapping, scope: Scope) -> Metric:
-    kind = next((kind for kind in ("python", "program", "value") if kind in node.entries), "value")
+    kind = next((kind for kind in ("python", "program", "value", "metric") if kind in node.entries), "value")
     given = _arguments(draft, id, node, scope)
     low, high = _range(draft, id, node)
     what = f"metric `{id}`"
-    base = Metric(id, kind, given, range=(low, high), on_error=node.value("on_error"))  # type: ignore[arg-type]
+    # A metric of another package is a Python function from here on.
+    base = Metric(id, "python" if kind == "metric" else kind, given, range=(low, high), on_error=node.value("on_error"))  # type: ignore[arg-type]
     entry = node.get(kind)
     if entry is None:
         return base
@@ -60,9 +66,25 @@ def _metric(draft: Draft, id: str, node: Mapping, scope: Scope) -> Metric:
         fields["python"] = reference
         if signature is not None:
             _python(draft, id, node, given, signature)
+    elif kind == "metric" and isinstance(entry, Scalar):
+        function = _registered(draft, entry, what)
+        if function is not None:
+            fields["python"], signature = function
+            if signature is not None:
+                _python(draft, id, node, given, signature)
     elif isinstance(entry, Scalar):
         fields["program"] = _judge(draft, id, node, entry, given)
     return Metric(**fields)
+
+
+def _registered(draft: Draft, node: Scalar, what: str) -> tuple[PythonReference, Signature | None] | None:
+    """Return the function that another package registers as a metric, and its signature where it is known."""
+    place = points(GROUP).get(node.value)
+    if place is None:
+        fix = suggestion(node.value, names(GROUP), "metrics") if names(GROUP) else "install the package that brings it"
+        draft.report.add("LMP103", node.place, f"{what}: no package has a metric `{node.value}`", fix=fix)
+        return None
+    return read_reference(draft, Scalar(node.source, node.line, node.column, place.value, node.text, node.style), what)
 
 
 def _arguments(draft: Draft, id: str, node: Mapping, scope: Scope) -> dict[str, Expression]:
@@ -86,12 +108,10 @@ def _range(draft: Draft, id: str, node: Mapping) -> tuple[float, float]:
 
 def _python(draft: Draft, id: str, node: Mapping, given: dict[str, Expression], signature: Signature) -> None:
     _match(draft, id, node, given, dict(signature.parameters), signature.open)
-    returns = signature.returns
+    key, returns = "python" if "python" in node.entries else "metric", signature.returns
     if not signature.returns_score and not isinstance(returns, Unknown) and returns not in (FLOAT, BOOL, INT):
-        message = (
-            f"metric `{id}` must return float, bool or lmprog.Score, and `{node.value('python')}` returns {returns}"
-        )
-        draft.report.add("LMP603", node.entries["python"].place, message)
+        message = f"metric `{id}` must return float, bool or lmprog.Score, and `{node.value(key)}` returns {returns}"
+        draft.report.add("LMP603", node.entries[key].place, message)
 
 
 def _match(

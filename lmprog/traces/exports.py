@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmprog.boundary.secret_forms import forms_of, without
 from lmprog.compiler import plan
-from lmprog.compiler.expressions.compiled import EvaluationError
-from lmprog.errors import UsageError
+from lmprog.compiler.exporters import BUILT_IN, registered
+from lmprog.compiler.expressions.compiled import EvaluationError, Expression
+from lmprog.compiler.plugins import function_of
+from lmprog.errors import LmprogError, UsageError
 from lmprog.traces.run_trace import Exporter, RunTrace, warn
 
 if TYPE_CHECKING:
@@ -26,19 +30,14 @@ def exporters(declared: plan.Export | None) -> Sequence[Exporter]:
     """Return the exporters of the spec and of `export_to`; raise UsageError for a collector without an address."""
     if declared is None:
         return _added
-    if declared.file is not None:
-        key: tuple[object, ...] = (os.getpid(), declared.file)
-        return [_made.get(key) or _made.setdefault(key, _FileExport(declared.file)), *_added]
-    assert declared.otlp is not None
-    address = _value(declared.otlp)
-    headers = tuple((name, _value(value)) for name, value in declared.headers.items())
-    key = (os.getpid(), address, headers, declared.content)
+    settings = _evaluated(declared.settings)
+    key = (os.getpid(), declared.key, json.dumps(settings, sort_keys=True, default=str))
     if key not in _made:
-        from lmprog.traces.telemetry import Spans, collector
-
-        provider = collector(address, dict(headers))
-        _closers.append(provider.shutdown)
-        _made[key] = Spans(provider, declared.content)
+        destination = registered(declared.key)
+        assert destination is not None, declared.key
+        make = function_of(destination.make)
+        _made[key] = make(settings) if declared.key in BUILT_IN else _OfOtherPackage(declared, make, settings)
+        _closers.append(getattr(_made[key], "close", lambda: None))
     return [_made[key], *_added]
 
 
@@ -62,13 +61,18 @@ def close() -> None:
         _closers.pop()()
 
 
-class _FileExport:
+class FileExport:
     """Appends the records of each run to a file; the first failure is told, and ends it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.path: Path = settings["file"]
         self._writer: Any = None
         self._failed = False
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
 
     def __call__(self, run: RunTrace) -> None:
         from lmprog.traces.files import TraceWriter
@@ -78,15 +82,62 @@ class _FileExport:
         try:
             if self._writer is None:
                 self._writer = TraceWriter(self.path, shared=True)
-                _closers.append(self._writer.close)
             self._writer.write(run.records)
         except OSError as error:
             self._failed = True
             warn(f"traces cannot be written to {self.path} ({error.strerror}); the runs go on without")
 
 
-def _value(expression: Any) -> str:
+class _OfOtherPackage:
+    """An exporter of another package, whose first failure is told and ends it: no run fails by an exporter."""
+
+    def __init__(self, declared: plan.Export, make: Callable[..., Exporter], settings: Mapping[str, Any]) -> None:
+        self._key, self._secrets = declared.key, forms_of({*_secrets(declared.settings)})
+        self._export: Exporter | None = None
+        try:
+            self._export = make(settings)
+        except LmprogError:
+            raise
+        except Exception as error:
+            raise UsageError(f"`{self._key}` of `export` cannot be made: {self._said(error)}") from error
+
+    def __call__(self, run: RunTrace) -> None:
+        if self._export is not None:
+            try:
+                self._export(run)
+            except Exception as error:
+                self._export = None
+                warn(f"traces cannot be sent to `{self._key}` ({self._said(error)}); the runs go on without")
+
+    def close(self) -> None:
+        """Close the exporter, where it has a `close`."""
+        try:
+            getattr(self._export, "close", lambda: None)()
+        except Exception as error:
+            warn(f"`{self._key}` of `export` was not closed: {self._said(error)}")
+
+    def _said(self, error: Exception) -> str:
+        return without(f"{type(error).__name__}: {error}", self._secrets, "[secret]")
+
+
+def _secrets(settings: Any) -> Iterator[str]:
+    """Yield the values in the settings that come from the environment."""
+    if isinstance(settings, Expression):
+        yield str(_evaluated(settings))
+    elif isinstance(settings, Mapping | list):
+        for part in settings.values() if isinstance(settings, Mapping) else settings:
+            yield from _secrets(part)
+
+
+def _evaluated(settings: Any) -> Any:
+    """Return the settings with the values of the environment; raise UsageError for a variable that is not set."""
+    if isinstance(settings, Mapping):
+        return {name: _evaluated(part) for name, part in settings.items()}
+    if isinstance(settings, list):
+        return [_evaluated(part) for part in settings]
+    if not isinstance(settings, Expression):
+        return settings
     try:
-        return str(expression.evaluate({"env": os.environ}))
+        return str(settings.evaluate({"env": os.environ}))
     except EvaluationError as error:
         raise UsageError(f"{error}; set the variable in the environment and run the command again") from error

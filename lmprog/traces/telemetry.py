@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.backends import backend_of
@@ -37,8 +37,10 @@ _LOGGERS = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "openteleme
 class Spans:
     """Tells a tracer provider of each run. Prompts, replies, arguments, results and errors are told where `content`."""
 
-    def __init__(self, provider: TracerProvider, content: bool = False) -> None:
-
+    def __init__(
+        self, provider: TracerProvider, content: bool = False, close: Callable[[], object] = lambda: None
+    ) -> None:
+        self.close = close
         self._tracer = provider.get_tracer("lmprog", __version__)
         self._content = content
 
@@ -130,6 +132,12 @@ class Spans:
         span.set_attribute("error.type", kind)
         # An error may quote a reply or an argument.
         span.set_status(StatusCode.ERROR, message if self._content else None)
+
+
+def spans_to(settings: Mapping[str, Any]) -> Spans:
+    """Return the exporter to the collector that a spec names. Raises UsageError as `collector`."""
+    provider = collector(settings["otlp"], settings["headers"])
+    return Spans(provider, settings["content"], provider.shutdown)
 
 
 def collector(address: str, headers: Mapping[str, str]) -> SdkProvider:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
@@ -35,6 +36,16 @@ QUERY = """
     tools: {shop: {sqlite: {database: shop.db}}}
     steps: {find: {tool: shop, with: {query: "${{ inputs.query }}"}}}
 """
+
+
+SCORED = (
+    SPEC.replace("{type: str, private: true}", "str")
+    + """
+    data: {test: test.jsonl}
+    metrics: {close: {metric: closeness, with: {text: "${{ outputs.reply }}", wanted: "${{ row.wanted }}"}}}
+    export: {traces: {tally: {file: calls.txt}}}
+"""
+)
 
 
 def install(folder: Path, files: dict[str, str]) -> dict[str, str]:
@@ -109,6 +120,38 @@ def test_options_of_a_tool_of_another_package_are_checked(write, installed, tmp_
     assert absent.returncode == 1 and "has no key `sqlite`" in absent.stdout
 
 
+def test_a_metric_and_an_exporter_of_another_package(write, installed, tmp_path: Path) -> None:
+    spec = write(SCORED)
+    write('{"text": "lamp", "wanted": "LAMP"}\n{"text": "desk", "wanted": "none"}\n', "test.jsonl")
+    checked = lmprog("check", spec, env=installed, cwd=tmp_path)
+    assert checked.returncode == 0 and "LMP" not in checked.stdout, checked.stdout
+    done = lmprog("eval", spec, "--metric", "close", "--format", "json", env=installed, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["mean"] == 0.5
+    assert (tmp_path / "calls.txt").read_text() == "echoes 0: 1 calls\nechoes 1: 1 calls\n"
+    write(SCORED.replace("calls.txt", "none/calls.txt"))
+    failed = lmprog("eval", spec, "--metric", "close", env=installed, cwd=tmp_path)
+    assert failed.returncode == 0 and "`tally` of `export` was not closed: FileNotFoundError" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "message"),
+    [
+        ("metric: closeness", "metric: closenes", "did you mean `closeness`?"),
+        ('wanted: "', 'wnted: "', "has no parameter `wnted`"),
+        ("{tally: {file: calls.txt}}", "{tally: {fil: calls.txt}}", "has no key `fil`"),
+        ("{tally: {file: calls.txt}}", "{tally: {file: a}, content: true}", "has no meaning beside `tally`"),
+        ("{tally: {file: calls.txt}}", "{tally: {file: a}, otlp: x}", "needs exactly one of otlp, tally"),
+        ("{text: str}", "{text: {type: str, private: true}}", "LMP402"),
+    ],
+)
+def test_metrics_and_exports_are_checked(write, installed, tmp_path: Path, written, instead, message) -> None:
+    assert written in SCORED
+    write('{"text": "lamp", "wanted": "LAMP"}\n', "test.jsonl")
+    done = lmprog("check", write(SCORED.replace(written, instead)), env=installed, cwd=tmp_path)
+    assert done.returncode == 1 and message in done.stdout, done.stdout
+
+
 def test_an_editor_gets_its_keys(installed, tmp_path: Path) -> None:
     assert '"sqlite"' in lmprog("schema", env=installed, cwd=tmp_path).stdout
     assert '"sqlite"' not in lmprog("schema", env=dict(os.environ), cwd=tmp_path).stdout
@@ -137,7 +180,15 @@ def test_a_broken_record_is_a_finding(write, tmp_path: Path, code: str, message:
 
 
 def test_programs_with_built_in_names_alone_read_no_entry_points(write, tmp_path: Path) -> None:
-    spec = write(SPEC.replace("echo/loud", "hf/some/model"))
+    text = (
+        SPEC.replace("echo/loud", "hf/some/model")
+        + """
+    tools: {look: {http: {url: "http://none.invalid", inputs: {}, output: str}}}
+    metrics: {right: {value: "1"}}
+    export: {traces: traces.jsonl}
+"""
+    )
+    spec = write(text.replace("{type: str, private: true}", "str"))
     code = (
         "import sys, importlib.metadata as m\n"
         "def scan(**_): raise SystemExit('scanned the entry points')\n"
