@@ -102,6 +102,9 @@ class Provider:
         self.otherwise: Any = "ok"
         self.answer: Callable[[dict[str, Any]], Any] | None = None
         self.seconds = 0.0
+        self.held_after: int | None = None
+        """Requests after so many wait until `released` is set."""
+        self.released = threading.Event()
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -119,6 +122,8 @@ class Provider:
                 provider.requests.append(body)
                 provider.keys.append(self.headers["authorization"])
                 time.sleep(provider.seconds)
+                if provider.held_after is not None and len(provider.requests) > provider.held_after:
+                    provider.released.wait()
                 reply = provider.replies.pop(0) if provider.replies else provider.otherwise
                 if provider.answer is not None:
                     reply = provider.answer(body)

@@ -33,7 +33,7 @@ def command(spec: Path, lms: dict[str, str], overrides: dict[str, Any], folder: 
     made of. Reads no data and runs no user code.
     """
     from lmprog.compiler import SpecError, compile_file
-    from lmprog.lms.local.merging import write_merged
+    from lmprog.lms.merging import write_merged
 
     found = compile_file(spec, overrides=overrides, lms=lms, imports=False, data=False)
     if found.plan is None:

@@ -141,7 +141,7 @@ def test_a_file_without_what_it_is_made_from_is_left_alone(cli, spec, write, tmp
 
 
 def test_two_processes_on_one_out_file(spec, write, tmp_path: Path, provider) -> None:
-    provider.seconds = 0.2
+    provider.held_after = 4
     command = [LMPROG, "run", spec, "--inputs", rows(write, 40), "--out", tmp_path / "out.jsonl", "--concurrency", "2"]
     first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_for(tmp_path / "out.jsonl")
@@ -152,6 +152,7 @@ def test_two_processes_on_one_out_file(spec, write, tmp_path: Path, provider) ->
     )
     assert third.returncode == 3
     assert all(request["messages"][-1]["content"] != "x" for request in provider.requests)
+    provider.released.set()
     assert first.wait() == 0
     assert [line["row"] for line in lines(tmp_path / "out.jsonl")] == [*range(40)]
 
@@ -234,13 +235,14 @@ def optimize(*more: object) -> list[str]:
 
 
 def test_two_processes_in_one_run_folder(spec, tmp_path: Path, provider) -> None:
-    provider.seconds = 0.1
+    provider.held_after = 8
     folder = tmp_path / "run"
     first = subprocess.Popen(optimize(spec, "--run-dir", folder, "--set", "lms.lm.limits.concurrency=1"))
     wait_for(folder / "journal.jsonl")
     for more in ([], ["--resume"]):
         second = subprocess.run(optimize(spec, "--run-dir", folder, *more), capture_output=True, text=True)
         assert second.returncode == 3 and f"{folder} is being written by process {first.pid};" in second.stderr
+    provider.released.set()
     assert first.wait() == 0
     events = lines(folder / "journal.jsonl")
     keys = [event["key"] for event in events if event["event"] == "finished"]
