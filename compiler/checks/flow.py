@@ -218,6 +218,7 @@ class _Private:
         known |= {("outputs", name): trail for name, trail in outputs.items()}
         known |= {("runs", "outputs", name): trail for name, trail in outputs.items()}
         known |= self._traced()
+        known |= self._judged()
         flow = Flow(self.plan, private_policy(lambda arrival: None), known)
         while True:
             before = len(known)
@@ -228,6 +229,20 @@ class _Private:
                         known.setdefault(("metrics", id), (*trail, f"metrics.{id}"))
             if len(known) == before:
                 return known
+
+    def _judged(self) -> dict[Name, Trail]:
+        """Return the metrics whose judge has private values of its own on the way to its score.
+
+        Where such a judge fails, the error may quote them.
+        """
+        found: dict[Name, Trail] = {}
+        for id, metric in self.plan.metrics.items():
+            if metric.program is not None:
+                own = private_inputs(metric.program)
+                flow = Flow(metric.program, private_policy(lambda arrival: None), own, f"{id}.")
+                for trail in flow.run().values():
+                    found.setdefault(("metrics", id), (*trail, f"metrics.{id}"))
+        return found
 
     def _judges(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> None:
         judges = {id: metric for id, metric in self.plan.metrics.items() if metric.program is not None}
