@@ -86,7 +86,7 @@ BUILT_IN = {
     )
 }
 """The backends of this package, by prefix. litellm knows more providers: any other prefix is left to it."""
-SERVED = "hosted_vllm/"
+VLLM_PREFIX = "hosted_vllm/"
 """Name prefix of models on a vLLM server, which accepts adapters."""
 
 

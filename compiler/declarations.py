@@ -6,7 +6,7 @@ from collections.abc import Mapping as Map
 from pathlib import Path
 from typing import Any
 
-from lmprog.compiler.backends import SERVED, backend_of
+from lmprog.compiler.backends import VLLM_PREFIX, backend_of
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import Expression, literal
 from lmprog.compiler.findings.finding import suggestion
@@ -159,11 +159,13 @@ def _weights(draft: Draft, node: Mapping, model: str, what: str) -> str | None:
     None where they are not given, and for models of other providers, which another program may have bound.
     """
     weights: str | None = node.value("weights")
-    if weights is None or not model.startswith(SERVED):
+    if weights is None or not model.startswith(VLLM_PREFIX):
         return None
     if not backend_of(weights).trainable:
         message = f"`weights` of {what} names no model that can be loaded here: {weights}"
-        draft.report.add("LMP701", node.entries["weights"].place, message, fix=f"write hf/{model.removeprefix(SERVED)}")
+        draft.report.add(
+            "LMP701", node.entries["weights"].place, message, fix=f"write hf/{model.removeprefix(VLLM_PREFIX)}"
+        )
     return weights
 
 

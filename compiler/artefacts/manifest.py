@@ -243,8 +243,8 @@ def write_artefacts(plan: Plan, out: Path) -> list[Path]:
     """Write manifest.json with its schema, prompts/<module>.txt and graph.mmd into the folder `out`; return the paths."""
     prompts = out / "prompts"
     prompts.mkdir(parents=True, exist_ok=True)
-    told = json.dumps(manifest(plan), indent=2, ensure_ascii=False, default=str)
-    texts = {out / "manifest.json": told + "\n"}
+    document = json.dumps(manifest(plan), indent=2, ensure_ascii=False, default=str)
+    texts = {out / "manifest.json": document + "\n"}
     texts |= {prompts / f"{name}.txt": _prompt(its, module) for name, its, module in _modules(plan)}
     texts[out / "manifest.schema.json"] = json.dumps(manifest_schema(), indent=2) + "\n"
     texts[out / "graph.mmd"] = mermaid(plan)

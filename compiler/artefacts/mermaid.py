@@ -85,9 +85,9 @@ def _read(
 ) -> None:
     for name in sorted(expression.references) if expression is not None else ():
         if name[0] == "steps" and len(name) > 1 and name[1] in around:
-            told = label or ".".join(name[2:3])
+            shown = label or ".".join(name[2:3])
             source = _id(around[name[1]].path)
-            edges.append(f"{source} -->{'|' + _text(told) + '|' if told else ''} {reader}")
+            edges.append(f"{source} -->{'|' + _text(shown) + '|' if shown else ''} {reader}")
         elif name[0] == "inputs" and len(name) > 1:
             edges.append(f"{_id('inputs', name[1])} --> {reader}")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import nodes
 
-from lmprog.compiler.backends import SERVED
+from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import Expression
@@ -70,7 +70,7 @@ def _weights(draft: Draft, plan: Plan, optimize: Optimize) -> None:
 def _untrained(draft: Draft, lm: LM) -> tuple[str, str]:
     """Return the reason why the weights of an LM cannot be trained, and the fix."""
     name = lm.model.partition("/")[2]
-    if lm.model.startswith(SERVED):
+    if lm.model.startswith(VLLM_PREFIX):
         message = (
             f"the weights of `{lm.id}` ({lm.model}) are trained here and sampled there, and nobody says what they are"
         )
@@ -79,7 +79,7 @@ def _untrained(draft: Draft, lm: LM) -> tuple[str, str]:
     if lm.model.startswith("openai/") and lm.api_base is not None:
         return (
             message,
-            f"of a server of vLLM: write model: {SERVED}{name} and weights: hf/{name}; else leave weights out",
+            f"of a server of vLLM: write model: {VLLM_PREFIX}{name} and weights: hf/{name}; else leave weights out",
         )
     return message, "use an hf/ or embedded/ model, or leave weights out"
 
@@ -88,9 +88,9 @@ def _unread_weights(draft: Draft, plan: Plan) -> None:
     for lm in plan.lms.values():
         written, model = draft.node("lms", lm.id, "weights"), draft.node("lms", lm.id, "model")
         # As the file has it: another model may be bound in its place for a run.
-        if written is not None and model is not None and not str(model.plain()).startswith(SERVED):
+        if written is not None and model is not None and not str(model.plain()).startswith(VLLM_PREFIX):
             message = f"nothing reads `weights` of `{lm.id}`: {model.plain()} is not served by vLLM"
-            draft.report.add("LMP202", written.place, message, fix=f"remove it, or write model: {SERVED}...")
+            draft.report.add("LMP202", written.place, message, fix=f"remove it, or write model: {VLLM_PREFIX}...")
 
 
 def _conflict(draft: Draft, id: str, message: str) -> None:

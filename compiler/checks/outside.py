@@ -31,15 +31,15 @@ def check(draft: Draft, plan: Plan) -> None:
 
 
 def _injection(draft: Draft, plan: Plan) -> None:
-    told: set[str] = set()
+    reported: set[str] = set()
 
     def arrives(arrival: Arrival) -> None:
         if arrival.module is None or arrival.tool is None or arrival.tool.effects != "write":
             return
         step, argument = arrival.outer
-        if f"{step.path}.{arrival.tool.id}" in told:
+        if f"{step.path}.{arrival.tool.id}" in reported:
             return
-        told.add(f"{step.path}.{arrival.tool.id}")
+        reported.add(f"{step.path}.{arrival.tool.id}")
         node = draft.step_nodes.get(step.path)
         given = node.map("with") if node is not None else None
         known = given is not None and argument in given.entries

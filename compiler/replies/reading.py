@@ -241,15 +241,15 @@ def _object(outputs: Mapping[str, Field], text: str, forgiven: list[str], cut: b
     def rank(value: Any) -> int:
         return len(wanted & {folded(key) for key in value}) if isinstance(value, dict) else 0
 
-    found = _unwrapped(_json("the reply", text, "{", forgiven, cut, rank), forgiven)
-    if isinstance(found, dict) and len(found) == 1 and not rank(found):
-        ((name, inner),) = found.items()
+    fields = _unwrapped(_json("the reply", text, "{", forgiven, cut, rank), forgiven)
+    if isinstance(fields, dict) and len(fields) == 1 and not rank(fields):
+        ((name, inner),) = fields.items()
         if rank(inner) and name != "properties":  # in which a schema has them
             forgiven.append("an object around the reply's")
-            found = inner
-    if not isinstance(found, dict):
+            fields = inner
+    if not isinstance(fields, dict):
         raise Unreadable("the reply is not a JSON object")
-    return sections.by_name(outputs, found, forgiven)
+    return sections.by_name(outputs, fields, forgiven)
 
 
 def _unwrapped(value: Any, forgiven: list[str]) -> Any:

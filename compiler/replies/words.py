@@ -221,24 +221,24 @@ def number(name: str, text: str, kind: Type, forgiven: list[str], cut: bool = Fa
 
 def _among_words(name: str, text: str) -> str | None:
     """Return the only number of a text, where its sentence says that it is the value; None elsewhere."""
-    found = _NUMBER.search(text)
-    if found is None or len(_ANY_NUMBER.findall(text)) != 1 or undecided(text) or _LISTED.match(text):
+    number = _NUMBER.search(text)
+    if number is None or len(_ANY_NUMBER.findall(text)) != 1 or undecided(text) or _LISTED.match(text):
         return None
-    start = found.start()
+    start = number.start()
     if _NUMBERED.search(text[max(0, start - 10) : start]):
         return None
     begin = max(text.rfind(end, 0, start) for end in ("\n", ". ", "! ", "? ")) + 1
-    rest = text[found.end() :]
+    rest = text[number.end() :]
     end = re.search(r"[.!?](?:\s|$)|\n", rest)
-    before, after = text[begin : found.start()], rest[: end.end() if end else len(rest)]
+    before, after = text[begin : number.start()], rest[: end.end() if end else len(rest)]
     if denies(before + " " + after) or _SCALED.search(before + " " + after) or "?" in after:
         return None
     unit = re.match(r"\s*([A-Za-z]+)", rest)
     if unit is not None and _named(unit[1], name):
         rest = rest[unit.end() :]
         there_are = re.search(r"\b(?:are|is|were|was|be)\s*$", before) is not None
-        return found[1] if _AFTER.match(rest) or there_are else None
-    return found[1] if _AFTER.match(rest) and _BEFORE.search(before[-80:]) else None
+        return number[1] if _AFTER.match(rest) or there_are else None
+    return number[1] if _AFTER.match(rest) and _BEFORE.search(before[-80:]) else None
 
 
 def _named(unit: str, name: str) -> bool:

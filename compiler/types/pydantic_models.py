@@ -99,14 +99,14 @@ def _written_out(part: Any, known: Mapping[str, Any], depth: int, closed: bool =
         named = known.get(part["$ref"].rpartition("/")[2], {})
         beside = {key: value for key, value in part.items() if key != "$ref"}
         return {**_written_out(named, known, depth + 1, closed), **beside}
-    found: dict[str, Any] = {}
+    schema: dict[str, Any] = {}
     for key, value in part.items():
         if key == "properties":
-            found[key] = {name: _written_out(inner, known, depth, closed) for name, inner in value.items()}
+            schema[key] = {name: _written_out(inner, known, depth, closed) for name, inner in value.items()}
         elif key in ("default", "const", "enum", "examples"):
-            found[key] = value
+            schema[key] = value
         elif key not in ("title", "$defs"):  # a title repeats the name
-            found[key] = _written_out(value, known, depth, closed)
-    if closed and "properties" in found:
-        found.setdefault("additionalProperties", False)
-    return found
+            schema[key] = _written_out(value, known, depth, closed)
+    if closed and "properties" in schema:
+        schema.setdefault("additionalProperties", False)
+    return schema

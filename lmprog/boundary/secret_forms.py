@@ -17,9 +17,9 @@ def forms_of(values: Iterable[str]) -> tuple[str, ...]:
 
     Of `Bearer abc` the second word alone is as secret.
     """
-    found = {value for value in values if value}
-    found |= {value.partition(" ")[2].strip() for value in found}
-    found |= {_base64(value) for value in found}
+    forms = {value for value in values if value}
+    forms |= {value.partition(" ")[2].strip() for value in forms}
+    forms |= {_base64(value) for value in forms}
     ways: tuple[Callable[[str], str], ...] = (
         lambda value: json.dumps(value)[1:-1],
         lambda value: repr(value)[1:-1],
@@ -27,8 +27,8 @@ def forms_of(values: Iterable[str]) -> tuple[str, ...]:
         partial(quote_plus, errors="replace"),
         partial(quote, safe="", errors="replace"),
     )
-    found |= {way(value) for way in ways for value in found}
-    return tuple(sorted((value for value in found if len(value) >= MIN_SECRET), key=len, reverse=True))
+    forms |= {way(value) for way in ways for value in forms}
+    return tuple(sorted((value for value in forms if len(value) >= MIN_SECRET), key=len, reverse=True))
 
 
 def _base64(value: str) -> str:

@@ -65,7 +65,7 @@ def _without_blocks(body: str, path: Path) -> str:
     """
     extends = _EXTENDS.match(body)
     if extends is None:
-        return _BLOCK.sub(lambda found: found[2], body)
+        return _BLOCK.sub(lambda block: block[2], body)
     other = path.parent / extends[1]
     try:
         under = None if _refused(path, other) else _FRONT.match(read_text(other))
@@ -73,8 +73,8 @@ def _without_blocks(body: str, path: Path) -> str:
         under = None
     if under is None or "super()" in body or _EXTENDS.match(under[3]):
         return body
-    blocks = {found[1]: found[2] for found in _BLOCK.finditer(body)}
-    return _BLOCK.sub(lambda found: blocks.get(found[1], found[2]), under[3])
+    blocks = {block[1]: block[2] for block in _BLOCK.finditer(body)}
+    return _BLOCK.sub(lambda block: blocks.get(block[1], block[2]), under[3])
 
 
 def json_beside(path: Path, reference: str) -> Any:

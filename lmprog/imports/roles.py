@@ -59,11 +59,11 @@ def split(text: str, first: str = "system", threads: tuple[str, ...] = ()) -> Ro
     notes: list[str] = []
     loops: dict[str, str] = {}
 
-    def turn(found: re.Match[str]) -> str:
-        body = found[2]
-        if not (_BOUNDARY.search(body) or _NAMED.search(body)) or loops.get(found[1], found[0]) != found[0]:
-            return found[0]
-        loops[found[1]] = found[0]
+    def turn(loop: re.Match[str]) -> str:
+        body = loop[2]
+        if not (_BOUNDARY.search(body) or _NAMED.search(body)) or loops.get(loop[1], loop[0]) != loop[0]:
+            return loop[0]
+        loops[loop[1]] = loop[0]
         return ""
 
     rest = _LOOP.sub(turn, text)

@@ -31,9 +31,9 @@ def fitted(value: Any, kind: Type) -> Any:
 
 def _number(value: str | float, kind: Type) -> Any:
     try:
-        found = float(value)
+        number = float(value)
     except ValueError:
         return value
     if kind == FLOAT:
-        return found
-    return int(found) if math.isfinite(found) and found == int(found) and abs(found) < 2**53 else value
+        return number
+    return int(number) if math.isfinite(number) and number == int(number) and abs(number) < 2**53 else value

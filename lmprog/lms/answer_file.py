@@ -44,12 +44,12 @@ class AnswerCache:
         self._lock = threading.Lock()
         self._warned = False
         self._database: sqlite3.Connection | None = None
-        with self._lock, self._forgiving():
+        with self._lock, self._lenient():
             self._database = self._connected()
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return the value that was kept under `key`, or None; a row that is no JSON object counts as absent."""
-        with self._lock, self._forgiving():
+        with self._lock, self._lenient():
             if self._database is not None:
                 row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
                 with contextlib.suppress(ValueError, TypeError, RecursionError):
@@ -61,7 +61,7 @@ class AnswerCache:
         """Keep a value; one that is there already stays, or with `instead` is replaced."""
         # Escapes keep half a surrogate pair, which SQLite's UTF-8 could not.
         written = json.dumps(value, default=list)
-        with self._lock, self._forgiving():
+        with self._lock, self._lenient():
             if self._database is not None:
                 how = "REPLACE" if instead else "IGNORE"
                 self._database.execute(f"INSERT OR {how} INTO answers VALUES (?, ?)", (key, written))
@@ -95,7 +95,7 @@ class AnswerCache:
         return database
 
     @contextlib.contextmanager
-    def _forgiving(self) -> Any:
+    def _lenient(self) -> Any:
         """Set a broken file aside and start a new one; skip the cache, with a warning, after any other failure."""
         try:
             yield

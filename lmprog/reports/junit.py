@@ -35,10 +35,10 @@ def _case(finding: Finding) -> str:
     where += f'file={attribute(finding.file)} line="{finding.line}">'
     text = escape(clean(str(finding)))
     if finding.severity == "error":
-        told = f"    <failure message={attribute(finding.message)} type={attribute(finding.code)}>{text}</failure>"
+        element = f"    <failure message={attribute(finding.message)} type={attribute(finding.code)}>{text}</failure>"
     else:
-        told = f"    <system-out>{text}</system-out>"
-    return "\n".join([where, told, "  </testcase>"])
+        element = f"    <system-out>{text}</system-out>"
+    return "\n".join([where, element, "  </testcase>"])
 
 
 def attribute(text: str) -> str:

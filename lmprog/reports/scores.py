@@ -144,6 +144,8 @@ def _table(column: str, groups: Sequence[Group], metric: str) -> list[str]:
 
 def _feedback(scores: Scores) -> list[str]:
     """Return lines with the metric's feedback on the lowest scores."""
-    told = [row for row in scores.rows if row.feedback and row.value is not None and row.result.outputs is not None]
-    lowest = sorted(told, key=lambda row: row.value or 0.0)[:SHOWN]
+    with_feedback = [
+        row for row in scores.rows if row.feedback and row.value is not None and row.result.outputs is not None
+    ]
+    lowest = sorted(with_feedback, key=lambda row: row.value or 0.0)[:SHOWN]
     return [f"  row {row.row}, {row.value:.2f}: {' '.join((row.feedback or '').split())[:200]}" for row in lowest]

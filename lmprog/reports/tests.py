@@ -53,8 +53,8 @@ def _case(outcome: Outcome) -> str:
     where += f'file={attribute(str(outcome.spec))} time="{outcome.seconds:.3f}">'
     text = escape(clean(outcome.message))
     if outcome.status == "passed":
-        told = [f"    <system-out>{text}</system-out>"] if text else []
+        element = [f"    <system-out>{text}</system-out>"] if text else []
     else:
         kind = "failure" if outcome.status == "failed" else "error"
-        told = [f"    <{kind} message={attribute(outcome.message)}>{text}</{kind}>"]
-    return "\n".join([where, *told, "  </testcase>"])
+        element = [f"    <{kind} message={attribute(outcome.message)}>{text}</{kind}>"]
+    return "\n".join([where, *element, "  </testcase>"])

@@ -58,7 +58,7 @@ class ToolProtocol(Protocol):
     def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[RequestedCall]]:
         """Return the LM's turn for the messages that follow, and the calls in it; no calls where it replies."""
 
-    def answered(self, calls: Sequence[tuple[RequestedCall, ToolResult]], told: str | None) -> list[Message]:
+    def answered(self, calls: Sequence[tuple[RequestedCall, ToolResult]], reminder: str | None) -> list[Message]:
         """Return the messages that answer the calls, with an additional note to the LM."""
 
 
@@ -97,8 +97,8 @@ async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site
             request.record(fields, within=(turn, 0), outputs=reading.values, forgiven=reading.forgiven)
             return reading.values
         answers = await _together(run, module, tools, calls, site, turn)
-        told = tool_protocol.ANSWER_NOW if turn + 2 == module.max_turns else None
-        messages += [said, *way.answered(list(zip(calls, answers, strict=True)), told)]
+        reminder = tool_protocol.ANSWER_NOW if turn + 2 == module.max_turns else None
+        messages += [said, *way.answered(list(zip(calls, answers, strict=True)), reminder)]
     raise AssertionError("unreachable: the last turn returns or raises")
 
 
@@ -188,7 +188,7 @@ class NativeToolCalls:
         content = wrote.get("content") or completion.text or None
         return {**wrote, "role": "assistant", "content": content, "tool_calls": written}, asked
 
-    def answered(self, calls: Sequence[tuple[RequestedCall, ToolResult]], told: str | None) -> list[Message]:
+    def answered(self, calls: Sequence[tuple[RequestedCall, ToolResult]], reminder: str | None) -> list[Message]:
         turns: list[Message] = [
             {
                 "role": "tool",
@@ -197,7 +197,7 @@ class NativeToolCalls:
             }
             for call, answer in calls
         ]
-        return [*turns, {"role": "user", "content": told}] if told else turns
+        return [*turns, {"role": "user", "content": reminder}] if reminder else turns
 
 
 class TextToolCalls:
@@ -211,9 +211,9 @@ class TextToolCalls:
         asked = [RequestedCall("", call.tool, call.arguments, call.problem) for call in calls]
         return {"role": "assistant", "content": text}, asked
 
-    def answered(self, calls: Sequence[tuple[RequestedCall, ToolResult]], told: str | None) -> list[Message]:
+    def answered(self, calls: Sequence[tuple[RequestedCall, ToolResult]], reminder: str | None) -> list[Message]:
         shown = tool_protocol.shown((call.tool, answer.text, answer.failed) for call, answer in calls)
-        return [{"role": "user", "content": f"{shown}\n\n{told}" if told else shown}]
+        return [{"role": "user", "content": f"{shown}\n\n{reminder}" if reminder else shown}]
 
 
 def offer(tool: Tool) -> ToolOffer:

@@ -56,14 +56,14 @@ def by_column(scores: Scores, rows: Rows, column: str, labels: Labels | None = N
     if not any(column in row for row in rows):
         known = ", ".join(dict.fromkeys(name for row in rows for name in row))
         raise UsageError(f"the rows have no column {column!r}; theirs are {known}")
-    found: dict[str, tuple[Any, list[float]]] = {}
+    by_word: dict[str, tuple[Any, list[float]]] = {}
     for index, value in scores.by_row.items():
         key = rows[index].get(column)
-        found.setdefault(_word(key), (key, []))[1].append(value)
+        by_word.setdefault(_word(key), (key, []))[1].append(value)
     precise = _precision(scores, rows, labels) if labels is not None and labels.column == column else {}
-    numbers = all(isinstance(key, int | float) for key, _ in found.values())
-    ordered = sorted(found, key=lambda word: found[word][0] if numbers else word)
-    return [Group(found[word][0], estimate(found[word][1]), precise.get(word)) for word in ordered]
+    numbers = all(isinstance(key, int | float) for key, _ in by_word.values())
+    ordered = sorted(by_word, key=lambda word: by_word[word][0] if numbers else word)
+    return [Group(by_word[word][0], estimate(by_word[word][1]), precise.get(word)) for word in ordered]
 
 
 def _precision(scores: Scores, rows: Rows, labels: Labels) -> dict[str, float]:

@@ -35,21 +35,21 @@ def of_program(plan: Plan, prefix: str = "") -> dict[str, str]:
     """Return what a program is made from: its document part by part, the files that it names, and its sub-programs."""
     # Sub-programs are taken apart below; the version of the language stands in the version of lmprog.
     meaning = {key: value for key, value in plan.meaning.items() if key not in ("lmprog", "programs")}
-    found = {f"{prefix}{key}": digest(value) for key, value in _parts(meaning)}
+    digests = {f"{prefix}{key}": digest(value) for key, value in _parts(meaning)}
     for key, path in plan.files.items():
         if not key.startswith("metrics."):
-            found |= _of_file(f"{prefix}{key}", path)
+            digests |= _of_file(f"{prefix}{key}", path)
     for tool in plan.tools.values():
-        found |= _of_module(f"{prefix}tools.{tool.id}.python", tool.python)
-        found |= _of_package(f"{prefix}tools.{tool.id}", kinds.GROUP, tool.kind, kinds.BUILT_IN)
+        digests |= _of_module(f"{prefix}tools.{tool.id}.python", tool.python)
+        digests |= _of_package(f"{prefix}tools.{tool.id}", kinds.GROUP, tool.kind, kinds.BUILT_IN)
     for lm in plan.lms.values():
-        found |= _of_package(f"{prefix}lms.{lm.id}.model", backends.GROUP, lm.backend.prefix, backends.BUILT_IN)
+        digests |= _of_package(f"{prefix}lms.{lm.id}.model", backends.GROUP, lm.backend.prefix, backends.BUILT_IN)
         folder = backends.model_folder(lm.model)
         if folder is not None:
-            found[f"{prefix}lms.{lm.id}.model: {folder.name}"] = folder_state(folder)
+            digests[f"{prefix}lms.{lm.id}.model: {folder.name}"] = folder_state(folder)
     for inner in _inner(plan.steps):
-        found |= of_program(inner, f"{prefix}{inner.path.name}: ")
-    return {key: value for key, value in found.items() if not SAFE.fullmatch(key)}
+        digests |= of_program(inner, f"{prefix}{inner.path.name}: ")
+    return {key: value for key, value in digests.items() if not SAFE.fullmatch(key)}
 
 
 def files_of(plan: Plan, metric: str | None = None) -> list[Path]:

@@ -100,14 +100,14 @@ class OutFile:
         position = 0
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                found = object_in(line)
-                row = found.get("row") if isinstance(found, dict) else None
-                if isinstance(found, str):
-                    self.passed_over.add(number, found)
-                elif not isinstance(row, int) or not 0 <= row < self.total or not _is_line(found):
+                values = object_in(line)
+                row = values.get("row") if isinstance(values, dict) else None
+                if isinstance(values, str):
+                    self.passed_over.add(number, values)
+                elif not isinstance(row, int) or not 0 <= row < self.total or not _is_line(values):
                     self.passed_over.add(number, "of no row")
                 else:
-                    self._note(row, position, found["error"], found.get("wrote") is True)
+                    self._note(row, position, values["error"], values.get("wrote") is True)
                     position += len(line)
                     continue
                 self._ordered = False

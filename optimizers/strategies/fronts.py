@@ -28,14 +28,14 @@ class Pareto:
     def kept(self, scores: Sequence[Values], most: int) -> list[int]:
         rows = [row for row in scores[0] if all(row in values for values in scores)] if scores else []
         vectors = [[values[row] for row in rows] for values in scores]
-        left = [place for place, own in enumerate(vectors) if not any(_beats(other, own) for other in vectors)]
+        unbeaten = [place for place, own in enumerate(vectors) if not any(_beats(other, own) for other in vectors)]
         total = [math.fsum(own) for own in vectors]
-        kept = sorted(left, key=lambda place: (-total[place], place))[: min(1, most)]
-        while kept and len(kept) < min(most, len(left)):
-            reached = [max(found) for found in zip(*(vectors[place] for place in kept), strict=True)]
-            added = {place: _added(vectors[place], reached) for place in left if place not in kept}
-            kept.append(max(added, key=lambda place: (added[place], total[place], -place)))
-        return kept
+        chosen = sorted(unbeaten, key=lambda place: (-total[place], place))[: min(1, most)]
+        while chosen and len(chosen) < min(most, len(unbeaten)):
+            reached = [max(values) for values in zip(*(vectors[place] for place in chosen), strict=True)]
+            added = {place: _added(vectors[place], reached) for place in unbeaten if place not in chosen}
+            chosen.append(max(added, key=lambda place: (added[place], total[place], -place)))
+        return chosen
 
 
 def _added(own: Sequence[float], reached: Sequence[float]) -> float:

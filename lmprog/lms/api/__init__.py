@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from lmprog.compiler import plan
-from lmprog.compiler.backends import SERVED
+from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import LmprogError, ProviderError, UsageError
 from lmprog.lms.api.access import Access
@@ -64,16 +64,16 @@ class ApiLM:
         messages = with_images(request.messages)
         if messages is not request.messages:
             request = replace(request, messages=messages)
-        told = _Told(request.on_text) if request.on_text is not None else None
-        if told is not None:
-            request = replace(request, on_text=told.piece)
+        pieces = _Pieces(request.on_text) if request.on_text is not None else None
+        if pieces is not None:
+            request = replace(request, on_text=pieces.piece)
 
         async def ask() -> Completion | TryFailed:
             structured = self._route.structured and request.format == "json"
             outcome = await self._try(request, structured)
             if isinstance(outcome, TryFailed):
-                if told is not None:
-                    told.void()
+                if pieces is not None:
+                    pieces.void()
                 if structured and outcome.refuses("response_format", "json_schema"):
                     self._route.structured = False
                     return await ask()
@@ -99,7 +99,7 @@ class ApiLM:
         if self._route.adapters is not None:
             return self._route.adapters
         fix = "leave `adapter` out, or name one of those"
-        if self._declared.model.startswith(SERVED):
+        if self._declared.model.startswith(VLLM_PREFIX):
             fix = "write the address of the server as api_base"
         raise UsageError(
             f"the LM {self._declared.id!r} ({self._declared.model}) takes no adapter ({wanted.path}): only models in this "
@@ -178,7 +178,7 @@ def api_lm(lm: LM) -> ApiLM:
     return found
 
 
-class _Told:
+class _Pieces:
     """Passes on the pieces of a reply, and takes them back where its try failed."""
 
     def __init__(self, tell: Callable[[str | None], None]) -> None:

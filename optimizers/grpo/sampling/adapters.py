@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lmprog.compiler.backends import SERVED
+from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.compiler.plan import AdapterReference, Plan
 from lmprog.errors import LmprogError
 from lmprog.optimizers.candidate import Candidate
@@ -50,7 +50,7 @@ def adapters_of(plan: Plan) -> tuple[Adapter, ...]:
     for lm in by_lm:
         if plan.lms[lm].trained_as is None:
             model = plan.lms[lm].model
-            fix = f"; name them as lms.{lm}.weights: hf/..." if model.startswith(SERVED) else ""
+            fix = f"; name them as lms.{lm}.weights: hf/..." if model.startswith(VLLM_PREFIX) else ""
             raise LmprogError(
                 f"the weights of {lm!r} ({model}) cannot be trained: it does not run in this process{fix}"
             )
