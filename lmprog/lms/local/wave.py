@@ -233,8 +233,8 @@ def _places(owner: Tensor) -> tuple[Tensor, int]:
 def _choose(logits: Tensor, samplings: list[Sampling], draws: list[float]) -> tuple[Tensor, Tensor]:
     """Draw each row's next token (R,) and its log-probability (R,), by inverse transform of a uniform draw a row.
 
-    Log-probabilities are those of the distribution drawn from: after temperature, truncation and constraints, which is
-    what the trainer computes for the same token. A greedy row has those of temperature 1.
+    Log-probabilities are those of the distribution drawn from, after constraints, temperature and truncation. Rollouts for
+    training are not truncated, so the trainer computes the same. A greedy row has those of temperature 1.
     """
     temperatures = torch.tensor([s.temperature for s in samplings], device=logits.device)
     greedy = temperatures == 0
