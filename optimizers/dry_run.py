@@ -37,17 +37,17 @@ def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
     from lmprog.optimizers.staged.acceptance import first_level
     from lmprog.optimizers.staged.stages import TEST, make, most_repeats, optimize_config
 
-    plan, goals = program.plan, optimize_config(program)
-    train, dev = rows_of(plan, goals.train), rows_of(plan, goals.validate)
-    choosing, confirming = dev_split(len(dev), goals.accept)
+    plan, block = program.plan, optimize_config(program)
+    train, dev = rows_of(plan, block.train), rows_of(plan, block.validate)
+    choosing, confirming = dev_split(len(dev), block.accept)
     test = rows_of(plan, TEST) if TEST in plan.data else []
-    growth = _growth(goals, plan)
+    growth = _growth(block, plan)
     of_judges = [ask for judge in judges(plan) for ask in asks(judge, (), Growth(None, None))]
     run = [*asks(plan, [*train, *dev, *test], growth), *of_judges]
-    proposal = _proposal(goals, plan)
+    proposal = _proposal(block, plan)
     sizes = len(train), choosing
     parts, versions = [], list(run)
-    for stage in goals.stages:
+    for stage in block.stages:
         optimizer = make(stage)
         others = _others(program, optimizer, [*train, *dev], of_judges)
         results = [
@@ -59,10 +59,10 @@ def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
         versions += results[-1] if results else run
     parts.append(Part("dev before and after each stage", _times(versions, choosing)))
     if confirming:
-        parts.append(Part("dev that confirms", _times(versions, confirming * most_repeats(goals))))
+        parts.append(Part("dev that confirms", _times(versions, confirming * most_repeats(block))))
     if test:
         parts.append(Part("test at the end", _times(versions, len(test))))
-    level = first_level(goals.accept, len(goals.stages))
+    level = first_level(block.accept, len(block.stages))
     gain = least_gain(confirming, level) if confirming else None
     shown = DevRows(choosing, confirming, gain, WANTED, CHANGING)
     return replace(timed(plan, program.concurrency, parts, folders), dev=shown)
@@ -125,29 +125,29 @@ def _declared_runs(optimizer: Optimizer, stage: Stage, sizes: tuple[int, int]) -
     return runs(options, *sizes) if callable(runs) else 0
 
 
-def _growth(goals: Optimize, plan: Plan) -> Growth:
+def _growth(block: Optimize, plan: Plan) -> Growth:
     """Return the largest growth of prompts by the stages; words of a stage of another package have no known limit."""
     from lmprog.optimizers.optimizer import BUILT_IN, find
     from lmprog.optimizers.strategies.demo_runs import most_demos
 
-    others = [declared(find(stage.optimizer)) for stage in goals.stages if stage.optimizer not in BUILT_IN]
+    others = [declared(find(stage.optimizer)) for stage in block.stages if stage.optimizer not in BUILT_IN]
     if any(facts.may_write(*WORDS) for facts in others):
         return Growth(None, None)
-    own = [stage for stage in goals.stages if stage.optimizer in BUILT_IN]
+    own = [stage for stage in block.stages if stage.optimizer in BUILT_IN]
     options = [find(stage.optimizer).Config.model_validate(dict(stage.options)) for stage in own]
     demos = max((most_demos(getattr(option, "demos", 0)) for option in options), default=0)
-    written = max((tokens(text) for texts in goals.instructions.values() for text in texts), default=0)
-    if goals.proposer is None:
+    written = max((tokens(text) for texts in block.instructions.values() for text in texts), default=0)
+    if block.proposer is None:
         return Growth(demos, written)
     # Twice: the proposer counts its words by its own tokenizer.
-    reply = longest_reply(plan.lms[goals.proposer])
+    reply = longest_reply(plan.lms[block.proposer])
     return Growth(demos, None if reply is None else max(written, 2 * reply))
 
 
-def _proposal(goals: Optimize, plan: Plan) -> CallBound | None:
-    if goals.proposer is None:
+def _proposal(block: Optimize, plan: Plan) -> CallBound | None:
+    if block.proposer is None:
         return None
-    lm = plan.lms[goals.proposer]
+    lm = plan.lms[block.proposer]
     reply = longest_reply(lm)
     usual = Usual(1, PROPOSAL, 0, usual_reply(reply))
     return CallBound(lm, 1, model_table.limits(lm).context, reply, usual)

@@ -26,7 +26,7 @@ def check(draft: Draft, plan: Plan) -> None:
 class _Private:
     def __init__(self, draft: Draft, plan: Plan) -> None:
         self.draft, self.plan = draft, plan
-        self.told: set[tuple[str, str, str]] = set()
+        self.reported: set[tuple[str, str, str]] = set()
         self.shown: dict[str, Trail] = {}
         """Trails of private values to the modules that receive any, by module id."""
         self.carried: dict[Name, Trail] = {}
@@ -196,9 +196,9 @@ class _Private:
 
     def _tell(self, code: str, place: Place, trail: Trail, sink: str) -> None:
         key = (code, trail[0], f"{place}{sink if code == 'LMP401' else sink.split()[0]}")
-        if key in self.told:
+        if key in self.reported:
             return
-        self.told.add(key)
+        self.reported.add(key)
         source = trail[0].removesuffix(" (private)")
         fix = "keep it away from there, use a trusted one, or declassify a module's output on the way, with a reason"
         message = f"the private value {source} reaches {sink}"

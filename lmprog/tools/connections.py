@@ -67,21 +67,21 @@ class _Kept:
         self.opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         # Where nobody is left who waits for it, a failure is no news.
         self.opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())
-        self._told = asyncio.Event()
+        self._ending = asyncio.Event()
         self._task = asyncio.create_task(self._keep(opening))
         _at_work.add(self._task)
         self._task.add_done_callback(_at_work.discard)
 
     @property
     def ended(self) -> bool:
-        return self._told.is_set() or self._task.done() or (self.opened.done() and not self._well)
+        return self._ending.is_set() or self._task.done() or (self.opened.done() and not self._well)
 
     def holds(self, connection: object) -> bool:
         return self.opened.done() and self._well and self.opened.result() is connection
 
     def tell(self) -> None:
         """Have it closed, also while it is being opened."""
-        self._told.set()
+        self._ending.set()
         if not self.opened.done():
             self._task.cancel()
 
@@ -98,7 +98,7 @@ class _Kept:
         try:
             async with opening() as connection:
                 self.opened.set_result(connection)
-                await self._told.wait()
+                await self._ending.wait()
         except Exception as error:
             # After it was opened, a failure can only be one of closing what is broken already.
             if not self.opened.done():

@@ -1,7 +1,7 @@
 """`gepa`: instructions by reflection on traces and feedback, over a Pareto front of dev rows (arXiv 2507.19457).
 
 The gepa library searches; what it asks of the program and of the proposer goes through the journal, the budget and the
-screens of lmprog. Of its best candidates the one with the highest mean on dev is what the stage comes to.
+filters of lmprog. Of its best candidates the one with the highest mean on dev is what the stage comes to.
 """
 
 from __future__ import annotations

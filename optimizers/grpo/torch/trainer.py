@@ -268,7 +268,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         # TRL gathers figures in each pass, so all ranks make as many: what a rank lacks is a pass that counts nothing.
         of_ranks = self.accelerator.gather(torch.tensor([len(places)], device=self.accelerator.device))
         lacking = int(of_ranks.max()) - len(places)
-        figures = PassMetrics(self._metrics["train"])
+        pass_metrics = PassMetrics(self._metrics["train"])
         total = torch.zeros((), device=self.accelerator.device)
         self._mismatch.clear()
         for number, self._pass in enumerate([*places, *places[:1] * lacking]):
@@ -277,11 +277,11 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
                 self._of_pass["completion_mask"] = torch.zeros_like(self._of_pass["completion_mask"])
             with self._clock.part("forward"), alone():
                 loss: Tensor = self._imitation() if self._imitates else super()._compute_loss(model, self._of_pass)
-            figures.end_of_pass(self.accelerator.reduce(self._of_pass["completion_mask"].sum()).item())
+            pass_metrics.end_of_pass(self.accelerator.reduce(self._of_pass["completion_mask"].sum()).item())
             if number + 1 < len(places) + lacking:
                 self.accelerator.backward(loss)
                 total += loss.detach()
-        figures.join()
+        pass_metrics.join()
         if self._mismatch:
             self._record_mismatch()
         return loss + total
