@@ -10,8 +10,9 @@ from jinja2 import nodes
 
 from lmprog.compiler.expressions.compiled import EvaluationError, Expression
 from lmprog.compiler.model_table import limits
-from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall, reply_limit
+from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Step, ToolCall, reply_limit
 from lmprog.compiler.prompts.messages import tool_words
+from lmprog.compiler.steps import parts
 from lmprog.compiler.templates.compiled import Template, parse
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -119,10 +120,11 @@ def longest_inputs(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return longest
 
 
-def turns(plan: Plan, loop: Repeat) -> int:
+def turns(plan: Plan, step: Step) -> int:
     """Return the maximum number of iterations of a loop, or 1 where its bound has no positive integer value."""
+    most = parts.bound(step)
     try:
-        value = loop.at_most.evaluate({"vars": plan.vars})
+        value = most.evaluate({"vars": plan.vars}) if most is not None else 1
     except EvaluationError:
         return 1
     return value if isinstance(value, int) and value > 0 else 1
@@ -150,8 +152,8 @@ def _steps(
             _writes(plan, action.tool, count // (1 + step.retry), prefix, found)
         elif isinstance(action, ProgramCall):
             _steps(action.plan, action.plan.steps, count, f"{prefix}{step.path}.", found, {})
-        elif isinstance(action, Repeat):
-            _steps(plan, action.steps, count * turns(plan, action), prefix, found, longest)
+        else:
+            _steps(plan, parts.inner(step), count * turns(plan, step), prefix, found, longest)
 
 
 def _writes(plan: Plan, name: str, times: int, prefix: str, found: Bounds) -> None:
@@ -166,9 +168,7 @@ def known_lists(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> Plan:
 
 
 def _known(plan: Plan, step: Step, rows: Sequence[Mapping[str, Any]]) -> Step:
-    action, over = step.action, step.foreach
-    if isinstance(action, Repeat):
-        action = replace(action, steps=tuple(_known(plan, inner, rows) for inner in action.steps))
+    step, over = parts.changed(step, lambda part: _known(plan, part, rows)), step.foreach
     if over is not None and over.at_most is None and {name[0] for name in over.items.references} == {"inputs"}:
         read = {name[1] for name in over.items.references if len(name) > 1}
         lengths = [0]
@@ -179,7 +179,7 @@ def _known(plan: Plan, step: Step, rows: Sequence[Mapping[str, Any]]) -> Step:
             except (EvaluationError, TypeError):
                 return step
         over = replace(over, known=max(lengths)) if read <= plan.inputs.keys() else over
-    return step if action is step.action and over is step.foreach else replace(step, action=action, foreach=over)
+    return step if over is step.foreach else replace(step, foreach=over)
 
 
 def _items(plan: Plan, items: Expression, at_most: int | None) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from lmprog.compiler.bounds import turns
 from lmprog.compiler.expressions.compiled import Expression
-from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall
-from lmprog.compiler.steps.order import expressions
+from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Step, ToolCall
+from lmprog.compiler.steps.parts import bound, ending, expressions, given, inner, updates
 
 
 def mermaid(plan: Plan) -> str:
@@ -32,11 +32,11 @@ def mermaid(plan: Plan) -> str:
 
 def _steps(plan: Plan, steps: Iterable[Step], lines: list[str], indent: str) -> None:
     for step in steps:
-        if isinstance(step.action, Repeat):
-            bound = turns(plan, step.action)
-            often = f"at most {bound} turns" if step.action.until is not None else f"{bound} turns"
+        if bound(step) is not None:
+            most = turns(plan, step)
+            often = f"at most {most} turns" if ending(step) is not None else f"{most} turns"
             lines.append(f"{indent}subgraph {_id(step.path)} [{_text(f'{step.id}: {often}')}]")
-            _steps(plan, step.action.steps, lines, indent + "  ")
+            _steps(plan, inner(step), lines, indent + "  ")
             lines.append(f"{indent}end")
         else:
             left, right = ("{{", "}}") if step.when is not None else ("[", "]")
@@ -64,13 +64,13 @@ def _label(plan: Plan, step: Step) -> str:
 
 def _edges(steps: Iterable[Step], around: dict[str, Step], edges: list[str]) -> None:
     for step in steps:
-        if isinstance(step.action, Repeat):
-            inside = around | {inner.id: inner for inner in step.action.steps}
-            _edges(step.action.steps, inside, edges)
-            for expression in (*step.action.start.values(), step.when):
-                _read(expression, around, _id(step.path), edges)
-            for name, update in step.action.next.items():
-                _read(update.expression, inside, _id(step.path), edges, f"state.{name}")
+        if bound(step) is not None:
+            inside = around | {part.id: part for part in inner(step)}
+            _edges(inner(step), inside, edges)
+            for start in (*given(step).values(), step.when):
+                _read(start, around, _id(step.path), edges)
+            for name, update in updates(step).items():
+                _read(update, inside, _id(step.path), edges, f"state.{name}")
         else:
             for expression in expressions(step):
                 _read(expression, around, _id(step.path), edges)

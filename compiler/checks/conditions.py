@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import EvaluationError, Expression
-from lmprog.compiler.plan import Plan, Repeat, Step
+from lmprog.compiler.plan import Plan, Step
+from lmprog.compiler.steps.parts import bound, inner, walk
 
 
 def check(draft: Draft, plan: Plan) -> None:
     """Report conditions whose value is known before anything runs."""
-    for step in all_steps(plan.steps):
+    for step in walk(plan.steps):
         _when(draft, step, {}, "")
-        if isinstance(step.action, Repeat) and _one_turn(plan, step.action):
+        if _one_turn(plan, bound(step)):
             only: dict[str, object] = {"loop": {"index0": 0, "first": True, "last": True}}
-            for inner in step.action.steps:
-                _when(draft, inner, only, f" in the only turn of loop `{step.id}`")
+            for part in inner(step):
+                _when(draft, part, only, f" in the only turn of loop `{step.id}`")
 
 
-def _one_turn(plan: Plan, loop: Repeat) -> bool:
+def _one_turn(plan: Plan, most: Expression | None) -> bool:
     try:
-        bound: object = loop.at_most.evaluate({"vars": plan.vars})
+        turns: object = most.evaluate({"vars": plan.vars}) if most is not None else None
     except EvaluationError:
         return False
-    return bound == 1
+    return turns == 1
 
 
 def _when(draft: Draft, step: Step, known: dict[str, object], where: str) -> None:

@@ -16,13 +16,13 @@ from lmprog.compiler.bounds import (
     longest_inputs,
     static_characters,
 )
-from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.checks.stages import options_of
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.model_table import limits
 from lmprog.compiler.optimizing.contract import facts_of
 from lmprog.compiler.plan import Module, ModuleCall, Plan, Stage
 from lmprog.compiler.prompts.messages import tool_words
+from lmprog.compiler.steps.parts import walk
 from lmprog.compiler.templates.compiled import Template, mentions, parse
 
 LONG_TEXT = 200
@@ -41,7 +41,7 @@ def check(draft: Draft, plan: Plan) -> None:
 
 def _context(draft: Draft, plan: Plan) -> None:
     longest = longest_inputs(row for rows in draft.rows.values() for row in rows)
-    for step in all_steps(plan.steps):
+    for step in walk(plan.steps):
         if not isinstance(step.action, ModuleCall) or step.action.module not in plan.modules:
             continue
         module = plan.modules[step.action.module]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import Expression
-from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, Value
+from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Step
+from lmprog.compiler.steps.parts import passed_on, walk
 from lmprog.compiler.yaml.source import Mapping, Place
 
 Watched = set[tuple[int, str, str]]
@@ -108,24 +109,18 @@ def _watched(plan: Plan, read: Iterable[Expression]) -> Watched:
                 action = step.action
                 if isinstance(action, ModuleCall):
                     found.add(_key(plan, action.module, name[2]))
-                elif isinstance(action, Value):
-                    pending.append(action.expression)
-                elif isinstance(action, Repeat):
-                    pending += [update.expression for state, update in action.next.items() if state == name[2]]
-                    pending += [start for state, start in action.start.items() if state == name[2]]
                 elif isinstance(action, ProgramCall):
                     outputs = action.plan.outputs
                     named = [*outputs] if action.answers else [name[2]]
                     found |= _watched(action.plan, [outputs[output] for output in named if output in outputs])
+                else:
+                    pending += passed_on(step, name[2])
     return found
 
 
 def _by_id(steps: Iterable[Step]) -> dict[str, list[Step]]:
     """Return the steps by id, those in loops too; two loops may have a step of the same id."""
     found: dict[str, list[Step]] = {}
-    for step in steps:
+    for step in walk(steps):
         found.setdefault(step.id, []).append(step)
-        if isinstance(step.action, Repeat):
-            for id, inner in _by_id(step.action.steps).items():
-                found.setdefault(id, []).extend(inner)
     return found

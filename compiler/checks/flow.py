@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from lmprog.compiler.checks import declassified, overlays
 from lmprog.compiler.checks.declassified import Crossing
-from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.ensembles import KEY
 from lmprog.compiler.findings.finding import Severity
 from lmprog.compiler.optimizing.optimize_block import written_stages
 from lmprog.compiler.optimizing.teachers import named
 from lmprog.compiler.plan import Module, Plan
+from lmprog.compiler.steps.parts import walk
 from lmprog.compiler.trust.flow import Arrival, Flow, Name, Policy, Trail
 from lmprog.compiler.trust.private import holds_private, private_columns, private_inputs, private_policy, private_rows
 from lmprog.compiler.yaml.source import Mapping, Place
@@ -267,7 +267,7 @@ class _Private:
         for id, trail in self.shown.items():
             if id in self.plan.modules:
                 found["trace", "modules", id, "replies"] = (*trail, f"{id}'s reply")
-        for step in all_steps(self.plan.steps):
+        for step in walk(self.plan.steps):
             module = self.plan.modules.get(getattr(step.action, "module", ""))
             for output in module.outputs if module is not None else ():
                 if module is not None and ("steps", step.id, output) in self.carried:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import nearest
-from lmprog.compiler.plan import Module, ModuleCall, ProgramCall, Repeat, Step, ToolCall, Value
+from lmprog.compiler.plan import Module, ModuleCall, ProgramCall, Step, ToolCall
 from lmprog.compiler.prompts.messages import IMAGES, TURNS
+from lmprog.compiler.steps.parts import below, walk
 from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar
 
 
@@ -25,7 +26,7 @@ def check(draft: Draft) -> None:
 def _respell(draft: Draft) -> None:
     """Count what a misspelt reference meant as read: the reference has its finding."""
     steps: dict[str, set[str]] = {}
-    for step in all_steps(draft.steps):
+    for step in walk(draft.steps):
         steps.setdefault(step.id, set()).update(step.outputs)
     for name in list(draft.binder.reads):
         if name[0] != "steps" or len(name) < 2:
@@ -39,10 +40,11 @@ def _respell(draft: Draft) -> None:
 def _unread_steps(draft: Draft) -> None:
     """Report steps without effects whose result is not read; modules have findings of their own, for each output."""
     read = {name[1] for name in draft.binder.reads if name[0] == "steps" and len(name) > 1}
-    for step in all_steps(draft.steps):
+    for step in walk(draft.steps):
         action = step.action
         tool = draft.tools.get(action.tool) if isinstance(action, ToolCall) else None
-        idle = isinstance(action, Value | ProgramCall | Repeat) or (tool is not None and tool.effects == "read")
+        acts = action is None or isinstance(action, ModuleCall | ToolCall)
+        idle = not acts or (tool is not None and tool.effects == "read")
         if idle and step.id not in read and not _acts(draft, step):
             message = f"nothing reads what the step `{step.id}` gives"
             draft.report.add("LMP202", draft.step_keys[step.path], message, fix="read it, or remove the step")
@@ -52,10 +54,9 @@ def _acts(draft: Draft, step: Step) -> bool:
     """Return whether a step, or a step inside it, calls a tool that changes something outside."""
     action = step.action
     plan = action.plan if isinstance(action, ProgramCall) else None
-    inner = action.steps if isinstance(action, Repeat) else plan.steps if plan is not None else ()
     tools = plan.tools if plan is not None else draft.tools
     modules = plan.modules if plan is not None else draft.modules
-    for part in all_steps(inner):
+    for part in walk(below(step)):
         called = [part.action.tool] if isinstance(part.action, ToolCall) else []
         if isinstance(part.action, ModuleCall) and part.action.module in modules:
             called += modules[part.action.module].tools
@@ -130,7 +131,7 @@ def _module_outputs(draft: Draft) -> None:
         elif name[0] == "steps" and len(name) == 2:
             whole.add(name[1])
     by_module: dict[str, set[str]] = {}
-    for step in all_steps(draft.steps):
+    for step in walk(draft.steps):
         module = getattr(step.action, "module", None)
         if module in draft.modules:
             fields = set(draft.modules[module].outputs) if step.id in whole else read.get(step.id, set())
@@ -162,14 +163,6 @@ def _unread(draft: Draft, module: Module, fields: set[str]) -> None:
         draft.report.add("LMP202", place, message, fix="remove it: the model writes it at every call")
 
 
-def all_steps(steps: tuple[Step, ...]) -> Iterator[Step]:
-    """Yield the steps of a program and those inside its loops, but not the steps of sub-programs."""
-    for step in steps:
-        yield step
-        if isinstance(step.action, Repeat):
-            yield from all_steps(step.action.steps)
-
-
 def _incomplete_else(draft: Draft) -> None:
     """Report an `else` or `on_error` that lacks a field that is read: it stands for the whole step."""
     whole = {name[1] for name in draft.binder.reads if name[0] == "steps" and len(name) == 2}
@@ -177,7 +170,7 @@ def _incomplete_else(draft: Draft) -> None:
     for name in draft.binder.reads:
         if name[0] == "steps" and len(name) > 2:
             read.setdefault(name[1], set()).add(name[2])
-    for step in all_steps(draft.steps):
+    for step in walk(draft.steps):
         node = draft.step_nodes[step.path]
         reads = read.get(step.id, set()) | (set(step.outputs) if step.id in whole else set())
         for key in ("else", "on_error"):

@@ -9,11 +9,10 @@ from pathlib import Path
 from jinja2 import nodes
 
 from lmprog.compiler.backends import VLLM_PREFIX
-from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.plan import LM, AdapterReference, Module, Optimize, Plan
-from lmprog.compiler.steps.order import expressions
+from lmprog.compiler.steps.parts import expressions, walk
 from lmprog.compiler.templates.compiled import parse
 from lmprog.compiler.yaml.files import refusal
 from lmprog.compiler.yaml.source import Place, Scalar, Sequence
@@ -157,7 +156,7 @@ def _effect(draft: Draft, plan: Plan, optimize: Optimize) -> None:
 
 def _modules_behind(plan: Plan, metric: str) -> set[str]:
     """Return the modules whose outputs or decisions contribute to the values that a metric reads."""
-    steps = {step.id: step for step in all_steps(plan.steps)}
+    steps = {step.id: step for step in walk(plan.steps)}
     pending: list[Expression] = []
     metrics, found, seen = [metric], set(), set()
     while metrics:
@@ -186,8 +185,7 @@ def _modules_behind(plan: Plan, metric: str) -> set[str]:
             step = steps[name[1]]
             pending += expressions(step)
             # A loop's outputs are its state: every step of its body may have a part in it.
-            inner = [step, *all_steps(getattr(step.action, "steps", ()))]
-            found |= {module for part in inner if (module := getattr(part.action, "module", None))}
+            found |= {module for part in walk([step]) if (module := getattr(part.action, "module", None))}
     return found
 
 

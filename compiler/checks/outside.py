@@ -6,9 +6,9 @@ import math
 import re
 from collections import Counter
 
-from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Step, ToolCall
+from lmprog.compiler.steps.parts import walk
 from lmprog.compiler.tools.kinds import kind_of
 from lmprog.compiler.trust.flow import Arrival, Flow, Policy
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
@@ -74,7 +74,7 @@ def _can_write(plan: Plan) -> bool:
     given = {tool for module in plan.modules.values() for tool in module.tools}
     if any(tool.effects == "write" for id, tool in plan.tools.items() if id in given):
         return True
-    calls = (step.action for step in all_steps(plan.steps))
+    calls = (step.action for step in walk(plan.steps))
     return any(_can_write(call.plan) for call in calls if isinstance(call, ProgramCall))
 
 

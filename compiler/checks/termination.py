@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from lmprog.compiler.checks.names import all_steps
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import nearest
 from lmprog.compiler.plan import Repeat, Step
+from lmprog.compiler.steps.parts import walk
 from lmprog.compiler.yaml.source import Mapping
 
 
 def check(draft: Draft) -> None:
     """Report state that never advances, and an `until` that reads nothing that the body changes."""
-    for step in all_steps(draft.steps):
+    for step in walk(draft.steps):
         if isinstance(step.action, Repeat):
             node = draft.step_nodes[step.path]
             _state(draft, step, step.action, node)

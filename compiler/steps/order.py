@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
-from functools import cache
-from typing import Any
+from dataclasses import replace
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.expressions.compiled import Expression
-from lmprog.compiler.plan import Plan, Step
-from lmprog.compiler.types.lattice import Type
-
-
-def expressions(part: Any) -> Iterator[Expression]:
-    """Yield all expressions of a step and of the steps inside it, but not the expressions of sub-programs."""
-    if isinstance(part, Expression):
-        yield part
-    elif isinstance(part, dict):
-        for value in part.values():
-            yield from expressions(value)
-    elif isinstance(part, tuple):
-        for value in part:
-            yield from expressions(value)
-    elif not isinstance(part, Plan | Type | type):
-        for name in _names_of(type(part)):  # type: ignore[arg-type]  # a type is hashable
-            value = getattr(part, name)
-            if value and not isinstance(value, str | int | float | frozenset):
-                yield from expressions(value)
-
-
-@cache
-def _names_of(kind: type) -> tuple[str, ...]:
-    """Return the names of the fields of a dataclass; none for another type."""
-    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+from lmprog.compiler.plan import Step
+from lmprog.compiler.steps.parts import expressions
 
 
 def in_order(draft: Draft, steps: dict[str, Step]) -> tuple[Step, ...]:

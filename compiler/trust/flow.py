@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, Tool, ToolCall, Value
-from lmprog.compiler.steps.order import expressions
+from lmprog.compiler.steps.parts import expressions, inner
 
 Trail = tuple[str, ...]
 """The path of a marked value: its source, then the outputs that carried it."""
@@ -130,10 +130,9 @@ class Flow:
 
     def _leave(self, step: Step) -> None:
         """Forget the marks of the steps inside a loop: other loops may have steps of the same names."""
-        if isinstance(step.action, Repeat):
-            inner = {within.id for within in step.action.steps}
-            for key in [key for key in self.marks if key[0] == "steps" and key[1] in inner]:
-                del self.marks[key]
+        inside = {within.id for within in inner(step)}
+        for key in [key for key in self.marks if key[0] == "steps" and key[1] in inside] if inside else ():
+            del self.marks[key]
 
     def _mark(self, step: Step, output: str, trail: Trail | None) -> None:
         key = ("steps", step.id, output)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Split, Step
+from lmprog.compiler.plan import Module, ModuleCall, Plan, Split, Step
+from lmprog.compiler.steps.parts import programs
 from lmprog.compiler.trust.flow import Arrival, Name, Policy, Trail
 
 
@@ -59,18 +60,10 @@ def holds_private(plan: Plan) -> bool:
     return (
         any(field.private for field in (*plan.inputs.values(), *modules))
         or any(split.private for split in plan.data.values())
-        or any(holds_private(inner) for inner in _programs(plan.steps))
+        or any(holds_private(inner) for inner in programs(plan.steps))
         or any(metric.program is not None and holds_private(metric.program) for metric in plan.metrics.values())
         or (plan.optimize is not None and any(map(holds_private, plan.optimize.teachers.values())))
     )
-
-
-def _programs(steps: tuple[Step, ...]) -> list[Plan]:
-    found = [step.action.plan for step in steps if isinstance(step.action, ProgramCall)]
-    for step in steps:
-        if isinstance(step.action, Repeat):
-            found += _programs(step.action.steps)
-    return found
 
 
 def _source(plan: Plan, step: Step, output: str) -> str | None:

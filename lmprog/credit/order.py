@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lmprog.compiler.bounds import turns
-from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Repeat, Step
+from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Step
+from lmprog.compiler.steps.parts import below, inner
 
 Place = tuple[tuple[str, int | None], ...]
 """A step that calls a module: ids from the top, each with the turn of its loop, or None. The items of a `foreach`, and the
@@ -50,7 +51,7 @@ class Order:
                 name = f"{prefix}{step.action.module}"
             elif isinstance(step.action, ProgramCall):
                 prefix = f"{prefix}{step.path}."
-            steps = _inner(step)
+            steps = below(step)
         return tuple(place), name
 
     def follows(self, first: Place, then: Place) -> bool:
@@ -64,7 +65,7 @@ class Order:
                 return id in self._all_before(steps)[other]
             if turn is not None and its is not None and turn != its:
                 return turn < its
-            steps = next(_inner(step) for step in steps if step.id == id)
+            steps = next(below(step) for step in steps if step.id == id)
         return False
 
     def places(self) -> dict[Place, str]:
@@ -97,12 +98,6 @@ class Order:
         return found
 
 
-def _inner(step: Step) -> tuple[Step, ...]:
-    if isinstance(step.action, Repeat):
-        return step.action.steps
-    return step.action.plan.steps if isinstance(step.action, ProgramCall) else ()
-
-
 def _places(plan: Plan, steps: Sequence[Step], around: Place, prefix: str) -> Iterator[tuple[Place, str]]:
     for step in steps:
         action = step.action
@@ -110,6 +105,6 @@ def _places(plan: Plan, steps: Sequence[Step], around: Place, prefix: str) -> It
             yield (*around, (step.id, None)), f"{prefix}{action.module}"
         elif isinstance(action, ProgramCall):
             yield from _places(action.plan, action.plan.steps, (*around, (step.id, None)), f"{prefix}{step.path}.")
-        elif isinstance(action, Repeat):
-            for turn in range(turns(plan, action)):
-                yield from _places(plan, action.steps, (*around, (step.id, turn)), prefix)
+        elif inner(step):
+            for turn in range(turns(plan, step)):
+                yield from _places(plan, inner(step), (*around, (step.id, turn)), prefix)

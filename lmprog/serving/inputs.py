@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lmprog.compiler.plan import Plan, ProgramCall, Repeat, Step
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.steps.parts import programs
 from lmprog.compiler.types.lattice import IMAGE, MAX_DEPTH, MESSAGES, ListOf, Object, Optional, Type, deeper
 from lmprog.runtime.program import Program
 from lmprog.serving.refusals import Refused
@@ -41,7 +42,7 @@ def checked(program: Program, inputs: Mapping[str, Any]) -> None:
 def files_of(plan: Plan) -> frozenset[str]:
     """Return all texts that a program and its sub-programs hold: images that they name may be read."""
     found = set(_texts(plan.meaning))
-    for inner in _inner(plan.steps):
+    for inner in programs(plan.steps):
         found |= files_of(inner)
     return frozenset(found)
 
@@ -91,11 +92,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for entry in value:
             yield from _texts(entry)
-
-
-def _inner(steps: tuple[Step, ...]) -> Iterator[Plan]:
-    for step in steps:
-        if isinstance(step.action, ProgramCall):
-            yield step.action.plan
-        elif isinstance(step.action, Repeat):
-            yield from _inner(step.action.steps)

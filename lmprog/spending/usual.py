@@ -8,8 +8,9 @@ from typing import Any
 
 from lmprog.compiler.bounds import CHARACTERS_PER_TOKEN, USUAL_REPLY, Site, static_characters
 from lmprog.compiler.expressions.compiled import EvaluationError, Expression
-from lmprog.compiler.plan import Foreach, ModuleCall, Plan, ProgramCall, Repeat, Step
+from lmprog.compiler.plan import Foreach, ModuleCall, Plan, ProgramCall, Step
 from lmprog.compiler.prompts.messages import PromptBuilder, tool_words
+from lmprog.compiler.steps.parts import inner
 from lmprog.compiler.templates.compiled import RenderError
 
 SHARE = 4
@@ -66,8 +67,8 @@ def _calls(
             yield count * (min(2, module.max_turns) if module.tools else 1)
         elif isinstance(action, ProgramCall):
             yield from _calls(action.plan, action.plan.steps, count, None)
-        elif isinstance(action, Repeat):
-            yield from _calls(plan, action.steps, count, rows)
+        else:
+            yield from _calls(plan, inner(step), count, rows)
 
 
 def _items(plan: Plan, over: Foreach, rows: Sequence[Mapping[str, Any]] | None) -> float:

@@ -15,8 +15,9 @@ from typing import Any
 from lmprog.compiler import backends
 from lmprog.compiler.artefacts.meaning import PROGRAMS
 from lmprog.compiler.expressions.compiled import Expression
-from lmprog.compiler.plan import Metric, Optimize, Plan, ProgramCall, Repeat, Step
+from lmprog.compiler.plan import Metric, Optimize, Plan
 from lmprog.compiler.plugins import package_of
+from lmprog.compiler.steps.parts import programs
 from lmprog.compiler.tools import kinds
 from lmprog.compiler.types.python_reference import PythonReference
 from lmprog.state.digests import digest, folder_state
@@ -47,7 +48,7 @@ def of_program(plan: Plan, prefix: str = "") -> dict[str, str]:
         folder = backends.model_folder(lm.model)
         if folder is not None:
             digests[f"{prefix}lms.{lm.id}.model: {folder.name}"] = folder_state(folder)
-    for inner in _inner(plan.steps):
+    for inner in programs(plan.steps):
         digests |= of_program(inner, f"{prefix}{inner.path.name}: ")
     return {key: value for key, value in digests.items() if not SAFE.fullmatch(key)}
 
@@ -64,7 +65,7 @@ def files_of(plan: Plan, metric: str | None = None) -> list[Path]:
     ]
     for path in (*named, *(file for file in modules if file is not None)):
         found |= dict.fromkeys(sources(path.resolve()) if path.suffix == ".py" else [path] if path.is_file() else [])
-    for inner in (*_inner(plan.steps), *(judge for id in wanted if (judge := plan.metrics[id].program) is not None)):
+    for inner in (*programs(plan.steps), *(judge for id in wanted if (judge := plan.metrics[id].program) is not None)):
         found |= dict.fromkeys(files_of(inner))
     return list(found)
 
@@ -199,14 +200,6 @@ def _content(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ABSENT
-
-
-def _inner(steps: Iterable[Step]) -> Iterator[Plan]:
-    for step in steps:
-        if isinstance(step.action, ProgramCall):
-            yield step.action.plan
-        elif isinstance(step.action, Repeat):
-            yield from _inner(step.action.steps)
 
 
 def _needed(metrics: Mapping[str, Metric], metric: str) -> list[str]:

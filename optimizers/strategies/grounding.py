@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Repeat, Step, ToolCall
+from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Step, ToolCall
+from lmprog.compiler.steps.parts import bound, inner
 
 SHOWN_ROWS = 4
 SHOWN_VALUES = 30
@@ -58,9 +59,9 @@ def scores(tried: Tried) -> str:
 def _steps(steps: Sequence[Step], before: str) -> Iterator[str]:
     for step in steps:
         action = step.action
-        if isinstance(action, Repeat):
-            yield f"{before}{step.id}: over and over, at most {action.at_most.text} times:"
-            yield from _steps(action.steps, "  " + before)
+        if (most := bound(step)) is not None:
+            yield f"{before}{step.id}: over and over, at most {most.text} times:"
+            yield from _steps(inner(step), "  " + before)
             continue
         what = "a value"
         given: Mapping[str, Any] = {}

@@ -1,0 +1,93 @@
+"""The parts of steps, for all passes over steps: the steps inside, the programs called, and the expressions by their role.
+
+Passes that only need the parts name no kind of step, so that a new kind is added here and not in each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from lmprog.compiler.expressions.compiled import Expression
+from lmprog.compiler.plan import Plan, ProgramCall, Repeat, Step, Value
+
+
+def inner(step: Step) -> tuple[Step, ...]:
+    """Return the steps inside a step; not those of a sub-program."""
+    return step.action.steps if isinstance(step.action, Repeat) else ()
+
+
+def below(step: Step) -> tuple[Step, ...]:
+    """Return the steps that a step runs: those inside it, or those of its sub-program."""
+    return step.action.plan.steps if isinstance(step.action, ProgramCall) else inner(step)
+
+
+def walk(steps: Iterable[Step]) -> Iterator[Step]:
+    """Yield the steps, each before those inside it; not those of sub-programs."""
+    for step in steps:
+        yield step
+        yield from walk(inner(step))
+
+
+def programs(steps: Iterable[Step]) -> Iterator[Plan]:
+    """Yield the sub-programs that the steps, and the steps inside them, call."""
+    for step in walk(steps):
+        if isinstance(step.action, ProgramCall):
+            yield step.action.plan
+
+
+def changed(step: Step, change: Callable[[Step], Step]) -> Step:
+    """Return the step with each step inside it changed; the step itself where there are none."""
+    if not isinstance(step.action, Repeat):
+        return step
+    return replace(step, action=replace(step.action, steps=tuple(change(part) for part in step.action.steps)))
+
+
+def bound(step: Step) -> Expression | None:
+    """Return the most turns of the steps inside; None where there are no turns."""
+    return step.action.at_most if isinstance(step.action, Repeat) else None
+
+
+def ending(step: Step) -> Expression | None:
+    """Return the condition, tested after each turn, that ends the turns early; None where there is none."""
+    return step.action.until if isinstance(step.action, Repeat) else None
+
+
+def given(step: Step) -> Mapping[str, Expression]:
+    """Return the expressions that the action takes its values from when it begins: arguments, a value, the state."""
+    action = step.action
+    if isinstance(action, Value):
+        return {"value": action.expression}
+    # A step that could not be compiled has no action.
+    return action.start if isinstance(action, Repeat) else action.arguments if action is not None else {}
+
+
+def updates(step: Step) -> dict[str, Expression]:
+    """Return the expressions that set the state after each turn, by variable."""
+    action = step.action
+    return {name: update.expression for name, update in action.next.items()} if isinstance(action, Repeat) else {}
+
+
+def passed_on(step: Step, output: str) -> list[Expression]:
+    """Return the expressions whose values an output is as they are, where no module, tool or program makes it."""
+    if not isinstance(step.action, Repeat | Value):
+        return []
+    found = (updates(step).get(output), given(step).get(output))
+    return [expression for expression in found if expression is not None]
+
+
+def expressions(step: Step) -> Iterator[Expression]:
+    """Yield all expressions of a step and of the steps inside it, but not the expressions of sub-programs."""
+    for expression in (bound(step), ending(step)):
+        if expression is not None:
+            yield expression
+    yield from given(step).values()
+    for part in inner(step):
+        yield from expressions(part)
+    yield from updates(step).values()
+    if step.when is not None:
+        yield step.when
+    yield from step.otherwise.values()
+    if step.foreach is not None:
+        yield step.foreach.items
+    yield from (step.on_error or {}).values()
