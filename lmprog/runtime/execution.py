@@ -201,7 +201,7 @@ class Execution:
         return {tool.result: result}
 
     async def _program(self, action: ProgramCall, arguments: dict[str, Any], site: Site) -> Any:
-        lms = self._inner_lms(action.plan)
+        lms = self.run.resources.inner_lms(action.plan, self.plan, self.run.lms)
         # They name modules of the outer program, which the inner one does not have.
         options = replace(self.options, module_params={}) if self.options.module_params else self.options
         run = self.run
@@ -215,12 +215,3 @@ class Execution:
                 return {"answer": None}
             raise StepFailed(failure.kind, failure.message, f"{site.path}/{failure.path}")
         return {"answer": dict(outputs or {})} if action.answers else dict(outputs or {})
-
-    def _inner_lms(self, plan: Plan) -> dict[str, LM]:
-        """Return a sub-program's LMs: an LM of this program where it is defined equally, else a new LM."""
-        found = {}
-        for id, lm in plan.lms.items():
-            same = [ours for ours, mine in self.plan.lms.items() if replace(mine, id=lm.id) == lm]
-            twin = id if id in same else next(iter(same), None)
-            found[id] = self.run.lms[twin] if twin is not None else self.run.resources.lm(lm)
-        return found

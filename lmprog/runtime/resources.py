@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lmprog.compiler.plan import LM as Declared
@@ -97,6 +97,18 @@ class Resources:
     def exports(self, plan: Plan) -> Sequence[Exporter]:
         """Return the exporters to notify when a run of the program ends; none for dry runs and replays."""
         return () if self.dry_run or self.recording is not None else exporters(plan.export)
+
+    def inner_lms(self, inner: Plan, outer: Plan, lms: Mapping[str, LM]) -> dict[str, LM]:
+        """Return the LMs of a program that another one runs: the other's own LM where it is declared equally, else a new LM.
+
+        `lms` are the LMs of `outer`. Of several that are declared equally the one with the same id is taken, else the first.
+        """
+        chosen = {}
+        for id, lm in inner.lms.items():
+            same = [own for own, its in outer.lms.items() if replace(its, id=lm.id) == lm]
+            twin = id if id in same else next(iter(same), None)
+            chosen[id] = lms[twin] if twin is not None else self.lm(lm)
+        return chosen
 
     def lm(self, declared: Declared) -> LM:
         """Return the LM that a sub-program or a judge names."""

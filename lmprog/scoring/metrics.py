@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Self
 
@@ -181,10 +181,7 @@ class Scorer:
         assert metric.program is not None
         if metric.id not in self._judges:
             ours = self.program
-            lms = {}
-            for id, lm in metric.program.lms.items():
-                twin = next((own for own, its in ours.plan.lms.items() if replace(its, id=lm.id) == lm), None)
-                lms[id] = ours.resources.lm(lm) if twin is None else ours.lms[twin]
+            lms = ours.resources.inner_lms(metric.program, ours.plan, ours.lms)
             self._judges[metric.id] = Program(metric.program, lms, ours.recompile, ours.resources)
         return self._judges[metric.id]
 

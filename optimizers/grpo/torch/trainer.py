@@ -35,6 +35,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 from trl import GRPOConfig, GRPOTrainer
 
+from lmprog.compiler.bounds import USUAL_REPLY
 from lmprog.lms.local.thread_count import alone, computing
 from lmprog.lms.local.writing import writing
 from lmprog.optimizers import processes
@@ -73,7 +74,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         callbacks: list[TrainerCallback],
         *,
         imitates: bool = False,
-        reply_limit: int = 256,
+        reply_limit: int = USUAL_REPLY,
         allowed: Callable[[Row], Allowed] = _unconstrained,
         health: Callable[[], Mapping[str, Any]] = dict,
         clock: Stopwatch | None = None,
