@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from lmprog.compiler.plan import Module, Plan
+from lmprog.compiler.yaml.writer import dump, unwritable
 
 
 def difference(old: Plan, new: Plan) -> str:
@@ -57,8 +59,23 @@ Words = tuple[str, Sequence[Mapping[str, Any]]]
 def words_difference(module: str, before: Words, after: Words) -> list[str]:
     """Return the lines of a unified diff between two versions of a module's instructions and demos; `module` is its path."""
     paths = f"{module}.instructions", f"{module}.demos"
-    old, new = (([*text.splitlines()], [_json(dict(demo)) for demo in demos]) for text, demos in (before, after))
+    old, new = ((text.splitlines(), [*_demos(demos)]) for text, demos in (before, after))
     return [*_lines(paths[0], old[0], new[0]), *_lines(paths[1], old[1], new[1])]
+
+
+def _demos(demos: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for demo in demos:
+        yield from _demo(_json(dict(demo)))
+
+
+@lru_cache(4096)
+def _demo(written: str) -> tuple[str, ...]:
+    """Return the lines of a demo as YAML, field by field; its JSON in one line where no YAML file can hold it."""
+    demo = json.loads(written)
+    if not demo or unwritable(demo) is not None:
+        return (written,)
+    first, *more = dump(demo).splitlines()
+    return (f"- {first}", *(f"  {line}" if line else "" for line in more))
 
 
 def layout_difference(module: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -100,7 +100,7 @@ def _values(
         elif _may_lack(field):
             values[name] = field.default
         else:
-            raise Unreadable(f"the reply has no {name}")
+            raise Unreadable(f"the reply has no output '{name}'")
     return values
 
 

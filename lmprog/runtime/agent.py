@@ -21,7 +21,7 @@ from lmprog.compiler.types.lattice import JSON, json_schema
 from lmprog.failure import StepFailed
 from lmprog.lms.lm import Completion, ToolCall, ToolOffer
 from lmprog.runtime.module_request import ModuleRequest, repair_messages
-from lmprog.runtime.replies import is_cut, read_beside
+from lmprog.runtime.replies import is_cut, read_beside, with_start
 from lmprog.runtime.run import Run, Site
 from lmprog.runtime.tool_call import call_tool
 from lmprog.tools.arguments import wrong_arguments
@@ -91,7 +91,7 @@ async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site
             except Unreadable as error:
                 request.record(fields, within=(turn, 0), error=str(error))
                 if again + 1 == tries:
-                    raise StepFailed("unreadable", str(error), site.path) from error
+                    raise StepFailed("unreadable", with_start(error, completion.text), site.path) from error
                 messages += repair_messages(completion.text, error)
                 continue
             request.record(fields, within=(turn, 0), outputs=reading.values, forgiven=reading.forgiven)

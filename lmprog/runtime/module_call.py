@@ -10,7 +10,7 @@ from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.failure import StepFailed
 from lmprog.runtime.agent import run_agent
 from lmprog.runtime.module_request import ModuleRequest, repair_messages
-from lmprog.runtime.replies import read_beside
+from lmprog.runtime.replies import read_beside, with_start
 from lmprog.runtime.run import Run, Site
 
 
@@ -30,7 +30,7 @@ async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Si
         except Unreadable as error:
             request.record(fields, error=str(error))
             if turn + 1 == tries:
-                raise StepFailed("unreadable", str(error), site.path) from error
+                raise StepFailed("unreadable", with_start(error, completion.text), site.path) from error
             messages = (*prompt.messages, *repair_messages(completion.text, error))
             continue
         request.record(fields, outputs=reading.values, forgiven=reading.forgiven)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from lmprog.compiler.findings.finding import shown_value
 from lmprog.compiler.plan import Module
 from lmprog.compiler.replies import reading, thinking
 from lmprog.compiler.replies.denial import undecided
@@ -48,6 +49,19 @@ def read_reply(module: Module, completion: Completion) -> Reading:
     """Return the outputs of a module in a reply. Raises Unreadable."""
     cut = is_cut(completion)
     return reading.read(module.format, module.outputs, completion.text, cut)
+
+
+QUOTED = 20
+"""Characters of a reply's start by which an error is found to quote it."""
+
+
+def with_start(error: Unreadable, text: str) -> str:
+    """Return what is wrong with a reply and the start of the reply, unless the error quotes that."""
+    start = " ".join(text[:200].split())
+    if not start:
+        return f"{error}; the reply is empty" if "empty" not in str(error) else str(error)
+    quoted = any(mark + start[:QUOTED] in str(error) for mark in "\"'")
+    return str(error) if quoted else f"{error}; the reply begins {shown_value(start)}"
 
 
 LARGE = 100_000

@@ -186,8 +186,9 @@ def test_a_judge_is_counted_traced_and_kept_apart(cli, spec, write, tmp_path, pr
     status, out, _ = cli("eval", *arguments)
     assert status == 1
     assert ": good 45.0% [" in out and "] on 10 rows of test\n" in out
-    failed = r"1 run failed \(metric\) and scored lowest: row \d+: the judge 'good' failed: judge: the reply has no why"
-    assert re.search(f"\n  {failed}\n", out)
+    failed = r"1 run failed \(metric\) and scored lowest: row \d+: the judge 'good' failed: judge: "
+    failed += "the reply has no output 'why'"
+    assert re.search(f"\n  {failed}; the reply begins .*\n", out)
     assert "\n  judges: 10 LM calls, 110 + 30 tokens, " in out
     records = [json.loads(line) for line in trace.read_text().splitlines()]
     assert [record["program"] for record in records] == ["desk", "judge"] * 10

@@ -202,7 +202,7 @@ def test_diff_shows_what_was_tuned(cli, write, tmp_path: Path) -> None:
         modules:
           sort:
             instructions: Choose the label that fits.
-            demos: [{text: money back, label: refund}]
+            demos: [{text: "money back\\nat once", label: refund}]
             adapter: {path: ./adapter, sha256: abc}
         tuned:
           scores: {gepa: {mean: 0.5}}
@@ -215,7 +215,8 @@ def test_diff_shows_what_was_tuned(cli, write, tmp_path: Path) -> None:
     lines = out.splitlines()
     assert "--- a/modules.sort.instructions" in lines
     assert "-Say which." in lines and "+Choose the label that fits." in lines
-    assert '+{"text": "money back", "label": "refund"}' in lines
+    start = lines.index("+- text: |-")
+    assert lines[start + 1 : start + 4] == ["+    money back", "+    at once", "+  label: refund"]
     assert any(line.startswith("+") and line.endswith("adapter abc") for line in lines)
     assert '+    "mean": 0.5' in lines and '+    "mean": 0.25' in lines
     backwards = cli("diff", tuned, base)[1].splitlines()

@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import lmprog
+
 ROOT = Path(__file__).resolve().parents[2]
 HOMES = {"lmprog": "lmprog", "compiler": "lmprog.compiler", "optimizers": "lmprog.optimizers"}
 
@@ -34,3 +36,14 @@ def test_ci_calls_the_test_command_of_the_readme() -> None:
     (command,) = [line for line in (ROOT / "README.md").read_text().splitlines() if "bin/python -m pytest" in line]
     assert "grep -m1 'bin/python -m pytest' README.md" in (ROOT / ".ci/run").read_text()
     assert command.startswith("python3 -m venv .venv")
+
+
+def test_a_page_names_each_public_error_with_its_exit_status() -> None:
+    page = (ROOT / "docs" / "failures.md").read_text()
+    raised = [name for name in lmprog.__all__ if isinstance(getattr(lmprog, name), type)]
+    errors = {name: getattr(lmprog, name) for name in raised if issubclass(getattr(lmprog, name), Exception)}
+    assert {"RunError", "UsageError", "SpecError", "BudgetExceeded"} <= errors.keys()
+    for name in errors.keys() - {"LmprogError"}:
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` "))
+        status = "by its kind" if name == "RunError" else str(getattr(errors[name], "exit_status", 1))
+        assert row.endswith(f"| {status} |"), row

@@ -94,7 +94,7 @@ def test_difference() -> None:
     assert difference(old, old) == ""
     text = difference(old, new)
     assert "-Say which.\n+Choose.\n" in text
-    assert '+{"text": "a", "label": "refund"}\n' in text
+    assert "+- text: a\n+  label: refund\n" in text
 
 
 # The reader of this test is one of YAML 1.1, to which the ambiguous scalars of LMP102 are no texts.

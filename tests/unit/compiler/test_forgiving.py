@@ -146,7 +146,7 @@ def test_lines_go_on_until_the_next_begins() -> None:
 
 
 def test_lines_do_not_stand_in_where_there_are_sections() -> None:
-    assert refusal("fields", TWO, "<thoughts>x</thoughts>\nThe label: billing") == "the reply has no the_label"
+    assert refusal("fields", TWO, "<thoughts>x</thoughts>\nThe label: billing") == "the reply has no output 'the_label'"
 
 
 def test_a_section_named_think_is_a_section() -> None:

@@ -121,12 +121,15 @@ JUDGE = """
 """
 
 
+UNREADABLE = "the judge 'm' failed: judge: the reply has no output 'why'; the reply begins \"no\""
+
+
 @pytest.mark.parametrize(
     ("reply", "more", "wanted"),
     [
         ("<why>good</why><score>0.75</score>", "", Score(0.75)),
-        ("no", "", MetricFailed("the judge 'm' failed: judge: the reply has no why")),
-        ("no", ", on_error: 0", Score(0.0, "the metric failed: the judge 'm' failed: judge: the reply has no why")),
+        ("no", "", MetricFailed(UNREADABLE)),
+        ("no", ", on_error: 0", Score(0.0, f"the metric failed: {UNREADABLE}")),
         (ProviderError("down"), ", on_error: 0", ProviderError("judge: down")),
     ],
 )

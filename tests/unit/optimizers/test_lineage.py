@@ -82,7 +82,7 @@ def test_each_stage_has_its_tree_and_the_refused_are_in_it(write_spec, tmp_path:
     assert bootstrap.start is not None and bootstrap.start.wins
     assert bootstrap.start.words.instructions == {"judge": "Divide by two."}
     demos = next(entry for entry in bootstrap.entries.values() if entry.parents)
-    assert any(line.startswith('+{"number": 10') for line in changes(bootstrap, demos))
+    assert any(line.startswith("+- number: 10") for line in changes(bootstrap, demos))
     said = json.loads(cli("candidates", run_dir, "--format", "json", "--diff")[1])
     assert [stage["stage"] for stage in said["stages"]] == ["1-prompt_search", "2-bootstrap"]
     assert sum(entry["wins"] for stage in said["stages"] for entry in stage["candidates"]) == 2
