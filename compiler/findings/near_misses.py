@@ -7,7 +7,7 @@ import re
 from lmprog.compiler.backends import prefixes, registered
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import nearest
-from lmprog.compiler.model_table import entry_of, names_of
+from lmprog.compiler.model_table import PROVIDERS, entry_of, names_of
 from lmprog.compiler.plugins import PluginFailed
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar
 
@@ -49,7 +49,7 @@ def check_model(draft: Draft, node: Node, model: str, asks_provider: bool) -> No
         close = nearest(provider, prefixes())
         if close is not None:
             _warn(draft, node, f"`{provider}` is no known provider", provider, close)
-    elif asks_provider and provider in ("openai", "anthropic", "gemini", "mistral", "groq", "deepseek", "xai"):
+    elif asks_provider and provider in PROVIDERS:
         close = None if entry_of(model) else _nearly(name, names_of(provider))
         if close is not None:
             _warn(draft, node, f"`{name}` is no known model of {provider}", name, close)

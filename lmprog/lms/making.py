@@ -11,6 +11,7 @@ from lmprog.compiler.backends import API, LOCAL
 from lmprog.compiler.plugins import function_of
 from lmprog.errors import LmprogError, ProviderError, UsageError
 from lmprog.extras import require
+from lmprog.lms.api.access import Access
 from lmprog.lms.lm import LM, Completion, Request
 from lmprog.lms.routes import is_direct
 
@@ -27,7 +28,15 @@ class _OnFirstUse:
     def made(self) -> LM:
         if self._made is None:
             self.require()
-            made: LM = function_of(self.declared.backend.make)(self.declared)
+            try:
+                made: LM = function_of(self.declared.backend.make)(self.declared)
+            except Exception as error:
+                if isinstance(error, LmprogError) or self._ours:
+                    raise
+                declared = self.declared
+                raise UsageError(
+                    f"the LM {declared.id!r} ({declared.model}) cannot be made: {self._said(error)}"
+                ) from error
             self._made = made
         return self._made
 
@@ -54,13 +63,19 @@ class _OnFirstUse:
             )
         try:
             return await self.made.complete(request)
-        except LmprogError:
-            raise
         except Exception as error:
-            if self.declared.backend.make in (API, LOCAL):
+            if isinstance(error, LmprogError) or self._ours:
                 raise
             # The author of another package may not know what an LM raises, and one failed call must not end all runs.
-            raise ProviderError(f"{self.declared.model} gave no answer: {type(error).__name__}: {error}") from error
+            raise ProviderError(f"{self.declared.model} gave no answer: {self._said(error)}") from error
+
+    @property
+    def _ours(self) -> bool:
+        return self.declared.backend.make in (API, LOCAL)
+
+    def _said(self, error: Exception) -> str:
+        """Return an error of another package without secrets of the environment."""
+        return f"{type(error).__name__}: {Access.of(self.declared).hide(str(error))}"
 
 
 def require_packages(lm: object) -> None:

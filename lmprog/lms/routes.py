@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lmprog.compiler import plan
+from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.compiler.model_table import entry_of
 
 
@@ -12,8 +13,10 @@ def is_direct(declared: plan.LM) -> bool:
     OpenAI answers for some models at its address for responses alone, whose form litellm knows.
     """
     provider, _, name = declared.model.partition("/")
-    if declared.api_base is not None or provider == "hosted_vllm":
-        return provider in ("openai", "hosted_vllm")
+    if declared.model.startswith(VLLM_PREFIX):
+        return True
+    if declared.api_base is not None:
+        return provider == "openai"
     return (
         provider == "openai"
         and not name.startswith("responses/")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from lmprog.boundary.secret_forms import forms_of, secrets_of_address, without
 from lmprog.compiler import plan
+from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.compiler.expressions.compiled import EvaluationError, Expression
 from lmprog.errors import UsageError
 from lmprog.lms.routes import is_direct
@@ -32,7 +33,7 @@ class Access:
             _value(declared.api_base, declared),
             _header(_value(declared.api_key, declared), "api_key", declared),
         )
-        if declared.model.startswith("hosted_vllm/"):
+        if declared.model.startswith(VLLM_PREFIX):
             base = base or os.environ.get("HOSTED_VLLM_API_BASE")
             key = key or os.environ.get("HOSTED_VLLM_API_KEY")
         elif declared.model.startswith("openai/"):

@@ -11,6 +11,7 @@ import aiohttp
 from lmprog.boundary.bodies import TooLong, within
 from lmprog.boundary.wire import loads
 from lmprog.compiler import model_table, plan
+from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.errors import UsageError
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.adapters import Adapters
@@ -33,13 +34,13 @@ class DirectRoute:
         self._id, self._longest = declared.id, int(declared.limits.reply_mb * 1e6)
         self._refused: set[str] = set()
         """Fields that lmprog adds by itself and this server does not take."""
-        self._more = {"return_token_ids": True, "logprobs": True} if provider == "hosted_vllm" else {}
+        self._more = {"return_token_ids": True, "logprobs": True} if declared.model.startswith(VLLM_PREFIX) else {}
         self._prices = model_table.limits(declared)
         self._at_openai = provider == "openai" and declared.api_base is None
         self._limit: str | None = None
         """The model's own name for the limit of the reply, where it refuses the name in the spec."""
         self._server = Server(access)
-        self.adapters = Adapters(declared, self._server) if provider == "hosted_vllm" and access.base else None
+        self.adapters = Adapters(declared, self._server) if declared.backend.adapters and access.base else None
 
     async def ask(self, request: Request, structured: bool) -> Completion:
         """Send a request once. Raises TryFailed, and UsageError where no address is known."""
