@@ -79,6 +79,8 @@ def test_a_model_of_another_package_answers(write, installed, tmp_path: Path) ->
     spec = write(SPEC)
     checked = lmprog("check", spec, env=installed, cwd=tmp_path)
     assert checked.returncode == 0 and "LMP" not in checked.stdout, checked.stdout
+    unread = lmprog("check", spec, "--no-import", env=installed, cwd=tmp_path)
+    assert unread.returncode == 0 and "LMP" not in unread.stdout, unread.stdout
     done = lmprog("run", spec, "--input", "text=Hello you", env=installed, cwd=tmp_path)
     assert done.returncode == 0 and "HELLO YOU" in done.stdout, done.stderr
     failed = lmprog("run", spec, "--lm", "lm=echo/hoarse", "--input", "text=a", env=installed, cwd=tmp_path)
