@@ -244,12 +244,14 @@ def _choose(logits: Tensor, samplings: list[Sampling], draws: list[float]) -> tu
     tokens = logprobs.argmax(-1)
     if not bool(greedy.all()):
         mass = logprobs.exp().cumsum(-1)  # (R, V), ending near 1
-        # Rounding may leave the whole mass below 1, where a draw between the two would be beyond the last token.
-        target = torch.tensor(draws, device=logits.device, dtype=mass.dtype).unsqueeze(1) * mass[:, -1:]
+        # Rounding may leave the whole mass below 1, where a draw between the two would be beyond the last token; and fp32 rounds
+        # a draw just below 1 up to it, above which no mass is. Below the whole mass the last token with a share of it is found.
+        whole = mass[:, -1:]
+        target = torch.tensor(draws, device=logits.device, dtype=mass.dtype).unsqueeze(1) * whole
+        target = torch.minimum(target, torch.nextafter(whole, torch.zeros_like(whole)))
         # The first token whose cumulated mass is above the draw: with `right=False` a draw of 0 would take the first token,
         # whatever its probability.
-        # No mass is above a draw that fp32 rounds up to 1: the clamp takes the last token of the vocabulary there.
-        drawn = torch.searchsorted(mass, target, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
+        drawn = torch.searchsorted(mass, target, right=True).squeeze(1)
         tokens = torch.where(greedy, tokens, drawn)
     return tokens, logprobs.gather(1, tokens.unsqueeze(1)).squeeze(1)
 
