@@ -244,7 +244,7 @@ def _choose(logits: Tensor, samplings: list[Sampling], draws: list[float]) -> tu
     tokens = logprobs.argmax(-1)
     if not bool(greedy.all()):
         mass = logprobs.exp().cumsum(-1)  # (R, V), ending near 1
-        # Rounding may leave the whole mass below 1, where a draw between the two would be beyond the last token; and fp32 rounds
+        # Rounding may leave the whole mass below 1, where a draw between the two is beyond the last token, and fp32 rounds
         # a draw just below 1 up to it, above which no mass is. Below the whole mass the last token with a share of it is found.
         whole = mass[:, -1:]
         target = torch.tensor(draws, device=logits.device, dtype=mass.dtype).unsqueeze(1) * whole
