@@ -69,6 +69,8 @@ class Draft:
     export: Export | None = None
     open_tools: set[str] = field(default_factory=set)
     """Tools whose parameters are not all known, so that a strange argument may be right."""
+    starred_tools: set[str] = field(default_factory=set)
+    """Python tools that take any arguments (`*args`, `**kwargs`), of which no agent is told."""
     used: set[tuple[str, ...]] = field(default_factory=set)
     """Names that the program refers to, as `("lms", id)`; other declarations are reported as unused."""
 

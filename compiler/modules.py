@@ -88,7 +88,7 @@ def _warn_untyped(draft: Draft, id: str, tool: Tool, place: Place) -> None:
     if untyped and draft.options.imports:
         message = f"module `{id}` is not told what `{untyped[0]}` of `{tool.id}` is"
         draft.report.add("LMP604", place, message, severity="warning", fix=f"annotate it: {untyped[0]}: str")
-    elif tool.open and tool.parameters:
+    elif tool.id in draft.starred_tools:
         message = f"module `{id}` is not told all arguments of `{tool.id}`: its function takes any"
         draft.report.add("LMP604", place, message, severity="warning", fix="name the arguments of the function")
 

@@ -65,6 +65,8 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
             python, signed = read_reference(draft, entry, f"tool `{id}`")
             if signed is not None:
                 declaration = Declared(dict(signed.parameters), signed.returns, not signed.open, signed.about)
+                if signed.unnamed or signed.open:
+                    draft.starred_tools.add(id)
     elif key in ("http", "mcp") and isinstance(entry, Mapping):
         options = settings(draft, entry, f"tool `{id}`")
         declaration = declared(draft, types, id, key, entry)

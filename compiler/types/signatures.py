@@ -23,13 +23,17 @@ from lmprog.compiler.yaml.files import NotRead, read_text
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """`returns` is UNKNOWN without an annotation; `open` says that any further argument is taken (`**kwargs`)."""
+    """`returns` is UNKNOWN without an annotation; `open` says that any further argument is taken (`**kwargs`).
+
+    `unnamed` says that arguments without a name are taken (`*args`), which no LM can give.
+    """
 
     parameters: Mapping[str, Field]
     returns: Type
     open: bool = False
     about: str | None = None
     returns_score: bool = False
+    unnamed: bool = False
 
 
 def signature(reference: PythonReference, imports: bool) -> Signature | None:
@@ -52,11 +56,13 @@ def signature(reference: PythonReference, imports: bool) -> Signature | None:
     except Exception:
         hints, full = {}, {}
     parameters: dict[str, Field] = {}
-    is_open = False
+    is_open = unnamed = False
     for name, parameter in found.parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             is_open = True
-        elif parameter.kind is not parameter.VAR_POSITIONAL:
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            unnamed = True
+        else:
             given = parameter.default is not parameter.empty
             parameters[name] = Field(
                 annotated(hints.get(name, parameter.empty)),
@@ -71,6 +77,7 @@ def signature(reference: PythonReference, imports: bool) -> Signature | None:
         is_open,
         inspect.getdoc(function),
         getattr(returned, "__name__", "") == "Score",
+        unnamed,
     )
 
 
@@ -179,6 +186,7 @@ def _from_tree(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Signature:
         node.args.kwarg is not None,
         ast.get_docstring(node),
         text.rpartition(".")[2] == "Score",
+        node.args.vararg is not None,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 SPECS = Path(__file__).parents[1] / "specs" / "good"
 AGENT = """
 lmprog: 1
@@ -50,3 +52,15 @@ def test_an_unknown_optimizer_is_answered_with_those_there_are(cli, write) -> No
     goals = "metrics: {one: {value: '1.0'}}\noptimize: {metric: one, train: dev, stages: [mipro]}\n"
     status, out, _ = cli("check", write(text + goals))
     assert status == 1 and "there is no optimizer `mipro`" in out and "gepa" in out
+
+
+@pytest.mark.parametrize("arguments", ["*args", "**args", "query: str, *args", "query: str, **args"])
+@pytest.mark.parametrize("imports", [True, False])
+def test_a_tool_that_takes_any_argument_is_told_of_where_an_agent_has_it(
+    cli, write, arguments: str, imports: bool
+) -> None:
+    write(f"def find({arguments}) -> str:\n    'Finds.'\n    return ''\n", "tools.py")
+    write('{"q": "a"}\n', "dev.jsonl")
+    path = write(AGENT.replace("result: found", "result: found, effects: read"))
+    status, out, _ = cli("check", path, *([] if imports else ["--no-import"]))
+    assert status == 0 and "not told all arguments of `find`" in out
