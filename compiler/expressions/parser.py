@@ -25,8 +25,49 @@ class ExpressionError(Exception):
         self.message, self.offset, self.fix, self.code = message, offset, fix, code
 
 
-_SINGLE_EQUALS = re.compile(r"(?:[^\"'=!<>]|\"[^\"]*\"|'[^']*')*?(?<![=!<>])(=)(?!=)")
-_INSTEAD = {"&&": "and", "||": "or", "===": "==", "?": "a if condition else b", "!": "not"}
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+_SLIPS = [
+    (re.compile(wrong), right)
+    for wrong, right in (
+        (r"\$\{\{", "`${{ }}` around the whole expression, or no marks"),
+        (r"&&", "`and`"),
+        (r"\|\|", "`or`"),
+        (r"!==", "`!=`"),
+        (r"===", "`==`"),
+        (r"<>", "`!=`"),
+        (r":=", "`==`"),
+        (r"=>", "`>=`"),
+        (r"=<", "`<=`"),
+        (r"\?", "`a if condition else b`"),
+        (r"!(?!=)", "`not`"),
+        (r"\b(?:AND|OR|NOT|IN|IS)\b", ""),
+        (r"\beq\b", "`==`"),
+        (r"\bne\b", "`!=`"),
+        (r"\bgt\b", "`>`"),
+        (r"\blt\b", "`<`"),
+        (r"[\u2018-\u201f]", "straight quotes"),
+        (r"(?<![=!<>])=(?!=)", "`==`"),
+    )
+]
+"""What other languages write, and what an expression has in its place; words in capitals are written small."""
+
+
+def _slip(text: str) -> tuple[int, str, str] | None:
+    """Return the place, the message and the fix of a usual slip in a text that is no expression, or None."""
+    bare = _QUOTED.sub(lambda found: " " * len(found[0]), text)
+    for pattern, right in _SLIPS:
+        found = pattern.search(bare)
+        if found is not None:
+            part = "part" if found[0] == "${{" or not found[0].isascii() else "operator"
+            wrong = f"`{found[0]}` is no {part} of an expression"
+            return found.start(), wrong, f"write {right or f'`{found[0].lower()}`'}"
+    quote = re.search("[\"']", bare)
+    if quote is not None:
+        return quote.start(), "a quote is not closed", f"write {quote[0]} at the end of the text"
+    for opening, closing in ("()", "[]", "{}"):
+        if bare.count(opening) > bare.count(closing):
+            return bare.rindex(opening), f"a `{opening}` is not closed", f"write `{closing}`"
+    return None
 
 
 @lru_cache(maxsize=65536)
@@ -42,16 +83,9 @@ def parse(text: str) -> ast.expr:
     try:
         tree = _quiet_tree(stripped) if _WARNED_OF.search(stripped) else _tree(stripped)
     except SyntaxError as error:
-        for wrong, right in _INSTEAD.items():
-            position = stripped.find(wrong)
-            if position >= 0 and stripped[position : position + 2] != "!=":
-                raise ExpressionError(
-                    f"`{wrong}` is no operator of an expression", lead + position, f"write `{right}`"
-                ) from None
-        single = _SINGLE_EQUALS.match(stripped)
-        if single is not None:
-            position = lead + single.start(1)
-            raise ExpressionError("`=` is no operator of an expression", position, "write `==`") from None
+        if (slip := _slip(stripped)) is not None:
+            position, message, fix = slip
+            raise ExpressionError(message, lead + position, fix) from None
         offset = lead + max(0, (error.offset or 1) - 1)
         shown = stripped if len(stripped) <= 60 else stripped[:57] + "..."
         raise ExpressionError(f"`{shown}` is no expression", min(offset, len(line) - 1)) from None

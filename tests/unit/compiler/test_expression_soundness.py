@@ -9,7 +9,7 @@ import pytest
 
 from lmprog.compiler.expressions.compiled import EvaluationError, parsed
 from lmprog.compiler.expressions.functions import FUNCTIONS
-from lmprog.compiler.expressions.parser import parse
+from lmprog.compiler.expressions.parser import ExpressionError, parse
 from lmprog.compiler.expressions.types import Typer
 from lmprog.compiler.steps.scope import Scope
 from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, JSON, STR, Enum, ListOf, Object, Optional, Type, mismatch
@@ -105,3 +105,32 @@ def test_soundness(seed: int) -> None:
                 continue
             assert mismatch(result, kind) is None, (text, str(kind), scope, result)
     assert passed > 300
+
+
+@pytest.mark.parametrize(
+    ("text", "offset", "fix"),
+    [
+        ("a && b", 2, "write `and`"),
+        ("'&&' == a || b", 10, "write `or`"),
+        ("'?' <> a", 4, "write `!=`"),
+        ("a === b", 2, "write `==`"),
+        ("a !== b", 2, "write `!=`"),
+        ("a = b", 2, "write `==`"),
+        ("a := b", 2, "write `==`"),
+        ("a => b", 2, "write `>=`"),
+        ("!a", 0, "write `not`"),
+        ("NOT a", 0, "write `not`"),
+        ("a AND b", 2, "write `and`"),
+        ("a eq b", 2, "write `==`"),
+        ("a ? b : c", 2, "write `a if condition else b`"),
+        ("a == \u201cb\u201d", 5, "write straight quotes"),
+        ("${{ a }} and b", 0, "write `${{ }}` around the whole expression, or no marks"),
+        ("a == 'b", 5, "write ' at the end of the text"),
+        ("len(a > 3", 3, "write `)`"),
+        ("a[0 == '('", 1, "write `]`"),
+    ],
+)
+def test_a_slip_from_another_language_has_its_place_and_its_fix(text: str, offset: int, fix: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        parse(text)
+    assert (caught.value.offset, caught.value.fix) == (offset, fix)
