@@ -43,6 +43,11 @@ _GENERAL = {
 }
 
 
+_BLOCK_BEHIND = re.compile(r":\s+([>|][-+\d]*)\s+(\S.*)$")
+_GOES_ON = re.compile(r"^(\s*(?:- )?[\w-]+:)\s+((?:\"[^\"]*\"|'[^']*'|\[[^\]]*\]|\{+[^{}]*\}+)\s*[^\s,#:][^:]*)$")
+"""A value that goes on behind the end of its quotes or brackets."""
+
+
 def _candidates(lines: list[str], line: int, began: int, problem: str) -> Iterator[Slip]:
     for number in dict.fromkeys((line, began, line - 1)):
         text = lines[number - 1] if 0 < number <= len(lines) else ""
@@ -65,6 +70,14 @@ def _candidates(lines: list[str], line: int, began: int, problem: str) -> Iterat
         value = text[mark.start(1) :]
         message = f"a text that begins with {mark[1]} needs quotes"
         yield Slip(line, mark.start(1) + 1, message, f"write {_quoted(value)}")
+    if "expected comment or line break" in problem and (block := _BLOCK_BEHIND.search(text)):
+        message = f"a text below {block[1]} begins in the next line"
+        yield Slip(line, block.start(2) + 1, message, f"write it there, or write {_quoted(block[2])}", len(block[2]))
+    if "expected key" in problem and (closed := _GOES_ON.match(text)):
+        message = f"a text that begins with {closed[2][0]} needs quotes around all of it"
+        yield Slip(
+            line, closed.start(2) + 1, message, f"write {closed[1].strip()} {_quoted(closed[2])}", len(closed[2])
+        )
     if "found another document" in problem:
         message = "the file holds a second document below `---`, and a program is one"
         yield Slip(line, 1, message, "write each program into a file of its own", 3)
