@@ -90,6 +90,11 @@ def program(write: Callable[..., Path]) -> Callable[..., lmprog.Program]:
     return make
 
 
+class _ManyAtOnce(ThreadingHTTPServer):
+    # A client opens dozens of connections at once; those beyond the queue wait for seconds to try again.
+    request_queue_size = 128
+
+
 class Provider:
     """A server on this machine that speaks the chat-completions protocol.
 
@@ -107,7 +112,7 @@ class Provider:
         self.released = threading.Event()
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _ManyAtOnce(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._server.handle_error = lambda *where: None  # type: ignore[method-assign]
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
