@@ -137,7 +137,8 @@ def test_junit(cli, spec, provider) -> None:
     assert (refund.get("classname"), refund.get("name")) == (str(spec), "a refund")
     failure, error = refund.find("failure"), anything.find("error")
     assert failure is not None
-    assert failure.text == 'sort: label: "<b>&\\u0007" is not one of billing, refund'
+    refused = 'sort: label: "<b>&\\u0007" is not one of billing, refund'
+    assert failure.text == f'{refused}; the reply begins "<b>&\\u0007"'
     assert error is not None
     assert "gave no answer" in str(error.get("message"))
 
