@@ -192,7 +192,7 @@ class ProgramCall:
     plan: Plan
     arguments: Mapping[str, Expression]
     answers: bool = False
-    """Whether its outputs are one value, `answer`, which is null where the program fails by itself."""
+    """True: the outputs are one value, `answer`, which is null where the program fails by itself."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ class Candidate:
     nearest: Mapping[str, int] = field(default_factory=dict)
     """Number of demos shown to a call, the nearest to its inputs, by module with demos here; without entry all."""
     ensemble: Mapping[str, Any] = field(default_factory=dict)
-    """As `ensemble` in an overlay: how it picks, and its members by the modules that each changes. No other words beside it."""
+    """The block `ensemble` of an overlay: its rule, and the modules that each member changes; no other words beside it."""
 
     def as_overlay(self) -> dict[str, Any]:
         """Return the change as the plain values of an overlay file."""

@@ -11,12 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lmprog.compiler import model_table
 from lmprog.compiler.bounds import dev_split, judges
 from lmprog.compiler.optimizing.contract import WORDS, declared
 from lmprog.compiler.plan import Optimize, Plan, Stage
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.optimizer import BUILT_IN, Optimizer, find
+from lmprog.optimizers.staged.acceptance import first_level
+from lmprog.optimizers.staged.stages import TEST, make, most_repeats, optimize_config
+from lmprog.optimizers.strategies.demo_runs import most_demos
 from lmprog.runtime.program import Program
 from lmprog.scoring.data import rows_of
 from lmprog.scoring.power import CHANGING, WANTED, least_gain
@@ -24,19 +29,12 @@ from lmprog.spending.estimate import DevRows, Forecast, Part, timed
 from lmprog.spending.usual import NONE, PROPOSAL, Usual, usual_reply
 from lmprog.spending.worst_case import CallBound, Growth, asks, longest_reply, tokens
 
-if TYPE_CHECKING:
-    from lmprog.optimizers.candidate import Candidate
-    from lmprog.optimizers.optimizer import Optimizer
-
 
 def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
     """Return the forecast of the program's `optimize`; `folders` are of earlier runs, the newest last.
 
     Raise UsageError where an optimization would.
     """
-    from lmprog.optimizers.staged.acceptance import first_level
-    from lmprog.optimizers.staged.stages import TEST, make, most_repeats, optimize_config
-
     plan, block = program.plan, optimize_config(program)
     train, dev = rows_of(plan, block.train), rows_of(plan, block.validate)
     choosing, confirming = dev_split(len(dev), block.accept)
@@ -127,9 +125,6 @@ def _declared_runs(optimizer: Optimizer, stage: Stage, sizes: tuple[int, int]) -
 
 def _growth(block: Optimize, plan: Plan) -> Growth:
     """Return the largest growth of prompts by the stages; words of a stage of another package have no known limit."""
-    from lmprog.optimizers.optimizer import BUILT_IN, find
-    from lmprog.optimizers.strategies.demo_runs import most_demos
-
     others = [declared(find(stage.optimizer)) for stage in block.stages if stage.optimizer not in BUILT_IN]
     if any(facts.may_write(*WORDS) for facts in others):
         return Growth(None, None)

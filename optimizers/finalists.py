@@ -17,7 +17,7 @@ class Finalists:
     program: Program
     """The program as written, with the adapters of the best so far."""
     words: Sequence[Candidate]
-    """What each changes in it: the best so far first, the others by their scores."""
+    """The changes of each to the program: the best so far first, the others by their scores."""
 
 
 def words_of(trees: Sequence[StageTree], came_to: Sequence[Candidate], rows: int) -> list[Candidate]:

@@ -24,7 +24,7 @@ EFFECTS = {
     "layout": "lays out prompts",
     "weights": "trains weights",
 }
-"""What a stage does that tunes one part of a module."""
+"""The effect of a stage that tunes one part of a module, in words."""
 
 
 def check(draft: Draft, plan: Plan) -> None:

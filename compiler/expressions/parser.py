@@ -49,7 +49,7 @@ _SLIPS = [
         (r"(?<![=!<>])=(?!=)", "`==`"),
     )
 ]
-"""What other languages write, and what an expression has in its place; words in capitals are written small."""
+"""Operators of other languages, each with its form in an expression; words in capitals are written small."""
 
 
 def _slip(text: str) -> tuple[int, str, str] | None:
@@ -96,7 +96,7 @@ def parse(text: str) -> ast.expr:
 
 
 _WARNED_OF = re.compile(r"\\|(?<!\w)\d[\d_]*\.?[^\W\d_]")
-"""What Python's parser may warn of: escapes that it does not know, and a number with a letter behind it."""
+"""Texts that Python's parser may warn of: escapes that it does not know, and a number with a letter behind it."""
 
 
 def _quiet_tree(text: str) -> ast.expr:

@@ -167,7 +167,7 @@ class _Shared:
     loose: bool
     steps: int = 0
     endless: dict[str, int] = field(default_factory=dict)
-    """For each quote character, the first position from which no string ends."""
+    """The first position, by quote character, from which no string ends."""
 
     def step(self) -> None:
         self.steps += 1
@@ -183,7 +183,7 @@ class _Reader:
         self.forgiven: list[str] = []
         self.depth = 0
         self.has_key = False
-        """Whether a key and its colon have been read, so that the brackets are those of an object and not of a sentence."""
+        """True once a key and its colon have been read, so that the brackets are those of an object and not of a sentence."""
 
     def whole(self) -> tuple[Any, int]:
         """Return the value, and where it ends. Raises ValueError."""

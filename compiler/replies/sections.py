@@ -19,7 +19,7 @@ MAX_SECTIONS = 2_000
 MAX_TAGS = 20_000
 """Tags of one reply beyond which none is taken for a section."""
 _COMPLETED = re.compile(r"^\[\[ ##[ ]completed[ ]## \]\][ \t]*$", re.MULTILINE)
-"""How a model that was tuned for DSPy's prompts ends its sections."""
+"""The line by which a model that was tuned for DSPy's prompts ends its sections."""
 _TAG = re.compile(r"<[ ]?(/?)[ ]?([A-Za-z][\w -]{0,60}?)[ ]?(?:\s\w+\s?=[^<>]*)?>")
 
 

@@ -23,7 +23,7 @@ _EXPLAINED = re.compile(
     r"\n[ \t]*[*_#>-]*[ \t]*(?:reason(?:ing|s)?|explanation|rationale|justification|why|because|note)\b[*_]*[ \t]*:",
     re.IGNORECASE,
 )
-"""Where the value has been said, and a paragraph of its own explains it."""
+"""The beginning of a paragraph that explains the value before it."""
 _TAGGED = re.compile(r"^\s*<([A-Za-z]\w{0,40})>(?P<value>[^<>]*)</\1>\s*$")
 _SENTENCE = re.compile(r"[^\n.!?。！？;]*(?:[.!?;](?![\s\"')\]*`_]|$)[^\n.!?。！？;]*)*(?:[.!?。！？;]+|\n+|$)")
 

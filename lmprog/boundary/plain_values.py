@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -81,3 +81,15 @@ def _hints(kind: Any) -> dict[str, tuple[Any, bool]]:
         field.name: (hints[field.name], field.default is MISSING and field.default_factory is MISSING)
         for field in fields(kind)
     }
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """Yield every text in a value, at any depth of its mappings and lists; keys are no part of it."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from texts_of(entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from texts_of(entry)

@@ -24,7 +24,7 @@ class Sets:
     own: dict[str, dict[Places, int]]
     """Coefficients of sets, by module: each place adds +1 to it with its successors, -1 to the successors alone."""
     reached: dict[str, Places]
-    """For each module, all its places and all that may follow them."""
+    """The places of each module, and all places that may follow them."""
 
 
 class Order:

@@ -64,9 +64,9 @@ class Credit:
     rest: Estimate | None
     """The share of what differs when every reply is the same: judges, and tools that answer as they like."""
     lost: Mapping[str, tuple[int, str]]
-    """For each kind of outage, the number of runs that could not be scored, and the reason of the first."""
+    """The number of runs that could not be scored and the reason of the first, by kind of outage."""
     failed: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-    """For each kind of own failure, the number of runs that it ended, and the reason of the first."""
+    """The number of runs that ended so and the reason of the first, by kind of own failure."""
     note: str | None = None
     """The reason why rows are missing."""
 

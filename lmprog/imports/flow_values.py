@@ -14,7 +14,7 @@ from lmprog.imports.values import fitted
 _REFERENCE = re.compile(r"^\$\{\s*([^.}\s\[]+)\s*((?:\.[^.}\s\[]+|\[[^\]}]*\])*)\s*\}$")
 _KINDS: dict[str, Type] = {"str": STR, "int": INT, "float": FLOAT, "bool": BOOL}
 _INSTEAD = {"str": "''", "int": "0", "float": "0.0", "bool": "false", "list[json]": "[]"}
-"""What stands for the output of a node that was skipped, by its type."""
+"""The value in place of the output of a skipped node, by type."""
 
 
 class FlowValues:

@@ -35,7 +35,7 @@ class PromptModule:
     turns: tuple[str, ...]
     earlier: tuple[Mapping[str, str], ...]
     differs: str | None
-    """Where what is sent differs from the original, in words."""
+    """The differences between the messages sent and the original, in words."""
 
     def name(self, variable: str) -> str:
         """Return what the input for a variable is called."""

@@ -39,11 +39,11 @@ class Use:
     fields: dict[str, Use] = field(default_factory=dict)
     item: Use | None = None
     whole: bool = False
-    """It is printed or given to a filter as it is."""
+    """True: the value is printed or given to a filter as it is."""
     number: bool = False
-    """It is compared with a number."""
+    """True: the value is compared with a number."""
     as_json: bool = False
-    """It is written as JSON."""
+    """True: the value is written as JSON."""
 
     def of_item(self) -> Use:
         """Return the use of its items."""

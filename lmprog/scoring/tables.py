@@ -23,7 +23,7 @@ class Group:
     value: Any
     estimate: Estimate
     precision: float | None = None
-    """For a label, its precision: the share of the runs that output it that are right; None where no run does."""
+    """The precision of a label: the share of the runs that output it that are right; None where no run does."""
 
     def as_json(self) -> dict[str, Any]:
         found = {"value": self.value, "n": self.estimate.n, **self.estimate.as_json()}

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lmprog.boundary.plain_values import texts_of
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.steps.parts import programs
 from lmprog.compiler.types.lattice import IMAGE, MAX_DEPTH, MESSAGES, ListOf, Object, Optional, Type, deeper
@@ -41,7 +42,7 @@ def checked(program: Program, inputs: Mapping[str, Any]) -> None:
 
 def files_of(plan: Plan) -> frozenset[str]:
     """Return all texts that a program and its sub-programs hold: images that they name may be read."""
-    found = set(_texts(plan.meaning))
+    found = set(texts_of(plan.meaning))
     for inner in programs(plan.steps):
         found |= files_of(inner)
     return frozenset(found)
@@ -81,14 +82,3 @@ def _named(part: Any) -> Iterator[str]:
     elif isinstance(part, list):
         for entry in part:
             yield from _named(entry)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for entry in value.values():
-            yield from _texts(entry)
-    elif isinstance(value, list | tuple):
-        for entry in value:
-            yield from _texts(entry)

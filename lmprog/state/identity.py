@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from lmprog.boundary.plain_values import texts_of
 from lmprog.compiler import backends
 from lmprog.compiler.artefacts.meaning import PROGRAMS
 from lmprog.compiler.expressions.compiled import Expression
@@ -99,7 +100,7 @@ def of_optimization(block: Optimize) -> dict[str, str]:
     for index, stage in enumerate(block.stages):
         key = f"optimize.stages[{index}]"
         found[key] = digest([stage.optimizer, _plain(stage.options)])
-        named = set(_texts(stage.options))
+        named = set(texts_of(stage.options))
         for path, plan in block.teachers.items():
             if path in named:
                 found |= of_program(plan, f"{key}: {path}: ")
@@ -211,17 +212,6 @@ def _needed(metrics: Mapping[str, Metric], metric: str) -> list[str]:
             named = {path[1] for path in value.references if path[0] == "metrics" and len(path) > 1}
             found += [other for other in sorted(named) if other in metrics and other not in found]
     return found
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for entry in value.values():
-            yield from _texts(entry)
-    elif isinstance(value, list | tuple):
-        for entry in value:
-            yield from _texts(entry)
 
 
 def _plain(value: Any) -> Any:

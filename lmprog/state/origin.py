@@ -61,7 +61,7 @@ class Origin:
     rows: int | None = None
     """Number of rows in the inputs of `run --out`."""
     traces: Mapping[str, int] = field(default_factory=dict)
-    """By the path of a trace, how many bytes it had when the first row of `run --out` was begun."""
+    """The bytes of each trace, by path, when the first row of `run --out` was begun."""
     settings: Settings = field(default_factory=Settings)
 
     def write(self, path: Path, *, private: bool = False) -> None:

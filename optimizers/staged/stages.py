@@ -15,11 +15,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lmprog import lms
 from lmprog.blame import too_many_outages
 from lmprog.compiler.plan import Optimize, Stage
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.extras import require
+from lmprog.lms import making
 from lmprog.lms.answer_file import AnswerCache
 from lmprog.lms.response_cache import RunResponseCache
 from lmprog.optimizers.candidate import Candidate
@@ -102,7 +102,7 @@ def optimize_config(program: Program) -> Optimize:
 def require_packages(program: Program) -> None:
     """Raise MissingExtra where an LM or a stage of the program needs packages that are not installed."""
     for lm in program.lms.values():
-        lms.making.require_packages(lm)
+        making.require_packages(lm)
     for stage in optimize_config(program).stages:
         require(getattr(find(stage.optimizer), "packages", ()), f"the stage {stage.optimizer!r}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,8 @@ def docstrings() -> Iterator[tuple[str, str, bool]]:
     for folder in ("compiler", "lmprog", "optimizers"):
         for file in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text())):
+                for text in attributes(node):
+                    yield f"{file.relative_to(ROOT)}: {text[:40]}", text.split()[0].rstrip(",:;"), False
                 if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
                     continue
                 text = ast.get_docstring(node)
@@ -30,6 +33,15 @@ def docstrings() -> Iterator[tuple[str, str, bool]]:
                 decorators = " ".join(map(ast.unparse, getattr(node, "decorator_list", ())))
                 is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and "property" not in decorators
                 yield f"{file.relative_to(ROOT)}:{name}", text.split()[0].rstrip(",:;"), is_function
+
+
+def attributes(node: ast.AST) -> Iterator[str]:
+    """Yield the strings that stand below the assignments in a body."""
+    body = getattr(node, "body", None)
+    for before, after in pairwise(body if isinstance(body, list) else []):
+        match before, after:
+            case ast.Assign() | ast.AnnAssign(), ast.Expr(value=ast.Constant(value=str() as text)):
+                yield text
 
 
 def test_no_docstring_is_the_tail_of_a_sentence() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from lmprog.errors import InfrastructureError
 
 _OF_TORCH = ("PytorchStreamWriter", "iostream error", "unexpected pos")
-"""What torch.save says in a RuntimeError where a file takes no more."""
+"""The words of a RuntimeError of torch.save where a file takes no more."""
 
 
 @contextmanager
