@@ -166,8 +166,8 @@ class _Learning(torch.autograd.Function):  # type: ignore[misc]
         return of_x, _over_rows(of_inner, rows), _over_rows(gradient, inner) * ctx.scale, None, None, None
 
 
-AT_ONCE = 2048
-"""Rows that one product sums over: of more than 3,000 oneDNN makes as many sums as suit the number of threads."""
+AT_ONCE = 1024
+"""Rows that one product sums over: of 2,048 or more oneDNN makes as many sums as suit the number of threads."""
 
 
 def _over_rows(left: Tensor, right: Tensor) -> Tensor:

@@ -6,8 +6,13 @@ waiting, at each of the thousands of products of a pass, and the processors used
 is the signal here: it is measured in the passes that are made anyway, at most every `WINDOW` seconds. To find out whether the
 processors are free again, a burst of products with all threads is timed, ever more rarely as long as they are not.
 
-The number of threads changes no result: the engine has no product or sum that depends on it (`lora.py` has the one exception
-that there was, and how it is split).
+The number of threads changes no result. What depends on it in torch is kept out of the engine and the training passes:
+
+    a' b over 2,048 rows or more     oneDNN makes as many sums as suit the threads: split by rows (`lora.py`)
+    a sum with a single result       torch makes a sum for each thread: of two rows instead (`logprobs.py`), or `alone`
+    logaddexp, silu                  the last elements of each thread's share, where it does not fill a vector, are computed
+                                     by another formula: logaddexp is spelt out (`tree_attention.py`), and the numbers of
+                                     threads are such that the width of a layer divides into whole vectors (`even`)
 """
 
 from __future__ import annotations
@@ -31,9 +36,15 @@ FIRST_PAUSE, MAX_PAUSE = 1.0, 16.0
 """Seconds between two bursts: the first after other work was noticed, twice as many after each that found it still there."""
 
 
+def even(threads: int) -> int:
+    """Return the largest number up to `threads` that is a power of two or three times one."""
+    power = 1 << (threads.bit_length() - 1)
+    return power + power // 2 if threads >= power + power // 2 else power
+
+
 def fitting(used: float, threads: int) -> int:
-    """Return how many of `threads` have a processor each, where together they used `used` processors."""
-    return threads if used >= threads - MISSING else max(1, int(used + 0.1))
+    """Return how many of `threads` have a processor each, where together they used `used` processors; `even`."""
+    return threads if used >= threads - MISSING else even(max(1, int(used + 0.1)))
 
 
 class ThreadCount:
@@ -115,7 +126,7 @@ def _products() -> None:
         torch.mm(*_matrices)
 
 
-_count = ThreadCount(torch.get_num_threads())
+_count = ThreadCount(even(torch.get_num_threads()))
 _adapts = bool(libraries()) and _count.most > 1
 """Only the threads of GNU OpenMP spin, so that their use of processors says who else computes."""
 _here = threading.local()

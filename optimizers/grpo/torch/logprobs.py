@@ -217,12 +217,12 @@ class _Picked(torch.autograd.Function):  # type: ignore[misc]
             # exp(s - max) cannot overflow. Every mask leaves a token, so the maximum is finite.
             highest = spread.amax(-1, keepdim=True)
             shares = (spread - highest).exp_()
-            mass = shares.sum(-1)
+            mass = _sums(shares)
             total[rows] = highest.squeeze(1) + mass.log()
             if barred is not None:
                 # Its share is 0, and 0 * -inf would be NaN.
                 spread.masked_fill_(barred[rows], 0.0)
-            entropy[rows] = total[rows] - shares.mul_(spread).sum(-1) / mass
+            entropy[rows] = total[rows] - _sums(shares.mul_(spread)) / mass
         ctx.save_for_backward(logits, temperatures, barred, places, tokens, total)
         picked = logits[places, tokens].float() / temperatures[places] - total[places]
         entropy = entropy[places]
@@ -248,6 +248,11 @@ class _Picked(torch.autograd.Function):  # type: ignore[misc]
             of_rows.index_put_((places[here] - rows.start, tokens[here]), gradient[here], accumulate=True)
             found[rows] = of_rows.div_(temperatures[rows].unsqueeze(1))
         return found, None, None, None, None
+
+
+def _sums(rows: Tensor) -> Tensor:
+    """Return the sum of each row (R,). A single one is summed as two equal ones: torch sums it by the number of threads."""
+    return rows.sum(-1) if len(rows) > 1 else rows.expand(2, -1).sum(-1)[:1]
 
 
 AT_ONCE = 64

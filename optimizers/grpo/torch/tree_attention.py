@@ -72,7 +72,7 @@ class _Attention(torch.autograd.Function):  # type: ignore[misc]
         output, total = torch.zeros_like(query), torch.full(query.shape[:2], float("-inf"), device=query.device)
         for piece in pieces:
             found, own = piece.run(query, key, value, scaling)
-            joined = torch.logaddexp(total[piece.nodes], own)
+            joined = _log_of_sum(total[piece.nodes], own)
             before, here = ((each - joined).exp_().unsqueeze(-1) for each in (total[piece.nodes], own))
             output[piece.nodes] = (output[piece.nodes] * before + found * here).to(output.dtype)
             total[piece.nodes] = joined
@@ -91,6 +91,11 @@ class _Attention(torch.autograd.Function):  # type: ignore[misc]
             of_key += own[1]
             of_value += own[2]
         return of_query.to(query.dtype), of_key.to(key.dtype), of_value.to(value.dtype), None, None
+
+
+def _log_of_sum(left: Tensor, right: Tensor) -> Tensor:
+    """Return log(exp(left) + exp(right)), `right` finite; torch's own logaddexp depends on the number of threads."""
+    return torch.maximum(left, right).add_((left - right).abs_().neg_().exp_().log1p_())
 
 
 @dataclass(frozen=True)

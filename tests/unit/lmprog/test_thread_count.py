@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 
 from lmprog.lms.local import thread_count  # noqa: E402
 from lmprog.lms.local.lora import AT_ONCE, _over_rows  # noqa: E402
-from lmprog.lms.local.thread_count import MAX_PAUSE, ThreadCount, fitting  # noqa: E402
+from lmprog.lms.local.thread_count import MAX_PAUSE, ThreadCount, even, fitting  # noqa: E402
+from lmprog.optimizers.grpo.torch.logprobs import _sums  # noqa: E402
+from lmprog.optimizers.grpo.torch.tree_attention import _log_of_sum  # noqa: E402
 
 
 class Machine:
@@ -42,7 +50,7 @@ class Machine:
 
 
 @pytest.mark.parametrize(
-    "used, threads, fit", [(2.0, 2, 2), (1.7, 2, 2), (1.5, 2, 1), (0.4, 2, 1), (7.7, 8, 8), (7.5, 8, 7), (3.0, 8, 3)]
+    "used, threads, fit", [(2.0, 2, 2), (1.7, 2, 2), (1.5, 2, 1), (0.4, 2, 1), (7.7, 8, 8), (7.5, 8, 6), (3.0, 8, 3)]
 )
 def test_as_many_threads_fit_as_have_a_processor(used: float, threads: int, fit: int) -> None:
     assert fitting(used, threads) == fit
@@ -56,7 +64,7 @@ def test_a_quiet_machine_keeps_all_threads(processors: int) -> None:
     assert machine.bursts == 0
 
 
-@pytest.mark.parametrize("processors, taken, left", [(2, 1, 1), (2, 2, 1), (8, 1, 7), (8, 4, 4)])
+@pytest.mark.parametrize("processors, taken, left", [(2, 1, 1), (2, 2, 1), (8, 1, 6), (8, 4, 4)])
 def test_a_neighbour_is_noticed_within_a_third_of_a_second(processors: int, taken: int, left: int) -> None:
     machine = Machine(processors)
     machine.compute(1)
@@ -123,6 +131,55 @@ def test_the_number_of_threads_is_as_before_after_the_block(monkeypatch) -> None
     assert torch.get_num_threads() == before
     with thread_count.computing("cuda"):
         assert torch.get_num_threads() == before
+
+
+def for_any_number_of_threads(compute: Callable[[], Tensor]) -> None:
+    """Assert that `compute` gives the same bits for 1, 2, 3, 4 and 8 threads."""
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 4, 8):
+            torch.set_num_threads(threads)
+            found.append(compute())
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+@pytest.mark.parametrize("rows", [AT_ONCE, 2 * AT_ONCE, 4 * AT_ONCE, 4 * AT_ONCE + 100])
+@pytest.mark.parametrize("width", [192, 576])
+def test_rounding_in_a_sum_over_rows_is_the_same_for_any_number_of_threads(rows: int, width: int) -> None:
+    """Rows that cancel leave nothing but what was rounded, and so show the order of the sum."""
+    torch.manual_seed(0)
+    order = torch.randperm(rows)
+    left, right = (torch.randn(rows // 2, n).bfloat16() for n in (16, width))
+    left, right = torch.cat([left, -left])[order], torch.cat([right, right])[order]
+    for_any_number_of_threads(lambda: _over_rows(left, right))
+    for_any_number_of_threads(lambda: _over_rows(right, left))
+
+
+@pytest.mark.parametrize("nodes", [3641, 3701, 4001, 5003])
+def test_the_join_of_attention_is_the_same_for_any_number_of_threads(nodes: int) -> None:
+    torch.manual_seed(0)
+    left, right = torch.randn(nodes, 9) * 3, torch.randn(nodes, 9) * 3
+    left[::5] = float("-inf")
+    for_any_number_of_threads(lambda: _log_of_sum(left, right))
+    assert torch.allclose(_log_of_sum(left, right), torch.logaddexp(left, right), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 65])
+def test_sums_over_the_vocabulary_are_the_same_for_any_number_of_threads(rows: int) -> None:
+    torch.manual_seed(0)
+    values = torch.randn(rows, 49_152)
+    for_any_number_of_threads(lambda: _sums(values))
+    assert torch.allclose(_sums(values), values.double().sum(-1).float(), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("threads", "expected"),
+    [(1, 1), (2, 2), (3, 3), (4, 4), (5, 4), (6, 6), (7, 6), (8, 8), (11, 8), (12, 12), (17, 16)],
+)
+def test_the_numbers_of_threads_are_powers_of_two_or_three_times_one(threads: int, expected: int) -> None:
+    assert even(threads) == expected
 
 
 @pytest.mark.parametrize("rows", [3, AT_ONCE, AT_ONCE + 1, 2 * AT_ONCE + 100])
