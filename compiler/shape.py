@@ -23,10 +23,11 @@ WRAPPED = re.compile(r"^\s*\$\{\{(.*)\}\}\s*$", re.DOTALL)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shape:
-    """The base of all shapes; `about` is what an editor shows, with `default`, what holds where the key is left out."""
+    """The base of all shapes; editors and docs/reference/ show what is said of a key and one value as a spec writes it."""
 
     about: str = field(default="", kw_only=True)
-    default: str = field(default="", kw_only=True)
+    default: str = field(default="", kw_only=True)  # what holds where the key is left out
+    example: str = field(default="", kw_only=True)
     instead: str | None = field(default=None, kw_only=True)
     """Advice for a value of another kind: how to write what was probably meant."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import yaml
+
 from lmprog.compiler.language import PROGRAM, VERSION
 from lmprog.compiler.shape import (
     Anything,
@@ -21,6 +23,7 @@ from lmprog.compiler.shape import (
     Text,
 )
 from lmprog.compiler.types.lattice import PRIMITIVES
+from lmprog.compiler.types.shapes import LONG_FORM
 
 IDENTIFIER = "^[A-Za-z_][A-Za-z0-9_]*$"
 _TYPE_TEXT = rf"^\s*({'|'.join(PRIMITIVES)}|list\s*\[.+\]|\{{.*\}}|[^:\s]+:[A-Za-z_][A-Za-z0-9_]*)\s*\??\s*$"
@@ -67,7 +70,8 @@ class _Writer:
         made = self.made(shape)
         default = f"Default: {shape.default}." if shape.default else ""
         about = " ".join(part for part in (shape.about, default) if part)
-        return {"description": about, **made} if about else made
+        shown = {"examples": [yaml.safe_load(shape.example)]} if shape.example else {}
+        return {"description": about, **made, **shown} if about else made
 
     def made(self, shape: Shape) -> dict[str, Any]:
         if isinstance(shape, Lazy):
@@ -75,7 +79,7 @@ class _Writer:
             if name not in self.definitions:
                 self.definitions[name] = {}
                 inner = shape.shape()
-                self.definitions[name] = _type(inner.about) if name == "type" else self.written(inner)
+                self.definitions[name] = _type(self, inner.about) if name == "type" else self.written(inner)
             return {"$ref": f"#/$defs/{name}"}
         if isinstance(shape, Text):
             return {"type": "string", **({"pattern": shape.pattern} if shape.pattern else {})}
@@ -130,25 +134,17 @@ class _Writer:
         return {**made, "required": list(required)} if required and self.whole else made
 
 
-def _type(about: str) -> dict[str, Any]:
+def _type(writer: _Writer, about: str) -> dict[str, Any]:
     """Return the schema of a type: a text, the long form, an enum, or an object of types."""
-    more = {
-        "about": {"type": "string", "description": "What it is, for whoever fills it in."},
-        "private": {
-            "type": "boolean",
-            "description": "Whether untrusted LMs and tools may not see it. Default: false.",
-        },
-        "default": {"description": "The value where none is given."},
-        "declassify": {"description": "Why this output of a private value is private no more."},
-    }
+    keys = {key: writer.written(shape) for key, shape in LONG_FORM.keys.items()}
+    more = {key: made for key, made in keys.items() if key not in LONG_FORM.one_of}
     itself = {"$ref": "#/$defs/type"}
-    values = {"anyOf": [{"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "string"}]}
     return {
         "description": about,
         "anyOf": [
             {"type": "string", "pattern": _TYPE_TEXT},
-            _closed({"type": itself, **more}, "type"),
-            _closed({"enum": {"description": "Its values.", **values}, **more}, "enum"),
+            _closed({"type": keys["type"], **more}, "type"),
+            _closed({"enum": keys["enum"], **more}, "enum"),
             {
                 "type": "object",
                 "additionalProperties": itself,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,26 @@ from lmprog.compiler.shape import (
 def shape_of(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None) -> Shape:
     """Return the shape that a JSON schema written by pydantic describes; unknown parts allow anything."""
     definitions = schema.get("$defs", {}) if definitions is None else definitions
+    shape, value = _shape(schema, definitions), schema.get("default")
+    examples = schema.get("examples") or ([] if value is None else [value])
+    return replace(
+        shape,
+        about=schema.get("description", shape.about),
+        default="" if value is None else written(value),
+        example=written(examples[0]) if examples else "",
+    )
+
+
+def written(value: Any) -> str:
+    """Return a value as a spec writes it in one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {written(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(written, value))}]"
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def _shape(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Shape:
     if "$ref" in schema:
         return shape_of(definitions.get(str(schema["$ref"]).rpartition("/")[2], {}), definitions)
     parts = schema.get("anyOf") or (schema["allOf"] if len(schema.get("allOf", ())) == 1 else None)

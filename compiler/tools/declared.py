@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from lmprog.compiler.declarations import settings
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import suggestion
-from lmprog.compiler.language import TOOL
 from lmprog.compiler.plan import HubCorpus, Tool
 from lmprog.compiler.rows.files import RowsError, read_file
 from lmprog.compiler.tools.kinds import BUILT_IN, ToolKind, kind_of
+from lmprog.compiler.tools.language import TOOL
 from lmprog.compiler.types.lattice import UNKNOWN
 from lmprog.compiler.types.python_reference import ImportFailed, PythonReference, reference
 from lmprog.compiler.types.signatures import Signature, signature

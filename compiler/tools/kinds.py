@@ -6,12 +6,12 @@ A kind of another package is an entry point of the group `lmprog.tools` whose na
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lmprog.compiler.optimizing.language import PYTHON
 from lmprog.compiler.plugins import PluginFailed, plugin, usable
-from lmprog.compiler.shape import Anything, Choice, Either, ListOf, MapOf, Others, Record, Shape, Text
+from lmprog.compiler.shape import Anything, Choice, Either, Lazy, ListOf, MapOf, Others, Record, Shape, Text
 from lmprog.compiler.types.shapes import TYPE, TYPED
 
 GROUP = "lmprog.tools"
@@ -46,31 +46,88 @@ class ToolKind:
 
 _HTTP = Record(
     {
-        "url": Anything(about="The address; ${{ env.NAME }}, and {name} for an input in it."),
-        "method": Choice(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"), default="GET"),
-        "headers": MapOf(Anything(), "header", free=True),
-        "inputs": TYPED,
-        "output": TYPE,
-        "openapi": Text(about="An OpenAPI description (yaml or json)."),
-        "operation": Text(about="The operationId in it."),
+        "url": Anything(
+            about="The address; ${{ env.NAME }}, and {name} for an input in it. With `openapi`: the server, where the "
+            "description names none.",
+            example='"https://api.example.com/orders/{order}"',
+        ),
+        "method": Choice(
+            ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+            about="The method of the request.",
+            default="GET",
+            example="POST",
+        ),
+        "headers": MapOf(
+            Anything(),
+            "header",
+            free=True,
+            about="Sent with each request; ${{ env.NAME }} for a secret.",
+            default="none",
+            example='{Authorization: "${{ env.SHOP_TOKEN }}"}',
+        ),
+        "inputs": replace(
+            TYPED,
+            about="Parameters with their types: those not in the address are the query, or the JSON body.",
+            default="none",
+            example="{order: str}",
+        ),
+        "output": Lazy(
+            TYPE.shape,
+            TYPE.name,
+            about="The type that the body of the answer is read as.",
+            default="json; with `openapi` what the description says",
+            example="{state: str, days: int}",
+        ),
+        "openapi": Text(about="An OpenAPI description (yaml or json).", example="shop/openapi.yaml"),
+        "operation": Text(about="The operationId in the description.", example="getOrder"),
     },
     forms=(("url",), ("openapi", "operation")),
     about="A request: url, method, headers, inputs, output; or openapi and operation.",
+    example='{url: "https://api.example.com/orders/{order}", inputs: {order: str}, output: json}',
 )
 _MCP = Record(
     {
-        "command": Either(scalar=Text(), sequence=ListOf(Text()), about="Starts the server."),
-        "url": Anything(about="Address of a running server."),
-        "tool": Text(about="The tool's name on that server."),
-        "schema": Text(about="A file with the tool's inputSchema, so that check can see its parameters."),
-        "output": TYPE,
-        "env": MapOf(Anything(), "variable", about="For the server that is started, beside PATH and HOME."),
-        "headers": MapOf(Anything(), "header", free=True, about="Sent to the server at `url`."),
+        "command": Either(
+            scalar=Text(),
+            sequence=ListOf(Text()),
+            about="Starts the server, in the folder of the spec.",
+            example="[python, shop/server.py]",
+        ),
+        "url": Anything(about="Address of a running server.", example="https://tools.example.com/mcp"),
+        "tool": Text(about="The tool's name on that server.", example="find_order"),
+        "schema": Text(
+            about="A file with the tool's inputSchema, so that check can see its parameters.",
+            default="the parameters are not checked before the tool is called",
+            example="shop/find_order.json",
+        ),
+        "output": Lazy(
+            TYPE.shape,
+            TYPE.name,
+            about="The type that the answer is read as.",
+            default="json; with `schema` the outputSchema there",
+            example="str",
+        ),
+        "env": MapOf(
+            Anything(),
+            "variable",
+            about="For the server that is started, beside PATH and HOME.",
+            default="none",
+            example='{SHOP_TOKEN: "${{ env.SHOP_TOKEN }}"}',
+        ),
+        "headers": MapOf(
+            Anything(),
+            "header",
+            free=True,
+            about="Sent to the server at `url`.",
+            default="none",
+            example='{Authorization: "${{ env.SHOP_TOKEN }}"}',
+        ),
     },
     one_of=("command", "url"),
     only={"env": ("command",), "headers": ("url",)},
     required=("tool",),
     about="A tool of an MCP server.",
+    example="{command: [python, shop/server.py], tool: find_order, schema: shop/find_order.json}",
 )
 _SEARCH = Record(
     {
@@ -78,18 +135,25 @@ _SEARCH = Record(
             scalar=Text(),
             mapping=Record(
                 {
-                    "hf": Text(about="A data set of the Hugging Face hub."),
-                    "split": Text(about="Its split."),
+                    "hf": Text(about="A data set of the Hugging Face hub.", example="owner/name"),
+                    "split": Text(about="Its split.", example="train"),
                 },
                 required=("hf", "split"),
             ),
             about="A jsonl, csv or parquet file, or {hf, split}: a data set of the Hugging Face hub.",
+            example="shop/answers.jsonl",
         ),
-        "text": Either(scalar=Text(), sequence=ListOf(Text(), 1), about="Columns that are searched."),
-        "key": Text(about="The column that is returned."),
+        "text": Either(
+            scalar=Text(),
+            sequence=ListOf(Text(), 1),
+            about="Columns that are searched.",
+            example="[title, text]",
+        ),
+        "key": Text(about="The column that is returned.", example="title"),
     },
     required=("corpus", "text", "key"),
-    about="Built-in BM25 search over a file.",
+    about="Built-in BM25 search over a file: it takes `query` and `k`, and returns a list of keys, the best first.",
+    example="{corpus: shop/answers.jsonl, text: [title, text], key: title}",
 )
 BUILT_IN = {
     kind.key: kind
@@ -97,7 +161,7 @@ BUILT_IN = {
         ToolKind(
             "python",
             "lmprog.tools.python:python_tool",
-            PYTHON,
+            replace(PYTHON, example="./shop/tools.py:order_state"),
             outside=False,
             remote=False,
             effects="read",

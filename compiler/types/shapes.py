@@ -1,8 +1,8 @@
-"""The shape of a type as a spec writes it."""
+"""The shape of a type as a spec writes it, and of its long form."""
 
 from __future__ import annotations
 
-from lmprog.compiler.shape import Anything, Either, Lazy, MapOf, Shape, Text
+from lmprog.compiler.shape import Anything, Boolean, Either, Lazy, ListOf, MapOf, Record, Shape, Text
 
 TYPE = Lazy(lambda: _TYPE, "type")
 _TYPE: Shape = Either(
@@ -13,3 +13,33 @@ _TYPE: Shape = Either(
     "{type, about, private, default, declassify}.",
 )
 TYPED = MapOf(TYPE, "field", about="Names with their types.")
+LONG_FORM = Record(
+    {
+        "type": Lazy(lambda: _TYPE, "type", about="The type itself.", example='"list[str]"'),
+        "enum": Either(
+            scalar=Text(),
+            sequence=ListOf(Text(), 1),
+            about="The only values that it can have, in place of `type`; one expression over `vars` may give the list.",
+            example="[refund, delivery, other]",
+        ),
+        "about": Text(
+            about="What it is, for whoever fills it in: it stands in the prompt.",
+            default="nothing is said of it",
+            example="The customer's message.",
+        ),
+        "private": Boolean(
+            about="Whether untrusted LMs and tools may not see it; for inputs.", default="false", example="true"
+        ),
+        "default": Anything(
+            about="The value where none is given; for inputs.", default="a value must be given", example="none"
+        ),
+        "declassify": Anything(
+            about="Why this output of a private value is private no more; for outputs of modules.",
+            default="it stays private",
+            example="rewritten to leave out who is asking",
+        ),
+    },
+    one_of=("type", "enum"),
+    about="The long form of an input, an output or a field.",
+)
+"""Read by `syntax.py`: where a mapping is an object of types, these words are names of its fields."""

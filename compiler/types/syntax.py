@@ -8,11 +8,12 @@ from typing import Any
 from lmprog.compiler.findings.finding import Report, nearest, suggestion
 from lmprog.compiler.plan import Field
 from lmprog.compiler.shape import IDENTIFIER, WRAPPED
+from lmprog.compiler.types import shapes
 from lmprog.compiler.types.lattice import PRIMITIVES, UNKNOWN, Enum, Object, Primitive, Type, mismatch
 from lmprog.compiler.types.text import TypeTextError, read_type
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
-LONG_FORM = frozenset({"type", "about", "private", "default", "declassify"})
+LONG_FORM = frozenset(shapes.LONG_FORM.keys) - {"enum"}
 _OTHER_NAMES = {
     "string": "str",
     "text": "str",

@@ -12,6 +12,10 @@ class Config(BaseModel):
         5, ge=3, description="programs of the ensemble, at most; those of the best 3, of the best 5 and so on are tried"
     )
     vote: str | None = Field(
-        None, description="the output whose most common value wins; left out: the program's only output"
+        None,
+        examples=["label"],
+        description="the output whose most common value wins; left out: the program's only output",
     )
-    judge: str | None = Field(None, description="the LM that picks the best answer, in place of a vote")
+    judge: str | None = Field(
+        None, examples=["student"], description="the LM that picks the best answer, in place of a vote"
+    )

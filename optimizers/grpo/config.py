@@ -30,20 +30,24 @@ class Training(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    learning_rate: float = Field(2e-4, gt=0, le=0.1)
-    max_grad_norm: float = Field(1.0, gt=0)
+    learning_rate: float = Field(2e-4, gt=0, le=0.1, description="the learning rate of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="the norm to which a gradient is clipped")
     repeats: Repeats = 1
     checkpoint_every: int = Field(1, ge=1, description="steps between two checkpoints, from which --resume goes on")
     credit: int = Field(
         8, ge=0, description="dev rows of the credit report that ends the stage, where the program has several modules"
     )
     report_to: list[str] = Field(
-        default_factory=list, description="trackers that the figures of each step are sent to, as TRL names them: wandb"
+        default_factory=list,
+        examples=[["wandb"]],
+        description="trackers that the figures of each step are sent to, as TRL names them: wandb",
     )
     tree_tokens: int = Field(
         4096, ge=256, description="tokens of one forward and backward pass; what does not fit goes after it"
     )
-    lora: LoRA = Field(default_factory=lambda: LoRA.model_validate({}), description="the adapter")
+    lora: LoRA = Field(
+        default_factory=lambda: LoRA.model_validate({}), examples=[{"rank": 8}], description="the adapter"
+    )
 
 
 class Config(Training):
@@ -53,7 +57,9 @@ class Config(Training):
     examples: int = Field(8, ge=1, description="examples of a step")
     rollouts: int = Field(8, ge=2, description="runs of the program on each example of a step")
     teachers: list[Teacher] = Field(
-        default_factory=list, description="other programs, whose runs join the groups of an example"
+        default_factory=list,
+        examples=[[{"program": "./big.yaml"}]],
+        description="other programs, whose runs join the groups of an example",
     )
     temperature: Literal["auto"] | Temperature | dict[str, Temperature] = Field(
         "auto",
@@ -70,10 +76,18 @@ class Config(Training):
     level: Literal["module", "trajectory"] = Field("module", description="what a member of a group is")
     align: Literal["ragged", "truncate", "fill"] = Field("ragged", description="calls that some runs lack")
     min_group: int = Field(2, ge=1, description="members below which the example's mean is the baseline")
-    select: int | None = Field(None, ge=2, description="members of a group that are kept, spread over the rewards")
-    baseline: Literal["group", "rollout", "leave_one_out", "module_ema"] = "group"
+    select: int | None = Field(
+        None, ge=2, examples=[4], description="members of a group that are kept, spread over the rewards"
+    )
+    baseline: Literal["group", "rollout", "leave_one_out", "module_ema"] = Field(
+        "group",
+        description="what an advantage is measured from: the mean of the group, of the run, of the others of the "
+        "group, or of the module's steps so far",
+    )
     scale: Literal["none", "group", "batch", "module"] | None = Field(
-        None, description="left out: group for rewards of two values, none for graded ones"
+        None,
+        examples=["batch"],
+        description="what advantages are divided by; left out: group for rewards of two values, none for graded ones",
     )
     loss: Literal["dapo", "grpo", "dr_grpo", "bnpo", "cispo"] = Field("dapo", description="as TRL's loss_type")
     weighting: Literal["tokens", "modules"] = Field(
@@ -88,7 +102,10 @@ class Config(Training):
     updates: int = Field(1, ge=1, description="updates on one wave of rollouts; all but the first are off policy")
     epsilon: float = Field(0.2, gt=0, lt=1, description="how far off policy a ratio counts, below 1")
     epsilon_high: float | None = Field(
-        None, gt=0, description="and above 1 (as epsilon where left out); with cispo the highest ratio itself (5.0)"
+        None,
+        gt=0,
+        examples=[0.28],
+        description="and above 1 (as epsilon where left out); with cispo the highest ratio itself (5.0)",
     )
     importance_sampling_level: Literal["token", "sequence"] = Field(
         "token", description="whether a ratio is that of a token, or of a whole reply (GSPO)"
@@ -100,6 +117,7 @@ class Config(Training):
     )
     format_failure: float | None = Field(
         None,
+        examples=[0],
         description="reward of a run that fails by itself, as where a reply cannot be read; default: the metric's lower end",
     )
     no_signal: Literal["drop", "resample"] = Field(

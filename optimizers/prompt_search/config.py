@@ -44,6 +44,7 @@ class Config(Sources, DemoRuns):
     demo_sets: int | None = Field(
         None,
         ge=1,
+        examples=[16],
         description="demo sets drawn for each module, beside those it has; left out: one for each trial, 12 at least",
     )
     finalists: int = Field(

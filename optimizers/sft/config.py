@@ -22,9 +22,15 @@ class Config(Training):
         "best",
         description="the score of a run that is learnt from; best: that of the row's best run, above the metric's lowest",
     )
-    keep: int = Field(4, ge=1, description="runs of a row that are learnt from, at most: the best of those that differ")
+    keep: int = Field(
+        4,
+        ge=1,
+        description="runs of a row that are learnt from, at most: the best of those that differ",
+    )
     teachers: list[Teacher] = Field(
-        default_factory=list, description="other programs, whose runs are learnt from as those of the program are"
+        default_factory=list,
+        examples=[[{"program": "./big.yaml"}]],
+        description="other programs, whose runs are learnt from as those of the program are",
     )
     labelled: int = Field(
         0, ge=0, description="train rows, at most, that are learnt as they stand, where the data labels the module"
@@ -35,7 +41,11 @@ class Config(Training):
     weighting: Literal["tokens", "modules"] = Field(
         "modules", description="modules: each module has the same share of the loss, however long its replies"
     )
-    evaluate_every: int = Field(10, ge=1, description="updates between two scorings on dev; the best weights are kept")
+    evaluate_every: int = Field(
+        10,
+        ge=1,
+        description="updates between two scorings on dev; the best weights are kept",
+    )
 
     def training(self) -> GRPO:
         """Return the options of the trainer; the options of policy gradients are not used."""

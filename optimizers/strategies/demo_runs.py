@@ -41,9 +41,12 @@ class DemoRuns(BaseModel):
     )
     at_least: AtLeast | None = Field(
         None,
+        examples=[0.5],
         description="the score of a run that demos are taken from; best: that of the row's best run, above the metric's "
         "lowest; left out: the metric's best",
     )
     teachers: list[Teacher] = Field(
-        default_factory=list, description="other programs, whose runs give demos as those of the program do"
+        default_factory=list,
+        examples=[[{"program": "./big.yaml"}]],
+        description="other programs, whose runs give demos as those of the program do",
     )

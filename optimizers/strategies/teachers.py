@@ -21,7 +21,10 @@ class Teacher(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    program: str = Field(description="its spec: the modules that are tuned have there the same inputs and outputs")
+    program: str = Field(
+        examples=["./big.yaml"],
+        description="its spec: the modules that are tuned have there the same inputs and outputs",
+    )
     rollouts: int = Field(2, ge=1, description="its runs on each row, beside those of the program")
 
 
