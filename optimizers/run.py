@@ -22,6 +22,7 @@ from lmprog.optimizers.staged.verdict import verdict
 from lmprog.runtime.program import Program, load
 from lmprog.runtime.writes import refuse_writes, writes
 from lmprog.scoring.evaluation import Scores, doubt
+from lmprog.scoring.small_samples import few
 from lmprog.spending.budget import Budget
 from lmprog.state.origin import RUN, Origin, Settings, read_origin
 from lmprog.state.ownership import exclusive_writer
@@ -215,12 +216,14 @@ def _test(whole: Sequence[Scores], compared: Sequence[Scores], kept: int) -> dic
 
     `whole` are the scores of all rows, `compared` those on the rows that are compared.
     """
+    difference = compared[kept].against(compared[0])
     sides = {"before": (whole[0], compared[0]), "after": (whole[kept], compared[kept])}
     return {
         "metric": whole[0].metric,
         "n": len(compared[0].by_row),
         **{name: scores.estimate.as_json() for name, (_, scores) in sides.items()},
-        "difference": compared[kept].against(compared[0]).as_json(),
+        "difference": difference.as_json(),
+        "few_rows": few(len(compared[0].by_row), difference.ci95),
         "outages": {name: scores.outages.rows for name, (scores, _) in sides.items()},
         "failures": {
             name: {kind: count for kind, (count, _) in scores.failures.items()} for name, (scores, _) in sides.items()

@@ -14,7 +14,9 @@ import click
 from lmprog.cli.options import ALLOW_WRITES, BUDGET, SPEC, budget_of, metric_of, once, output_format, overriding
 
 if TYPE_CHECKING:
+    from lmprog.reports.scores import Evaluation
     from lmprog.runtime.program import Program
+    from lmprog.scoring.statistics import Difference
     from lmprog.state.origin import Origin
     from lmprog.state.whole_results import WholeResults
 
@@ -46,6 +48,11 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Write a JSON line for each scored run of SPEC; a file that is there stays until all are.",
 )
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page with the scores and each row's answers to this file, which asks the network for nothing.",
+)
 @click.option("--trace", type=click.Path(path_type=Path), help="Append every LM call, of judges too, to this file.")
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
 @click.option("--concurrency", type=click.IntRange(1), help="Rows at work at a time.")
@@ -63,6 +70,7 @@ def command(
     against: Path | None,
     by: str | None,
     out: Path | None,
+    html: Path | None,
     trace: Path | None,
     seed: int,
     concurrency: int | None,
@@ -75,6 +83,7 @@ def command(
     \b
     lmprog eval program.yaml
     lmprog eval program.tuned.yaml --against program.yaml        # the paired difference, its interval and p value
+    lmprog eval program.yaml --html eval.html --trace eval.jsonl # a page with every row
     """
     from lmprog.blame import exit_status, is_outage
     from lmprog.cli.row_progress import RowProgress
@@ -84,6 +93,7 @@ def command(
     from lmprog.runtime.writes import refuse_writes
     from lmprog.scoring.data import rows_of
     from lmprog.scoring.evaluation import RowScore, doubt, evaluate
+    from lmprog.scoring.small_samples import few
     from lmprog.state.whole_results import WholeResults
     from lmprog.traces.files import TraceWriter
 
@@ -134,20 +144,37 @@ def command(
         if file is not None:
             file.keep()
         theirs = scored(against, other, writer, None) if against is not None and other is not None else None
-    printed, values = lines(mine), document(mine)
-    failed = [mine.scores]
-    if theirs is not None:
-        difference = mine.scores.against(theirs.scores)
+    difference = mine.scores.against(theirs.scores) if theirs is not None else None
+    remark = few(len(mine.scores.by_row), difference.ci95 if difference is not None else None)
+    remarks = [f"  {remark}"] if remark is not None else []
+    printed, values = lines(mine), {**document(mine), "few_rows": remark}
+    failed, evaluations = [mine.scores], [mine]
+    if theirs is not None and difference is not None:
         failed.append(theirs.scores)
-        printed += [*lines(theirs), difference_line(difference)]
+        evaluations.append(theirs)
+        printed += [*lines(theirs), difference_line(difference), *remarks]
         values.update(against=document(theirs), difference=difference_document(difference))
         if doubtful := doubt({str(spec): mine.scores, str(against): theirs.scores}):
             printed.append(doubtful)
             values["difference"]["doubt"] = doubtful
+    else:
+        printed[1:1] = remarks
     click.echo(json.dumps(values, ensure_ascii=False, default=str) if style == "json" else "\n".join(printed))
+    if html is not None:
+        _write_page(html, evaluations, difference, trace)
     # What fails by itself is a score like another; but a metric that raises on a row wants mending.
     kinds = [kind for scores in failed for kind in (*scores.causes, *scores.failures)]
     sys.exit(exit_status(kind for kind in kinds if is_outage(kind) or kind == "metric"))
+
+
+def _write_page(
+    html: Path, evaluations: Sequence[Evaluation], difference: Difference | None, trace: Path | None
+) -> None:
+    from lmprog.compiler.yaml.whole_file import write_whole
+    from lmprog.reports.page.evaluation_report import EvaluationReport, evaluation_page
+
+    write_whole(html, evaluation_page(EvaluationReport(evaluations, difference, trace, html.resolve().parent)))
+    click.echo(f"written: {html}", err=True)
 
 
 def _say_part(file: WholeResults) -> None:

@@ -178,6 +178,8 @@ def table(report: Mapping[str, Any]) -> None:
         console.print(
             f"gain on {test['n']} test rows, paired: {points(test['difference'])} points, p = {p:.2g}", soft_wrap=True
         )
+        if test["few_rows"]:
+            console.print(f"  {test['few_rows']}", soft_wrap=True)
         for name in ("before", "after"):
             failed = ", ".join(f"{count} {kind}" for kind, count in test["failures"][name].items())
             if failed:

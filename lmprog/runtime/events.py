@@ -7,6 +7,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from lmprog.compiler.plan import LM, Module
+from lmprog.lms.lm import Request
+
 T = TypeVar("T")
 
 
@@ -33,6 +36,17 @@ class CallEnded:
     attempt: int
     seconds: float
     error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMade:
+    """A request to an LM before it is sent, with the module and the LM as the spec declares them."""
+
+    path: str
+    module: Module
+    lm: LM
+    attempt: int
+    request: Request
 
 
 Event = TextPiece | CallEnded

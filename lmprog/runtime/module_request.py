@@ -17,7 +17,7 @@ from lmprog.errors import InfrastructureError, ProviderError
 from lmprog.failure import CANCELLED, StepFailed
 from lmprog.lms.images import NoImage, with_digests
 from lmprog.lms.lm import Completion, Request
-from lmprog.runtime.events import TextPiece
+from lmprog.runtime.events import RequestMade, TextPiece
 from lmprog.runtime.replies import spoken
 from lmprog.runtime.run import Run, Site
 from lmprog.seeds import derive
@@ -90,6 +90,8 @@ class ModuleRequest:
         )
         if more:
             request = replace(request, **more)
+        if options.on_request is not None:
+            options.on_request(RequestMade(self.full_path, module, self.declared, attempt, request))
         fields: dict[str, Any] = {
             "module": module.id,
             "path": self.site.path,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmprog.lms.lm import Completion, Request
-from lmprog.runtime.events import CallEnded, TextPiece
+from lmprog.runtime.events import CallEnded, RequestMade, TextPiece
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class RunOptions:
     """Callback for each piece of a reply, where the LM can stream; perhaps from another thread."""
     on_record: Callable[[CallEnded], None] | None = None
     """Callback for each call of an LM or tool when it has ended."""
+    on_request: Callable[[RequestMade], None] | None = None
+    """Callback for each request to an LM before it is sent."""
     before_write: Callable[[int | str], None] | None = None
     """Called with the run's `example` before each call of a tool that writes; where it raises, the tool is not called."""
     replay: Callable[[Request], Completion | None] | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lmprog.scoring.small_samples import few
+
 
 def verdict(accepted: Mapping[str, Any], stages: Sequence[str]) -> str:
     """Say what is kept and why, of the `accepted` part of a report and the names of the stages."""
@@ -33,7 +35,10 @@ def described(test: Mapping[str, Any], stages: Sequence[str]) -> str:
     what = f"after stage {test['number']}, {stages[test['number'] - 1]}, against the program {against}"
     if test["lost"]:
         return f"{what}: {test['lost']}"
-    return f"{what}: {_found(test)}: {'confirmed' if test['passed'] else 'not confirmed'}"
+    if test["passed"]:
+        return f"{what}: {_found(test)}: confirmed"
+    remark = few(test["n"], test["difference"]["ci95"], test["level"])
+    return f"{what}: {_found(test)}: not confirmed{f'; {remark}' if remark is not None else ''}"
 
 
 def _found(test: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ SPEC = """
     metrics:
       exact: {python: "./metrics.py:exact", with: {label: "${{ outputs.label }}", wanted: "${{ row.label }}"}}
 """
+FEW = "10 rows are few: a gain below 59 points would hardly show (with 80% power); 230 rows would show one of 10 points"
 OTHER = """
     lmprog: 1
     extends: ./program.yaml
@@ -74,13 +75,15 @@ def test_the_document(cli, spec) -> None:
         "causes": {},
         "failures": {},
         "confusions": [{"wanted": "refund", "said": "billing", "count": 2}],
+        "few_rows": FEW,
     }
 
 
 def test_the_lines(cli, spec) -> None:
     status, out, _ = cli("eval", spec, "--split", "dev")
-    first, usage, confused = out.splitlines()
+    first, remark, usage, confused = out.splitlines()
     assert (status, first) == (0, f"{spec}: exact 30.0% [10.8, 60.3] on 10 rows of dev")
+    assert remark == f"  {FEW}"
     assert usage.startswith("  10 LM calls, 110 + 30 tokens, 0.")
     assert confused == "  most often taken for another: refund -> billing (7)"
 
@@ -117,10 +120,10 @@ def test_the_table_by_label(cli, spec, write, provider) -> None:
     write("".join(json.dumps(row) + "\n" for row in rows), "test.jsonl")
     provider.otherwise = lambda text: "billing" if int(text) in (0, 2) else "refund"
     out = cli("eval", spec)[1].splitlines()
-    assert out[2].split() == ["by", "label", "n", "exact", "precision"]
-    assert out[3].split() == ["billing", "2", "50.0%", "[9.5,", "90.5]", "50.0%"]
-    assert out[4].split() == ["refund", "3", "66.7%", "[20.8,", "93.9]", "66.7%"]
-    assert out[5] == "  most often taken for another: billing -> refund (1), refund -> billing (1)"
+    assert out[3].split() == ["by", "label", "n", "exact", "precision"]
+    assert out[4].split() == ["billing", "2", "50.0%", "[9.5,", "90.5]", "50.0%"]
+    assert out[5].split() == ["refund", "3", "66.7%", "[20.8,", "93.9]", "66.7%"]
+    assert out[6] == "  most often taken for another: billing -> refund (1), refund -> billing (1)"
     document = json.loads(cli("eval", spec, "--by", "size", "--format", "json")[1])
     assert document["by"]["column"] == "size"
     assert [(group["value"], group["n"]) for group in document["by"]["groups"]] == [(0, 3), (1, 2)]

@@ -12,6 +12,8 @@ from lmprog.lms.lm import Request
 
 SEEDS = 2**31
 """Servers differ in how large a seed they take; all take this many."""
+TOKEN_IDS = {"return_token_ids": True, "logprobs": True}
+"""Fields by which a server of vLLM says which tokens it read and wrote."""
 _EPHEMERAL = {"type": "ephemeral"}
 
 

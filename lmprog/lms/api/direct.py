@@ -15,7 +15,7 @@ from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.errors import UsageError
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.adapters import Adapters
-from lmprog.lms.api.body import parameters
+from lmprog.lms.api.body import TOKEN_IDS, parameters
 from lmprog.lms.api.event_stream import events_of
 from lmprog.lms.api.failures import TryFailed, too_long, words_of
 from lmprog.lms.api.reply import Pieces, cost, read
@@ -34,7 +34,7 @@ class DirectRoute:
         self._id, self._longest = declared.id, int(declared.limits.reply_mb * 1e6)
         self._refused: set[str] = set()
         """Fields that lmprog adds by itself and this server does not take."""
-        self._more = {"return_token_ids": True, "logprobs": True} if declared.model.startswith(VLLM_PREFIX) else {}
+        self._more = TOKEN_IDS if declared.model.startswith(VLLM_PREFIX) else {}
         self._prices = model_table.limits(declared)
         self._at_openai = provider == "openai" and declared.api_base is None
         self._limit: str | None = None

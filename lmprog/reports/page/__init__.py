@@ -1,79 +1,13 @@
-"""The report of an optimization as one HTML page that asks the network for nothing.
-
-What stands in a run directory was written by models, and by whoever made the data. The template escapes all of it, and the
-page's own policy lets no script run but the one that belongs to it, by its digest.
-"""
+"""Pages of an optimization, of an evaluation and of a program at work, as single HTML documents."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lmprog.boundary.terminal import printable
-from lmprog.reports.candidates import NAMED, between, changes, what
+from lmprog.reports.page.document import document
 from lmprog.reports.page.run_report import read
-from lmprog.reports.page.stages import charts
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-FOLDER = Path(__file__).parent
-LISTED = 1000
-"""Most rows that are listed."""
 
 
 def page(run_dir: Path) -> str:
     """Return the page of the run in `run_dir`, also of a run in progress. Raises UsageError where there is no run."""
-    report = read(run_dir)
-    script = (FOLDER / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    style = (FOLDER / "page.css").read_text(encoding="utf-8")
-    return _environment().get_template("page.html").render(run=report, script=script, digest=digest, style=style)
-
-
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    made = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # What would steer a reader's screen, or stand in no document, is shown as its number.
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )
-    made.filters |= {"percent": percent, "points": points, "amount": amount, "kind": kind}
-    made.globals |= {
-        "between": between,
-        "changes": changes,
-        "charts": charts,
-        "listed": LISTED,
-        "named": NAMED,
-        "what": what,
-    }
-    return made
-
-
-def percent(share: float) -> str:
-    """Format a share as a percentage, like `62.5%`."""
-    return f"{100 * share:.1f}%"
-
-
-def points(difference: float) -> str:
-    """Format a difference in percentage points, like `+12.5`."""
-    return f"{100 * difference:+.1f}"
-
-
-def amount(value: float, digits: int = 0) -> str:
-    """Format a number with separators of thousands, like `12,345`."""
-    return f"{value:,.{digits}f}"
-
-
-def kind(line: str) -> str:
-    """Return the kind of a line of a diff: heading, added, removed or same."""
-    if line.startswith(("--- a/", "+++ b/", "@@")):
-        return "heading"
-    return {"+": "added", "-": "removed"}.get(line[:1], "same")
+    return document("run.html", "page.js", run=read(run_dir))

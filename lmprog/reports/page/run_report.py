@@ -14,6 +14,7 @@ from lmprog.optimizers.journal.events import FILE, read_journal
 from lmprog.optimizers.journal.lineage import Entry, StageTree, read_trees
 from lmprog.optimizers.staged.verdict import described, verdict
 from lmprog.reports.page.rows import ChangedRow, Version, changed_rows
+from lmprog.scoring.small_samples import few
 from lmprog.scoring.statistics import Difference, Estimate
 from lmprog.spending.budget import Spent
 from lmprog.state.json_lines import PassedOver
@@ -106,6 +107,13 @@ class RunReport:
     def gain(self) -> Difference | None:
         """The gain of the version that is kept, on the sealed test; None for the version that the run began with."""
         return self.kept.gain(self.versions[0]) if self.kept is not self.versions[0] else None
+
+    @property
+    def few_rows(self) -> str | None:
+        """The remark that the test rows are few; None where they are enough, or showed the gain."""
+        if self.kept.test is None:
+            return None
+        return few(self.kept.test.n, self.gain.ci95 if self.gain is not None else None)
 
     @property
     def kept(self) -> Version:

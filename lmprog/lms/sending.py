@@ -1,0 +1,45 @@
+"""A request in the form in which its LM is given it, for showing: nothing is sent, and no client is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lmprog.compiler.backends import API, VLLM_PREFIX
+from lmprog.compiler.plan import LM
+from lmprog.compiler.types.lattice import json_schema
+from lmprog.lms.api.body import TOKEN_IDS, marked, marks_caches, parameters
+from lmprog.lms.lm import Request
+from lmprog.lms.routes import is_direct
+
+
+def as_sent(declared: LM, request: Request) -> dict[str, Any]:
+    """Return the first request for a reply, without address, key and headers.
+
+    An API is sent these fields; where it refuses one that lmprog adds by itself, it is asked again without. Through litellm
+    `seed` and `response_format` are only sent to providers that take them.
+    """
+    if declared.backend.make != API:
+        held = {"schema": json_schema(request.output_type)} if _is_held(request) else {}
+        messages = list(request.messages)
+        return {"model": declared.model, "messages": messages, "seed": request.seed, **held, **request.params}
+    made = parameters(request, structured=request.format == "json", seeded=True)
+    made.pop("timeout", None)  # how long a reply is waited for, which is not sent
+    if not is_direct(declared):
+        messages = (
+            marked(request.messages, request.constant) if marks_caches(declared.model) else list(request.messages)
+        )
+        return {"model": declared.model, "messages": messages, **made}
+    more = TOKEN_IDS if declared.model.startswith(VLLM_PREFIX) else {}
+    model = declared.model.partition("/")[2]
+    return {"model": model, "messages": list(request.messages), **more, **made, **made.pop("extra_body", {})}
+
+
+def is_marked(messages: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the end of the part that is the same for every row is marked for the provider's cache."""
+    contents = (message.get("content") for message in messages)
+    return any("cache_control" in part for parts in contents if isinstance(parts, list) for part in parts)
+
+
+def _is_held(request: Request) -> bool:
+    return request.decoding == "constrained" and request.output_type is not None

@@ -1,0 +1,78 @@
+"""Calls of LMs and tools as short texts, for pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lmprog.compiler.prompts.messages import content_text
+from lmprog.traces.record import Invocation, Record
+
+LENGTH = 4000
+"""Characters of a text that are shown."""
+
+
+@dataclass(frozen=True)
+class ShownCall:
+    """A call of an LM or tool. `parts` are its texts under their headings, in reading order."""
+
+    path: str
+    what: str
+    facts: str
+    parts: Mapping[str, str]
+    error: str | None
+
+
+def shown_calls(records: Iterable[Record]) -> list[ShownCall]:
+    """Return the calls of a run in their order."""
+    return [_lm(made) if isinstance(made, Invocation) else _tool(made) for made in records]
+
+
+def _lm(made: Invocation) -> ShownCall:
+    facts = [_seconds(made.seconds)]
+    if made.usage is not None:
+        facts.append(f"{made.usage.prompt_tokens:,} + {made.usage.completion_tokens:,} tokens")
+        if made.usage.usd:
+            facts.append(f"${made.usage.usd:.4f}")
+    facts += ["from the cache"] if made.cached else []
+    facts += [f"try {made.attempt + 1}"] if made.attempt else []
+    parts = {
+        f"{number}. {message['role']}": cut(content_text(message["content"]))
+        for number, message in enumerate(made.messages, 1)
+    }
+    if made.text:
+        parts["reply"] = cut(made.text)
+    for call in made.tool_calls:
+        parts[f"calls {call.name}"] = cut(as_text(call.arguments))
+    if made.outputs is not None:
+        parts["read as"] = cut(as_text(made.outputs))
+    if made.forgiven:
+        parts["forgiven"] = ", ".join(made.forgiven)
+    return ShownCall(_path(made), f"{made.module}, {made.weights}", ", ".join(facts), parts, made.error)
+
+
+def _tool(made: Any) -> ShownCall:
+    parts = {"arguments": cut(as_text(made.arguments))}
+    if made.error is None:
+        parts["result"] = cut(as_text(made.result))
+    return ShownCall(_path(made), f"tool {made.tool}", _seconds(made.seconds), parts, made.error)
+
+
+def _path(made: Record) -> str:
+    return f"{made.parent}/{made.path}" if made.parent else made.path
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+
+
+def as_text(value: Any) -> str:
+    """Return a value as a person reads it: a text as it is, others as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
+
+
+def cut(text: str) -> str:
+    """Return a text, cut where it is long."""
+    return text if len(text) <= LENGTH else f"{text[:LENGTH]}… ({len(text):,} characters)"

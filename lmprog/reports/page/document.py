@@ -1,0 +1,80 @@
+"""HTML documents of their own: the template, style and script of a page in one text, which asks the network for nothing.
+
+What a page shows was written by models, and by whoever made the data. The templates escape all of it, and a page's own policy
+lets no script run but the one that belongs to it, by its digest.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmprog.boundary.terminal import printable
+from lmprog.reports.candidates import NAMED, between, changes, what
+from lmprog.reports.page.stages import charts
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FOLDER = Path(__file__).parent
+LISTED = 1000
+"""Most rows that are listed."""
+
+
+def document(template: str, script: str, **values: Any) -> str:
+    """Return the page that a template makes of `values`, with its style and script in it."""
+    code = (FOLDER / script).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    style = (FOLDER / "page.css").read_text(encoding="utf-8")
+    return environment().get_template(template).render(**values, script=code, digest=digest, style=style)
+
+
+@cache
+def environment() -> Environment:
+    """Return the environment of the templates."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # What would steer a reader's screen, or stand in no document, is shown as its number.
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    made.filters |= {"percent": percent, "points": points, "amount": amount, "kind": kind}
+    made.globals |= {
+        "between": between,
+        "changes": changes,
+        "charts": charts,
+        "listed": LISTED,
+        "named": NAMED,
+        "what": what,
+    }
+    return made
+
+
+def percent(share: float) -> str:
+    """Format a share as a percentage, like `62.5%`."""
+    return f"{100 * share:.1f}%"
+
+
+def points(difference: float) -> str:
+    """Format a difference in percentage points, like `+12.5`."""
+    return f"{100 * difference:+.1f}"
+
+
+def amount(value: float, digits: int = 0) -> str:
+    """Format a number with separators of thousands, like `12,345`."""
+    return f"{value:,.{digits}f}"
+
+
+def kind(line: str) -> str:
+    """Return the kind of a line of a diff: heading, added, removed or same."""
+    if line.startswith(("--- a/", "+++ b/", "@@")):
+        return "heading"
+    return {"+": "added", "-": "removed"}.get(line[:1], "same")

@@ -1,0 +1,202 @@
+"""The content of an evaluation's page: its scores, and each row with the answers of one program or of two."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from lmprog.optimizers.redaction import ShownRows, short
+from lmprog.reports.calls import ShownCall, shown_calls
+from lmprog.reports.page.document import LISTED, document
+from lmprog.reports.scores import Evaluation, own_failures
+from lmprog.scoring.evaluation import RowScore, doubt
+from lmprog.scoring.small_samples import few
+from lmprog.scoring.statistics import Difference
+from lmprog.scoring.tables import Group
+
+WAYS = {
+    "better": "better",
+    "worse": "worse",
+    "equal": "equal",
+    "highest": "better",
+    "lowest": "worse",
+    "between": "back",
+    "failed": "worse",
+    "left out": "back",
+}
+"""The ways in which rows ended, each with the colour of its badge."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The result of one run of a row: its score, outputs, failure and calls."""
+
+    value: float | None
+    outputs: Mapping[str, str]
+    error: str | None
+    feedback: str | None
+    calls: Sequence[ShownCall]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A program's answers to a row, one for each repeat, with their mean score."""
+
+    name: str
+    value: float | None
+    answers: Sequence[Answer]
+
+
+@dataclass(frozen=True)
+class RowReport:
+    number: int
+    way: str
+    inputs: Mapping[str, str]
+    sides: Sequence[Side]
+
+    @property
+    def colour(self) -> str:
+        return WAYS[self.way]
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """An evaluation, or two of the same rows. `trace` is the file of the calls, `folder` that of the page."""
+
+    evaluations: Sequence[Evaluation]
+    difference: Difference | None
+    trace: Path | None
+    folder: Path
+
+    @property
+    def first(self) -> Evaluation:
+        return self.evaluations[0]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The scale of all scores: 0 to 1, or wider where a metric is."""
+        found = [one.scores.estimate.ci95 for one in self.evaluations]
+        return min(0.0, *(low for low, _ in found)), max(1.0, *(high for _, high in found))
+
+    @property
+    def notes(self) -> list[str]:
+        """Remarks on all the scores: few rows, outages."""
+        named = {str(one.spec): one.scores for one in self.evaluations}
+        ci95 = self.difference.ci95 if self.difference is not None else None
+        said = [few(len(self.first.scores.by_row), ci95), doubt(named) if len(named) > 1 else None]
+        return [remark for remark in said if remark is not None]
+
+    def failures(self, which: Evaluation) -> list[str]:
+        """Return how many runs failed, by kind."""
+        if self._guarded:
+            found = {**which.scores.failures, **which.scores.causes}
+            return [f"{count} failed ({kind})" for kind, (count, _) in found.items()]
+        left_out = [
+            f"{count} failed ({kind}) and not scored: {first}" for kind, (count, first) in which.scores.causes.items()
+        ]
+        return [line.strip() for line in own_failures(which.scores.failures)] + left_out
+
+    @property
+    def groups(self) -> tuple[str, list[Group]] | None:
+        """The scores by the values of a column; None where there is none, or values may be private."""
+        return None if self._guarded else self.first.groups()
+
+    @property
+    def confusions(self) -> list[tuple[Any, Any, int]]:
+        return [] if self._guarded else self.first.confusions()
+
+    @cached_property
+    def guarded(self) -> str | None:
+        """A sentence that says what is left out of the page; None where nothing is private."""
+        if not self._guarded:
+            return None
+        return (
+            "The program has private values: inputs that are private, outputs that they reach, labels, errors, feedback and "
+            "calls are left out here."
+        )
+
+    @property
+    def _guarded(self) -> bool:
+        return any(shown.guarded for shown in self._shown)
+
+    @cached_property
+    def _shown(self) -> list[ShownRows]:
+        return [ShownRows(one.program.plan) for one in self.evaluations]
+
+    @cached_property
+    def rows(self) -> list[RowReport]:
+        """The first rows, each with its answers."""
+        numbers = list(dict.fromkeys(run.row for run in self.first.scores.rows))[:LISTED]
+        return [self._row(number) for number in numbers]
+
+    @property
+    def more(self) -> int:
+        """The number of rows that are not listed."""
+        return max(0, len({run.row for run in self.first.scores.rows}) - LISTED)
+
+    @cached_property
+    def _runs(self) -> list[dict[int, list[RowScore]]]:
+        found: list[dict[int, list[RowScore]]] = []
+        for one in self.evaluations:
+            by_row: dict[int, list[RowScore]] = {}
+            for run in one.scores.rows:
+                by_row.setdefault(run.row, []).append(run)
+            found.append(by_row)
+        return found
+
+    def _row(self, number: int) -> RowReport:
+        sides = [
+            Side(
+                str(one.spec),
+                one.scores.by_row.get(number),
+                [self._answer(run, place) for run in self._runs[place].get(number, ())],
+            )
+            for place, one in enumerate(self.evaluations)
+        ]
+        row = self.first.rows[number]
+        visible = frozenset.intersection(*(shown.inputs for shown in self._shown))
+        inputs = {name: short(value) for name, value in row.items() if not self._guarded or name in visible}
+        return RowReport(number, self._way(number, sides), inputs, sides)
+
+    def _way(self, number: int, sides: Sequence[Side]) -> str:
+        values = [side.value for side in sides]
+        if any(value is None for value in values):
+            return "left out"
+        if len(values) == 2:
+            mine, theirs = values[0] or 0.0, values[1] or 0.0
+            return "better" if mine > theirs else "worse" if mine < theirs else "equal"
+        if any(run.kind is not None for run in self._runs[0][number]):
+            return "failed"
+        low, high = self.first.program.plan.metrics[self.first.scores.metric].range
+        return "highest" if values[0] == high else "lowest" if values[0] == low else "between"
+
+    def _answer(self, run: RowScore, place: int) -> Answer:
+        outputs = {
+            name: short(value)
+            for name, value in (run.result.outputs or {}).items()
+            if name in self._shown[place].outputs
+        }
+        if self._guarded:
+            return Answer(run.value, outputs, None, None, ())
+        error = run.cause or (str(run.result.error) if run.result.error is not None else None)
+        calls = shown_calls([*run.earlier, *run.result.records, *run.judged])
+        return Answer(run.value, outputs, error, run.feedback, calls)
+
+    @property
+    def trace_link(self) -> str | None:
+        """The address of the trace, from the page's own place."""
+        return quote(os.path.relpath(self.trace.resolve(), self.folder.resolve())) if self.trace is not None else None
+
+    def trace_command(self, number: int) -> str:
+        return f"lmprog trace {shlex.quote(str(self.trace))} --row {number} --messages"
+
+
+def evaluation_page(report: EvaluationReport) -> str:
+    """Return the page of an evaluation."""
+    return document("evaluation.html", "page.js", report=report)

@@ -1,0 +1,59 @@
+"""The requests that a program would send for a row. No LM is asked: values of the declared types stand for its replies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.steps.parts import programs, walk
+from lmprog.runtime.events import RequestMade
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.runtime.result import Result
+
+
+async def rendered(program: Program, inputs: Mapping[str, Any], row: int = 0) -> tuple[Result, list[RequestMade]]:
+    """Return the result of a dry run on a row, and the requests that it made, in the order of the plan."""
+    requests: dict[tuple[str, int], RequestMade] = {}
+
+    def keep(made: RequestMade) -> None:
+        requests[made.path, made.attempt] = _as_asked(made)
+
+    result = await program.faked().run(inputs, example=row, options=RunOptions(on_request=keep))
+    places = [(f"{made.parent}/{made.path}" if made.parent else made.path, made.attempt) for made in result.trace]
+    return result, [requests[place] for place in places if place in requests]
+
+
+def names_step(path: str, step: str) -> bool:
+    """Return whether `step` names a step of `path`: its id, its path without turns of loops, or the whole path.
+
+    The id of a step around it, or of one that runs a sub-program, stands for all the steps inside.
+    """
+    plain = plain_path(path)
+    within = (f"{step}.", f"{step}/", f"{step}[")
+    return step in (path, plain, *re.split(r"[./]", plain)) or path.startswith(within) or plain.startswith(within)
+
+
+def has_step(plan: Plan, step: str) -> bool:
+    """Return whether a program, or a sub-program of it, has a step of this id or path."""
+    return any(step in (part.id, part.path) for part in walk(plan.steps)) or any(
+        has_step(inner, step) for inner in programs(plan.steps)
+    )
+
+
+def plain_path(path: str) -> str:
+    """Return the path of a step without the turns of loops and the positions of lists."""
+    return re.sub(r"\[\d+\]", "", path)
+
+
+def _as_asked(made: RequestMade) -> RequestMade:
+    """Return the request as an LM is sent it: an agent's reply may be a call, so that no type holds it before the last turn.
+
+    In a dry run the type stays in it, since the fake answers by it.
+    """
+    if not made.module.tools or made.module.max_turns == 1:
+        return made
+    return replace(made, request=replace(made.request, output_type=None, decoding="free"))
