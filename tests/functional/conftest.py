@@ -1,5 +1,5 @@
 """The fixtures that several tests of optimizations share."""
 
-from adding import sums
+from tests.functional.adding import sums
 
 __all__ = ["sums"]

@@ -17,7 +17,7 @@ SENT: list[str] = []
 """What the untrusted tool of the programs was given."""
 TOOLS = """
 import lmprog
-from random_programs import SENT
+from tests.functional.random_programs import SENT
 
 def read(q: str) -> str:
     return q

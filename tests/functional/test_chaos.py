@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx
 import pytest
-from chaos import FAULTS, JUNK, Desk, befall
 
 from lmprog.state.json_lines import read_objects
+from tests.functional.chaos import FAULTS, JUNK, Desk, befall
 
 pytest.importorskip("trl", reason="needs the extra 'local'")
 

@@ -19,11 +19,11 @@ from typing import Any
 
 import httpx
 import pytest
-from shared_cases import CASES
 
 import lmprog
 from lmprog.runtime.options import RunOptions
 from lmprog.state.json_lines import read_objects
+from tests.functional.shared_cases import CASES
 
 FOLDER = CASES / "faults"
 PORTS = ("18080", "18081", "18090")
@@ -31,7 +31,7 @@ MAIN = [sys.executable, "-c", "from lmprog.cli.main import main; main()"]
 ENDLESS = ("hang", "loris", "shang", "streamslow")
 """Modes of the LM's stand-in that take long by intent; the limit of a try ends them, which other tests hold."""
 HUGE = ("gzipbomb", "hugebody", "endless", "hugeheader", "manyheaders")
-"""Modes that cost the stand-in itself much; tests/unit/lmprog/test_bodies.py has the bomb."""
+"""Modes that cost the stand-in itself much; tests/unit/lmprog/boundary/test_bodies.py has the bomb."""
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
-from vllm_server import VllmServer
+from tests.functional.vllm_server import VllmServer
 
 pytestmark = pytest.mark.model
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adding import CONCURRENCY
+
+from tests.functional.adding import CONCURRENCY
 
 pytestmark = pytest.mark.kill
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import random_programs
 import yaml
 
 import lmprog.lms
@@ -28,6 +27,7 @@ from lmprog.lms.lm import Completion, Request
 from lmprog.lms.making import make_lm
 from lmprog.runtime.program import Program, Resources
 from lmprog.scoring.evaluation import aevaluate
+from tests.functional import random_programs
 
 pytestmark = pytest.mark.slow
 

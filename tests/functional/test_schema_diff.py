@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
-from shared_cases import case
 
 from lmprog.compiler import compile_file
 from lmprog.compiler.findings.finding import Report
 from lmprog.compiler.yaml.reader import parse
 from lmprog.compiler.yaml.source import Source
+from tests.functional.shared_cases import case
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from adding import BAD, BREAKING, GOOD, answer, proposed
+
+from tests.functional.adding import BAD, BREAKING, GOOD, answer, proposed
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from test_serve import LMPROG, Served, serve, waiting  # noqa: F401
+
+from tests.functional.test_serve import LMPROG, Served, serve, waiting  # noqa: F401
 
 pytestmark = pytest.mark.slow
 

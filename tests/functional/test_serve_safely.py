@@ -13,7 +13,8 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis.errors import Unsatisfiable
-from test_serve import Served, error_of, serve, waiting  # noqa: F401
+
+from tests.functional.test_serve import Served, error_of, serve, waiting  # noqa: F401
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_killed_training import COMMAND, steps, vowels
+
+from tests.functional.test_killed_training import COMMAND, steps, vowels
 
 pytestmark = pytest.mark.slow
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
-from shared_cases import case
 
 from lmprog.compiler import Compilation, compile_file
 from lmprog.compiler.types.samples import combinations, samples
 from lmprog.lms.fake import FakeLM
 from lmprog.runtime.program import Program
 from lmprog.runtime.resources import Resources
+from tests.functional.shared_cases import case
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import httpx
 import pytest
-from adding import BAD, BREAKING, GOOD, answer, proposed
+
+from tests.functional.adding import BAD, BREAKING, GOOD, answer, proposed
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,109 @@
+"""Synchronous calls share one loop a thread: connections outlive a call, and everything is closed with the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lmprog.aio.loops import run_async, run_briefly
+
+RUNNERS = pytest.mark.parametrize("run", [run_async, run_briefly])
+
+
+async def loop_now() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+@RUNNERS
+def test_calls_of_one_thread_share_a_loop(run) -> None:
+    assert run(loop_now) is run(loop_now) is run_async(loop_now)
+
+
+@RUNNERS
+def test_within_a_running_loop_another_thread_is_used(run) -> None:
+    async def outer() -> bool:
+        return run(loop_now) is asyncio.get_running_loop()
+
+    assert run_async(outer) is False
+
+
+@RUNNERS
+def test_a_failure_is_raised_and_the_loop_goes_on(run) -> None:
+    async def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        run(fail)
+    assert run(loop_now) is not None
+
+
+def test_what_a_task_keeps_open_is_closed_with_the_thread() -> None:
+    closed: list[str] = []
+
+    async def keep() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            closed.append("session")
+
+    async def opens() -> asyncio.Task[None]:
+        task = asyncio.create_task(keep())
+        await asyncio.sleep(0)
+        return task
+
+    thread = threading.Thread(target=lambda: run_briefly(opens))
+    thread.start()
+    thread.join()
+    assert closed == ["session"]
+
+
+SCRIPT = """
+import asyncio, sys
+from lmprog.aio.loops import {run} as run
+
+async def work():
+    print("at work", flush=True)
+    try:
+        await asyncio.sleep(60)
+    finally:
+        print("cancelled", flush=True)
+
+try:
+    run(work)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["run_async", "run_briefly"])
+def test_ctrl_c_cancels_what_is_at_work(name: str, tmp_path: Path) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", SCRIPT.format(run=name)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[4],
+    )
+    assert running.stdout is not None and running.stdout.readline() == "at work\n"
+    time.sleep(0.05)
+    os.kill(running.pid, signal.SIGINT)
+    said, errors = running.communicate(timeout=20)
+    assert (said.split(), errors, running.returncode) == (["cancelled", "interrupted"], "", 0)
+
+
+def test_a_forked_process_has_a_loop_of_its_own() -> None:
+    before = run_briefly(loop_now)
+    child = os.fork()
+    if child == 0:
+        os._exit(int(run_briefly(loop_now) is before))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert run_briefly(loop_now) is before
