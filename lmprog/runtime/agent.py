@@ -33,7 +33,10 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class RequestedCall:
-    """A call that the LM asks for; `problem` says why what it wrote is none."""
+    """A tool call that an LM's reply asks for.
+
+    `problem` says why it cannot be made (its arguments are no JSON, say), or is None.
+    """
 
     id: str
     tool: str
@@ -43,27 +46,34 @@ class RequestedCall:
 
 @dataclass(frozen=True)
 class ToolResult:
-    """The answer to a call for the LM: a result, or a description of the failure."""
+    """The text sent back to an LM for one of its tool calls: the tool's result, or with `failed` an error message."""
 
     text: str
     failed: bool
 
 
 class ToolProtocol(Protocol):
-    """The protocol for offering and calling tools: `native` in the LM's API, or as text in its replies."""
+    """The two notations of tool calls: `native`, in fields of the LM's API, and as text in its messages."""
 
     def offers(self) -> dict[str, Any]:
-        """Return the fields of a request that offers the tools."""
+        """Return the fields to add to a request so that it offers the tools; none where the prompt describes them as text."""
 
     def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[RequestedCall]]:
-        """Return the LM's turn for the messages that follow, and the calls in it; no calls where it replies."""
+        """Return the LM's reply as a message of the conversation, and the tool calls in it: none where it is a final reply.
+
+        Repairs of badly written calls are appended to `forgiven`.
+        """
 
     def answered(self, calls: Sequence[tuple[RequestedCall, ToolResult]], reminder: str | None) -> list[Message]:
-        """Return the messages that answer the calls, with an additional note to the LM."""
+        """Return the messages that carry tool results back to the LM; `reminder` is a further note to it, or None."""
 
 
 async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
-    """Return the module's outputs; raise StepFailed where its prompt, its LM or its reply fails."""
+    """Run a module that has tools, turn by turn, until its LM gives a final reply; return the module's outputs.
+
+    On the last of its `max_turns` no tool is offered, and the LM is told to answer now (`ANSWER_NOW`). Raise StepFailed where
+    the prompt cannot be rendered, the LM gives no reply, or the final reply cannot be read.
+    """
     request = ModuleRequest(run, module, inputs, site)
     prompt = request.prompt()
     tools = {tool: run.plan.tools[tool] for tool in module.tools}
@@ -163,7 +173,9 @@ def _meant(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class NativeToolCalls:
-    """Calls as the API has them: offered in the request, asked for beside the reply, answered in turns of the role `tool`."""
+    """Tool calls through the provider's API: offered in `tools` of the request, read from `tool_calls` of the reply, answered
+    by messages of the role `tool`.
+    """
 
     def __init__(self, tools: Mapping[str, Tool]) -> None:
         self._offers = tuple(offer(tool) for tool in tools.values())
@@ -201,7 +213,9 @@ class NativeToolCalls:
 
 
 class TextToolCalls:
-    """Calls in words, for LMs whose API has no way of its own: the prompt says how, a user's turn answers."""
+    """Tool calls as text, for LMs whose API has none: the prompt explains the notation, and a user message
+    carries the results.
+    """
 
     def offers(self) -> dict[str, Any]:
         return {}
@@ -217,7 +231,7 @@ class TextToolCalls:
 
 
 def offer(tool: Tool) -> ToolOffer:
-    """Return the description of a tool that is sent to an LM's API."""
+    """Return a tool's name, description and JSON schema of parameters, as an LM's API takes them."""
     properties = {
         name: {
             **(field.schema or json_schema(field.type)),

@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TextPiece:
-    """A piece of a reply, in the order that it comes, where the LM can stream.
+    """A piece of an LM's reply as it is streamed.
 
-    `text` None: what was told of this reply is void, it starts again.
+    `text` None: the pieces of this reply so far are void, since it starts again.
     """
 
     path: str
@@ -28,7 +28,10 @@ class TextPiece:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """A call of an LM or of a tool that has ended; `error` says why it failed. An agent's tools have its `module` too."""
+    """An LM or tool call that has ended; `error` says why it failed, None where it did not.
+
+    An LM call has a `module`, a tool step's call a `tool`, and a tool call of an agent both.
+    """
 
     path: str
     module: str | None
@@ -54,9 +57,9 @@ Listener = Callable[[Any], None]
 
 
 async def followed(begin: Callable[[Listener], Coroutine[Any, Any, T]]) -> AsyncGenerator[Event | T, None]:
-    """Yield the events of the run that `begin` starts as they arrive, and at the end its result (or raise its error).
+    """Start a run by `begin(listener)`; yield its events as they arrive, and at the end its result.
 
-    Closing the generator cancels the run.
+    An error of the run is raised in place of the result. Closing the generator cancels the run.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Event | None] = asyncio.Queue()

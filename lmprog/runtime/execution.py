@@ -26,7 +26,7 @@ Scope = dict[str, Any]
 
 
 class Execution:
-    """Runs a plan once; afterwards `run.records()` gives its trace."""
+    """One run of a plan. After `execute`, `run.records()` returns the records of its LM and tool calls."""
 
     def __init__(
         self,
@@ -43,9 +43,10 @@ class Execution:
     async def execute(
         self, inputs: Mapping[str, Any], attempt: int = 0
     ) -> tuple[Mapping[str, Any] | None, Failure | None]:
-        """Return the outputs, or the failure that ended the run.
+        """Run the plan on `inputs`; return its outputs and None, or None and the failure that ended the run.
 
-        Errors that concern more than this run, such as a spent budget, are raised.
+        Errors that concern more than this run, such as a spent budget, are raised. `attempt` counts the tries of the step that
+        calls the plan as a sub-program.
         """
         defaults = {name: declared.default for name, declared in self.plan.inputs.items()}
         scope: Scope = {"inputs": {**defaults, **inputs}, "vars": self.plan.vars, "steps": {}}

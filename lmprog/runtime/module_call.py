@@ -15,7 +15,11 @@ from lmprog.runtime.run import Run, Site
 
 
 async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
-    """Return the module's outputs. Raises StepFailed where its prompt, its LM or its reply fails."""
+    """Call a module: send its prompt to its LM, again after an unreadable reply where `retry` allows it; return its outputs.
+
+    A module with tools runs as an agent. Raises StepFailed where the prompt cannot be rendered, the LM gives no reply, or the
+    last reply cannot be read.
+    """
     if module.tools:
         return await run_agent(run, module, inputs, site)
     request = ModuleRequest(run, module, inputs, site)

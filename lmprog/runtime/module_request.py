@@ -25,9 +25,10 @@ from lmprog.traces.record import Invocation
 
 
 def repair_messages(text: str, error: Unreadable) -> tuple[dict[str, Any], ...]:
-    """Return the turns that show a model its reply and what is wrong with it.
+    """Return two messages for a further try: the model's unreadable reply, and what is wrong with it.
 
-    There are none where it said nothing: providers refuse an empty turn, and the same request has another seed.
+    There are none where the reply is empty but for thinking: providers refuse an empty message, and the next try has another
+    seed.
     """
     if not spoken(text):
         return ()
@@ -36,7 +37,7 @@ def repair_messages(text: str, error: Unreadable) -> tuple[dict[str, Any], ...]:
 
 
 class ModuleRequest:
-    """The requests of one call of a module, and their records."""
+    """Builds, sends and records the LM requests of one module call; there are several in an agent's turns and in retries."""
 
     def __init__(self, run: Run, module: Module, inputs: Mapping[str, Any], site: Site) -> None:
         self.run, self.module, self.inputs, self.site = run, module, inputs, site
@@ -48,7 +49,7 @@ class ModuleRequest:
         self.params = {**self.declared.params, **over, **own} if over or own else self.declared.params
 
     def prompt(self) -> Prompt:
-        """Return the first request's messages. Raises StepFailed where rendering fails or an image is missing."""
+        """Render the module's prompt for its inputs. Raises StepFailed where rendering fails or an image is missing."""
         try:
             prompt = self.ready.builder.build(self.inputs)
         except RenderError as error:
@@ -68,10 +69,11 @@ class ModuleRequest:
         turn: tuple[int, ...] = (),
         **more: Any,
     ) -> tuple[Completion, dict[str, Any]]:
-        """Return a reply and the fields of its record.
+        """Send messages to the module's LM; return its reply, and the fields of the call's record for `record`.
 
-        `turn` is the turn of an agent, `more` are other fields of the request. A request that has no reply is
-        recorded here. Raises StepFailed where the provider gave none.
+        `constant` is the part of the messages that is the same for every row (`Prompt.constant`), `turn` the number of an
+        agent's turn, and `more` are other fields of the request. A request without a reply is recorded here. Raises StepFailed
+        where the provider gave none.
         """
         run, module = self.run, self.module
         options = run.options
@@ -140,9 +142,12 @@ class ModuleRequest:
         return completion, fields
 
     def stream_callback(self, on_text: Callable[[TextPiece], None], attempt: int) -> Callable[[str | None], None]:
-        """Return the callback that passes pieces of a reply from an LM to `on_text`."""
+        """Return a function that wraps each streamed piece of the reply into a TextPiece and passes it to `on_text`."""
         return lambda piece: on_text(TextPiece(self.full_path, self.module.id, attempt, piece))
 
     def record(self, fields: dict[str, Any], *, within: tuple[int, ...] = (), **known: Any) -> None:
-        """Keep a call; `within` is its place among the turns of an agent."""
+        """Add an LM call to the run's records: the `fields` that `ask` returned, and what is known since.
+
+        `within` is the place of the call among an agent's turns.
+        """
         self.run.record((*self.site.place, *within), Invocation, **{**fields, **known})

@@ -12,7 +12,7 @@ from lmprog.runtime.events import CallEnded, RequestMade, TextPiece
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The options of running rows, beyond the program's own."""
+    """The options of one run that the program does not set: seed, overriding parameters, retries, callbacks."""
 
     seed: int = 0
     params: Mapping[str, Any] = field(default_factory=dict)

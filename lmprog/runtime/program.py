@@ -31,14 +31,15 @@ MAX_LOOKAHEAD = 8
 
 
 class Change(Protocol):
-    """A difference between two versions of a program, as an optimizer proposes it (`lmprog.optimizers.Candidate`)."""
+    """A set of changes to a program that an optimizer proposes: the interface of `lmprog.optimizers.Candidate`."""
 
-    def as_overlay(self) -> Mapping[str, Any]: ...
+    def as_overlay(self) -> Mapping[str, Any]:
+        """Return the changes as the plain values of an overlay file."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """Immutable: `with_*` give other programs over the same source. Made by `lmprog.load`."""
+    """A checked program with its LMs, ready to run; made by `lmprog.load`. Immutable: `with_*` return changed copies."""
 
     plan: Plan
     lms: Mapping[str, LM]
@@ -51,7 +52,10 @@ class Program:
         return run_briefly(lambda: self.acall(**inputs))
 
     async def acall(self, **inputs: Any) -> Result:
-        """Run the program on one row, as a call does, from within a running event loop."""
+        """Run the program once on `inputs`, in a running event loop; calling the program does the same without one.
+
+        Raises UsageError for wrong inputs and RunError where the run failed.
+        """
         wrong = self.wrong_inputs(inputs)
         if wrong:
             raise UsageError(wrong)
@@ -61,7 +65,7 @@ class Program:
         return result
 
     async def events(self, **inputs: Any) -> AsyncIterator[Event | Result]:
-        """Run once, and tell what happens as it comes: TextPiece, CallEnded, and at the end the Result.
+        """Run the program once and yield its events as they happen (TextPiece, CallEnded), and at the end its Result.
 
         Raises UsageError for wrong inputs; leaving the loop cancels the run.
         """
@@ -77,7 +81,10 @@ class Program:
                 yield event
 
     def map(self, rows: Iterable[Mapping[str, Any]], concurrency: int | None = None) -> list[Result]:
-        """Return the results in the order of the rows; a row that failed has its error in its result."""
+        """Run the program on each row, at most `concurrency` at once; return the results in the order of the rows.
+
+        A row that failed has an `error` in its result, and no exception is raised for it.
+        """
 
         async def collect() -> list[Result]:
             return [result async for result in self.stream(rows, concurrency=concurrency)]
@@ -94,7 +101,7 @@ class Program:
     ) -> AsyncGenerator[Result, None]:
         """Yield results in the order of the rows, running at most `concurrency` rows at once, in constant memory.
 
-        A slow row holds up only the results behind it: further rows are run ahead of it, up to AHEAD times
+        A slow row holds up only the results behind it: further rows are run ahead of it, up to MAX_LOOKAHEAD times
         `concurrency`. `numbers` are the numbers of the rows, where the rows are part of a longer list.
         """
         window = concurrency or self.concurrency
@@ -136,9 +143,12 @@ class Program:
         options: RunOptions | None = None,
         parent: str | None = None,
     ) -> Result:
-        """Run once on inputs that may be wrong; every failure is in the result, but for a budget that is spent.
+        """Run the program once on inputs that may be wrong; return a Result that holds any failure.
 
-        `parent` is what runs the program, where another does (a metric its judge), and stands in the records.
+        Only a spent budget is raised.
+
+        `example` is the row's number, from which seeds are derived. `parent` is the path of the step or metric that runs this
+        program as a sub-program or judge; it is kept in the records.
         """
         wrong = self.wrong_inputs(inputs)
         if wrong:
@@ -154,15 +164,17 @@ class Program:
         return Result(outputs, execution.run.records(), trace.error)
 
     async def aclose(self) -> None:
-        """Close what the program's tools have open in the running event loop; else it is closed with the loop."""
+        """Close the connections of the program's tools in the running event loop; without this call they close
+        with the loop.
+        """
         await self.resources.connections.aclose()
 
     def inputs_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the part of a row of data that is the program's inputs."""
+        """Return the columns of a data row that are inputs of the program."""
         return {name: row[name] for name in self.plan.inputs if name in row}
 
     def wrong_inputs(self, inputs: Mapping[str, Any]) -> str | None:
-        """Return a sentence that says what is wrong with `inputs`, or None."""
+        """Return a sentence that says what is wrong with `inputs`, or None where they fit the program."""
         for name in inputs:
             if name not in self.plan.inputs:
                 return f"{self.plan.name} has no input {name!r}; its inputs are {', '.join(self.plan.inputs)}"
@@ -176,11 +188,14 @@ class Program:
 
     @property
     def concurrency(self) -> int:
-        """Rows at work at a time where nobody says: a wave of a model in this process, 32 for others."""
+        """The number of rows to run at once where the caller sets none: 128 if every LM runs in this process, else 32."""
         return 128 if all(lm.runs_here for lm in self.plan.lms.values()) else 32
 
     def with_candidate(self, candidate: Change) -> Program:
-        """Return the program with other instructions, demos or adapters. Raises SpecError where a check fails."""
+        """Return the program with a candidate's instructions, demos and adapters.
+
+        Raises SpecError where a check refuses them.
+        """
         overlay = candidate.as_overlay()
         return replace(
             self,
@@ -190,7 +205,7 @@ class Program:
         )
 
     def with_budget(self, budget: Budget) -> Program:
-        """Return the program with every LM call, also of sub-programs and judges, paid out of `budget`."""
+        """Return the program with every LM call charged to `budget`, calls of sub-programs and judges included."""
         return replace(self, resources=replace(self.resources, budget=budget))
 
     def replaying(self, trace: str | Path) -> Program:

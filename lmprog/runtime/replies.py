@@ -16,7 +16,10 @@ from lmprog.lms.lm import Completion
 
 
 def is_cut(completion: Completion) -> bool:
-    """Return whether a reply ended at its limit of tokens. Raises Unreadable for one that ended without an answer."""
+    """Return whether a reply ended at its limit of tokens.
+
+    Raises Unreadable for a reply without an answer: withheld by a content filter, refused, or nothing but thinking.
+    """
     text, ended = completion.text, ending(completion.finish_reason)
     other = "change the prompt or the input, or name another LM"
     if ended == "withheld":
@@ -46,7 +49,7 @@ def _beside(completion: Completion, *names: str) -> object:
 
 
 def read_reply(module: Module, completion: Completion) -> Reading:
-    """Return the outputs of a module in a reply. Raises Unreadable."""
+    """Return a module's outputs, read from an LM's reply. Raises Unreadable where the reply does not hold them."""
     cut = is_cut(completion)
     return reading.read(module.format, module.outputs, completion.text, cut)
 
@@ -56,7 +59,7 @@ QUOTED = 20
 
 
 def with_start(error: Unreadable, text: str) -> str:
-    """Return what is wrong with a reply and the start of the reply, unless the error quotes that."""
+    """Return an error message with the start of the unreadable reply added, unless the message quotes it already."""
     start = " ".join(text[:200].split())
     if not start:
         return f"{error}; the reply is empty" if "empty" not in str(error) else str(error)
@@ -69,14 +72,14 @@ LARGE = 100_000
 
 
 async def read_beside(module: Module, completion: Completion) -> Reading:
-    """Return the outputs of a module in a reply; a large one is read in a thread. Raises Unreadable."""
+    """Return a module's outputs, read from an LM's reply: in a thread where the reply is large. Raises Unreadable."""
     if len(completion.text) <= LARGE:
         return read_reply(module, completion)
     return await asyncio.to_thread(read_reply, module, completion)
 
 
 def spoken(text: str) -> str:
-    """Return what a reply says outside of its thinking; empty where all of it is thinking."""
+    """Return the text of a reply without the model's thinking; empty where all of it is thinking."""
     try:
         return thinking.prose(text, []).strip()
     except Unreadable:
@@ -84,7 +87,10 @@ def spoken(text: str) -> str:
 
 
 def free_text(completion: Completion) -> str:
-    """Return a free text, such as a proposal. Raises Unreadable for one that is cut, refused, empty or all thinking."""
+    """Return the text of a reply that has no format, such as a proposed instruction.
+
+    Raises Unreadable for one that is cut, refused, empty, or nothing but thinking.
+    """
     if is_cut(completion):
         raise Unreadable(reading.CUT)
     text = thinking.prose(completion.text, []).strip()
@@ -94,9 +100,10 @@ def free_text(completion: Completion) -> str:
 
 
 def section(name: str, completion: Completion) -> str:
-    """Return the section of a reply that is asked for, or all of the reply where it has none. Raises Unreadable.
+    """Return the text of the section `name` of a reply, or the whole reply where it has no such section.
 
-    A reply without the section that refuses is no text of that name.
+    Raises Unreadable for a reply that ended without an answer, and for one without the section that seems to refuse the
+    request.
     """
     cut = is_cut(completion)
     found = read((name,), completion.text, [], cut)

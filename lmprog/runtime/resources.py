@@ -1,4 +1,4 @@
-"""Costly resources that the runs of a program share: rendered prompt heads, and open tools."""
+"""Objects that are costly to make and that the runs of a program share: prepared modules, opened tools, inner LMs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from lmprog.traces.run_trace import Exporter
 
 @dataclass(frozen=True)
 class ReadyModule:
-    """The state that all calls of one module share."""
+    """A module prepared for its calls: the builder of its prompts, its output type, its adapter, and the name
+    of its weights.
+    """
 
     builder: PromptBuilder
     output_type: Object
@@ -47,10 +49,10 @@ class ReadyModule:
 
 @dataclass
 class Resources:
-    """Made when first asked for; `dataclasses.replace` gives others, with nothing made yet.
+    """Prepared modules, opened tools and inner LMs of a program, each made when it is first asked for.
 
-    In a `dry_run` LMs are fakes, and a value of its type stands for what a tool would give that changes the world, or that is
-    not on this machine.
+    `dataclasses.replace` copies the settings and makes none of the objects. In a `dry_run` LMs are fakes, and so is each tool
+    that changes something or that is not on this machine: it returns a value of its result type.
     """
 
     dry_run: bool = False
@@ -68,9 +70,10 @@ class Resources:
     _lms: dict[int, tuple[Declared, LM]] = field(default_factory=dict, init=False)
 
     def module(self, module: Module, plan: Plan) -> ReadyModule:
-        """Return the state that all calls of a module share.
+        """Return a module prepared for its calls.
 
-        Raises RenderError, and UsageError for a module that this version cannot run.
+        Raises RenderError where the constant part of its prompt cannot be rendered, and UsageError for a module with `decoding:
+        constrained` whose LM cannot guarantee that.
         """
         kept = self._modules.get(id(module))
         if kept is None:
@@ -80,7 +83,7 @@ class Resources:
         return kept[1]
 
     def tool(self, tool: Tool) -> Callable[..., Any]:
-        """Return the tool as an async function of its arguments."""
+        """Return a tool as an async function of its arguments: the real one, a fake, or the recorded one of a replay."""
         kept = self._tools.get(id(tool))
         if kept is None:
             if self.recording is not None:
@@ -99,7 +102,8 @@ class Resources:
         return () if self.dry_run or self.recording is not None else exporters(plan.export)
 
     def inner_lms(self, inner: Plan, outer: Plan, lms: Mapping[str, LM]) -> dict[str, LM]:
-        """Return the LMs of a program that another one runs: the other's own LM where it is declared equally, else a new LM.
+        """Return the LMs, by id, for a program that another one runs: the outer program's LM where it is declared equally, else
+        a new one.
 
         `lms` are the LMs of `outer`. Of several that are declared equally the one with the same id is taken, else the first.
         """
@@ -111,7 +115,7 @@ class Resources:
         return chosen
 
     def lm(self, declared: Declared) -> LM:
-        """Return the LM that a sub-program or a judge names."""
+        """Return an LM for a sub-program or a judge, made once for each declaration."""
         kept = self._lms.get(id(declared))
         if kept is None:
             from lmprog.lms.fake import FakeLM

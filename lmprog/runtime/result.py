@@ -14,7 +14,7 @@ from lmprog.traces.record import Invocation, Record, ToolInvocation
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one run.
+    """The result of one run of a program.
 
     `outputs` is None where the run failed, and `error` says why; the records hold the calls made until then.
     """
@@ -26,17 +26,20 @@ class Result:
 
     @property
     def trace(self) -> list[Invocation]:
-        """The calls of LMs alone."""
+        """The records of LM calls, without those of tool calls."""
         return [record for record in self.records if isinstance(record, Invocation)]
 
     @property
     def tool_calls(self) -> list[ToolInvocation]:
-        """The calls of tools alone."""
+        """The records of tool calls, without those of LM calls."""
         return [record for record in self.records if isinstance(record, ToolInvocation)]
 
 
 class RunError(LmprogError):
-    """A call of a program that failed; `result` has its trace. Its exit status is 3 where an outage is the cause."""
+    """Raised by calling a program whose run failed; `result` has its records.
+
+    The exit status is 3 where an outage is the cause.
+    """
 
     def __init__(self, result: Result) -> None:
         super().__init__(str(result.error))

@@ -23,10 +23,11 @@ Place = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The position of a step in a run: its place, its readable path, and the number of the attempt.
+    """The position of a step in a run: its place (indices), its readable path (`loop[1].answer`), and the number of the
+    attempt.
 
-    `attempt` counts from 0 over all the retries around: the second try of a step whose loop is in its third is one
-    number.
+    `attempt` counts from 0 across nested retries: each combination of the tries of a step and of the steps around it has a
+    number of its own, from which seeds are derived.
     """
 
     place: Place = ()
@@ -34,15 +35,17 @@ class Site:
     attempt: int = 0
 
     def step(self, index: int, id: str) -> Site:
+        """Return the position of step number `index` within this one."""
         return Site((*self.place, index), f"{self.path}.{id}" if self.path else id, self.attempt)
 
     def turn(self, index: int) -> Site:
+        """Return the position of turn or item number `index` of a loop at this position."""
         return Site((*self.place, index), f"{self.path}[{index}]", self.attempt)
 
 
 @dataclass(slots=True)
 class Run:
-    """The state that the steps of one run (or of one call of a sub-program) share."""
+    """The state that all steps of one run share. A sub-program that is called has a Run of its own."""
 
     plan: Plan
     lms: Mapping[str, LM]
@@ -55,7 +58,7 @@ class Run:
     """The fields of each call so far, but for the index of a module's call, which is known when the run has ended."""
 
     def record(self, place: Place, kind: type[Record], **fields: Any) -> None:
-        """Keep a call of an LM (Invocation) or tool (ToolInvocation)."""
+        """Add the record of an LM call (Invocation) or a tool call (ToolInvocation), and notify `options.on_record`."""
         fields.update(program=self.plan.name, example=self.example, rollout=self.options.rollout, parent=self.parent)
         self.calls.append((place, kind, fields))
         if self.options.on_record is not None:
@@ -70,11 +73,14 @@ class Run:
             self.options.on_record(call_ended)
 
     def full_path(self, path: str) -> str:
-        """Return the path from the outermost program, as `outer_step/inner_step`."""
+        """Return a step's path with the outer programs' steps before it, as `outer_step/inner_step`."""
         return f"{self.parent}/{path}" if self.parent else path
 
     def records(self) -> list[Record]:
-        """Return the calls in the order of the plan. Each LM call has its index among the calls of its module."""
+        """Return the records of the run's calls in the order of the plan, which does not depend on timing.
+
+        Each LM call has its index among the calls of its module; the tries of one call share it.
+        """
         calls = sorted(self.calls, key=_in_order) if len(self.calls) > 1 else self.calls
         # A sub-program may have a module of the same name: it is another module, and counts by itself.
         last: dict[tuple[str, str], tuple[int, Place | None]] = {}
@@ -98,7 +104,7 @@ def _in_order(call: tuple[Place, type[Record], dict[str, Any]]) -> tuple[Place, 
 
 @contextlib.contextmanager
 def exported(run: Run, exports: Sequence[Exporter]) -> Iterator[RunTrace]:
-    """Pass a run to `exports` when it has ended, also where it was cancelled or its budget was spent."""
+    """Yield the run's trace, and pass it to each exporter when the `with` block ends, also after a cancellation or an error."""
     trace = RunTrace(run.plan.name, run.example, run.options.rollout)
     if not exports:
         yield trace

@@ -24,9 +24,10 @@ async def call_tool(
     module: str | None = None,
     within: tuple[int, ...] = (),
 ) -> Any:
-    """Return the tool's result. Raises ToolFailed; either way the call is in the trace.
+    """Call a tool, record the call, and return the tool's result. Raises ToolFailed where the tool fails.
 
-    `module` is the agent that made the call, and `within` the place of the call among its turns.
+    `module` is the agent that asked for the call (None: a tool step), and `within` the place of the call among the agent's
+    turns.
     """
     if tool.effects == "write" and run.options.before_write is not None:
         run.options.before_write(run.example)

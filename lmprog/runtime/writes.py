@@ -1,4 +1,6 @@
-"""Tools that change something outside: what runs a program many times calls them only where the caller says so."""
+"""A guard for tools that change something outside: commands that run a program many times call them only if the
+user allows it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def refuse_writes(planned: Iterable[tuple[Plan, int | None]], allowed: bool) -> None:
-    """Raise UsageError where programs would call tools that write, with how often at most; not where that is allowed.
+    """Raise UsageError where programs have tools that write, naming each tool and its most calls, unless `allowed`.
 
     `planned` has each program with the number of its runs, None where that is not known.
     """
@@ -31,7 +33,9 @@ def refuse_writes(planned: Iterable[tuple[Plan, int | None]], allowed: bool) -> 
 
 
 def writes(plan: Plan) -> dict[str, int]:
-    """Return the tools that write, of sub-programs and judges too, with the most calls in one run and its scoring."""
+    """Return the tools that write, each with its most calls in one run and its scoring; sub-programs and judges
+    are included.
+    """
     from lmprog.compiler.bounds import bounds
 
     judges = [metric.program for metric in plan.metrics.values() if metric.program is not None]

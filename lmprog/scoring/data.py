@@ -10,7 +10,7 @@ from lmprog.errors import UsageError
 
 
 def rows_of(plan: Plan, split: str) -> list[dict[str, Any]]:
-    """Return the rows of a split, with the program's names for their columns.
+    """Return the rows of a data split (`train`, `dev`, `test`), their columns renamed as the spec says.
 
     Raise UsageError where the program has no such split, and RowsError where the file cannot be read.
     """

@@ -18,7 +18,7 @@ _MAX_TERMS = 100_000
 
 
 def binomial_pmf(hits: int, trials: int, share: float) -> float:
-    """Return the probability of just `hits` hits in `trials` trials."""
+    """Return the probability of exactly `hits` hits in `trials` trials, each a hit with probability `share`."""
     if not 0 <= hits <= trials:
         return 0.0
     if share in (0.0, 1.0):
@@ -28,7 +28,7 @@ def binomial_pmf(hits: int, trials: int, share: float) -> float:
 
 
 def binomial_above(hits: int, trials: int, share: float) -> float:
-    """Return the probability of more than `hits` hits in `trials` trials."""
+    """Return the probability of more than `hits` hits in `trials` trials, each a hit with probability `share`."""
     if hits < 0:
         return 1.0
     if hits >= trials:
@@ -37,7 +37,9 @@ def binomial_above(hits: int, trials: int, share: float) -> float:
 
 
 def t_quantile(level: float, freedom: int) -> float:
-    """Return the value below which Student's t with so many degrees of freedom lies with probability `level` (under 1/2)."""
+    """Return the quantile of Student's t distribution at `level` (below 1/2), with `freedom` degrees of freedom; it is
+    negative.
+    """
     low, high = -1.0, 0.0
     while _t_below(low, freedom) > level:
         low *= 2

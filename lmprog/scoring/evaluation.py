@@ -26,9 +26,10 @@ from lmprog.traces.usage import Usage, usage_of
 
 @dataclass(frozen=True)
 class RowScore:
-    """The score of one run of one row.
+    """The score of one run of one data row.
 
-    `value` is None where an outage ended the run, and the metric's lowest value where the run failed by itself.
+    `value` is None where an outage (a provider or connection failure) ended the run, and the metric's lowest value where the
+    program itself made the run fail.
     """
 
     row: int
@@ -49,13 +50,13 @@ class RowScore:
 
     @property
     def repeatable(self) -> bool:
-        """Return whether the run has called no tool that may change something."""
+        """True where the run called no tool that writes, so that running the row again is safe."""
         return not any(isinstance(made, ToolInvocation) and made.wrote for made in (*self.result.records, *self.judged))
 
     def as_json(self) -> dict[str, Any]:
-        """Return `{"row", "repeat", "score", "feedback", "outputs", "error", "kind"}`.
+        """Return the score as plain values: row, repeat, score, feedback, outputs, error, kind of failure.
 
-        A run that failed by itself has a score and an error.
+        A run that failed by itself has both a score and an error.
         """
         return {
             "row": self.row,
@@ -70,18 +71,19 @@ class RowScore:
 
 @dataclass(frozen=True)
 class Outages:
-    """Rows without a score, since an outage ended all their runs, of all rows."""
+    """The number of rows that have no score, since outages ended all their runs, out of `of` rows."""
 
     rows: int
     of: int
 
     @property
     def share(self) -> float:
+        """The fraction of all rows that have no score, 0.0 of no rows."""
         return self.rows / self.of if self.of else 0.0
 
     @property
     def too_many(self) -> bool:
-        """Return whether nothing may be chosen by the rows that are left."""
+        """True where so many rows have no score that nothing may be chosen by the others."""
         return too_many_outages(self.rows, self.of)
 
     def __str__(self) -> str:
@@ -89,7 +91,10 @@ class Outages:
 
 
 def doubt(sides: Mapping[str, Scores]) -> str | None:
-    """Return why a comparison of these scores, by what they are of, shows nothing; None where outages are few."""
+    """Return why a comparison of scores shows nothing, since outages left out too many rows; None where they did not.
+
+    `sides` has the scores that are compared, by the name that the message gives them.
+    """
     if not any(scores.outages.too_many for scores in sides.values()):
         return None
     said = ", ".join(f"{name} {scores.outages}" for name, scores in sides.items())
@@ -105,7 +110,7 @@ class Scores:
 
     @staticmethod
     def of_values(metric: str, values: Iterable[tuple[int, float | None]], kinds: Sequence[str | None] = ()) -> Scores:
-        """Return Scores from saved values by the index of the row; the outputs of the runs are not saved.
+        """Return Scores made from saved values, each a row's number with its score; the runs' outputs were not saved.
 
         `kinds` are the kinds of the failures, in the order of the values, where they were saved.
         """
@@ -118,12 +123,12 @@ class Scores:
 
     @property
     def kept(self) -> list[tuple[int, float | None]]:
-        """Return what `of_values` takes: each row with its mean, None for an outage."""
+        """The plain values to save, from which `of_values` makes Scores again: each row with its mean, None for an outage."""
         return [(row, self.by_row.get(row)) for row in dict.fromkeys(run.row for run in self.rows)]
 
     @cached_property
     def by_row(self) -> dict[int, float]:
-        """The mean over a row's repeats, for each row that was scored: the unit of all statistics."""
+        """The mean score over the repeats of each row that has a score, by row number: the values of all statistics."""
         values: dict[int, list[float]] = {}
         for row in self.rows:
             if row.value is not None:
@@ -132,7 +137,10 @@ class Scores:
 
     @cached_property
     def estimate(self) -> Estimate:
-        """Raises ProviderError where every row is an outage, LmprogError where no row fits the inputs of the program."""
+        """The mean over rows with its 95% interval.
+
+        Raises ProviderError where every row is an outage, LmprogError where no row fits the inputs of the program.
+        """
         if not self.rows:
             raise UsageError("there are no rows to score")
         if not self.by_row:
@@ -142,10 +150,10 @@ class Scores:
         return estimate(list(self.by_row.values()))
 
     def checked(self) -> Scores:
-        """Return these scores, of a program whose metric is not known to work yet.
+        """Return these scores; raise MetricFailed where the metric raised on every row that was not an outage.
 
-        Raises MetricFailed where it raised on every row, outages aside: then it is not what the LM said that is wrong. On the
-        rows of a candidate it may be, so that a candidate simply scores lowest.
+        It is for a program as written, whose metric may be broken. A candidate of an optimizer is not checked so: its outputs
+        may be what the metric fails on, and it scores lowest then.
         """
         scored = [row for row in self.rows if row.value is not None]
         if scored and all(row.kind == "metric" for row in scored):
@@ -154,54 +162,59 @@ class Scores:
 
     @property
     def mean(self) -> float:
+        """The mean score over the rows that have one."""
         return self.estimate.mean
 
     @property
     def ci95(self) -> tuple[float, float]:
+        """The 95% interval of the mean."""
         return self.estimate.ci95
 
     @property
     def errors(self) -> list[RowScore]:
-        """Runs that were not scored: outages."""
+        """The runs without a score, which outages ended."""
         return [row for row in self.rows if row.value is None]
 
     @cached_property
     def outages(self) -> Outages:
-        """Return the count of rows of which no run was scored."""
+        """The number of rows none of whose runs has a score, out of all rows."""
         rows = {run.row for run in self.rows}
         return Outages(len(rows) - len(self.by_row), len(rows))
 
     @property
     def unreadable(self) -> int:
-        """Runs whose reply could not be read."""
+        """The number of runs that failed since an LM's reply could not be read."""
         return sum(row.kind == "unreadable" for row in self.rows)
 
     @property
     def causes(self) -> dict[str, tuple[int, str]]:
-        """Return for each kind of outage how many runs it ended, and why the first."""
+        """For each kind of outage, the number of runs it ended and the message of the first."""
         return _by_kind(self.errors)
 
     @property
     def failures(self) -> dict[str, tuple[int, str]]:
-        """Return for each kind of own failure, which scores lowest, how many runs have it, and why the first."""
+        """For each kind of own failure (scored lowest), the number of runs that have it and the message of the first."""
         return _by_kind([row for row in self.rows if row.value is not None and row.kind is not None])
 
     @property
     def usage(self) -> Usage:
-        """The usage of the program's runs, including runs that an outage ended."""
+        """The calls, tokens and cost of the program's runs, runs that an outage ended included."""
         return usage_of([*row.earlier, *row.result.records] for row in self.rows)
 
     @property
     def judges(self) -> Usage:
-        """The usage of the metric's LM judges."""
+        """The calls, tokens and cost of the metric's LM judges."""
         return usage_of(row.judged for row in self.rows)
 
     def on(self, rows: Collection[int]) -> Scores:
-        """Return the scores on some of the rows."""
+        """Return the scores of the rows with these numbers alone."""
         return Scores(self.metric, [row for row in self.rows if row.row in rows])
 
     def against(self, other: Scores) -> Difference:
-        """Return how much better these scores are than `other`, over the rows scored in both."""
+        """Return by how much these scores are better than `other`, compared row by row over the rows scored in both.
+
+        Raises ProviderError where no row was scored in both.
+        """
         mine, theirs = self.by_row, other.by_row
         both = [row for row in mine if row in theirs]
         if not both:
@@ -229,7 +242,8 @@ async def score_rows(
     concurrency: int | None = None,
     on_row: Callable[[RowScore], None] | None = None,
 ) -> AsyncIterator[RowScore]:
-    """Run and score rows, each `repeats` times with seeds of their own; in the order of the rows, but for outages.
+    """Run and score each row `repeats` times, each repeat with its own seeds; yield scores in the order of the rows, but for
+    outages.
 
     Rows are scored while others run, and as many at a time as run, since a judge may take as long as the program. Rows that an
     outage ended are run again after the others of their repeat, and come last.
@@ -295,7 +309,10 @@ def _reported(row: RowScore, on_row: Callable[[RowScore], None] | None) -> RowSc
 
 
 async def scored(scorer: Scorer, row: Mapping[str, Any], result: Result, index: int, options: RunOptions) -> RowScore:
-    """Score a run by the rule of `lmprog.blame`: an own failure scores lowest, an outage has no score."""
+    """Score the result of one run: a failure of the program itself scores the metric's lowest value, an outage has no score.
+
+    `lmprog.blame` decides which of the two a failure is.
+    """
     judged: list[Record] = []
 
     def failed(kind: str, cause: str) -> RowScore:
@@ -319,7 +336,7 @@ async def scored(scorer: Scorer, row: Mapping[str, Any], result: Result, index: 
 
 
 async def aevaluate(program: Program, rows: Sequence[Mapping[str, Any]], metric: str, **how: Any) -> Scores:
-    """Evaluate like `evaluate`, with the same options, from within a running event loop."""
+    """Do what `evaluate` does, with the same options, in a running event loop; tools that write are not refused."""
     found = [row async for row in score_rows(program, rows, metric, **how)]
     return Scores(metric, sorted(found, key=lambda score: (score.row, score.repeat)))
 
@@ -335,10 +352,10 @@ def evaluate(
     on_row: Callable[[RowScore], None] | None = None,
     allow_writes: bool = False,
 ) -> Scores:
-    """Score `program` on `rows` by `metric`. Raises UsageError for an unknown metric.
+    """Run `program` on `rows` and score each run by `metric`; return all scores. Raises UsageError for an unknown metric.
 
-    Tools that write are called with `allow_writes` alone: without it a program that has some is refused with UsageError.
-    Runs that an outage ended are in `errors`, apart from the scores; what else fails scores lowest and is in `failures`.
+    Tools that write are called with `allow_writes` alone: without it a program that has some is refused with UsageError. Runs
+    that an outage ended are in `errors`, apart from the scores; what else fails scores lowest and is in `failures`.
     """
     refuse_writes([(program.plan, len(rows) * repeats)], allow_writes)
     return run_async(

@@ -27,7 +27,9 @@ from lmprog.traces.record import Record
 
 @dataclass(frozen=True)
 class Score:
-    """The result of a metric, in place of a number: the value, and feedback for an optimizer that reads it."""
+    """A score that a metric returns where a number is not enough: with feedback in words, which optimizers such
+    as gepa read.
+    """
 
     value: float
     feedback: str | None = None
@@ -36,11 +38,13 @@ class Score:
 
 
 class MetricFailed(LmprogError):
-    """A metric that raised, or that gave something other than a number within its range."""
+    """The error of a metric that raised, or that returned something other than a number within its range."""
 
 
 class Scorer:
-    """Scores results by one metric of a program; `lmprog.scoring.evaluation.scored` says what a run that failed scores."""
+    """Computes one metric of a program for results of its runs; what a failed run scores is decided in
+    `scoring/evaluation.py`.
+    """
 
     def __init__(self, program: Program, metric: str) -> None:
         metrics = program.plan.metrics
@@ -56,6 +60,7 @@ class Scorer:
 
     @property
     def lowest(self) -> float:
+        """The lower end of the metric's range."""
         return self.metric.range[0]
 
     async def score(
@@ -68,11 +73,11 @@ class Scorer:
         options: RunOptions | None = None,
         judged: list[Record] | None = None,
     ) -> Score:
-        """Score the result of a row.
+        """Compute the metric for one result that has outputs.
 
-        Judges draw by the seed and rollout of `options` and by `example`; their calls are added to `judged`. Raises
-        MetricFailed where the metric raised; for an outage ProviderError where an LM judge had no answer, and
-        ConnectionFailed where the connection of a judge's tool or of a Python metric failed.
+        `inputs` and `row` are those of the run. Judges draw by the seed and rollout of `options` and by `example`; their calls
+        are added to `judged`. Raises MetricFailed where the metric raised; for an outage ProviderError where an LM judge had no
+        answer, and ConnectionFailed where the connection of a judge's tool or of a Python metric failed.
         """
         assert result.outputs is not None
         chosen = options or RunOptions()
@@ -101,11 +106,11 @@ class Scorer:
 
     @cached_property
     def compares(self) -> bool:
-        """True where a score depends on the other runs of the row."""
+        """True where the metric reads `runs`, so that a run's score depends on the other runs of the same row."""
         return self._reads("runs")
 
     def among(self, results: Sequence[Result], place: int) -> Self:
-        """Return the scorer of run number `place` of those of a row that came to an end."""
+        """Return a scorer for run number `place` of `results`: the runs of one row that ended, which the metric may compare."""
         found = copy(self)
         found._runs = (results, place)
         return found
@@ -188,7 +193,7 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Judging:
-    """The state that the judges of one score share, and the calls that they made."""
+    """The context of the judges of one score: example number, seed and rollout, and the records of their calls."""
 
     example: int | str
     options: RunOptions

@@ -23,7 +23,10 @@ CHANGING = 0.3
 
 
 def power(rows: int, gain: float, level: float, changing: float = CHANGING) -> float:
-    """Return the probability that a true gain (0 to 1) is confirmed at a one-sided level."""
+    """Return the probability that the test confirms a true gain (0 to 1) with `rows` rows, at a one-sided level.
+
+    `changing` is the share of rows whose score changes at all.
+    """
     share = max(changing, gain)
     better = (1 + gain / share) / 2 if share else 0.5
     return math.fsum(
@@ -33,7 +36,7 @@ def power(rows: int, gain: float, level: float, changing: float = CHANGING) -> f
 
 
 def least_gain(rows: int, level: float, changing: float = CHANGING) -> float | None:
-    """Return the smallest gain, in whole points, that is confirmed with WANTED power; None where no gain is."""
+    """Return the smallest gain (0 to 1, in steps of 0.01) that is confirmed with probability WANTED; None where none is."""
     points = bisect_left(range(101), WANTED, key=lambda points: power(rows, points / 100, level, changing))
     return points / 100 if points <= 100 else None
 

@@ -13,7 +13,7 @@ AGAIN = 2
 
 
 class Scored(Protocol):
-    """The score of a run, None where an outage ended it, and whether the run can be made again."""
+    """The interface of a scored run: its value, None where an outage ended it, and whether it may be run again."""
 
     @property
     def value(self) -> float | None: ...
@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 async def run_all(work: Sequence[Callable[[], Awaitable[T]]], *, together: int) -> list[T]:
-    """Make all runs of `work` at the same time and, as `run_again` does, those again that an outage ended."""
+    """Start all of `work` at once, repeat as `run_again` does what outages ended, and return the results in their order."""
     runs = await _all([make() for make in work])
     lost = [place for place, run in enumerate(runs) if run.value is None]
     again = await run_again(
@@ -43,11 +43,12 @@ async def run_all(work: Sequence[Callable[[], Awaitable[T]]], *, together: int) 
 async def run_again(
     lost: Sequence[T], run: Callable[[int, T], Awaitable[T]], *, together: int, others: bool
 ) -> list[T]:
-    """Make each of the runs again until it has a score, up to AGAIN times; `run` gets its place and itself.
+    """Repeat each lost run (one that an outage ended) until it has a score, up to AGAIN times; return their last results in
+    order.
 
-    At most `together` run at a time. `others` says whether any other run was scored: where none was, the first is made again by
-    itself, and the rest only if that is scored. A run that may have changed something is not made again. A budget that is spent
-    ends it, and what is lost stays so.
+    `run` gets the index of a lost run and its last result. At most `together` run at a time. `others` says whether any other
+    run was scored: where none was, the first is made again by itself, and the rest only if that is scored. A run that called a
+    tool that writes is not made again. A budget that is spent ends the repeats, and what is lost stays so.
     """
     found = list(lost)
     gate = asyncio.Semaphore(together)

@@ -22,7 +22,7 @@ _BITS_32, _BITS_64, _BITS_128 = 2**32 - 1, 2**64 - 1, 2**128 - 1
 
 
 def means(values: Sequence[float]) -> list[float]:
-    """Return the means of resamples of the values."""
+    """Return the means of RESAMPLES bootstrap resamples of the values, each of as many values drawn with replacement."""
     n = len(values)
     if (numpy := _numpy()) is None:
         draw = integers(n)
@@ -34,7 +34,10 @@ def means(values: Sequence[float]) -> list[float]:
 
 
 def ratios(parts: Sequence[float], wholes: Sequence[float]) -> list[float]:
-    """Return of resamples of rows the sum of the parts by that of the wholes; one whose wholes come to 0 is left out."""
+    """Return for bootstrap resamples of rows the sum of `parts` divided by the sum of `wholes`.
+
+    A resample whose `wholes` sum to 0 is left out.
+    """
     n, found = len(wholes), []
     if (numpy := _numpy()) is None:
         draw = integers(n)
@@ -52,7 +55,7 @@ def ratios(parts: Sequence[float], wholes: Sequence[float]) -> list[float]:
 
 
 def signed_sums(sizes: Sequence[float]) -> list[float]:
-    """Return sums of the sizes, each with a sign at random."""
+    """Return RESAMPLES sums of the sizes, each size with a random sign: the null distribution of a sign-flip test."""
     n = len(sizes)
     if (numpy := _numpy()) is None:
         draw = integers(2)
@@ -64,7 +67,7 @@ def signed_sums(sizes: Sequence[float]) -> list[float]:
 
 
 def percentiles(values: Sequence[float], shares: Sequence[float]) -> list[float]:
-    """Return the values below which such shares of them lie, on the line between the two nearest."""
+    """Return the quantiles of the values at `shares` (0 to 1), interpolated linearly."""
     ordered, found = sorted(values), []
     for share in shares:
         place = share * (len(ordered) - 1)
@@ -75,7 +78,7 @@ def percentiles(values: Sequence[float], shares: Sequence[float]) -> list[float]
 
 
 def integers(n: int) -> Iterator[int]:
-    """Yield what `numpy.random.default_rng(0).integers(n)` gives, one by one."""
+    """Yield integers from 0 to n - 1 at random: the same that numpy's `default_rng(0).integers(n)` draws, one by one."""
     if n == 1:
         while True:
             yield 0

@@ -32,6 +32,7 @@ class Estimate:
     n: int
 
     def as_json(self) -> dict[str, Any]:
+        """Return the mean and the interval as plain values; the number of rows is not among them."""
         return {"mean": self.mean, "ci95": list(self.ci95)}
 
     @staticmethod
@@ -46,7 +47,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """The mean of paired differences, its interval, and the p value of no difference."""
+    """The mean of paired differences (after minus before), its 95% interval, and the two-sided p value of no difference."""
 
     p: float
     better: int = 0
@@ -54,16 +55,17 @@ class Difference(Estimate):
     """Rows that became better and worse; those of the n that are left are equal."""
 
     def as_json(self) -> dict[str, Any]:
+        """Return the mean, the interval and p as plain values."""
         return {**super().as_json(), "p": self.p}
 
     @property
     def significant_gain(self) -> bool:
-        """True where the whole interval lies above 0."""
+        """True where the whole 95% interval lies above 0."""
         return self.ci95[0] > 0
 
     @property
     def verdict(self) -> str:
-        """The consequence, in words, for a change that made this difference."""
+        """The words of a report for a change with this difference: `kept` or `no significant change`."""
         return "kept" if self.significant_gain else "no significant change"
 
     def __str__(self) -> str:
@@ -72,7 +74,7 @@ class Difference(Estimate):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Return the mean of `values`, one for each row, and its interval. Raises ValueError for no values."""
+    """Return the mean of `values` (one score a row) with its 95% interval. Raises ValueError for no values."""
     if not values:
         raise ValueError("no row was scored")
     center = math.fsum(values) / len(values)
@@ -84,10 +86,10 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def paired(before: Sequence[float], after: Sequence[float]) -> Difference:
-    """Compare `after` with `before`, row by row.
+    """Compare two lists of scores of the same rows in the same order; positive where `after` is better.
 
-    p is by McNemar's exact test where all scores are 0 or 1, else by the sign-flip permutation test. Raises
-    ValueError where the two differ in length, or are empty.
+    p is by McNemar's exact test where all scores are 0 or 1, else by the sign-flip permutation test. Raises ValueError where
+    the two differ in length, or are empty.
     """
     if len(before) != len(after) or not before:
         raise ValueError(f"a paired comparison needs the same rows on both sides, not {len(before)} and {len(after)}")
@@ -115,7 +117,7 @@ def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Estimate | None:
 
 
 def gain_p(before: Sequence[float], after: Sequence[float]) -> float:
-    """Return the one-sided p value of no gain, of scores of the same rows before and after.
+    """Return the one-sided p value for `after` being better than `before`, scores of the same rows in the same order.
 
     It is the mid-p value of the sign-flip test; where all changes are of one size, as of scores of 0 or 1, that is McNemar's
     mid-p (M. Fagerland, S. Lydersen and P. Laake, BMC Medical Research Methodology 13:91, 2013), whose error stays near the
@@ -134,7 +136,7 @@ def gain_p(before: Sequence[float], after: Sequence[float]) -> float:
 
 
 def mid_p(better: int, changed: int) -> float:
-    """Return McNemar's one-sided mid-p value where so many of the changed rows are better."""
+    """Return McNemar's one-sided mid-p value: `better` of the `changed` rows became better, the others worse."""
     return binomial_above(better, changed, 0.5) + 0.5 * binomial_pmf(better, changed, 0.5)
 
 

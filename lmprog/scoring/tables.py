@@ -1,4 +1,4 @@
-"""Scores by the values of a column of the rows, and which values are taken for which."""
+"""Tables of an evaluation: mean scores by the values of a column, and confusions between labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Group:
-    """The rows that have one value in a column."""
+    """The mean score of the rows that have one value in a column."""
 
     value: Any
     estimate: Estimate
@@ -26,22 +26,23 @@ class Group:
     """The precision of a label: the share of the runs that output it that are right; None where no run does."""
 
     def as_json(self) -> dict[str, Any]:
+        """Return the value, the number of rows, the mean with its interval, and the precision if any, as plain values."""
         found = {"value": self.value, "n": self.estimate.n, **self.estimate.as_json()}
         return found if self.precision is None else {**found, "precision": self.precision}
 
 
 @dataclass(frozen=True)
 class Labels:
-    """A metric that compares an output which is an enum with a column of the row."""
+    """The output (an enum) and the column of the row that a metric compares, as in classification."""
 
     output: str
     column: str
 
 
 def labels_of(plan: Plan, metric: str) -> Labels | None:
-    """Return the labels that the metric compares.
+    """Return the output and the column that a metric compares.
 
-    None where the metric's arguments are not just one enum output and one column.
+    None where its arguments are anything else than one enum output and one column.
     """
     read = [expression.references for expression in plan.metrics[metric].arguments.values()]
     paths = sorted(path for references in read for path in references)
@@ -52,7 +53,12 @@ def labels_of(plan: Plan, metric: str) -> Labels | None:
 
 
 def by_column(scores: Scores, rows: Rows, column: str, labels: Labels | None = None) -> list[Group]:
-    """Return the groups in the order of their values. Raises UsageError where no row has the column."""
+    """Return the mean score for each value of a column, in the order of the values.
+
+    Raises UsageError where no row has the column.
+
+    With `labels` of that column each group has the precision of its label too.
+    """
     if not any(column in row for row in rows):
         known = ", ".join(dict.fromkeys(name for row in rows for name in row))
         raise UsageError(f"the rows have no column {column!r}; theirs are {known}")
@@ -81,7 +87,7 @@ def _precision(scores: Scores, rows: Rows, labels: Labels) -> dict[str, float]:
 
 
 def confusions(scores: Scores, rows: Rows, labels: Labels) -> list[tuple[Any, Any, int]]:
-    """Return `(wanted, said, runs)` where the two differ, the most frequent first; an unreadable reply says None."""
+    """Count wrong labels: return `(wanted, predicted, runs)`, the most frequent first; an unreadable reply predicts None."""
     counts: Counter[tuple[str, str]] = Counter()
     values: dict[str, Any] = {}
     for run in scores.rows:

@@ -26,7 +26,7 @@ CLOSE = 1e-9
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one test.
+    """The outcome of one test of a spec: passed, failed, or error.
 
     `error` is an outage or a failure of the machine, which says nothing about the program.
     """
@@ -43,20 +43,24 @@ class Outcome:
     """Calls of LMs and tools, of judges too."""
 
     def as_json(self) -> dict[str, Any]:
+        """Return the outcome as plain values, with the score of a gate."""
         found = {"spec": str(self.spec), "name": self.name, "status": self.status, "message": self.message}
         score = {"score": {**self.score.as_json(), "n": self.score.n}} if self.score is not None else {}
         return {**found, **score, "seconds": self.seconds}
 
 
 def size_of(program: Program, tests: Sequence[Test]) -> int:
-    """Return how many runs the tests make."""
+    """Return how many runs of the program the tests make: one for an example, one a row for a gate."""
     return sum(len(rows_of(program.plan, test.data)) if isinstance(test, GateTest) else 1 for test in tests)
 
 
 async def outcomes(
     program: Program, spec: Path, tests: Sequence[Test], on_run: Callable[[], None] | None = None
 ) -> AsyncIterator[Outcome]:
-    """Run the tests, and give their outcomes in order: examples all at once, gates one after the other."""
+    """Run the tests and yield their outcomes in order: all examples at once, the gates one after the other.
+
+    `on_run` is called after each run, for a progress bar.
+    """
     tell = on_run or (lambda: None)
     gate = asyncio.Semaphore(program.concurrency)
 
@@ -127,7 +131,7 @@ def _of(error: LmprogError) -> Literal["failed", "error"]:
 
 
 def differences(expected: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[str]:
-    """Return a line for each output that is not as expected; outputs without an expectation may be anything."""
+    """Return a line for each output that differs from its expected value; outputs without an expectation may be anything."""
     return [
         f"{name}: expected {_shown(value)}, got {_shown(outputs.get(name))}"
         for name, value in expected.items()
@@ -136,7 +140,7 @@ def differences(expected: Mapping[str, Any], outputs: Mapping[str, Any]) -> list
 
 
 def equal(expected: Any, actual: Any) -> bool:
-    """Return whether two values are equal: texts to the letter, numbers but for rounding, and true is not 1."""
+    """Return whether two values are equal: texts exactly, numbers up to rounding, and True is not 1."""
     if isinstance(expected, bool) or isinstance(actual, bool):
         return expected is actual
     if isinstance(expected, int | float) and isinstance(actual, int | float):

@@ -1,4 +1,6 @@
-"""The values of `trace` and `runs` in the expressions of a metric; `trace_types` has their types."""
+"""The values of the names `trace` and `runs` in a metric's expressions; `compiler/optimizing/trace_types.py`
+has their types.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from lmprog.traces.record import Invocation, Record, ToolInvocation
 
 
 def trace_of(plan: Plan, records: Sequence[Record]) -> dict[str, Any]:
-    """Return `trace` of a run. The counts are of all LM calls, `modules` are those of the program itself."""
+    """Return the value of `trace` for a run: counts of all its LM calls, its tools, and each module's replies and outputs.
+
+    Sub-programs count in the totals; `modules` are those of the program itself.
+    """
     calls = [record for record in records if isinstance(record, Invocation)]
     # The program of an ensemble is each of its members.
     parents = {step.path for step in plan.steps} if plan.members else {None}
@@ -45,7 +50,10 @@ def _counts(calls: Sequence[Invocation]) -> dict[str, int]:
 
 
 def runs_of(plan: Plan, results: Sequence[Result], place: int) -> dict[str, Any]:
-    """Return `runs` for run number `place` of those of a row that came to an end."""
+    """Return the value of `runs` for run number `place` of a row: its index, and all the row's outputs and reply tokens.
+
+    `results` are the runs of the row that ended.
+    """
     outputs: list[Mapping[str, Any]] = [result.outputs or {} for result in results]
     return {
         "index0": place,
