@@ -1,1 +1,1 @@
-"""The models that answer: one in this process, one behind an address, or one of a provider that litellm reaches."""
+"""LMs: models in this process (`local`), models behind an API (`api`), and wrappers that cache, fake or merge them."""

@@ -1,4 +1,4 @@
-"""Answers on disk, by the digest of what was asked: one SQLite file that processes share, and whose failures fail no run."""
+"""The file of cached LM replies: an SQLite database that processes share. A broken or locked file never makes a run fail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _opening = threading.Lock()
 
 
 def answer_cache(folder: Path, shared: bool) -> AnswerCache:
-    """Return this process's only cache for `folder`; other users can read the cache where it is `shared`."""
+    """Return the cache file in `folder`, opened once in a process; with `shared` the user's group can read and write it."""
     with _opening:
         # A connection must not outlive a fork, so each process has its own.
         key = (os.getpid(), folder.absolute())
@@ -33,9 +33,9 @@ def answer_cache(folder: Path, shared: bool) -> AnswerCache:
 
 
 class AnswerCache:
-    """JSON objects by key. What cannot be read or written counts as not there, with one warning.
+    """JSON objects by key in an SQLite file. What cannot be read or written is treated as absent, after one warning.
 
-    Its own user alone can read it, or the group too where it is `shared`.
+    Only its own user can read the file, or with `shared` the group too.
     """
 
     def __init__(self, folder: Path, shared: bool = False) -> None:
@@ -48,7 +48,7 @@ class AnswerCache:
             self._database = self._connected()
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Return the value that was kept under `key`, or None; a row that is no JSON object counts as absent."""
+        """Return the value stored under `key`; None where there is none, or none that is a JSON object."""
         with self._lock, self._lenient():
             if self._database is not None:
                 row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
@@ -58,7 +58,7 @@ class AnswerCache:
         return None
 
     def put(self, key: str, value: Mapping[str, Any], instead: bool = False) -> None:
-        """Keep a value; one that is there already stays, or with `instead` is replaced."""
+        """Store a value; a value that the key has already stays, or is replaced if `instead` is True."""
         # Escapes keep half a surrogate pair, which SQLite's UTF-8 could not.
         written = json.dumps(value, default=list)
         with self._lock, self._lenient():
@@ -67,6 +67,7 @@ class AnswerCache:
                 self._database.execute(f"INSERT OR {how} INTO answers VALUES (?, ?)", (key, written))
 
     def close(self) -> None:
+        """Close the file; `get` then returns None, and `put` does nothing."""
         with self._lock:
             if self._database is not None:
                 self._database.close()

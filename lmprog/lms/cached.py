@@ -21,7 +21,7 @@ SHARED = "LMPROG_SHARED_CACHE"
 
 
 class CachedLM:
-    """Asks `lm` what its cache does not hold; what the cache gives costs nothing."""
+    """An LM with a cache of replies on disk, as `cache:` in a spec declares. A cached reply costs nothing."""
 
     def __init__(self, lm: LM, declared: plan.LM) -> None:
         self.lm = lm
@@ -29,9 +29,10 @@ class CachedLM:
         self._kept: tuple[ResponseCache, str] | None = None
 
     async def complete(self, request: Request) -> Completion:
-        """Return the reply from the cache or from `lm`.
+        """Return the reply from the cache, or from `lm`, whose reply is then stored.
 
-        Raise UsageError where a shared cache has no folder, and any error that `lm` raises.
+        A request with an adapter that has no digest is never cached. Raise UsageError where a shared cache has no folder, and
+        any error that `lm` raises.
         """
         if has_no_digest(request):
             return await self.lm.complete(request)

@@ -1,4 +1,4 @@
-"""Names by content: of a request with the weights that answer it, and of the arguments of a tool."""
+"""Digests of LM requests, and the name of the weights that answer them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lmprog.state.digests import digest
 
 
 def weights_of(model: str, adapter: AdapterReference | None) -> str:
-    """Return the model's name, with the digest of its adapter if it has one."""
+    """Return a name for the weights that answer: the model's, with `+` and the digest of its adapter if it has one."""
     return f"{model}+{adapter.sha256 or adapter.path}" if adapter else model
 
 
@@ -23,5 +23,7 @@ def request_sha256(
     seed: int | None,
     tools: Sequence[ToolOffer] = (),
 ) -> str:
-    """Return the digest of everything that a reply depends on, except where the model is served."""
+    """Return the SHA-256 of all that a reply depends on (weights, messages, parameters, seed, tools), except the server's
+    address.
+    """
     return digest([weights, list(messages), params, seed, [asdict(tool) for tool in tools]])

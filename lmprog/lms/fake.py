@@ -1,4 +1,4 @@
-"""An LM that answers at once with values of the declared types: for dry runs and for showing prompts. No model is asked."""
+"""An LM that answers at once with made-up values of the declared types, for dry runs and for showing prompts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from lmprog.lms.lm import Completion, Request, Usage
 
 
 class FakeLM:
-    """A test double, and `lmprog run --fake`: each reply reads back as a value of every output's type."""
+    """The LM of dry runs and of `--fake`: it asks no model, and each reply has a made-up value for every output
+    of the module.
+    """
 
     async def complete(self, request: Request) -> Completion:
+        """Return a reply, in the format of the request, whose values have the types of its outputs."""
         kind = request.output_type
         outputs = {name: Field(inner) for name, inner in kind.fields} if isinstance(kind, Object) else {}
         values = {name: placeholder(name, field.type) for name, field in outputs.items()}
@@ -21,7 +24,7 @@ class FakeLM:
 
 
 def placeholder(name: str, kind: Type) -> Any:
-    """Return a value of type `kind` that contains the name of the value that it replaces."""
+    """Return a made-up value of type `kind`; texts in it hold `name`, so that a reader sees which output they stand for."""
     if isinstance(kind, Optional):
         return placeholder(name, kind.inner)
     if isinstance(kind, Enum):

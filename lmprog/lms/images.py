@@ -27,11 +27,11 @@ READABLE: ContextVar[frozenset[str] | None] = ContextVar("READABLE", default=Non
 
 
 class NoImage(UsageError):
-    """A file that is not there, or is no image."""
+    """The error for an image that cannot be read, that is no image, or that a client may not name."""
 
 
 def with_digests(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the messages with the sha256 of each image that is a local file, or raise NoImage."""
+    """Return the messages, the SHA-256 of its bytes beside each image that is a local file. Raise NoImage."""
 
     def referred(path: str) -> dict[str, Any]:
         return {"url": path, "sha256": hashlib.sha256(_read(path)[0]).hexdigest()}
@@ -40,7 +40,7 @@ def with_digests(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def with_images(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the messages in API format, with each image that is a local file as a data URI, or raise NoImage."""
+    """Return the messages as an API takes them: each image that is a local file becomes a data URI. Raise NoImage."""
 
     def sent(path: str) -> dict[str, Any]:
         content, kind = _read(path)

@@ -12,7 +12,7 @@ from lmprog.compiler.types.lattice import Type
 
 @dataclass(frozen=True)
 class ToolOffer:
-    """A tool that the LM may call: its name, what it does, and the JSON schema of its arguments (an object)."""
+    """A tool that an LM is told it may call: its name, a description, and the JSON schema of its arguments (an object)."""
 
     name: str
     description: str
@@ -21,7 +21,10 @@ class ToolOffer:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A call that the LM asks for. `arguments` is None where what it wrote is no JSON object; `written` is as it came."""
+    """A tool call in an LM's reply, in the API's own form.
+
+    `arguments` is None where the LM wrote no JSON object; `written` is the text of the arguments as it came.
+    """
 
     id: str
     name: str
@@ -70,7 +73,10 @@ class Usage:
 
 @dataclass(frozen=True)
 class Completion:
-    """A reply. Token ids and log-probabilities are those of the sampled reply, its end token included."""
+    """An LM's reply.
+
+    Token ids and log-probabilities are those of the sampled tokens, the end token included; None where unknown.
+    """
 
     text: str
     token_ids: Sequence[int] | None = None
@@ -93,13 +99,14 @@ class Completion:
 
 @runtime_checkable
 class LM(Protocol):
-    """Raises ProviderError where no reply could be had; a reply of any quality is a Completion."""
+    """The interface of an LM: anything with an async `complete`. Other packages implement it to add a backend."""
 
-    async def complete(self, request: Request) -> Completion: ...
+    async def complete(self, request: Request) -> Completion:
+        """Return the reply to a request, of whatever quality. Raises ProviderError where there is no reply."""
 
 
 def innermost(lm: Any) -> Any:
-    """Return the LM within wrappers that count, cache, or create it at its first use."""
+    """Return the LM inside wrappers that count its calls, cache its replies, or create it at its first use."""
     while (inner := getattr(lm, "made", None) or getattr(lm, "lm", None)) is not None:
         lm = inner
     return lm

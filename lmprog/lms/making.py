@@ -1,4 +1,4 @@
-"""Make the LMs that a spec names, each when it is first asked."""
+"""Creation of the LMs that a spec declares. Weights are read, or litellm imported, only at an LM's first call."""
 
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ class _OnFirstUse:
 
 
 def require_packages(lm: object) -> None:
-    """Raise MissingExtra where an LM that is made at its first use needs packages that are not installed."""
+    """Raise MissingExtra where the backend of an LM needs packages that are not installed.
+
+    Only LMs that `make_lm` returned are checked.
+    """
     while (inner := getattr(lm, "lm", None)) is not None:
         lm = inner
     if isinstance(lm, _OnFirstUse):
@@ -87,7 +90,10 @@ def require_packages(lm: object) -> None:
 
 
 def make_lm(declared: plan.LM) -> LM:
-    """Return the LM that the spec names. Its weights are read, or litellm is imported, when it is first asked."""
+    """Return the LM for a declaration of a spec, with a cache around it where the spec has one.
+
+    Its weights are read, or litellm is imported, at its first call.
+    """
     lm = _OnFirstUse(declared)
     if not declared.cache:
         return lm

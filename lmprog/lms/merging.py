@@ -1,4 +1,4 @@
-"""Weights with the adapters of a program merged in, as folders that any other program can load: `lmprog export --merged`."""
+"""`lmprog export --merged`: model folders with a program's adapters merged into the weights, for any other software to load."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTE = "lmprog.json"
 
 @dataclass(frozen=True)
 class Merge:
-    """A merged model folder to write: a model, the adapter to merge into it, and the modules that use the two."""
+    """A merged model to write: the base model, the adapter to merge into it, and the modules of the program that use them."""
 
     name: str
     """The id of the LM, or of the module whose adapter it is."""
@@ -28,10 +28,10 @@ class Merge:
 
 
 def merges_of(plan: Plan) -> list[Merge]:
-    """Return the merges of LMs, then the merges of modules with adapters of their own.
+    """Return the merged models that a program needs: first those of LMs, then those of modules with adapters of their own.
 
-    An adapter that no module uses is left out. Raises UsageError where the program has no adapter, LmprogError where
-    a model does not run in this process.
+    An adapter that no module uses is left out. Raises UsageError where the program has no adapter, LmprogError where a model
+    does not run in this process.
     """
     plan = next(iter(plan.members), plan)  # the members of an ensemble differ in their words alone
     found: list[Merge] = []
@@ -58,9 +58,9 @@ def merges_of(plan: Plan) -> list[Merge]:
 
 
 def write_merged(plan: Plan, folder: Path) -> list[tuple[Merge, Path]]:
-    """Write what `merges_of` names, all or nothing: `folder` itself for one, else a folder in it for each.
+    """Write the merged models, all or none, and return each with its folder: `folder` for a single one, else folders inside it.
 
-    Raises UsageError where the folder holds something already, and what loading a model or an adapter raises.
+    Raises UsageError where `folder` holds something already, and any error of loading a model or an adapter.
     """
     merges = merges_of(plan)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

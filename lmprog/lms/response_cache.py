@@ -1,4 +1,4 @@
-"""Answers that are kept on disk, by all that a reply depends on: what was asked before is not sent again."""
+"""A cache of LM replies by all that a reply depends on, so that an equal request is not sent again."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class ResponseCache:
-    """Asks an LM what `cache` does not hold. Failures are not kept, and equal requests at the same time are asked once.
+    """Sends to an LM only requests without a stored reply. Failures are not stored; equal requests in flight are sent once.
 
-    A reply that is sampled is kept for its seed, which a run derives from the place of the call, so that other rows, rollouts
-    and repeats are other requests.
+    A sampled reply is stored for its seed, which a run derives from the place of the call, so that other rows, rollouts and
+    repeats are other requests.
     """
 
     def __init__(self, cache: AnswerCache) -> None:
@@ -31,9 +31,9 @@ class ResponseCache:
         self._asking: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[Completion]] = {}
 
     async def complete(self, lm: LM, request: Request, model: str, served: str = "") -> tuple[Completion, bool]:
-        """Return the reply, and whether it was cached; `served` distinguishes LMs with equal names.
+        """Return the reply to a request, and True where it was stored or shared with an equal request in flight.
 
-        Raise any error that `lm` raises.
+        `served` is where the model is served, which tells apart LMs of equal names. Raise any error that `lm` raises.
         """
         key = _key(request, model, served)
         found = self._cache.get(key)
@@ -68,15 +68,20 @@ class ResponseCache:
 
 
 class RunResponseCache:
-    """The answers of one optimization. A run that was cut asks nothing again, and counts what it is given as it did before.
+    """The LM replies of one optimization, kept in its run folder, so that a resumed run sends no request again.
 
-    A model in this process is not kept: its replies depend on who shares a batch, which is formed again as it was.
+    A reply counts in the budget as it did before. Replies of a local model are not kept: they depend on which requests share a
+    batch, and a resumed run forms the same batches.
     """
 
     def __init__(self, cache: AnswerCache) -> None:
         self._kept = ResponseCache(cache)
 
     async def complete(self, lm: LM, request: Request, declared: Declared | None) -> Completion:
+        """Return the stored reply, or send the request to `lm` and store the reply.
+
+        `declared` is the LM of the spec; where it is None, or runs in this process, nothing is stored.
+        """
         if declared is None or declared.runs_here or has_no_digest(request):
             return await lm.complete(request)
         completion, _ = await self._kept.complete(lm, request, declared.model)
@@ -84,7 +89,7 @@ class RunResponseCache:
 
 
 def has_no_digest(request: Request) -> bool:
-    """Return whether the request's adapter has no digest, as in training, where weights change under one name."""
+    """Return whether the request names an adapter without a digest: one in training, whose weights change under one name."""
     return request.adapter is not None and request.adapter.sha256 is None
 
 

@@ -1,4 +1,4 @@
-"""The way to an LM behind an API: direct, or through litellm."""
+"""The choice between the two ways to an LM's API: direct HTTP requests, or litellm."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from lmprog.compiler.model_table import entry_of
 
 
 def is_direct(declared: plan.LM) -> bool:
-    """Return whether an LM behind an API is asked without litellm: OpenAI's chat models, and servers that speak as OpenAI does.
+    """Return whether an LM's API is called without litellm: OpenAI's chat models, vLLM, and servers that speak OpenAI's
+    protocol.
 
     OpenAI answers for some models at its address for responses alone, whose form litellm knows.
     """

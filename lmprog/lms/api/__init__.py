@@ -1,7 +1,7 @@
-"""LMs behind an API: each call is tried until it has a reply or cannot have one, and no LM is pressed harder than it may be.
+"""LMs behind an API: each call is retried until it has a reply or cannot have one, within the limits of the LM.
 
-Two routes lead there. OpenAI, and a server at an address of one's own that speaks OpenAI's protocol, are asked directly, which
-carries a thousand calls in flight; litellm reaches every other provider.
+Two routes lead there. OpenAI, and a server at an address of one's own that speaks OpenAI's protocol, are called directly, with
+up to thousands of calls in flight; litellm reaches every other provider.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_REQUESTED_WAIT = 600.0
 
 
 class Route(Protocol):
-    """A connection to a provider, through which requests to a model are sent."""
+    """The way in which requests reach a provider: direct HTTP, or litellm. A Route sends once; ApiLM retries."""
 
     structured: bool
     """True if the provider accepts a JSON schema for its reply."""
@@ -46,7 +46,7 @@ class Route(Protocol):
 
 
 class ApiLM:
-    """A model of an API provider."""
+    """An LM behind an API, with retries, rate limits, and messages that hide secrets."""
 
     def __init__(self, declared: plan.LM) -> None:
         self._declared = declared
@@ -82,15 +82,15 @@ class ApiLM:
         return await self._patiently(ask)
 
     async def load(self, adapter: AdapterReference) -> None:
-        """Have the server load an adapter, which a request with it would do too.
+        """Have the server load an adapter before the first request with it (which would load it too).
 
-        Raises ProviderError where the server does not, UsageError where this LM takes no adapter or there is none.
+        Raises ProviderError where the server does not, UsageError where this LM takes no adapter or the adapter is missing.
         """
         adapters = self._adapters(adapter)
         await self._patiently(lambda: self._try_of(adapters.loaded(adapter)))
 
     async def unload(self, adapter: AdapterReference) -> None:
-        """Have the server drop an adapter; asked once. Raises as `load`."""
+        """Have the server drop an adapter; tried once. Raises the same errors as `load`."""
         failed = await self._try_of(self._adapters(adapter).unload(adapter))
         if isinstance(failed, TryFailed):
             raise ProviderError(self._said(failed, 1))
@@ -171,7 +171,7 @@ async def _outcome(once: Coroutine[Any, Any, T], limit: float) -> T | TryFailed:
 
 
 def api_lm(lm: LM) -> ApiLM:
-    """Return the LM behind an API within wrappers that count or cache; raise LmprogError where there is none."""
+    """Return the ApiLM inside wrappers that count or cache; raise LmprogError where the LM is not behind an API."""
     found = innermost(lm)
     if not isinstance(found, ApiLM):
         raise LmprogError(f"{type(found).__name__} is no LM behind an API, so no adapter can be loaded there")

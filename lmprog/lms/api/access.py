@@ -19,7 +19,9 @@ _SECRET_NAMES = ("_API_KEY", "_TOKEN", "_SECRET", "_SECRET_KEY", "_ACCESS_KEY", 
 
 @dataclass(frozen=True)
 class Access:
-    """Evaluated from the spec; its repr shows none of it."""
+    """The address, key and headers for an LM's API, evaluated from the spec and the environment; its repr shows
+    none of them.
+    """
 
     base: str | None = field(repr=False)
     key: str | None = field(repr=False)
@@ -28,7 +30,7 @@ class Access:
 
     @classmethod
     def of(cls, declared: plan.LM) -> Access:
-        """Return the access to an LM's API; raise UsageError where a variable that the spec names is not set."""
+        """Evaluate the access to an LM's API; raise UsageError where an environment variable that the spec names is not set."""
         base, key = (
             _value(declared.api_base, declared),
             _header(_value(declared.api_key, declared), "api_key", declared),
@@ -57,7 +59,7 @@ class Access:
         return cls(base.strip().rstrip("/") if base else None, key, headers, _secrets(base, key, headers))
 
     def hide(self, text: str) -> str:
-        """Return the text without any secret."""
+        """Return the text with every secret in it replaced by `[key]`."""
         return without(text, self._secrets, "[key]")
 
 

@@ -1,4 +1,4 @@
-"""Adapters on a server of vLLM: loaded once, under a name that is made of their digest, and then named as a model."""
+"""LoRA adapters on a vLLM server: each is loaded once, under a name made of its digest, and then requested as a model."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ FIXES = (
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A load of an adapter on a server; a repeated load of the same adapter is a different Loaded."""
+    """An adapter that was loaded on a server, with its model name there. Loading it again gives a different object."""
 
     adapter: AdapterReference
     name: str
     """The model name of the adapter on the server."""
 
     def is_missed(self, failed: TryFailed) -> bool:
-        """Return whether a request failed since the server has lost the adapter, by a restart or an unload."""
+        """Return whether a request failed because the server no longer has the adapter, after a restart or an unload."""
         return failed.status == 404 and self.name in failed.words
 
 
 class Adapters:
-    """The adapters of one LM; the server reads their files itself, so it must see the same folder."""
+    """The adapters that one LM's server has loaded. The server reads their files itself, so it must see the same folder."""
 
     def __init__(self, declared: plan.LM, server: Server) -> None:
         self._declared, self._server = declared, server
@@ -47,7 +47,10 @@ class Adapters:
         self._one_at_a_time = PerLoop(asyncio.Lock)
 
     async def loaded(self, adapter: AdapterReference) -> Loaded:
-        """Return the adapter as loaded on the server; raise TryFailed, or UsageError where there is no adapter."""
+        """Return the adapter's entry after loading it on the server if it is not loaded yet.
+
+        Raise TryFailed where the server refuses, UsageError where the adapter's files are missing or changed.
+        """
         if adapter not in self._loaded:
             async with self._one_at_a_time.get():
                 if adapter not in self._loaded:
@@ -63,7 +66,7 @@ class Adapters:
             del self._loaded[loaded.adapter]
 
     async def unload(self, adapter: AdapterReference) -> None:
-        """Have the server drop it; one that it does not have is as good. Raises as `loaded`."""
+        """Have the server drop an adapter; no error where it does not have it. Raise TryFailed where the server refuses."""
         self._loaded.pop(adapter, None)
         try:
             async with self._server.post("/unload_lora_adapter", {"lora_name": self._name(adapter)}):

@@ -18,7 +18,11 @@ _EPHEMERAL = {"type": "ephemeral"}
 
 
 def parameters(request: Request, *, structured: bool, seeded: bool) -> dict[str, Any]:
-    """Return all fields of a request except its model and messages; the spec's `params` take precedence."""
+    """Return the fields of a request body, in OpenAI's names, other than model and messages; the spec's `params` take
+    precedence.
+
+    `structured`: the provider takes a JSON schema for the reply. `seeded`: it takes a seed.
+    """
     made: dict[str, Any] = {}
     if seeded and request.seed is not None:
         made["seed"] = request.seed % SEEDS
@@ -61,17 +65,19 @@ def _is_closed(kind: Type) -> bool:
 
 
 def marks_caches(model: str) -> bool:
-    """Return whether the provider caches only marked heads of prompts; other providers cache heads by themselves."""
+    """Return whether a model's provider caches prompt beginnings only where the request marks them, as
+    Anthropic's models want.
+    """
     provider, _, name = model.rpartition("/")
     claude = "claude" in name or "anthropic" in model
     return claude and provider.partition("/")[0] in ("", "anthropic", "bedrock", "vertex_ai", "azure_ai", "openrouter")
 
 
 def marked(messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> list[Mapping[str, Any]]:
-    """Return the messages with the mark of the prompt cache at the end of the part that is the same for every row.
+    """Return the messages with the provider's cache mark at the end of the part that is the same for every row.
 
-    The message in which that part ends is split there. A blank text cannot be marked, so the mark then goes before
-    it.
+    `constant` is the extent of that part (`Request.constant`). The message in which it ends is split there. A blank text cannot
+    be marked, so the mark then goes before it.
     """
     whole, characters = constant
     with_mark = list(messages)

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class DirectRoute:
-    """`POST {api_base}/chat/completions`."""
+    """Sends requests by HTTP to `{api_base}/chat/completions`, without litellm."""
 
     def __init__(self, declared: plan.LM, access: Access) -> None:
         self.structured = True
@@ -43,7 +43,10 @@ class DirectRoute:
         self.adapters = Adapters(declared, self._server) if declared.backend.adapters and access.base else None
 
     async def ask(self, request: Request, structured: bool) -> Completion:
-        """Send a request once. Raises TryFailed, and UsageError where no address is known."""
+        """Send a request once and return the reply.
+
+        Raises TryFailed, and UsageError where the spec and environment name no address.
+        """
         if not self._server.known:
             fix = f"write lms.{self._id}.api_base, or set HOSTED_VLLM_API_BASE in the environment"
             raise UsageError(f"the LM {self._id!r} has no address of its server; {fix}")

@@ -29,7 +29,7 @@ async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def events_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[bytes, Any]]:
-    """Yield the data of each event, and what it says as JSON (UNREADABLE where it is none).
+    """Yield for each server-sent event its data as bytes, and the data parsed as JSON (UNREADABLE where it is no JSON).
 
     The `data` lines of an event come each by itself where they are JSON, else joined: some servers leave out the empty line
     between two events; others write one event over several lines.

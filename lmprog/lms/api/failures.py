@@ -1,4 +1,4 @@
-"""The reason why one try of a call gave no reply, and whether the next may give one."""
+"""The failure of one try of an API call: its cause, and whether a further try may succeed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ OTHER_NAME = re.compile(r"[Uu]se '?(max_completion_tokens|max_tokens)'? instead"
 
 
 class TryFailed(Exception):
-    """A try without a reply.
+    """One try of an API call that gave no reply. `passing`: a further try may succeed.
 
-    `words` are the provider's own message, if any, and may hold a secret; `asked` is the number of seconds that the
-    provider asks to wait; `fix` is lmprog's advice; `limit` is the provider's name for the parameter of the longest
-    reply, where it refuses the name that was sent.
+    `words` are the provider's own message, if any, and may hold a secret; `asked` is the number of seconds that the provider
+    asks to wait; `fix` is lmprog's advice; `limit` is the provider's name for the parameter of the longest reply, where it
+    refuses the name that was sent.
     """
 
     limit: str | None = None
@@ -33,7 +33,7 @@ class TryFailed(Exception):
 
     @classmethod
     def of_status(cls, status: int, words: str, headers: Mapping[str, str], body: str = "") -> TryFailed:
-        """Return the failure that an HTTP status says; `body` may hold more than `words`, as a code."""
+        """Return the failure for an HTTP error status; `body` may hold more than `words`, such as an error code."""
         spent = status in (402, 403, 429) and bool(SPENT.search(f"{words} {body}"))
         later = status in PASSING or status >= 500
         asked = retry_after(headers) if later else None
@@ -44,18 +44,20 @@ class TryFailed(Exception):
         return failed
 
     def refuses(self, *names: str) -> bool:
-        """Return whether the provider takes no request with one of these parameters."""
+        """Return whether the provider refused the request (status 400 or 422) with a message that names one of these
+        parameters.
+        """
         return self.status in (400, 422) and any(name in self.words for name in names)
 
 
 def too_long(id: str, most: int) -> TryFailed:
-    """Return the failure of the LM `id`, whose reply has more than `most` bytes."""
+    """Return the failure for a reply of the LM `id` that has more than `most` bytes."""
     fix = f"raise lms.{id}.limits.reply_mb where such a reply is right"
     return TryFailed(f"its reply is longer than {most / 1e6:g} MB", passing=False, fix=fix)
 
 
 def words_of(body: str) -> str:
-    """Return what an error's body says in words: OpenAI's form, FastAPI's, or the text as it is."""
+    """Return the message in the body of an error response: in OpenAI's or FastAPI's form, else the whole text."""
     try:
         said = loads(body)
     except ValueError:

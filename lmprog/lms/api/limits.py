@@ -18,7 +18,7 @@ SPREAD = 0.1
 
 
 class Gate:
-    """Shared by all calls of one LM, of every event loop.
+    """Holds the calls of one LM back to its limits: calls in flight, requests and tokens a minute, and pauses.
 
     Requests are spaced evenly: at n a minute one starts every 60/n seconds. A call's tokens are counted when it starts, as
     estimated, and put right when its usage is known; the next waits until they are paid for at the allowed rate.
@@ -34,11 +34,11 @@ class Gate:
         self._held_until = 0.0
 
     def hold(self, seconds: float) -> None:
-        """Start no call for so long."""
+        """Start no call for `seconds`, as a provider has asked."""
         self._held_until = max(self._held_until, time.monotonic() + seconds)
 
     def slot(self, request: Request) -> _Slot:
-        """Return a context within which one try may be made; entering it waits until the limits allow the try."""
+        """Return a context manager for one try of a call; entering it waits until the limits allow the try."""
         return _Slot(self, request)
 
     async def _enter(self, tokens: int) -> None:
@@ -99,7 +99,7 @@ class _Slot:
 
 
 def estimate(request: Request) -> int:
-    """Return the estimated tokens of a call: its texts, and the longest reply that it allows."""
+    """Return an estimate of a call's tokens: its texts, and the longest reply that it allows."""
     characters = sum(len(text) for message in request.messages for text in _texts(message.get("content")))
     return int(characters / CHARACTERS_PER_TOKEN) + (reply_limit(request.params) or USUAL_REPLY)
 

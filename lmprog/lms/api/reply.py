@@ -1,7 +1,7 @@
-"""A reply in OpenAI's form, whole or in pieces, as a Completion.
+"""Parsing of replies in OpenAI's form, whole or streamed, into Completions.
 
-A server may send anything. What is needed to read the reply is refused where it has another shape; what only stands beside it
-(usage, log-probabilities, token ids) counts as not sent.
+A server may send anything. What is needed to read the reply is refused where it has another shape; what is optional (usage,
+log-probabilities, token ids) then counts as not sent.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ THINKING = frozenset({"thinking", "redacted_thinking", "reasoning"})
 
 
 def read(reply: Any, usd: float | None) -> Completion:
-    """Return the first choice of a reply.
+    """Convert a response in OpenAI's form to a Completion, from its first choice.
 
-    Raises TryFailed, as for a passing reason, where the reply has no choice, or one that is no message.
+    `usd` is its cost, None where unknown. Raises TryFailed, as worth another try, where the response has no choice with a
+    message.
     """
     said = mapping(reply)
     choices = listed(said.get("choices"))
@@ -55,7 +56,7 @@ def read(reply: Any, usd: float | None) -> Completion:
 
 
 def usage_of(used: Any, usd: float | None) -> Usage:
-    """Return the tokens that a reply says it took; what is no count of tokens is 0."""
+    """Return the token counts of a response's `usage`; a count that is missing or no number is 0."""
     used = mapping(used)
     prompt = count(used.get("prompt_tokens"))
     cached = count(mapping(used.get("prompt_tokens_details")).get("cached_tokens"))
@@ -64,9 +65,9 @@ def usage_of(used: Any, usd: float | None) -> Usage:
 
 
 def cost(reply: Any, prices: Limits) -> float | None:
-    """Return the US dollars of a reply at given prices for a token; None where they or the tokens are unknown.
+    """Return the cost in US dollars of a reply at given prices for a token; None where the prices or the tokens are unknown.
 
-    Tokens that the provider had kept cost `prices.cached_usd`, where that is known.
+    Tokens that the provider had cached cost `prices.cached_usd`, where that is known.
     """
     used = mapping(reply).get("usage")
     if not isinstance(used, Mapping) or prices.prompt_usd is None or prices.completion_usd is None:
@@ -141,7 +142,7 @@ def _says(value: Any) -> bool:
 
 
 class Pieces:
-    """Puts the pieces of a streamed reply together."""
+    """Collects the pieces (deltas) of a streamed reply into one."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -156,7 +157,7 @@ class Pieces:
         self._finish: str | None = None
 
     def add(self, piece: Mapping[str, Any]) -> str:
-        """Take the next piece, and return the text in it. Raises TryFailed for a content that is no text."""
+        """Add the next piece, and return the text in it. Raises TryFailed for a content that is no text."""
         for name in ("usage", "prompt_token_ids", "model", "id"):
             if piece.get(name) is not None:
                 self._top[name] = piece[name]
@@ -217,7 +218,7 @@ class Pieces:
         return None if not numbered and _is_whole(last["function"]["arguments"]) else last
 
     def whole(self) -> dict[str, Any]:
-        """Return the reply as if it had come in one."""
+        """Return the collected reply in the form of a response that was not streamed."""
         calls = [{name: value for name, value in made.items() if name != "index"} for made in self._in_order()]
         choice = {
             "message": {"content": "", **self._message, "tool_calls": calls},
@@ -236,7 +237,9 @@ class Pieces:
 
 
 def joined(before: Any, piece: Any) -> Any:
-    """Return a field of a streamed message with its next piece: texts are joined, blocks of a list by kind and number."""
+    """Append the next piece of one field of a streamed message: texts are concatenated, lists of blocks merged
+    block by block.
+    """
     if piece is None or before is None:
         return before if piece is None else piece
     if isinstance(before, str) and isinstance(piece, str):

@@ -1,4 +1,4 @@
-"""A server at an address: what each request to it carries, and how its answers and failures are told apart."""
+"""HTTP requests to an OpenAI-like server: address, headers, proxy, and the conversion of error responses to failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """The address, and what each request to it carries."""
+    """A server at an address, with the headers and the proxy of each request to it."""
 
     def __init__(self, access: Access) -> None:
         self.known = access.base is not None
@@ -32,9 +32,9 @@ class Server:
             self._headers.setdefault("Authorization", f"Bearer {access.key}")
 
     def post(self, path: str, body: Mapping[str, Any]) -> _Answer:
-        """Return a context with the answer to a POST.
+        """Return a context manager that sends a POST and gives the response.
 
-        Raise TryFailed for a status other than 2xx, and where the server cannot be reached.
+        Entering it raises TryFailed for a status other than 2xx, and where the server cannot be reached.
         """
         # Half a surrogate pair, which UTF-8 has not, goes as its escape.
         return _Answer(self, path, json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace"))
@@ -45,7 +45,7 @@ class Server:
         return await session.post(url, data=data, headers=self._headers, proxy=self._proxy, allow_redirects=False)
 
     def unreached(self, error: Exception) -> TryFailed:
-        """Return the failure of a request that had no answer; a proxy that is the reason is named."""
+        """Return the failure for a request without a response; a proxy that is the reason is named."""
         words = str(error) or type(error).__name__
         if self._proxy is not None and not self._proxy.startswith(("http://", "https://")):
             kind = urlsplit(self._proxy).scheme
@@ -118,7 +118,7 @@ async def _start_of(response: aiohttp.ClientResponse) -> bytes:
 
 
 def beginning_of(body: bytes) -> str:
-    """Return the beginning of a body for a message: more than is shown, so that no secret is cut in two unseen."""
+    """Return the beginning of a response body as text for an error message, long enough that no secret is cut in two."""
     return " ".join(body[:10_000].decode(errors="replace").split())
 
 

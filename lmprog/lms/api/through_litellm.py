@@ -1,4 +1,4 @@
-"""Every other provider, through litellm, whose own retries are off: those of ApiLM know of limits and pauses."""
+"""The route to every other provider, by litellm; its retries are switched off, since ApiLM retries within the LM's limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lmprog.lms.lm import Completion, Request
 
 
 class LitellmRoute:
-    """`litellm.acompletion`."""
+    """Sends requests by `litellm.acompletion`."""
 
     def __init__(self, declared: plan.LM, access: Access) -> None:
         # Without this litellm fetches its price table from the network when it is imported.
@@ -153,7 +153,7 @@ def _import_what_calls_import(litellm: Any) -> None:
 
 @dataclass
 class Exchange:
-    """A call of a provider for the LM `id`, of whose replies at most `longest` bytes are read, decoded."""
+    """A call of a provider for the LM `id`: it reads at most `longest` bytes of the decoded reply."""
 
     id: str
     longest: int
@@ -161,6 +161,7 @@ class Exchange:
     """Set where a reply was longer."""
 
     def too_long(self) -> TryFailed:
+        """Record that the reply is too long, and return that failure."""
         self.failed = too_long(self.id, self.longest)
         return self.failed
 
@@ -171,7 +172,7 @@ _exchange: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 @cache
 def guard_httpx() -> None:
-    """Have httpx follow no redirect of a call that lmprog makes, and read no reply further than its limit.
+    """Patch httpx for lmprog's calls: they follow no redirect, and read no reply further than its limit.
 
     A redirect would give key, headers and prompt to another host. The clients are made within litellm and the providers'
     libraries, and no setting reaches all of them. Other calls of the process, as those of a tool, are left as they are.

@@ -1,4 +1,4 @@
-"""An LM in this process: transformers and peft behind a queue that answers all waiting requests as one wave."""
+"""LMs in this process (transformers and peft): waiting requests are answered together, in batches called waves."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ _turns = PerLoop(asyncio.Lock)
 
 
 def shared(model: str) -> LocalLM:
-    """Return this process's only LM for `model`: two programs that name it use the same weights."""
+    """Return the LM for a local model, loaded once in this process: all programs that name the model share its weights."""
     if model not in _loaded:
         _loaded[model] = LocalLM(Weights(model))
     return _loaded[model]
 
 
 def make(declared: plan.LM) -> LocalLM:
-    """Return this process's LM for the model that a spec declares."""
+    """Return the LM for a local model that a spec declares; its weights are shared within the process."""
     return shared(declared.model)
 
 
 def local_lm(lm: LM) -> LocalLM:
-    """Return the LM in this process behind wrappers that count or cache; raise LmprogError where there is none."""
+    """Return the LocalLM inside wrappers that count or cache; raise LmprogError where the LM does not run in this process."""
     found = innermost(lm)
     if not isinstance(found, LocalLM):
         raise LmprogError(f"{type(found).__name__} is no model in this process, so its weights cannot be trained")
@@ -64,10 +64,12 @@ def local_lm(lm: LM) -> LocalLM:
 
 
 class LocalLM:
-    """Answers concurrent requests in waves of at most `wave` rows, in the order of their keys.
+    """A model in this process.
 
-    A wave starts when the event loop has nothing else to do, and no tool is at work (but for slow ones): every request that
-    could come has come, so that who shares a batch follows from the program and not from the clock.
+    Concurrent requests are answered in waves (batches) of at most `wave`, in the order of their keys.
+
+    A wave starts when the event loop has nothing else to do and no tool is running (but for slow ones): every request that
+    could come has come, so that the composition of a batch depends on the program and not on timing.
     """
 
     def __init__(self, weights: Weights, *, wave: int = 128) -> None:
@@ -84,6 +86,10 @@ class LocalLM:
         self._tokenizing = threading.Lock()
 
     async def complete(self, request: Request) -> Completion:
+        """Return the reply to a request, after the wave that answers it.
+
+        Raise LmprogError for parameters that the engine lacks.
+        """
         unknown = sorted(set(request.params) - PARAMS)
         if unknown:
             raise LmprogError(
@@ -193,7 +199,10 @@ class LocalLM:
         )
 
     def prompt(self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> Prompt:
-        """Return the token ids of `messages` by the model's own chat template, and how many of them are shared."""
+        """Return the token ids of `messages` in the model's chat template, and how many first tokens all rows share.
+
+        `constant` says which part of the messages is the same for every row (`Prompt.constant` of the compiler).
+        """
         ids = self._ids(messages)
         head = self._head(messages, constant)
         return Prompt(ids, len(head) if len(head) >= MIN_HEAD and ids[: len(head)] == head else 0)
@@ -230,16 +239,20 @@ class LocalLM:
         return self._head_ids[key]
 
     def allowed(self, format: str, outputs: Object, reply: Sequence[int]) -> NDArray[numpy.int32]:
-        """Return the packed masks under which a constrained reply was sampled (`Grammars.allowed`)."""
+        """Return for each token of a constrained reply the packed mask of the tokens that could stand there
+        (`Grammars.allowed`).
+        """
         return self._grammars().allowed(format, outputs, reply)
 
     def may_say(self, format: str, outputs: Object, reply: Sequence[int]) -> bool:
-        """Return whether `reply` can be sampled under the grammar of `outputs` in `format`."""
+        """Return whether the token ids `reply` are a complete or partial reply that the grammar of `outputs` in `format`
+        allows.
+        """
         constraint = self._grammars().constraint(format, outputs)
         return bool(constraint.matcher.validate_tokens(list(reply)) == len(reply))
 
     def reply_ids(self, text: str, *, ended: bool = True) -> tuple[int, ...]:
-        """Return the token ids of a reply that was written elsewhere; with `ended` its end token too."""
+        """Return the token ids of a reply's text, with the end token if `ended`."""
         with self._tokenizing:
             ids = self.weights.tokenizer(text, add_special_tokens=False).input_ids
         return (*ids, self.weights.tokenizer.eos_token_id) if ended else tuple(ids)
@@ -256,7 +269,7 @@ class LocalLM:
         return self._constraining
 
     def text(self, ids: Sequence[int]) -> str:
-        """Return the text of token ids, without the ids that end a reply."""
+        """Return the text of a reply's token ids, without end tokens."""
         said = [token for token in ids if token not in self.weights.end_ids]
         return str(self.weights.tokenizer.decode(said, skip_special_tokens=True))
 

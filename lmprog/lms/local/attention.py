@@ -39,7 +39,7 @@ Piece = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class PromptPass:
-    """A pass over the packed tokens of all prompts: token n stands at `slot[n]` of prompt `row[n]`, both (N,)."""
+    """The forward pass over the packed tokens of all prompts: token n is token `slot[n]` of prompt `row[n]`; both are (N,)."""
 
     row: Tensor
     slot: Tensor
@@ -47,9 +47,9 @@ class PromptPass:
 
 @dataclass(frozen=True)
 class ReplyPass:
-    """A pass over the next token of each reply, all at the same `step` of their replies.
+    """A forward pass over one token of each reply, number `step` of it.
 
-    Reply n continues prompt `owner[n]` and has the place `place[n]`, below `width`, among the replies of that prompt.
+    Reply n continues prompt `owner[n]`, and is number `place[n]` of the (at most `width`) replies to that prompt.
     """
 
     owner: Tensor
@@ -60,7 +60,7 @@ class ReplyPass:
 
 @dataclass
 class Context:
-    """The keys and values that a forward pass reads and writes, by layer, and which pass it is."""
+    """The keys and values, by layer, that a forward pass of a wave reads and writes, and which pass it is."""
 
     head: list[tuple[Tensor, Tensor]] | None
     lengths: Tensor
@@ -73,7 +73,7 @@ class Context:
 
 
 class AttentionBackend(Protocol):
-    """The attention of a pass that is no wave."""
+    """The interface of an attention function that replaces the one of a wave, as training on a tree of tokens does."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Map query (1, heads, N, D), key and value (1, kv_heads, N, D) to the attention output (1, N, heads, D)."""
@@ -81,9 +81,9 @@ class AttentionBackend(Protocol):
 
 
 def window_of(model: Any) -> int | None:
-    """Return how many tokens before a token every layer sees.
+    """Return how many preceding tokens every layer of a model attends to: None for all of them.
 
-    None stands for all of them, 0 for a model with a layer that keeps another kind of memory.
+    0 stands for a model with layers that have no attention of this kind (recurrent ones, for example).
     """
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())

@@ -1,4 +1,4 @@
-"""The tokens of a chat: special tokens are those of the chat template, and what messages hold of their texts is text."""
+"""Tokenization of chats: special tokens come from the chat template alone; text in messages that looks like one stays text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PRIVATE = range(0xE000, 0xF8FF)
 
 
 class ChatTokens:
-    """Token ids of messages as a tokenizer's own chat template writes them."""
+    """Converts messages to token ids by a tokenizer's own chat template."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -20,7 +20,7 @@ class ChatTokens:
         self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
 
     def ids(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
-        """Return the token ids of the messages and of the beginning of a reply."""
+        """Return the token ids of the messages, and of the template's beginning of the assistant's reply."""
         if self._special is None or not any(self._special.search(str(turn.get("content"))) for turn in messages):
             return self._ids_of(self._rendered(messages))
         texts = "".join(str(turn.get("content")) for turn in messages)

@@ -51,7 +51,7 @@ _JSON = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "k
 
 
 def grammar(format: str, outputs: Object) -> str:
-    """Return the Lark grammar, in llguidance's dialect, of the replies that hold `outputs` in `format`."""
+    """Return the Lark grammar, in llguidance's dialect, of all replies that hold values of `outputs` in `format`."""
     if format == "json":
         return f"start: {_json(outputs)}"
     if format == "text":
@@ -126,20 +126,20 @@ _ANYTHING = {"$defs": {f"any{depth}": _anything(depth) for depth in range(MAX_DE
 
 @dataclass
 class Constraint:
-    """The state of one reply in its grammar."""
+    """The state of one reply in its grammar: the tokens so far, and what may follow them."""
 
     key: Key
     matcher: Any
     said: tuple[int, ...] = field(default=())
 
     def advance(self, token: int) -> None:
-        """Extend the reply by `token`, which the mask allows."""
+        """Append a token, which the mask must allow, to the reply."""
         self.said = (*self.said, token)
         self.matcher.consume_token(token)
 
 
 class Grammars:
-    """The grammars of one tokenizer, each compiled once."""
+    """The compiled grammars of one tokenizer, each compiled once and the last MAX_GRAMMARS kept."""
 
     def __init__(self, tokenizer: Any, size: int, end_ids: frozenset[int]) -> None:
         """Load the tokenizer into llguidance; `size` is the width of the logits.
@@ -156,7 +156,10 @@ class Grammars:
         self._compiled: OrderedDict[Key, Any] = OrderedDict()
 
     def constraint(self, format: str, outputs: Object) -> Constraint:
-        """Return a fresh state of a type's grammar. Raises LmprogError for a type that has no grammar."""
+        """Return the state of an empty reply that must hold `outputs` in `format`.
+
+        Raises LmprogError for a type without a grammar.
+        """
         from llguidance import LLMatcher
 
         key = (format, outputs)
@@ -171,7 +174,9 @@ class Grammars:
         return Constraint(key, self._compiled[key].deep_copy())
 
     def allowed(self, format: str, outputs: Object, reply: Sequence[int]) -> NDArray[numpy.int32]:
-        """Return the packed masks (T, W) under which the T tokens of `reply` were sampled, one for each token."""
+        """Return for each of the T tokens of `reply` the packed mask of tokens that the grammar allowed at its place: (T, W)
+        words.
+        """
         import llguidance.numpy
 
         constraint = self.constraint(format, outputs)
@@ -184,7 +189,10 @@ class Grammars:
 
 
 def mask(logits: Tensor, constraints: Sequence[Constraint | None]) -> Tensor:
-    """Return `logits` (R, V) with minus infinity at each disallowed token; rows without a constraint unchanged."""
+    """Return `logits` (R, V) with minus infinity at each token that the row's constraint does not allow.
+
+    Rows without a constraint stay unchanged.
+    """
     if not any(constraints):
         return logits
     import llguidance.numpy
@@ -214,7 +222,10 @@ def unpacked(bits: NDArray[numpy.int32], width: int) -> NDArray[numpy.bool_]:
 
 
 def constraints_of(requests: Sequence[Request], grammars: Callable[[], Grammars]) -> list[Constraint | None]:
-    """Return a state for each request that needs one; `grammars` builds the Grammars at the first such request."""
+    """Return for each request a new Constraint, or None for one without `decoding: constrained`.
+
+    `grammars` returns the compiled grammars; it is called only if a request needs them.
+    """
     return [
         grammars().constraint(request.format, request.output_type)
         if request.decoding == "constrained" and isinstance(request.output_type, Object)

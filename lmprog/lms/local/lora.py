@@ -27,7 +27,7 @@ Forwards = list[tuple[Any, Callable[..., Tensor]]]
 
 
 class FastLora:
-    """The linear layers of one model, which peft may have put LoRA layers around."""
+    """The linear layers of a model with LoRA adapters, whose forward passes can be replaced by faster ones, equal but for rounding."""
 
     def __init__(self, model: Any) -> None:
         from peft.tuners.tuners_utils import BaseTunerLayer
@@ -41,26 +41,30 @@ class FastLora:
         self._made: OrderedDict[str, tuple[Any, Forwards]] = OrderedDict()
 
     def serves(self, name: str | None) -> bool:
-        """Return whether every layer that the adapter changes is a plain linear layer.
+        """Return whether the fast forward pass can compute an adapter (None: the base model): its layers are all plain linear
+        ones.
 
-        A `name` of None stands for the base model alone. Where the result is False, peft must compute the layers.
+        Where it cannot, peft must compute the layers.
         """
         return self._whole and all(name is None or _plain(layer, name) for layer in self._layers)
 
     @contextlib.contextmanager
     def serving(self, name: str | None, version: Any) -> Iterator[None]:
-        """Answer with the adapter inside the block; `version` names the values that its matrices have now."""
+        """Compute with adapter `name` (None: the base model) inside the block, without gradients.
+
+        `version` changes whenever the adapter's values do; copies of its matrices are kept by it.
+        """
         with _in_place(self._forwards(name, version)):
             yield
 
     def learns(self, name: str) -> bool:
-        """Return whether every layer of the adapter is plain and has no dropout."""
+        """Return whether the fast forward pass can train an adapter: its layers are plain linear ones without dropout."""
         own = [layer for layer in self._layers if name in getattr(layer, "lora_A", {})]
         return self.serves(name) and all(getattr(layer.lora_dropout[name], "p", 0.0) == 0.0 for layer in own)
 
     @contextlib.contextmanager
     def learning(self, name: str) -> Iterator[None]:
-        """Answer with the adapter inside the block, so that gradients reach its matrices."""
+        """Compute with adapter `name` inside the block, with gradients to its matrices."""
         with _in_place([(layer, _learning_forward(layer, name)) for layer in self._layers]):
             yield
 

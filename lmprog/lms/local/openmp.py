@@ -1,7 +1,7 @@
-"""The threads that torch multiplies with, of which one thread of Python at a time should have any.
+"""Pools of OpenMP threads, of which one Python thread at a time should own one.
 
 GNU OpenMP gives each thread that computes a pool of its own. While all pools together have more threads than the machine has
-processors, those that are done with their share of a product sleep rather than spin for the next one, and to wake them takes
+processors, threads that are done with their share of a product sleep rather than spin for the next one, and to wake them takes
 as long as a small product does: decoding in a thread beside one that has trained takes 1.7 times as long.
 """
 
@@ -17,7 +17,7 @@ SOFT = 1
 
 
 def release_threads() -> None:
-    """End the pool of the calling thread; OpenMP makes it anew when the thread next computes.
+    """End the calling thread's pool of OpenMP threads; OpenMP makes it anew when the thread next computes.
 
     Nothing happens where torch computes with another library than GNU OpenMP.
     """
@@ -27,7 +27,7 @@ def release_threads() -> None:
 
 @cache
 def libraries() -> list[Any]:
-    """Return every GNU OpenMP that this process has loaded: torch brings its own, in a file that may have any name."""
+    """Return the GNU OpenMP libraries that this process has loaded, as ctypes objects; empty where /proc cannot be read."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:

@@ -1,8 +1,8 @@
-"""Products with weights that do not change, which are kept in the order that the processor's kernels want.
+"""Matrix products with constant weights, which are stored in the memory order that the processor's kernels want.
 
 For a product with few rows, as each token of a wave is, oneDNN spends as long on reordering bf16 weights as on multiplying.
-Reordered once, a product of 8 to 64 rows takes half to three quarters of the time; its result is the same to the bit. It
-costs the memory of the weights once more.
+Reordered once, a product of 8 to 64 rows takes half to three quarters of the time; its result is the same to the bit. It costs
+the memory of the weights once more.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ _kept: WeakKeyDictionary[Any, tuple[Tensor, int, Tensor]] = WeakKeyDictionary()
 
 
 def product(layer: Any) -> Callable[[Tensor], Tensor]:
-    """Return the function of a linear `layer` from (N, in) to (N, out), with no gradient to its weights.
+    """Return a function that applies a linear `layer` to a matrix (N, in), giving (N, out), with its weights packed.
 
-    It is the layer's own forward where packing gains nothing: other number formats, devices and builds of torch.
+    No gradient reaches the weights. Where packing gains nothing (other number formats, devices, builds of torch) it is the
+    layer's own forward.
     """
     weight = layer.weight
     if not _gains(weight):

@@ -37,21 +37,21 @@ FIRST_PAUSE, MAX_PAUSE = 1.0, 16.0
 
 
 def even(threads: int) -> int:
-    """Return the largest number up to `threads` that is a power of two or three times one."""
+    """Return the largest number up to `threads` that is a power of two, or a power of two times three."""
     power = 1 << (threads.bit_length() - 1)
     return power + power // 2 if threads >= power + power // 2 else power
 
 
 def fitting(used: float, threads: int) -> int:
-    """Return how many of `threads` have a processor each, where together they used `used` processors; `even`."""
+    """Return how many of `threads`, rounded down by `even`, had a processor each if together they used `used` processors."""
     return threads if used >= threads - MISSING else even(max(1, int(used + 0.1)))
 
 
 class ThreadCount:
-    """The number of threads for one process, between 1 and `most`.
+    """Adapts the number of threads of this process, between 1 and `most`, to the processors that other processes leave free.
 
-    `clock` and `processor` give seconds: of the clock, and of all processors that this process has used. `apply` sets the
-    number of threads of the calling thread, `burst` computes for a moment with so many threads.
+    `clock` and `processor` return seconds: of the clock, and of all processors that this process has used. `apply` sets the
+    number of threads of the calling thread, `burst` computes for a moment with all threads.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class ThreadCount:
         self._next_burst = self._quiet_since = clock()
 
     def begin(self) -> None:
-        """Begin a stretch of computing; what was before it, as Python between two passes, is not measured."""
+        """Start measuring here; time before it (Python code between two passes) is not counted."""
         self._last = (self._clock(), self._processor())
 
     def check(self) -> None:
-        """Measure since the last call, and change the number of threads where what was measured calls for it."""
+        """Measure the processor use since the last call, and change the number of threads where it calls for that."""
         clock, processor = self._clock(), self._processor()
         if self._last is not None:
             self._computed += clock - self._last[0]
@@ -134,7 +134,7 @@ _here = threading.local()
 
 @contextlib.contextmanager
 def computing(device: str = "cpu") -> Iterator[None]:
-    """Compute inside the block with as many threads as have a processor; `check` may change their number there."""
+    """Compute inside the block with as many threads as have a free processor; `check` may change their number meanwhile."""
     if not _adapts or device != "cpu":
         yield
         return
@@ -150,7 +150,7 @@ def computing(device: str = "cpu") -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Compute inside the block with one thread where the number may change: sums over whole tensors depend on it."""
+    """Compute inside the block with one thread where the number of threads may change, for sums that depend on that number."""
     if not _adapts:
         yield
         return
@@ -171,12 +171,15 @@ def _leave(outer: bool, before: int) -> None:
 
 
 def begin_pass() -> None:
-    """Leave what was done since the last `check`, as Python between two passes, out of what is measured."""
+    """Restart the measurement before a forward pass, so that Python code before it is not counted."""
     if getattr(_here, "computes", False):
         _count.begin()
 
 
 def check() -> None:
-    """Adapt the number of threads to what else the machine does; to be called often inside `computing`, as in each layer."""
+    """Adapt the number of threads to the machine's other work.
+
+    It is to be called often inside `computing`, as in each layer.
+    """
     if getattr(_here, "computes", False):
         _count.check()

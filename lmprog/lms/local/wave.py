@@ -31,7 +31,7 @@ from lmprog.lms.local.constraint import Constraint, mask
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of one prompt; the first `head` of them may be shared with other prompts."""
+    """The token ids of one prompt; the first `head` of them are shared with the other prompts of a wave."""
 
     ids: tuple[int, ...]
     head: int = 0
@@ -54,7 +54,9 @@ class Sampling:
 
 @dataclass
 class Reply:
-    """`ids` with the end token where it was sampled; `logprobs` under the distribution that was sampled from."""
+    """A sampled reply: its token ids, the end token included, and each token's log-probability in the distribution it was drawn
+    from.
+    """
 
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -62,14 +64,19 @@ class Reply:
 
 
 class HeadCache:
-    """Keys and values of shared heads, the least recently used leaving first."""
+    """A cache of the keys and values of shared prompt beginnings (heads), up to `tokens` tokens; the least recently used go
+    first.
+    """
 
     def __init__(self, tokens: int = 16384) -> None:
         self.tokens = tokens
         self._kept: OrderedDict[tuple[Any, tuple[int, ...]], list[tuple[Tensor, Tensor]]] = OrderedDict()
 
     def get(self, model: Any, weights: Any, head: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
-        """Return each layer's keys and values (kv_heads, P, D) of `head` under the weights that `weights` names."""
+        """Return each layer's keys and values (kv_heads, P, D) for the P tokens of `head`, computed where they are not cached.
+
+        `weights` names the weights of the model as they are now; it is part of the cache's key.
+        """
         key = (weights, head)
         if key not in self._kept:
             ids = torch.tensor([head], device=model.device)  # (1, P)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def folder_of(model: str) -> str:
-    """Return the folder or hub name that transformers loads for `embedded/...`, `hf/...` or another trainable backend."""
+    """Return what transformers loads for a model's name (`embedded/...`, `hf/...`): a folder, or a repository of the hub."""
     if model == embedded.NAME:
         return str(embedded.model_folder())
     if model.startswith("embedded/"):
@@ -70,9 +70,9 @@ def fast_in_bfloat16() -> bool:
 
 
 class Weights:
-    """A base model, its tokenizer, and the adapters that were loaded beside it.
+    """A base model in memory, its tokenizer, and the adapters that were loaded beside it.
 
-    The base is never changed, but by `write_merged`. `version` names the weights that answer now: it enters every cache key.
+    The base is never changed, except by `write_merged`. `version` names the weights that answer now: it enters every cache key.
     """
 
     def __init__(self, model: str, *, dtype: Any | None = None) -> None:
@@ -110,7 +110,7 @@ class Weights:
 
     @property
     def model(self) -> Any:
-        """The model as it answers now: with the adapter that `using` switched on, or the base alone."""
+        """The model as it computes now: with the adapter that `using` switched on, or the base alone."""
         return self._peft if self._peft is not None else self.base
 
     @property
@@ -122,7 +122,7 @@ class Weights:
 
     @contextlib.contextmanager
     def using(self, adapter: AdapterReference | None) -> Iterator[None]:
-        """Answer with `adapter`, perhaps one in training, inside the block; None for the base."""
+        """Compute with `adapter` (None: the base alone) inside the block; it may be one that is in training."""
         before, training = self.version, self.model.training
         name = None if adapter is None else self._training.get(adapter) or self._load(adapter)
         self.version = (name or "", self._steps if adapter in self._training else 0)
@@ -156,9 +156,9 @@ class Weights:
                 self._let_learn()
 
     def begin_training(self, config: Any, start: AdapterReference | None = None) -> AdapterReference:
-        """Add a fresh adapter (a copy of `start` where given, in its shape), and give the name that requests use for it.
+        """Add an adapter to train (a copy of `start` where given, in its shape); return the reference that requests use for it.
 
-        Several may be in training at once. The first values are drawn from torch's generator.
+        Several may be in training at once. The initial values are drawn from torch's generator.
         """
         import peft
 
@@ -186,7 +186,7 @@ class Weights:
         return reference
 
     def in_peft(self, trained: AdapterReference) -> tuple[Any, str]:
-        """Return the peft model that holds an adapter in training, and the adapter's name in it, for a trainer."""
+        """Return the peft model that holds an adapter in training, and the adapter's name in that model."""
         return self._peft, self._training[trained]
 
     def _let_learn(self) -> None:
@@ -198,11 +198,11 @@ class Weights:
             self._peft.set_requires_grad(list(self._training.values()))
 
     def trained_step(self) -> None:
-        """Mark the adapters in training as changed: nothing computed with them before may be used again."""
+        """Record that the adapters in training have changed, which makes everything cached for them void."""
         self._steps += 1
 
     def save_trained(self, trained: AdapterReference, folder: Path) -> None:
-        """Write an adapter in training as a peft folder."""
+        """Write an adapter in training into `folder`, in peft's format."""
         name = self._training[trained]
         with writing(folder):
             self._peft.save_pretrained(folder, selected_adapters=[name])
@@ -212,7 +212,7 @@ class Weights:
         (folder / name).rmdir()
 
     def end_training(self) -> None:
-        """Drop the adapters in training; the base answers as before."""
+        """Remove the adapters in training; the base then answers as before."""
         if not self._training:
             return
         if self._names:
@@ -226,9 +226,9 @@ class Weights:
         self.model.eval()
 
     def write_merged(self, adapter: AdapterReference, folder: Path) -> None:
-        """Write the model with `adapter` merged in, in the number format of its files, and the tokenizer.
+        """Write the model with `adapter` merged into its weights, in the number format of its files, and the tokenizer.
 
-        It changes the base in place, so it is for weights that nobody answers with; those in fp32 are rounded once.
+        It changes the base in place, so these weights must not be used afterwards; weights in fp32 are rounded once.
         """
         import transformers
 
@@ -278,7 +278,7 @@ class Weights:
 
 
 def adapter_folder(adapter: AdapterReference) -> Path:
-    """Return an adapter's folder on this machine; an adapter on a hub is downloaded."""
+    """Return an adapter's folder on this machine; an adapter on the hub (`hf://...`) is downloaded."""
     if isinstance(adapter.path, Path):
         return adapter.path
     from huggingface_hub import snapshot_download

@@ -1,4 +1,4 @@
-"""Weights on their way to the disk: a full disk is a failure of the machine that names the folder."""
+"""Errors of writing weights: a full disk is reported as a failure of the machine, with the folder's name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ _OF_TORCH = ("PytorchStreamWriter", "iostream error", "unexpected pos")
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Raise InfrastructureError for what safetensors and torch raise where the files of `folder` cannot be written."""
+    """Convert what safetensors and torch raise inside the block, where files of `folder` cannot be written, to
+    InfrastructureError.
+    """
     from safetensors import SafetensorError
 
     try:
