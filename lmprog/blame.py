@@ -1,8 +1,8 @@
-"""Whose a failure is: the program's own, or an outage. Everything that scores, trains, chooses or reports asks here.
+"""Classification of failures: the program's own, or an outage. All code that scores, trains, chooses or reports uses it.
 
-An own failure counts against the program: it scores the metric's lowest value. An outage says nothing about the program, so
-its row is left out. What the LM said can cause any failure but an outage; if such a row were left out, the score would be that
-of the rows that survived. docs/failures.md has the table.
+An own failure counts against the program: it scores the metric's lowest value. An outage says nothing about the program, so its
+row is left out. What the LM said can cause any failure but an outage; if such a row were left out, the score would be that of
+the rows that survived. docs/failures.md has the table.
 """
 
 from __future__ import annotations
@@ -36,36 +36,40 @@ PASSING = frozenset({408, 425, 429})
 
 
 def is_outage(kind: str | None) -> bool:
-    """Return whether a failure of this kind is an outage; None is no failure."""
+    """Return whether a failure of this kind is an outage (a provider's or a connection's); False for None,
+    which is no failure.
+    """
     return kind in OUTAGES
 
 
 def is_own(kind: str | None) -> bool:
-    """Return whether a failure of this kind is the program's own; None is no failure."""
+    """Return whether a failure of this kind is the program's own, which scores lowest; False for None, which is no failure."""
     return kind is not None and kind not in OUTAGES
 
 
 def too_many_outages(lost: int, rows: int) -> bool:
-    """Return whether so many of the rows are outages that nothing may be chosen by the others."""
+    """Return whether so many of the rows are outages (more than MAX_OUTAGES) that nothing may be chosen by the others."""
     return lost > MAX_OUTAGES * rows
 
 
 def exit_status(kinds: Iterable[str]) -> int:
-    """Return the exit status of a command by how its runs failed: 3 for an outage, 2 for an input, 1 for others, else 0."""
+    """Return a command's exit status for the kinds of its runs' failures: 3 for an outage, 2 for a wrong input, 1 for others,
+    else 0.
+    """
     return max((3 if is_outage(kind) else 2 if kind == "input" else 1 for kind in kinds), default=0)
 
 
 def passing(status: int) -> bool:
-    """Return whether an HTTP status is the server's failure, so that the same request may succeed later."""
+    """Return whether an HTTP status means that the server failed or is crowded, so that the same request may succeed later."""
     return status >= 500 or status in PASSING
 
 
 def connection_failed(error: BaseException) -> bool:
-    """Return whether an exception of a tool or metric, or one that it was raised from, says that a connection failed.
+    """Return whether an exception of a tool or metric, or one of its causes, is a failed connection.
 
-    That is a connection that was refused, cut or not made in time, a name that was not found, a status that `passing` names, or
-    an InfrastructureError, as of a program that a tool runs. A TimeoutError that is not the system's may be about anything, so
-    it is no outage.
+    Such are a connection that was refused, cut or not made in time, a host that was not found, a status for which `passing` is
+    True, and an InfrastructureError, as of a program that a tool runs. A TimeoutError that is not the system's may be about
+    anything, so it is no outage.
     """
     import errno
     import socket

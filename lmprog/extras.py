@@ -1,4 +1,4 @@
-"""Packages that lmprog can do without, by the extra that brings them; where one is missing, the message names the extra."""
+"""Optional packages by the extra of lmprog that installs them, and the error that names the extra where one is missing."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ EXTRA_OF = {
 
 
 class MissingExtra(UsageError):
-    """A package that only some uses need is not installed."""
+    """The error for an optional package that is needed now and not installed; the message names the extra to install."""
 
 
 def missing(error: ImportError, user: str) -> MissingExtra | None:
-    """Return the error that says which extra `user` needs; None where the module that is missing is of no extra."""
+    """Return the error that names the extra which `user` needs; None where the missing module belongs to no extra."""
     package = (error.name or "").partition(".")[0]
     if package not in EXTRA_OF:
         return None
@@ -47,7 +47,7 @@ def missing(error: ImportError, user: str) -> MissingExtra | None:
 
 
 def require(packages: Iterable[str], user: str) -> None:
-    """Raise MissingExtra where one of the packages, which `user` needs, is not installed. None of them is imported."""
+    """Raise MissingExtra where one of `packages`, which `user` needs, is not installed. None of them is imported."""
     for package in packages:
         try:
             found = find_spec(package)
@@ -64,7 +64,7 @@ def _named(package: str, user: str) -> MissingExtra:
 
 @contextmanager
 def needed_by(user: str) -> Iterator[None]:
-    """Raise MissingExtra for an import inside the block that fails since an extra is not installed."""
+    """Turn an ImportError inside the block into MissingExtra, with the name of the extra that `user` needs."""
     try:
         yield
     except ImportError as error:

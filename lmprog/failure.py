@@ -12,7 +12,7 @@ CANCELLED = "cancelled before it was answered"
 
 @dataclass(frozen=True)
 class Failure:
-    """The reason why a run failed; `lmprog.blame` classifies each kind as the program's own failure or not."""
+    """The reason why a run has no outputs: kind, message, and the path of the step. `lmprog.blame` classifies the kinds."""
 
     kind: Kind
     message: str
@@ -23,7 +23,7 @@ class Failure:
 
 
 class StepFailed(Exception):
-    """Ends a run, unless the step or one around it retries or has `on_error`."""
+    """The exception for a failed step; it ends the run unless the step, or one around it, retries or has `on_error`."""
 
     def __init__(self, kind: Kind, message: str, path: str) -> None:
         super().__init__(f"{path}: {message}")

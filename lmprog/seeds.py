@@ -1,4 +1,4 @@
-"""Every random draw of lmprog comes from a seed derived from where it is made, never from the clock or the order of events."""
+"""Seeds of all random draws: each is derived from the place of the draw, never from the clock or the order of events."""
 
 from __future__ import annotations
 

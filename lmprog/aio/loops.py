@@ -1,4 +1,4 @@
-"""The event loops of synchronous callers: one for each thread, kept, so that connections outlive a call.
+"""Event loops for synchronous callers: one for each thread, kept open, so that connections outlive a call.
 
 What is opened within a loop (HTTP sessions, tool servers) is kept by a task, which ends with the loop and closes it.
 """

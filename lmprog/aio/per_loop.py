@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """A value for each event loop, made at its first use there and dropped some time after the loop is closed."""
+    """A value for each event loop, made by `make` at its first use there and dropped some time after the loop is closed."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._kept: dict[asyncio.AbstractEventLoop, T] = {}
 
     def get(self) -> T:
-        """Return the running loop's value."""
+        """Return the value of the running event loop."""
         loop = asyncio.get_running_loop()
         found = self._kept.get(loop)
         if found is None:

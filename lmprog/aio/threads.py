@@ -1,4 +1,4 @@
-"""Functions that block, in threads that nobody waits for: one that never ends keeps neither its caller nor the process."""
+"""Blocking functions in daemon threads: a function that never ends keeps neither its caller nor the process from ending."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _awaited: PerLoop[set[asyncio.Future[Any]]] = PerLoop(set)
 
 
 async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
-    """Return or raise the outcome of `function`, run in a daemon thread of its own.
+    """Call `function` in a daemon thread of its own, and return its result or raise its exception.
 
-    A caller who is cancelled goes on at once; the function ends by itself or with the process. `asyncio.to_thread`
-    would have both the end of the loop and the exit of the process wait for it.
+    A caller who is cancelled goes on at once; the function ends by itself or with the process. `asyncio.to_thread` would have
+    both the end of the loop and the exit of the process wait for it.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -57,5 +57,5 @@ async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
 
 
 def awaited() -> bool:
-    """Return whether some caller on the running loop waits for a function in a thread."""
+    """Return whether any call of `in_thread` is in progress on the running event loop."""
     return bool(_awaited.get())

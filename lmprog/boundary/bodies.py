@@ -1,4 +1,4 @@
-"""The bodies of what servers send, decoded, and read no further than a limit."""
+"""HTTP response bodies, decompressed in small steps, and read no further than a limit of bytes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ ENCODINGS = "gzip, deflate"
 
 
 class TooLong(Exception):
-    """A body that is longer than its limit."""
+    """The error for a body with more bytes than its limit."""
 
 
 class OddEncoding(ValueError):
-    """A body in an encoding that was not asked for, or whose encoding is broken."""
+    """The error for a body in a content encoding that was not asked for, or that is broken."""
 
 
 async def within(chunks: AsyncIterable[bytes], most: int | None) -> AsyncIterator[bytes]:
-    """Yield the chunks of a body. Raises TooLong where they come to more than `most` bytes; None is no limit."""
+    """Yield the chunks of a body. Raises TooLong where they come to more than `most` bytes; None sets no limit."""
     came = 0
     async for chunk in chunks:
         came += len(chunk)
@@ -32,7 +32,7 @@ async def within(chunks: AsyncIterable[bytes], most: int | None) -> AsyncIterato
 
 
 async def decoded(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[bytes]:
-    """Yield a body as it was before it was encoded, STEP bytes at a time. Raises OddEncoding."""
+    """Yield a body decompressed, STEP bytes at a time. Raises OddEncoding for an unknown or broken encoding."""
     name = encoding.strip().lower()
     if name in ("", "identity"):
         async for chunk in chunks:
@@ -57,9 +57,9 @@ async def decoded(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[
 
 
 def bound(response: Any, most: int | None, base: type[Any], too_long: Callable[[], Exception]) -> None:
-    """Have a response of httpx, not read yet, give at most `most` decoded bytes, and raise `too_long()` behind them.
+    """Limit an unread httpx response to `most` decompressed bytes (None: no limit); reading on raises `too_long()`.
 
-    `base` is httpx.AsyncByteStream, or the same of a package that is a copy of httpx.
+    `base` is httpx.AsyncByteStream, or the same class of a package that is a copy of httpx.
     """
     source, encoding = response.stream, response.headers.pop("content-encoding", "")
 

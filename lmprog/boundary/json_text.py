@@ -10,7 +10,7 @@ _WORDS = {"inf": "1e999", "-inf": "-1e999", "nan": "null"}
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Return a value as JSON: an infinite number as `1e999`, what is no number as null, half a character escaped."""
+    """Return a value as strict JSON: infinity as `1e999`, NaN as null, half a surrogate pair as an escape."""
     try:
         text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Plain values, as JSON gives them, read as dataclasses; half a surrogate pair passes, which pydantic would refuse."""
+"""Conversion of plain values, as JSON gives them, to dataclasses; half a surrogate pair passes, which pydantic would refuse."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 class Unfit(ValueError):
-    """Values that are not of a type; the message names the place."""
+    """The error for a value that is not of the wanted type; the message names the place in it."""
 
 
 def read_as(kind: Any, value: Any, *, exact: bool = False, place: str = "") -> Any:
-    """Return `value` as an instance of `kind`, its parts too. Fields with defaults may be absent.
+    """Convert a plain value to the type `kind`, dataclasses and their fields included. Fields with defaults may be absent.
 
-    Fields that `kind` does not have are left out, or with `exact` refused. Raises Unfit.
+    Fields that `kind` does not have are left out, or with `exact` refused. Raises Unfit, which names `place`.
     """
     origin = get_origin(kind)
     if kind is Any:

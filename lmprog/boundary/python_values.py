@@ -1,4 +1,4 @@
-"""Arguments of a Python function as its annotations say: instances of pydantic models, dataclasses, enums and dates."""
+"""Conversion of plain values to what a Python function's annotations want: pydantic models, dataclasses, enums and dates."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _MADE = (enum.Enum, datetime.date, datetime.time, datetime.timedelta, decimal.De
 
 
 def instances_for(function: Callable[..., Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """Return what makes the arguments that a function takes of plain values, also within lists, mappings and optionals.
+    """Return a converter from plain arguments to the instances that the function's annotations name, nested ones too.
 
-    What is annotated with plain types is passed as it is. It raises ValueError for a value that its annotation does not take.
+    Arguments with plain annotations pass unchanged. The converter raises ValueError for a value that an annotation does not
+    take.
     """
     if inspect.isclass(function):
         target: Any = function.__init__  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The forms in which a secret may come back in what a server says, and texts without any of them."""
+"""Secrets in the encodings in which they may come back in a server's message, and their removal from texts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MIN_SECRET = 4
 
 
 def forms_of(values: Iterable[str]) -> tuple[str, ...]:
-    """Return the values in every form that a server, a library or a trace may write them in, the longest first.
+    """Return the secrets in all encodings (JSON, URL, base64 and others) that a server or library may write, the longest first.
 
-    Of `Bearer abc` the second word alone is as secret.
+    Of a secret such as `Bearer abc` the part after the first blank counts as a secret too.
     """
     forms = {value for value in values if value}
     forms |= {value.partition(" ")[2].strip() for value in forms}
@@ -37,7 +37,7 @@ def _base64(value: str) -> str:
 
 
 def secrets_of_address(address: str) -> set[str]:
-    """Return what is secret in an address: the password, with the user before it too, and the values of its query."""
+    """Return the secrets in an address: the password, `user:password`, and the values of the query."""
     try:
         parts = urlsplit(address)
         password = parts.password or ""
@@ -50,7 +50,7 @@ def secrets_of_address(address: str) -> set[str]:
 
 
 def without(text: str, secrets: Iterable[str], mark: str) -> str:
-    """Return the text with `mark` in place of each secret."""
+    """Return the text with each of the secrets replaced by `mark`."""
     for secret in secrets:
         text = text.replace(secret, mark)
     return text

@@ -1,4 +1,4 @@
-"""Text for the terminal: what models, tools, rows and specs say cannot move its cursor, colour it or turn its lines around.
+"""Safe text for the terminal: text of models, tools, rows and specs cannot move its cursor, colour it or turn its lines around.
 
 The command line writes through `guarded` streams, and with consoles of `console`; nothing else writes to a terminal.
 """
@@ -22,7 +22,7 @@ _ACTIVE = re.compile(
 
 
 def printable(text: str) -> str:
-    """Return the text with each character that a terminal would act on as an escape, which JSON reads back as it was."""
+    r"""Return the text with every control character as an escape (`\u001b`) that a terminal shows and JSON reads back."""
     return _ACTIVE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -45,7 +45,7 @@ class _Guarded:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Write printable text alone to standard output and standard error inside the block."""
+    """Make standard output and standard error write only `printable` text inside the block."""
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Guarded(sys.stdout), _Guarded(sys.stderr)  # type: ignore[assignment]
     try:
@@ -55,14 +55,19 @@ def guarded() -> Iterator[None]:
 
 
 def echo_coloured(text: str) -> None:
-    """Write text with colours of lmprog's own to standard output; what is not lmprog's in it has to be `printable`."""
+    """Write text that holds lmprog's own colour codes to standard output; text from elsewhere in it must be `printable`
+    already.
+    """
     import click
 
     click.echo(text, file=sys.stdout.stream if isinstance(sys.stdout, _Guarded) else sys.stdout)
 
 
 def console(*, stderr: bool = False, **options: Any) -> Console:
-    """Return a console of rich's, whose colours and cursor are its own, and whose text is printable; `options` are rich's."""
+    """Return a rich Console that prints only printable text; colours and cursor movements of rich itself pass.
+
+    `options` are those of rich's Console.
+    """
     from rich.console import Console
     from rich.segment import Segment
 

@@ -1,4 +1,4 @@
-"""The line of the user's code that raised, for messages."""
+"""The file and line of user code that raised an exception, for messages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 
 def raised_at(function: Callable[..., Any] | None, error: BaseException) -> str:
-    """Return ` (file:line)` of the last frame in the folder of the function's file; of its first line where it was not entered.
+    """Return ` (file:line)` for the last frame of the exception that lies in the folder of the function's file.
 
-    Empty for a function that no Python file holds.
+    It is the function's first line where no frame lies there, and empty for a function without a Python file.
     """
     code = getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
     if code is None:

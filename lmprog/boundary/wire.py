@@ -1,4 +1,4 @@
-"""JSON and headers as servers send them: a ValueError where they cannot be read, nothing where they have another shape."""
+"""Readers of JSON and headers from servers: ValueError for unreadable data, an empty value for data of another shape."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_TOKENS = 10**12
 
 
 def loads(data: bytes | str) -> Any:
-    """Return the value of a JSON text. Raises ValueError for any that is none, or is nested too deep to be read.
+    """Parse JSON from a server. Raises ValueError where it is no JSON, or is nested deeper than MAX_DEPTH.
 
     Half a surrogate pair, which no text can hold, becomes U+FFFD.
     """
@@ -43,7 +43,7 @@ def _whole(digits: str) -> int | float:
 
 
 def whole_text(value: Any) -> Any:
-    """Return the value with U+FFFD for each half of a surrogate pair in its texts."""
+    """Return the value with each half of a surrogate pair in its texts replaced by U+FFFD."""
     if isinstance(value, str):
         return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if isinstance(value, Mapping):
@@ -54,22 +54,22 @@ def whole_text(value: Any) -> Any:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """Return a mapping as it is, and an empty one for anything else."""
+    """Return `value` if it is a mapping, else an empty mapping."""
     return value if isinstance(value, Mapping) else {}
 
 
 def listed(value: Any) -> Sequence[Any]:
-    """Return a list as it is, and an empty one for anything else."""
+    """Return `value` if it is a list or tuple, else an empty sequence."""
     return value if isinstance(value, list | tuple) else ()
 
 
 def text(value: Any) -> str:
-    """Return a text as it is, and an empty one for anything else."""
+    """Return `value` if it is a text, else an empty text."""
     return value if isinstance(value, str) else ""
 
 
 def count(value: Any) -> int:
-    """Return a number of tokens: 0 for what is no number, negative, or larger than any count."""
+    """Return `value` as a count of tokens; 0 if it is no number, negative, or above MAX_TOKENS."""
     try:
         number = float(value) if not isinstance(value, bool) else 0.0
     except (TypeError, ValueError, OverflowError):
@@ -78,14 +78,14 @@ def count(value: Any) -> int:
 
 
 def token_ids(value: Any) -> list[int] | None:
-    """Return a list of token ids; None for anything else."""
+    """Return `value` if it is a list of integers (token ids), else None."""
     if not isinstance(value, list) or any(isinstance(one, bool) or not isinstance(one, int) for one in value):
         return None
     return value
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait that a reply asks for; None where it says nothing that can be read.
+    """Return the seconds to wait that a response's headers ask for; None where they ask for none, or cannot be read.
 
     `retry-after-ms` holds milliseconds, `Retry-After` seconds or a date; a date without a zone is in UTC.
     """

@@ -23,7 +23,7 @@ from lmprog.scoring.statistics import Difference, paired
 
 @dataclass(frozen=True)
 class Gains:
-    """Scores of the versions on the same rows."""
+    """The scores of a program before tuning, with each tuned module alone, and with all of them, on the same rows."""
 
     before: Scores
     alone: Mapping[str, Scores]
@@ -47,11 +47,12 @@ class Gains:
 
     @property
     def all(self) -> list[Scores]:
+        """The scores of all versions: before, each module alone, together."""
         return [self.before, *self.alone.values(), self.together]
 
 
 def tuned_modules(before: Plan, after: Plan) -> list[str]:
-    """Return the modules whose prompts or adapters differ.
+    """Return the ids of the modules whose prompts or adapters differ between two versions of a program.
 
     Raise UsageError where the programs differ in anything else, or not at all.
     """
@@ -91,7 +92,10 @@ async def gains(
     options: RunOptions | None = None,
     on_row: Callable[[], None] | None = None,
 ) -> Gains:
-    """Score `before`, each tuned module of `after` alone, and all of them. Raises UsageError as `tuned_modules`."""
+    """Score `before`, `before` with each tuned module of `after` alone, and with all of them.
+
+    Raises UsageError where the two are not versions of one program (`tuned_modules`).
+    """
 
     async def scored(modules: Collection[str]) -> Scores:
         tell = (lambda row: on_row()) if on_row is not None else None
@@ -106,7 +110,7 @@ async def gains(
 
 
 def versions(tuned: Collection[str]) -> int:
-    """Return the number of programs that `gains` scores for the tuned modules."""
+    """Return how many versions of a program `gains` scores for these tuned modules."""
     return 2 if len(tuned) == 1 else len(tuned) + 2
 
 

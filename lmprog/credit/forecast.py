@@ -1,4 +1,4 @@
-"""Worst-case estimate of the LM use of a credit report, before anything runs."""
+"""Worst-case forecast of the LM calls of a credit report, before anything runs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def forecast(
     compared: Sequence[Mapping[str, Any]] = (),
     versions: int = 0,
 ) -> Forecast:
-    """Return the forecast of `repeats` runs on each row of `sampled`, with their calls resampled.
+    """Return the forecast of a credit report: `repeats` runs on each row of `sampled`, then repetitions with some calls
+    resampled.
 
-    It includes the scoring of `versions` programs on each row of `compared`. A run in which some calls are resampled
-    is counted as a run that makes all its calls.
+    It includes the scoring of `versions` programs on each row of `compared`. A run in which some calls are resampled is counted
+    as a run that makes all its calls.
     """
     judging = [ask for judge in judges(program.plan, metric) for ask in asks(judge, (), Growth(None, None))]
     run = asks(program.plan, [*sampled, *compared], Growth())
@@ -43,9 +44,9 @@ def forecast(
 
 
 def sets_anew(program: Program) -> int:
-    """Return the maximum number of times a run is repeated with some calls resampled.
+    """Return the most repetitions of a run, each with another set of its calls resampled.
 
-    One more repetition replays all calls.
+    One more repetition, which is not counted, replays all calls.
     """
     order = Order(program.plan)
     places = order.places()

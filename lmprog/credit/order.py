@@ -1,4 +1,7 @@
-"""Dependencies between the calls of a run: the calls to be answered anew when another one is."""
+"""Dependencies between the LM calls of a run: which later calls must be sampled anew when a call is.
+
+A place is a step that calls a module, with the turns of the loops around it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ Places = frozenset[Place]
 
 @dataclass(frozen=True)
 class Sets:
-    """The sets of places to be sampled anew, from which the credit of the modules of one run is made."""
+    """The sets of places whose calls are sampled anew, from which the credit of each module is computed."""
 
     own: dict[str, dict[Places, int]]
     """Coefficients of sets, by module: each place adds +1 to it with its successors, -1 to the successors alone."""
@@ -28,16 +31,15 @@ class Sets:
 
 
 class Order:
-    """The places of a plan and their order, those of its sub-programs among them."""
+    """The places of a plan, sub-programs included, and which of them depend on which."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._before: dict[int, dict[str, frozenset[str]]] = {}
 
     def place(self, path: str) -> tuple[Place, str]:
-        """Return the place and module of a call with a path such as `outer[0].ask/inner`.
-
-        The module is named as in `compiler.bounds`.
+        """Return the place of a call, and its module's name as in `compiler.bounds`, from the call's path
+        (`outer[0].ask/inner`).
         """
         place: list[tuple[str, int | None]] = []
         steps, prefix, name = self.plan.steps, "", ""
@@ -55,7 +57,7 @@ class Order:
         return tuple(place), name
 
     def follows(self, first: Place, then: Place) -> bool:
-        """Return whether the request at `then` may depend on the reply at `first`.
+        """Return whether the request at place `then` may depend on the reply at place `first`.
 
         The order follows from the references between steps; a later turn of a loop follows all of an earlier turn.
         """
@@ -69,11 +71,11 @@ class Order:
         return False
 
     def places(self) -> dict[Place, str]:
-        """Return all places of the plan with their modules, where each loop runs to its bound."""
+        """Return all places of the plan, each with its module's name, where each loop runs to its bound."""
         return dict(_places(self.plan, self.plan.steps, (), ""))
 
     def sets(self, places: dict[Place, str]) -> Sets:
-        """Return the sets of calls to resample in a run with requests at `places`.
+        """Return the sets of calls to sample anew for a run that made calls at `places`.
 
         Where one module follows another, most sets serve both.
         """

@@ -1,4 +1,4 @@
-"""The replies of one run, given again in others."""
+"""The replies of one run, for replay in other runs of the same row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lmprog.traces.record import Invocation
 
 
 class Replies:
-    """The replies of a run by place of the plan, without calls that got no reply (a failed provider)."""
+    """The replies of one run by place; calls that got no reply (a failed provider) are left out."""
 
     def __init__(self, order: Order, trace: Sequence[Invocation]) -> None:
         self._place_of: dict[str, Place] = {}
@@ -26,7 +26,9 @@ class Replies:
                 self.places[self._place_of[path]] = module
 
     def but(self, anew: Places) -> Callable[[Request], Completion | None]:
-        """Return a function that replays a reply of the run to an equal request, except at the places of `anew`."""
+        """Return a function that replays the reply to an equal request, and returns None (send it anew) at the places of
+        `anew`.
+        """
 
         def reply(request: Request) -> Completion | None:
             _, _, path, attempt, *_ = request.key
@@ -40,7 +42,7 @@ class Replies:
 
 
 def whole_path(made: Invocation) -> str:
-    """Return the path of a call from the outermost program on, as it is in the `key` of the request."""
+    """Return a call's path with the outer programs' steps before it, as it stands in the `key` of the request."""
     return f"{made.parent}/{made.path}" if made.parent else made.path
 
 

@@ -1,4 +1,6 @@
-"""The runs that a credit report is made of: whole ones, and those that replay one but for some calls, sampled anew."""
+"""The runs behind a credit report: whole runs, and repetitions of each in which some calls are sampled anew and others
+replayed.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,10 @@ NOTHING: Places = frozenset()
 
 @dataclass(frozen=True)
 class Row:
-    """The result of one row, in units of variance.
+    """The measurements of one data row: mean and variance of the score, and parts of that variance.
 
-    `own` and `reached` are by module, without modules that no run called.
+    `calls`, `own` and `reached` are by module, without modules that no run called; `rest` is what remains when all replies are
+    replayed.
     """
 
     mean: float
@@ -56,7 +59,7 @@ class _Sampled:
 
 
 class Sampling:
-    """Makes the runs of some rows of data."""
+    """Makes and scores the runs of a credit report."""
 
     def __init__(
         self,
@@ -77,7 +80,10 @@ class Sampling:
         self.failed: dict[str, tuple[int, str]] = {}
 
     async def rows(self, examples: Sequence[int]) -> list[Row]:
-        """Return the rows that count: two runs have scores, and one of them all scores it is compared with."""
+        """Return the measurements of each row number in `examples`; rows with too few scored runs are left out.
+
+        A row counts where two of its runs have scores, and one of them all the repetitions that it is compared with.
+        """
         made = await self._all([
             partial(self._run, example, rollout) for example in examples for rollout in range(self.repeats)
         ])  # fmt: skip

@@ -33,7 +33,7 @@ from lmprog.scoring.statistics import Estimate, estimate, ratio
 
 @dataclass(frozen=True)
 class ModuleCredit:
-    """The credit of one module; the shares are None where nothing varies."""
+    """The shares of one module in the variance of the score; None where the score does not vary."""
 
     module: str
     calls: float
@@ -44,12 +44,13 @@ class ModuleCredit:
     """Share of the variance that is due to the module's replies and all calls that may follow from them."""
 
     def as_json(self) -> dict[str, Any]:
+        """Return the shares as plain values."""
         return {"module": self.module, "calls": self.calls, "share": _json(self.share), "reached": _json(self.reached)}
 
 
 @dataclass(frozen=True)
 class Credit:
-    """The result of `measure`."""
+    """A credit report: the shares of all modules in the variance of a program's score."""
 
     metric: str
     rows: int
@@ -71,6 +72,7 @@ class Credit:
     """The reason why rows are missing."""
 
     def as_json(self) -> dict[str, Any]:
+        """Return the report as plain values."""
         return {
             "metric": self.metric,
             "rows": self.rows,
@@ -101,12 +103,12 @@ async def measure(
     on_row: Callable[[], None] | None = None,
     allow_writes: bool = False,
 ) -> Credit:
-    """Make `repeats` runs of each row, and sample the calls of each module in them anew.
+    """Measure the credit of each module: make `repeats` runs of each row, then repeat them with some calls sampled anew.
 
     A run that fails by itself has the reward `format_failure` (default: the lower end of the metric's range). Where a budget is
     spent, the rows that were done are reported. Raises BudgetExceeded where none was, ProviderError where outages left no row
-    two runs, MetricFailed where the metric raised in every run, and UsageError for fewer than one row or two repeats,
-    or for tools that write without `allow_writes`.
+    two runs, MetricFailed where the metric raised in every run, and UsageError for fewer than one row or two repeats, or for
+    tools that write without `allow_writes`.
     """
     if not rows or repeats < 2:
         raise UsageError("credit needs at least one row, and two runs of it")

@@ -1,1 +1,1 @@
-"""A program over HTTP: `POST /run`, with the schema of its inputs and outputs, limits, and an orderly end."""
+"""`lmprog serve`: a program over HTTP (`POST /run`), with its OpenAPI document, limits, and a graceful shutdown."""

@@ -1,4 +1,4 @@
-"""The paths that the server answers, the key that they need, and the line in the log for each request."""
+"""The server's ASGI application: its paths, the key that they need, and a log line for each request."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def application(
     origins: Sequence[str] = (),
     log: RequestLog | None = None,
 ) -> ASGIApp:
-    """Return the ASGI application of a running program.
+    """Return the ASGI application that serves a program.
 
-    `key`: the bearer key that requests need; `hosts`: the host names that requests may use (None: any); `origins`:
-    the origins whose pages may call.
+    `key`: the bearer key that requests need; `hosts`: the host names that requests may use (None: any); `origins`: the origins
+    whose pages may call.
     """
     plan = running.program.plan
     described = document(plan, authorized=key is not None)
@@ -84,7 +84,7 @@ def application(
 
 
 class Bearer:
-    """Refuses requests without the key."""
+    """ASGI middleware that refuses requests without the bearer key."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self.app = app
@@ -100,7 +100,7 @@ class Bearer:
 
 
 class AccessLog:
-    """A log line on standard error for each request: method, path, status, milliseconds; nothing of its content."""
+    """ASGI middleware that logs each request on standard error: method, path, status, milliseconds; nothing of its content."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -25,10 +25,11 @@ USUAL_CONNECTIONS = 1_000
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection, which is closed when its client is silent for `seconds` in the midst of something.
+    """uvicorn's HTTP connection with timeouts: it is closed when its client is silent for `seconds` in the middle of an
+    exchange.
 
-    A timer runs while no request is at work (the headers of the next are to come) and while the client takes nothing of what
-    is written. A run whose client is cut off ends as when the client leaves.
+    A timer runs while no request is in progress (the next headers are awaited) and while the client reads nothing of what is
+    written. A run whose client is cut off ends as when the client leaves.
     """
 
     seconds = SECONDS
@@ -78,7 +79,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP in JSON, as all else, and close."""
+        """Answer data that is no HTTP with a JSON error, and close the connection."""
         self._refuse(400, "request", "this is no HTTP request that can be read")
 
     def _refuse(self, status: int, kind: str, said: str) -> None:
@@ -112,12 +113,12 @@ class Connection(H11Protocol):
 
 
 def within(seconds: float, most: int = sys.maxsize) -> type[Connection]:
-    """Return the connection with other limits."""
+    """Return the Connection class with a timeout of `seconds` and at most `most` connections at a time."""
     return type("Connection", (Connection,), {"seconds": seconds, "most": most})
 
 
 def most_connections() -> int:
-    """Return how many connections the open files allow that this process may have, after raising the soft limit of them.
+    """Return how many connections this process may hold, by its limit of open files, after raising that as far as it may.
 
     A third of the files is left for what the runs open: connections to LMs and tools, caches, traces.
     """

@@ -8,7 +8,9 @@ from lmprog.serving.refusals import Refused
 
 
 class Gate:
-    """An async context for each run: at most `running` are inside and `waiting` before it; others are refused as busy."""
+    """Limits runs: an async context for each run, with at most `running` inside and `waiting` before it; others are refused as
+    busy.
+    """
 
     def __init__(self, running: int, waiting: int) -> None:
         self._inside = asyncio.Semaphore(running)

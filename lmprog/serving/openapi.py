@@ -71,7 +71,9 @@ def inputs_schema(inputs: Mapping[str, Field]) -> dict[str, Any]:
 
 
 def written(kind: Type) -> dict[str, Any]:
-    """Return the JSON schema of what stands for a type in a body: an object may lack what is optional, and have more."""
+    """Return the JSON schema of a type in a request or response body; objects may lack optional fields, and
+    have further ones.
+    """
     if isinstance(kind, Optional):
         return {"anyOf": [written(kind.inner), {"type": "null"}]}
     if isinstance(kind, ListOf):

@@ -31,14 +31,17 @@ def is_loopback(host: str) -> bool:
 
 
 def hosts_of(host: str, named: Sequence[str]) -> frozenset[str] | None:
-    """Return the names that requests may give in `Host`; None is any: a public server without `--allow-host`."""
+    """Return the host names that requests may use; None (any) for a public server without `--allow-host`.
+
+    `host` is the address that the server listens at, `named` are the names given on the command line.
+    """
     if not named and not is_loopback(host):
         return None
     return frozenset(name.lower() for name in (*LOOPBACK, host, *named))
 
 
 class Origins:
-    """Refuses requests to another host, and those of pages that are not allowed."""
+    """ASGI middleware that refuses requests for another host, and requests from web pages that are not allowed."""
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str] | None, origins: Iterable[str]) -> None:
         self.app = app

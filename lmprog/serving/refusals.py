@@ -44,7 +44,7 @@ UNREAD = ("slow", "too_large")
 
 @dataclass(eq=False)
 class Refused(Exception):
-    """Ends a request. `path` is the step that failed, or `inputs`."""
+    """The exception that ends a request with an error response. `path` is the step that failed, or `inputs`."""
 
     kind: str
     path: str | None = None
@@ -52,14 +52,17 @@ class Refused(Exception):
 
     @property
     def status(self) -> int:
+        """The HTTP status of the response."""
         return KINDS[self.kind][0]
 
     @property
     def body(self) -> dict[str, Any]:
+        """The JSON body of the response, as plain values."""
         return error_body(self.kind, self.message or KINDS[self.kind][1], self.path)
 
     @property
     def response(self) -> Response:
+        """The response, with the headers that its kind needs."""
         headers = {"Retry-After": AGAIN[self.kind]} if self.kind in AGAIN else {}
         if self.kind in UNREAD:
             headers["Connection"] = "close"
@@ -69,17 +72,17 @@ class Refused(Exception):
 
 
 def error_body(kind: str, message: str, path: str | None = None) -> dict[str, Any]:
-    """Return the body of every answer that is no success."""
+    """Return the JSON body of an error response, as plain values."""
     return {"error": {"kind": kind, "message": message, "path": path}}
 
 
 async def failed(request: Request, error: Exception) -> Response:
-    """Return the answer where the server itself has failed; the server's log has the cause."""
+    """Return the response for an exception in the server itself, whose cause is only in the server's log."""
     return Refused("program").response
 
 
 async def not_here(request: Request, error: Exception) -> Response:
-    """Return the answer to a path or method that does not exist."""
+    """Return the response for a path or method that does not exist."""
     status: int = getattr(error, "status_code", 500)
     said = f"{request.method} is not answered here" if status == 405 else "there is nothing here; see /openapi.json"
     return JSONResponse(error_body("request", said), status, getattr(error, "headers", None))

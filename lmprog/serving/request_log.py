@@ -16,7 +16,7 @@ from lmprog.state.ownership import exclusive_writer
 
 
 class RequestLog:
-    """The file, of which this process is the one writer; a context manager. A full disk is said once and fails no request."""
+    """The log file, which only this process writes; a context manager. A full disk is reported once and fails no request."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,6 +34,7 @@ class RequestLog:
         self._owning.close()
 
     def add(self, **values: object) -> None:
+        """Append a line with these values."""
         line = (b"\n" if self._torn else b"") + versioned_line(values)
         self._torn = True
         try:
@@ -45,7 +46,7 @@ class RequestLog:
 
 
 class Logged:
-    """Notes each request when it has ended: its method, path, status, seconds and bytes, and the run's id in the trace."""
+    """ASGI middleware that logs each request when it has ended: method, path, status, seconds, bytes, and the run's id."""
 
     def __init__(self, app: ASGIApp, log: RequestLog) -> None:
         self.app, self._log = app, log

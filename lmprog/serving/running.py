@@ -1,4 +1,4 @@
-"""`POST /run`: one request, its run, and the end of both together."""
+"""`POST /run`: one request, the run that answers it, and the cancellation of both together."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CLIENT_GONE = 499
 
 @dataclass
 class Running:
-    """The application of `POST /run`. A run that nobody waits for any more, or that takes too long, is cancelled."""
+    """The ASGI application of `POST /run`. A run is cancelled when its client leaves or it takes too long."""
 
     program: Program
     options: RunOptions
@@ -171,19 +171,20 @@ class Running:
 
 
 class Stream:
-    """Server-sent events as the answer to a request."""
+    """The response to a request as a stream of server-sent events."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.begun = False
 
     async def begin(self) -> None:
+        """Send the headers of the response."""
         self.begun = True
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def tell(self, event: Event) -> None:
-        """Send a piece of a reply, or a call that has ended without the cause of its failure."""
+        """Send an event of the run: a piece of a reply, or a call that has ended (without the cause of a failure)."""
         plain: dict[str, Any] = {"path": event.path, "module": event.module, "attempt": event.attempt}
         if isinstance(event, TextPiece):
             if event.text is None:
@@ -195,6 +196,7 @@ class Stream:
             await self._event("record", plain | ended)
 
     async def end(self, name: str, value: bytes) -> None:
+        """Send the last event, and end the response."""
         await self._send_event(name, value)
         await self._send({"type": "http.response.body", "body": b""})
 
@@ -207,7 +209,7 @@ class Stream:
 
 
 async def unless_gone(work: Awaitable[Response | None], receive: Receive) -> Response | None:
-    """Return the result of `work`; where the client disconnects first, cancel it and raise ClientDisconnect."""
+    """Return the result of `work`; if the client disconnects first, cancel the work and raise ClientDisconnect."""
 
     async def leaving() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -226,7 +228,7 @@ async def unless_gone(work: Awaitable[Response | None], receive: Receive) -> Res
 
 
 def usage_of(result: Result) -> dict[str, Any]:
-    """Return the sums over the LM calls; `usd` is None where a price is not known."""
+    """Return the LM calls, tokens and cost of a run as plain values; `usd` is None where a price is unknown."""
     used = [record.usage for record in result.trace if record.usage is not None]
     prices = [usage.usd for usage in used]
     return {

@@ -1,4 +1,4 @@
-"""The server's life: its address, its LMs read in the background, and its end, which lets answers finish."""
+"""Start and end of the server: its socket, the loading of its LMs in the background, and the graceful shutdown."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at the address.
+    """Return a socket that listens at the address; port 0 takes any free port.
 
-    Port 0 stands for any free one. Raises InfrastructureError where the socket cannot be had.
+    Raises InfrastructureError where the address cannot be listened on.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -45,11 +45,10 @@ async def serve(
     grace: float,
     client_seconds: float = SECONDS,
 ) -> int:
-    """Answer until a signal comes; the exit status. Runs in flight then have `grace` seconds.
+    """Answer requests until a signal comes, and return the exit status. Runs in flight then have `grace` seconds to end.
 
-    A client that sends or takes nothing for `client_seconds` in the midst of something is cut off.
-
-    Raises what reading the LMs raises: a server that can never be ready ends.
+    A client that sends or reads nothing for `client_seconds` in the middle of an exchange is cut off. Raises the errors of
+    loading the LMs, since a server that can never be ready ends.
     """
     most = most_connections()
     if most < USUAL_CONNECTIONS:
@@ -85,7 +84,7 @@ async def serve(
 
 
 class OutOfFiles:
-    """Handles what the event loop reports: that a connection finds no file is said once, all else is logged.
+    """The handler of event-loop errors: running out of open files is reported once; other errors are logged as usual.
 
     The loop tries to accept again a second later, so that such connections only wait.
     """
@@ -102,7 +101,7 @@ class OutOfFiles:
 
 
 async def warm(program: Program, ready: asyncio.Event) -> None:
-    """Read the weights of models in this process, which then say one token, find the others' keys, and set `ready`."""
+    """Load the models in this process (each samples one token), check that the other LMs have keys, then set `ready`."""
     for id, declared in program.plan.lms.items():
         # In a thread: reading weights, or importing a client, would hold up the probes.
         lm = await asyncio.to_thread(innermost, program.lms[id])
@@ -120,12 +119,13 @@ def innermost(lm: LM) -> LM:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with the first signal an orderly end and the second one at once."""
+    """uvicorn's server, which ends gracefully on the first signal and at once on the second."""
 
     ended_by: signal.Signals | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Handle the signals of STATUS by `stop` inside the block."""
         loop = asyncio.get_running_loop()
         for number in STATUS:
             loop.add_signal_handler(number, self.stop, number)
@@ -136,6 +136,7 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def stop(self, number: signal.Signals) -> None:
+        """Begin the graceful shutdown, or on a second signal end at once."""
         if self.should_exit:
             self.force_exit = True
             return
@@ -144,5 +145,6 @@ class Server(uvicorn.Server):
         click.echo("stopping: runs in flight may finish; another signal cuts them short", err=True)
 
     def end_if_failed(self, warming: asyncio.Task[None]) -> None:
+        """End the server where loading the LMs has failed."""
         if not warming.cancelled() and warming.exception() is not None:
             self.should_exit = self.force_exit = True

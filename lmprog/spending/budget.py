@@ -27,7 +27,7 @@ TOKENS_PER_MESSAGE = 16
 
 @dataclass
 class Spent:
-    """`usd` counts replies whose price is known."""
+    """Amounts spent: LM calls, tokens, US dollars (of replies whose price is known) and seconds."""
 
     lm_calls: int = 0
     prompt_tokens: int = 0
@@ -37,34 +37,38 @@ class Spent:
 
     @property
     def tokens(self) -> int:
+        """The tokens of prompts and replies together."""
         return self.prompt_tokens + self.completion_tokens
 
     @property
     def minutes(self) -> float:
+        """The seconds in minutes."""
         return self.seconds / 60
 
     def as_json(self) -> dict[str, Any]:
+        """Return the amounts as plain values."""
         return asdict(self)
 
     def since(self, earlier: Spent) -> Spent:
-        """Return the amounts spent after `earlier`."""
+        """Return the difference from `earlier`, field by field."""
         return Spent(*(getattr(self, part.name) - getattr(earlier, part.name) for part in fields(self)))
 
     def plus(self, other: Spent) -> Spent:
+        """Return the sum with `other`, field by field."""
         return Spent(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
     def most(self, other: Spent) -> Spent:
-        """Return the maximum of each part over both."""
+        """Return the larger of the two amounts, field by field."""
         return Spent(*(max(getattr(self, part.name), getattr(other, part.name)) for part in fields(self)))
 
 
 class Budget:
-    """Counts what is spent, and makes no call that could exceed one of its limits, named as in LIMITS.
+    """Counts what LM calls cost, and refuses a call that could exceed one of the limits (named as in LIMITS).
 
-    A call sets aside the most that it can cost until its reply is there. One that does not fit beside those in flight waits
-    for them; it is refused when it does not fit alone. What has no bound (a reply without `max_tokens`, an unknown price)
-    is taken for the largest so far. What `answers` hold is counted as if it were asked, so that a run which goes on stops
-    where it would have stopped.
+    A call reserves the most that it can cost until its reply is there. One that does not fit beside the calls in flight waits
+    for them; it is refused when it does not fit alone. An amount without a bound (a reply without `max_tokens`, an unknown
+    price) is taken for the largest so far. Cached replies in `answers` are counted as if they were requested, so that a resumed
+    run stops where the first would have stopped.
     """
 
     def __init__(
@@ -85,19 +89,19 @@ class Budget:
 
     @property
     def spent(self) -> Spent:
-        """A copy, as of now."""
+        """The amounts spent until now, as a copy."""
         now = Spent(**asdict(self._spent))
         now.seconds = time.monotonic() - self._started
         return now
 
     def meter(self, lm: LM, declared: Declared | None = None) -> LM:
-        """Return `lm` with its calls counted, and refused with BudgetExceeded where the budget is spent."""
+        """Return `lm` with its calls counted in this budget, and refused with BudgetExceeded once it is spent."""
         return _Metered(lm, self, declared)
 
     async def complete(self, lm: LM, request: Request, declared: Declared | None = None) -> Completion:
-        """Return the reply of `lm` and count its cost, which `declared` gives; raise BudgetExceeded if too high.
+        """Send a request to `lm` within the budget; return the reply and count its cost, at the prices of `declared`.
 
-        A call is refused where its largest possible cost could exceed the budget.
+        Raises BudgetExceeded where the largest possible cost of the call could exceed the budget.
         """
         most = self._most(request, declared)
         while self.limits and (name := self._exceeded(most)) is not None:
@@ -128,7 +132,7 @@ class Budget:
         return completion
 
     def charge(self, spent: Spent, largest: Spent) -> None:
-        """Count what an earlier life of the run spent, in calls of which none took more than `largest`."""
+        """Count what an earlier process spent on the same run; none of its calls took more than `largest`."""
         self._spent = self._spent.plus(spent)
         self._started -= spent.seconds
         self.largest = self.largest.most(largest)

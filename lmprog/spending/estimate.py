@@ -1,4 +1,4 @@
-"""The worst case and the estimate of many LM calls, part by part, and about how long they take."""
+"""Forecasts of a run's cost: the worst case and an estimate of LM calls, tokens, money and time, part by part."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS_PER_CALL = 2.0
 
 @dataclass(frozen=True)
 class Part:
-    """A stage, or a scoring around the stages. What is not known is None."""
+    """The forecast of one part of a run, such as a stage: bounds of its LM calls, and its seconds. None: unknown."""
 
     name: str
     asks: Sequence[CallBound]
@@ -27,18 +27,22 @@ class Part:
 
     @property
     def lm_calls(self) -> int:
+        """The number of LM calls."""
         return round(sum(ask.calls for ask in self.asks))
 
     @property
     def prompt_tokens(self) -> float | None:
+        """The prompt tokens of all calls; None where unknown."""
         return _sum(None if ask.prompt is None else ask.calls * ask.prompt for ask in self._asked)
 
     @property
     def completion_tokens(self) -> float | None:
+        """The reply tokens of all calls; None where unknown."""
         return _sum(None if ask.reply is None else ask.calls * ask.reply for ask in self._asked)
 
     @property
     def usd(self) -> float | None:
+        """The cost of all calls in US dollars; None where unknown."""
         return _sum(ask.usd for ask in self._asked)
 
     @property
@@ -48,7 +52,9 @@ class Part:
 
 @dataclass(frozen=True)
 class DevRows:
-    """The numbers of dev rows that choose and that confirm, and the smallest gain that can be confirmed or None."""
+    """How many dev rows choose and how many confirm, and the smallest gain that these can confirm (None where
+    no gain can be).
+    """
 
     choose: int
     confirm: int
@@ -59,12 +65,13 @@ class DevRows:
     """The share of rows whose score a candidate is taken to change."""
 
     def as_json(self) -> dict[str, Any]:
+        """Return the numbers as plain values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The parts of a run in their order; `measured` is the run whose rate the time is estimated by."""
+    """The worst case and the estimate of a run, part by part; `measured` is the earlier run whose speed the times follow."""
 
     parts: Sequence[Part]
     """At most."""
@@ -80,10 +87,12 @@ class Forecast:
 
     @property
     def in_all(self) -> Part:
+        """The sum of all parts in the worst case."""
         return _in_all(self.parts)
 
     @property
     def estimated_in_all(self) -> Part:
+        """The sum of all parts as estimated."""
         return _in_all(self.estimated)
 
     @property
@@ -97,9 +106,9 @@ class Forecast:
 
 
 def timed(plan: Plan, concurrency: int, parts: Iterable[Part], folders: Iterable[Path] = ()) -> Forecast:
-    """Return the parts with the time that each may take, and their estimates.
+    """Return a Forecast of the parts: each with the time that it may take, in the worst case and as estimated.
 
-    `folders` are of earlier runs, the newest last.
+    `concurrency` is the number of rows at work at a time; `folders` are of earlier runs, the newest last, whose speed is used.
     """
     before = _measured(folders)
     rates, reply = (before.rates, before.reply) if before is not None else ({}, None)

@@ -1,4 +1,4 @@
-"""An estimate of the LM calls and tokens of a run, which stands beside the worst case. ASSUMED lists its assumptions."""
+"""An estimate of the LM calls and tokens of a run, shown beside the worst case. ASSUMED lists its assumptions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ ASSUMED = (
 
 @dataclass(frozen=True)
 class Usual:
-    """The usual calls at one place. A prompt has `written` tokens and `replies` values that are each as long as a reply."""
+    """The estimated calls at one call site; a prompt has `written` tokens, and `replies` more values each as
+    long as a reply.
+    """
 
     calls: float
     written: float
@@ -39,6 +41,7 @@ class Usual:
     reply: float
 
     def times(self, count: float) -> Usual:
+        """Return the estimate for `count` runs."""
         return replace(self, calls=self.calls * count)
 
 
@@ -47,12 +50,12 @@ NONE = Usual(0, 0, 0, 0)
 
 
 def usual_reply(longest: float | None) -> float:
-    """Return the assumed tokens of a reply of at most `longest`."""
+    """Return the estimated tokens of a reply that may have at most `longest` (None: no limit)."""
     return float(USUAL_REPLY) if longest is None else min(USUAL_REPLY, longest / SHARE)
 
 
 def usual_calls(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return the usual LM calls of one run for each place of `bounds(plan).sites`, in the same order."""
+    """Return the estimated LM calls of one run at each call site, in the order of `bounds(plan).sites`."""
     return list(_calls(plan, plan.steps, 1.0, sample(rows)))
 
 
@@ -86,7 +89,10 @@ def _items(plan: Plan, over: Foreach, rows: Sequence[Mapping[str, Any]] | None) 
 
 
 def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: float | None, demos: int) -> Usual:
-    """Return the usual calls at a place; `longest` is the limit of a reply, `demos` the number that tuning may add."""
+    """Return the estimated calls and tokens of one call site.
+
+    `longest` is the limit of a reply (None: none), `demos` the number of demos that tuning may add.
+    """
     module = site.module
     reply = usual_reply(longest)
     shown, added = sample(rows), demos / 2
@@ -109,13 +115,13 @@ def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: 
 
 
 def arguments(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inputs of a call for one row. Raises EvaluationError where they are not of the row alone."""
+    """Return the inputs of a module's call for one row. Raises EvaluationError where they depend on more than the row."""
     scope = _scope(site.plan, row)
     return {name: value.evaluate(scope) for name, value in site.call.arguments.items()}
 
 
 def sample(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return at most twice SAMPLE rows, evenly spaced."""
+    """Return at most about twice SAMPLE of the rows, evenly spaced."""
     return rows[:: max(1, len(rows) // SAMPLE)]
 
 

@@ -1,8 +1,8 @@
-"""The most that a run of a program asks of its LMs: calls, and the tokens of each, also once its words are tuned.
+"""The worst case of a run: the most LM calls, and the most tokens of each, also after its words were tuned.
 
-Tokens are counted as a budget counts them beforehand: no tokenizer in use gives text of any language more tokens than half
-its bytes. A prompt whose text nothing here bounds (an agent's, one that reads another module's output) is as long as the
-LM's context window. What is not known is None, and makes every sum None that it is part of.
+Tokens are counted as a budget counts them beforehand: no tokenizer in use gives text of any language more tokens than half its
+bytes. A prompt whose text nothing here bounds (an agent's, one that reads another module's output) is as long as the LM's
+context window. What is not known is None, and makes every sum None that it is part of.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ ASKED_AGAIN = 256
 
 @dataclass(frozen=True)
 class CallBound:
-    """Calls of one LM, and the most tokens of each; `usual` is what they come to where nothing is at its limit."""
+    """The most calls of one LM at a call site, and the most tokens of each; `usual` is the estimate of the same (None:
+    unknown).
+    """
 
     lm: LM
     calls: float
@@ -37,13 +39,14 @@ class CallBound:
     usual: Usual | None = None
 
     def times(self, count: float) -> CallBound:
+        """Return the bound for `count` runs."""
         expected = self.usual.times(count) if self.usual is not None else None
         return replace(self, calls=self.calls * count, usual=expected)
 
     def estimated(self, reply: float | None) -> CallBound:
-        """Return the usual calls in place of the most; `reply` is the measured length of a reply, None where none was.
+        """Return the estimate as a CallBound; `reply` is the measured mean length of a reply, None where none was measured.
 
-        No part is above its bound. A call of which nothing usual is known stays as it is.
+        No part exceeds its bound. Without an estimate the bound itself is returned.
         """
         if self.usual is None:
             return self
@@ -53,7 +56,7 @@ class CallBound:
 
     @property
     def usd(self) -> float | None:
-        """The price of all the calls in US dollars; None where it is not known."""
+        """The cost of all the calls in US dollars; None where the price or the tokens are unknown."""
         price = model_table.limits(self.lm)
         if price.prompt_usd is None or price.completion_usd is None:
             return None
@@ -66,14 +69,14 @@ class CallBound:
 
 @dataclass(frozen=True)
 class Growth:
-    """The growth of a module's prompt by tuning: a number of demos, and tokens of instructions; None for any."""
+    """How much tuning may lengthen a module's prompt: a number of demos, and tokens of instructions; None: without limit."""
 
     demos: int | None = 0
     instructions: int | None = 0
 
 
 def asks(plan: Plan, rows: Sequence[Mapping[str, Any]], growth: Growth) -> list[CallBound]:
-    """Return the bounds of the calls of one run on any of `rows`, one bound a call site.
+    """Return the bounds of the LM calls of one run on any of `rows`, one for each call site, sub-programs included.
 
     The members of an ensemble have the inputs of the row.
     """
@@ -84,7 +87,7 @@ def asks(plan: Plan, rows: Sequence[Mapping[str, Any]], growth: Growth) -> list[
 
 
 def longest_reply(lm: LM) -> int | None:
-    """Return the most tokens of a reply; None where they are not known."""
+    """Return the most tokens that a reply of the LM can have; None where nothing limits it."""
     if (written := reply_limit(lm.params)) is not None:
         return written
     known = model_table.limits(lm)
@@ -92,7 +95,7 @@ def longest_reply(lm: LM) -> int | None:
 
 
 def tokens(text: str) -> int:
-    """Return the most tokens that a text can have."""
+    """Return an upper bound of the tokens of a text, by its bytes."""
     return len(text.encode(errors="replace")) // BYTES_PER_TOKEN + 1
 
 

@@ -1,1 +1,1 @@
-"""Files on disk: whole or not there, one writer, and what they are made from."""
+"""Result files on disk: written whole, by one process at a time, with a record of what they were made from."""

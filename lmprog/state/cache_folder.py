@@ -1,4 +1,4 @@
-"""The folder in which lmprog keeps, between runs, files that are costly to fetch or to make."""
+"""The cache folder of the user, for files that are costly to fetch or to make."""
 
 from __future__ import annotations
 

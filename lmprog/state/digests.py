@@ -9,12 +9,14 @@ from typing import Any
 
 
 def digest(value: Any) -> str:
-    """Return the sha256 of a value as JSON; mappings with equal entries have equal digests in any order."""
+    """Return the SHA-256 of a value written as JSON; the order of a mapping's entries does not matter."""
     written = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
 
 
 def folder_state(folder: Path) -> str:
-    """Return a digest of the names, sizes and times of the files in a folder of weights, which are too large to read."""
+    """Return a digest of the names, sizes and modification times of a folder's files, for weights that are too
+    large to read.
+    """
     found = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
     return digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in found])

@@ -34,7 +34,10 @@ ABSENT = "absent"
 
 
 def of_program(plan: Plan, prefix: str = "") -> dict[str, str]:
-    """Return what a program is made from: its document part by part, the files that it names, and its sub-programs."""
+    """Return digests of all that a program is made from, by key: the parts of its spec, its files, and its sub-programs.
+
+    Settings that change no answer (addresses, keys, limits, prices) are left out.
+    """
     # Sub-programs are taken apart below; the version of the language stands in the version of lmprog.
     meaning = {key: value for key, value in plan.meaning.items() if key not in ("lmprog", "programs")}
     digests = {f"{prefix}{key}": digest(value) for key, value in _parts(meaning)}
@@ -55,7 +58,7 @@ def of_program(plan: Plan, prefix: str = "") -> dict[str, str]:
 
 
 def files_of(plan: Plan, metric: str | None = None) -> list[Path]:
-    """Return the files that a program, and one of its metrics, read or import: those whose content is part of the identity."""
+    """Return the files that a program, and one of its metrics if named, read or import."""
     found: dict[Path, None] = {}
     wanted = _needed(plan.metrics, metric) if metric is not None else []
     chosen = [f"metrics.{id}." for id in wanted]
@@ -72,7 +75,7 @@ def files_of(plan: Plan, metric: str | None = None) -> list[Path]:
 
 
 def of_metric(plan: Plan, metric: str) -> dict[str, str]:
-    """Return what a metric is made from, and those that it is computed from: its words, its Python, its judge."""
+    """Return digests of all that a metric, and the metrics it is computed from, are made from: spec, Python files, judges."""
     found: dict[str, str] = {}
     for id in _needed(plan.metrics, metric):
         declared = plan.metrics[id]
@@ -91,7 +94,10 @@ def of_metric(plan: Plan, metric: str) -> dict[str, str]:
 
 
 def of_optimization(block: Optimize) -> dict[str, str]:
-    """Return what an optimization is to do, each stage by itself. Its budget is left out: it may grow."""
+    """Return digests of an optimization's settings, each stage by a key of its own.
+
+    The budget is left out, since it may grow.
+    """
     found = {
         f"optimize.{field.name}": digest(_plain(getattr(block, field.name)))
         for field in fields(block)
@@ -108,39 +114,41 @@ def of_optimization(block: Optimize) -> dict[str, str]:
 
 
 def of_rows(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return the digest of rows in their order."""
+    """Return the digest of rows, in their order."""
     return RowsDigest().of(rows)
 
 
 class RowsDigest:
-    """The digest of rows as they are read, one after the other."""
+    """A digest of rows that is computed as the rows are read."""
 
     def __init__(self) -> None:
         self.rows = 0
         self._hash = hashlib.sha256()
 
     def add(self, row: Mapping[str, Any]) -> None:
+        """Add the next row."""
         self.rows += 1
         self._hash.update(digest(row).encode())
 
     def of(self, rows: Iterable[Mapping[str, Any]]) -> str:
-        """Add rows, and return the digest of all so far."""
+        """Add rows, and return the digest of all rows so far."""
         for row in rows:
             self.add(row)
         return self.hex
 
     @property
     def hex(self) -> str:
+        """The digest of all rows so far, in hexadecimal."""
         return self._hash.hexdigest()
 
 
 def version() -> dict[str, str]:
-    """Return the version of lmprog, which decides how prompts are written and replies read."""
+    """Return the version of lmprog under its key; it decides how prompts are written and replies read."""
     return {"lmprog": __version__}
 
 
 def changes(before: SourceDigests, now: SourceDigests) -> list[str]:
-    """Return what differs, each as a key and what has become of it, in the order of `now`."""
+    """Return a phrase for each key whose digest differs, such as "`data.train` is changed", in the order of `now`."""
     keys = [*now, *(key for key in before if key not in now)]
     return [_change(key, before, now) for key in keys if before.get(key) != now.get(key)]
 
@@ -152,7 +160,7 @@ def _change(key: str, before: SourceDigests, now: SourceDigests) -> str:
 
 
 def in_words(found: list[str]) -> str:
-    """Return the first differences as the beginning of a sentence."""
+    """Return the first four phrases of `changes` joined by commas, and how many more there are."""
     shown = ", ".join(found[:4])
     return shown if len(found) <= 4 else f"{shown} and {len(found) - 4} more"
 

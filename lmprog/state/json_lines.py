@@ -1,4 +1,4 @@
-"""Files of JSON lines that are only ever appended to: one reader that no line can break, one way to write a line."""
+"""Files of JSON lines that are only appended to (journals, traces): one tolerant reader, and one way to write a line."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ VERSION = 1
 
 @dataclass
 class PassedOver:
-    """The lines of a file that hold nothing that can be read: their numbers, from 1, and how many of each fault."""
+    """The lines of a file that a reader left out: their numbers, from 1, and how many had each fault."""
 
     numbers: list[int] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
 
     def add(self, number: int, fault: str) -> None:
+        """Add a line by its number and its fault, such as `torn`."""
         self.numbers.append(number)
         self.faults[fault] += 1
 
@@ -42,10 +43,11 @@ class PassedOver:
 def read_objects(
     path: Path, passed_over: PassedOver | None = None, valid: Callable[[dict[str, Any]], bool] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects of a file, one a line, in their order, without their `version`.
+    """Yield the JSON objects of a file, one a line, without their `version` field.
 
-    A line that is torn (no line break ends it), blank, no JSON object, refused by `valid`, or equal to an earlier line is
-    passed over and added to `passed_over`. Raises UsageError for a line of a later version, OSError as open does.
+    A line that is torn (no line break ends it), blank, no JSON object, refused by `valid`, or equal to an earlier line is left
+    out and added to `passed_over`. Raises UsageError for a line of a later version, and OSError where the file cannot be
+    opened.
     """
     skipped = passed_over if passed_over is not None else PassedOver()
     seen: set[bytes] = set()
@@ -67,7 +69,7 @@ def read_objects(
 
 
 def object_in(line: bytes) -> dict[str, Any] | str:
-    """Return the object that a line holds, or the line's fault."""
+    """Return the JSON object in a line of a file, or a text that names the line's fault."""
     if not line.endswith(b"\n"):
         return "torn"
     if not line.strip():
@@ -80,7 +82,7 @@ def object_in(line: bytes) -> dict[str, Any] | str:
 
 
 def require_version(version: Any, path: Path) -> None:
-    """Raise UsageError where a file is of a version that this lmprog does not read."""
+    """Raise UsageError where `version`, read from the file `path`, is not the format that this version of lmprog reads."""
     if version != VERSION:
         raise UsageError(
             f"{path} was written by another version of lmprog (format {version!r}, this one reads {VERSION}); "
@@ -89,17 +91,17 @@ def require_version(version: Any, path: Path) -> None:
 
 
 def as_line(value: Any) -> bytes:
-    """Return a value as one line of JSON in UTF-8; half a surrogate pair, which UTF-8 lacks, stands as an escape."""
+    """Return a value as one line of JSON in UTF-8, with its line break; half a surrogate pair is written as an escape."""
     return json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n"
 
 
 def versioned_line(value: dict[str, Any]) -> bytes:
-    """Return an object as a line that names the version of its format."""
+    """Return an object as a line of JSON, with the number of the file format in front."""
     return as_line({"version": VERSION, **value})
 
 
 def cut_torn_line(path: Path) -> None:
-    """Remove what a killed writer left behind the last whole line, so that appending goes on cleanly."""
+    """Remove the incomplete last line that a killed writer left in a file, so that the next line can be appended."""
     if not path.exists():
         return
     with path.open("rb+") as file:

@@ -1,4 +1,4 @@
-"""The origin of a file or folder of results, kept beside it: `run.json` of a run, `NAME.meta.json` of a file."""
+"""The origin of results, stored beside them: `run.json` in a run's folder, `NAME.meta.json` beside a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRETS = ("api_key", "headers", "env")
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of the command that began a run, so that `--resume` alone continues with the same."""
+    """The settings of the command that began a run, stored so that `--resume` alone continues with the same."""
 
     lms: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -30,13 +30,16 @@ class Settings:
     """Paths of `--set` that hold secrets: they are not kept, and must be given again."""
 
     def without_secrets(self) -> Settings:
-        """Return what may be written to the disk."""
+        """Return the settings that may be written to disk: without the values of `--set` that are secrets."""
         secret = tuple(path for path in self.overrides if any(part in SECRETS for part in path.split(".")))
         plain = {path: value for path, value in self.overrides.items() if path not in secret}
         return Settings(self.lms, plain, self.budget, self.out, secret)
 
     def over(self, kept: Settings) -> Settings:
-        """Return these settings laid over those of the first command. Raises UsageError where a secret is missing."""
+        """Return these settings of a resuming command laid over the stored ones.
+
+        Raises UsageError where a secret must be given again.
+        """
         overrides = {**kept.overrides, **self.overrides}
         missing = [path for path in kept.left_out if path not in overrides]
         if missing:
@@ -49,7 +52,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Origin:
-    """The sources of a file of results: `made_from` holds digests by key (`lmprog.state.identity`).
+    """The program, digests of all its sources (`made_from`, by key as in `lmprog.state.identity`), and settings behind some
+    results.
 
     The names of the fields are the keys on disk.
     """
@@ -65,11 +69,15 @@ class Origin:
     settings: Settings = field(default_factory=Settings)
 
     def write(self, path: Path, *, private: bool = False) -> None:
+        """Write the origin to a file, whole or not at all; `private`: only its owner may read it."""
         write_whole(path, json.dumps({"version": VERSION, **asdict(self)}, indent=2) + "\n", private=private)
 
 
 def read_origin(path: Path) -> Origin | None:
-    """Return what a file keeps; None where there is no file. Raises UsageError for one that this version cannot read."""
+    """Return the origin stored in a file; None where there is no file.
+
+    Raises UsageError for one that this version cannot read.
+    """
     try:
         values = json.loads(path.read_bytes())
         if not isinstance(values, dict):
@@ -86,5 +94,5 @@ def read_origin(path: Path) -> Origin | None:
 
 
 def beside(out: Path) -> Path:
-    """Return where the origin of a file of results stands."""
+    """Return the path of the file that stores the origin of the results file `out`."""
     return out.with_name(f"{out.name}.meta.json")

@@ -1,4 +1,4 @@
-"""The file of `run --out`: a line for each row, what it is made from beside it, and which rows are still to be run."""
+"""The file of `lmprog run --out`: one JSON line a row, appended as rows end, from which an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class OutFile:
 
     @property
     def missing_from(self) -> int:
-        """The number of the first row behind all that have come to an end."""
+        """The number of the row after the last one that has a finished line; 0 where there is none."""
         return max((row + 1 for row in range(self.total) if self._places[row] >= 0 and row not in self._cut), default=0)
 
     @property
@@ -135,27 +135,30 @@ class OutFile:
 
     @property
     def failed(self) -> int:
-        """The number of rows that have a line with an error."""
+        """The number of rows whose line has an error."""
         return sum(place >= 0 for place in self._places) - self.done
 
     @property
     def held(self) -> frozenset[int]:
-        """The rows that failed after a call of a tool that writes, and are not run again."""
+        """The rows that failed after a call of a tool that writes, which are not run again without `repeat_writes`."""
         return frozenset() if self._repeat_writes else frozenset(self._wrote)
 
     def to_do(self) -> bytes:
-        """Return for each row whether it is to be run."""
+        """Return one byte for each row: 1 where the row is still to be run, 0 where it is not."""
         held = self.held
         return bytes(not good and row not in held for row, good in enumerate(self._good))
 
     def before_write(self, row: int | str) -> None:
-        """Append the line that the row has if the command is cut off now; called before each call of a tool that writes."""
+        """Append a line that marks the row as cut off; a later line of the row replaces it.
+
+        It is called before each call of a tool that writes, so that a killed command leaves the mark.
+        """
         assert isinstance(row, int)
         if row not in self._wrote:
             self._append(row, None, CUT, wrote=True)
 
     def add(self, row: int, outputs: Mapping[str, Any] | None, error: str | None) -> None:
-        """Append the line of a row. Raises UsageError where a file that it is made from has changed."""
+        """Append the line of a row that has ended. Raises UsageError where a source file of the run has changed meanwhile."""
         self._append(row, outputs, error, wrote=error is not None and row in self._wrote)
 
     def _append(self, row: int, outputs: Mapping[str, Any] | None, error: str | None, *, wrote: bool) -> None:

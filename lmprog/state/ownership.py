@@ -1,4 +1,4 @@
-"""Exclusive writing of run folders, out files and traces: a lock that the kernel releases when its holder ends."""
+"""Locks that give one process the exclusive right to write a run folder or file; the kernel releases them with the process."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ except ImportError:  # Windows has no flock; there nothing is locked.
 
 
 class WriterLocked(InfrastructureError):
-    """A file or folder that another process writes; the same command works when that process has ended."""
+    """The error for a file or folder that another process is writing."""
 
 
 @contextlib.contextmanager
 def exclusive_writer(path: Path) -> Iterator[None]:
-    """Lock a file or folder, by any of its names, for one writer until the context ends.
+    """Hold the lock of a file or folder inside the block, whatever name it is reached by. Raises WriterLocked.
 
-    The lock lies on a hidden file (in the folder, or beside the file) that holds the owner's process id; it is
-    removed at the end, and one that a killed process left behind locks nothing. Devices and pipes are not locked.
-    Raises WriterLocked.
+    The lock lies on a hidden file (in the folder, or beside the file) that holds the owner's process id; it is removed at the
+    end, and one that a killed process left behind locks nothing. Devices and pipes are not locked.
     """
     whole = path.resolve()
     if fcntl is None or (whole.exists() and not (whole.is_file() or whole.is_dir())):

@@ -1,4 +1,4 @@
-"""The files that a Python file is made of: itself, and those beside and below it that it imports."""
+"""The source files of a Python file: itself, and the files in its folder that it imports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def module_file(name: str) -> Path | None:
-    """Return the file of an importable module, or None where it has none."""
+    """Return the source file of an importable module; None where it cannot be found or is not a `.py` file."""
     try:
         found = importlib.util.find_spec(name)
     except (ImportError, ValueError):
@@ -18,7 +18,9 @@ def module_file(name: str) -> Path | None:
 
 
 def sources(file: Path) -> list[Path]:
-    """Return `file` and all files in its folder that it imports, directly or through others, by name; the file first."""
+    """Return `file` and all Python files in its folder that it imports, directly or through others; `file` first, the rest by
+    name.
+    """
     root = file.parent
     found: list[Path] = [file]
     for path in found:

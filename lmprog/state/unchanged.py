@@ -1,4 +1,4 @@
-"""The files that a run is made from, watched while it is at work: what is kept is never made from two versions of one."""
+"""A watch on the source files of a run, so that no results are stored that were made from two versions of a file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from lmprog.errors import UsageError
 
 
 class Unchanged:
-    """The state of files as they are now. A file that is saved again counts as changed, whatever it holds."""
+    """The times and sizes of files when the watch began. A file that is saved again counts as changed, whatever it holds."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._states = {path: _state(path) for path in paths}
 
     def require(self) -> None:
-        """Raise UsageError where a file has changed since. Called before anything is kept, so it only asks for their state."""
+        """Raise UsageError where a file has changed since the watch began; called before results are stored."""
         for path, before in self._states.items():
             if _state(path) != before:
                 raise UsageError(

@@ -1,4 +1,4 @@
-"""Files of results that replace the one before when they are whole, with what they are made from beside them."""
+"""Result files that replace the previous version only when they are complete."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from lmprog.state.ownership import exclusive_writer
 
 
 class WholeResults:
-    """JSON lines that stand in `NAME.part` until all are there, and then take the place of the file; a context manager.
+    """A writer of JSON lines into `NAME.part`, which `keep` then moves to NAME; a context manager.
 
-    What is cut stays in `NAME.part`, and the file is as it was. Raises WriterLocked while another process writes the same file.
+    Lines of an interrupted command stay in `NAME.part`, and NAME is as it was. Raises WriterLocked while another process writes
+    the same file.
     """
 
     def __init__(self, path: Path, origin: Origin, *, private: bool = False) -> None:
@@ -34,7 +35,7 @@ class WholeResults:
         self._file.flush()
 
     def keep(self) -> None:
-        """Put the lines in the place of the file."""
+        """Complete the file: move `NAME.part` to NAME, and store the origin beside it."""
         self._file.close()
         self._origin.write(beside(self._path))
         os.replace(self.part, self._path.resolve())

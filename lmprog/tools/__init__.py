@@ -1,1 +1,1 @@
-"""Tools that a program may call beside LMs."""
+"""Tools as async functions: Python functions, HTTP requests, MCP servers, full-text search, and those of other packages."""

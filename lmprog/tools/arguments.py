@@ -1,4 +1,4 @@
-"""The check of a call's arguments against the types of the tool and the schema that described it."""
+"""The check of a tool call's arguments against the declared types and the JSON schema of the tool."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lmprog.compiler.types.lattice import mismatch
 
 
 def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with the arguments of a call, in words for the LM; None where they fit."""
+    """Return what is wrong with the arguments of a tool call, as a sentence for the LM; None where they fit."""
     for name in arguments:
         if name not in tool.parameters and not tool.open:
             return f"{tool.id} takes no argument {name!r}; it takes {', '.join(tool.parameters) or 'none'}"
@@ -24,7 +24,9 @@ def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
 
 
 def against_schemas(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
-    """Return what the schema that a tool was described by says against its arguments: bounds, formats and the like."""
+    """Return the first argument that breaks a bound, format or the like of the tool's JSON schema, as a sentence; None where
+    none does.
+    """
     for name, field in tool.parameters.items():
         if name in arguments and (wrong := _against_schema(arguments[name], field.schema)):
             return f"the argument {name!r} of {tool.id}: {wrong}"

@@ -26,7 +26,7 @@ class Connections:
         self._of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Kept]] = WeakKeyDictionary()
 
     async def get(self, key: Hashable, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """Return the open connection of `key`, made by `opening` where there is none. Raises any error of that."""
+        """Return the open connection for `key`, opened by `opening` if there is none. Raises the errors of opening."""
         kept = self._here().get(key)
         if kept is None or kept.ended:
             kept = self._here()[key] = _Kept(opening)
@@ -35,14 +35,14 @@ class Connections:
         return found
 
     async def drop(self, key: Hashable, connection: object) -> None:
-        """Close a connection that broke, so that the next use opens another; one that took its place already stays."""
+        """Close a broken connection, so that the next use opens another; a connection that has replaced it stays."""
         kept = self._here().get(key)
         if kept is not None and kept.holds(connection):
             del self._here()[key]
             await kept.close()
 
     async def aclose(self) -> None:
-        """Close what is open in the running loop."""
+        """Close all connections that are open in the running event loop."""
         here = self._of_loop.pop(asyncio.get_running_loop(), {})
         await asyncio.gather(*(kept.close() for kept in here.values()))
 

@@ -1,4 +1,4 @@
-"""The settings of a tool with the values of the environment in them, and out of every message again."""
+"""Environment variables in a tool's settings: their values, and their removal from messages."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def evaluated(tool: Tool, settings: Any) -> Any:
 
 
 def without_secrets(tool: Tool) -> Callable[[str], str]:
-    """Return a function that takes out of a text what the environment gave to any setting of the tool, in all forms.
+    """Return a function that replaces in a text every value that the tool's settings took from the environment by `[secret]`.
 
-    The password in its address is a secret too, wherever it comes from.
+    The password and query values in the tool's address count as secrets too, wherever they come from.
     """
     found = {str(value) for value in _expressions(tool, tool.settings) if value is not None}
     address = evaluated(tool, tool.settings.get("url"))

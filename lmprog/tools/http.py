@@ -1,8 +1,8 @@
-"""A request as a tool: from an address with placeholders, or an operation of an OpenAPI description.
+"""HTTP tools: a request to an address with placeholders, or an operation of an OpenAPI description.
 
-A read is tried again where the server fails or is crowded, or the connection fails, as long as the tool's timeout allows; if
-no try succeeds, it is an outage. What may change something (`effects: write`) is sent once: a request without an answer may
-have been carried out. Any other answer that is no success is the tool's failure.
+A read is tried again where the server fails or is crowded, or the connection fails, as long as the tool's timeout allows; if no
+try succeeds, it is an outage. What may change something (`effects: write`) is sent once: a request without an answer may have
+been carried out. Any other answer that is no success is the tool's failure.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_REDIRECTS = 5
 
 
 class Draft:
-    """The parts of one request, as the arguments fill them.
+    """The parts of one request (method, address, query, headers, body), filled in from the arguments of a call.
 
     Raises ToolFailed for an argument that no address can hold.
     """
@@ -89,7 +89,7 @@ class Draft:
 
 
 def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[Any]]:
-    """Return the request as an async function of its inputs. Raises UsageError where the address cannot be known."""
+    """Return an HTTP tool as an async function of its arguments. Raises UsageError where its server's address is unknown."""
     import aiohttp
     from yarl import URL
 

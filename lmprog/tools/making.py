@@ -1,4 +1,4 @@
-"""Make the tools of a program: each an async function that gives a value of the declared type or raises ToolFailed."""
+"""Creation of tools: each becomes an async function that returns a value of its declared type or raises ToolFailed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REMEMBERED = 10_000
 
 
 def make_tool(tool: Tool, connections: Connections) -> Call:
-    """Return the tool as an async function of its arguments, which raises ToolFailed.
+    """Return a tool as an async function of its arguments, with its timeout and cache; it raises ToolFailed.
 
     Raises UsageError where the tool cannot be made.
     """
@@ -64,7 +64,7 @@ def _of_other_package(tool: Tool, make: Callable[..., Call]) -> Call:
 
 
 def fake_tool(tool: Tool) -> Call:
-    """Return a stand-in for dry runs, which returns a value of the tool's type and does nothing."""
+    """Return a stand-in for a tool in dry runs: it does nothing, and returns a made-up value of the declared type."""
     from lmprog.lms.fake import placeholder
 
     async def call(**arguments: Any) -> Any:

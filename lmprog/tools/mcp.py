@@ -1,7 +1,7 @@
-"""A tool of an MCP server, which is started (stdio) or reached (streamable http) at first use and kept for the program's life.
+"""Tools of MCP servers: a server is started (stdio) or reached (streamable HTTP) at first use, and kept for the program's life.
 
-The tools of one server share its session. A server that crashed is started again at the next use; a call that only reads
-is then made once more. A server that does not start, or ends during both calls, is an outage.
+The tools of one server share its session. A server that crashed is started again at the next use; a call that only reads is
+then made once more. A server that does not start, or ends during both calls, is an outage.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ STARTING = 0.9
 
 
 def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[Any]]:
-    """Return the tool as an async function of its arguments.
+    """Return a tool of an MCP server as an async function of its arguments.
 
-    Raises UsageError where the SDK or a variable is missing.
+    Raises UsageError where the MCP SDK or an environment variable is missing.
     """
     try:
         from mcp import MCPError

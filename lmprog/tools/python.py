@@ -1,4 +1,4 @@
-"""A Python function as a tool: async functions on the event loop, others in a thread of their own."""
+"""Python functions as tools: async functions run on the event loop, others in a thread of their own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from lmprog.tools.tool import failed
 
 
 def python_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
-    """Return the function that the tool names. Raises ImportFailed where it cannot be imported."""
+    """Return a Python function as a tool: an async function of its arguments.
+
+    Raises ImportFailed where it cannot be imported.
+    """
     assert tool.python is not None
     function = load(tool.python)
     instances = instances_for(function)

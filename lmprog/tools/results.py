@@ -12,9 +12,9 @@ from lmprog.tools.tool import ToolFailed
 
 
 def of_text(tool: Tool, text: str, *, is_json: bool) -> Any:
-    """Parse a text as a value: the text itself for a `str`, for other types JSON. Raises ToolFailed.
+    """Convert a tool's answer from text to its declared type: unchanged for `str`, else parsed as JSON. Raises ToolFailed.
 
-    `is_json` means that the sender declares it JSON; then it is no text, unless it is one in quotes.
+    `is_json` means that the sender declares it JSON; a quoted JSON text is then unquoted.
     """
     kind = without_none(tool.type)
     if not text.strip() and kind is not tool.type:
@@ -33,7 +33,7 @@ def of_text(tool: Tool, text: str, *, is_json: bool) -> Any:
 
 
 def checked(tool: Tool, value: Any) -> Any:
-    """Return the value, where it is of the tool's type. Raises ToolFailed where it is not."""
+    """Return a tool's result as plain values if it is of the declared type; raise ToolFailed if it is not."""
     value = value if deeper(value) else plain(value)
     if deeper(value):
         raise ToolFailed(f"{tool.id} returned what is nested deeper than {MAX_DEPTH}")
@@ -43,7 +43,7 @@ def checked(tool: Tool, value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Convert Pydantic models and dataclasses to mappings, the language's own form of objects."""
+    """Convert pydantic models and dataclasses, also in a list, to plain mappings."""
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if hasattr(value, "model_dump"):
@@ -54,12 +54,12 @@ def plain(value: Any) -> Any:
 
 
 def most_bytes(tool: Tool) -> int:
-    """Return how many bytes of an answer of the tool's server are read, decoded."""
+    """Return the most bytes of an answer that are read, after decompression: the tool's `answer_mb`."""
     return int(tool.answer_mb * 1e6)
 
 
 def too_long(tool: Tool) -> ToolFailed:
-    """Return the failure of a tool whose server answers with more."""
+    """Return the failure for an answer with more bytes than the tool's `answer_mb`."""
     said = f"the answer is longer than {tool.answer_mb:g} MB"
     return ToolFailed(f"{tool.id}: {said}; raise tools.{tool.id}.answer_mb where such an answer is right")
 

@@ -1,8 +1,8 @@
-"""BM25 over a file of rows, as a tool: the key of each row that is found, best first.
+"""Full-text search (BM25) over a file of rows, as a tool that returns the keys of the best rows.
 
-The index is made once for a file's content and columns, kept in the user's cache under their digest, and read from there as
-a memory map. That of a data set on the hub is kept under its name and split: what changes there is not seen. An index is
-written beside and renamed, so that two processes that start at once leave one whole index.
+The index is made once for a file's content and columns, kept in the user's cache under their digest, and read from there as a
+memory map. That of a data set on the hub is kept under its name and split: what changes there is not seen. An index is written
+beside and renamed, so that two processes that start at once leave one whole index.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _making = Lock()
 
 
 class Index:
-    """The passages of one corpus, ready to be searched; safe to use from several threads."""
+    """The BM25 index of one corpus; it may be searched from several threads."""
 
     def __init__(self, folder: Path) -> None:
         import bm25s
@@ -41,9 +41,9 @@ class Index:
         self._keys: list[str] = json.loads((folder / "keys.json").read_text(encoding="utf-8"))
 
     def search(self, query: str, k: int) -> list[str]:
-        """Return the k best keys, each once.
+        """Return the keys of the k best rows, best first, each key once; fewer where fewer rows share a word with the query.
 
-        There are fewer where fewer rows share a word with the query. Ties go by position.
+        Rows of equal score come in the order of the corpus.
         """
         import bm25s
         import numpy as np
@@ -67,7 +67,7 @@ class Index:
 
 
 def search_tool(tool: Tool) -> Callable[..., Awaitable[list[str]]]:
-    """Return the search as an async function of `query` and `k`. Raises MissingExtra where bm25s is not installed."""
+    """Return a search tool as an async function of `query` and `k`. Raises MissingExtra where bm25s is not installed."""
     require(("bm25s",), f"the tool {tool.id!r}")
     corpus, text, key = tool.settings["corpus"], tuple(tool.settings["text"]), tool.settings["key"]
 
@@ -86,7 +86,10 @@ def search_tool(tool: Tool) -> Callable[..., Awaitable[list[str]]]:
 
 
 def index_of(corpus: Path | HubCorpus, text: tuple[str, ...], key: str) -> Index:
-    """Return the index of a file or data set. Raises RowsError where it cannot be read or lacks a column."""
+    """Return the search index of a file or a hub data set, made if it is not cached. Raises RowsError where it cannot be read.
+
+    `text` are the columns to search in, `key` the column to return.
+    """
     known = corpus.stat() if isinstance(corpus, Path) else None
     with _making:
         return _index(corpus, known and (known.st_mtime_ns, known.st_size), text, key)

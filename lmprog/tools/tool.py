@@ -15,22 +15,22 @@ Call = Callable[..., Awaitable[Any]]
 
 
 class ToolFailed(Exception):
-    """A tool that raised, gave a value of another type than it declares, or did not end in time."""
+    """The error of a tool call: the tool raised, returned a value of another type than it declares, or took too long."""
 
     kind: Literal["tool", "connection"] = "tool"
 
 
 class ToolUnreachable(ToolFailed):
-    """A tool whose connection was refused or cut, or whose server failed, after all tries."""
+    """The error of a tool call whose connection failed after all tries; unlike other ToolFailed it is an outage."""
 
     kind = "connection"
 
 
 def failed(message: str, error: Exception | SystemExit) -> ToolFailed:
-    """Return the failure of a tool that an exception caused."""
+    """Return the ToolFailed for an exception of a tool: ToolUnreachable if the exception is a failed connection."""
     return ToolUnreachable(message) if connection_failed(error) else ToolFailed(message)
 
 
 def timeout_of(tool: Tool) -> float:
-    """Return the seconds that a call of the tool may take, retries included."""
+    """Return the seconds that one call of the tool may take, retries included."""
     return TIMEOUT if tool.timeout is None else tool.timeout

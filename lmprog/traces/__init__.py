@@ -1,1 +1,1 @@
-"""Records of calls: files, summaries, exports and replay."""
+"""Records of LM and tool calls: trace files, summaries, exports to collectors, and replay."""

@@ -1,4 +1,4 @@
-"""Exporters of traces, beside a command's output: file, collector, tracer provider. None of them fails a run."""
+"""Exporters of traces, as a spec's `export` or `export_to` names them: files, collectors. None of them makes a run fail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _closers: list[Callable[[], object]] = []
 
 
 def exporters(declared: plan.Export | None) -> Sequence[Exporter]:
-    """Return the exporters of the spec and of `export_to`; raise UsageError for a collector without an address."""
+    """Return the exporters of a spec's `export` (None: it has none) and of `export_to`.
+
+    Raise UsageError for one that cannot be made, or an environment variable that is not set.
+    """
     if declared is None:
         return _added
     settings = _evaluated(declared.settings)
@@ -42,9 +45,9 @@ def exporters(declared: plan.Export | None) -> Sequence[Exporter]:
 
 
 def export_to(provider: TracerProvider, *, content: bool = False) -> Callable[[], None]:
-    """Have every run of this process traced by an OpenTelemetry tracer provider; what is returned ends that.
+    """Send the traces of all runs of this process to an OpenTelemetry tracer provider; call the returned function to end that.
 
-    Prompts, replies and what tools are given and give are left out unless `content`.
+    Prompts, replies, arguments and results of tools are left out unless `content`.
     """
     from lmprog.traces.telemetry import Spans
 
@@ -55,14 +58,14 @@ def export_to(provider: TracerProvider, *, content: bool = False) -> Callable[[]
 
 @atexit.register
 def close() -> None:
-    """Send what is not sent yet, and close what is open."""
+    """Send what the exporters still hold, and close them; called at exit."""
     _made.clear()
     while _closers:
         _closers.pop()()
 
 
 class FileExport:
-    """Appends the records of each run to a file; the first failure is told, and ends it."""
+    """An exporter that appends the records of each run to a file; its first failure is reported, and ends the export."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.path: Path = settings["file"]

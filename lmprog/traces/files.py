@@ -1,4 +1,4 @@
-"""Traces on disk: one call of an LM or a tool a line, as JSON. What a crash or a full disk tore is passed over on reading."""
+"""Trace files: one LM or tool call a line, as JSON. Lines that a crash or a full disk tore are left out on reading."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lmprog.traces.record import Record
 
 
 class TraceWriter:
-    """Appends the records of runs to a file that only its owner may read; a context manager.
+    """Appends records of runs to a trace file that only its owner may read; a context manager.
 
     It is the only writer of the file, or raises WriterLocked; with `shared` several processes append, each of them whole lines,
     and others may read it.
@@ -33,7 +33,7 @@ class TraceWriter:
         self._torn = shared and path.stat().st_size > 0 and not _ends_whole(path)
 
     def write(self, records: Iterable[Record]) -> None:
-        """Append; all lines of one call reach the file in one write. Raises OSError where the disk takes no more."""
+        """Append records; all lines of one call reach the file in one write. Raises OSError where the disk is full."""
         lines = b"".join(versioned_line(made.as_json()) for made in records)
         if not lines:
             return
@@ -47,11 +47,11 @@ class TraceWriter:
 
     @property
     def end(self) -> int:
-        """Return the length of the file in bytes."""
+        """The length of the file in bytes."""
         return os.fstat(self._file.fileno()).st_size
 
     def drop_rows(self, begin: int, row: int, kept: Collection[int] = ()) -> None:
-        """Remove the records at the end that are of `row` or a later one: a resumed run makes them again.
+        """Remove the records at the end of the file that belong to `row` or a later row, which a resumed run makes again.
 
         What stands before byte `begin` stays, and so do the records of rows in `kept`.
         """
@@ -73,12 +73,13 @@ class TraceWriter:
         self.close()
 
     def close(self) -> None:
+        """Close the file, and release its lock."""
         self._file.close()
         self._owning.close()
 
 
 def read_trace(path: Path, passed_over: PassedOver | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the records of a trace in their order; lines that are no record are passed over, as by `read_objects`."""
+    """Yield the records of a trace file as plain values, in their order; unreadable lines are added to `passed_over`."""
     return read_objects(path, passed_over)
 
 

@@ -14,7 +14,7 @@ from lmprog.lms.lm import ToolCall, ToolOffer, Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """A call of a module's LM, successful or not."""
+    """The record of one LM call of a module, successful or not."""
 
     program: str
     module: str
@@ -67,13 +67,13 @@ class Invocation:
 
     @property
     def prompt_sha256(self) -> str:
-        """The digest of the messages as sent."""
+        """The SHA-256 of the messages as sent."""
         written = json.dumps(self.messages, ensure_ascii=False, default=str)
         return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
 
     @property
     def request_sha256(self) -> str:
-        """The digest of messages, params, weights, seed and tools: what a recorded reply is found by."""
+        """The SHA-256 of messages, parameters, weights, seed and tools, by which a replay finds the reply."""
         return request_sha256(self.weights, self.messages, self.params, self.seed, self.tools)
 
     def as_json(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolInvocation:
-    """A call of a tool by a step or an agent, successful or not."""
+    """The record of one tool call by a step or an agent, successful or not."""
 
     program: str
     tool: str

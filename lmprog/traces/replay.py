@@ -1,4 +1,4 @@
-"""Recorded answers in place of LMs and tools: a trace file answers, exactly, and nothing else is asked."""
+"""Replay: a trace file answers in place of LMs and tools, exactly, and nothing is requested."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = 60
 
 
 class Recording:
-    """The calls in a trace file, found by what was asked.
+    """A trace file as a source of answers, found by the digest of a request.
 
     Equal calls that were recorded more than once are answered in the order of the recording, over and over.
     """
@@ -49,11 +49,11 @@ class Recording:
                 raise UsageError(f"{path} is no recording that this version can replay; make it anew")
 
     def lm(self, declared: Declared) -> ReplayLM:
-        """Return the replayed LM of an LM of the program."""
+        """Return an LM that answers from the recording in place of `declared`."""
         return ReplayLM(self, declared)
 
     def tool(self, tool: Tool) -> Callable[..., Any]:
-        """Return the replayed tool of a tool of the program, as an async function of its arguments."""
+        """Return an async function that answers from the recording in place of the tool."""
 
         async def call(**arguments: Any) -> Any:
             record = self._next(self._results, (tool.id, digest(arguments)))
@@ -70,7 +70,7 @@ class Recording:
         return call
 
     def reply(self, weights: str, request: Request) -> dict[str, Any]:
-        """Return the record of the same request. Raises ReplayMiss with what has changed."""
+        """Return the record of an equal LM request. Raises ReplayMiss, with what has changed since, where there is none."""
         wanted = request_sha256(weights, request.messages, request.params, request.seed, request.tools)
         record = self._next(self._replies, wanted)
         if record is not None:
@@ -90,13 +90,13 @@ class Recording:
 
 
 class ReplayLM:
-    """Answers as recorded: with the same reply, or the same failure of the provider."""
+    """An LM that answers from a recording: with the same reply, or the same failure of the provider."""
 
     def __init__(self, recording: Recording, declared: Declared) -> None:
         self._recording, self._model = recording, declared.model
 
     async def complete(self, request: Request) -> Completion:
-        """Complete the request from the recording. Raises ReplayMiss where the recording does not hold it."""
+        """Return the recorded reply to an equal request. Raises ReplayMiss where the recording does not hold it."""
         record = self._recording.reply(weights_of(self._model, request.adapter), request)
         await _cut_short(record, self._recording.path)
         if "finish_reason" not in record and record.get("error") is not None:
@@ -130,7 +130,7 @@ async def _cut_short(record: Mapping[str, Any], path: Path) -> None:
 
 
 def difference(near: Mapping[str, Any], weights: str, request: Request) -> str:
-    """Describe in a few words how the request now at a call's place differs from the record of the call."""
+    """Describe in a few words how a request differs from the recorded call `near` at the same place."""
     if near["weights"] != weights:
         return f"the weights have changed, from {near['weights']} to {weights}"
     params: Mapping[str, Any] = near.get("params", {})

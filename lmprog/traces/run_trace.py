@@ -12,7 +12,7 @@ from lmprog.traces.record import Record
 
 @dataclass(slots=True)
 class RunTrace:
-    """The trace of one run, as exporters get it when the run has ended."""
+    """The records of one run with its times and its error: what exporters receive when the run has ended."""
 
     program: str
     example: int | str
@@ -28,5 +28,5 @@ Exporter = Callable[[RunTrace], None]
 
 
 def warn(message: str) -> None:
-    """Print a line on standard error."""
+    """Print a message on standard error, after `lmprog: `."""
     print(f"lmprog: {message}", file=sys.stderr, flush=True)

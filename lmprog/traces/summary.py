@@ -1,4 +1,4 @@
-"""A trace in summary: its records grouped into runs, and their total cost."""
+"""Summaries of traces: records grouped into runs, and their counts and costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Record = Mapping[str, Any]
 
 @dataclass
 class Summary:
-    """Counts over the records that were added."""
+    """Counts of calls, errors, tokens and costs over the records that were added."""
 
     lm_calls: int = 0
     tool_calls: int = 0
@@ -34,6 +34,7 @@ class Summary:
     """Seconds of each answered call of an LM."""
 
     def add(self, record: Record) -> None:
+        """Count a record."""
         failed = record.get("error") is not None
         self.errors += failed
         if record["kind"] == "tool":
@@ -56,25 +57,28 @@ class Summary:
             self.usd += usage["usd"]
 
     def latency(self, share: float) -> float | None:
-        """Return the seconds within which this share of the calls were answered.
-
-        It is the quantile by nearest rank; None where there are no calls.
+        """Return the seconds within which the share `share` of the LM calls was answered, by nearest rank; None
+        without calls.
         """
         ordered = sorted(self.seconds)
         return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
     def as_json(self) -> dict[str, Any]:
+        """Return the counts as plain values, with the latencies p50 and p95."""
         counts = {name: value for name, value in vars(self).items() if name not in ("seconds", "forgiven")}
         return {**counts, "forgiven": dict(self.forgiven), "p50": self.latency(0.5), "p95": self.latency(0.95)}
 
 
 def is_record(line: Record) -> bool:
-    """Return whether a line of JSON is a record of a trace that this version reads."""
+    """Return whether a JSON object is a record of a trace that this version reads."""
     return line.get("kind") in ("lm", "tool") and all(key in line for key in ("program", "path", "example", "rollout"))
 
 
 def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Yield the records of each run. The records of one run stand together, and none of its LM calls stands twice."""
+    """Yield the records of a trace run by run.
+
+    A new run begins with another row or rollout, and where an LM call of the same place comes a second time.
+    """
     run: list[Record] = []
     seen: set[tuple[Any, ...]] = set()
     for record in records:
@@ -90,10 +94,10 @@ def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def place(record: Record) -> tuple[Any, ...]:
-    """Return the fields that distinguish a call from the others of its run."""
+    """Return the fields that tell a call apart from the other calls of its run, as a key."""
     return tuple(record.get(key) for key in ("kind", "program", "module", "tool", "parent", "path", "call", "attempt"))
 
 
 def whole_path(record: Record) -> str:
-    """Return the path from the outermost program, as `outer_step/inner_step`."""
+    """Return the path of a call's step with the outer programs' steps before it, as `outer_step/inner_step`."""
     return f"{record['parent']}/{record['path']}" if record.get("parent") else str(record["path"])

@@ -35,7 +35,7 @@ _LOGGERS = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "openteleme
 
 
 class Spans:
-    """Tells a tracer provider of each run. Prompts, replies, arguments, results and errors are told where `content`."""
+    """An exporter that sends each run as spans to an OpenTelemetry tracer provider; texts and values only with `content`."""
 
     def __init__(
         self, provider: TracerProvider, content: bool = False, close: Callable[[], object] = lambda: None
@@ -135,16 +135,16 @@ class Spans:
 
 
 def spans_to(settings: Mapping[str, Any]) -> Spans:
-    """Return the exporter to the collector that a spec names. Raises UsageError as `collector`."""
+    """Return the exporter to the OTLP collector that a spec names. Raises the errors of `collector`."""
     provider = collector(settings["otlp"], settings["headers"])
     return Spans(provider, settings["content"], provider.shutdown)
 
 
 def collector(address: str, headers: Mapping[str, str]) -> SdkProvider:
-    """Return a provider whose spans go to an OTLP/HTTP collector in batches, from a thread of its own.
+    """Return an OpenTelemetry provider that sends spans in batches, from its own thread, to a collector by OTLP over HTTP.
 
-    An address without a path gets the usual one, `/v1/traces`. Raises UsageError where OpenTelemetry is not
-    installed, or the address is none.
+    An address without a path gets the usual one, `/v1/traces`. Raises UsageError where OpenTelemetry is not installed, or
+    `address` is no HTTP address.
     """
     from urllib.parse import urlsplit
 

@@ -13,7 +13,7 @@ from lmprog.traces.record import Invocation, Record
 
 @dataclass(frozen=True)
 class Usage:
-    """Sums over the calls of some runs."""
+    """Sums over the LM and tool calls of some runs."""
 
     lm_calls: int = 0
     tool_calls: int = 0
@@ -31,6 +31,7 @@ class Usage:
     """Repairs of replies and their counts, the most frequent first."""
 
     def as_json(self) -> dict[str, Any]:
+        """Return the sums as plain values."""
         return {
             "lm_calls": self.lm_calls,
             "tool_calls": self.tool_calls,
@@ -58,7 +59,7 @@ class Usage:
 
 
 def usage_of(runs: Iterable[Sequence[Record]]) -> Usage:
-    """Return the usage of the calls of these runs; runs without a call do not count."""
+    """Return the sums over all calls of `runs`, each a list of records; runs without a call do not count."""
     runs = [run for run in runs if run]
     asked = [call for run in runs for call in run if isinstance(call, Invocation)]
     used = [call.usage for call in asked if call.usage is not None]

@@ -27,7 +27,7 @@ Forwards = list[tuple[Any, Callable[..., Tensor]]]
 
 
 class FastLora:
-    """The linear layers of a model with LoRA adapters, whose forward passes can be replaced by faster ones, equal but for rounding."""
+    """The linear layers of a model with LoRA adapters, with faster forward passes that are equal but for rounding."""
 
     def __init__(self, model: Any) -> None:
         from peft.tuners.tuners_utils import BaseTunerLayer
