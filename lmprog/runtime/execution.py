@@ -26,7 +26,7 @@ Scope = dict[str, Any]
 
 
 class Execution:
-    """One run of a plan. After `execute`, `run.records()` returns the records of its LM and tool calls."""
+    """A single run of a plan. After `execute`, `run.records()` returns the records of its LM and tool calls."""
 
     def __init__(
         self,

@@ -188,12 +188,12 @@ class Scores:
 
     @property
     def causes(self) -> dict[str, tuple[int, str]]:
-        """For each kind of outage, the number of runs it ended and the message of the first."""
+        """The number of runs that outages ended and the message of the first, by kind of outage."""
         return _by_kind(self.errors)
 
     @property
     def failures(self) -> dict[str, tuple[int, str]]:
-        """For each kind of own failure (scored lowest), the number of runs that have it and the message of the first."""
+        """The number of runs that failed by themselves (scored lowest) and the message of the first, by kind of failure."""
         return _by_kind([row for row in self.rows if row.value is not None and row.kind is not None])
 
     @property

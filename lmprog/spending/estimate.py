@@ -52,8 +52,8 @@ class Part:
 
 @dataclass(frozen=True)
 class DevRows:
-    """How many dev rows choose and how many confirm, and the smallest gain that these can confirm (None where
-    no gain can be).
+    """The numbers of dev rows that choose and that confirm, and the smallest gain that these can confirm (None where no gain
+    can be).
     """
 
     choose: int

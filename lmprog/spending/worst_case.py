@@ -69,7 +69,9 @@ class CallBound:
 
 @dataclass(frozen=True)
 class Growth:
-    """How much tuning may lengthen a module's prompt: a number of demos, and tokens of instructions; None: without limit."""
+    """The most by which tuning may lengthen a module's prompt: a number of demos, and tokens of instructions; None: without
+    limit.
+    """
 
     demos: int | None = 0
     instructions: int | None = 0

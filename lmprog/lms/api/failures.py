@@ -16,7 +16,7 @@ OTHER_NAME = re.compile(r"[Uu]se '?(max_completion_tokens|max_tokens)'? instead"
 
 
 class TryFailed(Exception):
-    """One try of an API call that gave no reply. `passing`: a further try may succeed.
+    """A failed try of an API call, which gave no reply. `passing`: a further try may succeed.
 
     `words` are the provider's own message, if any, and may hold a secret; `asked` is the number of seconds that the provider
     asks to wait; `fix` is lmprog's advice; `limit` is the provider's name for the parameter of the longest reply, where it
