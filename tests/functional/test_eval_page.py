@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from test_eval import SPEC, spec
+from tests.functional.test_eval import SPEC, spec
 
 __all__ = ["spec"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -47,3 +48,11 @@ def test_a_page_names_each_public_error_with_its_exit_status() -> None:
         (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` "))
         status = "by its kind" if name == "RunError" else str(getattr(errors[name], "exit_status", 1))
         assert row.endswith(f"| {status} |"), row
+
+
+def test_tests_import_each_other_by_their_place() -> None:
+    """A bare name is found only where its folder happens to be in the path of imports."""
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    bare = re.compile(rf"^ *from ({'|'.join(file.stem for file in files)}) import", re.MULTILINE)
+    found = [f"{file.relative_to(ROOT)}: {name}" for file in files for name in bare.findall(file.read_text())]
+    assert not found, "write `from tests.functional.NAME import` or the like"
