@@ -20,7 +20,8 @@ def as_sent(declared: LM, request: Request) -> dict[str, Any]:
     `seed` and `response_format` are only sent to providers that take them.
     """
     if declared.backend.make != API:
-        held = {"schema": json_schema(request.output_type)} if _is_held(request) else {}
+        kind = request.output_type
+        held = {"schema": json_schema(kind)} if kind is not None and request.decoding == "constrained" else {}
         messages = list(request.messages)
         return {"model": declared.model, "messages": messages, "seed": request.seed, **held, **request.params}
     made = parameters(request, structured=request.format == "json", seeded=True)
@@ -39,7 +40,3 @@ def is_marked(messages: Iterable[Mapping[str, Any]]) -> bool:
     """Return whether the end of the part that is the same for every row is marked for the provider's cache."""
     contents = (message.get("content") for message in messages)
     return any("cache_control" in part for parts in contents if isinstance(parts, list) for part in parts)
-
-
-def _is_held(request: Request) -> bool:
-    return request.decoding == "constrained" and request.output_type is not None

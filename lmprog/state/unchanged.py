@@ -12,19 +12,20 @@ class Unchanged:
     """The times and sizes of files when the watch began. A file that is saved again counts as changed, whatever it holds."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._states = {path: _state(path) for path in paths}
+        self._states = {path: state_of(path) for path in paths}
 
     def require(self) -> None:
         """Raise UsageError where a file has changed since the watch began; called before results are stored."""
         for path, before in self._states.items():
-            if _state(path) != before:
+            if state_of(path) != before:
                 raise UsageError(
                     f"{path} has changed while this command was at work, so nothing more is kept; undo that and run the same "
                     "command again to go on, or begin anew with another name"
                 )
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
+def state_of(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is saved: its time, size and inode; None where there is no file."""
     try:
         found = path.stat()
     except OSError:
