@@ -31,6 +31,7 @@ import numpy
 import lmprog
 from lmprog.lms.lm import Completion, Request, Usage
 from lmprog.optimizers.candidate import START, Candidate
+from lmprog.optimizers.grpo.policy import Policy
 from lmprog.optimizers.grpo.sampling.served import Served
 from lmprog.optimizers.grpo.stage import WeightStage
 from lmprog.optimizers.journal.files import Journal
@@ -162,14 +163,12 @@ class NoWeights:
 
 def _train(stage: Any, done: Any) -> None:
     """Stands for the trainer: each step gives other weights, which are scored and chosen as after a real one."""
-    start = stage.program
-    rounds = getattr(stage, "rounds", None)
-    for step in range(stage.config.steps):
-        if rounds is not None and step % stage.every == 0:
-            stage.runner.run(rounds.hold(step // stage.every, step, stage.program))
-        stage.program = start.with_candidate(_weights(stage.checkpoints.best(step + 1)))
+    policy = stage.policy
+    for step in range(stage.source.config.steps):
+        stage.runner.run(stage.prompts.prepare(step, policy.program))
+        policy.program = policy.start.with_candidate(_weights(stage.keeper.checkpoints.best(step + 1)))
         stage.end_of_step(step + 1, {}, {})
-    stage.program = start
+    policy.program = policy.start
 
 
 def _weights(folder: Path, *_: Any) -> Candidate:
@@ -184,7 +183,7 @@ def doubles() -> Iterator[None]:
         patch("lmprog.scoring.evaluation.score_rows", scored),
         patch.object(WeightStage, "train", _train),
         patch.object(Served, "trained_lm", lambda *_: NoWeights()),
-        patch.object(WeightStage, "_save", lambda *_: None),
+        patch.object(Policy, "save", lambda *_: None),
         patch("lmprog.optimizers.grpo.stage.change_in", _weights),
     ):
         yield

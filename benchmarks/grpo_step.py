@@ -116,7 +116,12 @@ PROGRAMS = {"few-shot": few_shot, "search": search}
 def ours(case: Case, steps: int) -> dict[str, Any]:
     """The stage itself, as `lmprog optimize` runs it; a step's seconds are those of its journal."""
     from lmprog.optimizers.grpo.config import Config
+    from lmprog.optimizers.grpo.policy import Policy
+    from lmprog.optimizers.grpo.prompts import OwnPrompts
+    from lmprog.optimizers.grpo.row_source import StepRows
+    from lmprog.optimizers.grpo.sampler import Sampler
     from lmprog.optimizers.grpo.stage import WeightStage
+    from lmprog.optimizers.grpo.stopwatch import Stopwatch
     from lmprog.optimizers.journal.files import Journal
     from lmprog.optimizers.optimizer import Task
     from lmprog.spending.budget import Budget
@@ -124,16 +129,17 @@ def ours(case: Case, steps: int) -> dict[str, Any]:
     sampled: list[list[Any]] = []
     trained: list[list[Any]] = []
 
-    class Watched(WeightStage):
-        """The stage, which keeps what its steps sampled and what they trained on."""
+    class Watched(Sampler):
+        """The sampler, which keeps what its steps sampled and what they trained on."""
 
-        def rows(self, step: int) -> list[Any]:
+        async def rows(self, step: int) -> StepRows:
             sampled.append([])
-            trained.append(super().rows(step))
-            return trained[-1]
+            found = await super().rows(step)
+            trained.append(found.rows)
+            return found
 
-        def _waves(self, step: int) -> list[Any]:
-            waves = super()._waves(step)
+        async def _waves(self, step: int) -> list[Any]:
+            waves = await super()._waves(step)
             sampled[-1] += [made for wave in waves for run in wave.rollouts for made in run.invocations]
             return waves
 
@@ -149,10 +155,12 @@ def ours(case: Case, steps: int) -> dict[str, Any]:
     )
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder))
-        stage = Watched(Task(case.program, case.rows, case.rows[:8], case.metric, Budget({}), journal, 0), config)
-        stage.run()
+        task = Task(case.program, case.rows, case.rows[:8], case.metric, Budget({}), journal, 0)
+        policy, prompts = Policy(task.program, journal.folder, journal.note), OwnPrompts()
+        sampler = Watched(task, config, policy, prompts, Stopwatch())
+        WeightStage("grpo", task, policy, sampler, prompts).run()
         timed = [event for event in journal.events if event["event"] == "step"][1:]
-    (weights,) = set(stage.weights.values())
+    (weights,) = set(policy.weights.values())
     parameters = sum(weight.numel() for name, weight in weights.model.named_parameters() if "lora_" not in name)
     rates = Rates.measured(weights.model.dtype)
     limits = [rates.limit(parameters, *both) for both in zip(sampled[1:], trained[1:], strict=True)]

@@ -40,6 +40,6 @@ class FastSlow(GRPO):
         return rounds * self.config.proposals * len(program.plan.modules) if proposer else 0
 
     def optimize(self, task: Task) -> Candidate:
-        from lmprog.optimizers.fast_slow.stage import FastSlowStage
+        from lmprog.optimizers.fast_slow.stage import fast_slow_stage
 
-        return FastSlowStage(task, self.config).run()
+        return fast_slow_stage(task, self.config).run()

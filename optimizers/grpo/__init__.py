@@ -52,6 +52,6 @@ class GRPO:
         return 0
 
     def optimize(self, task: Task) -> Candidate:
-        from lmprog.optimizers.grpo.stage import WeightStage
+        from lmprog.optimizers.grpo.stage import grpo_stage
 
-        return WeightStage(task, self.config).run()
+        return grpo_stage(task, self.config).run()

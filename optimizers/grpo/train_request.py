@@ -18,7 +18,6 @@ class TrainRequest:
     """The program as the stage got it."""
     config: Config
     imitates: bool
-    metric: str
     seed: int
     folder: Path
     done: Progress | None

@@ -51,6 +51,6 @@ class SFT:
         return 0
 
     def optimize(self, task: Task) -> Candidate:
-        from lmprog.optimizers.sft.stage import SFTStage
+        from lmprog.optimizers.sft.stage import sft_stage
 
-        return SFTStage(task, self.config).run()
+        return sft_stage(task, self.config).run()

@@ -173,26 +173,29 @@ def weightless(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("trl", reason="needs the extra 'local'")
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.grpo import stage as module
+    from lmprog.optimizers.grpo.policy import Policy
     from lmprog.optimizers.grpo.sampling.served import Served
-    from lmprog.optimizers.sft.stage import SFTStage
+    from lmprog.optimizers.sft.gathering import Replies
 
     def written(folder: Path, *_: Any) -> Candidate:
         folder.mkdir(parents=True, exist_ok=True)
         return Candidate(adapters={"lm": {"path": str(folder)}})
 
     def train(stage: Any, done: Any) -> None:
-        start, rounds = stage.program, getattr(stage, "rounds", None)
-        for step in range(stage.config.steps):
-            if rounds is not None and step % stage.every == 0:
-                stage.runner.run(rounds.hold(step // stage.every, step, stage.program))
-            stage.program = start.with_candidate(written(stage.checkpoints.best(step + 1)))
+        policy = stage.policy
+        for step in range(stage.source.config.steps):
+            stage.runner.run(stage.prompts.prepare(step, policy.program))
+            policy.program = policy.start.with_candidate(written(stage.keeper.checkpoints.best(step + 1)))
             stage.end_of_step(step + 1, {}, {})
-        stage.program = start
+        policy.program = policy.start
+
+    async def begun(source: Any) -> bool:
+        return True
 
     monkeypatch.setattr(Served, "trained_lm", lambda *_: NoWeights())
     monkeypatch.setattr(module.WeightStage, "train", train)
-    monkeypatch.setattr(module.WeightStage, "_save", lambda *_: None)
-    monkeypatch.setattr(SFTStage, "begin", lambda stage: True)
+    monkeypatch.setattr(Policy, "save", lambda *_: None)
+    monkeypatch.setattr(Replies, "begin", begun)
     monkeypatch.setattr(module, "change_in", written)
 
 

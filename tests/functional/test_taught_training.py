@@ -173,17 +173,17 @@ def test_private_values_do_not_reach_a_teacher_that_is_not_trusted(cli, words) -
 
 
 def test_in_fast_slow_replies_are_learnt_with_the_prompts_of_the_population(cli, words, provider, monkeypatch) -> None:
-    from lmprog.optimizers.grpo.stage import WeightStage
+    from lmprog.optimizers.grpo.sampler import Sampler
 
     sent: dict[bool, set[str]] = {True: set(), False: set()}
-    inner = WeightStage._of_trained
+    inner = Sampler._of_trained
 
-    def seen(self: WeightStage, invocations: Any) -> Any:
+    def seen(self: Sampler, invocations: Any) -> Any:
         for made in inner(self, invocations):
             sent[made.text == "abc"].add(str(made.messages[0]["content"]))
         return inner(self, invocations)
 
-    monkeypatch.setattr(WeightStage, "_of_trained", seen)
+    monkeypatch.setattr(Sampler, "_of_trained", seen)
     provider.answer = lambda body: "abc"
     spec = words("[{program: big.yaml, rollouts: 3}]", steps=1)
     text = spec.read_text().replace("- grpo:", "- fast_slow:").replace("say: [weights]", "say: [weights, instructions]")

@@ -55,6 +55,11 @@ class Reward(Scorer):
     def highest(self) -> float:
         return fmean(self._range(id)[1] for id in self.ids)
 
+    @property
+    def of_failures(self) -> float:
+        """The reward of a run that failed by itself, as with a reply that cannot be read."""
+        return self.lowest if self._failure is None else self._failure
+
     def width(self, module: str | None) -> float:
         """Return the width of the range of the reward that a module follows; None for that of the run as a whole."""
         if module is None or module not in self.by_module:

@@ -21,12 +21,12 @@ from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.templates.compiled import RenderError
 from lmprog.lms.local import LocalLM
 from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.sampling.reward import Reward
 from lmprog.optimizers.grpo.sampling.rollouts import Rollout, SkippedRuns, Wave, check_scored, rollouts_of, run_each
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.strategies.teachers import beside
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
-from lmprog.scoring.metrics import Scorer
 from lmprog.seeds import derive
 from lmprog.traces.record import Invocation
 
@@ -65,7 +65,7 @@ class Teachers:
         teachers: Sequence[Teacher],
         program: Program,
         rows: Sequence[Row],
-        scorer: Scorer,
+        scorer: Reward,
         lms: Mapping[str, LocalLM],
     ) -> None:
         """Set up the teachers; `lms` are the LMs in training, by the modules that are trained."""

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
 from lmprog.optimizers.grpo.config import Config
-from lmprog.optimizers.grpo.stage import WeightStage
+from lmprog.optimizers.grpo.stage import grpo_stage
 
 
 def test_training_pushes_down_what_its_tool_refuses(research, tmp_path: Path) -> None:
@@ -20,9 +20,9 @@ def test_training_pushes_down_what_its_tool_refuses(research, tmp_path: Path) ->
     )
     metrics = (tmp_path / "metrics.py").read_text()
     (tmp_path / "metrics.py").write_text(metrics.replace("def enough(query: str) -> bool:\n", refusing))
-    stage = WeightStage(task, Config(rollouts=6, examples=3, no_signal="drop", format_failure=-1.0))
+    stage = grpo_stage(task, Config(rollouts=6, examples=3, no_signal="drop", format_failure=-1.0))
     with stage.runner:
         rows = stage.rows(0)
-    assert stage.wave["failed"].keys() <= {"tool", "unreadable"} and stage.wave["failed"]["tool"] > 0
-    assert stage.wave["lost"] == 0 and stage.wave["without_signal"] < stage.wave["examples"]
+    assert stage.health["failed"].keys() <= {"tool", "unreadable"} and stage.health["failed"]["tool"] > 0
+    assert stage.health["lost"] == 0 and stage.health["without_signal"] < stage.health["examples"]
     assert {row.module for row in rows} >= {"query"} and any(row.advantage < 0 for row in rows)

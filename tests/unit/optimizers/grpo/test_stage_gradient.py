@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
 from lmprog.lms.local import local_lm  # noqa: E402
-from lmprog.optimizers.grpo import stage  # noqa: E402
+from lmprog.optimizers.grpo import sampler, stage  # noqa: E402
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
 from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Wave  # noqa: E402
 from lmprog.optimizers.grpo.torch import trainer  # noqa: E402
@@ -33,7 +33,7 @@ def watched(monkeypatch) -> Callable[..., tuple[list[Wave], dict[str, Any]]]:
 
         waves: list[Wave] = []
         found: list[Any] = []
-        collect, training_step, lora = stage.collect, trainer.ProgramTrainer.training_step, peft.LoraConfig
+        collect, training_step, lora = sampler.collect, trainer.ProgramTrainer.training_step, peft.LoraConfig
 
         async def collected(*args: Any, **kwargs: Any) -> Wave:
             wave = await collect(*args, **kwargs)
@@ -50,11 +50,11 @@ def watched(monkeypatch) -> Callable[..., tuple[list[Wave], dict[str, Any]]]:
                 parameter.grad = got.get(name)
             return result
 
-        monkeypatch.setattr(stage, "collect", collected)
+        monkeypatch.setattr(sampler, "collect", collected)
         monkeypatch.setattr(trainer.ProgramTrainer, "training_step", stepped)
         # A fresh adapter changes nothing, so half of its gradients and all of the KL term would be 0.
         monkeypatch.setattr(peft, "LoraConfig", lambda **how: lora(**how, init_lora_weights=False))
-        stage.WeightStage(task, config).run()
+        stage.grpo_stage(task, config).run()
         ((got, expected),) = found
         (wave,) = waves
         return wave, got, expected

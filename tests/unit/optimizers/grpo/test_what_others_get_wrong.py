@@ -17,7 +17,7 @@ pytest.importorskip("trl", reason="needs the extra 'local'")
 
 from lmprog.errors import LmprogError, ProviderError  # noqa: E402
 from lmprog.lms.local import local_lm  # noqa: E402
-from lmprog.optimizers.grpo import stage  # noqa: E402
+from lmprog.optimizers.grpo import keeper, sampler, stage  # noqa: E402
 from lmprog.optimizers.grpo.advantages import advantages  # noqa: E402
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
 from lmprog.optimizers.grpo.groups import form_groups  # noqa: E402
@@ -150,10 +150,10 @@ def seen(research: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory)
         return seen.inputs
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "collect", collected)
+        patch.setattr(sampler, "collect", collected)
         patch.setattr(trainer.ProgramTrainer, "_inputs_of", made)
         config = Config(steps=1, examples=3, rollouts=5, temperature=HEATS, no_signal="drop")
-        stage.WeightStage(task, config).run()
+        stage.grpo_stage(task, config).run()
     assert len(seen.rows) > 10
     return seen
 
@@ -272,7 +272,7 @@ def test_the_weights_that_are_returned_are_the_best_on_dev_and_not_the_last(rese
     task = research(tmp_path)
     task = replace(task, dev=[*task.dev] * 8)  # enough for a gain that is no chance
     means = iter([0.0, 0.3, 1.0, 0.6])
-    evaluate, end_of_step = stage.aevaluate, stage.WeightStage.end_of_step
+    evaluate, end_of_step = keeper.aevaluate, stage.WeightStage.end_of_step
     after: list[dict[str, Any]] = []
 
     async def scored(*args: Any, **kwargs: Any) -> Any:
@@ -284,10 +284,10 @@ def test_the_weights_that_are_returned_are_the_best_on_dev_and_not_the_last(rese
         after.append({n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad})
         end_of_step(self, *args, **kwargs)
 
-    monkeypatch.setattr(stage, "aevaluate", scored)
+    monkeypatch.setattr(keeper, "aevaluate", scored)
     monkeypatch.setattr(stage.WeightStage, "end_of_step", ended)
     config = Config(steps=3, examples=3, rollouts=4, evaluate_every=1, learning_rate=0.01)
-    candidate = stage.WeightStage(task, config).run()
+    candidate = stage.grpo_stage(task, config).run()
     saved = peft.load_peft_weights(candidate.adapters["lm"]["path"])
 
     def plain(weights: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ pytest.importorskip("trl", reason="needs the extra 'local'")
 
 from lmprog.optimizers.optimizer import Task, find
 from lmprog.optimizers.sft.config import Config
-from lmprog.optimizers.sft.stage import SFTStage
+from lmprog.optimizers.sft.stage import sft_stage
 
 QUICK: dict[str, Any] = {"samples": 4, "steps": 6, "batch": 3, "evaluate_every": 3, "credit": 0, "learning_rate": 0.02}
 
@@ -23,22 +23,22 @@ def notes(task: Task) -> list[str]:
 
 def test_each_epoch_learns_every_reply_once_and_all_modules_are_trained(research, tmp_path: Path) -> None:
     task = research(tmp_path)
-    stage = SFTStage(task, Config.model_validate({**QUICK, "batch": 1}))
+    stage = sft_stage(task, Config.model_validate({**QUICK, "batch": 1}))
     with stage.runner:
         assert stage.begin()
-        count = len(stage.learnt)
+        count = len(stage.source.learnt)
         epochs = [[stage.rows(epoch * count + place) for place in range(count)] for epoch in range(2)]
-    learnt = sorted((reply.prompt_token_ids, reply.token_ids) for reply in stage.learnt)
+    learnt = sorted((reply.prompt_token_ids, reply.token_ids) for reply in stage.source.learnt)
     assert len(set(learnt)) == len(learnt)
     orders = [[(row.prompt_ids, row.reply_ids) for rows in epoch for row in rows] for epoch in epochs]
     assert [sorted(order) for order in orders] == [learnt, learnt] and orders[0] != orders[1]
-    assert {reply.module for reply in stage.learnt} == {"query", "answer"}
+    assert {reply.module for reply in stage.source.learnt} == {"query", "answer"}
 
 
 @pytest.mark.slow
 def test_training_makes_the_replies_likelier_and_scores_dev_as_often_as_it_says(research, tmp_path: Path) -> None:
     task = research(tmp_path)
-    SFTStage(task, Config.model_validate({**QUICK, "steps": 12, "evaluate_every": 5})).run()
+    sft_stage(task, Config.model_validate({**QUICK, "steps": 12, "evaluate_every": 5})).run()
     steps = [event for event in task.journal.events if event["event"] == "step"]
     assert steps[-1]["loss"] < 0.9 * steps[0]["loss"]
     assert [event["step"] for event in task.journal.events if event["event"] == "dev"] == [0, 5, 10, 12]
@@ -46,19 +46,19 @@ def test_training_makes_the_replies_likelier_and_scores_dev_as_often_as_it_says(
 
 def test_a_resumed_stage_takes_the_runs_that_are_kept(research, tmp_path: Path, monkeypatch) -> None:
     task = research(tmp_path)
-    first = SFTStage(task, Config.model_validate(QUICK))
+    first = sft_stage(task, Config.model_validate(QUICK))
     with first.runner:
         first.begin()
-    second = SFTStage(task, Config.model_validate(QUICK))
-    monkeypatch.setattr(second, "_best", lambda *of: pytest.fail("runs are made again"))
+    second = sft_stage(task, Config.model_validate(QUICK))
+    monkeypatch.setattr(second.source, "_best", lambda *of: pytest.fail("runs are made again"))
     with second.runner:
         second.begin()
-    assert second.learnt == first.learnt
+    assert second.source.learnt == first.source.learnt
 
 
 def test_where_no_run_is_good_enough_it_says_so_and_changes_nothing(research, tmp_path: Path) -> None:
     task = research(tmp_path)
-    change = SFTStage(task, Config.model_validate({**QUICK, "at_least": 1.5})).run()
+    change = sft_stage(task, Config.model_validate({**QUICK, "at_least": 1.5})).run()
     assert change.as_overlay() == {}
     assert notes(task) == [
         "of 3 train rows 0 have a run with a score of 1.5 or more, 3 have none",
@@ -125,11 +125,11 @@ def parity_task(tiny_model, tmp_path: Path):
 
 def test_labelled_rows_are_learnt_as_the_program_would_send_and_reply(parity_task) -> None:
     task = parity_task()
-    stage = SFTStage(task, Config.model_validate(task.program.plan.optimize.stages[0].options))
+    stage = sft_stage(task, Config.model_validate(task.program.plan.optimize.stages[0].options))
     with stage.runner:
         assert stage.begin()
         rows = stage.rows(0)
-    lm = stage.lm_of["say"]
+    lm = stage.policy.lm_of["say"]
     assert len(rows) == 4 and {row.advantage for row in rows} == {1.0}
     said = {lm.text(row.prompt_ids).split()[-1]: lm.text(row.reply_ids) for row in rows}
     assert sorted(said.values()) == ["even", "even", "odd", "odd"]
@@ -140,6 +140,6 @@ def test_labelled_rows_are_learnt_as_the_program_would_send_and_reply(parity_tas
 def test_labelled_rows_make_the_program_right(parity_task) -> None:
     task = parity_task()
     options = {"samples": 0, "labelled": 4, "steps": 40, "learning_rate": 0.02, "evaluate_every": 40}
-    SFTStage(task, Config.model_validate(options)).run()
+    sft_stage(task, Config.model_validate(options)).run()
     scores = [event["score"]["mean"] for event in task.journal.events if event["event"] == "dev"]
     assert scores == [0.0, 1.0]

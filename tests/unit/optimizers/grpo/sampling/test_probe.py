@@ -109,17 +109,17 @@ def test_the_most_runs() -> None:
 @pytest.mark.slow
 def test_the_stage_probes_once_takes_the_temperature_and_goes_on(research, tmp_path) -> None:
     pytest.importorskip("trl", reason="needs the extra 'local'")
-    from lmprog.optimizers.grpo.stage import WeightStage
+    from lmprog.optimizers.grpo.stage import grpo_stage
 
     task = research(tmp_path)
     config = Config(steps=1, examples=2, rollouts=3, credit=0, probe=2)
-    stage = WeightStage(task, config)
+    stage = grpo_stage(task, config)
     stage.run()
     (event,) = (event for event in task.journal.events if event["event"] == "probe")
-    assert event["rows"] == 2 and stage.config.temperature == event["temperature"]
-    assert stage.levels[""][: len(event["levels"][""])] == event["levels"][""]
+    assert event["rows"] == 2 and stage.source.config.temperature == event["temperature"]
+    assert stage.source.state.levels[""][: len(event["levels"][""])] == event["levels"][""]
     spent = task.budget.spent.lm_calls
-    again = WeightStage(task, config)
+    again = grpo_stage(task, config)
     again.run()
-    assert again.config.temperature == event["temperature"] and task.budget.spent.lm_calls <= 2 * spent
+    assert again.source.config.temperature == event["temperature"] and task.budget.spent.lm_calls <= 2 * spent
     assert sum(event["event"] == "probe" for event in task.journal.events) == 1

@@ -21,7 +21,7 @@ from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.math.health import health
 from lmprog.optimizers.grpo.sampling.rollouts import SkippedRuns, Wave
 from lmprog.optimizers.grpo.sampling.teachers import Unfit
-from lmprog.optimizers.grpo.stage import WeightStage
+from lmprog.optimizers.grpo.stage import WeightStage, grpo_stage
 from lmprog.optimizers.journal.files import Journal
 from lmprog.optimizers.optimizer import Task
 from lmprog.scoring.data import rows_of
@@ -101,7 +101,7 @@ def staged(tmp_path: Path, tiny_model: Callable[..., Path]) -> Callable[..., Wei
         budget = Budget({})
         rows = rows_of(program.plan, "train")
         task = Task(program.with_budget(budget), rows, rows, "letters", budget, Journal(tmp_path / "run", ()), 0)
-        return WeightStage(task, Config.model_validate(program.plan.optimize.stages[0].options))  # type: ignore[union-attr]
+        return grpo_stage(task, Config.model_validate(program.plan.optimize.stages[0].options))  # type: ignore[union-attr]
 
     return make
 
@@ -109,15 +109,15 @@ def staged(tmp_path: Path, tiny_model: Callable[..., Path]) -> Callable[..., Wei
 def collected(stage: WeightStage, step: int = 0) -> tuple[Wave, list[Any]]:
     """The wave of a step and its training rows."""
     seen: list[Wave] = []
-    inner = stage._wave
+    inner = stage.source._wave  # type: ignore[attr-defined]
 
     async def wave(*where: Any) -> Wave:
         seen.append(await inner(*where))
         return seen[-1]
 
-    stage._wave = wave  # type: ignore[method-assign]
+    stage.source._wave = wave  # type: ignore[attr-defined]
     rows = stage.rows(step)
-    stage._wave = inner  # type: ignore[method-assign]
+    stage.source._wave = inner  # type: ignore[attr-defined]
     return seen[0], rows
 
 
@@ -130,7 +130,7 @@ def test_the_runs_of_a_teacher_are_members_of_the_groups(staged) -> None:
 
     stage = staged(answer)
     wave, rows = collected(stage)
-    lm = stage.lms[stage.adapters[0]]
+    lm = stage.policy.lms[stage.policy.adapters[0]]
     assert len(asked) == 3 * 2 * 2 and all("theirs" in str(request.messages) for request in asked)
     assert len({request.seed for request in asked}) == len(asked)
     by_example: dict[int, list[Any]] = {}
@@ -167,10 +167,10 @@ def test_the_figures_of_a_step_tell_teachers_apart(staged) -> None:
     wave, _ = collected(stage)
     own = [run.reward for run in wave.rollouts if run.teacher is None]
     theirs = [run.reward for run in wave.rollouts if run.teacher is not None]
-    assert stage.wave["reward"] == pytest.approx(sum(own) / 9)
-    assert stage.wave["modules"]["say"]["calls"] == 18
-    assert stage.wave["modules"]["say"]["reward"] == pytest.approx(sum(own) / 9)
-    assert stage.wave["teachers"] == {
+    assert stage.health["reward"] == pytest.approx(sum(own) / 9)
+    assert stage.health["modules"]["say"]["calls"] == 18
+    assert stage.health["modules"]["say"]["reward"] == pytest.approx(sum(own) / 9)
+    assert stage.health["teachers"] == {
         "big.yaml": {"rollouts": 6, "reward": pytest.approx(sum(theirs) / 6), "lost": 0, "failed": 0, "unfit": 0}
     }
     assert "teachers" not in health([Wave((), 0)], [], [], [])
@@ -181,9 +181,9 @@ def test_a_step_that_is_sampled_again_has_the_same_rows_with_teachers_of_any_kin
     params = ", params: {max_tokens: 5, temperature: 1.0}"
     stage = staged(lambda request: "", lm="hf/MODEL", teachers=teachers, params=params)
     wave, rows = collected(stage, 3)
-    stage.taken, stage.averages = 0, {}
+    stage.source.state.taken, stage.source.state.averages = 0, {}
     assert collected(stage, 3)[1] == rows
-    stage.taken = 0
+    stage.source.state.taken = 0
     assert collected(stage, 4)[1] != rows
     assert [run.rollout for run in wave.rollouts if run.example == 0] == [0, 1, 2, 3, 4, 5]
     assert len({run.invocations[0].token_ids for run in wave.rollouts if run.teacher}) > 6
@@ -205,7 +205,9 @@ def test_what_a_teacher_fails_at_is_counted_and_is_not_learnt(staged) -> None:
     assert wave.lost == 0
     joined = [(run.example, run.rollout) for run in wave.rollouts if run.teacher]
     assert sorted(joined) == [(0, 4), (0, 5), (1, 5), (2, 5)]
-    assert stage.wave["unreadable"] == sum(run.failure == "unreadable" for run in wave.rollouts if run.teacher is None)
+    assert stage.health["unreadable"] == sum(
+        run.failure == "unreadable" for run in wave.rollouts if run.teacher is None
+    )
 
 
 def test_a_teacher_that_never_answers_ends_the_stage_and_one_that_has_answered_does_not(staged) -> None:
@@ -222,10 +224,10 @@ def test_a_teacher_that_never_answers_ends_the_stage_and_one_that_has_answered_d
 
 def taught(stage: WeightStage, said: Completion | str) -> str:
     """What the first call of a teacher that says `said` becomes."""
-    (teacher,) = stage.teachers.teachers
+    (teacher,) = stage.source.teachers.teachers
     result = asyncio.run(teacher.program.run({"text": "a"}))
-    made = stage.teachers.taught(result.trace[0], teacher.program.plan, stage.program)
-    lm = stage.lms[stage.adapters[0]]
+    made = stage.source.teachers.taught(result.trace[0], teacher.program.plan, stage.policy.program)
+    lm = stage.policy.lms[stage.policy.adapters[0]]
     assert lm.text(made.token_ids) == made.text
     return str(lm.weights.tokenizer.decode(made.token_ids))
 
@@ -257,11 +259,11 @@ def test_a_reply_is_put_in_the_form_that_the_program_reads(staged, how: dict[str
 
 def test_a_reply_of_the_same_model_keeps_the_tokens_that_were_sampled(staged) -> None:
     stage = staged(lambda request: "", lm="hf/MODEL")
-    (teacher,) = stage.teachers.teachers
+    (teacher,) = stage.source.teachers.teachers
     made = asyncio.run(teacher.program.run({"text": "a"})).trace[0]
     # Tokens that say the same otherwise than the tokenizer would.
     odd = replace(made, text="ab", outputs={"word": "ab"}, token_ids=(0, 69, 70, 1))
-    assert stage.teachers.taught(odd, teacher.program.plan, stage.program).token_ids == (0, 69, 70, 1)
+    assert stage.source.teachers.taught(odd, teacher.program.plan, stage.policy.program).token_ids == (0, 69, 70, 1)
     elsewhere = replace(teacher.program.plan.lms["big"], model="hf/other")
     plan = replace(teacher.program.plan, lms={"big": elsewhere})
-    assert stage.teachers.taught(odd, plan, stage.program).token_ids == (69, 70, 1)
+    assert stage.source.teachers.taught(odd, plan, stage.policy.program).token_ids == (69, 70, 1)

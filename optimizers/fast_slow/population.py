@@ -1,0 +1,75 @@
+"""The prompts of a `fast_slow` stage: the population of the last round, over which the rollouts of an example are spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from lmprog.optimizers.candidate import Candidate
+from lmprog.optimizers.fast_slow.config import Config
+from lmprog.optimizers.fast_slow.rounds import Rounds
+from lmprog.optimizers.fast_slow.spread import Spread
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout
+from lmprog.optimizers.grpo.stopwatch import Stopwatch
+from lmprog.optimizers.optimizer import Task
+from lmprog.runtime.program import Program
+from lmprog.seeds import derive
+
+
+class Population:
+    """The population at each step; on resume it is read from the journal."""
+
+    def __init__(self, task: Task, config: Config, clock: Stopwatch) -> None:
+        self.rounds = Rounds(task, config)
+        # The updates on one wave share its prompts.
+        self.every = -(-config.every // config.updates) * config.updates
+        self._seed, self._clock = task.seed, clock
+        self._members: tuple[tuple[int, Program] | None, list[Program]] = (None, [])
+
+    async def prepare(self, step: int, program: Program) -> None:
+        """Hold the round of prompts that is due after `step`."""
+        if step % self.every == 0:
+            with self._clock.part("prompts"):
+                await self.rounds.hold(self._round(step), step, program)
+
+    def sampled(self, step: int, program: Program) -> Spread:
+        """Return the program of the wave after `step`, which spreads its rollouts over the population."""
+        number = self._round(step)
+        # The program is another one after each step whose weights are asked for on a server.
+        made_of = self._members[0]
+        if made_of is None or made_of[0] != number or made_of[1] is not program:
+            members = [program.with_candidate(member) for member in self.rounds.kept(number)]
+            self._members = ((number, program), members)
+        return Spread.over(program, self._members[1], derive(self._seed, "spread", step))
+
+    def trained(self, step: int, program: Program, example: int, rollout: int) -> Program:
+        """Return the member that runs the rollout; runs of teachers are spread over the population too."""
+        spread = self.sampled(step, program)
+        return spread.members[spread.member(example, rollout)]
+
+    def scored(self, step: int, program: Program) -> Program:
+        """Return the program with the best member of the population that the update before was made with."""
+        return program.with_candidate(self.words(step))
+
+    def words(self, step: int) -> Candidate:
+        """Return the best member of the last round before update number `step`.
+
+        Before the first round it is the program that the stage began with.
+        """
+        return self.rounds.kept(self._round(step - 1))[0]
+
+    def health(self, step: int, program: Program, rollouts: Sequence[Rollout]) -> Mapping[str, Any]:
+        """Return the number of rollouts with the texts of each candidate, and their mean reward."""
+        members, spread = self.rounds.kept(self._round(step)), self.sampled(step, program)
+        rewards: dict[str, list[float]] = {}
+        for rollout in rollouts:
+            member = members[spread.member(rollout.example, rollout.rollout)]
+            rewards.setdefault(member.digest, []).append(rollout.reward)
+        return {
+            "prompts": {digest: {"rollouts": len(found), "reward": fmean(found)} for digest, found in rewards.items()}
+        }
+
+    def _round(self, step: int) -> int:
+        """Return the last round before the wave after `step`."""
+        return step // self.every

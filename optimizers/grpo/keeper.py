@@ -1,0 +1,93 @@
+"""The keeper of a stage of weights: which step is the best on dev, and the last whole step that a resumed run goes on from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lmprog.optimizers.grpo.checkpoints import Checkpoints, Progress, by_row
+from lmprog.optimizers.grpo.row_source import SamplerState
+from lmprog.optimizers.optimizer import Task
+from lmprog.optimizers.strategies import outages
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.scoring.evaluation import Scores, aevaluate
+
+
+class Keeper:
+    """Scores the program on the dev rows that choose, before the first step and after later ones."""
+
+    def __init__(self, task: Task, repeats: int) -> None:
+        self.task, self.repeats = task, repeats
+        self.checkpoints = Checkpoints(task.journal.folder)
+        self.before: Scores | None = None
+        self.best: tuple[int, Scores] | None = None
+        self.spent_before = task.budget.spent
+
+    async def begin(self, program: Program) -> None:
+        """Score the program before the first step, once in the life of the run."""
+
+        async def scored() -> Any:
+            return by_row((await self._score(program)).checked())
+
+        self.before = Scores.of_values(self.task.metric, await self.task.journal.once("before", scored))
+        self._record(0, self.before)
+
+    def count_spending(self) -> None:
+        """Count as spent by the steps only what is spent from now on."""
+        self.spent_before = self.task.budget.spent
+
+    def go_on(self) -> Progress | None:
+        """Return the last whole step of an earlier life of the run, and charge what it had spent; None without one."""
+        done = self.checkpoints.last()
+        if done is not None:
+            if done.best is not None:
+                self.best = (done.best[0], Scores.of_values(self.task.metric, done.best[1]))
+            self.task.budget.charge(done.spent, done.largest)
+        return done
+
+    async def is_best(self, step: int, program: Program) -> bool:
+        """Score the program after a step; return whether it is the best so far."""
+        scores = await self._score(program)
+        self._record(step, scores)
+        if not self._usable(scores):
+            self.task.journal.note(self._complaint(f"step {step}", scores))
+            return False
+        if self.best is not None and scores.mean <= self.best[1].mean:
+            return False
+        self.best = (step, scores)
+        return True
+
+    def commit(self, step: int, state: SamplerState) -> None:
+        """Make a step the last whole one, once the trainer has written its part of the checkpoint."""
+        best = None if self.best is None else (self.best[0], by_row(self.best[1]))
+        spent, largest = self.task.budget.spent.since(self.spent_before), self.task.budget.largest
+        self.checkpoints.commit(Progress(step, state.taken, state.averages, best, spent, largest, state.levels))
+
+    def chosen(self) -> int | None:
+        """Return the step whose weights are better than those before the first step; None where none are."""
+        if self.best is None or self.before is None:
+            return None
+        if not self._usable(self.before):
+            self.task.journal.note(self._complaint("the program before", self.before))
+            return None
+        step, scores = self.best
+        difference = scores.against(self.before)
+        verdict = "chosen" if difference.mean > 0 else "no better"
+        what = f"step {step} against before, on the rows that choose"
+        self.task.journal.record("compared", what=what, difference=difference.as_json(), verdict=verdict)
+        return step if difference.mean > 0 else None
+
+    async def _score(self, program: Program) -> Scores:
+        options = RunOptions(seed=self.task.seed)
+        return await aevaluate(program, self.task.dev, self.task.metric, repeats=self.repeats, options=options)
+
+    def _record(self, step: int, scores: Scores) -> None:
+        self.task.tell_spending()
+        self.task.journal.record_step("dev", step, score=scores.estimate.as_json())
+
+    def _usable(self, scores: Scores) -> bool:
+        """Return whether few enough rows are outages for a choice."""
+        return not outages.too_many(len(scores.by_row), len(self.task.dev))
+
+    def _complaint(self, whose: str, scores: Scores) -> str:
+        return outages.complaint(whose, len(scores.by_row), len(self.task.dev))

@@ -1,0 +1,136 @@
+"""The policy: the program on the weights that are in training, in this process and on the servers that sample."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmprog.compiler.plan import AdapterReference
+from lmprog.lms.local import LocalLM
+from lmprog.optimizers.grpo.math.training_rows import Constraint, Held, Row
+from lmprog.optimizers.grpo.sampling.adapters import Adapter, adapters_of, in_training
+from lmprog.optimizers.grpo.sampling.served import Served
+from lmprog.runtime.program import Program
+from lmprog.seeds import derive
+
+if TYPE_CHECKING:
+    from lmprog.lms.local.weights import Weights
+    from lmprog.optimizers.grpo.config import LoRA
+
+
+class Policy:
+    """A program, the LMs whose weights are trained, and the adapters in training."""
+
+    def __init__(self, program: Program, folder: Path, note: Callable[[str], None]) -> None:
+        """Set up the policy; `folder` is that of the stage, and `note` is called with each problem of a server."""
+        self.start = program
+        """The program as the stage got it."""
+        self.program = program
+        """The program on the weights of now."""
+        self.adapters = adapters_of(program.plan)
+        self.served = Served(program, self.adapters, folder / "served", note)
+        self.lms = {adapter: self.served.trained_lm(adapter) for adapter in self.adapters}
+        self.trained: dict[Adapter, AdapterReference] = {}
+        self._answering: dict[Adapter, AdapterReference] = {}
+
+    @cached_property
+    def modules(self) -> frozenset[str]:
+        """The modules in training."""
+        return frozenset(id for adapter in self.adapters for id in adapter.tuned)
+
+    @cached_property
+    def agents(self) -> frozenset[str]:
+        """The modules in training that have tools."""
+        return frozenset(id for id in self.modules if self.start.plan.modules[id].tools)
+
+    @cached_property
+    def lm_of(self) -> Mapping[str, LocalLM]:
+        """The LM in training of each module."""
+        return {id: self.lms[adapter] for adapter in self.adapters for id in adapter.tuned}
+
+    @cached_property
+    def place_of(self) -> Mapping[str, int]:
+        """The place of each module's adapter among `adapters`."""
+        return {id: place for place, adapter in enumerate(self.adapters) for id in adapter.tuned}
+
+    @property
+    def weights(self) -> Mapping[Adapter, Weights]:
+        return {adapter: lm.weights for adapter, lm in self.lms.items()}
+
+    @contextmanager
+    def training(self, options: LoRA, seed: int) -> Iterator[None]:
+        """Have an adapter in training for each of `adapters`, and the program use them; drop them in the end."""
+        import peft
+        import torch
+
+        lora = peft.LoraConfig(
+            r=options.rank,
+            lora_alpha=options.alpha,
+            target_modules=options.targets,
+            lora_dropout=0.0,
+            task_type="CAUSAL_LM",
+        )
+        torch.manual_seed(derive(seed, "adapter") % 2**32)
+        try:
+            for adapter, weights in self.weights.items():
+                self.trained[adapter] = weights.begin_training(lora, start=adapter.start)
+            self._answering, self.program = dict(self.trained), in_training(self.start, self.trained)
+            yield
+        finally:
+            self.program = self.start
+            for weights in self.weights.values():
+                weights.end_training()
+
+    def stepped(self) -> None:
+        """Mark the weights as changed; called after each update."""
+        for weights in set(self.weights.values()):
+            weights.trained_step()
+
+    async def show(self, step: int) -> None:
+        """Make the program use the weights after `step`, also where servers sample it."""
+        if not self.served.adapters:
+            return
+        shown = {**self.trained, **await self.served.show(step, self._write)}
+        if shown != self._answering:
+            self._answering, self.program = shown, in_training(self.start, shown)
+
+    async def close(self) -> None:
+        """Have the servers drop the adapters in training."""
+        if self.served.adapters:
+            await self.served.close()
+
+    def save(self, folder: Path) -> None:
+        """Write the adapters, all of one step, each in a folder of its name."""
+        shutil.rmtree(folder, ignore_errors=True)
+        for adapter in self.adapters:
+            self._write(adapter, folder / adapter.name)
+
+    def _write(self, adapter: Adapter, folder: Path) -> None:
+        self.lms[adapter].weights.save_trained(self.trained[adapter], folder)
+
+    def params(self, temperature_of: Callable[[str], float]) -> dict[str, dict[str, Any]]:
+        """Return the params of rollouts: the loss is that of the whole distribution, so nothing of it may be cut off."""
+        here = {"top_p": 1.0, "top_k": 0}
+        return {
+            id: {
+                "temperature": temperature_of(id),
+                **(self.served.untruncated(id) if id in self.served.modules else here),
+            }
+            for id in self.modules
+        }
+
+    def constraint(self, made: Held) -> Constraint | None:
+        """Return the constraint under which a reply was sampled; None where there was none."""
+        if not made.constrained:
+            return None
+        module = self.program.plan.modules[made.module]
+        return module.format, self.program.resources.module(module, self.program.plan).output_type
+
+    def allowed(self, row: Row) -> Any:
+        """Return the masks under which a constrained reply was sampled."""
+        assert row.constraint is not None
+        return self.lms[self.adapters[row.adapter]].allowed(*row.constraint, row.reply_ids)

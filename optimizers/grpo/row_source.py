@@ -1,0 +1,59 @@
+"""The part of a stage of weights that gives the training rows of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.math.training_rows import Row
+from lmprog.optimizers.grpo.stopwatch import Stopwatch
+
+
+@dataclass
+class SamplerState:
+    """The values that the rows of later steps depend on; a checkpoint holds them."""
+
+    taken: int = 0
+    """Examples that were taken from the train rows."""
+    averages: Mapping[str, float] = field(default_factory=dict)
+    """Running averages of the reward, by module."""
+    levels: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """The values that the rewards have taken (`comparisons.Levels`)."""
+
+
+@dataclass(frozen=True)
+class StepRows:
+    """The rows of one step, and its health for the journal."""
+
+    rows: list[Row]
+    health: Mapping[str, Any]
+
+
+class RowSource(Protocol):
+    """The source of a stage's rows."""
+
+    config: Config
+    """The options of the trainer; they are settled when the first step begins."""
+    imitates: bool
+    """True if the loss of a row is the negative log-likelihood of its reply, and not that of a policy gradient."""
+    state: SamplerState
+    clock: Stopwatch
+    """The clock that splits the time of a step into its parts."""
+
+    async def begin(self) -> bool:
+        """Get what the first step needs, in each life of the run; return False where there is nothing to train on."""
+        ...
+
+    async def before_first_step(self) -> None:
+        """Get what only the weights in training can give before the first step, once in the life of the run."""
+        ...
+
+    async def rows(self, step: int) -> StepRows:
+        """Return the training rows of the update after `step`."""
+        ...
+
+    def params(self) -> dict[str, dict[str, Any]]:
+        """Return the params of the modules in training where the program is sampled."""
+        ...

@@ -1,0 +1,157 @@
+"""The sampler of a `grpo` stage: waves of rollouts, their rewards, and the training rows that come of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from lmprog.optimizers.grpo.advantages import update_averages
+from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.math.comparisons import compare, seen
+from lmprog.optimizers.grpo.math.health import health
+from lmprog.optimizers.grpo.math.overlong import is_cut, longest, penalised, warn_of_cuts
+from lmprog.optimizers.grpo.math.training_rows import training_rows
+from lmprog.optimizers.grpo.policy import Policy
+from lmprog.optimizers.grpo.prompts import Prompts
+from lmprog.optimizers.grpo.row_source import SamplerState, StepRows
+from lmprog.optimizers.grpo.sampling.probe import probe
+from lmprog.optimizers.grpo.sampling.reward import Reward
+from lmprog.optimizers.grpo.sampling.rollouts import Wave, collect, examples_at, of_examples
+from lmprog.optimizers.grpo.sampling.teachers import Teachers, teachers_of
+from lmprog.optimizers.grpo.stopwatch import Stopwatch
+from lmprog.optimizers.optimizer import Task
+from lmprog.seeds import derive
+
+
+class Sampler:
+    """Runs the policy, on policy, in the wave of each step, and compares the calls of its modules."""
+
+    imitates = False
+
+    def __init__(self, task: Task, config: Config, policy: Policy, prompts: Prompts, clock: Stopwatch) -> None:
+        self.task, self.config, self.policy, self.prompts, self.clock = task, config, policy, prompts, clock
+        self.scorer = Reward(task.program, task.metric, policy.modules, config)
+        self.teachers = Teachers(teachers_of(task.program, config), task.program, task.train, self.scorer, policy.lm_of)
+        self.state = SamplerState()
+
+    async def begin(self) -> bool:
+        """Take up what an earlier life of the run has measured before its first step; return True."""
+        if self.task.journal.recall("probe") is not None:
+            await self._probe()
+        return True
+
+    async def before_first_step(self) -> None:
+        """Measure on a few train rows what can be learnt, where the options ask for it."""
+        if self.config.probe and self.task.journal.recall("probe") is None:
+            await self.policy.show(0)
+            await self._probe()
+
+    async def _probe(self) -> None:
+        """Take the temperature from what a few train rows show.
+
+        The weights that are to be trained answer, so that a server which does not take them is found out before it is asked.
+        """
+        task = replace(self.task, program=self.policy.program)
+        found = await probe(task, self.config, self.scorer, self.policy.params, self.scorer.of_failures)
+        if found is not None:
+            self.config = self.config.model_copy(update={"temperature": found["temperature"]})
+            self.state.levels = {name: [*values] for name, values in found["levels"].items()}
+
+    def params(self) -> dict[str, dict[str, Any]]:
+        return self.policy.params(self.config.temperature_of)
+
+    async def rows(self, step: int) -> StepRows:
+        """Return the training rows of a step: rollouts, groups, advantages; rows without signal are dropped."""
+        with self.clock.part("rollout"):
+            await self.policy.show(step)
+            await self.prompts.prepare(step, self.policy.program)
+            waves = await self._waves(step)
+        every = [rollout for wave in waves for rollout in wave.rollouts]
+        wave = of_examples(waves, self.config.examples, self.scorer.width)
+        fit, unmatched = self.policy.served.drop_untrainable(wave.rollouts, self.policy.lm_of)
+        self.state.levels = seen(self.state.levels, every, self.scorer.width)
+        groups, values = compare(
+            [replace(rollout, invocations=self._of_trained(rollout.invocations)) for rollout in fit],
+            self.config,
+            sampled=wave.rollouts,
+            averages=self.state.averages,
+            levels=self.state.levels,
+            agents=self.policy.agents,
+            width=self.scorer.width,
+        )
+        self.state.averages = update_averages(self.state.averages, groups)
+        rows = training_rows(
+            groups,
+            values,
+            self.policy.constraint,
+            self.policy.place_of.__getitem__,
+            lambda made: made.logprobs,
+            agents=self.policy.agents,
+            is_skipped=is_cut if self.config.overlong == "mask" else lambda made: False,
+            silent=self.config.beta > 0 or self.config.normalise == "all",
+        )
+        own = [rollout for rollout in every if rollout.teacher is None]
+        cut = warn_of_cuts(own, self.policy.modules, self.policy.program.plan, self.task.journal.note)
+        return StepRows(
+            rows,
+            {
+                **health(waves, groups, values, rows, self.scorer.width),
+                "taken": self.state.taken,
+                "cut": cut,
+                **({"unmatched": unmatched} if self.policy.served.adapters else {}),
+                **self.prompts.health(step, self.policy.program, own),
+            },
+        )
+
+    async def _waves(self, step: int) -> list[Wave]:
+        """Return the wave of a step; with `resample` also further ones.
+
+        There are further ones until enough examples have a signal or the cap is reached.
+        """
+        waves: list[Wave] = []
+        drawn: set[int] = set()
+        most = self.config.resample_waves if self.config.no_signal == "resample" else 1
+        while len(waves) < most and len(drawn) < len(self.task.train):
+            examples = examples_at(self.state.taken, self.config.examples, len(self.task.train), self.task.seed)
+            self.state.taken += len(examples)
+            # An example stands in a step once, also where an epoch ends within it: its seeds would repeat its rollouts.
+            fresh = [example for example in dict.fromkeys(examples) if example not in drawn]
+            drawn.update(fresh)
+            waves.append(await self._wave(step, fresh))
+            if sum(len(wave.by_signal(self.scorer.width)[0]) for wave in waves) >= self.config.examples:
+                break
+        return waves
+
+    async def _wave(self, step: int, examples: list[int]) -> Wave:
+        seed = derive(self.task.seed, "wave", step)
+        own = self._own(step, examples, seed)
+        trained = partial(self.prompts.trained, step, self.policy.program)
+        return await self.teachers.join(own, examples, seed, trained, self.clock)
+
+    async def _own(self, step: int, examples: list[int], seed: int) -> Wave:
+        """Return the runs of the program in training."""
+        wave = await collect(
+            self.prompts.sampled(step, self.policy.program),
+            self.task.train,
+            examples,
+            self.scorer,
+            rollouts=self.config.rollouts,
+            params=self.params(),
+            format_failure=self.scorer.of_failures,
+            seed=seed,
+            clock=self.clock,
+        )
+        rollouts = self.scorer.with_failures(wave.rollouts)
+        if self.config.overlong == "penalty":
+            limit = partial(longest, self.task.program.plan)
+            rollouts = penalised(rollouts, self.policy.modules, limit, self.scorer.width)
+        return replace(wave, rollouts=tuple(rollouts))
+
+    def _of_trained(self, invocations: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the invocations of the tuned modules. A sub-program's module of the same name is another module."""
+        return tuple(
+            made
+            for made in invocations
+            if made.module in self.policy.modules and made.parent is None and made.token_ids
+        )

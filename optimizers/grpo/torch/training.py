@@ -1,0 +1,73 @@
+"""The training of a policy's weights, together with all other processes of this optimization."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from transformers import TrainerCallback
+
+from lmprog.lms.local.thread_count import alone
+from lmprog.optimizers.grpo.checkpoints import Checkpoints
+from lmprog.optimizers.grpo.math.overlong import divisor
+from lmprog.optimizers.grpo.math.training_rows import Row
+from lmprog.optimizers.grpo.policy import Policy
+from lmprog.optimizers.grpo.stopwatch import Stopwatch
+from lmprog.optimizers.grpo.torch.trained import TrainedAdapters
+from lmprog.optimizers.grpo.torch.trainer import ProgramTrainer, Stopped
+from lmprog.optimizers.grpo.train_request import TrainRequest
+from lmprog.runtime.program import Program
+from lmprog.seeds import derive
+
+
+def train(
+    policy: Policy,
+    request: TrainRequest,
+    rows: Callable[[int], list[Row]],
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+    health: Callable[[], Mapping[str, Any]] = dict,
+    clock: Stopwatch | None = None,
+) -> None:
+    """Train the adapters of `policy`, which are in training, from the last whole step on.
+
+    `rows` gives the rows of a step in the first process; the others get them from it, and end with it.
+    """
+    config, checkpoints, plan = request.config, Checkpoints(request.folder), policy.start.plan
+    trainer = ProgramTrainer(
+        TrainedAdapters([policy.weights[adapter].in_peft(name) for adapter, name in policy.trained.items()]),
+        policy.weights[policy.adapters[0]].tokenizer,
+        config,
+        rows,
+        checkpoints.trainer,
+        derive(request.seed, "trainer") % 2**32,
+        [*callbacks],
+        imitates=request.imitates,
+        reply_limit=max(divisor(plan, each.lm, config.loss) for each in policy.adapters),
+        allowed=policy.allowed,
+        health=health,
+        clock=clock,
+    )
+    done = request.done
+    with suppress(Stopped), alone(), warnings.catch_warnings():
+        # Names that transformers renames; TRL still uses the old.
+        warnings.simplefilter("ignore", FutureWarning)
+        trainer.train(str(checkpoints.of_trainer(done.step)) if done is not None else None)
+
+
+def join(program: Program, request: TrainRequest) -> None:
+    """Train beside the first process, which has sent `request`; `program` is the one that this process was started with."""
+
+    def nothing(text: str) -> None:
+        """Do nothing: the first process writes the journal."""
+
+    def no_rows(step: int) -> list[Row]:
+        raise AssertionError("the first process samples")
+
+    own = replace(program, plan=request.plan, resources=replace(program.resources))
+    policy = Policy(own, request.folder, nothing)
+    with policy.training(request.config.lora, request.seed):
+        train(policy, request, no_rows)
