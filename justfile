@@ -21,15 +21,16 @@ coverage:
 lint:
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
-    .venv/bin/lmprog check specs/*.yaml specs/full/*.yaml specs/judges/*.yaml --strict
+    .venv/bin/lmprog check specs/*.yaml specs/full/*.yaml specs/judges/*.yaml specs/gallery/*/*.yaml --only-programs --strict
 
 # mypy, on the wheel
 types:
     bash .ci/types
 
-# what is made from the code: docs/cli.md and the schemas of the optimizers' options
+# what is made from the code: docs/cli.md, docs/gallery/ and the schemas of the optimizers' options
 docs:
     {{python}} docs/generate_cli.py
+    {{python}} docs/generate_gallery.py
     {{python}} -m lmprog.optimizers.optimizer
 
 # one benchmark, as benchmarks/check.py or grpo_step.py

@@ -36,7 +36,7 @@ Format = Literal["text", "fields", "json"]
 def describe(format: Format, outputs: Mapping[str, Field]) -> str:
     """Return the standard layout's instruction on the reply format; empty where nothing needs to be said."""
     if format == "json":
-        schema = {name: json_schema(field.type) for name, field in outputs.items()}
+        schema = {name: _described(field) for name, field in outputs.items()}
         return (
             f"Reply with one JSON object and nothing else, with these fields: {json.dumps(schema, ensure_ascii=False)}"
         )
@@ -78,6 +78,12 @@ def _aliased(value: Any, kind: Type) -> Any:
     return value
 
 
+def _described(field: Field) -> dict[str, Any]:
+    """Return the JSON schema of an output, with its `about` as the description."""
+    about = {"description": field.about.strip()} if field.about else {}
+    return {**json_schema(field.type), **about}
+
+
 def _words(name: str) -> str:
     return name.replace("_", " ")
 
@@ -98,4 +104,6 @@ def _hint(field: Field) -> str:
         said = field.about.strip().rstrip(".")
     elif field.about:
         said += _about(field)
-    return said + (", or nothing" if isinstance(field.type, Optional) else "")
+    # A text may be the word nothing itself, so that a reply is read as no text where it is blank or null.
+    absent = ", or null" if kind == STR else ", or nothing"
+    return said + (absent if isinstance(field.type, Optional) else "")

@@ -125,7 +125,11 @@ class Expressions:
         elif name in CLOCKS:
             self.say("LMP802", node, f"`{name}` gives another value each time", name)
         else:
-            fix = suggestion(name, [known for known in self.names if known != "vars"], "names")
+            of_vars = self.names.get("vars")
+            if isinstance(of_vars, Object) and of_vars.get(name) is not None:
+                fix: str | None = f"write vars.{name}"
+            else:
+                fix = suggestion(name, [known for known in self.names if known != "vars"], "names")
             self.say("LMP201", node, f"the template has no variable `{name}`", name, fix)
         return UNKNOWN
 

@@ -17,6 +17,8 @@ from lmprog.compiler.findings.finding import Report, Severity, nearest
 from lmprog.compiler.shape import WRAPPED
 from lmprog.compiler.steps.scope import Scope
 from lmprog.compiler.types.lattice import (
+    BOOL,
+    JSON,
     UNKNOWN,
     ListOf,
     Object,
@@ -216,10 +218,14 @@ def _conversion(expression: Expression, wanted: Type) -> str | None:
     source, wanted = expression.type, without_none(wanted)
     if str(wanted) == "str" and str(source) in ("int", "float", "bool", "json"):
         return f"write ${{{{ str({expression.text}) }}}}"
+    if wanted == BOOL and isinstance(source, ListOf):
+        return f"write len({expression.text}) > 0"
     if str(wanted) == "str" and isinstance(source, ListOf):
         return f'write ${{{{ join({expression.text}, ", ") }}}}' if str(source.item) == "str" else None
     if isinstance(source, ListOf) and assignable(ListOf(without_none(source.item)), wanted):
         return f"write ${{{{ compact({expression.text}) }}}}"
+    if source == JSON and isinstance(wanted, ListOf) and wanted.item == UNKNOWN:
+        return "annotate the parameter as Any, which takes json"
     if isinstance(wanted, ListOf) and assignable(source, wanted.item):
         return f"write ${{{{ [{expression.text}] }}}}"
     text = expression.text.strip("'\"")

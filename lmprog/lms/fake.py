@@ -6,7 +6,8 @@ from typing import Any
 
 from lmprog.compiler.plan import Field
 from lmprog.compiler.replies import formats
-from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, MESSAGES, Enum, ListOf, Object, Optional, Type
+from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, MESSAGES, Enum, ListOf, Object, Optional, Type, json_schema
+from lmprog.compiler.types.schema_values import schema_value
 from lmprog.lms.lm import Completion, Request, Usage
 
 
@@ -32,6 +33,12 @@ def placeholder(name: str, kind: Type) -> Any:
     if isinstance(kind, ListOf):
         return [placeholder(name, kind.item)]
     if isinstance(kind, Object):
+        if kind.model is not None:
+            from lmprog.compiler.types import pydantic_models  # only where a program has one
+
+            value, refused = pydantic_models.validated(kind.model, schema_value(name, json_schema(kind)))
+            if refused is None:
+                return value
         return {field: placeholder(field, inner) for field, inner in kind.fields}
     simple: dict[Type, Any] = {INT: 1, FLOAT: 0.5, BOOL: True, MESSAGES: [{"role": "user", "content": f"({name})"}]}
     return simple.get(kind, f"({name})")

@@ -258,6 +258,15 @@ def test_descriptions() -> None:
     )
     schema = json.loads(describe("json", {"a": label}).split("fields: ")[1])
     assert schema == {"a": {"type": "string", "enum": ["x", "y"]}}
+    schema = json.loads(describe("json", {"a": Field(INT, about="How many.")}).split("fields: ")[1])
+    assert schema == {"a": {"type": "integer", "description": "How many."}}
+
+
+def test_the_word_that_stands_for_no_value_is_read_as_none() -> None:
+    for kind in (STR, INT, FLOAT, BOOL, Enum(("x", "y")), ListOf(STR)):
+        outputs = {"a": Field(Optional(kind))}
+        word = describe("text", outputs).removesuffix(".").rsplit(", or ", 1)[1]
+        assert read("text", outputs, word).values == {"a": None}
 
 
 def test_numbers_keep_their_precision() -> None:

@@ -75,3 +75,45 @@ def test_a_faked_program_calls_no_tool_that_writes(program) -> None:
     )
     result = program(spec, tools__py=tools).faked()(text="a")
     assert result.outputs == {"sent": "(receipt)", "read": "page a", "reply": "yes"}
+
+
+def test_a_placeholder_of_a_pydantic_model_is_valid(program) -> None:
+    spec = """
+        outputs: {found: "${{ steps.ask.found }}"}
+        modules:
+          ask: {lm: lm, inputs: {}, outputs: {found: {type: "./models.py:Found"}}, format: json}
+        steps:
+          ask: {module: ask}
+    """
+    models = """
+from datetime import date, datetime, timedelta
+from enum import IntEnum
+from typing import Annotated, Literal
+from uuid import UUID
+from pydantic import BaseModel, Field
+
+class Size(IntEnum):
+    SMALL = 3
+
+class Inner(BaseModel):
+    word: Annotated[str, Field(min_length=12, max_length=14)]
+    size: Size
+    kind: Literal["late", "early"]
+
+class Found(BaseModel):
+    day: date
+    at: datetime | None
+    long: timedelta
+    id: UUID
+    few: Annotated[int, Field(gt=0, lt=2)]
+    many: int = Field(ge=100, multiple_of=7)
+    share: float = Field(gt=0.5, le=0.75)
+    below: int = Field(lt=-5)
+    inner: list[Inner] = Field(min_length=2, alias="parts")
+"""
+    result = program(spec, models__py=models).faked()()
+    assert result.outputs is not None
+    found = result.outputs["found"]
+    assert (found["few"], found["many"], found["below"], found["day"]) == (1, 105, -6, "2026-01-01")
+    assert 0.5 < found["share"] <= 0.75
+    assert [inner["word"] for inner in found["inner"]] == ["(word)......"] * 2
