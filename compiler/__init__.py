@@ -8,11 +8,13 @@ from lmprog.compiler.overlay import write_overlay
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.rows.files import RowsError
 from lmprog.compiler.rows.reading import read_rows
+from lmprog.compiler.types.python_reference import ImportFailed
 
 __all__ = [
     "Compilation",
     "Edit",
     "Finding",
+    "ImportFailed",
     "Plan",
     "RowsError",
     "SpecError",

@@ -12,13 +12,15 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lmprog.compiler.errors import Handled
+
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
 
-class PluginFailed(Exception):
+class PluginFailed(Handled):
     """A record of another package that cannot be imported or is of the wrong type."""
 
 

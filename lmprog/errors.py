@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from lmprog.compiler.errors import Handled, LmprogError
 
-class LmprogError(Exception):
-    """Something that the user can act on: its text names the place, the cause and the fix."""
-
-    exit_status = 1
+__all__ = [
+    "BudgetExceeded",
+    "ConnectionFailed",
+    "Handled",
+    "InfrastructureError",
+    "LmprogError",
+    "ProviderError",
+    "ReplayMiss",
+    "UsageError",
+]
 
 
 class UsageError(LmprogError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lmprog.blame import Kind
+from lmprog.errors import Handled
 
 CANCELLED = "cancelled before it was answered"
 """The error of a call that a timeout, or the failure of a step beside it, cut short."""
@@ -22,9 +23,10 @@ class Failure:
         return f"{self.path}: {self.message}"
 
 
-class StepFailed(Exception):
+class StepFailed(Handled):
     """The exception for a failed step; it ends the run unless the step, or one around it, retries or has `on_error`."""
 
     def __init__(self, kind: Kind, message: str, path: str) -> None:
         super().__init__(f"{path}: {message}")
+        self.place = path
         self.failure = Failure(kind, message, path)

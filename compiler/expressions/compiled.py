@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmprog.compiler.errors import Handled
 from lmprog.compiler.expressions.functions import FUNCTIONS
 from lmprog.compiler.expressions.parser import CONSTANTS, dotted, parse, references
 from lmprog.compiler.types.lattice import UNKNOWN, Type, type_of
@@ -19,7 +20,7 @@ from lmprog.compiler.types.lattice import UNKNOWN, Type, type_of
 Run = Callable[[Mapping[str, Any]], Any]
 
 
-class EvaluationError(Exception):
+class EvaluationError(Handled):
     """An expression that has no value for these values; the message says which, where and why."""
 
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 
+from lmprog.compiler.errors import Handled
 from lmprog.compiler.expressions.functions import FUNCTIONS
 from lmprog.compiler.findings.finding import suggestion
 
@@ -17,7 +18,7 @@ CONSTANTS = {"true": True, "false": False, "null": None, "none": None}
 MAX_LENGTH, MAX_DEPTH = 20_000, 120
 
 
-class ExpressionError(Exception):
+class ExpressionError(Handled):
     """A text that is no expression; `offset` is where in it, counted from 0."""
 
     def __init__(self, message: str, offset: int = 0, fix: str | None = None, code: str = "LMP101") -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from lmprog.compiler.errors import LmprogError
+
 if TYPE_CHECKING:
     from lmprog.compiler.yaml.source import Node, Place, Source
 
@@ -78,12 +80,13 @@ class Finding:
         return "\n".join(lines)
 
 
-class SpecError(Exception):
+class SpecError(LmprogError):
     """A program that cannot run as it is written; `findings` say why, and `str()` is their text."""
 
     def __init__(self, findings: Iterable[Finding]) -> None:
         self.findings = tuple(findings)
         super().__init__(self.findings)
+        self.place = next((f"{first.file}:{first.line}:{first.column}" for first in self.findings), None)
 
     def __str__(self) -> str:
         return "\n".join(str(finding) for finding in self.findings)

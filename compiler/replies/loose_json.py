@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmprog.compiler.errors import Handled
 from lmprog.compiler.replies import thinking
 
 MAX_DEPTH = 150
@@ -39,7 +40,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-class TwoValues(ValueError):
+class TwoValues(Handled, ValueError):
     """JSON that says two different things of one key."""
 
 
@@ -155,7 +156,7 @@ class _Scan:
         return end, _Found(value, opened.start(), end, self._language, reader.forgiven)
 
 
-class _TooLong(ValueError):
+class _TooLong(Handled, ValueError):
     """More loose JSON than is read."""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lmprog.compiler.errors import LmprogError
 from lmprog.compiler.types.lattice import MAX_DEPTH
 
 Row = dict[str, Any]
@@ -21,8 +22,12 @@ BATCH = 1000
 """Rows of a parquet file that are read at once."""
 
 
-class RowsError(Exception):
+class RowsError(LmprogError):
     """Data that cannot be read; the message says which file and line, and why."""
+
+    def __init__(self, cause: str, place: str | None = None) -> None:
+        super().__init__(f"{place}: {cause}" if place is not None else cause)
+        self.place = place
 
 
 def read_file(path: Path, texts: Collection[str] = ()) -> Iterator[Row]:
@@ -61,10 +66,10 @@ def _jsonl(path: Path, texts: Collection[str]) -> Iterator[Row]:
                 if said.startswith("Exceeds the limit"):
                     said = "a number has more digits than can be read; write it as a text"
                 whole = "; write each row as one object on one line" if number == 1 and line.strip() in "{[" else ""
-                raise RowsError(f"{path}:{number}: this line is not JSON: {said}{whole}") from None
+                raise RowsError(f"this line is not JSON: {said}{whole}", f"{path}:{number}") from None
             if not isinstance(row, dict):
                 fix = "; write each row of the list on a line of its own" if isinstance(row, list) else ""
-                raise RowsError(f"{path}:{number}: a row is an object, not {type(row).__name__}{fix}")
+                raise RowsError(f"a row is an object, not {type(row).__name__}{fix}", f"{path}:{number}")
             yield row
 
 
@@ -117,12 +122,12 @@ def _csv(path: Path, texts: Collection[str]) -> Iterator[Row]:
             header = next(reader, [])
             places = [(reader.line_num, fields) for fields in reader if any(fields)]
         except csv.Error as error:
-            raise RowsError(f"{path}:{reader.line_num}: {error}") from None
+            raise RowsError(str(error), f"{path}:{reader.line_num}") from None
     names = _columns(path, header, [fields for _, fields in places], delimiter)
     rows = []
     for line, fields in places:
         if len(fields) < len(header) or any(fields[len(header) :]):
-            raise RowsError(f"{path}:{line}: this row has {len(fields)} fields, and the header {len(header)}")
+            raise RowsError(f"this row has {len(fields)} fields, and the header {len(header)}", f"{path}:{line}")
         rows.append({name: fields[place] for place, name in names.items()})
     for name in {*names.values()} - {*texts}:
         _as_numbers(rows, name)
@@ -140,15 +145,16 @@ def _columns(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], d
         if name.strip():
             names[place] = name
         elif place > 0 and any(place < len(fields) and fields[place] for fields in rows):
-            raise RowsError(f"{path}:1: column {place + 1} has values and no name; name it in the header")
+            raise RowsError(f"column {place + 1} has values and no name; name it in the header", f"{path}:1")
     if len(set(names.values())) < len(names):
         raise RowsError(
-            f"{path}:1: the header names the column {_repeated(names.values())!r} twice; rename one of them"
+            f"the header names the column {_repeated(names.values())!r} twice; rename one of them", f"{path}:1"
         )
     other = next((mark for mark in ";\t|" if mark != delimiter and mark in "".join(names.values())), None)
     if len(names) == 1 and other is not None:
         raise RowsError(
-            f"{path}:1: the header is one field that holds {other!r}; separate fields by commas (.csv) or tabs (.tsv)"
+            f"the header is one field that holds {other!r}; separate fields by commas (.csv) or tabs (.tsv)",
+            f"{path}:1",
         )
     return names
 

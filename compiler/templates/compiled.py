@@ -12,6 +12,7 @@ from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from lmprog.compiler.errors import Handled
 from lmprog.compiler.templates.signatures import FILTER_SIGNATURES, METHOD_SIGNATURES
 
 STRING_METHODS = frozenset(METHOD_SIGNATURES)
@@ -25,7 +26,7 @@ _LOOP_FIELDS = frozenset({
 })  # fmt: skip
 
 
-class RenderError(Exception):
+class RenderError(Handled):
     """A template that could not be rendered for these values."""
 
 

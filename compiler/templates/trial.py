@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
+from lmprog.compiler.errors import Handled
 from lmprog.compiler.findings.finding import shown_value
 from lmprog.compiler.templates.compiled import ENVIRONMENT, Environment
 from lmprog.compiler.templates.safety import line_start
@@ -36,7 +37,7 @@ _SURE = (
 """Parts that cannot fail where the types are right."""
 
 
-class _GivenUp(Exception):
+class _GivenUp(Handled):
     """A trial that takes too long or makes too much."""
 
 

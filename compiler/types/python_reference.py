@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmprog.compiler.errors import LmprogError
+
 _loaded: dict[tuple[str, int], Any] = {}
 
 
@@ -25,7 +27,7 @@ class PythonReference:
     name: str
 
 
-class ImportFailed(Exception):
+class ImportFailed(LmprogError):
     """User code that could not be imported; the message names the file, line and cause."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from lmprog.compiler.errors import Handled
 from lmprog.compiler.types.lattice import Enum, ListOf, Object, Optional, Type
 
 _TOKEN = re.compile(r"\s*(list\[|[\[\]{},?]|[^\[\]{},?\s][^\[\]{},?]*?(?=\s*[\[\]{},?]|\s*$))")
@@ -12,7 +13,7 @@ _FIELD = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*:\s*")
 MAX_DEPTH = 20
 
 
-class TypeTextError(Exception):
+class TypeTextError(Handled):
     """A text that writes no type; the message says why."""
 
 

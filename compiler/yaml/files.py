@@ -6,11 +6,13 @@ import os
 import stat
 from pathlib import Path
 
+from lmprog.compiler.errors import Handled
+
 MAX_BYTES = 64_000_000
 """Maximum bytes of a file that is read whole: a program, a list of labels, a description of tools."""
 
 
-class NotRead(Exception):
+class NotRead(Handled):
     """A file that is not read; the message is why, without a word of what stands in it."""
 
 

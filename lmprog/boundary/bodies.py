@@ -6,6 +6,8 @@ import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any
 
+from lmprog.errors import Handled
+
 STEP = 65_536
 """Bytes that are decoded at once."""
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -13,11 +15,11 @@ _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 ENCODINGS = "gzip, deflate"
 
 
-class TooLong(Exception):
+class TooLong(Handled):
     """The error for a body with more bytes than its limit."""
 
 
-class OddEncoding(ValueError):
+class OddEncoding(Handled, ValueError):
     """The error for a body in a content encoding that was not asked for, or that is broken."""
 
 

@@ -8,8 +8,10 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from lmprog.errors import Handled
 
-class Unfit(ValueError):
+
+class Unfit(Handled, ValueError):
     """The error for a value that is not of the wanted type; the message names the place in it."""
 
 

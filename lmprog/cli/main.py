@@ -110,15 +110,13 @@ def _status(arguments: Sequence[str] | None) -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except LmprogError as error:
-        click.echo(f"lmprog: {error}", err=True)
+        click.echo(str(error) if error.place is not None else f"lmprog: {error}", err=True)
         return error.exit_status
     except OSError as error:
         click.echo(f"lmprog: {error.filename or 'the machine'}: {error.strerror or error}", err=True)
         return InfrastructureError.exit_status
     except ImportError as error:
         return _of_extra(error)
-    except Exception as error:
-        return _of_compiler(error)
 
 
 def _of_extra(error: ImportError) -> int:
@@ -130,18 +128,3 @@ def _of_extra(error: ImportError) -> int:
         raise error
     click.echo(f"lmprog: {found}", err=True)
     return found.exit_status
-
-
-def _of_compiler(error: Exception) -> int:
-    """Print a failure of the compiler and return its exit status.
-
-    Re-raise any other error, which is a defect of lmprog and keeps its traceback.
-    """
-    from lmprog.compiler.findings.finding import SpecError
-    from lmprog.compiler.rows.files import RowsError
-    from lmprog.compiler.types.python_reference import ImportFailed
-
-    if not isinstance(error, SpecError | ImportFailed | RowsError):
-        raise error
-    click.echo(str(error), err=True)
-    return 1

@@ -13,6 +13,7 @@ from jinja2 import TemplateError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
+from lmprog.errors import Handled
 from lmprog.imports import roles
 
 _MAX_ITEMS = 20_000
@@ -23,7 +24,7 @@ Message = tuple[str, str]
 """A role and a text."""
 
 
-class NotRendered(Exception):
+class NotRendered(Handled):
     """A template that the other tool could not render either, or not within bounds; the message says why."""
 
 

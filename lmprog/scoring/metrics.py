@@ -17,7 +17,7 @@ from lmprog.boundary.user_code import raised_at
 from lmprog.compiler import plan
 from lmprog.compiler.optimizing.trace_types import reads
 from lmprog.compiler.types.python_reference import load
-from lmprog.errors import ConnectionFailed, LmprogError, ProviderError, UsageError
+from lmprog.errors import ConnectionFailed, Handled, LmprogError, ProviderError, UsageError
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
 from lmprog.runtime.result import Result
@@ -130,7 +130,11 @@ class Scorer:
                 else:
                     score = await self._computed(metric, arguments)
         except (Exception, SystemExit) as error:
-            if metric.python is None and isinstance(error, LmprogError) and not isinstance(error, MetricFailed):
+            if (
+                metric.python is None
+                and isinstance(error, LmprogError)
+                and not isinstance(error, MetricFailed | Handled)
+            ):
                 raise  # no matter of this metric: a provider without an answer, a spent budget
             said = f"{type(error).__name__}: {error}{raised_at(self._functions.get(metric.id), error)}"
             if connection_failed(error):

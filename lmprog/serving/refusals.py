@@ -12,6 +12,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from lmprog.errors import Handled
 from lmprog.state.json_lines import as_line
 
 KINDS: dict[str, tuple[int, str]] = {
@@ -43,7 +44,7 @@ UNREAD = ("slow", "too_large")
 
 
 @dataclass(eq=False)
-class Refused(Exception):
+class Refused(Handled):
     """The exception that ends a request with an error response. `path` is the step that failed, or `inputs`."""
 
     kind: str

@@ -15,7 +15,7 @@ from lmprog.compiler.tools.kinds import BUILT_IN, kind_of
 from lmprog.errors import LmprogError, UsageError
 from lmprog.tools.environment import evaluated, without_secrets
 from lmprog.tools.results import checked
-from lmprog.tools.tool import Call, ToolFailed, failed, timeout_of
+from lmprog.tools.tool import Call, ToolFailed, failed, goes_on, timeout_of
 
 if TYPE_CHECKING:
     from lmprog.tools.connections import Connections
@@ -55,9 +55,9 @@ def _of_other_package(tool: Tool, make: Callable[..., Call]) -> Call:
     async def typed(**arguments: Any) -> Any:
         try:
             return checked(tool, await call(**arguments))
-        except (ToolFailed, LmprogError):
-            raise
         except Exception as error:
+            if goes_on(error):
+                raise
             raise failed(f"{tool.id}: {type(error).__name__}: {hide(str(error))}", error) from error
 
     return typed
@@ -79,9 +79,9 @@ def _bounded(tool: Tool, call: Call) -> Call:
     async def bounded(**arguments: Any) -> Any:
         try:
             return await call(**arguments)
-        except (ToolFailed, LmprogError):
-            raise
         except Exception as error:
+            if goes_on(error):
+                raise
             raise failed(f"{tool.id}: {type(error).__name__}: {error}", error) from error
 
     return bounded

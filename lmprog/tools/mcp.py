@@ -19,7 +19,7 @@ from lmprog.blame import passing
 from lmprog.boundary.bodies import ENCODINGS, bound
 from lmprog.compiler.plan import Tool
 from lmprog.compiler.types.lattice import STR, mismatch, without_none
-from lmprog.errors import UsageError
+from lmprog.errors import Handled, UsageError
 from lmprog.tools.connections import Connections
 from lmprog.tools.environment import evaluated, without_secrets
 from lmprog.tools.results import checked, first_line, most_bytes, of_text, too_long
@@ -169,7 +169,7 @@ async def _reached(settings: dict[str, Any], tool: Tool) -> AsyncIterator[Any]:
         streams = response.headers.get("content-type", "").startswith("text/event-stream")
         bound(response, None if streams else most, httpx2.AsyncByteStream, lambda: _TooLong(str(too_long(tool))))
 
-    class _TooLong(httpx2.StreamError):
+    class _TooLong(Handled, httpx2.StreamError):
         """The error that the SDK passes to the call, as for an answer that cannot be read."""
 
     # The tool's own timeout bounds the wait for an answer.

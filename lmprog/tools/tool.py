@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from lmprog.blame import connection_failed
 from lmprog.compiler.plan import Tool
+from lmprog.errors import Handled, LmprogError
 
 TIMEOUT = 120.0
 """Seconds of one call, retries included, where the spec says nothing."""
@@ -14,7 +15,7 @@ TIMEOUT = 120.0
 Call = Callable[..., Awaitable[Any]]
 
 
-class ToolFailed(Exception):
+class ToolFailed(Handled):
     """The error of a tool call: the tool raised, returned a value of another type than it declares, or took too long."""
 
     kind: Literal["tool", "connection"] = "tool"
@@ -24,6 +25,11 @@ class ToolUnreachable(ToolFailed):
     """The error of a tool call whose connection failed after all tries; unlike other ToolFailed it is an outage."""
 
     kind = "connection"
+
+
+def goes_on(error: Exception) -> bool:
+    """Return whether an error of a tool is raised on as it is: a failed call, or what concerns more than one run."""
+    return isinstance(error, ToolFailed) or (isinstance(error, LmprogError) and not isinstance(error, Handled))
 
 
 def failed(message: str, error: Exception | SystemExit) -> ToolFailed:

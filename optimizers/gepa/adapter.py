@@ -9,6 +9,7 @@ from typing import Any
 from gepa import EvaluationBatch
 
 from lmprog.aio.loops import run_async
+from lmprog.errors import Handled
 from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.evaluation import CandidateEvaluator
 from lmprog.optimizers.optimizer import Row, Task
@@ -20,7 +21,7 @@ SHOWN = 2000
 Texts = dict[str, str]
 
 
-class MetricCallsExhausted(Exception):
+class MetricCallsExhausted(Handled):
     """The next evaluation would exceed `max_metric_calls`."""
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from lmprog.boundary.wire import loads, retry_after
+from lmprog.errors import Handled
 
 PASSING = frozenset({408, 409, 425, 429})
 """HTTP statuses under 500 after which the same request may succeed; of 500 and above all may."""
@@ -15,7 +16,7 @@ SPENT = re.compile(r"insufficient_quota|exceeded your current quota|billing_(har
 OTHER_NAME = re.compile(r"[Uu]se '?(max_completion_tokens|max_tokens)'? instead")
 
 
-class TryFailed(Exception):
+class TryFailed(Handled):
     """A failed try of an API call, which gave no reply. `passing`: a further try may succeed.
 
     `words` are the provider's own message, if any, and may hold a secret; `asked` is the number of seconds that the provider

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
 
-from lmprog.errors import InfrastructureError, LmprogError
+from lmprog.errors import Handled, InfrastructureError, LmprogError
 
 HOST = "127.0.0.1"
 
@@ -34,7 +34,7 @@ def serve(page: Callable[[], str], port: int, ready: Callable[[str], None]) -> i
     return 0
 
 
-class _Stopped(Exception):
+class _Stopped(Handled):
     pass
 
 

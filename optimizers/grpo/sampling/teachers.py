@@ -19,6 +19,7 @@ from lmprog.compiler.replies.ending import ending
 from lmprog.compiler.replies.reading import CUT, read
 from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.templates.compiled import RenderError
+from lmprog.errors import Handled
 from lmprog.lms.local import LocalLM
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.sampling.reward import Reward
@@ -53,7 +54,7 @@ def teachers_of(program: Program, config: Config) -> list[Teacher]:
     return found
 
 
-class Unfit(Exception):
+class Unfit(Handled):
     """The program in training could not give this reply."""
 
 

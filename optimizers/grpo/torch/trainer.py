@@ -36,6 +36,7 @@ from transformers.trainer_utils import SaveStrategy
 from trl import GRPOConfig, GRPOTrainer
 
 from lmprog.compiler.bounds import USUAL_REPLY
+from lmprog.errors import Handled
 from lmprog.lms.local.thread_count import alone, computing
 from lmprog.lms.local.writing import writing
 from lmprog.optimizers import processes
@@ -52,7 +53,7 @@ from lmprog.optimizers.grpo.torch.trained import OneAdapter, TrainedAdapters
 TRAINED_WEIGHTS = "trained.safetensors"
 
 
-class Stopped(Exception):
+class Stopped(Handled):
     """The first process has ended the training before its last step."""
 
 
