@@ -111,4 +111,6 @@ def written_table(of: str) -> str:
 
 
 if __name__ == "__main__":
-    OURS.write_text(written_table(_litellms()), "utf-8")
+    from lmprog.compiler.yaml.whole_file import write_whole
+
+    write_whole(OURS, written_table(_litellms()))

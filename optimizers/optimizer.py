@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from lmprog.compiler.optimizing.contract import FILE as OPTIONS
 from lmprog.compiler.optimizing.contract import GROUP, built_in, declared
+from lmprog.compiler.yaml.whole_file import write_whole
 from lmprog.errors import LmprogError, UsageError
 from lmprog.extras import missing
 
@@ -181,4 +182,4 @@ def _loaded(point: EntryPoint) -> type[Optimizer]:
 
 
 if __name__ == "__main__":
-    OPTIONS.write_text(written_options())
+    write_whole(OPTIONS, written_options())

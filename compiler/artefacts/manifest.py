@@ -32,6 +32,7 @@ from lmprog.compiler.prompts.messages import PromptBuilder, content_text, tool_w
 from lmprog.compiler.schema.manifest_schema import manifest_schema
 from lmprog.compiler.types.lattice import MESSAGES, ListOf, Object, Optional, Type, json_schema, without_none
 from lmprog.compiler.types.python_reference import PythonReference
+from lmprog.compiler.yaml.whole_file import write_all
 
 MANIFEST_VERSION = 1
 
@@ -242,12 +243,10 @@ def _prompt(plan: Plan, module: Module) -> str:
 def write_artefacts(plan: Plan, out: Path) -> list[Path]:
     """Write manifest.json with its schema, prompts/<module>.txt and graph.mmd into the folder `out`; return the paths."""
     prompts = out / "prompts"
-    prompts.mkdir(parents=True, exist_ok=True)
     document = json.dumps(manifest(plan), indent=2, ensure_ascii=False, default=str)
     texts = {out / "manifest.json": document + "\n"}
     texts |= {prompts / f"{name}.txt": _prompt(its, module) for name, its, module in _modules(plan)}
     texts[out / "manifest.schema.json"] = json.dumps(manifest_schema(), indent=2) + "\n"
     texts[out / "graph.mmd"] = mermaid(plan)
-    for path, text in texts.items():
-        path.write_text(text, encoding="utf-8")
+    write_all(texts)
     return list(texts)

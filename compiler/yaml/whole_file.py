@@ -1,24 +1,113 @@
-"""Files that are whole or not there, and files that only their owner may read."""
+"""Files that are whole or not there, and files that only their owner may read.
+
+Every file of lmprog that is written as a whole is written here; `tests/unit/test_whole_files.py` holds it. It stands in the
+lowest room since the compiler writes overlays and artefacts. Files that grow line by line are not whole: the journal, traces,
+the request log, and `run --out`.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 OWNER_FILE, OWNER_FOLDER = 0o600, 0o700
 
 
-def write_whole(path: Path, text: str, *, private: bool = False) -> None:
-    """Write `text` beside `path`, then rename it into place; folders on the way are made.
+def write_whole(path: Path, content: str | bytes, *, private: bool = False, new: bool = False) -> None:
+    """Write a file whole or not at all; folders on the way are made.
 
-    A `private` file can be read by its owner alone, and so can the folder where this makes it.
+    A file that is there keeps its mode, and a link leads on to where it led. A `private` file can be read by its owner alone,
+    and so can the folder where this makes it. With `new`, raise FileExistsError where the file is there already.
     """
+    write_all({path: content}, private=private, new=new)
+
+
+def write_all(contents: Mapping[Path, str | bytes], *, private: bool = False, new: bool = False) -> None:
+    """Write files as `write_whole` does, all beside their places first, so that a full disk changes none of them."""
+    beside: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            target = _target(path, private)
+            if new and target.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            if target.exists() and not target.is_file():  # a device or pipe holds nothing to keep
+                path.write_bytes(_bytes(content))
+                continue
+            beside[target] = _scratch(target)
+            with _opened(beside[target], target, private) as file:
+                file.write(_bytes(content))
+        for target, scratch in beside.items():
+            os.replace(scratch, target)
+    finally:
+        for scratch in beside.values():
+            scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
+    """Yield a file that takes the place of `path` when the block ends; where the block raises, `path` stays as it was."""
+    target = _target(path, private)
+    scratch = _scratch(target)
+    try:
+        with _opened(scratch, target, private) as file:
+            yield file
+        os.replace(scratch, target)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def open_part(part: Path, *, private: bool = False) -> IO[bytes]:
+    """Open a file that is filled line by line, and stays where it is if it is cut, until `take_place`."""
+    return open_private(part, "wb") if private else part.open("wb")
+
+
+def take_place(part: Path, path: Path) -> None:
+    """Put a file that is whole now in the place of `path`."""
+    os.replace(part, path.resolve())
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a path to make a folder at, which takes the place of `folder` when the block ends.
+
+    What the block needs on the way may stand beside that path. Where another process was first, its folder stays.
+    """
+    import tempfile
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        made = Path(scratch) / folder.name
+        yield made
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
+
+
+def _target(path: Path, private: bool) -> Path:
+    """Return the file that a path leads to, in a folder that is there."""
     make_private(path.parent) if private else path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    with open_private(beside, "w", encoding="utf-8") if private else beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(beside, path)
+    return path.resolve()
+
+
+def _scratch(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.new")
+
+
+def _opened(scratch: Path, target: Path, private: bool) -> IO[bytes]:
+    file = open_private(scratch, "wb") if private else scratch.open("wb")
+    if not private and target.is_file():
+        scratch.chmod(target.stat().st_mode & 0o7777)
+    return file
 
 
 def open_private(path: Path, mode: str, **options: Any) -> IO[Any]:

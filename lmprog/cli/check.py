@@ -14,6 +14,7 @@ import click
 
 from lmprog.boundary.terminal import echo_coloured
 from lmprog.cli.options import NO_IMPORT, output_format, overriding
+from lmprog.compiler.yaml.whole_file import write_all
 
 if TYPE_CHECKING:
     from lmprog.compiler import Finding
@@ -149,21 +150,12 @@ def _fixed(findings: Sequence[Finding]) -> bool:
 
 
 def _write(texts: Mapping[str, str]) -> None:
-    """Write each file whole or not at all: all beside themselves first, then renamed. Keeps line ends, modes and links."""
-    beside: list[tuple[Path, Path]] = []
-    try:
-        for file, text in texts.items():
-            path = Path(file).resolve()
-            new = path.with_name(f".{path.name}.{os.getpid()}.new")
-            beside.append((new, path))
-            ends = "\r\n" if b"\r\n" in path.read_bytes() else "\n"
-            new.write_bytes(text.replace("\n", ends).encode())
-            new.chmod(path.stat().st_mode & 0o7777)
-        for new, path in beside:
-            new.replace(path)
-    finally:
-        for new, _ in beside:
-            new.unlink(missing_ok=True)
+    """Write the files, all of them or none, each with the line ends that it has."""
+    written = {}
+    for file, text in texts.items():
+        path = Path(file)
+        written[path] = text.replace("\n", "\r\n" if b"\r\n" in path.read_bytes() else "\n")
+    write_all(written)
 
 
 def report_findings(spec: Path, overrides: dict[str, Any], lms: dict[str, str], imports: bool = True) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from lmprog.compiler.yaml.whole_file import write_whole
+
 FILES = {
     "desk.yaml": "desk.yaml",
     "topics.txt": "topics.txt",
@@ -39,9 +41,7 @@ def command(folder: Path) -> None:
     starter = files("lmprog") / "starter"
     for name, template in FILES.items():
         path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
-            file.write(starter.joinpath(template).read_bytes())
+        write_whole(path, starter.joinpath(template).read_bytes(), new=True)
         click.echo(f"wrote {path}", err=True)
     click.echo(_next(folder))
 

@@ -14,6 +14,7 @@ from lmprog.compiler.prompts.messages import PromptBuilder, content_text
 from lmprog.compiler.templates.compiled import RenderError
 from lmprog.compiler.types.lattice import FLOAT, INT, JSON, STR, Type
 from lmprog.compiler.types.samples import combinations, samples
+from lmprog.compiler.yaml.whole_file import write_whole
 from lmprog.compiler.yaml.writer import dump, unwritable
 from lmprog.imports.original import Message, NotRendered, Original
 
@@ -95,7 +96,7 @@ def _builder(id: str, module: Mapping[str, Any]) -> PromptBuilder | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "module.yaml"
-        path.write_text(dump(program), encoding="utf-8")
+        write_whole(path, dump(program))
         plan = compile_file(path, imports=False).plan
     try:
         return PromptBuilder(plan.modules[id], plan.vars) if plan is not None else None

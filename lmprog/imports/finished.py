@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lmprog.compiler import compile_file
 from lmprog.compiler.findings.finding import Finding
+from lmprog.compiler.yaml.whole_file import write_whole
 from lmprog.compiler.yaml.writer import unwritable
 from lmprog.errors import UsageError
 from lmprog.imports.program import SECTIONS, Imported, Note, one_line
@@ -26,16 +27,14 @@ def finished(made: Imported, target: Path) -> Finished:
     if why is not None:
         raise UsageError(f"{made.origin} holds {why}")
     made = replace(made, notes=tuple(replace(note, text=one_line(note.text)) for note in made.notes))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("x", encoding="utf-8") as file:
-        file.write(made.text())
+    write_whole(target, made.text(), new=True)
     findings = compile_file(target, imports=False).findings
     errors = [finding for finding in findings if finding.severity == "error"]
     if not errors:
         return Finished(made.notes, findings)
     lines = made.text().splitlines()
     made = replace(made, notes=(*made.notes, *dict.fromkeys(_note(finding, lines) for finding in errors)))
-    target.write_text(made.text(), encoding="utf-8")
+    write_whole(target, made.text())
     return Finished(made.notes, compile_file(target, imports=False).findings)
 
 

