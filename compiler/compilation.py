@@ -20,7 +20,8 @@ from lmprog.compiler.findings.finding import Finding, Report, nearest, suggestio
 from lmprog.compiler.language import PROGRAM, VERSION
 from lmprog.compiler.modules import read_modules
 from lmprog.compiler.optimizing.metrics import read_metrics
-from lmprog.compiler.optimizing.optimize_block import read_optimize, read_tests
+from lmprog.compiler.optimizing.optimize_block import read_optimize
+from lmprog.compiler.optimizing.tests_block import read_tests
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.rows.splits import load_rows, read_data, row_type, with_texts
 from lmprog.compiler.shape import fit

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lmprog.compiler.backends import Backend, backend_of
+from lmprog.compiler.spec_tests import ExampleTest, GateTest
 from lmprog.compiler.types.lattice import Type
 from lmprog.compiler.types.python_reference import PythonReference
 
@@ -330,25 +331,6 @@ class Optimize:
     """The programs that stages name as teachers, by the paths as they are written."""
     declassify: str | None = None
     """The reason why demos made of private rows may be in the overlay."""
-
-
-@dataclass(frozen=True, eq=False)
-class ExampleTest:
-    """A test that runs the program on one example."""
-
-    name: str
-    inputs: Mapping[str, Any]
-    expect: Mapping[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class GateTest:
-    """A test that asks for a least score on a split of the data."""
-
-    name: str
-    data: str
-    metric: str
-    at_least: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,7 +71,10 @@ class Expr(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Anything(Shape):
-    """Any value; what it means is decided later."""
+    """Any value; what it means is decided later, also where a mapping has the keys of `known`."""
+
+    known: Shape | None = None
+    """Keys that mean something else than a value, for editors and docs/reference/."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lmprog.compiler.exporters import OTHERS
-from lmprog.compiler.shape import Anything, Boolean, Choice, Either, ListOf, MapOf, Number, Record, Text
+from lmprog.compiler.shape import (
+    Anything,
+    Boolean,
+    Choice,
+    Either,
+    Expr,
+    Lazy,
+    ListOf,
+    MapOf,
+    Number,
+    Record,
+    Shape,
+    Text,
+)
 
 VALUE = Anything(about="A value; ${{ }} inside it is one typed expression.")
 ARGUMENTS = MapOf(VALUE, "argument", about="Arguments by name: plain values or ${{ expressions }}.")
@@ -91,7 +104,10 @@ DATA = Record(
 METRIC = Record(
     {
         "python": replace(PYTHON, example="./metrics.py:same"),
-        "program": Text(about="A program with one numeric output: an LM judge.", example="./judge.yaml"),
+        "program": Text(
+            about="A program with one numeric output, an LM judge; it may explain the score in an output `feedback`.",
+            example="./judge.yaml",
+        ),
         "value": Anything(about="Arithmetic over metrics.<id>.", example="0.5 * metrics.right + 0.5"),
         "metric": Text(
             about="A metric of another package, by its name in the entry points `lmprog.metrics`.", example="closeness"
@@ -194,25 +210,72 @@ OPTIMIZE = Record(
     required=("metric", "stages"),
 )
 
-_TEST_FORMS = (("inputs", "expect"), ("data", "metric", "at_least"))
+_EXPECTED: Shape = Anything(known=Lazy(lambda: CHECKS, "checks"))
+CHECKS: Record = Record(
+    {
+        "equals": Anything(
+            about="The value itself, where it could be taken for checks, or has a tolerance.", example="refund"
+        ),
+        "within": Number(
+            least=0, about="The greatest distance from the number of `equals`.", default="rounding alone", example="0.5"
+        ),
+        "contains": Anything(
+            about="A text that stands in the text, or an item of the list; of several, each.", example="[refund]"
+        ),
+        "excludes": Anything(
+            about="A text that does not stand in the text, or no item of the list; of several, none.", example="[other]"
+        ),
+        "regex": Text(about="A regular expression of Python that is found in the text.", example="^re"),
+        "one_of": ListOf(Anything(), 1, about="The values of which it must be one.", example="[refund, other]"),
+        "at_least": Number(about="The smallest number that passes.", example="0.5"),
+        "at_most": Number(about="The greatest number that passes.", example="3"),
+        "partial": MapOf(
+            Lazy(lambda: _EXPECTED, "expected"),
+            "field",
+            free=True,
+            about="The fields of an object that matter, each with a value or with checks.",
+            example="{city: {regex: ^B}}",
+        ),
+    },
+    about="Checks in place of a value; all of them must hold.",
+)
+
+_TEST_FORMS = (("inputs",), ("data", "metric", "at_least"))
+_OF_EXAMPLES = {key: ("inputs",) for key in ("expect", "assert")} | {
+    key: ("inputs", "data") for key in ("metric", "at_least")
+}
 _TEST = {
     "inputs": MapOf(Anything(), "input", about="The inputs of an example.", example="{text: I want my money back}"),
     "expect": MapOf(
-        Anything(), "output", about="The outputs that it must have; {} asks for no failure.", example="{label: refund}"
+        Lazy(lambda: _EXPECTED, "expected"),
+        "output",
+        about="The outputs that it must have, each a value or checks; {} asks for no failure.",
+        default="any outputs will do",
+        example="{label: refund}",
+    ),
+    "assert": Either(
+        scalar=Expr(),
+        sequence=ListOf(Expr(), 1),
+        about="An expression over inputs, outputs, vars and trace that must be true, or several.",
+        default="none",
+        example="len(outputs.label) < 20 and trace.calls <= 3",
     ),
     "data": Choice(("train", "dev", "test"), about="The rows of a score gate.", example="dev"),
-    "metric": Text(about="The metric of a score gate.", example="right"),
-    "at_least": Number(about="The mean that passes.", example="0.8"),
+    "metric": Text(
+        about="The metric of a score gate; of an example, one that reads what the example has.", example="right"
+    ),
+    "at_least": Number(about="The mean that passes, or the score of the example.", example="0.8"),
 }
 TESTS = Either(
     sequence=ListOf(
         Record(
             {"name": Text(about="The test's name.", default="`test` and its number", example="refunds"), **_TEST},
             forms=_TEST_FORMS,
+            only=_OF_EXAMPLES,
         )
     ),
-    mapping=MapOf(Record(_TEST, forms=_TEST_FORMS), "test", free=True),
-    about="By name, or as a list: examples with inputs and expect; gates with data, metric, at_least.",
+    mapping=MapOf(Record(_TEST, forms=_TEST_FORMS, only=_OF_EXAMPLES), "test", free=True),
+    about="By name, or as a list: examples with inputs, and what must hold; gates with data, metric, at_least.",
     default="none",
     example="{refunds: {inputs: {text: I want my money back}, expect: {label: refund}}}",
 )

@@ -11,11 +11,24 @@ from lmprog.compiler.plugins import names, points
 from lmprog.compiler.steps.calls import check_rebound, rebind
 from lmprog.compiler.steps.scope import Scope
 from lmprog.compiler.tools.declared import read_reference
-from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, UNKNOWN, Object, Type, Unknown, assignable
+from lmprog.compiler.types.lattice import (
+    BOOL,
+    FLOAT,
+    INT,
+    STR,
+    UNKNOWN,
+    Object,
+    Type,
+    Unknown,
+    assignable,
+    without_none,
+)
 from lmprog.compiler.types.python_reference import PythonReference
 from lmprog.compiler.types.signatures import Signature
 from lmprog.compiler.yaml.source import Mapping, Scalar
 
+FEEDBACK = "feedback"
+"""The output of a judge that says in words why the score is as it is."""
 GROUP = "lmprog.metrics"
 """Entry points by which other packages name functions as metrics."""
 
@@ -155,11 +168,16 @@ def _judge(draft: Draft, id: str, node: Mapping, named: Scalar, given: dict[str,
     if plan is None:
         return None
     _match(draft, id, node, given, dict(plan.inputs), False)
-    kinds = list(plan.output_types.values())
-    if len(kinds) != 1 or not (assignable(kinds[0], FLOAT) or kinds[0] in (BOOL, UNKNOWN)):
+    kinds = {name: kind for name, kind in plan.output_types.items() if name != FEEDBACK}
+    words = without_none(plan.output_types.get(FEEDBACK, STR))
+    numeric = [kind for kind in kinds.values() if assignable(kind, FLOAT) or kind in (BOOL, UNKNOWN)]
+    if len(numeric) != 1 or len(kinds) != 1 or words not in (STR, UNKNOWN):
         outputs = ", ".join(f"{name}: {kind}" for name, kind in plan.output_types.items())
-        message = f"a judge has one numeric output, and {named.value} has {outputs or 'none'}"
-        draft.report.add("LMP603", named.place, message)
+        message = (
+            f"a judge has one numeric output, and may have a str `{FEEDBACK}`; {named.value} has {outputs or 'none'}"
+        )
+        fix = "name them under `outputs` of the judge, the text that explains the score as `feedback`"
+        draft.report.add("LMP603", named.place, message, fix=fix)
     return rebind(draft, plan, node.map("lms"))
 
 

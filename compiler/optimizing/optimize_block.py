@@ -1,25 +1,20 @@
-"""`optimize` and `tests`: what is to become better, by which stages, and what must hold."""
+"""The `optimize` block: what is to become better, and by which stages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.ensembles import KEY
-from lmprog.compiler.findings.finding import nearest, suggestion
+from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.optimizing.language import TUNABLE
 from lmprog.compiler.optimizing.stage_options import check_options
 from lmprog.compiler.optimizing.teachers import read_teachers
 from lmprog.compiler.optimizing.trace_types import reads
-from lmprog.compiler.plan import ExampleTest, GateTest, Optimize, Stage
-from lmprog.compiler.prompts.messages import IMAGES
-from lmprog.compiler.types.lattice import Optional, mismatch
+from lmprog.compiler.plan import Optimize, Stage
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
-REMOTE = ("http://", "https://", "data:")
-"""Prefixes of image addresses that are not files."""
 ALTERNATE = "alternate"
 """Not an optimizer, but rounds of others."""
 
@@ -31,16 +26,16 @@ def read_optimize(draft: Draft) -> Optimize | None:
         return None
     metric = node.value("metric", "")
     if metric:
-        _named(draft, node, "metric", metric, draft.metrics, "metrics")
+        named(draft, node, "metric", metric, draft.metrics, "metrics")
     reward, rewards = _rewards(draft, node)
-    _compares(draft, node, "metric", metric)
+    compares(draft, node, "metric", metric)
     proposer = node.value("proposer")
     if proposer is not None:
-        _named(draft, node, "proposer", proposer, draft.lms, "lms")
+        named(draft, node, "proposer", proposer, draft.lms, "lms")
         draft.used.add(("lms", proposer))
     for key, default in (("train", "train"), ("validate", "dev")):
         split = node.value(key, default)
-        if split not in draft.data and not _data_lost(draft, split):
+        if split not in draft.data and not data_lost(draft, split):
             place = node.entries[key].place if key in node.entries else draft.key("optimize")
             message = f"optimize needs the {split} data, which the program does not have"
             draft.report.add("LMP103", place, message, fix=f"add data: {split}:")
@@ -63,7 +58,7 @@ def read_optimize(draft: Draft) -> Optimize | None:
     )
 
 
-def _named(draft: Draft, node: Mapping, key: str, id: str, known: Any, section: str) -> None:
+def named(draft: Draft, node: Mapping, key: str, id: str, known: Any, section: str) -> None:
     if id not in known and id not in draft.dropped(section) and not draft.dropped_top(section):
         message = f"`{key}` names `{id}`, which does not exist"
         draft.report.add("LMP103", node.entries[key].place, message, fix=suggestion(id, known, section))
@@ -73,19 +68,19 @@ def _rewards(draft: Draft, node: Mapping) -> tuple[str | None, dict[str, str]]:
     """Return the metric that training follows, and the metrics of single modules by module id."""
     written = node.get("reward")
     if isinstance(written, Scalar):
-        _named(draft, node, "reward", written.value, draft.metrics, "metrics")
+        named(draft, node, "reward", written.value, draft.metrics, "metrics")
         return written.value, {}
     if not isinstance(written, Mapping):
         return None, {}
     found = {}
     for id, entry in written.entries.items():
         if _module(draft, written, id, "reward"):
-            _named(draft, written, id, entry.plain(), draft.metrics, "metrics")
+            named(draft, written, id, entry.plain(), draft.metrics, "metrics")
             found[id] = entry.plain()
     return None, found
 
 
-def _compares(draft: Draft, node: Mapping, key: str, metric: str) -> None:
+def compares(draft: Draft, node: Mapping, key: str, metric: str) -> None:
     """Report a metric of single runs that reads the other runs of a row: only a reward has them."""
     if metric in draft.metrics and reads(draft.metrics, metric, "runs"):
         message = f"the metric `{metric}` compares the runs of a row, and only a reward is given them"
@@ -94,7 +89,7 @@ def _compares(draft: Draft, node: Mapping, key: str, metric: str) -> None:
         )
 
 
-def _data_lost(draft: Draft, split: str) -> bool:
+def data_lost(draft: Draft, split: str) -> bool:
     """Return whether the split was written, but has a finding of its own."""
     node = draft.root.map("data")
     if node is None:
@@ -190,99 +185,3 @@ def _candidates(draft: Draft, node: Mapping | None) -> dict[str, tuple[str, ...]
     if node is None:
         return {}
     return {id: tuple(entry.plain()) for id, entry in node.entries.items() if _module(draft, node, id, "instructions")}
-
-
-def read_tests(draft: Draft) -> tuple[ExampleTest | GateTest, ...]:
-    """Return the tests in order; an entry is an example or a gate."""
-    node = draft.root.get("tests")
-    found: list[ExampleTest | GateTest] = []
-    if isinstance(node, Sequence):
-        entries = [(f"test {position}", entry) for position, entry in enumerate(node.items)]
-    else:
-        entries = list(node.entries.items()) if isinstance(node, Mapping) else []
-    for name, entry in entries:
-        if isinstance(entry, Mapping):
-            test = _test(draft, entry.value("name", name), entry)
-            if test is not None:
-                found.append(test)
-    return tuple(found)
-
-
-def _test(draft: Draft, name: str, node: Mapping) -> ExampleTest | GateTest | None:
-    gate = {"data", "metric", "at_least"} & node.entries.keys()
-    example = {"inputs", "expect"} & node.entries.keys()
-    if bool(gate) == bool(example):
-        message = f"the test `{name}` is either an example (inputs, expect) or a gate (data, metric, at_least)"
-        draft.report.add("LMP101", node.place, message)
-        return None
-    missing = [key for key in ("inputs", "expect") if key not in node.entries] if example else [
-        key for key in ("data", "metric", "at_least") if key not in node.entries
-    ]  # fmt: skip
-    if missing:
-        if not set(missing) & node.dropped:
-            draft.report.add("LMP101", node.place, f"the test `{name}` needs `{missing[0]}`", fix=f"add {missing[0]}:")
-        return None
-    if gate:
-        return _gate(draft, name, node)
-    inputs, expect = node.map("inputs"), node.map("expect")
-    assert inputs is not None and expect is not None
-    for key, value in inputs.entries.items():
-        field = draft.inputs.get(key)
-        if field is None:
-            message = f"the test `{name}` gives the input `{key}`, which the program does not have"
-            fix = suggestion(key, draft.inputs, "inputs")
-            draft.report.add("LMP203", inputs.key_place(key), message, fix=fix)
-        elif wrong := mismatch(value.plain(), field.type):
-            draft.report.add("LMP203", value.place, f"input `{key}` of the test `{name}`: {wrong}")
-        elif field.type in IMAGES:
-            _images(draft, value, f"input `{key}` of the test `{name}`")
-    for key, value in expect.entries.items():
-        if key not in draft.output_types:
-            if not draft.dropped_top("outputs"):
-                message = f"the test `{name}` expects the output `{key}`, which the program does not have"
-                fix = suggestion(key, draft.output_types, "outputs")
-                draft.report.add("LMP203", expect.key_place(key), message, fix=fix)
-        elif wrong := mismatch(value.plain(), draft.output_types[key]):
-            draft.report.add("LMP203", value.place, f"output `{key}` of the test `{name}`: {wrong}")
-    absent = [
-        key for key, field in draft.inputs.items()
-        if not field.has_default and key not in inputs.entries and not isinstance(field.type, Optional)
-        and not any(nearest(other, [key]) for other in inputs.entries if other not in draft.inputs)
-    ]  # fmt: skip
-    if absent:
-        draft.report.add("LMP203", inputs.place, f"the test `{name}` lacks the input `{absent[0]}`")
-    return ExampleTest(name, inputs.plain(), expect.plain())
-
-
-def _images(draft: Draft, node: Node, what: str) -> None:
-    """Say which image files are not there; an image is found from the folder that the program is started in."""
-    for entry in node.items if isinstance(node, Sequence) else (node,):
-        path = entry.plain()
-        if isinstance(path, str) and not path.startswith(REMOTE) and not Path(path).is_file():
-            draft.report.add("LMP103", entry.place, f"{what} names the image {path}, which does not exist")
-
-
-def _gate(draft: Draft, name: str, node: Mapping) -> GateTest:
-    split, metric = node.value("data"), node.value("metric")
-    if split not in draft.data and not _data_lost(draft, split):
-        message = f"the test `{name}` needs the {split} data, which the program does not have"
-        draft.report.add("LMP103", node.entries["data"].place, message)
-    _named(draft, node, "metric", metric, draft.metrics, "metrics")
-    _compares(draft, node, "metric", metric)
-    wanted = float(node.value("at_least"))
-    if metric in draft.metrics:
-        _in_range(draft, name, node, metric, wanted)
-    return GateTest(name, split, metric, wanted)
-
-
-def _in_range(draft: Draft, name: str, node: Mapping, metric: str, wanted: float) -> None:
-    """Say so where a gate wants what the metric cannot give, or what it always gives."""
-    low, high = draft.metrics[metric].range
-    place = node.entries["at_least"].place
-    if wanted > high:
-        fix = f"write {wanted / 100:g}" if low <= wanted / 100 <= high else None
-        message = f"the test `{name}` wants at least {wanted:g}, and `{metric}` is at most {high:g}"
-        draft.report.add("LMP603", place, message, fix=fix)
-    elif wanted < low or (wanted == low and low != high):
-        message = f"the test `{name}` always passes: `{metric}` is at least {low:g}"
-        draft.report.add("LMP603", place, message, severity="warning")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from lmprog.compiler.plan import Field, Metric, Module
 from lmprog.compiler.types.lattice import INT, STR, UNKNOWN, ListOf, Object, Type
@@ -32,6 +32,16 @@ def runs_type(outputs: Mapping[str, Type], known: bool) -> Object:
 
 def reads(metrics: Mapping[str, Metric], id: str, root: str) -> bool:
     """Return whether a metric, or one that it is made of, reads a root such as `runs`."""
+    return any(name[0] == root for name in _names(metrics, id))
+
+
+def columns(metrics: Mapping[str, Metric], id: str) -> set[str]:
+    """Return the columns of the row that a metric, or one that it is made of, reads by name."""
+    return {name[1] for name in _names(metrics, id) if name[0] == "row" and len(name) > 1}
+
+
+def _names(metrics: Mapping[str, Metric], id: str) -> Iterator[tuple[str, ...]]:
+    """Yield the dotted names that a metric, or one that it is made of, reads."""
     pending, seen = [id], set()
     while pending:
         metric = metrics.get(name := pending.pop())
@@ -39,7 +49,5 @@ def reads(metrics: Mapping[str, Metric], id: str, root: str) -> bool:
             continue
         seen.add(name)
         for expression in [*metric.arguments.values(), *([metric.value] if metric.value is not None else [])]:
-            if any(read[0] == root for read in expression.references):
-                return True
+            yield from expression.references
             pending += [read[1] for read in expression.references if read[0] == "metrics" and len(read) > 1]
-    return False

@@ -94,6 +94,8 @@ def _records(path: str, shape: Shape) -> Iterator[tuple[str, Record]]:
     """Yield the mappings with known keys that may stand at a path, or below it in entries that the author names."""
     if isinstance(shape, Lazy):
         yield from _records(path, shape.shape())
+    elif isinstance(shape, Anything) and shape.known is not None:
+        yield from _records(path, shape.known)
     elif isinstance(shape, Record):
         yield path, shape
     elif isinstance(shape, MapOf):
@@ -156,7 +158,7 @@ _NAMES: dict[type[Shape], Any] = {
     Boolean: lambda shape: "`true` or `false`",
     Choice: lambda shape: _listed([f"`{word}`" for word in shape.words]),
     Expr: lambda shape: "expression",
-    Anything: lambda shape: "any value",
+    Anything: lambda shape: "any value" if shape.known is None else "any value, or checks of it",
     ListOf: lambda shape: f"list of {_several(shape.item)}",
     MapOf: lambda shape: f"mapping: {shape.what} → {type_text(shape.value)}",
     Record: _record_text,

@@ -106,7 +106,7 @@ class _Writer:
             parts = [part for part in (shape.scalar, shape.sequence, shape.mapping) if part is not None]
             return {"anyOf": [self.written(part) for part in parts]} if len(parts) > 1 else self.written(parts[0])
         assert isinstance(shape, Anything)
-        return {}
+        return {} if shape.known is None else {"anyOf": [self.made(shape.known), {}]}
 
     def _record(self, shape: Record) -> dict[str, Any]:
         """Return the schema of an object.
@@ -121,7 +121,11 @@ class _Writer:
         deciding = {key for group in groups for key in group}
         kinds = []
         for group in groups:
-            rest = (key for key in shape.keys if key not in deciding and group[0] in shape.only.get(key, group))
+            rest = [
+                key
+                for key in shape.keys
+                if key not in group and group[0] in shape.only.get(key, () if key in deciding else group)
+            ]
             kinds.append(self._object(shape, (*group, *rest), (*group, *shape.required)))
         return {"oneOf": kinds}
 

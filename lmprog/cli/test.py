@@ -38,7 +38,7 @@ def command(
     allow_writes: bool,
     style: str,
 ) -> None:
-    """Run the `tests:` of SPECS: examples with the outputs expected of them, and scores that must be reached.
+    """Run the `tests:` of SPECS: examples with what must hold of their outputs, and scores that must be reached.
 
     \b
     lmprog test program.yaml

@@ -15,6 +15,7 @@ from lmprog.blame import connection_failed, is_outage
 from lmprog.boundary.python_values import instances_for
 from lmprog.boundary.user_code import raised_at
 from lmprog.compiler import plan
+from lmprog.compiler.optimizing.metrics import FEEDBACK
 from lmprog.compiler.optimizing.trace_types import reads
 from lmprog.compiler.types.python_reference import load
 from lmprog.errors import ConnectionFailed, Handled, LmprogError, ProviderError, UsageError
@@ -72,17 +73,19 @@ class Scorer:
         example: int | str = 0,
         options: RunOptions | None = None,
         judged: list[Record] | None = None,
+        scores: dict[str, Score] | None = None,
     ) -> Score:
         """Compute the metric for one result that has outputs.
 
         `inputs` and `row` are those of the run. Judges draw by the seed and rollout of `options` and by `example`; their calls
-        are added to `judged`. Raises MetricFailed where the metric raised; for an outage ProviderError where an LM judge had no
-        answer, and ConnectionFailed where the connection of a judge's tool or of a Python metric failed.
+        are added to `judged`. `scores` holds other metrics of the same result, and gets those that are computed. Raises
+        MetricFailed where the metric raised; for an outage ProviderError where an LM judge had no answer, and ConnectionFailed
+        where the connection of a judge's tool or of a Python metric failed.
         """
         assert result.outputs is not None
         chosen = options or RunOptions()
         draws = RunOptions(seed=chosen.seed, rollout=chosen.rollout)
-        judging = Judging(example, draws, [] if judged is None else judged)
+        judging = Judging(example, draws, [] if judged is None else judged, {} if scores is None else scores)
         return await self._scored(self._scope(inputs, row, result), judging)
 
     async def _scored(self, scope: dict[str, Any], judging: Judging) -> Score:
@@ -116,13 +119,22 @@ class Scorer:
         return found
 
     async def _value(self, metric: plan.Metric, scope: dict[str, Any], judging: Judging) -> Score:
+        if metric.id not in judging.scores:
+            judging.scores[metric.id] = await self._made(metric, scope, judging)
+        return judging.scores[metric.id]
+
+    async def _made(self, metric: plan.Metric, scope: dict[str, Any], judging: Judging) -> Score:
         try:
             read = [*metric.arguments.values(), *([metric.value] if metric.value is not None else [])]
             needed = {path[1] for each in read for path in each.references if path[0] == "metrics" and len(path) > 1}
-            for id in sorted(needed - set(scope["metrics"])):
-                scope["metrics"][id] = (await self._value(self.program.plan.metrics[id], scope, judging)).value
+            words = {}
+            for id in sorted(needed):
+                part = await self._value(self.program.plan.metrics[id], scope, judging)
+                scope["metrics"][id] = part.value
+                if part.feedback:
+                    words[id] = part.feedback
             if metric.value is not None:
-                score = Score(float(metric.value.evaluate(scope)))
+                score = Score(float(metric.value.evaluate(scope)), _joined(words))
             else:
                 arguments = {name: value.evaluate(scope) for name, value in metric.arguments.items()}
                 if metric.program is not None:
@@ -179,8 +191,8 @@ class Scorer:
                 raise (ProviderError if result.error.kind == "provider" else ConnectionFailed)(str(result.error))
             raise MetricFailed(f"the judge {metric.id!r} failed: {result.error}")
         numbers = [value for value in result.outputs.values() if isinstance(value, int | float)]
-        words = [value for value in result.outputs.values() if isinstance(value, str)]
-        return Score(float(numbers[0]), words[0] if words else None)
+        words = result.outputs.get(FEEDBACK)
+        return Score(float(numbers[0]), words if isinstance(words, str) and words.strip() else None)
 
     def _judge(self, metric: plan.Metric) -> Program:
         """Return the judge as a program, built once.
@@ -197,8 +209,19 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Judging:
-    """The context of the judges of one score: example number, seed and rollout, and the records of their calls."""
+    """The context of the judges of one score: example number, seed and rollout, and the records of their calls.
+
+    `scores` are those of the metrics that are computed so far, so that none is computed twice.
+    """
 
     example: int | str
     options: RunOptions
     records: list[Record]
+    scores: dict[str, Score]
+
+
+def _joined(words: Mapping[str, str]) -> str | None:
+    """Return the feedback of the metrics that a score is made of; of several, each with the name of its metric."""
+    if len(words) < 2:
+        return next(iter(words.values()), None)
+    return "\n".join(f"{id}: {said}" for id, said in words.items())

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from lmprog.blame import is_outage
-from lmprog.compiler.plan import ExampleTest, GateTest
+from lmprog.compiler.spec_tests import ExampleTest, GateTest
 from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.runtime.program import Program
+from lmprog.runtime.result import Result
 from lmprog.scoring.data import rows_of
 from lmprog.scoring.evaluation import aevaluate
+from lmprog.scoring.expectations import CLOSE, SHOWN, differences, untrue
+from lmprog.scoring.metrics import Scorer
 from lmprog.scoring.statistics import Estimate
+from lmprog.scoring.trace_scope import trace_of
 from lmprog.traces.record import Record
 
 Test = ExampleTest | GateTest
-CLOSE = 1e-9
-"""Numbers that differ by no more of their size are equal: the rounding of arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ async def outcomes(
 async def _example(program: Program, spec: Path, test: ExampleTest, tell: Callable[[], None]) -> Outcome:
     started = time.perf_counter()
     records: Sequence[Record] = ()
+    judged: list[Record] = []
     status: Literal["passed", "failed", "error"] = "passed"
     message = ""
     try:
@@ -91,12 +93,34 @@ async def _example(program: Program, spec: Path, test: ExampleTest, tell: Callab
         records = result.records
         if result.error is not None:
             status, message = "error" if is_outage(result.error.kind) else "failed", str(result.error)
-        elif different := differences(test.expect, result.outputs or {}):
-            status, message = "failed", "\n".join(different)
+        else:
+            wrong = [*differences(test.expect, result.outputs or {}), *_untrue(program, test, result)]
+            right: list[str] = []
+            if test.metric is not None:
+                line, reached = await _scored(program, test, result, judged)
+                (right if reached else wrong).append(line)
+            status, message = "failed" if wrong else "passed", "\n".join(wrong or right)
     except LmprogError as error:
         status, message = _of(error), str(error)
     tell()
-    return Outcome(spec, test.name, status, message, time.perf_counter() - started, records=records)
+    return Outcome(spec, test.name, status, message, time.perf_counter() - started, records=[*records, *judged])
+
+
+def _untrue(program: Program, test: ExampleTest, result: Result) -> list[str]:
+    plan = program.plan
+    inputs = {name: field.default for name, field in plan.inputs.items()} | dict(test.inputs)
+    scope = {"inputs": inputs, "outputs": result.outputs, "vars": plan.vars, "trace": trace_of(plan, result.records)}
+    return untrue(test.asserts, scope)
+
+
+async def _scored(program: Program, test: ExampleTest, result: Result, judged: list[Record]) -> tuple[str, bool]:
+    """Return a line with the score of an example and the words of its judge, and whether it is high enough."""
+    assert test.metric is not None
+    name = f"test {test.name}"
+    score = await Scorer(program, test.metric).score(test.inputs, test.row, result, example=name, judged=judged)
+    reached = score.value >= test.at_least - CLOSE
+    words = f": {' '.join(score.feedback.split())[:SHOWN]}" if score.feedback else ""
+    return f"{test.metric} {score.value:g}, {'at least' if reached else 'below'} {test.at_least:g}{words}", reached
 
 
 async def _gate(program: Program, spec: Path, test: GateTest, tell: Callable[[], None]) -> Outcome:
@@ -128,30 +152,3 @@ async def _gate(program: Program, spec: Path, test: GateTest, tell: Callable[[],
 
 def _of(error: LmprogError) -> Literal["failed", "error"]:
     return "error" if isinstance(error, InfrastructureError) else "failed"
-
-
-def differences(expected: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[str]:
-    """Return a line for each output that differs from its expected value; outputs without an expectation may be anything."""
-    return [
-        f"{name}: expected {_shown(value)}, got {_shown(outputs.get(name))}"
-        for name, value in expected.items()
-        if not equal(value, outputs.get(name))
-    ]
-
-
-def equal(expected: Any, actual: Any) -> bool:
-    """Return whether two values are equal: texts exactly, numbers up to rounding, and True is not 1."""
-    if isinstance(expected, bool) or isinstance(actual, bool):
-        return expected is actual
-    if isinstance(expected, int | float) and isinstance(actual, int | float):
-        return expected == actual or math.isclose(expected, actual, rel_tol=CLOSE)
-    if isinstance(expected, list) and isinstance(actual, list):
-        return len(expected) == len(actual) and all(map(equal, expected, actual))
-    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
-        return expected.keys() == actual.keys() and all(equal(value, actual[name]) for name, value in expected.items())
-    return bool(expected == actual)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."

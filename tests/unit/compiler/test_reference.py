@@ -14,7 +14,7 @@ from lmprog.compiler import compile_file
 from lmprog.compiler.language import PROGRAM
 from lmprog.compiler.schema.keys import STAGES, Key, keys, type_text
 from lmprog.compiler.schema.language import schema
-from lmprog.compiler.shape import Either, Lazy, ListOf, MapOf, Nullable, Record, Shape
+from lmprog.compiler.shape import Anything, Either, Lazy, ListOf, MapOf, Nullable, Record, Shape
 from lmprog.compiler.types.shapes import LONG_FORM
 from lmprog.optimizers.optimizer import options_of
 
@@ -22,7 +22,8 @@ FRAME = yaml.safe_load("""
 lmprog: 1
 name: triage
 inputs: {text: {type: str}, topics: "list[str]"}
-outputs: {label: "${{ steps.classify.label }}", notes: "${{ steps.loop.notes }}"}
+outputs: {label: "${{ steps.classify.label }}", notes: "${{ steps.loop.notes }}", score: "${{ steps.loop.score }}",
+  place: "${{ steps.placed.value }}"}
 lms: {student: {model: hosted_vllm/Qwen/Qwen3-8B, api_base: "http://localhost:8000/v1"}, here: {model: embedded/smollm2-135m}}
 tools:
   find: {python: "./shop/tools.py:find", result: titles}
@@ -42,6 +43,7 @@ steps:
   each: {module: classify, foreach: "${{ inputs.topics }}", with: {text: "${{ item }}"}}
   judged: {program: ./critic.yaml, with: {text: "${{ inputs.text }}"}}
   valued: {value: "1"}
+  placed: {value: {city: "${{ inputs.text }}"}}
   maybe: {module: classify, when: "true", else: {label: refund}, with: {text: a}}
   loop:
     repeat: 3
@@ -123,8 +125,11 @@ SECTIONS: dict[str, Place] = {
     "data.fractions": (ONE, "data.fractions"),
     "tests.<test>": (FRAME, "tests.refunds"),
     "tests[]": (ONE, "tests.0"),
+    "tests.<test>.expect.<output>": (FRAME, "tests.refunds.expect.label"),
+    "tests[].expect.<output>": (FRAME, "tests.refunds.expect.label"),
     "export.traces": (ONE, "export.traces"),
 }
+NUMBERS = ("within", "at_least", "at_most")
 KEYS: dict[str, Place] = {
     # Keys that have no meaning where the others of their section stand.
     **dict.fromkeys(("modules", "ensemble", "tests"), (ONE, "")),
@@ -152,7 +157,15 @@ KEYS: dict[str, Place] = {
     **dict.fromkeys((f"data.{key}" for key in ("test", "fractions")), (ONE, "data")),
     "data.train.private": (PRIVATE, "data.train"),
     **dict.fromkeys((f"tests.<test>.{key}" for key in ("data", "metric", "at_least")), (FRAME, "tests.gate")),
-    **dict.fromkeys((f"tests[].{key}" for key in ("inputs", "expect")), (ONE, "tests.1")),
+    **dict.fromkeys((f"tests[].{key}" for key in ("inputs", "expect", "assert")), (ONE, "tests.1")),
+    **dict.fromkeys(
+        (f"{path}.expect.<output>.{key}" for path in ("tests[]", "tests.<test>") for key in NUMBERS),
+        (FRAME, "tests.refunds.expect.score"),
+    ),
+    **dict.fromkeys(
+        (f"{path}.expect.<output>.partial" for path in ("tests[]", "tests.<test>")),
+        (FRAME, "tests.refunds.expect.place"),
+    ),
 }
 BESIDE: dict[str, dict[str, Any]] = {
     # What stands beside a key, where its program has no such mapping: by key, else by section.
@@ -163,6 +176,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "modules.<module>.demos": {"nearest": 1, "of": [{"text": "a", "label": "refund"}, {"text": "b", "label": "other"}]},
     "steps.<step>.repeat": {"until": "steps.critique.score > 5", "at_most": 3},
     "data.train": {"path": "train.jsonl"},
+    **{f"{path}.expect.<output>.within": {"equals": 1} for path in ("tests[]", "tests.<test>")},
     "data.train.split": {"hf": "owner/name"},
 }
 OTHERWISE = {"metrics.<metric>.metric": "no package has a metric `closeness`"}
@@ -200,6 +214,8 @@ def test_every_record_of_the_language_has_its_section() -> None:
             shapes.extend(part for part in (shape.scalar, shape.sequence, shape.mapping) if part is not None)
         elif isinstance(shape, Nullable):
             shapes.append(shape.shape)
+        elif isinstance(shape, Anything) and shape.known is not None:
+            shapes.append(shape.known)
     ours = [key for key in keys() if not key.section.startswith(STAGES)]
     assert len(ours) == counted
     assert len({key.path for key in ours}) == len(ours)

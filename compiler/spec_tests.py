@@ -1,0 +1,64 @@
+"""The tests of a program as the compiler leaves them: examples with what must hold of their outputs, and score gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmprog.compiler.expressions.compiled import Expression
+
+
+@dataclass(frozen=True)
+class Check:
+    """A condition on an output, or on a field of one; `lmprog/compiler/optimizing/expected.py` has the kinds."""
+
+    kind: str
+    value: Any
+    """The value that is wanted; of `contains` and `excludes` a list, of `partial` the checks of each field, by name."""
+    within: float | None = None
+    """The greatest distance from the number that `equals` wants; None for an exact value."""
+
+
+Expected = tuple[Check, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ExampleTest:
+    """A test that runs the program on one example."""
+
+    name: str
+    inputs: Mapping[str, Any]
+    expect: Mapping[str, Expected] = field(default_factory=dict)
+    """The checks of each output, by name."""
+    asserts: tuple[Expression, ...] = ()
+    """Expressions over inputs, outputs, vars and trace that must be true."""
+    metric: str | None = None
+    at_least: float = 0.0
+    """The least score by `metric`."""
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The row that the metric reads: the inputs, and the outputs that are expected to be equal to a value."""
+        return {**self.inputs, **exact(self.expect)}
+
+
+@dataclass(frozen=True, eq=False)
+class GateTest:
+    """A test that asks for a least score on a split of the data."""
+
+    name: str
+    data: str
+    metric: str
+    at_least: float
+
+
+def exact(expect: Mapping[str, Expected]) -> dict[str, Any]:
+    """Return the values of the outputs that are expected to be equal to one."""
+    return {
+        name: check.value
+        for name, checks in expect.items()
+        for check in checks
+        if check.kind == "equals" and check.within is None
+    }
