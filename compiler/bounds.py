@@ -10,17 +10,11 @@ from jinja2 import nodes
 
 from lmprog.compiler.expressions.compiled import EvaluationError, Expression
 from lmprog.compiler.model_table import limits
-from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Step, ToolCall, reply_limit
+from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Step, ToolCall
 from lmprog.compiler.prompts.messages import tool_words
 from lmprog.compiler.steps import parts
 from lmprog.compiler.templates.compiled import Template, parse
-
-CHARACTERS_PER_TOKEN = 4.0
-"""Average number of characters of a token, for estimates."""
-MAX_CHARACTERS_PER_TOKEN = 6.0
-"""Maximum number of characters of a token in ordinary text, for prompts that certainly do not fit."""
-USUAL_REPLY = 256
-"""Tokens of a reply where `max_tokens` does not say."""
+from lmprog.compiler.tokens import CHARACTERS_PER_TOKEN, reply_tokens
 
 FEWEST_CONFIRMING = 20
 """Rows below which a test of a gain says next to nothing: fewer rows confirm no change."""
@@ -207,7 +201,7 @@ def _module(
     found.calls[name] = found.calls.get(name, 0) + count
     found.sites.append(Site(plan, module, call, count, bool(prefix)))
     lm = plan.lms.get(module.lm)
-    reply = (reply_limit(lm.params) if lm is not None else None) or USUAL_REPLY
+    reply = reply_tokens(lm.params if lm is not None else {})
     prompt = (static_characters(module, known=False) + len(tool_words(plan, module))) / CHARACTERS_PER_TOKEN
     for argument in call.arguments.values():
         length = argument_characters(argument, longest)

@@ -62,12 +62,6 @@ class Limits:
     """The longest body of a reply that is read, in millions of bytes."""
 
 
-def reply_limit(params: Mapping[str, Any]) -> int | None:
-    """Return the tokens of the longest reply that `params` allow, by either name of the parameter; None where neither says."""
-    written = params.get("max_tokens") or params.get("max_completion_tokens")
-    return written if isinstance(written, int) else None
-
-
 @dataclass(frozen=True)
 class LM:
     """A language model of the program, as the spec defines it."""

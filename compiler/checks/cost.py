@@ -7,7 +7,6 @@ from typing import Any
 from jinja2 import nodes
 
 from lmprog.compiler.bounds import (
-    MAX_CHARACTERS_PER_TOKEN,
     argument_characters,
     bounds,
     calls,
@@ -24,6 +23,7 @@ from lmprog.compiler.plan import Module, ModuleCall, Plan, Stage
 from lmprog.compiler.prompts.messages import tool_words
 from lmprog.compiler.steps.parts import walk
 from lmprog.compiler.templates.compiled import Template, mentions, parse
+from lmprog.compiler.tokens import MAX_CHARACTERS_PER_TOKEN
 
 LONG_TEXT = 200
 """Characters of constant text after varying text that are worth a warning."""

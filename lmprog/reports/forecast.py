@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmprog.boundary import terminal
-from lmprog.compiler.bounds import USUAL_REPLY
+from lmprog.compiler.tokens import USUAL_REPLY
 from lmprog.scoring.power import CHANGING, WANTED
 from lmprog.spending.estimate import SECONDS_PER_CALL, DevRows, Forecast, Part
 from lmprog.spending.usual import ASSUMED, SHARE

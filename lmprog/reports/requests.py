@@ -8,9 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from lmprog.compiler import model_table
-from lmprog.compiler.bounds import CHARACTERS_PER_TOKEN
-from lmprog.compiler.plan import reply_limit
 from lmprog.compiler.prompts.messages import content_text
+from lmprog.compiler.tokens import CHARACTERS_PER_TOKEN, reply_limit
 from lmprog.lms.sending import as_sent, is_marked
 from lmprog.runtime.events import RequestMade
 

@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler import model_table
-from lmprog.compiler.bounds import USUAL_REPLY
 from lmprog.compiler.plan import LM as Declared
-from lmprog.compiler.plan import reply_limit
+from lmprog.compiler.tokens import USUAL_REPLY, reply_limit
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.lms.lm import LM, Completion, Request
 

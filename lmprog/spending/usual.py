@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lmprog.compiler.bounds import CHARACTERS_PER_TOKEN, USUAL_REPLY, Site, static_characters
+from lmprog.compiler.bounds import Site, static_characters
 from lmprog.compiler.expressions.compiled import EvaluationError, Expression
 from lmprog.compiler.plan import Foreach, ModuleCall, Plan, ProgramCall, Step
 from lmprog.compiler.prompts.messages import PromptBuilder, tool_words
 from lmprog.compiler.steps.parts import inner
 from lmprog.compiler.templates.compiled import RenderError
+from lmprog.compiler.tokens import CHARACTERS_PER_TOKEN, USUAL_REPLY
 
 SHARE = 4
 """Assumed ratio of `max_tokens` to the length of a reply."""

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lmprog.compiler import model_table
-from lmprog.compiler.bounds import USUAL_REPLY, Site, bounds
+from lmprog.compiler.bounds import Site, bounds
 from lmprog.compiler.expressions.compiled import EvaluationError
-from lmprog.compiler.plan import LM, Module, Plan, reply_limit
+from lmprog.compiler.plan import LM, Module, Plan
 from lmprog.compiler.prompts.messages import IMAGES, TURNS, PromptBuilder
 from lmprog.compiler.templates.compiled import RenderError
+from lmprog.compiler.tokens import reply_limit_of
 from lmprog.compiler.types.lattice import Object, json_schema
 from lmprog.spending.budget import BYTES_PER_TOKEN, TOKENS_PER_MESSAGE
 from lmprog.spending.usual import Usual, arguments, usual, usual_calls
@@ -90,10 +91,8 @@ def asks(plan: Plan, rows: Sequence[Mapping[str, Any]], growth: Growth) -> list[
 
 def longest_reply(lm: LM) -> int | None:
     """Return the most tokens that a reply of the LM can have; None where nothing limits it."""
-    if (written := reply_limit(lm.params)) is not None:
-        return written
     known = model_table.limits(lm)
-    return USUAL_REPLY if lm.runs_here else known.reply or known.context
+    return reply_limit_of(lm) or known.reply or known.context
 
 
 def tokens(text: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,11 +22,18 @@ MOVES = {
 """Files of ours that move what is written already."""
 
 
+NAMES = re.compile(
+    r"write_text|write_bytes|\.rename\(|copyfile|move\(|NamedTemp|mkstemp|os\.replace|\.replace\([^,\n]*\)|open\w*\(.*[\"'][wx]"
+)
+"""Finds the files that are worth a walk."""
+
+
 def writes() -> Iterator[tuple[str, str]]:
     """Yield the file and text of each call that writes a whole file, or puts one in the place of another."""
     for folder in ("compiler", "lmprog", "optimizers"):
         for file in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text())):
+            text = file.read_text()
+            for node in ast.walk(ast.parse(text)) if NAMES.search(text) else ():
                 if isinstance(node, ast.Call) and writes_whole(node):
                     yield str(file.relative_to(ROOT)), ast.unparse(node)
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from lmprog.compiler import plan
 from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.compiler.plan import AdapterReference
+from lmprog.compiler.tokens import reply_limit
 from lmprog.errors import LmprogError, ProviderError, UsageError
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.adapters import Adapters
@@ -153,7 +154,7 @@ class ApiLM:
         later = f" (to be asked again in {failed.asked:.0f} s)" if (failed.asked or 0.0) > MAX_REQUESTED_WAIT else ""
         fix = f"; {failed.fix}" if failed.fix else ""
         if failed.limit is not None:
-            limit = plan.reply_limit(self._declared.params) or "..."
+            limit = reply_limit(self._declared.params) or "..."
             fix = f"; write params: {{{failed.limit}: {limit}}} for lms.{self._declared.id}"
         return f"{self._declared.model} gave no answer{tried}: {text}{later}{fix}"
 

@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 from lmprog.aio.per_loop import PerLoop
-from lmprog.compiler.bounds import CHARACTERS_PER_TOKEN, USUAL_REPLY
-from lmprog.compiler.plan import Limits, reply_limit
+from lmprog.compiler.plan import Limits
+from lmprog.compiler.tokens import CHARACTERS_PER_TOKEN, reply_tokens
 from lmprog.lms.lm import Request, Usage
 
 SPREAD = 0.1
@@ -101,7 +101,7 @@ class _Slot:
 def estimate(request: Request) -> int:
     """Return an estimate of a call's tokens: its texts, and the longest reply that it allows."""
     characters = sum(len(text) for message in request.messages for text in _texts(message.get("content")))
-    return int(characters / CHARACTERS_PER_TOKEN) + (reply_limit(request.params) or USUAL_REPLY)
+    return int(characters / CHARACTERS_PER_TOKEN) + reply_tokens(request.params)
 
 
 def _texts(content: Any) -> list[str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lmprog.aio import threads
 from lmprog.aio.per_loop import PerLoop
 from lmprog.compiler import plan
-from lmprog.compiler.bounds import USUAL_REPLY
+from lmprog.compiler.tokens import reply_tokens
 from lmprog.compiler.types.lattice import Object
 from lmprog.errors import LmprogError
 from lmprog.lms.lm import LM, Completion, Request, Usage, innermost
@@ -319,7 +319,7 @@ def _sampling(request: Request) -> Sampling:
     params = request.params
     stop = params.get("stop") or ()
     return Sampling(
-        max_tokens=int(params.get("max_tokens", USUAL_REPLY)),
+        max_tokens=reply_tokens(params),
         temperature=float(params.get("temperature", 0.0)),
         top_p=float(params.get("top_p", 1.0)),
         top_k=int(params.get("top_k", 0)),

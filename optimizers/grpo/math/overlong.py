@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lmprog.compiler.bounds import USUAL_REPLY
 from lmprog.compiler.plan import Plan
+from lmprog.compiler.tokens import reply_limit, reply_limit_of, reply_tokens
 from lmprog.errors import LmprogError
 from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Width, unit
 
@@ -22,20 +22,18 @@ Limit = Callable[[str], int | None]
 
 def longest(plan: Plan, module: str) -> int | None:
     """Return the most tokens of a module's reply; None where a server decides it."""
-    lm = plan.lms[plan.modules[module].lm]
-    most = lm.params.get("max_tokens", USUAL_REPLY if lm.runs_here else None)
-    return None if most is None else int(most)
+    return reply_limit_of(plan.lms[plan.modules[module].lm])
 
 
 def divisor(plan: Plan, lm: str, loss: str) -> int:
     """Return the most tokens of an LM's reply, which `loss: dr_grpo` divides by. Raises LmprogError where nothing says it."""
     declared = plan.lms[lm]
-    if loss == "dr_grpo" and not declared.runs_here and "max_tokens" not in declared.params:
+    if loss == "dr_grpo" and not declared.runs_here and reply_limit(declared.params) is None:
         raise LmprogError(
             f"`loss: dr_grpo` divides by the longest reply that there can be, and lms.{lm} sets none; "
             f"set lms.{lm}.params.max_tokens"
         )
-    return int(declared.params.get("max_tokens", USUAL_REPLY))
+    return reply_tokens(declared.params)
 
 
 def is_cut(made: Any) -> bool:

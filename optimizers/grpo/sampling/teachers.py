@@ -13,12 +13,13 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lmprog.compiler.bounds import USUAL_REPLY, bounds, judges
+from lmprog.compiler.bounds import bounds, judges
 from lmprog.compiler.plan import Module, Plan
 from lmprog.compiler.replies.ending import ending
 from lmprog.compiler.replies.reading import CUT, read
 from lmprog.compiler.replies.unreadable import Unreadable
 from lmprog.compiler.templates.compiled import RenderError
+from lmprog.compiler.tokens import reply_limit_of
 from lmprog.errors import Handled
 from lmprog.lms.local import LocalLM
 from lmprog.optimizers.grpo.config import Config
@@ -186,8 +187,8 @@ class Teachers:
         if not _reads(module, text, made.outputs, cut and as_it_came):
             raise Unfit("it is not read as the same outputs")
         # A server has no such limit of its own.
-        most = declared.params.get("max_tokens", USUAL_REPLY if declared.runs_here else None)
-        if most is not None and len(ids) > int(most):
+        most = reply_limit_of(declared)
+        if most is not None and len(ids) > most:
             raise Unfit(f"its {len(ids)} tokens are more than max_tokens")
         if lm.weights.end_ids & set(ids[:-1]):
             raise Unfit("it goes on after its end")

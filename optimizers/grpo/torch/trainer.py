@@ -35,7 +35,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 from trl import GRPOConfig, GRPOTrainer
 
-from lmprog.compiler.bounds import USUAL_REPLY
+from lmprog.compiler.tokens import USUAL_REPLY
 from lmprog.errors import Handled
 from lmprog.lms.local.thread_count import alone, computing
 from lmprog.lms.local.writing import writing

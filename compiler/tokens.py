@@ -1,0 +1,32 @@
+"""Sizes in tokens where no tokenizer is at hand: of texts by their characters, and of replies by the parameters of an LM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmprog.compiler.plan import LM
+
+CHARACTERS_PER_TOKEN = 4.0
+"""Average number of characters of a token, for estimates."""
+MAX_CHARACTERS_PER_TOKEN = 6.0
+"""Maximum number of characters of a token in ordinary text, for prompts that certainly do not fit."""
+USUAL_REPLY = 256
+"""Tokens of a reply where `max_tokens` does not say: the limit of a model in this process, and the estimate for others."""
+
+
+def reply_limit(params: Mapping[str, Any]) -> int | None:
+    """Return the tokens of the longest reply that `params` allow, by either name of the parameter; None where neither says."""
+    written = params.get("max_tokens") or params.get("max_completion_tokens")
+    return written if isinstance(written, int) else None
+
+
+def reply_tokens(params: Mapping[str, Any]) -> int:
+    """Return the tokens to count for a reply: the longest that `params` allow, or USUAL_REPLY where they do not say."""
+    return reply_limit(params) or USUAL_REPLY
+
+
+def reply_limit_of(lm: LM) -> int | None:
+    """Return the most tokens of an LM's reply; None where a server decides it."""
+    return reply_tokens(lm.params) if lm.runs_here else reply_limit(lm.params)
