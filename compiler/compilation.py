@@ -43,6 +43,8 @@ class Compilation:
 
     plan: Plan | None
     findings: tuple[Finding, ...]
+    read: tuple[Path, ...] = ()
+    """The programs and overlays that were read: the file, those that it extends or calls."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -81,7 +83,8 @@ def compile_file(
             gc.enable()
     findings = report.settle(unused_ignores=data and imports and change is None)
     failed = any(finding.severity == "error" for finding in findings)
-    return Compilation(None if failed else plan, findings)
+    read = tuple(source.path for source in report.sources.values())
+    return Compilation(None if failed else plan, findings, read)
 
 
 class _Program:

@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,19 @@ def load(reference: PythonReference) -> Callable[..., Any]:
             f"there is no `{reference.name}` in {_shown(reference)}; it has {', '.join(sorted(names)) or 'nothing'}"
         ) from None
     return found
+
+
+def forget(files: Container[Path]) -> None:
+    """Forget what was imported from any of `files`, and all files that programs name: what they import may be among these.
+
+    In a process that goes on, the next use imports them anew.
+    """
+    _loaded.clear()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is not None and Path(file) in files:
+            del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 def _shown(reference: PythonReference) -> str:

@@ -351,3 +351,11 @@ def _value(tag: str, text: str) -> Any:
     except ValueError:
         return text
     return text
+
+
+def value_of(text: str, where: str) -> Any:
+    """Return one value that is typed somewhere, read as YAML as in a spec. Raises ValueError where it cannot be read."""
+    node = parse(Source(Path.cwd(), where, text, Path.cwd()), Report())
+    if node is None:
+        raise ValueError(f"{text!r} cannot be read as YAML")
+    return node.plain()

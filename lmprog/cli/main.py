@@ -18,6 +18,7 @@ VERBS = {
     "check": "compile programs and report findings",
     "compile": "write the manifest, the prompts as sent, and the graph",
     "credit": "show how much of the score's variance each module accounts for",
+    "dev": "show a program on a local page as its file changes, and run it",
     "diff": "show how two programs differ in prompts, demos, adapters and scores",
     "eval": "score a program, or two of them paired",
     "explain": "show the page of a finding",

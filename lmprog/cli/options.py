@@ -105,14 +105,12 @@ def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
 
 def as_value(text: str) -> Any:
     """Return a value on the command line read as YAML, as in a spec."""
-    from lmprog.compiler.findings.finding import Report
-    from lmprog.compiler.yaml.reader import parse
-    from lmprog.compiler.yaml.source import Source
+    from lmprog.compiler.yaml.reader import value_of
 
-    node = parse(Source(Path.cwd(), "the command line", text, Path.cwd()), Report())
-    if node is None:
-        raise click.BadParameter(f"{text!r} cannot be read as YAML; quote it")
-    return node.plain()
+    try:
+        return value_of(text, "the command line")
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; quote it") from None
 
 
 def _lms(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:

@@ -32,6 +32,12 @@ def command(run_dir: Path, export: Path | None, port: int) -> None:
         click.echo(f"written: {export}", err=True)
         return
 
-    from lmprog.reports.page.server import serve
+    from lmprog.reports.page.server import page_handler, serve
 
-    sys.exit(serve(lambda: page(run_dir), port, lambda at: click.echo(f"{run_dir} at {at}; Ctrl-C ends", err=True)))
+    sys.exit(
+        serve(
+            page_handler(lambda: page(run_dir)),
+            port,
+            lambda at: click.echo(f"{run_dir} at {at}; Ctrl-C ends", err=True),
+        )
+    )

@@ -264,13 +264,24 @@ def load(
             raise SpecError(found.findings)
         return found.plan
 
-    plan = compiled(None, True)
+    return program_of(compiled(None, True), lambda change: compiled(change, False), lms=lms, imports=imports)
+
+
+def program_of(
+    plan: Plan,
+    recompile: Callable[[Mapping[str, Any]], Plan],
+    *,
+    lms: Mapping[str, LM | str] | None = None,
+    imports: bool = True,
+) -> Program:
+    """Return the program of a plan; `recompile` gives the plan with an overlay. The other arguments are those of `load`."""
+    lms = lms or {}
     unknown = sorted(set(lms) - set(plan.lms))
     if unknown:
         raise UsageError(f"{plan.name} has no LM {unknown[0]!r}; its LMs are {', '.join(plan.lms)}")
     given = {id: lm for id, lm in lms.items() if not isinstance(lm, str)}
     made = {id: given[id] if id in given else make_lm(lm) for id, lm in plan.lms.items()}
-    return Program(plan, made, lambda change: compiled(change, False), Resources(imports=imports))
+    return Program(plan, made, recompile, Resources(imports=imports))
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

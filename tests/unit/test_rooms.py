@@ -22,7 +22,7 @@ ORDER = (
     ("credit",),
     ("optimizers",),
     ("reports",),
-    ("imports", "serving", "starter"),
+    ("imports", "serving", "starter", "playground"),
     ("cli",),
 )
 """Rooms from the bottom up; each may import what stands before it here. `lmprog/__init__.py` may import all."""

@@ -32,6 +32,11 @@ def document(template: str, script: str, **values: Any) -> str:
     return environment().get_template(template).render(**values, script=code, digest=digest, style=style)
 
 
+def fragment(template: str, **values: Any) -> str:
+    """Return a part of a page."""
+    return environment().get_template(template).render(**values)
+
+
 @cache
 def environment() -> Environment:
     """Return the environment of the templates."""

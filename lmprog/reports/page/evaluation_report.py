@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from lmprog.compiler.trust.private import holds_private
 from lmprog.optimizers.redaction import ShownRows, short
 from lmprog.reports.calls import ShownCall, shown_calls
 from lmprog.reports.page.document import LISTED, document
@@ -123,7 +124,8 @@ class EvaluationReport:
 
     @property
     def _guarded(self) -> bool:
-        return any(shown.guarded for shown in self._shown)
+        private = (holds_private(one.program.plan) for one in self.evaluations)
+        return any(private) or any(shown.guarded for shown in self._shown)
 
     @cached_property
     def _shown(self) -> list[ShownRows]:

@@ -1,4 +1,4 @@
-"""The page on a local address, made anew each time it is asked for."""
+"""Pages on a local address, for the user of this machine alone."""
 
 from __future__ import annotations
 
@@ -11,15 +11,23 @@ from types import FrameType
 from lmprog.errors import Handled, InfrastructureError, LmprogError
 
 HOST = "127.0.0.1"
+HEADERS = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+"""Headers of every answer: nothing is kept, framed or read by other pages, and no other page is told the address."""
 
 
-def serve(page: Callable[[], str], port: int, ready: Callable[[str], None]) -> int:
+def serve(handler: type[BaseHTTPRequestHandler], port: int, ready: Callable[[str], None]) -> int:
     """Answer until a signal comes; the exit status. `ready` is told the address.
 
     Raises InfrastructureError where the port cannot be had, KeyboardInterrupt on Ctrl-C.
     """
     try:
-        server = ThreadingHTTPServer((HOST, port), _handler(page))
+        server = LocalServer((HOST, port), handler)
     except OSError as error:
         raise InfrastructureError(
             f"{HOST}:{port} cannot be listened on: {error.strerror or error}; say another --port"
@@ -34,41 +42,77 @@ def serve(page: Callable[[], str], port: int, ready: Callable[[str], None]) -> i
     return 0
 
 
+def page_handler(page: Callable[[], str]) -> type[LocalHandler]:
+    """Return the handler of one page, which is made anew each time it is asked for."""
+
+    class Handler(LocalHandler):
+        def do_GET(self) -> None:
+            if not self.is_allowed():
+                return
+            if self.path.partition("?")[0] != "/":
+                self.answer(404, "there is only /")
+                return
+            try:
+                self.answer(200, page(), "text/html")
+            except (LmprogError, OSError) as error:
+                self.answer(500, f"the run cannot be read: {error}")
+
+    return Handler
+
+
+class LocalHandler(BaseHTTPRequestHandler):
+    """The base of handlers of pages on this machine's own address."""
+
+    timeout = 120
+    """Seconds that a client may be silent in the midst of a request."""
+
+    def is_allowed(self) -> bool:
+        """Return whether a request names this machine and comes from no page elsewhere; else answer that it does not.
+
+        A page elsewhere that has its own name lead here, or whose script asks here, must neither read nor change anything.
+        """
+        host = self.headers.get("host", "")
+        name = host.rpartition(":")[0]
+        if name not in (HOST, "localhost"):
+            self.answer(403, f"this address is {HOST}")
+            return False
+        origin = self.headers.get("origin")
+        if origin is not None and origin != f"http://{host}":
+            self.answer(403, "pages of other addresses are not answered")
+            return False
+        return True
+
+    def answer(self, status: int, text: str, kind: str = "text/plain") -> None:
+        body = text.encode(errors="backslashreplace")
+        self.begin(status, kind, len(body))
+        with contextlib.suppress(ConnectionError):  # who asked has left
+            self.end_headers()
+            self.wfile.write(body)
+
+    def begin(self, status: int, kind: str, length: int | None = None) -> None:
+        """Write the head of an answer, but for its end."""
+        self.send_response(status)
+        self.send_header("content-type", f"{kind}; charset=utf-8")
+        if length is not None:
+            self.send_header("content-length", str(length))
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+
+    def log_message(self, *arguments: object) -> None:
+        """Log nothing: the reader of the page is the user who started the server."""
+
+
+class LocalServer(ThreadingHTTPServer):
+    """The server of a local address, each request in a thread of its own."""
+
+    daemon_threads = True
+    # Streams of events go on until their readers leave; the end of the server waits for none of them.
+    block_on_close = False
+
+
 class _Stopped(Handled):
     pass
 
 
 def _told_to_stop(number: int, frame: FrameType | None) -> None:
     raise _Stopped
-
-
-def _handler(page: Callable[[], str]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            host, _, _ = self.headers.get("host", "").rpartition(":")
-            if host not in (HOST, "localhost"):
-                # A page elsewhere that has its own name lead here must not read the run.
-                self._answer(403, f"this address is {HOST}")
-            elif self.path.partition("?")[0] != "/":
-                self._answer(404, "there is only /")
-            else:
-                try:
-                    self._answer(200, page(), "text/html")
-                except (LmprogError, OSError) as error:
-                    self._answer(500, f"the run cannot be read: {error}")
-
-        def _answer(self, status: int, text: str, kind: str = "text/plain") -> None:
-            body = text.encode()
-            self.send_response(status)
-            self.send_header("content-type", f"{kind}; charset=utf-8")
-            self.send_header("content-length", str(len(body)))
-            self.send_header("cache-control", "no-store")
-            self.send_header("x-content-type-options", "nosniff")
-            with contextlib.suppress(ConnectionError):  # who asked has left
-                self.end_headers()
-                self.wfile.write(body)
-
-        def log_message(self, *arguments: object) -> None:
-            """Log nothing: the reader of the page is the user who started the server."""
-
-    return Handler

@@ -1,0 +1,72 @@
+"""The page of a program at work: what it shows, and what can be done on it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lmprog.errors import UsageError
+from lmprog.playground.runs import Runs
+from lmprog.playground.session import Session, Snapshot
+from lmprog.playground.view import Asked, View
+from lmprog.reports.page.document import document, fragment
+
+KEPT = 8
+"""Rows whose requests are kept while the files stay as they are."""
+
+
+@dataclass
+class Playground:
+    """A program on its page, for any number of readers. `only_fakes` runs no real LM, `show_private` hides nothing."""
+
+    session: Session
+    only_fakes: bool = False
+    show_private: bool = False
+    runs: Runs = field(init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _shown_of: Snapshot | None = field(default=None, init=False)
+    _views: dict[tuple[object, ...], View] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.runs = Runs(self.session.tell)
+
+    def page(self) -> str:
+        """Return the whole page, with the first row."""
+        return document("dev.html", "dev.js", view=self.view(Asked()))
+
+    def parts(self, asked: Asked) -> str:
+        """Return the parts of the page for a row and typed inputs."""
+        return fragment("dev_parts.html", view=self.view(asked))
+
+    def run(self, asked: Asked, *, real: bool) -> int:
+        """Begin a run and return its number. Raises UsageError where it cannot be, Busy where another is at work."""
+        view = self.view(asked)
+        if view.program is None:
+            raise UsageError("the program has errors, so there is nothing to run")
+        if real and self.only_fakes:
+            raise UsageError("this page runs fakes only; start `lmprog dev` without --fake and --no-import for others")
+        if (wrong := view.inputs[1]) is not None:
+            raise UsageError(wrong)
+        return self.runs.start(
+            view.program, view.inputs_for(not real), view.row, view.of, fake=not real, hide=real and view.guarded
+        )
+
+    def view(self, asked: Asked) -> View:
+        """Return what is shown for a row; it is made once for each state of the files, since it calls tools that read."""
+        snapshot = self.session.snapshot
+        key = (asked.split, asked.row, *sorted(asked.typed.items()))
+        with self._lock:
+            if self._shown_of is not snapshot:
+                self._shown_of, self._views = snapshot, {}
+            if key not in self._views:
+                spec = _shown(self.session.spec)
+                self._views[key] = View(spec, snapshot, self.runs, asked, self.only_fakes, self.show_private)
+                if len(self._views) > KEPT:
+                    del self._views[next(iter(self._views))]
+            return self._views[key]
+
+
+def _shown(path: Path) -> str:
+    whole = path.resolve()
+    return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(whole)

@@ -1,0 +1,184 @@
+"""Runs that were asked for on the page: one at a time, in a thread of its own; the last two are kept and compared."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from lmprog.aio.loops import run_async
+from lmprog.errors import Handled, LmprogError
+from lmprog.optimizers.redaction import ShownRows
+from lmprog.reports.calls import ShownCall, as_text, cut, shown_calls
+from lmprog.runtime.events import CallEnded
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.program import Program
+from lmprog.runtime.result import Result
+from lmprog.traces.usage import usage_of
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """A run on the page, at work or ended. `hidden`: outputs that private values reach, and texts of calls, are left out."""
+
+    number: int
+    fake: bool
+    of: str
+    """The row, or the inputs, that it runs on."""
+    began: str
+    state: Literal["at work", "ended", "failed", "stopped"] = "at work"
+    steps: tuple[str, ...] = ()
+    """The calls that have ended so far."""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+    calls: Sequence[ShownCall] = ()
+    facts: str = ""
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A value or a call of two runs: the lines of the diff of its text, none where it is the same."""
+
+    name: str
+    lines: Sequence[str]
+
+
+class Busy(Handled):
+    """A run that is refused since another is at work."""
+
+
+class Runs:
+    """The runs of one page. `tell` is called at each change."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._kept: deque[KeptRun] = deque(maxlen=2)
+        self._count = 0
+        self._stop: Callable[[], None] | None = None
+        self.current: KeptRun | None = None
+        """The run at work."""
+
+    @property
+    def last(self) -> list[KeptRun]:
+        """The last two runs that have ended, the newest first."""
+        return list(reversed(self._kept))
+
+    def start(self, program: Program, inputs: Mapping[str, Any], row: int, of: str, fake: bool, hide: bool) -> int:
+        """Begin a run in a thread and return its number. Raises Busy where one is at work.
+
+        `hide` leaves out of it what private values of the program may be in.
+        """
+        with self._lock:
+            if self.current is not None:
+                raise Busy
+            self._count += 1
+            began = time.strftime("%H:%M:%S")
+            self.current = KeptRun(self._count, fake, of, began, hidden=hide)
+        asked = program.faked() if fake else program
+        threading.Thread(target=self._work, args=(asked, inputs, row, hide), daemon=True, name="lmprog-dev-run").start()
+        self._tell()
+        return self._count
+
+    def stop(self) -> None:
+        """Cancel the run at work, if there is one."""
+        with self._lock:
+            stop = self._stop
+        if stop is not None:
+            stop()
+
+    def _work(self, program: Program, inputs: Mapping[str, Any], row: int, hide: bool) -> None:
+        assert self.current is not None
+        started = time.perf_counter()
+        try:
+            result = run_async(lambda: self._run(program, inputs, row, hide))
+            ended = _ended(self.current, program, result, hide)
+        except asyncio.CancelledError:
+            ended = replace(self.current, state="stopped")
+        except LmprogError as error:
+            ended = replace(self.current, state="failed", error=str(error))
+        except Exception as error:
+            # Code of the program's own, as of a tool, may raise anything.
+            traceback.print_exc()
+            ended = replace(self.current, state="failed", error=_of_defect(error, hide))
+        seconds = f"{time.perf_counter() - started:.1f} s"
+        with self._lock:
+            self._kept.append(replace(ended, facts=", ".join(part for part in (ended.facts, seconds) if part)))
+            self.current = self._stop = None
+        self._tell()
+
+    async def _run(self, program: Program, inputs: Mapping[str, Any], row: int, hide: bool) -> Result:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def stop() -> None:
+            loop.call_soon_threadsafe(task.cancel)
+
+        def note(ended: CallEnded) -> None:
+            how = "failed" if ended.error is not None else f"{ended.seconds:.1f} s"
+            what = f"tool {ended.tool}" if ended.tool is not None else str(ended.module)
+            with self._lock:
+                if self.current is not None:
+                    self.current = replace(self.current, steps=(*self.current.steps, f"{ended.path} ({what}): {how}"))
+            self._tell()
+
+        with self._lock:
+            self._stop = stop
+        return await program.run(inputs, example=row, options=RunOptions(on_record=note))
+
+
+def _ended(run: KeptRun, program: Program, result: Result, hide: bool) -> KeptRun:
+    shown = ShownRows(program.plan)
+    outputs = {
+        name: cut(as_text(value)) for name, value in (result.outputs or {}).items() if not hide or name in shown.outputs
+    }
+    calls = shown_calls(result.records)
+    error = None
+    if result.error is not None:
+        error = f"{result.error.path}: {result.error.kind}" if hide else str(result.error)
+    if hide:
+        calls = [replace(call, parts={}, error=None if call.error is None else "failed") for call in calls]
+    usage = usage_of([result.records])
+    facts = [f"{usage.lm_calls} LM calls", f"{usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens"]
+    facts += [f"${usage.usd:.4f}"] if usage.usd else []
+    state: Literal["ended", "failed"] = "ended" if result.error is None else "failed"
+    return replace(run, state=state, outputs=outputs, error=error, calls=calls, facts=", ".join(facts))
+
+
+def _of_defect(error: Exception, hide: bool) -> str:
+    return type(error).__name__ if hide else f"{type(error).__name__}: {error}"
+
+
+def compared(before: KeptRun, after: KeptRun) -> list[Compared]:
+    """Return the outputs and the calls of two runs, each with how its text differs."""
+    found = []
+    for name in dict.fromkeys([*before.outputs, *after.outputs]):
+        found.append(_compared(f"output {name}", before.outputs.get(name, ""), after.outputs.get(name, "")))
+    old, new = _by_place(before.calls), _by_place(after.calls)
+    for place in dict.fromkeys([*old, *new]):
+        found.append(_compared(place, old.get(place, ""), new.get(place, "")))
+    return found
+
+
+def _compared(name: str, before: str, after: str) -> Compared:
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="", n=2)
+    return Compared(name, list(lines)[2:])
+
+
+def _by_place(calls: Sequence[ShownCall]) -> dict[str, str]:
+    """Return the texts of calls by their path, with a number where there are several."""
+    found: dict[str, str] = {}
+    for call in calls:
+        place, number = call.path, 1
+        while place in found:
+            number += 1
+            place = f"{call.path}, call {number}"
+        found[place] = "\n".join(f"{heading}:\n{text}" for heading, text in call.parts.items())
+    return found

@@ -1,0 +1,131 @@
+"""The page over HTTP, on an address that only who started it knows.
+
+Every path begins with a token, which stands in the address that the command prints: another user of this machine, or a page
+elsewhere in the browser, can neither read the page nor run anything. The host and the origin are looked at besides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from lmprog.errors import Handled, LmprogError
+from lmprog.playground.page import Playground
+from lmprog.playground.runs import Busy
+from lmprog.playground.view import Asked
+from lmprog.reports.page.server import LocalHandler
+
+MAX_BODY = 4_000_000
+"""Bytes of a question: typed inputs may be long, and hold images."""
+BEAT = 15.0
+"""Seconds between signs of life on a stream of events, at which a reader that has left is noticed."""
+
+
+class Refused(Handled):
+    """A question that is not answered, with the status and the words of the refusal."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def new_token() -> str:
+    """Return the secret part of an address."""
+    return secrets.token_urlsafe(24)
+
+
+def playground_handler(playground: Playground, token: str) -> type[LocalHandler]:
+    """Return the handler of the page; all its paths begin with `/token/`."""
+
+    class Handler(LocalHandler):
+        def do_GET(self) -> None:
+            if not self.is_allowed():
+                return
+            try:
+                name = self._name()
+                if name == "events":
+                    self._events()
+                elif name == "":
+                    self.answer(200, playground.page(), "text/html")
+                else:
+                    raise Refused(404, "there is only the page")
+            except Refused as refused:
+                self.answer(refused.status, str(refused))
+
+        def do_POST(self) -> None:
+            if not self.is_allowed():
+                return
+            try:
+                self._do(self._name(), self._body())
+            except Refused as refused:
+                self.answer(refused.status, str(refused))
+            except LmprogError as error:
+                self.answer(422, str(error))
+
+        def _do(self, name: str, body: Mapping[str, Any]) -> None:
+            if name == "parts":
+                self.answer(200, playground.parts(_asked(body)), "text/html")
+            elif name == "run":
+                try:
+                    number = playground.run(_asked(body), real=body.get("real") is True)
+                except Busy:
+                    raise Refused(409, "a run is at work; stop it, or wait for its end") from None
+                self.answer(202, json.dumps({"run": number}), "application/json")
+            elif name == "stop":
+                playground.runs.stop()
+                self.answer(202, "{}", "application/json")
+            else:
+                raise Refused(404, "there is nothing to do here")
+
+        def _name(self) -> str:
+            """Return the part of the path behind the token. Raises Refused without the token."""
+            first, _, name = self.path.partition("?")[0].removeprefix("/").partition("/")
+            if not hmac.compare_digest(first.encode(), token.encode()):
+                raise Refused(403, "open the address that `lmprog dev` has printed, with the token in it")
+            return name
+
+        def _body(self) -> Mapping[str, Any]:
+            # A page elsewhere cannot declare JSON without asking this server first, which does not answer.
+            if self.headers.get_content_type() != "application/json":
+                raise Refused(415, "the body must be JSON")
+            try:
+                length = int(self.headers.get("content-length", ""))
+            except ValueError:
+                raise Refused(411, "the length of the body is missing") from None
+            if not 0 <= length <= MAX_BODY:
+                raise Refused(413, f"the body has more than {MAX_BODY:,} bytes")
+            try:
+                body = json.loads(self.rfile.read(length))
+            except (ValueError, RecursionError):
+                body = None
+            if not isinstance(body, dict):
+                raise Refused(400, "the body is no JSON object")
+            return body
+
+        def _events(self) -> None:
+            """Send an event for each change, until the reader leaves."""
+            self.begin(200, "text/event-stream")
+            with contextlib.suppress(OSError):
+                self.end_headers()
+                seen = -1
+                while True:
+                    now = playground.session.wait(seen, BEAT)
+                    self.wfile.write(f"event: change\ndata: {now}\n\n".encode() if now != seen else b": alive\n\n")
+                    self.wfile.flush()
+                    seen = now
+
+    return Handler
+
+
+def _asked(body: Mapping[str, Any]) -> Asked:
+    """Return the row and the inputs that a question names. Raises Refused for what is none."""
+    split, row, typed = body.get("split"), body.get("row", 0), body.get("typed", {})
+    if not (split is None or isinstance(split, str)) or not isinstance(row, int) or isinstance(row, bool):
+        raise Refused(400, "`split` is a text or null, and `row` a whole number")
+    if not isinstance(typed, dict) or not all(isinstance(text, str) for text in typed.values()):
+        raise Refused(400, "`typed` is an object of texts")
+    return Asked(split, row, typed)

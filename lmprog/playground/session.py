@@ -1,0 +1,141 @@
+"""The program at work: compiled anew as its files change; the last one that could run stays while a file is broken."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import traceback
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler import Finding, SpecError, compile_file
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.rows.files import RowsError
+from lmprog.compiler.types.python_reference import forget
+from lmprog.errors import LmprogError
+from lmprog.optimizers.optimizer import installed, options_of
+from lmprog.runtime.program import Program, program_of
+from lmprog.scoring.data import rows_of
+from lmprog.state.identity import files_of
+from lmprog.state.watching import changes
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The program as its files were when they were last read."""
+
+    findings: tuple[Finding, ...] = ()
+    program: Program | None = None
+    """The last program that could run; None where there was none yet."""
+    broken: bool = False
+    """True if `program` is that of the files before, since those of now hold an error."""
+    defect: str | None = None
+    """The reason why the files could not be compiled at all."""
+    files: frozenset[Path] = frozenset()
+    _rows: dict[str, Rows] = field(default_factory=dict, compare=False)
+
+    def rows(self, split: str) -> Rows:
+        """Return the rows of a split, read once. Raises RowsError and UsageError."""
+        assert self.program is not None
+        if split not in self._rows:
+            self._rows[split] = rows_of(self.program.plan, split)
+        return self._rows[split]
+
+
+class Session:
+    """The snapshots of one program, and the count of everything that the page shows and that has changed since."""
+
+    def __init__(self, spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any], imports: bool = True) -> None:
+        self.spec, self.imports = spec, imports
+        self._lms, self._overrides = lms, overrides
+        self._moved = threading.Condition()
+        self._changes = 0
+        self.snapshot = Snapshot()
+
+    def refresh(self, changed: Container[Path] = ()) -> None:
+        """Compile the files as they are now."""
+        if self.imports:
+            forget(changed)
+        before = self.snapshot
+        try:
+            self.snapshot = self._compiled(before)
+        except (LmprogError, RowsError, OSError) as error:
+            self.snapshot = replace(before, findings=(), broken=True, defect=str(error))
+        except Exception as error:
+            # A defect of lmprog's, which must not end the watching: the next change of the file may avoid it.
+            traceback.print_exc()
+            defect = f"lmprog failed on this file ({type(error).__name__}: {error}); the terminal has the traceback"
+            self.snapshot = replace(before, findings=(), broken=True, defect=defect)
+        self.tell()
+
+    def follow(self, stopped: threading.Event) -> None:
+        """Refresh at each change of the files, until stopped."""
+        for changed in changes(lambda: self.snapshot.files, stopped):
+            self.refresh(changed)
+
+    def tell(self) -> None:
+        """Count a change, and wake all who wait for one."""
+        with self._moved:
+            self._changes += 1
+            self._moved.notify_all()
+
+    @property
+    def changes(self) -> int:
+        return self._changes
+
+    def wait(self, seen: int, seconds: float) -> int:
+        """Return the number of changes as soon as it is not `seen`, or when the time is over."""
+        with self._moved:
+            self._moved.wait_for(lambda: self._changes != seen, seconds)
+            return self._changes
+
+    def _compiled(self, before: Snapshot) -> Snapshot:
+        found = compile_file(
+            self.spec,
+            overrides=self._overrides,
+            lms=self._lms,
+            imports=self.imports,
+            stage_configs=options_of,
+            stage_names=installed,
+            confined=not self.imports,
+        )
+        read = {self.spec.resolve(), *found.read}
+        if found.plan is None:
+            files = before.files | read | _folders(read)
+            return replace(before, findings=found.findings, broken=True, defect=None, files=files)
+        program = program_of(found.plan, self._recompile, lms=self._lms, imports=self.imports)
+        return Snapshot(found.findings, program, files=frozenset(read | files_behind(found.plan)))
+
+    def _recompile(self, change: Mapping[str, Any]) -> Plan:
+        found = compile_file(
+            self.spec,
+            overrides=self._overrides,
+            lms=self._lms,
+            change=change,
+            imports=self.imports,
+            data=False,
+            confined=not self.imports,
+        )
+        if found.plan is None:
+            raise SpecError(found.findings)
+        return found.plan
+
+
+def files_behind(plan: Plan) -> set[Path]:
+    """Return the files beside the programs themselves that a program is made of: data, Python, corpora, schemas, images."""
+    found = {path for id in (None, *plan.metrics) for path in files_of(plan, id)}
+    found |= {split.path for split in plan.data.values() if split.path is not None}
+    return {path.resolve() for path in found}
+
+
+def _folders(files: Iterable[Path]) -> set[Path]:
+    """Return the folders of files and those in them: a file that is missing changes the state of its folder when it appears."""
+    found = {path.parent for path in files}
+    for folder in list(found):
+        with contextlib.suppress(OSError):
+            found |= {inner for inner in folder.iterdir() if inner.is_dir() and not inner.name.startswith((".", "__"))}
+    return found

@@ -1,0 +1,236 @@
+"""The values of the page for one row of a program: findings, graph, form, requests and runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+from lmprog.aio.loops import run_async
+from lmprog.compiler import Finding, RowsError
+from lmprog.compiler.bounds import bounds
+from lmprog.compiler.trust.private import holds_private
+from lmprog.errors import LmprogError, UsageError
+from lmprog.optimizers.redaction import ShownRows
+from lmprog.playground.inputs import InputField, fields_of, with_typed, without_private
+from lmprog.playground.runs import Compared, KeptRun, Runs, compared
+from lmprog.playground.session import Snapshot
+from lmprog.reports.page.graph import Graph, graph_of
+from lmprog.reports.requests import document, lines
+from lmprog.runtime.events import RequestMade
+from lmprog.runtime.program import Program
+from lmprog.runtime.rendering import rendered
+from lmprog.runtime.result import Result
+
+RENDER_SECONDS = 20.0
+"""The longest that rendering may take: it calls tools that read."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The row that a reader looks at, and what was typed in the place of its inputs."""
+
+    split: str | None = None
+    row: int = 0
+    typed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ShownRequest:
+    """A request under its step; `parts` are its texts under their headings."""
+
+    step: str
+    module: str
+    lm: str
+    model: str
+    roles: Sequence[tuple[str, str]]
+    more: Sequence[tuple[str, str]]
+    tokens: str
+
+
+@dataclass(frozen=True)
+class View:
+    """The page for one row. `show_private` shows private values too; `only_fakes` offers no run of the real LMs."""
+
+    spec: str
+    snapshot: Snapshot
+    runs: Runs
+    asked: Asked
+    only_fakes: bool = False
+    show_private: bool = False
+
+    @property
+    def program(self) -> Program | None:
+        return self.snapshot.program
+
+    @property
+    def name(self) -> str:
+        return self.program.plan.name if self.program is not None else self.spec
+
+    @property
+    def state(self) -> str:
+        """Return whether the files can run: `broken`, `warnings` or `good`."""
+        if self.snapshot.broken:
+            return "broken"
+        return "warnings" if self.snapshot.findings else "good"
+
+    @property
+    def findings(self) -> list[tuple[Finding, str]]:
+        """The findings, errors first, each with the page that explains it."""
+        ordered = sorted(self.snapshot.findings, key=lambda finding: finding.severity != "error")
+        return [(finding, _explained(finding.code)) for finding in ordered]
+
+    @cached_property
+    def graph(self) -> Graph | None:
+        return graph_of(self.program.plan) if self.program is not None else None
+
+    # the row
+
+    @property
+    def splits(self) -> list[str]:
+        return list(self.program.plan.data) if self.program is not None else []
+
+    @cached_property
+    def split(self) -> str | None:
+        """The split of the row; None for a program without data."""
+        return self.asked.split if self.asked.split in self.splits else next(iter(self.splits), None)
+
+    @cached_property
+    def _rows(self) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        if self.split is None:
+            return [], None
+        try:
+            return self.snapshot.rows(self.split), None
+        except (RowsError, LmprogError) as error:
+            return [], str(error)
+
+    @property
+    def count(self) -> int:
+        return len(self._rows[0])
+
+    @property
+    def row(self) -> int:
+        """The number of the row, the last where there are fewer."""
+        return max(0, min(self.asked.row, self.count - 1))
+
+    @property
+    def of(self) -> str:
+        """Return the words for the inputs of a run."""
+        place = f"row {self.row} of {self.split}" if self.count else "typed inputs"
+        changed = [name for name in self.asked.typed if self.program is not None and name in self.program.plan.inputs]
+        return f"{place}, with another {', '.join(changed)}" if changed and self.count else place
+
+    @cached_property
+    def _given(self) -> dict[str, Any]:
+        assert self.program is not None
+        return self.program.inputs_of(self._rows[0][self.row]) if self.count else {}
+
+    @cached_property
+    def inputs(self) -> tuple[dict[str, Any], str | None]:
+        """The inputs of a run, and what is wrong with them."""
+        assert self.program is not None
+        try:
+            found = with_typed(self.program.plan, self._given, self.asked.typed)
+        except UsageError as error:
+            return self._given, str(error)
+        return found, self.program.wrong_inputs(found) or self._rows[1]
+
+    @property
+    def fields(self) -> list[InputField]:
+        assert self.program is not None
+        return fields_of(self.program.plan, self._given, self.hidden)
+
+    @cached_property
+    def hidden(self) -> frozenset[str]:
+        """The inputs whose values of the row are not shown."""
+        if self.program is None or self.show_private:
+            return frozenset()
+        plan = self.program.plan
+        return frozenset(plan.inputs) - ShownRows(plan).inputs
+
+    @property
+    def guarded(self) -> bool:
+        """Return whether a run of real LMs may bring private values into what is shown of it."""
+        return self.program is not None and not self.show_private and holds_private(self.program.plan)
+
+    def inputs_for(self, fake: bool) -> dict[str, Any]:
+        """Return the inputs of a run. A fake run is shown whole, so that values of their types stand for private ones in it."""
+        assert self.program is not None
+        given = self.inputs[0]
+        return self._open(given) if fake else given
+
+    def _open(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        assert self.program is not None
+        hidden = self.hidden - set(self.asked.typed)
+        return without_private(self.program.plan, values, hidden)
+
+    # the requests
+
+    @cached_property
+    def requests(self) -> tuple[list[ShownRequest], str | None]:
+        """The requests for the row, and why there may be others."""
+        program = self.program
+        assert program is not None
+        inputs, wrong = self.inputs
+        if wrong is not None:
+            return [], wrong
+        try:
+            result, made = run_async(lambda: _in_time(program, self._open(inputs), self.row))
+        except TimeoutError:
+            return [], f"rendering took longer than {RENDER_SECONDS:g} seconds: a tool that reads does not end"
+        except LmprogError as error:
+            return [], str(error)
+        except Exception as error:  # code of the program's own, as of a tool, may raise anything
+            return [], f"{type(error).__name__}: {error}"
+        failed = None if result.error is None else f"the steps after it are not rendered: {result.error}"
+        return [_shown(document(one)) for one in made], failed
+
+    @cached_property
+    def cost(self) -> str:
+        """Words for the calls, the price and the writes of a run of the real LMs, at most."""
+        assert self.program is not None
+        plan = self.program.plan
+        most = bounds(plan, [self.inputs[0]])
+        usd = "an unknown price" if most.usd is None else f"${most.usd:.4f}"
+        calls = f"{most.total_calls} LM call{'' if most.total_calls == 1 else 's'}"
+        known = f"at most {calls}, {usd}" if most.bounded else f"{calls} or more: a list has no bound"
+        if all(lm.runs_here for lm in plan.lms.values()):
+            known = f"at most {calls}, in this process"
+        tools = ", ".join(most.writes)
+        return f"{known}; tools that write are called: {tools}" if tools else known
+
+    # the runs
+
+    @property
+    def differences(self) -> list[Compared]:
+        """Return the differences of the last run from the one before it."""
+        last = self.runs.last
+        return compared(last[1], last[0]) if len(last) == 2 else []
+
+    @property
+    def last(self) -> list[KeptRun]:
+        return self.runs.last
+
+    @property
+    def current(self) -> KeptRun | None:
+        return self.runs.current
+
+
+async def _in_time(program: Program, inputs: Mapping[str, Any], row: int) -> tuple[Result, list[RequestMade]]:
+    async with asyncio.timeout(RENDER_SECONDS):
+        return await rendered(program, inputs, row)
+
+
+def _shown(made: Mapping[str, Any]) -> ShownRequest:
+    parts = list(lines(made))
+    count = len(made["messages"])
+    tokens = f"about {made['tokens']['prompt']:,} tokens"
+    return ShownRequest(made["step"], made["module"], made["lm"], made["model"], parts[:count], parts[count:], tokens)
+
+
+def _explained(code: str) -> str:
+    page = files("lmprog.compiler") / "pages" / f"{code}.md"
+    return page.read_text(encoding="utf-8") if page.is_file() else ""
