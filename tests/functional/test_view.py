@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import shutil
 import signal
@@ -144,22 +143,6 @@ def test_a_taken_port_is_said(cli, run_dir: Path, provider) -> None:
     port = provider.url.split(":")[2].removesuffix("/v1")
     status, _, err = cli("view", run_dir, "--port", port)
     assert status == 3 and f"127.0.0.1:{port} cannot be listened on" in err and "--port" in err
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="the page is not opened in a browser: playwright is not installed"
-    )
-    names = [os.environ.get("CHROMIUM", "chromium"), "chromium-browser", "google-chrome"]
-    path = next((found for name in names if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("the page is not opened in a browser: there is no chromium; apt-get install chromium")
-    with api.sync_playwright() as play:
-        # Without a sandbox: containers seldom have what it needs, and the page is our own.
-        started = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.mark.browser

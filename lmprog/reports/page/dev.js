@@ -55,14 +55,24 @@ function put(fresh) {
       continue;
     }
     last.set(name, html);
-    const focused = old.contains(document.activeElement) ? key(document.activeElement) : null;
+    if (old.contains(document.activeElement)) wanted = key(document.activeElement);
     const open = opened(old);
     old.replaceWith(part);
     reopen(part, open);
-    if (focused) part.querySelector(focused)?.focus();
   }
+  focusAgain();
   const name = root.querySelector("[data-name]").dataset.name;
   document.title = `${name}: lmprog dev`;
+}
+
+// A button that was pressed keeps the focus, also when it could not be pressed for a while.
+let wanted = null;
+function focusAgain() {
+  if (document.activeElement !== document.body) wanted = null;
+  const node = wanted && root.querySelector(wanted);
+  if (!node || node.disabled) return;
+  wanted = null;
+  node.focus();
 }
 
 function key(node) {
