@@ -12,7 +12,6 @@ from typing import Any
 
 from lmprog.compiler import Finding, SpecError, compile_file
 from lmprog.compiler.plan import Plan
-from lmprog.compiler.rows.files import RowsError
 from lmprog.compiler.types.python_reference import forget
 from lmprog.errors import LmprogError
 from lmprog.optimizers.optimizer import installed, options_of
@@ -63,7 +62,7 @@ class Session:
         before = self.snapshot
         try:
             self.snapshot = self._compiled(before)
-        except (LmprogError, RowsError, OSError) as error:
+        except (LmprogError, OSError) as error:
             self.snapshot = replace(before, findings=(), broken=True, defect=str(error))
         except Exception as error:
             # A defect of lmprog's, which must not end the watching: the next change of the file may avoid it.

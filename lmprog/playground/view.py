@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from lmprog.aio.loops import run_async
-from lmprog.compiler import Finding, RowsError
+from lmprog.compiler import Finding
 from lmprog.compiler.bounds import bounds
 from lmprog.compiler.trust.private import holds_private
 from lmprog.errors import LmprogError, UsageError
@@ -104,7 +104,7 @@ class View:
             return [], None
         try:
             return self.snapshot.rows(self.split), None
-        except (RowsError, LmprogError) as error:
+        except LmprogError as error:
             return [], str(error)
 
     @property
