@@ -11,26 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmprog.cli.options import ALLOW_WRITES, BUDGET, SPEC, budget_of, metric_of, once, output_format, overriding
+from lmprog.cli.options import ALLOW_WRITES, BUDGET, budget_of, comparing, listed, metric_of, output_format
 
 if TYPE_CHECKING:
+    from lmprog.reports.matrix import Matrix
     from lmprog.reports.scores import Evaluation
     from lmprog.runtime.program import Program
-    from lmprog.scoring.statistics import Difference
+    from lmprog.scoring.evaluation import RowScore
     from lmprog.state.origin import Origin
     from lmprog.state.whole_results import WholeResults
 
 
 @click.command()
-@SPEC
-@overriding
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...", type=click.Path(path_type=Path))
+@comparing
 @click.option("--split", default="test", show_default=True, help="The data split to score on.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Score the first N rows only.")
 @click.option(
     "--metric",
-    callback=once,
+    "metrics",
+    callback=listed,
     multiple=True,
-    help="The metric; default: the one that `optimize` names, else the only one.",
+    help="The metric, or several: a,b. Default: the one that `optimize` names, else the only one.",
 )
 @click.option(
     "--repeats", default=1, show_default=True, type=click.IntRange(1), help="Runs of each row, with other seeds."
@@ -60,12 +62,12 @@ if TYPE_CHECKING:
 @ALLOW_WRITES
 @output_format("text", "json")
 def command(
-    spec: Path,
-    lms: dict[str, str],
+    specs: tuple[Path, ...],
+    lms: dict[str, list[str]],
     overrides: dict[str, Any],
     split: str,
     limit: int | None,
-    metric: str | None,
+    metrics: tuple[str, ...],
     repeats: int,
     against: Path | None,
     by: str | None,
@@ -78,102 +80,140 @@ def command(
     allow_writes: bool,
     style: str,
 ) -> None:
-    """Score the program in SPEC on a data split, with a 95% interval.
+    """Score the program in SPEC on a data split, with a 95% interval; several programs or models on the same rows.
 
     \b
     lmprog eval program.yaml
     lmprog eval program.tuned.yaml --against program.yaml        # the paired difference, its interval and p value
     lmprog eval program.yaml --html eval.html --trace eval.jsonl # a page with every row
+    lmprog eval a.yaml b.yaml --lm student=m1,m2 --metric right,polite   # each compared with the first, row by row
     """
-    from lmprog.blame import exit_status, is_outage
-    from lmprog.cli.row_progress import RowProgress
-    from lmprog.reports.scores import Evaluation, difference_document, difference_line, document, lines
+    from lmprog.cli.columns import Plan, columns_of, score, unscored
+    from lmprog.errors import LmprogError, UsageError
+    from lmprog.reports.matrix import Matrix
     from lmprog.runtime.options import RunOptions
-    from lmprog.runtime.program import load
     from lmprog.runtime.writes import refuse_writes
     from lmprog.scoring.data import rows_of
-    from lmprog.scoring.evaluation import RowScore, doubt, evaluate
-    from lmprog.scoring.small_samples import few
+    from lmprog.scoring.metrics import Scorer
     from lmprog.state.whole_results import WholeResults
     from lmprog.traces.files import TraceWriter
 
-    program = load(spec, lms=lms, overrides=overrides)
-    other = load(against, lms=lms, overrides=overrides) if against is not None else None
-    if budget:
-        shared = budget_of(budget)
-        program, other = program.with_budget(shared), other.with_budget(shared) if other is not None else None
-    whole = rows_of(program.plan, split)
+    shared = budget_of(budget) if budget else None
+    columns = columns_of(specs, lms, overrides, shared)
+    several = len(columns) > 1
+    if several and (against is not None or out is not None):
+        raise UsageError(
+            f"{'--out' if out is not None else '--against'} is for one program with one model; leave it out"
+        )
+    if against is not None:
+        columns += columns_of([against], lms, overrides, shared)
+    first = columns[0]
+    whole = rows_of(first.program.plan, split)
     rows = whole[:limit]
-    chosen = metric_of(program.plan, metric)
-    planned = [which.plan for which in (program, other) if which is not None]
-    refuse_writes(((plan, len(rows) * repeats) for plan in planned), allow_writes)
+    chosen = metrics or (metric_of(first.program.plan, None),)
+    for column in columns:
+        for id in chosen:
+            Scorer(column.program, id)
+    refuse_writes(((column.program.plan, len(rows) * repeats) for column in columns), allow_writes)
     if out is not None:
         _refuse_others(out)
-
-    def scored(what: Path, which: Program, writer: Any, file: Any) -> Evaluation:
-        with RowProgress(str(what), len(rows) * repeats) as progress:
-
-            def on_row(row: RowScore) -> None:
-                progress.advance()
-                if file is not None:
-                    file.add(row.as_json())
-                if writer is not None:
-                    writer.write([*row.earlier, *row.result.records, *row.judged])
-
-            options = RunOptions(seed=seed)
-            scores = evaluate(
-                which,
-                rows,
-                chosen,
-                repeats=repeats,
-                options=options,
-                concurrency=concurrency,
-                on_row=on_row,
-                allow_writes=True,
-            )
-        return Evaluation(which, what, split, rows, len(whole), scores.checked(), by)
-
+    how = {"repeats": repeats, "options": RunOptions(seed=seed), "concurrency": concurrency}
+    plan = Plan(split, rows, len(whole), chosen, by, how)
+    evaluations: list[Evaluation] = []
+    failed: LmprogError | None = None
     with contextlib.ExitStack() as files:
         writer = files.enter_context(TraceWriter(trace)) if trace is not None else None
         file = None
         if out is not None:
-            origin = _origin(program, spec, chosen, split, rows, seed, repeats)
+            origin = _origin(first.program, first.spec, chosen, split, rows, seed, repeats)
             file = files.enter_context(WholeResults(out, origin))
             files.callback(_say_part, file)
-        mine = scored(spec, program, writer, file)
-        if file is not None:
-            file.keep()
-        theirs = scored(against, other, writer, None) if against is not None and other is not None else None
-    difference = mine.scores.against(theirs.scores) if theirs is not None else None
-    remark = few(len(mine.scores.by_row), difference.ci95 if difference is not None else None)
-    remarks = [f"  {remark}"] if remark is not None else []
-    printed, values = lines(mine), {**document(mine), "few_rows": remark}
-    failed, evaluations = [mine.scores], [mine]
-    if theirs is not None and difference is not None:
-        failed.append(theirs.scores)
-        evaluations.append(theirs)
-        printed += [*lines(theirs), difference_line(difference), *remarks]
-        values.update(against=document(theirs), difference=difference_document(difference))
-        if doubtful := doubt({str(spec): mine.scores, str(against): theirs.scores}):
-            printed.append(doubtful)
-            values["difference"]["doubt"] = doubtful
-    else:
-        printed[1:1] = remarks
-    click.echo(json.dumps(values, ensure_ascii=False, default=str) if style == "json" else "\n".join(printed))
+        for column in columns:
+
+            def on_row(row: RowScore, lines: Any = file if column is first else None) -> None:
+                if lines is not None:
+                    lines.add(row.as_json())
+                if writer is not None:
+                    writer.write([*row.earlier, *row.result.records, *row.all_judged])
+
+            try:
+                evaluations.append(score(column, plan, on_row))
+            except LmprogError as error:
+                if not several:
+                    raise
+                failed = failed or error
+                evaluations.append(unscored(column, plan, error))
+            if file is not None and column is first:
+                file.keep()
+    matrix = Matrix(evaluations, base=len(columns) - 1 if against is not None else 0)
+    _print(matrix, style, several)
     if html is not None:
-        _write_page(html, evaluations, difference, trace)
-    # What fails by itself is a score like another; but a metric that raises on a row wants mending.
-    kinds = [kind for scores in failed for kind in (*scores.causes, *scores.failures)]
-    sys.exit(exit_status(kind for kind in kinds if is_outage(kind) or kind == "metric"))
+        _write_page(html, matrix, trace)
+    if failed is not None:
+        raise failed
+    sys.exit(_status(evaluations))
 
 
-def _write_page(
-    html: Path, evaluations: Sequence[Evaluation], difference: Difference | None, trace: Path | None
-) -> None:
+def _print(matrix: Matrix, style: str, several: bool) -> None:
+    """Print the table of several columns or metrics, or the lines of one program, and of another that it is compared with."""
+    from lmprog.reports.matrix import matrix_document, matrix_lines, metrics_document
+    from lmprog.reports.scores import difference_document, difference_line, document, lines
+
+    mine, others = matrix.first, matrix.columns[1:]
+    if style == "json" and several:
+        values = {**matrix_document(matrix), "remarks": matrix.remarks}
+    elif style == "json":
+        values = {**document(mine), "few_rows": _few(matrix)}
+        if len(matrix.metrics) > 1:
+            values["metrics"] = metrics_document(matrix, mine)
+        for other in others:
+            difference = mine.scores.against(other.scores)
+            doubtful = _doubt(matrix)
+            said = {"doubt": doubtful} if doubtful is not None else {}
+            values.update(against=document(other), difference={**difference_document(difference), **said})
+    if style == "json":
+        click.echo(json.dumps(values, ensure_ascii=False, default=str))
+        return
+    if several or len(matrix.metrics) > 1:
+        click.echo("\n".join(matrix_lines(matrix)))
+        return
+    printed, remark = lines(mine), _few(matrix)
+    remarks = [f"  {remark}"] if remark is not None else []
+    for other in others:
+        printed += [*lines(other), difference_line(mine.scores.against(other.scores)), *remarks]
+        printed += [doubtful] if (doubtful := _doubt(matrix)) is not None else []
+    if not others:
+        printed[1:1] = remarks
+    click.echo("\n".join(printed))
+
+
+def _few(matrix: Matrix) -> str | None:
+    from lmprog.scoring.small_samples import few
+
+    difference = matrix.difference(matrix.first, matrix.metrics[0])
+    return few(len(matrix.first.scores.by_row), difference.ci95 if difference is not None else None)
+
+
+def _doubt(matrix: Matrix) -> str | None:
+    from lmprog.scoring.evaluation import doubt
+
+    return doubt({column.name: column.scores for column in matrix.columns})
+
+
+def _status(evaluations: Sequence[Evaluation]) -> int:
+    """Return the exit status: a run that fails by itself is a score like another; a metric that raises wants mending."""
+    from lmprog.blame import exit_status, is_outage
+
+    found = [scores for one in evaluations for scores in one.metrics.values()]
+    kinds = [kind for scores in found for kind in (*scores.causes, *scores.failures)]
+    return exit_status(kind for kind in kinds if is_outage(kind) or kind == "metric")
+
+
+def _write_page(html: Path, matrix: Matrix, trace: Path | None) -> None:
     from lmprog.compiler.yaml.whole_file import write_whole
     from lmprog.reports.page.evaluation_report import EvaluationReport, evaluation_page
 
-    write_whole(html, evaluation_page(EvaluationReport(evaluations, difference, trace, html.resolve().parent)))
+    write_whole(html, evaluation_page(EvaluationReport(matrix, trace, html.resolve().parent)))
     click.echo(f"written: {html}", err=True)
 
 
@@ -196,7 +236,7 @@ def _refuse_others(out: Path) -> None:
 
 
 def _origin(
-    program: Program, spec: Path, chosen: str, split: str, rows: Sequence[Any], seed: int, repeats: int
+    program: Program, spec: Path, chosen: Sequence[str], split: str, rows: Sequence[Any], seed: int, repeats: int
 ) -> Origin:
     """Return the origin of the scores: digests of everything that they depend on."""
     from lmprog.state import identity
@@ -206,7 +246,7 @@ def _origin(
     source_digests = {
         **identity.version(),
         **identity.of_program(program.plan),
-        **identity.of_metric(program.plan, chosen),
+        **{key: value for id in chosen for key, value in identity.of_metric(program.plan, id).items()},
         f"data.{split}": identity.of_rows(rows),
         "--seed": digest(seed),
         "--repeats": digest(repeats),

@@ -26,14 +26,6 @@ BUDGET = click.option(
 
 def overriding(command: F) -> F:
     """Add `--lm ID=MODEL` and `--set PATH=VALUE`, passed as `lms` and `overrides`."""
-    command = click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="PATH=VALUE",
-        callback=_overrides,
-        help="Override any key of the program, as data.train=rows.jsonl or lms.student.params.max_tokens=64.",
-    )(command)
     return click.option(
         "--lm",
         "lms",
@@ -41,6 +33,29 @@ def overriding(command: F) -> F:
         metavar="ID=MODEL",
         callback=_lms,
         help="Use another model for an LM of the program, as student=openai/gpt-4.1-mini.",
+    )(_setting(command))
+
+
+def comparing(command: F) -> F:
+    """Add `--lm ID=MODEL,MODEL` and `--set PATH=VALUE`, passed as `lms` (models by id) and `overrides`."""
+    return click.option(
+        "--lm",
+        "lms",
+        multiple=True,
+        metavar="ID=MODEL,...",
+        callback=_several_lms,
+        help="Use another model for an LM of the program, as student=openai/gpt-4.1-mini; several are compared.",
+    )(_setting(command))
+
+
+def _setting(command: F) -> F:
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="PATH=VALUE",
+        callback=_overrides,
+        help="Override any key of the program, as data.train=rows.jsonl or lms.student.params.max_tokens=64.",
     )(command)
 
 
@@ -85,11 +100,9 @@ def metric_of(plan: Any, named: str | None) -> str:
     raise click.UsageError(f"say which metric with --metric: {', '.join(plan.metrics) or 'the program has none'}")
 
 
-def once(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> str | None:
-    """Return the one value of an option; raise click.BadParameter where it is given more than once, and one would be lost."""
-    if len(values) > 1:
-        raise click.BadParameter("it is given more than once; score by one metric at a time")
-    return values[0] if values else None
+def listed(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    """Return the values of an option that is repeated or has several by commas, each once."""
+    return tuple(dict.fromkeys(part.strip() for value in values for part in value.split(",") if part.strip()))
 
 
 def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
@@ -115,6 +128,17 @@ def as_value(text: str) -> Any:
 
 def _lms(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
     return pairs("--lm", values)
+
+
+def _several_lms(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for value in values:
+        for id, models in pairs("--lm", [value]).items():
+            named = [model.strip() for model in models.split(",")]
+            if not all(named):
+                raise click.BadParameter(f"--lm wants NAME=MODEL or NAME=MODEL,MODEL, not {value!r}")
+            found[id] = list(dict.fromkeys([*found.get(id, ()), *named]))
+    return found
 
 
 def _overrides(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,22 @@ class Evaluation:
     scores: Scores
     by: str | None = None
     """The column whose values the scores are grouped by, where somebody has named it."""
+    more: Mapping[str, Scores] = field(default_factory=dict)
+    """The scores by other metrics."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """The models that take the place of the program's own, by LM, where several are compared."""
+    error: str | None = None
+    """The reason why the program was not scored; None where it was."""
+
+    @property
+    def name(self) -> str:
+        """The name in a comparison: the file, and the models that it is run with."""
+        return ", ".join([str(self.spec), *(f"{id}={model}" for id, model in self.models.items())])
+
+    @property
+    def metrics(self) -> dict[str, Scores]:
+        """The scores by metric, the first included."""
+        return {self.scores.metric: self.scores, **self.more}
 
     def groups(self) -> tuple[str, list[Group]] | None:
         """Return the column and its groups.
@@ -87,8 +103,13 @@ def lines(shown: Evaluation) -> list[str]:
         report.append("  forgiven in replies: " + _counted(scores.usage.forgiven))
     if scores.judges.lm_calls:
         report.append(f"  judges: {scores.judges}")
-    if (groups := shown.groups()) is not None:
-        report += _table(*groups, scores.metric)
+    return report + by_group(shown) + feedback(scores)
+
+
+def by_group(shown: Evaluation) -> list[str]:
+    """Return the table by the values of a column, where there is one, and the labels taken for others."""
+    groups = shown.groups()
+    report = _table(*groups, shown.scores.metric) if groups is not None else []
     wrong = [
         f"{wanted} -> {'(unreadable)' if said is None else said} ({count})"
         for wanted, said, count in shown.confusions()
@@ -96,7 +117,7 @@ def lines(shown: Evaluation) -> list[str]:
     if wrong:
         more = f", and {len(wrong) - SHOWN} others" if len(wrong) > SHOWN else ""
         report.append(f"  most often taken for another: {', '.join(wrong[:SHOWN])}{more}")
-    return report + _feedback(scores)
+    return report
 
 
 def own_failures(failures: Mapping[str, tuple[int, str]]) -> list[str]:
@@ -142,7 +163,7 @@ def _table(column: str, groups: Sequence[Group], metric: str) -> list[str]:
     return [line.rstrip() for line in found]
 
 
-def _feedback(scores: Scores) -> list[str]:
+def feedback(scores: Scores) -> list[str]:
     """Return lines with the metric's feedback on the lowest scores."""
     with_feedback = [
         row for row in scores.rows if row.feedback and row.value is not None and row.result.outputs is not None

@@ -3,239 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, overload
 
 from lmprog.aio.loops import run_async
-from lmprog.blame import is_outage, too_many_outages
-from lmprog.errors import ConnectionFailed, LmprogError, ProviderError, UsageError
+from lmprog.blame import is_outage
+from lmprog.errors import ConnectionFailed, ProviderError
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
 from lmprog.runtime.result import Result
 from lmprog.runtime.writes import refuse_writes
 from lmprog.scoring.metrics import MetricFailed, Score, Scorer
 from lmprog.scoring.rerun import run_again
-from lmprog.scoring.statistics import Difference, Estimate, estimate, paired
-from lmprog.traces.record import Record, ToolInvocation
-from lmprog.traces.usage import Usage, usage_of
-
-
-@dataclass(frozen=True)
-class RowScore:
-    """The score of one run of one data row.
-
-    `value` is None where an outage (a provider or connection failure) ended the run, and the metric's lowest value where the
-    program itself made the run fail.
-    """
-
-    row: int
-    repeat: int
-    value: float | None
-    result: Result
-    feedback: str | None = None
-    cause: str | None = None
-    """The reason why the run, or its score, failed; None where neither did."""
-    kind: str | None = None
-    """The kind of that failure (`lmprog.blame`)."""
-    judged: Sequence[Record] = ()
-    """The calls of LM judges."""
-    earlier: Sequence[Record] = ()
-    """The calls of runs before this one, which an outage ended."""
-    parts: Mapping[str, float] = field(default_factory=dict)
-    """Other scores of the run, by module (`lmprog.scoring.metrics.Score`)."""
-
-    @property
-    def repeatable(self) -> bool:
-        """True where the run called no tool that writes, so that running the row again is safe."""
-        return not any(isinstance(made, ToolInvocation) and made.wrote for made in (*self.result.records, *self.judged))
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the score as plain values: row, repeat, score, feedback, outputs, error, kind of failure.
-
-        A run that failed by itself has both a score and an error.
-        """
-        return {
-            "row": self.row,
-            "repeat": self.repeat,
-            "score": self.value,
-            "feedback": self.feedback,
-            "outputs": self.result.outputs,
-            "error": self.cause,
-            "kind": self.kind,
-        }
-
-
-@dataclass(frozen=True)
-class Outages:
-    """The number of rows that have no score, since outages ended all their runs, out of `of` rows."""
-
-    rows: int
-    of: int
-
-    @property
-    def share(self) -> float:
-        """The fraction of all rows that have no score, 0.0 of no rows."""
-        return self.rows / self.of if self.of else 0.0
-
-    @property
-    def too_many(self) -> bool:
-        """True where so many rows have no score that nothing may be chosen by the others."""
-        return too_many_outages(self.rows, self.of)
-
-    def __str__(self) -> str:
-        return f"{self.rows} of {self.of} rows ({100 * self.share:.0f}%)"
-
-
-def doubt(sides: Mapping[str, Scores]) -> str | None:
-    """Return why a comparison of scores shows nothing, since outages left out too many rows; None where they did not.
-
-    `sides` has the scores that are compared, by the name that the message gives them.
-    """
-    if not any(scores.outages.too_many for scores in sides.values()):
-        return None
-    said = ", ".join(f"{name} {scores.outages}" for name, scores in sides.items())
-    return f"outages left too many rows without a score ({said}), so this comparison shows nothing; try again later"
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The scores of all runs of an evaluation, in the order of the rows and, within a row, of the repeats."""
-
-    metric: str
-    rows: Sequence[RowScore]
-
-    @staticmethod
-    def of_values(metric: str, values: Iterable[tuple[int, float | None]], kinds: Sequence[str | None] = ()) -> Scores:
-        """Return Scores made from saved values, each a row's number with its score; the runs' outputs were not saved.
-
-        `kinds` are the kinds of the failures, in the order of the values, where they were saved.
-        """
-        kept = list(values)
-        given = [*kinds, *[None] * (len(kept) - len(kinds))]
-        rows = [
-            RowScore(row, 0, value, Result(None, ()), kind=kind) for (row, value), kind in zip(kept, given, strict=True)
-        ]
-        return Scores(metric, rows)
-
-    @property
-    def kept(self) -> list[tuple[int, float | None]]:
-        """The plain values to save, from which `of_values` makes Scores again: each row with its mean, None for an outage."""
-        return [(row, self.by_row.get(row)) for row in dict.fromkeys(run.row for run in self.rows)]
-
-    @cached_property
-    def by_row(self) -> dict[int, float]:
-        """The mean score over the repeats of each row that has a score, by row number: the values of all statistics."""
-        values: dict[int, list[float]] = {}
-        for row in self.rows:
-            if row.value is not None:
-                values.setdefault(row.row, []).append(row.value)
-        return {row: math.fsum(found) / len(found) for row, found in values.items()}
-
-    @cached_property
-    def estimate(self) -> Estimate:
-        """The mean over rows with its 95% interval.
-
-        Raises ProviderError where every row is an outage, LmprogError where no row fits the inputs of the program.
-        """
-        if not self.rows:
-            raise UsageError("there are no rows to score")
-        if not self.by_row:
-            raise ProviderError(f"no row could be scored: {self.errors[0].cause}")
-        if all(row.kind == "input" for row in self.rows):
-            raise LmprogError(f"no row could be scored: {self.rows[0].cause}")
-        return estimate(list(self.by_row.values()))
-
-    def checked(self) -> Scores:
-        """Return these scores; raise MetricFailed where the metric raised on every row that was not an outage.
-
-        It is for a program as written, whose metric may be broken. A candidate of an optimizer is not checked so: its outputs
-        may be what the metric fails on, and it scores lowest then.
-        """
-        scored = [row for row in self.rows if row.value is not None]
-        if scored and all(row.kind == "metric" for row in scored):
-            raise MetricFailed(f"no row could be scored: {scored[0].cause}; it fails on every row, so correct it")
-        return self
-
-    @property
-    def mean(self) -> float:
-        """The mean score over the rows that have one."""
-        return self.estimate.mean
-
-    @property
-    def ci95(self) -> tuple[float, float]:
-        """The 95% interval of the mean."""
-        return self.estimate.ci95
-
-    @property
-    def errors(self) -> list[RowScore]:
-        """The runs without a score, which outages ended."""
-        return [row for row in self.rows if row.value is None]
-
-    @cached_property
-    def outages(self) -> Outages:
-        """The number of rows none of whose runs has a score, out of all rows."""
-        rows = {run.row for run in self.rows}
-        return Outages(len(rows) - len(self.by_row), len(rows))
-
-    @property
-    def unreadable(self) -> int:
-        """The number of runs that failed since an LM's reply could not be read."""
-        return sum(row.kind == "unreadable" for row in self.rows)
-
-    @property
-    def causes(self) -> dict[str, tuple[int, str]]:
-        """The number of runs that outages ended and the message of the first, by kind of outage."""
-        return _by_kind(self.errors)
-
-    @property
-    def failures(self) -> dict[str, tuple[int, str]]:
-        """The number of runs that failed by themselves (scored lowest) and the message of the first, by kind of failure."""
-        return _by_kind([row for row in self.rows if row.value is not None and row.kind is not None])
-
-    @property
-    def usage(self) -> Usage:
-        """The calls, tokens and cost of the program's runs, runs that an outage ended included."""
-        return usage_of([*row.earlier, *row.result.records] for row in self.rows)
-
-    @property
-    def judges(self) -> Usage:
-        """The calls, tokens and cost of the metric's LM judges."""
-        return usage_of(row.judged for row in self.rows)
-
-    def on(self, rows: Collection[int]) -> Scores:
-        """Return the scores of the rows with these numbers alone."""
-        return Scores(self.metric, [row for row in self.rows if row.row in rows])
-
-    def against(self, other: Scores) -> Difference:
-        """Return by how much these scores are better than `other`, compared row by row over the rows scored in both.
-
-        Raises ProviderError where no row was scored in both.
-        """
-        mine, theirs = self.by_row, other.by_row
-        both = [row for row in mine if row in theirs]
-        if not both:
-            raise ProviderError("no row was scored in both programs, so they cannot be compared")
-        return paired([theirs[row] for row in both], [mine[row] for row in both])
-
-
-def _by_kind(rows: Iterable[RowScore]) -> dict[str, tuple[int, str]]:
-    found: dict[str, tuple[int, str]] = {}
-    for row in rows:
-        # What a row met by its own is found by it; an outage is of no row.
-        place = f"row {row.row}: " if row.value is not None else ""
-        count, first = found.get(row.kind or "", (0, f"{place}{row.cause or ''}"))
-        found[row.kind or ""] = count + 1, first
-    return found
+from lmprog.scoring.scores import Outages, RowScore, Scores, doubt
+from lmprog.traces.record import Record
 
 
 async def score_rows(
     program: Program,
     rows: Sequence[Mapping[str, Any]],
-    metric: str,
+    metric: str | list[str] | tuple[str, ...],
     *,
     repeats: int = 1,
     options: RunOptions | None = None,
@@ -246,16 +35,17 @@ async def score_rows(
     outages.
 
     Rows are scored while others run, and as many at a time as run, since a judge may take as long as the program. Rows that an
-    outage ended are run again after the others of their repeat, and come last.
+    outage ended are run again after the others of their repeat, and come last. Of several metrics the first is the score, the
+    rest are its `others`.
     """
-    scorer = Scorer(program, metric)
+    scorers = [Scorer(program, id) for id in ([metric] if isinstance(metric, str) else dict.fromkeys(metric))]
     window = concurrency or program.concurrency
     for repeat in range(repeats):
         chosen = replace(options or RunOptions(), rollout=repeat)
         lost: list[RowScore] = []
         others = False
-        async for row_score in _once(program, scorer, rows, chosen, concurrency, window):
-            if row_score.value is None:
+        async for row_score in _once(program, scorers, rows, chosen, concurrency, window):
+            if row_score.lost:
                 lost.append(row_score)
             else:
                 others = True
@@ -264,20 +54,20 @@ async def score_rows(
         async def again(place: int, before: RowScore, chosen: RunOptions = chosen) -> RowScore:
             row = rows[before.row]
             result = await program.run(program.inputs_of(row), example=before.row, options=chosen)
-            row_score = await scored(scorer, row, result, before.row, chosen)
+            row_score = await scored_by(scorers, row, result, before.row, chosen)
             return replace(
                 row_score,
                 judged=[*before.judged, *row_score.judged],
                 earlier=[*before.earlier, *before.result.records],
             )
 
-        for row_score in await run_again(lost, again, together=window, others=others):
+        for row_score in await run_again(lost, again, together=window, others=others, is_lost=lambda run: run.lost):
             yield _reported(row_score, on_row)
 
 
 async def _once(
     program: Program,
-    scorer: Scorer,
+    scorers: Sequence[Scorer],
     rows: Sequence[Mapping[str, Any]],
     options: RunOptions,
     concurrency: int | None,
@@ -289,7 +79,7 @@ async def _once(
     try:
         index = 0
         async for result in stream:
-            scoring.append(asyncio.create_task(scored(scorer, rows[index], result, index, options)))
+            scoring.append(asyncio.create_task(scored_by(scorers, rows[index], result, index, options)))
             index += 1
             while scoring and (scoring[0].done() or len(scoring) >= window):
                 yield await scoring.popleft()
@@ -308,7 +98,24 @@ def _reported(row: RowScore, on_row: Callable[[RowScore], None] | None) -> RowSc
     return row
 
 
-async def scored(scorer: Scorer, row: Mapping[str, Any], result: Result, index: int, options: RunOptions) -> RowScore:
+async def scored_by(
+    scorers: Sequence[Scorer], row: Mapping[str, Any], result: Result, index: int, options: RunOptions
+) -> RowScore:
+    """Score the result of one run by several metrics; what they are computed from is computed once."""
+    shared: dict[str, Score] = {}
+    found = {scorer.metric.id: await scored(scorer, row, result, index, options, shared) for scorer in scorers}
+    first, *others = found
+    return replace(found[first], others={id: found[id] for id in others}) if others else found[first]
+
+
+async def scored(
+    scorer: Scorer,
+    row: Mapping[str, Any],
+    result: Result,
+    index: int,
+    options: RunOptions,
+    shared: dict[str, Score] | None = None,
+) -> RowScore:
     """Score the result of one run: a failure of the program itself scores the metric's lowest value, an outage has no score.
 
     `lmprog.blame` decides which of the two a failure is.
@@ -325,7 +132,7 @@ async def scored(scorer: Scorer, row: Mapping[str, Any], result: Result, index: 
         return failed(result.error.kind, str(result.error))
     inputs = scorer.program.inputs_of(row)
     try:
-        score = await scorer.score(inputs, row, result, example=index, options=options, judged=judged)
+        score = await scorer.score(inputs, row, result, example=index, options=options, judged=judged, scores=shared)
     except ProviderError as error:
         return failed("provider", f"the judge {scorer.metric.id!r}: {error}")
     except ConnectionFailed as error:
@@ -335,12 +142,25 @@ async def scored(scorer: Scorer, row: Mapping[str, Any], result: Result, index: 
     return RowScore(index, options.rollout, score.value, result, score.feedback, judged=judged, parts=score.parts)
 
 
-async def aevaluate(program: Program, rows: Sequence[Mapping[str, Any]], metric: str, **how: Any) -> Scores:
+@overload
+async def aevaluate(program: Program, rows: Sequence[Mapping[str, Any]], metric: str, **how: Any) -> Scores: ...
+@overload
+async def aevaluate(
+    program: Program, rows: Sequence[Mapping[str, Any]], metric: list[str] | tuple[str, ...], **how: Any
+) -> dict[str, Scores]: ...
+async def aevaluate(
+    program: Program, rows: Sequence[Mapping[str, Any]], metric: str | list[str] | tuple[str, ...], **how: Any
+) -> Scores | dict[str, Scores]:
     """Do what `evaluate` does, with the same options, in a running event loop; tools that write are not refused."""
     found = [row async for row in score_rows(program, rows, metric, **how)]
-    return Scores(metric, sorted(found, key=lambda score: (score.row, score.repeat)))
+    found.sort(key=lambda score: (score.row, score.repeat))
+    if isinstance(metric, str):
+        return Scores(metric, found)
+    first, *others = dict.fromkeys(metric)
+    return {first: Scores(first, found), **{id: Scores(id, [row.others[id] for row in found]) for id in others}}
 
 
+@overload
 def evaluate(
     program: Program,
     rows: Sequence[Mapping[str, Any]],
@@ -351,11 +171,35 @@ def evaluate(
     concurrency: int | None = None,
     on_row: Callable[[RowScore], None] | None = None,
     allow_writes: bool = False,
-) -> Scores:
+) -> Scores: ...
+@overload
+def evaluate(
+    program: Program,
+    rows: Sequence[Mapping[str, Any]],
+    metric: list[str] | tuple[str, ...],
+    *,
+    repeats: int = 1,
+    options: RunOptions | None = None,
+    concurrency: int | None = None,
+    on_row: Callable[[RowScore], None] | None = None,
+    allow_writes: bool = False,
+) -> dict[str, Scores]: ...
+def evaluate(
+    program: Program,
+    rows: Sequence[Mapping[str, Any]],
+    metric: str | list[str] | tuple[str, ...],
+    *,
+    repeats: int = 1,
+    options: RunOptions | None = None,
+    concurrency: int | None = None,
+    on_row: Callable[[RowScore], None] | None = None,
+    allow_writes: bool = False,
+) -> Scores | dict[str, Scores]:
     """Run `program` on `rows` and score each run by `metric`; return all scores. Raises UsageError for an unknown metric.
 
-    Tools that write are called with `allow_writes` alone: without it a program that has some is refused with UsageError. Runs
-    that an outage ended are in `errors`, apart from the scores; what else fails scores lowest and is in `failures`.
+    Of several metrics the scores of each are returned, by its id; every row is run once. Tools that write are called with
+    `allow_writes` alone: without it a program that has some is refused with UsageError. Runs that an outage ended are in
+    `errors`, apart from the scores; what else fails scores lowest and is in `failures`.
     """
     refuse_writes([(program.plan, len(rows) * repeats)], allow_writes)
     return run_async(
@@ -365,4 +209,4 @@ def evaluate(
     )
 
 
-__all__ = ["Outages", "RowScore", "Score", "Scores", "aevaluate", "evaluate", "score_rows", "scored"]
+__all__ = ["Outages", "RowScore", "Score", "Scores", "aevaluate", "doubt", "evaluate", "score_rows", "scored"]

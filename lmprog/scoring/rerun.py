@@ -41,7 +41,12 @@ async def run_all(work: Sequence[Callable[[], Awaitable[T]]], *, together: int) 
 
 
 async def run_again(
-    lost: Sequence[T], run: Callable[[int, T], Awaitable[T]], *, together: int, others: bool
+    lost: Sequence[T],
+    run: Callable[[int, T], Awaitable[T]],
+    *,
+    together: int,
+    others: bool,
+    is_lost: Callable[[T], bool] = lambda run: run.value is None,
 ) -> list[T]:
     """Repeat each lost run (one that an outage ended) until it has a score, up to AGAIN times; return their last results in
     order.
@@ -58,11 +63,11 @@ async def run_again(
             found[place] = await run(place, found[place])
 
     for _ in range(AGAIN):
-        places = [place for place, each in enumerate(found) if each.value is None and each.repeatable]
+        places = [place for place, each in enumerate(found) if is_lost(each) and each.repeatable]
         try:
             if not others and places:
                 await one(places[0])
-                if found[places.pop(0)].value is None:
+                if is_lost(found[places.pop(0)]):
                     break
                 others = True
             await _all([one(place) for place in places])

@@ -39,9 +39,9 @@ def test_render_takes_the_id_of_a_step_and_shows_the_tools(cli, write) -> None:
     assert status == 2 and "there are each" in err
 
 
-def test_a_second_metric_is_no_silent_loss(cli) -> None:
-    status, _, err = cli("eval", SPECS / "judge.yaml", "--metric", "a", "--metric", "b")
-    assert status == 2 and "more than once" in err
+def test_a_metric_that_is_not_there_is_named_before_anything_runs(cli) -> None:
+    status, _, err = cli("eval", SPECS / "whole_language.yaml", "--metric", "both,b", "--split", "dev")
+    assert status == 2 and "has no metric 'b'" in err
 
 
 def test_an_unknown_optimizer_is_answered_with_those_there_are(cli, write) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from urllib.parse import quote
 from lmprog.compiler.trust.private import holds_private
 from lmprog.optimizers.redaction import ShownRows, short
 from lmprog.reports.calls import ShownCall, shown_calls
+from lmprog.reports.matrix import Matrix
 from lmprog.reports.page.document import LISTED, document
 from lmprog.reports.scores import Evaluation, own_failures
-from lmprog.scoring.evaluation import RowScore, doubt
-from lmprog.scoring.small_samples import few
+from lmprog.scoring.evaluation import RowScore, Scores
 from lmprog.scoring.statistics import Difference
 from lmprog.scoring.tables import Group
 
@@ -25,6 +25,7 @@ WAYS = {
     "better": "better",
     "worse": "worse",
     "equal": "equal",
+    "differs": "back",
     "highest": "better",
     "lowest": "worse",
     "between": "back",
@@ -43,6 +44,8 @@ class Answer:
     error: str | None
     feedback: str | None
     calls: Sequence[ShownCall]
+    more: Mapping[str, float | None] = field(default_factory=dict)
+    """The scores by other metrics."""
 
 
 @dataclass(frozen=True)
@@ -68,40 +71,60 @@ class RowReport:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """An evaluation, or two of the same rows. `trace` is the file of the calls, `folder` that of the page."""
+    """Evaluations of the same rows. `trace` is the file of the calls, `folder` that of the page."""
 
-    evaluations: Sequence[Evaluation]
-    difference: Difference | None
+    matrix: Matrix
     trace: Path | None
     folder: Path
 
+    @cached_property
+    def evaluations(self) -> Sequence[Evaluation]:
+        """The columns that were scored."""
+        return [one for one in self.matrix.columns if one.error is None]
+
     @property
     def first(self) -> Evaluation:
-        return self.evaluations[0]
+        return self.evaluations[0] if self.evaluations else self.matrix.first
+
+    @property
+    def difference(self) -> Difference | None:
+        """The difference of two programs, where there are two and one metric."""
+        if len(self.matrix.columns) != 2 or len(self.matrix.metrics) > 1:
+            return None
+        compared = self.matrix.columns[1 - self.matrix.base]
+        return self.matrix.difference(compared, self.matrix.metrics[0])
+
+    @property
+    def base(self) -> str:
+        """The name of the column that the others are compared with."""
+        return self.matrix.columns[self.matrix.base].name
 
     @property
     def span(self) -> tuple[float, float]:
         """The scale of all scores: 0 to 1, or wider where a metric is."""
-        found = [one.scores.estimate.ci95 for one in self.evaluations]
-        return min(0.0, *(low for low, _ in found)), max(1.0, *(high for _, high in found))
+        estimates = [self.matrix.estimate(one, id) for one in self.evaluations for id in self.matrix.metrics]
+        found = [each.ci95 for each in estimates if each is not None]
+        return min([0.0, *(low for low, _ in found)]), max([1.0, *(high for _, high in found)])
 
     @property
     def notes(self) -> list[str]:
         """Remarks on all the scores: few rows, outages."""
-        named = {str(one.spec): one.scores for one in self.evaluations}
-        ci95 = self.difference.ci95 if self.difference is not None else None
-        said = [few(len(self.first.scores.by_row), ci95), doubt(named) if len(named) > 1 else None]
-        return [remark for remark in said if remark is not None]
+        return self.matrix.remarks
 
     def failures(self, which: Evaluation) -> list[str]:
-        """Return how many runs failed, by kind."""
+        """Return how many runs failed, by kind; of several metrics, each kind once."""
+        if which.error is not None:
+            return [which.error]
+        return list(dict.fromkeys(line for scores in which.metrics.values() for line in self._failures(scores)))
+
+    def _failures(self, scores: Scores) -> list[str]:
         if self._guarded:
-            found = {**which.scores.failures, **which.scores.causes}
+            found = {**scores.failures, **scores.causes}
             return [f"{count} failed ({kind})" for kind, (count, _) in found.items()]
         left_out = [
-            f"{count} failed ({kind}) and not scored: {first}" for kind, (count, first) in which.scores.causes.items()
+            f"{count} failed ({kind}) and not scored: {first}" for kind, (count, first) in scores.causes.items()
         ]
-        return [line.strip() for line in own_failures(which.scores.failures)] + left_out
+        return [line.strip() for line in own_failures(scores.failures)] + left_out
 
     @property
     def groups(self) -> tuple[str, list[Group]] | None:
@@ -155,7 +178,7 @@ class EvaluationReport:
     def _row(self, number: int) -> RowReport:
         sides = [
             Side(
-                str(one.spec),
+                one.name,
                 one.scores.by_row.get(number),
                 [self._answer(run, place) for run in self._runs[place].get(number, ())],
             )
@@ -170,8 +193,12 @@ class EvaluationReport:
         values = [side.value for side in sides]
         if any(value is None for value in values):
             return "left out"
-        if len(values) == 2:
-            mine, theirs = values[0] or 0.0, values[1] or 0.0
+        base = self.matrix.columns[self.matrix.base]
+        at = next((place for place, one in enumerate(self.evaluations) if one is base), None)
+        if len(values) > 2 or (len(values) == 2 and at is None):
+            return "equal" if len(set(values)) == 1 else "differs"
+        if len(values) == 2 and at is not None:
+            mine, theirs = values[1 - at] or 0.0, values[at] or 0.0
             return "better" if mine > theirs else "worse" if mine < theirs else "equal"
         if any(run.kind is not None for run in self._runs[0][number]):
             return "failed"
@@ -184,11 +211,14 @@ class EvaluationReport:
             for name, value in (run.result.outputs or {}).items()
             if name in self._shown[place].outputs
         }
+        more = {id: other.value for id, other in run.others.items()}
         if self._guarded:
-            return Answer(run.value, outputs, None, None, ())
+            return Answer(run.value, outputs, None, None, (), more)
+        words = {id: scored.feedback for id, scored in ((self.first.scores.metric, run), *run.others.items())}
+        named = [said if len(words) == 1 else f"{id}: {said}" for id, said in words.items() if said]
         error = run.cause or (str(run.result.error) if run.result.error is not None else None)
-        calls = shown_calls([*run.earlier, *run.result.records, *run.judged])
-        return Answer(run.value, outputs, error, run.feedback, calls)
+        calls = shown_calls([*run.earlier, *run.result.records, *run.all_judged])
+        return Answer(run.value, outputs, error, "\n".join(named) or None, calls, more)
 
     @property
     def trace_link(self) -> str | None:

@@ -1,0 +1,89 @@
+"""The programs that one `lmprog eval` scores on the same rows, and their scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmprog.errors import LmprogError
+    from lmprog.reports.scores import Evaluation
+    from lmprog.runtime.program import Program
+    from lmprog.scoring.evaluation import RowScore
+
+
+@dataclass(frozen=True)
+class Column:
+    """A program as it is scored: its file, and the models that take the place of its own."""
+
+    spec: Path
+    models: Mapping[str, str]
+    program: Program
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows, metrics and options of an evaluation, the same for all columns."""
+
+    split: str
+    rows: Sequence[Mapping[str, Any]]
+    of: int
+    """The number of rows of the split."""
+    metrics: tuple[str, ...]
+    by: str | None
+    how: Mapping[str, Any]
+    """Options of `lmprog.scoring.evaluation.evaluate`."""
+
+
+def columns_of(
+    specs: Sequence[Path], lms: Mapping[str, Sequence[str]], overrides: dict[str, Any], budget: Any
+) -> list[Column]:
+    """Load each program with each choice of models; the models of the first column come first."""
+    from lmprog.runtime.program import load
+
+    found = []
+    compared = [id for id, models in lms.items() if len(models) > 1]
+    for spec in dict.fromkeys(specs):
+        for chosen in product(*lms.values()):
+            models = dict(zip(lms, chosen, strict=True))
+            program = load(spec, lms=models, overrides=overrides)
+            program = program.with_budget(budget) if budget is not None else program
+            found.append(Column(spec, {id: models[id] for id in compared}, program))
+    return found
+
+
+def score(column: Column, plan: Plan, on_row: Callable[[RowScore], None]) -> Evaluation:
+    """Score a column, with a bar on a terminal; `on_row` is called with each run that is scored."""
+    from lmprog.cli.row_progress import RowProgress
+    from lmprog.reports.scores import Evaluation
+    from lmprog.scoring.evaluation import evaluate
+
+    name = ", ".join([str(column.spec), *(f"{id}={model}" for id, model in column.models.items())])
+    with RowProgress(name, len(plan.rows) * plan.how["repeats"]) as progress:
+
+        def tell(row: RowScore) -> None:
+            progress.advance()
+            on_row(row)
+
+        found = evaluate(column.program, plan.rows, plan.metrics, **plan.how, on_row=tell, allow_writes=True)
+    for scores in found.values():
+        scores.checked()
+    first, *others = plan.metrics
+    more = {id: found[id] for id in others}
+    return Evaluation(
+        column.program, column.spec, plan.split, plan.rows, plan.of, found[first], plan.by, more, column.models
+    )
+
+
+def unscored(column: Column, plan: Plan, error: LmprogError) -> Evaluation:
+    """Return the column as one that an error ended, without scores."""
+    from lmprog.reports.scores import Evaluation
+    from lmprog.scoring.evaluation import Scores
+
+    first, *others = (Scores(id, ()) for id in plan.metrics)
+    more = {scores.metric: scores for scores in others}
+    where = (column.program, column.spec, plan.split, plan.rows, plan.of)
+    return Evaluation(*where, first, plan.by, more, column.models, str(error))

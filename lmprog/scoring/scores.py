@@ -1,0 +1,241 @@
+"""The scores of an evaluation: of each run, over all rows, and against those of another program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from lmprog.blame import too_many_outages
+from lmprog.errors import LmprogError, ProviderError, UsageError
+from lmprog.runtime.result import Result
+from lmprog.scoring.metrics import MetricFailed
+from lmprog.scoring.statistics import Difference, Estimate, estimate, paired
+from lmprog.traces.record import Record, ToolInvocation
+from lmprog.traces.usage import Usage, usage_of
+
+
+@dataclass(frozen=True)
+class RowScore:
+    """The score of one run of one data row.
+
+    `value` is None where an outage (a provider or connection failure) ended the run, and the metric's lowest value where the
+    program itself made the run fail.
+    """
+
+    row: int
+    repeat: int
+    value: float | None
+    result: Result
+    feedback: str | None = None
+    cause: str | None = None
+    """The reason why the run, or its score, failed; None where neither did."""
+    kind: str | None = None
+    """The kind of that failure (`lmprog.blame`)."""
+    judged: Sequence[Record] = ()
+    """The calls of LM judges."""
+    earlier: Sequence[Record] = ()
+    """The calls of runs before this one, which an outage ended."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Other scores of the run, by module (`lmprog.scoring.metrics.Score`)."""
+    others: Mapping[str, RowScore] = field(default_factory=dict)
+    """The scores of the run by other metrics, where several are computed."""
+
+    @property
+    def lost(self) -> bool:
+        """True where an outage left out a score of the run, by any metric."""
+        return self.value is None or any(other.value is None for other in self.others.values())
+
+    @property
+    def all_judged(self) -> list[Record]:
+        """The calls of LM judges, those of other metrics included."""
+        return [*self.judged, *(made for other in self.others.values() for made in other.judged)]
+
+    @property
+    def repeatable(self) -> bool:
+        """True where the run called no tool that writes, so that running the row again is safe."""
+        return not any(
+            isinstance(made, ToolInvocation) and made.wrote for made in (*self.result.records, *self.all_judged)
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the score as plain values: row, repeat, score, feedback, outputs, error, kind of failure.
+
+        A run that failed by itself has both a score and an error. Other metrics are in `metrics`, by id.
+        """
+        more = {"metrics": {id: other.as_json() for id, other in self.others.items()}} if self.others else {}
+        return {
+            "row": self.row,
+            "repeat": self.repeat,
+            "score": self.value,
+            "feedback": self.feedback,
+            "outputs": self.result.outputs,
+            "error": self.cause,
+            "kind": self.kind,
+            **more,
+        }
+
+
+@dataclass(frozen=True)
+class Outages:
+    """The number of rows that have no score, since outages ended all their runs, out of `of` rows."""
+
+    rows: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        """The fraction of all rows that have no score, 0.0 of no rows."""
+        return self.rows / self.of if self.of else 0.0
+
+    @property
+    def too_many(self) -> bool:
+        """True where so many rows have no score that nothing may be chosen by the others."""
+        return too_many_outages(self.rows, self.of)
+
+    def __str__(self) -> str:
+        return f"{self.rows} of {self.of} rows ({100 * self.share:.0f}%)"
+
+
+def doubt(sides: Mapping[str, Scores]) -> str | None:
+    """Return why a comparison of scores shows nothing, since outages left out too many rows; None where they did not.
+
+    `sides` has the scores that are compared, by the name that the message gives them.
+    """
+    if not any(scores.outages.too_many for scores in sides.values()):
+        return None
+    said = ", ".join(f"{name} {scores.outages}" for name, scores in sides.items())
+    return f"outages left too many rows without a score ({said}), so this comparison shows nothing; try again later"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of all runs of an evaluation, in the order of the rows and, within a row, of the repeats."""
+
+    metric: str
+    rows: Sequence[RowScore]
+
+    @staticmethod
+    def of_values(metric: str, values: Iterable[tuple[int, float | None]], kinds: Sequence[str | None] = ()) -> Scores:
+        """Return Scores made from saved values, each a row's number with its score; the runs' outputs were not saved.
+
+        `kinds` are the kinds of the failures, in the order of the values, where they were saved.
+        """
+        kept = list(values)
+        given = [*kinds, *[None] * (len(kept) - len(kinds))]
+        rows = [
+            RowScore(row, 0, value, Result(None, ()), kind=kind) for (row, value), kind in zip(kept, given, strict=True)
+        ]
+        return Scores(metric, rows)
+
+    @property
+    def kept(self) -> list[tuple[int, float | None]]:
+        """The plain values to save, from which `of_values` makes Scores again: each row with its mean, None for an outage."""
+        return [(row, self.by_row.get(row)) for row in dict.fromkeys(run.row for run in self.rows)]
+
+    @cached_property
+    def by_row(self) -> dict[int, float]:
+        """The mean score over the repeats of each row that has a score, by row number: the values of all statistics."""
+        values: dict[int, list[float]] = {}
+        for row in self.rows:
+            if row.value is not None:
+                values.setdefault(row.row, []).append(row.value)
+        return {row: math.fsum(found) / len(found) for row, found in values.items()}
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """The mean over rows with its 95% interval.
+
+        Raises ProviderError where every row is an outage, LmprogError where no row fits the inputs of the program.
+        """
+        if not self.rows:
+            raise UsageError("there are no rows to score")
+        if not self.by_row:
+            raise ProviderError(f"no row could be scored: {self.errors[0].cause}")
+        if all(row.kind == "input" for row in self.rows):
+            raise LmprogError(f"no row could be scored: {self.rows[0].cause}")
+        return estimate(list(self.by_row.values()))
+
+    def checked(self) -> Scores:
+        """Return these scores; raise MetricFailed where the metric raised on every row that was not an outage.
+
+        It is for a program as written, whose metric may be broken. A candidate of an optimizer is not checked so: its outputs
+        may be what the metric fails on, and it scores lowest then.
+        """
+        scored = [row for row in self.rows if row.value is not None]
+        if scored and all(row.kind == "metric" for row in scored):
+            raise MetricFailed(f"no row could be scored: {scored[0].cause}; it fails on every row, so correct it")
+        return self
+
+    @property
+    def mean(self) -> float:
+        """The mean score over the rows that have one."""
+        return self.estimate.mean
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The 95% interval of the mean."""
+        return self.estimate.ci95
+
+    @property
+    def errors(self) -> list[RowScore]:
+        """The runs without a score, which outages ended."""
+        return [row for row in self.rows if row.value is None]
+
+    @cached_property
+    def outages(self) -> Outages:
+        """The number of rows none of whose runs has a score, out of all rows."""
+        rows = {run.row for run in self.rows}
+        return Outages(len(rows) - len(self.by_row), len(rows))
+
+    @property
+    def unreadable(self) -> int:
+        """The number of runs that failed since an LM's reply could not be read."""
+        return sum(row.kind == "unreadable" for row in self.rows)
+
+    @property
+    def causes(self) -> dict[str, tuple[int, str]]:
+        """The number of runs that outages ended and the message of the first, by kind of outage."""
+        return _by_kind(self.errors)
+
+    @property
+    def failures(self) -> dict[str, tuple[int, str]]:
+        """The number of runs that failed by themselves (scored lowest) and the message of the first, by kind of failure."""
+        return _by_kind([row for row in self.rows if row.value is not None and row.kind is not None])
+
+    @property
+    def usage(self) -> Usage:
+        """The calls, tokens and cost of the program's runs, runs that an outage ended included."""
+        return usage_of([*row.earlier, *row.result.records] for row in self.rows)
+
+    @property
+    def judges(self) -> Usage:
+        """The calls, tokens and cost of the metric's LM judges."""
+        return usage_of(row.judged for row in self.rows)
+
+    def on(self, rows: Collection[int]) -> Scores:
+        """Return the scores of the rows with these numbers alone."""
+        return Scores(self.metric, [row for row in self.rows if row.row in rows])
+
+    def against(self, other: Scores) -> Difference:
+        """Return by how much these scores are better than `other`, compared row by row over the rows scored in both.
+
+        Raises ProviderError where no row was scored in both.
+        """
+        mine, theirs = self.by_row, other.by_row
+        both = [row for row in mine if row in theirs]
+        if not both:
+            raise ProviderError("no row was scored in both programs, so they cannot be compared")
+        return paired([theirs[row] for row in both], [mine[row] for row in both])
+
+
+def _by_kind(rows: Iterable[RowScore]) -> dict[str, tuple[int, str]]:
+    found: dict[str, tuple[int, str]] = {}
+    for row in rows:
+        # What a row met by its own is found by it; an outage is of no row.
+        place = f"row {row.row}: " if row.value is not None else ""
+        count, first = found.get(row.kind or "", (0, f"{place}{row.cause or ''}"))
+        found[row.kind or ""] = count + 1, first
+    return found
