@@ -96,7 +96,7 @@ def search(options: argparse.Namespace) -> Case:
         program = program.with_candidate(
             Candidate(
                 demos={
-                    module.id: draw_set(module, bootstrapped(module, solved, 0.5), options.demos, seed=0)
+                    module.id: draw_set(module, bootstrapped(module, solved, 0.5, 0.0), options.demos, seed=0)
                     for module in program.plan.modules.values()
                 }
             )

@@ -22,10 +22,11 @@ from lmprog.errors import LmprogError
 from lmprog.lms.lm import LM, Completion, Request, Usage, innermost
 from lmprog.lms.local.attention import window_of
 from lmprog.lms.local.chat_tokens import ChatTokens
+from lmprog.lms.local.choosing import Sampling
 from lmprog.lms.local.constraint import Grammars, constraints_of
 from lmprog.lms.local.openmp import release_threads
 from lmprog.lms.local.thread_count import computing
-from lmprog.lms.local.wave import HeadCache, Prompt, Reply, Sampling, sample
+from lmprog.lms.local.wave import HeadCache, Prompt, Reply, sample
 from lmprog.lms.local.weights import Weights
 
 PARAMS = frozenset({"temperature", "top_p", "top_k", "max_tokens", "stop"})

@@ -21,9 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lmprog.compiler.replies.section_text import escaped
 from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, STR, Enum, Object, Optional, Type, json_schema
@@ -188,17 +186,11 @@ class Grammars:
         return bits
 
 
-def mask(logits: Tensor, constraints: Sequence[Constraint | None]) -> Tensor:
-    """Return `logits` (R, V) with minus infinity at each token that the row's constraint does not allow.
-
-    Rows without a constraint stay unchanged.
-    """
-    if not any(constraints):
-        return logits
+def allowed_bits(constraints: Sequence[Constraint | None], width: int) -> NDArray[numpy.int32]:
+    """Return packed masks (R, W) of the tokens that may come next in each reply: all of them without a constraint."""
     import llguidance.numpy
 
-    width = logits.shape[1]
-    bits = llguidance.numpy.allocate_token_bitmask(len(constraints), width)  # (R, W), all allowed
+    bits = llguidance.numpy.allocate_token_bitmask(len(constraints), width)  # all allowed
     done: dict[tuple[Key, tuple[int, ...]], int] = {}
     for row, constraint in enumerate(constraints):
         if constraint is None:
@@ -210,7 +202,7 @@ def mask(logits: Tensor, constraints: Sequence[Constraint | None]) -> Tensor:
         else:
             llguidance.numpy.fill_next_token_bitmask(constraint.matcher, bits, row)
             done[state] = row
-    return logits.masked_fill(~torch.from_numpy(unpacked(bits, width)).to(logits.device), float("-inf"))
+    return bits
 
 
 def unpacked(bits: NDArray[numpy.int32], width: int) -> NDArray[numpy.bool_]:

@@ -26,7 +26,11 @@ import torch
 from torch import Tensor
 
 from lmprog.lms.local.attention import Context, PromptPass, ReplyPass
-from lmprog.lms.local.constraint import Constraint, mask
+from lmprog.lms.local.choosing import Sampling, choose
+from lmprog.lms.local.constraint import Constraint
+
+BEFORE_STOP = 16
+"""Tokens that are decoded before those of a stop text: some decode to nothing, or otherwise where a text begins."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +39,6 @@ class Prompt:
 
     ids: tuple[int, ...]
     head: int = 0
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """The sampling parameters of one reply.
-
-    `temperature` 0 is greedy; `stop` are texts that end the reply and are left out of it.
-    """
-
-    max_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int = 0
-    stop: tuple[str, ...] = ()
 
 
 @dataclass
@@ -136,7 +125,7 @@ def _read_prompts(
 
 
 def _forward(model: Any, ids: Tensor, positions: Tensor, context: Context, keep: Tensor | int) -> Tensor:
-    """Run the model on `ids` (1, N) at `positions` (N,), and return fp32 logits for the tokens that `keep` names.
+    """Run the model on `ids` (1, N) at `positions` (N,), and return logits for the tokens that `keep` names.
 
     Logits are (K, V) for indices `keep` (K,), and (N, V) for 0.
     """
@@ -149,7 +138,7 @@ def _forward(model: Any, ids: Tensor, positions: Tensor, context: Context, keep:
         logits_to_keep=keep,
         context=context,
     )
-    logits: Tensor = output.logits[0].float()
+    logits: Tensor = output.logits[0]
     return logits
 
 
@@ -183,9 +172,12 @@ def _decode(
         (keys.new_empty(len(running), keys.shape[1], 0, keys.shape[3]),) * 2 for keys, _ in context.prompts
     ]
     for step in range(longest):
-        if constraints:
-            logits = mask(logits, [constraints[row] for row in running])
-        tokens, logprobs = _choose(logits, [samplings[row] for row in running], [draws[row][step] for row in running])
+        tokens, logprobs = choose(
+            logits,
+            [samplings[row] for row in running],
+            [draws[row][step] for row in running],
+            [constraints[row] for row in running] if constraints else (),
+        )
         # `running` has the index of each reply still in the batch, `going` the places in `running` that go on.
         going = []
         for place, (row, token, logprob) in enumerate(zip(running, tokens.tolist(), logprobs.tolist(), strict=True)):
@@ -195,7 +187,7 @@ def _decode(
             on_tokens(row, reply.ids)
             if constraints and (constraint := constraints[row]) is not None:
                 constraint.advance(token)
-            if token in end_ids or (sampling.stop and any(stop in decode(reply.ids) for stop in sampling.stop)):
+            if token in end_ids or (sampling.stop and _stops(reply.ids, sampling.stop, decode)):
                 reply.finish_reason = "stop"
             elif step + 1 < sampling.max_tokens and not is_cancelled(row):
                 going.append(place)
@@ -210,6 +202,18 @@ def _decode(
         # Token `step` of a reply stands `step` places behind its prompt, whose length may differ from its neighbours'.
         logits = _forward(model, tokens[kept].unsqueeze(0), sizes[owner] + step, context, 0)
     return replies
+
+
+def _stops(ids: list[int], stop: tuple[str, ...], decode: Callable[[list[int]], str]) -> bool:
+    """Return whether the last token of a reply completes one of the texts `stop`.
+
+    Only the end of the reply is decoded: a token of a text has at least one byte of it.
+    """
+    longest = max((len(text.encode(errors="replace")) for text in stop), default=0)
+    if not longest:
+        return bool(stop)  # the empty text is in every reply
+    end = decode(ids[-(longest + BEFORE_STOP) :])
+    return any(text in end for text in stop)
 
 
 def _make_room(context: Context, step: int, longest: int) -> None:
@@ -235,42 +239,3 @@ def _places(owner: Tensor) -> tuple[Tensor, int]:
         places.append(seen.get(prompt, 0))
         seen[prompt] = places[-1] + 1
     return torch.tensor(places, device=owner.device), max(seen.values())
-
-
-def _choose(logits: Tensor, samplings: list[Sampling], draws: list[float]) -> tuple[Tensor, Tensor]:
-    """Draw each row's next token (R,) and its log-probability (R,), by inverse transform of a uniform draw a row.
-
-    Log-probabilities are those of the distribution drawn from, after constraints, temperature and truncation. Rollouts for
-    training are not truncated, so the trainer computes the same. A greedy row has those of temperature 1.
-    """
-    temperatures = torch.tensor([s.temperature for s in samplings], device=logits.device)
-    greedy = temperatures == 0
-    logprobs = (logits / torch.where(greedy, 1.0, temperatures).unsqueeze(1)).log_softmax(-1)  # (R, V)
-    if any(sampling.top_p < 1 or sampling.top_k for sampling in samplings):
-        logprobs = _truncate(logprobs, samplings)
-    tokens = logprobs.argmax(-1)
-    if not bool(greedy.all()):
-        mass = logprobs.exp().cumsum(-1)  # (R, V), ending near 1
-        # Rounding may leave the whole mass below 1, where a draw between the two is beyond the last token, and fp32 rounds
-        # a draw just below 1 up to it, above which no mass is. Below the whole mass the last token with a share of it is found.
-        whole = mass[:, -1:]
-        target = torch.tensor(draws, device=logits.device, dtype=mass.dtype).unsqueeze(1) * whole
-        target = torch.minimum(target, torch.nextafter(whole, torch.zeros_like(whole)))
-        # The first token whose cumulated mass is above the draw: with `right=False` a draw of 0 would take the first token,
-        # whatever its probability.
-        drawn = torch.searchsorted(mass, target, right=True).squeeze(1)
-        tokens = torch.where(greedy, tokens, drawn)
-    return tokens, logprobs.gather(1, tokens.unsqueeze(1)).squeeze(1)
-
-
-def _truncate(logprobs: Tensor, samplings: list[Sampling]) -> Tensor:
-    """Keep the `top_k` likeliest tokens of each row (R, V), and of those the fewest that hold `top_p` of the mass."""
-    ordered, order = logprobs.sort(-1, descending=True)
-    # Mass of the likelier tokens, without the token's own: so the one that crosses `top_p` stays, and always the first.
-    before = ordered.exp().cumsum(-1) - ordered.exp()
-    top_p = torch.tensor([s.top_p for s in samplings], device=logprobs.device).unsqueeze(1)
-    top_k = torch.tensor([s.top_k or logprobs.shape[1] for s in samplings], device=logprobs.device).unsqueeze(1)
-    rank = torch.arange(logprobs.shape[1], device=logprobs.device)
-    ordered = ordered.masked_fill((before >= top_p) | (rank >= top_k), float("-inf"))
-    # Back in the order of the vocabulary; log_softmax spreads the mass of what is cut over what stays.
-    return torch.empty_like(logprobs).scatter_(1, order, ordered).log_softmax(-1)

@@ -19,7 +19,7 @@ from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, JSON, STR, Enum, Lis
 from lmprog.errors import UsageError  # noqa: E402
 from lmprog.lms.lm import Request  # noqa: E402
 from lmprog.lms.local import LocalLM, shared  # noqa: E402
-from lmprog.lms.local.constraint import Grammars, mask  # noqa: E402
+from lmprog.lms.local.constraint import Constraint, Grammars, allowed_bits, unpacked  # noqa: E402
 
 LABELS = Enum(("lost card", "lost", 'say "hi"', "Ünïcode", "a/b"))
 SCALARS = st.sampled_from([STR, INT, FLOAT, BOOL, LABELS, JSON])
@@ -45,6 +45,11 @@ def grammars(lm: LocalLM) -> Grammars:
     return lm._grammars()
 
 
+def allowed_next(grammars: Grammars, constraint: Constraint) -> torch.Tensor:
+    """The tokens (V,) that may come next, True where one may."""
+    return torch.from_numpy(unpacked(allowed_bits([constraint], grammars.size), grammars.size)[0])
+
+
 def drawn(lm: LocalLM, grammars: Grammars, format: str, outputs: Object, seed: int, most: int = 150) -> str | None:
     """A reply of random tokens that the masks allow, short ones and the end preferred; None where it found no end."""
     constraint, draw, ids = grammars.constraint(format, outputs), random.Random(seed), []
@@ -52,7 +57,7 @@ def drawn(lm: LocalLM, grammars: Grammars, format: str, outputs: Object, seed: i
         token for text in ('"', "}", "]", "</", ">", ", ", "1") for token in lm.weights.tokenizer(text).input_ids
     }
     for _ in range(most):
-        open_ = mask(torch.zeros(1, grammars.size), [constraint])[0].isfinite()
+        open_ = allowed_next(grammars, constraint)
         allowed = open_.nonzero().flatten()  # no list: it may hold the whole vocabulary
         assert len(allowed), "a reply that can neither go on nor end"
         if any(open_[end] for end in lm.weights.end_ids) and (len(allowed) <= 2 or draw.random() < 0.5):
@@ -94,7 +99,7 @@ def test_what_the_format_writes_is_allowed(lm: LocalLM, grammars: Grammars, form
     written = formats.write(format, {"value": Field(kind)}, {"value": values.get(str(kind), {"a": "x"})})
     constraint = grammars.constraint(format, outputs)
     for token in [*lm.weights.tokenizer(written, add_special_tokens=False).input_ids, min(lm.weights.end_ids)]:
-        assert mask(torch.zeros(1, grammars.size), [constraint])[0, token].isfinite(), written
+        assert allowed_next(grammars, constraint)[token], written
         constraint.advance(token)
 
 
@@ -111,7 +116,7 @@ def test_what_the_format_writes_is_allowed(lm: LocalLM, grammars: Grammars, form
 def test_what_would_be_forgiven_or_misread_is_not_allowed(lm, grammars, format: str, fields, written: str) -> None:
     constraint = grammars.constraint(format, Object(tuple(fields.items())))
     for token in lm.weights.tokenizer(written, add_special_tokens=False).input_ids:
-        if not mask(torch.zeros(1, grammars.size), [constraint])[0, token].isfinite():
+        if not allowed_next(grammars, constraint)[token]:
             return
         constraint.advance(token)
     pytest.fail(f"{written!r} is allowed")
@@ -121,7 +126,7 @@ def test_an_enum_that_holds_the_end_of_its_section_is_written_escaped(lm, gramma
     constraint = grammars.constraint("fields", Object((("a", Enum(("x</a>", "y"))),)))
     written = formats.write("fields", {"a": Field(Enum(("x</a>", "y")))}, {"a": "x</a>"})
     for token in lm.weights.tokenizer(written, add_special_tokens=False).input_ids:
-        assert mask(torch.zeros(1, grammars.size), [constraint])[0, token].isfinite()
+        assert allowed_next(grammars, constraint)[token]
         constraint.advance(token)
 
 
@@ -149,7 +154,7 @@ def test_log_probabilities_are_those_of_the_constrained_distribution(lm: LocalLM
         logits = lm.weights.model(input_ids=torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1].float()
     state = lm._grammars().constraint("text", Object((("label", LABELS),)))
     for place, token in enumerate(reply):
-        allowed = mask(logits[place : place + 1], [state])[0]
+        allowed = logits[place].masked_fill(~allowed_next(lm._grammars(), state), -torch.inf)
         expected = (allowed / 1.3).log_softmax(-1)[token].item()
         assert constrained.logprobs[place] == pytest.approx(expected, abs=0.15)  # bf16
         state.advance(token)

@@ -13,9 +13,10 @@ torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 from lmprog.aio.threads import in_thread  # noqa: E402
 from lmprog.errors import LmprogError  # noqa: E402
 from lmprog.lms.lm import Request  # noqa: E402
-from lmprog.lms.local import LocalLM, shared, wave  # noqa: E402
+from lmprog.lms.local import LocalLM, shared  # noqa: E402
 from lmprog.lms.local.attention import NAME  # noqa: E402
-from lmprog.lms.local.wave import HeadCache, Prompt, Sampling, sample  # noqa: E402
+from lmprog.lms.local.choosing import Sampling  # noqa: E402
+from lmprog.lms.local.wave import HeadCache, Prompt, sample  # noqa: E402
 
 END = 1
 
@@ -220,10 +221,3 @@ def test_what_a_window_hides_is_refused_and_not_answered_from(monkeypatch, kinds
     short, long = asyncio.run(ask())
     assert isinstance(long, LmprogError) and said in str(long)
     assert isinstance(short, LmprogError) == (kinds is not None)
-
-
-def test_a_draw_that_rounds_up_to_1_takes_a_token_that_may_be_drawn() -> None:
-    logits = torch.tensor([[0.0, 1.0, -torch.inf, 0.5, -torch.inf]])
-    for draw, token in ((0.0, 0), (1 - 2**-53, 3)):
-        tokens, logprobs = wave._choose(logits, [Sampling(1, temperature=1.0)], [draw])
-        assert tokens.item() == token and torch.isfinite(logprobs).all()

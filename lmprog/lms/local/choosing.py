@@ -1,0 +1,130 @@
+"""The choice of each reply's next token, from logits (R, V) in the number format of the model.
+
+1. Take ROWS replies at a time: fp32 numbers over the vocabulary exist for these alone, in memory that the next ones use
+   again. For 128 replies and 150,000 tokens, fp32 copies of all logits would be 77 MB at each of several operations.
+2. Scores (r, V): the logits over the temperature, minus infinity at each token that a constraint bars; cut by `top_k` and
+   `top_p` where a reply has them.
+3. Shares (r, V) = exp(score - highest score), and their sums over blocks of BLOCK tokens, (r, B).
+4. Draw by inverse transform: the block in which the cumulated sums of blocks pass the draw, then the token in it. Only
+   B + BLOCK numbers a reply are cumulated, rather than V.
+5. The log-probability of the token is its score minus the logarithm of the sum of exp(score).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lmprog.lms.local.constraint import Constraint, allowed_bits, unpacked
+
+ROWS = 16
+"""Replies whose scores stand in fp32 at once."""
+BLOCK = 128
+"""Tokens whose shares are summed before they are cumulated."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The sampling parameters of one reply.
+
+    `temperature` 0 is greedy; `stop` are texts that end the reply and are left out of it.
+    """
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+def choose(
+    logits: Tensor,
+    samplings: Sequence[Sampling],
+    draws: Sequence[float],
+    constraints: Sequence[Constraint | None] = (),
+) -> tuple[Tensor, Tensor]:
+    """Draw each row's next token (R,) and its log-probability (R,) in fp32, from a uniform draw a row.
+
+    Log-probabilities are those of the distribution drawn from, after constraints, temperature and truncation. Rollouts for
+    training are not truncated, so the trainer computes the same. A greedy row has those of temperature 1.
+    """
+    rows, width = logits.shape
+    bits = allowed_bits(constraints, width) if any(constraints) else None
+    blocks = -(-width // BLOCK)
+    # The end of the last block has no tokens, and a score of minus infinity, which `_scores` leaves alone.
+    room = torch.full((min(ROWS, rows), blocks * BLOCK), float("-inf"), device=logits.device)
+    shares = torch.empty_like(room)
+    tokens = torch.empty(rows, dtype=torch.long, device=logits.device)
+    logprobs = torch.empty(rows, device=logits.device)
+    for start in range(0, rows, ROWS):
+        part = slice(start, min(start + ROWS, rows))
+        scores = room[: part.stop - start]
+        own = samplings[part]
+        _scores(
+            logits[part],
+            own,
+            None if bits is None else torch.from_numpy(unpacked(bits[part], width)),
+            scores[:, :width],
+        )
+        peak = scores.amax(-1, keepdim=True)
+        spread = torch.sub(scores, peak, out=shares[: len(own)]).exp_()
+        of_block = spread.unflatten(1, (blocks, BLOCK))  # (r, B, BLOCK)
+        mass = of_block.sum(-1).cumsum(-1)  # (r, B), ending near the sum of all shares
+        chosen = _drawn(of_block, mass, draws[part])
+        greedy = torch.tensor([sampling.temperature == 0 for sampling in own], device=logits.device)
+        if bool(greedy.any()):
+            chosen = torch.where(greedy, scores.argmax(-1), chosen)
+        tokens[part] = chosen
+        logprobs[part] = (scores.gather(1, chosen.unsqueeze(1)) - peak - mass[:, -1:].log()).squeeze(1)
+    return tokens, logprobs
+
+
+def _scores(logits: Tensor, samplings: Sequence[Sampling], allowed: Tensor | None, out: Tensor) -> None:
+    """Write the scores of `logits` (r, V) to `out`, after temperature, constraints and truncation."""
+    temperatures = torch.tensor([s.temperature or 1.0 for s in samplings], device=logits.device)
+    torch.div(logits, temperatures.unsqueeze(1), out=out)
+    if allowed is not None:
+        out.masked_fill_(~allowed.to(out.device), float("-inf"))
+    if any(sampling.top_p < 1 or sampling.top_k for sampling in samplings):
+        out.copy_(_truncate(out.log_softmax(-1), samplings))
+
+
+def _drawn(shares: Tensor, mass: Tensor, draws: Sequence[float]) -> Tensor:
+    """Return the token (r,) that each draw falls on; `shares` (r, B, BLOCK), `mass` (r, B) cumulated over blocks."""
+    whole = mass[:, -1:]
+    draw = torch.tensor(draws, device=mass.device, dtype=mass.dtype).unsqueeze(1)
+    target = _below(draw * whole, whole)  # (r, 1)
+    # The first block whose cumulated mass is above the draw: with `right=False` a draw of 0 would take the first one,
+    # whatever its mass.
+    block = torch.searchsorted(mass, target, right=True)  # (r, 1)
+    before = torch.where(block > 0, mass.gather(1, (block - 1).clamp_(min=0)), 0.0)
+    within = shares.gather(1, block.unsqueeze(2).expand(-1, 1, shares.shape[2])).squeeze(1).cumsum(-1)  # (r, BLOCK)
+    # The block has mass, so that a token with a share of it is found, wherever rounding puts the draw.
+    place = torch.searchsorted(within, _below(target - before, within[:, -1:]), right=True)
+    return (block * shares.shape[2] + place).squeeze(1)
+
+
+def _below(target: Tensor, whole: Tensor) -> Tensor:
+    """Return `target`, or the largest number below `whole` where it is not below it.
+
+    Rounding may leave the whole mass below 1, where a draw between the two is beyond the last token, and fp32 rounds a draw
+    just below 1 up to it, above which no mass is.
+    """
+    return torch.minimum(target, torch.nextafter(whole, torch.zeros_like(whole)))
+
+
+def _truncate(logprobs: Tensor, samplings: Sequence[Sampling]) -> Tensor:
+    """Keep the `top_k` likeliest tokens of each row (r, V), and of those the fewest that hold `top_p` of the mass."""
+    ordered, order = logprobs.sort(-1, descending=True)
+    # Mass of the likelier tokens, without the token's own: so the one that crosses `top_p` stays, and always the first.
+    before = ordered.exp().cumsum(-1) - ordered.exp()
+    top_p = torch.tensor([s.top_p for s in samplings], device=logprobs.device).unsqueeze(1)
+    top_k = torch.tensor([s.top_k or logprobs.shape[1] for s in samplings], device=logprobs.device).unsqueeze(1)
+    rank = torch.arange(logprobs.shape[1], device=logprobs.device)
+    ordered = ordered.masked_fill((before >= top_p) | (rank >= top_k), float("-inf"))
+    # Back in the order of the vocabulary; log_softmax spreads the mass of what is cut over what stays.
+    return torch.empty_like(logprobs).scatter_(1, order, ordered).log_softmax(-1)
