@@ -17,6 +17,7 @@ from lmprog.compiler.declarations import read_export, read_lms, read_vars, var_t
 from lmprog.compiler.draft import Draft, Options
 from lmprog.compiler.expressions.compiled import parsed
 from lmprog.compiler.findings.finding import Finding, Report, nearest, suggestion
+from lmprog.compiler.fitting import fit
 from lmprog.compiler.language import PROGRAM, VERSION
 from lmprog.compiler.modules import read_modules
 from lmprog.compiler.optimizing.metrics import read_metrics
@@ -24,7 +25,6 @@ from lmprog.compiler.optimizing.optimize_block import read_optimize
 from lmprog.compiler.optimizing.tests_block import read_tests
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.rows.splits import load_rows, read_data, row_type, with_texts
-from lmprog.compiler.shape import fit
 from lmprog.compiler.steps.graph import GraphBuilder
 from lmprog.compiler.steps.scope import Scope
 from lmprog.compiler.tools.declared import read_tools

@@ -11,8 +11,9 @@ from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import Expression, literal
 from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.findings.near_misses import check_backend, check_model, check_parameters
+from lmprog.compiler.fitting import fit
 from lmprog.compiler.plan import LM, AdapterReference, Export, Limits
-from lmprog.compiler.shape import Number, fit
+from lmprog.compiler.shape import Number
 from lmprog.compiler.steps.scope import Scope
 from lmprog.compiler.types.lattice import JSON, UNKNOWN, Object, Type, type_of
 from lmprog.compiler.yaml.files import NotRead, read_text, refusal

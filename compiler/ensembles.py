@@ -15,7 +15,7 @@ from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.plan import Field, Layout, Module, Plan
 from lmprog.compiler.templates.compiled import Template
 from lmprog.compiler.types.lattice import JSON, Enum, ListOf
-from lmprog.compiler.yaml.layers import merged
+from lmprog.compiler.yaml.laying import merged
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, placed
 from lmprog.compiler.yaml.source import Sequence as Listed
 

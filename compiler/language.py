@@ -6,9 +6,7 @@ Each key has its meaning (`about`), what holds where it is left out (`default`) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 
 from lmprog.compiler.lm_shape import ADAPTER, LM
 from lmprog.compiler.optimizing.language import ARGUMENTS, DATA, EXPORT, METRIC, OPTIMIZE, TESTS
@@ -16,12 +14,10 @@ from lmprog.compiler.shape import (
     Anything,
     Choice,
     Either,
-    Lazy,
     ListOf,
     MapOf,
     Number,
     Record,
-    Shape,
     Text,
 )
 from lmprog.compiler.steps.language import STEPS
@@ -220,43 +216,3 @@ PROGRAM = Record(
         ),
     },
 )
-
-
-@cache
-def exclusive() -> tuple[Record, ...]:
-    """Return the records of the language in which exactly one of some keys stands, each once."""
-    found: dict[tuple[str, ...], Record] = {}
-    for record in _records():
-        if record.choices:
-            found.setdefault(record.choices, record)
-    return tuple(found.values())
-
-
-@cache
-def words() -> frozenset[str]:
-    """Return the keys that any record of the language has."""
-    return frozenset(key for record in _records() for key in record.keys)
-
-
-@cache
-def _records() -> tuple[Record, ...]:
-    found: list[Record] = []
-    seen: set[str] = set()
-
-    def walk(part: object) -> None:
-        if isinstance(part, Lazy):
-            if part.name not in seen:
-                seen.add(part.name)
-                walk(part.shape())
-            return
-        if isinstance(part, Record):
-            found.append(part)
-        if isinstance(part, Mapping):
-            for inner in part.values():
-                walk(inner)
-        elif isinstance(part, Shape):
-            for inner in vars(part).values():
-                walk(inner)
-
-    walk(PROGRAM)
-    return tuple(found)

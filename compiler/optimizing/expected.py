@@ -8,8 +8,8 @@ from typing import Any
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import shown_value, suggestion
+from lmprog.compiler.fitting import fit
 from lmprog.compiler.optimizing.language import CHECKS
-from lmprog.compiler.shape import fit
 from lmprog.compiler.spec_tests import Check, Expected
 from lmprog.compiler.types.lattice import (
     FLOAT,

@@ -7,9 +7,10 @@ from typing import Any
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import suggestion
+from lmprog.compiler.fitting import fit
 from lmprog.compiler.optimizing.contract import Facts, facts_of
 from lmprog.compiler.schema.option_schema import shape_of
-from lmprog.compiler.shape import Record, fit
+from lmprog.compiler.shape import Record
 from lmprog.compiler.yaml.source import Mapping, Place
 
 

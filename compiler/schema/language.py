@@ -118,14 +118,9 @@ class _Writer:
         groups = shape.forms or tuple((key,) for key in shape.one_of)
         if not groups or not self.whole:
             return self._object(shape, tuple(shape.keys), shape.required)
-        deciding = {key for group in groups for key in group}
         kinds = []
         for group in groups:
-            rest = [
-                key
-                for key in shape.keys
-                if key not in group and group[0] in shape.only.get(key, () if key in deciding else group)
-            ]
+            rest = [key for key in shape.keys if key not in group and shape.beside(key, group)]
             kinds.append(self._object(shape, (*group, *rest), (*group, *shape.required)))
         return {"oneOf": kinds}
 

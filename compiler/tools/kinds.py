@@ -82,7 +82,8 @@ _HTTP = Record(
         "operation": Text(about="The operationId in the description.", example="getOrder"),
     },
     forms=(("url",), ("openapi", "operation")),
-    about="A request: url, method, headers, inputs, output; or openapi and operation.",
+    only={"url": ("url", "openapi")},
+    about="A request: url, method, headers, inputs, output; or openapi and operation, with a url for the server's address.",
     example='{url: "https://api.example.com/orders/{order}", inputs: {order: str}, output: json}',
 )
 _MCP = Record(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from lmprog.compiler.shape import Anything, Boolean, Either, Lazy, ListOf, MapOf, Record, Shape, Text
 
 TYPE = Lazy(lambda: _TYPE, "type")
+WRITTEN_OUT = Anything()
+"""A type that is a mapping: an object of types, an enum, or the long form."""
 _TYPE: Shape = Either(
     scalar=Text(),
-    mapping=Anything(),
+    mapping=WRITTEN_OUT,
     instead='write the values of an enum as {enum: [...]}, and a list of texts as "list[str]"',
     about="A type: str int float bool json list[T] T? messages image, {field: T}, {enum: [...]}, or the long form "
     "{type, about, private, default, declassify}.",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Map
-from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.findings.finding import Report
-from lmprog.compiler.language import exclusive, words
-from lmprog.compiler.shape import Record
 from lmprog.compiler.yaml.files import refusal
+from lmprog.compiler.yaml.laying import merged
 from lmprog.compiler.yaml.reader import read_source
 from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Source, from_plain
 from lmprog.compiler.yaml.writer import unwritable
@@ -77,40 +75,6 @@ def laid_over(base: Mapping, over: Mapping) -> Mapping:
         if entry is not None and entry.value("trusted") is True:
             del entry.entries["trusted"], entry.keys["trusted"]
     return result
-
-
-def merged(base: Mapping, over: Mapping) -> Mapping:
-    """Return `over` merged over `base`: mappings merge by key, other values replace; positions in files are kept."""
-    result = base.copy()
-    result.source, result.line, result.column = over.source, over.line, over.column
-    for key, value in over.entries.items():
-        below = base.entries.get(key)
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            result.entries[key] = _laid(below, value)
-        else:
-            result.entries[key] = value
-        result.keys[key] = over.keys[key]
-    return result
-
-
-def _laid(below: Mapping, value: Mapping) -> Mapping:
-    """Merge; where the upper mapping chooses another of some alternatives, the lower choice goes with what stands beside it."""
-    result = merged(below, value)
-    for record in exclusive():
-        record = _with_others(record, value.entries.keys() | below.entries.keys())
-        chosen = {*record.one_of} & value.entries.keys()
-        others = {*record.one_of} & below.entries.keys() - chosen
-        if len(chosen) == 1 and others:
-            lost = {key for key, beside in record.only.items() if not chosen & {*beside}}
-            for key in (others | lost) & below.entries.keys() - value.entries.keys():
-                result.entries.pop(key)
-                result.keys.pop(key)
-    return result
-
-
-def _with_others(record: Record, keys: Set[str]) -> Record:
-    """Return the record with the alternatives of other packages, which are looked up for keys that the language lacks."""
-    return record.having(keys - words()) if keys & {*record.choices} else record
 
 
 def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping:

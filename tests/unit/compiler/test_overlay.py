@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -138,21 +139,51 @@ def test_a_text_of_a_demo_is_read_back_as_that_text(tmp_path: Path, text: str) -
 
 
 @pytest.mark.parametrize(
-    ("below", "over", "laid"),
+    ("place", "below", "over", "laid"),
     [
-        ("{hf: none, split: train, private: [a]}", "{path: rows.jsonl}", {"path": "rows.jsonl", "private": ["a"]}),
-        ("{path: rows.jsonl}", "{hf: none, split: train}", {"hf": "none", "split": "train"}),
-        ("{command: [a], env: {A: b}, tool: t}", '{url: "http://x"}', {"url": "http://x", "tool": "t"}),
-        ('{url: "http://x", headers: {A: b}}', "{command: [a]}", {"command": ["a"]}),
-        ("{module: a, foreach: x, with: {b: c}}", "{tool: t}", {"tool": "t", "foreach": "x", "with": {"b": "c"}}),
-        ("{module: a, with: {b: c}, needs: [d]}", "{value: e}", {"value": "e", "needs": ["d"]}),
-        ("{program: p, lms: {a: b}}", "{python: m}", {"python": "m"}),
+        (
+            "data.train",
+            "{hf: none, split: train, private: [a]}",
+            "{path: rows.jsonl}",
+            {"path": "rows.jsonl", "private": ["a"]},
+        ),
+        ("data.fractions.from", "{path: rows.jsonl}", "{hf: none, split: train}", {"hf": "none", "split": "train"}),
+        (
+            "tools.t.mcp",
+            "{command: [a], env: {A: b}, tool: t}",
+            '{url: "http://x"}',
+            {"url": "http://x", "tool": "t"},
+        ),
+        ("tools.t.mcp", '{url: "http://x", headers: {A: b}}', "{command: [a]}", {"command": ["a"]}),
+        (
+            "steps.a",
+            "{module: a, foreach: x, with: {b: c}}",
+            "{tool: t}",
+            {"tool": "t", "foreach": "x", "with": {"b": "c"}},
+        ),
+        (
+            "steps.a.steps.b",
+            "{module: a, with: {b: c}, needs: [d]}",
+            "{value: e}",
+            {"value": "e", "needs": ["d"]},
+        ),
+        ("metrics.m", "{program: p, lms: {a: b}}", "{python: m}", {"python": "m"}),
     ],
 )
-def test_another_choice_takes_the_lower_one_away_and_what_stands_with_it(below: str, over: str, laid: object) -> None:
+def test_another_choice_takes_the_lower_one_away_and_what_stands_with_it(
+    place: str, below: str, over: str, laid: object
+) -> None:
     from lmprog.compiler.yaml.layers import laid_over
 
-    def read(text: str) -> Mapping:
-        return from_plain({"part": yaml.safe_load(text)}, Source(Path("a.yaml"), "a.yaml", "", Path()))
+    def within(value: object) -> dict[str, Any]:
+        for key in reversed(place.split(".")):
+            value = {key: value}
+        assert isinstance(value, dict)
+        return value
 
-    assert laid_over(read(below), read(over)).plain() == {"part": laid}
+    def read(text: str) -> Mapping:
+        found = from_plain(within(yaml.safe_load(text)), Source(Path("a.yaml"), "a.yaml", "", Path()))
+        assert isinstance(found, Mapping)
+        return found
+
+    assert laid_over(read(below), read(over)).plain() == within(laid)

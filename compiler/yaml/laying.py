@@ -1,0 +1,91 @@
+"""Mappings of a spec laid one over the other; of keys that exclude each other those of the upper one stay."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from lmprog.compiler.language import PROGRAM
+from lmprog.compiler.shape import Anything, Either, Lazy, MapOf, Nullable, Record, Shape
+from lmprog.compiler.types.shapes import LONG_FORM, WRITTEN_OUT
+from lmprog.compiler.yaml.source import Mapping
+
+_OF_FIELD = LONG_FORM.keys.keys() - {*LONG_FORM.one_of}
+"""Keys that are said of an input or output beside its type."""
+
+
+def merged(base: Mapping, over: Mapping, shape: Shape = PROGRAM) -> Mapping:
+    """Return `over` merged over `base`: mappings merge by key, other values replace; positions in files are kept.
+
+    `shape` is that of both. Of keys that exclude each other those of `over` stay, and what stood beside the others goes too.
+    """
+    shape = _of_mapping(shape, base.entries.keys() | over.entries.keys())
+    result = base.copy()
+    result.source, result.line, result.column = over.source, over.line, over.column
+    for key in given_up(shape, base.entries.keys(), over.entries.keys()):
+        del result.entries[key], result.keys[key]
+    for key, value in over.entries.items():
+        below = base.entries.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result.entries[key] = merged(below, value, _of_key(shape, key)) if both else value  # type: ignore[arg-type]
+        result.keys[key] = over.keys[key]
+    return result
+
+
+def given_up(shape: Shape, below: Set[str], above: Set[str]) -> Set[str]:
+    """Return the keys of a lower mapping that go where an upper mapping with these keys is laid over it."""
+    if isinstance(shape, Record):
+        return _of_record(shape, below, above)
+    return _of_type(below, above) if shape is WRITTEN_OUT else frozenset()
+
+
+def _of_record(record: Record, below: Set[str], above: Set[str]) -> Set[str]:
+    there = [group for group in record.groups if not below.isdisjoint(group)]
+    # A key that may stand beside what is there chooses nothing, as the `url` of a server beside `openapi`.
+    taken = [
+        group
+        for group in record.groups
+        if any(key in group and not any(record.beside(key, each) for each in there if each != group) for key in above)
+    ]
+    if len(taken) != 1:
+        return frozenset()
+    (chosen,) = taken
+    deciding = {key for group in record.groups for key in group}
+    lost = {
+        key for key in below & deciding - above - {*chosen} if chosen not in there or not record.beside(key, chosen)
+    }
+    return lost | {key for key in below - deciding - above if lost and not record.beside(key, chosen)}
+
+
+def _of_type(below: Set[str], above: Set[str]) -> Set[str]:
+    """Return the keys that go where one type is laid over another; the fields of two objects merge."""
+    old, new = _form(below), _form(above)
+    if not new or old == new:
+        return frozenset()
+    # What is said beside a type stays: a private value does not become public where its type changes.
+    return (below if old == "object" else below - _OF_FIELD) - above
+
+
+def _form(keys: Set[str]) -> str:
+    """Return how a type with these keys is written; nothing for keys that are only said beside a type."""
+    names = keys - _OF_FIELD
+    return next((form for form in LONG_FORM.one_of if names == {form}), "object" if names else "")
+
+
+def _of_mapping(shape: Shape, keys: Set[str]) -> Shape:
+    """Return the shape that a mapping with these keys has where this one is asked for."""
+    while not isinstance(shape, Record | MapOf | Anything):
+        if isinstance(shape, Lazy):
+            shape = shape.shape()
+        elif isinstance(shape, Nullable):
+            shape = shape.shape
+        else:
+            shape = (shape.mapping if isinstance(shape, Either) else None) or Anything()
+    return shape.having(keys) if isinstance(shape, Record) else shape
+
+
+def _of_key(shape: Shape, key: str) -> Shape:
+    if isinstance(shape, Record):
+        return shape.keys.get(key, Anything())
+    if isinstance(shape, MapOf):
+        return shape.value
+    return Anything()
