@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,16 @@ def load(reference: PythonReference) -> Callable[..., Any]:
     return found
 
 
-def forget(files: Container[Path]) -> None:
-    """Forget what was imported from any of `files`, and all files that programs name: what they import may be among these.
+def forget(files: Collection[Path]) -> None:
+    """Forget what was imported from `files`, which are resolved, and all files that programs name, as these may import them.
 
     In a process that goes on, the next use imports them anew.
     """
     _loaded.clear()
+    endings = tuple(path.name for path in files)
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if file is not None and Path(file) in files:
+        if isinstance(file, str) and file.endswith(endings) and Path(file).resolve() in files:
             del sys.modules[name]
     importlib.invalidate_caches()
 

@@ -63,6 +63,7 @@ class Runs:
         self._kept: deque[KeptRun] = deque(maxlen=2)
         self._count = 0
         self._stop: Callable[[], None] | None = None
+        self._stopping = False
         self.current: KeptRun | None = None
         """The run at work."""
 
@@ -81,6 +82,7 @@ class Runs:
                 raise Busy
             self._count += 1
             began = time.strftime("%H:%M:%S")
+            self._stopping = False
             self.current = KeptRun(self._count, fake, of, began, hidden=hide)
         asked = program.faked() if fake else program
         threading.Thread(target=self._work, args=(asked, inputs, row, hide), daemon=True, name="lmprog-dev-run").start()
@@ -90,6 +92,7 @@ class Runs:
     def stop(self) -> None:
         """Cancel the run at work, if there is one."""
         with self._lock:
+            self._stopping = True  # for a run that has not begun yet
             stop = self._stop
         if stop is not None:
             stop()
@@ -131,6 +134,8 @@ class Runs:
 
         with self._lock:
             self._stop = stop
+            if self._stopping:
+                stop()
         return await program.run(inputs, example=row, options=RunOptions(on_record=note))
 
 

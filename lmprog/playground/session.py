@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import traceback
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class Session:
         self._changes = 0
         self.snapshot = Snapshot()
 
-    def refresh(self, changed: Container[Path] = ()) -> None:
+    def refresh(self, changed: Collection[Path] = ()) -> None:
         """Compile the files as they are now."""
         if self.imports:
             forget(changed)
@@ -106,7 +106,10 @@ class Session:
         if found.plan is None:
             files = before.files | read | _folders(read)
             return replace(before, findings=found.findings, broken=True, defect=None, files=files)
-        program = program_of(found.plan, self._recompile, lms=self._lms, imports=self.imports)
+        # An LM that is declared as before stays: to read the weights of a model anew takes seconds.
+        old = before.program
+        same = {id: old.lms[id] for id, lm in found.plan.lms.items() if old is not None and old.plan.lms.get(id) == lm}
+        program = program_of(found.plan, self._recompile, lms=same, imports=self.imports)
         return Snapshot(found.findings, program, files=frozenset(read | files_behind(found.plan)))
 
     def _recompile(self, change: Mapping[str, Any]) -> Plan:

@@ -188,9 +188,19 @@ class View:
         failed = None if result.error is None else f"the steps after it are not rendered: {result.error}"
         return [_shown(document(one)) for one in made], failed
 
+    @property
+    def real(self) -> str:
+        """The name of the button that runs the real LMs, which says what that may do."""
+        assert self.program is not None
+        plan = self.program.plan
+        may = [] if all(lm.runs_here for lm in plan.lms.values()) else ["may cost"]
+        may += [f"writes: {', '.join(tools)}"] if (tools := bounds(plan).writes) else []
+        said = f" ({'; '.join(may)})" if may else ""
+        return f"Run with the real LMs{said}"
+
     @cached_property
     def cost(self) -> str:
-        """Words for the calls, the price and the writes of a run of the real LMs, at most."""
+        """Words for the calls and the price of a run of the real LMs, at most."""
         assert self.program is not None
         plan = self.program.plan
         most = bounds(plan, [self.inputs[0]])
@@ -199,8 +209,7 @@ class View:
         known = f"at most {calls}, {usd}" if most.bounded else f"{calls} or more: a list has no bound"
         if all(lm.runs_here for lm in plan.lms.values()):
             known = f"at most {calls}, in this process"
-        tools = ", ".join(most.writes)
-        return f"{known}; tools that write are called: {tools}" if tools else known
+        return known
 
     # the runs
 

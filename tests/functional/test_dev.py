@@ -314,6 +314,52 @@ def test_a_missing_file_that_appears_is_noticed(spec: Path, opened) -> None:
     assert not page.session.snapshot.broken
 
 
+def test_an_lm_that_is_declared_as_before_stays(write, opened) -> None:
+    """The weights of a model in this process are not read again at each change of a prompt."""
+    text = """
+        lmprog: 1
+        lms: {a: {model: embedded/smollm2-135m}, b: {model: embedded/smollm2-135m, params: {max_tokens: 9}}}
+        modules:
+          one: {lm: a, inputs: {text: str}, outputs: {half: str}, instructions: Begin.}
+          two: {lm: b, inputs: {half: str}, outputs: {whole: str}, instructions: End.}
+        inputs: {text: str}
+        steps:
+          one: {module: one, with: {text: "${{ inputs.text }}"}}
+          two: {module: two, with: {half: "${{ steps.one.half }}"}}
+        outputs: {whole: "${{ steps.two.whole }}"}
+        """
+    spec = write(text)
+    session = opened(spec).session
+    before = session.snapshot.program
+    spec.write_text(spec.read_text().replace("Begin.", "Start.").replace("max_tokens: 9", "max_tokens: 99"))
+    session.refresh()
+    after = session.snapshot.program
+    assert after.plan.modules["one"].instructions == "Start."
+    assert after.lms["a"] is before.lms["a"] and after.lms["b"] is not before.lms["b"]
+
+
+def test_the_button_of_the_real_lms_says_what_it_may_do(spec: Path, opened) -> None:
+    assert ">Run with the real LMs (may cost)</button>" in opened(spec).parts()
+    spec.write_text(spec.read_text().replace("effects: read", "effects: write"))
+    assert ">Run with the real LMs (may cost; writes: find)</button>" in opened(spec).parts()
+
+
+def test_a_run_that_is_stopped_before_it_has_begun_does_not_begin(page: Page, provider, monkeypatch) -> None:
+    begun, begin = [], threading.Thread.start
+
+    def held(thread: threading.Thread) -> None:
+        if thread.name == "lmprog-dev-run":
+            begun.append(thread)
+        else:
+            begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", held)
+    assert page.run(real=True).status_code == 202
+    assert httpx.post(f"{page.url}stop", json={}).status_code == 202
+    begin(begun[0])
+    assert ">stopped</span>" in section(page.ended(), "runs") and provider.requests == []
+
+
 def test_changes_are_told_as_events(spec: Path, page: Page) -> None:
     with httpx.stream("GET", f"{page.url}events") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
