@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import traceback
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from lmprog.errors import LmprogError
 from lmprog.optimizers.optimizer import installed, options_of
 from lmprog.runtime.program import Program, program_of
 from lmprog.scoring.data import rows_of
-from lmprog.state.identity import files_of
-from lmprog.state.watching import changes
+from lmprog.state.watching import changes, files_to_watch
 
 Rows = list[dict[str, Any]]
 
@@ -102,15 +100,14 @@ class Session:
             stage_names=installed,
             confined=not self.imports,
         )
-        read = {self.spec.resolve(), *found.read}
+        files = files_to_watch(self.spec, found)
         if found.plan is None:
-            files = before.files | read | _folders(read)
-            return replace(before, findings=found.findings, broken=True, defect=None, files=files)
+            return replace(before, findings=found.findings, broken=True, defect=None, files=before.files | files)
         # An LM that is declared as before stays: to read the weights of a model anew takes seconds.
         old = before.program
         same = {id: old.lms[id] for id, lm in found.plan.lms.items() if old is not None and old.plan.lms.get(id) == lm}
         program = program_of(found.plan, self._recompile, lms=same, imports=self.imports)
-        return Snapshot(found.findings, program, files=frozenset(read | files_behind(found.plan)))
+        return Snapshot(found.findings, program, files=files)
 
     def _recompile(self, change: Mapping[str, Any]) -> Plan:
         found = compile_file(
@@ -125,19 +122,3 @@ class Session:
         if found.plan is None:
             raise SpecError(found.findings)
         return found.plan
-
-
-def files_behind(plan: Plan) -> set[Path]:
-    """Return the files beside the programs themselves that a program is made of: data, Python, corpora, schemas, images."""
-    found = {path for id in (None, *plan.metrics) for path in files_of(plan, id)}
-    found |= {split.path for split in plan.data.values() if split.path is not None}
-    return {path.resolve() for path in found}
-
-
-def _folders(files: Iterable[Path]) -> set[Path]:
-    """Return the folders of files and those in them: a file that is missing changes the state of its folder when it appears."""
-    found = {path.parent for path in files}
-    for folder in list(found):
-        with contextlib.suppress(OSError):
-            found |= {inner for inner in folder.iterdir() if inner.is_dir() and not inner.name.startswith((".", "__"))}
-    return found

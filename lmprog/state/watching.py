@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from lmprog.compiler import Compilation, Plan
+from lmprog.state.identity import files_of
 from lmprog.state.unchanged import state_of
 
 EVERY = 0.2
@@ -30,3 +33,28 @@ def changes(
         if changed and not moved:
             yield frozenset(changed)
             changed = set()
+
+
+def files_to_watch(spec: Path, compiled: Compilation) -> frozenset[Path]:
+    """Return the files that a program was compiled from, and of one that could not be, also the folders of those.
+
+    A file that is missing changes the state of its folder when it appears.
+    """
+    read = {spec.resolve(), *compiled.read}
+    return frozenset(read | (files_behind(compiled.plan) if compiled.plan is not None else _folders(read)))
+
+
+def files_behind(plan: Plan) -> set[Path]:
+    """Return the files beside the programs themselves that a program is made of: data, Python, corpora, schemas, images."""
+    found = {path for id in (None, *plan.metrics) for path in files_of(plan, id)}
+    found |= {split.path for split in plan.data.values() if split.path is not None}
+    return {path.resolve() for path in found}
+
+
+def _folders(files: Iterable[Path]) -> set[Path]:
+    """Return the folders of files, and those in them."""
+    found = {path.parent for path in files}
+    for folder in list(found):
+        with contextlib.suppress(OSError):
+            found |= {inner for inner in folder.iterdir() if inner.is_dir() and not inner.name.startswith((".", "__"))}
+    return found
