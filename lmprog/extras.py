@@ -33,6 +33,31 @@ EXTRA_OF = {
 }
 """Package -> extra."""
 
+BRINGS = {
+    "local": "models in this process: embedded/smollm2-135m, hf/...",
+    "providers": "models of every provider that litellm knows",
+    "search": "the search tool, and demos chosen for each call",
+    "optimize": "the stages that search words: prompt_search, bootstrap, gepa",
+    "train": "the stages that train weights: grpo, sft, fast_slow",
+    "serve": "lmprog serve",
+    "mcp": "tools of MCP servers",
+    "otel": "traces to an OpenTelemetry collector",
+}
+"""Extra -> what it is for."""
+
+
+def packages_of(extra: str) -> list[str]:
+    """Return the packages that an extra brings, by the names under which they are imported."""
+    return [package for package, of in EXTRA_OF.items() if of == extra]
+
+
+def is_installed(package: str) -> bool:
+    """Return whether a package can be imported; it is not imported."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
 
 class MissingExtra(UsageError):
     """The error for an optional package that is needed now and not installed; the message names the extra to install."""
@@ -49,11 +74,7 @@ def missing(error: ImportError, user: str) -> MissingExtra | None:
 def require(packages: Iterable[str], user: str) -> None:
     """Raise MissingExtra where one of `packages`, which `user` needs, is not installed. None of them is imported."""
     for package in packages:
-        try:
-            found = find_spec(package)
-        except ImportError:
-            found = None
-        if found is None:
+        if not is_installed(package):
             raise _named(package, user)
 
 

@@ -2,65 +2,223 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lmprog.compiler.yaml.whole_file import write_whole
 
-FILES = {
-    "desk.yaml": "desk.yaml",
-    "topics.txt": "topics.txt",
-    "metrics.py": "metrics.py",
-    "data/train.jsonl": "data/train.jsonl",
-    "data/dev.jsonl": "data/dev.jsonl",
-    "data/test.jsonl": "data/test.jsonl",
-    ".gitignore": "gitignore",
-    ".github/workflows/lmprog.yml": "workflow.yml",
-}
-"""The files to write: path in the new folder -> path in `lmprog/starter`."""
+if TYPE_CHECKING:
+    from lmprog.starter.kinds import Kind
+
+EMBEDDED = "embedded/smollm2-135m"
+WORKFLOW = ".github/workflows/lmprog.yml"
+HOOKS = ".pre-commit-config.yaml"
+MOST_WIDTH = 76
+"""Columns within which the comments beside commands are aligned."""
+_MODEL = re.compile(r"[\w.-]+/[\w.:@/+-]+")
+_ADDRESS = re.compile(r"https?://[^\s#]+")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to write."""
+
+    kind: Kind
+    model: str
+    api_base: str | None
+    ci: bool
+    hooks: bool
 
 
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path, file_okay=False))
-def command(folder: Path) -> None:
+@click.option(
+    "--kind", metavar="KIND", help="classify, extract, rag, agent, summary, critique, triage, sql or translate."
+)
+@click.option("--model", metavar="MODEL", help="The model, as openai/gpt-4.1-mini; default: the built-in one.")
+@click.option("--api-base", metavar="URL", help="The address of a server of your own, as http://localhost:8000/v1.")
+@click.option(
+    "--ci", type=click.Choice(["github", "none"]), help="A workflow that checks each change; default: github."
+)
+@click.option("--hooks/--no-hooks", default=None, help="Check before each commit, with pre-commit; default: no.")
+@click.option("--yes", is_flag=True, help="Ask nothing: take the defaults for what is not given.")
+@click.option("--overwrite", is_flag=True, help="Write over files that exist.")
+def command(
+    folder: Path,
+    kind: str | None,
+    model: str | None,
+    api_base: str | None,
+    ci: str | None,
+    hooks: bool | None,
+    yes: bool,
+    overwrite: bool,
+) -> None:
     """Write a small working program into DIR: its data, a metric, a test, and a workflow that checks it.
 
-    DIR is the current folder where it is left out. Nothing that exists is overwritten.
+    On a terminal it asks for the kind of program, the model, CI and hooks where they are not given; elsewhere, and with
+    --yes, it takes the defaults. DIR is the current folder where it is left out. Nothing that exists is overwritten,
+    unless --overwrite is given.
 
     \b
     lmprog init desk
+    lmprog init questions --kind rag --model openai/gpt-4.1-mini --hooks
+    lmprog init local --kind extract --model hosted_vllm/Qwen/Qwen3-4B --api-base http://localhost:8000/v1
     """
-    from importlib.resources import files
-
-    taken = [name for name in FILES if (folder / name).exists() or (folder / name).is_symlink()]
-    if taken:
+    asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
+    choice = _choice(asks, kind, model, api_base, ci, hooks)
+    written = _files(choice)
+    taken = [name for name in written if (folder / name).exists() or (folder / name).is_symlink()]
+    if taken and not overwrite:
         there = ", ".join(str(folder / name) for name in taken)
-        verb = "exists" if len(taken) == 1 else "exist"
-        raise click.UsageError(f"{there} {verb} already, so nothing was written; name a new folder: lmprog init DIR")
-    starter = files("lmprog") / "starter"
-    for name, template in FILES.items():
-        path = folder / name
-        write_whole(path, starter.joinpath(template).read_bytes(), new=True)
-        click.echo(f"wrote {path}", err=True)
-    click.echo(_next(folder))
+        verb, them = ("exists", "it") if len(taken) == 1 else ("exist", "them")
+        if not (asks and click.confirm(f"{there} {verb} already; overwrite {them}?", err=True)):
+            raise click.UsageError(
+                f"{there} {verb} already, so nothing was written; name a new folder: lmprog init DIR, or add --overwrite"
+            )
+    _write(folder, written, taken)
+    click.echo(_next(folder, choice))
 
 
-def _next(folder: Path) -> str:
-    """Return the commands to try next with the files that were written."""
-    spec = folder / "desk.yaml"
-    lines = [
-        "Next:",
-        f"  lmprog check {spec}",
-        f"  lmprog run {spec} --fake --input message='Are you open on Sunday?'     # no model is asked",
-        f"  lmprog run {spec} --input message='Are you open on Sunday?'            # needs lmprog[local], or a key",
-        f"  lmprog test {spec}                                                     # its tests; --record, --replay for CI",
-        f"  lmprog optimize {spec} --dry-run                                       # what tuning it would cost",
-    ]
-    above = next((parent for parent in folder.resolve().parents if (parent / ".git").exists()), None)
-    if above is not None and not (folder / ".git").exists():
-        workflow = folder / ".github/workflows/lmprog.yml"
-        lines.append(
-            f"GitHub reads workflows at the top of a repository: move {workflow} to {above}, and mend its paths."
+def _choice(
+    asks: bool, kind: str | None, model: str | None, api_base: str | None, ci: str | None, hooks: bool | None
+) -> Choice:
+    """Return what to write: what was given, then answers or defaults. Raises click.UsageError for what cannot be."""
+    from lmprog.compiler.findings.finding import suggestion
+    from lmprog.starter.kinds import KINDS
+
+    if asks and kind is None:
+        for each in KINDS.values():
+            click.echo(f"  {each.name:10} {each.about}", err=True)
+    name = kind or _ask(asks, "Kind of program", "classify", click.Choice(list(KINDS)))
+    if name not in KINDS:
+        raise click.UsageError(f"there is no kind {name!r}; {suggestion(name, list(KINDS), 'kinds')}")
+    model = model or _ask(
+        asks, "Model (as openai/gpt-4.1-mini, hosted_vllm/NAME; the built-in one needs no key)", EMBEDDED
+    )
+    if not _MODEL.fullmatch(model):
+        raise click.UsageError(
+            f"{model!r} names no model; write provider/name, as {EMBEDDED}, openai/gpt-4.1-mini or hosted_vllm/Qwen/Qwen3-4B"
         )
+    if api_base is None and model.startswith("hosted_vllm/"):
+        api_base = _ask(asks, "Address of the server", "http://localhost:8000/v1")
+    if api_base is not None and not _ADDRESS.fullmatch(api_base):
+        raise click.UsageError(f"{api_base!r} is no address of a server; write it as http://localhost:8000/v1")
+    if api_base is not None and _is_local(model):
+        raise click.UsageError(f"{model} runs in this process, so it has no address; leave --api-base out")
+    ci = ci or _ask(asks, "CI", "github", click.Choice(["github", "none"]))
+    if hooks is None:
+        hooks = asks and click.confirm("Check before each commit, with pre-commit?", default=False, err=True)
+    return Choice(KINDS[name], model, api_base, ci == "github", hooks)
+
+
+def _ask(asks: bool, question: str, default: str, kind: click.ParamType | None = None) -> str:
+    return str(click.prompt(question, default=default, type=kind, err=True)) if asks else default
+
+
+def _is_local(model: str) -> bool:
+    from lmprog.compiler.backends import backend_of
+
+    return backend_of(model).local
+
+
+def _files(choice: Choice) -> dict[str, bytes]:
+    """Return the files to write, by their paths in the new folder."""
+    from lmprog.starter.kinds import ROOT
+    from lmprog.starter.rewriting import with_model, with_open_tests
+
+    kind, around = choice.kind, ROOT / "around"
+    found = kind.files()
+    text = found[kind.spec].decode()
+    if kind.folder.startswith("gallery/"):
+        text = with_open_tests(text)
+    found[kind.spec] = with_model(text, choice.model, choice.api_base, kind.unread).encode()
+    found[".gitignore"] = (around / "gitignore").read_bytes()
+    if choice.ci:
+        extras = f"'lmprog[{','.join(kind.extras)}]'" if kind.extras else "lmprog"
+        workflow = (around / "workflow.yml").read_text(encoding="utf-8")
+        workflow = workflow.replace("desk.yaml", kind.spec).replace("pip install lmprog", f"pip install {extras}")
+        found[WORKFLOW] = workflow.encode()
+    if choice.hooks:
+        found[HOOKS] = (around / "pre-commit-config.yaml").read_bytes()
+    return found
+
+
+def _write(folder: Path, written: Mapping[str, bytes], taken: Sequence[str]) -> None:
+    """Write the files; only those that are `taken` may replace one."""
+    for name, content in written.items():
+        path = folder / name
+        write_whole(path, content, new=name not in taken)
+        click.echo(f"wrote {path}", err=True)
+
+
+def _next(folder: Path, choice: Choice) -> str:
+    """Return the commands to try next with the files that were written, and what they need."""
+    spec = folder / choice.kind.spec
+    asked = _one_run(choice, folder)
+    commands = [
+        (f"lmprog check {spec}", ""),
+        (f"lmprog run {spec} --fake {asked}", "no model is asked"),
+        (f"lmprog run {spec} {asked}", _needs(choice)),
+        (f"lmprog test {spec}", "its tests; --record, --replay for CI"),
+        (f"lmprog optimize {spec} --dry-run", "what tuning it would cost"),
+    ]
+    width = min(MOST_WIDTH, max(len(command) for command, _ in commands))
+    lines = ["Next:", *(f"  {command:{width}}    # {why}" if why else f"  {command}" for command, why in commands)]
+    if not choice.kind.small and choice.model == EMBEDDED:
+        lines.append(f"The built-in model is too small to do this well; name another at `model:` in {spec}.")
+    lines += _to_move(folder, choice)
+    if choice.hooks:
+        lines.append("The hook: pip install pre-commit && pre-commit install")
     return "\n".join(lines)
+
+
+def _one_run(choice: Choice, folder: Path) -> str:
+    """Return the arguments of `lmprog run` for one input, or for the rows where its inputs are long."""
+    import yaml
+
+    tests: dict[str, Any] = yaml.safe_load(choice.kind.files()[choice.kind.spec])["tests"]
+    inputs = next(test["inputs"] for test in tests.values() if "inputs" in test)
+    if all(isinstance(value, str) and len(value) < 100 for value in inputs.values()):
+        shown = {"message": "Are you open on Sunday?"} if choice.kind.name == "classify" else inputs
+        return " ".join(f"--input {name}={shlex.quote(value)}" for name, value in shown.items())
+    return f"--inputs {folder / 'dev.jsonl'} --out answers.jsonl"
+
+
+def _needs(choice: Choice) -> str:
+    """Return what a run with the model needs: extras that are to be installed, and a key."""
+    from lmprog.lms.provider_keys import KEYS
+
+    provider = choice.model.partition("/")[0]
+    extras = list(choice.kind.extras)
+    needs = []
+    if _is_local(choice.model):
+        extras.insert(0, "local")
+    elif provider not in ("openai", "hosted_vllm"):
+        extras.insert(0, "providers")
+    if extras:
+        needs.append(f"lmprog[{','.join(extras)}]")
+    if choice.api_base is not None:
+        needs.append(f"the server at {choice.api_base}")
+    elif provider in KEYS:
+        needs.append(KEYS[provider][0])
+    return f"needs {' and '.join(needs)}" if needs else ""
+
+
+def _to_move(folder: Path, choice: Choice) -> list[str]:
+    """Return what to move to the top of the repository that the folder lies in, where it is not the top itself."""
+    above = next((parent for parent in folder.resolve().parents if (parent / ".git").exists()), None)
+    if above is None or (folder / ".git").exists():
+        return []
+    readers = {"GitHub reads workflows": WORKFLOW} if choice.ci else {}
+    readers |= {"pre-commit reads its configuration": HOOKS} if choice.hooks else {}
+    return [
+        f"{reader} at the top of a repository: move {folder / file} to {above}, and mend its paths."
+        for reader, file in readers.items()
+    ]

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Answer from this recording: no model is asked, no key is needed, and a call that it does not hold fails.",
 )
+@click.option(
+    "--fake",
+    is_flag=True,
+    help="Answer with values of the declared types, and look only at whether each test runs; ask no model, call no tool "
+    "that writes.",
+)
 @ALLOW_WRITES
 @output_format("text", "json", "junit")
 def command(
@@ -35,6 +41,7 @@ def command(
     pattern: str | None,
     record: Path | None,
     replay: Path | None,
+    fake: bool,
     allow_writes: bool,
     style: str,
 ) -> None:
@@ -44,6 +51,7 @@ def command(
     lmprog test program.yaml
     lmprog test program.yaml --record tests.jsonl         # once, with a key
     lmprog test program.yaml --replay tests.jsonl         # in CI, without one
+    lmprog test program.yaml --fake                       # without any model: whether each test runs
     """
     from lmprog.aio.loops import run_async
     from lmprog.reports import tests as report
@@ -53,6 +61,8 @@ def command(
 
     if record is not None and replay is not None:
         raise click.UsageError("--record asks the models and --replay does not; name one of the two")
+    if fake and (record is not None or replay is not None):
+        raise click.UsageError("--fake makes its replies up; leave --record and --replay out")
     chosen = []
     for spec in specs:
         program = load(spec, lms=lms, overrides=overrides)
@@ -66,9 +76,9 @@ def command(
         there = sum(len(program.plan.tests) for _, program, _ in chosen)
         why = f"none of {there} tests has {pattern!r} in it" if there else "there is nothing to run; write `tests:`"
         raise click.UsageError(why)
-    if replay is None:
+    if replay is None and not fake:
         refuse_writes(((program.plan, size_of(program, tests)) for _, program, tests in chosen if tests), allow_writes)
-    found = run_async(lambda: _run(chosen, replay, style))
+    found = run_async(lambda: _run(chosen, replay, fake, style))
     if record is not None:
         _keep(record, found, _origin(chosen))
     if replay is not None and any(outcome.status != "passed" for outcome in found):
@@ -103,7 +113,7 @@ def _say_changes(replay: Path, now: Origin) -> None:
         click.echo(f"since {replay} was recorded: {identity.in_words(changed)}", err=True)
 
 
-async def _run(chosen: Sequence[tuple[Path, Any, Any]], replay: Path | None, style: str) -> list[Any]:
+async def _run(chosen: Sequence[tuple[Path, Any, Any]], replay: Path | None, fake: bool, style: str) -> list[Any]:
     """Return the outcomes of the tests; with `style` text, also print each as it arrives."""
     from lmprog.cli.row_progress import RowProgress
     from lmprog.reports.tests import line
@@ -114,9 +124,9 @@ async def _run(chosen: Sequence[tuple[Path, Any, Any]], replay: Path | None, sty
     for spec, program, tests in chosen:
         if not tests:
             continue
-        asked = program if replay is None else program.replaying(replay)
+        asked = program.faked() if fake else program if replay is None else program.replaying(replay)
         with RowProgress(str(spec), size_of(program, tests)) as progress:
-            async for outcome in outcomes(asked, spec, tests, progress.advance):
+            async for outcome in outcomes(asked, spec, tests, progress.advance, compared=not fake):
                 found.append(outcome)
                 if style == "text":
                     progress.say(line(outcome, colour))

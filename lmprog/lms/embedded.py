@@ -30,12 +30,17 @@ CONVERSION = 1
 """Raise it when the conversion below changes: the cached folder is named by it."""
 
 
+def cached_folder() -> Path:
+    """Return the place of the converted model in the user's cache, whether it is there or not."""
+    return cache_root() / "models" / f"smollm2-135m-{GGUF_SHA256[:12]}-{CONVERSION}"
+
+
 def model_folder() -> Path:
     """Return the folder with the converted model (bf16 safetensors and tokenizer), after any download and conversion.
 
     Raise InfrastructureError where it is not in the cache and cannot be downloaded.
     """
-    folder = cache_root() / "models" / f"smollm2-135m-{GGUF_SHA256[:12]}-{CONVERSION}"
+    folder = cached_folder()
     if folder.is_dir():
         return folder
     with whole_folder(folder) as made:

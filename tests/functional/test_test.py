@@ -149,6 +149,7 @@ def test_junit(cli, spec, provider) -> None:
         (["-k", "nothing"], "none of 4 tests has 'nothing' in it"),
         (["--set", "tests=[]"], "there is nothing to run; write `tests:`"),
         (["--record", "a", "--replay", "b"], "name one of the two"),
+        (["--fake", "--replay", "b"], "leave --record and --replay out"),
         (["--replay", "not-there.jsonl"], "there is no recording not-there.jsonl"),
     ],
 )
@@ -194,3 +195,14 @@ def test_several_programs(cli, spec, write) -> None:
     status, out, err = cli("test", spec, other, "-k", "refund")
     assert (status, out.splitlines()[-1]) == (0, "1 test: 1 passed")
     assert err == f"{other} has no tests\n"
+
+
+def test_fake_replies_show_whether_each_test_runs(cli, spec, write, provider) -> None:
+    status, out, err = cli("test", spec, "--fake")
+    assert (status, err, len(provider.requests)) == (0, "", 0)
+    assert out.count("10 rows of test were run; the score of fake replies is not compared") == 2
+    assert out.endswith("4 tests: 4 passed\n")
+    write("def measure(text: str) -> float:\n    return None if text == '5' else 0.1\n", "tools.py")
+    status, out, _ = cli("test", spec, "--fake")
+    assert status == 1 and "1 runs failed (tool): row 5: measure" in out
+    assert out.endswith("4 tests: 2 passed, 2 failed\n")

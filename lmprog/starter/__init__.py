@@ -1,0 +1,1 @@
+"""Programs to begin with: what `lmprog init` writes for a kind of program, a model, a CI and hooks."""
