@@ -19,7 +19,7 @@ class Kind:
     name: str
     about: str
     folder: str
-    """Its place in this package."""
+    """Folder of its files in this package."""
     spec: str
     """The name of its program."""
     extras: tuple[str, ...] = ()
@@ -76,4 +76,4 @@ KINDS = {
         _of_gallery("translate", "translate with a glossary"),
     )
 }
-"""By name, the one that is the default first."""
+"""Name -> kind, the default first."""
