@@ -174,7 +174,9 @@ class Binder:
         if isinstance(expression.type, Optional) and assignable(expression.type.inner, wanted):
             name = expression.text
             said = f"`{name}` is {expression.type}: it may be absent here"
-            fix = f"write default({name}, ...), guard the step with `when: {name} != null`, or give its step an `else`"
+            fix: str | None = (
+                f"write default({name}, ...), guard the step with `when: {name} != null`, or give its step an `else`"
+            )
             if expression.constant:
                 said, fix = "null is none", f"write a value of type {wanted}"
             self.report.add("LMP204", value_place(node), f"{what} takes {wanted}, and {said}", fix=fix)

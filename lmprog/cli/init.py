@@ -118,7 +118,7 @@ def _choice(
     return Choice(KINDS[name], model, api_base, ci == "github", hooks)
 
 
-def _ask(asks: bool, question: str, default: str, kind: click.ParamType | None = None) -> str:
+def _ask(asks: bool, question: str, default: str, kind: click.Choice[str] | None = None) -> str:
     return str(click.prompt(question, default=default, type=kind, err=True)) if asks else default
 
 
