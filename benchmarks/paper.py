@@ -41,7 +41,7 @@ from typing import Any
 from ledger import Ledger, read_lines
 from paper_page import write_page
 from paper_runs import Measured, Version
-from paper_tasks import QUICK, RUNS, TASKS, Sizes, Task, planned, settings_of, stages_of
+from paper_tasks import QUICK, RUNS, TASKS, Sizes, Task, optimize_of, planned, settings_of
 
 import lmprog
 from lmprog.cli.progress import OptimizeProgress
@@ -100,7 +100,7 @@ def measured(task: Task, run: str, seed: int, sizes: Sizes, data: Path, work: Pa
         run_dir=folder / "run",
         out=overlay,
         resume=(folder / "run" / "run.json").exists(),
-        overrides={**overrides, "optimize.stages": stages_of(task, run, sizes)},
+        overrides={**overrides, **optimize_of(task, run, sizes)},
         listen=listen,
     )
     train = len((folder / "rows" / "train.jsonl").read_text(encoding="utf-8").splitlines())

@@ -42,8 +42,8 @@ class Sizes:
 
     intents: int = 12
     banking77: Split = Split(24, 12, 15)
-    multihop: Split = Split(70, 40, 40)
-    papillon: Split = Split(64, 36, 50)
+    multihop: Split = Split(240, 130, 160)
+    papillon: Split = Split(110, 126, 200)
     quick: bool = False
 
 
@@ -117,12 +117,32 @@ def _corpus(data: Path, rows: Rows) -> dict[str, Any]:
 
 
 def _papillon(data: Path, sizes: Sizes) -> Rows:
-    """The test rows are those of the dev file, and the dev rows some of the train file; a query stands there once."""
-    held = {row["user_query"]: row for row in _read(data / "pupa" / "dev.jsonl")}
-    learnt = {row["user_query"]: row for row in _read(data / "pupa" / "train.jsonl") if row["user_query"] not in held}
-    pool, (train, dev, test) = list(learnt.values()), asdict(sizes.papillon).values()
-    random.Random(0).shuffle(pool)
-    return {"train": pool[dev:][:train], "dev": pool[:dev], "test": list(held.values())[:test]}
+    """Every query once, in the split that it was in when the data had fewer rows.
+
+    Then the test rows were the first 50 of the dev file, and 36 of the first 100 of the train file the dev rows. What came
+    later is split as its files say, after the earlier rows.
+    """
+    files = {name: _read(data / "pupa" / f"{name}.jsonl") for name in ("train", "dev", "test")}
+    first_dev, first_train = files["dev"][:50], files["train"][:100]
+    tested = _by_query([*first_dev, *files["test"]])
+    earlier = [row for query, row in _by_query(first_train).items() if query not in _by_query(first_dev)]
+    random.Random(0).shuffle(earlier)
+    held = {query: row for query, row in _by_query([*earlier[:36], *files["dev"][50:]]).items() if query not in tested}
+    learnt = _by_query([*earlier[36:], *files["train"][100:]])
+    pools = {
+        "train": [row for query, row in learnt.items() if query not in tested and query not in held],
+        "dev": list(held.values()),
+        "test": list(tested.values()),
+    }
+    return {split: pools[split][:count] for split, count in asdict(sizes.papillon).items()}
+
+
+def _by_query(rows: list[Row]) -> dict[str, Row]:
+    """The rows by their query, the first of each."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        found.setdefault(row["user_query"], row)
+    return found
 
 
 TASKS = {
@@ -189,6 +209,14 @@ def stages_of(task: Task, run: str, sizes: Sizes) -> list[dict[str, dict[str, An
     if run == "grpo-search":
         return [{"grpo": grpo}, {"prompt_search": search}]
     return [{"prompt_search": search}, {"grpo": {**grpo, "level": "trajectory"} if run == "trajectory" else grpo}]
+
+
+def optimize_of(task: Task, run: str, sizes: Sizes) -> dict[str, Any]:
+    """What a run changes of the spec's `optimize`, as overrides. Whole trajectories follow the one metric of the program."""
+    block = planned(task).optimize
+    by_module = run == "trajectory" and block is not None and bool(block.rewards)
+    reward = {"optimize.reward": block.metric} if by_module and block is not None else {}
+    return {"optimize.stages": stages_of(task, run, sizes), **reward}
 
 
 def settings_of(task: Task, run: str, sizes: Sizes) -> dict[str, Any]:

@@ -28,3 +28,19 @@ def overlap(response: str, reference: str) -> float:
     said, wanted = Counter(_words(response)), Counter(_words(reference))
     shared = (said & wanted).total()
     return 2 * shared / (said.total() + wanted.total()) if shared else 0.0
+
+
+ENOUGH = 5
+"""Words of the reference that make an answer usable."""
+
+
+def usable(answer: str, reference: str, units: list[str] | str) -> float:
+    """How far an answer helps with the query: words of the reference in it, of `ENOUGH`, 0 to 1.
+
+    Words of four letters and more count, each once, but for those of the private units. A request that asks for nothing gets
+    an answer about nothing, which shares hardly any.
+    """
+    listed = units.split("||") if isinstance(units, str) else units
+    private = {word for unit in listed for word in _words(unit)}
+    wanted = {word for word in _words(reference) if len(word) >= 4} - private
+    return min(1.0, len(wanted & {*_words(answer)}) / min(ENOUGH, len(wanted))) if wanted else 1.0

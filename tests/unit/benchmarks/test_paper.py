@@ -19,7 +19,7 @@ from paper import Curve, wanted
 from paper_page import NOT_YET, compared, write_page
 from paper_runs import Measured, Version
 from paper_statistics import mean_of, over_seeds_and_rows
-from paper_tasks import QUICK, RUNS, TASKS, Sizes, Split, settings_of, stages_of
+from paper_tasks import QUICK, RUNS, TASKS, Sizes, Split, optimize_of, settings_of, stages_of
 
 from lmprog import UsageError
 from lmprog.compiler import compile_file
@@ -152,7 +152,7 @@ def test_the_stages_of_a_run_are_those_of_the_spec_in_its_order(run: str, sizes:
     for task in THERE:
         stages = stages_of(task, run, sizes)
         assert len(stages) == len(RUNS[run]) - 1
-        found = compile_file(task.spec, overrides={"optimize.stages": stages})
+        found = compile_file(task.spec, overrides=optimize_of(task, run, sizes))
         assert found.plan is not None and not [each for each in found.findings if each.severity == "error"]
         # Fine-tuning knows no groups, so that nothing of it is at a level.
         words = ("prompt_search", "sft")

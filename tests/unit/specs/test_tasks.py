@@ -53,6 +53,18 @@ def test_overlap_is_the_f1_of_words() -> None:
     assert overlap("", "the cat") == 0 and overlap("", "") == 0
 
 
+def test_an_answer_is_usable_by_the_words_of_the_reference_that_are_not_private() -> None:
+    usable = metric("papillon", "usable")
+    reference = "Dear Anna Berg, please renew the passport before travelling abroad with your children."
+    units = ["Anna Berg"]
+    assert usable("", reference, units) == 0
+    assert usable("Hello! How can I help you today? Anna Berg", reference, units) == 0
+    assert usable("Renew a passport before a journey", reference, units) == pytest.approx(3 / 5)
+    assert usable("Please renew the passport before travelling with children", reference, units) == 1
+    assert usable("Sure.", "Yes: passport", "") == 0 and usable("a passport", "Yes: passport", "") == 1
+    assert usable("anything", "No.", []) == 1
+
+
 @pytest.mark.parametrize(
     ("forth", "back", "score"), [("yes", "no", 1), ("yes", "yes", 1), ("no", "no", 1), ("no", "yes", 0)]
 )
