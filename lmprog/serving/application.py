@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -17,11 +18,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lmprog.serving.chat import ChatAnswer, chat_input, model_of
 from lmprog.serving.openapi import document
 from lmprog.serving.origins import Origins
 from lmprog.serving.refusals import Refused, failed, not_here
 from lmprog.serving.request_log import Logged, RequestLog
-from lmprog.serving.running import Running
+from lmprog.serving.run_answer import RunAnswer
+from lmprog.serving.running import Endpoint, Running
 
 OPEN = ("/health", "/ready")
 """Paths that need no key: whoever probes a server has none."""
@@ -55,6 +58,14 @@ def application(
     async def openapi(request: Request) -> Response:
         return JSONResponse(described)
 
+    async def models(request: Request) -> Response:
+        found = [model_of(plan)] if chat_input(plan) is not None else []
+        if (named := request.path_params.get("model")) is None:
+            return JSONResponse({"object": "list", "data": found})
+        if named not in [model["id"] for model in found]:
+            return Refused("no_model").response
+        return JSONResponse(found[0])
+
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
@@ -64,7 +75,10 @@ def application(
 
     routes = [
         Route("/", about),
-        Route("/run", running, methods=["POST"]),
+        Route("/run", Endpoint(running, partial(RunAnswer, plan)), methods=["POST"]),
+        Route("/v1/models", models),
+        Route("/v1/models/{model}", models),
+        Route("/v1/chat/completions", Endpoint(running, partial(ChatAnswer, plan)), methods=["POST"]),
         Route("/health", health),
         Route("/ready", ready),
         Route("/openapi.json", openapi),

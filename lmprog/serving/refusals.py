@@ -17,10 +17,11 @@ from lmprog.state.json_lines import as_line
 
 KINDS: dict[str, tuple[int, str]] = {
     "body": (400, "the body is not a JSON object of the program's inputs"),
-    "query": (400, "the parameter `stream` of the address is 0 or 1"),
+    "query": (400, "the parameter `stream` of the address is 0, 1 or fields"),
     "unauthorized": (401, "the header `Authorization: Bearer KEY` is missing or has another key"),
     "host": (403, "the header `Host` does not name this server; say --allow-host NAME for another name"),
     "origin": (403, "pages of this origin may not call; say --allow-origin URL to allow them"),
+    "no_model": (404, "the server has no model of this name"),
     "slow": (408, "the body did not come in time"),
     "too_large": (413, "the body is larger than this server takes"),
     "media_type": (415, "the body must be JSON: send the header `Content-Type: application/json`"),

@@ -1,0 +1,160 @@
+"""OpenAI's face: a program is a model of `GET /v1/models`, and answers `POST /v1/chat/completions`.
+
+A program is a model where its one input without a default is of the type `messages`, which gets the whole conversation, or a
+text, which gets the last message of the user. What it answers is its one output, or all of them as a JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Send
+
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.types.lattice import MESSAGES, STR, mismatch
+from lmprog.runtime.events import Event, TextPiece
+from lmprog.runtime.result import Result
+from lmprog.serving.event_stream import EventStream
+from lmprog.serving.field_pieces import FieldPieces
+from lmprog.serving.refusals import Refused
+from lmprog.serving.run_answer import usage_of
+from lmprog.state.json_lines import as_line
+
+
+def chat_input(plan: Plan) -> str | None:
+    """Return the input that a conversation fills; None where the program is no model of chats."""
+    wanted = [name for name, field in plan.inputs.items() if not field.has_default and mismatch(None, field.type)]
+    taken = [name for name in wanted if plan.inputs[name].type in (MESSAGES, STR)]
+    return taken[0] if len(wanted) == len(taken) == 1 else None
+
+
+def model_of(plan: Plan) -> dict[str, Any]:
+    """Return the program as one entry of `GET /v1/models`."""
+    return {"id": plan.name, "object": "model", "created": 0, "owned_by": "lmprog"}
+
+
+class ChatAnswer:
+    """The answer to one `POST /v1/chat/completions`.
+
+    The program decides how its LMs sample, so that temperature, max_tokens and their like are not read. Raises Refused where
+    the program is no model of chats.
+    """
+
+    def __init__(self, plan: Plan, request: Request, send: Send) -> None:
+        self.streams = False
+        self._plan, self._stream = plan, EventStream(send)
+        self._id, self._created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
+        self._counts_usage = False
+        self._sent = ""
+        outputs = list(plan.outputs)
+        self._output = outputs[0] if len(outputs) == 1 else None
+        self._fields = FieldPieces(plan)
+
+    def inputs(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the program's inputs from the messages of the request. Raises Refused where they do not fit."""
+        name = chat_input(self._plan)
+        if name is None:
+            raise _wrong(f"{self._plan.name} has other inputs than one conversation or one text; use POST /run")
+        if body.get("model") != self._plan.name:
+            raise _wrong(f"there is no model {body.get('model')!r} here; the model is {self._plan.name!r}", "no_model")
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
+            raise _wrong("`messages` is a list of messages, each with a role and a content")
+        for key in ("tools", "functions"):
+            if body.get(key):
+                raise _wrong(f"`{key}` are not taken: the program calls the tools that it declares")
+        if body.get("n") not in (None, 1):
+            raise _wrong("`n` is 1: a program has one answer")
+        self.streams = body.get("stream") is True
+        options = body.get("stream_options")
+        self._counts_usage = isinstance(options, Mapping) and options.get("include_usage") is True
+        return {name: messages if self._plan.inputs[name].type == MESSAGES else _last_text(messages)}
+
+    async def begin(self) -> None:
+        """Send the headers of the stream, and the role of the message that begins."""
+        await self._stream.begin()
+        await self._chunk({"role": "assistant", "content": ""})
+
+    async def tell(self, event: Event) -> None:
+        """Send what an event adds to the one output that is the message."""
+        if not isinstance(event, TextPiece):
+            return
+        for output, piece in self._fields.of(event):
+            if output == self._output:
+                await self._say(piece)
+
+    async def end(self, result: Result, id: str, seconds: float) -> Response | None:
+        """Return the completion, or end the stream of its chunks."""
+        outputs = result.outputs or {}
+        used = usage_of(result)
+        usage = {
+            "prompt_tokens": used["prompt_tokens"],
+            "completion_tokens": used["completion_tokens"],
+            "total_tokens": used["prompt_tokens"] + used["completion_tokens"],
+        }
+        whole = outputs[self._output] if self._output is not None else outputs
+        text = whole if isinstance(whole, str) else json.dumps(whole, ensure_ascii=False, allow_nan=False)
+        if not self.streams:
+            message = {"role": "assistant", "content": text, "refusal": None}
+            choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+            return JSONResponse(self._object("chat.completion") | {"choices": [choice], "usage": usage})
+        if not text.startswith(self._sent):
+            raise Refused("program", "outputs", "the answer turned out otherwise than what was sent of it")
+        if text[len(self._sent) :]:
+            await self._chunk({"content": text[len(self._sent) :]})
+        await self._chunk({}, "stop")
+        if self._counts_usage:
+            await self._stream.event(as_line(self._object("chat.completion.chunk") | {"choices": [], "usage": usage}))
+        await self._stream.event(b"[DONE]\n")
+        await self._stream.end()
+        return None
+
+    async def refuse(self, refused: Refused) -> Response | None:
+        """Return the response that says why there is no message, in OpenAI's form, or end the stream with it."""
+        error = refused.body["error"]
+        body = {"error": error | {"type": error["kind"], "code": error["kind"], "param": error["path"]}}
+        if not self._stream.begun:
+            response = refused.response
+            return Response(as_line(body), refused.status, _kept(response), "application/json")
+        await self._stream.event(as_line(body))
+        await self._stream.end()
+        return None
+
+    async def _say(self, piece: str | None) -> None:
+        if piece is None:
+            # The client has it already, and no event of this protocol takes a text back.
+            raise Refused("unreadable", None, "the LM began its reply anew, after a part of it was sent")
+        self._sent += piece
+        await self._chunk({"content": piece})
+
+    async def _chunk(self, delta: Mapping[str, Any], finish: str | None = None) -> None:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+        await self._stream.event(as_line(self._object("chat.completion.chunk") | {"choices": [choice]}))
+
+    def _object(self, kind: str) -> dict[str, Any]:
+        return {"id": self._id, "object": kind, "created": self._created, "model": self._plan.name}
+
+
+def _last_text(messages: list[Mapping[str, Any]]) -> str:
+    """Return the text of the last message of the user. Raises Refused where there is none."""
+    said = next((message.get("content") for message in reversed(messages) if message.get("role") == "user"), None)
+    if isinstance(said, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in said):
+        said = "".join(str(part.get("text", "")) for part in said)
+    if not isinstance(said, str):
+        raise _wrong("the program reads a text: the last message of the user has none")
+    return said
+
+
+def _wrong(said: str, kind: str = "input") -> Refused:
+    return Refused(kind, "messages" if kind == "input" else None, said)
+
+
+def _kept(response: Response) -> dict[str, str]:
+    """Return the headers that tell when to come back, and whether the connection closes."""
+    return {name: value for name, value in response.headers.items() if name in ("retry-after", "connection")}

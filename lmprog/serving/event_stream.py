@@ -1,0 +1,28 @@
+"""The response to a request as a stream of server-sent events."""
+
+from __future__ import annotations
+
+from starlette.types import Send
+
+
+class EventStream:
+    """A response that is sent event by event."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def begin(self) -> None:
+        """Send the headers of the response."""
+        self.begun = True
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def event(self, line: bytes, name: str | None = None) -> None:
+        """Send one event whose data is `line`, which ends with a line break."""
+        head = b"" if name is None else f"event: {name}\n".encode()
+        await self._send({"type": "http.response.body", "body": head + b"data: " + line + b"\n", "more_body": True})
+
+    async def end(self) -> None:
+        """End the response."""
+        await self._send({"type": "http.response.body", "body": b""})

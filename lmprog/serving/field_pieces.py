@@ -1,0 +1,93 @@
+"""The outputs of a program piece by piece, while the LMs that write them still write.
+
+An output is streamed where it is one text of one module's reply, as `${{ steps.answer.text }}`. A reply is read for good only
+when it has ended; what has been sent of an output that turns out otherwise is void, and the whole is sent anew.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+from lmprog.compiler.plan import Module, ModuleCall, Plan
+from lmprog.compiler.types.lattice import STR
+from lmprog.runtime.events import TextPiece
+
+Pieces = list[tuple[str, Any]]
+"""(output, piece): the next characters of a text, or a whole value of another type; None says that what was sent is void."""
+
+
+class FieldPieces:
+    """The pieces of the outputs of one run."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._written = {output: found for output in plan.outputs if (found := text_of_reply(plan, output))}
+        self._replies: dict[str, tuple[int, str]] = {}
+        """By step: the attempt, and what has come of its reply."""
+        self._sent: dict[str, str] = {}
+
+    def of(self, event: TextPiece) -> Pieces:
+        """Return what an event adds to the outputs."""
+        attempt, text = self._replies.get(event.path, (event.attempt, ""))
+        again = event.text is None or event.attempt != attempt
+        text = event.text or "" if again else text + (event.text or "")
+        self._replies[event.path] = event.attempt, text
+        found: Pieces = []
+        for output, (step, field, module) in self._written.items():
+            if step != event.path:
+                continue
+            if again and self._sent.pop(output, ""):
+                found.append((output, None))
+            so_far, sent = _begun(text, field, module.format), self._sent.get(output, "")
+            if len(so_far) > len(sent):
+                found.append((output, so_far[len(sent) :]))
+                self._sent[output] = so_far
+        return found
+
+    def rest(self, outputs: Mapping[str, Any]) -> Pieces:
+        """Return what is left to send of the outputs of the run, now that it has ended."""
+        found: Pieces = []
+        for output, value in outputs.items():
+            sent = self._sent.get(output, "")
+            if isinstance(value, str) and value.startswith(sent):
+                if value[len(sent) :] or not sent:
+                    found.append((output, value[len(sent) :]))
+                continue
+            if sent:
+                found.append((output, None))
+            found.append((output, value))
+        return found
+
+
+def text_of_reply(plan: Plan, output: str) -> tuple[str, str, Module] | None:
+    """Return the step, the field and the module whose reply has an output word for word; None where there is none."""
+    tree = plan.outputs[output].tree
+    match tree.body if isinstance(tree, ast.Expression) else tree:
+        case ast.Attribute(value=ast.Attribute(value=ast.Name(id="steps"), attr=id), attr=field):
+            step = next((step for step in plan.steps if step.id == id), None)
+            if step is not None and step.foreach is None and isinstance(step.action, ModuleCall):
+                module = plan.modules[step.action.module]
+                whole = module.format != "json" and not module.tools and module.outputs[field].type == STR
+                return (id, field, module) if whole else None
+    return None
+
+
+def _begun(reply: str, field: str, format: str) -> str:
+    """Return what is sure to be the beginning of a field, of a reply that goes on."""
+    if "<think" in reply and "</think>" not in reply:
+        return ""
+    if format == "text":
+        text = reply.lstrip()
+        # A mark at the beginning may open a block that is no part of the answer.
+        return "" if text.startswith("<") else text.rstrip()
+    _, opened, text = reply.rpartition("</think>")[2].partition(f"<{field}>")
+    if not opened:
+        return ""
+    # The end of the section, an escaped one, or what may become either is no part of the text.
+    mark, place = f"</{field}>", text.find("<")
+    while place >= 0:
+        if text.startswith((mark, "<\\"), place) or mark.startswith(text[place:]):
+            return text[:place].strip()
+        place = text.find("<", place + 1)
+    return text.strip()

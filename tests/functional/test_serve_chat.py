@@ -1,0 +1,148 @@
+"""OpenAI's face of `lmprog serve`, asked by the `openai` client; and outputs that stream piece by piece."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.functional.test_serve import events_of, serve  # noqa: F401
+
+openai = pytest.importorskip("openai", reason="needs the `openai` client, which the extra `providers` brings")
+pytestmark = pytest.mark.slow
+
+CHAT = """
+    lmprog: 1
+    name: desk
+    inputs: {talk: messages, tone: {type: str, default: kind}}
+    outputs: {reply: "${{ steps.say.reply }}"}
+    lms: {lm: {model: openai/x, api_base: "${{ env.TEST_API_BASE }}", api_key: sk-x}}
+    modules:
+      say: {inputs: {talk: messages, tone: str}, outputs: {reply: str}, retry: 0}
+"""
+SORT = """
+    lmprog: 1
+    name: sorter
+    inputs: {text: str}
+    outputs: {label: "${{ steps.sort.label }}", why: "${{ steps.sort.why }}"}
+    lms: {lm: {model: openai/x, api_base: "${{ env.TEST_API_BASE }}", api_key: sk-x}}
+    modules:
+      sort: {inputs: {text: str}, outputs: {why: str, label: {enum: [billing, refund]}}, retry: 0}
+"""
+
+
+def streamed(*pieces: str) -> tuple[int, dict[str, str], str]:
+    """A reply of the stand-in for the provider, in chunks."""
+    lines = [
+        {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "x", "choices": [choice]}
+        for choice in (
+            *({"index": 0, "delta": {"content": piece}, "finish_reason": None} for piece in pieces),
+            {"index": 0, "delta": {}, "finish_reason": "stop"},
+        )
+    ]
+    body = "".join(f"data: {json.dumps(line)}\n\n" for line in lines) + "data: [DONE]\n\n"
+    return 200, {"content-type": "text/event-stream"}, body
+
+
+def client_of(served: Any, key: str = "none") -> Any:
+    return openai.OpenAI(base_url=f"{served.url}/v1", api_key=key, max_retries=0)
+
+
+def test_a_program_is_a_model(serve, write, provider) -> None:  # noqa: F811
+    served = serve(write(CHAT), TEST_API_BASE=provider.url)
+    client = client_of(served)
+    assert [model.id for model in client.models.list()] == ["desk"] and client.models.retrieve("desk").id == "desk"
+    provider.otherwise = provider.counted("Hello, Ada.", 20, 4)
+    talk = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Who?"},
+        {"role": "user", "content": "Ada"},
+    ]
+    answer = client.chat.completions.create(model="desk", messages=talk, temperature=0.3)
+    assert answer.choices[0].message.content == "Hello, Ada." and answer.choices[0].finish_reason == "stop"
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (20, 4, 24)
+    assert [message["content"] for message in provider.requests[-1]["messages"]][-4:-1] == ["Hi", "Who?", "Ada"]
+
+
+def test_a_chat_streams(serve, write, provider) -> None:  # noqa: F811
+    served = serve(write(CHAT), TEST_API_BASE=provider.url)
+    provider.otherwise = streamed("Hel", "lo, ", "Ada", ".")
+    chunks = list(
+        client_of(served).chat.completions.create(
+            model="desk",
+            messages=[{"role": "user", "content": "Hi"}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    pieces = [choice.delta.content for chunk in chunks for choice in chunk.choices if choice.delta.content]
+    assert "".join(pieces) == "Hello, Ada." and len(pieces) > 1
+    assert [choice.finish_reason for chunk in chunks for choice in chunk.choices][-1] == "stop"
+    assert chunks[-1].usage is not None and chunks[0].choices[0].delta.role == "assistant"
+
+
+def test_several_outputs_are_json_and_a_text_is_the_last_message(serve, write, provider) -> None:  # noqa: F811
+    served = serve(write(SORT), TEST_API_BASE=provider.url)
+    provider.otherwise = "<why>It says money.</why>\n<label>refund</label>"
+    talk = [
+        {"role": "system", "content": "Be nice"},
+        {"role": "user", "content": [{"type": "text", "text": "My money"}]},
+    ]
+    answer = client_of(served).chat.completions.create(model="sorter", messages=talk)
+    assert json.loads(answer.choices[0].message.content) == {"label": "refund", "why": "It says money."}
+    said = str(provider.requests[-1]["messages"])
+    assert "My money" in said and "Be nice" not in said
+
+
+@pytest.mark.parametrize(
+    ("request_of", "status", "said"),
+    [
+        ({"model": "other"}, 404, "the model is 'desk'"),
+        ({"messages": "hello"}, 422, "list of messages"),
+        ({"n": 2}, 422, "one answer"),
+        ({"tools": [{"type": "function"}]}, 422, "the tools that it declares"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "/etc/x"}}]}]},
+            422,
+            "data URIs",
+        ),
+    ],
+)
+def test_what_a_chat_may_not_ask(serve, write, provider, request_of: Any, status: int, said: str) -> None:  # noqa: F811
+    served = serve(write(CHAT), TEST_API_BASE=provider.url)
+    body = {"model": "desk", "messages": [{"role": "user", "content": "Hi"}]} | request_of
+    answer = served.client.post("/v1/chat/completions", content=json.dumps(body))
+    error = answer.json()["error"]
+    assert answer.status_code == status and said in error["message"] and error["type"] == error["code"]
+    assert not provider.requests
+
+
+def test_a_failure_ends_a_chat_that_streams(serve, write, provider) -> None:  # noqa: F811
+    served = serve(write(CHAT), TEST_API_BASE=provider.url)
+    provider.otherwise = (401, {}, '{"error": {"message": "wrong key of the house"}}')
+    talk: Any = {"model": "desk", "messages": [{"role": "user", "content": "Hi"}]}
+    with pytest.raises(openai.InternalServerError, match="the provider of an LM gave no answer"):
+        client_of(served).chat.completions.create(**talk)
+    with pytest.raises(openai.APIError, match="the provider of an LM gave no answer"):
+        list(client_of(served).chat.completions.create(**talk, stream=True))
+
+
+def test_a_key_is_asked_for_chats_too(serve, write, provider) -> None:  # noqa: F811
+    served = serve(write(CHAT), "--api-key-env", "KEY", TEST_API_BASE=provider.url, KEY="open")
+    with pytest.raises(openai.AuthenticationError):
+        client_of(served).models.list()
+    assert [model.id for model in client_of(served, "open").models.list()] == ["desk"]
+
+
+def test_outputs_stream_by_field(serve, write, provider) -> None:  # noqa: F811
+    served = serve(write(SORT), TEST_API_BASE=provider.url)
+    provider.otherwise = streamed("<why>It sa", "ys mon", "ey.</why>\n<label>ref", "und</label>")
+    answer: httpx.Response = served.client.post("/run?stream=fields", content=json.dumps({"text": "My money"}))
+    events = events_of(answer.text)
+    pieces = [value for name, value in events if name == "field"]
+    assert "".join(piece["piece"] for piece in pieces if piece["output"] == "why") == "It says money."
+    assert len([piece for piece in pieces if piece["output"] == "why"]) > 1
+    assert {"output": "label", "piece": "refund"} in pieces
+    assert events[-1][0] == "result" and events[-1][1]["outputs"] == {"label": "refund", "why": "It says money."}
