@@ -27,7 +27,7 @@ EXTRA_OF = {
     **dict.fromkeys(("litellm", "httpx", "openai"), "providers"),
     **dict.fromkeys(("optuna", "gepa"), "optimize"),
     "bm25s": "search",
-    **dict.fromkeys(("starlette", "uvicorn", "h11"), "serve"),
+    **dict.fromkeys(("starlette", "uvicorn", "h11", "prometheus_client"), "serve"),
     **dict.fromkeys(("mcp", "httpx2", "anyio"), "mcp"),
     "opentelemetry": "otel",
 }

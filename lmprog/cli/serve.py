@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ import click
 
 from lmprog.cli.options import SPEC, overriding
 
-MISSING = "`lmprog serve` needs starlette and uvicorn, which are not installed; install them with `pip install 'lmprog[serve]'`"
+NO_MCP = "`lmprog serve --mcp` needs the MCP SDK, which is not installed; install it with `pip install 'lmprog[mcp]'`"
+MISSING = (
+    "`lmprog serve` needs starlette, uvicorn and prometheus-client, which are not all installed; install them with "
+    "`pip install 'lmprog[serve]'`"
+)
 
 
 @click.command()
@@ -61,6 +66,7 @@ MISSING = "`lmprog serve` needs starlette and uvicorn, which are not installed; 
 @click.option(
     "--fake", is_flag=True, help="Answer with values of the declared types; ask no model, call no tool that writes."
 )
+@click.option("--mcp", is_flag=True, help="Be a tool of the MCP client that starts this process, over stdio; no HTTP.")
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
 def command(
     spec: Path,
@@ -81,9 +87,12 @@ def command(
     request_log: Path | None,
     trace: Path | None,
     fake: bool,
+    mcp: bool,
     seed: int,
 ) -> None:
-    """Answer over HTTP with the program in SPEC; /openapi.json describes its inputs and outputs.
+    """Answer over HTTP with the program in SPEC; /docs is a page about it, /openapi.json describes its inputs and outputs.
+
+    Clients of OpenAI's chat completions and of MCP can call it too: /v1 and /mcp.
 
     \b
     lmprog serve program.yaml
@@ -95,18 +104,23 @@ def command(
     from lmprog.runtime.program import load
 
     try:
+        import prometheus_client  # noqa: F401
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
         raise UsageError(MISSING) from None
+    with_mcp = find_spec("mcp") is not None
+    if mcp and not with_mcp:
+        raise UsageError(NO_MCP)
 
     from lmprog.aio.loops import run_async
     from lmprog.serving.application import application
     from lmprog.serving.gate import Gate
+    from lmprog.serving.mcp_face import over_http, over_stdio
     from lmprog.serving.origins import hosts_of, is_loopback
     from lmprog.serving.request_log import RequestLog
     from lmprog.serving.running import Running
-    from lmprog.serving.server import listening, serve
+    from lmprog.serving.server import listening, serve, warm
     from lmprog.traces.files import TraceWriter
 
     key = None
@@ -116,7 +130,7 @@ def command(
             raise UsageError(
                 f"--api-key-env: the environment variable {api_key_env} is not set, so nobody could be let in"
             )
-    if key is None and not insecure and not is_loopback(host):
+    if key is None and not insecure and not mcp and not is_loopback(host):
         raise UsageError(
             f"{host} is reached from other machines, and whoever reaches it could run the program at your cost: ask for a key "
             "with --api-key-env NAME, listen on 127.0.0.1, or say --insecure"
@@ -137,11 +151,16 @@ def command(
             writer,
             client_timeout,
         )
-        app = application(running, key=key, hosts=hosts_of(host, hosts), origins=origins, log=log)
+        if mcp:
+            await warm(program, running.ready)
+            await over_stdio(running)
+            return 0
         with listening(host, port) as at:
-            shown = f"[{host}]" if ":" in host else host
-            click.echo(f"serving {program.plan.name} at http://{shown}:{at.getsockname()[1]}", err=True)
-            return await serve(app, program, running.ready, at, grace, client_timeout)
+            async with over_http(running) if with_mcp else contextlib.nullcontext() as face:
+                app = application(running, key=key, hosts=hosts_of(host, hosts), origins=origins, log=log, mcp=face)
+                shown = f"[{host}]" if ":" in host else host
+                click.echo(f"serving {program.plan.name} at http://{shown}:{at.getsockname()[1]}", err=True)
+                return await serve(app, program, running.ready, at, grace, client_timeout)
 
     with contextlib.ExitStack() as files:
         writer = files.enter_context(TraceWriter(trace)) if trace is not None else None

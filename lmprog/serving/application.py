@@ -14,11 +14,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lmprog.serving.api_page import api_page
 from lmprog.serving.chat import ChatAnswer, chat_input, model_of
+from lmprog.serving.metrics import TYPE, ServerMetrics
 from lmprog.serving.openapi import document
 from lmprog.serving.origins import Origins
 from lmprog.serving.refusals import Refused, failed, not_here
@@ -37,11 +39,12 @@ def application(
     hosts: frozenset[str] | None = None,
     origins: Sequence[str] = (),
     log: RequestLog | None = None,
+    mcp: ASGIApp | None = None,
 ) -> ASGIApp:
     """Return the ASGI application that serves a program.
 
     `key`: the bearer key that requests need; `hosts`: the host names that requests may use (None: any); `origins`: the origins
-    whose pages may call.
+    whose pages may call; `mcp`: what answers MCP clients.
     """
     plan = running.program.plan
     described = document(plan, authorized=key is not None)
@@ -66,6 +69,12 @@ def application(
             return Refused("no_model").response
         return JSONResponse(found[0])
 
+    async def metrics(request: Request) -> Response:
+        return Response(running.metrics.text(), media_type=TYPE)
+
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(api_page(plan, str(request.base_url).rstrip("/"), key is not None))
+
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
@@ -79,11 +88,14 @@ def application(
         Route("/v1/models", models),
         Route("/v1/models/{model}", models),
         Route("/v1/chat/completions", Endpoint(running, partial(ChatAnswer, plan)), methods=["POST"]),
+        *([Route("/mcp", mcp)] if mcp is not None else []),
+        Route("/metrics", metrics),
+        Route("/docs", docs),
         Route("/health", health),
         Route("/ready", ready),
         Route("/openapi.json", openapi),
     ]
-    middleware = [Middleware(AccessLog)]
+    middleware = [Middleware(AccessLog, metrics=running.metrics, paths=frozenset(route.path for route in routes))]
     if log is not None:
         middleware.append(Middleware(Logged, log=log))
     middleware.append(Middleware(Origins, hosts=hosts, origins=origins))
@@ -114,10 +126,10 @@ class Bearer:
 
 
 class AccessLog:
-    """ASGI middleware that logs each request on standard error: method, path, status, milliseconds; nothing of its content."""
+    """ASGI middleware that logs and counts each request: method, path, status, milliseconds; nothing of its content."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, metrics: ServerMetrics, paths: frozenset[str]) -> None:
+        self.app, self._metrics, self._paths = app, metrics, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -134,7 +146,9 @@ class AccessLog:
         try:
             await self.app(scope, receive, noted)
         finally:
-            took = 1000 * (time.perf_counter() - started)
+            took = time.perf_counter() - started
+            # Other paths are whatever clients ask for, and would be counted without end.
+            self._metrics.answered(scope["path"] if scope["path"] in self._paths else "other", status, took)
             # The path as it came, still escaped: one request is one line, whatever it asks for.
             path: Any = scope.get("raw_path") or b"-"
-            click.echo(f"{scope['method']} {path.decode('ascii', 'replace')} {status} {took:.0f} ms", err=True)
+            click.echo(f"{scope['method']} {path.decode('ascii', 'replace')} {status} {1000 * took:.0f} ms", err=True)

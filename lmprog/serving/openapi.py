@@ -11,7 +11,8 @@ from lmprog.serving.refusals import AGAIN, KINDS
 
 STREAM = (
     "Server-sent events, asked for by `Accept: text/event-stream` or `?stream=1`: `text` {path, module, attempt, piece} as "
-    "an LM writes (`restart` where what came of that reply is void), `record` {path, module, tool, attempt, seconds, failed} "
+    "an LM writes (`restart` where what came of that reply is void; with `?stream=fields` `field` {output, piece} in their "
+    "place, and `restart` {output}), `record` {path, module, tool, attempt, seconds, failed} "
     "when a call of an LM or tool has ended, and one `result` (as the JSON answer) or `error` at the end."
 )
 
@@ -31,7 +32,7 @@ def document(plan: Plan, *, authorized: bool) -> dict[str, Any]:
         "components": {
             "schemas": {
                 "Inputs": inputs_schema(plan.inputs),
-                "Outputs": _object(**{name: written(kind) for name, kind in plan.output_types.items()}),
+                "Outputs": outputs_schema(plan),
                 "Answer": _object(
                     outputs={"$ref": "#/components/schemas/Outputs"},
                     usage=_object(
@@ -68,6 +69,11 @@ def inputs_schema(inputs: Mapping[str, Field]) -> dict[str, Any]:
         name for name, field in inputs.items() if not field.has_default and mismatch(None, field.type) is not None
     ]
     return schema
+
+
+def outputs_schema(plan: Plan) -> dict[str, Any]:
+    """Return the JSON schema of the outputs."""
+    return _object(**{name: written(kind) for name, kind in plan.output_types.items()})
 
 
 def written(kind: Type) -> dict[str, Any]:
@@ -109,7 +115,12 @@ def _run(plan: Plan) -> dict[str, Any]:
         "operationId": "run",
         "summary": f"Run {plan.name} once.",
         "parameters": [
-            {"name": "stream", "in": "query", "schema": {"type": "string", "enum": ["0", "1"]}, "description": STREAM}
+            {
+                "name": "stream",
+                "in": "query",
+                "schema": {"type": "string", "enum": ["0", "1", "fields"]},
+                "description": STREAM,
+            }
         ],
         "requestBody": {
             "required": True,

@@ -8,7 +8,7 @@ import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import click
@@ -27,6 +27,7 @@ from lmprog.runtime.result import Result
 from lmprog.serving.connection import SECONDS
 from lmprog.serving.gate import Gate
 from lmprog.serving.inputs import checked, files_of, read_body
+from lmprog.serving.metrics import ServerMetrics
 from lmprog.serving.refusals import KINDS, Refused
 from lmprog.traces.files import TraceWriter
 from lmprog.traces.record import Record
@@ -75,6 +76,7 @@ class Running:
     trace: TraceWriter | None = None
     body_seconds: float = SECONDS
     """The longest that the body of a request may take to come."""
+    metrics: ServerMetrics = field(default_factory=ServerMetrics)
 
     def __post_init__(self) -> None:
         self._files = files_of(self.program.plan)
@@ -164,10 +166,13 @@ class Running:
         READABLE.set(self._files)
         execution = Execution(program.plan, program.lms, program.resources, options, 0)
         try:
-            outputs, error = await execution.execute(inputs)
+            with self.metrics.running.track_inprogress():
+                outputs, error = await execution.execute(inputs)
         finally:
+            records = execution.run.records()
+            self.metrics.ran(records)
             if self.trace is not None:
-                self._keep(self.trace, [replace(record, example=id) for record in execution.run.records()])
+                self._keep(self.trace, [replace(record, example=id) for record in records])
         return Result(outputs, execution.run.records(), error)
 
     def _keep(self, trace: TraceWriter, records: Sequence[Record]) -> None:

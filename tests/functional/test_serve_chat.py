@@ -146,3 +146,30 @@ def test_outputs_stream_by_field(serve, write, provider) -> None:  # noqa: F811
     assert len([piece for piece in pieces if piece["output"] == "why"]) > 1
     assert {"output": "label", "piece": "refund"} in pieces
     assert events[-1][0] == "result" and events[-1][1]["outputs"] == {"label": "refund", "why": "It says money."}
+
+
+def test_prometheus_reads_counts(serve, write, provider) -> None:  # noqa: F811
+    served = serve(write(SORT), TEST_API_BASE=provider.url)
+    provider.otherwise = provider.counted("<why>x</why><label>refund</label>", 20, 4)
+    assert served.run(text="a").status_code == served.run(text="b").status_code == 200
+    assert served.client.get("/no/such/place").status_code == 404
+    text = served.client.get("/metrics").text
+    for line in (
+        'lmprog_requests_total{path="/run",status="200"} 2.0',
+        'lmprog_requests_total{path="other",status="404"} 1.0',
+        'lmprog_request_seconds_count{path="/run"} 2.0',
+        'lmprog_lm_calls_total{failed="no",module="sort"} 2.0',
+        'lmprog_tokens_total{kind="prompt",module="sort"} 40.0',
+        "lmprog_runs_in_flight 0.0",
+    ):
+        assert line in text
+
+
+def test_a_page_says_how_to_call(serve, write, provider) -> None:  # noqa: F811
+    served = serve(
+        write(CHAT.replace("name: desk", "name: desk\n    description: <b>Helps</b>")), TEST_API_BASE=provider.url
+    )
+    page = served.client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert f"curl {served.url}/run" in page.text and "/v1/chat/completions" in page.text
+    assert "&lt;b&gt;Helps" in page.text and "<b>Helps" not in page.text
