@@ -24,7 +24,7 @@ class FieldPieces:
     def __init__(self, plan: Plan) -> None:
         self._written = {output: found for output in plan.outputs if (found := text_of_reply(plan, output))}
         self._replies: dict[str, tuple[int, str]] = {}
-        """By step: the attempt, and what has come of its reply."""
+        """Step -> the attempt, and what has come of its reply."""
         self._sent: dict[str, str] = {}
 
     def of(self, event: TextPiece) -> Pieces:

@@ -41,7 +41,7 @@ class Answer(Protocol):
 
     @property
     def streams(self) -> bool:
-        """Whether the client gets a stream; known once `inputs` has returned."""
+        """Say whether the client gets a stream; known once `inputs` has returned."""
 
     def inputs(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the program's inputs from the body of the request. Raises Refused where it does not fit."""
