@@ -44,6 +44,11 @@ class AdapterReference:
     base: str | None = None
     base_sha256: str | None = None
 
+    @property
+    def weights(self) -> str:
+        """The name of the weights: their digest, or the location where none is written."""
+        return self.sha256 or str(self.path)
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lmprog.compiler.plan import AdapterReference, Module, Plan
+from lmprog.compiler.same_lm import answers_of
 from lmprog.errors import ProviderError, UsageError
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
@@ -125,13 +126,13 @@ def _answering(plan: Plan, id: str) -> Module:
 def _tuned(plan: Plan, id: str) -> tuple[object, ...]:
     """Return the parts of a module that an optimizer may change; adapters are equal where their weights are."""
     module, adapter = plan.modules[id], _adapter(plan, id)
-    weights = adapter and (adapter.sha256 or adapter.path)
+    weights = adapter and adapter.weights
     layout = [part and part.text for part in (module.layout.system, module.layout.user, module.layout.assistant)]
     return module.instructions, module.demos, module.nearest, layout, weights
 
 
 def _kept(plan: Plan, module: Module) -> tuple[object, ...]:
     """Return the parts of a module that no optimizer changes."""
-    lm = plan.lms[module.lm]
+    lm = answers_of(plan.lms[module.lm])
     fields = [[(name, field.type) for name, field in part.items()] for part in (module.inputs, module.outputs)]
-    return lm.model, lm.params, fields, module.format, module.decoding, module.tools, module.max_turns, module.retry
+    return lm, fields, module.format, module.decoding, module.tools, module.max_turns, module.retry

@@ -13,7 +13,7 @@ from lmprog.state.digests import digest
 
 def weights_of(model: str, adapter: AdapterReference | None) -> str:
     """Return a name for the weights that answer: the model's, with `+` and the digest of its adapter if it has one."""
-    return f"{model}+{adapter.sha256 or adapter.path}" if adapter else model
+    return f"{model}+{adapter.weights}" if adapter else model
 
 
 def request_sha256(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from lmprog.compiler.plan import LM as Declared
 from lmprog.compiler.plan import AdapterReference, Module, Plan, Tool
 from lmprog.compiler.prompts.messages import PromptBuilder, tool_words
+from lmprog.compiler.same_lm import twin
 from lmprog.compiler.tools.kinds import kind_of
 from lmprog.compiler.types.lattice import Object
 from lmprog.errors import UsageError
@@ -109,9 +110,8 @@ class Resources:
         """
         chosen = {}
         for id, lm in inner.lms.items():
-            same = [own for own, its in outer.lms.items() if replace(its, id=lm.id) == lm]
-            twin = id if id in same else next(iter(same), None)
-            chosen[id] = lms[twin] if twin is not None else self.lm(lm)
+            found = twin(lm, outer.lms)
+            chosen[id] = lms[found] if found is not None else self.lm(lm)
         return chosen
 
     def lm(self, declared: Declared) -> LM:

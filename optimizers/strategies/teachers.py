@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from lmprog.compiler.bounds import bounds, calls
+from lmprog.compiler.same_lm import twin
 from lmprog.scoring.data import rows_of
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def beside(program: Program, path: str) -> Program:
     resources = replace(program.resources)
     lms = {}
     for id, lm in plan.lms.items():
-        twin = next((own for own, its in program.plan.lms.items() if replace(its, id=id) == lm), None)
-        lms[id] = resources.lm(lm) if twin is None else program.lms[twin]
+        found = twin(lm, program.plan.lms)
+        lms[id] = resources.lm(lm) if found is None else program.lms[found]
     # Its runs are runs of this optimization, and traced as those are.
     return replace(program, plan=replace(plan, export=program.plan.export), lms=lms, resources=resources)
 

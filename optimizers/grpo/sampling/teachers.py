@@ -18,6 +18,7 @@ from lmprog.compiler.plan import Module, Plan
 from lmprog.compiler.replies.ending import ending
 from lmprog.compiler.replies.reading import CUT, read
 from lmprog.compiler.replies.unreadable import Unreadable
+from lmprog.compiler.same_lm import same_tokens
 from lmprog.compiler.templates.compiled import RenderError
 from lmprog.compiler.tokens import reply_limit_of
 from lmprog.errors import Handled
@@ -176,7 +177,7 @@ class Teachers:
             raise Unfit(str(error)) from error
         cut = ending(made.finish_reason) == "cut"
         as_it_came = made.text is not None and _reads(module, made.text, made.outputs, cut, lenient=False)
-        same = teacher.lms[teacher.modules[made.module].lm].trained_as == declared.trained_as
+        same = same_tokens(teacher.lms[teacher.modules[made.module].lm], declared)
         if as_it_came and same and made.token_ids:
             ids = tuple(made.token_ids)
         elif as_it_came and made.text is not None:
