@@ -15,12 +15,15 @@ from typing import Any, Literal
 from lmprog.aio.loops import run_async
 from lmprog.errors import Handled, LmprogError
 from lmprog.optimizers.redaction import ShownRows
-from lmprog.reports.calls import ShownCall, as_text, cut, shown_calls
-from lmprog.runtime.events import CallEnded
+from lmprog.reports.calls import LENGTH, ShownCall, as_text, cut, shown_calls
+from lmprog.runtime.events import CallEnded, TextPiece
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
 from lmprog.runtime.result import Result
 from lmprog.traces.usage import usage_of
+
+BETWEEN = 0.15
+"""Seconds between two times that readers are told of a reply that is being written."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class KeptRun:
     state: Literal["at work", "ended", "failed", "stopped"] = "at work"
     steps: tuple[str, ...] = ()
     """The calls that have ended so far."""
+    replies: Mapping[str, str] = field(default_factory=dict)
+    """The replies that are being written, by the path of their step."""
     outputs: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
     calls: Sequence[ShownCall] = ()
@@ -64,6 +69,7 @@ class Runs:
         self._count = 0
         self._stop: Callable[[], None] | None = None
         self._stopping = False
+        self._told = 0.0
         self.current: KeptRun | None = None
         """The run at work."""
 
@@ -124,19 +130,36 @@ class Runs:
         def stop() -> None:
             loop.call_soon_threadsafe(task.cancel)
 
-        def note(ended: CallEnded) -> None:
-            how = "failed" if ended.error is not None else f"{ended.seconds:.1f} s"
-            what = f"tool {ended.tool}" if ended.tool is not None else str(ended.module)
-            with self._lock:
-                if self.current is not None:
-                    self.current = replace(self.current, steps=(*self.current.steps, f"{ended.path} ({what}): {how}"))
-            self._tell()
-
         with self._lock:
             self._stop = stop
             if self._stopping:
                 stop()
-        return await program.run(inputs, example=row, options=RunOptions(on_record=note))
+        options = RunOptions(on_record=self._note, on_text=None if hide else self._write)
+        return await program.run(inputs, example=row, options=options)
+
+    def _note(self, ended: CallEnded) -> None:
+        """Show that a call has ended."""
+        how = "failed" if ended.error is not None else f"{ended.seconds:.1f} s"
+        what = f"tool {ended.tool}" if ended.tool is not None else str(ended.module)
+        with self._lock:
+            if self.current is not None:
+                steps = (*self.current.steps, f"{ended.path} ({what}): {how}")
+                others = {path: text for path, text in self.current.replies.items() if path != ended.path}
+                self.current = replace(self.current, steps=steps, replies=others)
+        self._tell()
+
+    def _write(self, piece: TextPiece) -> None:
+        """Show a piece of a reply, with those before it; readers are told of it now and then."""
+        with self._lock:
+            if self.current is None:
+                return
+            text = "" if piece.text is None else self.current.replies.get(piece.path, "") + piece.text
+            self.current = replace(self.current, replies={**self.current.replies, piece.path: text[-LENGTH:]})
+            now = time.monotonic()
+            if now - self._told < BETWEEN:
+                return
+            self._told = now
+        self._tell()
 
 
 def _ended(run: KeptRun, program: Program, result: Result, hide: bool) -> KeptRun:

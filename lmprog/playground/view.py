@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -197,6 +198,14 @@ class View:
         may += [f"writes: {', '.join(tools)}"] if (tools := bounds(plan).writes) else []
         said = f" ({'; '.join(may)})" if may else ""
         return f"Run with the real LMs{said}"
+
+    @property
+    def anchors(self) -> dict[str, str]:
+        """The places on the page of the first request of each step at the top."""
+        found: dict[str, str] = {}
+        for made in self.requests[0]:
+            found.setdefault(re.split(r"[.\[/]", made.step)[0], f"step-{made.step}")
+        return found
 
     @cached_property
     def cost(self) -> str:

@@ -16,9 +16,11 @@ import httpx
 import pytest
 
 from lmprog.playground.page import Playground
+from lmprog.playground.runs import KeptRun
 from lmprog.playground.server import playground_handler
 from lmprog.playground.session import Session
 from lmprog.reports.page.server import LocalServer
+from lmprog.runtime.events import CallEnded, TextPiece
 
 SPEC = """
 lmprog: 1
@@ -231,6 +233,22 @@ def test_one_run_is_at_work_at_a_time_and_can_be_stopped(page: Page, provider) -
     provider.held_after = None
     assert page.run().status_code == 202
     assert ">ended</span>" in section(page.ended(2), "runs")
+
+
+def test_a_reply_is_shown_as_it_is_written(page: Page) -> None:
+    """The pieces of a reply stand on the page while a run is at work, and end with the call."""
+    runs = page.playground.runs
+    runs.current = KeptRun(1, False, "row 0 of dev", "12:00:00")
+    for piece in ("Hel", "lo & more"):
+        runs._write(TextPiece("sort", "sort", 0, piece))
+    assert '<h4>sort</h4><pre tabindex="0">Hello &amp; more</pre>' in section(page.parts(), "runs")
+    runs._write(TextPiece("sort", "sort", 0, None))
+    runs._write(TextPiece("sort", "sort", 1, "Again"))
+    assert ">Again</pre>" in section(page.parts(), "runs")
+    runs._note(CallEnded("sort", "sort", None, 1, 0.25, None))
+    text = section(page.parts(), "runs")
+    assert ">Again</pre>" not in text and "<li>sort (sort): 0.2 s</li>" in text
+    runs.current = None
 
 
 def test_a_page_of_fakes_asks_no_model(spec: Path, opened, provider) -> None:

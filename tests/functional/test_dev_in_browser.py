@@ -69,7 +69,7 @@ class Reader:
         return self.page.evaluate("document.documentElement.scrollWidth")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_program_is_edited_looked_at_and_run(browser, url: str, spec: Path, width: int, scheme: str) -> None:
     reader = Reader(browser, url, width, scheme)
     page = reader.page
@@ -104,6 +104,13 @@ def test_a_program_is_edited_looked_at_and_run(browser, url: str, spec: Path, wi
     call.focus()
     page.keyboard.press("Enter")
     reader.sees("#runs .call", "Say what the message is about.")
+
+    # A step of the drawing leads to its request.
+    request = page.locator("#prompts details.request").nth(1)
+    if request.evaluate("part => part.open"):
+        request.locator("summary").first.click()
+    page.locator("#graph a", has_text="answer: answer").click()
+    reader.sees("#prompts details.request[open]", "Answer in one sentence.")
 
     # A broken file shows its finding above the last good state.
     good = spec.read_text()
@@ -145,6 +152,26 @@ def test_the_keyboard_reaches_all_that_can_be_done(browser, url: str, width: int
     # The button that was pressed keeps the focus when its part of the page is shown anew.
     page.wait_for_function("document.activeElement.dataset.run === 'fake'", timeout=5000)
     page.close()
+
+
+def test_a_program_that_could_not_run_yet_appears_when_it_can(browser, spec: Path) -> None:
+    good = spec.read_text()
+    spec.write_text(good.replace("outputs:", "output:"))
+    with subprocess.Popen([*COMMAND, str(spec), "--fake"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        found = re.search(r"http://\S+/", process.stderr.readline())
+        assert found
+        reader = Reader(browser, found.group(), 390, "light")
+        reader.sees("#findings", "did you mean")
+        assert reader.page.locator("#runs").count() == 0
+        spec.write_text(good)
+        reader.sees("#prompts", "Where is parcel 0?")
+        assert reader.page.get_by_role("button", name="Run with the real").count() == 0
+        reader.page.get_by_role("button", name="Run with fakes").click()
+        reader.sees("#runs", "2 calls, step by step")
+        assert reader.said == []
+        reader.page.close()
+        process.kill()
 
 
 def test_a_page_whose_server_has_ended_says_so(browser, spec: Path) -> None:

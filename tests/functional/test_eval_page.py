@@ -68,6 +68,15 @@ def test_two_programs_are_compared_row_by_row(cli, spec: Path, tmp_path: Path, p
     assert f"{tmp_path / 'other.yaml'}: 0</h4>" in text
 
 
+def test_calls_are_shown_for_the_first_rows(cli, spec: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("lmprog.reports.page.evaluation_report.WITH_CALLS", 3)
+    page = tmp_path / "eval.html"
+    assert cli("eval", spec, "--html", page)[0] == 0
+    text = page.read_text()
+    assert text.count('class="call"') == 3 and len(rows_of(text)) == 10
+    assert "Calls are shown for the first 3 rows" in text
+
+
 def test_what_a_model_writes_is_escaped(cli, spec: Path, tmp_path: Path, provider) -> None:
     provider.otherwise = EVIL
     page = tmp_path / "eval.html"

@@ -52,6 +52,7 @@ function put(fresh) {
     if (name === "row" && old.contains(document.activeElement) && document.activeElement.dataset.input) {
       old.querySelector("#wrong").textContent = part.querySelector("#wrong").textContent;
       old.querySelector("#as-in-row").hidden = part.querySelector("#as-in-row").hidden;
+      stale = true;
       continue;
     }
     last.set(name, html);
@@ -64,6 +65,14 @@ function put(fresh) {
   const name = root.querySelector("[data-name]").dataset.name;
   document.title = `${name}: lmprog dev`;
 }
+
+// The form is shown anew when nobody types in it any more.
+let stale = false;
+root.addEventListener("focusout", () => {
+  if (!stale) return;
+  stale = false;
+  show();
+});
 
 // A button that was pressed keeps the focus, also when it could not be pressed for a while.
 let wanted = null;
@@ -101,7 +110,7 @@ function typed() {
 
 function choose(split, row) {
   asked = { split, row, typed: {} };
-  document.activeElement?.blur();
+  if (document.activeElement?.dataset.input) document.activeElement.blur();
   show();
 }
 
@@ -136,6 +145,12 @@ root.addEventListener("click", async (event) => {
   } else if (button.id === "stop") {
     await post("stop", {});
   }
+});
+
+// A step of the drawing leads to its request, which is opened.
+window.addEventListener("hashchange", () => {
+  const named = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (named?.matches("details")) named.open = true;
 });
 
 const events = new EventSource("events");

@@ -34,6 +34,9 @@ WAYS = {
 }
 """The ways in which rows ended, each with the colour of its badge."""
 
+WITH_CALLS = 200
+"""The rows whose calls stand on the page; those of thousands would be no page that a browser can open."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -158,7 +161,17 @@ class EvaluationReport:
     def rows(self) -> list[RowReport]:
         """The first rows, each with its answers."""
         numbers = list(dict.fromkeys(run.row for run in self.first.scores.rows))[:LISTED]
-        return [self._row(number) for number in numbers]
+        return [self._row(number, place < WITH_CALLS) for place, number in enumerate(numbers)]
+
+    @property
+    def with_calls(self) -> int:
+        """The number of rows with their calls."""
+        return WITH_CALLS
+
+    @property
+    def without_calls(self) -> bool:
+        """Return whether rows are listed without their calls, which are not private."""
+        return not self._guarded and len(self.rows) > WITH_CALLS
 
     @property
     def more(self) -> int:
@@ -175,12 +188,12 @@ class EvaluationReport:
             found.append(by_row)
         return found
 
-    def _row(self, number: int) -> RowReport:
+    def _row(self, number: int, with_calls: bool) -> RowReport:
         sides = [
             Side(
                 one.name,
                 one.scores.by_row.get(number),
-                [self._answer(run, place) for run in self._runs[place].get(number, ())],
+                [self._answer(run, place, with_calls) for run in self._runs[place].get(number, ())],
             )
             for place, one in enumerate(self.evaluations)
         ]
@@ -205,7 +218,7 @@ class EvaluationReport:
         low, high = self.first.program.plan.metrics[self.first.scores.metric].range
         return "highest" if values[0] == high else "lowest" if values[0] == low else "between"
 
-    def _answer(self, run: RowScore, place: int) -> Answer:
+    def _answer(self, run: RowScore, place: int, with_calls: bool) -> Answer:
         outputs = {
             name: short(value)
             for name, value in (run.result.outputs or {}).items()
@@ -217,7 +230,7 @@ class EvaluationReport:
         words = {id: scored.feedback for id, scored in ((self.first.scores.metric, run), *run.others.items())}
         named = [said if len(words) == 1 else f"{id}: {said}" for id, said in words.items() if said]
         error = run.cause or (str(run.result.error) if run.result.error is not None else None)
-        calls = shown_calls([*run.earlier, *run.result.records, *run.all_judged])
+        calls = shown_calls([*run.earlier, *run.result.records, *run.all_judged]) if with_calls else ()
         return Answer(run.value, outputs, error, "\n".join(named) or None, calls, more)
 
     @property
