@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
+import re
 import socket
 import textwrap
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,14 +29,65 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=2000)
+settings.register_profile("fast", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("same")
+API = "tests/unit/lmprog/lms/api/"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take a quarter of the examples in a run of the fast tests; `pytest -m ""` takes them all."""
+    if "not slow" in config.option.markexpr and config.getoption("--hypothesis-profile", None) is None:
+        settings.load_profile("fast")
+
+
+NEEDS_TORCH = re.compile(r'^(?:\w+ = )?pytest\.importorskip\("(?:torch|trl)"', re.MULTILINE)
+WHOLE_FILE = re.compile(r"^pytestmark = pytest\.mark\.(\w+)$", re.MULTILINE)
+
+
+@cache
+def mark_of(file: Path) -> str | None:
+    """Return the mark that all tests of a file have: the one that it sets, or `torch` where it imports that as a whole."""
+    text = file.read_text(encoding="utf-8")
+    found = WHOLE_FILE.search(text)
+    return found[1] if found is not None else "torch" if NEEDS_TORCH.search(text) else None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave a file unread whose mark leaves all its tests out: what it imports can take longer than all that is run."""
+    named = {Path(argument.partition("::")[0]).absolute() for argument in config.args}
+    if collection_path.suffix != ".py" or collection_path in named:
+        return None
+    mark = mark_of(collection_path)
+    return True if mark is not None and f"not {mark}" in config.option.markexpr else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first, so that no worker begins one when the others have ended."""
+    for item in items:
+        if mark_of(item.path) == "torch":
+            item.add_marker("torch")
     longest = {item.path for mark in ("model", "kill") for item in items if item.get_closest_marker(mark)}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in longest, item.path not in slow))
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in longest, item.path not in slow, -tests[item.path]))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported and collected out of all later collections of garbage: it stays, and is a million objects."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return xdist's scheduling by files, for which the files of one API are one: a single worker then imports litellm."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByRoom(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return API if nodeid.startswith(API) else super()._split_scope(nodeid)
+
+    return ByRoom(config, log) if config.option.dist == "loadfile" else None
 
 
 class ScriptedLM:

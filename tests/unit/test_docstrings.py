@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.unit.sources import ROOT, trees
+
 TAILS = {
     *("What", "Of", "Those", "Whether", "Who", "How", "Where", "That", "Which", "Why", "One", "As", "From", "By"),
     *("For", "Each", "All", "Its", "It", "Such", "When", "None", "Told", "Asked", "Also", "Laid"),
@@ -17,22 +18,24 @@ NOUNS = {"The", "A", "An"}
 """First words that begin a noun, where a function wants a verb."""
 
 
-def docstrings() -> Iterator[tuple[str, str, bool]]:
-    """Yield the place and first word of each docstring, and whether it describes a function."""
-    for folder in ("compiler", "lmprog", "optimizers"):
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text())):
-                for text in attributes(node):
-                    yield f"{file.relative_to(ROOT)}: {text[:40]}", text.split()[0].rstrip(",:;"), False
-                if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
-                    continue
-                text = ast.get_docstring(node)
-                if not text:
-                    continue
-                name = getattr(node, "name", "")
-                decorators = " ".join(map(ast.unparse, getattr(node, "decorator_list", ())))
-                is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and "property" not in decorators
-                yield f"{file.relative_to(ROOT)}:{name}", text.split()[0].rstrip(",:;"), is_function
+@cache
+def docstrings() -> list[tuple[str, str, bool]]:
+    """Return the place and first word of each docstring, and whether it describes a function."""
+    found = []
+    for file, tree in trees().items():
+        for node in ast.walk(tree):
+            for text in attributes(node):
+                found.append((f"{file.relative_to(ROOT)}: {text[:40]}", text.split()[0].rstrip(",:;"), False))
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+                continue
+            text = ast.get_docstring(node, clean=False)
+            if not text:
+                continue
+            name = getattr(node, "name", "")
+            decorators = " ".join(map(ast.unparse, getattr(node, "decorator_list", ())))
+            is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and "property" not in decorators
+            found.append((f"{file.relative_to(ROOT)}:{name}", text.split()[0].rstrip(",:;"), is_function))
+    return found
 
 
 def attributes(node: ast.AST) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from lmprog.compiler.types.python_reference import ImportFailed
 from lmprog.compiler.yaml.source import Place, Source
 from lmprog.errors import BudgetExceeded, InfrastructureError, ProviderError, UsageError
 from lmprog.failure import StepFailed
+from tests.unit.sources import ROOT, trees
 
-ROOT = Path(__file__).parents[2]
 BUILT_IN = {
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
 }
@@ -27,19 +28,20 @@ BUILT_IN = {
 
 def classes() -> Iterator[tuple[str, str, list[str]]]:
     """Yield the place, name and bases of every class, those in functions too."""
-    for folder in ("compiler", "lmprog", "optimizers"):
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            text = file.read_text()
-            for node in ast.walk(ast.parse(text)) if "class " in text else ():
-                if isinstance(node, ast.ClassDef):
-                    bases = [ast.unparse(base).split("[")[0].rpartition(".")[2] for base in node.bases]
-                    yield f"{file.relative_to(ROOT)}:{node.name}", node.name, bases
+    for file, tree in trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                bases = [ast.unparse(base).split("[")[0].rpartition(".")[2] for base in node.bases]
+                yield f"{file.relative_to(ROOT)}:{node.name}", node.name, bases
 
 
-CLASSES = list(classes())
-BASES: dict[str, set[str]] = {}
-for _, name, bases in CLASSES:
-    BASES.setdefault(name, set()).update(bases)
+@cache
+def bases_of() -> dict[str, set[str]]:
+    """Return the names of the bases of each class, by its name."""
+    found: dict[str, set[str]] = {}
+    for _, name, bases in classes():
+        found.setdefault(name, set()).update(bases)
+    return found
 
 
 def above(names: set[str]) -> set[str]:
@@ -47,7 +49,7 @@ def above(names: set[str]) -> set[str]:
     found: set[str] = set()
     while names:
         found |= names
-        names = set().union(*(BASES.get(name, set()) for name in names)) - found
+        names = set().union(*(bases_of().get(name, set()) for name in names)) - found
     return found
 
 
@@ -56,7 +58,7 @@ def is_exception(names: set[str]) -> bool:
 
 
 def test_every_exception_of_ours_is_below_the_root() -> None:
-    ours = [(place, above(set(bases))) for place, name, bases in CLASSES if is_exception(above(set(bases)))]
+    ours = [(place, above(set(bases))) for place, name, bases in classes() if is_exception(above(set(bases)))]
     assert len(ours) > 30
     assert [place for place, over in ours if "LmprogError" not in over] == ["compiler/errors.py:LmprogError"]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-FOLDERS = {"lmprog.compiler": "compiler", "lmprog.optimizers": "optimizers", "lmprog": "lmprog"}
+from tests.unit.sources import ROOT, trees
+
+PACKAGES = {"compiler": "lmprog.compiler", "optimizers": "lmprog.optimizers", "lmprog": "lmprog"}
 ORDER = (
     ("compiler",),
     ("errors", "seeds", "version", "blame", "failure", "extras"),
@@ -28,28 +30,33 @@ ORDER = (
 """Rooms from the bottom up; each may import what stands before it here. `lmprog/__init__.py` may import all."""
 
 
-def files() -> Iterator[tuple[str, Path]]:
-    for package, folder in FOLDERS.items():
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            parts = [part for part in file.relative_to(ROOT / folder).with_suffix("").parts if part != "__init__"]
-            yield ".".join([package, *parts]), file
+def module_of(file: Path) -> str:
+    """Return the name by which a file is imported."""
+    folder, *parts = (part for part in file.relative_to(ROOT).with_suffix("").parts if part != "__init__")
+    return ".".join([PACKAGES[folder], *parts])
 
 
-FILES = dict(files())
-
-
-def imported(file: Path) -> Iterator[str]:
+def imported(tree: ast.Module, modules: Collection[str]) -> Iterator[str]:
     """Yield the files of the project that a file imports: at its top, in functions, and for types alone."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             for name in node.names:
                 whole = f"{node.module}.{name.name}"
-                yield whole if whole in FILES else node.module
+                yield whole if whole in modules else node.module
         elif isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
 
 
-IMPORTS = {name: {other for other in imported(file) if other in FILES} - {name} for name, file in FILES.items()}
+@cache
+def imports() -> dict[str, set[str]]:
+    """Return the modules of the project that each of its modules imports."""
+    modules = {module_of(file): tree for file, tree in trees().items()}
+    return {
+        name: {other for other in imported(tree, modules) if other in modules} - {name}
+        for name, tree in modules.items()
+    }
+
+
 LEVELS = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 
@@ -58,13 +65,13 @@ def room(name: str) -> str:
 
 
 def test_no_file_imports_in_a_circle() -> None:
-    TopologicalSorter(IMPORTS).prepare()  # raises CycleError, with the circle
+    TopologicalSorter(imports()).prepare()  # raises CycleError, with the circle
 
 
 def test_imports_go_one_way() -> None:
     wrong = [
         f"{name} -> {other}"
-        for name, others in IMPORTS.items()
+        for name, others in imports().items()
         for other in others
         if name != "lmprog" and (other == "lmprog" or not may_import(room(name), room(other)))
     ]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ast
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lmprog.compiler.yaml.whole_file import take_place, whole_file, whole_folder, write_all, write_whole
+from tests.unit.sources import ROOT, trees
 
-ROOT = Path(__file__).parents[2]
 WRITER = "compiler/yaml/whole_file.py"
 MOVES = {
     "lmprog/lms/merging.py": "puts a folder in place that was made beside it, all models or none",
@@ -22,20 +21,12 @@ MOVES = {
 """Files of ours that move what is written already."""
 
 
-NAMES = re.compile(
-    r"write_text|write_bytes|\.rename\(|copyfile|move\(|NamedTemp|mkstemp|os\.replace|\.replace\([^,\n]*\)|open\w*\(.*[\"'][wx]"
-)
-"""Finds the files that are worth a walk."""
-
-
 def writes() -> Iterator[tuple[str, str]]:
     """Yield the file and text of each call that writes a whole file, or puts one in the place of another."""
-    for folder in ("compiler", "lmprog", "optimizers"):
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            text = file.read_text()
-            for node in ast.walk(ast.parse(text)) if NAMES.search(text) else ():
-                if isinstance(node, ast.Call) and writes_whole(node):
-                    yield str(file.relative_to(ROOT)), ast.unparse(node)
+    for file, tree in trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and writes_whole(node):
+                yield str(file.relative_to(ROOT)), ast.unparse(node)
 
 
 def writes_whole(call: ast.Call) -> bool:

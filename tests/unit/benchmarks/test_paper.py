@@ -24,6 +24,8 @@ from paper_tasks import QUICK, RUNS, TASKS, Sizes, Split, optimize_of, settings_
 from lmprog import UsageError
 from lmprog.compiler import compile_file
 
+pytestmark = pytest.mark.slow
+
 ROWS = 20
 RIGHT = {"base": 4, "search": 10, "search-grpo": 14, "grpo": 12, "grpo-search": 12, "fast-slow": 15, "trajectory": 13}
 """Of ROWS, with seed 0; with each further seed one more."""

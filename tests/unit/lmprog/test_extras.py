@@ -7,13 +7,12 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from lmprog.extras import EXTRA_OF, MissingExtra, missing, needed_by, require
+from tests.unit.sources import ROOT, trees
 
-ROOT = Path(__file__).resolve().parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CORE = {"pydantic", "jinja2", "yaml", "aiohttp", "click", "rich", "jsonschema"}
 """As they are imported; pyyaml is yaml."""
@@ -33,10 +32,9 @@ def test_every_import_is_of_the_core_or_of_an_extra() -> None:
     known = {*sys.stdlib_module_names, "lmprog", *CORE, *OTHERWISE, *EXTRA_OF}
     unknown = {
         (str(path.relative_to(ROOT)), name)
-        for folder in ("compiler", "lmprog", "optimizers")
-        for path in (ROOT / folder).rglob("*.py")
+        for path, tree in trees().items()
         if "starter" not in path.parts
-        for name in imported(ast.parse(path.read_text()))
+        for name in imported(tree)
         if name.partition(".")[0] not in known
     }
     assert not unknown

@@ -298,7 +298,7 @@ def test_the_time_is_linear_in_the_length(unit: str) -> None:
 
 
 @given(st.lists(st.sampled_from(UNITS), min_size=1, max_size=5), st.booleans())
-@settings(max_examples=40)
+@settings(max_examples=settings().max_examples // 2)
 def test_twice_the_length_is_at_most_about_twice_the_work(units: list[str], cut: bool) -> None:
     """Counted in calls of functions, of Python and of C, so that it holds on any machine."""
     short = "".join(units) * (3_000 // len("".join(units)))

@@ -50,7 +50,6 @@ def read(text: str) -> Any:
     return node.plain()
 
 
-@settings(max_examples=150, deadline=None)
 @given(VALUES)
 @example("\t0\n")
 @example({"0\x850": None, "a\nb": " \n x"})

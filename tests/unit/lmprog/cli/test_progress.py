@@ -42,7 +42,7 @@ def test_the_table_says_what_failed_and_what_outages_leave_in_doubt(capsys: pyte
     failed = {"outages": {"before": 0, "after": 5}, "failures": {"before": {}, "after": {"tool": 3, "unreadable": 1}}}
     accepted = {"choose": 30, "kept": 0, "tests": [], "verdict": "nothing is kept"}
     report = {"program": "desk", "overlay": "out.yaml", "before": score, "stages": [], "best_estimate": None}
-    table(report | {"accepted": accepted, "test": {**test, **failed, "doubt": "so so"}})
+    table(report | {"accepted": accepted, "test": {**test, **failed, "few_rows": None, "doubt": "so so"}})
     said = capsys.readouterr().out.splitlines()
     assert said[-5].startswith("gain on 55 test rows, paired: +50.0")
     assert said[-4:] == [

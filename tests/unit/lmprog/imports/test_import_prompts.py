@@ -31,7 +31,7 @@ VALUES = {"a": "A", "b": "B"}
 
 
 @pytest.mark.slow
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=6 * settings().max_examples, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join), st.booleans())
 @example(
     "x\n  {% for i in [1, 2] %}\n  - {{ i }}\n  {# c #}\n  {% endfor %}\n{% raw %}\n {{a}}\n  {% endraw %}\ny", False

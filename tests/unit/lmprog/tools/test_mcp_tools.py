@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ import pytest
 import lmprog
 from lmprog import UsageError
 
-pytest.importorskip("mcp")
+pytestmark = pytest.mark.skipif(find_spec("mcp") is None, reason="needs the extra 'mcp'")
 
 SERVER = Path(__file__).resolve().parents[3] / "mcp_server.py"
 STDIO = f"command: [{sys.executable}, {SERVER}]"
@@ -299,6 +300,7 @@ def test_without_the_sdk_it_says_how_to_get_it(made, monkeypatch) -> None:
         made("add", "a: 1")()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["stdio", "http"])
 def test_an_answer_has_a_length_and_a_depth(made, address: str, over: str) -> None:
     server = STDIO if over == "stdio" else address

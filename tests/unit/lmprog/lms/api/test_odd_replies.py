@@ -74,14 +74,14 @@ def outcome(reply: Any) -> Completion | None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(st.one_of(ANY, NEAR))
 def test_any_json_is_a_reply_or_a_failed_try(reply: Any) -> None:
     outcome(reply)
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(("choices", "usage", "id")), ANY, max_size=3), max_size=4))
 def test_any_pieces_are_a_reply_or_a_failed_try(pieces: list[dict[str, Any]]) -> None:
     made = Pieces()
@@ -93,7 +93,7 @@ def test_any_pieces_are_a_reply_or_a_failed_try(pieces: list[dict[str, Any]]) ->
     outcome(made.whole())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples, deadline=None)
 @given(st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_a_value_or_a_value_error(data: bytes) -> None:
     with contextlib.suppress(ValueError):
@@ -118,7 +118,7 @@ def test_half_a_pair_is_replaced_and_a_whole_pair_is_one_character() -> None:
     assert whole_text({"a": ["\ud800x"]}) == {"a": ["�x"]}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples, deadline=None)
 @given(st.dictionaries(st.sampled_from(("Retry-After", "retry-after-ms", "RETRY-AFTER")), st.text(max_size=30)))
 def test_any_header_asks_for_a_wait_or_for_none(headers: dict[str, str]) -> None:
     assert (asked := retry_after(headers)) is None or 0 <= asked <= 1e9
@@ -277,7 +277,6 @@ def test_an_event_over_several_lines_is_one() -> None:
     assert events([b'\xef\xbb\xbfdata: {"a": 1}']) == [b'{"a": 1}']
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.text(alphabet="ab\r\n", max_size=6).map(str.encode), max_size=6))
 def test_lines_are_those_of_the_whole_stream(parts: list[bytes]) -> None:
     whole = b"".join(parts)

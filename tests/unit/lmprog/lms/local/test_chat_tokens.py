@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytest.importorskip("torch", reason="needs the extra 'local'")
+
 from lmprog.lms.local import LocalLM
 from lmprog.lms.local.weights import Weights
 

@@ -107,6 +107,7 @@ def test_the_most_runs() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.torch
 def test_the_stage_probes_once_takes_the_temperature_and_goes_on(research, tmp_path) -> None:
     pytest.importorskip("trl", reason="needs the extra 'local'")
     from lmprog.optimizers.grpo.stage import grpo_stage
