@@ -13,9 +13,9 @@ test *arguments:
 test-all *arguments:
     {{python}} -m pytest -m "" {{arguments}}
 
-# the fast tests, with the share of lines they run
+# the share of lines that the fast tests and those with torch run
 coverage:
-    {{python}} -m pytest --cov --cov-report=term-missing:skip-covered
+    {{python}} -m pytest --cov --cov-report=term-missing:skip-covered -m "not slow and not model and not kill and not browser"
 
 # style of the code, and a check of every program
 lint:

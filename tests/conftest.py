@@ -31,7 +31,8 @@ settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.register_profile("fast", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("same")
-API = "tests/unit/lmprog/lms/api/"
+TOGETHER = ("tests/unit/lmprog/lms/api/", "tests/unit/test_")
+"""Beginnings of the paths of files that one worker runs: it then imports litellm, or parses the code, for all of them."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,14 +81,14 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Return xdist's scheduling by files, for which the files of one API are one: a single worker then imports litellm."""
+    """Return xdist's scheduling by files, for which files that belong together are one."""
     from xdist.scheduler import LoadFileScheduling
 
-    class ByRoom(LoadFileScheduling):
+    class Together(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return API if nodeid.startswith(API) else super()._split_scope(nodeid)
+            return next(filter(nodeid.startswith, TOGETHER), None) or super()._split_scope(nodeid)
 
-    return ByRoom(config, log) if config.option.dist == "loadfile" else None
+    return Together(config, log) if config.option.dist == "loadfile" else None
 
 
 class ScriptedLM:

@@ -174,6 +174,7 @@ def test_replay_needs_no_server_and_no_key(cli, spec, tmp_path, provider, monkey
     assert f"{record} holds no reply for sort (row test a refund): message 1 (system) has changed" in out
 
 
+@pytest.mark.slow
 def test_replay_loads_nothing_heavy(spec, tmp_path, cli) -> None:
     record = tmp_path / "tests.jsonl"
     assert cli("test", spec, "--record", record, "-k", "refund")[0] == 0

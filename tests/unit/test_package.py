@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
+from collections.abc import Iterator
 
 import lmprog
+from lmprog.extras import EXTRA_OF
+from tests.unit.sources import ROOT, trees
 
-ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CORE = {"pydantic", "jinja2", "yaml", "aiohttp", "click", "rich", "jsonschema"}
+"""As they are imported; pyyaml is yaml."""
+OTHERWISE = {"yarl", "pyarrow"}
+"""yarl comes with aiohttp; the absence of pyarrow has a message of its own."""
 HOMES = {"lmprog": "lmprog", "compiler": "lmprog.compiler", "optimizers": "lmprog.optimizers"}
 
 
@@ -56,3 +63,28 @@ def test_tests_import_each_other_by_their_place() -> None:
     bare = re.compile(rf"^ *from ({'|'.join(file.stem for file in files)}) import", re.MULTILINE)
     found = [f"{file.relative_to(ROOT)}: {name}" for file in files for name in bare.findall(file.read_text())]
     assert not found, "write `from tests.functional.NAME import` or the like"
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def test_every_import_is_of_the_core_or_of_an_extra() -> None:
+    known = {*sys.stdlib_module_names, "lmprog", *CORE, *OTHERWISE, *EXTRA_OF}
+    unknown = {
+        (str(path.relative_to(ROOT)), name)
+        for path, tree in trees().items()
+        if "starter" not in path.parts
+        for name in imported(tree)
+        if name.partition(".")[0] not in known
+    }
+    assert not unknown
+
+
+def test_the_core_is_what_the_project_depends_on() -> None:
+    names = {re.match(r"[\w-]+", written)[0] for written in PROJECT["dependencies"]}
+    assert {"yaml" if name == "pyyaml" else name for name in names} == CORE

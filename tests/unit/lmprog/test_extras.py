@@ -1,48 +1,15 @@
-"""Every package that the code imports is of the core, or of an extra that its absence is said with."""
+"""The extra that a missing package belongs to, and the error that names it."""
 
 from __future__ import annotations
 
-import ast
-import re
-import sys
 import tomllib
-from collections.abc import Iterator
 
 import pytest
 
 from lmprog.extras import EXTRA_OF, MissingExtra, missing, needed_by, require
-from tests.unit.sources import ROOT, trees
+from tests.unit.sources import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CORE = {"pydantic", "jinja2", "yaml", "aiohttp", "click", "rich", "jsonschema"}
-"""As they are imported; pyyaml is yaml."""
-OTHERWISE = {"yarl", "pyarrow"}
-"""yarl comes with aiohttp; the absence of pyarrow has a message of its own."""
-
-
-def imported(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-
-
-def test_every_import_is_of_the_core_or_of_an_extra() -> None:
-    known = {*sys.stdlib_module_names, "lmprog", *CORE, *OTHERWISE, *EXTRA_OF}
-    unknown = {
-        (str(path.relative_to(ROOT)), name)
-        for path, tree in trees().items()
-        if "starter" not in path.parts
-        for name in imported(tree)
-        if name.partition(".")[0] not in known
-    }
-    assert not unknown
-
-
-def test_the_core_is_what_the_project_depends_on() -> None:
-    names = {re.match(r"[\w-]+", written)[0] for written in PROJECT["dependencies"]}
-    assert {"yaml" if name == "pyyaml" else name for name in names} == CORE
 
 
 def test_every_extra_that_is_named_is_there() -> None:

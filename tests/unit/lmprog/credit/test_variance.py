@@ -106,6 +106,7 @@ def test_words_that_change_nothing_have_no_share_though_all_that_follows_draws_a
     assert (one.reached.mean, two.reached) == (1, two.share)
 
 
+@pytest.mark.slow
 def test_a_module_that_repeats_what_it_reads_has_no_share(drawing) -> None:
     def answer(request: Any) -> str:
         return bit(request) if "One" in request.messages[0]["content"] else request.messages[-1]["content"]

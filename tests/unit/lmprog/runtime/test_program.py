@@ -298,6 +298,7 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_import_lmprog_imports_nothing_heavy() -> None:
     code = """
 import sys, lmprog

@@ -119,6 +119,7 @@ def test_the_row_of_a_metric_has_what_is_expected_exactly() -> None:
     assert ExampleTest("t", {"text": "x"}, expect).row == {"text": "x", "a": 1}
 
 
+@pytest.mark.slow
 def test_a_test_that_is_accepted_can_be_run(tmp_path: Path) -> None:
     """Every check is tried at an output of every type: it is refused, or it gives an answer for each value of the type."""
     assert WANTED.keys() == CHECKS.keys.keys()

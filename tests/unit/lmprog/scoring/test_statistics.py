@@ -135,6 +135,7 @@ def test_tangos_interval_leaves_out_zero_where_the_score_test_does(better: int, 
     assert (found.ci95[0] > 0 or found.ci95[1] < 0) is beyond
 
 
+@pytest.mark.slow
 def test_percentiles_are_taken_further_out_for_few_rows() -> None:
     import numpy
     from scipy.stats import bootstrap

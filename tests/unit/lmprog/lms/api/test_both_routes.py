@@ -106,6 +106,7 @@ def test_streamed_calls_of_tools(remote, server, write, route, parts, wanted) ->
     assert result.error is None or "Traceback" not in str(result.error)
 
 
+@pytest.mark.slow
 @ROUTES
 def test_a_stream_cut_at_every_byte(remote, server, route) -> None:
     whole = (event({"content": "12"}) + event({"content": "50"}, "stop") + "data: [DONE]\n\n").encode()
@@ -127,6 +128,7 @@ def test_a_stream_cut_at_every_byte(remote, server, route) -> None:
     assert result.outputs == {"reply": 1250}
 
 
+@pytest.mark.slow
 @ROUTES
 def test_a_body_cut_at_every_byte(remote, server, route) -> None:
     message = {"role": "assistant", "content": "1250", "reasoning_content": "12"}
