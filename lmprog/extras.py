@@ -28,7 +28,7 @@ EXTRA_OF = {
     **dict.fromkeys(("optuna", "gepa"), "optimize"),
     "bm25s": "search",
     **dict.fromkeys(("starlette", "uvicorn", "h11", "prometheus_client"), "serve"),
-    **dict.fromkeys(("mcp", "httpx2", "anyio"), "mcp"),
+    **dict.fromkeys(("mcp", "mcp_types", "httpx2", "anyio"), "mcp"),
     "opentelemetry": "otel",
 }
 """Package -> extra."""

@@ -106,10 +106,10 @@ def test_difference() -> None:
     assert "+- text: a\n+  label: refund\n" in text
 
 
-# The reader of this test is one of YAML 1.1, to which the ambiguous scalars of LMP102 are no texts.
-FOUND_LATER = [
-    path for path in sorted((SPECS / "bad").glob("*.yaml")) if not path.stem.startswith(("LMP101", "LMP102"))
-]
+# The reader of this test is one of YAML 1.1, to which the ambiguous scalars of LMP102 are no texts. A test with half the keys
+# of a gate is no shape of the schema either.
+FOUND_AT_ONCE = ("LMP101", "LMP102", "LMP203_checks_of_tests")
+FOUND_LATER = [path for path in sorted((SPECS / "bad").glob("*.yaml")) if not path.stem.startswith(FOUND_AT_ONCE)]
 
 
 @pytest.mark.parametrize("path", FOUND_LATER, ids=lambda path: path.stem)
