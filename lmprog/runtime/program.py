@@ -160,8 +160,9 @@ class Program:
     ) -> Result:
         execution = Execution(self.plan, self.lms, self.resources, options, example, parent)
         with exported(execution.run, self.resources.exports(self.plan)) as trace:
-            outputs, trace.error = await execution.execute(inputs)
-        return Result(outputs, execution.run.records(), trace.error)
+            trace.inputs = inputs
+            trace.outputs, trace.error = await execution.execute(inputs)
+        return Result(trace.outputs, execution.run.records(), trace.error)
 
     async def aclose(self) -> None:
         """Close the connections of the program's tools in the running event loop; without this call they close

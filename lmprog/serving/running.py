@@ -24,6 +24,7 @@ from lmprog.runtime.execution import Execution
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
 from lmprog.runtime.result import Result
+from lmprog.runtime.run import exported
 from lmprog.serving.connection import SECONDS
 from lmprog.serving.gate import Gate
 from lmprog.serving.inputs import checked, files_of, read_body
@@ -166,14 +167,16 @@ class Running:
         READABLE.set(self._files)
         execution = Execution(program.plan, program.lms, program.resources, options, 0)
         try:
-            with self.metrics.running.track_inprogress():
-                outputs, error = await execution.execute(inputs)
+            exports = program.resources.exports(program.plan)
+            with self.metrics.running.track_inprogress(), exported(execution.run, exports) as trace:
+                trace.inputs = inputs
+                trace.outputs, trace.error = await execution.execute(inputs)
         finally:
             records = execution.run.records()
             self.metrics.ran(records)
             if self.trace is not None:
                 self._keep(self.trace, [replace(record, example=id) for record in records])
-        return Result(outputs, execution.run.records(), error)
+        return Result(trace.outputs, records, trace.error)
 
     def _keep(self, trace: TraceWriter, records: Sequence[Record]) -> None:
         """Append the records to the trace. Raises Refused where the disk takes no more."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from lmprog.failure import Failure
 from lmprog.traces.record import Record
@@ -22,6 +23,9 @@ class RunTrace:
     began: float = 0.0
     """Seconds since 1970, as `ended`."""
     ended: float = 0.0
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] | None = None
+    """The outputs of the program; None where the run failed."""
 
 
 Exporter = Callable[[RunTrace], None]

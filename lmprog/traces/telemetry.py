@@ -56,6 +56,7 @@ class Spans:
                 "gen_ai.workflow.name": run.program,
                 "lmprog.example": run.example,
                 "lmprog.rollout": run.rollout,
+                **self._shown("CHAIN", run.inputs, run.outputs),
             },
         )
         below = set_span_in_context(root)
@@ -83,7 +84,10 @@ class Spans:
             "gen_ai.request.model": name or model,
             "lmprog.module": made.module,
             **_where(made),
+            **self._shown("LLM", made.messages, made.text),
         }
+        named = {"gen_ai.response.model": made.response_model, "gen_ai.response.id": made.response_id}
+        attributes |= {key: value for key, value in named.items() if value is not None}
         attributes |= {f"gen_ai.request.{key}": made.params[key] for key in PARAMS if _number(made.params.get(key))}
         stop = made.params.get("stop")
         if stop:
@@ -119,12 +123,26 @@ class Spans:
             "gen_ai.tool.type": "function",
             **({"lmprog.module": made.module} if made.module else {}),
             **_where(made),
+            **self._shown("TOOL", made.arguments, made.result if made.error is None else None),
         }
         if self._content:
             attributes["gen_ai.tool.call.arguments"] = _json(made.arguments)
             if made.error is None:
                 attributes["gen_ai.tool.call.result"] = _json(made.result)
         return f"execute_tool {made.tool}", SpanKind.INTERNAL, attributes
+
+    def _shown(self, kind: str, given: Any, made: Any) -> dict[str, Any]:
+        """Return what viewers that follow OpenInference show of a span: its kind, and with `content` what went in and out."""
+        found = {"openinference.span.kind": kind}
+        if self._content:
+            for side, value in (("input", given), ("output", made)):
+                if value is not None:
+                    plain = isinstance(value, str)
+                    found[f"{side}.value"] = (
+                        value.encode("utf-8", "backslashreplace").decode() if plain else _json(value)
+                    )
+                    found[f"{side}.mime_type"] = "text/plain" if plain else "application/json"
+        return found
 
     def _fail(self, span: Any, kind: str, message: str) -> None:
         from opentelemetry.trace import StatusCode

@@ -275,6 +275,14 @@ def test_an_lm_behind_a_provider(serve, write, provider) -> None:
     assert "sk-secret-secret" not in log and "private question" not in log
 
 
+def test_the_export_of_a_spec_has_the_runs_of_a_server(serve, write, provider, tmp_path: Path) -> None:
+    served = serve(write(DESK + "    export: {traces: runs.jsonl}\n"), TEST_API_BASE=provider.url)
+    provider.otherwise = "billing"
+    assert served.run(text="hello").status_code == 200
+    (record,) = map(json.loads, (tmp_path / "runs.jsonl").read_text().splitlines())
+    assert record["module"] == "sort" and record["outputs"] == {"label": "billing"}
+
+
 def test_wrong_use(cli, waiting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -94,6 +94,7 @@ def test_a_run_and_its_calls_are_spans_with_their_own_times(program, scripted, t
         "lmprog.program": "desk",
         "lmprog.path": "say",
         "lmprog.attempt": 1,
+        "openinference.span.kind": "LLM",
     }
     assert dict(look.attributes) == {
         "gen_ai.operation.name": "execute_tool",
@@ -102,12 +103,14 @@ def test_a_run_and_its_calls_are_spans_with_their_own_times(program, scripted, t
         "lmprog.program": "desk",
         "lmprog.path": "look",
         "lmprog.attempt": 0,
+        "openinference.span.kind": "TOOL",
     }
     assert dict(root.attributes) == {
         "gen_ai.operation.name": "invoke_workflow",
         "gen_ai.workflow.name": "desk",
         "lmprog.example": 0,
         "lmprog.rollout": 0,
+        "openinference.span.kind": "CHAIN",
     }
     assert (first.status.status_code, first.attributes["error.type"]) == (StatusCode.ERROR, "unreadable")
     assert second.status.status_code == root.status.status_code == StatusCode.UNSET
@@ -135,6 +138,21 @@ def test_content_is_written_as_the_conventions_have_it(program, scripted, told) 
         {"role": "assistant", "parts": [{"type": "text", "content": "maybe"}], "finish_reason": "stop"}
     ]
     assert "maybe" in first.status.description
+
+
+def test_viewers_find_what_went_in_and_came_out(program, scripted, told) -> None:
+    desk = program(TEXT, scripted(answer), tools__py=TOOLS)
+    memory = told(content=True)
+    desk(text="odd")
+    look, first, _, root = memory.get_finished_spans()
+    assert json.loads(root.attributes["input.value"]) == {"text": "odd"}
+    assert json.loads(root.attributes["output.value"]) == {"answer": "yes"}
+    assert (json.loads(look.attributes["input.value"]), look.attributes["output.value"]) == (
+        {"text": "odd"},
+        "found odd",
+    )
+    assert (first.attributes["output.value"], first.attributes["output.mime_type"]) == ("maybe", "text/plain")
+    assert root.attributes["input.mime_type"] == "application/json"
 
 
 def test_a_failed_run_is_a_failed_span(program, scripted, told) -> None:
