@@ -29,8 +29,12 @@ async def over_http(running: Running) -> AsyncIterator[ASGIApp]:
     manager = StreamableHTTPSessionManager(
         mcp_server(running), json_response=True, stateless=True, max_request_body_size=running.max_body
     )
-    async with manager.run():
-        yield StreamableHTTPASGIApp(manager)
+    try:
+        async with manager.run():
+            yield StreamableHTTPASGIApp(manager)
+    except BaseExceptionGroup as group:
+        # Its group of tasks wraps even what the block itself raises.
+        raise group.exceptions[0] from group.exceptions[0].__cause__
 
 
 async def over_stdio(running: Running) -> None:
