@@ -100,7 +100,7 @@ class Session:
             stage_names=installed,
             confined=not self.imports,
         )
-        files = files_to_watch(self.spec, found)
+        files = files_to_watch(self.spec, found, self.imports)
         if found.plan is None:
             return replace(before, findings=found.findings, broken=True, defect=None, files=before.files | files)
         # An LM that is declared as before stays: to read the weights of a model anew takes seconds.

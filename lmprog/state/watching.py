@@ -35,18 +35,19 @@ def changes(
             changed = set()
 
 
-def files_to_watch(spec: Path, compiled: Compilation) -> frozenset[Path]:
+def files_to_watch(spec: Path, compiled: Compilation, imports: bool = True) -> frozenset[Path]:
     """Return the files that a program was compiled from, and of one that could not be, also the folders of those.
 
-    A file that is missing changes the state of its folder when it appears.
+    A file that is missing changes the state of its folder when it appears. Without `imports`, for a stranger's program, they
+    are found without importing anything.
     """
     read = {spec.resolve(), *compiled.read}
-    return frozenset(read | (files_behind(compiled.plan) if compiled.plan is not None else _folders(read)))
+    return frozenset(read | (_files_behind(compiled.plan, imports) if compiled.plan is not None else _folders(read)))
 
 
-def files_behind(plan: Plan) -> set[Path]:
+def _files_behind(plan: Plan, imports: bool) -> set[Path]:
     """Return the files beside the programs themselves that a program is made of: data, Python, corpora, schemas, images."""
-    found = {path for id in (None, *plan.metrics) for path in files_of(plan, id)}
+    found = {path for id in (None, *plan.metrics) for path in files_of(plan, id)} if imports else {*plan.files.values()}
     found |= {split.path for split in plan.data.values() if split.path is not None}
     return {path.resolve() for path in found}
 

@@ -72,8 +72,8 @@ def spec(write, provider, monkeypatch) -> Path:
 class Page:
     """A served page, and the questions of its script."""
 
-    def __init__(self, spec: Path, **options: Any) -> None:
-        self.session = Session(spec, {}, {})
+    def __init__(self, spec: Path, imports: bool = True, **options: Any) -> None:
+        self.session = Session(spec, {}, {}, imports)
         self.session.refresh()
         self.playground = Playground(self.session, **options)
         self.server = LocalServer(("127.0.0.1", 0), playground_handler(self.playground, TOKEN))
@@ -385,6 +385,24 @@ def test_changes_are_told_as_events(spec: Path, page: Page) -> None:
         first = int(next(lines).removeprefix("data: "))
         page.session.refresh()
         assert int(next(lines).removeprefix("data: ")) == first + 1
+
+
+def test_a_strangers_program_is_shown_without_its_code(spec: Path, opened, tmp_path: Path, monkeypatch) -> None:
+    """Neither its tools and metrics, nor packages that it names, are imported: to compile, watch, render or run with fakes."""
+    mark = f"open({str(tmp_path / 'ran')!r}, 'w').close()\n"
+    for name in ("tools.py", "metrics.py", "words.py", "strange/__init__.py"):
+        path = spec.parent / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(mark + (path.read_text() if path.exists() else ""))
+    spec.write_text(
+        spec.read_text() + '  other: {python: "strange.inner:score", with: {label: "${{ outputs.label }}"}}\n'
+    )
+    monkeypatch.syspath_prepend(spec.parent)
+    page = opened(spec, imports=False, only_fakes=True)
+    assert not page.session.snapshot.broken, page.session.snapshot.findings
+    assert "Sort the message." in section(page.parts(), "prompts")
+    assert page.run().status_code == 202 and ">ended</span>" in section(page.ended(), "runs")
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.fixture
