@@ -201,7 +201,7 @@ def _module(
     found.calls[name] = found.calls.get(name, 0) + count
     found.sites.append(Site(plan, module, call, count, bool(prefix)))
     lm = plan.lms.get(module.lm)
-    reply = reply_tokens(lm.params if lm is not None else {})
+    reply = max(reply_tokens(each.params) for each in lm.answering) if lm is not None else reply_tokens({})
     prompt = (static_characters(module, known=False) + len(tool_words(plan, module))) / CHARACTERS_PER_TOKEN
     for argument in call.arguments.values():
         length = argument_characters(argument, longest)

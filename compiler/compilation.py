@@ -19,6 +19,7 @@ from lmprog.compiler.expressions.compiled import parsed
 from lmprog.compiler.findings.finding import Finding, Report, nearest, suggestion
 from lmprog.compiler.fitting import fit
 from lmprog.compiler.language import PROGRAM, VERSION
+from lmprog.compiler.lm_routes import with_routes
 from lmprog.compiler.modules import read_modules
 from lmprog.compiler.optimizing.metrics import read_metrics
 from lmprog.compiler.optimizing.optimize_block import read_optimize
@@ -183,7 +184,7 @@ class _Program:
         draft.var_types = var_types(draft)
         types = TypeReader(self.report, lambda node: self._constant(draft, node), self._model)
         draft.inputs = types.fields(root.map("inputs"), "input")
-        draft.lms = read_lms(draft, lms)
+        draft.lms = with_routes(draft, read_lms(draft, lms))
         draft.export = read_export(draft)
         self._rebound(draft, lms)
         draft.tools = read_tools(draft, types)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmprog.compiler.shape import Anything, Boolean, Choice, Either, MapOf, Number, Record, Text
+from lmprog.compiler.shape import Anything, Boolean, Choice, Either, ListOf, MapOf, Number, Record, Text
 
 ADAPTER = Either(
     scalar=Text(),
@@ -146,6 +146,20 @@ LM = Record(
             about="Rate limits, timeout and tries of an LM behind an API.",
             default="no rate limit; 8 tries of 120 seconds",
             example="{concurrency: 50, requests_per_minute: 600}",
+        ),
+        "fallback": ListOf(
+            Text(),
+            1,
+            about="LMs that are asked, in this order, where this one gives no reply after all its tries.",
+            default="the call fails",
+            example="[other]",
+        ),
+        "balance": ListOf(
+            Text(),
+            1,
+            about="LMs that share its calls, each as many; one that gives no reply is passed over for the next.",
+            default="it answers all of its calls",
+            example="[other]",
         ),
         "tool_protocol": Choice(
             ("native", "text"),

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lmprog.compiler.plan import LM
 
@@ -24,6 +25,9 @@ KEYS = (
 )  # fmt: skip
 EMBEDDED_CONTEXT = 8192
 """Positions of SmolLM2-135M."""
+
+
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +43,25 @@ class Limits:
 
 
 def limits(lm: LM) -> Limits:
+    """Return the limits of an LM with those that may answer in its place: the least context, the highest prices."""
+    if len(lm.answering) == 1:
+        return own_limits(lm)
+    all_of = [own_limits(each) for each in lm.answering]
+    return Limits(
+        min((each.context for each in all_of if each.context is not None), default=None),
+        _dearest([each.prompt_usd for each in all_of]),
+        _dearest([each.completion_usd for each in all_of]),
+        _dearest([each.reply for each in all_of]),
+        _dearest([each.cached_usd for each in all_of]),
+    )
+
+
+def _dearest(values: Sequence[N | None]) -> N | None:
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
+
+
+def own_limits(lm: LM) -> Limits:
     """Return the limits of one LM; a model in this process costs nothing."""
     price = lm.price or {}
     prompt = price["input"] / 1e6 if "input" in price else None

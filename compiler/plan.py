@@ -93,6 +93,20 @@ class LM:
     cache_folder: Path | None = None
     weights: str | None = None
     """The model (`hf/...`) to load in this process for training, where a vLLM server serves it."""
+    balance: tuple[LM, ...] = ()
+    """The LMs that share its calls; they have no others of their own."""
+    fallback: tuple[LM, ...] = ()
+    """The LMs to ask where it, and those that share its calls, give no reply, in this order."""
+
+    @property
+    def answering(self) -> tuple[LM, ...]:
+        """The LMs that may answer its calls, itself first."""
+        return (self, *self.balance, *self.fallback)
+
+    @property
+    def answers_are_shared(self) -> bool:
+        """True if others can read cached answers to its calls, also of an LM that answers in its place."""
+        return any(each.shared_cache for each in self.answering)
 
     @property
     def backend(self) -> Backend:

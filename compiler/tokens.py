@@ -28,5 +28,7 @@ def reply_tokens(params: Mapping[str, Any]) -> int:
 
 
 def reply_limit_of(lm: LM) -> int | None:
-    """Return the most tokens of an LM's reply; None where a server decides it."""
-    return reply_tokens(lm.params) if lm.runs_here else reply_limit(lm.params)
+    """Return the most tokens of a reply of an LM, or of one in its place; None where a server decides it."""
+    limits = [reply_tokens(each.params) if each.runs_here else reply_limit(each.params) for each in lm.answering]
+    known = [limit for limit in limits if limit is not None]
+    return max(known) if len(known) == len(limits) else None

@@ -66,6 +66,8 @@ def manifest(plan: Plan) -> dict[str, Any]:
                 "runs_here": lm.runs_here,
                 "weights": lm.weights,
                 "adapter": _adapter(lm.adapter, folder),
+                "balance": [other.id for other in lm.balance],
+                "fallback": [other.id for other in lm.fallback],
             }
             for lm in plan.lms.values()
         },

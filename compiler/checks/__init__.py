@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from lmprog.compiler import lm_routes
 from lmprog.compiler.checks import (
     conditions,
     cost,
@@ -31,6 +32,7 @@ def run(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> 
     termination.check(draft)
     conditions.check(draft, plan)
     outside.check(draft, plan)
+    lm_routes.check(draft, plan)
     declassified.reasons(draft, plan)
     cost.check(draft, plan)
     if draft.options.evaluation:

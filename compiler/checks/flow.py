@@ -121,7 +121,7 @@ class _Private:
             lm = arrival.plan.lms.get(arrival.module.lm)
             if lm is not None and not lm.trusted:
                 self._tell("LMP401", self._place(arrival), arrival.trail, f"{lm.id} (untrusted)")
-            elif lm is not None and lm.shared_cache:
+            elif lm is not None and lm.answers_are_shared:
                 self._tell("LMP402", self._place(arrival), arrival.trail, f"the shared cache of {lm.id}")
         self._to_proposer(arrival.trail)
 
@@ -159,7 +159,7 @@ class _Private:
         place = self.draft.place("optimize", "proposer")
         if not lm.trusted:
             self._tell("LMP402", place, trail, f"the proposer {lm.id} (untrusted)")
-        elif lm.shared_cache:
+        elif lm.answers_are_shared:
             self._tell("LMP402", place, trail, f"the shared cache of the proposer {lm.id}")
 
     def _instructions(self, plan: Plan, module: Module) -> Trail | None:
@@ -180,7 +180,7 @@ class _Private:
                 assert lm is not None and node is not None
                 if not lm.trusted:
                     self._tell("LMP401", node.place, trail, f"{lm.id} (untrusted)")
-                elif lm.shared_cache:
+                elif lm.answers_are_shared:
                     self._tell("LMP402", node.place, trail, f"the shared cache of {lm.id}")
 
     def _place(self, arrival: Arrival) -> Place:
@@ -288,7 +288,7 @@ class _Private:
                 self._tell("LMP402", place, arrival.trail, f"the tool {arrival.tool.id} (untrusted) of the judge {id}")
             elif arrival.tool is None and lm is not None and not lm.trusted:
                 self._tell("LMP402", place, arrival.trail, f"{lm.id} (untrusted) of the judge {id}")
-            elif arrival.tool is None and lm is not None and lm.shared_cache:
+            elif arrival.tool is None and lm is not None and lm.answers_are_shared:
                 self._tell("LMP402", place, arrival.trail, f"the shared cache of {lm.id} of the judge {id}")
 
         marks: dict[Name, Trail] = {("inputs", argument): trail} if trail is not None else {}
@@ -310,7 +310,7 @@ class _Private:
         for id, parts in optimize.tune.items():
             module = self.plan.modules.get(id)
             lm = self.plan.lms.get(module.lm) if module is not None else None
-            if module is None or lm is None or (lm.trusted and not lm.shared_cache) or "demos" not in parts:
+            if module is None or lm is None or (lm.trusted and not lm.answers_are_shared) or "demos" not in parts:
                 continue
             code, sink = (
                 ("LMP402", f"the shared cache of {lm.id}") if lm.trusted else ("LMP401", f"{lm.id} (untrusted)")

@@ -104,7 +104,9 @@ def _tune(draft: Draft, node: Mapping | None) -> dict[str, frozenset[str]]:
         found = {}
         for id, module in draft.modules.items():
             lm = draft.lms.get(module.lm)
-            found[id] = frozenset(TUNABLE[: 3 if lm is not None and lm.trained_as is not None else 2])
+            found[id] = frozenset(
+                TUNABLE[: 3 if lm is not None and lm.trained_as is not None and len(lm.answering) == 1 else 2]
+            )
         return found
     found = {}
     for id, entry in node.entries.items():

@@ -76,6 +76,8 @@ def manifest_schema() -> dict[str, Any]:
                 runs_here=FLAG,
                 weights=MAYBE_TEXT,
                 adapter=adapter,
+                balance={"type": "array", "items": TEXT},
+                fallback={"type": "array", "items": TEXT},
             )
         ),
         "tools": _map(

@@ -151,6 +151,10 @@ def _details(record: Record, messages: bool) -> Iterator[Text]:
             yield Text.assemble(("reply ", "green"), record.get("text", ""))
         for call in record.get("tool_calls", ()):
             yield Text.assemble(("calls ", "green"), f"{call['name']} {_json(call['arguments'])}")
+    for id, said in (record.get("passed_over") or {}).items():
+        yield Text(f"no reply of {id}: {said}", style="yellow")
+    if record.get("lm"):
+        yield Text(f"answered by {record['lm']}", style="dim")
     for forgiven in record.get("forgiven", ()):
         yield Text(f"forgiven: {forgiven}", style="yellow")
     if record.get("error") is not None:
@@ -171,6 +175,10 @@ def _said(summary: Summary) -> Iterator[str]:
         yield f"{_count(summary.from_cache, 'reply')} from the cache"
     if summary.unreadable:
         yield f"{_count(summary.unreadable, 'reply')} could not be read"
+    for id, times in summary.answered_by.most_common():
+        yield f"answered by {id}: {times} calls"
+    for id, times in summary.passed_over.most_common():
+        yield f"no reply of {id}: {times} calls"
     for what, times in summary.forgiven.most_common():
         yield f"forgiven {times} times: {what}"
 

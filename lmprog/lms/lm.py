@@ -95,6 +95,10 @@ class Completion:
     """The model that answered, as the provider names it."""
     id: str | None = None
     """The provider's own name of the reply."""
+    lm: str | None = None
+    """The id of the LM that answered, where several may."""
+    passed_over: Mapping[str, str] = field(default_factory=dict)
+    """The LMs that were asked before it, each with the reason why it gave no reply."""
 
 
 @runtime_checkable

@@ -37,11 +37,14 @@ def _lm(made: Invocation) -> ShownCall:
         if made.usage.usd:
             facts.append(f"${made.usage.usd:.4f}")
     facts += ["from the cache"] if made.cached else []
+    facts += [f"answered by {made.lm}"] if made.lm is not None else []
     facts += [f"try {made.attempt + 1}"] if made.attempt else []
     parts = {
         f"{number}. {message['role']}": cut(content_text(message["content"]))
         for number, message in enumerate(made.messages, 1)
     }
+    for id, said in made.passed_over.items():
+        parts[f"no reply of {id}"] = cut(said)
     if made.text:
         parts["reply"] = cut(made.text)
     for call in made.tool_calls:

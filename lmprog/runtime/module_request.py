@@ -137,6 +137,8 @@ class ModuleRequest:
             message=completion.message,
             response_model=completion.model,
             response_id=completion.id,
+            lm=completion.lm,
+            passed_over=completion.passed_over,
             seconds=time.perf_counter() - started,
         )
         return completion, fields

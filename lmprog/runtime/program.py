@@ -18,6 +18,7 @@ from lmprog.errors import UsageError
 from lmprog.failure import Failure
 from lmprog.lms.lm import LM
 from lmprog.lms.making import make_lm
+from lmprog.lms.routed import routed
 from lmprog.runtime.events import Event, Listener, followed
 from lmprog.runtime.execution import Execution
 from lmprog.runtime.options import AS_IT_IS, RunOptions
@@ -282,7 +283,8 @@ def program_of(
         raise UsageError(f"{plan.name} has no LM {unknown[0]!r}; its LMs are {', '.join(plan.lms)}")
     given = {id: lm for id, lm in lms.items() if not isinstance(lm, str)}
     made = {id: given[id] if id in given else make_lm(lm) for id, lm in plan.lms.items()}
-    return Program(plan, made, recompile, Resources(imports=imports))
+    whole = {id: routed(plan.lms[id], lm, lambda other: made[other.id]) for id, lm in made.items()}
+    return Program(plan, whole, recompile, Resources(imports=imports))
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

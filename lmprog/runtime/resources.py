@@ -120,11 +120,12 @@ class Resources:
         if kept is None:
             from lmprog.lms.fake import FakeLM
             from lmprog.lms.making import make_lm
+            from lmprog.lms.routed import routed
 
             if self.recording is not None:
                 made: LM = self.recording.lm(declared)
             else:
-                made = FakeLM() if self.dry_run else make_lm(declared)
+                made = FakeLM() if self.dry_run else routed(declared, make_lm(declared), self.lm)
             kept = self._lms[id(declared)] = (declared, made)
         return kept[1]
 

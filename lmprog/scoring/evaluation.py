@@ -202,11 +202,10 @@ def evaluate(
     `errors`, apart from the scores; what else fails scores lowest and is in `failures`.
     """
     refuse_writes([(program.plan, len(rows) * repeats)], allow_writes)
-    return run_async(
-        lambda: aevaluate(
-            program, rows, metric, repeats=repeats, options=options, concurrency=concurrency, on_row=on_row
-        )
-    )
+    how = {"repeats": repeats, "options": options, "concurrency": concurrency, "on_row": on_row}
+    if isinstance(metric, str):
+        return run_async(lambda: aevaluate(program, rows, metric, **how))
+    return run_async(lambda: aevaluate(program, rows, metric, **how))
 
 
 __all__ = ["Outages", "RowScore", "Score", "Scores", "aevaluate", "doubt", "evaluate", "score_rows", "scored"]

@@ -143,7 +143,10 @@ class Budget:
         written = sum(len(str(message.get("content") or "").encode()) for message in request.messages)
         prompt = written // BYTES_PER_TOKEN + TOKENS_PER_MESSAGE * len(request.messages)
         here = declared is not None and declared.runs_here
-        reply = reply_limit(request.params) or (USUAL_REPLY if here else self.largest.completion_tokens)
+        others = [reply_limit(each.params) for each in declared.answering[1:]] if declared is not None else []
+        replies = [reply_limit(request.params), *others]
+        known = [limit or (USUAL_REPLY if here else self.largest.completion_tokens) for limit in replies]
+        reply = max(known)
         usd = self.largest.usd
         if declared is not None and "usd" in self.limits:
             price = model_table.limits(declared)

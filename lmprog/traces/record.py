@@ -60,6 +60,10 @@ class Invocation:
     """The model that answered, as the provider names it."""
     response_id: str | None = None
     """The provider's own name of the reply."""
+    lm: str | None = None
+    """The id of the LM that answered, where several may (`fallback`, `balance`)."""
+    passed_over: Mapping[str, str] = field(default_factory=dict)
+    """The LMs that were asked before it, each with the reason why it gave no reply."""
     weights: str = ""
     """Return the model's name, with the digest of its adapter if it has one."""
     parent: str | None = None
@@ -125,6 +129,8 @@ def _plain(record: Any) -> dict[str, Any]:
             value = [asdict(call) for call in value]
         elif name == "tools":
             value = [offer.name for offer in value]
+        if name == "passed_over" and not value:
+            continue
         if name == "result" or (
             value is not None and value is not False and value != () and value != [] and value != ""
         ):

@@ -30,6 +30,10 @@ class Summary:
     unreadable: int = 0
     """Replies from which no outputs could be read."""
     forgiven: Counter[str] = field(default_factory=Counter)
+    answered_by: Counter[str] = field(default_factory=Counter)
+    """Replies by the LM that gave them, where several may."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """LM calls by an LM that gave no reply, so that another one answered."""
     seconds: list[float] = field(default_factory=list)
     """Seconds of each answered call of an LM."""
 
@@ -42,6 +46,8 @@ class Summary:
             return
         self.lm_calls += 1
         self.forgiven.update(record.get("forgiven", ()))
+        self.answered_by.update([record["lm"]] if record.get("lm") else [])
+        self.passed_over.update(list(record.get("passed_over", ())))
         if "finish_reason" not in record:
             return
         self.unreadable += failed
@@ -65,8 +71,15 @@ class Summary:
 
     def as_json(self) -> dict[str, Any]:
         """Return the counts as plain values, with the latencies p50 and p95."""
-        counts = {name: value for name, value in vars(self).items() if name not in ("seconds", "forgiven")}
-        return {**counts, "forgiven": dict(self.forgiven), "p50": self.latency(0.5), "p95": self.latency(0.95)}
+        counts = {name: value for name, value in vars(self).items() if name == "usd" or isinstance(value, int)}
+        routes = {"answered_by": dict(self.answered_by), "passed_over": dict(self.passed_over)}
+        return {
+            **counts,
+            "forgiven": dict(self.forgiven),
+            **(routes if self.answered_by else {}),
+            "p50": self.latency(0.5),
+            "p95": self.latency(0.95),
+        }
 
 
 def is_record(line: Record) -> bool:

@@ -106,6 +106,10 @@ class Spans:
                 attributes["lmprog.usd"] = made.usage.usd
         if made.cached:
             attributes["lmprog.cached"] = True
+        if made.lm is not None:
+            attributes["lmprog.lm"] = made.lm
+        if made.passed_over:
+            attributes["lmprog.passed_over"] = list(made.passed_over)
         if made.forgiven:
             attributes["lmprog.forgiven"] = list(made.forgiven)
         if self._content:

@@ -29,9 +29,14 @@ class Usage:
     """`p50` and `p95` of the time from a run's first call to the end of its last."""
     forgiven: Mapping[str, int] = field(default_factory=dict)
     """Repairs of replies and their counts, the most frequent first."""
+    answered_by: Mapping[str, int] = field(default_factory=dict)
+    """LM calls by the id of the LM that answered, where several may."""
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """LM calls by the id of an LM that gave no reply, so that another one answered."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the sums as plain values."""
+        routes = {"answered_by": dict(self.answered_by), "passed_over": dict(self.passed_over)}
         return {
             "lm_calls": self.lm_calls,
             "tool_calls": self.tool_calls,
@@ -42,6 +47,7 @@ class Usage:
             "unpriced": self.unpriced,
             "seconds": dict(self.seconds),
             "forgiven": dict(self.forgiven),
+            **(routes if self.answered_by else {}),
         }
 
     def __str__(self) -> str:
@@ -53,6 +59,10 @@ class Usage:
             said.append(
                 f"${self.usd:.4g}" + (f" without {self.unpriced} calls of unknown price" if self.unpriced else "")
             )
+        if self.answered_by:
+            said.append("answered by " + ", ".join(f"{id} ({count:,})" for id, count in self.answered_by.items()))
+        if self.passed_over:
+            said.append("without a reply " + ", ".join(f"{id} ({count:,})" for id, count in self.passed_over.items()))
         if self.seconds:
             said.append(f"{self.seconds['p50']:.2f} s a run (95% within {self.seconds['p95']:.2f} s)")
         return ", ".join(said)
@@ -78,6 +88,8 @@ def usage_of(runs: Iterable[Sequence[Record]]) -> Usage:
         unpriced=sum(call.text is not None for call in asked) - len(prices),
         seconds={"p50": _quantile(seconds, 0.5), "p95": _quantile(seconds, 0.95)} if seconds else {},
         forgiven=dict(forgiven.most_common()),
+        answered_by=dict(sorted(Counter(call.lm for call in asked if call.lm is not None).items())),
+        passed_over=dict(sorted(Counter(id for call in asked for id in call.passed_over).items())),
     )
 
 

@@ -35,7 +35,7 @@ class DirectRoute:
         self._refused: set[str] = set()
         """Fields that lmprog adds by itself and this server does not take."""
         self._more = TOKEN_IDS if declared.model.startswith(VLLM_PREFIX) else {}
-        self._prices = model_table.limits(declared)
+        self._prices = model_table.own_limits(declared)
         self._at_openai = provider == "openai" and declared.api_base is None
         self._limit: str | None = None
         """The model's own name for the limit of the reply, where it refuses the name in the spec."""

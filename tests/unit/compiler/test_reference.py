@@ -24,7 +24,8 @@ name: triage
 inputs: {text: {type: str}, topics: "list[str]"}
 outputs: {label: "${{ steps.classify.label }}", notes: "${{ steps.loop.notes }}", score: "${{ steps.loop.score }}",
   place: "${{ steps.placed.value }}"}
-lms: {student: {model: hosted_vllm/Qwen/Qwen3-8B, api_base: "http://localhost:8000/v1"}, here: {model: embedded/smollm2-135m}}
+lms: {student: {model: hosted_vllm/Qwen/Qwen3-8B, api_base: "http://localhost:8000/v1"}, here: {model: embedded/smollm2-135m},
+  other: {model: openai/gpt-4.1-mini}}
 tools:
   find: {python: "./shop/tools.py:find", result: titles}
   look: {http: {url: "https://api.example.com/orders/{order}", inputs: {order: str}}}

@@ -1,0 +1,63 @@
+"""An LM whose calls other LMs share in turn, or answer where it has an outage, as `balance` and `fallback` of a spec say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from lmprog.compiler import plan
+from lmprog.compiler.replies.ending import ending
+from lmprog.errors import ProviderError
+from lmprog.lms.lm import LM, Completion, Request
+from lmprog.seeds import derive
+
+
+class RoutedLM:
+    """Sends a request to one LM after the other, until one gives a reply.
+
+    Which of several that share calls is asked first follows from the place of the call, and not from timing, so that a run can
+    be repeated. Only a ProviderError moves on: a provider that gave no reply after all its tries.
+    """
+
+    def __init__(self, declared: plan.LM, lm: LM, others: Mapping[str, LM]) -> None:
+        self.lm, self.declared, self._others = lm, declared, others
+
+    async def complete(self, request: Request) -> Completion:
+        """Return the first reply, with the LM that gave it and the errors of those before.
+
+        Raises ProviderError with all their words where none gives one.
+        """
+        passed_over: dict[str, str] = {}
+        for declared in self._order(request):
+            lm = self.lm if declared is self.declared else self._others[declared.id]
+            try:
+                completion = await lm.complete(self._request(request, declared))
+                if ending(completion.finish_reason) == "failed":
+                    raise ProviderError(f"{declared.model} failed within its reply ({completion.finish_reason})")
+            except ProviderError as error:
+                passed_over[declared.id] = str(error)
+                continue
+            return replace(completion, lm=declared.id, passed_over=passed_over)
+        raise ProviderError("; ".join(f"{id}: {said}" for id, said in passed_over.items()))
+
+    def _order(self, request: Request) -> Sequence[plan.LM]:
+        ring = (self.declared, *self.declared.balance)
+        first = derive("balance", self.declared.id, request.seed, *request.key) % len(ring)
+        return (*ring[first:], *ring[:first], *self.declared.fallback)
+
+    def _request(self, request: Request, declared: plan.LM) -> Request:
+        """Return the request with the parameters and the adapter of the LM that is asked.
+
+        Parameters that a run or a module sets in the place of the declared ones stay.
+        """
+        if declared is self.declared:
+            return request
+        own = self.declared.params
+        set_here = {name: value for name, value in request.params.items() if name not in own or own[name] != value}
+        return replace(request, params={**declared.params, **set_here}, adapter=declared.adapter)
+
+
+def routed(declared: plan.LM, lm: LM, other: Callable[[plan.LM], LM]) -> LM:
+    """Return the LM, with those around it that may answer in its place; `other` returns one of these."""
+    others = declared.answering[1:]
+    return RoutedLM(declared, lm, {each.id: other(each) for each in others}) if others else lm
