@@ -76,10 +76,9 @@ def judges(plan: Plan, scored_by: str | None = None) -> list[Plan]:
         if metric is None or id in seen:
             continue
         seen.add(id)
-        if metric.program is not None:
-            found[id] = metric.program
-        for expression in [*metric.arguments.values(), *([metric.value] if metric.value is not None else [])]:
-            pending += [name[1] for name in expression.references if name[0] == "metrics" and len(name) > 1]
+        if metric.judge is not None:
+            found[id] = metric.judge
+        pending += sorted(metric.metrics)
     return list(found.values())
 
 

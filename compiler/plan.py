@@ -269,8 +269,8 @@ class Step:
 
 
 @dataclass(frozen=True)
-class HubCorpus:
-    """Passages that are a split of a data set on the Hugging Face hub: what a search is over where no file is."""
+class HubRows:
+    """Rows that are a split of a data set on the Hugging Face hub, and no file: data, or the passages of a search."""
 
     hf: str
     split: str
@@ -278,12 +278,10 @@ class HubCorpus:
 
 @dataclass(frozen=True)
 class Split:
-    """The source of the rows of `train`, `dev` or `test`; exactly one of `path` and `hf` is set."""
+    """The rows of `train`, `dev` or `test`."""
 
     name: str
-    path: Path | None = None
-    hf: str | None = None
-    hf_split: str | None = None
+    source: Path | HubRows
     columns: Mapping[str, str] = field(default_factory=dict)
     """Name in the program -> column of the file."""
     limit: int | None = None
@@ -296,19 +294,45 @@ class Split:
     texts: frozenset[str] = frozenset()
     """Columns of the file that the program declares as text: digits in them are no numbers."""
 
+    @property
+    def path(self) -> Path | None:
+        """The file that holds the rows; None for rows of the hub."""
+        return self.source if isinstance(self.source, Path) else None
+
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """A score of a run: a Python function, a program that judges, or an expression."""
+    """A score of a run."""
 
     id: str
-    kind: Literal["python", "program", "value"]
-    arguments: Mapping[str, Expression]
-    python: PythonReference | None = None
-    program: Plan | None = None
-    value: Expression | None = None
+    computed_by: PythonReference | Plan | Expression | None
+    """A Python function, a program that judges, or an expression; None where it has a finding."""
+    arguments: Mapping[str, Expression] = field(default_factory=dict)
     range: tuple[float, float] = (0.0, 1.0)
     on_error: float | None = None
+
+    @property
+    def kind(self) -> Literal["python", "program", "value"]:
+        if isinstance(self.computed_by, PythonReference):
+            return "python"
+        return "program" if isinstance(self.computed_by, Plan) else "value"
+
+    @property
+    def judge(self) -> Plan | None:
+        """The program that judges; None for other metrics."""
+        return self.computed_by if isinstance(self.computed_by, Plan) else None
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """The expressions by which the metric reads a run and other metrics."""
+        by = self.computed_by
+        return (*self.arguments.values(), *([] if by is None or isinstance(by, PythonReference | Plan) else [by]))
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """The ids of the other metrics that it is computed from."""
+        read = (path for expression in self.expressions for path in expression.references)
+        return frozenset(path[1] for path in read if path[0] == "metrics" and len(path) > 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.plan import (
     AdapterReference,
     Field,
+    HubRows,
     Module,
     ModuleCall,
     Plan,
@@ -89,9 +90,9 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "metrics": {
             metric.id: {
                 "kind": metric.kind,
-                "python": _python(metric.python, folder),
-                "program": metric.program.name if metric.program is not None else None,
-                "value": metric.value.text if metric.value is not None else None,
+                "python": _python(metric.computed_by, folder),
+                "program": metric.judge.name if metric.judge is not None else None,
+                "value": metric.computed_by.text if isinstance(metric.computed_by, Expression) else None,
                 "with": _texts(metric.arguments),
                 "range": list(metric.range),
             }
@@ -135,8 +136,8 @@ def _path(path: Path | str | None, folder: Path) -> str | None:
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
-def _python(reference: PythonReference | None, folder: Path) -> str | None:
-    if reference is None:
+def _python(reference: object, folder: Path) -> str | None:
+    if not isinstance(reference, PythonReference):
         return None
     where = _path(reference.file, folder) if reference.file is not None else reference.module
     return f"{where}:{reference.name}"
@@ -191,7 +192,7 @@ def _step(step: Step) -> dict[str, Any]:
 def _split(split: Split, folder: Path) -> dict[str, Any]:
     return {
         "path": _path(split.path, folder),
-        "hf": split.hf,
+        "hf": split.source.hf if isinstance(split.source, HubRows) else None,
         "columns": dict(split.columns),
         "where": dict(split.where),
         "limit": split.limit,

@@ -58,7 +58,7 @@ def check(draft: Draft, plan: Plan, crossings: Sequence[Crossing]) -> None:
     read = [
         plan.outputs[name[1]]
         for metric in plan.metrics.values()
-        for expression in [*metric.arguments.values(), *([metric.value] if metric.value else [])]
+        for expression in metric.expressions
         for name in expression.references
         if name[0] == "outputs" and len(name) > 1 and name[1] in plan.outputs
     ]

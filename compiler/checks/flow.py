@@ -223,7 +223,7 @@ class _Private:
         while True:
             before = len(known)
             for id, metric in self.plan.metrics.items():
-                for expression in (*metric.arguments.values(), metric.value):
+                for expression in metric.expressions:
                     trail = flow.trail(expression)
                     if trail is not None:
                         known.setdefault(("metrics", id), (*trail, f"metrics.{id}"))
@@ -237,26 +237,26 @@ class _Private:
         """
         found: dict[Name, Trail] = {}
         for id, metric in self.plan.metrics.items():
-            if metric.program is not None:
-                own = private_inputs(metric.program)
-                flow = Flow(metric.program, private_policy(lambda arrival: None), own, f"{id}.")
+            if metric.judge is not None:
+                own = private_inputs(metric.judge)
+                flow = Flow(metric.judge, private_policy(lambda arrival: None), own, f"{id}.")
                 for trail in flow.run().values():
                     found.setdefault(("metrics", id), (*trail, f"metrics.{id}"))
         return found
 
     def _judges(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> None:
-        judges = {id: metric for id, metric in self.plan.metrics.items() if metric.program is not None}
+        judges = {id: metric for id, metric in self.plan.metrics.items() if metric.judge is not None}
         if not judges:
             return
         flow = Flow(self.plan, private_policy(lambda arrival: None), self._known(marks, outputs))
         for id, metric in judges.items():
-            assert metric.program is not None
+            assert metric.judge is not None
             # A judge may have private values of its own, whatever it is given.
-            self._judge(id, metric.program, "", None)
+            self._judge(id, metric.judge, "", None)
             for name, expression in metric.arguments.items():
                 trail = flow.trail(expression)
                 if trail is not None:
-                    self._judge(id, metric.program, name, trail)
+                    self._judge(id, metric.judge, name, trail)
 
     def _traced(self) -> dict[Name, Trail]:
         """Return where private values are in the trace that a metric reads.

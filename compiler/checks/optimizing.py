@@ -164,9 +164,7 @@ def _modules_behind(plan: Plan, metric: str) -> set[str]:
         if id in seen or id not in plan.metrics:
             continue
         seen.add(id)
-        given = [*plan.metrics[id].arguments.values()]
-        value = plan.metrics[id].value
-        for expression in [*given, *([value] if value is not None else [])]:
+        for expression in plan.metrics[id].expressions:
             for name in expression.references:
                 if name[0] == "metrics" and len(name) > 1:
                     metrics.append(name[1])

@@ -6,7 +6,7 @@ from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.optimizing.trace_types import runs_type, trace_type
-from lmprog.compiler.plan import Field, Metric
+from lmprog.compiler.plan import Field, Metric, Plan
 from lmprog.compiler.plugins import names, points
 from lmprog.compiler.steps.calls import check_rebound, rebind
 from lmprog.compiler.steps.scope import Scope
@@ -63,31 +63,22 @@ def _metric(draft: Draft, id: str, node: Mapping, scope: Scope) -> Metric:
     given = _arguments(draft, id, node, scope)
     low, high = _range(draft, id, node)
     what = f"metric `{id}`"
-    # A metric of another package is a Python function from here on.
-    base = Metric(id, "python" if kind == "metric" else kind, given, range=(low, high), on_error=node.value("on_error"))  # type: ignore[arg-type]
     entry = node.get(kind)
-    if entry is None:
-        return base
-    fields = {**base.__dict__}
-    if kind == "value":
+    by: PythonReference | Plan | Expression | None = None
+    if kind == "value" and entry is not None:
         value = draft.binder.bare(entry, scope, what)
-        if value is not None and not (value.type == BOOL or draft.binder.fits(value, FLOAT, entry, what, "LMP603")):
-            value = None
-        fields["value"] = value
-    elif kind == "python" and isinstance(entry, Scalar):
-        reference, signature = read_reference(draft, entry, what)
-        fields["python"] = reference
-        if signature is not None:
-            _python(draft, id, node, given, signature)
-    elif kind == "metric" and isinstance(entry, Scalar):
-        function = _registered(draft, entry, what)
-        if function is not None:
-            fields["python"], signature = function
+        if value is not None and (value.type == BOOL or draft.binder.fits(value, FLOAT, entry, what, "LMP603")):
+            by = value
+    elif kind == "program" and isinstance(entry, Scalar):
+        by = _judge(draft, id, node, entry, given)
+    elif isinstance(entry, Scalar):
+        # A metric of another package is a Python function from here on.
+        found = read_reference(draft, entry, what) if kind == "python" else _registered(draft, entry, what)
+        if found is not None:
+            by, signature = found
             if signature is not None:
                 _python(draft, id, node, given, signature)
-    elif isinstance(entry, Scalar):
-        fields["program"] = _judge(draft, id, node, entry, given)
-    return Metric(**fields)
+    return Metric(id, by, given, range=(low, high), on_error=node.value("on_error"))
 
 
 def _registered(draft: Draft, node: Scalar, what: str) -> tuple[PythonReference, Signature | None] | None:
@@ -161,7 +152,7 @@ def _match(
         draft.report.add("LMP603", place, message, fix=f"add {missing[0]}: to with:")
 
 
-def _judge(draft: Draft, id: str, node: Mapping, named: Scalar, given: dict[str, Expression]) -> object:
+def _judge(draft: Draft, id: str, node: Mapping, named: Scalar, given: dict[str, Expression]) -> Plan | None:
     file = draft.file(named, f"metric `{id}`")
     plan = draft.compile(file, named.place, f"metric `{id}`") if file is not None else None
     check_rebound(draft, plan, node.map("lms"), f"metric `{id}`")
@@ -183,22 +174,14 @@ def _judge(draft: Draft, id: str, node: Mapping, named: Scalar, given: dict[str,
 
 def _circles(draft: Draft, metrics: dict[str, Metric]) -> None:
     """Report metrics that read each other in a circle."""
-    edges = {
-        id: {
-            name[1]
-            for expression in [*metric.arguments.values(), *([metric.value] if metric.value else [])]
-            for name in expression.references
-            if name[0] == "metrics" and len(name) > 1
-        }
-        for id, metric in metrics.items()
-    }
+    edges = {id: sorted(metric.metrics) for id, metric in metrics.items()}
     done: set[str] = set()
     for start in metrics:
         trail: list[str] = []
         id: str | None = start
         while id is not None and id not in trail and id not in done:
             trail.append(id)
-            id = next((other for other in sorted(edges[id]) if other in metrics), None)
+            id = next((other for other in edges[id] if other in metrics), None)
         if id is not None and id in trail:
             circle = (*trail[trail.index(id) :], id)
             draft.report.add("LMP207", draft.key("metrics", id), "these metrics read each other", path=circle)

@@ -48,6 +48,6 @@ def _names(metrics: Mapping[str, Metric], id: str) -> Iterator[tuple[str, ...]]:
         if metric is None or name in seen:
             continue
         seen.add(name)
-        for expression in [*metric.arguments.values(), *([metric.value] if metric.value is not None else [])]:
+        for expression in metric.expressions:
             yield from expression.references
             pending += [read[1] for read in expression.references if read[0] == "metrics" and len(read) > 1]

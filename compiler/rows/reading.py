@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
-from lmprog.compiler.plan import Split
+from lmprog.compiler.plan import HubRows, Split
 from lmprog.compiler.rows.files import Row, RowsError, read_file
 
 
 def read_rows(split: Split) -> list[Row]:
     """Return the rows of a split in order, with the program's names for its columns, or raise RowsError."""
-    source = read_hub(split.hf, split.hf_split or split.name) if split.hf else read_file(_path(split), split.texts)
+    source = split.source
+    found = read_hub(source.hf, source.split) if isinstance(source, HubRows) else read_file(source, split.texts)
     if split.where:
-        source = _where(source, split)
-    rows = list(source if split.share is not None else islice(source, split.limit))
+        found = _where(found, split)
+    rows = list(found if split.share is not None else islice(found, split.limit))
     if split.share is not None:
         low, high = split.share
         order = shuffled(len(rows), split.seed)
@@ -56,11 +56,6 @@ def _where(rows: Iterator[Row], split: Split) -> Iterator[Row]:
     if absent is not None:
         columns = ", ".join(sorted(seen)) or "none"
         raise RowsError(f"`where` names the column {absent!r}, which no row has; columns: {columns}")
-
-
-def _path(split: Split) -> Path:
-    assert split.path is not None
-    return split.path
 
 
 def read_hub(named: str, split: str) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lmprog.compiler.draft import Draft
-from lmprog.compiler.plan import Field, Split
+from lmprog.compiler.plan import Field, HubRows, Split
 from lmprog.compiler.rows.files import Row, RowsError
 from lmprog.compiler.rows.reading import read_rows
 from lmprog.compiler.types.lattice import (
@@ -47,7 +47,8 @@ def read_data(draft: Draft) -> dict[str, Split]:
     return found
 
 
-def _split(draft: Draft, name: str, node: Node) -> Split | None:
+def _split(draft: Draft, name: str, node: Node, of_hub: str | None = None) -> Split | None:
+    """Return the rows of a split; of the hub those of the split `of_hub`, or else `name`, where none is written."""
     if isinstance(node, Scalar):
         return Split(name, _path(draft, name, node))
     if not isinstance(node, Mapping):
@@ -64,7 +65,7 @@ def _split(draft: Draft, name: str, node: Node) -> Split | None:
     }
     hub, written = node.get("hf"), node.get("path")
     if hub is not None:
-        return Split(name, hf=hub.plain(), hf_split=node.value("split", name), **common)
+        return Split(name, HubRows(hub.plain(), node.value("split", of_hub or name)), **common)
     return Split(name, _path(draft, name, written), **common) if isinstance(written, Scalar) else None
 
 
@@ -109,7 +110,7 @@ def _needed(draft: Draft) -> set[str]:
 
 def _fractions(draft: Draft, node: Mapping, found: dict[str, Split]) -> dict[str, Split]:
     written = node.get("from")
-    whole = _split(draft, "from", written) if written is not None else None
+    whole = _split(draft, "from", written, "train") if written is not None else None
     cuts: dict[str, Split] = {}
     low = 0.0
     for name in SPLITS:
@@ -126,18 +127,7 @@ def _fractions(draft: Draft, node: Mapping, found: dict[str, Split]) -> dict[str
             draft.report.add("LMP101", node.entries[name].place, message)
             break
         if whole is not None:
-            cuts[name] = Split(
-                name,
-                whole.path,
-                hf=whole.hf,
-                hf_split=whole.hf_split if whole.hf_split != "from" else "train",
-                columns=whole.columns,
-                where=whole.where,
-                limit=whole.limit,
-                private=whole.private,
-                share=(low, high),
-                seed=node.value("seed", 0),
-            )
+            cuts[name] = replace(whole, name=name, share=(low, high), seed=node.value("seed", 0))
         low = high
     return cuts
 
@@ -178,7 +168,7 @@ def load_rows(draft: Draft) -> dict[str, list[Row]]:
 
 def row_type(draft: Draft) -> Type:
     """Return the type of `row`: the columns common to all splits that were read, or UNKNOWN where none was read."""
-    if not draft.rows or any(split.hf for split in draft.data.values()):
+    if not draft.rows or any(split.path is None for split in draft.data.values()):
         return UNKNOWN
     kinds = [column_types(rows) for rows in draft.rows.values() if rows]
     if not kinds:

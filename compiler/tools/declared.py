@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lmprog.compiler.declarations import settings
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import suggestion
-from lmprog.compiler.plan import HubCorpus, Tool
+from lmprog.compiler.plan import HubRows, Tool
 from lmprog.compiler.rows.files import RowsError, read_file
 from lmprog.compiler.tools.kinds import BUILT_IN, ToolKind, kind_of
 from lmprog.compiler.tools.language import TOOL
@@ -136,7 +136,7 @@ def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any]) -> No
     """Put the corpus and the columns that a search names into its options, and report those that are not there."""
     corpus, text = node.get("corpus"), options.get("text")
     if isinstance(corpus, Mapping):
-        options["corpus"] = HubCorpus(corpus.value("hf", ""), corpus.value("split", ""))
+        options["corpus"] = HubRows(corpus.value("hf", ""), corpus.value("split", ""))
     else:
         path = draft.file(corpus, f"tool `{id}`") if corpus is not None else None
         if path is not None:

@@ -61,7 +61,7 @@ def holds_private(plan: Plan) -> bool:
         any(field.private for field in (*plan.inputs.values(), *modules))
         or any(split.private for split in plan.data.values())
         or any(holds_private(inner) for inner in programs(plan.steps))
-        or any(metric.program is not None and holds_private(metric.program) for metric in plan.metrics.values())
+        or any(metric.judge is not None and holds_private(metric.judge) for metric in plan.metrics.values())
         or (plan.optimize is not None and any(map(holds_private, plan.optimize.teachers.values())))
     )
 

@@ -38,7 +38,7 @@ def writes(plan: Plan) -> dict[str, int]:
     """
     from lmprog.compiler.bounds import bounds
 
-    judges = [metric.program for metric in plan.metrics.values() if metric.program is not None]
+    judges = [metric.judge for metric in plan.metrics.values() if metric.judge is not None]
     found: dict[str, int] = {}
     for part in (plan, *judges):
         for tool, times in bounds(part).writes.items():

@@ -15,9 +15,10 @@ from lmprog.blame import connection_failed, is_outage
 from lmprog.boundary.python_values import instances_for
 from lmprog.boundary.user_code import raised_at
 from lmprog.compiler import plan
+from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.optimizing.metrics import FEEDBACK
 from lmprog.compiler.optimizing.trace_types import reads
-from lmprog.compiler.types.python_reference import load
+from lmprog.compiler.types.python_reference import PythonReference, load
 from lmprog.errors import ConnectionFailed, Handled, LmprogError, ProviderError, UsageError
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
@@ -125,25 +126,25 @@ class Scorer:
 
     async def _made(self, metric: plan.Metric, scope: dict[str, Any], judging: Judging) -> Score:
         try:
-            read = [*metric.arguments.values(), *([metric.value] if metric.value is not None else [])]
-            needed = {path[1] for each in read for path in each.references if path[0] == "metrics" and len(path) > 1}
             words = {}
-            for id in sorted(needed):
+            for id in sorted(metric.metrics):
                 part = await self._value(self.program.plan.metrics[id], scope, judging)
                 scope["metrics"][id] = part.value
                 if part.feedback:
                     words[id] = part.feedback
-            if metric.value is not None:
-                score = Score(float(metric.value.evaluate(scope)), _joined(words))
+            by = metric.computed_by
+            assert by is not None
+            if isinstance(by, Expression):
+                score = Score(float(by.evaluate(scope)), _joined(words))
             else:
                 arguments = {name: value.evaluate(scope) for name, value in metric.arguments.items()}
-                if metric.program is not None:
-                    score = await self._judged(metric, arguments, judging)
+                if isinstance(by, PythonReference):
+                    score = await self._computed(metric.id, by, arguments)
                 else:
-                    score = await self._computed(metric, arguments)
+                    score = await self._judged(metric.id, by, arguments, judging)
         except (Exception, SystemExit) as error:
             if (
-                metric.python is None
+                metric.kind != "python"
                 and isinstance(error, LmprogError)
                 and not isinstance(error, MetricFailed | Handled)
             ):
@@ -164,14 +165,13 @@ class Scorer:
             )
         return score
 
-    async def _computed(self, metric: plan.Metric, arguments: dict[str, Any]) -> Score:
-        assert metric.python is not None
-        if metric.id not in self._functions:
-            function = load(metric.python)
-            self._instances[metric.id] = instances_for(function)
-            self._functions[metric.id] = function
-        function = self._functions[metric.id]
-        arguments = self._instances[metric.id](arguments)
+    async def _computed(self, id: str, reference: PythonReference, arguments: dict[str, Any]) -> Score:
+        if id not in self._functions:
+            function = load(reference)
+            self._instances[id] = instances_for(function)
+            self._functions[id] = function
+        function = self._functions[id]
+        arguments = self._instances[id](arguments)
         if inspect.iscoroutinefunction(function):
             score = await function(**arguments)
         else:
@@ -181,30 +181,29 @@ class Scorer:
                 score = await score
         return Score(float(score.value), score.feedback) if isinstance(score, Score) else Score(float(score))
 
-    async def _judged(self, metric: plan.Metric, arguments: dict[str, Any], judging: Judging) -> Score:
-        result = await self._judge(metric).run(
-            arguments, example=judging.example, options=judging.options, parent=f"metrics.{metric.id}"
+    async def _judged(self, id: str, judge: plan.Plan, arguments: dict[str, Any], judging: Judging) -> Score:
+        result = await self._judge(id, judge).run(
+            arguments, example=judging.example, options=judging.options, parent=f"metrics.{id}"
         )
         judging.records.extend(result.records)
         if result.outputs is None:
             if result.error is not None and is_outage(result.error.kind):
                 raise (ProviderError if result.error.kind == "provider" else ConnectionFailed)(str(result.error))
-            raise MetricFailed(f"the judge {metric.id!r} failed: {result.error}")
+            raise MetricFailed(f"the judge {id!r} failed: {result.error}")
         numbers = [value for value in result.outputs.values() if isinstance(value, int | float)]
         words = result.outputs.get(FEEDBACK)
         return Score(float(numbers[0]), words if isinstance(words, str) and words.strip() else None)
 
-    def _judge(self, metric: plan.Metric) -> Program:
+    def _judge(self, id: str, judge: plan.Plan) -> Program:
         """Return the judge as a program, built once.
 
         An LM of the judge that equals one of the program's is the program's own.
         """
-        assert metric.program is not None
-        if metric.id not in self._judges:
+        if id not in self._judges:
             ours = self.program
-            lms = ours.resources.inner_lms(metric.program, ours.plan, ours.lms)
-            self._judges[metric.id] = Program(metric.program, lms, ours.recompile, ours.resources)
-        return self._judges[metric.id]
+            lms = ours.resources.inner_lms(judge, ours.plan, ours.lms)
+            self._judges[id] = Program(judge, lms, ours.recompile, ours.resources)
+        return self._judges[id]
 
 
 @dataclass(frozen=True)

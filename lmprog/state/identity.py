@@ -62,14 +62,15 @@ def files_of(plan: Plan, metric: str | None = None) -> list[Path]:
     found: dict[Path, None] = {}
     wanted = _needed(plan.metrics, metric) if metric is not None else []
     chosen = [f"metrics.{id}." for id in wanted]
-    references = [tool.python for tool in plan.tools.values()] + [plan.metrics[id].python for id in wanted]
-    modules = [module_file(one.module) for one in references if one is not None and one.module is not None]
+    references = [*(tool.python for tool in plan.tools.values()), *(plan.metrics[id].computed_by for id in wanted)]
+    named_modules = [one.module for one in references if isinstance(one, PythonReference) and one.module is not None]
+    modules = map(module_file, named_modules)
     named = [
         path for key, path in plan.files.items() if not key.startswith("metrics.") or key.startswith(tuple(chosen))
     ]
     for path in (*named, *(file for file in modules if file is not None)):
         found |= dict.fromkeys(sources(path.resolve()) if path.suffix == ".py" else [path] if path.is_file() else [])
-    for inner in (*programs(plan.steps), *(judge for id in wanted if (judge := plan.metrics[id].program) is not None)):
+    for inner in (*programs(plan.steps), *(judge for id in wanted if (judge := plan.metrics[id].judge) is not None)):
         found |= dict.fromkeys(files_of(inner))
     return list(found)
 
@@ -80,16 +81,23 @@ def of_metric(plan: Plan, metric: str) -> dict[str, str]:
     for id in _needed(plan.metrics, metric):
         declared = plan.metrics[id]
         key = f"metrics.{id}"
-        for field in fields(declared):
-            if field.name not in ("id", "program"):
-                part = {"arguments": "with"}.get(field.name, field.name)
-                found[f"{key}.{part}"] = digest(_plain(getattr(declared, field.name)))
+        by = declared.computed_by
+        parts = {
+            "kind": declared.kind,
+            "with": declared.arguments,
+            "python": by if isinstance(by, PythonReference) else None,
+            "value": by if isinstance(by, Expression) else None,
+            "range": declared.range,
+            "on_error": declared.on_error,
+        }
+        found |= {f"{key}.{part}": digest(_plain(value)) for part, value in parts.items()}
         for place, path in plan.files.items():
             if place.startswith(f"{key}."):
                 found |= _of_file(place, path)
-        found |= _of_module(f"{key}.python", declared.python)
-        if declared.program is not None:
-            found |= of_program(declared.program, f"{key}: {declared.program.path.name}: ")
+        if isinstance(by, PythonReference):
+            found |= _of_module(f"{key}.python", by)
+        if declared.judge is not None:
+            found |= of_program(declared.judge, f"{key}: {declared.judge.path.name}: ")
     return found
 
 
@@ -215,10 +223,7 @@ def _needed(metrics: Mapping[str, Metric], metric: str) -> list[str]:
     """Return a metric and all that its value is computed from."""
     found = [metric] if metric in metrics else []
     for id in found:
-        value = metrics[id].value
-        if value is not None:
-            named = {path[1] for path in value.references if path[0] == "metrics" and len(path) > 1}
-            found += [other for other in sorted(named) if other in metrics and other not in found]
+        found += [other for other in sorted(metrics[id].metrics) if other in metrics and other not in found]
     return found
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Lock
 
 from lmprog.aio.threads import in_thread
-from lmprog.compiler.plan import HubCorpus, Tool
+from lmprog.compiler.plan import HubRows, Tool
 from lmprog.compiler.rows.files import Row, RowsError, read_file
 from lmprog.compiler.rows.reading import read_hub
 from lmprog.compiler.yaml.whole_file import whole_folder, write_whole
@@ -85,7 +85,7 @@ def search_tool(tool: Tool) -> Callable[..., Awaitable[list[str]]]:
     return call
 
 
-def index_of(corpus: Path | HubCorpus, text: tuple[str, ...], key: str) -> Index:
+def index_of(corpus: Path | HubRows, text: tuple[str, ...], key: str) -> Index:
     """Return the search index of a file or a hub data set, made if it is not cached. Raises RowsError where it cannot be read.
 
     `text` are the columns to search in, `key` the column to return.
@@ -96,10 +96,10 @@ def index_of(corpus: Path | HubCorpus, text: tuple[str, ...], key: str) -> Index
 
 
 @lru_cache(maxsize=8)
-def _index(corpus: Path | HubCorpus, state: tuple[int, int] | None, text: tuple[str, ...], key: str) -> Index:
+def _index(corpus: Path | HubRows, state: tuple[int, int] | None, text: tuple[str, ...], key: str) -> Index:
     import bm25s
 
-    if isinstance(corpus, HubCorpus):
+    if isinstance(corpus, HubRows):
         content = f"{corpus.hf} {corpus.split}"
     else:
         with corpus.open("rb") as file:
@@ -112,11 +112,11 @@ def _index(corpus: Path | HubCorpus, state: tuple[int, int] | None, text: tuple[
     return Index(folder)
 
 
-def _make(corpus: Path | HubCorpus, text: tuple[str, ...], key: str, folder: Path) -> None:
+def _make(corpus: Path | HubRows, text: tuple[str, ...], key: str, folder: Path) -> None:
     import bm25s
 
-    name = corpus.hf if isinstance(corpus, HubCorpus) else corpus.name
-    rows: Iterable[Row] = read_hub(corpus.hf, corpus.split) if isinstance(corpus, HubCorpus) else read_file(corpus)
+    name = corpus.hf if isinstance(corpus, HubRows) else corpus.name
+    rows: Iterable[Row] = read_hub(corpus.hf, corpus.split) if isinstance(corpus, HubRows) else read_file(corpus)
     keys, texts = [], []
     for position, row in enumerate(rows):
         absent = next((column for column in (*text, key) if column not in row), None)

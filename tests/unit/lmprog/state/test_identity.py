@@ -139,3 +139,15 @@ def test_rows_count_with_their_order_and_values() -> None:
     assert identity.of_rows(rows) == identity.of_rows(same)
     others = ([*reversed(rows)], rows[:1], [rows[0], {"a": 2, "b": "z"}], [rows[0], {"a": 2.5, "b": "y"}], [*rows, {}])
     assert len({identity.of_rows(rows), *map(identity.of_rows, others)}) == 6
+
+
+def test_a_metric_is_made_from_those_that_its_arguments_read_too(write) -> None:
+    for name, text in FILES.items():
+        write(text, name)
+    rated = '      rated: {python: "./apart.py:one", with: {label: "${{ str(metrics.exact) }}"}}\n'
+    plan = lmprog.load(write(SPEC + rated)).plan
+    made_from = identity.of_metric(plan, "rated")
+    assert {"metrics.rated.python", "metrics.exact.python", "metrics.exact.python: rules.py"} <= made_from.keys()
+    assert not any(key.startswith(("metrics.judged", "metrics.both", "metrics.apart.")) for key in made_from)
+    assert plan.metrics["rated"].metrics == {"exact"} and plan.metrics["both"].metrics == {"exact", "judged"}
+    assert [plan.metrics[id].kind for id in ("rated", "judged", "both")] == ["python", "program", "value"]

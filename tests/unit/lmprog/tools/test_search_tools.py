@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lmprog.compiler import RowsError
-from lmprog.compiler.plan import HubCorpus
+from lmprog.compiler.plan import HubRows
 from lmprog.tools import search
 from lmprog.tools.search import index_of
 
@@ -158,7 +158,7 @@ def test_a_data_set_of_the_hub_is_indexed_once(cache, monkeypatch: pytest.Monkey
         return ROWS
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    corpus = HubCorpus("owner/pages:corpus", "all")
+    corpus = HubRows("owner/pages:corpus", "all")
     assert index_of(corpus, ("title", "text"), "title").search("capital", 5) == ["Oslo"]
     search._index.cache_clear()  # as in a process of its own
     assert index_of(corpus, ("title", "text"), "title").search("rainy", 5) == ["Bergen"]

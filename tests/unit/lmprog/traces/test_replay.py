@@ -180,7 +180,7 @@ def test_sub_programs_and_judges_are_replayed_too(write, program, monkeypatch, s
     replayed = made.replaying(path)
     assert [plain(result) for result in stream(replayed, [{"text": "a"}])] == [plain(result) for result in first]
     with pytest.raises(ReplayMiss, match=r"holds no reply for rate \(row 0\): nothing was recorded there"):
-        asyncio.run(replayed.resources.lm(made.plan.metrics["judged"].program.lms["own"]).complete(
+        asyncio.run(replayed.resources.lm(made.plan.metrics["judged"].judge.lms["own"]).complete(
             lmprog.Request(messages=[], key=("0", 0, "rate", 0))
         ))  # fmt: skip
     assert len(real.requests) == 1
