@@ -20,6 +20,7 @@ VERBS = {
     "credit": "show how much of the score's variance each module accounts for",
     "dev": "show a program on a local page as its file changes, and run it",
     "diff": "show how two programs differ in prompts, demos, adapters and scores",
+    "doctor": "show what is installed here, and whether a program can run",
     "eval": "score a program, or two of them paired",
     "explain": "show the page of a finding",
     "import": "make a first program from another format",

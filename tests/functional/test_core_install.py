@@ -91,6 +91,7 @@ FREE_VERBS = [
     ("run", str(SPEC), "--input", "text=hi", "--fake"),
     ("optimize", str(SPEC), "--dry-run"),
     ("compile", str(SPEC), "-o", "target"),
+    ("doctor",),
     ("graph", str(SPEC)),
     ("explain", "LMP203"),
     ("init", "made"),
