@@ -1,4 +1,4 @@
-"""One finding about this machine, and all of them as text and as JSON."""
+"""Findings about this machine as lines, and their text and JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MARKS: dict[Status, str] = {"ok": "ok", "note": "-", "problem": "!!"}
 
 @dataclass(frozen=True)
 class Line:
-    """One finding. A `problem` keeps the program from running here; a `note` is for information."""
+    """A finding about this machine. A `problem` keeps the program from running here; a `note` is for information."""
 
     section: str
     name: str

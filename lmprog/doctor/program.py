@@ -1,4 +1,4 @@
-"""What a program needs of this machine: packages, keys, variables, files of models, commands; and whether each is here."""
+"""The needs of a program: packages, keys, variables, files of models, commands; and whether each is on this machine."""
 
 from __future__ import annotations
 
@@ -40,16 +40,10 @@ def compiled(spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any]) -
 
 def needs(plan: Plan) -> Iterator[Line]:
     """Yield what a program, its sub-programs and its judges need: models, tools, stages, and the way of its traces."""
-    seen = set()
-    for part in parts(plan):
-        for lm in part.lms.values():
-            if (key := (lm.id, lm.model, str(lm.api_base))) not in seen:
-                seen.add(key)
-                yield model(lm)
-        for tool in part.tools.values():
-            if (name := f"{tool.id} ({tool.kind})") not in seen:
-                seen.add(name)
-                yield _tool(name, tool)
+    found = [
+        line for part in parts(plan) for line in (*map(model, part.lms.values()), *map(_tool, part.tools.values()))
+    ]
+    yield from dict.fromkeys(found)  # programs that call each other may share them
     for stage in plan.optimize.stages if plan.optimize is not None else ():
         packages = getattr(find(stage.optimizer), "packages", ())
         # A stage is for `optimize` alone: the program runs without it.
@@ -98,8 +92,9 @@ def _weights(lm: LM) -> tuple[Status, str]:
     return "note", "its weights are fetched from the Hugging Face hub at first use"
 
 
-def _tool(name: str, tool: Tool) -> Line:
+def _tool(tool: Tool) -> Line:
     """Return whether a tool can be called here: its packages, its variables, its command. It is not called."""
+    name = f"{tool.id} ({tool.kind})"
     try:
         require(PACKAGES.get(tool.kind, ()), f"the tool {tool.id!r}")
         settings = evaluated(tool, tool.settings)
