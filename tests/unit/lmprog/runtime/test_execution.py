@@ -44,7 +44,7 @@ def test_steps_that_do_not_depend_on_each_other_run_at_the_same_time(program, sc
 
     class BothOrNone:
         async def complete(self, request: Any) -> Completion:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await together.wait()
             return Completion(text=said(request))
 

@@ -236,6 +236,7 @@ def test_a_program_that_is_gone_takes_its_servers_along(made) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_call_that_is_cut_short_leaves_nothing(made) -> None:
     before = children()
     pids: list[str] = []
@@ -244,9 +245,9 @@ def test_a_call_that_is_cut_short_leaves_nothing(made) -> None:
         program = made("pid", more=", output: str")
         pids.append((await program.run({})).outputs["x"])
         assert pids[0] in children()
-        slow = made("sleeps", tool_more=", timeout: 4")
+        slow = made("sleeps", tool_more=", timeout: 10")
         result = await slow.run({})
-        assert result.error.message == "use did not end within 4 seconds"
+        assert result.error.message == "use did not end within 10 seconds"
         task = asyncio.create_task(made("sleeps").run({}))
         await asyncio.sleep(0.2)  # while the server is being started
         task.cancel()
@@ -312,7 +313,7 @@ def test_an_answer_has_a_length_and_a_depth(made, address: str, over: str) -> No
         assert error is not None and "the answer is longer than 0.001 MB; raise tools.use.answer_mb" in error.message
     for levels, said in ((100, None), (101, "nested deeper than 100"), (250, "")):
         error = (
-            made("deep", f"levels: {levels}", ", output: json", server=server, tool_more=", timeout: 5")
+            made("deep", f"levels: {levels}", ", output: json", server=server, tool_more=", timeout: 10")
             .map([{}])[0]
             .error
         )
