@@ -99,6 +99,20 @@ FREE_VERBS = [
 ]
 
 
+@pytest.mark.skipif("LMPROG_CORE_PYTHON" not in os.environ, reason="needs an environment with the core alone")
+def test_the_core_takes_less_than_60_mb() -> None:
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    done = subprocess.run([os.environ["LMPROG_CORE_PYTHON"], "-c", code], capture_output=True, text=True, check=True)
+    size = {
+        part: sum(file.stat().st_size for file in part.rglob("*") if file.is_file()) if part.is_dir() else 0
+        for part in Path(done.stdout.strip()).iterdir()
+        if not part.name.startswith(("pip", "setuptools", "pkg_resources", "_distutils_hack"))  # what `venv` brings
+    }
+    largest = sorted(size, key=size.__getitem__, reverse=True)[:5]
+    assert sum(size.values()) < 60e6, [f"{part.name} {size[part] / 1e6:.1f} MB" for part in largest]
+    assert not {part.name for part in size} & EXTRA_OF.keys()
+
+
 def test_every_verb_is_tried() -> None:
     tried = {verb[0] for verb in (*HOSTED_VERBS, *FREE_VERBS)} | {"serve", "dev", "export"}
     assert tried == set(lmprog.list_commands(click.Context(lmprog)))
