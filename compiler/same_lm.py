@@ -32,8 +32,9 @@ def answers_of(lm: LM) -> Mapping[str, Any]:
 
 
 def same_tokens(one: LM, other: LM) -> bool:
-    """Return whether the token ids of one LM are those of the other: both have the same base model here."""
-    return one.trained_as is not None and one.trained_as == other.trained_as
+    """Return whether the token ids of one LM are those of the other: all that answer have the same base model here."""
+    bases = {each.trained_as for each in (*one.answering, *other.answering)}
+    return len(bases) == 1 and None not in bases
 
 
 def _plain(lm: LM) -> dict[str, Any]:
@@ -41,9 +42,13 @@ def _plain(lm: LM) -> dict[str, Any]:
 
 
 def _value(value: Any) -> Any:
-    """Return what a value says: of an expression its text, wherever it stands, and of an adapter its weights."""
+    """Return what a value says: an expression by its text, an adapter by its weights, an LM by all but its id."""
     if isinstance(value, Expression):
         return "expression", value.text
     if isinstance(value, AdapterReference):
         return value.weights
+    if isinstance(value, LM):
+        return _plain(value)
+    if isinstance(value, tuple):
+        return tuple(map(_value, value))
     return {name: _value(each) for name, each in value.items()} if isinstance(value, Mapping) else value

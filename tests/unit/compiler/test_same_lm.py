@@ -39,6 +39,8 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "shared_cache": (True, False),
     "cache_folder": (Path("kept"), False),
     "weights": ("hf/b", True),
+    "balance": ((LM("b", "openai/b"),), True),
+    "fallback": ((LM("b", "openai/b"),), True),
 }
 """For each field of a declaration another value, and whether the replies depend on it."""
 ONE = LM("a", "openai/a", api_base=env("BASE"), headers={"X": env("X")})
@@ -60,6 +62,9 @@ def test_any_difference_but_the_id_makes_another_lm(name: str) -> None:
 def test_the_place_of_an_expression_and_of_weights_makes_no_other_lm() -> None:
     moved = replace(ONE, id="b", api_base=env("BASE", "b.yaml:9:1"), headers={"X": env("X", "b.yaml:9:9")})
     assert moved.api_base != ONE.api_base and same_lm(ONE, moved)
+    among = (ONE, moved, replace(ONE, limits=Limits(concurrency=2)))
+    one, other, third = (replace(ONE, fallback=(each,)) for each in among)
+    assert same_lm(one, other) and not same_lm(one, third)
     one, other = (replace(ONE, adapter=AdapterReference(Path(path), "1234")) for path in ("a", "b"))
     assert same_lm(one, other)
     assert not same_lm(one, replace(ONE, adapter=AdapterReference(Path("a"), "5678")))
@@ -81,6 +86,8 @@ def test_of_several_the_one_with_the_same_id_is_taken() -> None:
         (LM("a", "hf/a"), LM("b", "hf/a"), True),
         (LM("a", "hf/a"), LM("b", "hosted_vllm/x", weights="hf/a"), True),
         (LM("a", "hf/a"), LM("b", "hf/b"), False),
+        (LM("a", "hf/a", fallback=(LM("c", "hf/b"),)), LM("b", "hf/a"), False),
+        (LM("a", "hf/a", fallback=(LM("c", "hf/a"),)), LM("b", "hf/a"), True),
         (LM("a", "openai/a"), LM("b", "openai/a"), False),  # nothing is known of their tokens
     ],
 )
