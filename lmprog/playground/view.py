@@ -17,7 +17,6 @@ from lmprog.compiler.trust.private import holds_private
 from lmprog.errors import LmprogError, UsageError
 from lmprog.optimizers.redaction import ShownRows
 from lmprog.playground.inputs import InputField, fields_of, with_typed, without_private
-from lmprog.playground.rows import RowsReader
 from lmprog.playground.runs import Compared, KeptRun, Runs, compared
 from lmprog.playground.session import Snapshot
 from lmprog.reports.page.graph import Graph, graph_of
@@ -59,7 +58,6 @@ class View:
 
     spec: str
     snapshot: Snapshot
-    rows: RowsReader
     runs: Runs
     asked: Asked
     only_fakes: bool = False
@@ -106,8 +104,7 @@ class View:
         if self.split is None:
             return [], None
         try:
-            assert self.program is not None
-            return self.rows.rows(self.program.plan, self.split), None
+            return self.snapshot.rows(self.split), None
         except LmprogError as error:
             return [], str(error)
 
@@ -140,9 +137,7 @@ class View:
             found = with_typed(self.program.plan, self._given, self.asked.typed)
         except UsageError as error:
             return self._given, str(error)
-        wrong = self.program.wrong_inputs(found)
-        # What is typed can stand without rows; where something is missing, their absence is the reason.
-        return found, wrong and (self._rows[1] or wrong)
+        return found, self.program.wrong_inputs(found) or self._rows[1]
 
     @property
     def fields(self) -> list[InputField]:

@@ -1,1 +1,0 @@
-"""Findings about this machine: what is installed, set and reachable, and what a program needs of it."""
