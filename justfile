@@ -27,11 +27,13 @@ lint:
 types:
     bash .ci/types
 
-# what is made from the code: docs/cli.md, docs/gallery/ and the schemas of the optimizers' options
+# what is made from the code (pages of docs/, the schemas of the optimizers' options), then the site, in build/site
 docs:
-    {{python}} docs/generate_cli.py
-    {{python}} docs/generate_gallery.py
     {{python}} -m lmprog.optimizers.optimizer
+    {{python}} docs/generate_cli.py
+    {{python}} docs/generate_reference.py
+    {{python}} docs/generate_gallery.py
+    {{python}} docs/build_site.py
 
 # one benchmark, as benchmarks/check.py or grpo_step.py
 bench name="check" *arguments:

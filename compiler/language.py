@@ -1,7 +1,7 @@
 """The shapes of the whole language, key by key, with what editors and docs/reference/ show of each.
 
 Each key has its meaning (`about`), what holds where it is left out (`default`) and an example, which
-`tests/unit/compiler/test_reference.py` puts into a program and checks.
+`tests/unit/compiler/schema/test_keys.py` puts into a program and checks.
 """
 
 from __future__ import annotations

@@ -29,7 +29,6 @@ EXTRA_OF = {
     "bm25s": "search",
     **dict.fromkeys(("starlette", "uvicorn", "h11", "prometheus_client"), "serve"),
     **dict.fromkeys(("mcp", "mcp_types", "httpx2", "anyio"), "mcp"),
-    **dict.fromkeys(("pygls", "lsprotocol"), "lsp"),
     "opentelemetry": "otel",
 }
 """Package -> extra."""

@@ -8,12 +8,11 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.errors import LmprogError
-from lmprog.compiler.yaml.files import note
 
 _loaded: dict[tuple[str, int], Any] = {}
 
@@ -26,6 +25,8 @@ class PythonReference:
     file: Path | None
     module: str | None
     name: str
+    beside: Path | None = field(default=None, compare=False)
+    """The file beside the spec that has the name of the module, where there is one."""
 
 
 class ImportFailed(LmprogError):
@@ -37,7 +38,8 @@ def reference(text: str, folder: Path) -> PythonReference:
     where, _, name = text.rpartition(":")
     if where.endswith(".py") or "/" in where or where.startswith("."):
         return PythonReference(text, (folder / where).resolve(), None, name)
-    return PythonReference(text, None, where, name)
+    beside = folder / f"{where.replace('.', '/')}.py"
+    return PythonReference(text, None, where, name, beside if beside.is_file() else None)
 
 
 def load(reference: PythonReference) -> Callable[..., Any]:
@@ -78,7 +80,6 @@ def _shown(reference: PythonReference) -> str:
 def _file(reference: PythonReference) -> Any:
     path = reference.file
     assert path is not None
-    note(path)
     try:
         stamp = path.stat().st_mtime_ns
     except OSError as error:
@@ -113,14 +114,16 @@ def _module(reference: PythonReference) -> Any:
     assert reference.module is not None
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            found = importlib.import_module(reference.module)
-        if getattr(found, "__file__", None):
-            note(Path(found.__file__))  # type: ignore[arg-type]
-        return found
+            return importlib.import_module(reference.module)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise ImportFailed(f"cannot import {reference.module}: {_cause(error)}") from error
+        file = (
+            f"; write ./{reference.module.replace('.', '/')}.py:{reference.name} for the file"
+            if reference.beside
+            else ""
+        )
+        raise ImportFailed(f"cannot import {reference.module}: {_cause(error)}{file}") from error
 
 
 def _cause(error: BaseException) -> str:

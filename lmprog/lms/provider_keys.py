@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from lmprog.compiler.plan import LM
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -31,3 +33,8 @@ def keys_of(lm: LM) -> tuple[str, ...]:
         return ()
     prefix, slash, _ = lm.model.partition("/")
     return KEYS.get(prefix if slash else "openai", ())
+
+
+def has_key(variables: tuple[str, ...]) -> bool:
+    """Return whether one of the variables is set."""
+    return any(os.environ.get(name, "").strip() for name in variables)

@@ -61,7 +61,9 @@ class Playground:
                 self._shown_of, self._views = snapshot, {}
             if key not in self._views:
                 spec = _shown(self.session.spec)
-                self._views[key] = View(spec, snapshot, self.runs, asked, self.only_fakes, self.show_private)
+                self._views[key] = View(
+                    spec, snapshot, self.session.rows, self.runs, asked, self.only_fakes, self.show_private
+                )
                 if len(self._views) > KEPT:
                     del self._views[next(iter(self._views))]
             return self._views[key]

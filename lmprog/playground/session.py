@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,9 @@ from lmprog.compiler.plan import Plan
 from lmprog.compiler.types.python_reference import forget
 from lmprog.errors import LmprogError
 from lmprog.optimizers.optimizer import installed, options_of
+from lmprog.playground.rows import RowsReader
 from lmprog.runtime.program import Program, program_of
-from lmprog.scoring.data import rows_of
 from lmprog.state.watching import changes, files_to_watch
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -33,14 +31,6 @@ class Snapshot:
     defect: str | None = None
     """The reason why the files could not be compiled at all."""
     files: frozenset[Path] = frozenset()
-    _rows: dict[str, Rows] = field(default_factory=dict, compare=False)
-
-    def rows(self, split: str) -> Rows:
-        """Return the rows of a split, read once. Raises RowsError and UsageError."""
-        assert self.program is not None
-        if split not in self._rows:
-            self._rows[split] = rows_of(self.program.plan, split)
-        return self._rows[split]
 
 
 class Session:
@@ -52,11 +42,13 @@ class Session:
         self._moved = threading.Condition()
         self._changes = 0
         self.snapshot = Snapshot()
+        self.rows = RowsReader(self._on_rows)
 
     def refresh(self, changed: Collection[Path] = ()) -> None:
         """Compile the files as they are now."""
         if self.imports:
             forget(changed)
+        self.rows.retry()
         before = self.snapshot
         try:
             self.snapshot = self._compiled(before)
@@ -73,6 +65,11 @@ class Session:
         """Refresh at each change of the files, until stopped."""
         for changed in changes(lambda: self.snapshot.files, stopped):
             self.refresh(changed)
+
+    def _on_rows(self) -> None:
+        """Show the page anew, now with rows that took long."""
+        self.snapshot = replace(self.snapshot)
+        self.tell()
 
     def tell(self) -> None:
         """Count a change, and wake all who wait for one."""

@@ -17,6 +17,7 @@ from lmprog.compiler.trust.private import holds_private
 from lmprog.errors import LmprogError, UsageError
 from lmprog.optimizers.redaction import ShownRows
 from lmprog.playground.inputs import InputField, fields_of, with_typed, without_private
+from lmprog.playground.rows import RowsReader
 from lmprog.playground.runs import Compared, KeptRun, Runs, compared
 from lmprog.playground.session import Snapshot
 from lmprog.reports.page.graph import Graph, graph_of
@@ -58,6 +59,7 @@ class View:
 
     spec: str
     snapshot: Snapshot
+    rows: RowsReader
     runs: Runs
     asked: Asked
     only_fakes: bool = False
@@ -104,7 +106,8 @@ class View:
         if self.split is None:
             return [], None
         try:
-            return self.snapshot.rows(self.split), None
+            assert self.program is not None
+            return self.rows.rows(self.program.plan, self.split), None
         except LmprogError as error:
             return [], str(error)
 
@@ -137,7 +140,9 @@ class View:
             found = with_typed(self.program.plan, self._given, self.asked.typed)
         except UsageError as error:
             return self._given, str(error)
-        return found, self.program.wrong_inputs(found) or self._rows[1]
+        wrong = self.program.wrong_inputs(found)
+        # What is typed can stand without rows; where something is missing, their absence is the reason.
+        return found, wrong and (self._rows[1] or wrong)
 
     @property
     def fields(self) -> list[InputField]:

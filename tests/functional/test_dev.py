@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from lmprog.playground import rows
 from lmprog.playground.page import Playground
 from lmprog.playground.runs import KeptRun
 from lmprog.playground.server import playground_handler
@@ -433,6 +434,37 @@ def test_private_values_are_shown_to_who_asks_for_them(private: Path, opened) ->
     assert "about parcel 0" in section(page.parts(), "prompts")
     page.run(real=True)
     assert "<dt>label</dt><dd>refund</dd>" in section(page.ended(), "runs")
+
+
+def test_rows_that_take_long_come_later(spec: Path, opened, monkeypatch) -> None:
+    """Rows of a hub may take minutes: the page is shown without, and anew when they are there."""
+    held, read = threading.Event(), rows.rows_of
+
+    def slow(plan: Any, split: str) -> Any:
+        held.wait(30)
+        return read(plan, split)
+
+    monkeypatch.setattr(rows, "rows_of", slow)
+    monkeypatch.setattr(rows, "PATIENCE", 0.05)
+    page = opened(spec)
+    assert "the rows of dev are still being read" in section(page.parts(), "row")
+    seen = page.session.changes
+    held.set()
+    page.session.wait(seen, 10)
+    assert "parcel 0</textarea>" in section(page.parts(), "row")
+    spec.write_text(spec.read_text().replace("Sort the message.", "Sort it."))
+    monkeypatch.setattr(rows, "rows_of", None)  # rows that are there are not read again
+    page.session.refresh()
+    assert "about parcel 0" in section(page.parts(), "prompts") and "Sort it." in section(page.parts(), "prompts")
+
+
+def test_rows_that_cannot_be_read_leave_the_rest(spec: Path, opened) -> None:
+    page = opened(spec)
+    spec.with_name("rows.jsonl").write_text("{no json\n")  # before the rows are asked for, and after the check
+    text = page.parts()
+    assert "rows.jsonl:1" in section(text, "row") and 'id="graph"' in text
+    text = page.parts(typed={"text": "mine", "mood": "bad"})
+    assert "about mine" in section(text, "prompts") and "rows.jsonl:1" not in section(text, "row")
 
 
 def test_what_rows_and_models_write_is_escaped(spec: Path, opened, provider) -> None:

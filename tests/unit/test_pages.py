@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,3 +26,21 @@ def test_paths_of_the_page_exist(page: str) -> None:
 def test_links_of_the_page_lead_somewhere(page: str) -> None:
     links = re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text())
     assert not [link for link in links if "://" not in link and not ((ROOT / page).parent / link).exists()]
+
+
+def pages_of(navigation: Any) -> Iterator[str]:
+    """Yield the paths below `nav` of zensical.toml."""
+    for entry in navigation if isinstance(navigation, list) else [navigation]:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            for below in entry.values():
+                yield from pages_of(below)
+
+
+def test_every_page_of_docs_is_in_the_navigation_once() -> None:
+    named = list(pages_of(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]))
+    written = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert written - set(named) == set(), "name these pages under nav in zensical.toml"
+    assert set(named) - written == set()
+    assert len(named) == len(set(named))

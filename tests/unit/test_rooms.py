@@ -24,8 +24,7 @@ ORDER = (
     ("credit",),
     ("optimizers",),
     ("reports",),
-    ("imports", "serving", "starter", "playground", "editing"),
-    ("lsp",),
+    ("imports", "serving", "starter", "playground", "doctor"),
     ("cli",),
 )
 """Rooms from the bottom up; each may import what stands before it here. `lmprog/__init__.py` may import all."""

@@ -111,9 +111,9 @@ class RunReport:
     @property
     def few_rows(self) -> str | None:
         """The remark that the test rows are few; None where they are enough, or showed the gain."""
-        if self.kept.test is None:
-            return None
-        return few(self.kept.test.n, self.gain.ci95 if self.gain is not None else None)
+        if self.gain is not None:
+            return few(self.gain.n, self.gain.ci95)
+        return few(self.kept.test.n) if self.kept.test is not None else None
 
     @property
     def kept(self) -> Version:

@@ -74,3 +74,10 @@ def test_packages() -> None:
     assert load(PythonReference("json:dumps", None, "json", "dumps"))([1]) == "[1]"
     with pytest.raises(ImportFailed, match="cannot import nothing_here"):
         load(PythonReference("nothing_here:f", None, "nothing_here", "f"))
+
+
+def test_a_file_beside_the_spec_is_not_a_module_and_the_message_says_how_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "no_such_models.py").write_text("class Invoice: ...\n")
+    with pytest.raises(ImportFailed, match=r"write \./no_such_models\.py:Invoice for the file"):
+        load(reference("no_such_models:Invoice", tmp_path))
+    assert load(reference("./no_such_models.py:Invoice", tmp_path)).__name__ == "Invoice"

@@ -118,6 +118,16 @@ def test_versions_stages_and_gains(run) -> None:
     assert report.change == TUNED and report.before == Candidate({"ask": "Say."})
 
 
+def test_few_test_rows_are_said_to_be_few(run) -> None:
+    remark = '<p class="remark">4 rows are few: '
+    assert remark in page(run(*SEARCH, *TRAINING, *TEST))
+    assert "are few" not in page(run(*SEARCH, *TRAINING))
+    many = [
+        finished(f"test/{found.digest}", [value] * 40) for found, value in ((START, 0.0), (GOOD, 0.0), (TUNED, 1.0))
+    ]
+    assert "are few" not in page(run(*SEARCH, *TRAINING, *many))
+
+
 def test_rows_that_changed_and_came_back(run) -> None:
     report = read(run(*SEARCH, *TRAINING, *TEST))
     assert [(row.number, row.way) for row in report.changed] == [(0, "better"), (1, "back"), (2, "worse")]

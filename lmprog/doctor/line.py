@@ -1,0 +1,42 @@
+"""Findings about this machine as lines, and their text and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+Status = Literal["ok", "note", "problem"]
+_MARKS: dict[Status, str] = {"ok": "ok", "note": "-", "problem": "!!"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A finding about this machine. A `problem` keeps the program from running here; a `note` is for information."""
+
+    section: str
+    name: str
+    status: Status
+    said: str
+    fix: str | None = None
+
+
+def text(lines: Iterable[Line]) -> str:
+    """Return the lines under the names of their sections, each fix beneath its line."""
+    parts = []
+    for section, found in groupby(lines, key=lambda line: line.section):
+        rows = list(found)
+        width = min(34, max(len(row.name) for row in rows))
+        parts.append(section)
+        for row in rows:
+            parts.append(f"  {_MARKS[row.status]:2} {row.name:{width}}  {row.said}".rstrip())
+            if row.fix is not None:
+                parts.append(f"     {'':{width}}  fix: {row.fix}")
+    return "\n".join(parts) + "\n"
+
+
+def document(lines: Iterable[Line]) -> dict[str, Any]:
+    """Return the lines as a JSON document: `ok` is false where one is a problem."""
+    found = list(lines)
+    return {"ok": all(line.status != "problem" for line in found), "lines": [asdict(line) for line in found]}

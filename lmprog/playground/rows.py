@@ -1,0 +1,80 @@
+"""The rows of a program's splits, each read in a thread of its own: those of a hub may take minutes, and the page goes on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmprog.compiler.plan import Plan, Split
+from lmprog.errors import Handled, LmprogError
+from lmprog.scoring.data import rows_of
+from lmprog.state.unchanged import state_of
+
+PATIENCE = 2.0
+"""Seconds that a page waits for rows before it is shown without."""
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class StillReading(Handled):
+    """Rows that are not there yet."""
+
+
+@dataclass
+class _Reading:
+    """The reading of a split, for its declaration and the state of its file."""
+
+    declared: Split
+    state: object
+    done: threading.Event = field(default_factory=threading.Event)
+    rows: Rows = ()
+    error: LmprogError | None = None
+
+
+class RowsReader:
+    """Reads each split once while its declaration and file stay as they are; `arrived` is called when late rows are there."""
+
+    def __init__(self, arrived: Callable[[], None]) -> None:
+        self._arrived = arrived
+        self._lock = threading.Lock()
+        self._readings: dict[str, _Reading] = {}
+
+    def rows(self, plan: Plan, split: str) -> Rows:
+        """Return the rows of a split. Raises StillReading where they are not there yet, else as `rows_of`."""
+        reading = self._reading(plan, split)
+        if not reading.done.wait(PATIENCE):
+            raise StillReading(f"the rows of {split} are still being read")
+        if reading.error is not None:
+            raise reading.error
+        return reading.rows
+
+    def retry(self) -> None:
+        """Read anew what could not be read."""
+        with self._lock:
+            self._readings = {name: one for name, one in self._readings.items() if one.error is None}
+
+    def _reading(self, plan: Plan, split: str) -> _Reading:
+        declared = plan.data[split]
+        state = state_of(declared.path) if declared.path is not None else None
+        with self._lock:
+            kept = self._readings.get(split)
+            if kept is not None and (kept.declared, kept.state) == (declared, state):
+                return kept
+            reading = self._readings[split] = _Reading(declared, state)
+        threading.Thread(target=self._read, args=(plan, split, reading), daemon=True, name="lmprog-dev-rows").start()
+        return reading
+
+    def _read(self, plan: Plan, split: str, reading: _Reading) -> None:
+        began = time.monotonic()
+        try:
+            reading.rows = rows_of(plan, split)
+        except LmprogError as error:
+            reading.error = error
+        except Exception as error:  # of the library that reads a hub
+            reading.error = LmprogError(f"the rows of {split} cannot be read: {type(error).__name__}: {error}")
+        reading.done.set()
+        if time.monotonic() - began > PATIENCE:
+            self._arrived()

@@ -1,0 +1,3 @@
+def lookup(word: str) -> str:
+    """Look a word up."""
+    return word
