@@ -8,9 +8,6 @@ from collections.abc import Iterable
 from lmprog.compiler.plan import Field, Tool
 from lmprog.compiler.types.lattice import Enum, ListOf, Object, Optional, Type
 
-ANSWER_NOW = "No further call can be made. Reply now, as asked at the start."
-"""The message to an agent before its last turn."""
-
 
 def describe(tools: Iterable[Tool]) -> str:
     """Return the description of the tools for the system message, the same for every row."""

@@ -29,6 +29,8 @@ from lmprog.tools.tool import ToolFailed, ToolUnreachable
 from lmprog.traces.record import ToolInvocation
 
 Message = dict[str, Any]
+ANSWER_NOW = "No further call can be made. Reply now, as asked at the start."
+"""What the LM is told before its last turn, in which no tool is offered."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site
             request.record(fields, within=(turn, 0), outputs=reading.values, forgiven=reading.forgiven)
             return reading.values
         answers = await _together(run, module, tools, calls, site, turn)
-        reminder = tool_protocol.ANSWER_NOW if turn + 2 == module.max_turns else None
+        reminder = ANSWER_NOW if turn + 2 == module.max_turns else None
         messages += [said, *way.answered(list(zip(calls, answers, strict=True)), reminder)]
     raise AssertionError("unreachable: the last turn returns or raises")
 
