@@ -30,7 +30,7 @@ from lmprog.traces.record import ToolInvocation
 
 Message = dict[str, Any]
 ANSWER_NOW = "No further call can be made. Reply now, as asked at the start."
-"""What the LM is told before its last turn, in which no tool is offered."""
+"""The message to an agent's LM before its last turn, in which no tool is offered."""
 
 
 @dataclass(frozen=True)
