@@ -14,7 +14,9 @@ from lmprog.aio.loops import run_async
 from lmprog.compiler import Finding
 from lmprog.compiler.bounds import bounds
 from lmprog.compiler.trust.private import holds_private
+from lmprog.compiler.types.lattice import mismatch
 from lmprog.errors import LmprogError, UsageError
+from lmprog.lms.fake import placeholder
 from lmprog.optimizers.redaction import ShownRows
 from lmprog.playground.inputs import InputField, fields_of, with_typed, without_private
 from lmprog.playground.rows import RowsReader
@@ -145,6 +147,17 @@ class View:
         return found, wrong and (self._rows[1] or wrong)
 
     @property
+    def missing(self) -> list[str]:
+        """The inputs that neither a row nor a person gives, in whose place the requests have a value of their type."""
+        assert self.program is not None
+        given = self.inputs[0]
+        return [
+            name
+            for name, declared in self.program.plan.inputs.items()
+            if name not in given and not declared.has_default and mismatch(None, declared.type)
+        ]
+
+    @property
     def fields(self) -> list[InputField]:
         assert self.program is not None
         return fields_of(self.program.plan, self._given, self.hidden)
@@ -180,11 +193,15 @@ class View:
         """The requests for the row, and why there may be others."""
         program = self.program
         assert program is not None
-        inputs, wrong = self.inputs
-        if wrong is not None:
+        given = self.inputs[0]
+        inputs = {
+            **{name: placeholder(name, program.plan.inputs[name].type) for name in self.missing},
+            **self._open(given),
+        }
+        if (wrong := program.wrong_inputs(inputs)) is not None:
             return [], wrong
         try:
-            result, made = run_async(lambda: _in_time(program, self._open(inputs), self.row))
+            result, made = run_async(lambda: _in_time(program, inputs, self.row))
         except TimeoutError:
             return [], f"rendering took longer than {RENDER_SECONDS:g} seconds: a tool that reads does not end"
         except LmprogError as error:

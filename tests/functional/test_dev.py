@@ -436,6 +436,21 @@ def test_private_values_are_shown_to_who_asks_for_them(private: Path, opened) ->
     assert "<dt>label</dt><dd>refund</dd>" in section(page.ended(), "runs")
 
 
+def test_a_program_without_data_shows_its_requests_and_runs_on_what_is_typed(spec: Path, opened) -> None:
+    text = spec.read_text()
+    begin = text.index("data:")
+    spec.write_text(text[:begin] + text[text.index("metrics:") :].replace("row.label", "'refund'"))
+    page = opened(spec)
+    assert not page.session.snapshot.broken, page.session.snapshot.findings
+    text = page.parts()
+    assert "about (text)" in section(text, "prompts") and "the inputs text, mood" in section(text, "prompts")
+    assert "the input &#39;text&#39; (str) is missing" in section(text, "row") and "disabled" in section(text, "runs")
+    typed = {"text": "a letter", "mood": "good"}
+    assert "about a letter" in section(page.parts(typed=typed), "prompts")
+    assert page.run(typed=typed).status_code == 202
+    assert "fakes · typed inputs" in section(page.ended(), "runs")
+
+
 def test_rows_that_take_long_come_later(spec: Path, opened, monkeypatch) -> None:
     """Rows of a hub may take minutes: the page is shown without, and anew when they are there."""
     held, read = threading.Event(), rows.rows_of
