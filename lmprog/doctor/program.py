@@ -55,7 +55,7 @@ def needs(plan: Plan) -> Iterator[Line]:
 def parts(plan: Plan) -> Iterator[Plan]:
     """Yield a program, and the programs that it calls and is judged by."""
     yield plan
-    judges = [metric.program for metric in plan.metrics.values() if metric.program is not None]
+    judges = [metric.judge for metric in plan.metrics.values() if metric.judge is not None]
     for inner in (*programs(plan.steps), *judges):
         yield from parts(inner)
 

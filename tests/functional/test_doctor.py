@@ -171,6 +171,32 @@ def test_tools(cli, spec, monkeypatch) -> None:
     assert lines(out, "Program")["look (mcp)"]["fix"] == "pip install 'lmprog[mcp]'"
 
 
+def test_programs_that_are_called_and_that_judge_have_their_needs_too(cli, write) -> None:
+    inner = """
+        lmprog: 1
+        inputs: {text: str}
+        outputs: {score: "${{ steps.ask.score }}"}
+        lms: {ID: {model: openai/ID}}
+        modules: {ask: {lm: ID, inputs: {text: str}, outputs: {score: float}}}
+        steps: {ask: {module: ask, with: {text: "${{ inputs.text }}"}}}
+    """
+    write(inner.replace("ID", "called"), "called.yaml")
+    write(inner.replace("ID", "judge"), "judge.yaml")
+    spec = write("""
+        lmprog: 1
+        name: outer
+        inputs: {text: str}
+        outputs: {score: "${{ steps.a.score + steps.b.score }}"}
+        steps:
+          a: {program: ./called.yaml, with: {text: "${{ inputs.text }}"}}
+          b: {program: ./called.yaml, with: {text: "${{ inputs.text }}"}}
+        metrics: {good: {program: ./judge.yaml, with: {text: "${{ str(outputs.score) }}"}}}
+    """)
+    status, out, _ = cli("doctor", spec, "--json")
+    names = [line["name"] for line in json.loads(out)["lines"] if line["section"] == "Program"]
+    assert (status, names) == (1, ["outer", "called: openai/called", "judge: openai/judge"])
+
+
 def test_nothing_is_asked_unless_that_is_wanted(cli, spec, models) -> None:
     assert cli("doctor", spec(base=f"api_base: {models.url}/v1"))[0] == 0
     assert models.asked == []
