@@ -142,6 +142,16 @@ def _compact(kinds: list[Type]) -> Type | str:
     return ListOf(without_none(kinds[0].item)) if isinstance(kinds[0], ListOf) else f"it takes a list, not {kinds[0]}"
 
 
+def _flatten(kinds: list[Type]) -> Type | str:
+    kind = kinds[0]
+    if isinstance(kind, Unknown):
+        return UNKNOWN
+    inner = without_none(kind.item) if isinstance(kind, ListOf) else kind
+    if isinstance(kind, ListOf) and isinstance(inner, ListOf | Unknown):
+        return inner
+    return f"it takes a list of lists, not {kind}"
+
+
 def _most_common(kinds: list[Type]) -> Type | str:
     kind = kinds[0]
     if isinstance(kind, Unknown):
@@ -270,6 +280,13 @@ FUNCTIONS: dict[str, Function] = {
     ),
     "sorted": Function(1, 1, _sorted, sorted, "sorted(list of numbers or of str)"),
     "compact": Function(1, 1, _compact, lambda xs: [x for x in xs if x is not None], "compact(list[T?]): list[T]"),
+    "flatten": Function(
+        1,
+        1,
+        _flatten,
+        lambda xs: [x for part in xs for x in part or ()],
+        "flatten(list of lists): their items, in order",
+    ),
     "any": Function(1, 1, _bools, any, "any(list of bool)"),
     "all": Function(1, 1, _bools, all, "all(list of bool)"),
 }

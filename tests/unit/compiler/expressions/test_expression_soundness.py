@@ -24,6 +24,8 @@ INPUTS: dict[str, Type] = {
     "ls": ListOf(STR),
     "li": ListOf(INT),
     "los": ListOf(Optional(STR)),
+    "lls": ListOf(ListOf(STR)),
+    "loli": ListOf(Optional(ListOf(INT))),
     "os": Optional(STR),
     "oi": Optional(INT),
     "o": Object((("a", STR), ("n", INT), ("m", Optional(STR)))),
@@ -134,3 +136,11 @@ def test_a_slip_from_another_language_has_its_place_and_its_fix(text: str, offse
     with pytest.raises(ExpressionError) as caught:
         parse(text)
     assert (caught.value.offset, caught.value.fix) == (offset, fix)
+
+
+def test_lists_of_lists_are_flattened_and_nothing_else() -> None:
+    flatten = FUNCTIONS["flatten"]
+    assert flatten.call([["a"], None, ["b", "c"]]) == ["a", "b", "c"]
+    assert flatten.typing([ListOf(Optional(ListOf(INT)))]) == ListOf(INT)
+    assert flatten.typing([ListOf(STR)]) == "it takes a list of lists, not list[str]"
+    assert flatten.typing([STR]) == "it takes a list of lists, not str"
