@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.functional.test_eval import SPEC, spec
 
 __all__ = ["spec"]
@@ -102,3 +104,31 @@ def test_private_values_are_not_on_the_page(cli, spec: Path, write, tmp_path: Pa
     assert "secret" not in text and "I was told" not in text and 'class="call"' not in text
     assert "has private values" in text and "2 failed (unreadable)" in text
     assert rows_of(text) == [("failed", 0), ("highest", 1), ("failed", 2)]
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_browser_shows_it_without_requests_or_overflow(
+    browser, cli, spec: Path, tmp_path: Path, provider, width: int
+) -> None:
+    provider.answer = lambda body: "refund" if body["messages"][0]["content"].startswith("Sort.") else "w" * 300
+    page = tmp_path / "eval.html"
+    assert cli("eval", spec, "--against", tmp_path / "other.yaml", "--html", page)[0] == 0
+    shown = browser.new_page(viewport={"width": width, "height": 800})
+    said: list[str] = []
+    asked: list[str] = []
+    shown.on("console", lambda message: said.append(message.text))
+    shown.on("pageerror", lambda error: said.append(str(error)))
+    shown.on("request", lambda request: asked.append(request.url))
+    shown.goto(page.as_uri())
+    row = shown.locator("details.row").first
+    row.locator("summary").first.focus()
+    shown.keyboard.press("Enter")
+    assert "refund" in row.locator(".answers").inner_text()
+    shown.get_by_role("button", name="better").click()
+    assert shown.locator("details.row:visible").count() == 10
+    shown.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    assert (said, asked) == ([], [page.as_uri()])
+    shown.close()
