@@ -12,7 +12,7 @@ from lmprog.compiler.expressions.compiled import Expression, literal
 from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.findings.near_misses import check_backend, check_model, check_parameters
 from lmprog.compiler.fitting import fit
-from lmprog.compiler.plan import LM, AdapterReference, Export, Limits
+from lmprog.compiler.plan import LM, AdapterReference, Cache, Export, Limits
 from lmprog.compiler.shape import Number
 from lmprog.compiler.steps.scope import Scope
 from lmprog.compiler.types.lattice import JSON, UNKNOWN, Object, Type, type_of
@@ -119,8 +119,6 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         check_model(draft, node.entries["model"], model, "api_base" not in node.entries)
     elif rebound:
         check_backend(draft, node, model)
-    cache = node.get("cache")
-    folder = cache.get("folder") if isinstance(cache, Mapping) else None
     return LM(
         id,
         model,
@@ -135,10 +133,18 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         headers=_headers(draft, node, what),
         limits=Limits(**node.value("limits", {})),
         tool_protocol=node.value("tool_protocol", backend.tool_protocol),
-        cache=isinstance(cache, Mapping) or bool(node.value("cache", False)),
-        shared_cache=bool(isinstance(cache, Mapping) and cache.value("shared", False)),
-        cache_folder=node.source.folder / folder.value if isinstance(folder, Scalar) else None,
+        cache=_cache(node),
         weights=_weights(draft, node, model, what),
+    )
+
+
+def _cache(node: Mapping) -> Cache | None:
+    cache = node.get("cache")
+    if not isinstance(cache, Mapping):
+        return Cache() if node.value("cache", False) else None
+    folder = cache.get("folder")
+    return Cache(
+        bool(cache.value("shared", False)), node.source.folder / folder.value if isinstance(folder, Scalar) else None
     )
 
 

@@ -68,6 +68,16 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Cache:
+    """The cache of an LM's answers."""
+
+    shared: bool = False
+    """True if others can read the answers."""
+    folder: Path | None = None
+    """The folder of the answers; None for the user's own cache, or the one that the environment names for shared answers."""
+
+
+@dataclass(frozen=True)
 class LM:
     """A language model of the program, as the spec defines it."""
 
@@ -86,11 +96,8 @@ class LM:
     limits: Limits = Limits()
     tool_protocol: Literal["native", "text"] = "text"
     """The way that an agent on this LM calls tools: natively in its API, or in the text of the reply."""
-    cache: bool = False
-    """True if answers are cached, so that an equal request is not sent again."""
-    shared_cache: bool = False
-    """True if others can read the cached answers."""
-    cache_folder: Path | None = None
+    cache: Cache | None = None
+    """The cache of answers, so that an equal request is not sent again; None where they are not cached."""
     weights: str | None = None
     """The model (`hf/...`) to load in this process for training, where a vLLM server serves it."""
     balance: tuple[LM, ...] = ()
@@ -106,7 +113,7 @@ class LM:
     @property
     def answers_are_shared(self) -> bool:
         """True if others can read cached answers to its calls, also of an LM that answers in its place."""
-        return any(each.shared_cache for each in self.answering)
+        return any(each.cache is not None and each.cache.shared for each in self.answering)
 
     @property
     def backend(self) -> Backend:

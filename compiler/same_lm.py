@@ -10,7 +10,7 @@ from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.plan import LM, AdapterReference
 
 _HANDLING = frozenset({
-    "trusted", "context", "price", "speed", "limits", "cache", "shared_cache", "cache_folder",
+    "trusted", "context", "price", "speed", "limits", "cache",
 })  # fmt: skip
 """Fields that say how an LM is handled here, and nothing of its replies."""
 

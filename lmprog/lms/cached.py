@@ -9,6 +9,7 @@ from pathlib import Path
 from lmprog.compiler import plan
 from lmprog.compiler.backends import model_folder
 from lmprog.compiler.expressions.compiled import EvaluationError
+from lmprog.compiler.plan import Cache
 from lmprog.errors import UsageError
 from lmprog.lms.answer_file import answer_cache
 from lmprog.lms.lm import LM, Completion, Request, Usage
@@ -37,7 +38,8 @@ class CachedLM:
         if has_no_digest(request):
             return await self.lm.complete(request)
         if self._kept is None:
-            cache = answer_cache(folder_of(self._declared), self._declared.shared_cache)
+            declared = self._declared.cache or Cache()
+            cache = answer_cache(folder_of(declared, self._declared.id), declared.shared)
             self._kept = ResponseCache(cache), self._where()
         answers, served = self._kept
         completion, kept = await answers.complete(self.lm, request, self._declared.model, served)
@@ -56,13 +58,13 @@ class CachedLM:
         return folder_state(folder) if folder is not None else ""
 
 
-def folder_of(declared: plan.LM) -> Path:
+def folder_of(cache: Cache, lm: str) -> Path:
     """Return the folder of an LM's cached replies; raise UsageError for a shared cache without a folder."""
-    if declared.cache_folder is not None:
-        return declared.cache_folder
-    if declared.shared_cache:
+    if cache.folder is not None:
+        return cache.folder
+    if cache.shared:
         if SHARED not in os.environ:
             fix = f"write cache: {{shared: true, folder: ...}}, or set {SHARED} in the environment"
-            raise UsageError(f"the shared cache of the LM {declared.id!r} has no folder; {fix}")
+            raise UsageError(f"the shared cache of the LM {lm!r} has no folder; {fix}")
         return Path(os.environ[SHARED])
     return cache_root() / "answers"

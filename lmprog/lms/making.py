@@ -95,7 +95,7 @@ def make_lm(declared: plan.LM) -> LM:
     Its weights are read, or litellm is imported, at its first call.
     """
     lm = _OnFirstUse(declared)
-    if not declared.cache:
+    if declared.cache is None:
         return lm
     from lmprog.lms.cached import CachedLM
 

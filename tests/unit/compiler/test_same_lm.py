@@ -10,7 +10,7 @@ import pytest
 
 import lmprog
 from lmprog.compiler.expressions.compiled import Expression
-from lmprog.compiler.plan import LM, AdapterReference, Limits, Plan, ProgramCall
+from lmprog.compiler.plan import LM, AdapterReference, Cache, Limits, Plan, ProgramCall
 from lmprog.compiler.same_lm import answers_of, same_lm, same_tokens, twin
 from lmprog.compiler.types.lattice import STR
 from lmprog.credit.alone import tuned_modules
@@ -35,9 +35,7 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "headers": ({"X": env("KEY")}, True),
     "limits": (Limits(concurrency=2), False),
     "tool_protocol": ("native", True),
-    "cache": (True, False),
-    "shared_cache": (True, False),
-    "cache_folder": (Path("kept"), False),
+    "cache": (Cache(), False),
     "weights": ("hf/b", True),
     "balance": ((LM("b", "openai/b"),), True),
     "fallback": ((LM("b", "openai/b"),), True),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lmprog import Completion, ProviderError, Request, Usage, UsageError
-from lmprog.compiler.plan import LM, AdapterReference
+from lmprog.compiler.plan import LM, AdapterReference, Cache
 from lmprog.compiler.types.lattice import STR, Object
 from lmprog.lms.answer_file import AnswerCache
 from lmprog.lms.cached import CachedLM
@@ -27,7 +27,7 @@ REPLY = Completion(
 
 
 def declared(folder: Path, **more: Any) -> LM:
-    return LM("lm", "openai/x", cache=True, cache_folder=folder, **more)
+    return LM("lm", "openai/x", cache=Cache(folder=folder), **more)
 
 
 def ask(lm: Any, *requests: Request) -> list[Any]:
@@ -138,7 +138,7 @@ def test_nobody_else_can_read_it_unless_it_is_shared(tmp_path) -> None:
 
 
 def test_a_shared_cache_without_a_folder_is_refused(tmp_path, scripted, monkeypatch) -> None:
-    shared = replace(declared(tmp_path), cache_folder=None, shared_cache=True)
+    shared = replace(declared(tmp_path), cache=Cache(shared=True))
     (error,) = ask(CachedLM(scripted(lambda request: "a"), shared), REQUEST)
     assert isinstance(error, UsageError)
     assert "folder: ..." in str(error) and "LMPROG_SHARED_CACHE" in str(error)
