@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmprog.boundary.notebook import table
 from lmprog.compiler.bounds import calls
 from lmprog.compiler.yaml.whole_file import make_private, write_whole
 from lmprog.errors import ProviderError, UsageError
@@ -23,6 +24,7 @@ from lmprog.runtime.program import Program, load
 from lmprog.runtime.writes import refuse_writes, writes
 from lmprog.scoring.evaluation import Scores, doubt
 from lmprog.scoring.small_samples import few
+from lmprog.scoring.statistics import Estimate
 from lmprog.spending.budget import Budget
 from lmprog.state.origin import RUN, Origin, Settings, read_origin
 from lmprog.state.ownership import exclusive_writer
@@ -43,6 +45,25 @@ class Tuned:
 
     overlay: Path
     report: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Tuned({str(self.overlay)!r}, {self._test})"
+
+    def _repr_html_(self) -> str:
+        stages = self.report.get("stages") or []
+        rows = [(stage["stage"], _score(stage.get("validate")), _score(stage.get("test"))) for stage in stages]
+        return table(f"{self.overlay}: {self._test}", rows, ("stage", "dev", "test"))
+
+    @property
+    def _test(self) -> str:
+        test = self.report.get("test")
+        if not test:
+            return "not scored on test rows"
+        return f"{test['metric']} {_score(test['before'])} -> {_score(test['after'])} on {test['n']} test rows"
+
+
+def _score(found: Mapping[str, Any] | None) -> str:
+    return str(Estimate.from_json(found)) if found else "-"
 
 
 def optimize(

@@ -93,11 +93,14 @@ def metric_of(plan: Any, named: str | None) -> str:
     """Return the metric of `--metric`, else the program's only or optimized metric, or raise click.UsageError."""
     if named is not None:
         return named
-    if plan.optimize is not None:
-        return str(plan.optimize.metric)
-    if len(plan.metrics) == 1:
-        return str(next(iter(plan.metrics)))
-    raise click.UsageError(f"say which metric with --metric: {', '.join(plan.metrics) or 'the program has none'}")
+    from lmprog.errors import UsageError
+    from lmprog.scoring.data import default_metric
+
+    try:
+        return default_metric(plan)
+    except UsageError:
+        known = ", ".join(plan.metrics) or "the program has none"
+        raise click.UsageError(f"say which metric with --metric: {known}") from None
 
 
 def listed(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lmprog.aio.loops import run_async, run_briefly
+from lmprog.boundary.notebook import NotebookBar, table
+from lmprog.boundary.tables import as_list, as_rows, plain
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.types.lattice import mismatch
 from lmprog.errors import UsageError
@@ -26,6 +28,7 @@ from lmprog.runtime.resources import Resources
 from lmprog.runtime.result import Result, RunError
 from lmprog.runtime.run import exported
 from lmprog.spending.budget import Budget
+from lmprog.traces.run_trace import Exporter
 
 MAX_LOOKAHEAD = 8
 """Look-ahead: at most AHEAD x concurrency rows are started before the oldest result is consumed."""
@@ -38,7 +41,7 @@ class Change(Protocol):
         """Return the changes as the plain values of an overlay file."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Program:
     """A checked program with its LMs, ready to run; made by `lmprog.load`. Immutable: `with_*` return changed copies."""
 
@@ -47,6 +50,21 @@ class Program:
     recompile: Callable[[Mapping[str, Any]], Plan] = field(repr=False, compare=False)
     """The plan with a change (an overlay as plain values) laid over the source; raises SpecError where a check refuses it."""
     resources: Resources = field(repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        plan = self.plan
+        models = ", ".join(f"{id}={lm.model}" for id, lm in plan.lms.items())
+        return f"Program({plan.name}: {', '.join(plan.inputs)} -> {', '.join(plan.output_types)}; {models or 'no LM'})"
+
+    def _repr_html_(self) -> str:
+        plan = self.plan
+        rows = [
+            *((f"input {name}", str(field.type)) for name, field in plan.inputs.items()),
+            *((f"output {name}", str(kind)) for name, kind in plan.output_types.items()),
+            *((f"lm {id}", lm.model) for id, lm in plan.lms.items()),
+            *((f"module {id}", module.instructions or "") for id, module in plan.modules.items()),
+        ]
+        return table(f"Program {plan.name}", rows)
 
     def __call__(self, **inputs: Any) -> Result:
         """Run once. Raises UsageError for wrong inputs and RunError where the run failed."""
@@ -57,6 +75,7 @@ class Program:
 
         Raises UsageError for wrong inputs and RunError where the run failed.
         """
+        inputs = {name: plain(value) for name, value in inputs.items()}
         wrong = self.wrong_inputs(inputs)
         if wrong:
             raise UsageError(wrong)
@@ -81,14 +100,21 @@ class Program:
             async for event in events:
                 yield event
 
-    def map(self, rows: Iterable[Mapping[str, Any]], concurrency: int | None = None) -> list[Result]:
+    def map(self, rows: Any, concurrency: int | None = None) -> list[Result]:
         """Run the program on each row, at most `concurrency` at once; return the results in the order of the rows.
 
-        A row that failed has an `error` in its result, and no exception is raised for it.
+        `rows` are mappings, a data frame or a data set. A row that failed has an `error` in its result, and no exception is
+        raised for it.
         """
+        listed = as_list(rows)
 
         async def collect() -> list[Result]:
-            return [result async for result in self.stream(rows, concurrency=concurrency)]
+            found = []
+            with NotebookBar(self.plan.name, len(listed)) as bar:
+                async for result in self.stream(listed, concurrency=concurrency):
+                    found.append(result)
+                    bar.advance()
+            return found
 
         return run_async(collect)
 
@@ -115,7 +141,7 @@ class Program:
             working -= 1
             ended.set()
 
-        source = zip(numbers if numbers is not None else count(), rows, strict=False)
+        source = zip(numbers if numbers is not None else count(), as_rows(rows), strict=False)
         following = next(source, None)
         try:
             while tasks or following is not None:
@@ -209,6 +235,10 @@ class Program:
     def with_budget(self, budget: Budget) -> Program:
         """Return the program with every LM call charged to `budget`, calls of sub-programs and judges included."""
         return replace(self, resources=replace(self.resources, budget=budget))
+
+    def with_exporter(self, exporter: Exporter) -> Program:
+        """Return the program with a function that is called with the trace of each run that ended, of judges too."""
+        return replace(self, resources=replace(self.resources, listeners=(*self.resources.listeners, exporter)))
 
     def replaying(self, trace: str | Path) -> Program:
         """Return the program with all LMs and tools, also of sub-programs and judges, replayed from a trace file.

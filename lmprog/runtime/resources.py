@@ -63,6 +63,8 @@ class Resources:
     """The common budget of all runs, including runs of sub-programs and judges."""
     recording: Recording | None = None
     """The source of every answer of an LM or tool; None for real calls."""
+    listeners: tuple[Exporter, ...] = ()
+    """Functions that are called with the trace of each run, beside the exporters of the spec."""
     connections: Connections = field(default_factory=Connections)
     """Open connections of tools, shared by all versions of a program."""
     # Keyed by identity, and the key kept beside its value, so that an id can never come to mean something else.
@@ -100,7 +102,9 @@ class Resources:
 
     def exports(self, plan: Plan) -> Sequence[Exporter]:
         """Return the exporters to notify when a run of the program ends; none for dry runs and replays."""
-        return () if self.dry_run or self.recording is not None else exporters(plan.export)
+        if self.dry_run or self.recording is not None:
+            return ()
+        return (*self.listeners, *exporters(plan.export)) if self.listeners else exporters(plan.export)
 
     def inner_lms(self, inner: Plan, outer: Plan, lms: Mapping[str, LM]) -> dict[str, LM]:
         """Return the LMs, by id, for a program that another one runs: the outer program's LM where it is declared equally, else

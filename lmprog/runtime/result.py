@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmprog.blame import is_outage
+from lmprog.boundary.notebook import table
 from lmprog.errors import LmprogError
 from lmprog.failure import Failure
 from lmprog.traces.record import Invocation, Record, ToolInvocation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """The result of one run of a program.
 
@@ -23,6 +24,14 @@ class Result:
     records: Sequence[Record]
     """Calls of LMs and of tools, in the order of the plan."""
     error: Failure | None = None
+
+    def __repr__(self) -> str:
+        said = f"error={str(self.error)!r}" if self.error is not None else f"outputs={self.outputs!r}"
+        return f"Result({said}, calls={len(self.records)})"
+
+    def _repr_html_(self) -> str:
+        values = {"error": str(self.error)} if self.error is not None else self.outputs or {}
+        return table(f"Result of {len(self.records)} calls", values.items())
 
     @property
     def trace(self) -> list[Invocation]:

@@ -1,4 +1,4 @@
-"""Rows of the data splits that a program names."""
+"""Rows of the data splits that a program names, and the metric that it is scored by."""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ def rows_of(plan: Plan, split: str) -> list[dict[str, Any]]:
         known = ", ".join(plan.data) or "none"
         raise UsageError(f"{plan.name} has no data split {split!r} (it has: {known}); name it under `data:`")
     return read_rows(plan.data[split])
+
+
+def default_metric(plan: Plan) -> str:
+    """Return the metric that `optimize` names, or the only one; raise UsageError where there is none or a choice."""
+    if plan.optimize is not None:
+        return plan.optimize.metric
+    if len(plan.metrics) == 1:
+        return next(iter(plan.metrics))
+    raise UsageError(f"say by which metric {plan.name} is scored: {', '.join(plan.metrics) or 'it has none'}")

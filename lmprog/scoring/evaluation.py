@@ -10,11 +10,14 @@ from typing import Any, overload
 
 from lmprog.aio.loops import run_async
 from lmprog.blame import is_outage
-from lmprog.errors import ConnectionFailed, ProviderError
+from lmprog.boundary.notebook import NotebookBar
+from lmprog.boundary.tables import as_list
+from lmprog.errors import ConnectionFailed, ProviderError, UsageError
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
 from lmprog.runtime.result import Result
 from lmprog.runtime.writes import refuse_writes
+from lmprog.scoring.data import default_metric, rows_of
 from lmprog.scoring.metrics import MetricFailed, Score, Scorer
 from lmprog.scoring.rerun import run_again
 from lmprog.scoring.scores import Outages, RowScore, Scores, doubt
@@ -163,9 +166,11 @@ async def aevaluate(
 @overload
 def evaluate(
     program: Program,
-    rows: Sequence[Mapping[str, Any]],
-    metric: str,
+    rows: Any = None,
+    metric: str | None = None,
     *,
+    split: str | None = None,
+    limit: int | None = None,
     repeats: int = 1,
     options: RunOptions | None = None,
     concurrency: int | None = None,
@@ -175,9 +180,11 @@ def evaluate(
 @overload
 def evaluate(
     program: Program,
-    rows: Sequence[Mapping[str, Any]],
-    metric: list[str] | tuple[str, ...],
+    rows: Any = None,
+    metric: list[str] | tuple[str, ...] = ...,
     *,
+    split: str | None = None,
+    limit: int | None = None,
     repeats: int = 1,
     options: RunOptions | None = None,
     concurrency: int | None = None,
@@ -186,9 +193,11 @@ def evaluate(
 ) -> dict[str, Scores]: ...
 def evaluate(
     program: Program,
-    rows: Sequence[Mapping[str, Any]],
-    metric: str | list[str] | tuple[str, ...],
+    rows: Any = None,
+    metric: str | list[str] | tuple[str, ...] | None = None,
     *,
+    split: str | None = None,
+    limit: int | None = None,
     repeats: int = 1,
     options: RunOptions | None = None,
     concurrency: int | None = None,
@@ -197,15 +206,29 @@ def evaluate(
 ) -> Scores | dict[str, Scores]:
     """Run `program` on `rows` and score each run by `metric`; return all scores. Raises UsageError for an unknown metric.
 
-    Of several metrics the scores of each are returned, by its id; every row is run once. Tools that write are called with
+    `rows` are mappings, a data frame or a data set; without them those of `split` (`test` where it is left out), as the program
+    names it, are scored, of both only the first `limit`. Without `metric` it is the one that `optimize` names, or the only one;
+    of several the scores of each are returned, by its id, and every row is run once. Tools that write are called with
     `allow_writes` alone: without it a program that has some is refused with UsageError. Runs that an outage ended are in
     `errors`, apart from the scores; what else fails scores lowest and is in `failures`.
     """
-    refuse_writes([(program.plan, len(rows) * repeats)], allow_writes)
-    how = {"repeats": repeats, "options": options, "concurrency": concurrency, "on_row": on_row}
-    if isinstance(metric, str):
-        return run_async(lambda: aevaluate(program, rows, metric, **how))
-    return run_async(lambda: aevaluate(program, rows, metric, **how))
+    if rows is not None and split is not None:
+        raise UsageError(f"give rows, or name the split {split!r}, but not both")
+    chosen = (as_list(rows) if rows is not None else rows_of(program.plan, split or "test"))[:limit]
+    refuse_writes([(program.plan, len(chosen) * repeats)], allow_writes)
+    with NotebookBar(program.plan.name, len(chosen) * repeats) as bar:
+
+        def tell(row: RowScore) -> None:
+            bar.advance()
+            if on_row is not None:
+                on_row(row)
+
+        how = {"repeats": repeats, "options": options, "concurrency": concurrency, "on_row": tell}
+        if isinstance(metric, list | tuple):
+            several = metric
+            return run_async(lambda: aevaluate(program, chosen, several, **how))
+        one = metric or default_metric(program.plan)
+        return run_async(lambda: aevaluate(program, chosen, one, **how))
 
 
 __all__ = ["Outages", "RowScore", "Score", "Scores", "aevaluate", "doubt", "evaluate", "score_rows", "scored"]

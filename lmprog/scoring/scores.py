@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from lmprog.blame import too_many_outages
+from lmprog.boundary.notebook import table
 from lmprog.errors import LmprogError, ProviderError, UsageError
 from lmprog.runtime.result import Result
 from lmprog.scoring.metrics import MetricFailed
@@ -110,12 +111,26 @@ def doubt(sides: Mapping[str, Scores]) -> str | None:
     return f"outages left too many rows without a score ({said}), so this comparison shows nothing; try again later"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
     """The scores of all runs of an evaluation, in the order of the rows and, within a row, of the repeats."""
 
     metric: str
     rows: Sequence[RowScore]
+
+    def __repr__(self) -> str:
+        return f"Scores({self.metric} {self._said}, rows={self.outages.of}, errors={len(self.errors)})"
+
+    def _repr_html_(self) -> str:
+        rows = [(str(row.row), row.value, row.result.outputs, row.feedback or row.cause or "") for row in self.rows]
+        return table(f"{self.metric} {self._said}", rows, ("row", "score", "outputs", "feedback"))
+
+    @property
+    def _said(self) -> str:
+        try:
+            return str(self.estimate)
+        except LmprogError as error:
+            return f"without a score: {error}"
 
     @staticmethod
     def of_values(metric: str, values: Iterable[tuple[int, float | None]], kinds: Sequence[str | None] = ()) -> Scores:

@@ -16,8 +16,8 @@ from tests.unit.sources import ROOT, trees
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CORE = {"pydantic", "jinja2", "yaml", "aiohttp", "click", "rich", "jsonschema"}
 """As they are imported; pyyaml is yaml."""
-OTHERWISE = {"yarl", "pyarrow"}
-"""yarl comes with aiohttp; the absence of pyarrow has a message of its own."""
+OTHERWISE = {"yarl", "pyarrow", "pytest"}
+"""yarl comes with aiohttp; the absence of pyarrow has a message of its own; pytest itself loads the plugin for it."""
 HOMES = {"lmprog": "lmprog", "compiler": "lmprog.compiler", "optimizers": "lmprog.optimizers"}
 
 

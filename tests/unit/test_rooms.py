@@ -25,7 +25,7 @@ ORDER = (
     ("optimizers",),
     ("reports",),
     ("imports", "serving", "starter", "playground", "doctor"),
-    ("cli",),
+    ("cli", "pytest_plugin"),
 )
 """Rooms from the bottom up; each may import what stands before it here. `lmprog/__init__.py` may import all."""
 

@@ -1,0 +1,80 @@
+"""A pytest plugin: the fixture `lmprog_program` loads programs whose calls are answered from a recording beside the test.
+
+pytest imports this file wherever lmprog is installed, so all that it needs is imported when a test uses the fixture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from lmprog.runtime.program import Program
+    from lmprog.traces.record import Record
+    from lmprog.traces.run_trace import RunTrace
+
+FOLDER = "cassettes"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--lmprog`."""
+    parser.getgroup("lmprog").addoption(
+        "--lmprog",
+        choices=("replay", "record", "live"),
+        default="replay",
+        help="How the calls of the fixture lmprog_program are answered: replay (from the recording of the test, the default), "
+        "record (by the models and tools, and kept in it), live (by them, and not kept).",
+    )
+
+
+@pytest.fixture
+def lmprog_program(request: pytest.FixtureRequest) -> Iterator[Callable[..., Program]]:
+    """Return a function that loads a program, as `lmprog.load` does; a relative path starts at the folder of the test.
+
+    The calls of LMs and tools, judges included, are answered from `cassettes/FILE/TEST.jsonl` beside the test, which
+    `pytest --lmprog=record` writes. A call that it does not hold fails the test.
+    """
+    mode = request.config.getoption("--lmprog")
+    cassette = cassette_of(request.node)
+    made: list[Record] = []
+
+    def keep(run: RunTrace) -> None:
+        made.extend(run.records)
+
+    def load(path: str | Path, **how: Any) -> Program:
+        from lmprog.errors import UsageError
+        from lmprog.runtime.program import load
+
+        program = load(request.path.parent / path, **how)
+        if mode == "replay":
+            if not cassette.is_file():
+                asked = f"pytest --lmprog=record {request.node.nodeid!r}"
+                raise UsageError(f"there is no recording {cassette}; make it first, with the models at hand: {asked}")
+            return program.replaying(cassette)
+        return program.with_exporter(keep) if mode == "record" else program
+
+    yield load
+    if mode == "record":
+        _write(cassette, made)
+
+
+def cassette_of(node: pytest.Item) -> Path:
+    """Return the recording of a test: a file for each test, in a folder for each file of tests."""
+    name = re.sub(r"[^\w.,=\[\]-]+", "_", node.nodeid.partition("::")[2].replace("::", "."))
+    return node.path.parent / FOLDER / node.path.stem / f"{name}.jsonl"
+
+
+def _write(cassette: Path, made: list[Record]) -> None:
+    """Write the recording whole, but not where an outage ended a call: a replay would fail for ever."""
+    from lmprog.compiler.yaml.whole_file import write_whole
+    from lmprog.state.json_lines import versioned_line
+    from lmprog.traces.record import Invocation
+
+    lost = next((call for call in made if isinstance(call, Invocation) and call.text is None), None)
+    if lost is not None:
+        pytest.fail(f"{cassette} was not written, since a call had no reply: {lost.error}", pytrace=False)
+    write_whole(cassette, b"".join(versioned_line(call.as_json()) for call in made))
