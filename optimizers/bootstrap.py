@@ -74,6 +74,9 @@ class Bootstrap:
         return 0
 
     def optimize(self, task: Task) -> Candidate:
+        """Return the demos that do best on the dev rows, as a change to the program; START where none beats the program as it
+        is.
+        """
         from lmprog.aio.loops import run_async
 
         return run_async(lambda: self._search(task))

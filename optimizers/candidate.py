@@ -1,4 +1,4 @@
-"""The differences between two versions of a program: the words of its modules, and the adapters on its weights."""
+"""A candidate: a proposed change to a program, of the words of its modules and the adapters on its weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ Demo = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A change to a program; what it does not name stays as it is. Laid over a program by `program.with_candidate`."""
+    """A proposed change to a program: instructions, demos, layouts, adapters. What it does not name stays as it is.
+
+    `program.with_candidate` applies it; the empty Candidate, START, changes nothing.
+    """
 
     instructions: Mapping[str, str] = field(default_factory=dict)
     demos: Mapping[str, Sequence[Demo]] = field(default_factory=dict)
@@ -50,7 +53,10 @@ class Candidate:
         return overlay
 
     def then(self, later: Candidate) -> Candidate:
-        """This change with `later` on top of it. An ensemble has the words of its members, in place of those below it."""
+        """Return one change that has the effect of this one followed by `later`.
+
+        An ensemble replaces the words below it, since each of its members has words of its own.
+        """
         if later.ensemble:
             return Candidate(adapters=self.adapters, module_adapters=self.module_adapters, ensemble=later.ensemble)
         return Candidate(
@@ -66,16 +72,16 @@ class Candidate:
 
     @property
     def words(self) -> Candidate:
-        """The change without its adapters."""
+        """The same change without its adapters: instructions, demos, layouts."""
         return replace(self, adapters={}, module_adapters={})
 
     @cached_property
     def digest(self) -> str:
-        """Names the change: equal changes have equal digests."""
+        """A short hash of the change; equal changes have equal digests."""
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values that `from_json` reads back."""
+        """Return the change as plain values, for `from_json`."""
         return {
             "instructions": dict(self.instructions),
             "demos": {module: [dict(demo) for demo in demos] for module, demos in self.demos.items()},
@@ -88,6 +94,7 @@ class Candidate:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Candidate:
+        """Return the change that `as_json` wrote."""
         return Candidate(**values)
 
 

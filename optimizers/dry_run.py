@@ -31,9 +31,9 @@ from lmprog.spending.worst_case import CallBound, Growth, asks, longest_reply, t
 
 
 def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
-    """Return the forecast of the program's `optimize`; `folders` are of earlier runs, the newest last.
+    """Return the worst case and the estimate of the cost of optimizing the program, stage by stage.
 
-    Raise UsageError where an optimization would.
+    `folders` are of earlier runs, the newest last, whose speed the times follow. Raise UsageError where an optimization would.
     """
     plan, block = program.plan, optimize_config(program)
     train, dev = rows_of(plan, block.train), rows_of(plan, block.validate)

@@ -1,7 +1,7 @@
-"""Candidates of one stage on dev rows: what each scored, which were refused, and which is best.
+"""Evaluation of one stage's candidates on dev rows: their scores, which were refused, and which is best.
 
-The best is the one with the highest mean, and the program that the stage started from is always among them. Whether the
-choice is a gain is not decided here: other rows confirm it (`optimizers.confirmation`).
+The best is the one with the highest mean, and the program that the stage started from is always among them. Whether the choice
+is a gain is not decided here: other rows confirm it (`optimizers.staged.acceptance`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ Values = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate with its scores on the first `rows` of the evaluator's rows; rows lost to outages have none."""
+    """A candidate with its scores on the first `rows` dev rows of the evaluator; rows that were lost to outages
+    have no score.
+    """
 
     candidate: Candidate
     values: Values
@@ -37,12 +39,12 @@ class Scored:
 
     @property
     def usable(self) -> bool:
-        """True where few enough rows are outages for a choice."""
+        """True where so few rows were lost to outages that the candidate may be chosen by the others."""
         return not outages.too_many(len(self.values), self.rows)
 
 
 class CandidateEvaluator:
-    """The candidates of one stage. Every evaluation is kept in the journal and done once in the life of a run.
+    """Scores the candidates of one stage on dev rows and selects the best; every score is kept in the journal.
 
     `select` runs each row `repeats` times, and counts its mean: for replies that are sampled.
     """
@@ -62,16 +64,16 @@ class CandidateEvaluator:
 
     @property
     def entered(self) -> int:
-        """Candidates that were scored or refused, beside the start."""
+        """The number of candidates that were scored or refused so far, without the start."""
         return len(self.scored) + len(self.refused) - 1
 
     async def evaluate(
         self, candidate: Candidate, rows: int | None = None, parents: Sequence[Candidate] = (START,)
     ) -> Scored | None:
-        """Return its scores on the first `rows` rows (None: on all); rows with a score are not run again.
+        """Score a candidate on the first `rows` dev rows (None: on all); rows that have a score are not run again.
 
-        Return None where a check or a filter rejects the candidate, and then it is never run. `parents` are what it was
-        derived from.
+        Return None where a check or a filter rejects the candidate, and then it is never run. `parents` are the candidates that
+        it was derived from.
         """
         wanted = len(self.rows) if rows is None else rows
         digest = candidate.digest
@@ -87,7 +89,7 @@ class CandidateEvaluator:
         return known
 
     def rejects(self, candidate: Candidate) -> bool:
-        """Return whether a check or a filter rejects the candidate; the first time it is recorded why."""
+        """Return whether a check or a filter rejects the candidate; the first time the reason is written to the journal."""
         if candidate.digest in self.refused:
             return True
         why = self.filters.reject_reason(candidate) if candidate != START else None
@@ -97,18 +99,20 @@ class CandidateEvaluator:
         return why is not None
 
     def remember(self, candidate: Candidate, parents: Sequence[Candidate], values: Values) -> None:
-        """Keep the candidate's place and score for those who look at the run."""
+        """Write a candidate's parents and score to the journal, for the reports on the run."""
         score = estimate(list(values.values()))
         remember(self.task.journal, self.task.program.plan, candidate, parents, score)
 
     def mean_on(self, candidate: Candidate, rows: int) -> float:
-        """Return its mean on the first `rows` rows, on which it was scored."""
+        """Return a candidate's mean score on the first `rows` rows, on which it must have been scored."""
         first = {str(row) for row in range(rows)}
         found = {row: value for row, value in self.scored[candidate.digest].values.items() if row in first}
         return mean(found) if found else float("-inf")
 
     def mean_with(self, module: str, instructions: str | None) -> float | None:
-        """Return the mean of the candidates that have these instructions (None: the start's), or None where there is none."""
+        """Return the mean score of the candidates in which `module` has these instructions (None: the start's); None if there
+        is none.
+        """
         rows = min((scored.rows for scored in self.scored.values()), default=0)
         having = [
             self.mean_on(scored.candidate, rows)
@@ -118,7 +122,7 @@ class CandidateEvaluator:
         return sum(having) / len(having) if having else None
 
     def ranked(self, rows: int) -> list[Candidate]:
-        """Return the candidates that were scored on at least so many rows, by their mean on these, the best first."""
+        """Return the candidates that were scored on at least `rows` rows, the best first by their mean on these rows."""
         found = [
             scored.candidate
             for scored in self.scored.values()
@@ -128,7 +132,7 @@ class CandidateEvaluator:
 
     @property
     def best(self) -> Scored:
-        """The best of those that were scored on the most rows, or the start where that is no worse on the same rows."""
+        """The best of the candidates that were scored on the most rows; the start where it is no worse on the same rows."""
         start = self.scored[START.digest]
         most = self._most
         ranked = self.ranked(most)
@@ -138,7 +142,9 @@ class CandidateEvaluator:
         return rival if self.mean_on(ranked[0], most) > self.mean_on(START, most) else start
 
     def tell(self, candidate: Candidate, of: int) -> None:
-        """Show the newest candidate and the best so far; `of` is how many may come."""
+        """Show the newest candidate and the best so far on the progress display; `of` is the number of candidates to come at
+        most.
+        """
         self.task.tell_spending()
         self.task.journal.tell(
             "trial",
@@ -164,7 +170,9 @@ class CandidateEvaluator:
         return self.better(found[0], found[1:])
 
     def best_so_far(self) -> Candidate:
-        """Return the best candidate as `select` does, by the scores so far: for a search whose budget is spent."""
+        """Return the candidate with the highest mean by the scores so far, without further runs: for a search whose budget is
+        spent.
+        """
         start, best = self.scored[START.digest], self.best
         if best is start:
             return self.better(start, [])
@@ -173,7 +181,7 @@ class CandidateEvaluator:
     def better(self, start: Scored, rivals: Iterable[Scored]) -> Candidate:
         """Return the rival with the highest mean on the rows that it and the start both have, or START where none is better.
 
-        What was chosen and why is recorded.
+        The choice and its reason are written to the journal.
         """
         journal = self.task.journal
         if not start.usable:
@@ -209,7 +217,7 @@ class CandidateEvaluator:
         return await self._run(candidate, rows, "search", first, 1, RunOptions(seed=self.task.seed))
 
     def program_of(self, candidate: Candidate) -> Program:
-        """Return the program that a candidate makes."""
+        """Return the stage's program with a candidate applied."""
         return self.task.program.with_candidate(candidate)
 
     async def _run(
@@ -235,16 +243,17 @@ def _first(scored: Scored, rows: int) -> Scored:
 
 
 def on_both(before: Values, after: Values) -> tuple[list[float], list[float]]:
-    """Return the scores of the rows that both have, in one order."""
+    """Return the scores before and after of the rows that have both, as two lists in the same order."""
     both = [row for row in before if row in after]
     return [before[row] for row in both], [after[row] for row in both]
 
 
 def mean_gain(before: Values, after: Values) -> float:
-    """Return by how much the mean grows over the rows that both have."""
+    """Return the mean score after minus the mean before, over the rows that have both."""
     first, second = on_both(before, after)
     return math.fsum(second) / len(second) - math.fsum(first) / len(first)
 
 
 def mean(values: Values) -> float:
+    """Return the mean of the scores by row."""
     return sum(values.values()) / len(values)

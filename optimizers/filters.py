@@ -20,15 +20,17 @@ LETTERS = 16
 
 
 class Filter(Protocol):
-    """Looks at a candidate before it is run."""
+    """The interface of a filter: it may reject a candidate before it is run."""
 
     def reject_reason(self, candidate: Candidate) -> str | None:
-        """Return why the candidate must not be run, or None."""
+        """Return why the candidate must not be run; None where it may."""
         ...
 
 
 class Checks:
-    """Rejects what the compiler refuses: words that do not fit the context, demos of the wrong type, and so on."""
+    """A filter that rejects what the compiler refuses: words that do not fit the context, demos of the wrong
+    type, and so on.
+    """
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -42,7 +44,7 @@ class Checks:
 
 
 class Leaks:
-    """Rejects instructions that hold words of a dev row: WORDS of its words in a row, or a whole shorter value of it.
+    """A filter that rejects instructions with words of a dev row: WORDS of its words in a row, or a whole shorter value of it.
 
     Words that stand in the train rows or in the program are no leak. A proposer sees no dev row, but it may know the data.
     """
@@ -73,7 +75,7 @@ class Leaks:
 
 
 class Filters:
-    """The filters that every optimizer of texts needs: leaks first, which cost less, then the checks."""
+    """The filters that every optimizer of texts uses: leaks first, which cost less, then the compiler's checks."""
 
     def __init__(self, task: Task) -> None:
         self._filters: tuple[Filter, ...] = (

@@ -1,4 +1,4 @@
-"""The programs that the stages of a run have scored on all rows that choose, for a stage that makes one of several."""
+"""The programs that earlier stages have scored on all choosing rows, for a stage that joins several (`ensemble`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lmprog.runtime.program import Program
 
 @dataclass(frozen=True)
 class Finalists:
-    """Programs that differ in their words."""
+    """The best programs of the earlier stages, which differ only in their words (instructions, demos, layouts)."""
 
     program: Program
     """The program as written, with the adapters of the best so far."""
@@ -21,9 +21,10 @@ class Finalists:
 
 
 def words_of(trees: Sequence[StageTree], came_to: Sequence[Candidate], rows: int) -> list[Candidate]:
-    """Return the words, since the program as written, of the candidates that were scored on all the rows.
+    """Return the changes of words, from the program as written, of the candidates that were scored on all `rows` choosing rows.
 
-    `came_to` is what the stage of each tree came to. The last of these stands first; of equal words there is one.
+    `came_to` is the result of each tree's stage, in order. The last result comes first, the others follow by their scores;
+    equal changes are listed once.
     """
     best = came_to[-1].words if came_to else START
     scored: list[tuple[float, Candidate]] = []

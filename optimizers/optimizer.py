@@ -54,7 +54,7 @@ class Task:
     finalists: Callable[[], Finalists] | None = None
 
     def tell_spending(self) -> None:
-        """Show those who watch what is spent and what may be; it stands beside what they are shown next."""
+        """Show the amounts spent and the limits on the progress display, before the next event."""
         self.journal.tell("spending", spent=self.budget.spent.as_json(), limits=dict(self.budget.limits))
 
 
@@ -89,7 +89,7 @@ class Optimizer(Protocol):
     def __init__(self, config: Any) -> None: ...
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        """Return the most LM calls for so many train and dev rows; `--dry-run` shows it."""
+        """Return the most LM calls that `optimize` can make with so many train and dev rows, for `--dry-run`."""
         ...
 
     def optimize(self, task: Task) -> Candidate:
@@ -115,7 +115,7 @@ BUILT_IN = {
 
 
 def installed() -> dict[str, EntryPoint]:
-    """Return every optimizer by name. An optimizer of another package cannot take the name of a built-in one."""
+    """Return all optimizers by name, those of other packages included; these cannot take the name of a built-in one."""
     from importlib.metadata import EntryPoint
 
     return _of_other_packages() | {name: EntryPoint(name, home, GROUP) for name, home in BUILT_IN.items()}
@@ -141,10 +141,10 @@ def find(name: str) -> type[Optimizer]:
 
 
 def options_of(name: str) -> Mapping[str, Any] | type[BaseModel] | None:
-    """Return an optimizer's options for the compiler: its Config, or None where it is not installed.
+    """Return the options of an optimizer for the compiler: the JSON schema of a built-in one's Config, or the Config class.
 
-    For a built-in one it is the JSON schema of its Config, kept in a file: building the model takes as long as all
-    the rest of a check.
+    None where it is not installed. The schemas of built-in ones are kept in a file: building the model takes as long as all the
+    rest of a check.
     """
     if name in BUILT_IN and name in built_in():
         kept: Mapping[str, Any] = built_in()[name].options
@@ -156,7 +156,7 @@ def options_of(name: str) -> Mapping[str, Any] | type[BaseModel] | None:
 
 
 def written_options() -> str:
-    """Return the text of OPTIONS, made from the classes: `python -m lmprog.optimizers.optimizer` writes it."""
+    """Return the text of the file OPTIONS, made from the classes; `python -m lmprog.optimizers.optimizer` writes it."""
     return json.dumps({name: _written(find(name)) for name in sorted(BUILT_IN)}, indent=1) + "\n"
 
 

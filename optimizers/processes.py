@@ -1,7 +1,7 @@
-"""Several processes of one optimization, as `torchrun` and `accelerate launch` start them.
+"""Several processes of one optimization (`torchrun`, `accelerate launch`).
 
-The first alone runs the program, and tells the others what they are to do: one process talks to LMs and judges, keeps the
-budget, and writes journal and overlay. The others join where weights are trained, and share the passes through the network.
+The first alone runs the program, and sends the others their work: one process talks to LMs and judges, keeps the budget, and
+writes journal and overlay. The others join where weights are trained, and share the passes through the network.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ FIRST_PROCESS_TIMEOUT = timedelta(days=7)
 
 
 def count() -> int:
+    """Return the number of processes, 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
@@ -24,7 +25,7 @@ def first() -> bool:
 
 
 def begin() -> None:
-    """Join the other processes, before transformers does so with a shorter timeout."""
+    """Join the group of processes, before transformers does so with a shorter timeout."""
     if count() > 1:
         import torch
 
@@ -33,7 +34,7 @@ def begin() -> None:
 
 
 def from_first(value: Any = None) -> Any:
-    """Return the first process's value in each process."""
+    """Return in every process the value that the first process passes; the others' argument is ignored."""
     if count() == 1:
         return value
     import torch

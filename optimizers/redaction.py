@@ -1,8 +1,8 @@
-"""The test rows kept beside their scores, so that a reader can see which became right, and which wrong.
+"""Redaction of test rows and answers for the journal and the reports, which show which rows became right or wrong.
 
-The journal may be read by more people than the data. Where a program has private values, the journal therefore keeps
-only inputs that are not private, and outputs that no private value reaches: no label, no error and no feedback, which
-may quote private values.
+The journal may be read by more people than the data. Where a program has private values, the journal therefore keeps only
+inputs that are not private, and outputs that no private value reaches: no label, no error and no feedback, which may quote
+private values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LENGTH = 500
 
 
 class ShownRows:
-    """Decides what of a program's rows and answers may be shown."""
+    """The test rows and answers of a program with all private values left out, and long values cut."""
 
     def __init__(self, plan: Plan) -> None:
         secret = {name for _, name in private_rows(plan)}
@@ -33,17 +33,14 @@ class ShownRows:
         self.outputs = frozenset(plan.outputs) - set(reached)
 
     def rows(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-        """Return each row as plain, short texts by column."""
+        """Return each row as short texts by column, without private columns."""
         return [
             {name: short(value) for name, value in row.items() if not self.guarded or name in self.inputs}
             for row in rows[:ROWS]
         ]
 
     def answers(self, scores: Scores) -> list[dict[str, Any]]:
-        """Return the program's answer to each row.
-
-        It has `outputs`, and its `error`, or the metric's `feedback`, where there is one.
-        """
+        """Return the program's answer to each row: its `outputs`, and its `error` or the metric's `feedback` if any."""
         return [self._answer(score) for score in scores.rows[:ROWS]]
 
     def _answer(self, score: RowScore) -> dict[str, Any]:
@@ -61,7 +58,7 @@ class ShownRows:
 
 
 def short(value: Any) -> str:
-    """Return a value as text that UTF-8 can hold, cut where it is long."""
+    """Return a value as text that UTF-8 can hold, cut after LENGTH characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= LENGTH else f"{text[:LENGTH]}…"

@@ -1,7 +1,4 @@
-"""`lmprog.optimize`: run the stages that a program names, write the overlay, report what was gained.
-
-Imports `lmprog.optimizers` when it is called: the one arrow that runs back.
-"""
+"""`lmprog.optimize`: run the stages of a program's `optimize` block, write the overlay, and report the gain."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ UNCONFIRMED = "best-estimate.yaml"
 
 @dataclass(frozen=True)
 class Tuned:
-    """The overlay file that was written, and the report: the document of `lmprog optimize --format json`."""
+    """The result of `optimize`: the path of the overlay, and the report (the document of `lmprog optimize --format json`)."""
 
     overlay: Path
     report: dict[str, Any]
@@ -80,17 +77,17 @@ def optimize(
     listen: Callable[[dict[str, Any]], None] | None = None,
     allow_writes: bool = False,
 ) -> Tuned:
-    """Optimize the program in `spec` as its `optimize:` says.
+    """Optimize the program in `spec` as its `optimize:` block says, and write the result as an overlay.
 
     `run_dir` (default: a new folder under `runs/`) gets the journal, adapters and the report; `out` (default:
-    `<name>.tuned.yaml` beside the spec) the overlay. `resume` goes on with the run in `run_dir`, or with the newest run of
-    this spec, with the seed, models, overrides and budget that it was begun with where no others are given. `restart_stage`
-    (a number, a name, or `test`) does so too, and begins that stage and all after it again. `listen` gets every event, as for
-    progress. Of several processes (torchrun, accelerate) the first does all that, the others help to train weights, and all
-    get the same result. Tools that write are called with `allow_writes` alone.
+    `<name>.tuned.yaml` beside the spec) the overlay. `resume` goes on with the run in `run_dir`, or with the newest run of this
+    spec, with the seed, models, overrides and budget that it was begun with where no others are given. `restart_stage` (a
+    number, a name, or `test`) does so too, and begins that stage and all after it again. `listen` gets every event, as for
+    progress. Of several processes (torchrun, accelerate) the first does all that, the others help to train weights, and all get
+    the same result. Tools that write are called with `allow_writes` alone.
 
-    Raises SpecError where the spec is wrong, UsageError for a run directory that is another run's or a run that was begun
-    from other rows, code or words, or one with tools that write, and WriterLocked while another process is at work in it.
+    Raises SpecError where the spec is wrong, UsageError for a run directory that is another run's or a run that was begun from
+    other rows, code or words, or one with tools that write, and WriterLocked while another process is at work in it.
     """
     from lmprog.optimizers import processes
     from lmprog.optimizers.grpo.worker import Finished, follow
@@ -168,18 +165,21 @@ def _refuse_odd_names(spec: Path, target: Path, folder: Path) -> None:
 
 
 def settings_of_run(spec: Path, run_dir: Path | None, given: Settings) -> Settings:
-    """Return the settings of the command that began the run to resume, with those `given` now laid over them."""
+    """Return the settings with which a run was begun, overridden by those `given` now."""
     kept = read_origin(run_folder(spec, run_dir, True) / RUN)
     return given.over(kept.settings) if kept is not None else given
 
 
 def earlier_runs(spec: Path) -> list[Path]:
-    """Return the folders that `optimize` made for runs of a spec, the newest last."""
+    """Return the folders under `runs/` of earlier optimizations of a spec, the newest last."""
     return sorted(path.parent for path in Path("runs").glob(f"{spec.stem}-*/{RUN}"))
 
 
 def run_folder(spec: Path, given: str | Path | None, resume: bool) -> Path:
-    """Return the folder of a run. Raises UsageError where there is none to resume."""
+    """Return the folder for a run: `given`, the newest one to resume, or a new one.
+
+    Raises UsageError where there is none to resume.
+    """
     if given is not None:
         return Path(given)
     if resume:

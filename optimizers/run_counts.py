@@ -16,14 +16,18 @@ TEMPERATURES = (1.0, 0.8, 0.6, 0.4)
 
 
 def bootstrap(options: Options, train: int, dev: int) -> int:
-    """Return the runs of train rows, of the start and each set on all dev rows, and of the finalists again."""
+    """Return the most program runs of a `bootstrap` stage: on train rows, of each demo set on dev rows, and of the finalists
+    again.
+    """
     scored = dev * (1 + _number(options, "sets", 1))
     sampled = min(train, _number(options, "rows", 0)) * _number(options, "samples", 1)
     return scored + _finals(options, dev, dev) + sampled
 
 
 def prompt_search(options: Options, train: int, dev: int) -> int:
-    """Return the runs of train rows, of the start and the trials on dev rows, and of the finalists again."""
+    """Return the most program runs of a `prompt_search` stage: on train rows, of the trials on dev rows, and of the finalists
+    again.
+    """
     minibatch, finalists = _number(options, "minibatch", dev, 1), _number(options, "finalists", 0)
     trials = halving_runs(dev, minibatch, finalists, _number(options, "trials", 1))
     sampled = min(train, _number(options, "bootstrap_rows", 0)) * _number(options, "samples", 1)
@@ -31,31 +35,34 @@ def prompt_search(options: Options, train: int, dev: int) -> int:
 
 
 def gepa(options: Options, train: int, dev: int) -> int:
-    """Return the runs of the search, and of the finalists on the dev rows outside the Pareto front."""
+    """Return the most program runs of a `gepa` stage: of the search, and of the finalists on the other dev rows."""
     scored = min(dev, _number(options, "pareto_rows", dev))
     return _number(options, "max_metric_calls", 0) + _finals(options, dev, scored)
 
 
 def ensemble(options: Options, train: int, dev: int) -> int:
-    """Return the runs of each program by itself, and of all those in each ensemble; a judge's call counts as a run."""
+    """Return the most program runs of an `ensemble` stage: of each program alone and of all in each ensemble.
+
+    A judge's call counts as a run.
+    """
     members, judged = _number(options, "members", 3), options.get("judge") is not None
     return dev * (members + sum(size + judged for size in ensemble_sizes(members)))
 
 
 def sft(options: Options, train: int, dev: int) -> int:
-    """Return the runs that replies are taken from, and those of the scorings on dev rows."""
+    """Return the most program runs of an `sft` stage: those that replies are taken from, and the scorings on dev rows."""
     return min(train, _number(options, "rows", 0)) * _number(options, "samples", 0) + _scorings(options, dev)
 
 
 def grpo(options: Options, train: int, dev: int) -> int:
-    """Return the rollouts, the runs of the probe, and those of the scorings on dev rows."""
+    """Return the most program runs of a `grpo` stage: rollouts, the probe, and the scorings on dev rows."""
     rollouts = _number(options, "rollouts", 1)
     rows, auto = min(_number(options, "probe", 0), train), options.get("temperature") == "auto"
     return examples(options) * rollouts + probe_runs(rows, rollouts, auto) + _scorings(options, dev)
 
 
 def fast_slow(options: Options, train: int, dev: int) -> int:
-    """Return the runs of the weight steps, and those of the prompt rounds between them."""
+    """Return the most program runs of a `fast_slow` stage: of its weight steps, and of the prompt rounds between them."""
     steps, every, updates = (_number(options, key, 1, 1) for key in ("steps", "every", "updates"))
     candidates = _number(options, "population", 0) + _number(options, "trials", 0)
     a_round = candidates * min(_number(options, "rows", 0), dev) + min(train, _number(options, "bootstrap_rows", 0))
@@ -66,7 +73,7 @@ def fast_slow(options: Options, train: int, dev: int) -> int:
 
 
 def final_runs(choosing: int, scored: int, finalists: int, repeats: int) -> int:
-    """Return the number of runs that score the finalists and the start of a stage on all choosing rows.
+    """Return the number of runs that score a stage's finalists and its start on all choosing rows.
 
     Each is scored `repeats` times on each row, less the `scored` rows on which it was scored once before.
     """
@@ -96,19 +103,21 @@ def halving_runs(rows: int, first: int, last: int, candidates: int) -> int:
 
 
 def probe_runs(rows: int, rollouts: int, auto: bool) -> int:
-    """Return the most runs of the probe of a training: one greedy run of each row, and `rollouts` at each temperature."""
+    """Return the most runs of the probe before a training: one greedy run a row, and `rollouts` at each temperature."""
     return rows * (1 + (len(TEMPERATURES) if auto else 1) * rollouts) if rows else 0
 
 
 def examples(options: Options) -> int:
-    """Return the most train rows that a training by policy gradients draws."""
+    """Return the most train rows that a `grpo` stage draws."""
     waves = _number(options, "resample_waves", 1) if options.get("no_signal") == "resample" else 1
     steps, updates = (_number(options, key, 1, 1) for key in ("steps", "updates"))
     return -(-steps // updates) * waves * _number(options, "examples", 1)
 
 
 def ensemble_sizes(members: int) -> range:
-    """Return how many members the ensembles have that are tried: odd numbers, so that a vote between two answers is decided."""
+    """Return the sizes of the ensembles that are tried with so many members: 3, 5 and so on, so that a vote of two answers is
+    decided.
+    """
     return range(3, members + 1, 2)
 
 

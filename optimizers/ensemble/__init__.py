@@ -1,6 +1,6 @@
-"""`ensemble`: one program of the best that earlier stages have found, by a vote over their answers or by a judge.
+"""`ensemble`: a stage that joins the best programs of earlier stages into one, by a vote over their answers or by a judge.
 
-The members differ in their words alone: the weights are those that the stages before came to. What the stage comes to is an
+The members differ in their words alone: the weights are those that the stages before came to. The result of the stage is an
 overlay with `ensemble:`, which runs as any program does.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Ensemble:
-    """Lets several programs answer in place of one; stands last among the stages, behind one that writes words."""
+    """The optimizer `ensemble`: it makes one program of several that earlier stages found; it stands last among the stages."""
 
     name: ClassVar[str] = "ensemble"
     Config: ClassVar[type[Options]] = Options
@@ -41,11 +41,13 @@ class Ensemble:
         return 0
 
     def results(self, program: Program) -> list[Candidate]:
-        """Return the ensembles that are tried, of members that stand for those that are found, the largest last."""
+        """Return the ensembles that the stage tries, the largest last, with placeholders as members: for the forecast of the
+        cost.
+        """
         return [self.of(program, [{}] * size) for size in run_counts.ensemble_sizes(self.config.members)]
 
     def of(self, program: Program, members: Sequence[Mapping[str, Any]]) -> Candidate:
-        """Return the ensemble of members, each given by the modules that it changes."""
+        """Return the candidate for an ensemble of members, each given by the words of the modules that it changes."""
         from lmprog.optimizers.candidate import Candidate
 
         vote = self.config.vote or next(iter(program.plan.outputs))

@@ -33,7 +33,7 @@ class _Evaluator(CandidateEvaluator):
 
 
 class Assembly:
-    """A run of the `ensemble` stage."""
+    """A run of the `ensemble` stage: it scores the best programs again, and ensembles of the best 3, 5 and so on."""
 
     def __init__(
         self, task: Task, config: Config, ensemble_of: Callable[[Program, Sequence[Mapping[str, Any]]], Candidate]
@@ -46,7 +46,9 @@ class Assembly:
         self.evaluator = _Evaluator(task, self.found.program)
 
     async def run(self) -> Candidate:
-        """Return the ensemble that does best on the rows that choose, or no change where none beats the best program."""
+        """Return the ensemble with the highest mean on the choosing dev rows; START where none beats the best
+        single program.
+        """
         await self.evaluator.evaluate(START)
         self.evaluator.tell(START, self.most)
         tried: list[Scored] = []

@@ -1,7 +1,7 @@
 """`gepa`: instructions by reflection on traces and feedback, over a Pareto front of dev rows (arXiv 2507.19457).
 
-The gepa library searches; what it asks of the program and of the proposer goes through the journal, the budget and the
-filters of lmprog. Of its best candidates the one with the highest mean on dev is what the stage comes to.
+The gepa library searches; its runs of the program and requests to the proposer go through the journal, the budget and the
+filters of lmprog. The result of the stage is the candidate of its front with the highest mean on dev rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class GEPA:
-    """Tunes `instructions` of the modules that `optimize.tune` names; needs `optimize.proposer`."""
+    """The optimizer `gepa`: it tunes `instructions` of the modules that `optimize.tune` names, and needs
+    `optimize.proposer`.
+    """
 
     name: ClassVar[str] = "gepa"
     Config: ClassVar[type[Options]] = Options

@@ -1,4 +1,4 @@
-"""The program as gepa sees it: texts by module, runs on rows, and what a proposer should read of them."""
+"""The adapter between the gepa library and a program: texts by module, runs on rows, and material for the proposer."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Texts = dict[str, str]
 
 
 class MetricCallsExhausted(Handled):
-    """The next evaluation would exceed `max_metric_calls`."""
+    """The error of an evaluation that would exceed `max_metric_calls`."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A row that gepa may run: its part (`train`, `dev`) and index in it."""
+    """A row that gepa may run: its split (`train` or `dev`) and its index there."""
 
     part: str
     index: int
 
 
 class ProgramAdapter:
-    """gepa's adapter protocol. Every run is kept in the journal by candidate and row, and done once."""
+    """The program behind gepa's adapter protocol. Every run is kept in the journal by candidate and row, and made once."""
 
     propose_new_texts = None
 
@@ -53,13 +53,13 @@ class ProgramAdapter:
         self.counted = 0
 
     def candidate_of(self, texts: Texts) -> Candidate:
-        """Return the change that the texts make."""
+        """Return the candidate for instructions by module, as gepa gives them."""
         return Candidate(instructions={id: text for id, text in texts.items() if text != self.start[id]})
 
     def evaluate(
         self, batch: list[Place], candidate: Texts, capture_traces: bool = False
     ) -> EvaluationBatch[dict[str, Any], Any]:
-        """Score the texts on rows; a refused candidate gets the lowest score, and is never run.
+        """Run and score instructions on rows; a candidate that a filter refuses gets the lowest score, and is not run.
 
         Raises MetricCallsExhausted, and errors of a run that concern more than one row.
         """
@@ -112,7 +112,9 @@ class ProgramAdapter:
     def make_reflective_dataset(
         self, candidate: Texts, eval_batch: EvaluationBatch[dict[str, Any], Any], components_to_update: list[str]
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Return for each module its calls, their outcomes, and the fields of the train row beside its inputs."""
+        """Return for each module what the proposer should read: its calls, their outcomes, and the other columns of the train
+        row.
+        """
         found: dict[str, list[dict[str, Any]]] = {}
         for run in eval_batch.trajectories or ():
             place = run["place"]

@@ -29,7 +29,10 @@ class _Silent:
 
 
 class Reflection:
-    """Replays from the journal what an earlier life of the run did: gepa draws from the seed of the task alone."""
+    """A run of the `gepa` stage.
+
+    A resumed one replays from the journal what was done, since gepa draws by the task's seed alone.
+    """
 
     def __init__(self, task: Task, config: Config) -> None:
         plan = task.program.plan
@@ -55,7 +58,7 @@ class Reflection:
         self.failure: Exception | None = None
 
     def run(self) -> Candidate:
-        """Return the candidate that is best on all dev rows, or no change where none is better than the start."""
+        """Return the candidate that is best on all choosing dev rows; START where none is better than the start."""
         try:
             self._search()
         except MetricCallsExhausted:
@@ -129,7 +132,7 @@ class Reflection:
         return text
 
     def on_valset_evaluated(self, event: Mapping[str, Any]) -> None:
-        """Enter a candidate that was run on all rows of the front: a callback of gepa.
+        """Take over a candidate that gepa has run on all rows of its front: a callback of the gepa library.
 
         An error is kept in `failure`, since gepa would pass over an exception that is raised here.
         """

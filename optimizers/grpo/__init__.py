@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class GRPO:
-    """Tunes the `weights` of the LM whose modules `optimize.tune` names."""
+    """The optimizer `grpo`: it trains LoRA weights of the LMs whose modules `optimize.tune` names."""
 
     name: ClassVar[str] = "grpo"
     Config: ClassVar[type[Options]] = Options
@@ -43,7 +43,7 @@ class GRPO:
         return runs * calls(program.plan) + taught
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """Return the teachers, and how often each is run at most."""
+        """Return the plans of the teachers, each with the most times it is run."""
         teachers = program.plan.optimize.teachers if program.plan.optimize is not None else {}
         drawn = run_counts.examples(self.config.model_dump())
         return [(teachers[each.program], drawn * each.rollouts) for each in self.config.teachers]

@@ -103,12 +103,12 @@ def differ(rewards: Collection[float], width: float = 1.0) -> bool:
 
 
 def has_signal(group: Group, width: float = 1.0) -> bool:
-    """Return whether the members' rewards differ; a group where they do not teaches nothing about its members."""
+    """Return whether the rewards of a group's members differ; a group in which they do not teaches nothing."""
     return differ([member.reward for member in group.members], width)
 
 
 def update_averages(averages: Mapping[str, float], groups: Sequence[Group], decay: float = 0.9) -> dict[str, float]:
-    """Return the running averages of the reward by module, for `module_ema`, after one more step's groups."""
+    """Return the running average reward of each module after one more step's groups, for the baseline `module_ema`."""
     updated = dict(averages)
     for module in dict.fromkeys(group.module for group in groups if group.module is not None):
         now = mean([member.reward for group in groups if group.module == module for member in group.members])

@@ -24,7 +24,9 @@ ByRow = Sequence[tuple[int, float | None]]
 
 @dataclass(frozen=True)
 class Progress:
-    """The stage's part: where it is, and what its next steps and its choice at the end depend on."""
+    """The state of a `grpo` stage at a step, apart from the trainer's: what its next steps and its choice at
+    the end depend on.
+    """
 
     step: int
     taken: int
@@ -41,6 +43,7 @@ class Progress:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Progress:
+        """Return the state that a checkpoint holds as plain values."""
         best = values["best"]
         return Progress(
             **{
@@ -53,7 +56,7 @@ class Progress:
 
 
 class Checkpoints:
-    """The checkpoints of a stage in its folder, of which only the last whole one is kept."""
+    """The checkpoints of a stage in its folder; only the last whole one is kept."""
 
     def __init__(self, folder: Path) -> None:
         self.trainer = folder / "trainer"
@@ -61,19 +64,21 @@ class Checkpoints:
         self._file = folder / "checkpoint.json"
 
     def last(self) -> Progress | None:
-        """Return the last whole step, or None."""
+        """Return the state of the last whole checkpoint; None where there is none."""
         return Progress.from_json(json.loads(self._file.read_text())) if self._file.exists() else None
 
     def of_trainer(self, step: int) -> Path:
-        """Return the folder where transformers keeps the trainer's part of a step."""
+        """Return the folder of the trainer's part of a step's checkpoint."""
         return self.trainer / f"checkpoint-{step}"
 
     def best(self, step: int) -> Path:
-        """Return the folder of a step's adapters that were the best so far."""
+        """Return the folder of the adapters of a step that was the best so far."""
         return self._folder / f"adapters-{step}"
 
     def commit(self, progress: Progress) -> None:
-        """Make the step that the trainer has just written the last whole one, and drop what nothing names any more."""
+        """Make the step that the trainer has just written the last whole checkpoint, and delete what no checkpoint names any
+        more.
+        """
         needed = {self.of_trainer(progress.step)}
         if progress.best is not None:
             needed.add(self.best(progress.best[0]))
@@ -87,5 +92,5 @@ class Checkpoints:
 
 
 def by_row(scores: Scores) -> ByRow:
-    """Return the scores as plain values."""
+    """Return the mean score of each row as plain values."""
     return scores.kept

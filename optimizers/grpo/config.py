@@ -11,7 +11,7 @@ from lmprog.optimizers.strategies.teachers import Teacher
 
 
 class LoRA(BaseModel):
-    """The adapter that is trained (peft's LoraConfig)."""
+    """The shape of the adapter that is trained: rank, scale, layers (peft's LoraConfig)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,7 +51,7 @@ class Training(BaseModel):
 
 
 class Config(Training):
-    """docs/optimizers.md has the options that the paper takes for a model of 8 billion parameters."""
+    """The options of the `grpo` stage; docs/optimizers.md has the values of the paper for a model of 8 billion parameters."""
 
     steps: int = Field(40, ge=1, description="policy-gradient updates")
     examples: int = Field(8, ge=1, description="examples of a step")
@@ -137,13 +137,13 @@ class Config(Training):
 
     @property
     def highest_ratio(self) -> float:
-        """TRL's `epsilon_high`."""
+        """The upper bound of the clipped probability ratio, above 1 (TRL's `epsilon_high`)."""
         if self.epsilon_high is not None:
             return self.epsilon_high
         return MAX_RATIO if self.loss == "cispo" else self.epsilon
 
     def temperature_of(self, module: str) -> float:
-        """Return the temperature at which the rollouts sample the module, and of which the loss is."""
+        """Return the temperature at which rollouts sample a module, which is also the temperature of its loss."""
         if isinstance(self.temperature, dict):
             return self.temperature.get(module, 1.0)
         return 1.0 if self.temperature == "auto" else self.temperature

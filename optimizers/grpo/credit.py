@@ -17,7 +17,9 @@ RUNS = 4
 
 
 def most_runs(program: Program, rows: int) -> int:
-    """Return how many runs a report on so many rows makes at most. Each run counts as a whole one."""
+    """Return how many program runs a credit report on `rows` rows makes at most; a run that replays calls counts as a whole
+    one.
+    """
     from lmprog.credit.forecast import sets_anew
 
     return rows * RUNS * (2 + sets_anew(program)) if _several(program) else 0
@@ -26,10 +28,10 @@ def most_runs(program: Program, rows: int) -> int:
 async def report_credit(
     task: Task, program: Program, rows: int, params: Mapping[str, Mapping[str, Any]], format_failure: float
 ) -> None:
-    """Put the report of `program` on the first `rows` dev rows into the journal, once in the life of the run.
+    """Write a credit report of `program` on the first `rows` dev rows to the journal, once even if the run is resumed.
 
-    It is sampled as rollouts are, with `params` of modules over their own. Nothing of a program with one module, whose share
-    is 1; a note where a budget or a failure keeps it from being made.
+    Runs are sampled as rollouts are, with `params` of modules over their own. There is no report for a program with one module,
+    whose share is 1, and only a note where a budget or a failure prevents it.
     """
     from lmprog.credit.variance import measure
 

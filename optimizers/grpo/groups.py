@@ -39,7 +39,7 @@ class RolloutLike(Protocol):
 
 @dataclass(frozen=True)
 class Member:
-    """A run's part in a group: one invocation at module level, all of the run's at trajectory level."""
+    """The part of one rollout in a group: one invocation at module level, all invocations of the run at trajectory level."""
 
     rollout: int
     reward: float
@@ -48,7 +48,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Group:
-    """Members whose rewards are compared. `module` and `call` are None at trajectory level.
+    """Members whose rewards are compared with each other. `module` and `call` are None at trajectory level.
 
     `small` marks a group of fewer than `min_group` members, whose own mean says little: its baseline is that of the example.
     """
@@ -68,13 +68,12 @@ def form_groups(
     min_group: int = 2,
     select: int | None = None,
 ) -> list[Group]:
-    """Form groups in the order of the examples, then of the modules and calls as the runs first reach them.
+    """Form the groups of a step, in the order of the examples, then of the modules and calls as the runs first reach them.
 
-    `align` decides about a position (module, k) that some run of the example lacks: `ragged` groups the runs that
-    reached it, `truncate` drops it, `fill` pads each run that called the module at all with a draw from its own calls
-    (the only case in which an invocation appears twice). Retries of one call share its k, and the last of them stands
-    for it. `select` keeps that many members, spread over the sorted rewards. No group is dropped for its size or its
-    rewards.
+    `align` decides about a position (module, k) that some run of the example lacks: `ragged` groups the runs that reached it,
+    `truncate` drops it, `fill` pads each run that called the module at all with a draw from its own calls (the only case in
+    which an invocation appears twice). Retries of one call share its k, and the last of them stands for it. `select` keeps that
+    many members, spread over the sorted rewards. No group is dropped for its size or its rewards.
 
     Raises ValueError for an unknown `level` or `align`, and for `select` below 1.
     """
@@ -98,7 +97,7 @@ def form_groups(
 
 
 def spread(members: Sequence[Member], count: int) -> list[Member]:
-    """Return `count` members, spread over the rewards; all where n <= count.
+    """Return `count` of a group's members with rewards spread evenly from lowest to highest; all where there are no more.
 
     They are at `round(linspace(0, n - 1, count))` of the n members sorted by reward.
     """

@@ -30,10 +30,7 @@ class PrefixTree:
 
     @staticmethod
     def pack(sequences: Sequence[Sequence[int]]) -> PrefixTree:
-        """Build the tree of `sequences`; equal sequences share all their nodes.
-
-        An empty sequence has an empty path.
-        """
+        """Build the tree of token sequences; sequences that begin alike share nodes, and an empty one has an empty path."""
         children: dict[tuple[int, int], int] = {}
         tokens: list[int] = []
         positions: list[int] = []
@@ -66,10 +63,10 @@ class PrefixTree:
 
 
 def split(sequences: Sequence[Sequence[int]], cap: int) -> Iterator[list[int]]:
-    """Yield the indices of sequences in parts whose trees have at most `cap` nodes.
+    """Divide sequences into parts whose trees have at most `cap` nodes, and yield the indices of each part.
 
-    A longer sequence is a part of its own. Sequences that share a beginning come together, so that a part's tree
-    stays small: the mask is quadratic in it.
+    A longer sequence is a part of its own. Sequences that share a beginning come together, so that a part's tree stays small:
+    the mask is quadratic in it.
     """
     order = sorted(range(len(sequences)), key=lambda index: list(sequences[index]))
     part: list[int] = []

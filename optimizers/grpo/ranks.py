@@ -15,10 +15,10 @@ from lmprog.optimizers.grpo.math.training_rows import Row
 
 
 def shares(rows: Sequence[Row], ranks: int) -> list[list[int]]:
-    """Return the indices of each rank's rows, of about as many tokens each; together they are all rows, once.
+    """Divide training rows among `ranks` processes, with about as many tokens each; return the row indices of each.
 
-    Rows of one adapter that begin alike stay together, since a token that rows share is computed once. With fewer
-    rows than ranks some ranks have none.
+    Rows of one adapter that begin alike stay together, since a token that rows share is computed once. With fewer rows than
+    ranks some ranks have none.
     """
     order = sorted(range(len(rows)), key=lambda row: (rows[row].adapter, [*rows[row].prompt_ids, *rows[row].reply_ids]))
     lengths = [len(rows[row].prompt_ids) + len(rows[row].reply_ids) for row in order]

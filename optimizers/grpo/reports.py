@@ -1,4 +1,4 @@
-"""Trackers of experiments that the figures of a training are also sent to, by transformers' own callbacks."""
+"""Experiment trackers (`report_to`), which get the metrics of a training by transformers' own callbacks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lmprog.errors import LmprogError
 
 
 def check(report_to: Sequence[str]) -> None:
-    """Raise LmprogError for a tracker that does not exist, or that is not installed."""
+    """Raise LmprogError for a tracker in `report_to` that transformers does not have, or that is not installed."""
     from transformers.integrations.integration_utils import (
         INTEGRATION_TO_CALLBACK,
         get_available_reporting_integrations,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Splits the time between `start` and `stop` into parts that add up to it.
+    """Measures the parts of a training step: the seconds between `start` and `stop`, each counted for one part.
 
     Within a part another may begin, whose seconds are then its own. Of parts that run at the same time, as the scorings of
     several runs, the last to begin is counted.
@@ -20,17 +20,18 @@ class Stopwatch:
         self._since = 0.0
 
     def start(self, part: str) -> None:
-        """Begin anew; `part` takes what belongs to no other."""
+        """Set all times to 0 and start; time outside of any other part counts for `part`."""
         self._seconds, self._parts, self._since = {}, [part], time.perf_counter()
 
     def stop(self) -> dict[str, float]:
-        """Return the seconds of each part since `start`."""
+        """Stop, and return the seconds of each part since `start`."""
         self._turn()
         self._parts = []
         return self._seconds
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
+        """Count the time inside the block for the part `name`."""
         self._turn()
         self._parts.append(name)
         try:

@@ -12,7 +12,7 @@ from lmprog.optimizers.grpo.config import Config
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """The message of the first process to the others that a training is about to begin."""
+    """The message by which the first process has the other processes join a training."""
 
     plan: Plan
     """The program as the stage got it."""

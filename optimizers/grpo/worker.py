@@ -1,4 +1,4 @@
-"""The loop of a process beside the first: it joins each training, and writes nothing."""
+"""The work of a process beside the first (torchrun): it joins each training, and writes nothing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lmprog.runtime.program import Program
 
 @dataclass(frozen=True)
 class Finished:
-    """The message that ends the loop; `outcome` is the result of the first process."""
+    """The message that ends the other processes' work; `outcome` is the result of the first process."""
 
     outcome: Any
 
 
 def follow(program: Program) -> Any:
-    """Join every training of the first process; return the result of the first process."""
+    """Join every training that the first process begins, and return its final result."""
     while not isinstance(message := processes.from_first(), Finished):
         # Anything else was meant for a training that has ended here already.
         if isinstance(message, TrainRequest):

@@ -1,1 +1,1 @@
-"""The append-only record of an optimization, and how a run goes on from it."""
+"""The journal: an append-only file of an optimization's events, from which it resumes."""

@@ -1,6 +1,6 @@
-"""The events of an optimization: what each kind holds, and the one reader of the journal that keeps them.
+"""The kinds of events in a journal, with the fields of each, and the reader of a journal.
 
-A kind that stands here is checked as it is written and as it is read. Optimizers of other packages may record kinds of their
+An event of these kinds is checked as it is written and as it is read. Optimizers of other packages may record kinds of their
 own, which are kept as they are.
 """
 
@@ -22,7 +22,7 @@ FILE = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Score:
-    """A mean with its 95% interval, as `Estimate.as_json` writes it."""
+    """A mean score with its 95% interval, as plain values."""
 
     mean: float
     ci95: tuple[float, float]
@@ -30,7 +30,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a piece of work, and its largest call: the fields of `Spent`."""
+    """The amounts that a piece of work has spent, and the largest amounts of one call: the fields of `Spent`."""
 
     spent: Mapping[str, float]
     largest: Mapping[str, float]
@@ -38,7 +38,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Shown, not kept: run.json holds the same."""
+    """The event of a run's start; shown only, since run.json holds the same."""
 
     run_dir: str
     program: str
@@ -47,6 +47,8 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class StageStarted:
+    """The event of a stage's start: its number and the number of stages."""
+
     number: int
     of: int
     name: str
@@ -54,7 +56,9 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The stages from `number` on are done again; `rescore`: the earlier ones are scored again, on other rows or otherwise."""
+    """The event of `--restart`: the stages from `number` on are done again, and with `rescore` earlier ones are
+    scored again.
+    """
 
     number: int
     rescore: bool
@@ -62,7 +66,7 @@ class Restarted:
 
 @dataclass(frozen=True)
 class Finished:
-    """A value that a resumed run takes in place of doing the work again."""
+    """The event of a piece of work that is done, with its value, which a resumed run takes instead of doing it again."""
 
     key: str
     value: Any
@@ -72,7 +76,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Refused:
-    """A candidate that was never run, and why."""
+    """The event of a candidate that a check or filter refused, with the findings."""
 
     candidate: Mapping[str, Any]
     findings: str
@@ -80,6 +84,8 @@ class Refused:
 
 @dataclass(frozen=True)
 class Compared:
+    """The event of a comparison of scores, and what follows from it."""
+
     what: str
     difference: Mapping[str, Any]
     verdict: str
@@ -87,14 +93,16 @@ class Compared:
 
 @dataclass(frozen=True)
 class Confirming:
-    """Shown, not kept: a program that is about to be scored on the rows that confirm."""
+    """The event of scoring a program on the confirming dev rows; shown only."""
 
     rows: int
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """A test on the rows that confirm: the program after a stage against the one after another (0: as written)."""
+    """The event of a test on the confirming dev rows: the program after stage `number` against that after `against` (0: as
+    written).
+    """
 
     number: int
     against: int
@@ -105,7 +113,7 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Accepted:
-    """The version of the program that is kept, by its number."""
+    """The event of the final choice: `kept` is the number of the stage whose program is kept, 0 for the program as written."""
 
     rule: str
     choose: int
@@ -116,14 +124,14 @@ class Accepted:
 
 @dataclass(frozen=True)
 class StepMade:
-    """A step of training; its figures are those of the stage."""
+    """The event of a training step; it also has the stage's own metrics."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class Dev:
-    """The score of the weights of a step on the dev rows."""
+    """The event of scoring the weights after a training step on the dev rows."""
 
     step: int
     score: Score
@@ -131,7 +139,7 @@ class Dev:
 
 @dataclass(frozen=True)
 class Round:
-    """A search for prompts between the steps of training."""
+    """The event of a search for prompts between training steps (`fast_slow`)."""
 
     step: int
     best: Score
@@ -141,7 +149,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Spending:
-    """Shown, not kept: what is spent so far and what may be."""
+    """The amounts spent so far and the limits; shown only."""
 
     spent: Mapping[str, float]
     limits: Mapping[str, float]
@@ -149,7 +157,7 @@ class Spending:
 
 @dataclass(frozen=True)
 class Trial:
-    """Shown, not kept: a candidate that was scored, and the best so far."""
+    """The event of a candidate's score, with the best so far; shown only."""
 
     number: int
     of: int
@@ -160,7 +168,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class StageSkipped:
-    """Shown, not kept: a stage that an earlier process has finished."""
+    """The event of a stage that an earlier process has finished; shown only."""
 
     number: int
     of: int
@@ -169,7 +177,7 @@ class StageSkipped:
 
 @dataclass(frozen=True)
 class StageEnded:
-    """Shown, not kept: `finished` holds the same."""
+    """The event of a stage's end; shown only, since `finished` holds the same."""
 
     name: str
     validate: Score
@@ -179,7 +187,7 @@ class StageEnded:
 
 @dataclass(frozen=True)
 class TestStarted:
-    """Shown, not kept: a program that is about to be scored on the test rows."""
+    """The event of scoring a program on the test rows; shown only."""
 
     rows: int
     program: str
@@ -187,7 +195,7 @@ class TestStarted:
 
 @dataclass(frozen=True)
 class Credit:
-    """Shown, not kept: how much of the variance of the reward each module accounts for."""
+    """The shares of the modules in the variance of the reward; shown only."""
 
     rows: int
     modules: Any
@@ -195,11 +203,15 @@ class Credit:
 
 @dataclass(frozen=True)
 class Note:
+    """A sentence for the user."""
+
     text: str
 
 
 @dataclass(frozen=True)
 class RunEnded:
+    """The event of a run's end, with the path of the overlay."""
+
     overlay: str
 
 
@@ -229,7 +241,7 @@ KINDS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class CandidateKept:
-    """The value of a `finished` event of a candidate."""
+    """The value of the `finished` event of a scored candidate."""
 
     words: Mapping[str, Any]
     parents: Sequence[str]
@@ -239,13 +251,13 @@ class CandidateKept:
 
 @dataclass(frozen=True)
 class StageKept:
-    """The value of a `finished` event of a stage."""
+    """The value of the `finished` event of a stage."""
 
     candidate: Mapping[str, Any]
 
 
 def problem(event: Event) -> str | None:
-    """Return why an event does not hold what its kind does, or None."""
+    """Return why an event lacks a field of its kind or has one of the wrong type; None where it is in order."""
     if not isinstance(event.get("event"), str):
         return "it has no event"
     if not isinstance(event.get("stage", ""), str):
@@ -266,9 +278,9 @@ def problem(event: Event) -> str | None:
 
 
 def read_journal(path: Path, passed_over: PassedOver | None = None) -> list[Event]:
-    """Return the events of a journal that hold: of a stage that was restarted, those since it was.
+    """Return the valid events of a journal; those that a later restart of their stage made void are left out.
 
-    Lines that are no event of this version are passed over, as by `read_objects`. Raises UsageError where all whole lines are.
+    Lines that are no event of this version are added to `passed_over`. Raises UsageError where all whole lines are.
     """
     events: list[Event] = []
     passed_over = passed_over if passed_over is not None else PassedOver()
@@ -304,7 +316,7 @@ def _after(restart: Event, event: Event) -> Event | None:
 
 
 def stage_number(stage: str) -> int:
-    """Return the number that the name of a stage in a journal begins with; 0 where it has none."""
+    """Return the number in a stage's name, such as 2 of `2-grpo`; 0 where it has none."""
     number = stage.partition("-")[0]
     return int(number) if number.isdecimal() else 0
 

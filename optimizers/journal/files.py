@@ -1,4 +1,4 @@
-"""The append-only record of a run. Whatever was finished is in it, so a run that was cut goes on from it."""
+"""The file of a journal: whatever was finished is in it, so that an interrupted run resumes from it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Listener = Callable[[dict[str, Any]], None]
 
 
 class Journal:
-    """Events of a run, one JSON line each, in `folder/journal.jsonl`. What shows progress listens to it.
+    """The events of a run, one JSON line each, in `folder/journal.jsonl`, and the listeners that show them.
 
-    `events` are those that hold: a line that cannot be read is passed over, and its work is done again.
+    `events` are the valid ones: a line that cannot be read is left out, and its work is done again.
     """
 
     def __init__(self, folder: Path, listeners: tuple[Listener, ...] = (), unchanged: Unchanged | None = None) -> None:
@@ -48,12 +48,15 @@ class Journal:
         self._budget = Budget({})
 
     def begin(self) -> None:
-        """Say which lines of an earlier process are left out."""
+        """Tell the user which lines of an earlier process could not be read."""
         if self.passed_over:
             self.tell("note", text=f"{self.folder / FILE}: {self.passed_over}; what they held is done again")
 
     def record(self, event: str, **values: Any) -> None:
-        """Append an event; it is on the disk when this returns. Raises UsageError where the run's files have changed."""
+        """Append an event to the file, which has it when this returns.
+
+        Raises UsageError where the run's source files have changed.
+        """
         if self._unchanged is not None:
             self._unchanged.require()
         made = {"event": event, **({"stage": self._stage} if self._stage else {}), **values}
@@ -67,7 +70,7 @@ class Journal:
         self.tell(event, **values)
 
     def record_step(self, event: str, step: int, **values: Any) -> None:
-        """Append an event of a step once in the life of the run: where it is done again, it is only shown."""
+        """Append an event of a training step, unless an earlier process recorded it; then it is only shown."""
         same = {"event": event, "step": step, "stage": self._stage}
         if any(same == {name: made.get(name, "") for name in same} for made in self.events):
             self.tell(event, step=step, **values)
@@ -75,14 +78,14 @@ class Journal:
             self.record(event, step=step, **values)
 
     def tell(self, event: str, **values: Any) -> None:
-        """Show an event to the listeners without keeping it, as for progress."""
+        """Show an event to the listeners (the progress display) without recording it."""
         if wrong := problem({"event": event, **values}):
             raise TypeError(f"the event {event!r} cannot be shown: {wrong}")
         for listener in self._listeners:
             listener({"event": event, **values})
 
     def note(self, text: str) -> None:
-        """Tell the user something, once in a stage; it is kept once, and shown again by a resumed run that comes upon it."""
+        """Tell the user a sentence, once in a stage; it is recorded once, and shown again when a resumed run comes to it."""
         if (self._stage, text) in self._said:
             return
         self._said.add((self._stage, text))
@@ -90,9 +93,9 @@ class Journal:
         self.tell("note", text=text) if kept else self.record("note", text=text)
 
     def restart(self, number: int, rescore: bool) -> None:
-        """Make void what is kept of the stage of this number, of later ones, and of the test.
+        """Make void what is recorded of stage `number`, of later stages, and of the test.
 
-        With `rescore` the scores of earlier stages are void too, and only what they have changed is kept.
+        With `rescore` the scores of earlier stages are void too, and only their results are kept.
         """
         self.record("restarted", number=number, rescore=rescore)
         self.events[:] = read_journal(self.folder / FILE)
@@ -105,14 +108,14 @@ class Journal:
             kept |= {event["key"]: event[name] for event in finished if name == "value" or event.get(name) is not None}
 
     def recall(self, key: str) -> Any:
-        """Return the value that `once` kept under `key`, or None."""
+        """Return the value that is recorded under `key`; None where there is none."""
         return self._finished.get(self._named(key))
 
     async def once(self, key: str, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Return the value of `work` (plain values), done at most once in the life of the run.
+        """Return the value of `work` (plain values), which is done at most once even if the run is resumed.
 
-        A resumed run takes the kept value. What the work spent is kept with it, and charged to the stage's budget
-        when a resumed run takes it.
+        A resumed run takes the recorded value. What the work spent is recorded with it, and charged to the stage's budget when
+        a resumed run takes it.
         """
         budget, named = self._budget, self._named(key)
         if named not in self._finished:
@@ -125,15 +128,12 @@ class Journal:
         return self._finished[named]
 
     def keep(self, key: str, value: Any, **more: Any) -> None:
-        """Keep plain values under `key`, for `recall` in this run and in a resumed one."""
+        """Record plain values under `key`, for `recall` in this run and in a resumed one."""
         self._finished[self._named(key)] = value
         self.record("finished", key=self._named(key), value=value, **more)
 
     def within(self, stage: str, budget: Budget) -> Journal:
-        """Return the view of one stage on the journal.
-
-        It has keys and a folder of its own, and its spending is from `budget`.
-        """
+        """Return the journal of one stage: a view with keys and a folder of its own, whose spending is from `budget`."""
         view = copy(self)
         view._budget = budget
         restarts = sum(
@@ -147,7 +147,7 @@ class Journal:
         return view
 
     def part(self, name: str) -> Journal:
-        """Return the view of one part of a stage, with keys of its own, for work that a stage does several times."""
+        """Return the journal of one part of a stage, with keys of its own, for work that a stage does several times."""
         view = copy(self)
         view._part = f"{self._part}{name}/"
         return view
@@ -156,6 +156,7 @@ class Journal:
         return f"{self._stage}/{self._part}{key}" if self._stage else f"{self._part}{key}"
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
         for folder in self._folders:
             close_to_others(folder)

@@ -1,4 +1,4 @@
-"""Lineage of a run's candidates: kept in the journal as they are scored, read back as one tree for each stage."""
+"""The lineage of candidates: recorded in the journal as they are scored, and read back as a tree for each stage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lmprog.state.json_lines import PassedOver
 
 @dataclass(frozen=True)
 class Entry:
-    """A candidate. It has a score on `rows` dev rows, or it was refused and never run."""
+    """A candidate in a stage's tree, with its score on `rows` dev rows (None: refused, never run) and its parents."""
 
     digest: str
     words: Candidate
@@ -31,12 +31,13 @@ class Entry:
     wins: bool = False
 
     def as_json(self) -> dict[str, Any]:
+        """Return the entry as plain values."""
         return {**asdict(self), "words": self.words.as_json(), "parents": list(self.parents)}
 
 
 @dataclass(frozen=True)
 class StageTree:
-    """The candidates of a stage by digest, each after what it was derived from."""
+    """The candidates of one stage by digest, each after its parents."""
 
     stage: str
     entries: Mapping[str, Entry]
@@ -48,26 +49,27 @@ class StageTree:
 
     @property
     def start(self) -> Entry | None:
-        """Return the start, or None where the stage scores no words, as `grpo`, or was cut before anything was scored."""
+        """The program that the stage began with; None where the stage scores no words (`grpo`), or was cut before any score."""
         return self.entries.get(START.digest)
 
     def words(self, entry: Entry) -> Candidate:
-        """Return all tuned texts of a candidate, including the texts of the start that it leaves unchanged."""
+        """Return all tuned texts of a candidate, with those of the start that it leaves unchanged."""
         return self.start.words.then(entry.words) if self.start is not None else entry.words
 
     def parent(self, entry: Entry) -> Entry | None:
-        """Return the entry's parent in the tree.
+        """Return the candidate that an entry was derived from; None for the start.
 
-        It is the first candidate that the entry was derived from, the start where that was never scored.
+        Of several the first counts, and where that was never scored, the start.
         """
         return self.entries.get(entry.parents[0], self.start) if entry.parents else None
 
     def children(self, entry: Entry) -> list[Entry]:
+        """Return the entries that were derived from this one."""
         return [other for other in self.entries.values() if self.parent(other) is entry]
 
 
 def remember(journal: Journal, plan: Plan, candidate: Candidate, parents: Sequence[Candidate], score: Estimate) -> None:
-    """Keep what a candidate scored. A later score of the same candidate, on more rows, takes its place."""
+    """Record a candidate's score and parents in the journal; a later score, on more rows, replaces an earlier one."""
     start = candidate == START
     kept = {
         "words": (_tuned_words(plan) if start else candidate).as_json(),
@@ -81,7 +83,7 @@ def remember(journal: Journal, plan: Plan, candidate: Candidate, parents: Sequen
 
 
 def read_trees(run_dir: Path, passed_over: PassedOver | None = None) -> list[StageTree]:
-    """Return the candidates of each stage that a run has begun, also of a run in progress.
+    """Return the tree of candidates of each stage that a run has begun; the run may be in progress.
 
     Raises UsageError where there is no run.
     """

@@ -20,7 +20,7 @@ STAGE = re.compile(r"optimize\.stages\[(\d+)\]")
 
 
 def source_digests(program: Program) -> dict[str, str]:
-    """Return what an optimization of the program is made from, by key."""
+    """Return digests of all that an optimization of the program is made from (program, rows, metric, stages), by key."""
     plan, block = program.plan, optimize_config(program)
     splits = dict.fromkeys((block.train, block.validate, *((TEST,) if TEST in plan.data else ())))
     return {
@@ -33,7 +33,7 @@ def source_digests(program: Program) -> dict[str, str]:
 
 
 def watched(program: Program) -> Unchanged:
-    """Return the files that an optimization is made from, as they are now."""
+    """Return a watch on the source files of an optimization, as they are now."""
     plan, block = program.plan, optimize_config(program)
     rows = [plan.data[split].path for split in (block.train, block.validate, TEST) if split in plan.data]
     teachers = [path for teacher in block.teachers.values() for path in identity.files_of(teacher)]
@@ -42,10 +42,10 @@ def watched(program: Program) -> Unchanged:
 
 
 def claim(folder: Path, origin: Origin, block: Optimize, resume: bool, restart: str | None) -> tuple[int, bool] | None:
-    """Make the folder that of this run, or find that the run in it may go on.
+    """Check that a folder is free for a new run, or that the run in it may be resumed; write the origin of a new run there.
 
-    Returns the number of the stage to restart with whether the earlier ones are to be scored again, or None. Raises
-    UsageError where the folder holds a run and neither `resume` nor `restart` is said, or one begun from something else.
+    Returns the number of the stage to restart and whether earlier stages are scored again, or None. Raises UsageError where the
+    folder holds a run and neither `resume` nor `restart` is given, or a run begun from other sources.
     """
     marker = folder / RUN
     recorded = read_origin(marker)
@@ -85,7 +85,7 @@ def claim(folder: Path, origin: Origin, block: Optimize, resume: bool, restart: 
 
 
 def keep_source_digests(folder: Path, origin: Origin) -> None:
-    """Keep what the run is made from now: later stages may have changed, or a stage was restarted."""
+    """Replace the digests in the run's origin by the current ones, after a restart or a change of later stages."""
     origin.write(folder / RUN, private=True)
 
 

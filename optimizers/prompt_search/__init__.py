@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 class PromptSearch:
-    """Tunes `instructions`, `demos` and `layout` of the modules that `optimize.tune` names."""
+    """The optimizer `prompt_search`: it tunes `instructions`, `demos` and `layout` of the modules that
+    `optimize.tune` names.
+    """
 
     name: ClassVar[str] = "prompt_search"
     Config: ClassVar[type[Options]] = Options
@@ -41,7 +43,7 @@ class PromptSearch:
         return runs * calls(program.plan) + taught + self.most_proposals(program, train, dev)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """Return the teachers, and how often each is run at most."""
+        """Return the plans of the teachers, each with the most times it is run."""
         from lmprog.optimizers.strategies.teachers import runs_of_teachers
 
         return runs_of_teachers(program, self.config.teachers, self.config.bootstrap_rows)

@@ -20,7 +20,10 @@ from lmprog.seeds import derive
 
 @dataclass
 class Choices:
-    """The options of one module; the first of each, None, is what it has now."""
+    """The options to choose from for one module: instructions, demo sets, layouts.
+
+    The first of each, None, keeps what it has.
+    """
 
     module: str
     instructions: list[str | None] = field(default_factory=lambda: [None])
@@ -30,13 +33,13 @@ class Choices:
     layouts: list[Prompt | None] = field(default_factory=lambda: [None])
 
     def options(self) -> dict[str, int]:
-        """Return the number of options of each kind that leaves a choice, by name."""
+        """Return the number of options of each kind, as `module/kind`, for kinds with more than one."""
         counts = {"instructions": len(self.instructions), "demos": len(self.demos), "layout": len(self.layouts)}
         return {f"{self.module}/{kind}": count for kind, count in counts.items() if count > 1}
 
 
 def combined(choices: Sequence[Choices], picked: Picked) -> Candidate:
-    """Return the candidate with the picked option of each module; parts without a pick stay as they are."""
+    """Return the candidate with the picked option of each module; a kind without a pick stays as it is."""
     words = {c.module: c.instructions[picked.get(f"{c.module}/instructions", 0)] for c in choices}
     demos = {c.module: c.demos[picked.get(f"{c.module}/demos", 0)] for c in choices}
     shown = {c.module: c.nearest.get(picked.get(f"{c.module}/demos", 0)) for c in choices}
@@ -50,7 +53,7 @@ def combined(choices: Sequence[Choices], picked: Picked) -> Candidate:
 
 
 class Gatherer:
-    """Gathers the choices of a task: all but the proposals at first, and those when they are asked for.
+    """Gathers the options of all tuned modules: at first all but the proposer's, which `propose` adds.
 
     `demo_sets` is how many sets of demos are drawn for each module.
     """
@@ -67,7 +70,7 @@ class Gatherer:
             self.proposer = LMProposer(lm, declared.params, task.seed)
 
     async def first(self) -> list[Choices]:
-        """Return the spec's instructions, demo sets and layouts of each tuned module."""
+        """Return for each tuned module the instructions that the spec lists, demo sets, and layouts."""
         tuned = self.block.tune
         given: Mapping[str, Pool] = {}
         solved: Mapping[str, Pool] = {}
@@ -113,7 +116,9 @@ class Gatherer:
         return list({repr(chosen): chosen for chosen in drawn}.values())
 
     async def propose(self, choices: Sequence[Choices], evaluator: CandidateEvaluator, count: int) -> None:
-        """Add up to `count` instructions of the proposer to each tuned module, written in the light of `evaluator`."""
+        """Add up to `count` instructions that the proposer writes to each tuned module, in view of the scores
+        in `evaluator`.
+        """
         for choice in choices:
             if self.proposer is None or "instructions" not in self.block.tune[choice.module]:
                 continue

@@ -11,7 +11,7 @@ from lmprog.optimizers.strategies.repeats import Repeats
 
 
 class Sources(BaseModel):
-    """The sources of the options to choose from; `fast_slow` has these options too."""
+    """The options that say where instructions and demos to choose from come from; `fast_slow` has them too."""
 
     model_config = ConfigDict(extra="forbid")
 

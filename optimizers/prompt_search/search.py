@@ -1,4 +1,4 @@
-"""The search itself: trials on a minibatch, halving up to all searched rows, and the finalists."""
+"""A run of `prompt_search`: trials on a minibatch, successive halving up to all choosing rows, then the finalists."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Search:
         self.gatherer = Gatherer(task, config, config.demo_sets or max(MIN_SETS, config.trials))
 
     async def run(self) -> Candidate:
+        """Return the best combination of options as a candidate; START where none beats the program as it is."""
         await self.evaluator.evaluate(START)
         self.evaluator.tell(START, self.config.trials)
         try:

@@ -1,1 +1,1 @@
-"""The stages of an optimization in their order, the split of dev, and what is kept in the end."""
+"""The sequence of stages of an optimization: the split of dev rows, and the acceptance of the result."""

@@ -38,7 +38,9 @@ FIRST = 0.8
 
 @dataclass(frozen=True)
 class GainTest:
-    """A test on the confirming rows: the program after stage `number` against stage `against` (0: as written)."""
+    """A test on the confirming dev rows: the program after stage `number` against the program after `against`
+    (0: as written).
+    """
 
     number: int
     """Number of the stage."""
@@ -57,9 +59,11 @@ class GainTest:
 
     @property
     def passed(self) -> bool:
+        """True where the p value is at most the level of the test."""
         return self.p is not None and self.p <= self.level
 
     def as_json(self) -> dict[str, Any]:
+        """Return the test as plain values, for `from_json`."""
         return {
             "number": self.number,
             "against": self.against,
@@ -80,19 +84,21 @@ class GainTest:
 
 
 def levels(count: int) -> list[float]:
-    """Return the level of each of `count` tests of `accept: composition`, that of the program after the last stage first."""
+    """Return the significance levels of `count` tests of `accept: composition`; the program after the last stage is tested
+    first.
+    """
     if count < 2:
         return [ALPHA] * count
     return [FIRST * ALPHA] + [(1 - FIRST) * ALPHA / (count - 1)] * (count - 1)
 
 
 def first_level(rule: str, stages: int) -> float:
-    """Return the level of the first test of a run with so many stages, of those that can change something."""
+    """Return the significance level of the first test, for `stages` stages that can change something and the rule `accept`."""
     return ALPHA / stages if rule == "stage" else levels(stages)[0]
 
 
 class Confirmation:
-    """Scores programs on the confirming rows, each once in the life of a run, and tests one against another.
+    """Scores programs on the confirming dev rows, each once even if the run is resumed, and tests one against another.
 
     `program` is the program as written, its calls not paid out of the budget of the search. Each row is run `repeats` times and
     counts with its mean.
@@ -105,7 +111,7 @@ class Confirmation:
         self.repeats, self.seed = repeats, derive(seed, "confirm")
 
     def test(self, versions: Sequence[Candidate], number: int, against: int, level: float) -> GainTest:
-        """Test version `number` of the program against version `against`, and record what was found."""
+        """Test version `number` of the program for a gain over version `against`, and record the result."""
         before, after = self._values(versions[against]), self._values(versions[number])
         lost = self._lost(before, "the program before") or self._lost(after, f"the program after stage {number}")
         if lost is not None:
@@ -119,7 +125,8 @@ class Confirmation:
         return found
 
     def latest(self, versions: Sequence[Candidate]) -> tuple[int, list[GainTest]]:
-        """Return the latest version that passes (0, the program as written, where none does), and the tests that were made.
+        """Return the number of the latest version that passes its test (0, the program as written, if none), and the tests
+        made.
 
         Versions that are equal are one, named by the first of them.
         """

@@ -22,14 +22,19 @@ ENOUGH = FEWEST_CHOOSING + FEWEST_CONFIRMING
 
 @dataclass(frozen=True)
 class DevSplit:
-    """Dev rows that choose, and dev rows that confirm (none where there are too few, or where nothing is to be tested)."""
+    """The dev rows divided in two: `choose` for choosing between candidates, `confirm` for testing the choice
+    (perhaps empty).
+    """
 
     choose: Sequence[Row]
     confirm: Sequence[Row]
 
 
 def split(rows: Sequence[Row], block: Optimize, seed: int) -> DevSplit:
-    """Split the shuffled rows; the same seed gives the same split in every stage and in a resumed run."""
+    """Divide the dev rows, shuffled by the seed, which gives the same division in every stage and in a resumed run.
+
+    No row confirms where there are too few, or with `accept: point`.
+    """
     shuffled = list(rows)
     random.Random(derive(seed, "dev")).shuffle(shuffled)
     choosing, _ = dev_split(len(shuffled), block.accept)
@@ -37,7 +42,7 @@ def split(rows: Sequence[Row], block: Optimize, seed: int) -> DevSplit:
 
 
 def described(split: DevSplit, block: Optimize) -> str:
-    """Say the sizes of the split, and what follows where no row confirms."""
+    """Return a sentence on the sizes of the two parts, and on what follows where no row confirms."""
     choose, confirm = len(split.choose), len(split.confirm)
     if confirm:
         return f"{block.validate}: {choose} rows choose between candidates, {confirm} others confirm what was chosen"

@@ -42,7 +42,7 @@ TEST = "test"
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """The outcome of one stage."""
+    """The result of one stage: its candidate, and its score on the choosing dev rows."""
 
     stage: str
     candidate: Candidate
@@ -74,7 +74,7 @@ class StageOutcome:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a run. `test` holds the scores of the program as written and after each stage, or is empty."""
+    """The result of a run of stages. `test` has the test scores of the program as written and after each stage, or is empty."""
 
     candidate: Candidate
     """The changes that are kept."""
@@ -108,13 +108,15 @@ def require_packages(program: Program) -> None:
 
 
 def make(stage: Stage) -> Optimizer:
-    """Return a stage's optimizer with its options, which the compiler has checked where it could."""
+    """Return the optimizer of a stage, made with the stage's options."""
     optimizer = find(stage.optimizer)
     return optimizer(optimizer.Config.model_validate(dict(stage.options)))
 
 
 def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal: Journal) -> Outcome:
-    """Run what is not in the journal yet, and score the test split where the program has one."""
+    """Run the stages in order, skipping what the journal says is done; then decide what is kept, and score the test split if
+    any.
+    """
     with closing(AnswerCache(journal.folder)) as cache:
         return _run(program, seed, budget, journal, RunResponseCache(cache))
 
@@ -208,7 +210,7 @@ def _finalists(program: Program, folder: Path, came_to: Sequence[Candidate], row
 
 
 def most_repeats(block: Optimize) -> int:
-    """Return how often a confirming row is run: as often as the stage with the most `repeats` runs a dev row."""
+    """Return how often each confirming row is run: the largest `repeats` of any stage."""
     written = [stage.options.get("repeats", 1) for stage in block.stages]
     return max((count for count in written if isinstance(count, int)), default=1)
 

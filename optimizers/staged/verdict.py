@@ -1,4 +1,4 @@
-"""Text about what an optimization keeps, and the tests that decide it, from the `accepted` part of a report."""
+"""Sentences on what an optimization keeps and the tests that decided it, from the `accepted` part of its report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lmprog.scoring.small_samples import few
 
 
 def verdict(accepted: Mapping[str, Any], stages: Sequence[str]) -> str:
-    """Say what is kept and why, of the `accepted` part of a report and the names of the stages."""
+    """Return a sentence on what is kept and why; `stages` are the names of the stages."""
     kept, rule = accepted["kept"], accepted["rule"]
     named = f"the program after stage {kept}, {stages[kept - 1]}," if kept else "the program as written"
     if rule == "point":
@@ -30,7 +30,7 @@ def verdict(accepted: Mapping[str, Any], stages: Sequence[str]) -> str:
 
 
 def described(test: Mapping[str, Any], stages: Sequence[str]) -> str:
-    """Say what one test found, of a report's values."""
+    """Return a sentence on the result of one test, from a report's values."""
     against = f"after stage {test['against']}" if test["against"] else "as written"
     what = f"after stage {test['number']}, {stages[test['number'] - 1]}, against the program {against}"
     if test["lost"]:

@@ -1,1 +1,1 @@
-"""The parts that optimizers are made of: a file holds one Protocol and its policies, named for what they decide."""
+"""Parts that optimizers share; most files hold one Protocol and the classes that implement it."""

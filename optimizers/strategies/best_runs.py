@@ -10,9 +10,9 @@ AtLeast = Literal["best"] | float
 
 
 def best_runs(scores: Sequence[float], at_least: AtLeast, lowest: float) -> list[int]:
-    """Return the places of the runs of one row that score `at_least`, the best first.
+    """Return the indices of a row's runs that score at least `at_least`, the best first, equal ones in their order.
 
-    Equal ones stay in their order. `lowest` is the metric's lowest value, which with `best` no run is kept for.
+    With `best` they are the runs with the row's highest score, none if that is only `lowest`, the metric's lowest value.
     """
     if at_least == "best":
         best = max(scores, default=lowest)

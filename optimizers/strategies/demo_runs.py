@@ -16,17 +16,17 @@ NUMBERS = (2, 4, 8, 16)
 
 
 def most_demos(demos: int | list[int] | str) -> int:
-    """Return the most demos that a prompt gets by the option `demos` of a stage."""
+    """Return the largest number of demos in a prompt that a stage's option `demos` allows."""
     return max(NUMBERS) if isinstance(demos, str) else max(demos) if isinstance(demos, list) else demos
 
 
 def joined(first: Sequence[Demo], more: Sequence[Demo]) -> list[Demo]:
-    """Return the demos of both, each once."""
+    """Return two lists of demos as one, without duplicates."""
     return [*first, *(demo for demo in more if demo not in first)]
 
 
 class DemoRuns(BaseModel):
-    """The number of runs of each row, and which of the runs give demos."""
+    """The options of a stage for runs that demos are taken from: how many a row, at which score, and by which teachers."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Sources of demos, and the drawing of a set of them."""
+"""Sources of demos (labelled rows, good runs), and the drawing of a set of demos."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ Pool = Sequence[Demo]
 
 
 class DemoSource(Protocol):
-    """Demos for each module of a program: values for all its inputs and outputs. A module it has none for may be left out."""
+    """The interface of a source of demos, with values for all inputs and outputs of a module."""
 
-    async def demos(self, task: Task) -> Mapping[str, Pool]: ...
+    async def demos(self, task: Task) -> Mapping[str, Pool]:
+        """Return the demos found for each module; a module without any may be missing."""
 
 
 class Labelled:
-    """Demos that stand in the train rows themselves."""
+    """The source of demos that stand in the train rows themselves, as values of a module's inputs and outputs."""
 
     async def demos(self, task: Task) -> Mapping[str, Pool]:
         plan = task.program.plan
@@ -38,10 +39,10 @@ class Labelled:
 
 
 class Solved:
-    """The calls of modules in runs on up to `rows` train rows that scored well.
+    """The source of demos from runs on up to `rows` train rows that scored well: each call of a module in them is a demo.
 
-    The runs are the program's own, and runs of teachers. Every call of a module in such a run is a demo of it, calls
-    in loops too, and equal ones are one. The demos are kept in the journal.
+    The runs are the program's own, and runs of teachers. Calls in loops count too, and equal ones are one. The demos are kept
+    in the journal.
     """
 
     def __init__(self, rows: int, runs: DemoRuns | None = None) -> None:
@@ -101,7 +102,10 @@ def labelled(plan: Plan, module: Module, rows: Sequence[Row]) -> list[Demo]:
 
 
 def bootstrapped(module: Module, runs: Sequence[RowScore], at_least: AtLeast, lowest: float) -> list[Demo]:
-    """Return what the module did in the runs of each row that score `at_least`; a run that failed teaches nothing."""
+    """Return the calls of a module in well-scored runs as demos; a run that failed gives none.
+
+    `runs` are runs of several rows; `at_least` and `lowest` as in `best_runs`.
+    """
     by_row: dict[int, list[RowScore]] = {}
     for run in runs:
         if run.value is not None and run.kind is None:
@@ -117,12 +121,12 @@ def bootstrapped(module: Module, runs: Sequence[RowScore], at_least: AtLeast, lo
 
 
 def writable(demos: Sequence[Demo]) -> list[Demo]:
-    """Return the demos that an overlay can hold; of rows with half a surrogate pair, for one, it cannot."""
+    """Return the demos without those that no YAML file can hold, such as ones with half a surrogate pair."""
     return [demo for demo in demos if unwritable(demo) is None]
 
 
 def draw_set(module: Module, pool: Pool, count: int, seed: int) -> tuple[Demo, ...]:
-    """Draw `count` demos of the pool in a drawn order, spread evenly over the module's last output's values.
+    """Draw `count` demos from the pool, in a drawn order, spread evenly over the values of the module's last output.
 
     An output that hardly repeats (free text) has no values to be spread over: the draw is then uniform.
     """

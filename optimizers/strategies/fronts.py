@@ -1,4 +1,4 @@
-"""Selection of the candidates that a population keeps, by their scores row by row."""
+"""The choice of the candidates that a population keeps, by their scores on each row."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from lmprog.optimizers.evaluation import Values
 
 
 class Front(Protocol):
-    """Chooses among candidates by their scores on the same rows."""
+    """The interface of that choice: which of several candidates, scored on the same rows, are kept."""
 
     def kept(self, scores: Sequence[Values], most: int) -> list[int]:
-        """Return the places of at most `most` candidates, the best of all first; at least one where there is any."""
+        """Return the indices of the candidates that are kept, at most `most`, the best of all first; at least one if there is
+        any.
+        """
         ...
 
 
 class Pareto:
-    """Candidates that no other beats: none is as good on every row, and better on one.
+    """Keeps the Pareto front: the candidates that no other equals on every row and beats on one.
 
-    Where there are more than may be kept, the one of the best mean comes first, and then each time the one that adds the
-    most to the sum over rows of the best score among the kept; ties go to the better mean, and then to the earlier place.
-    Rows that some candidate was not scored on do not count.
+    If it is larger than allowed, the one with the best mean comes first, and then each time the one that adds the most to the
+    sum over rows of the best score among the kept; ties go to the better mean, and then to the earlier place. Rows that some
+    candidate was not scored on do not count.
     """
 
     def kept(self, scores: Sequence[Values], most: int) -> list[int]:

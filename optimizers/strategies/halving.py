@@ -13,16 +13,19 @@ from lmprog.optimizers.run_counts import halving
 
 @dataclass(frozen=True)
 class Halving:
-    """`rows` are all that may be scored on, `first` those of the first rung; `last` candidates at least are scored on all."""
+    """A schedule of successive halving: all candidates on `first` rows, the better half on twice as many, up to all `rows`.
+
+    At least `last` candidates are scored on all rows.
+    """
 
     rows: int
     first: int
     last: int
 
     def rungs(self) -> list[int]:
-        """Return the rows of each rung, each twice as many as the one below it; the last are all rows."""
+        """Return the numbers of rows of all rungs, each twice the one before; the last is all rows."""
         return [rows for rows, _ in halving(self.rows, self.first, self.last, 0)]
 
     def survivors(self, candidates: int) -> Iterator[tuple[int, int]]:
-        """Yield (rows, how many candidates go on to them) for each rung above the first."""
+        """Yield for each rung above the first its number of rows and how many candidates reach it."""
         yield from halving(self.rows, self.first, self.last, candidates)[1:]

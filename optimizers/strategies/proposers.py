@@ -24,18 +24,21 @@ WAYS = (
 
 
 class Proposer(Protocol):
-    """Instructions to try for a module, none of them the one that it has; fewer than `count` where it has no more.
-
-    `tried` is what was tried before, with scores.
-    """
+    """The interface of a source of new instructions for a module."""
 
     async def propose(
         self, plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], count: int, tried: Tried = ()
-    ) -> list[str]: ...
+    ) -> list[str]:
+        """Return up to `count` instructions to try, none of them the module's present one.
+
+        `rows` are train rows to describe the data by, `tried` are earlier instructions with their scores.
+        """
 
 
 class SpecCandidates:
-    """The candidates that stand in the spec under `optimize.instructions`; all of them, whatever the count."""
+    """A proposer that returns the instructions listed in the spec under `optimize.instructions`, all of them whatever `count`
+    is.
+    """
 
     async def propose(
         self, plan: Plan, module: Module, rows: Sequence[Mapping[str, Any]], count: int, tried: Tried = ()
@@ -45,7 +48,9 @@ class SpecCandidates:
 
 
 class LMProposer:
-    """Asks an LM for instructions, one request each, told of the program, the module, the data, and what was tried."""
+    """A proposer that asks an LM for each instruction, with a prompt about the program, the module, the data and earlier
+    attempts.
+    """
 
     def __init__(self, lm: LM, params: Mapping[str, Any], seed: int) -> None:
         self.lm, self.params, self.seed = lm, params, seed

@@ -11,26 +11,27 @@ Picked = Mapping[str, int]
 
 
 class CandidateSelector(Protocol):
-    """A source of combinations that learns from the score of each."""
+    """The interface of a search: it proposes a combination of options, and learns from its score."""
 
-    def ask(self) -> Picked: ...
+    def ask(self) -> Picked:
+        """Return the next combination to score: the index of the picked option for each name."""
 
     def tell(self, score: float | None) -> None:
-        """Record the mean score of the last proposed candidate, or None where it was refused."""
+        """Record the mean score of the last proposed combination; None where it was refused."""
         ...
 
     def grow(self, options: Mapping[str, int]) -> None:
-        """Set the number of options of each name from now on; the earlier options keep their places."""
+        """Set the number of options of each name from now on; earlier options keep their indices."""
         ...
 
 
 class TPE:
-    """optuna's tree of Parzen estimators over all names together; the first `startup` combinations are drawn at random.
+    """A search by optuna's tree of Parzen estimators over all names together; the first `startup` combinations are random.
 
-    The first that it gives is place 0 everywhere: the program as it is, from which it learns too. In those that are drawn a
-    name of `doubted` keeps its place 0 half of the time: what its author wrote is worth more than any one proposal, of which
-    there may be many and all of them bad. After the `startup` every other combination is the best so far with one name
-    changed, which finds in few trials what a model of all names together finds in many.
+    The very first is index 0 everywhere: the program as it is, from which it learns too. In the random ones a name of `doubted`
+    keeps its index 0 with probability 1/2: its author's words are worth more than any one proposal, of which there may be many
+    and all of them bad. After the `startup` every other combination is the best so far with one name changed, which finds in
+    few trials what a model of all names together finds in many.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class TPE:
             self._study.tell(self._trial, score)
 
     def grow(self, options: Mapping[str, int]) -> None:
-        """Begin another study with the trials of the one before, since optuna fixes the choices of a study."""
+        """Start a new study with the trials of the one before and more options, since optuna fixes the options of a study."""
         distributions = {
             name: self._optuna.distributions.CategoricalDistribution(list(range(count)))
             for name, count in options.items()

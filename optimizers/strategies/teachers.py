@@ -1,4 +1,4 @@
-"""Teachers: other programs that a stage runs beside the one that it tunes. Imports no torch."""
+"""Teachers: other programs that a stage runs beside the one it tunes, to learn from their replies. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Teacher(BaseModel):
-    """A program whose runs are learnt from beside those of the program."""
+    """The options of a teacher program in a spec: its path, and how its runs are made."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,9 +30,9 @@ class Teacher(BaseModel):
 
 
 def beside(program: Program, path: str) -> Program:
-    """Return the teacher at `path` as its spec says: nothing that is tuned here answers for it.
+    """Return the teacher program at `path`, as its own spec says, without anything that is tuned in `program`.
 
-    It is paid out of the budget of `program`. An LM that it names in the same way is the program's own.
+    Its calls are paid out of the budget of `program`. An LM that it names in the same way is the program's own.
     """
     assert program.plan.optimize is not None
     plan = program.plan.optimize.teachers[path]
@@ -46,7 +46,7 @@ def beside(program: Program, path: str) -> Program:
 
 
 def runs_of_teachers(program: Program, teachers: Sequence[Teacher], rows: int) -> list[tuple[Plan, int]]:
-    """Return the plans of the teachers, and how often each is run on up to so many train rows."""
+    """Return the plans of the teachers, each with the most times that it is run for `rows` train rows."""
     block = program.plan.optimize
     if block is None or not teachers:
         return []
@@ -55,6 +55,6 @@ def runs_of_teachers(program: Program, teachers: Sequence[Teacher], rows: int) -
 
 
 def calls_of_teachers(program: Program, teachers: Sequence[Teacher], rows: int) -> int:
-    """Return the most LM calls of these runs, their scores by the program's metric included."""
+    """Return the most LM calls of the teachers' runs on `rows` train rows, their scoring by the program's metric included."""
     scored = calls(program.plan) - bounds(program.plan).total_calls
     return sum(runs * (bounds(plan).total_calls + scored) for plan, runs in runs_of_teachers(program, teachers, rows))

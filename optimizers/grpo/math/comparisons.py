@@ -1,7 +1,7 @@
-"""The groups of a step and their advantages, each module by the reward that it follows. Pure; imports no torch.
+"""The groups of a step and their advantages, with each module's own reward where it has one. Pure; imports no torch.
 
-An agent's turns for one call of its module are one member of a group: they were played for one outcome, so that a run of
-many turns is compared, and weighed, as one of few.
+An agent's turns for one call of its module are one member of a group: they were played for one outcome, so that a run of many
+turns is compared, and weighed, as one of few.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SEVERAL = 3
 
 @dataclass(frozen=True)
 class Turns:
-    """The turns that an agent took for one call of its module."""
+    """The turns that an agent took for one call of its module, together one member of a group."""
 
     module: str
     call: int
@@ -40,10 +40,11 @@ def compare(
     agents: Set[str] = frozenset(),
     width: Width = unit,
 ) -> tuple[list[Group], list[list[float]]]:
-    """Return the groups of `rollouts`, and for each the advantages of its members.
+    """Form the groups of `rollouts` at the level that `config` names, and return them with the advantages of each one's
+    members.
 
-    `sampled` are the runs that give an example's mean, where some have lost calls since they were sampled. `levels` decide
-    the scale where `config` leaves it out. `agents` are the modules with tools.
+    `sampled` are the runs that give an example's mean, where some have lost calls since they were sampled. `levels` (the
+    distinct rewards seen so far) decide the scale where `config` leaves it out. `agents` are the modules with tools.
     """
     groups: list[Group] = []
     values: list[list[float]] = []
@@ -69,16 +70,18 @@ def compare(
 
 
 def automatic_scale(levels: Sequence[float]) -> Scale:
-    """Return `group` for a reward of at most two values, whose deviation says how rare success is; `none` for a graded one.
+    """Return the scale of advantages for a reward with these distinct values: `group` for at most two values, `none` for more.
 
-    The deviation of a graded reward measures how far apart runs are, and dividing by it makes a small gain count as much as a
-    large one.
+    For two values the deviation says how rare success is. That of a graded reward measures how far apart runs are, and dividing
+    by it would make a small gain count as much as a large one.
     """
     return "group" if len(levels) < SEVERAL else "none"
 
 
 def seen(levels: Levels, rollouts: Iterable[Rollout], width: Width = unit) -> dict[str, list[float]]:
-    """Return the levels with the rewards of `rollouts`: once a reward is graded it stays so."""
+    """Return `levels` (the distinct rewards by module) with the rewards of `rollouts` added; a third value makes a reward
+    graded.
+    """
     found = {name: [*values] for name, values in levels.items()}
     for rollout in rollouts:
         modules: list[str | None] = [*rollout.rewards]

@@ -21,10 +21,10 @@ def health(
     rows: Sequence[Row],
     width: Width = unit,
 ) -> dict[str, Any]:
-    """Return plain values for the journal; docs/optimizers.md says what each means.
+    """Return the health metrics of a training step (rewards, signal, lengths and more) as plain values for the journal.
 
-    Rewards and example counts cover everything sampled: the selected subset would be biased upward. So would the runs
-    of teachers, which are reported apart.
+    docs/optimizers.md explains each. Rewards and example counts cover everything sampled: the selected subset would be biased
+    upward. So would the runs of teachers, which are reported apart.
     """
     every = [rollout for wave in waves for rollout in wave.rollouts]
     drawn = [rollout for rollout in every if rollout.teacher is None]
@@ -85,7 +85,7 @@ def _by_module(
 
 
 def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
-    """Yield each number with the path to it, as `modules/plan/reward`: the form of experiment trackers."""
+    """Yield each number in nested values with its path, as `modules/plan/reward`: the form that experiment trackers take."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{above}{name}/")

@@ -1,4 +1,4 @@
-"""Replies that `max_tokens` cuts, or nearly: how many there are, and what they cost a run."""
+"""Replies that `max_tokens` cut, or nearly cut: their share, advice to the user, and a penalty on their rewards."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Limit = Callable[[str], int | None]
 
 
 def longest(plan: Plan, module: str) -> int | None:
-    """Return the most tokens of a module's reply; None where a server decides it."""
+    """Return the most tokens of a module's reply; None where no limit is set and a server decides."""
     return reply_limit_of(plan.lms[plan.modules[module].lm])
 
 
 def divisor(plan: Plan, lm: str, loss: str) -> int:
-    """Return the most tokens of an LM's reply, which `loss: dr_grpo` divides by. Raises LmprogError where nothing says it."""
+    """Return the most tokens of an LM's reply, by which `loss: dr_grpo` divides. Raises LmprogError where no limit is set."""
     declared = plan.lms[lm]
     if loss == "dr_grpo" and not declared.runs_here and reply_limit(declared.params) is None:
         raise LmprogError(
@@ -37,12 +37,12 @@ def divisor(plan: Plan, lm: str, loss: str) -> int:
 
 
 def is_cut(made: Any) -> bool:
-    """Return whether the reply ended at `max_tokens`, and not by itself."""
+    """Return whether a reply ended because it reached `max_tokens`."""
     return getattr(made, "finish_reason", None) == "length"
 
 
 def cut_shares(rollouts: Iterable[Rollout], modules: Iterable[str]) -> dict[str, float]:
-    """Return for each module that was called the share of its replies that were cut."""
+    """Return for each module that was called the share of its replies that `max_tokens` cut."""
     found: dict[str, list[bool]] = {id: [] for id in modules}
     for rollout in rollouts:
         for made in rollout.invocations:
@@ -52,7 +52,7 @@ def cut_shares(rollouts: Iterable[Rollout], modules: Iterable[str]) -> dict[str,
 
 
 def advice(shares: Mapping[str, float], plan: Plan) -> list[str]:
-    """Return a sentence for each module of whose replies more than MANY are cut, with what to set."""
+    """Return a sentence of advice for each module of whose replies a share above MANY is cut."""
     return [
         f"more than a quarter of the replies of {id!r} end at max_tokens, before they are done: raise "
         f"lms.{plan.modules[id].lm}.params.max_tokens, have its instructions ask for less, or set `overlong: mask` "
@@ -63,7 +63,7 @@ def advice(shares: Mapping[str, float], plan: Plan) -> list[str]:
 
 
 def warn_of_cuts(rollouts: Iterable[Rollout], modules: Iterable[str], plan: Plan, note: Callable[[str], None]) -> float:
-    """Note what to set where many replies are cut; return the share of a module's replies that were, the largest of all."""
+    """Pass advice to `note` where many replies are cut, and return the largest share of cut replies of any module."""
     shares = cut_shares(rollouts, modules)
     for text in advice(shares, plan):
         note(text)
@@ -71,10 +71,10 @@ def warn_of_cuts(rollouts: Iterable[Rollout], modules: Iterable[str], plan: Plan
 
 
 def penalised(rollouts: Sequence[Rollout], modules: Iterable[str], limit: Limit, width: Width = unit) -> list[Rollout]:
-    """Return the rollouts with their rewards lowered by their longest reply.
+    """Return the rollouts with rewards lowered where a reply came near its limit of tokens.
 
-    A reply of up to SOFT of its limit costs nothing, one at the limit the width of the reward's range, and one between them
-    its share of that. Where modules follow rewards of their own, each pays for its own replies.
+    A reply of up to SOFT of its limit costs nothing, one at the limit the width of the reward's range, and one between them its
+    share of that. Where modules follow rewards of their own, each pays for its own replies.
     """
     known = frozenset(modules)
     return [_penalised(rollout, known, limit, width) for rollout in rollouts]

@@ -14,7 +14,7 @@ Constraint = tuple[str, Object]
 
 
 class Held(Protocol):
-    """A reply of a module, and whether it was held to the declared types while it was sampled."""
+    """The interface of an LM call with its module, and whether its reply was sampled under a grammar (constrained)."""
 
     @property
     def module(self) -> str: ...
@@ -24,7 +24,7 @@ class Held(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """A sampled reply to train on: the token ids that were sent, the token ids sampled, and its advantage."""
+    """A sampled reply to train on: token ids of the prompt and of the reply, and the reply's advantage."""
 
     prompt_ids: Sequence[int]
     reply_ids: Sequence[int]
@@ -52,11 +52,11 @@ def training_rows(
     is_skipped: Callable[[Any], bool] = lambda made: False,
     silent: bool = False,
 ) -> list[Row]:
-    """Return a row for each call of each member, in the order of the groups, but for calls that `is_skipped` names.
+    """Return a training row for each LM call of each group member, in the order of the groups.
 
-    Groups that teach nothing are left out too; with `silent` their rows are there without `signal`, for what counts all rows
-    that were sampled. A row whose own advantage is 0 stays where its group has others: it moves nothing, but counts in the
-    size of the loss. `agents` are the modules whose members are an agent's turns.
+    Calls for which `is_skipped` is True are left out, and so are groups without signal; with `silent` the latter are rows whose
+    `signal` is False, for losses that count all sampled rows. A row whose own advantage is 0 stays where its group has others:
+    it moves nothing, but counts in the size of the loss. `agents` are the modules whose members are an agent's turns.
     """
     return [
         Row(
@@ -94,9 +94,9 @@ def token_weights(
     """Return for each row the weight of each of its tokens: the loss of a step is the sum over all tokens of weight * loss.
 
     `dapo`, `bnpo` and `cispo` take the mean over all tokens of the step, `grpo` the mean over replies of the mean over a
-    reply's tokens, and `dr_grpo` the sum over `rows * reply_limit` (arXiv 2503.20783). Rows that name their `run` are parts
-    of one member: all losses but `dr_grpo` take the mean over members of the mean over the tokens of a member. Where only
-    some rows name one, as where one of several modules is an agent, the members have the share of their tokens.
+    reply's tokens, and `dr_grpo` the sum over `rows * reply_limit` (arXiv 2503.20783). Rows that name their `run` are parts of
+    one member: all losses but `dr_grpo` take the mean over members of the mean over the tokens of a member. Where only some
+    rows name one, as where one of several modules is an agent, the members have the share of their tokens.
 
     `weighting="modules"` then scales the weights so that each module has the same share of the whole.
     """
@@ -137,7 +137,7 @@ def loss_weights(
     weighting: Literal["tokens", "modules"] = "tokens",
     normalise: Literal["kept", "all"] = "kept",
 ) -> list[tuple[float, float]]:
-    """Return for each row the weight of each of its tokens in the policy's loss, and in the KL term.
+    """Return for each row two weights of each of its tokens: in the policy's loss, and in the KL term.
 
     The KL term is always a mean over all rows. The policy's loss is one over the rows with `signal`; with `normalise="all"` it
     is one over all rows too, so that a step in which little can be learnt moves the weights little.

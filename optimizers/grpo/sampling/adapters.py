@@ -1,7 +1,7 @@
-"""The adapters that a stage trains: one for each LM, or for each module (`optimize.adapters`). Imports no torch.
+"""The adapters that a stage trains: one for each LM, or one for each module (`optimize.adapters`). Imports no torch.
 
-During training the modules name these as their adapters, and nothing else of the program changes: a module that is
-not tuned, a judge or a sub-program on the same model is answered as before.
+During training the modules name these as their adapters, and nothing else of the program changes: a module that is not tuned, a
+judge or a sub-program on the same model is answered as before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lmprog.runtime.program import Program
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter that is trained."""
+    """An adapter in training, with the LM or module that it belongs to."""
 
     name: str
     """The id of its LM, or of its module."""
@@ -73,7 +73,7 @@ def _of_lm(plan: Plan, lm: str, tuned: tuple[str, ...]) -> Adapter:
 
 
 def answering(plan: Plan, trained: Mapping[Adapter, AdapterReference]) -> Plan:
-    """Return the plan whose modules use the adapters in training."""
+    """Return the plan with its modules using the adapters in training."""
     modules = dict(plan.modules)
     for adapter, reference in trained.items():
         modules.update({id: replace(plan.modules[id], adapter=reference) for id in adapter.answered})
@@ -81,7 +81,7 @@ def answering(plan: Plan, trained: Mapping[Adapter, AdapterReference]) -> Plan:
 
 
 def in_training(program: Program, trained: Mapping[Adapter, AdapterReference]) -> Program:
-    """Return the program, which uses the adapters in training, as does every candidate of it."""
+    """Return the program with its modules using the adapters in training; so do its versions by `with_candidate`."""
     return replace(
         program,
         plan=answering(program.plan, trained),
@@ -91,7 +91,7 @@ def in_training(program: Program, trained: Mapping[Adapter, AdapterReference]) -
 
 
 def change_in(folder: Path, adapters: Iterable[Adapter], plan: Plan) -> Candidate:
-    """Return the change to the adapters that were written into `folder`, each in a folder of its name."""
+    """Return the candidate for adapters that were written into `folder`, each in a folder of its name."""
     from lmprog.lms.local.weights import base_sha256, sha256_of
 
     written = {}
@@ -108,7 +108,7 @@ def change_in(folder: Path, adapters: Iterable[Adapter], plan: Plan) -> Candidat
 
 
 def change(written: Mapping[Adapter, Mapping[str, str]]) -> Candidate:
-    """Return the change that puts trained adapters in their places.
+    """Return the candidate for trained adapters.
 
     Each has `path` (absolute), `sha256`, `base` and `base_sha256`.
     """

@@ -1,4 +1,4 @@
-"""The runs of one row beside each other, for a reward that compares them. Imports no torch."""
+"""Scoring by comparison: the runs of one row wait for each other where the reward compares them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lmprog.scoring.metrics import Scorer
 
 
 class Peers:
-    """The runs of each row that are under way. All `count` runs of a row are at work at the same time."""
+    """The runs of each row that are in progress; all `count` runs of a row run at the same time."""
 
     def __init__(self, scorer: Scorer, count: int) -> None:
         self._scorer, self._count = scorer, count
@@ -17,7 +17,8 @@ class Peers:
         self._all: dict[int, asyncio.Event] = {}
 
     async def scorer(self, example: int, number: int, result: Result) -> Scorer:
-        """Return what scores the run `number` of a row, which has ended; where runs are compared, once all of the row have.
+        """Return the scorer for run number `number` of a row, which has ended; where runs are compared, after all of the row
+        have.
 
         A run that failed is compared with none.
         """

@@ -34,7 +34,7 @@ Runs = Callable[[Temperature, int], Awaitable[Wave]]
 
 
 def most_runs(config: Config, train: int) -> int:
-    """Return how many runs a probe makes at most."""
+    """Return how many program runs the probe makes at most, for `train` train rows."""
     return probe_runs(min(config.probe, train), config.rollouts, config.temperature == "auto")
 
 
@@ -45,9 +45,9 @@ async def probe(
     params: Callable[[Callable[[str], float]], Mapping[str, Mapping[str, Any]]],
     format_failure: float,
 ) -> dict[str, Any] | None:
-    """Measure once in the life of a run what can be learnt from a few train rows, and say it; return None without rows.
+    """Measure before training whether a few train rows give a signal, and tell the user; return None where there are no rows.
 
-    `params` are those of the trained modules in rollouts, at the temperatures that they are given.
+    It is done once, even if the run is resumed. `params` returns the parameters of the trained modules for a temperature.
     """
     rows = len(task.train)
     if not min(rows, config.probe):
@@ -78,10 +78,10 @@ async def probe(
 
 
 async def measure(runs: Runs, config: Config, top: float, width: Width) -> dict[str, Any]:
-    """Return what the greedy runs and those at each temperature came to, as plain values.
+    """Compare greedy runs with runs sampled at each temperature, and return the findings as plain values.
 
-    `temperature: auto` tries TEMPERATURES down to the first that will do, and takes the one with most rows above greedy where
-    none does. `top` is the best score that there is.
+    `temperature: auto` tries TEMPERATURES down to the first with enough signal, and takes the one with most rows above greedy
+    where none has. `top` is the best possible score.
     """
     greedy = _by_row((await runs(0.0, 1)).rollouts)
     tried: list[dict[str, Any]] = []
@@ -123,7 +123,7 @@ def _summary(wave: Wave, greedy: Mapping[int, Sequence[float]], width: Width) ->
 
 
 def said(report: Mapping[str, Any], taught: bool = False) -> list[str]:
-    """Return what a probe found, in sentences: the figures, and what would help where there is little to learn from."""
+    """Return the findings of a probe as sentences, with advice where there is little to learn from."""
     best = next(each for each in report["tried"] if each["temperature"] == report["temperature"])
     temperature = report["temperature"]
     at = f"at temperature {temperature:g}" if isinstance(temperature, int | float) else "at the temperatures given"

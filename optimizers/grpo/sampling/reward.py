@@ -17,7 +17,7 @@ from lmprog.scoring.metrics import Judging, Score, Scorer
 
 
 class Reward(Scorer):
-    """Scores runs by what training follows.
+    """A scorer by the reward that training follows: `optimize.reward`, overall or by module, else the metric.
 
     Where modules follow rewards of their own a score has them as `parts`, and its value is the mean of the different ones.
     """
@@ -44,15 +44,17 @@ class Reward(Scorer):
 
     @cached_property
     def ids(self) -> list[str]:
-        """The different metrics that are followed."""
+        """The names of the metrics that serve as rewards, each once."""
         return list(dict.fromkeys(self.by_module.values())) or [self.metric.id]
 
     @property
     def lowest(self) -> float:
+        """The lowest reward of a run."""
         return fmean(self._range(id)[0] for id in self.ids)
 
     @property
     def highest(self) -> float:
+        """The highest reward of a run."""
         return fmean(self._range(id)[1] for id in self.ids)
 
     @property
@@ -61,14 +63,14 @@ class Reward(Scorer):
         return self.lowest if self._failure is None else self._failure
 
     def width(self, module: str | None) -> float:
-        """Return the width of the range of the reward that a module follows; None for that of the run as a whole."""
+        """Return the width of the range of a module's reward, or for None of the reward of the whole run."""
         if module is None or module not in self.by_module:
             return self.highest - self.lowest
         low, high = self._range(self.by_module[module])
         return high - low
 
     def with_failures(self, rollouts: Iterable[Rollout]) -> list[Rollout]:
-        """Return the rollouts, those that failed with the lowest reward of each module, or `format_failure`."""
+        """Return the rollouts, those that failed by themselves with the reward `format_failure`, or each module's lowest."""
         return [rollout if rollout.rewards else self._failed(rollout) for rollout in rollouts]
 
     def _failed(self, rollout: Rollout) -> Rollout:

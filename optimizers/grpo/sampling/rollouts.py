@@ -23,7 +23,7 @@ from lmprog.traces.record import Invocation
 
 @dataclass(frozen=True)
 class Rollout:
-    """A run on one example. Its reward is the program's score, and all its invocations inherit it."""
+    """A sampled run of the program on an example, with its reward; all its invocations inherit that."""
 
     example: int
     rollout: int
@@ -37,7 +37,7 @@ class Rollout:
     """Rewards by module, where modules follow rewards of their own; `reward` is then their mean."""
 
     def reward_of(self, module: str | None) -> float:
-        """Return the reward that the calls of a module follow; None for the run as a whole."""
+        """Return the reward for the calls of a module, or for None the reward of the whole run."""
         return self.reward if module is None else self.rewards.get(module, self.reward)
 
 
@@ -52,7 +52,7 @@ def unit(module: str | None) -> float:
 
 @dataclass(frozen=True)
 class SkippedRuns:
-    """Runs of a teacher that are in no group."""
+    """Counts of a teacher's runs that are in no group, by reason."""
 
     lost: int = 0
     """An outage ended them."""
@@ -62,12 +62,13 @@ class SkippedRuns:
     """The program in training could not give one of the replies."""
 
     def plus(self, other: SkippedRuns) -> SkippedRuns:
+        """Return the sums with `other`."""
         return SkippedRuns(self.lost + other.lost, self.failed + other.failed, self.unfit + other.unfit)
 
 
 @dataclass(frozen=True)
 class Wave:
-    """The rollouts of one step; `lost` runs were ended by an outage, and are in no group."""
+    """The rollouts of one training step. `lost` counts the runs that outages ended, which are in no group."""
 
     rollouts: tuple[Rollout, ...]
     lost: int
@@ -75,7 +76,7 @@ class Wave:
     """Runs that are in no group, by teacher."""
 
     def by_signal(self, width: Width = unit) -> tuple[list[int], list[int]]:
-        """Return the examples whose runs differ in a reward, and those whose runs do not, each in their order."""
+        """Return the examples whose runs differ in reward, and the examples whose runs do not, each in their order."""
         runs: dict[int, list[Rollout]] = {}
         for rollout in self.rollouts:
             runs.setdefault(rollout.example, []).append(rollout)
@@ -89,7 +90,7 @@ def _differ(runs: Sequence[Rollout], width: Width) -> bool:
 
 
 def of_examples(waves: Sequence[Wave], most: int, width: Width = unit) -> Wave:
-    """Return the rollouts of at most `most` examples of the waves, those with a signal first."""
+    """Join waves, and keep the rollouts of at most `most` examples, those with a signal first."""
     split = [wave.by_signal(width) for wave in waves]
     order = [example for with_signal, _ in split for example in with_signal]
     order += [example for _, without in split for example in without]
@@ -99,9 +100,9 @@ def of_examples(waves: Sequence[Wave], most: int, width: Width = unit) -> Wave:
 
 
 def examples_at(first: int, count: int, rows: int, seed: int) -> list[int]:
-    """Return the indices of the `count` examples after the first `first` of a run.
+    """Return the indices of `count` examples, after the first `first` of the training.
 
-    Each epoch goes through all rows once, in an order of its own.
+    Each epoch goes through all `rows` rows once, in an order of its own.
     """
     orders = []
     for epoch in range(first // rows, (first + count - 1) // rows + 1):
@@ -124,11 +125,12 @@ async def collect(
     seed: int,
     clock: Stopwatch | None = None,
 ) -> Wave:
-    """Run the program `rollouts` times on each of `examples`, all at once, with `params` of modules over their own.
+    """Sample a wave: run the program `rollouts` times on each of `examples`, all at once, and score every run.
 
-    A run that fails by itself (`lmprog.blame`) ends there, and all its calls have the reward `format_failure`; a reply that
-    cannot be read is never asked for again. `clock` counts as `score` the time in which a run is scored, be it while others
-    run. Raises ProviderError where outages ended all runs, and MetricFailed where the metric raised in all of them.
+    `params` of modules override their own. A run that fails by itself (`lmprog.blame`) ends there, and all its calls have the
+    reward `format_failure`; a reply that cannot be read is never asked for again. `clock` counts as `score` the time in which a
+    run is scored, be it while others run. Raises ProviderError where outages ended all runs, and MetricFailed where the metric
+    raised in all of them.
     """
     options = RunOptions(seed=seed, module_params=params, retry=False)
     runs = await run_each(program, rows, examples, scorer, range(rollouts), options, clock=clock)
@@ -146,7 +148,9 @@ async def run_each(
     *,
     clock: Stopwatch | None = None,
 ) -> list[RowScore]:
-    """Run and score with these `numbers` on each example; runs that an outage ended are made again after the others."""
+    """Run and score the program once for each example and each number in `numbers`; runs that an outage ended are repeated at
+    the end.
+    """
     clock = clock or Stopwatch()
     numbers = [*numbers]
     peers = Peers(scorer, len(numbers))
@@ -163,7 +167,9 @@ async def run_each(
 
 
 def rollouts_of(runs: Sequence[RowScore], format_failure: float) -> tuple[Rollout, ...]:
-    """Return the runs as rollouts, those without a score left out; what failed by itself has the reward `format_failure`."""
+    """Return scored runs as rollouts: without runs that have no score, and with `format_failure` as the reward
+    of own failures.
+    """
     return tuple(
         Rollout(
             run.row,
@@ -179,7 +185,10 @@ def rollouts_of(runs: Sequence[RowScore], format_failure: float) -> tuple[Rollou
 
 
 def check_scored(runs: Sequence[RowScore], what: str) -> None:
-    """Raise ProviderError where an outage ended every run, and MetricFailed where the metric raised in all others."""
+    """Raise ProviderError where an outage ended every run, and MetricFailed where the metric raised in all others.
+
+    `what` names the runs in the message.
+    """
     left = [run for run in runs if run.value is not None]
     if runs and not left:
         raise ProviderError(f"not one of {len(runs)} {what} could be scored: {runs[0].cause}")

@@ -40,7 +40,7 @@ UNTRUNCATED_SAMPLING = {
 
 
 class Served:
-    """The adapters among `adapters` whose LM is a vLLM server.
+    """The adapters in training that vLLM servers sample, and their loading there after each step.
 
     `folder` is for these adapters alone; `note` is called with each problem on the way.
     """
@@ -56,7 +56,9 @@ class Served:
         self._warned = False
 
     def trained_lm(self, adapter: Adapter) -> LocalLM:
-        """Return the model in this process whose weights are trained: the LM itself, or the one that a server serves too."""
+        """Return the local model whose weights are trained for an adapter: the LM itself, or the local copy of what a server
+        serves.
+        """
         if adapter not in self.adapters:
             return local_lm(self._lms[adapter.lm])
         model = self._plan.lms[adapter.lm].weights
@@ -64,7 +66,7 @@ class Served:
         return shared(model)
 
     async def show(self, step: int, save: Callable[[Adapter, Path], None]) -> Mapping[Adapter, AdapterReference]:
-        """Load the weights after `step` on the servers, and return the references that name them.
+        """Load the weights after `step` on the servers, and return the references by which requests name them.
 
         `save` writes an adapter into a folder. Raises ProviderError where a server does not load one.
         """
@@ -90,9 +92,9 @@ class Served:
     def drop_untrainable(
         self, rollouts: Sequence[Rollout], lms: Mapping[str, LocalLM]
     ) -> tuple[Sequence[Rollout], int]:
-        """Drop the calls that cannot be trained; return the rollouts and the number of calls dropped.
+        """Drop the LM calls that cannot be trained; return the rollouts and the number of calls dropped.
 
-        A call can be trained where a server returned its tokens as tokens of the weights here. `lms` are the LMs in
+        A call can be trained where a server returned its tokens, and they are tokens of the local model. `lms` are the LMs in
         training, by module. Raises LmprogError where no call is left.
         """
         readers = {id: lms[id] for id in self.modules}
@@ -100,7 +102,7 @@ class Served:
         return drop_untrainable(rollouts, readers, models) if readers else (rollouts, 0)
 
     def untruncated(self, id: str) -> dict[str, Any]:
-        """Return `UNTRUNCATED_SAMPLING` for a module.
+        """Return the parameters that make a server sample a module without truncation (UNTRUNCATED_SAMPLING).
 
         Entries of the same names in the `extra_body` of the module's LM would override it, and are left out.
         """
@@ -115,7 +117,9 @@ class Served:
         }
 
     def warn_on_mismatch(self, mismatch: float | None) -> None:
-        """Say once where the servers' log-probabilities are far from those here: the mean difference of a token, if any."""
+        """Warn once where the servers' log-probabilities differ much from the local model's, by the mean
+        difference of a token.
+        """
         if mismatch is not None and mismatch > FAR and not self._warned:
             self._warned = True
             self._note(
@@ -125,7 +129,7 @@ class Served:
             )
 
     async def close(self) -> None:
-        """Have the servers drop what is left."""
+        """Unload the adapters from the servers."""
         await self._drop(list(self._shown.items()))
         self._shown, self._step = {}, None
         shutil.rmtree(self._folder, ignore_errors=True)

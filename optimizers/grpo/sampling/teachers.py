@@ -1,9 +1,9 @@
 """Teachers: other programs whose runs join the groups of the program in training. Imports no torch.
 
-What is learnt of a teacher is one thing, whoever it is: its reply, as the reply to the prompt that the program in training
-sends for the same inputs. So the prompts that are trained stay those that are sent, and a bigger LM can teach as well as other
-words. The reply was not sampled there, so it is off policy; its old log-probabilities are those of the weights in training, as
-for every row, and not the teacher's, which most teachers do not tell.
+A teacher's reply is learnt as the reply to the prompt that the program in training sends for the same inputs. So the prompts
+that are trained stay those that are sent, and a bigger LM can teach as well as other words. The reply was not sampled there, so
+it is off policy; its old log-probabilities are those of the weights in training, as for every row, and not the teacher's, which
+most teachers do not return.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Teacher:
-    """`name` is its path as the spec has it; `first` is the number of its first rollout, after those of all before it."""
+    """A teacher program. `name` is its path in the spec; `first` is the number of its first rollout on each example."""
 
     name: str
     program: Program
@@ -57,11 +57,11 @@ def teachers_of(program: Program, config: Config) -> list[Teacher]:
 
 
 class Unfit(Handled):
-    """The program in training could not give this reply."""
+    """The error for a teacher's reply that the program in training could not have given."""
 
 
 class Teachers:
-    """The teachers of one stage, and how their replies become those of the program in training."""
+    """The teachers of one stage, and the conversion of their replies to replies of the program in training."""
 
     def __init__(
         self,
@@ -83,11 +83,11 @@ class Teachers:
         prompt_program: Callable[[int, int], Program],
         clock: Stopwatch | None = None,
     ) -> Wave:
-        """Return the program's wave, and after its rollouts the rollouts of the teachers on the same examples.
+        """Return the program's wave with the rollouts of the teachers on the same examples added to it.
 
-        `prompt_program` gives for an example and the number of a rollout the program whose prompts are trained there. Raises
-        ProviderError where outages ended every run of a teacher from the start on, and MetricFailed where the metric
-        raised in all of them.
+        `prompt_program` returns for an example and the number of a rollout the program whose prompts are trained there. Raises
+        ProviderError where outages ended every run of a teacher from the start on, and MetricFailed where the metric raised in
+        all of them.
         """
         # What answers in this process waits: else who shares a batch would follow from how fast an API is.
         apart = [teacher for teacher in self.teachers if not self._runs_here(teacher)]
@@ -160,12 +160,12 @@ class Teachers:
         """Convert a call of a teacher's module to a call of the same module of `prompt_program`.
 
         It has the prompt of `prompt_program`, and its reply in tokens of the model in training. The reply stays word for word
-        where the module reads the same outputs in it with nothing to forgive, and then its token ids too where it was
-        sampled from the same model; else, and where there is no reply (`text` is None), it is its outputs, written as
-        the demos of the module have them.
+        where the module reads the same outputs in it without repairs, and then its token ids too where it was sampled from the
+        same model; else, and where there is no reply (`text` is None), it is its outputs, written as the demos of the module
+        have them.
 
-        Raises Unfit for a reply that could not be sampled here: one that is longer than `max_tokens`, that holds the
-        end of a reply, that is not read as the same outputs, or that a constrained module may not give.
+        Raises Unfit for a reply that the program in training could not give: one that is longer than `max_tokens`, that holds
+        the end of a reply, that is not read as the same outputs, or that a constrained module may not give.
         """
         plan, module, lm = prompt_program.plan, prompt_program.plan.modules[made.module], self.lms[made.module]
         ready, declared = prompt_program.resources.module(module, plan), plan.lms[module.lm]

@@ -19,7 +19,7 @@ OTHER_TOKENS = (
 
 
 class Reader(Protocol):
-    """The model here: its words and how many tokens it knows."""
+    """The interface of the local model's tokenizer: the size of its vocabulary, and text from token ids."""
 
     @property
     def vocabulary(self) -> int: ...
@@ -28,7 +28,7 @@ class Reader(Protocol):
 
 
 def unmatched(made: Any, reader: Reader) -> str | None:
-    """Return why a call cannot be trained, as the end of a sentence; None where it can."""
+    """Return why a server's reply cannot be trained, as the end of a sentence; None where it can."""
     prompt, reply, logprobs = made.prompt_token_ids, made.token_ids, made.logprobs
     if not prompt or not reply:
         return NO_IDS
@@ -46,8 +46,8 @@ def drop_untrainable(
 ) -> tuple[list[Rollout], int]:
     """Drop the calls of `readers`' modules that cannot be trained; return the rollouts and the number dropped.
 
-    `models` gives the trained weights of each module. The replies of teachers stay as they are: they have the trained
-    model's tokens. Raises LmprogError where not one call can be trained.
+    `models` gives the trained weights of each module. The replies of teachers stay as they are: they have the trained model's
+    tokens. Raises LmprogError where not one call can be trained.
     """
     kept, refused, fit = [], [], 0
     for rollout in rollouts:

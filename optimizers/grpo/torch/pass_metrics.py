@@ -1,4 +1,4 @@
-"""Aggregation of the metrics that TRL measures in each pass of a step: one value of each name for the step."""
+"""Aggregation of TRL's metrics, which it measures in each forward pass, to one value of each for a training step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 
 
 class PassMetrics:
-    """Joins what is appended to the lists of `measured`, by name, between now and `join`."""
+    """Merges the values that TRL appends to the lists of `measured` (by metric) during one step into one value each."""
 
     def __init__(self, measured: MutableMapping[str, list[float]]) -> None:
         self._measured = measured
@@ -14,11 +14,13 @@ class PassMetrics:
         self._tokens: list[float] = []
 
     def end_of_pass(self, tokens: float) -> None:
-        """Record the end of a pass, whose metrics are means over `tokens` tokens."""
+        """Record that a forward pass over `tokens` tokens has ended, which weights its values."""
         self._tokens.append(tokens)
 
     def join(self) -> None:
-        """Merge the passes' values of each metric into the mean over all tokens; of `_min` and `_max` the extreme."""
+        """Replace each metric's values by their mean weighted by tokens; by the extreme for names ending in
+        `_min` or `_max`.
+        """
         for name, values in self._measured.items():
             of_passes = values[self._before.get(name, 0) :]
             if len(of_passes) == len(self._tokens):

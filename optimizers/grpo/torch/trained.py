@@ -16,7 +16,7 @@ from lmprog.lms.local.lora import FastLora
 
 
 class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
-    """`adapters` are peft models, each with the name of the adapter in it that is trained; models may be the same."""
+    """The adapters in training as one torch module: pairs of a peft model and an adapter's name; models may be the same."""
 
     def __init__(self, adapters: Sequence[tuple[Any, str]]) -> None:
         super().__init__()
@@ -26,10 +26,7 @@ class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
         self._let_learn()
 
     def forward(self, adapter: int, *, reference: bool = False, **inputs: Any) -> Any:
-        """Return the output of the model with adapter number `adapter`.
-
-        With `reference` it is the output of the base model of that adapter.
-        """
+        """Return the model's output with adapter number `adapter`, or with `reference` of its base model alone."""
         model, name = self._adapters[adapter]
         try:
             if reference:
@@ -46,7 +43,7 @@ class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
             self._let_learn()
 
     def peft_model(self, adapter: int) -> Any:
-        """Return the model that holds adapter number `adapter`."""
+        """Return the peft model that holds adapter number `adapter`."""
         return self._adapters[adapter][0]
 
     def _let_learn(self) -> None:
@@ -56,7 +53,7 @@ class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
 
 
 class OneAdapter:
-    """Adapter number `adapter` of `trained` as a model of its own; with `reference` the base model of that adapter."""
+    """A callable model for adapter number `adapter` of `trained`; with `reference` the base model of that adapter."""
 
     def __init__(self, trained: TrainedAdapters, adapter: int, reference: bool = False) -> None:
         self._trained, self._which = trained, {"adapter": adapter, "reference": reference}
