@@ -48,9 +48,7 @@ class Playground:
             raise UsageError("this page runs fakes only; start `lmprog dev` without --fake and --no-import for others")
         if (wrong := view.inputs[1]) is not None:
             raise UsageError(wrong)
-        return self.runs.start(
-            view.program, view.inputs_for(not real), view.row, view.of, fake=not real, hide=real and view.guarded
-        )
+        return self.runs.start(view.program, view.run_of(real), fake=not real, hide=real and view.guarded)
 
     def view(self, asked: Asked) -> View:
         """Return what is shown for a row; it is made once for each state of the files, since it calls tools that read."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lmprog.aio.loops import run_async
+from lmprog.compiler.bounds import judges
 from lmprog.errors import Handled, LmprogError
 from lmprog.optimizers.redaction import ShownRows
 from lmprog.reports.calls import LENGTH, ShownCall, as_text, cut, shown_calls
@@ -20,6 +21,7 @@ from lmprog.runtime.events import CallEnded, TextPiece
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
 from lmprog.runtime.result import Result
+from lmprog.scoring.metrics import Scorer
 from lmprog.traces.usage import usage_of
 
 BETWEEN = 0.15
@@ -41,10 +43,22 @@ class KeptRun:
     replies: Mapping[str, str] = field(default_factory=dict)
     """The replies that are being written, by the path of their step."""
     outputs: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, str] = field(default_factory=dict)
+    """The scores of a run of the real LMs on a row as it is, by metric; not of those that ask a judge."""
     error: str | None = None
     calls: Sequence[ShownCall] = ()
     facts: str = ""
     hidden: bool = False
+
+
+@dataclass(frozen=True)
+class RunOf:
+    """The inputs of a run, in values and in words. `columns` are those of a row that is run as it is, for metrics."""
+
+    inputs: Mapping[str, Any]
+    row: int
+    words: str
+    columns: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,7 @@ class Runs:
         """The last two runs that have ended, the newest first."""
         return list(reversed(self._kept))
 
-    def start(self, program: Program, inputs: Mapping[str, Any], row: int, of: str, fake: bool, hide: bool) -> int:
+    def start(self, program: Program, asked: RunOf, fake: bool, hide: bool) -> int:
         """Begin a run in a thread and return its number. Raises Busy where one is at work.
 
         `hide` leaves out of it what private values of the program may be in.
@@ -89,9 +103,11 @@ class Runs:
             self._count += 1
             began = time.strftime("%H:%M:%S")
             self._stopping = False
-            self.current = KeptRun(self._count, fake, of, began, hidden=hide)
-        asked = program.faked() if fake else program
-        threading.Thread(target=self._work, args=(asked, inputs, row, hide), daemon=True, name="lmprog-dev-run").start()
+            self.current = KeptRun(self._count, fake, asked.words, began, hidden=hide)
+        program = program.faked() if fake else program
+        threading.Thread(
+            target=self._work, args=(program, asked, fake, hide), daemon=True, name="lmprog-dev-run"
+        ).start()
         self._tell()
         return self._count
 
@@ -103,12 +119,12 @@ class Runs:
         if stop is not None:
             stop()
 
-    def _work(self, program: Program, inputs: Mapping[str, Any], row: int, hide: bool) -> None:
+    def _work(self, program: Program, asked: RunOf, fake: bool, hide: bool) -> None:
         assert self.current is not None
         started = time.perf_counter()
         try:
-            result = run_async(lambda: self._run(program, inputs, row, hide))
-            ended = _ended(self.current, program, result, hide)
+            result, scores = run_async(lambda: self._run(program, asked, fake, hide))
+            ended = replace(_ended(self.current, program, result, hide), scores=scores)
         except asyncio.CancelledError:
             ended = replace(self.current, state="stopped")
         except LmprogError as error:
@@ -123,7 +139,7 @@ class Runs:
             self.current = self._stop = None
         self._tell()
 
-    async def _run(self, program: Program, inputs: Mapping[str, Any], row: int, hide: bool) -> Result:
+    async def _run(self, program: Program, asked: RunOf, fake: bool, hide: bool) -> tuple[Result, dict[str, str]]:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 
@@ -135,7 +151,9 @@ class Runs:
             if self._stopping:
                 stop()
         options = RunOptions(on_record=self._note, on_text=None if hide else self._write)
-        return await program.run(inputs, example=row, options=options)
+        result = await program.run(asked.inputs, example=asked.row, options=options)
+        scored = asked.columns is not None and not fake and result.outputs is not None
+        return result, await _scores(program, asked, result, hide) if scored else {}
 
     def _note(self, ended: CallEnded) -> None:
         """Show that a call has ended."""
@@ -160,6 +178,23 @@ class Runs:
                 return
             self._told = now
         self._tell()
+
+
+async def _scores(program: Program, asked: RunOf, result: Result, hide: bool) -> dict[str, str]:
+    """Return the scores by metric, with feedback unless it may be private."""
+    found = {}
+    for id in program.plan.metrics:
+        scorer = Scorer(program, id)
+        if judges(program.plan, id) or scorer.compares:
+            continue
+        try:
+            score = await scorer.score(asked.inputs, asked.columns or {}, result, example=asked.row)
+        except LmprogError as error:
+            found[id] = "failed" if hide else f"failed: {error}"
+        else:
+            words = f", {score.feedback}" if score.feedback and not hide else ""
+            found[id] = f"{score.value:g}{words}"
+    return found
 
 
 def _ended(run: KeptRun, program: Program, result: Result, hide: bool) -> KeptRun:
@@ -187,6 +222,8 @@ def _of_defect(error: Exception, hide: bool) -> str:
 def compared(before: KeptRun, after: KeptRun) -> list[Compared]:
     """Return the outputs and the calls of two runs, each with how its text differs."""
     found = []
+    for name in dict.fromkeys([*before.scores, *after.scores]):
+        found.append(_compared(f"score {name}", before.scores.get(name, ""), after.scores.get(name, "")))
     for name in dict.fromkeys([*before.outputs, *after.outputs]):
         found.append(_compared(f"output {name}", before.outputs.get(name, ""), after.outputs.get(name, "")))
     old, new = _by_place(before.calls), _by_place(after.calls)

@@ -20,7 +20,7 @@ from lmprog.lms.fake import placeholder
 from lmprog.optimizers.redaction import ShownRows
 from lmprog.playground.inputs import InputField, fields_of, with_typed, without_private
 from lmprog.playground.rows import RowsReader
-from lmprog.playground.runs import Compared, KeptRun, Runs, compared
+from lmprog.playground.runs import Compared, KeptRun, RunOf, Runs, compared
 from lmprog.playground.session import Snapshot
 from lmprog.reports.page.graph import Graph, graph_of
 from lmprog.reports.requests import document, lines
@@ -175,11 +175,11 @@ class View:
         """Return whether a run of real LMs may bring private values into what is shown of it."""
         return self.program is not None and not self.show_private and holds_private(self.program.plan)
 
-    def inputs_for(self, fake: bool) -> dict[str, Any]:
-        """Return the inputs of a run. A fake run is shown whole, so that values of their types stand for private ones in it."""
-        assert self.program is not None
+    def run_of(self, real: bool) -> RunOf:
+        """Return the inputs of a run. One with fakes is shown whole, so that placeholders stand for private values."""
         given = self.inputs[0]
-        return self._open(given) if fake else given
+        columns = self._rows[0][self.row] if self.count and not self.asked.typed else None
+        return RunOf(given if real else self._open(given), self.row, self.of, columns)
 
     def _open(self, values: Mapping[str, Any]) -> dict[str, Any]:
         assert self.program is not None

@@ -210,6 +210,20 @@ def test_a_run_is_shown_step_by_step_and_compared_with_the_last(page: Page, prov
     assert '<span class="removed">-parcel 1' not in text and "+about another" in text
 
 
+def test_a_row_that_is_run_as_it_is_has_its_scores(page: Page, spec: Path, provider) -> None:
+    provider.answer = lambda body: "refund" if body["messages"][0]["content"].startswith("Sort") else "well"
+    page.run(real=True)
+    assert "<dt>exact</dt><dd>1</dd>" in section(page.ended(), "runs")
+    page.run()
+    page.run(real=True, typed={"text": "of my own"}) if page.ended(2) else None
+    assert "<h4>Scores</h4>" not in section(page.ended(3), "runs")
+    metric = spec.with_name("metrics.py")
+    metric.write_text("def exact(label, wanted):\n    raise ValueError('no score')\n")
+    page.session.refresh({metric})
+    page.run(real=True)
+    assert "no score" in section(page.ended(4), "runs").split("Run 3</b>")[0]
+
+
 def test_a_run_that_fails_says_why(page: Page, provider) -> None:
     provider.otherwise = "neither"
     assert page.run(real=True).status_code == 202
