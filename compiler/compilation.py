@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as Map
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Compilation:
     findings: tuple[Finding, ...]
     read: tuple[Path, ...] = ()
     """The programs and overlays that were read: the file, those that it extends or calls."""
+    draft: Draft | None = field(default=None, repr=False, compare=False)
+    """The facts found about the program, also where it has errors; None where the file cannot be read."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -78,14 +80,15 @@ def compile_file(
     collecting = gc.isenabled()
     gc.disable()
     try:
-        plan = _Program(report, options).compile(Path(path).resolve(), overrides, lms, change)
+        program = _Program(report, options)
+        plan = program.compile(Path(path).resolve(), overrides, lms, change)
     finally:
         if collecting:
             gc.enable()
     findings = report.settle(unused_ignores=data and imports and change is None)
     failed = any(finding.severity == "error" for finding in findings)
     read = tuple(source.path for source in report.sources.values())
-    return Compilation(None if failed else plan, findings, read)
+    return Compilation(None if failed else plan, findings, read, program.draft)
 
 
 class _Program:
@@ -94,6 +97,7 @@ class _Program:
     def __init__(self, report: Report, options: Options, around: tuple[Path, ...] = ()) -> None:
         self.report, self.options, self.around = report, options, around
         self.subs: dict[Path, Plan | None] = {}
+        self.draft: Draft | None = None
 
     def compile(
         self,
@@ -122,6 +126,7 @@ class _Program:
         return self._compiled(self._draft(fitted, lms))
 
     def _compiled(self, draft: Draft) -> Plan:
+        self.draft = self.draft or draft
         plan = known_lists(self._plan(draft), [row for rows in draft.rows.values() for row in rows])
         checks.run(draft, plan, self._base_digest)
         return plan
@@ -308,9 +313,9 @@ class _Program:
                 return
             if draft.root.map("steps") is None and len(draft.modules) == 1:
                 ((id, module),) = draft.modules.items()
-                for name, field in module.outputs.items():
-                    draft.outputs[name] = parsed(f"steps.{id}.{name}", field.type)
-                    draft.output_types[name] = field.type
+                for name, declared in module.outputs.items():
+                    draft.outputs[name] = parsed(f"steps.{id}.{name}", declared.type)
+                    draft.output_types[name] = declared.type
                     draft.binder.reads.add(("steps", id, name))
             elif draft.root.map("steps") is not None:
                 message = "a program with steps needs `outputs`"

@@ -13,7 +13,7 @@ from lmprog.compiler.plan import LM, Export, Field, Metric, Module, Optimize, Pl
 from lmprog.compiler.rows.files import Row
 from lmprog.compiler.types.lattice import Object, Type
 from lmprog.compiler.types.values import Binder
-from lmprog.compiler.yaml.files import refusal
+from lmprog.compiler.yaml.files import is_file, refusal
 from lmprog.compiler.yaml.source import Mapping, Node, Place, Source
 
 StageConfigs = Callable[[str], Any]
@@ -141,7 +141,7 @@ class Draft:
         path = self.reachable(node, what, text)
         if path is None:
             return None
-        if not path.is_file():
+        if not is_file(path):
             self.report.add(
                 "LMP103", node.place, f"{what} names the file {text}, which does not exist", fix=_near(path)
             )

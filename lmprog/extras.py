@@ -29,6 +29,7 @@ EXTRA_OF = {
     "bm25s": "search",
     **dict.fromkeys(("starlette", "uvicorn", "h11", "prometheus_client"), "serve"),
     **dict.fromkeys(("mcp", "mcp_types", "httpx2", "anyio"), "mcp"),
+    **dict.fromkeys(("pygls", "lsprotocol"), "lsp"),
     "opentelemetry": "otel",
 }
 """Package -> extra."""
@@ -41,6 +42,7 @@ BRINGS = {
     "train": "the stages that train weights: grpo, sft, fast_slow",
     "serve": "lmprog serve",
     "mcp": "tools of MCP servers",
+    "lsp": "lmprog lsp: editors that know the language",
     "otel": "traces to an OpenTelemetry collector",
 }
 """Extra -> what it is for."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from lmprog.compiler.errors import LmprogError
 from lmprog.compiler.types.lattice import MAX_DEPTH
+from lmprog.compiler.yaml.files import note, opened
 
 Row = dict[str, Any]
 MAX_NESTING = MAX_DEPTH + 50
@@ -36,6 +37,7 @@ def read_file(path: Path, texts: Collection[str] = ()) -> Iterator[Row]:
     In a csv file, where nothing says which values are numbers, a column is numbers where all of its values are written as
     numbers, but for the columns in `texts`, which stay text.
     """
+    note(path)
     ending = path.suffix.lower()
     if ending not in _READERS:
         fix = "write one JSON object a line, as jsonl" if ending == ".json" else "use jsonl, csv or parquet"
@@ -55,7 +57,7 @@ def _encoding(path: Path) -> str:
 
 
 def _jsonl(path: Path, texts: Collection[str]) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as lines:
+    with opened(path) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -116,7 +118,7 @@ def _csv(path: Path, texts: Collection[str]) -> Iterator[Row]:
 
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a field may be a whole document
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    with path.open(encoding="utf-8-sig", newline="") as text:
+    with opened(path, newline="") as text:
         reader = csv.reader(text, delimiter=delimiter, strict=True)
         try:
             header = next(reader, [])

@@ -23,7 +23,7 @@ from lmprog.compiler.types.lattice import (
     join,
     type_of,
 )
-from lmprog.compiler.yaml.files import refusal
+from lmprog.compiler.yaml.files import is_file, refusal
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
 SPLITS = ("train", "dev", "test")
@@ -84,7 +84,7 @@ def _path(draft: Draft, name: str, node: Scalar) -> Path:
     path: Path = (node.source.folder / node.value).resolve()
     if draft.reachable(node, f"the {name} data", node.value) is None:
         return path
-    if not path.is_file() and name in _needed(draft):
+    if not is_file(path) and name in _needed(draft):
         draft.file(node, f"the {name} data")
     return path
 
@@ -156,7 +156,7 @@ def load_rows(draft: Draft) -> dict[str, list[Row]]:
     """Return the rows of the splits that are local files; a file that cannot be read gets a finding."""
     rows = {}
     for name, split in draft.data.items():
-        if split.path is None or refusal(split.path, draft.options.root) is not None or not split.path.is_file():
+        if split.path is None or refusal(split.path, draft.options.root) is not None or not is_file(split.path):
             continue
         try:
             rows[name] = read_rows(split)

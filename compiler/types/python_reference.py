@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.errors import LmprogError
+from lmprog.compiler.yaml.files import note
 
 _loaded: dict[tuple[str, int], Any] = {}
 
@@ -80,6 +81,7 @@ def _shown(reference: PythonReference) -> str:
 def _file(reference: PythonReference) -> Any:
     path = reference.file
     assert path is not None
+    note(path)
     try:
         stamp = path.stat().st_mtime_ns
     except OSError as error:
@@ -114,7 +116,10 @@ def _module(reference: PythonReference) -> Any:
     assert reference.module is not None
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            return importlib.import_module(reference.module)
+            found = importlib.import_module(reference.module)
+        if getattr(found, "__file__", None):
+            note(Path(found.__file__))  # type: ignore[arg-type]
+        return found
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import IO, Any
 
 from lmprog.compiler.errors import Handled
 
 MAX_BYTES = 64_000_000
 """Maximum bytes of a file that is read whole: a program, a list of labels, a description of tools."""
+
+
+_UNSAVED: ContextVar[Mapping[Path, str]] = ContextVar("unsaved", default={})  # noqa: B039 (nobody changes it)
+_SEEN: ContextVar[set[Path] | None] = ContextVar("seen", default=None)
 
 
 class NotRead(Handled):
@@ -37,11 +46,49 @@ def refusal(path: Path, root: Path | None) -> str | None:
     return None
 
 
+@contextmanager
+def reading(unsaved: Mapping[Path, str] = {}) -> Iterator[set[Path]]:
+    """Read the unsaved texts of an editor in place of the files at their paths, which have no links in them.
+
+    Yield the set of the files that are looked at meanwhile, whether they are there or not.
+    """
+    seen: set[Path] = set()
+    texts, looked_at = _UNSAVED.set(unsaved), _SEEN.set(seen)
+    try:
+        yield seen
+    finally:
+        _UNSAVED.reset(texts)
+        _SEEN.reset(looked_at)
+
+
+def note(path: Path) -> None:
+    """Note a file that the compilation depends on, for those who compile again when it changes."""
+    seen = _SEEN.get()
+    if seen is not None:
+        seen.add(path)
+
+
+def unsaved_text(path: Path) -> str | None:
+    """Return the text that an editor holds of a file, with the line ends of files that are read; None where it holds none."""
+    text = _UNSAVED.get().get(path)
+    return None if text is None else _with_plain_line_ends(text)
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is such a file, on the disk or in an editor."""
+    note(path)
+    return path in _UNSAVED.get() or path.is_file()
+
+
 def read_text(path: Path, root: Path | None = None, *, encoding: str = "utf-8") -> str:
     """Return the text of a regular file. Raises NotRead for all that is none, lies outside, is too large or no UTF-8."""
     refused = refusal(path, root)
     if refused is not None:
         raise NotRead(refused)
+    note(path)
+    unsaved = unsaved_text(path)
+    if unsaved is not None:
+        return unsaved
     try:
         # A pipe would wait for somebody who writes, and a device would never end.
         kind = path.stat()
@@ -56,6 +103,20 @@ def read_text(path: Path, root: Path | None = None, *, encoding: str = "utf-8") 
     if len(content) > MAX_BYTES:
         raise NotRead(f"it has more than {MAX_BYTES:,} bytes")
     try:
-        return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+        return _with_plain_line_ends(content.decode(encoding))
     except UnicodeDecodeError:
         raise NotRead("it is not UTF-8 text") from None
+
+
+def opened(path: Path, **options: Any) -> IO[str]:
+    """Return a file of UTF-8 text as `open` does with the same options, with the text that an editor holds of it, if any."""
+    note(path)
+    unsaved = _UNSAVED.get().get(path)
+    if unsaved is not None:
+        return io.StringIO(unsaved, newline=options.get("newline"))
+    file: IO[str] = path.open(encoding="utf-8-sig", **options)
+    return file
+
+
+def _with_plain_line_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.findings.finding import Report
-from lmprog.compiler.yaml.files import refusal
+from lmprog.compiler.yaml.files import is_file, refusal
 from lmprog.compiler.yaml.laying import merged
 from lmprog.compiler.yaml.reader import read_source
 from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Source, from_plain
@@ -49,7 +49,7 @@ def read_extended(
         names = tuple(file.name for file in circle[circle.index(base_path) :])
         report.add("LMP103", extends.place, "these files extend each other in a circle", path=names)
         return None
-    if not base_path.is_file():
+    if not is_file(base_path):
         message = f"`extends` names the file {extends.value}, which does not exist"
         report.add("LMP103", extends.place, message, fix="the path starts at the folder of this file")
         return None

@@ -10,7 +10,7 @@ import yaml
 from yaml.resolver import BaseResolver
 
 from lmprog.compiler.findings.finding import Edit, Report, nearest
-from lmprog.compiler.yaml.files import NotRead, read_text, refusal
+from lmprog.compiler.yaml.files import NotRead, note, read_text, refusal, unsaved_text
 from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar, Sequence, Source, shown_path
 
 if yaml.__with_libyaml__:
@@ -85,25 +85,26 @@ _FIRST_OF_DOUBTED = "yYnNoO+-0123456789\u201c\u201e\u2018"
 """The characters that a plain text begins with which may be read as something else."""
 _DOUBTED = re.compile(rf"{DIFFERENT.pattern}|[\u201c\u201e\u2018]")
 
-_parsed: dict[Path, tuple[tuple[int, int, str], Source, Node | None, Report]] = {}
+_parsed: dict[Path, tuple[tuple[int | str, ...], Source, Node | None, Report]] = {}
 
 
 def read_source(path: Path, report: Report, within: Path | None = None, named: Place | None = None) -> Mapping | None:
     """Return the mapping that the file at `path` holds; None, with findings, where there is none.
 
-    An unchanged file (by time, size and name as shown) is parsed once per process. No file outside of `within` is
-    read. A file that another program names, at `named`, is not examined unless it is a program itself.
+    An unchanged file (by time, size and name as shown, or by its unsaved text) is parsed once per process. No file
+    outside of `within` is read. A file that another program names, at `named`, is not examined unless it is a program
+    itself.
     """
     try:
         refused = refusal(path, within)
         if refused is not None:
             raise NotRead(refused)
-        stat = path.stat()
-        stamp = (stat.st_mtime_ns, stat.st_size, shown_path(path))
+        note(path)
+        unsaved = unsaved_text(path)
+        stamp = (*(_stamp(path) if unsaved is None else (unsaved,)), shown_path(path))
         kept = _parsed.get(path)
         if kept is None or kept[0] != stamp:
-            text = read_text(path)
-            source = Source(path, stamp[2], text, path.parent)
+            source = Source(path, shown_path(path), read_text(path), path.parent)
             own = Report()
             kept = _parsed[path] = (stamp, source, parse(source, own), own)
     except (OSError, NotRead) as error:
@@ -137,6 +138,11 @@ def read_source(path: Path, report: Report, within: Path | None = None, named: P
             fix="begin with `lmprog: 1`",
         )
     return None
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
 
 
 def parse(source: Source, report: Report) -> Node | None:

@@ -12,6 +12,10 @@ from typing import Any
 _KEY = re.compile(r"""(?<![\w-])lmprog["']?[ \t]*:|^extends[ \t]*:""", re.MULTILINE)
 
 
+_ESCAPED = {'"': re.compile(r'"(?:[^"\\]|\\.)*"'), "'": re.compile(r"'(?:[^']|'')*'")}
+"""Quoted texts that end in the line where they begin."""
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A text and where it comes from. `folder` is where relative paths in it start."""
@@ -98,9 +102,26 @@ class Scalar(Node):
             line = self.source.line(self.line + 1 + row) or ""
             indent = len(line) - len(line.lstrip(" ")) if row == 0 else self._indent()
             return Place(self.source, self.line + 1 + row, min(indent, len(line)) + inside + 1, length)
-        if self.style == ">" or "\n" in self.text or self._spans_lines():
+        if self.style in ("'", '"') and (written := _ESCAPED[self.style].match(self._from_quote())):
+            if written[0] != self.style + self.text + self.style:
+                return Place(self.source, self.line, self.column + self._written(offset), length)
+        elif self.style == ">" or "\n" in self.text or self._spans_lines():
             return self._search(before, length)
         return Place(self.source, self.line, self.column + offset + (1 if self.style else 0), length)
+
+    def _from_quote(self) -> str:
+        """Return the line from the opening quote on."""
+        return (self.source.line(self.line) or "")[self.column - 1 :]
+
+    def _written(self, offset: int) -> int:
+        """Return how many characters, with the opening quote, are written before the one at `offset` of a quoted text."""
+        text, position = self._from_quote(), 1
+        for _ in range(offset):
+            if text[position] == "\\" and self.style == '"':
+                position += {"x": 4, "u": 6, "U": 10}.get(text[position + 1], 2)
+            else:
+                position += 2 if text[position : position + 2] == "''" and self.style == "'" else 1
+        return position
 
     def _indent(self) -> int:
         for number in range(self.line + 1, len(self.source.lines) + 1):

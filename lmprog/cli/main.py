@@ -27,6 +27,7 @@ VERBS = {
     "init": "write a small working program to begin with",
     "export": "write weights with the adapters merged in",
     "graph": "draw the steps as Mermaid",
+    "lsp": "serve an editor: diagnostics, types, completion, renaming",
     "optimize": "improve a program's prompts and weights, and write the overlay",
     "render": "show the exact messages that would be sent",
     "run": "run a program on one input or on rows",

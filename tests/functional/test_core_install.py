@@ -114,7 +114,7 @@ def test_the_core_takes_less_than_60_mb() -> None:
 
 
 def test_every_verb_is_tried() -> None:
-    tried = {verb[0] for verb in (*HOSTED_VERBS, *FREE_VERBS)} | {"serve", "dev", "export"}
+    tried = {verb[0] for verb in (*HOSTED_VERBS, *FREE_VERBS)} | {"serve", "dev", "export", "lsp"}
     assert tried == set(lmprog.list_commands(click.Context(lmprog)))
 
 
@@ -164,6 +164,12 @@ def test_what_needs_one_names_the_extra_in_one_line(core, verb) -> None:
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert f"'embedded/smollm2-135m' runs in this process, which {EXTRA}" in done.stderr
+
+
+def test_lsp_names_its_extra(core) -> None:
+    done = core("lsp")
+    assert done.returncode == 2 and done.stdout == ""
+    assert "pip install 'lmprog[lsp]'" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_serve_names_its_extra(core) -> None:

@@ -24,7 +24,8 @@ ORDER = (
     ("credit",),
     ("optimizers",),
     ("reports",),
-    ("imports", "serving", "starter", "playground", "doctor"),
+    ("imports", "serving", "starter", "playground", "doctor", "editing"),
+    ("lsp",),
     ("cli", "pytest_plugin"),
 )
 """Rooms from the bottom up; each may import what stands before it here. `lmprog/__init__.py` may import all."""

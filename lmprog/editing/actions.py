@@ -1,0 +1,79 @@
+"""Changes of a text that mend what a check found in it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.findings.finding import UNSILENCEABLE, Edit, Finding, Report
+from lmprog.compiler.yaml import reader
+from lmprog.compiler.yaml.source import Source
+from lmprog.editing.session import Session
+
+
+@dataclass(frozen=True)
+class Action:
+    """Edits of one file under one title."""
+
+    title: str
+    edits: tuple[Edit, ...]
+    findings: tuple[Finding, ...] = ()
+    """The findings that it mends."""
+    preferred: bool = False
+    whole_file: bool = False
+    """True for the action that makes all safe changes of the file."""
+
+
+def actions(session: Session, path: Path, first: int, last: int) -> list[Action]:
+    """Return the changes that mend findings in a range of lines, and all safe changes of the file as one."""
+    findings = session.checked(path).by_file[path]
+    found = []
+    for finding in findings:
+        if not first <= finding.line <= last:
+            continue
+        if finding.edit is not None:
+            title = (finding.fix or f"write {finding.edit.text}").rstrip("?")
+            title = re.sub(r"^did you mean (`[^`]+`)$", r"write \1", title)
+            found.append(Action(title, (finding.edit,), (finding,), preferred=True))
+        ignored = _ignored(session, path, finding) if _silenceable(finding) else None
+        if ignored is not None:
+            found.append(Action(f"ignore {finding.code} on this line", (ignored,), (finding,)))
+    safe = tuple(dict.fromkeys(finding.edit for finding in findings if finding.edit is not None))
+    if safe:
+        found.append(Action("make all safe changes of the file", _apart(safe), whole_file=True))
+    return found
+
+
+def _silenceable(finding: Finding) -> bool:
+    """Return whether a comment can silence a finding; one of trust wants a reason, which no editor can give."""
+    fatal = finding.code in UNSILENCEABLE and finding.severity == "error"
+    noted = "lmprog: ignore" in (finding.snippet or "")
+    return finding.severity != "error" and not fatal and not finding.code.startswith("LMP4") and not noted
+
+
+def _ignored(session: Session, path: Path, finding: Finding) -> Edit | None:
+    """Return the edit that adds the comment; None where the line goes on in a text, of which the comment would be a part."""
+    text = session.text(path)
+    line = text.line(finding.line)
+    end = len(line.rstrip()) + 1
+    comment = f"  # lmprog: ignore {finding.code}"
+    lines = [*text.lines]
+    before = _values(path, lines)
+    lines[finding.line - 1] = line[: end - 1] + comment
+    return Edit(finding.line, end, len(line) + 1, comment) if _values(path, lines) == before else None
+
+
+def _values(path: Path, lines: list[str]) -> Any:
+    root = reader.parse(Source(path, path.name, "\n".join(lines), path.parent), Report())
+    return root.plain() if root is not None else None
+
+
+def _apart(edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    """Return the edits without those that overlap others before them."""
+    kept: list[Edit] = []
+    for edit in sorted(edits, key=lambda one: (one.line, one.column)):
+        if not kept or kept[-1].line != edit.line or kept[-1].end_column <= edit.column:
+            kept.append(edit)
+    return tuple(kept)

@@ -1,0 +1,59 @@
+"""Dotted names in expressions and templates, found by their letters alone, so that text that is half typed has them too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_NAME = r"[^\W\d]\w*"
+_STRING = r'"(?:[^"\\]|\\.)*(?:"|\Z)|' + r"'(?:[^'\\]|\\.)*(?:'|\Z)"
+_PART = rf"""\s*(?:\.\s*(?:{_NAME})|\[\s*(?:"\w*"|'\w*')\s*\])"""
+_TOKEN = re.compile(
+    rf"(?P<string>{_STRING})|(?P<number>\d[\w.]*)|(?P<behind>(?:\.|\|)\s*{_NAME}(?:{_PART})*)|(?P<chain>{_NAME}(?:{_PART})*)",
+    re.DOTALL,
+)
+_WORD = re.compile(r"\w+")
+_HOLE = re.compile(
+    r"\{#.*?(?:#\}|\Z)"
+    r"|\{%[-+]?\s*raw\s*[-+]?%\}.*?(?:\{%[-+]?\s*endraw\s*[-+]?%\}|\Z)"
+    r"|(?P<open>\{\{|\{%)(?P<inner>(?:\"[^\"]*\"|'[^']*'|(?!\}\}|%\}).)*)(?:\}\}|%\}|\Z)",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A name within a dotted name, at `offset` of the text."""
+
+    name: str
+    offset: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + len(self.name)
+
+
+Chain = tuple[Part, ...]
+
+
+def in_expression(text: str, start: int = 0, end: int | None = None) -> Iterator[Chain]:
+    """Yield the dotted names of an expression, `a["b"]` as `a.b`; not those behind a call, a bracket or a filter's bar."""
+    for found in _TOKEN.finditer(text, start, len(text) if end is None else end):
+        if found.lastgroup == "chain":
+            yield tuple(Part(word[0], word.start()) for word in _WORD.finditer(text, found.start(), found.end()))
+
+
+def in_template(text: str) -> Iterator[Chain]:
+    """Yield the dotted names in the holes and statements of a template, without keywords of calls."""
+    for start, end in holes(text):
+        for chain in in_expression(text, start, end):
+            if not re.match(r"\s*=(?!=)", text[chain[-1].end : end]):
+                yield chain
+
+
+def holes(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the start and the end of the inside of each hole and statement of a template; the last may be open."""
+    for found in _HOLE.finditer(text):
+        if found["open"]:
+            yield found.span("inner")

@@ -1,0 +1,128 @@
+"""The types of what can be read at a place of a program, as the last check found them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lmprog.compiler.bounds import bounds
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.optimizing.trace_types import runs_type, trace_type
+from lmprog.compiler.plan import Module, Plan, Repeat, Step
+from lmprog.compiler.rows.splits import row_type
+from lmprog.compiler.steps.parts import walk
+from lmprog.compiler.steps.scope import LOOP
+from lmprog.compiler.types.lattice import FLOAT, STR, UNKNOWN, ListOf, Object, Optional, Type
+
+DEMOS = ListOf(UNKNOWN)
+
+
+def steps_by_path(draft: Draft) -> dict[str, Step]:
+    """Return all steps of a program by their paths."""
+    return {step.path: step for step in walk(draft.steps)}
+
+
+def visible_steps(draft: Draft, level: str) -> dict[str, Step]:
+    """Return the steps that `steps.<id>` can name at a level: of the level and of those around it."""
+    found = {}
+    for path, step in steps_by_path(draft).items():
+        around = path.rpartition(".")[0]
+        if not around or f"{around}." == level or level.startswith(f"{around}."):
+            found[step.id] = step
+    return found
+
+
+def roots(draft: Draft, at: tuple[str, ...], level: str, owner: tuple[str, ...]) -> dict[str, Type]:
+    """Return the roots of an expression at a place, with their types."""
+    section = at[0] if at else ""
+    if section in ("lms", "tools", "export"):
+        return {"env": Object(())}
+    known: dict[str, Type] = {
+        "inputs": Object(tuple((name, field.type) for name, field in draft.inputs.items())),
+        "vars": draft.var_types,
+    }
+    if section == "tests":
+        return known | _of_a_run(draft)
+    if section == "metrics":
+        return known | {
+            **_of_a_run(draft),
+            "row": row_type(draft),
+            "metrics": Object(tuple((id, FLOAT) for id in draft.metrics)),
+            "runs": runs_type(draft.output_types, True),
+        }
+    if section not in ("steps", "outputs"):
+        return {"vars": draft.var_types}
+    steps = visible_steps(draft, level)
+    known["steps"] = Object(tuple((id, Object(tuple(step.outputs.items()))) for id, step in steps.items()))
+    every = steps_by_path(draft)
+    loop = every.get(level[:-1])
+    if loop is not None and isinstance(loop.action, Repeat):
+        known |= {"state": Object(tuple((name, one.type) for name, one in loop.action.state.items())), "loop": LOOP}
+    own = every.get(owner[1]) if len(owner) == 2 and owner[0] == "steps" else None
+    if own is not None and own.foreach is not None and at[-1:] != ("foreach",):
+        items = own.foreach.items.type
+        known |= {"item": items.item if isinstance(items, ListOf) else UNKNOWN, "loop": LOOP}
+    return known
+
+
+def _of_a_run(draft: Draft) -> dict[str, Type]:
+    """Return the roots of what looks back on a run."""
+    return {"outputs": Object(tuple(draft.output_types.items())), "trace": trace_type(draft.modules)}
+
+
+def layout_names(draft: Draft, module: str, role: str) -> dict[str, Type]:
+    """Return the names that a template of a module can read, with their types."""
+    found = draft.modules.get(module)
+    known: dict[str, Type] = {"vars": draft.var_types, "instructions": STR, "demos": DEMOS}
+    if found is not None:
+        known |= {name: one.type for name, one in found.inputs.items()}
+        if role == "assistant":
+            known |= {name: one.type for name, one in found.outputs.items()}
+    return known
+
+
+def fields(known: Mapping[str, Type], names: Sequence[str]) -> dict[str, Type]:
+    """Return the fields of a dotted name, with their types; none where it has no fields that are known."""
+    if not names:
+        return dict(known)
+    kind = known.get(names[0])
+    for name in names[1:]:
+        kind = without_absence(kind)
+        kind = kind.get(name) if isinstance(kind, Object) else None
+    kind = without_absence(kind)
+    return dict(kind.fields) if isinstance(kind, Object) else {}
+
+
+def without_absence(kind: Type | None) -> Type | None:
+    """Return T for T?, and any other type as it is."""
+    return kind.inner if isinstance(kind, Optional) else kind
+
+
+def signature(module: Module) -> str:
+    """Return a module as a line: what it takes and what it gives."""
+    takes = ", ".join(f"{name}: {one.type}" for name, one in module.inputs.items())
+    gives = ", ".join(f"{name}: {one.type}" for name, one in module.outputs.items())
+    return f"{module.id}({takes}) -> {{{gives}}}"
+
+
+def counted(calls: int) -> str:
+    """Return a number of LM calls in words."""
+    return f"{calls:,} LM call{'' if calls == 1 else 's'}"
+
+
+def most_calls(plan: Plan) -> dict[str, int]:
+    """Return the most LM calls of one run by the path of the step that makes them, with the sum for steps around others."""
+    found: dict[str, int] = {}
+    known = bounds(plan)
+    own = {id(step.action): step.path for step in walk(plan.steps) if step.action is not None}
+    for site in known.sites:
+        path = own.get(id(site.call))
+        if path is None:
+            continue
+        found[path] = found.get(path, 0) + site.times
+        while path := path.rpartition(".")[0]:
+            found[path] = found.get(path, 0) + site.times
+    for path in own.values():
+        below = sum(count for name, count in known.calls.items() if name.startswith(f"{path}."))
+        if below:
+            found[path] = found.get(path, 0) + below
+    return found

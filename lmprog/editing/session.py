@@ -1,0 +1,233 @@
+"""The programs that an editor has open: their texts, what a check found in each, and the names in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from operator import is_
+from pathlib import Path
+
+from lmprog.compiler.compilation import Compilation, compile_file
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.findings.finding import Finding, Report
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.yaml import layers, reader
+from lmprog.compiler.yaml.files import NotRead, read_text, reading, root_of
+from lmprog.compiler.yaml.source import Mapping as Node
+from lmprog.compiler.yaml.source import Source
+from lmprog.editing.lenient import lenient
+from lmprog.editing.names import Mention, mentions
+from lmprog.editing.prompts import Prompt, prompts
+from lmprog.editing.structure import Structure
+from lmprog.editing.text import Text
+from lmprog.optimizers.optimizer import installed, options_of
+
+MOST_FILES = 5000
+"""Files of a workspace that are looked through for programs that extend another."""
+SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages"})
+"""Folders that hold no programs of the workspace, beside those whose names begin with a dot."""
+_EXTENDS = re.compile(r"^extends[ \t]*:", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The result of a check of a program as it was typed."""
+
+    path: Path
+    text: str
+    compilation: Compilation
+    seen: frozenset[Path]
+    """The files that the check looked at."""
+
+    @property
+    def by_file(self) -> dict[Path, list[Finding]]:
+        """Return the findings of each file; the program itself is always among them."""
+        found: dict[Path, list[Finding]] = {self.path: []}
+        for finding in self.compilation.findings:
+            found.setdefault(Path(os.path.abspath(finding.file)).resolve(), []).append(finding)
+        return found
+
+
+@dataclass
+class Session:
+    """The open texts of an editor; paths are absolute, with links followed."""
+
+    imports: bool = True
+    """False: no code of a program is imported, and nothing outside of its checkout or folder is read."""
+    folders: tuple[Path, ...] = ()
+    """The folders of the workspace, in which other files of a program are looked for."""
+    texts: dict[Path, str] = field(default_factory=dict)
+    _checked: dict[Path, Checked] = field(default_factory=dict)
+    _drafts: dict[Path, Draft] = field(default_factory=dict)
+    _plans: dict[Path, Plan] = field(default_factory=dict)
+    _prompts: dict[Path, tuple[Plan, list[Prompt]]] = field(default_factory=dict)
+    _mentions: dict[Path, tuple[list[Node | None], list[Mention]]] = field(default_factory=dict)
+
+    def text(self, path: Path) -> Text:
+        """Return the text of a file, as the editor has it, or else as it is on the disk; empty where it cannot be read."""
+        held = self.texts.get(path)
+        if held is not None:
+            return Text(held)
+        try:
+            return Text(read_text(path, self.confines(path)))
+        except NotRead:
+            return Text("")
+
+    def confines(self, path: Path) -> Path | None:
+        """Return the folder outside of which nothing is read for a program; None where all may be."""
+        return None if self.imports else root_of(path)
+
+    def is_program(self, path: Path) -> bool:
+        """Return whether a file is a program or an overlay, by its keys."""
+        return path.suffix in (".yaml", ".yml") and Source(path, path.name, self.text(path).raw, path.parent).is_program
+
+    def close(self, path: Path) -> None:
+        """Drop what is known of a file that the editor has closed."""
+        for known in (self.texts, self._checked, self._drafts, self._plans, self._prompts, self._mentions):
+            known.pop(path, None)
+
+    # what a check says
+
+    def check(self, path: Path) -> Checked:
+        """Compile a program from the texts of the editor."""
+        with reading(dict(self.texts)) as seen:
+            compilation = compile_file(
+                path,
+                imports=self.imports,
+                stage_configs=options_of,
+                stage_names=installed,
+                confined=not self.imports,
+            )
+        checked = Checked(path, self.texts.get(path, ""), compilation, frozenset(seen))
+        self._checked[path] = checked
+        if compilation.draft is not None:
+            self._drafts[path] = compilation.draft
+        if compilation.plan is not None:
+            self._plans[path] = compilation.plan
+        return checked
+
+    def checked(self, path: Path) -> Checked:
+        """Return the last check of a program, made anew where its own text has changed since."""
+        last = self._checked.get(path)
+        return last if last is not None and last.text == self.texts.get(path, "") else self.check(path)
+
+    def depending(self, path: Path) -> list[Path]:
+        """Return the open programs whose last check looked at a file, the file itself first where it is one."""
+        return sorted(
+            (open for open in self.texts if open == path or ((last := self._checked.get(open)) and path in last.seen)),
+            key=lambda open: open != path,
+        )
+
+    def draft(self, path: Path) -> Draft | None:
+        """Return what the last check that could read the file found out of the program."""
+        return self._drafts.get(path)
+
+    def plan(self, path: Path) -> Plan | None:
+        """Return the plan of the last check without errors."""
+        return self._plans.get(path)
+
+    def prompts(self, path: Path) -> list[Prompt]:
+        """Return the prompts of a program for its first row; none while no check without errors is known."""
+        plan, draft = self._plans.get(path), self._drafts.get(path)
+        if plan is None or draft is None:
+            return []
+        kept = self._prompts.get(path)
+        if kept is None or kept[0] is not plan:
+            self._prompts[path] = kept = (plan, prompts(draft, plan))
+        return kept[1]
+
+    # the names in files
+
+    def parsed(self, path: Path) -> Node | None:
+        """Return the tree of a file without what it extends; lines that are no YAML are left out."""
+        with reading(dict(self.texts)):
+            report = Report()
+            root = reader.read_source(path, report, self.confines(path))
+        return root if root is not None else lenient(path, self.text(path).raw)
+
+    def wrong(self, path: Path) -> Finding | None:
+        """Return why a file cannot be read whole; None where it can."""
+        report = Report()
+        with reading(dict(self.texts)):
+            reader.read_source(path, report, self.confines(path))
+        return next((finding for finding in report.findings.values() if finding.severity == "error"), None)
+
+    def structure(self, path: Path) -> Structure | None:
+        """Return the structure of a program with what it extends."""
+        own = self.parsed(path)
+        if own is None:
+            return None
+        if own.get("extends") is None:
+            return Structure(own)
+        with reading(dict(self.texts)):
+            whole = layers.read_extended(path, Report(), within=self.confines(path))
+        return Structure(whole if whole is not None else own)
+
+    def mentions(self, path: Path) -> list[Mention]:
+        """Return the names in a file; none where it cannot be read."""
+        roots = [self.parsed(file) for file in self.bases(path)]
+        kept = self._mentions.get(path)
+        # A text that has not changed has the very same tree.
+        if kept is not None and len(kept[0]) == len(roots) and all(map(is_, kept[0], roots)):
+            return kept[1]
+        structure = self.structure(path)
+        found = mentions(roots[0], structure) if roots[0] is not None and structure is not None else []
+        self._mentions[path] = (roots, found)
+        return found
+
+    def bases(self, path: Path) -> list[Path]:
+        """Return the file and those that it extends, each before its base."""
+        found = [path]
+        while (base := self._base(found[-1])) is not None and base not in found:
+            found.append(base)
+        return found
+
+    def _base(self, path: Path) -> Path | None:
+        root = self.parsed(path)
+        named = root.value("extends") if root is not None else None
+        return (path.parent / named).resolve() if isinstance(named, str) else None
+
+    def family(self, path: Path) -> list[Path]:
+        """Return all files that are one program with a file: what it extends, and the overlays over these in the workspace."""
+        bases = self.bases(path)
+        found = dict.fromkeys(bases)
+        overlays = {file: self.bases(file) for file in self._overlays(bases[-1]) if file not in found}
+        for file, chain in overlays.items():
+            if bases[-1] in chain:
+                found |= dict.fromkeys((file, *chain))
+        return list(found)
+
+    def callers(self, files: Collection[Path]) -> list[Path]:
+        """Return the files in the workspace that seem to run one of the programs, by its name in their texts."""
+        names = {file.name for file in files}
+        found = (file for file in self._yaml_files(files) if file not in files)
+        return [
+            file for file in found if "program:" in (raw := self.text(file).raw) and any(name in raw for name in names)
+        ]
+
+    def _yaml_files(self, files: Iterable[Path]) -> list[Path]:
+        """Return the open YAML files, and those of the workspace; where files lie outside of it, of their folders."""
+        folders = dict.fromkeys(
+            next((folder for folder in self.folders if file.is_relative_to(folder)), file.parent) for file in files
+        )
+        every = (*self.texts, *(file for folder in folders for file in yaml_files(folder)))
+        return [file for file in dict.fromkeys(every) if file.suffix in (".yaml", ".yml")]
+
+    def _overlays(self, base: Path) -> Iterator[Path]:
+        """Return the files in the workspace, or else in the base's folder, that extend some other file."""
+        return (file for file in self._yaml_files([base]) if _EXTENDS.search(self.text(file).raw))
+
+
+def yaml_files(folder: Path) -> Iterator[Path]:
+    """Yield the YAML files below a folder by name, without hidden and installed ones; MOST_FILES at most."""
+    left = MOST_FILES
+    for around, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in SKIPPED)
+        for name in sorted(files):
+            if name.endswith((".yaml", ".yml")):
+                left -= 1
+                if left < 0:
+                    return
+                yield Path(around, name).resolve()

@@ -1,0 +1,81 @@
+"""The text of a file as an editor holds it, and positions in it: of the compiler, and of editors, which count other units."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from functools import cached_property
+from typing import Literal
+
+Units = Literal["utf-8", "utf-16", "utf-32"]
+"""The units in which an editor counts the characters of a line."""
+
+_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
+"""The line ends of YAML, which the compiler counts."""
+_EDITOR_BREAK = re.compile(r"\r\n|[\n\r]")
+"""The line ends of the language server protocol."""
+
+
+class Text:
+    """A text with its lines; lines and columns of the compiler count from 1, those of editors from 0."""
+
+    def __init__(self, raw: str) -> None:
+        self.raw = raw
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """Return the lines as the compiler counts them, without their ends."""
+        return _BREAK.split(self.raw)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *(found.end() for found in _BREAK.finditer(self.raw))]
+
+    @cached_property
+    def _editor_starts(self) -> list[int]:
+        return [0, *(found.end() for found in _EDITOR_BREAK.finditer(self.raw))]
+
+    def line(self, number: int) -> str:
+        """Return a line by its number from 1, or an empty text where there is none."""
+        return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
+
+    def offset(self, line: int, column: int) -> int:
+        """Return the offset of a place of the compiler; of the nearest one where the text has no such place."""
+        if line > len(self.lines):
+            return len(self.raw)
+        line = max(1, line)
+        return self._starts[line - 1] + min(max(0, column - 1), len(self.lines[line - 1]))
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """Return the line and column at an offset, as the compiler counts them."""
+        line = bisect_right(self._starts, max(0, min(offset, len(self.raw))))
+        return line, max(0, min(offset, len(self.raw))) - self._starts[line - 1] + 1
+
+    def to_editor(self, offset: int, units: Units = "utf-16") -> tuple[int, int]:
+        """Return the line and the position in it at an offset, both counted from 0."""
+        offset = max(0, min(offset, len(self.raw)))
+        line = bisect_right(self._editor_starts, offset) - 1
+        return line, _length(self.raw[self._editor_starts[line] : offset], units)
+
+    def from_editor(self, line: int, position: int, units: Units = "utf-16") -> int:
+        """Return the offset of an editor's position; the nearest one where the text has no such position."""
+        if line >= len(self._editor_starts):
+            return len(self.raw)
+        start = self._editor_starts[max(0, line)]
+        end = self._editor_starts[line + 1] if line + 1 < len(self._editor_starts) else len(self.raw)
+        text = self.raw[start:end].rstrip("\r\n")
+        if text.isascii():
+            return start + min(max(0, position), len(text))
+        for index, character in enumerate(text):
+            if position <= 0:
+                return start + index
+            position -= _length(character, units)
+        return start + len(text)
+
+
+def _length(text: str, units: Units) -> int:
+    if units == "utf-32" or text.isascii():
+        return len(text)
+    if units == "utf-8":
+        return len(text.encode(errors="surrogatepass"))
+    return len(text) + sum(ord(character) > 0xFFFF for character in text)

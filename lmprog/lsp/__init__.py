@@ -1,0 +1,1 @@
+"""`lmprog lsp`: the language server protocol around `lmprog.editing`."""
