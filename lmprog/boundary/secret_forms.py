@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
+FROM_FILES: set[str] = set()
+"""Values of variables that were read from `.env` files, which count as secrets whatever their names are."""
 MIN_SECRET = 4
 """Characters; to hide less would blot out words that are no secret."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from lmprog.cli.environment import with_environment
 from lmprog.cli.options import ALLOW_WRITES, BUDGET, SPEC, budget_of, limits_of, metric_of, output_format, overriding
 
 SAMPLED = 40
@@ -44,6 +45,7 @@ SAMPLED = 40
 @BUDGET
 @ALLOW_WRITES
 @output_format("text", "json")
+@with_environment
 def command(
     spec: Path,
     lms: dict[str, str],

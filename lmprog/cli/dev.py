@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from lmprog.cli.environment import with_environment
 from lmprog.cli.options import NO_IMPORT, SPEC, overriding
 
 
@@ -19,6 +20,7 @@ from lmprog.cli.options import NO_IMPORT, SPEC, overriding
 @click.option("--fake", is_flag=True, help="Offer only runs with fakes: no model is asked, and no tool that writes.")
 @click.option("--show-private", is_flag=True, help="Show private values too, which are left out of the page otherwise.")
 @click.option("--port", default=0, show_default="any free one", type=click.IntRange(0, 65535))
+@with_environment
 def command(
     spec: Path,
     lms: dict[str, str],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmprog.cli.environment import with_environment
 from lmprog.cli.options import output_format, overriding
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 )
 @output_format("text", "json")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@with_environment
 def command(
     spec: Path | None,
     lms: dict[str, str],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmprog.cli.environment import with_environment
 from lmprog.cli.options import ALLOW_WRITES, BUDGET, budget_of, comparing, listed, metric_of, output_format
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 @BUDGET
 @ALLOW_WRITES
 @output_format("text", "json")
+@with_environment
 def command(
     specs: tuple[Path, ...],
     lms: dict[str, list[str]],

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from lmprog.cli.environment import with_environment
 from lmprog.cli.options import ALLOW_WRITES, NO_IMPORT, SPEC, limits_of, output_format, overriding
 
 
@@ -40,6 +41,7 @@ from lmprog.cli.options import ALLOW_WRITES, NO_IMPORT, SPEC, limits_of, output_
 @NO_IMPORT
 @ALLOW_WRITES
 @output_format("text", "json")
+@with_environment
 def command(
     spec: Path,
     lms: dict[str, str],

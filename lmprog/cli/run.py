@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmprog.cli.environment import with_environment
 from lmprog.cli.options import BUDGET, SPEC, as_value, budget_of, overriding, pairs
 from lmprog.cli.row_progress import RowProgress
 
@@ -40,6 +41,7 @@ SAY = "say what to run on: --input NAME=VALUE for one run, or --inputs FILE for 
     "--repeat-writes", is_flag=True, help="Run also rows again that failed after a call of a tool that writes."
 )
 @BUDGET
+@with_environment
 def command(
     spec: Path,
     lms: dict[str, str],

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from lmprog.cli.environment import with_environment
 from lmprog.cli.options import SPEC, overriding
 
 NO_MCP = "`lmprog serve --mcp` needs the MCP SDK, which is not installed; install it with `pip install 'lmprog[mcp]'`"
@@ -68,6 +69,7 @@ MISSING = (
 )
 @click.option("--mcp", is_flag=True, help="Be a tool of the MCP client that starts this process, over stdio; no HTTP.")
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
+@with_environment
 def command(
     spec: Path,
     lms: dict[str, str],

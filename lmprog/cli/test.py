@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmprog.cli.environment import with_environment
 from lmprog.cli.options import ALLOW_WRITES, output_format, overriding
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 )
 @ALLOW_WRITES
 @output_format("text", "json", "junit")
+@with_environment
 def command(
     specs: tuple[Path, ...],
     lms: dict[str, str],

@@ -15,7 +15,7 @@ from lmprog.lms.provider_keys import KEYS
 from lmprog.state.cache_folder import cache_root
 from lmprog.version import __version__
 
-CORE = ("pydantic", "jinja2", "pyyaml", "aiohttp", "click", "rich", "jsonschema")
+CORE = ("pydantic", "jinja2", "pyyaml", "aiohttp", "click", "rich", "jsonschema", "python-dotenv")
 MEGABYTE = 1_000_000
 
 

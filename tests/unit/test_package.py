@@ -14,8 +14,8 @@ from lmprog.extras import EXTRA_OF
 from tests.unit.sources import ROOT, trees
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CORE = {"pydantic", "jinja2", "yaml", "aiohttp", "click", "rich", "jsonschema"}
-"""As they are imported; pyyaml is yaml."""
+CORE = {"pydantic", "jinja2", "yaml", "aiohttp", "click", "rich", "jsonschema", "dotenv"}
+"""As they are imported; pyyaml is yaml, python-dotenv is dotenv."""
 OTHERWISE = {"yarl", "pyarrow", "pytest"}
 """yarl comes with aiohttp; the absence of pyarrow has a message of its own; pytest itself loads the plugin for it."""
 HOMES = {"lmprog": "lmprog", "compiler": "lmprog.compiler", "optimizers": "lmprog.optimizers"}
@@ -87,4 +87,4 @@ def test_every_import_is_of_the_core_or_of_an_extra() -> None:
 
 def test_the_core_is_what_the_project_depends_on() -> None:
     names = {re.match(r"[\w-]+", written)[0] for written in PROJECT["dependencies"]}
-    assert {"yaml" if name == "pyyaml" else name for name in names} == CORE
+    assert {{"pyyaml": "yaml", "python-dotenv": "dotenv"}.get(name, name) for name in names} == CORE

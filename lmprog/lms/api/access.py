@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lmprog.boundary.secret_forms import forms_of, secrets_of_address, without
+from lmprog.boundary.secret_forms import FROM_FILES, forms_of, secrets_of_address, without
 from lmprog.compiler import plan
 from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.compiler.expressions.compiled import EvaluationError, Expression
@@ -99,4 +99,6 @@ def _header(value: str | None, name: str, declared: plan.LM) -> str | None:
 def _secrets(base: str | None, key: str | None, headers: Mapping[str, str]) -> tuple[str, ...]:
     """Return what the spec names and what litellm may take from the environment by itself, in all forms."""
     found = {value for name, value in os.environ.items() if name.upper().endswith(_SECRET_NAMES) and len(value) >= 8}
+    # An address is needed in messages about it; a secret in one is found apart.
+    found |= {value for value in FROM_FILES if len(value) >= 8 and "://" not in value}
     return forms_of(found | {key or "", *headers.values()} | secrets_of_address(base or ""))
