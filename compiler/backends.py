@@ -20,7 +20,7 @@ API = "lmprog.lms.api:ApiLM"
 
 @dataclass(frozen=True)
 class Backend:
-    """A way to reach the models whose names begin with `prefix/`."""
+    """The record of a backend: how the LMs whose model names begin with its prefix are reached, and what they can do."""
 
     prefix: str
     make: str | Callable[[Any], Any]
@@ -91,7 +91,7 @@ VLLM_PREFIX = "hosted_vllm/"
 
 
 def registered(prefix: str) -> Backend | None:
-    """Return the backend of a prefix, or None where only litellm may know it.
+    """Return the record of a backend by its prefix; None where there is none, so that only litellm may know the prefix.
 
     Raise PluginFailed where another package registers the prefix and its record cannot be used.
     """
@@ -105,7 +105,7 @@ def prefixes() -> Iterable[str]:
 
 @cache
 def backend_of(model: str) -> Backend:
-    """Return the backend of a model by its name; a prefix without a record, or with a broken one, is left to litellm."""
+    """Return the backend of a model by its name; the backend litellm where the prefix has no record, or a broken one."""
     prefix, slash, _ = model.partition("/")
     if not slash:
         return Backend("", API, telemetry="openai")
@@ -116,7 +116,7 @@ def backend_of(model: str) -> Backend:
 
 
 def model_folder(model: str) -> Path | None:
-    """Return the folder that a model in this process is read from, or None where its name is no folder."""
+    """Return the local folder in the name of a model that runs in this process (`hf/FOLDER`); None where it names no folder."""
     prefix, _, rest = model.partition("/")
     folder = Path(rest)
     return folder if backend_of(model).local and prefix != "embedded" and rest and folder.is_dir() else None

@@ -24,7 +24,7 @@ FEWEST_CHOOSING = 10
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A step that calls a module."""
+    """A call site: a step that calls a module, with the most calls of it in one run."""
 
     plan: Plan
     module: Module
@@ -37,7 +37,7 @@ class Site:
 
 @dataclass
 class Bounds:
-    """The worst case of one run of a program."""
+    """The worst case of one run of a program: LM calls, tool writes, and call sites."""
 
     calls: dict[str, int] = field(default_factory=dict)
     """LM calls by module; modules of a sub-program are named `<step>.<module>`."""
@@ -53,18 +53,19 @@ class Bounds:
 
     @property
     def total_calls(self) -> int:
+        """The most LM calls of one run."""
         return sum(self.calls.values())
 
 
 def calls(plan: Plan) -> int:
-    """Return the largest number of LM calls of one run and of its scoring by the metric of `optimize`."""
+    """Return the most LM calls of one run and of its scoring by the metric of `optimize`."""
     return bounds(plan).total_calls + sum(bounds(judge).total_calls for judge in judges(plan))
 
 
 def judges(plan: Plan, scored_by: str | None = None) -> list[Plan]:
-    """Return the programs that a metric asks for a score, with those of the metrics it is made of.
+    """Return the judge programs that a metric runs for one score, with those of the metrics it is computed from.
 
-    The default are the metric of `optimize` and the rewards beside it, which is more than any one score asks.
+    Without `scored_by` they are those of the metric of `optimize` and of its rewards, which is more than any one score runs.
     """
     optimize = plan.optimize
     followed = [] if optimize is None else [optimize.metric, optimize.reward, *optimize.rewards.values()]
@@ -91,7 +92,7 @@ def bounds(plan: Plan, rows: Iterable[Mapping[str, Any]] = ()) -> Bounds:
 
 
 def dev_split(dev: int, accept: str = "composition") -> tuple[int, int]:
-    """Return how many of so many dev rows choose between candidates, and how many only confirm what was chosen.
+    """Return how many of `dev` dev rows choose between candidates, and how many only confirm the choice.
 
     One half each, but at least FEWEST_CONFIRMING confirm. Where that leaves fewer than FEWEST_CHOOSING, and with `accept:
     point`, all rows choose.
@@ -114,7 +115,7 @@ def longest_inputs(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def turns(plan: Plan, step: Step) -> int:
-    """Return the maximum number of iterations of a loop, or 1 where its bound has no positive integer value."""
+    """Return the most turns of a loop; 1 where its bound has no positive integer value."""
     most = parts.bound(step)
     try:
         value = most.evaluate({"vars": plan.vars}) if most is not None else 1
@@ -156,7 +157,9 @@ def _writes(plan: Plan, name: str, times: int, prefix: str, found: Bounds) -> No
 
 
 def known_lists(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> Plan:
-    """Return the plan with the most items of each `foreach` over inputs, for any of the rows; itself without rows."""
+    """Return the plan with a limit on the items of each `foreach` over an input, the most in any of the rows; unchanged without
+    rows.
+    """
     return replace(plan, steps=tuple(_known(plan, step, rows) for step in plan.steps)) if rows else plan
 
 
@@ -216,7 +219,9 @@ def _module(
 
 
 def argument_characters(argument: Expression, longest: Mapping[str, int]) -> int | None:
-    """Return the maximum characters of an argument that is an input or a literal; None for any other argument."""
+    """Return the most characters of an argument that is an input or a literal, by `longest` (by input); None for any other
+    argument.
+    """
     if argument.constant:
         return len(argument.text)
     if len(argument.references) == 1 and argument.tree is not None:
@@ -246,7 +251,9 @@ def static_characters(module: Module, known: bool = True) -> int:
 
 
 def demo_lengths(module: Module, least: bool = False) -> list[int]:
-    """Return the characters of each demo that a call is shown: of those that it may be, the longest, or the shortest."""
+    """Return the characters of the demos that a call is shown: the longest that it may be shown, or with
+    `least` the shortest.
+    """
     lengths = [sum(len(str(value)) for value in demo.values()) for demo in module.demos]
     return lengths if module.nearest is None else sorted(lengths, reverse=not least)[: module.nearest]
 

@@ -51,6 +51,7 @@ class Compilation:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
+        """The findings that are errors; the plan is None if there are any."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
 

@@ -1,4 +1,4 @@
-"""Declarations of a program beside its graph: vars, inputs, LMs, tools and modules."""
+"""Reading of a program's declarations: vars, inputs, LMs and exports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PARAMETERS = {
 
 
 def read_vars(draft: Draft) -> dict[str, Any]:
-    """Return the constants by name; `{file: labels.txt}` gives the list of the file's lines."""
+    """Return the values of `vars:` by name; `{file: labels.txt}` gives the list of the file's lines."""
     node = draft.root.map("vars")
     values: dict[str, Any] = {}
     for name, entry in node.entries.items() if node else ():
@@ -71,7 +71,7 @@ def _lines(draft: Draft, node: Node, name: str) -> list[str] | None:
 
 
 def var_types(draft: Draft) -> Object:
-    """Return the types of the constants; UNKNOWN for a constant whose file could not be read."""
+    """Return the types of `vars:`; UNKNOWN for one whose file could not be read."""
     unknown = draft.unknown_vars | (draft.root.map("vars").dropped if draft.root.map("vars") else frozenset())  # type: ignore[union-attr]
     fields: list[tuple[str, Type]] = [
         (name, type_of(value)) for name, value in draft.vars.items() if name not in unknown
@@ -80,7 +80,7 @@ def var_types(draft: Draft) -> Object:
 
 
 def read_lms(draft: Draft, rebound: Map[str, str]) -> dict[str, LM]:
-    """Return the LMs by id; `rebound` replaces the models of some of them."""
+    """Return the LMs by id; `rebound` gives other models for some ids (`--lm`)."""
     node = draft.root.map("lms")
     found: dict[str, LM] = {}
     for id, entry in node.entries.items() if node else ():
@@ -177,7 +177,7 @@ def _weights(draft: Draft, node: Mapping, model: str, what: str) -> str | None:
 
 
 def read_export(draft: Draft) -> Export | None:
-    """Return the destination of traces, or None."""
+    """Return the destination of traces in `export:`; None where there is none."""
     node = draft.root.map("export")
     traces = node.get("traces") if node is not None else None
     if isinstance(traces, Scalar):
@@ -224,7 +224,7 @@ def _env(draft: Draft, node: Node | None, what: str) -> Expression | None:
 
 
 def settings(draft: Draft, node: Node, what: str) -> Any:
-    """Return a tool's options as plain values, with an Expression where `${{ }}` is written."""
+    """Return a tool's options as plain values, with an Expression for each `${{ }}`."""
     if isinstance(node, Mapping):
         return {key: settings(draft, value, f"`{key}` of {what}") for key, value in node.entries.items()}
     if isinstance(node, Sequence):
@@ -235,7 +235,7 @@ def settings(draft: Draft, node: Node, what: str) -> Any:
 
 
 def adapter(draft: Draft, node: Node | None) -> AdapterReference | None:
-    """Return the adapter that a path or a mapping names; relative folders start at the file that names them."""
+    """Return the adapter that a node names, by path or mapping; None for None. Relative paths start at the node's file."""
     if node is None:
         return None
     entry = node if isinstance(node, Mapping) else None
@@ -261,7 +261,7 @@ def adapter(draft: Draft, node: Node | None) -> AdapterReference | None:
 
 
 def pick_lm(draft: Draft, node: Mapping, id: str) -> str:
-    """Return the LM of a module: the LM that it names, or the only LM of the program."""
+    """Return the id of a module's LM: the one that it names, or the program's only one."""
     named = node.get("lm")
     known = list(draft.lms) + sorted(draft.dropped("lms"))
     if named is not None:

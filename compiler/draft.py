@@ -1,4 +1,4 @@
-"""A program while it is compiled: what has been found out so far, and where it stands in the file."""
+"""A program while it is compiled: the parts read so far, and their places in the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ StageConfigs = Callable[[str], Any]
 
 @dataclass(frozen=True, eq=False)
 class Options:
-    """The options of a compilation, the same for a program and its sub-programs."""
+    """The options of `compile_file`, which hold for a program and its sub-programs."""
 
     imports: bool = True
     data: bool = True
@@ -36,7 +36,7 @@ class Options:
 
 @dataclass
 class Draft:
-    """A program under compilation; parts that could not be built are absent or UNKNOWN, and have their finding."""
+    """A program under compilation. A part that could not be read is absent or UNKNOWN, and has its finding."""
 
     path: Path
     root: Mapping
@@ -81,10 +81,11 @@ class Draft:
 
     @property
     def source(self) -> Source:
+        """The text of the file that the program stands in."""
         return self.root.source
 
     def node(self, *path: str) -> Node | None:
-        """Return the node at a path of keys, or None."""
+        """Return the node at a path of keys; None where there is none."""
         found: Node | None = self.root
         for key in path:
             if not isinstance(found, Mapping):
@@ -93,7 +94,7 @@ class Draft:
         return found
 
     def place(self, *path: str) -> Place:
-        """Return the place of the value at a path of keys; of the nearest node around it where it is absent."""
+        """Return the place of the value at a path of keys, or of the nearest node above where it is absent."""
         for length in range(len(path), -1, -1):
             found = self.node(*path[:length])
             if found is not None:
@@ -101,23 +102,23 @@ class Draft:
         return self.root.place
 
     def key(self, *path: str) -> Place:
-        """Return the place of the last key of a path."""
+        """Return the place of the key at the end of a path of keys."""
         around = self.node(*path[:-1])
         return around.key_place(path[-1]) if isinstance(around, Mapping) else self.place(*path[:-1])
 
     def dropped(self, section: str) -> Map[str, None]:
-        """Return the ids of a section that were written, but cannot be used."""
+        """Return the ids in a section that were written but could not be read."""
         node = self.root.map(section)
         return dict.fromkeys(node.dropped) if node else {}
 
     def meant(self, section: str, id: str) -> None:
-        """Count the known id that an unknown one was probably meant to be as used."""
+        """Mark the id that an unknown `id` was probably meant to be as used, so that it is not reported as unused."""
         close = nearest(id, getattr(self, section)) or id
         self.used.add((section, close))
         self.misnamed.add(close)
 
     def dropped_top(self, section: str) -> bool:
-        """Return whether a whole section was written, but cannot be used."""
+        """Return whether a top-level section was written but could not be read."""
         return section in self.root.dropped
 
     def reachable(self, node: Node, what: str, text: str) -> Path | None:
@@ -133,7 +134,9 @@ class Draft:
         return path
 
     def file(self, node: Node, what: str) -> Path | None:
-        """Return the existing file that a node names, relative to its own file; None, with a finding, if absent."""
+        """Return the existing file that a node names, relative to the node's own file; None, with a finding, if
+        there is none.
+        """
         text = node.plain()
         if not isinstance(text, str):
             self.report.add("LMP101", node.place, f"{what} must name a file")

@@ -34,18 +34,18 @@ _OWN = ("steps", "outputs", "modules", "tools", "optimize")
 
 
 def name_of(number: int) -> str:
-    """Return the name of a member, and of the step that runs it."""
+    """Return the name of member `number` of an ensemble, which is also the id of the step that runs it."""
     return f"member_{number}"
 
 
 def judge_of(root: Mapping) -> str | None:
-    """Return the LM that picks the best answer; None where there is a vote, or no ensemble."""
+    """Return the id of the LM that picks the best answer; None where the members vote, or there is no ensemble."""
     node = root.map(KEY)
     return node.value("judge") if node is not None else None
 
 
 def member_roots(root: Mapping) -> list[Mapping]:
-    """Return the document of each member: the program with the member's modules laid over it."""
+    """Return the spec of each member of an ensemble: the program's, with the member's modules laid over it."""
     node = root.map(KEY)
     listed = node.get("members") if node is not None else None
     alone = root.copy()
@@ -60,9 +60,9 @@ def member_roots(root: Mapping) -> list[Mapping]:
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report what an ensemble names and its program does not have, and a program that is not to be run several times.
+    """Report names in an ensemble that the program does not have, and programs that must not be run several times.
 
-    `draft` and `plan` are of the program as its members share it.
+    `draft` and `plan` are of the program without the members' changes.
     """
     node, report = draft.root.map(KEY), draft.report
     assert node is not None
@@ -88,7 +88,7 @@ def check(draft: Draft, plan: Plan) -> None:
 
 
 def laid_out(root: Mapping, members: Sequence[Plan]) -> Mapping:
-    """Return the document of the ensemble itself, whose steps run the members and pick one of their answers."""
+    """Return the spec of an ensemble as an ordinary program, whose steps run the members and pick one of their answers."""
     node = root.map(KEY)
     assert node is not None
     vote, judge = node.get("vote"), node.get("judge")
@@ -122,7 +122,7 @@ def laid_out(root: Mapping, members: Sequence[Plan]) -> Mapping:
 
 
 def judging_module(lm: str, members: int, here: bool) -> Module:
-    """Return the module that picks the best of the answers; its reply is held to a number where the LM runs `here`."""
+    """Return the module that picks the best of the answers; `here`: its LM runs in this process, which constrains the reply."""
     return Module(
         JUDGE,
         lm,

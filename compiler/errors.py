@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class LmprogError(Exception):
-    """Something that the user can act on: its text names the place, the cause and the fix.
+    """The root of lmprog's exceptions: its text tells the user the place, the cause and the fix.
 
-    Every exception that lmprog defines is one, and a command that ends with it shows its text and has its exit status.
+    A command that ends with one shows its text and has its exit status.
     """
 
     exit_status: int = 1
@@ -15,7 +15,7 @@ class LmprogError(Exception):
 
 
 class Handled(LmprogError):
-    """A failure that lmprog itself handles in every case: a reply that cannot be read, a try that gave no reply.
+    """The root of the exceptions that lmprog always handles itself, such as an unreadable reply or a failed try.
 
-    It counts for one call, one row or one file, and ends no command.
+    They count for one call, one row or one file, and end no command.
     """

@@ -17,7 +17,7 @@ GROUP = "lmprog.exporters"
 
 @dataclass(frozen=True)
 class Destination:
-    """A kind of place that traces go to."""
+    """The record of a kind of trace destination: its key in a spec, its options, and the function that makes its exporter."""
 
     key: str
     make: str | Callable[..., Callable[[Any], None]]
@@ -37,7 +37,10 @@ BUILT_IN = {
 
 
 def registered(key: str) -> Destination | None:
-    """Return the destination of a key, or None. Raise PluginFailed where the record of another package cannot be used."""
+    """Return the record of a destination by its key; None where there is none.
+
+    Raise PluginFailed where the record of another package cannot be used.
+    """
     return BUILT_IN.get(key) or plugin(GROUP, key, Destination, "key")
 
 

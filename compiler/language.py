@@ -1,6 +1,6 @@
 """The shapes of the whole language, key by key, with what editors and docs/reference/ show of each.
 
-Each key has its meaning (`about`), what holds where it is left out (`default`) and an example, which
+Each key has its meaning (`about`), its value where it is left out (`default`) and an example, which
 `tests/unit/compiler/schema/test_keys.py` puts into a program and checks.
 """
 

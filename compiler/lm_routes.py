@@ -16,7 +16,7 @@ KEYS = (FALLBACK, BALANCE)
 
 
 def with_routes(draft: Draft, lms: Map[str, LM]) -> dict[str, LM]:
-    """Return the LMs, each with those that share its calls, and with those that are asked after it, in order.
+    """Return the LMs with their `balance` and `fallback` resolved: those that share their calls, and those that are asked next.
 
     After an LM come its own fallbacks; of each the fallbacks that it has itself, at once behind it.
     """
@@ -89,7 +89,7 @@ def _report_circle(draft: Draft, circle: tuple[str, ...]) -> None:
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report LMs that cannot answer in the place of another: less trusted, or unable to do what its modules need."""
+    """Report LMs that cannot stand in for another: less trusted, or unable to do what the other's modules need."""
     for lm in plan.lms.values():
         for key in KEYS:
             for other in getattr(lm, key):

@@ -1,4 +1,4 @@
-"""Context windows and prices: what the spec says, else what a table says: litellm's where it is installed, else ours.
+"""Context windows and prices of models: from the spec, else from litellm's table where it is installed, else from ours.
 
 Ours holds the models of a few providers as of its date. `python -m lmprog.compiler.model_table` writes it anew from litellm's.
 """
@@ -32,7 +32,7 @@ N = TypeVar("N", int, float)
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """Context window and longest reply in tokens, and prices in US dollars for a token; None where unknown."""
+    """The context window and longest reply of an LM in tokens, and prices in US dollars a token; None where unknown."""
 
     context: int | None
     prompt_usd: float | None
@@ -43,7 +43,7 @@ class Limits:
 
 
 def limits(lm: LM) -> Limits:
-    """Return the limits of an LM with those that may answer in its place: the least context, the highest prices."""
+    """Return the limits of an LM together with those that may answer in its place: the least context, the highest prices."""
     if len(lm.answering) == 1:
         return own_limits(lm)
     all_of = [own_limits(each) for each in lm.answering]
@@ -62,7 +62,7 @@ def _dearest(values: Sequence[N | None]) -> N | None:
 
 
 def own_limits(lm: LM) -> Limits:
-    """Return the limits of one LM; a model in this process costs nothing."""
+    """Return the limits of one LM alone; a model in this process costs nothing."""
     price = lm.price or {}
     prompt = price["input"] / 1e6 if "input" in price else None
     completion = price["output"] / 1e6 if "output" in price else None
@@ -85,7 +85,7 @@ def own_limits(lm: LM) -> Limits:
 
 @lru_cache(maxsize=64)
 def entry_of(model: str) -> dict[str, Any]:
-    """Return the entry of a model. Only its own part of the large file is parsed, and litellm is not imported."""
+    """Return the entry of a model in the table; empty where it has none. litellm is not imported for it."""
     text = _table()
     for name in (model, model.partition("/")[2]):
         start = text.find(f'"{name}": {{') if name else -1
@@ -100,7 +100,7 @@ def entry_of(model: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=16)
 def names_of(provider: str) -> frozenset[str]:
-    """Return the names of a provider's models in the table, without the provider's name."""
+    """Return the names of a provider's models in the table, without the prefix."""
     mark = f'"litellm_provider": "{provider}"'
     entries = (entry for entry in _table().split("\n    },\n") if mark in entry)
     return frozenset(entry.lstrip(' {\n"').partition('"')[0].removeprefix(f"{provider}/") for entry in entries)
@@ -125,7 +125,7 @@ def _litellms() -> str:
 
 
 def written_table(of: str) -> str:
-    """Return the text of our table, made from litellm's. Its layout is litellm's, which `names_of` goes by."""
+    """Return the text of our table, made from litellm's (`of`), in the same layout."""
     made: dict[str, Any] = {"our table": {"as_of": f"{datetime.now(UTC):%Y-%m-%d}"}}
     for name, entry in json.loads(of).items():
         if entry.get("litellm_provider") in PROVIDERS and entry.get("mode") in ("chat", "responses"):

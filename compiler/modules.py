@@ -1,4 +1,4 @@
-"""Modules: signature, layout, demos, LM."""
+"""Reading of `modules:`: inputs and outputs, prompt layout, demos, LM."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lmprog.compiler.yaml.source import Mapping, Place, Sequence
 
 
 def read_modules(draft: Draft, types: TypeReader) -> dict[str, Module]:
-    """Return the modules by id."""
+    """Return the modules of the program by id."""
     node = draft.root.map("modules")
     found: dict[str, Module] = {}
     for id, entry in node.entries.items() if node else ():
@@ -122,7 +122,7 @@ def _format(draft: Draft, id: str, node: Mapping, outputs: dict[str, Field]) -> 
 
 
 def listed_demos(node: Mapping) -> Sequence | None:
-    """Return the list of demos of a module, whether calls are shown all of them or the nearest."""
+    """Return the node of a module's list of demos, also where only the nearest are shown; None where there is none."""
     written = node.get("demos")
     listed = written.get("of") if isinstance(written, Mapping) else written
     return listed if isinstance(listed, Sequence) else None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Field:
-    """A typed name: an input or an output of a program or module, or a variable of a loop's state."""
+    """A named, typed value: an input or output of a program or module, or a variable of a loop."""
 
     type: Type
     about: str | None = None
@@ -46,7 +46,7 @@ class AdapterReference:
 
     @property
     def weights(self) -> str:
-        """The name of the weights: their digest, or the location where none is written."""
+        """The name of an adapter's weights: their digest if the spec has one, else the adapter's location."""
         return self.sha256 or str(self.path)
 
 
@@ -69,7 +69,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Cache:
-    """The cache of an LM's answers."""
+    """The setting `cache:` of an LM: whether its replies are cached, where, and for whom."""
 
     shared: bool = False
     """True if others can read the answers."""
@@ -79,7 +79,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class LM:
-    """A language model of the program, as the spec defines it."""
+    """An LM of the program as the spec declares it: model, parameters, address, limits and more."""
 
     id: str
     model: str
@@ -107,33 +107,33 @@ class LM:
 
     @property
     def answering(self) -> tuple[LM, ...]:
-        """The LMs that may answer its calls, itself first."""
+        """The LMs that may answer its calls: itself first, then its fallbacks and those that share its calls."""
         return (self, *self.balance, *self.fallback)
 
     @property
     def answers_are_shared(self) -> bool:
-        """True if others can read cached answers to its calls, also of an LM that answers in its place."""
+        """True if others can read the cached replies to its calls, those of LMs that answer in its place included."""
         return any(each.cache is not None and each.cache.shared for each in self.answering)
 
     @property
     def backend(self) -> Backend:
-        """Return the backend that the model's name chooses."""
+        """The backend that the model's name chooses by its prefix."""
         return backend_of(self.model)
 
     @property
     def runs_here(self) -> bool:
-        """Return whether the model runs in this process (`embedded/...`, `hf/...`, or a local backend of another package)."""
+        """True if the model runs in this process (`embedded/...`, `hf/...`, or a local backend of another package)."""
         return self.backend.local
 
     @property
     def trained_as(self) -> str | None:
-        """The model that is loaded here where its weights are trained; None where they cannot be."""
+        """The name of the local model whose weights are trained for this LM; None where they cannot be trained."""
         return self.model if self.backend.trainable else self.weights
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool; `settings` are the options of its kind, with expressions where the spec may use `env`."""
+    """A tool as the spec declares it; `settings` are the options of its kind, with expressions where they read `env`."""
 
     id: str
     kind: str
@@ -158,9 +158,9 @@ class Tool:
 
 @dataclass(frozen=True)
 class Layout:
-    """The fixed words of a module around its values: one template a role; `assistant` None means as `format` writes.
+    """The templates of a module's messages, one a role; `assistant` None means that a reply is written as `format` says.
 
-    `demos_inline` says that a template mentions `demos` itself, so demos get no turns of their own.
+    `demos_inline`: a template mentions `demos` itself, so that demos get no messages of their own.
     """
 
     system: Template | None
@@ -171,7 +171,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Module:
-    """A prompt, its signature and its LM: what is optimized. Steps are its call sites."""
+    """A prompt with typed inputs and outputs and its LM: the unit that optimizers tune. Steps call it."""
 
     id: str
     lm: str
@@ -192,7 +192,7 @@ class Module:
 
 @dataclass(frozen=True, eq=False)
 class ModuleCall:
-    """A step that calls a module; the expressions are its arguments by input."""
+    """The action of a step that calls a module; `arguments` are expressions by input."""
 
     module: str
     arguments: Mapping[str, Expression]
@@ -200,7 +200,7 @@ class ModuleCall:
 
 @dataclass(frozen=True, eq=False)
 class ToolCall:
-    """A step that calls a tool; the expressions are its arguments by parameter."""
+    """The action of a step that calls a tool; `arguments` are expressions by parameter."""
 
     tool: str
     arguments: Mapping[str, Expression]
@@ -208,7 +208,7 @@ class ToolCall:
 
 @dataclass(frozen=True, eq=False)
 class ProgramCall:
-    """A step that runs another program; the expressions are its arguments by input."""
+    """The action of a step that runs another program; `arguments` are expressions by input."""
 
     plan: Plan
     arguments: Mapping[str, Expression]
@@ -218,14 +218,14 @@ class ProgramCall:
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A step that is the value of an expression."""
+    """The action of a step that only computes an expression."""
 
     expression: Expression
 
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """The update of a state variable by `next`; `append` and `extend` skip a value that is absent (None)."""
+    """An entry of a loop's `next:`: it sets, appends to or extends a state variable; the latter two skip null."""
 
     verb: Literal["set", "append", "extend"]
     expression: Expression
@@ -233,7 +233,9 @@ class Update:
 
 @dataclass(frozen=True, eq=False)
 class Repeat:
-    """A bounded loop. `at_most` is the bound; `until` is tested after each turn, against the new state."""
+    """The action of a step that repeats inner steps, at most `at_most` times; `until` is tested after each turn on the new
+    state.
+    """
 
     at_most: Expression
     until: Expression | None
@@ -245,7 +247,7 @@ class Repeat:
 
 @dataclass(frozen=True, eq=False)
 class Foreach:
-    """The list that a step is run for, once an item."""
+    """The `foreach` of a step: the list over whose items the step runs."""
 
     items: Expression
     at_most: int | None = None
@@ -256,7 +258,7 @@ class Foreach:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A call site; `after` holds the ids of the steps of the same level that must end before it starts."""
+    """A step of the program; `after` has the ids of the steps beside it that must end before it starts."""
 
     id: str
     path: str
@@ -277,7 +279,7 @@ class Step:
 
 @dataclass(frozen=True)
 class HubRows:
-    """Rows that are a split of a data set on the Hugging Face hub, and no file: data, or the passages of a search."""
+    """A split of a data set on the Hugging Face hub, as data or as the passages of a search."""
 
     hf: str
     split: str
@@ -285,7 +287,7 @@ class HubRows:
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of `train`, `dev` or `test`."""
+    """A data split, `train`, `dev` or `test`: where its rows come from, and their columns."""
 
     name: str
     source: Path | HubRows
@@ -309,7 +311,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """A score of a run."""
+    """A metric as the spec declares it: how the score of a run is computed, and its range."""
 
     id: str
     computed_by: PythonReference | Plan | Expression | None
@@ -320,24 +322,25 @@ class Metric:
 
     @property
     def kind(self) -> Literal["python", "program", "value"]:
+        """The way in which the score is computed: a Python function, a judge program, or an expression."""
         if isinstance(self.computed_by, PythonReference):
             return "python"
         return "program" if isinstance(self.computed_by, Plan) else "value"
 
     @property
     def judge(self) -> Plan | None:
-        """The program that judges; None for other metrics."""
+        """The plan of the judge program; None for other kinds of metrics."""
         return self.computed_by if isinstance(self.computed_by, Plan) else None
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
-        """The expressions by which the metric reads a run and other metrics."""
+        """The expressions of the metric, which read a run and other metrics."""
         by = self.computed_by
         return (*self.arguments.values(), *([] if by is None or isinstance(by, PythonReference | Plan) else [by]))
 
     @property
     def metrics(self) -> frozenset[str]:
-        """The ids of the other metrics that it is computed from."""
+        """The ids of the metrics that this one is computed from."""
         read = (path for expression in self.expressions for path in expression.references)
         return frozenset(path[1] for path in read if path[0] == "metrics" and len(path) > 1)
 
@@ -352,7 +355,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Optimize:
-    """The `optimize` block: what may change, by which rows and metric, and by which stages."""
+    """The `optimize:` block: what may change, the rows and metric to measure it by, and the stages."""
 
     metric: str
     train: str
@@ -379,7 +382,7 @@ class Optimize:
 
 @dataclass(frozen=True, eq=False)
 class Export:
-    """The destination of run traces beyond a command's own output."""
+    """The `export:` block: where traces are sent beside a command's own output."""
 
     key: str
     """The key of its kind (`lmprog/compiler/exporters.py`)."""
@@ -389,7 +392,7 @@ class Export:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A checked program. Steps are in an order that respects `after`; its digest names exactly what will run."""
+    """A compiled program. Steps are in an order that respects `after`; the digest names exactly what will run."""
 
     name: str
     path: Path

@@ -1,6 +1,7 @@
-"""Records that other packages register under an entry point group; each group is read once, and only when it is needed.
+"""Plugins: records that other packages register under an entry-point group.
 
-Reading the entry points of an environment takes as long as a whole check, so callers look among the built-in names first.
+Reading the entry points of an environment takes as long as a whole check, so callers look among the built-in names first, and
+each group is read once.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ T = TypeVar("T")
 
 
 class PluginFailed(Handled):
-    """A record of another package that cannot be imported or is of the wrong type."""
+    """The error of another package's record that cannot be imported, or that is of the wrong type."""
 
 
 @cache
 def points(group: str) -> dict[str, EntryPoint]:
-    """Return the entry points of a group by name."""
+    """Return the entry points of a group, by name."""
     from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=group)}
@@ -38,7 +39,7 @@ def names(group: str) -> Iterable[str]:
 
 
 def plugin(group: str, name: str, kind: type[T], key: str) -> T | None:
-    """Return the record that another package registers as `name`, or None where there is none.
+    """Return the record that another package registers under `name`; None where none does.
 
     `key` is the attribute of the record that must equal `name`. Raise PluginFailed where the record cannot be used.
     """
@@ -57,7 +58,7 @@ def plugin(group: str, name: str, kind: type[T], key: str) -> T | None:
 
 
 def usable(group: str, kind: type[Any], key: str) -> Iterable[str]:
-    """Return the names in a group whose records can be used."""
+    """Return the names in a group whose records can be imported and are of the type `kind`."""
     for name in names(group):
         with contextlib.suppress(PluginFailed):
             plugin(group, name, kind, key)
@@ -65,12 +66,12 @@ def usable(group: str, kind: type[Any], key: str) -> Iterable[str]:
 
 
 def package_of(group: str, name: str) -> str | None:
-    """Return the package that registers a name, with its version, or None where none does."""
+    """Return the name and version of the package that registers a name; None where none does."""
     return _package(points(group)[name]) if name in points(group) else None
 
 
 def function_of(make: str | Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function of a record's `make`, which may be its place as `package.module:name`."""
+    """Return the function `make` of a record, importing it where it is written as `package.module:name`."""
     if not isinstance(make, str):
         return make
     module, _, name = make.partition(":")

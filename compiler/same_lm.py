@@ -1,4 +1,4 @@
-"""The one rule for what makes two declarations those of one LM, whatever they are called and wherever they stand."""
+"""The rule by which two declarations are of the same LM, whatever their ids and wherever they stand."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _HANDLING = frozenset({
 
 
 def same_lm(one: LM, other: LM) -> bool:
-    """Return whether two declarations are of one LM, so that one object answers for both: they differ in their ids alone."""
+    """Return whether two declarations are equal but for their ids, so that one object can answer for both."""
     return one is other or (one.model == other.model and _plain(one) == _plain(other))
 
 
 def twin(lm: LM, among: Mapping[str, LM]) -> str | None:
-    """Return the id of a declaration of the same LM: the one with the same id, else the first; None where there is none."""
+    """Return the id in `among` of a declaration of the same LM, the same id first; None where there is none."""
     same = [id for id, each in among.items() if same_lm(lm, each)]
     return lm.id if lm.id in same else next(iter(same), None)
 
 
 def answers_of(lm: LM) -> Mapping[str, Any]:
-    """Return what the replies of an LM depend on, but for its adapter, as values that are equal where replies may be."""
+    """Return what the replies of an LM depend on, apart from its adapter, as values to compare."""
     return {name: value for name, value in _plain(lm).items() if name not in _HANDLING and name != "adapter"}
 
 
 def same_tokens(one: LM, other: LM) -> bool:
-    """Return whether the token ids of one LM are those of the other: all that answer have the same base model here."""
+    """Return whether two LMs have the same token ids: every LM that answers for them has the same local base model."""
     bases = {each.trained_as for each in (*one.answering, *other.answering)}
     return len(bases) == 1 and None not in bases
 

@@ -1,5 +1,7 @@
-"""Shapes: what a part of a spec may look like. They validate nodes (`fitting.py`), say what goes where one mapping is laid over
-another (`yaml/laying.py`), and the JSON schema is made from them.
+"""Shapes: descriptions of what a part of a spec may look like.
+
+They validate nodes (`fitting.py`), say what goes where one mapping is laid over another (`yaml/laying.py`), and the JSON schema
+is made from them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ WRAPPED = re.compile(r"^\s*\$\{\{(.*)\}\}\s*$", re.DOTALL)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shape:
-    """The base of all shapes; editors and docs/reference/ show what is said of a key and one value as a spec writes it."""
+    """The base of all shapes, with what editors and docs/reference/ show of a key: its meaning, default and an example."""
 
     about: str = field(default="", kw_only=True)
     default: str = field(default="", kw_only=True)  # what holds where the key is left out
@@ -28,7 +30,7 @@ class Shape:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Text(Shape):
-    """Any string. `pattern` and its meaning `must` may narrow it."""
+    """A string; `pattern` narrows it, and `must` says in words how."""
 
     pattern: str | None = None
     must: str = ""
@@ -36,7 +38,7 @@ class Text(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Number(Shape):
-    """A number, or an int where `whole`; `least` and `most` are inclusive, `above` is not."""
+    """A number (an int if `whole`); `least` and `most` are inclusive bounds, `above` is exclusive."""
 
     whole: bool = False
     least: float | None = None
@@ -65,7 +67,7 @@ class Expr(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Anything(Shape):
-    """Any value; what it means is decided later, also where a mapping has the keys of `known`."""
+    """Any value, which is examined later; `known` are keys that a mapping may have."""
 
     known: Shape | None = None
     """Keys that mean something else than a value, for editors and docs/reference/."""
@@ -73,7 +75,7 @@ class Anything(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ListOf(Shape):
-    """A list; `least` is the smallest number of items."""
+    """A list whose items have one shape; `least` is the smallest number of items."""
 
     item: Shape
     least: int = 0
@@ -81,7 +83,7 @@ class ListOf(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MapOf(Shape):
-    """A mapping from names of the author's choice, which are identifiers unless `free`."""
+    """A mapping whose keys are the author's names (identifiers unless `free`) and whose values have one shape."""
 
     value: Shape
     what: str = "entry"
@@ -107,23 +109,25 @@ class Record(Shape):
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """Return the keys of which exactly one stands, where other packages may add to them."""
+        """The keys of which exactly one must stand, where other packages may add to them."""
         return self.one_of or (self.required if self.others is not None else ())
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """Return the groups of keys of which one stands: the forms, or the choices one by one."""
+        """The groups of keys of which exactly one must stand: the forms, or else the choices one by one."""
         return self.forms or tuple((key,) for key in self.choices)
 
     def beside(self, key: str, group: tuple[str, ...]) -> bool:
-        """Return whether a key has a meaning where a group stands."""
+        """Return whether a key may stand together with a group of keys."""
         deciding = any(key in each for each in self.groups)
         return key in group or group[0] in self.only.get(key, () if deciding else group)
 
     def having(
         self, keys: Iterable[str], broken: Callable[[str, PluginFailed], None] = lambda key, error: None
     ) -> Record:
-        """Return the record with those of `keys` that other packages add; `broken` is called for a record with an error."""
+        """Return the record with the keys of `keys` that other packages add; `broken` is called for a package's
+        faulty record.
+        """
         found = {}
         for key in keys if self.others is not None else ():
             try:
@@ -141,7 +145,7 @@ class Record(Shape):
 
 @dataclass(frozen=True)
 class Others:
-    """Keys that other packages add to a record."""
+    """Keys that other packages may add to a record, by an entry-point group."""
 
     find: Callable[[str], Shape | None]
     """Returns the shape of a key, or None; raises PluginFailed where its package has an error."""

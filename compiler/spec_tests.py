@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """A condition on an output, or on a field of one; `lmprog/compiler/optimizing/expected.py` has the kinds."""
+    """A condition on an output, or on a field of one, in a test's `expect:`; `compiler/optimizing/expected.py`
+    has the kinds.
+    """
 
     kind: str
     value: Any
@@ -40,13 +42,13 @@ class ExampleTest:
 
     @property
     def row(self) -> dict[str, Any]:
-        """The row that the metric reads: the inputs, and the outputs that are expected to be equal to a value."""
+        """The row that the test's metric reads: its inputs, and the outputs that are expected to equal a value."""
         return {**self.inputs, **exact(self.expect)}
 
 
 @dataclass(frozen=True, eq=False)
 class GateTest:
-    """A test that asks for a least score on a split of the data."""
+    """A test that requires a minimum score on a data split."""
 
     name: str
     data: str
@@ -55,7 +57,7 @@ class GateTest:
 
 
 def exact(expect: Mapping[str, Expected]) -> dict[str, Any]:
-    """Return the values of the outputs that are expected to be equal to one."""
+    """Return the expected values, by output, of the outputs that must equal a value."""
     return {
         name: check.value
         for name, checks in expect.items()

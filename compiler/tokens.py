@@ -1,4 +1,4 @@
-"""Sizes in tokens where no tokenizer is at hand: of texts by their characters, and of replies by the parameters of an LM."""
+"""Estimates in tokens without a tokenizer: of texts by their characters, of replies by the parameters of an LM."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ USUAL_REPLY = 256
 
 
 def reply_limit(params: Mapping[str, Any]) -> int | None:
-    """Return the tokens of the longest reply that `params` allow, by either name of the parameter; None where neither says."""
+    """Return the most tokens of a reply that `params` allow, by either name of the parameter; None where they set no limit."""
     written = params.get("max_tokens") or params.get("max_completion_tokens")
     return written if isinstance(written, int) else None
 
 
 def reply_tokens(params: Mapping[str, Any]) -> int:
-    """Return the tokens to count for a reply: the longest that `params` allow, or USUAL_REPLY where they do not say."""
+    """Return the tokens to assume for a reply: the most that `params` allow, or USUAL_REPLY where they set no limit."""
     return reply_limit(params) or USUAL_REPLY
 
 
 def reply_limit_of(lm: LM) -> int | None:
-    """Return the most tokens of a reply of an LM, or of one in its place; None where a server decides it."""
+    """Return the most tokens of a reply of an LM, or of one that answers in its place; None where a server decides it."""
     limits = [reply_tokens(each.params) if each.runs_here else reply_limit(each.params) for each in lm.answering]
     known = [limit for limit in limits if limit is not None]
     return max(known) if len(known) == len(limits) else None

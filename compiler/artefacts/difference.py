@@ -1,4 +1,4 @@
-"""`lmprog diff`: what differs between two programs in what an optimizer may change, and in their scores."""
+"""`lmprog diff`: a comparison of two programs by what an optimizer may change, and by their scores."""
 
 from __future__ import annotations
 

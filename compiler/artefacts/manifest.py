@@ -216,7 +216,7 @@ def _optimize(plan: Plan) -> dict[str, Any] | None:
 
 
 def prompt_text(plan: Plan, module: Module) -> str:
-    """Return the messages of a module as they are sent, with `⟨name⟩` in the place of each input."""
+    """Return a module's messages as they are sent, with `⟨name⟩` in the place of each input's value."""
     values = {name: _hole(name, field.type) for name, field in module.inputs.items()}
     messages = PromptBuilder(module, plan.vars, tool_words(plan, module)).build(values).messages
     return "".join(f"--- {message['role']}\n{content_text(message['content'])}\n" for message in messages)

@@ -23,7 +23,7 @@ PROGRAMS = (".yaml", ".yml")
 
 
 def meaning_of(draft: Draft) -> dict[str, Any]:
-    """Return the resolved document, without what does not change what the program does."""
+    """Return the spec as plain values, everything resolved, without keys that change nothing in what the program does."""
     document = {key: value for key, value in draft.root.plain().items() if key not in NO_MEANING}
     document["vars"] = draft.vars
     document["lms"] = {
@@ -34,13 +34,13 @@ def meaning_of(draft: Draft) -> dict[str, Any]:
 
 
 def digest(meaning: dict[str, Any]) -> str:
-    """Return the sha256 of a document."""
+    """Return the SHA-256 of a document of plain values."""
     text = json.dumps(meaning, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def files_of(draft: Draft) -> dict[str, Path]:
-    """Return the paths that the document may name, by the key that names each: tools and metrics in Python, corpora, schemas.
+    """Return the paths that a spec may name, by the key that names each: Python tools and metrics, corpora, schemas.
 
     Whether there is such a file is not looked up here: a word with a dot in it is one of them too.
     """

@@ -1,4 +1,4 @@
-"""The checks of a whole program, one family a file. Errors of a single value are found where its plan is made."""
+"""The checks that need the whole program, one family a file. Errors of a single block are found where it is read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lmprog.compiler.plan import Plan
 
 
 def run(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
-    """Report what the families find in a compiled program; of a sub-program only what does not hang on its caller."""
+    """Run all families of checks on a compiled program; of a sub-program only those that do not depend on its caller."""
     places.check(draft)
     names.check(draft)
     labels.check(draft)

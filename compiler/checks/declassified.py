@@ -17,7 +17,7 @@ Watched = set[tuple[int, str, str]]
 
 @dataclass(frozen=True, eq=False)
 class Crossing:
-    """A private value at a module of a sub-program or judge, whose declassified outputs let it out."""
+    """A private value that reaches a module with declassified outputs in a sub-program or judge, through which it gets out."""
 
     plan: Plan
     module: Module
@@ -28,7 +28,7 @@ class Crossing:
 
 
 def reasons(draft: Draft, plan: Plan) -> None:
-    """Report `declassify` in a wrong place, without a reason, or against `private`; of sub-programs too."""
+    """Report each `declassify` that stands in a wrong place, has no reason, or contradicts `private`; sub-programs included."""
     wrong = "only the output of a module can be declassified"
     for name, field in plan.inputs.items():
         if field.declassify is not None:

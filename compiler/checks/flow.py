@@ -17,7 +17,7 @@ from lmprog.compiler.yaml.source import Mapping, Place
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report where private values arrive that should not, with the way they take."""
+    """Report private values that reach an LM, tool or file that is not trusted, with the way that they take."""
     private = _Private(draft, plan)
     private.check()
     declassified.check(draft, plan, private.crossings)

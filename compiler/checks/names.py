@@ -14,7 +14,7 @@ from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar
 
 
 def check(draft: Draft) -> None:
-    """Report what is declared and never read, and what is read of a skipped step without being given."""
+    """Report what is declared and never read, and outputs of a step that may be skipped which its `else` leaves out."""
     _respell(draft)
     _prompt_inputs(draft)
     _declared(draft)

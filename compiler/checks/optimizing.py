@@ -19,7 +19,7 @@ from lmprog.compiler.yaml.source import Place, Scalar, Sequence
 
 
 def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
-    """Report what cannot be optimized, and tuned parts that no longer fit what they were tuned from."""
+    """Report modules that cannot be optimized as the spec wants, and tuned parts whose base has changed since."""
     _unread_weights(draft, plan)
     if plan.optimize is not None:
         _weights(draft, plan, plan.optimize)

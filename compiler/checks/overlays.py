@@ -18,9 +18,9 @@ _FIX = "take demos out of tune, or say in optimize: declassify: why the rows may
 
 
 def check(draft: Draft, plan: Plan, reached: Map[str, Trail]) -> None:
-    """Report demos of private values that would stand, or stand, in an overlay without a reason.
+    """Report demos of private values that stand in an overlay, or would be written there, without a reason.
 
-    `reached` has, by module, how a private value gets into its calls.
+    `reached` has for each module the way by which a private value gets into its calls.
     """
     optimize = plan.optimize
     reason = optimize.declassify if optimize is not None else None

@@ -19,7 +19,7 @@ _MARKS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report columns, values and rows that the program cannot use, and marks that nobody will render."""
+    """Report columns, values and rows that the program cannot use, and template marks in them that will not be rendered."""
     for split, rows in draft.rows.items():
         _split(draft, plan, split, rows)
     _overlap(draft, plan)

@@ -28,7 +28,7 @@ EFFECTS = {
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report stages that could not begin, or could find nothing."""
+    """Report stages that could not begin, or could find nothing to improve."""
     optimize = plan.optimize
     listed = draft.node("optimize", "stages")
     if optimize is None or not isinstance(listed, Sequence):
@@ -158,6 +158,6 @@ def _stage(name: str, options: Mapping | None) -> Stage:
 
 
 def options_of(draft: Draft, stage: Stage) -> Map[str, Any]:
-    """Return the options of a stage, with the optimizer's defaults, if known, for the options that are left out."""
+    """Return the options of a stage as written, with the optimizer's defaults for the others where they are known."""
     config = draft.options.stage_configs(stage.optimizer) if draft.options.stage_configs is not None else None
     return {**defaults(config), **stage.options}

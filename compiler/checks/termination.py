@@ -10,7 +10,7 @@ from lmprog.compiler.yaml.source import Mapping
 
 
 def check(draft: Draft) -> None:
-    """Report state that never advances, and an `until` that reads nothing that the body changes."""
+    """Report loop state that never changes, and an `until` that reads nothing that the loop changes."""
     for step in walk(draft.steps):
         if isinstance(step.action, Repeat):
             node = draft.step_nodes[step.path]

@@ -20,7 +20,7 @@ def check(
 ) -> None:
     """Report options of the stage `name` under which it would learn nothing, or the wrong thing.
 
-    `options` are as they stand in the file, `given` are they with the defaults of those that are left out.
+    `options` are those in the file; `given` has the defaults of the others too.
     """
     if options is None:
         return
@@ -93,7 +93,7 @@ def _followed(plan: Plan, optimize: Optimize, given: Map[str, Any]) -> Iterator[
 
 
 def check_reward(draft: Draft, optimize: Optimize, trains: bool) -> None:
-    """Report a `reward` that nothing follows: no stage trains weights, or it is of a module whose weights are not tuned."""
+    """Report a `reward` without effect: no stage trains weights, or it is of a module whose weights are not tuned."""
     written = draft.node("optimize", "reward")
     if written is None:
         return

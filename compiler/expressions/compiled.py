@@ -21,12 +21,12 @@ Run = Callable[[Mapping[str, Any]], Any]
 
 
 class EvaluationError(Handled):
-    """An expression that has no value for these values; the message says which, where and why."""
+    """The error of an expression that has no value for the given values; the message says which part, and why."""
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A typed expression, or a literal that may hold expressions. `evaluate` never changes its scope."""
+    """A typed, compiled expression, or a literal that may hold expressions. Evaluation never changes the scope."""
 
     text: str
     type: Type
@@ -38,7 +38,10 @@ class Expression:
     run: Run = field(default=lambda scope: None, compare=False, repr=False)
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
-        """Return the value over `scope`, a mapping from roots to values, or raise EvaluationError."""
+        """Return the value; `scope` maps roots (`inputs`, `steps`, ...) to values.
+
+        Raises EvaluationError where there is none.
+        """
         try:
             return self.run(scope)
         except EvaluationError:
@@ -50,6 +53,7 @@ class Expression:
 
     @property
     def constant(self) -> bool:
+        """True if the expression reads no name, so that its value is always the same."""
         return not self.references
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -58,7 +62,7 @@ class Expression:
         return _rebuild_literal, (self.parts(), self.type, self.place)
 
     def parts(self) -> Any:
-        """Return a literal's value, with an Expression in the place of each expression."""
+        """Return the value of a literal, with an Expression in the place of each expression in it."""
         return self.run({"": True})
 
 

@@ -30,7 +30,7 @@ Typing = Callable[[list[Type]], Type | str]
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """A function of the expression language with `least` to `most` arguments (None: any number)."""
+    """A function of the expression language, which takes `least` to `most` arguments (None: any number)."""
 
     least: int
     most: int | None
@@ -42,10 +42,12 @@ class Function:
 
 
 def is_text(kind: Type) -> bool:
+    """Return whether values of the type are texts."""
     return kind == STR or isinstance(kind, Enum | Unknown)
 
 
 def is_number(kind: Type) -> bool:
+    """Return whether values of the type are numbers."""
     return kind in (INT, FLOAT) or isinstance(kind, Unknown)
 
 

@@ -13,7 +13,9 @@ Names = frozenset[tuple[str, ...]]
 
 
 def guards(test: ast.AST, truth: bool) -> Names:
-    """Return the names that are certainly not null where `test` evaluates to `truth`."""
+    """Return the names that are certainly present (not null) where the condition `test` is true, or false if
+    `truth` is False.
+    """
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return guards(test.operand, not truth)
     if isinstance(test, ast.BoolOp):
@@ -43,7 +45,7 @@ def _is_null(node: ast.AST) -> bool:
 
 @lru_cache(maxsize=65536)
 def conjuncts(text: str) -> frozenset[str]:
-    """Return the parts of a condition that `and` joins, in whatever order they are written."""
+    """Return the parts of a condition that are joined by `and`, as normalized texts."""
     try:
         pending: list[ast.expr] = [parse(text)]
     except ExpressionError:
@@ -59,7 +61,9 @@ def conjuncts(text: str) -> frozenset[str]:
 
 
 def subsets(parts: frozenset[str]) -> Iterator[frozenset[str]]:
-    """Yield the conditions that hold where all parts hold; of many parts, each part and all of them."""
+    """Yield the sets of conditions that hold where all of `parts` do: every subset, or of many parts the single
+    ones and all.
+    """
     sizes = range(1, len(parts) + 1) if len(parts) <= 6 else (1, len(parts))
     for size in sizes:
         yield from map(frozenset, combinations(sorted(parts), size))

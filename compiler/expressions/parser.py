@@ -19,7 +19,7 @@ MAX_LENGTH, MAX_DEPTH = 20_000, 120
 
 
 class ExpressionError(Handled):
-    """A text that is no expression; `offset` is where in it, counted from 0."""
+    """The error of a text that is no expression; `offset` is the character at fault, from 0."""
 
     def __init__(self, message: str, offset: int = 0, fix: str | None = None, code: str = "LMP101") -> None:
         super().__init__(message)
@@ -73,7 +73,7 @@ def _slip(text: str) -> tuple[int, str, str] | None:
 
 @lru_cache(maxsize=65536)
 def parse(text: str) -> ast.expr:
-    """Return the checked syntax tree of an expression; raise ExpressionError with an offset in `text`."""
+    """Return the syntax tree of an expression, checked against the allow-list; raise ExpressionError."""
     line = text.replace("\n", " ").replace("\r", " ").replace("\t", " ")
     stripped = line.strip()
     lead = len(line) - len(line.lstrip())
@@ -143,6 +143,7 @@ def offset_of(text: str, node: ast.AST) -> int:
 
 
 def length_of(node: ast.AST) -> int:
+    """Return the length of a node in characters."""
     return max(1, (getattr(node, "end_col_offset", 0) or 0) - getattr(node, "col_offset", 0))
 
 
@@ -223,7 +224,7 @@ def _operands(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def dotted(node: ast.AST) -> tuple[str, ...] | None:
-    """Return `("steps", "a", "b")` for `steps.a.b` or `steps["a"].b`; None for anything but a chain from a root."""
+    """Return the path of names that a node reads, such as `("steps", "a", "b")` for `steps.a.b`; None for any other node."""
     names: list[str] = []
     while True:
         if isinstance(node, ast.Attribute):
@@ -241,7 +242,7 @@ def dotted(node: ast.AST) -> tuple[str, ...] | None:
 
 
 def references(tree: ast.AST) -> Iterator[tuple[str, ...]]:
-    """Yield the dotted names that an expression reads, each at its full length."""
+    """Yield the paths of names that an expression reads, each at full length."""
     name = dotted(tree)
     if name is not None:
         yield name

@@ -1,4 +1,4 @@
-"""Try an expression with sample values of what it reads: what it cannot be evaluated for then, some run meets too."""
+"""A trial of an expression with sample values: where it fails then, it would fail in some run."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ class _Anything(dict[str, Any]):
 
 
 def failure(expression: Expression, scope: Scope, vars: Mapping[str, Any]) -> tuple[str, bool] | None:
-    """Return why the expression has no value for some values, and whether for all of them; None where it has.
+    """Return why the expression has no value for some sample values, and True if it has none for all; None where it never
+    fails.
 
-    Only those values count for which the guards of the place hold.
+    Only values count for which the guards of the expression's place hold.
     """
     tree = expression.tree
     if tree is None or isinstance(tree, ast.Constant):

@@ -44,7 +44,7 @@ _UNKNOWN_FIELD = {
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a part of an expression."""
+    """A problem in a part of an expression: code, place and message."""
 
     code: str
     node: ast.AST
@@ -54,13 +54,13 @@ class Problem:
 
 @dataclass
 class Typer:
-    """Finds the types of the parts of one expression in one scope."""
+    """Computes the types of the parts of one expression in a scope, and collects the problems in it."""
 
     scope: Scope
     problems: list[Problem] = field(default_factory=list)
 
     def type(self, node: ast.AST, present: Names | None = None) -> Type:
-        """Return the type of `node`, where the names in `present` are known not to be null."""
+        """Return the type of `node`; the names in `present` are known not to be null."""
         return self._infer(node, self.scope.present if present is None else present)
 
     def _say(self, code: str, node: ast.AST, message: str, fix: str | None = None) -> Type:

@@ -32,7 +32,7 @@ MAX_SHOWN = 400
 
 @dataclass(frozen=True)
 class Edit:
-    """Replace the text from `column` to `end_column` (counted from 1, end exclusive) of `line` by `text`."""
+    """A replacement in a file: the text from `column` to `end_column` (from 1, end exclusive) of `line` becomes `text`."""
 
     line: int
     column: int
@@ -42,7 +42,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem at one place in a file, with lines and columns that count from 1."""
+    """A problem at a place in a file, as `lmprog check` reports it; lines and columns count from 1."""
 
     code: str
     severity: Severity
@@ -81,7 +81,7 @@ class Finding:
 
 
 class SpecError(LmprogError):
-    """A program that cannot run as it is written; `findings` say why, and `str()` is their text."""
+    """The error of a program that cannot run as it is written; `findings` say why, and `str()` is their text."""
 
     def __init__(self, findings: Iterable[Finding]) -> None:
         self.findings = tuple(findings)
@@ -94,7 +94,7 @@ class SpecError(LmprogError):
 
 @dataclass
 class Report:
-    """Collects the findings of one compilation, each once."""
+    """The findings of one compilation, each once."""
 
     findings: dict[tuple[str, str, int, int, str], Finding] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class Report:
         path: tuple[str, ...] = (),
         edit: Edit | None = None,
     ) -> None:
-        """Record a finding; `code` is `LMPnnn`, the severity is the code's unless given."""
+        """Add a finding; `code` is `LMPnnn`, and the severity is that of the code unless given."""
         finding = Finding(
             code=code,
             severity=severity or ("warning" if code in WARNINGS else "error"),
@@ -133,10 +133,14 @@ class Report:
 
     @property
     def failed(self) -> bool:
+        """True if any finding is an error."""
         return any(finding.severity == "error" for finding in self.findings.values())
 
     def settle(self, unused_ignores: bool) -> tuple[Finding, ...]:
-        """Return the findings sorted by place, except the ones silenced by an ignore comment on their line."""
+        """Return the findings in the order of their places, without those that an ignore comment on their line silences.
+
+        With `unused_ignores` an ignore comment that silences nothing is a finding too.
+        """
         ignores: dict[tuple[str, int], dict[str, bool]] = {}
         bare: set[tuple[str, int]] = set()  # those without a reason, which a 4xx wants
         for name, source in self.sources.items():
@@ -228,7 +232,7 @@ def shown_value(value: object) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that `name` was probably meant to be, or None."""
+    """Return the known name that `name` was probably meant to be; None where none is near."""
     known = list(known)
     if name in known:
         return name

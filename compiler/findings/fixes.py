@@ -1,4 +1,4 @@
-"""Applying the edits that are safe to make without a person looking: `lmprog check --fix` and `--diff`."""
+"""`lmprog check --fix` and `--diff`: the edits of findings that are safe to make without a person looking."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from lmprog.compiler.findings.finding import Edit, Finding
 
 
 def fixed_texts(findings: Iterable[Finding]) -> dict[str, str]:
-    """Return the new text of each file that has edits, by its name in findings; overlaps are left to another run."""
+    """Return the new text of each file that has edits, by its name; of overlapping edits one is made, the others wait for
+    another run.
+    """
     edits: dict[str, list[Edit]] = {}
     for finding in findings:
         if finding.edit is not None:

@@ -40,7 +40,7 @@ def check_parameters(draft: Draft, params: Mapping, what: str) -> None:
 def check_model(draft: Draft, node: Node, model: str, asks_provider: bool) -> None:
     """Warn of a model whose provider or name is nearly a known one.
 
-    `asks_provider` says that the provider's own address is asked, and not one that the program names.
+    `asks_provider`: the model is requested at the provider's own address, and not at one that the program names.
     """
     provider, slash, name = model.partition("/")
     if not slash:

@@ -26,7 +26,7 @@ Runs = Callable[[Mapping[str, Any], int, int], int]
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """The declarations of one optimizer; `lmprog.optimizers.optimizer.Optimizer` says what each means."""
+    """The facts that an optimizer declares about itself; `lmprog.optimizers.optimizer.Optimizer` explains each field."""
 
     options: Any = None
     """The Config, or its JSON schema."""
@@ -40,20 +40,22 @@ class Facts:
 
     @property
     def trains(self) -> bool:
-        """Return whether the optimizer declares that it changes weights."""
+        """True if the optimizer declares that it changes weights."""
         return WEIGHTS in (self.tunes or ())
 
     @property
     def taught(self) -> str:
-        """Return the part of modules that runs of teachers are learnt into."""
+        """The part of a module that is learnt from teachers' runs: `weights` or `demos`."""
         return WEIGHTS if self.trains else "demos"
 
     def may_write(self, *parts: str) -> bool:
-        """Return whether the optimizer may change one of `parts`: it declares so, or does not declare what it changes."""
+        """Return whether the optimizer may change one of `parts` of a module; True if it does not declare what it changes."""
         return self.tunes is None or not self.tunes.isdisjoint(parts)
 
     def most_runs(self, options: Mapping[str, Any], train: int, dev: int) -> int:
-        """Return the most runs of the program; without a count, those that score the start and one change on dev rows."""
+        """Return the most program runs of a stage; where it declares no count, those that score the start and one change on dev
+        rows.
+        """
         runs = self.runs
         if isinstance(runs, str):
             module, _, name = runs.partition(":")
@@ -69,7 +71,7 @@ UNDECLARED = Facts()
 
 
 def facts_of(draft: Draft, name: str) -> Facts:
-    """Return the facts of the stage `name`; UNDECLARED where there is no such optimizer.
+    """Return the facts about the optimizer of stage `name`; UNDECLARED where there is no such optimizer.
 
     Optimizers of other packages are looked for only where a program is checked: that takes long.
     """
@@ -80,7 +82,7 @@ def facts_of(draft: Draft, name: str) -> Facts:
 
 
 def teaching_facts(name: str) -> Facts:
-    """Return the facts of the stage `name`, whose options name teachers; UNDECLARED where there is no such optimizer."""
+    """Return the facts about the optimizer of a stage whose options name teachers; UNDECLARED where there is none."""
     return built_in().get(name) or _installed(name) or UNDECLARED
 
 
@@ -92,7 +94,7 @@ def built_in() -> dict[str, Facts]:
 
 
 def declared(optimizer: Any) -> Facts:
-    """Return the facts that the class of an optimizer declares."""
+    """Return the facts that an optimizer's class declares."""
     tunes = getattr(optimizer, "tunes", None)
     return Facts(
         optimizer.Config,

@@ -1,4 +1,4 @@
-"""The values and checks that a test expects of an output, read against the output's type."""
+"""The `expect:` of a test: the values and checks for an output, read against the output's type."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ANY = (JSON, UNKNOWN)
 
 
 def read_expected(draft: Draft, node: Node, kind: Type, what: str) -> Expected:
-    """Return the checks of an output or field of the type `kind`, which `what` names; a plain value must be equal."""
+    """Return the checks for an output or field of type `kind`, called `what` in messages; a plain value must be equal."""
     inner = without_none(kind)
     if isinstance(node, Mapping) and not _is_value(node, inner):
         return _checks(draft, node, kind, what)

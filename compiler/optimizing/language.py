@@ -1,4 +1,4 @@
-"""The shapes of what goes with a program: data, metrics, `optimize`, tests and exports."""
+"""The shapes of `data`, `metrics`, `optimize`, `tests` and `export` in a spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics: a Python function, a judge program, or arithmetic over other metrics."""
+"""Reading of `metrics:`: Python functions, judge programs, and arithmetic over other metrics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GROUP = "lmprog.metrics"
 
 
 def read_metrics(draft: Draft, row: Type) -> dict[str, Metric]:
-    """Return the metrics by id."""
+    """Return the metrics of the program by id; `row` is the type of a data row."""
     node = draft.root.map("metrics")
     ids = list(node.entries) if node else []
     scope = Scope(

@@ -1,4 +1,4 @@
-"""The `optimize` block: what is to become better, and by which stages."""
+"""Reading and checks of the `optimize:` block: metric, rewards, what is tuned, and the stages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALTERNATE = "alternate"
 
 
 def read_optimize(draft: Draft) -> Optimize | None:
-    """Return the `optimize` block, or None where there is none."""
+    """Return the `optimize:` block; None where the program has none."""
     node = draft.root.map("optimize")
     if node is None:
         return None
@@ -59,6 +59,7 @@ def read_optimize(draft: Draft) -> Optimize | None:
 
 
 def named(draft: Draft, node: Mapping, key: str, id: str, known: Any, section: str) -> None:
+    """Report an id under `key` that is not among the `known` ids of a section."""
     if id not in known and id not in draft.dropped(section) and not draft.dropped_top(section):
         message = f"`{key}` names `{id}`, which does not exist"
         draft.report.add("LMP103", node.entries[key].place, message, fix=suggestion(id, known, section))
@@ -81,7 +82,7 @@ def _rewards(draft: Draft, node: Mapping) -> tuple[str | None, dict[str, str]]:
 
 
 def compares(draft: Draft, node: Mapping, key: str, metric: str) -> None:
-    """Report a metric of single runs that reads the other runs of a row: only a reward has them."""
+    """Report a metric that reads the other runs of a row where it is used to score single runs; only a reward may read them."""
     if metric in draft.metrics and reads(draft.metrics, metric, "runs"):
         message = f"the metric `{metric}` compares the runs of a row, and only a reward is given them"
         draft.report.add(
@@ -90,7 +91,7 @@ def compares(draft: Draft, node: Mapping, key: str, metric: str) -> None:
 
 
 def data_lost(draft: Draft, split: str) -> bool:
-    """Return whether the split was written, but has a finding of its own."""
+    """Return whether a data split was written but could not be read, so that it has a finding already."""
     node = draft.root.map("data")
     if node is None:
         return draft.dropped_top("data")
@@ -174,7 +175,7 @@ def _rounds(draft: Draft, entry: Node, options: Node | None) -> list[Stage]:
 
 
 def written_stages(listed: Node | None) -> Iterator[Node]:
-    """Yield the entries of `stages` as written in the file, with the stages of an `alternate` in its place."""
+    """Yield the nodes of `stages`, with the stages inside an `alternate` in its place."""
     for entry in listed.items if isinstance(listed, Sequence) else ():
         options = entry.get(ALTERNATE) if isinstance(entry, Mapping) else None
         if isinstance(options, Mapping):

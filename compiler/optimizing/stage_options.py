@@ -1,4 +1,4 @@
-"""The options of an optimizer's stage against what the optimizer declares: a pydantic Config, or its JSON schema."""
+"""The check of a stage's options against what its optimizer declares: a pydantic Config, or its JSON schema."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lmprog.compiler.yaml.source import Mapping, Place
 
 
 def check_options(draft: Draft, name: str, place: Place, options: Mapping | None) -> None:
-    """Report options that the optimizer `name` does not take, and an optimizer that does not exist."""
+    """Report options that the optimizer `name` does not take, and an optimizer that is not installed."""
     assert draft.options.stage_configs is not None
     config = draft.options.stage_configs(name)
     if config is None:
@@ -54,7 +54,7 @@ def _validate(draft: Draft, config: Any, name: str, place: Place, options: Mappi
 
 
 def defaults(config: Any) -> dict[str, Any]:
-    """Return the default values of a stage's options."""
+    """Return the default values of a stage's options, from its Config or JSON schema."""
     if config is None:
         return {}
     if isinstance(config, Map):
@@ -63,7 +63,7 @@ def defaults(config: Any) -> dict[str, Any]:
 
 
 def varies_nothing(facts: Facts, key: str, value: Any) -> bool:
-    """Return whether an option's value leaves a stage no runs to compare, which has its own finding (702)."""
+    """Return whether an option's value leaves a stage no runs to compare, which the check LMP702 reports."""
     if not facts.compares_runs:
         return False
     return (key == "temperature" and value == 0) or (key == "rollouts" and value == 1)

@@ -1,4 +1,4 @@
-"""The programs that a stage names as its teachers, and whether their runs can join those of the program."""
+"""Reading and checks of the teacher programs that stages name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar, Sequence
 
 
 def named(entries: Iterator[Node]) -> Iterator[tuple[Scalar, str]]:
-    """Yield each place among the written stages where a teacher is named, and the part that the teacher tunes."""
+    """Yield the nodes in the written stages that name a teacher, each with the part of modules that is learnt from it."""
     for entry in entries:
         for stage, options in entry.entries.items() if isinstance(entry, Mapping) else ():
             listed = options.get("teachers") if isinstance(options, Mapping) else None
@@ -26,7 +26,7 @@ def named(entries: Iterator[Node]) -> Iterator[tuple[Scalar, str]]:
 
 
 def read_teachers(draft: Draft, entries: Iterator[Node]) -> dict[str, Plan]:
-    """Return the plans of the teachers by their paths as written."""
+    """Return the plans of the teachers, by their paths as written."""
     found = {}
     for program, _ in named(entries):
         what = "a teacher"
@@ -38,7 +38,7 @@ def read_teachers(draft: Draft, entries: Iterator[Node]) -> dict[str, Plan]:
 
 
 def check(draft: Draft, plan: Plan, optimize: Optimize, entries: Iterator[Node]) -> None:
-    """Report teachers whose runs could not join those of the program."""
+    """Report teachers whose modules do not fit those of the program, so that their runs could teach nothing."""
     for program, tuned in named(entries):
         teacher = optimize.teachers.get(str(program.plain()))
         if teacher is not None:

@@ -23,7 +23,7 @@ OF_EXAMPLES = ("expect", "assert", "metric")
 
 
 def read_tests(draft: Draft) -> tuple[ExampleTest | GateTest, ...]:
-    """Return the tests in order; an entry is an example or a gate."""
+    """Return the tests of the program in order: examples and gates."""
     node = draft.root.get("tests")
     found: list[ExampleTest | GateTest] = []
     if isinstance(node, Sequence):

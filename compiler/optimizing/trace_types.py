@@ -1,4 +1,4 @@
-"""Types of what a metric may read of a run (`trace`), and of the other runs of its row (`runs`)."""
+"""The types of the names `trace` (a run) and `runs` (all runs of a row) in a metric's expressions."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ def _said(outputs: Mapping[str, Field]) -> tuple[tuple[str, Type], ...]:
 
 
 def runs_type(outputs: Mapping[str, Type], known: bool) -> Object:
-    """Return the type of `runs`: those of one row that came to an end, of which this one is number `index0`."""
+    """Return the type of `runs`: lists over the runs of one row that ended, and `index0`, the number of the scored run among
+    them.
+    """
     values = Object(tuple((name, ListOf(kind)) for name, kind in outputs.items())) if known else UNKNOWN
     return Object((("index0", INT), ("reply_tokens", ListOf(INT)), ("outputs", values)))
 
 
 def reads(metrics: Mapping[str, Metric], id: str, root: str) -> bool:
-    """Return whether a metric, or one that it is made of, reads a root such as `runs`."""
+    """Return whether a metric, or one that it is computed from, reads a root such as `runs`."""
     return any(name[0] == root for name in _names(metrics, id))
 
 
 def columns(metrics: Mapping[str, Metric], id: str) -> set[str]:
-    """Return the columns of the row that a metric, or one that it is made of, reads by name."""
+    """Return the columns of the row that a metric, or one that it is computed from, reads by name."""
     return {name[1] for name in _names(metrics, id) if name[0] == "row" and len(name) > 1}
 
 

@@ -1,4 +1,4 @@
-"""The author's own layout of a prompt: its templates, checked."""
+"""Reading and checks of a module's `prompt:`, the templates of its author."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def written(
     outputs: dict[str, Field],
     demos: Sequence[Map[str, Any]],
 ) -> Layout | None:
-    """Return the author's layout, or None where it has no user template that can be read."""
+    """Return the author's layout of a module; None where it has no user template that can be read."""
     row = Object(tuple((name, field.type) for name, field in (*inputs.items(), *outputs.items())))
     names: dict[str, Type] = {name: field.type for name, field in inputs.items()}
     names |= {"instructions": STR, "demos": ListOf(row), "vars": draft.var_types}

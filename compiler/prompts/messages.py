@@ -1,4 +1,4 @@
-"""The messages of a module: its fixed layout around instructions, demos and the inputs of one call."""
+"""The messages of a module's calls: layout, instructions, demos and the inputs of one call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ IMAGES = (IMAGE, Optional(IMAGE), ListOf(IMAGE))
 
 @dataclass(frozen=True)
 class Prompt:
-    """The messages of one call.
+    """The rendered messages of one call.
 
     `constant` is (m, c): the first m messages and the first c characters of message m are the same for every row.
     """
@@ -45,9 +45,9 @@ class Prompt:
 
 
 class PromptBuilder:
-    """Builds the prompts of one module; what does not vary from row to row is rendered once, here.
+    """Renders the prompts of one module; what is the same for every row is rendered once, when it is made.
 
-    `tool_words` tell an agent of its tools, at the end of the system message. Raises RenderError where a template cannot be
+    `tool_words` describe an agent's tools at the end of the system message. Raises RenderError where a template cannot be
     rendered, as `build` does.
     """
 
@@ -68,7 +68,7 @@ class PromptBuilder:
         self._user_head = layout.user.render_head(self._fixed, self._varying)
 
     def build(self, inputs: Mapping[str, Any]) -> Prompt:
-        """Return the messages for one row: system message, demos as earlier turns, the row as the last turn."""
+        """Return the messages for one row: system message, demos as earlier turns, the row's inputs as the last message."""
         layout, values = self.module.layout, {**self._fixed, **self._completed(inputs)}
         shown = range(len(self.module.demos)) if self._nearest is None else self._nearest.places(inputs)
         values["demos"] = tuple(self.module.demos[place] for place in shown)
@@ -124,7 +124,7 @@ class PromptBuilder:
         return [*earlier, *last, {"role": "assistant", "content": self.reply(demo)}]
 
     def reply(self, values: Mapping[str, Any]) -> str:
-        """Return the reply that the module would give, as its demos show it; `values` are inputs and outputs."""
+        """Return a reply with these outputs as the module's demos show it; `values` has inputs and outputs."""
         layout = self.module.layout
         if layout.assistant is not None:
             return layout.assistant.render({**self._fixed, **values})
@@ -132,7 +132,7 @@ class PromptBuilder:
 
 
 def tool_words(plan: Plan, module: Module) -> str:
-    """Return an agent prompt's description of its tools.
+    """Return the text that describes an agent's tools in its prompt.
 
     It is empty where the agent has no tools, or where its LM's API takes tools natively.
     """
@@ -209,7 +209,7 @@ def _literal(text: str) -> str:
 
 
 def hole(name: str, kind: Type) -> str:
-    """Return the template code that shows a value of a type."""
+    """Return the template code that prints the value `name` of a type."""
     if isinstance(kind, Optional):
         return f"{{% if {name} is not none %}}{hole(name, kind.inner)}{{% endif %}}"
     if kind in (STR, INT, FLOAT) or isinstance(kind, Enum):

@@ -1,4 +1,4 @@
-"""Selection of the demos that one call is shown, if only the nearest are shown: BM25 over their input texts."""
+"""Selection of demos for one call, with `demos: {nearest: ...}`: BM25 over the texts of their inputs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ STOPWORDS = "en"
 
 
 class Nearest:
-    """Picks `count` of the demos for the inputs of a call. A demo of just these inputs is left out.
+    """Picks the `count` demos whose inputs are nearest to a call's inputs.
 
-    It would give the answer away where the rows that a program is tuned on are among its demos.
+    A demo of exactly these inputs is left out: it would give the answer away where the rows that a program is tuned on are
+    among its demos.
     """
 
     def __init__(self, demos: Sequence[Mapping[str, Any]], inputs: Sequence[str], count: int) -> None:
@@ -21,7 +22,7 @@ class Nearest:
         self._known = [self._values(demo) for demo in demos]
 
     def places(self, inputs: Mapping[str, Any]) -> list[int]:
-        """Return the places of the nearest demos, the nearest last; equal ones come in their order, the first nearest."""
+        """Return the indices of the nearest demos, the nearest last; of equal ones the earlier counts as nearer."""
         values = self._values(inputs)
         scores = self._scores(values)
         others = [place for place, known in enumerate(self._known) if known != values]

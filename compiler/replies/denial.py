@@ -1,4 +1,4 @@
-"""Words that keep a sentence from saying a value: denials, doubts, questions, refusals and second thoughts."""
+"""Detection of sentences that do not state a value: denials, doubts, questions, refusals and second thoughts."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _UNDECIDED = re.compile(
 
 
 def denies(sentence: str) -> bool:
-    """Return whether a sentence denies, doubts or refuses what it speaks of."""
+    """Return whether a sentence denies, doubts or refuses what it mentions."""
     return _DENIES.search(sentence) is not None
 
 
 def undecided(reply: str) -> bool:
-    """Return whether a reply refuses, does not know, or takes something back, in any of its sentences."""
+    """Return whether any sentence of a reply refuses, says that it does not know, or takes something back."""
     return _UNDECIDED.search(reply) is not None

@@ -1,4 +1,4 @@
-"""Reasons why a reply ended, by the providers' names for them."""
+"""The reasons why a reply ended: the providers' names for them, mapped to a few kinds."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ _ENDINGS: dict[str, Ending] = {word: found for found, words in _WORDS.items() fo
 
 
 def ending(finish_reason: str | None) -> Ending:
-    """Return what a provider's `finish_reason` says of the reply; one that is not known ends a whole reply."""
+    """Return the kind of ending for a provider's `finish_reason`; an unknown reason counts as a complete reply."""
     return _ENDINGS.get((finish_reason or "stop").lower(), "whole")

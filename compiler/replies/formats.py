@@ -50,7 +50,7 @@ def describe(format: Format, outputs: Mapping[str, Field]) -> str:
 
 
 def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any]) -> str:
-    """Return the reply that holds `values`, as the model should have written it; skip outputs without a value."""
+    """Return a reply that holds `values` in the format, as demos show it; outputs without a value are left out."""
     present = {name: values[name] for name in outputs if name in values}
     if format == "json":
         present = {name: _aliased(value, outputs[name].type) for name, value in present.items()}
@@ -61,7 +61,7 @@ def write(format: Format, outputs: Mapping[str, Field], values: Mapping[str, Any
 
 
 def as_text(value: Any, kind: Type) -> str:
-    """Return a value as text for a reply: strings unchanged, other values and values of any JSON type as JSON."""
+    """Return a value as text for a reply: strings unchanged, all else, and values of type `json`, as JSON."""
     bare = isinstance(value, str) and without_none(kind) != JSON
     return value if bare else json.dumps(_aliased(value, kind), ensure_ascii=False)
 

@@ -1,4 +1,4 @@
-"""JSON as language models write it: what is no JSON but has one meaning is read, and each thing forgiven is named.
+"""JSON as language models write it: text that is no JSON but has only one meaning is repaired, and each repair is named.
 
 No value is made up: an item that is not there, a text that does not end and a number that is none are refused, and so is a
 reply that holds two different values of which either could be meant.
@@ -41,7 +41,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class TwoValues(Handled, ValueError):
-    """JSON that says two different things of one key."""
+    """The error of JSON that gives one key two different values."""
 
 
 STRICT = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_once)
@@ -72,7 +72,7 @@ class _Found:
 
 
 def strict(text: str) -> Any:
-    """Return the value of a text that is JSON and nothing else. Raises ValueError, also for JSON that is meant otherwise."""
+    """Parse a text that is JSON and nothing else. Raises ValueError, also for text that could be repaired."""
     if _means_otherwise(text):
         raise ValueError("a backslash in it is no escape")
     try:
@@ -84,11 +84,11 @@ def strict(text: str) -> Any:
 def find(
     text: str, opening: str, forgiven: list[str], cut: bool = False, rank: Callable[[Any], int] = lambda value: 1
 ) -> Any:
-    """Return the JSON in a text, which may stand in a code fence or among other words, after a model's thinking.
+    """Return the value of the JSON in a reply, which may stand in a code fence or among words, after a model's thinking.
 
-    `opening` are the brackets that it may begin with; `cut` says that the text ended at a limit, so that nothing is closed;
-    `rank` says how much of what is wanted a value holds. Raises ValueError for JSON that cannot be read or leaves a choice,
-    LookupError where there is none, and Unreadable for thinking that does not end.
+    `opening` are the brackets that it may begin with; `cut`: the reply ended at its limit, so that nothing is closed for it;
+    `rank` says how much of what is wanted a value holds. Repairs are appended to `forgiven`. Raises ValueError for JSON that
+    cannot be read or leaves a choice, LookupError where there is none, and Unreadable for thinking that does not end.
     """
     scan = _Scan(text, cut)
     tokens = re.compile(f"[{re.escape(opening)}]|```[\\w-]*")

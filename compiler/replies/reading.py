@@ -1,6 +1,6 @@
-"""Reading a reply: the outputs of a module, found in what a model said in one of the formats.
+"""Reading of replies: a module's outputs, found in the text of a reply in one of the formats.
 
-What had to be forgiven to read a reply is reported, never hidden.
+Every repair that was needed to read a reply is reported, never hidden.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """The outputs of a reply, and what was forgiven in it (empty where it was as asked for)."""
+    """The outputs read from a reply, and the repairs that were needed (empty for a reply as asked for)."""
 
     values: Mapping[str, Any]
     forgiven: tuple[str, ...] = ()
 
 
 def read(format: Format, outputs: Mapping[str, Field], text: str, cut: bool = False) -> Reading:
-    """Return the outputs in a reply. Raises Unreadable.
+    """Return a module's outputs in the text of a reply. Raises Unreadable where they are not there.
 
-    `cut` says that the reply ended at its limit of tokens: what is not closed then lacks something, and is refused; only a
-    text that is the whole reply is read as far as it goes, which `forgiven` says.
+    `cut`: the reply ended at its limit of tokens. What is not closed then lacks something, and is refused; only a text that is
+    the whole reply is read as far as it goes, which `forgiven` says.
     """
     forgiven: list[str] = []
     try:

@@ -1,4 +1,4 @@
-"""A named section of a reply as it is written, and its layout."""
+"""The writing of a named section of a reply, `<name>text</name>`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ LAYOUT_AFTER = re.compile(r"\r?\n[ \t]*\Z")
 
 
 def write(name: str, text: str) -> str:
-    """Return a text as the section that `read` reads as the same text.
+    """Return a text as a section, which `read` gives back unchanged.
 
-    An end of the section within it gets a backslash, and a line break at either end another one, which is layout.
+    A closing tag of the section in it gets a backslash, and a line break at either end another one.
     """
     before = "\n" if LAYOUT_BEFORE.match(text) else ""
     after = "\n" if LAYOUT_AFTER.search(text[-200:]) else ""
@@ -19,5 +19,5 @@ def write(name: str, text: str) -> str:
 
 
 def escaped(name: str, text: str) -> str:
-    """Return a text in which each end of its own section has a backslash, as `<\\/name>`."""
+    r"""Return a text with a backslash in each closing tag of the section `name`, as `<\/name>`."""
     return re.sub(rf"<(\\*)/{re.escape(name)}>", rf"<\1\\/{name}>", text)

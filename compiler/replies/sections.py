@@ -1,4 +1,4 @@
-"""Named sections of a reply, as `<name>value</name>`, and what models write in their place."""
+"""Reading of named sections in a reply, `<name>value</name>`, and of what models write in their place."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def _unescaped(name: str, text: str) -> str:
 
 
 def read(names: Sequence[str], text: str, forgiven: list[str], cut: bool = False) -> dict[str, str]:
-    """Return the sections of a reply, outside of its thinking.
+    """Return the sections of a reply by name, outside of its thinking. Raises Unreadable.
 
     One that is not closed ends where the next one opens, and is refused where the reply was `cut` within it. A section begins
     at the start of a line or behind another one; one that begins within a line counts where it is closed and there is no other.
-    The first of each name counts. Raises Unreadable.
+    The first of each name counts.
     """
     reading = _Reading(names, text, cut)
     marks = thinking.marks(text, names)
@@ -132,7 +132,7 @@ def _opening(names: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def respelt(names: Sequence[str], text: str) -> str:
-    """Return a text whose tags of another spelling (`<The Label>` for `the_label`) are those of the outputs."""
+    """Return a text with tags in another spelling (`<The Label>`) replaced by those of `names` (`<the_label>`)."""
     by_word = {name.lower(): name for name in names}
 
     if len(list(islice(_TAG.finditer(text), MAX_TAGS + 1))) > MAX_TAGS:
@@ -145,11 +145,9 @@ def respelt(names: Sequence[str], text: str) -> str:
 
 
 def lines(names: Iterable[str], text: str, cut: bool = False) -> dict[str, str]:
-    """Return the values of lines such as `name: value`, `**Name:** value`, `## Name` or `[[ ## name ## ]]`.
+    """Return the values of lines such as `name: value`, `**Name:** value`, `## Name` or `[[ ## name ## ]]`, by name.
 
-    Each goes on until the next begins.
-
-    The first of each name counts. Raises Unreadable for one that a limit cut.
+    Each value goes on until the next such line; the first of each name counts. Raises Unreadable for one that a limit cut.
     """
     by_word = {folded(name): name for name in names}
     words = "|".join(re.escape(word).replace("_", "[ _-]") for word in by_word)
@@ -177,7 +175,9 @@ def lines(names: Iterable[str], text: str, cut: bool = False) -> dict[str, str]:
 
 
 def by_name(names: Iterable[str], found: Mapping[str, object], forgiven: list[str]) -> dict[str, object]:
-    """Return the fields of an object under the names that were asked for: `Label` for `label`, where that is not there."""
+    """Return the fields of an object by the wanted names, with fields in another spelling (`Label` for `label`) taken where
+    needed.
+    """
     spelt = {folded(key): key for key in found}
     named = dict(found)
     for name in names:

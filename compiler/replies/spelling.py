@@ -1,4 +1,4 @@
-"""The one spelling in which names and values are compared."""
+"""The normalization of names and values before they are compared."""
 
 from __future__ import annotations
 
@@ -9,5 +9,7 @@ MARKS = "\"'`*.,:;!?()[]<> \n\ufeff"
 
 
 def folded(text: str) -> str:
-    """Return a name or value in the one spelling in which it is compared."""
+    """Return a name or value in lower case, with `_` for each run of blanks, `_` and `-`, so that spellings
+    compare as equal.
+    """
     return re.sub(r"[\s_-]+", "_", text.lower())

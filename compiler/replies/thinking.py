@@ -1,7 +1,7 @@
-"""Thinking marks: what stands within them is no answer, in any format and for any reader.
+"""Removal of a model's thinking from its reply: text within tags such as `<think>` is no answer.
 
-A mark is a tag that reasoning models write around their thinking. A block that is closed is left out; one that is not closed
-leaves no answer; an end without a beginning (which may stand in the prompt) ends the thinking before it.
+A block that is closed is left out; one that is not closed leaves no answer; an end without a beginning (which may stand in the
+prompt) ends the thinking before it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
 
 
 def marks(text: str, kept: Collection[str] = ()) -> list[Mark]:
-    """Return the thinking marks of a text but those named in `kept`, which are sections. Raises Unreadable for too many."""
+    """Return the thinking tags in a text, but for those named in `kept`, which are sections. Raises Unreadable for too many."""
     names = {name.lower() for name in kept}
     return [mark for mark in _marks(text) if _name(mark) not in names]
 
@@ -60,7 +60,8 @@ def regions(
     take: Callable[[Mark], Region[T]],
     forgiven: list[str],
 ) -> list[T]:
-    """Return what `take` finds where `opening` matches outside of thinking; a mark within a region is part of the region.
+    """Return what `take` makes of each match of `opening` outside of thinking; a tag within such a region is part of the
+    region.
 
     Each character is passed once. Raises Unreadable for thinking that does not end.
     """
@@ -83,14 +84,14 @@ def regions(
 
 
 def answer(text: str, forgiven: list[str], kept: Collection[str] = ()) -> str:
-    """Return a text without its thinking, wherever that stands. Raises Unreadable for thinking that does not end."""
+    """Return a reply without its thinking, wherever that stands. Raises Unreadable for thinking that does not end."""
     return _without(text, marks(text, kept), forgiven)
 
 
 def prose(text: str, forgiven: list[str], kept: Collection[str] = ()) -> str:
-    """Return a free text without its thinking. Raises Unreadable for thinking that does not end.
+    """Return a free text without thinking that begins at the start of a line. Raises Unreadable for thinking that does not end.
 
-    Thinking begins at the start of a line: a text may well speak of such marks, or show them in a code fence.
+    Elsewhere a text may well speak of such tags, or show them in a code fence.
     """
     found = marks(text, kept)
     if not found:
@@ -184,5 +185,5 @@ def _name(mark: Mark) -> str:
 
 
 def ends(mark: Mark) -> bool:
-    """Return whether a mark ends thinking."""
+    """Return whether a tag closes thinking."""
     return any(mark[group] for group in ("end", "end2", "end3", "end4", "end5"))

@@ -1,4 +1,4 @@
-"""Reading the calls of tools in a reply: those in words, and the arguments of any call."""
+"""Reading of tool calls that an LM writes as text in its reply, and of the arguments of any tool call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPENING = re.compile(r"<call>")
 
 @dataclass(frozen=True)
 class Call:
-    """A call as the LM wrote it; `problem` says why it cannot be made, where it cannot even be read."""
+    """A tool call as the LM wrote it; `problem` says why it cannot be read, or is None."""
 
     tool: str
     arguments: Mapping[str, Any]
@@ -28,10 +28,10 @@ class Call:
 
 
 def read(text: str, forgiven: list[str]) -> tuple[str, list[Call]]:
-    """Return the reply up to the end of its calls, and the calls; none where it is an answer.
+    """Return a reply up to the end of its tool calls, and the calls; no calls where it is a final answer.
 
-    Calls that stand together are made together. What follows them is not read: the LM went on without their results.
-    Raises Unreadable for thinking that does not end; what stands within thinking is no call.
+    Calls that stand together are made together. What follows them is not read: the LM went on without their results. Raises
+    Unreadable for thinking that does not end; what stands within thinking is no call.
     """
     tags = 0
 
@@ -60,9 +60,9 @@ def read(text: str, forgiven: list[str]) -> tuple[str, list[Call]]:
 
 
 def arguments(written: str, forgiven: list[str]) -> tuple[Mapping[str, Any], str | None]:
-    """Return the arguments that a text holds, and what is wrong with it, in words for the LM; nothing is no arguments.
+    """Return the arguments in the text of a tool call, and what is wrong with them as a sentence for the LM, or None.
 
-    An object that is not closed is refused: it may lack some.
+    An empty text means no arguments. An object that is not closed is refused: it may lack some.
     """
     text = written.strip()
     if text in ("", "null", "None", '""'):

@@ -1,7 +1,7 @@
-"""The one failure of all readers of replies."""
+"""The error that all readers of replies raise."""
 
 from lmprog.compiler.errors import Handled
 
 
 class Unreadable(Handled):
-    """A reply that does not hold the outputs; the message says what is wrong with it, fit to be shown to the model."""
+    """The error of a reply that does not hold the wanted outputs; its message can be shown to the model."""

@@ -1,7 +1,7 @@
-"""Extraction of one value from the words that models put around it.
+"""Extraction of one value from a reply in words.
 
-A value is taken where its words leave no choice: alone, behind a label, or in a sentence that names no other value
-and neither denies, doubts, asks nor refuses. Skipped text is reported in `forgiven`.
+A value is taken where the words leave no choice: alone, behind a label, or in a sentence that names no other value and neither
+denies, doubts, asks nor refuses. Skipped text is reported in `forgiven`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _SENTENCE = re.compile(r"[^\n.!?。！？;]*(?:[.!?;](?![\s\"')\]*`_]|$)[^\n.!?�
 
 
 def one_of(text: str, kind: Enum, forgiven: list[str], cut: bool = False) -> str:
-    """Return the value of the enum that a text says, or the text itself where it says none or more than one.
+    """Return the only value of the enum that a text states; the text itself where it states none or several.
 
-    `cut` says that the text ended at a limit: a value that begins another one may then be that one.
+    `cut`: the text ended at a limit, so that a value which begins another one may be that one.
     """
     stripped = text.strip()
     whole = text if text in kind.values else stripped if stripped in kind.values else None
@@ -143,7 +143,7 @@ def _mentioned(text: str, words: Iterable[str], cut: bool) -> str | None:
 
 
 def truth(name: str, text: str, forgiven: list[str], cut: bool = False) -> bool:
-    """Return whether a text says true or yes, or false or no. Raises Unreadable."""
+    """Return the bool that a text states by true or yes, false or no. Raises Unreadable where it states neither or both."""
     written, text = text, _said(text) if len(text) <= MAX_CHARACTERS else text
     lowered = text.strip(MARKS).lower() if len(text) <= MAX_CHARACTERS else ""
     if lowered not in _TRUTHS and len(text) <= MAX_CHARACTERS:
@@ -199,7 +199,7 @@ _NUMBERED = re.compile(r"\b(?:no|nos|nr|num|art|fig|sec|p|pp)\.\s*$", re.IGNOREC
 
 
 def number(name: str, text: str, kind: Type, forgiven: list[str], cut: bool = False) -> int | float:
-    """Return the number that a text says. Raises Unreadable for none, several, one with a unit, and one out of range."""
+    """Return the only number that a text states. Raises Unreadable for none, several, one with a unit, and one out of range."""
     plain = _said(text).translate(_MINUS) if len(text) <= MAX_CHARACTERS else ""
     bare = plain.strip("\"'`*_ \n\ufeff").removesuffix(".")
     written = bare if _WHOLE.fullmatch(bare) else None
@@ -247,7 +247,7 @@ def _named(unit: str, name: str) -> bool:
 
 
 def value_of(name: str, digits: str, kind: Type) -> int | float:
-    """Return the number that digits write. Raises Unreadable for one that is too large."""
+    """Return the number written by `digits`. Raises Unreadable for one that is too large."""
     try:
         value = float(digits) if kind == FLOAT else int(digits)
     except ValueError:  # Python reads no whole number of more than 4300 digits

@@ -1,4 +1,4 @@
-"""Reading the rows of one file: jsonl, csv or parquet. What cannot be read is said with its file, its line and the fix."""
+"""Readers of rows from jsonl, csv and parquet files, with messages that name the file, the line and the fix."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BATCH = 1000
 
 
 class RowsError(LmprogError):
-    """Data that cannot be read; the message says which file and line, and why."""
+    """The error of data that cannot be read; the message says which file and line, and why."""
 
     def __init__(self, cause: str, place: str | None = None) -> None:
         super().__init__(f"{place}: {cause}" if place is not None else cause)
@@ -32,7 +32,7 @@ class RowsError(LmprogError):
 
 
 def read_file(path: Path, texts: Collection[str] = ()) -> Iterator[Row]:
-    """Yield the rows of one file, by its ending. Raises RowsError.
+    """Yield the rows of a file, whose ending tells the format. Raises RowsError.
 
     In a csv file, where nothing says which values are numbers, a column is numbers where all of its values are written as
     numbers, but for the columns in `texts`, which stay text.

@@ -1,4 +1,4 @@
-"""Reading the rows of a data split, from a file or a data set of the Hugging Face hub."""
+"""Reading of the rows of a data split, from a file or a data set of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lmprog.compiler.rows.files import Row, RowsError, read_file
 
 
 def read_rows(split: Split) -> list[Row]:
-    """Return the rows of a split in order, with the program's names for its columns, or raise RowsError."""
+    """Return the rows of a split in their order, with columns renamed as the split says; raise RowsError."""
     source = split.source
     found = read_hub(source.hf, source.split) if isinstance(source, HubRows) else read_file(source, split.texts)
     if split.where:
@@ -27,7 +27,7 @@ def read_rows(split: Split) -> list[Row]:
 
 
 def renamed(row: Row, split: Split) -> Row:
-    """Return the row with the program's names: `columns` maps a name to a column, other columns keep their names."""
+    """Return a row with its columns renamed as the split's `columns` says; others keep their names."""
     if not split.columns:
         return row
     taken = set(split.columns.values())
@@ -39,7 +39,7 @@ def renamed(row: Row, split: Split) -> Row:
 
 
 def shuffled(count: int, seed: int) -> list[int]:
-    """Return the integers below `count`, in an order that depends on the seed alone in every version of Python."""
+    """Return the integers below `count` in an order that depends only on the seed, in every version of Python."""
     keys = [hashlib.sha256(f"{seed}:{index}".encode()).digest() for index in range(count)]
     return sorted(range(count), key=keys.__getitem__)
 

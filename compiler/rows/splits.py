@@ -1,4 +1,4 @@
-"""The sources of the rows of `train`, `dev` and `test`, and the types of their columns."""
+"""Reading of `data:`: the sources of the splits, and the types of their columns."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _fractions(draft: Draft, node: Mapping, found: dict[str, Split]) -> dict[str
 
 
 def with_texts(draft: Draft) -> dict[str, Split]:
-    """Return the splits with the columns that the program's inputs and outputs declare as text."""
+    """Return the data splits, each with the columns that must stay text since inputs or outputs declare them so."""
     texts = text_columns(draft.inputs) | {name for name, kind in draft.output_types.items() if _is_text(kind)}
     return {
         id: replace(split, texts=frozenset(split.columns.get(name, name) for name in texts))
@@ -153,7 +153,7 @@ def _is_text(kind: Type) -> bool:
 
 
 def load_rows(draft: Draft) -> dict[str, list[Row]]:
-    """Return the rows of the splits that are local files; a file that cannot be read gets a finding."""
+    """Return the rows of the splits that are local files, by split; a file that cannot be read gets a finding."""
     rows = {}
     for name, split in draft.data.items():
         if split.path is None or refusal(split.path, draft.options.root) is not None or not is_file(split.path):
@@ -167,7 +167,7 @@ def load_rows(draft: Draft) -> dict[str, list[Row]]:
 
 
 def row_type(draft: Draft) -> Type:
-    """Return the type of `row`: the columns common to all splits that were read, or UNKNOWN where none was read."""
+    """Return the type of `row`: the columns that all splits have in common; UNKNOWN where none was read."""
     if not draft.rows or any(split.path is None for split in draft.data.values()):
         return UNKNOWN
     kinds = [column_types(rows) for rows in draft.rows.values() if rows]

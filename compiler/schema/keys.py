@@ -1,4 +1,4 @@
-"""Every key of the language with what is said of it: docs/reference/ and editors show it."""
+"""The keys of the language with their descriptions, for docs/reference/ and editors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STAGES = "optimize.stages[]"
 
 @dataclass(frozen=True)
 class Key:
-    """A key of the language, or an option of a built-in stage."""
+    """A key of the language, or an option of a built-in stage, with its type, meaning, default and example."""
 
     section: str
     """The path of the mapping that it stands in, as in `lms.<LM>.limits`; empty for the top of a file."""
@@ -53,13 +53,13 @@ class Key:
 
     @property
     def path(self) -> str:
-        """Return the section and the name."""
+        """The section and the name of the key, joined."""
         return f"{self.section}.{self.name}" if self.section else self.name
 
 
 @cache
 def keys() -> tuple[Key, ...]:
-    """Return all keys of the language, and the options of the built-in stages, those of a section together."""
+    """Return all keys of the language and all options of built-in stages, ordered by section."""
     found: list[Key] = []
     described: dict[int, str] = {}
     seen: set[int] = set()
@@ -86,7 +86,7 @@ def section_of(section: str) -> tuple[Key, ...]:
 
 
 def type_text(shape: Shape) -> str:
-    """Return the type of a value in words."""
+    """Return a description of a shape in words, such as "a list of texts"."""
     return str(_NAMES[type(shape)](shape))
 
 

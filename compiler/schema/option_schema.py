@@ -1,4 +1,4 @@
-"""Shapes from the JSON schema of an optimizer's options, so that checking them needs no pydantic."""
+"""Conversion of the JSON schema of an optimizer's options to a shape, so that checking them needs no pydantic."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lmprog.compiler.shape import (
 
 
 def shape_of(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None) -> Shape:
-    """Return the shape that a JSON schema written by pydantic describes; unknown parts allow anything."""
+    """Return the shape for a JSON schema that pydantic wrote; parts that are not understood allow anything."""
     definitions = schema.get("$defs", {}) if definitions is None else definitions
     shape, value = _shape(schema, definitions), schema.get("default")
     examples = schema.get("examples") or ([] if value is None else [value])

@@ -1,4 +1,4 @@
-"""Calls of steps and their arguments, for modules, tools and sub-programs alike."""
+"""Compilation of calls: the target of a step (module, tool or sub-program) and its arguments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Arguments = dict[str, Expression]
 
 @dataclass(frozen=True, eq=False)
 class Callee:
-    """The target of a call: its parameters, its outputs, and the function that builds the call in the plan."""
+    """The target of a call: its parameters, its outputs, and the function that makes the action of the plan."""
 
     name: str
     """The name in messages, such as "module `x`"."""
@@ -108,7 +108,7 @@ def _program(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | 
 
 
 def check_rebound(draft: Draft, plan: Plan | None, rebound: Mapping | None, what: str) -> None:
-    """Report LMs under `lms` of a step or metric that this program, or the one that it runs, does not have."""
+    """Report ids under `lms` of a step or metric that this program, or the program that it runs, does not have."""
     for id, model in rebound.entries.items() if rebound else ():
         own = model.plain()
         draft.used.add(("lms", own))
@@ -122,7 +122,7 @@ def check_rebound(draft: Draft, plan: Plan | None, rebound: Mapping | None, what
 
 
 def rebind(draft: Draft, plan: Plan, rebound: Mapping | None) -> Plan:
-    """Return the plan of a sub-program with some of its LMs replaced by the LMs of this program."""
+    """Return a sub-program's plan with some of its LMs replaced by LMs of this program, as `lms` of a step says."""
     wanted = {id: model.plain() for id, model in rebound.entries.items()} if rebound else {}
     replaced = {id: draft.lms[own] for id, own in wanted.items() if id in plan.lms and own in draft.lms}
     return _with_lms(plan, replaced) if replaced else plan
@@ -175,7 +175,7 @@ def arguments(draft: Draft, called: Callee, node: Mapping, scope: Scope, what: s
 
 
 def unchecked(draft: Draft, node: Mapping, scope: Scope, what: str) -> None:
-    """Look at the arguments of something that cannot be called: their own mistakes are worth knowing too."""
+    """Read the arguments of a call whose target is unknown, only to report mistakes in them."""
     written = node.map("with")
     for name, entry in written.entries.items() if written else ():
         draft.binder.written(entry, scope, f"argument `{name}` of {what}")

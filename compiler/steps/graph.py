@@ -1,4 +1,4 @@
-"""The graph of steps: call sites with typed arguments, edges from references, an order that respects them."""
+"""Compilation of `steps:`: calls with typed arguments, edges from references, and an order that respects them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Site:
 
 @dataclass
 class Level:
-    """The steps that stand side by side: of the program, or of the body of one loop."""
+    """The steps of one level: those of the program, or those inside one loop."""
 
     types: StepTypes
     sites: dict[str, Site] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Level:
 
 
 class GraphBuilder:
-    """Builds the steps of one program."""
+    """Compiles the steps of one program."""
 
     def __init__(self, draft: Draft, types: TypeReader) -> None:
         self.draft, self.report, self.binder, self.types = draft, draft.report, draft.binder, types

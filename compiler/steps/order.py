@@ -1,4 +1,4 @@
-"""Edges and order: which steps must end before another starts, and whether that is a circle."""
+"""The edges between steps (which must end before another starts), and the order that follows from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lmprog.compiler.steps.parts import expressions
 
 
 def in_order(draft: Draft, steps: dict[str, Step]) -> tuple[Step, ...]:
-    """Return the steps of one level with their edges, in an order that respects them and else keeps the file's.
+    """Return the steps of one level with their edges, in an order that respects them and otherwise keeps the file's.
 
     A circle is reported, and its steps keep the file's order.
     """

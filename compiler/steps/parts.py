@@ -13,48 +13,48 @@ from lmprog.compiler.plan import Plan, ProgramCall, Repeat, Step, Value
 
 
 def inner(step: Step) -> tuple[Step, ...]:
-    """Return the steps inside a step; not those of a sub-program."""
+    """Return the steps inside a step, such as those of a loop; empty for most. Those of a sub-program do not count."""
     return step.action.steps if isinstance(step.action, Repeat) else ()
 
 
 def below(step: Step) -> tuple[Step, ...]:
-    """Return the steps that a step runs: those inside it, or those of its sub-program."""
+    """Return the steps that a step runs: those inside it, or those of the sub-program that it calls."""
     return step.action.plan.steps if isinstance(step.action, ProgramCall) else inner(step)
 
 
 def walk(steps: Iterable[Step]) -> Iterator[Step]:
-    """Yield the steps, each before those inside it; not those of sub-programs."""
+    """Yield each step and then the steps inside it, at every depth, but not those of sub-programs."""
     for step in steps:
         yield step
         yield from walk(inner(step))
 
 
 def programs(steps: Iterable[Step]) -> Iterator[Plan]:
-    """Yield the sub-programs that the steps, and the steps inside them, call."""
+    """Yield the plans of the sub-programs that the steps, and the steps inside them, call."""
     for step in walk(steps):
         if isinstance(step.action, ProgramCall):
             yield step.action.plan
 
 
 def changed(step: Step, change: Callable[[Step], Step]) -> Step:
-    """Return the step with each step inside it changed; the step itself where there are none."""
+    """Return the step with `change` applied to each step inside it; the step itself where there are none."""
     if not isinstance(step.action, Repeat):
         return step
     return replace(step, action=replace(step.action, steps=tuple(change(part) for part in step.action.steps)))
 
 
 def bound(step: Step) -> Expression | None:
-    """Return the most turns of the steps inside; None where there are no turns."""
+    """Return the expression for the most turns of a loop; None for other steps."""
     return step.action.at_most if isinstance(step.action, Repeat) else None
 
 
 def ending(step: Step) -> Expression | None:
-    """Return the condition, tested after each turn, that ends the turns early; None where there is none."""
+    """Return the condition that ends a loop early, tested after each turn; None where there is none."""
     return step.action.until if isinstance(step.action, Repeat) else None
 
 
 def given(step: Step) -> Mapping[str, Expression]:
-    """Return the expressions that the action takes its values from when it begins: arguments, a value, the state."""
+    """Return the expressions that a step's action reads when it begins, by name: arguments, value, or start of the state."""
     action = step.action
     if isinstance(action, Value):
         return {"value": action.expression}
@@ -63,13 +63,13 @@ def given(step: Step) -> Mapping[str, Expression]:
 
 
 def updates(step: Step) -> dict[str, Expression]:
-    """Return the expressions that set the state after each turn, by variable."""
+    """Return the expressions that set a loop's state after each turn, by variable."""
     action = step.action
     return {name: update.expression for name, update in action.next.items()} if isinstance(action, Repeat) else {}
 
 
 def passed_on(step: Step, output: str) -> list[Expression]:
-    """Return the expressions whose values an output is as they are, where no module, tool or program makes it."""
+    """Return the expressions of which an output is the unchanged value; empty where a module, tool or program makes it."""
     if not isinstance(step.action, Repeat | Value):
         return []
     found = (updates(step).get(output), given(step).get(output))

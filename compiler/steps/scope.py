@@ -1,4 +1,4 @@
-"""Scopes: the roots that an expression may read at its place, with their types."""
+"""Scopes: the names that an expression may read at its place in the spec, with their types."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ LOOP = Object((("index0", INT), ("first", BOOL), ("last", BOOL)))
 
 
 class StepTypes:
-    """The steps that are visible: their own level and the levels around it. A step's outputs are found on demand,
-    since a `value` step has the type of its expression."""
+    """The steps that are visible at a place (of its level and the levels around it), with the types of their outputs.
+
+    A step's outputs are typed when they are asked for, since a `value` step has the type of its expression.
+    """
 
     def __init__(self, outer: StepTypes | None = None) -> None:
         self.outer = outer
@@ -22,25 +24,29 @@ class StepTypes:
         """Steps that are inside a loop of this level -> the loop's id, for a better message."""
 
     def find(self, id: str) -> Type | None:
+        """Return the type of a visible step's outputs; None where there is no such step."""
         own = self.own.get(id)
         if own is not None:
             return own()
         return self.outer.find(id) if self.outer else None
 
     def has(self, id: str) -> bool:
+        """Return whether a step with this id is visible."""
         return id in self.own or (self.outer is not None and self.outer.has(id))
 
     def ids(self) -> list[str]:
+        """Return the ids of all visible steps."""
         return [*self.own, *(self.outer.ids() if self.outer else [])]
 
     def loop_around(self, id: str) -> str | None:
+        """Return the id of the loop that a step which is not visible stands in; None where it is in none."""
         found = self.inner.get(id)
         return found if found or self.outer is None else self.outer.loop_around(id)
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Roots with their types; `where` says in a message which place this is."""
+    """The names that an expression may read, with their types; `where` names the place in messages."""
 
     roots: Mapping[str, Type] = field(default_factory=dict)
     steps: StepTypes | None = None
@@ -58,20 +64,23 @@ class Scope:
     """Steps that run whenever the reader runs, because they have the same `when`."""
 
     def is_present(self, name: tuple[str, ...], guarded: frozenset[tuple[str, ...]]) -> bool:
-        """Return whether an optional value is known to be present."""
+        """Return whether an optional value is known not to be null, by the `guarded` names or by the scope."""
         if self.lenient or name in guarded:
             return True
         return len(name) == 3 and name[0] == "steps" and any(name[1] in ids for ids in self.together)
 
     def having(self, **roots: Type) -> Scope:
+        """Return the scope with further roots."""
         return replace(self, roots={**self.roots, **roots})
 
     def given(self, present: frozenset[tuple[str, ...]]) -> Scope:
+        """Return the scope in which these names are known not to be null."""
         return replace(self, present=self.present | present) if present else self
 
     def where_holds(self, condition: Expression | None) -> Scope:
-        """Return the scope of what is reached only where the condition holds."""
+        """Return the scope for a place that is reached only where the condition is true."""
         return self if condition is None else replace(self, conditions=(*self.conditions, condition))
 
     def names(self) -> list[str]:
+        """Return the names of the roots."""
         return [*self.roots, *(["steps"] if self.steps is not None else [])]

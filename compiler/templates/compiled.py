@@ -1,4 +1,4 @@
-"""`{{ name }}`: sandboxed, strict Jinja templates, rendered once. What may stand in one is checked in `template_types`."""
+"""Jinja templates, sandboxed and strict. What a template may contain is checked in `safety.py` and `types.py`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ _LOOP_FIELDS = frozenset({
 
 
 class RenderError(Handled):
-    """A template that could not be rendered for these values."""
+    """The error of a template that cannot be rendered for the given values."""
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """Values have their fields, strings the named methods, loops their counters; nothing else can be reached."""
+    """The sandbox of templates: values have their fields, strings the listed methods, loops their counters; nothing else is
+    reachable.
+    """
 
     intercepted_binops = frozenset({"*", "**"})
 
@@ -109,7 +111,7 @@ ENVIRONMENT = _environment()
 
 @lru_cache(maxsize=4096)
 def parse(text: str) -> nodes.Template:
-    """Return the syntax tree of a template, which must not be changed; raise jinja2.TemplateSyntaxError."""
+    """Return the syntax tree of a template, which is shared and must not be changed; raise jinja2.TemplateSyntaxError."""
     try:
         return ENVIRONMENT.parse(text)
     except ValueError as error:  # A number of more digits than Python reads.
@@ -118,7 +120,7 @@ def parse(text: str) -> nodes.Template:
 
 @dataclass(frozen=True)
 class Template:
-    """A text with holes. `variables` are the names that it reads from outside."""
+    """A compiled template; `variables` are the names that it reads."""
 
     text: str
     variables: frozenset[str] = frozenset()
@@ -132,14 +134,14 @@ class Template:
         return _compiled(parse(self.text))
 
     def render(self, values: Mapping[str, Any]) -> str:
-        """Return the text with the values inserted, or raise RenderError."""
+        """Return the text for the values; raise RenderError where it cannot be rendered."""
         try:
             return self._render(values)
         except Exception as error:
             raise self._failed(error) from error
 
     def render_head(self, values: Mapping[str, Any], varying: frozenset[str]) -> str:
-        """Return the text before anything that depends on a name in `varying`, which `values` may lack.
+        """Return the beginning of the text that depends on no name in `varying`; `values` may lack these.
 
         `render(values | anything)` starts with it, whatever the varying values are.
         """
@@ -170,7 +172,7 @@ def _compiled(tree: nodes.Template) -> Callable[..., str]:
 
 
 def mentions(node: nodes.Node, names: frozenset[str]) -> bool:
-    """Return whether a part of a template reads one of the names."""
+    """Return whether a part of a template reads one of `names`."""
     if isinstance(node, nodes.Name) and node.name in names:
         return True
     return any(found.name in names for found in node.find_all(nodes.Name))
@@ -195,7 +197,7 @@ def _before(body: Iterable[nodes.Node], varying: frozenset[str]) -> list[nodes.N
 
 
 def dotted_name(node: nodes.Node) -> str:
-    """Return the dotted name that an expression is, `a["b"]` as `a.b`, or an empty text where it is none."""
+    """Return the dotted name that a node reads (`a["b"]` is `a.b`); empty for any other node."""
     if isinstance(node, nodes.Name):
         return node.name
     if isinstance(node, nodes.Getattr):

@@ -1,4 +1,4 @@
-"""The types of the expressions of a template, and what is wrong with them."""
+"""The types of the expressions in a template, and the problems in them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _MAKES_TEXT = frozenset({"upper", "lower", "title", "capitalize", "trim", "strin
 
 @dataclass(frozen=True)
 class Method(Type):
-    """Something that can be called and not printed: a method of a value, or `range`."""
+    """The type of something that can only be called: a method of a value, or `range`."""
 
     name: str
 
@@ -58,7 +58,7 @@ class Method(Type):
 
 @dataclass
 class Expressions:
-    """Finds the types of the expressions of one template with the types of the names that it is given."""
+    """Computes the types of the expressions of one template from the types of its inputs, and collects problems."""
 
     text: str
     names: Mapping[str, Type]
@@ -75,11 +75,11 @@ class Expressions:
         self.problems.append(problem_at(self.text, code, node, message, word, fix, skip))
 
     def see(self, node: nodes.Name) -> None:
-        """Count the places of a name in its line."""
+        """Record that a name is read in its line, for the places of later problems."""
         self.seen[node.lineno, node.name] = self.seen.get((node.lineno, node.name), 0) + 1
 
     def type(self, node: nodes.Node, names: Names) -> Type:
-        """Return the type of an expression, where `names` have these types."""
+        """Return the type of an expression; `names` are the types of the names there."""
         typing = _TYPINGS.get(type(node))
         if typing is not None:
             return typing(self, node, names)
@@ -88,7 +88,7 @@ class Expressions:
         return UNKNOWN
 
     def printed(self, node: nodes.Node, kind: Type) -> None:
-        """Say what a value would print as, where that is Python and no text."""
+        """Report a value that would be printed in Python's notation instead of as text."""
         word = dotted_name(node)
         if isinstance(kind, Method):
             fix = f"write {word}() or |{kind.name}" if kind.name in STRING_METHODS else "write |items"

@@ -1,4 +1,4 @@
-"""Guards of a template: the names and fields that are present where a condition holds, or does not."""
+"""Guards in a template: the names and fields that are known to be present where a condition is true, or false."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OF_VALUES = ("string", "number", "integer", "float", "mapping", "true")
 
 
 def narrow(test: nodes.Node, truth: bool, names: Names, kind: Type | None = None) -> None:
-    """Narrow the types in `names` to what they are where `test` came out as `truth`."""
+    """Narrow the types in `names` to those that hold where the condition `test` is `truth`."""
     if isinstance(test, nodes.Not):
         narrow(test.node, not truth, names)
     elif (isinstance(test, nodes.And) and truth) or (isinstance(test, nodes.Or) and not truth):
@@ -66,6 +66,6 @@ def _field(name: str, names: Names) -> Type | None:
 
 
 def forget(name: str, names: Names) -> None:
-    """Drop what guards have said of the fields of a name that is set anew."""
+    """Drop what is known about the fields of a name that is assigned anew."""
     for known in [known for known in names if known.startswith(f"{name}.")]:
         del names[known]

@@ -30,7 +30,7 @@ CLOCKS = frozenset({
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a template; `offset` is where in its text."""
+    """A problem in a template, at the character `offset` of its text."""
 
     code: str
     message: str
@@ -73,7 +73,7 @@ def _line(node: nodes.Node) -> int:
 
 
 def unsafe_parts(text: str, tree: nodes.Template, names: Container[str]) -> list[Problem]:
-    """Return the parts that a template may not contain; `names` are the variables that it is given."""
+    """Return a problem for each part that a template must not contain; `names` are the variables that it is given."""
     walker = _Walker(text, names)
     walker.walk(tree)
     return walker.problems

@@ -32,7 +32,7 @@ def is_text(kind: Type) -> bool:
 
 
 def is_number(kind: Type) -> bool:
-    """Return whether jinja counts with values of the type."""
+    """Return whether jinja can do arithmetic with values of the type."""
     return kind in (INT, FLOAT, BOOL)
 
 
@@ -63,9 +63,9 @@ Result = Callable[[Type, Sequence[Type]], Type]
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """The parameters and result of a filter, test or method.
+    """The parameter and result types of a filter, test or method.
 
-    `takes` and `arguments` are classes of types, as "text".
+    `takes` and `arguments` are classes of types, such as "text".
     """
 
     takes: str
@@ -75,7 +75,7 @@ class Signature:
     """Minimum number of arguments."""
 
     def wrong(self, name: str, kind: Type, arguments: Sequence[Type], named: int = 0) -> tuple[str, str] | None:
-        """Return the code and message of what is wrong with a use, or None."""
+        """Return the code and message for a wrong use of the filter, test or method `name`; None where the use is right."""
         if isinstance(kind, Optional) and self.takes != "any":
             return "LMP204", f"`{name}` takes {_CLASSES[self.takes][0]}, and this is {kind}: it may be absent here"
         if not _fits(self.takes, kind):
@@ -91,7 +91,7 @@ class Signature:
 
 
 def item_of(kind: Type) -> Type:
-    """Return the type of what a loop over a value of type `kind` meets."""
+    """Return the type of an item in a loop over a value of type `kind`."""
     if isinstance(kind, ListOf):
         return kind.item
     return STR if is_text(kind) or isinstance(kind, Object) else JSON if kind in (MESSAGES, JSON) else UNKNOWN
@@ -243,7 +243,7 @@ _TEXT_FILTERS = frozenset(name for name, known in FILTER_SIGNATURES.items() if k
 
 
 def prints_well(name: str, kind: Type) -> bool:
-    """Return whether a filter that makes text makes none of Python's: of a list in capitals, of lists joined."""
+    """Return whether a filter's text has no Python notation in it, as a list in capitals or joined lists would."""
     if name not in _TEXT_FILTERS or name == "tojson":
         return True
     if name == "join":

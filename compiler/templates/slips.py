@@ -1,4 +1,4 @@
-"""Explanations of templates that cannot be read: the place, the cause in plain words, and the fix."""
+"""Explanations of templates that jinja cannot parse: the place, the cause in plain words, and the fix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OBJECT = re.compile(r"\{\{(\s*[\"'][^{}]*)\}\}")
 
 
 def slip(text: str, error: TemplateSyntaxError) -> Problem:
-    """Return what is wrong with a template that jinja cannot read."""
+    """Return the problem in a template that jinja cannot parse, explained."""
     message = str(error.message)
     if "Unexpected" not in message and "unknown tag" in message:
         return Problem("LMP801", f"the template cannot be read: {message}", line_start(text, error.lineno))

@@ -1,4 +1,4 @@
-"""Try a template with sample values of its inputs' types: what jinja raises then, it raises in some run.
+"""A trial of a template with sample values of its inputs' types: an error then would occur in some run.
 
 The trial is bounded: a template that loops long or makes long texts is given up, and nothing is said of it.
 """
@@ -43,7 +43,7 @@ class _GivenUp(Handled):
 
 @dataclass(frozen=True, eq=False)
 class Failure:
-    """A template that cannot be rendered for some values."""
+    """The failure of a template for some sample values, and whether it fails for all."""
 
     reason: str
     offset: int
@@ -53,10 +53,12 @@ class Failure:
 
     @property
     def always(self) -> bool:
+        """True if the template fails for all sample values."""
         return not self.values
 
     @property
     def message(self) -> str:
+        """The message of the failure."""
         where = ", ".join(f"{name} is {shown_value(value)}" for name, value in self.values.items())
         return f"this cannot be rendered{f' where {where}' if where else ''}: {self.reason}"
 
@@ -68,9 +70,9 @@ def trial(
     fixed: Mapping[str, Any],
     rows: Iterable[Mapping[str, Any]] = (),
 ) -> Failure | None:
-    """Render `text`, whose tree is `tree`, with samples of `names`, and with `rows`; return its failure, or None.
+    """Render a template with samples of the types in `names`, and with `rows`; return its failure, or None.
 
-    `fixed` are the values that are the same in every run.
+    `tree` is its syntax tree; `fixed` are the values that are the same in every run.
     """
     read = {node.name for node in tree.find_all(nodes.Name)}
     # A field of a json value may be absent, and so may what is known of nothing.

@@ -1,4 +1,4 @@
-"""Types of templates: the names that are read, their presence, and values that do not print as text for a model."""
+"""Type checks of templates: unknown names, values that may be absent, and values that do not print as text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_MARKS = 20_000
 
 @dataclass
 class TemplateTyper:
-    """Walks one template with the types of the names that it is given."""
+    """Checks one template with the types of its inputs."""
 
     text: str
     names: Mapping[str, Type]
@@ -42,14 +42,16 @@ class TemplateTyper:
 
     @property
     def problems(self) -> list[Problem]:
+        """The problems that `check` found."""
         return self.expressions.problems
 
     @property
     def variables(self) -> set[str]:
+        """The inputs that the template reads."""
         return self.expressions.variables
 
     def check(self) -> None:
-        """Fill `problems` and `variables`."""
+        """Walk the template, and fill `problems` and `variables`."""
         if self.text.count("{{") + self.text.count("{%") > MAX_MARKS:
             said = f"the template has more than {MAX_MARKS:,} holes and statements"
             self.problems.append(Problem("LMP101", said, 0, fix="give the values as one list, and write a loop"))

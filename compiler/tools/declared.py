@@ -1,4 +1,4 @@
-"""Tools: what they take, what they return, and what the spec says about them."""
+"""Reading of `tools:`: parameters, results and options of each tool."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
-    """Return the tools by id."""
+    """Return the tools of the program by id."""
     node = draft.root.map("tools")
     found: dict[str, Tool] = {}
     for id, entry in node.entries.items() if node else ():
@@ -33,7 +33,7 @@ def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
 
 
 def read_reference(draft: Draft, node: Scalar, what: str) -> tuple[PythonReference, Signature | None]:
-    """Return the function that a node names and, where known, its signature; a missing function gets findings."""
+    """Return the Python function that a node names, and its signature (None if unknown); a missing function gets a finding."""
     named = reference(node.value, node.source.folder)
     if named.file is not None and draft.reachable(node, what, node.value.rpartition(":")[0]) is None:
         return named, None

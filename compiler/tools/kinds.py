@@ -19,7 +19,7 @@ GROUP = "lmprog.tools"
 
 @dataclass(frozen=True)
 class ToolKind:
-    """A kind of tool: what a spec writes under its key, and how it is called."""
+    """The record of a kind of tool: its key in a spec, its options, and how its tools are made."""
 
     key: str
     make: str | Callable[..., Callable[..., Any]]
@@ -187,12 +187,15 @@ BUILT_IN = {
 
 
 def registered(key: str) -> ToolKind | None:
-    """Return the kind of a key, or None. Raise PluginFailed where the record of another package cannot be used."""
+    """Return the record of a kind of tool by its key; None where there is none.
+
+    Raise PluginFailed where the record of another package cannot be used.
+    """
     return BUILT_IN.get(key) or plugin(GROUP, key, ToolKind, "key")
 
 
 def kind_of(key: str) -> ToolKind:
-    """Return the kind of a tool; one without a usable record, which has its finding, counts as remote and writing."""
+    """Return the record of a tool's kind; a kind without a usable record, which has a finding, counts as remote and writing."""
     try:
         found = registered(key)
     except PluginFailed:

@@ -1,4 +1,4 @@
-"""Operations of an OpenAPI description (version 3): the request of each, and the location of its parameters."""
+"""Operations of an OpenAPI description (version 3): the request of each, and where its parameters go."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Part = Literal["path", "query", "header", "cookie", "body"]
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation of an OpenAPI description, resolved; `{name}` in `url` is filled from the path's parameters."""
+    """An operation of an OpenAPI description; `{name}` in `url` is filled from the path's parameters."""
 
     method: str
     url: str | None
@@ -46,7 +46,7 @@ def operations(document: Mapping[str, Any]) -> dict[str, Operation]:
 
 
 def resolve(part: Any, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a part that is a mapping, or the mapping that its `$ref` names within the document; empty if none."""
+    """Return the mapping that `part` is, or that its `$ref` names in the document; empty where there is none."""
     for _ in range(8):
         if not isinstance(part, dict) or "$ref" not in part:
             break

@@ -1,4 +1,4 @@
-"""Tool calls written in the text of a reply, for an LM whose API has none: described to it, and results shown."""
+"""The texts of tool use for an LM whose API has none: the tools' description in the prompt, and results as a message."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def describe(tools: Iterable[Tool]) -> str:
 
 
 def signature(tool: Tool) -> str:
-    """Return a tool's description in one line, as `find(query: str, k?: int): finds pages`."""
+    """Return a tool's signature and summary in one line, as `find(query: str, k?: int): finds pages`."""
     parameters = [_parameter(name, field) for name, field in tool.parameters.items()]
     about = f": {summary(tool)}" if summary(tool) else ""
     return f"{tool.id}({', '.join([*parameters, '...'] if tool.open else parameters)}){about}"
@@ -34,7 +34,7 @@ def summary(tool: Tool) -> str:
 
 
 def shown(results: Iterable[tuple[str, str, bool]]) -> str:
-    """Return the user's turn with the results, each a tool's name, its text and whether it is a failure."""
+    """Return the text of the message that gives an agent its tool results, each as (tool, text, failed)."""
     parts = []
     for name, text, failed in results:
         tag = "error" if failed else "result"

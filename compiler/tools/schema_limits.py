@@ -1,4 +1,4 @@
-"""The parts of a JSON schema that no type of the language stands for, so that they are `json` to a program."""
+"""The parts of a tool's JSON schema for which the language has no type, so that they have type `json`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _SAYS_NOTHING = frozenset({
 
 
 def untyped(schema: Any, document: dict[str, Any], path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Yield the place of each such part, and the keyword that is why; what may be anything by its schema is no such part."""
+    """Yield the place of each part without a type, and the schema keyword at fault; parts that may be anything
+    are not listed.
+    """
     resolved = resolve(schema, document) if isinstance(schema, dict) else None
     if not isinstance(resolved, dict):
         return

@@ -1,4 +1,4 @@
-"""The parameters of http and mcp tools, from what the spec, an OpenAPI description or an MCP schema says."""
+"""The parameters of http and mcp tools, from the spec, an OpenAPI description or an MCP schema."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lmprog.compiler.yaml.source import Mapping, Scalar, Source
 
 @dataclass(frozen=True)
 class Declared:
-    """The parameters and result of a tool; `known` is true where the parameters are complete."""
+    """The parameters and result of a tool; `known` is True where the list of parameters is complete."""
 
     parameters: dict[str, Field]
     result: Type
@@ -193,7 +193,7 @@ def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None
 
 
 def schema_type(schema: dict[str, Any], document: dict[str, Any] | None = None, depth: int = 0) -> Type:
-    """Return the type that a JSON schema describes; json for what the language has no type for.
+    """Return the type for a JSON schema; `json` for what the language has no type for.
 
     What a type does not say of a value, as bounds and formats, the schema itself says (`Field.schema`).
     """
@@ -258,7 +258,7 @@ def _values_type(values: list[Any]) -> Type:
 
 
 def merged(schema: dict[str, Any], document: dict[str, Any], depth: int = 0) -> dict[str, Any]:
-    """Return a schema with what its `allOf` asks for beside its own: all properties, and all that are required."""
+    """Return a schema with its `allOf` merged in: all properties, and all required ones."""
     parts = schema.get("allOf")
     if not isinstance(parts, list) or depth > MAX_DEPTH:
         return schema

@@ -1,4 +1,4 @@
-"""Data flow: follows marked values (private ones, or text from outside) through steps, loops and sub-programs."""
+"""Data flow: how marked values (private ones, or text from outside) move through steps, loops and sub-programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Name = tuple[str, ...]
 
 
 class Arrival(NamedTuple):
-    """A marked value that is given to a module or tool."""
+    """A marked value at a module or tool that it is passed to."""
 
     plan: Plan
     step: Step
@@ -31,7 +31,7 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """The rules that mark and unmark values, and the callback for each place where a marked value arrives."""
+    """The rules by which values get and lose a mark, and the callback for each arrival of a marked value."""
 
     arrives: Callable[[Arrival], None]
     source: Callable[[Plan, Step, str], str | None] = lambda plan, step, output: None
@@ -48,7 +48,7 @@ class Policy:
 
 @dataclass
 class Flow:
-    """A program (or sub-program at one call site) with the marks of its names."""
+    """The marks of all names in a program, or in a sub-program at one call site."""
 
     plan: Plan
     policy: Policy
@@ -61,13 +61,13 @@ class Flow:
     """Trail of the marked value in the items of the current `foreach`."""
 
     def run(self) -> Mapping[str, Trail]:
-        """Follow the marks through all steps; the marked outputs."""
+        """Follow the marks through all steps; return the marked outputs of the program, each with its way."""
         self._steps(self.plan.steps)
         found = {name: self.trail(expression) or self.chosen for name, expression in self.plan.outputs.items()}
         return {name: trail for name, trail in found.items() if trail is not None}
 
     def trail(self, expression: Expression | None) -> Trail | None:
-        """Return the trail of a marked value into an expression, or None."""
+        """Return the way by which a marked value gets into an expression; None where none does."""
         if expression is None or not (self.marks or self.item):
             return None
         for name in sorted(expression.references):

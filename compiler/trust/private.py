@@ -1,4 +1,4 @@
-"""Sources of private values in a program, and the points where a value loses its private mark."""
+"""Private values: where they enter a program, and where they lose the mark."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def private_columns(plan: Plan, split: Split) -> frozenset[str]:
 
 
 def private_inputs(plan: Plan) -> dict[Name, Trail]:
-    """Return the mark of each private input, those included whose rows are private."""
+    """Return the private inputs of a program, each with the reason; inputs fed by private columns are included."""
     marks: dict[Name, Trail] = {}
     for name, field in plan.inputs.items():
         holders = (split.name for split in plan.data.values() if name in private_columns(plan, split))
@@ -36,7 +36,7 @@ def private_inputs(plan: Plan) -> dict[Name, Trail]:
 
 
 def private_rows(plan: Plan) -> dict[Name, Trail]:
-    """Return the mark of each column of `row` that is private in any split, or feeds an input that is."""
+    """Return the columns of `row` that are private in any split or feed a private input, each with the reason."""
     named = {name for split in plan.data.values() for name in private_columns(plan, split)}
     named |= {name[1] for name in private_inputs(plan)}
     return {("row", name): (f"row.{name} (private)",) for name in sorted(named)}
@@ -48,7 +48,10 @@ def private_policy(
     by_choice: bool = False,
     instructions: Callable[[Plan, Module], Trail | None] = lambda plan, module: None,
 ) -> Policy:
-    """Return how private values are followed: `declassify` stops them, and fields with `private: true` start others."""
+    """Return the flow rules for private values: `declassify` ends a mark, fields with `private: true` begin one.
+
+    `arrives` is called for each private value that reaches a module or tool.
+    """
     return Policy(arrives, _source, _stops, marked_inputs=True, instructions=instructions, by_choice=by_choice)
 
 

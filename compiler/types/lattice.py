@@ -1,7 +1,7 @@
-"""The small type lattice of the language: what a value may be, and which value may stand for which.
+"""The types of the language, and the rule by which a value of one type may be used as another.
 
-`assignable(source, target)` is the whole conversion rule of the language: an enum stands for a str, an int for a
-float, a T for a T?, and nothing else converts.
+`assignable(source, target)` is the whole conversion rule of the language: an enum stands for a str, an int for a float, a T for
+a T?, and nothing else converts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PRIMITIVES = ("str", "int", "float", "bool", "json", "messages", "image")
 
 @dataclass(frozen=True)
 class Type:
-    """A type of the language; the subclasses are the whole lattice."""
+    """The base of all types of the language."""
 
     def __str__(self) -> str:
         return type(self).__name__.lower()
@@ -25,7 +25,7 @@ class Type:
 
 @dataclass(frozen=True)
 class Primitive(Type):
-    """`str int float bool json messages image`."""
+    """A type without parts: `str int float bool json messages image`."""
 
     name: str
 
@@ -35,7 +35,7 @@ class Primitive(Type):
 
 @dataclass(frozen=True)
 class ListOf(Type):
-    """`list[T]`."""
+    """The type `list[T]`."""
 
     item: Type
 
@@ -45,7 +45,7 @@ class ListOf(Type):
 
 @dataclass(frozen=True)
 class Optional(Type):
-    """`T?`: a T or nothing."""
+    """The type `T?`: a T or null."""
 
     inner: Type
 
@@ -55,7 +55,7 @@ class Optional(Type):
 
 @dataclass(frozen=True)
 class Object(Type):
-    """`{field: T}`; `source` names the pydantic model that it was read from, where there is one."""
+    """The type `{field: T}`; `source` names the pydantic model that it was read from, if any."""
 
     fields: tuple[tuple[str, Type], ...]
     source: str | None = None
@@ -66,18 +66,19 @@ class Object(Type):
         return self.source or "{" + ", ".join(f"{name}: {kind}" for name, kind in self.fields) + "}"
 
     def get(self, name: str) -> Type | None:
+        """Return the type of a field; None where there is no such field."""
         return dict(self.fields).get(name)
 
 
 @dataclass(frozen=True)
 class Enum(Type):
-    """`{enum: [...]}`: one of a fixed list of strings."""
+    """The type `{enum: [...]}`: one of a fixed list of strings."""
 
     values: tuple[str, ...]
 
     @cached_property
     def members(self) -> frozenset[str]:
-        """The values, to look one up in."""
+        """The values of the enum, as a set."""
         return frozenset(self.values)
 
     def __str__(self) -> str:
@@ -89,7 +90,7 @@ class Enum(Type):
 
 @dataclass(frozen=True)
 class Unknown(Type):
-    """A type that could not be found out, since its place has a finding of its own: it meets everything in silence."""
+    """The type of a value whose type could not be determined, since its place has a finding; it fits everything."""
 
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -203,7 +204,7 @@ MAX_DEPTH = 100
 
 
 def deeper(value: Any, depth: int = MAX_DEPTH) -> bool:
-    """Return whether more lists and mappings than `depth` stand within each other; `value` may be of any depth."""
+    """Return whether lists and mappings are nested more than `depth` levels deep; `value` may be of any depth."""
     level = [value]
     for _ in range(depth):
         level = [

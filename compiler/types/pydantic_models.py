@@ -1,4 +1,4 @@
-"""Pydantic models as types: the schema and the validation of a model, beyond the types of its fields."""
+"""Pydantic models as types: their JSON schemas, and validation beyond the types of their fields."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MAX_DEPTH = 8
 
 
 def schema(model: Any) -> dict[str, Any]:
-    """Return the JSON schema of a model with its descriptions, bounds, formats and defaults, and no references in it."""
+    """Return a model's JSON schema with descriptions, bounds, formats and defaults, and all references written out."""
     whole = load(model).model_json_schema()  # type: ignore[attr-defined]
     return dict(_written_out(whole, whole.get("$defs", {}), 0))
 
 
 def hint_schema(hint: Any) -> dict[str, Any] | None:
-    """Return the JSON schema of a Python annotation, by the names of its fields; None for one that has none."""
+    """Return the JSON schema of a Python annotation, by field names; None for one that has none."""
     from pydantic import TypeAdapter
 
     try:
@@ -29,7 +29,7 @@ def hint_schema(hint: Any) -> dict[str, Any] | None:
 
 
 def validated(model: Any, value: Any) -> tuple[Any, str | None]:
-    """Return a value as the model writes it, with its defaults, and None; or the value itself and what is wrong with it.
+    """Validate a value by a model; return it with the model's defaults and None, or the value as it is and what is wrong.
 
     Fields may stand under their aliases, as in a reply, or under their names, as in a program, which is what is returned.
     """
@@ -45,7 +45,7 @@ def validated(model: Any, value: Any) -> tuple[Any, str | None]:
 
 
 def aliased(model: Any, value: Any) -> Any:
-    """Return a value with its fields under their aliases, as the schema of the model has them."""
+    """Return a value with its fields under the model's aliases, as its schema has them."""
     try:
         found = load(model).model_validate(value, by_alias=True, by_name=True)  # type: ignore[attr-defined]
     except ValueError:
@@ -54,13 +54,13 @@ def aliased(model: Any, value: Any) -> Any:
 
 
 def has_aliases(model: Any) -> bool:
-    """Return whether a model, or one within it, has a field that stands under another name in a reply."""
+    """Return whether a model, or one within it, has a field with an alias."""
     found = load(model)
     return bool(found.model_json_schema(by_alias=True) != found.model_json_schema(by_alias=False))  # type: ignore[attr-defined]
 
 
 def aliases(model: Any) -> dict[str, str]:
-    """Return the name of each field of a model by the alias that stands for it in a reply."""
+    """Return the field names of a model by alias."""
     fields = load(model).model_fields.items()  # type: ignore[attr-defined]
     return {
         alias: name
@@ -71,7 +71,7 @@ def aliases(model: Any) -> dict[str, str]:
 
 
 def is_closed(part: Any) -> bool:
-    """Return whether a schema names all fields of its objects, and asks for each, as strict structured output wants."""
+    """Return whether a JSON schema names and requires all fields of its objects, as strict structured output wants."""
     if isinstance(part, list):
         return all(map(is_closed, part))
     if not isinstance(part, Mapping):

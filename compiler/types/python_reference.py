@@ -1,4 +1,4 @@
-"""`./file.py:name` and `package.module:name`: finding the function, and importing it when it is needed."""
+"""References to Python functions in a spec, `./file.py:name` and `package.module:name`, and their import."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _loaded: dict[tuple[str, int], Any] = {}
 
 @dataclass(frozen=True)
 class PythonReference:
-    """A function that the spec names: `./file.py:name` (path resolved) or `package.module:name`."""
+    """A reference to a Python function: `./file.py:name` (path resolved) or `package.module:name`."""
 
     text: str
     file: Path | None
@@ -31,11 +31,11 @@ class PythonReference:
 
 
 class ImportFailed(LmprogError):
-    """User code that could not be imported; the message names the file, line and cause."""
+    """The error of user code that cannot be imported; the message names the file, line and cause."""
 
 
 def reference(text: str, folder: Path) -> PythonReference:
-    """Return the Python reference that `text` writes; relative files start at `folder`."""
+    """Parse a reference to a Python function; relative files start at `folder`."""
     where, _, name = text.rpartition(":")
     if where.endswith(".py") or "/" in where or where.startswith("."):
         return PythonReference(text, (folder / where).resolve(), None, name)
@@ -61,10 +61,7 @@ def load(reference: PythonReference) -> Callable[..., Any]:
 
 
 def forget(files: Collection[Path]) -> None:
-    """Forget what was imported from `files`, which are resolved, and all files that programs name, as these may import them.
-
-    In a process that goes on, the next use imports them anew.
-    """
+    """Drop what was imported from `files`, and from all files that programs name: the next use imports them anew."""
     _loaded.clear()
     endings = tuple(path.name for path in files)
     for name, module in list(sys.modules.items()):

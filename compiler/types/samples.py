@@ -1,4 +1,4 @@
-"""Sample values of a type: what `check` tries a template or an expression with."""
+"""Sample values of a type, with which `check` tries templates and expressions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SIMPLE: dict[Type, list[Any]] = {
 
 
 def samples(kind: Type) -> list[Any]:
-    """Return a few values of a type, an ordinary one first; none where the type is not known."""
+    """Return a few values of a type, an ordinary one first; none where the type is unknown."""
     if kind in _SIMPLE:
         return copy.deepcopy(_SIMPLE[kind])  # Jinja's `indent` changes a list that it is given.
     if isinstance(kind, Enum):
@@ -56,7 +56,7 @@ def samples(kind: Type) -> list[Any]:
 
 
 def long_sample(kind: Type) -> Any:
-    """Return a value of a type with long texts and lists, of short items each."""
+    """Return a value of a type with long texts and long lists."""
     if isinstance(kind, Optional):
         return long_sample(kind.inner)
     if isinstance(kind, ListOf):
@@ -67,7 +67,7 @@ def long_sample(kind: Type) -> Any:
 
 
 def combinations(choices: Mapping[str, Sequence[Any]], most: int = _MAX_COMBINATIONS) -> Iterator[dict[str, Any]]:
-    """Yield choices of one value for each name, the first of each name first: all where they are at most `most`.
+    """Yield mappings with one value for each name: all of them if they are at most `most`, the first values of all names first.
 
     Else each value stands once beside the first of the others, and once beside the values of its own position.
     """

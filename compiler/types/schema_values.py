@@ -1,4 +1,4 @@
-"""Values of JSON schemas, with bounds and formats kept: they stand for replies where no model is asked."""
+"""Made-up values for JSON schemas, within their bounds and formats, for runs without a model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NUMBERS = ("integer", "number")
 
 
 def schema_value(name: str, schema: Mapping[str, Any]) -> Any:
-    """Return a value of the schema; a text holds `name`, that of the field it stands for. Patterns are not looked at."""
+    """Return a made-up value that fits the schema; a text in it holds `name`, the name of the field. Patterns are ignored."""
     if "const" in schema:
         return schema["const"]
     for key in ("enum", "examples"):

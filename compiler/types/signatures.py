@@ -1,4 +1,4 @@
-"""The signature of a Python function as the language sees it: parameters with types, and what it returns."""
+"""Signatures of Python functions in types of the language."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from lmprog.compiler.yaml.files import NotRead, read_text
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """`returns` is UNKNOWN without an annotation; `open` says that any further argument is taken (`**kwargs`).
+    """The parameters and result of a Python function; `returns` is UNKNOWN without an annotation.
 
-    `unnamed` says that arguments without a name are taken (`*args`), which no LM can give.
+    `open`: any further named argument is taken (`**kwargs`). `unnamed`: arguments without a name are taken (`*args`), which no
+    LM can give.
     """
 
     parameters: Mapping[str, Field]

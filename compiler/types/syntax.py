@@ -1,4 +1,6 @@
-"""Syntax of types: `list[str]?`, `{field: T}`, `{enum: [...]}`, long form, and `{type: package.module:Model}`."""
+"""Reading of types in a spec: `list[str]?`, `{field: T}`, `{enum: [...]}`, the long form, and `{type:
+package.module:Model}`.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,10 @@ _OTHER_NAMES = {
 
 
 class TypeReader:
-    """Reads types from nodes. `constant(text)` gives the value of an expression over `vars`; `model(text, node)` a type
-    for `package.module:Model`."""
+    """Reads types from nodes.
+
+    `constant(text)` returns the value of an expression over `vars`, `model(text, node)` the type of `package.module:Model`.
+    """
 
     def __init__(
         self,
@@ -118,7 +122,7 @@ class TypeReader:
         return isinstance(value, Scalar) and isinstance(value.value, str) and bool(WRAPPED.match(value.value))
 
     def type(self, node: Node, what: str) -> Type:
-        """Return the type that a node writes; UNKNOWN, with a finding, where it is no type."""
+        """Return the type that a node writes; UNKNOWN, with a finding, where it writes none."""
         if isinstance(node, Scalar) and isinstance(node.value, str):
             return self.written(node.value.strip(), node, what)
         if isinstance(node, Mapping):

@@ -1,4 +1,4 @@
-"""Types inside one text: `list[{title: str, tags: list[str]?}]`, `list[{enum: [a, b]}]`."""
+"""Parser of types in one text: `list[{title: str, tags: list[str]?}]`, `list[{enum: [a, b]}]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_DEPTH = 20
 
 
 class TypeTextError(Handled):
-    """A text that writes no type; the message says why."""
+    """The error of a text that is no type; the message says why."""
 
 
 def read_type(text: str, word: Callable[[str], Type]) -> Type:

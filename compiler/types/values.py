@@ -1,4 +1,4 @@
-"""Conversion of the values in a spec (`with`, `when`, `outputs`, ...) to typed expressions, with their findings."""
+"""Conversion of values in a spec (`with`, `when`, `outputs`, ...) to typed expressions, with findings."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _MARKS = re.compile(r"\{\{(.*?)\}\}|\{%.*?%\}", re.DOTALL)
 
 
 def seeming_reads(text: str) -> set[tuple[str, ...]]:
-    """Return the names that an invalid or misplaced expression seems to read, so that none is reported as unread."""
+    """Return the names that an invalid or misplaced expression seems to read, so that they are not reported as unread."""
     roots = {root: root if root in ROOTS else nearest(root, ROOTS) for root, _ in _DOTTED.findall(text)}
     return {(known, *rest[1:].split(".")) for root, rest in _DOTTED.findall(text) if (known := roots[root])}
 
 
 @dataclass
 class Binder:
-    """Makes expressions in the scope of their place. `vars` are the program's constants."""
+    """Makes typed expressions from nodes, in the scope of their place. `vars` are the program's constants."""
 
     report: Report
     vars: Map[str, Any] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Binder:
     """Every dotted name that any expression of the program reads."""
 
     def bare(self, node: Node | None, scope: Scope, what: str) -> Expression | None:
-        """Return an expression written with or without `${{ }}`; None, with a finding, where there is none."""
+        """Return the expression in a node, with or without `${{ }}` around it; None, with a finding, where it is none."""
         if not isinstance(node, Scalar):
             if node is not None:
                 self.report.add("LMP101", node.place, f"{what} must be one expression")
@@ -65,7 +65,7 @@ class Binder:
         return self._parsed(wrapped[1] if wrapped else node.value, start, node, scope, what)
 
     def written(self, node: Node, scope: Scope, what: str) -> Expression | None:
-        """Return the Expression of a plain value, of `${{ expr }}`, or of a list or mapping of them."""
+        """Return the Expression for a node: a plain value, `${{ expr }}`, or a list or mapping of them."""
         if isinstance(node, Scalar):
             if not isinstance(node.value, str) or "${{" not in node.value:
                 self._meant(node, scope, what)
@@ -165,7 +165,7 @@ class Binder:
         return expression
 
     def fits(self, expression: Expression | None, wanted: Type, node: Node, what: str, code: str = "LMP203") -> bool:
-        """Return whether the expression may be used where `wanted` is expected; add a finding where it may not."""
+        """Return whether an expression may be used as type `wanted`; add a finding with `code` where it may not."""
         if expression is None:
             return True
         problem = unfit(expression, wanted, self.vars)
@@ -199,7 +199,7 @@ def _fix(expression: Expression) -> str | None:
 
 
 def unfit(expression: Expression, wanted: Type, vars: Map[str, Any]) -> str | None:
-    """Return why the expression cannot be used where `wanted` is expected, or None where it can.
+    """Return why an expression cannot be used as type `wanted`; None where it can.
 
     Constants are judged by their value.
     """
@@ -253,7 +253,7 @@ def _holds_expression(node: Node) -> bool:
 
 
 def scalars(node: Node) -> Iterator[Scalar]:
-    """Yield the scalars in a node, its own values and those in its lists and mappings."""
+    """Yield all scalar nodes in a node, at any depth."""
     if isinstance(node, Scalar):
         yield node
     else:
@@ -262,7 +262,7 @@ def scalars(node: Node) -> Iterator[Scalar]:
 
 
 def value_place(node: Node) -> Place:
-    """Return the place of the caret for a whole value: the first character of its expression."""
+    """Return the place that a caret marks for a value: the first character of its expression."""
     if isinstance(node, Scalar) and isinstance(node.value, str):
         wrapped = WRAPPED.match(node.value)
         if wrapped:

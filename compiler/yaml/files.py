@@ -1,4 +1,4 @@
-"""The one way to the files that a program names: which of them may be read, and their text."""
+"""Access to the files that a program names: which may be read, and their text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SEEN: ContextVar[set[Path] | None] = ContextVar("seen", default=None)
 
 
 class NotRead(Handled):
-    """A file that is not read; the message is why, without a word of what stands in it."""
+    """The error of a file that is not read; the message says why, and quotes nothing of the file."""
 
 
 def root_of(spec: Path) -> Path:
@@ -32,7 +32,7 @@ def root_of(spec: Path) -> Path:
 
 
 def refusal(path: Path, root: Path | None) -> str | None:
-    """Return why a stranger's program may not read a file or folder; None where it may, or where it is no stranger's.
+    """Return why a file or folder outside of `root` may not be read; None where it may, or `root` is None.
 
     It is the same whether there is such a file or not. Links are followed first.
     """
@@ -81,7 +81,7 @@ def is_file(path: Path) -> bool:
 
 
 def read_text(path: Path, root: Path | None = None, *, encoding: str = "utf-8") -> str:
-    """Return the text of a regular file. Raises NotRead for all that is none, lies outside, is too large or no UTF-8."""
+    """Return the text of a regular file. Raises NotRead for any other file, one outside of `root`, too large, or not UTF-8."""
     refused = refusal(path, root)
     if refused is not None:
         raise NotRead(refused)

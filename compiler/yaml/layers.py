@@ -1,4 +1,4 @@
-"""`extends`: laying one file over another."""
+"""`extends`, `--set` and candidates: laying one spec over another."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def read_extended(
 
 
 def laid_over(base: Mapping, over: Mapping) -> Mapping:
-    """Return a program merged over another; a `trusted: true` below is dropped where the LM's model is replaced."""
+    """Return a spec merged over another; a `trusted: true` below is dropped where the LM's model is replaced."""
     result = merged(base, over)
     below, above, lms = base.map("lms"), over.map("lms"), result.map("lms")
     for id in above.entries if above is not None and below is not None and lms is not None else ():
@@ -97,7 +97,7 @@ def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping
 
 
 def candidate(root: Mapping, change: Map[str, Any], report: Report) -> Mapping:
-    """Return the spec with an optimizer's change laid over it; relative paths in the change start at the spec's folder.
+    """Return the spec with a candidate's change laid over it; relative paths in the change start at the spec's folder.
 
     What could not be written as an overlay is an error here, before anything is spent on the candidate.
     """

@@ -1,4 +1,4 @@
-"""Mappings of a spec laid one over the other; of keys that exclude each other those of the upper one stay."""
+"""The merge of two mappings of a spec; of keys that exclude each other those of the upper mapping stay."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OF_FIELD = LONG_FORM.keys.keys() - {*LONG_FORM.one_of}
 
 
 def merged(base: Mapping, over: Mapping, shape: Shape = PROGRAM) -> Mapping:
-    """Return `over` merged over `base`: mappings merge by key, other values replace; positions in files are kept.
+    """Return `over` merged over `base`: mappings merge key by key, other values replace; each node keeps its place in its file.
 
     `shape` is that of both. Of keys that exclude each other those of `over` stay, and what stood beside the others goes too.
     """
@@ -32,7 +32,7 @@ def merged(base: Mapping, over: Mapping, shape: Shape = PROGRAM) -> Mapping:
 
 
 def given_up(shape: Shape, below: Set[str], above: Set[str]) -> Set[str]:
-    """Return the keys of a lower mapping that go where an upper mapping with these keys is laid over it."""
+    """Return the keys of a lower mapping that are dropped when a mapping with the keys `above` is laid over it."""
     if isinstance(shape, Record):
         return _of_record(shape, below, above)
     return _of_type(below, above) if shape is WRITTEN_OUT else frozenset()

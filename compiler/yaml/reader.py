@@ -1,4 +1,4 @@
-"""Reader of YAML text: YAML 1.2 core scalars, duplicate keys refused, a position for every node."""
+"""The reader of YAML: scalars of YAML 1.2, no duplicate keys, and the place of every node."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _KNOWN_TAGS = frozenset({"!", *(_TAG + name for name in ("null", "bool", "int", 
 
 
 def is_plain_text(text: str) -> bool:
-    """Return whether a bare scalar is read as a string here: `12e4` is not, though YAML 1.1 reads it as one."""
+    """Return whether an unquoted scalar is read as a string: `12e4` is not, though YAML 1.1 reads it as one."""
     resolvers = _Loader.yaml_implicit_resolvers.get(text[:1], [])
     return not any(pattern.match(text) for _, pattern in resolvers)
 
@@ -177,7 +177,7 @@ MAX_UNFOLDED = 200_000
 
 
 def unfolded(node: Any, known: dict[int, int]) -> int:
-    """Return how many nodes a node stands for when aliases are followed; each written node is counted once."""
+    """Return how many nodes a node has when aliases are followed, to refuse YAML bombs; `known` caches the counts."""
     if id(node) in known:
         return known[id(node)]
     known[id(node)] = 1  # one that holds itself is reported when it is read
@@ -360,7 +360,7 @@ def _value(tag: str, text: str) -> Any:
 
 
 def value_of(text: str, where: str) -> Any:
-    """Return one value that is typed somewhere, read as YAML as in a spec. Raises ValueError where it cannot be read."""
+    """Return a value typed on the command line or elsewhere, read as YAML. Raises ValueError where it cannot be read."""
     node = parse(Source(Path.cwd(), where, text, Path.cwd()), Report())
     if node is None:
         raise ValueError(f"{text!r} cannot be read as YAML")

@@ -1,4 +1,4 @@
-"""Explanations of YAML that cannot be read: the place, the cause in plain words, and the fix."""
+"""Explanations of text that is no YAML: the place, the cause in plain words, and the fix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORBIDDEN_START = re.compile(r"(?:^|[:\-,\[{]\s+|^\s*)([%@`])")
 
 @dataclass(frozen=True)
 class Slip:
-    """A slip of the pen in a text of YAML; lines and columns count from 1."""
+    """An explained mistake in a YAML text; lines and columns count from 1."""
 
     line: int
     column: int
@@ -24,9 +24,9 @@ class Slip:
 
 
 def slip(lines: list[str], line: int, column: int, began: int, problem: str) -> Slip:
-    """Return what is wrong by what the parser says (`problem`, at `line` and `column`) and by the lines around that place.
+    """Return the explanation of a YAML error, from the parser's `problem` at `line` and `column` and the lines around it.
 
-    `began` is the line where what could not be read begins.
+    `began` is the line where the part that cannot be read begins.
     """
     found = next(_candidates(lines, line, began, problem), None)
     return found or Slip(line, column, f"this is not YAML: {problem}", _GENERAL.get(problem))
@@ -89,7 +89,9 @@ def _candidates(lines: list[str], line: int, began: int, problem: str) -> Iterat
 
 
 def folded_list(lines: list[str], first: int, last: int) -> bool:
-    """Return whether lines `first` to `last`, a text below `>`, are written as a list, of which folding makes one line."""
+    """Return whether lines `first` to `last`, a text below `>`, are written as a list, which folding would join
+    into one line.
+    """
     body = [text for text in lines[first - 1 : last] if text.strip()]
     indent = min((len(text) - len(text.lstrip()) for text in body), default=0)
     items = [text for text in body if re.match(r"(?:[-*+]|\d{1,3}[.)])\s+\S", text[indent:])]
@@ -97,7 +99,7 @@ def folded_list(lines: list[str], first: int, last: int) -> bool:
 
 
 def in_curly_quotes(text: str) -> str | None:
-    """Return what stands within curly quotes around a whole text; None where there are none."""
+    """Return the text inside curly quotes that enclose a whole text; None where there are none."""
     curly = len(text) > 2 and text[0] in "\u201c\u201e\u2018" and text[-1] in "\u201d\u201c\u2019"
     return text[1:-1] if curly and text[0] not in text[1:-1] else None
 

@@ -1,4 +1,4 @@
-"""The nodes of a spec: values with the file, line and column where they were written."""
+"""The nodes of a spec: values with the file, line and column where they stand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ESCAPED = {'"': re.compile(r'"(?:[^"\\]|\\.)*"'), "'": re.compile(r"'(?:[^']|''
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A text and where it comes from. `folder` is where relative paths in it start."""
+    """A text with its file; relative paths in it start at `folder`."""
 
     path: Path
     name: str
@@ -27,20 +27,22 @@ class Source:
 
     @cached_property
     def is_program(self) -> bool:
-        """Return whether the text has a key that begins a program or an overlay; other files are never quoted."""
+        """True if the text has a key that begins a program or an overlay; other files are never quoted in messages."""
         return _KEY.search(self.text) is not None
 
     @cached_property
     def lines(self) -> list[str]:
+        """The lines of the text."""
         return self.text.splitlines()
 
     def line(self, number: int) -> str | None:
+        """Return a line by its number, from 1; None where there is no such line."""
         return self.lines[number - 1] if 0 < number <= len(self.lines) else None
 
 
 @dataclass(frozen=True)
 class Place:
-    """A stretch of one line of a source; line and column count from 1."""
+    """A part of one line of a source; line and column count from 1."""
 
     source: Source
     line: int
@@ -52,7 +54,7 @@ class Place:
 
 
 class Node:
-    """A value in a file."""
+    """A value in a spec, with its place."""
 
     __slots__ = ("column", "line", "source")
 
@@ -61,20 +63,21 @@ class Node:
 
     @property
     def place(self) -> Place:
+        """The place of the value in its file."""
         return Place(self.source, self.line, self.column)
 
     @property
     def where(self) -> str:
-        """Return the place as a text."""
+        """The place as text, `file:line:column`."""
         return f"{self.source.name}:{self.line}:{self.column}"
 
     def plain(self) -> Any:
-        """Return the value without its positions."""
+        """Return the value as plain values, without places."""
         raise TypeError(type(self))
 
 
 class Scalar(Node):
-    """A string, number, boolean or null; `text` is what was written, without quotes."""
+    """A node that is a string, number, boolean or null; `text` is what was written, without quotes."""
 
     __slots__ = ("style", "text", "value")
 
@@ -91,9 +94,9 @@ class Scalar(Node):
         return Place(self.source, self.line, self.column, max(1, len(first) + (2 if self.style else 0)))
 
     def at(self, offset: int, length: int = 1) -> Place:
-        """Return the place of the character at `offset` of the text, or one close to it.
+        """Return the place of the character at `offset` of a scalar's text.
 
-        It is close where escapes or folding shift the text.
+        It is approximate where escapes or folding shift the text.
         """
         before = self.text[:offset]
         row = before.count("\n")
@@ -158,7 +161,7 @@ class Scalar(Node):
 
 
 class Sequence(Node):
-    """A list."""
+    """A node that is a list."""
 
     __slots__ = ("items",)
 
@@ -171,7 +174,7 @@ class Sequence(Node):
 
 
 class Mapping(Node):
-    """A mapping with string keys; `keys` holds the node of each key."""
+    """A node that is a mapping with string keys; `keys` has the node of each key."""
 
     __slots__ = ("dropped", "entries", "keys")
 
@@ -184,22 +187,25 @@ class Mapping(Node):
         """Keys that were written but had a finding of their own, so that nobody reports them as missing."""
 
     def get(self, key: str) -> Node | None:
+        """Return the node of a key; None where it is absent."""
         return self.entries.get(key)
 
     def map(self, key: str) -> Mapping | None:
-        """Return the value of `key` where it is a mapping, else None."""
+        """Return the node of a key if it is a mapping, else None."""
         value = self.entries.get(key)
         return value if isinstance(value, Mapping) else None
 
     def value(self, key: str, default: Any = None) -> Any:
-        """Return the plain value of `key`, or the default."""
+        """Return the plain value of a key, or `default` where it is absent."""
         node = self.entries.get(key)
         return default if node is None else node.plain()
 
     def key_place(self, key: str) -> Place:
+        """Return the place of a key, or of the mapping where the key is absent."""
         return self.keys[key].place if key in self.keys else self.place
 
     def copy(self) -> Mapping:
+        """Return a mapping with the same entries, which can be changed."""
         other = Mapping(self.source, self.line, self.column, dict(self.entries), dict(self.keys))
         other.dropped = self.dropped
         return other
@@ -218,7 +224,7 @@ def shown_path(path: Path) -> str:
 
 
 def placed(value: Any, at: Node) -> Node:
-    """Nodes for a value that what stands at another node has made: each is found there."""
+    """Return nodes for a value that was computed from the node `at`, each with that node's place."""
     if isinstance(value, dict):
         keys = {str(key): placed(str(key), at) for key in value}
         entries = {str(key): placed(item, at) for key, item in value.items()}
@@ -227,7 +233,7 @@ def placed(value: Any, at: Node) -> Node:
 
 
 def from_plain(value: Any, source: Source) -> Node:
-    """Return nodes for a value that is in no file, such as a command-line option or an optimizer's candidate."""
+    """Return nodes for plain values that stand in no file, such as command-line options or an optimizer's candidate."""
     if isinstance(value, dict):
         keys = {str(key): Scalar(source, 1, 1, str(key), str(key), '"') for key in value}
         return Mapping(source, 1, 1, {str(key): from_plain(item, source) for key, item in value.items()}, keys)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and files that only their owner may read.
+"""Writing of files whole or not at all, and of files that only their owner may read.
 
 Every file of lmprog that is written as a whole is written here; `tests/unit/test_whole_files.py` holds it. It stands in the
 lowest room since the compiler writes overlays and artefacts. Files that grow line by line are not whole: the journal, traces,
@@ -20,14 +20,16 @@ OWNER_FILE, OWNER_FOLDER = 0o600, 0o700
 def write_whole(path: Path, content: str | bytes, *, private: bool = False, new: bool = False) -> None:
     """Write a file whole or not at all; folders on the way are made.
 
-    A file that is there keeps its mode, and a link leads on to where it led. A `private` file can be read by its owner alone,
-    and so can the folder where this makes it. With `new`, raise FileExistsError where the file is there already.
+    An existing file keeps its mode, and a link is followed. A `private` file can be read by its owner alone, and so can the
+    folder where this makes it. With `new`, raise FileExistsError where the file exists already.
     """
     write_all({path: content}, private=private, new=new)
 
 
 def write_all(contents: Mapping[Path, str | bytes], *, private: bool = False, new: bool = False) -> None:
-    """Write files as `write_whole` does, all beside their places first, so that a full disk changes none of them."""
+    """Write several files as `write_whole` does, after writing them all beside their places, so that a full
+    disk changes none.
+    """
     beside: dict[Path, Path] = {}
     try:
         for path, content in contents.items():
@@ -61,18 +63,18 @@ def whole_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
 
 
 def open_part(part: Path, *, private: bool = False) -> IO[bytes]:
-    """Open a file that is filled line by line, and stays where it is if it is cut, until `take_place`."""
+    """Open a file to fill line by line; it stays under its own name until `take_place`, also if the process is cut off."""
     return open_private(part, "wb") if private else part.open("wb")
 
 
 def take_place(part: Path, path: Path) -> None:
-    """Put a file that is whole now in the place of `path`."""
+    """Move a finished file to `path`, replacing what is there."""
     os.replace(part, path.resolve())
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a path to make a folder at, which takes the place of `folder` when the block ends.
+    """Yield a path at which to make a folder, which is moved to `folder` when the block ends.
 
     What the block needs on the way may stand beside that path. Where another process was first, its folder stays.
     """
@@ -111,7 +113,7 @@ def _opened(scratch: Path, target: Path, private: bool) -> IO[bytes]:
 
 
 def open_private(path: Path, mode: str, **options: Any) -> IO[Any]:
-    """Open a file for writing that nobody but its owner may read, whatever it was before."""
+    """Open a file for writing that only its owner may read, whatever its mode was before."""
     file = open(path, mode, opener=lambda name, flags: os.open(name, flags, OWNER_FILE), **options)  # noqa: SIM115
     if path.is_file():  # no device or pipe
         os.chmod(path, OWNER_FILE)
@@ -119,14 +121,14 @@ def open_private(path: Path, mode: str, **options: Any) -> IO[Any]:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that nobody but its owner may enter; one that is there stays as it is."""
+    """Make a folder that only its owner may enter; an existing one stays as it is."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(OWNER_FOLDER, exist_ok=True)
 
 
 def close_to_others(folder: Path) -> None:
-    """Let nobody but the owner read what other libraries wrote into a folder."""
+    """Make the files that other libraries wrote into a folder readable by their owner alone."""
     folder.chmod(OWNER_FOLDER)
     for path in folder.rglob("*"):
         if not path.is_symlink():

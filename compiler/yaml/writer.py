@@ -1,4 +1,4 @@
-"""Plain values as the YAML that a person would write, which the reader gives back the same."""
+"""Plain values as YAML that a person would write, and that the reader reads back as the same values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEPTH = MAX_DEPTH - 10
 
 
 class BlockDumper(yaml.SafeDumper):
-    """Block style: no aliases, lists indented under their key, texts of several lines as literal blocks."""
+    """A YAML dumper of block style: no aliases, lists indented under their key, texts of several lines as literal blocks."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -47,7 +47,7 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 
 
 def style_of(value: str) -> str | None:
-    """Return the style of a text: a block, quotes for what another YAML could take for something else, or none."""
+    """Return the YAML style for a text: `|` for a block, a quote for what another reader of YAML could misread, or None."""
     if _ODD.search(value):
         return '"'
     if value.endswith("\n\n"):
@@ -72,7 +72,7 @@ def dump(value: Mapping[str, Any], dumper: type[BlockDumper] = BlockDumper) -> s
 
 
 def unwritable(value: Any, depth: int = 0) -> str | None:
-    """Return why no file can hold a plain value, or None."""
+    """Return why a plain value cannot be written to a file; None where it can."""
     if isinstance(value, str):
         half = _HALF_PAIR.search(value)
         return (
