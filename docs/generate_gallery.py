@@ -36,7 +36,8 @@ INDEX = """\
 # Gallery
 
 Eight programs of the kinds that people build, in `specs/gallery/`. Each has rows, a metric, tests and a recording, which CI
-replays. To begin with one of them, copy its folder. This page is written by `docs/generate_gallery.py`, and a test
+replays. To begin with one of them: `lmprog init DIR --kind NAME`
+([how](../howto/begin.md)). This page is written by `docs/generate_gallery.py`, and a test
 keeps it up to date.
 
 The recordings show how a program works. Most replies in them were written by hand, since no API was asked, and say nothing

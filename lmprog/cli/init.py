@@ -106,6 +106,8 @@ def _choice(
         raise click.UsageError(
             f"{model!r} names no model; write provider/name, as {EMBEDDED}, openai/gpt-4.1-mini or hosted_vllm/Qwen/Qwen3-4B"
         )
+    if model.startswith("embedded/") and model != EMBEDDED:
+        raise click.UsageError(f"there is no built-in model {model!r}; the one that there is is {EMBEDDED}")
     if api_base is None and model.startswith("hosted_vllm/"):
         api_base = _ask(asks, "Address of the server", "http://localhost:8000/v1")
     if api_base is not None and not _ADDRESS.fullmatch(api_base):

@@ -187,6 +187,7 @@ def test_its_test_passes_with_the_embedded_model(tmp_path: Path, cli, kind: str)
     [
         (["--kind", "rage"], "there is no kind 'rage'; did you mean `rag`?"),
         (["--model", "gpt-4"], "'gpt-4' names no model; write provider/name"),
+        (["--model", "embedded/x"], "there is no built-in model 'embedded/x'"),
         (["--model", "openai/a b"], "'openai/a b' names no model"),
         (["--model", "openai/x: y"], "names no model"),
         (["--model", "openai/x", "--api-base", "localhost"], "'localhost' is no address of a server"),
