@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -148,8 +148,3 @@ def _placed(boxes: Sequence[Box], edges: Sequence[tuple[str, str]]) -> list[Box]
 
 def _middle(above: Sequence[Box], whole: float) -> float:
     return sum(box.x + box.width / 2 for box in above) / len(above) if above else whole / 2
-
-
-def texts(graph: Graph) -> Mapping[str, Sequence[str]]:
-    """Return for each box the boxes that it reads, for those who cannot see the drawing."""
-    return {box.name: [one for one, other in graph.edges if other == box.name] for box in graph.boxes}
