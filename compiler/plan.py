@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmprog.compiler.backends import Backend, backend_of
+from lmprog.compiler.lm_plan import LM as LM
+from lmprog.compiler.lm_plan import AdapterReference as AdapterReference
+from lmprog.compiler.lm_plan import Cache as Cache
+from lmprog.compiler.lm_plan import Limits as Limits
 from lmprog.compiler.spec_tests import ExampleTest, GateTest
 from lmprog.compiler.types.lattice import Type
 from lmprog.compiler.types.python_reference import PythonReference
@@ -32,103 +35,6 @@ class Field:
     declassify: str | None = None
     schema: Mapping[str, Any] | None = field(default=None, compare=False)
     """The JSON schema that an argument of a tool was described by, which says more than its type."""
-
-
-@dataclass(frozen=True)
-class AdapterReference:
-    """The location of the LoRA adapter of an LM or module, and the digest and base that it must have to be loaded."""
-
-    path: Path | str
-    """A folder, or `hf://repo@commit`."""
-    sha256: str | None = None
-    base: str | None = None
-    base_sha256: str | None = None
-
-    @property
-    def weights(self) -> str:
-        """The name of an adapter's weights: their digest if the spec has one, else the adapter's location."""
-        return self.sha256 or str(self.path)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The rate and concurrency limits of an LM behind an API, with its timeout and number of tries."""
-
-    concurrency: int | None = None
-    """Calls in flight."""
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    """Tokens of prompts and replies together, per minute."""
-    timeout: float = 120.0
-    """Seconds of one try."""
-    tries: int = 8
-    """Maximum number of tries of one call, the first included."""
-    reply_mb: float = 32.0
-    """The longest body of a reply that is read, in millions of bytes."""
-
-
-@dataclass(frozen=True)
-class Cache:
-    """The setting `cache:` of an LM: whether its replies are cached, where, and for whom."""
-
-    shared: bool = False
-    """True if others can read the answers."""
-    folder: Path | None = None
-    """The folder of the answers; None for the user's own cache, or the one that the environment names for shared answers."""
-
-
-@dataclass(frozen=True)
-class LM:
-    """An LM of the program as the spec declares it: model, parameters, address, limits and more."""
-
-    id: str
-    model: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    trusted: bool = False
-    api_key: Expression | None = None
-    api_base: Expression | None = None
-    adapter: AdapterReference | None = None
-    context: int | None = None
-    price: Mapping[str, float] | None = None
-    speed: Mapping[str, float] | None = None
-    """Tokens a second in this process: `input` of prompts, `output` of all replies together."""
-    headers: Mapping[str, Expression] = field(default_factory=dict)
-    limits: Limits = Limits()
-    tool_protocol: Literal["native", "text"] = "text"
-    """The way that an agent on this LM calls tools: natively in its API, or in the text of the reply."""
-    cache: Cache | None = None
-    """The cache of answers, so that an equal request is not sent again; None where they are not cached."""
-    weights: str | None = None
-    """The model (`hf/...`) to load in this process for training, where a vLLM server serves it."""
-    balance: tuple[LM, ...] = ()
-    """The LMs that share its calls; they have no others of their own."""
-    fallback: tuple[LM, ...] = ()
-    """The LMs to ask where it, and those that share its calls, give no reply, in this order."""
-
-    @property
-    def answering(self) -> tuple[LM, ...]:
-        """The LMs that may answer its calls: itself first, then its fallbacks and those that share its calls."""
-        return (self, *self.balance, *self.fallback)
-
-    @property
-    def answers_are_shared(self) -> bool:
-        """True if others can read the cached replies to its calls, those of LMs that answer in its place included."""
-        return any(each.cache is not None and each.cache.shared for each in self.answering)
-
-    @property
-    def backend(self) -> Backend:
-        """The backend that the model's name chooses by its prefix."""
-        return backend_of(self.model)
-
-    @property
-    def runs_here(self) -> bool:
-        """True if the model runs in this process (`embedded/...`, `hf/...`, or a local backend of another package)."""
-        return self.backend.local
-
-    @property
-    def trained_as(self) -> str | None:
-        """The name of the local model whose weights are trained for this LM; None where they cannot be trained."""
-        return self.model if self.backend.trainable else self.weights
 
 
 @dataclass(frozen=True)
