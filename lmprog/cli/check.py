@@ -159,7 +159,7 @@ def _write(texts: Mapping[str, str]) -> None:
 
 
 def report_findings(spec: Path, overrides: dict[str, Any], lms: dict[str, str], imports: bool = True) -> None:
-    """Print the findings of a program that is about to be optimized; raises SpecError where it cannot be."""
+    """Print the findings of a program before it is optimized; raise SpecError where there are errors."""
     from lmprog.compiler import SpecError, compile_file
     from lmprog.optimizers.optimizer import installed, options_of
 

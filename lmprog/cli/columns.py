@@ -1,4 +1,4 @@
-"""The programs that one `lmprog eval` scores on the same rows, and their scoring."""
+"""The columns of `lmprog eval`: programs and models that are scored on the same rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """A program as it is scored: its file, and the models that take the place of its own."""
+    """A program to score: its file, and the models that replace its own."""
 
     spec: Path
     models: Mapping[str, str]
@@ -26,7 +26,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows, metrics and options of an evaluation, the same for all columns."""
+    """The rows, metrics and options of an evaluation, which hold for all columns."""
 
     split: str
     rows: Sequence[Mapping[str, Any]]
@@ -41,7 +41,7 @@ class Plan:
 def columns_of(
     specs: Sequence[Path], lms: Mapping[str, Sequence[str]], overrides: dict[str, Any], budget: Any
 ) -> list[Column]:
-    """Load each program with each choice of models; the models of the first column come first."""
+    """Load each program once for each combination of models; the column with the first models comes first."""
     from lmprog.runtime.program import load
 
     found = []
@@ -56,7 +56,7 @@ def columns_of(
 
 
 def score(column: Column, plan: Plan, on_row: Callable[[RowScore], None]) -> Evaluation:
-    """Score a column, with a bar on a terminal; `on_row` is called with each run that is scored."""
+    """Score a column, with a progress bar on a terminal; `on_row` is called with each scored run."""
     from lmprog.cli.row_progress import RowProgress
     from lmprog.reports.scores import Evaluation
     from lmprog.scoring.evaluation import evaluate
@@ -79,7 +79,7 @@ def score(column: Column, plan: Plan, on_row: Callable[[RowScore], None]) -> Eva
 
 
 def unscored(column: Column, plan: Plan, error: LmprogError) -> Evaluation:
-    """Return the column as one that an error ended, without scores."""
+    """Return the evaluation of a column that an error ended before any score."""
     from lmprog.reports.scores import Evaluation
     from lmprog.scoring.evaluation import Scores
 

@@ -28,7 +28,7 @@ _ADDRESS = re.compile(r"https?://[^\s#]+")
 
 @dataclass(frozen=True)
 class Choice:
-    """The kind of program, its model, and the files around it."""
+    """The choices of `lmprog init`: the kind of program, its model, and the files around it."""
 
     kind: Kind
     model: str

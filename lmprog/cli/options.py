@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""Command-line options that several verbs share, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BUDGET = click.option(
 
 
 def overriding(command: F) -> F:
-    """Add `--lm ID=MODEL` and `--set PATH=VALUE`, passed as `lms` and `overrides`."""
+    """Decorate a command with `--lm ID=MODEL` and `--set PATH=VALUE`, passed to it as `lms` and `overrides`."""
     return click.option(
         "--lm",
         "lms",
@@ -37,7 +37,9 @@ def overriding(command: F) -> F:
 
 
 def comparing(command: F) -> F:
-    """Add `--lm ID=MODEL,MODEL` and `--set PATH=VALUE`, passed as `lms` (models by id) and `overrides`."""
+    """Decorate a command with `--lm ID=MODEL,MODEL` and `--set PATH=VALUE`, passed to it as `lms` (models by id) and
+    `overrides`.
+    """
     return click.option(
         "--lm",
         "lms",
@@ -90,7 +92,9 @@ def budget_of(values: Sequence[str]) -> Any:
 
 
 def metric_of(plan: Any, named: str | None) -> str:
-    """Return the metric of `--metric`, else the program's only or optimized metric, or raise click.UsageError."""
+    """Return the metric that `--metric` names, else that of `optimize`, else the program's only one; or raise
+    click.UsageError.
+    """
     if named is not None:
         return named
     from lmprog.errors import UsageError
@@ -104,12 +108,12 @@ def metric_of(plan: Any, named: str | None) -> str:
 
 
 def listed(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
-    """Return the values of an option that is repeated or has several by commas, each once."""
+    """Return the values of an option that is repeated or holds several separated by commas, each once."""
     return tuple(dict.fromkeys(part.strip() for value in values for part in value.split(",") if part.strip()))
 
 
 def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
-    """Return `k=v` strings as a mapping, or raise click.BadParameter."""
+    """Return `NAME=VALUE` strings as a mapping, or raise click.BadParameter; `option` is named in the message."""
     found = {}
     for value in values:
         key, equals, text = value.partition("=")
@@ -120,7 +124,7 @@ def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
 
 
 def as_value(text: str) -> Any:
-    """Return a value on the command line read as YAML, as in a spec."""
+    """Return a value typed on the command line, read as YAML."""
     from lmprog.compiler.yaml.reader import value_of
 
     try:

@@ -1,4 +1,4 @@
-"""Progress of an optimization on the terminal: a line for each result, and the table at the end."""
+"""The progress of an optimization on the terminal, a line for each result, and the table of results at the end."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def percent(estimate: Mapping[str, Any]) -> str:
 
 
 def points(difference: Mapping[str, Any]) -> str:
+    """Return a difference in percentage points with its interval, as text."""
     low, high = difference["ci95"]
     return f"{100 * difference['mean']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
@@ -52,7 +53,7 @@ def amount(name: str, value: float) -> str:
 
 
 class OptimizeProgress:
-    """Listens to the journal and prints to standard error, plain lines that are as good in a log as on a terminal."""
+    """A listener of the journal that prints the progress of an optimization to standard error, as plain lines."""
 
     def __init__(self) -> None:
         self.console = terminal.console(stderr=True, highlight=False)
@@ -62,7 +63,7 @@ class OptimizeProgress:
         self._spending = ""
 
     def listen(self, event: Mapping[str, Any]) -> None:
-        """Print what an event means to the user, if anything."""
+        """Print an event of the journal in words for the user; some events print nothing."""
         show = getattr(self, f"_on_{event['event']}", None)
         if show is not None:
             elapsed = int(time.monotonic() - self._started)
@@ -145,7 +146,7 @@ def print_candidates(trees: Sequence[StageTree], diff: bool = False) -> None:
 
 
 def table(report: Mapping[str, Any]) -> None:
-    """Print the result of an optimization on standard output: scores before and after each stage, and their cost."""
+    """Print an optimization's report on standard output: scores before and after each stage, and their cost."""
     test = report["test"]
     shown = Table(
         title=f"{report['program']}: {test['metric'] if test else 'dev'}, mean and 95% interval", title_justify="left"

@@ -1,4 +1,4 @@
-"""A bar on a terminal for work of known length; nothing where nobody watches."""
+"""A progress bar over a known number of rows, shown on terminals only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lmprog.boundary import terminal
 
 
 class RowProgress:
-    """Shows how many of `total` are done, on standard error; a context manager, and gone when it ends."""
+    """A progress bar of `total` rows on standard error; a context manager, which removes the bar at its end."""
 
     def __init__(self, what: str, total: int, done: int = 0) -> None:
         from rich.progress import Progress
@@ -28,7 +28,9 @@ class RowProgress:
         self._progress.advance(self._task)
 
     def say(self, text: str) -> None:
-        """Print a line, printable but for its own colours, on standard output, the bar out of its way."""
+        """Print a line on standard output without disturbing the bar; the text must be printable but for
+        lmprog's own colours.
+        """
         self._progress.stop()
         terminal.echo_coloured(text)
         self._progress.start()

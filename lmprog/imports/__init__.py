@@ -1,1 +1,1 @@
-"""First lmprog programs from the files of other tools."""
+"""Import of prompt flow and prompty files: each becomes a first lmprog program."""

@@ -1,4 +1,4 @@
-"""The comparison of a converted prompt with its original: both rendered on the same values, message by message."""
+"""The comparison of a converted prompt with its original: both are rendered on the same values, and compared by message."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SHOWN = 40
 
 @dataclass(frozen=True)
 class Trial:
-    """The values of one rendering: of the original's variables, and of the inputs of the module that it became."""
+    """The values for one rendering: of the original's variables, and of the inputs of the converted module."""
 
     theirs: Mapping[str, Any]
     ours: Mapping[str, Any]
 
 
 def made_up(types: Mapping[str, Type], *, escaped: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield values of these types: an ordinary text, number or list of each, and then others that take other branches.
+    """Yield made-up values of these types: an ordinary value of each, then others that take other branches of a template.
 
     With `escaped`, for a template that writes JSON, texts have characters that Jinja escapes there.
     """
@@ -56,7 +56,7 @@ def _worded(value: Any, escaped: bool) -> Any:
 
 
 def difference(id: str, module: Mapping[str, Any], original: Original, trials: Sequence[Trial]) -> str | None:
-    """Return where the module's messages first differ from the original's, in words; None where they do not.
+    """Return a description of the first difference between the module's messages and the original's; None where there is none.
 
     None too where `check` refuses the module, whose finding says more.
     """

@@ -1,4 +1,6 @@
-"""The files of other formats, read as those of a program are: regular, UTF-8, not too large or deep, YAML without bombs."""
+"""Reading of files of other tools, with the same limits as for programs: regular, UTF-8, not too large or deep,
+no YAML bombs.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ class _Texts(yaml.SafeLoader):
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file, without a byte order mark. Raises UsageError where it cannot be read as one."""
+    """Return the text of a file, without a byte order mark. Raises UsageError where it is no readable text."""
     try:
         return files.read_text(path).removeprefix("\ufeff")
     except files.NotRead as error:
@@ -33,7 +35,7 @@ def read_text(path: Path) -> str:
 
 
 def read_yaml(text: str, name: str) -> Any:
-    """Return the value of a YAML text, which messages call `name`. Raises UsageError where there is none that can be read."""
+    """Return the value of a YAML text, called `name` in messages. Raises UsageError where it cannot be read."""
 
     def read() -> Any:
         loader = None
@@ -57,7 +59,7 @@ def read_yaml(text: str, name: str) -> Any:
 
 
 def within_depth(work: Callable[[], T], name: str) -> T:
-    """Return what `work` gives. Raises UsageError where `name` is nested too deeply for it."""
+    """Return the result of `work`; raise UsageError where that ends in a RecursionError, since `name` is nested too deeply."""
     try:
         return work()
     except RecursionError:

@@ -1,4 +1,4 @@
-"""The file that an import writes: checked, with a note for each thing that keeps it from passing."""
+"""The end of an import: the program is written, checked, and annotated with what keeps it from passing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from lmprog.imports.program import SECTIONS, Imported, Note, one_line
 
 @dataclass(frozen=True)
 class Finished:
-    """`notes` are all that stand in the file; `findings` are those of `check`, without user code."""
+    """The result of an import: all `notes` that are in the file as comments, and the `findings` of a check
+    without user code.
+    """
 
     notes: tuple[Note, ...]
     findings: tuple[Finding, ...]
 
 
 def finished(made: Imported, target: Path) -> Finished:
-    """Write the program to `target`, which must not exist, and say in it what `check` says. Raises UsageError."""
+    """Write an imported program to `target`, with the findings of a check as comments.
+
+    Raises UsageError where the file exists.
+    """
     why = unwritable([made.description or "", *(made.program.get(section) or {} for section in SECTIONS)])
     if why is not None:
         raise UsageError(f"{made.origin} holds {why}")

@@ -1,4 +1,4 @@
-"""The values that a prompt flow gives to the variables of a prompt, as types and as arguments of the module."""
+"""The variables of a prompt in a prompt flow: the types of their values, and the module's arguments for them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from lmprog.imports.values import fitted
 def known(
     values: FlowValues, id: str, original: Original, given: Mapping[str, Any], images: Sequence[str]
 ) -> KnownInputs:
-    """Return what is known of the variables of the node `id`. What has parts that the template only prints whole is given to
-    it as JSON text."""
+    """Return what is known about the variables of a prompt node: types, samples, and which are passed as JSON text.
+
+    A value whose parts the template only prints as a whole is passed as JSON text.
+    """
     used = uses(original.text)
     declared: dict[str, str | None] = {}
     literal: dict[str, Any] = {}
@@ -44,7 +46,7 @@ def known(
 
 
 def argument(values: FlowValues, id: str, value: Any, kind: Type) -> Any:
-    """Return the argument of the node `id` for a variable of type `kind`."""
+    """Return the argument that the node `id` passes for a variable of type `kind`."""
     reference = values.reference(value)
     if reference is None:
         return fitted(value, kind)

@@ -1,4 +1,4 @@
-"""The values of a prompt flow: its inputs, the outputs of its nodes, and texts that refer to them."""
+"""The values in a prompt flow: inputs, outputs of nodes, and texts that refer to them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ _INSTEAD = {"str": "''", "int": "0", "float": "0.0", "bool": "false", "list[json
 
 
 class FlowValues:
-    """`types` are those of the nodes' outputs, None where nothing says one; `missing` are the nodes without a step;
-    `skippable` are those that may be skipped."""
+    """The inputs and node outputs of a flow, for converting references to them into expressions.
+
+    `types` are those of the nodes' outputs, None where unknown; `missing` are the nodes without a step; `skippable` are those
+    that may be skipped.
+    """
 
     def __init__(
         self,
@@ -33,7 +36,7 @@ class FlowValues:
         self._own = frozenset(inputs)
 
     def reference(self, value: Any) -> str | None:
-        """Return `${inputs.a}` and `${node.output.b}` as an expression; None for what is no reference.
+        """Return the expression for a reference such as `${inputs.a}` or `${node.output.b}`; None for any other value.
 
         One that names nothing is an expression all the same, and `check` says what is wrong with it.
         """
@@ -47,20 +50,24 @@ class FlowValues:
         return f"steps.{identifier(root)}{rest}"
 
     def node(self, reference: str | None) -> str | None:
-        """Return the node whose output an expression reads."""
+        """Return the id of the node whose output an expression reads; None where it reads none."""
         found = re.match(r"steps\.(\w+)", reference or "")
         return found[1] if found is not None else None
 
     def kind(self, reference: str) -> str | None:
-        """Return the type of the value of an expression, in the language's words; None where it is a part, or not known."""
+        """Return the type of an expression's value, as the language writes it; None where it is a part of a
+        value, or unknown.
+        """
         found = re.fullmatch(r"inputs\.(\w+)|steps\.(\w+)\.output", reference)
         if found is None:
             return None
         return str(self.inputs[found[1]]["type"]) if found[1] in self.inputs else self.types.get(found[2] or "")
 
     def read(self, reference: str, reader: str, kind: str | None = None) -> str:
-        """Return what stands in a step for a reference: an input in place of the output of a node that has no step, and a
-        value in place of one that may be absent. `kind` is the type that is wanted, where that is known."""
+        """Return the expression for a reference, with a stand-in where a node has no step or its value may be absent.
+
+        `reader` is the node that reads it, `kind` the wanted type, None where unknown.
+        """
         node = self.node(reference)
         if node in self.missing:
             part = reference.removeprefix(f"steps.{node}.output")
@@ -77,8 +84,9 @@ class FlowValues:
         return reference
 
     def argument(self, value: Any, reader: str, kind: str | None = None) -> Any:
-        """Return the argument of a step for a value; a literal one as the type that is wanted, where it is only written
-        otherwise."""
+        """Return the argument of a step for a value of a flow; a literal is converted to the wanted type if it is only written
+        otherwise.
+        """
         reference = self.reference(value)
         if reference is not None:
             return wrapped(self.read(reference, reader, kind))
@@ -86,7 +94,7 @@ class FlowValues:
         return value if wanted is None or mismatch(value, wanted) is None else fitted(value, wanted)
 
     def condition(self, activate: Mapping[str, Any], reader: str) -> str | None:
-        """Return `when` for the `activate` of a node; None where it refers to nothing."""
+        """Return the `when` of a step for a node's `activate`; None where that refers to nothing."""
         reference = self.reference(activate.get("when"))
         if reference is None:
             return None

@@ -1,4 +1,4 @@
-"""Jinja templates as text: changed at single places, so that what a person wrote stays as it is everywhere else."""
+"""Edits of Jinja templates as text: only single places change, so that the rest stays as its author wrote it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ENDS = ("block_end", "comment_end", "raw_end")
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of a template: `kind` as Jinja's lexer names it, and where it stands in the text."""
+    """A piece of a Jinja template: its `kind` by Jinja's lexer, and its position in the text."""
 
     kind: str
     text: str
@@ -23,11 +23,12 @@ class Token:
 
     @property
     def end(self) -> int:
+        """The position behind the last character."""
         return self.start + len(self.text)
 
 
 def tokens(text: str) -> list[Token] | None:
-    """Return the pieces of a template; None where it cannot be read. Blanks that a `-` removes belong to none."""
+    """Return the pieces of a template; None where it cannot be parsed. Blanks that a `-` removes belong to no piece."""
     found: list[Token] = []
     place = 0
     try:
@@ -63,7 +64,7 @@ def with_blanks_kept(text: str, *, trims: bool) -> str:
 
 
 def renamed(text: str, names: Mapping[str, str]) -> str:
-    """Return a template that reads its variables by other names."""
+    """Return a template with its variables renamed by `names`."""
     edits: dict[tuple[int, int], str] = {}
     before, depth = "", 0
     pieces = [token for token in tokens(text) or () if token.kind != "whitespace"]
@@ -78,7 +79,7 @@ def renamed(text: str, names: Mapping[str, str]) -> str:
 
 
 def respelled(text: str) -> str:
-    """Return a template with filters of lmprog for what it has in no other spelling: `.items()`, `.keys()` and `| safe`."""
+    """Return a template with `.items()`, `.keys()` and `| safe` replaced by the filters that lmprog has for them."""
     edits: dict[tuple[int, int], str] = {}
     pieces = [token for token in tokens(text) or () if token.kind != "whitespace"]
     for place, token in enumerate(pieces):
@@ -91,7 +92,7 @@ def respelled(text: str) -> str:
 
 
 def outputs(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where the expression of each `{{ }}` begins and ends, in their order."""
+    """Yield the start and end position of the expression in each `{{ }}`, in order."""
     start = None
     for token in tokens(text) or ():
         if token.kind == "variable_begin":
@@ -102,7 +103,7 @@ def outputs(text: str) -> Iterator[tuple[int, int]]:
 
 
 def with_outputs(text: str, changes: Mapping[int, Callable[[str], str]]) -> str:
-    """Return a template with the expressions of some `{{ }}` changed, by their number."""
+    """Return a template with the expressions of some `{{ }}` changed, by the index of the `{{ }}`."""
     edits = {}
     for number, (start, end) in enumerate(outputs(text)):
         if number in changes:

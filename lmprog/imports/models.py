@@ -1,4 +1,4 @@
-"""Providers of the models in other tools' files, by the names that litellm has for them."""
+"""The model providers named in files of other tools, with litellm's names for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lmprog.imports.program import identifier, wrapped
 
 @dataclass(frozen=True)
 class Provider:
-    """`prefix` of the model string; the environment variables of its key and, where it has none of its own, its address."""
+    """A model provider: the prefix of its model names, and the environment variables of its key and address."""
 
     prefix: str
     key: str
@@ -36,14 +36,14 @@ NO_MODEL = "gpt-4.1-mini"
 
 
 def provider(name: object) -> Provider | None:
-    """Return the provider with the given name, or None where it is unknown."""
+    """Return the provider of a given name; None where it is unknown."""
     return PROVIDERS.get(str(name or "").lower().replace("_", "").replace("-", ""))
 
 
 def lm(
     where: Provider, model: str, params: Mapping[str, Any], key: str | None = None, base: str | None = None
 ) -> dict[str, Any]:
-    """Return an entry of `lms`; `key` is the environment variable of the API key and `base` the address, if given."""
+    """Return an entry of `lms`: model, parameters, and where given the environment variable of the key and the address."""
     entry: dict[str, Any] = {"model": f"{where.prefix}/{model}"}
     if params:
         entry["params"] = dict(params)
@@ -68,7 +68,7 @@ def named(lms: dict[str, dict[str, Any]], entry: dict[str, Any], module: str) ->
 
 
 def number(value: Any) -> Any:
-    """Return a parameter as a number where it is a number in quotes, else unchanged."""
+    """Return a parameter as a number if it is a number written as text, else unchanged."""
     if not isinstance(value, str):
         return value
     for kind in (int, float):

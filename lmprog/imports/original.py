@@ -1,4 +1,4 @@
-"""The messages that the other tool would send: its template rendered by its own rules, then split at role lines.
+"""The messages that the other tool would send: its template, rendered by its own rules, and split at role lines.
 
 Templates come from files that nobody has looked at, so they are rendered in a sandbox, and within bounds.
 """
@@ -25,14 +25,15 @@ Message = tuple[str, str]
 
 
 class NotRendered(Handled):
-    """A template that the other tool could not render either, or not within bounds; the message says why."""
+    """The error of a template that the other tool could not render either, or not within bounds."""
 
 
 @dataclass(frozen=True)
 class Original:
-    """A prompt of another tool. `trims` is whether it renders with `trim_blocks`, `first` the role before any line of one.
+    """A prompt of another tool: `trims` says whether it renders with `trim_blocks`, `first` is the role of text before any role
+    line.
 
-    One of a completion API (`chat` false) is one text, which no line of a role takes apart.
+    One for a completion API (`chat` False) is a single text, which role lines do not split.
     """
 
     text: str
@@ -41,7 +42,7 @@ class Original:
     chat: bool = True
 
     def messages(self, values: Mapping[str, Any]) -> list[Message]:
-        """Return what is sent for these values. Raises NotRendered."""
+        """Return the messages that the other tool would send for these values. Raises NotRendered."""
         text = rendered(self.text, values, trims=self.trims)
         if not self.chat:
             return [("user", text)]
@@ -49,7 +50,7 @@ class Original:
 
 
 def rendered(text: str, values: Mapping[str, Any], *, trims: bool) -> str:
-    """Return the text of a template as the other tool renders it: what is not given is empty. Raises NotRendered."""
+    """Return the text of a template as the other tool renders it, where missing values are empty. Raises NotRendered."""
     environment = _Bounded(trim_blocks=trims, keep_trailing_newline=True, cache_size=0)
     environment.filters["counted"] = environment.counted
     try:

@@ -1,4 +1,4 @@
-"""The result of an import: a program as plain values, notes on what is not carried over, and the YAML of both."""
+"""An imported program: its spec as plain values, notes on what could not be imported, and the YAML of both."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SECTIONS = ("inputs", "outputs", "lms", "tools", "modules", "steps", "tests")
 
 @dataclass(frozen=True)
 class Note:
-    """Something to know of a program that was made; `section` is the key that it would belong to.
+    """A remark on an imported program, for the `section` of the spec that it concerns.
 
-    `mark` says what of: `not imported`, what the program does not hold; `differs`, a prompt that is not the original's;
-    `check`, what keeps the program from passing.
+    `mark` is its kind: `not imported`, what the program does not hold; `differs`, a prompt that is not the original's; `check`,
+    what keeps the program from passing.
     """
 
     section: str
@@ -27,7 +27,9 @@ class Note:
 
 @dataclass(frozen=True)
 class Imported:
-    """`program` holds the sections of SECTIONS that are there; notes of other sections stand at the top of the text."""
+    """An imported program: the sections of its spec, and notes; a note of a section that it lacks goes to the
+    top of the file.
+    """
 
     name: str
     origin: str
@@ -36,7 +38,7 @@ class Imported:
     description: str | None = None
 
     def text(self) -> str:
-        """Return the YAML file, in which each note is a comment above the section that it belongs to."""
+        """Return the YAML of the program, with each note as a comment above its section."""
         head: dict[str, Any] = {"lmprog": 1, "name": self.name}
         if self.description:
             head["description"] = " ".join(self.description.split())
@@ -66,5 +68,5 @@ def _comments(notes: list[Note]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text as a comment can hold it: in one line, without characters that YAML or a terminal takes for others."""
+    """Return a text in one line, without characters that YAML or a terminal would act on, for a comment."""
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

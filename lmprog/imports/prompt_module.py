@@ -1,4 +1,4 @@
-"""The layout and the inputs of a module for a prompt of another tool: what is sent is kept to the letter where it can be."""
+"""The conversion of a prompt of another tool to a module that sends the same messages where that is possible."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EARLIER = "earlier"
 
 @dataclass(frozen=True)
 class PromptModule:
-    """`types` are those of the variables by their names in the original, `names` what those that cannot stay are called."""
+    """A converted prompt: `types` of its variables by their original names, and `names` for those that had to be renamed."""
 
     layout: Mapping[str, Any]
     types: Mapping[str, Type]
@@ -38,11 +38,11 @@ class PromptModule:
     """The differences between the messages sent and the original, in words."""
 
     def name(self, variable: str) -> str:
-        """Return what the input for a variable is called."""
+        """Return the name of the input for a variable of the original."""
         return self.names.get(variable, variable)
 
     def inputs(self) -> dict[str, Any]:
-        """Return the inputs of the module, but for what a file says beside their types."""
+        """Return the `inputs` of the module as plain values."""
         fixed = (
             {EARLIER: {"type": "messages", "default": [dict(turn) for turn in self.earlier]}} if self.earlier else {}
         )
@@ -51,9 +51,9 @@ class PromptModule:
 
 @dataclass(frozen=True)
 class KnownInputs:
-    """The known facts about the variables: `declared` types in the language's words, `values` of a sample or as a flow gives
-    them, those that the module is given as JSON text (`as_json`), those whose type is as it is (`fixed`), and the images,
-    which no template mentions."""
+    """The facts known about a prompt's variables: declared types, sample values, which are passed as JSON text, and which are
+    images.
+    """
 
     declared: Mapping[str, str | None]
     values: Mapping[str, Any]
@@ -65,7 +65,7 @@ class KnownInputs:
 def prompt_module(
     id: str, original: Original, prompt: roles.RolePrompt, given: KnownInputs, outputs: Mapping[str, Any]
 ) -> PromptModule:
-    """Return the module for a prompt. The layout is the first that sends what the original sends, of those that may."""
+    """Return the module for a prompt, with the first layout that sends the same messages as the original."""
     used = uses("\n".join(part for part in (prompt.system, prompt.user) if part))
     types: dict[str, Type] = {}
     for name in sorted(prompt.variables):
@@ -94,14 +94,16 @@ def prompt_module(
 
 
 def turn_messages(loop: str, name: str, value: Any, *, trims: bool) -> list[dict[str, str]]:
-    """Return the turns that a loop over a variable writes. Raises NotRendered."""
+    """Return the messages that a loop over a variable writes for its value. Raises NotRendered."""
     text = rendered(loop, {name: value}, trims=trims)
     return [{"role": role, "content": content} for role, content in roles.messages(text, "user")]
 
 
 def without_images(text: str, images: Iterable[str]) -> tuple[str, tuple[str, ...]]:
-    """Return a template without the marks of image inputs, and those that it had: lmprog sends an image beside the text of
-    the user's turn."""
+    """Return a template without the marks of image inputs, and the images that it had.
+
+    lmprog sends an image beside the text of the user's message.
+    """
     found = []
     for name in images:
         hole = rf"\{{\{{-?\s*{name}\s*-?\}}\}}"

@@ -47,7 +47,7 @@ _NO_PARAMETERS = (
 
 
 def imported(path: Path) -> Imported:
-    """Return the program of the file at `path`; raise UsageError where it is no prompty file."""
+    """Convert the prompty file at `path` to a program; raise UsageError where it is no prompty file."""
     return within_depth(lambda: _Prompty(path).imported(), str(path))
 
 

@@ -1,4 +1,4 @@
-"""The front matter and the body of a `.prompty` file, with what they name in other files and in the environment."""
+"""Reading of a `.prompty` file: its front matter and body, with the files and environment variables that they name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _VALUES = ("sample", "inputs", "inputSchema")
 
 @dataclass(frozen=True)
 class PromptyFile:
-    """`notes` are (section, text)."""
+    """The parts of a `.prompty` file; `notes` are pairs of a section and a text."""
 
     front: dict[str, Any]
     body: str
@@ -32,7 +32,7 @@ class PromptyFile:
 
 
 def read(path: Path, around: tuple[Path, ...] = ()) -> PromptyFile:
-    """Return what stands in a file, over what its `base` has. Raises UsageError where it is no prompty file."""
+    """Return the parts of a prompty file, laid over those of its `base`. Raises UsageError where it is no prompty file."""
     found = _FRONT.match(read_text(path))
     if found is None:
         raise UsageError(f"{path} has no front matter between `---` lines, so it is no prompty file")
@@ -78,7 +78,7 @@ def _without_blocks(body: str, path: Path) -> str:
 
 
 def json_beside(path: Path, reference: str) -> Any:
-    """Return the value of a JSON file that a prompty file names, bare or as `${file:...}`; None where it cannot be read.
+    """Return the value of a JSON file that a prompty file names, as a path or `${file:...}`; None where it cannot be read.
 
     Files outside of the checkout, or else the folder, of the prompty file are not read: what stands in them would be copied.
     """

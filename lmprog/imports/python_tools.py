@@ -1,4 +1,4 @@
-"""The function of a prompt flow's Python tool, found by reading its file: nothing is imported."""
+"""The function behind a prompt flow's Python tool, found by parsing its file, which is not imported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ _TYPES = {"str": "str", "int": "int", "float": "float", "bool": "bool", "dict": 
 
 @dataclass(frozen=True)
 class ToolFunction:
-    """`returns` is the type that its annotation writes, where the language has one for it, as `takes` has for its arguments."""
+    """The signature of a tool's function: types of its arguments (`takes`) and result, where the language has a
+    type for them.
+    """
 
     name: str
     returns: str | None
@@ -24,7 +26,9 @@ class ToolFunction:
 
 
 def tool_function(path: Path | None) -> ToolFunction | None:
-    """Return the function marked `@tool`, or None where there is no file, no such function, or no valid Python."""
+    """Return the signature of the function marked `@tool` in a file; None where there is no file, no such function, or no valid
+    Python.
+    """
     if path is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Prompts that hold all their messages in one Jinja text, parted by lines such as `system:` and `# user:`."""
+"""Prompts with all their messages in one Jinja text, separated by role lines such as `system:` and `# user:`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOOP = re.compile(r"\{%-?\s*for\s+\w+\s+in\s+(\w+)\s*-?%\}((?:(?!\{%-?\s*for\b)
 
 @dataclass(frozen=True)
 class RolePrompt:
-    """A prompt in the parts of a module's layout.
+    """The parts of such a prompt, as the layout of a module has them.
 
     `turns` are the variables whose items were whole messages: as inputs of type `messages` they stand as turns before the
     user's, so no template mentions them. `loops` are the pieces that wrote them, of those that were no thread. `earlier` are
@@ -37,15 +37,15 @@ class RolePrompt:
 
     @property
     def variables(self) -> frozenset[str]:
-        """The variables that the templates read."""
+        """The names of the variables that the templates read."""
         return frozenset().union(*(_variables(text) for text in (self.system, self.user) if text))
 
     def changed(self, change: Callable[[str], str]) -> RolePrompt:
-        """Return the prompt with another text for each of its templates."""
+        """Return the prompt with `change` applied to each of its templates."""
         return replace(self, system=None if self.system is None else change(self.system), user=change(self.user))
 
     def layout(self) -> dict[str, Any]:
-        """Return `instructions` and `prompt` of a module; a system text without variables is what an optimizer may rewrite."""
+        """Return the module's `instructions` and `prompt`; a system text without variables becomes the instructions."""
         if self.system is None:
             return {"prompt": {"user": self.user}}
         if _is_template(self.system):
@@ -54,8 +54,10 @@ class RolePrompt:
 
 
 def split(text: str, first: str = "system", threads: tuple[str, ...] = ()) -> RolePrompt:
-    """Return the parts of a prompt. `first` is the role of what stands before any role line; `threads` are variables that are
-    earlier turns wherever they stand on a line of their own."""
+    """Split a prompt into its messages' parts.
+
+    `first` is the role of text before any role line; `threads` are variables that hold earlier turns.
+    """
     notes: list[str] = []
     loops: dict[str, str] = {}
 
@@ -97,7 +99,7 @@ def split(text: str, first: str = "system", threads: tuple[str, ...] = ()) -> Ro
 
 
 def messages(text: str, first: str) -> list[tuple[str, str]]:
-    """Return the roles and texts of a rendered prompt."""
+    """Return the roles and texts in a rendered prompt."""
     return _sections(text, first)
 
 

@@ -1,4 +1,4 @@
-"""Types for the variables of a template: from the values of a sample, and from what the template does with them."""
+"""Types for the variables of a template, inferred from sample values and from how the template uses them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SIMPLE = {"str": STR, "int": INT, "float": FLOAT, "bool": BOOL}
 
 @dataclass
 class Use:
-    """The use of a value in a template: fields are read, items are looped over, or the whole is printed."""
+    """A description of how a template uses a value: which fields it reads, whether it loops over it, whether it prints it."""
 
     fields: dict[str, Use] = field(default_factory=dict)
     item: Use | None = None
@@ -46,13 +46,13 @@ class Use:
     """True: the value is written as JSON."""
 
     def of_item(self) -> Use:
-        """Return the use of its items."""
+        """Return the use of the value's items in loops."""
         if self.item is None:
             self.item = Use()
         return self.item
 
     def merge(self, other: Use) -> None:
-        """Add the uses of the same value elsewhere."""
+        """Add another use of the same value."""
         for name, use in other.fields.items():
             self.fields.setdefault(name, Use()).merge(use)
         if other.item is not None:
@@ -63,16 +63,17 @@ class Use:
 
     @property
     def taken_apart(self) -> bool:
+        """True if the template reads fields or items of the value."""
         return bool(self.fields) or self.item is not None
 
     @property
     def writes_json(self) -> bool:
-        """Return whether the value, or a part of it, is written as JSON."""
+        """True if the template prints the value, or a part of it, as JSON."""
         parts = [*self.fields.values(), *([self.item] if self.item is not None else [])]
         return self.as_json or any(part.writes_json for part in parts)
 
     def type(self, depth: int = 0) -> Type:
-        """Return the type that a value needs to be used like this; text where anything would do."""
+        """Return a type that a value needs to be used like this; `str` where any would do."""
         if (self.fields and self.item) or depth > _MAX_DEPTH:
             return JSON
         if self.item is not None:
@@ -86,7 +87,7 @@ class Use:
 
 
 def uses(text: str) -> dict[str, Use]:
-    """Return the use of each variable of a template, by name; none where it cannot be read."""
+    """Return the use of each variable of a template; empty where it cannot be parsed."""
     try:
         tree = Environment().parse(text)
     except (TemplateSyntaxError, RecursionError, ValueError):
@@ -99,7 +100,7 @@ def uses(text: str) -> dict[str, Use]:
 
 
 def type_of(value: Any, use: Use | None = None) -> Type | None:
-    """Return the type of a sample value, with the fields alone that a template reads; None for one that says nothing."""
+    """Return the type of a sample value, with only the fields that the template reads; None where the sample shows nothing."""
     if value is None or value == []:
         return None
     if isinstance(value, list | tuple):
@@ -146,7 +147,7 @@ def _merged(kinds: Sequence[Object]) -> Type:
 
 
 def chosen(declared: str | None, value: Any, use: Use) -> Type:
-    """Return the type of a variable that a file declares (in the language's words), has a sample of, and uses."""
+    """Return the type for a variable from what a file declares, its sample value, and its use, in that order."""
     if declared in ("messages", "image"):
         return Primitive(declared)
     simple = _SIMPLE.get(declared or "")

@@ -1,4 +1,4 @@
-"""Values of other tools' files as the language's types want them."""
+"""Conversion of values in other tools' files to the language's types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TRUTHS = {"true": True, "false": False}
 
 
 def fitted(value: Any, kind: Type) -> Any:
-    """Return a value as one of a type where it is only written otherwise, as "120" for an int; else the value itself."""
+    """Return a value converted to a type where it is only written otherwise ("120" for an int); else the value unchanged."""
     if isinstance(kind, Optional):
         return None if value is None else fitted(value, kind.inner)
     if kind == STR and isinstance(value, int | float):

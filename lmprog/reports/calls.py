@@ -1,4 +1,4 @@
-"""Calls of LMs and tools as short texts, for pages."""
+"""LM and tool calls as short texts for pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LENGTH = 4000
 
 @dataclass(frozen=True)
 class ShownCall:
-    """A call of an LM or tool. `parts` are its texts under their headings, in reading order."""
+    """An LM or tool call for a page; `parts` are its texts with their headings, in reading order."""
 
     path: str
     what: str
@@ -26,7 +26,7 @@ class ShownCall:
 
 
 def shown_calls(records: Iterable[Record]) -> list[ShownCall]:
-    """Return the calls of a run in their order."""
+    """Return the calls of a run for a page, in their order."""
     return [_lm(made) if isinstance(made, Invocation) else _tool(made) for made in records]
 
 
@@ -72,10 +72,10 @@ def _seconds(seconds: float) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as a person reads it: a text as it is, others as JSON."""
+    """Return a value for a reader: a text unchanged, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
 def cut(text: str) -> str:
-    """Return a text, cut where it is long."""
+    """Return a text, shortened where it is too long for a page."""
     return text if len(text) <= LENGTH else f"{text[:LENGTH]}… ({len(text):,} characters)"

@@ -1,4 +1,4 @@
-"""The candidates of a run as trees in the terminal, each below what it was derived from."""
+"""The candidates of an optimization as trees on the terminal."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def changes(stage: StageTree, entry: Entry) -> list[str]:
 
 
 def between(before: Candidate, after: Candidate) -> list[str]:
-    """Return the lines of a unified diff of two candidates' words and layouts; of a module that `after` leaves there are none.
+    """Return the lines of a unified diff of two candidates' words and layouts; none for a module that `after` does not name.
 
-    Of an ensemble the words that each member changes in the program as written.
+    For an ensemble they are the words that each member changes in the program as written.
     """
     lines = []
     for number, modules in enumerate(after.ensemble.get("members", ())):
@@ -88,7 +88,7 @@ def _line(stage: StageTree, entry: Entry) -> Text:
 
 
 def what(entry: Entry) -> str:
-    """Summarize a candidate's changes, as `sort: instructions, 4 demos, layout`."""
+    """Return a short list of a candidate's changes, as `sort: instructions, 4 demos, layout`."""
     parts: dict[str, list[str]] = {}
     for module in entry.words.instructions:
         parts.setdefault(module, []).append("instructions")

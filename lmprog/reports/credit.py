@@ -1,4 +1,4 @@
-"""A credit report as a person reads it, and as one JSON document."""
+"""Credit reports as text and as JSON."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def gain_lines(gains: Gains, after: str, before: str) -> list[str]:
 
 
 def failures(gains: Gains) -> dict[str, tuple[int, str]]:
-    """Return the outages of all versions: the number of runs of each kind, and the cause of the first."""
+    """Return the outages in the scores of all versions: for each kind the number of runs, and the message of the first."""
     return _summed(scores.causes for scores in _each(gains))
 
 
 def own(gains: Gains) -> dict[str, tuple[int, str]]:
-    """Return the own failures of all versions: the number of runs of each kind, and the cause of the first."""
+    """Return the own failures in the scores of all versions: for each kind the number of runs, and the message of the first."""
     return _summed(scores.failures for scores in _each(gains))
 
 
@@ -83,6 +83,8 @@ def _summed(counts: Iterable[Mapping[str, tuple[int, str]]]) -> dict[str, tuple[
 
 
 def gain_document(gains: Gains) -> dict[str, Any]:
+    """Return the gains as plain values for JSON."""
+
     def scored(scores: Any) -> dict[str, Any]:
         return {**scores.estimate.as_json(), "gain": difference_document(scores.against(gains.before))}
 
@@ -98,7 +100,9 @@ def gain_document(gains: Gains) -> dict[str, Any]:
 
 
 def share_line(modules: Sequence[Mapping[str, Any]]) -> str:
-    """Format a kept report's shares, as `query 62.0% [50.1, 74.2], answer 38.0% [25.8, 49.9]`."""
+    """Return the modules' shares from the JSON of a report in one line, as `query 62.0% [50.1, 74.2], answer 38.0% [25.8,
+    49.9]`.
+    """
     shares = [
         (module["module"], Estimate.from_json(module["share"])) for module in modules if module["share"] is not None
     ]

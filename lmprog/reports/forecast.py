@@ -1,4 +1,4 @@
-"""A forecast as a person reads it, and as one JSON document."""
+"""Forecasts of costs as text and as JSON."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def document(program: str, forecast: Forecast, budget: Mapping[str, float]) -> d
 
 
 def text(program: str, forecast: Forecast, budget: Mapping[str, float]) -> None:
-    """Print it on standard output."""
+    """Print a forecast on standard output."""
     from rich.table import Table
 
     console = terminal.console(highlight=False, markup=False)
@@ -84,7 +84,7 @@ def _confirmed(dev: DevRows) -> str:
 
 
 def assumed(forecast: Forecast) -> list[str]:
-    """Return the assumptions of the estimate."""
+    """Return the assumptions behind the estimate, a sentence each."""
     if forecast.reply is not None:
         replies = f"replies have {forecast.reply:,.0f} tokens, as in the mean in {forecast.measured}"
     else:

@@ -1,4 +1,4 @@
-"""Findings as JUnit XML: one test case a finding; errors are failures, other findings are told and pass."""
+"""Findings as JUnit XML: one test case for each finding; errors are failed cases, other findings pass with a message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def render(findings: Iterable[Finding]) -> str:
 
 
 def suite(name: str, cases: Sequence[str], failures: int, errors: int) -> str:
-    """Return the document around test cases that are XML already."""
+    """Return a JUnit document with one suite of the test cases, which are XML already."""
     counts = f'tests="{len(cases)}" failures="{failures}" errors="{errors}" skipped="0"'
     head = f"<testsuite name={attribute(name)} {counts}>"
     return "\n".join(['<?xml version="1.0" encoding="UTF-8"?>', head, *cases, "</testsuite>"]) + "\n"
@@ -42,10 +42,10 @@ def _case(finding: Finding) -> str:
 
 
 def attribute(text: str) -> str:
-    """Return a text as the value of an attribute, with its quotes, on one line."""
+    """Return a text as a quoted XML attribute, on one line."""
     return quoteattr(clean(text).replace("\n", " "))
 
 
 def clean(text: str) -> str:
-    """Return a text without the characters that XML cannot hold."""
+    """Return a text without the characters that XML does not allow."""
     return _NOT_XML.sub("?", text)

@@ -1,4 +1,4 @@
-"""Several programs, models or metrics on the same rows: a table for a person, and one JSON document."""
+"""The comparison of several programs, models or metrics on the same rows, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -15,29 +15,32 @@ from lmprog.scoring.statistics import Difference, Estimate
 
 @dataclass(frozen=True)
 class Matrix:
-    """Evaluations of the same rows by the same metrics; each is compared with that at `base`."""
+    """Evaluations (columns) on the same rows by the same metrics; the column at `base` is what the others are compared with."""
 
     columns: Sequence[Evaluation]
     base: int = 0
 
     @property
     def first(self) -> Evaluation:
+        """The first column."""
         return self.columns[0]
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics, by id, in the order in which they were asked for."""
+        """The ids of the metrics, in the order in which the user named them."""
         return list(self.first.metrics)
 
     def estimate(self, column: Evaluation, metric: str) -> Estimate | None:
-        """Return the score of a column with its interval; None where no row could be scored."""
+        """Return a column's mean score by a metric with its interval; None where no row could be scored."""
         try:
             return column.metrics[metric].estimate if column.error is None else None
         except LmprogError:
             return None
 
     def difference(self, column: Evaluation, metric: str) -> Difference | None:
-        """Return the paired difference of a column against the base; None of the base, and where no row has both scores."""
+        """Return the paired difference of a column from the base column; None for the base, and where no row
+        has both scores.
+        """
         base = self.columns[self.base]
         if column is base or None in (self.estimate(column, metric), self.estimate(base, metric)):
             return None
@@ -48,7 +51,7 @@ class Matrix:
 
     @property
     def remarks(self) -> list[str]:
-        """Remarks on all the scores: few rows, outages."""
+        """Warnings that hold for all the scores, such as few rows or outages."""
         rows = max((len(column.scores.by_row) for column in self.columns), default=0)
         found = [self.difference(column, metric) for column in self.columns for metric in self.metrics]
         shown = next((each.ci95 for each in found if each is not None and not each.ci95[0] <= 0 <= each.ci95[1]), None)
@@ -58,12 +61,14 @@ class Matrix:
 
 
 def matrix_document(matrix: Matrix) -> dict[str, Any]:
-    """Return the document of the first column, with all of them as `columns`, each with its paired difference."""
+    """Return the comparison as plain values: the first column's document, with all columns and their
+    differences in `columns`.
+    """
     return {**_document(matrix, matrix.first), "columns": [_column(matrix, column) for column in matrix.columns]}
 
 
 def metrics_document(matrix: Matrix, column: Evaluation) -> dict[str, Any]:
-    """Return the scores of a column by metric, each with its paired difference where the column is compared."""
+    """Return a column's scores by metric as plain values, with their paired differences from the base."""
     found = {}
     for metric, scores in column.metrics.items():
         difference = matrix.difference(column, metric)
@@ -98,7 +103,7 @@ def _scored(scores: Scores, found: Estimate | None) -> dict[str, Any]:
 
 
 def matrix_lines(matrix: Matrix) -> list[str]:
-    """Return a table with a line for each column, and below it what failed, what it took, and the feedback."""
+    """Return the comparison as lines of text: a table with a row for each column, then failures, costs and feedback."""
     first = matrix.first
     of = f"the first {len(first.rows)} of {first.of}" if first.of > len(first.rows) else str(len(first.rows))
     base = matrix.columns[matrix.base].name

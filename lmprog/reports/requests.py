@@ -1,4 +1,4 @@
-"""A request to an LM as a person reads it, and as plain values: messages, tools, schema, parameters, tokens, cache mark."""
+"""An LM request as text and as plain values: messages, tools, schema, parameters, tokens, and the cacheable part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ APART = ("model", "messages", "tools", "response_format", "schema", "seed")
 
 
 def document(made: RequestMade) -> dict[str, Any]:
-    """Return the request as plain values."""
+    """Return an LM request as plain values."""
     request, sent = made.request, as_sent(made.lm, made.request)
     whole, characters = request.constant
     found: dict[str, Any] = {
@@ -47,7 +47,7 @@ def document(made: RequestMade) -> dict[str, Any]:
 
 
 def lines(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the parts of a request, as `document` gives it, each with its heading."""
+    """Yield the parts of a request (as `document` returns it), each as a heading and a text."""
     for message in shown["messages"]:
         yield message["role"], content_text(message["content"])
     for offer in shown.get("tools", ()):
@@ -63,14 +63,14 @@ def lines(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def tokens_line(tokens: Mapping[str, Any]) -> str:
-    """Say how many tokens a prompt has, how many its reply may have, and how many fit."""
+    """Return a sentence on the tokens of a prompt, of its reply, and of the context window."""
     reply = f"a reply of at most {tokens['reply']:,}" if tokens["reply"] is not None else "no limit of the reply is set"
     context = f"; {tokens['context']:,} fit in the context" if tokens["context"] is not None else ""
     return f"about {tokens['prompt']:,} (at {CHARACTERS_PER_TOKEN:g} characters a token); {reply}{context}"
 
 
 def same_line(shown: Mapping[str, Any]) -> str:
-    """Say up to where the request is the same for every row, as a prompt cache can keep it, and whether it is marked."""
+    """Return a sentence on the part of a request that is the same for every row, and whether the provider caches it."""
     same = shown["same_for_every_row"]
     whole, characters = same["messages"], same["characters"]
     if not whole and not characters:

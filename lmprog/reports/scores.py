@@ -1,4 +1,4 @@
-"""An evaluation as a person reads it, and as one JSON document."""
+"""Evaluations as text and as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A program's scores on the rows of a split; `of` is how many rows the split has."""
+    """The scores of a program on rows of a split, which has `of` rows in all."""
 
     program: Program
     spec: Path
@@ -39,16 +39,16 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """The name in a comparison: the file, and the models that it is run with."""
+        """The name in a comparison: the file, and the models that replace its own."""
         return ", ".join([str(self.spec), *(f"{id}={model}" for id, model in self.models.items())])
 
     @property
     def metrics(self) -> dict[str, Scores]:
-        """The scores by metric, the first included."""
+        """The scores by metric id, with the first metric included."""
         return {self.scores.metric: self.scores, **self.more}
 
     def groups(self) -> tuple[str, list[Group]] | None:
-        """Return the column and its groups.
+        """Return a column's name and the mean score for each of its values; None where there is no such column.
 
         The column is the one that was named, else the label that the metric compares an output with.
         """
@@ -60,6 +60,7 @@ class Evaluation:
         return (column, found) if self.by is not None or 1 < len(found) <= FEW else None
 
     def confusions(self) -> list[tuple[Any, Any, int]]:
+        """Return the labels taken for others, the most frequent first."""
         labels = labels_of(self.program.plan, self.scores.metric)
         return confusions(self.scores, self.rows, labels) if labels is not None else []
 
@@ -91,7 +92,7 @@ def document(shown: Evaluation) -> dict[str, Any]:
 
 
 def lines(shown: Evaluation) -> list[str]:
-    """Return lines with the score and its interval, the facts behind it, and the table by label."""
+    """Return an evaluation as lines of text: the score with its interval, what it is made of, and the table by label."""
     scores = shown.scores
     of = f"the first {len(shown.rows)} of {shown.of}" if shown.of > len(shown.rows) else str(len(scores.by_row))
     report = [f"{shown.spec}: {scores.metric} {scores.estimate} on {of} rows of {shown.split}"]
@@ -107,7 +108,9 @@ def lines(shown: Evaluation) -> list[str]:
 
 
 def by_group(shown: Evaluation) -> list[str]:
-    """Return the table by the values of a column, where there is one, and the labels taken for others."""
+    """Return the table of scores by a column's values, with the labels taken for others, as lines; empty
+    without such a column.
+    """
     groups = shown.groups()
     report = _table(*groups, shown.scores.metric) if groups is not None else []
     wrong = [
@@ -121,7 +124,7 @@ def by_group(shown: Evaluation) -> list[str]:
 
 
 def own_failures(failures: Mapping[str, tuple[int, str]]) -> list[str]:
-    """Return a line for each kind of own failure."""
+    """Return a line of text for each kind of own failure."""
     found = []
     for kind, (count, first) in failures.items():
         if kind == "unreadable":
@@ -132,13 +135,14 @@ def own_failures(failures: Mapping[str, tuple[int, str]]) -> list[str]:
 
 
 def difference_line(difference: Difference) -> str:
-    """Format the paired difference, and how many rows it comes from."""
+    """Return a paired difference as text, with the number of rows that it comes from."""
     rows = difference_document(difference)
     counts = ", ".join(f"{rows[name]} {name}" for name in ("better", "worse", "equal"))
     return f"difference, paired: {difference}; of {difference.n} rows {counts}"
 
 
 def difference_document(difference: Difference) -> dict[str, Any]:
+    """Return a paired difference as plain values."""
     equal = difference.n - difference.better - difference.worse
     rows = {"n": difference.n, "better": difference.better, "worse": difference.worse, "equal": equal}
     return {**difference.as_json(), **rows}
@@ -164,7 +168,7 @@ def _table(column: str, groups: Sequence[Group], metric: str) -> list[str]:
 
 
 def feedback(scores: Scores) -> list[str]:
-    """Return lines with the metric's feedback on the lowest scores."""
+    """Return the metric's feedback on the lowest scores, as lines of text."""
     with_feedback = [
         row for row in scores.rows if row.feedback and row.value is not None and row.result.outputs is not None
     ]

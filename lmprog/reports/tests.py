@@ -1,4 +1,4 @@
-"""Outcomes of tests: lines for a person, one JSON document, JUnit XML."""
+"""Outcomes of a spec's tests as text, JSON and JUnit XML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _WORDS = {"passed": ("passed", "32"), "failed": ("FAILED", "31"), "error": ("ERR
 
 
 def line(outcome: Outcome, colour: bool = False) -> str:
-    """Return the line of a test, and below it why it did not pass or what a gate found; printable but for its own colours."""
+    """Return a test's outcome as a line of text, and below it why it did not pass, or the score of a gate.
+
+    It is printable but for its own colours.
+    """
     word, code = _WORDS[outcome.status]
     if colour:
         word = f"\033[{code}m{word}\033[0m"

@@ -1,4 +1,4 @@
-"""Findings as a person reads them: place, sentence, the line with a caret, the path, the fix; and a count."""
+"""Findings as text: place, message, the line with a caret, and the fix."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _COLOURS = {"error": "31", "warning": "33", "info": "36"}
 
 
 def render(findings: Iterable[Finding], colour: bool = False) -> str:
-    """Return a block a finding, then a line with how many there are of each kind; nothing where there are none.
+    """Return the findings as text, a block for each, and a line that counts them; empty where there are none.
 
-    The text is printable but for its own colours.
+    It is printable but for its own colours.
     """
     findings = list(findings)
     if not findings:

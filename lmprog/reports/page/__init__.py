@@ -1,4 +1,4 @@
-"""Pages of an optimization, of an evaluation and of a program at work, as single HTML documents."""
+"""HTML pages, each one file: of an optimization, of an evaluation, and of a program at work (`lmprog dev`)."""
 
 from __future__ import annotations
 
@@ -9,5 +9,8 @@ from lmprog.reports.page.run_report import read
 
 
 def page(run_dir: Path) -> str:
-    """Return the page of the run in `run_dir`, also of a run in progress. Raises UsageError where there is no run."""
+    """Return the HTML page of the optimization in `run_dir`, which may be in progress.
+
+    Raises UsageError where there is no run.
+    """
     return document("run.html", "page.js", run=read(run_dir))

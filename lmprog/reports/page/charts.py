@@ -1,4 +1,4 @@
-"""Line charts as plain geometry; the template writes them as SVG. All lengths are in units of the drawing."""
+"""The geometry of line charts, which templates write as SVG. All lengths are in units of the drawing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 36
 
 @dataclass(frozen=True)
 class Point:
+    """A point of a chart, with the interval of its value if any."""
+
     x: float
     y: float
     about: str
@@ -25,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points from left to right. `line` joins them, `steps` in stairs; `dots` draws them apart, with their intervals."""
+    """Points of one line in a chart, from left to right; `line` joins them, `steps` draws stairs, `dots` draws them apart."""
 
     name: str
     points: Sequence[Point]
@@ -35,7 +37,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Series, none of them empty, over one pair of axes. With `percent` the upright one is of fractions."""
+    """A chart of several series over common axes; with `percent` the vertical axis shows fractions as percentages."""
 
     title: str
     across: str
@@ -49,46 +51,51 @@ class Chart:
 
     @property
     def points(self) -> list[Point]:
+        """The points of all series."""
         return [point for series in self.series for point in series.points]
 
     @cached_property
     def reach(self) -> tuple[float, float]:
-        """The first and the last point across."""
+        """The smallest and the largest value on the horizontal axis."""
         places = [point.x for point in self.points]
         return min(places), max(places)
 
     @cached_property
     def up_ticks(self) -> list[float]:
+        """The values with a tick on the vertical axis."""
         values = [value for point in self.points for value in (point.y, point.low, point.high) if value is not None]
         values += self.span or ()
         return ticks(min(values), max(values), 5)
 
     @cached_property
     def across_ticks(self) -> list[float]:
+        """The values with a tick on the horizontal axis."""
         low, high = self.reach
         return [tick for tick in ticks(low, high, 6, whole=True) if low <= tick <= high]
 
     def x(self, value: float) -> float:
+        """Return the horizontal position of a value in the drawing."""
         low, high = self.reach
         # A single point stands in the middle.
         share = (value - low) / (high - low) if high > low else 0.5
         return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
 
     def y(self, value: float) -> float:
+        """Return the vertical position of a value in the drawing."""
         low, high = self.up_ticks[0], self.up_ticks[-1]
         return round(HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - BOTTOM - TOP), 1)
 
     @property
     def frame(self) -> tuple[int, int, int, int]:
-        """Left, right, top and bottom of the part between the axes."""
+        """The left, right, top and bottom of the area between the axes."""
         return LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
 
     def label(self, value: float) -> str:
-        """Format a number of the vertical axis."""
+        """Return a value of the vertical axis as text."""
         return f"{100 * value:.4g}%" if self.percent else f"{value:.4g}"
 
     def line(self, series: Series) -> str:
-        """Return the SVG path of the series' points; empty for dots."""
+        """Return the SVG path through a series' points; empty for `dots`."""
         if series.style == "dots" or not series.points:
             return ""
         first, *others = [(self.x(point.x), self.y(point.y)) for point in series.points]
@@ -98,7 +105,7 @@ class Chart:
         return "".join(path)
 
     def band(self, series: Series) -> str:
-        """Return the SVG path around the intervals of a line; empty where the line has no intervals."""
+        """Return the SVG path around the intervals of a series; empty where it has none."""
         whole = [(p.x, p.low, p.high) for p in series.points if p.low is not None and p.high is not None]
         if series.style == "dots" or len(whole) < 2:
             return ""
@@ -116,7 +123,7 @@ def _corners(points: Sequence[tuple[float, float]], stairs: bool) -> list[tuple[
 
 
 def ticks(low: float, high: float, about: int, whole: bool = False) -> list[float]:
-    """Return round numbers, `about` so many; the first is not above `low` and the last not below `high`."""
+    """Return about `about` round numbers for an axis, the first not above `low` and the last not below `high`."""
     if high <= low:
         reach = abs(low) / 2 or 0.5
         low, high = low - reach, high + reach

@@ -1,4 +1,4 @@
-"""HTML documents of their own: the template, style and script of a page in one text, which asks the network for nothing.
+"""Self-contained HTML documents: template, style and script in one text, which loads nothing from the network.
 
 What a page shows was written by models, and by whoever made the data. The templates escape all of it, and a page's own policy
 lets no script run but the one that belongs to it, by its digest.
@@ -25,7 +25,7 @@ LISTED = 1000
 
 
 def document(template: str, script: str, **values: Any) -> str:
-    """Return the page that a template makes of `values`, with its style and script in it."""
+    """Return a whole HTML page from a template and its values, with its style and script inside."""
     code = (FOLDER / script).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
@@ -33,13 +33,13 @@ def document(template: str, script: str, **values: Any) -> str:
 
 
 def fragment(template: str, **values: Any) -> str:
-    """Return a part of a page."""
+    """Return a part of an HTML page from a template and its values."""
     return environment().get_template(template).render(**values)
 
 
 @cache
 def environment() -> Environment:
-    """Return the environment of the templates."""
+    """Return the Jinja environment of all pages, made once."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
@@ -64,22 +64,22 @@ def environment() -> Environment:
 
 
 def percent(share: float) -> str:
-    """Format a share as a percentage, like `62.5%`."""
+    """Return a fraction as a percentage, like `62.5%`."""
     return f"{100 * share:.1f}%"
 
 
 def points(difference: float) -> str:
-    """Format a difference in percentage points, like `+12.5`."""
+    """Return a difference of fractions in percentage points, like `+12.5`."""
     return f"{100 * difference:+.1f}"
 
 
 def amount(value: float, digits: int = 0) -> str:
-    """Format a number with separators of thousands, like `12,345`."""
+    """Return a number with separators of thousands, like `12,345`."""
     return f"{value:,.{digits}f}"
 
 
 def kind(line: str) -> str:
-    """Return the kind of a line of a diff: heading, added, removed or same."""
+    """Return the kind of a line of a unified diff: heading, added, removed or same."""
     if line.startswith(("--- a/", "+++ b/", "@@")):
         return "heading"
     return {"+": "added", "-": "removed"}.get(line[:1], "same")

@@ -1,4 +1,4 @@
-"""The content of an evaluation's page: its scores, and each row with the answers of one program or of two."""
+"""The content of an evaluation's page: scores, and each row with the answers of one program or two."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Side:
-    """A program's answers to a row, one for each repeat, with their mean score."""
+    """The answers of one program to a row, one for each repeat, with their mean score."""
 
     name: str
     value: float | None
@@ -62,6 +62,8 @@ class Side:
 
 @dataclass(frozen=True)
 class RowReport:
+    """A row on the page, with its inputs and the answers of each program."""
+
     number: int
     way: str
     inputs: Mapping[str, str]
@@ -74,7 +76,7 @@ class RowReport:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """Evaluations of the same rows. `trace` is the file of the calls, `folder` that of the page."""
+    """The content of the page of some evaluations of the same rows; `trace` is the trace file, `folder` that of the page."""
 
     matrix: Matrix
     trace: Path | None
@@ -82,16 +84,17 @@ class EvaluationReport:
 
     @cached_property
     def evaluations(self) -> Sequence[Evaluation]:
-        """The columns that were scored."""
+        """The columns that have scores."""
         return [one for one in self.matrix.columns if one.error is None]
 
     @property
     def first(self) -> Evaluation:
+        """The first column."""
         return self.evaluations[0] if self.evaluations else self.matrix.first
 
     @property
     def difference(self) -> Difference | None:
-        """The difference of two programs, where there are two and one metric."""
+        """The paired difference of two programs; None unless there are two and one metric."""
         if len(self.matrix.columns) != 2 or len(self.matrix.metrics) > 1:
             return None
         compared = self.matrix.columns[1 - self.matrix.base]
@@ -104,18 +107,18 @@ class EvaluationReport:
 
     @property
     def span(self) -> tuple[float, float]:
-        """The scale of all scores: 0 to 1, or wider where a metric is."""
+        """The range of all scores, 0 to 1 or wider where a metric's range is."""
         estimates = [self.matrix.estimate(one, id) for one in self.evaluations for id in self.matrix.metrics]
         found = [each.ci95 for each in estimates if each is not None]
         return min([0.0, *(low for low, _ in found)]), max([1.0, *(high for _, high in found)])
 
     @property
     def notes(self) -> list[str]:
-        """Remarks on all the scores: few rows, outages."""
+        """Warnings that hold for all the scores, such as few rows or outages."""
         return self.matrix.remarks
 
     def failures(self, which: Evaluation) -> list[str]:
-        """Return how many runs failed, by kind; of several metrics, each kind once."""
+        """Return lines with the number of failed runs of each kind."""
         if which.error is not None:
             return [which.error]
         return list(dict.fromkeys(line for scores in which.metrics.values() for line in self._failures(scores)))
@@ -131,16 +134,17 @@ class EvaluationReport:
 
     @property
     def groups(self) -> tuple[str, list[Group]] | None:
-        """The scores by the values of a column; None where there is none, or values may be private."""
+        """The scores by the values of a column, with its name; None where there is none, or the values may be private."""
         return None if self._guarded else self.first.groups()
 
     @property
     def confusions(self) -> list[tuple[Any, Any, int]]:
+        """The labels taken for others, the most frequent first."""
         return [] if self._guarded else self.first.confusions()
 
     @cached_property
     def guarded(self) -> str | None:
-        """A sentence that says what is left out of the page; None where nothing is private."""
+        """A sentence on what the page leaves out since it is private; None where nothing is."""
         if not self._guarded:
             return None
         return (
@@ -159,23 +163,23 @@ class EvaluationReport:
 
     @cached_property
     def rows(self) -> list[RowReport]:
-        """The first rows, each with its answers."""
+        """The rows that the page lists, the first ones, each with its answers."""
         numbers = list(dict.fromkeys(run.row for run in self.first.scores.rows))[:LISTED]
         return [self._row(number, place < WITH_CALLS) for place, number in enumerate(numbers)]
 
     @property
     def with_calls(self) -> int:
-        """The number of rows with their calls."""
+        """The number of listed rows that are shown with their calls."""
         return WITH_CALLS
 
     @property
     def without_calls(self) -> bool:
-        """Return whether rows are listed without their calls, which are not private."""
+        """True where some listed rows are shown without their calls, although these are not private."""
         return not self._guarded and len(self.rows) > WITH_CALLS
 
     @property
     def more(self) -> int:
-        """The number of rows that are not listed."""
+        """The number of rows that the page does not list."""
         return max(0, len({run.row for run in self.first.scores.rows}) - LISTED)
 
     @cached_property
@@ -235,13 +239,14 @@ class EvaluationReport:
 
     @property
     def trace_link(self) -> str | None:
-        """The address of the trace, from the page's own place."""
+        """The address of the trace file relative to the page; None without a trace."""
         return quote(os.path.relpath(self.trace.resolve(), self.folder.resolve())) if self.trace is not None else None
 
     def trace_command(self, number: int) -> str:
+        """Return the command that shows a row's calls from the trace."""
         return f"lmprog trace {shlex.quote(str(self.trace))} --row {number} --messages"
 
 
 def evaluation_page(report: EvaluationReport) -> str:
-    """Return the page of an evaluation."""
+    """Return the HTML page of an evaluation."""
     return document("evaluation.html", "page.js", report=report)

@@ -1,4 +1,4 @@
-"""The steps of a program as a drawing: each below the steps that it reads, with a line from each of these."""
+"""The drawing of a program's steps: boxes in layers, each below the steps that it reads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ MOST = 300
 
 @dataclass(frozen=True)
 class Box:
-    """An input, a step or an output. `lines` are its text; the boxes of steps lead to the requests of `step`."""
+    """A box for an input, a step or an output; `lines` are its text, and `step` is the path of a step's
+    requests on the page.
+    """
 
     name: str
     kind: str
@@ -32,31 +34,35 @@ class Box:
 
     @property
     def width(self) -> float:
+        """The width of the box in units of the drawing."""
         return max(len(line) for line in self.lines) * LETTER + 2 * PADDING
 
     @property
     def height(self) -> float:
+        """The height of the box in units of the drawing."""
         return len(self.lines) * LINE + 2 * PADDING - 6
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Boxes in layers, and the lines between them as SVG paths."""
+    """The drawing of a program: boxes in layers, and the lines between them."""
 
     boxes: Sequence[Box]
     edges: Sequence[tuple[str, str]]
 
     @cached_property
     def width(self) -> float:
+        """The width of the drawing."""
         return max((box.x + box.width for box in self.boxes), default=0) + 1
 
     @cached_property
     def height(self) -> float:
+        """The height of the drawing."""
         return max((box.y + box.height for box in self.boxes), default=0) + 1
 
     @cached_property
     def paths(self) -> list[str]:
-        """The curves from the bottom of each box to the top of one that reads it."""
+        """The SVG paths of the lines, from the bottom of a box to the top of each box that reads it."""
         by_name = {box.name: box for box in self.boxes}
         found = []
         for above, below in self.edges:
@@ -69,7 +75,7 @@ class Graph:
 
 
 def graph_of(plan: Plan) -> Graph | None:
-    """Return the drawing of a program; None where it has too many steps for one."""
+    """Return the drawing of a program; None where it has too many steps."""
     if len(plan.steps) > MOST:
         return None
     edges = list(dict.fromkeys(_edges(plan)))

@@ -1,4 +1,4 @@
-"""The test rows of a run: what each version of the program said to them, and which of them changed."""
+"""The test rows of an optimization: each version's answers, and the rows whose score changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ToolProtocol = Literal["better", "worse", "back"]
 
 @dataclass(frozen=True)
 class Version:
-    """The program as written or after a stage: its scores on dev and, by row, on the sealed test."""
+    """A version of the program (as written, or after a stage) with its scores on dev and, by row, on the test split."""
 
     name: str
     dev: Estimate | None
@@ -28,17 +28,20 @@ class Version:
 
     @cached_property
     def test(self) -> Estimate | None:
+        """The mean score on the test split; None where it was not scored."""
         scored = [value for value in self.values if value is not None]
         return estimate(scored) if scored else None
 
     @property
     def failures(self) -> list[str]:
-        """Return how many test rows failed in each way: `3 failed (tool)`, or `2 left out (provider)` for an outage."""
+        """The number of test rows that failed, by kind: `3 failed (tool)`, or `2 left out (provider)` for outages."""
         counts = Counter(kind for kind in self.kinds if kind is not None)
         return [f"{count} {'left out' if is_outage(kind) else 'failed'} ({kind})" for kind, count in counts.items()]
 
     def gain(self, before: Version) -> Difference | None:
-        """Return the paired gain over the test rows that both versions could score."""
+        """Return the paired gain over the version `before`, on the test rows that both could score; None where
+        there are none.
+        """
         both = [
             (old, new)
             for old, new in zip(before.values, self.values, strict=False)
@@ -47,12 +50,13 @@ class Version:
         return paired([old for old, _ in both], [new for _, new in both]) if both else None
 
     def answer(self, row: int) -> Mapping[str, Any]:
+        """Return the version's answer to a test row; empty where none was kept."""
         return self.answers[row] if row < len(self.answers) else {}
 
 
 @dataclass(frozen=True)
 class ChangedRow:
-    """A test row whose score is not the same in all versions; `back` is one that ends where it began."""
+    """A test row whose score differs between versions; `back` is True where the last score equals the first."""
 
     number: int
     way: ToolProtocol
@@ -61,15 +65,17 @@ class ChangedRow:
 
     @property
     def before(self) -> float | None:
+        """The score of the program as written."""
         return self.versions[0].values[self.number]
 
     @property
     def after(self) -> float | None:
+        """The score of the last version."""
         return self.versions[-1].values[self.number]
 
 
 def changed_rows(versions: Sequence[Version], inputs: Sequence[Mapping[str, str]]) -> list[ChangedRow]:
-    """Return the rows that changed, in the order of the test, without rows that some version could not score."""
+    """Return the test rows whose score changed, in their order, without rows that some version could not score."""
     tested = [version for version in versions if version.values]
     found = []
     for number in range(min((len(version.values) for version in tested), default=0)):

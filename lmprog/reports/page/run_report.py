@@ -1,4 +1,4 @@
-"""The content of an optimization's page: the run directory, read once and put into reading order."""
+"""The content of an optimization's page, read from its run folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AS_WRITTEN = "as written"
 
 @dataclass(frozen=True)
 class Scored:
-    """A score that a search gave, in the order of the search: the curve's points."""
+    """A score of a candidate in the order of the search: a point of the search's curve."""
 
     number: int
     digest: str
@@ -60,21 +60,23 @@ class StageReport:
 
     @property
     def roots(self) -> list[Entry]:
-        """The roots of the tree of candidates: the start, if it was scored."""
+        """The roots of the stage's tree of candidates: the start, if it was scored."""
         return [entry for entry in self.tree.entries.values() if entry.score and self.tree.parent(entry) is None]
 
     @property
     def refused(self) -> list[Entry]:
+        """The candidates that a check or filter refused."""
         return [entry for entry in self.tree.entries.values() if entry.refused is not None]
 
     @property
     def scored(self) -> int:
+        """The number of candidates that were scored."""
         return sum(entry.score is not None for entry in self.tree.entries.values())
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """A run. Versions are the program as written and after each stage that has ended."""
+    """The content of the page of one optimization; its versions are the program as written and after each finished stage."""
 
     folder: Path
     program: str
@@ -95,34 +97,35 @@ class RunReport:
 
     @property
     def tested(self) -> bool:
+        """True if the test split was scored."""
         return any(version.values for version in self.versions)
 
     @property
     def span(self) -> tuple[float, float]:
-        """The scale of all scores: 0 to 1, or wider where a metric is."""
+        """The range of all scores, 0 to 1 or wider where the metric's range is."""
         shown = [score for version in self.versions for score in (version.dev, version.test) if score is not None]
         return min([0.0, *(score.ci95[0] for score in shown)]), max([1.0, *(score.ci95[1] for score in shown)])
 
     @property
     def gain(self) -> Difference | None:
-        """The gain of the version that is kept, on the sealed test; None for the version that the run began with."""
+        """The paired gain of the kept version on the test split; None where the program as written is kept."""
         return self.kept.gain(self.versions[0]) if self.kept is not self.versions[0] else None
 
     @property
     def few_rows(self) -> str | None:
-        """The remark that the test rows are few; None where they are enough, or showed the gain."""
+        """A warning that the test rows are too few to show the gain; None where they are not."""
         if self.gain is not None:
             return few(self.gain.n, self.gain.ci95)
         return few(self.kept.test.n) if self.kept.test is not None else None
 
     @property
     def kept(self) -> Version:
-        """The version that is kept; the last of a run whose stages have not all ended."""
+        """The version that is kept; the last one while stages are in progress."""
         return self.versions[self.accepted["kept"] if self.accepted is not None else -1]
 
     @property
     def path(self) -> list[str]:
-        """A description of the tests on the rows that confirm, and of the version that is kept."""
+        """Sentences on the tests on the confirming dev rows, and on the version that is kept."""
         if self.accepted is None:
             return []
         names = [stage.name for stage in self.stages]
@@ -130,6 +133,7 @@ class RunReport:
 
     @property
     def spent(self) -> Spent:
+        """The amounts that the run has spent."""
         total = Spent()
         for stage in self.stages:
             total = total.plus(stage.spent or stage.paid)
@@ -137,6 +141,7 @@ class RunReport:
 
     @property
     def state(self) -> str:
+        """The state of the run in words: finished, or the stage in which it is at work or was stopped."""
         if self.overlay is not None:
             return "finished"
         at_work = next((place for place, stage in enumerate(self.stages, 1) if stage.spent is None), None)
@@ -146,22 +151,23 @@ class RunReport:
 
     @cached_property
     def changed(self) -> list[ChangedRow]:
+        """The test rows whose score changed."""
         return changed_rows(self.versions, self.inputs)
 
     def within(self, path: str) -> str:
-        """Return a path as it is shown: from the run's folder where it lies in it."""
+        """Return a path for display: relative to the run's folder where it lies inside."""
         home = self.folder.resolve()
         return str(Path(path).relative_to(home)) if Path(path).is_relative_to(home) else path
 
     @property
     def before(self) -> Candidate:
-        """The tuned words of the program as written, as far as a stage has kept them."""
+        """The tuned words of the program as written, as far as a stage has recorded them."""
         start = self.stages[0].tree.start if self.stages else None
         return start.words if start is not None else Candidate()
 
     @property
     def change(self) -> Candidate:
-        """The part of the changes that is kept; until that is decided, the changes of all stages that ended."""
+        """The change that is kept; until that is decided, the changes of all finished stages."""
         if self.accepted is not None:
             number = self.accepted["kept"]
             return (self.stages[number - 1].after if number else None) or Candidate()
@@ -169,7 +175,7 @@ class RunReport:
 
 
 def read(folder: Path) -> RunReport:
-    """Return the report of a run, also of a run in progress.
+    """Return the content of the page for a run folder; the run may be in progress.
 
     Raises UsageError where there is no run that this version can read.
     """

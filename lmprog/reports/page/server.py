@@ -1,4 +1,4 @@
-"""Pages on a local address, for the user of this machine alone."""
+"""A web server for pages on this machine's own address (`lmprog view`, `lmprog dev`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADERS = {
 
 
 def serve(handler: type[BaseHTTPRequestHandler], port: int, ready: Callable[[str], None]) -> int:
-    """Answer until a signal comes; the exit status. `ready` is told the address.
+    """Answer requests until a signal comes, and return the exit status; `ready` is called with the address.
 
     Raises InfrastructureError where the port cannot be had, KeyboardInterrupt on Ctrl-C.
     """
@@ -43,7 +43,7 @@ def serve(handler: type[BaseHTTPRequestHandler], port: int, ready: Callable[[str
 
 
 def page_handler(page: Callable[[], str]) -> type[LocalHandler]:
-    """Return the handler of one page, which is made anew each time it is asked for."""
+    """Return a request handler for one page, which `page` makes anew for each request."""
 
     class Handler(LocalHandler):
         def do_GET(self) -> None:
@@ -61,13 +61,13 @@ def page_handler(page: Callable[[], str]) -> type[LocalHandler]:
 
 
 class LocalHandler(BaseHTTPRequestHandler):
-    """The base of handlers of pages on this machine's own address."""
+    """The base class of request handlers for local pages."""
 
     timeout = 120
     """Seconds that a client may be silent in the midst of a request."""
 
     def is_allowed(self) -> bool:
-        """Return whether a request names this machine and comes from no page elsewhere; else answer that it does not.
+        """Return whether a request names this machine and comes from no other web page; refuse it otherwise.
 
         A page elsewhere that has its own name lead here, or whose script asks here, must neither read nor change anything.
         """
@@ -83,6 +83,7 @@ class LocalHandler(BaseHTTPRequestHandler):
         return True
 
     def answer(self, status: int, text: str, kind: str = "text/plain") -> None:
+        """Send a whole response."""
         body = text.encode(errors="backslashreplace")
         self.begin(status, kind, len(body))
         with contextlib.suppress(ConnectionError):  # who asked has left
@@ -90,7 +91,7 @@ class LocalHandler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def begin(self, status: int, kind: str, length: int | None = None) -> None:
-        """Write the head of an answer, but for its end."""
+        """Send the status and headers of a response, without the empty line that ends them."""
         self.send_response(status)
         self.send_header("content-type", f"{kind}; charset=utf-8")
         if length is not None:
@@ -103,7 +104,7 @@ class LocalHandler(BaseHTTPRequestHandler):
 
 
 class LocalServer(ThreadingHTTPServer):
-    """The server of a local address, each request in a thread of its own."""
+    """A web server on a local address, with a thread for each request."""
 
     daemon_threads = True
     # Streams of events go on until their readers leave; the end of the server waits for none of them.

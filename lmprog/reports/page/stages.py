@@ -1,4 +1,4 @@
-"""The charts of a stage: what its search found, how its weights did on dev, and the health of each step of training."""
+"""The charts of a stage: scores of its search, dev scores of its weights, and the health of each training step."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Step = Mapping[str, Any]
 
 
 def charts(stage: StageReport) -> list[Chart]:
-    """Return the charts that the journal has values for."""
+    """Return the charts for a stage, those for which its journal has values."""
     return [*_search(stage), *_dev(stage), *_health(stage.steps)]
 
 
 def without_signal(step: Step) -> float | None:
-    """Return the share of a step's examples whose rollouts all scored alike, so that nothing is learnt from them."""
+    """Return the share of a training step's examples whose rollouts all have the same reward; None where it is not known."""
     return step["without_signal"] / step["examples"] if step.get("examples") else None
 
 
