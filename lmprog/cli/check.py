@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,6 @@ from lmprog.compiler.yaml.whole_file import write_all
 if TYPE_CHECKING:
     from lmprog.compiler import Finding
 
-_KEY = re.compile(r"""^["']?lmprog["']?[ \t]*:""", re.MULTILINE)
 ROUNDS = 10
 """Most times that files are fixed and checked again: a mended key can show what was hidden behind it."""
 
@@ -37,6 +35,9 @@ ROUNDS = 10
 )
 @click.option("--fix", is_flag=True, help="Make the safe changes in the files, then report what is left.")
 @click.option("--diff", is_flag=True, help="Print the safe changes as a unified diff, and change nothing.")
+@click.option(
+    "--watch", is_flag=True, help="Go on: check again when a file that a program reads changes. Ctrl-C ends it."
+)
 def command(
     specs: tuple[Path, ...],
     lms: dict[str, str],
@@ -47,11 +48,13 @@ def command(
     only_programs: bool,
     fix: bool,
     diff: bool,
+    watch: bool,
 ) -> None:
-    """Compile SPECS and report findings with their place and a fix. Starts no LM.
+    """Compile SPECS and report findings with their place and a fix. Starts no LM. Of a folder, all programs below it.
 
     \b
     lmprog check program.yaml
+    lmprog check specs/ --watch                          # again when a file changes
     lmprog check specs/*.yaml --format github --strict
     lmprog check program.yaml --diff                     # what --fix would change
     """
@@ -60,11 +63,25 @@ def command(
     if diff and style != "text":
         raise click.UsageError(f"--diff prints a diff, so it cannot be --format {style} as well")
 
-    if only_programs:
-        specs = tuple(spec for spec in specs if _is_program(spec, not no_import))
+    if watch and (fix or diff or style != "text"):
+        raise click.UsageError("--watch shows findings as text, again and again; leave --fix, --diff and --format out")
+
+    def programs() -> list[Path]:
+        return _programs(specs, not no_import, only_programs)
 
     def found() -> list[Finding]:
-        return _findings(specs, overrides, lms, not no_import)
+        return _findings(programs(), overrides, lms, not no_import)
+
+    if watch:
+        from lmprog.cli.watching import watch as follow
+
+        def look() -> str:
+            findings = found()
+            _report(findings, style)
+            return f"{_counted(len(programs()))}: {len(findings) or 'no'} finding{'' if len(findings) == 1 else 's'}"
+
+        programs()  # a folder without programs is wrong usage when the watch begins
+        follow(look, specs)
 
     findings = found()
     if diff:
@@ -78,18 +95,28 @@ def command(
         findings = found()
     _report(findings, style)
     if style == "text" and not findings:
-        click.echo(f"{len(specs)} program{'' if len(specs) == 1 else 's'}: no findings", err=True)
+        click.echo(f"{_counted(len(programs()))}: no findings", err=True)
     sys.exit(_status(findings, strict))
 
 
-def _is_program(path: Path, imports: bool) -> bool:
-    """Return whether a file has the key `lmprog` at the start of a line; true also if unreadable, for a finding."""
-    from lmprog.compiler.yaml.files import NotRead, read_text, root_of
+def _counted(programs: int) -> str:
+    return f"{programs} program{'' if programs == 1 else 's'}"
 
-    try:
-        return _KEY.search(read_text(path, None if imports else root_of(path))) is not None
-    except NotRead:
-        return True
+
+def _programs(named: Sequence[Path], imports: bool, only_programs: bool) -> list[Path]:
+    """Return the files that are named, with the programs below the folders that are named, each once."""
+    from lmprog.compiler.yaml.program_files import is_program, yaml_files
+
+    found: dict[Path, None] = {}
+    for path in named:
+        if path.is_dir():
+            below = [file for file in yaml_files(path) if is_program(file, imports)]
+            if not below:
+                raise click.UsageError(f"{path} holds no program: no YAML file below it has the key `lmprog`")
+            found |= dict.fromkeys(below)
+        elif not only_programs or is_program(path, imports):
+            found[path] = None
+    return list(found)
 
 
 def _findings(specs: Sequence[Path], overrides: dict[str, Any], lms: dict[str, str], imports: bool) -> list[Finding]:

@@ -18,12 +18,13 @@ from lmprog.compiler.templates.signatures import FILTER_SIGNATURES
 from lmprog.compiler.types.lattice import PRIMITIVES, Type
 from lmprog.compiler.types.python_reference import ImportFailed, PythonReference
 from lmprog.compiler.types.signatures import signature
+from lmprog.compiler.yaml.program_files import yaml_files
 from lmprog.compiler.yaml.source import Mapping as MappingNode
 from lmprog.compiler.yaml.source import Scalar, Sequence
 from lmprog.editing.cursor import Cursor, cursor_at, in_string, word
 from lmprog.editing.grammar import KEYS, NAMED, PROGRAMS, is_type
 from lmprog.editing.scope import fields, layout_names, roots, steps_by_path, visible_steps
-from lmprog.editing.session import Session, yaml_files
+from lmprog.editing.session import Session
 from lmprog.optimizers.optimizer import installed
 
 Kind = Literal["key", "name", "field", "function", "value", "model", "type", "file"]

@@ -15,6 +15,7 @@ from lmprog.compiler.findings.finding import Finding, Report
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.yaml import layers, reader
 from lmprog.compiler.yaml.files import NotRead, read_text, reading, root_of
+from lmprog.compiler.yaml.program_files import yaml_files
 from lmprog.compiler.yaml.source import Mapping as Node
 from lmprog.compiler.yaml.source import Source
 from lmprog.editing.lenient import lenient
@@ -24,10 +25,6 @@ from lmprog.editing.structure import Structure
 from lmprog.editing.text import Text
 from lmprog.optimizers.optimizer import installed, options_of
 
-MOST_FILES = 5000
-"""Files of a workspace that are looked through for programs that extend another."""
-SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages"})
-"""Folders that hold no programs of the workspace, beside those whose names begin with a dot."""
 _EXTENDS = re.compile(r"^extends[ \t]*:", re.MULTILINE)
 
 
@@ -212,22 +209,9 @@ class Session:
         folders = dict.fromkeys(
             next((folder for folder in self.folders if file.is_relative_to(folder)), file.parent) for file in files
         )
-        every = (*self.texts, *(file for folder in folders for file in yaml_files(folder)))
+        every = (*self.texts, *(file.resolve() for folder in folders for file in yaml_files(folder)))
         return [file for file in dict.fromkeys(every) if file.suffix in (".yaml", ".yml")]
 
     def _overlays(self, base: Path) -> Iterator[Path]:
         """Return the files in the workspace, or else in the base's folder, that extend some other file."""
         return (file for file in self._yaml_files([base]) if _EXTENDS.search(self.text(file).raw))
-
-
-def yaml_files(folder: Path) -> Iterator[Path]:
-    """Yield the YAML files below a folder by name, without hidden and installed ones; MOST_FILES at most."""
-    left = MOST_FILES
-    for around, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in SKIPPED)
-        for name in sorted(files):
-            if name.endswith((".yaml", ".yml")):
-                left -= 1
-                if left < 0:
-                    return
-                yield Path(around, name).resolve()

@@ -1,0 +1,44 @@
+"""The programs in a folder: YAML files with the key `lmprog`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from lmprog.compiler.yaml.files import NotRead, read_text, root_of
+
+MOST_FILES = 5000
+"""Maximum number of YAML files that are looked at below one folder."""
+ENDINGS = (".yaml", ".yml")
+_SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages"})
+"""Folders that hold no programs of their user, beside those whose names begin with a dot."""
+_KEY = re.compile(r"""^["']?lmprog["']?[ \t]*:""", re.MULTILINE)
+
+
+def is_program(path: Path, imports: bool = True) -> bool:
+    """Return whether a file has the key `lmprog` at the start of a line; true also if unreadable, for a finding."""
+    try:
+        return _KEY.search(read_text(path, None if imports else root_of(path))) is not None
+    except NotRead:
+        return True
+
+
+def folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the folder and those below it that may hold programs, each with the names of its files in order."""
+    for around, inner, files in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in _SKIPPED)
+        yield Path(around), sorted(files)
+
+
+def yaml_files(folder: Path) -> Iterator[Path]:
+    """Yield the YAML files below a folder in order, without hidden and installed ones; MOST_FILES at most."""
+    left = MOST_FILES
+    for around, files in folders(folder):
+        for name in files:
+            if name.endswith(ENDINGS):
+                left -= 1
+                if left < 0:
+                    return
+                yield around / name

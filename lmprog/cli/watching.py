@@ -1,0 +1,52 @@
+"""`lmprog check --watch`: the same check again, whenever a file that it looked at changes."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from lmprog.compiler.types.python_reference import forget
+from lmprog.compiler.yaml.files import reading
+from lmprog.compiler.yaml.program_files import folders
+from lmprog.state.python_sources import sources
+from lmprog.state.watching import changes
+
+
+def watch(check: Callable[[], str], named: Sequence[Path]) -> NoReturn:
+    """Check, show what is said of it and how long it took, and go on until Ctrl-C, which ends the command with 130.
+
+    `check` prints the findings and returns the line below them. Programs that appear in a folder of `named` are checked too.
+    """
+    seen: frozenset[Path] = frozenset()
+
+    def look() -> None:
+        nonlocal seen
+        if sys.stdout.isatty():
+            click.clear()
+        began = time.monotonic()
+        with reading() as looked_at:
+            said = check()
+        click.echo(f"{said} ({time.monotonic() - began:.2f} s); watching {len(looked_at)} files", err=True)
+        # What Python files import changes what they are.
+        parts = (part for file in looked_at if file.suffix == ".py" for part in sources(file))
+        seen = frozenset((*looked_at, *(path.resolve() for path in named), *parts))
+
+    look()
+    for changed in changes(lambda: (*seen, *_folders(named)), threading.Event()):
+        # A Python file that is imported by a changed one is imported again with it.
+        forget(changed | {path for path in seen if path.suffix == ".py" and not changed.isdisjoint(sources(path))})
+        look()
+    raise AssertionError("the watch goes on until it is interrupted")
+
+
+def _folders(named: Iterable[Path]) -> Iterable[Path]:
+    """Yield the folders in which a program may appear: their times change then."""
+    for path in named:
+        if path.is_dir():
+            yield from (folder for folder, _ in folders(path))
