@@ -22,19 +22,19 @@ def spot(at: At) -> Spot:
     return spot_of(tuple(keys))
 
 
-@pytest.mark.parametrize("at", NAMED, ids=".".join)
+@pytest.mark.parametrize("at", sorted(NAMED), ids=".".join)
 def test_a_text_names_something(at: At) -> None:
     found = spot(at)
     assert found.at == at or at[-1] == "judge"  # options of stages are no part of the language's own shapes
     assert isinstance(found.chosen(Scalar), Text | Choice | Anything)
 
 
-@pytest.mark.parametrize("at", KEYS, ids=".".join)
+@pytest.mark.parametrize("at", sorted(KEYS), ids=".".join)
 def test_keys_name_something(at: At) -> None:
     assert spot(at).at == at and isinstance(spot(at).chosen(Mapping), MapOf)
 
 
-@pytest.mark.parametrize("at", [*LAYOUTS, *((at) for at in PROGRAMS)], ids=".".join)
+@pytest.mark.parametrize("at", sorted({*LAYOUTS, *PROGRAMS}), ids=".".join)
 def test_layouts_and_programs_are_places(at: At) -> None:
     assert spot(at).at == at and isinstance(spot(at).chosen(Mapping), Record | Text)
 
