@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmprog.boundary.terminal import echo_coloured
-from lmprog.cli.options import NO_IMPORT, output_format, overriding
+from lmprog.cli.options import NO_IMPORT, also, output_format, overriding
 from lmprog.compiler.yaml.whole_file import write_all
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ ROUNDS = 10
 @click.command()
 @click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @overriding
-@output_format("text", "json", "github", "sarif", "junit")
+@output_format("text", "json", "github", "sarif", "junit", "markdown")
+@also("json", "sarif", "junit", "markdown")
 @click.option("--strict", is_flag=True, help="Warnings too make the exit status 1.")
 @NO_IMPORT
 @click.option(
@@ -43,6 +44,7 @@ def command(
     lms: dict[str, str],
     overrides: dict[str, Any],
     style: str,
+    also: dict[str, Path],
     strict: bool,
     no_import: bool,
     only_programs: bool,
@@ -94,6 +96,8 @@ def command(
             break
         findings = found()
     _report(findings, style)
+    for name, file in also.items():
+        write_all({file: importlib.import_module(f"lmprog.reports.{name}").render(findings)})
     if style == "text" and not findings:
         click.echo(f"{_counted(len(programs()))}: no findings", err=True)
     sys.exit(_status(findings, strict))

@@ -73,6 +73,25 @@ def output_format(*choices: str) -> Callable[[F], F]:
     )
 
 
+def also(*choices: str) -> Callable[[F], F]:
+    """Return a decorator that adds `--also FORMAT=FILE`, passed as a mapping from formats to files."""
+
+    def files(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, Path]:
+        found = pairs("--also", values)
+        strange = next((name for name in found if name not in choices), None)
+        if strange is not None:
+            raise click.BadParameter(f"there is no format {strange!r}; it is one of {', '.join(choices)}")
+        return {name: Path(file) for name, file in found.items()}
+
+    return click.option(
+        "--also",
+        multiple=True,
+        metavar="FORMAT=FILE",
+        callback=files,
+        help=f"Write the same to a file in another format too: {', '.join(choices)}.",
+    )
+
+
 def limits_of(values: Sequence[str]) -> dict[str, float]:
     """Return the values of `--budget` as limits by name, or raise click.BadParameter."""
     found = {}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmprog.cli.environment import with_environment
-from lmprog.cli.options import ALLOW_WRITES, output_format, overriding
+from lmprog.cli.options import ALLOW_WRITES, also, output_format, overriding
+from lmprog.compiler.yaml.whole_file import write_all
 
 if TYPE_CHECKING:
     from lmprog.state.origin import Origin
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     "that writes.",
 )
 @ALLOW_WRITES
-@output_format("text", "json", "junit")
+@output_format("text", "json", "junit", "markdown")
+@also("json", "junit", "markdown")
 @with_environment
 def command(
     specs: tuple[Path, ...],
@@ -46,6 +48,7 @@ def command(
     fake: bool,
     allow_writes: bool,
     style: str,
+    also: dict[str, Path],
 ) -> None:
     """Run the `tests:` of SPECS: examples with what must hold of their outputs, and scores that must be reached.
 
@@ -85,10 +88,12 @@ def command(
         _keep(record, found, _origin(chosen))
     if replay is not None and any(outcome.status != "passed" for outcome in found):
         _say_changes(replay, _origin(chosen))
+    written = {"json": report.as_json, "junit": report.junit, "markdown": report.markdown}
     if style == "text":
         click.echo(report.summary(found))
     else:
-        click.echo((report.as_json if style == "json" else report.junit)(found), nl=False)
+        click.echo(written[style](found), nl=False)
+    write_all({file: written[name](found) for name, file in also.items()})
     statuses = {outcome.status for outcome in found}
     sys.exit(3 if "error" in statuses else 1 if "failed" in statuses else 0)
 

@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lmprog.compiler.findings.finding import Finding
+from lmprog.reports.repository import from_root
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """Render the findings, one `::error file=...,line=...,col=...,title=...::message` a line."""
-    return "".join(_line(finding) + "\n" for finding in findings)
+    """Render the findings, one `::error file=...,line=...,col=...,title=...::message` a line.
+
+    Those of several files stand in a group for each.
+    """
+    by_file: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_file.setdefault(finding.file, []).append(finding)
+    if len(by_file) < 2:
+        return "".join(f"{_line(finding)}\n" for found in by_file.values() for finding in found)
+    return "".join(_group(file, found) for file, found in by_file.items())
+
+
+def _group(file: str, findings: list[Finding]) -> str:
+    lines = "".join(f"{_line(finding)}\n" for finding in findings)
+    counted = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
+    return f"::group::{_escaped(from_root(file))}: {counted}\n{lines}::endgroup::\n"
 
 
 def _line(finding: Finding) -> str:
@@ -21,9 +36,8 @@ def _line(finding: Finding) -> str:
     if finding.fix:
         message += f"\nfix: {finding.fix}"
     end = finding.column + finding.length - 1
-    options = (
-        f"file={_option(finding.file)},line={finding.line},col={finding.column},endColumn={end},title={finding.code}"
-    )
+    place = f"file={_option(from_root(finding.file))},line={finding.line},col={finding.column}"
+    options = f"{place},endColumn={end},title={finding.code}"
     return f"::{_LEVELS[finding.severity]} {options}::{_escaped(message)}"
 
 

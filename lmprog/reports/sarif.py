@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from lmprog.compiler.findings.explain import title
-from lmprog.compiler.findings.finding import Finding
+from lmprog.compiler.findings.explain import page, title
+from lmprog.compiler.findings.finding import WARNINGS, Finding
+from lmprog.reports.repository import from_root
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+ROOT = "%SRCROOT%"
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
+_FAMILIES = {"1": "file", "2": "types", "3": "termination", "4": "trust", "5": "cost", "6": "data", "7": "optimizing"}
+"""The families of findings, by the first digit of their codes; those of templates are of the language."""
 
 
 def render(findings: Iterable[Finding]) -> str:
@@ -24,16 +30,47 @@ def render(findings: Iterable[Finding]) -> str:
     run = {
         "tool": {"driver": {"name": "lmprog", "version": __version__, "rules": [_rule(code) for code in codes]}},
         "columnKind": "unicodeCodePoints",
-        "results": [_result(finding, codes.index(finding.code)) for finding in findings],
+        "originalUriBaseIds": {ROOT: {"description": {"text": "The root of the repository."}}},
+        "results": [
+            _result(finding, codes.index(finding.code), print_) for finding, print_ in _fingerprinted(findings)
+        ],
     }
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False) + "\n"
 
 
 def _rule(code: str) -> dict[str, Any]:
-    return {"id": code, "shortDescription": {"text": title(code)}, "help": {"text": f"lmprog explain {code}"}}
+    text = page(code) or ""
+    body = text.partition("\n")[2].strip()
+    described = " ".join(body.partition("\n\n")[0].split())
+    return {
+        "id": code,
+        "name": code,
+        "shortDescription": {"text": title(code)},
+        "fullDescription": {"text": described or title(code)},
+        "help": {"text": f"{body}\n\nlmprog explain {code}".strip(), "markdown": text or title(code)},
+        "defaultConfiguration": {"level": "warning" if code in WARNINGS else "error"},
+        "properties": {"tags": [_FAMILIES.get(code[3:4], "language")]},
+    }
 
 
-def _result(finding: Finding, rule: int) -> dict[str, Any]:
+def _fingerprinted(findings: Iterable[Finding]) -> Iterator[tuple[Finding, str]]:
+    """Yield each finding with a text that stays the same where lines move, and is another one for each of equal findings."""
+    seen: Counter[str] = Counter()
+    for finding in findings:
+        parts = (finding.code, from_root(finding.file), (finding.snippet or "").strip(), finding.message)
+        digest = hashlib.sha256("\x1f".join(parts).encode(errors="replace")).hexdigest()[:32]
+        seen[digest] += 1
+        yield finding, f"{digest}:{seen[digest]}"
+
+
+def _artifact(file: str) -> dict[str, str]:
+    path = PurePath(from_root(file)).as_posix()
+    if path.startswith("/") or path.startswith("../"):
+        return {"uri": ("file://" if path.startswith("/") else "") + quote(path)}
+    return {"uri": quote(path), "uriBaseId": ROOT}
+
+
+def _result(finding: Finding, rule: int, fingerprint: str) -> dict[str, Any]:
     message = finding.message
     if finding.path:
         message += "\nPath: " + " -> ".join(finding.path)
@@ -46,17 +83,14 @@ def _result(finding: Finding, rule: int) -> dict[str, Any]:
     }
     if finding.snippet is not None:
         region["snippet"] = {"text": finding.snippet}
-    uri = PurePath(finding.file).as_posix()
-    location = {
-        "artifactLocation": {"uri": ("file://" if uri.startswith("/") else "") + quote(uri)},
-        "region": region,
-    }
+    location = {"artifactLocation": _artifact(finding.file), "region": region}
     result: dict[str, Any] = {
         "ruleId": finding.code,
         "ruleIndex": rule,
         "level": _LEVELS[finding.severity],
         "message": {"text": message},
         "locations": [{"physicalLocation": location}],
+        "partialFingerprints": {"primaryLocationLineHash": fingerprint},
     }
     if finding.edit is not None:
         edit = finding.edit

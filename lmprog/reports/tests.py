@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape
 
 from lmprog.boundary.terminal import printable
 from lmprog.reports.junit import attribute, clean, suite
+from lmprog.reports.markdown import tests as tests_table
 from lmprog.scoring.testing import Outcome
 
 _WORDS = {"passed": ("passed", "32"), "failed": ("FAILED", "31"), "error": ("ERROR ", "33")}
@@ -49,6 +50,11 @@ def junit(outcomes: Sequence[Outcome]) -> str:
     """Render one suite with a case for each test; a test that a provider stopped is an error, and no failure."""
     counts = Counter(outcome.status for outcome in outcomes)
     return suite("lmprog test", [_case(outcome) for outcome in outcomes], counts["failed"], counts["error"])
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """Return the summary and a table of the tests that did not pass, as Markdown."""
+    return tests_table(outcomes, summary(outcomes))
 
 
 def _case(outcome: Outcome) -> str:

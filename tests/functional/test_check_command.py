@@ -319,33 +319,6 @@ def test_the_pre_commit_hook_is_a_command(cli, write) -> None:
     assert cli(*verb, "--strict", write(WARNED))[0] == 1
 
 
-@pytest.mark.slow
-def test_the_action_checks_what_git_tracks(write, tmp_path: Path) -> None:
-    action = yaml.safe_load((ROOT / "action.yml").read_text())
-    script = action["runs"]["steps"][-1]["run"]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-
-    def run(**inputs: str) -> tuple[int, str]:
-        environment = {**os.environ, "PATH": path, "SPECS": "", "STRICT": "false", "NO_IMPORT": "false", **inputs}
-        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-        return done.returncode, done.stdout
-
-    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    assert run() == (2, "::error::there is no YAML file to check; name your programs as specs:\n")
-    write("on: [push]\n", "ci.yml")
-    write(WARNED, "a program.yaml")
-    write(MISSPELT, "not-tracked/b.yaml")
-    subprocess.run(["git", "add", "ci.yml", "a program.yaml"], cwd=tmp_path, check=True)
-    status, out = run()
-    assert status == 0
-    assert out.startswith("::warning file=a program.yaml,line=")
-    assert run(STRICT="true")[0] == 1
-    status, out = run(SPECS="not-tracked/*.yaml")
-    assert status == 1
-    assert out.startswith("::error file=not-tracked/b.yaml,line=9,col=5,")
-
-
 def test_check_imports_no_more_than_it_needs() -> None:
     """What reads replies, csv and near names is a good part of the time that a small check takes."""
     spec = Path(__file__).resolve().parents[2] / "specs" / "quickstart.yaml"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from lmprog.compiler import Finding, compile_file
-from lmprog.reports import github, junit, sarif, text
+from lmprog.reports import github, junit, markdown, sarif, text
 from lmprog.reports import json as json_report
 
 SPECS = Path(__file__).parents[3] / "specs" / "bad"
@@ -42,7 +43,10 @@ def test_json(findings: list[Finding]) -> None:
 
 
 def test_github_is_one_line_each(findings: list[Finding]) -> None:
-    lines = github.render(findings).splitlines()
+    whole = github.render(findings).splitlines()
+    groups = [line for line in whole if line.startswith(("::group::", "::endgroup::"))]
+    assert len(groups) == 2 * len({finding.file for finding in findings})
+    lines = [line for line in whole if line not in groups]
     assert len(lines) == len(findings)
     assert all(line.startswith(("::error file=", "::warning file=")) for line in lines)
 
@@ -69,3 +73,32 @@ def test_junit(findings: list[Finding]) -> None:
     errors = sum(finding.severity == "error" for finding in findings)
     assert (suite.get("tests"), suite.get("failures")) == (str(len(findings)), str(errors))
     assert len(suite.findall("testcase")) == len(findings)
+
+
+def test_rules_of_sarif_have_their_pages(findings: list[Finding]) -> None:
+    for rule in json.loads(sarif.render(findings))["runs"][0]["tool"]["driver"]["rules"]:
+        page = (SPECS.parents[2] / "compiler" / "pages" / f"{rule['id']}.md").read_text()
+        assert rule["help"]["markdown"] == page
+        assert len(rule["fullDescription"]["text"]) > len(rule["shortDescription"]["text"]) / 2
+        assert " ".join(page.split()).find(rule["fullDescription"]["text"]) > 0
+
+
+def test_fingerprints_stay_where_lines_move_and_differ(findings: list[Finding]) -> None:
+    def prints(given: list[Finding]) -> list[str]:
+        results = json.loads(sarif.render(given))["runs"][0]["results"]
+        return [result["partialFingerprints"]["primaryLocationLineHash"] for result in results]
+
+    before = prints(findings)
+    assert len(set(before)) == len(findings)
+    assert prints([replace(finding, line=finding.line + 3) for finding in findings]) == before
+    assert prints([replace(findings[0], message="another")]) != before[:1]
+
+
+def test_markdown_reads_no_text_as_markup() -> None:
+    evil = "<img src=x> | ![a](http://x.example) @you `c`\nnext"
+    shown = markdown.render([Finding("LMP101", "error", evil, 1, 2, evil, fix=evil)])
+    assert shown.startswith("### lmprog check: 1 error\n\n|  | place | finding | fix |\n")
+    row = shown.splitlines()[-1]
+    assert not {*"![](`@:/"} & {*row} and row.count("|") == 5
+    assert row.count("<br>") == row.count("<") == 3
+    assert markdown.render([]) == "### lmprog check: no findings\n"

@@ -1,0 +1,66 @@
+"""Findings and outcomes of tests as Markdown, for the summary of a job; no text of a program is read as Markdown or HTML."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from lmprog.boundary.terminal import printable
+from lmprog.compiler.findings.finding import Finding
+from lmprog.reports.repository import from_root
+
+if TYPE_CHECKING:
+    from lmprog.scoring.testing import Outcome
+
+SHOWN = 200
+"""Most rows of a table: a summary has a limit of its own."""
+
+
+def render(findings: Iterable[Finding]) -> str:
+    """Render the findings as a heading with their counts, and a table."""
+    listed = list(findings)
+    counts = Counter(finding.severity for finding in listed)
+    said = ", ".join(
+        f"{counts[kind]} {kind}{'s' if counts[kind] > 1 else ''}"
+        for kind in ("error", "warning", "info")
+        if counts[kind]
+    )
+    rows = [
+        (
+            finding.severity,
+            f"{from_root(finding.file)}:{finding.line}",
+            f"{finding.message} {finding.code}",
+            finding.fix or "",
+        )
+        for finding in listed
+    ]
+    return f"### lmprog check: {said or 'no findings'}\n" + _table(("", "place", "finding", "fix"), rows)
+
+
+def tests(outcomes: Sequence[Outcome], summary: str) -> str:
+    """Render the outcomes of tests: `summary` as the heading, and a table of those that did not pass."""
+    rows = [
+        (outcome.status, f"{from_root(str(outcome.spec))}: {outcome.name}", outcome.message)
+        for outcome in outcomes
+        if outcome.status != "passed"
+    ]
+    return f"### lmprog test: {summary}\n" + _table(("", "test", "why"), rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    lines += [f"| {' | '.join(map(literal, row))} |" for row in rows[:SHOWN]]
+    more = f"\n{len(rows) - SHOWN} more are not listed.\n" if len(rows) > SHOWN else ""
+    return "\n" + "\n".join(lines) + "\n" + more
+
+
+def literal(text: str) -> str:
+    """Return a text in which every character stands for itself, as numbers where it could mean something in Markdown."""
+    kept = (
+        char if char.isalnum() or char in " ," else f"&#{ord(char)};"
+        for char in printable(text.replace("\n", "\u2007"))
+    )
+    return "".join(kept).replace("&#8199;", "<br>")
