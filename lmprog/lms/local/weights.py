@@ -18,6 +18,7 @@ from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.extras import needed_by
 from lmprog.lms import embedded
+from lmprog.lms.local.allocation import keep_freed_memory
 from lmprog.lms.local.writing import writing
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Weights:
                 "hub repository that this machine can reach"
             ) from error
         self.model_name = model
+        keep_freed_memory()  # not before: what loading takes for a moment is returned
         self.base.eval()
         if torch.cuda.is_available():
             self.base.to("cuda")
