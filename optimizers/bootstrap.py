@@ -46,7 +46,9 @@ Options = Config
 
 
 class Bootstrap:
-    """Tunes `demos` of the modules that `optimize.tune` names."""
+    """The optimizer `bootstrap`: it tunes `demos` of the modules that `optimize.tune` names, with calls of
+    their own good runs.
+    """
 
     name: ClassVar[str] = "bootstrap"
     Config: ClassVar[type[Options]] = Options
@@ -65,7 +67,7 @@ class Bootstrap:
         return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """Return the teachers, and how often each is run at most."""
+        """Return the plans of the teachers, each with the most times it is run."""
         from lmprog.optimizers.strategies.teachers import runs_of_teachers
 
         return runs_of_teachers(program, self.config.teachers, self.config.rows)

@@ -20,7 +20,7 @@ def count() -> int:
 
 
 def first() -> bool:
-    """Return whether this is the first process, or the only one."""
+    """Return True in the first process of a torchrun, and where there is only one process."""
     return count() == 1 or os.environ["RANK"] == "0"
 
 

@@ -69,7 +69,11 @@ def updates(step: Step) -> dict[str, Expression]:
 
 
 def passed_on(step: Step, output: str) -> list[Expression]:
-    """Return the expressions of which an output is the unchanged value; empty where a module, tool or program makes it."""
+    """Return the expressions whose value an output may take unchanged: a `value` step's, or a loop's start and update of its
+    state.
+
+    It is empty where a module, tool or program makes the output.
+    """
     if not isinstance(step.action, Repeat | Value):
         return []
     found = (updates(step).get(output), given(step).get(output))

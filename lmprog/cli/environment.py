@@ -15,7 +15,7 @@ NAME = ".env"
 
 
 def with_environment(command: F) -> F:
-    """Add `--env-file`, and set the variables of these files, or of `.env` beside the spec, before the command begins.
+    """Decorate a command with `--env-file`: variables of these files, or of `.env` beside the spec, are set before it begins.
 
     It stands right above the command, whose parameters it reads. With `--no-import` no file is read.
     """
@@ -44,7 +44,7 @@ def files_beside(specs: Sequence[Path]) -> list[Path]:
 
 
 def take(files: Sequence[Path]) -> None:
-    """Set the variables of the files that the environment does not have, and say which on standard error, without values."""
+    """Set the variables of environment files that are not set yet, and name them, without values, on standard error."""
     for file in files:
         values = read(file)
         new = [name for name in values if name not in os.environ]
@@ -59,7 +59,7 @@ def take(files: Sequence[Path]) -> None:
 
 
 def read(file: Path) -> dict[str, str]:
-    """Return the variables of a file. Raises UsageError, with the line, where it cannot be read as one."""
+    """Return the variables in an environment file. Raises UsageError, with the line, where it cannot be read as one."""
     from io import StringIO
 
     from dotenv import dotenv_values

@@ -18,7 +18,9 @@ NEW_TOKENS = 32
 
 
 def speed() -> Line:
-    """Return the tokens in a second of prompts and of replies, measured; the model is loaded first, and fetched if need be."""
+    """Measure the built-in model's speed here, in tokens a second of prompts and of replies; it is fetched and loaded if need
+    be.
+    """
     with needed_by("the engine"):
         from lmprog.lms.local import make
     lm = make(LM("lm", NAME, {"max_tokens": NEW_TOKENS}))

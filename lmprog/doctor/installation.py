@@ -20,14 +20,14 @@ MEGABYTE = 1_000_000
 
 
 def versions() -> Iterator[Line]:
-    """Yield lmprog, Python, and the packages of the core with their versions."""
+    """Yield a line for lmprog, for Python, and for each package of the core, with its version."""
     yield Line("Installed", "lmprog", "ok", __version__)
     yield Line("Installed", "Python", "ok", f"{platform.python_version()} ({sys.executable})")
     yield Line("Installed", "core", "ok", ", ".join(f"{name} {_version(name)}" for name in CORE))
 
 
 def extras() -> Iterator[Line]:
-    """Yield each extra: its packages with their versions, or what it would bring and how to get it."""
+    """Yield a line for each extra: the versions of its packages, or what it would bring and the command to install it."""
     distributions = packages_distributions()
     for extra, use in BRINGS.items():
         packages = packages_of(extra)
@@ -41,7 +41,7 @@ def extras() -> Iterator[Line]:
 
 
 def keys() -> Iterator[Line]:
-    """Yield the providers whose keys are set, by the names of the variables, and a line for all others."""
+    """Yield a line for each provider whose key is set (by the variable's name), and one for all others."""
     unset = []
     for provider, names in KEYS.items():
         found = [name for name in names if os.environ.get(name, "").strip()]
@@ -53,7 +53,7 @@ def keys() -> Iterator[Line]:
 
 
 def folders() -> Iterator[Line]:
-    """Yield the folders that are kept between runs, with their sizes."""
+    """Yield a line for each folder that lmprog keeps between runs, with its size."""
     for name, folder in {"lmprog": cache_root(), "Hugging Face": _hub()}.items():
         if not folder.is_dir():
             yield Line("Files", name, "note", f"{folder} (not there yet)")
@@ -65,7 +65,7 @@ def folders() -> Iterator[Line]:
 
 
 def machine() -> Iterator[Line]:
-    """Yield the processor, its instructions that matter to the engine, the threads and the memory."""
+    """Yield lines on the processor, its instructions that matter for local models, the threads and the memory."""
     text = _read(Path("/proc/cpuinfo"))
     name = next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "")
     flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
@@ -90,7 +90,7 @@ def _hub() -> Path:
 
 
 def cached_repository(name: str) -> bool:
-    """Return whether a repository of the Hugging Face hub is in its cache."""
+    """Return whether a repository of the Hugging Face hub is in the local cache."""
     return (_hub() / f"models--{name.replace('/', '--')}").is_dir()
 
 

@@ -13,7 +13,9 @@ _MARKS: dict[Status, str] = {"ok": "ok", "note": "-", "problem": "!!"}
 
 @dataclass(frozen=True)
 class Line:
-    """A finding about this machine. A `problem` keeps the program from running here; a `note` is for information."""
+    """A line of `lmprog doctor`: a fact about this machine that is ok, a `note`, or a `problem` that keeps the program from
+    running.
+    """
 
     section: str
     name: str
@@ -23,7 +25,7 @@ class Line:
 
 
 def text(lines: Iterable[Line]) -> str:
-    """Return the lines under the names of their sections, each fix beneath its line."""
+    """Return lines as text, grouped under the names of their sections, each fix below its line."""
     parts = []
     for section, found in groupby(lines, key=lambda line: line.section):
         rows = list(found)
@@ -37,6 +39,6 @@ def text(lines: Iterable[Line]) -> str:
 
 
 def document(lines: Iterable[Line]) -> dict[str, Any]:
-    """Return the lines as a JSON document: `ok` is false where one is a problem."""
+    """Return lines as plain values for JSON; `ok` is false if one of them is a problem."""
     found = list(lines)
     return {"ok": all(line.status != "problem" for line in found), "lines": [asdict(line) for line in found]}

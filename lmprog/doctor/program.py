@@ -28,7 +28,7 @@ PACKAGES = {"mcp": ("mcp", "httpx2"), "search": ("bm25s", "numpy")}
 
 
 def compiled(spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any]) -> tuple[Plan | None, Line]:
-    """Return the plan of a program, or None where it has errors, and the line of its check."""
+    """Compile a program for `lmprog doctor`; return its plan (None where it has errors) and the line on its check."""
     found = compile_file(
         spec, lms=dict(lms), overrides=dict(overrides), stage_configs=options_of, stage_names=installed
     )
@@ -39,7 +39,7 @@ def compiled(spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any]) -
 
 
 def needs(plan: Plan) -> Iterator[Line]:
-    """Yield what a program, its sub-programs and its judges need: models, tools, stages, and the way of its traces."""
+    """Yield a line for each model, tool, stage and trace destination that a program, its sub-programs and its judges need."""
     found = [
         line for part in parts(plan) for line in (*map(model, part.lms.values()), *map(_tool, part.tools.values()))
     ]
@@ -53,7 +53,7 @@ def needs(plan: Plan) -> Iterator[Line]:
 
 
 def parts(plan: Plan) -> Iterator[Plan]:
-    """Yield a program, and the programs that it calls and is judged by."""
+    """Yield the plans of a program, of its sub-programs, and of its judges."""
     yield plan
     judges = [metric.judge for metric in plan.metrics.values() if metric.judge is not None]
     for inner in (*programs(plan.steps), *judges):
@@ -61,7 +61,7 @@ def parts(plan: Plan) -> Iterator[Plan]:
 
 
 def model(lm: LM) -> Line:
-    """Return whether a model can be asked here: its packages, its weights or its key. Nothing is asked."""
+    """Return a line on whether an LM can be used here, by its packages, weights or key; no request is sent."""
     name = f"{lm.id}: {lm.model}"
     try:
         making.require_packages(making.make_lm(lm))

@@ -23,7 +23,7 @@ OLLAMA = "http://localhost:11434"
 
 
 async def reached(lms: Iterable[LM]) -> list[Line]:
-    """Return a line for each model behind an API, all asked at the same time."""
+    """Ask the server of each LM behind an API which models it has, all at the same time; return a line for each."""
     return list(await asyncio.gather(*(_asked(lm) for lm in lms if not lm.backend.local)))
 
 

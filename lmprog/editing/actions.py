@@ -15,7 +15,7 @@ from lmprog.editing.session import Session
 
 @dataclass(frozen=True)
 class Action:
-    """Edits of one file under one title."""
+    """An edit of a file that the editor offers, with its title."""
 
     title: str
     edits: tuple[Edit, ...]
@@ -27,7 +27,7 @@ class Action:
 
 
 def actions(session: Session, path: Path, first: int, last: int) -> list[Action]:
-    """Return the changes that mend findings in a range of lines, and all safe changes of the file as one."""
+    """Return the edits that mend findings in a range of lines, and one that makes all safe changes of the file."""
     findings = session.checked(path).by_file[path]
     found = []
     for finding in findings:

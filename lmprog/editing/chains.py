@@ -38,14 +38,14 @@ Chain = tuple[Part, ...]
 
 
 def in_expression(text: str, start: int = 0, end: int | None = None) -> Iterator[Chain]:
-    """Yield the dotted names of an expression, `a["b"]` as `a.b`; not those behind a call, a bracket or a filter's bar."""
+    """Yield the dotted names in an expression (`a["b"]` as `a.b`), but not what follows a call, a bracket or a filter."""
     for found in _TOKEN.finditer(text, start, len(text) if end is None else end):
         if found.lastgroup == "chain":
             yield tuple(Part(word[0], word.start()) for word in _WORD.finditer(text, found.start(), found.end()))
 
 
 def in_template(text: str) -> Iterator[Chain]:
-    """Yield the dotted names in the holes and statements of a template, without keywords of calls."""
+    """Yield the dotted names in the `{{ }}` and `{% %}` of a template, without the keywords of calls."""
     for start, end in holes(text):
         for chain in in_expression(text, start, end):
             if not re.match(r"\s*=(?!=)", text[chain[-1].end : end]):
@@ -53,7 +53,7 @@ def in_template(text: str) -> Iterator[Chain]:
 
 
 def holes(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the start and the end of the inside of each hole and statement of a template; the last may be open."""
+    """Yield the start and end of the inside of each `{{ }}` and `{% %}` of a template; the last may be unclosed."""
     for found in _HOLE.finditer(text):
         if found["open"]:
             yield found.span("inner")

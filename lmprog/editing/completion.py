@@ -34,7 +34,7 @@ _NESTED = (Record, MapOf)
 
 @dataclass(frozen=True)
 class Item:
-    """A completion; `insert` replaces what is typed of the word."""
+    """A completion that the editor offers; `insert` replaces the typed part of the word."""
 
     label: str
     kind: Kind
@@ -46,14 +46,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Completions:
-    """The completions at a place, and how many characters before the cursor they replace."""
+    """The completions at a position, and how many characters before the cursor they replace."""
 
     items: list[Item]
     typed: int
 
 
 def completions(session: Session, path: Path, line: int, column: int) -> Completions:
-    """Return what can be typed at a place of a program."""
+    """Return what can be typed at a position of a program."""
     text = session.text(path)
     cursor = cursor_at(text, line, column)
     if cursor is None:
@@ -244,7 +244,7 @@ def _models(typed: str) -> Iterator[str]:
 
 
 def about_of(shape: Shape) -> str:
-    """Return what the language says of a place: of its shape, or of what the shape stands for."""
+    """Return the description of a key from its shape; None where there is none."""
     while not shape.about and isinstance(shape, Lazy):
         shape = shape.shape()
     return shape.about

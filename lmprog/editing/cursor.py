@@ -21,7 +21,7 @@ _TAIL = re.compile(r"(?:[^\W\d]\w*\s*\.\s*)*\w*$")
 
 @dataclass(frozen=True)
 class Cursor:
-    """The place of a cursor."""
+    """The position of the cursor in a program: the keys around it, and what is typed there."""
 
     keys: tuple[str | int, ...]
     """The keys to the mapping or list that a word is typed in; with the last key, where its value is typed."""
@@ -42,7 +42,7 @@ class Cursor:
 
     @property
     def level(self) -> str:
-        """Return the path of the loops around, with a dot, as `lmprog.editing.structure` writes levels."""
+        """The path of the loops around the position, with a dot at its end; empty at the top."""
         path: list[str] = []
         inner, spot = "", Spot()
         for key in self.keys:
@@ -58,7 +58,7 @@ class Cursor:
 
     @property
     def owner(self) -> tuple[str, ...]:
-        """Return the section and the id of what the place is in: ("steps", path), ("modules", id)."""
+        """The section and id that the position is in, such as ("steps", path) or ("modules", id)."""
         steps, spot = [], Spot()
         owner: tuple[str, ...] = ()
         for key in self.keys:
@@ -74,7 +74,7 @@ class Cursor:
 
     @property
     def expression(self) -> str | None:
-        """Return what is typed of the expression at the cursor; None where the place is in none."""
+        """The part of an expression before the cursor; None outside of expressions."""
         at = self.spot.at
         if not self.value or at[:-1] in LAYOUTS:
             return None
@@ -86,7 +86,7 @@ class Cursor:
 
     @property
     def hole(self) -> str | None:
-        """Return what is typed of the hole or statement of a template at the cursor; None outside of them."""
+        """The part of a template's `{{ }}` or `{% %}` before the cursor; None outside of them."""
         if not self.value or self.spot.at[:-1] not in LAYOUTS:
             return None
         start, end = ([(0, -1), *holes(self.typed)])[-1]
@@ -94,7 +94,7 @@ class Cursor:
 
 
 def word(text: str) -> str:
-    """Return the dotted name at the end of a text, which may end in a dot; an empty text within a string."""
+    """Return the dotted name at the end of a text, such as `steps.` or `steps.a`; empty inside of a string."""
     bare = re.sub(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", lambda found: "0" * len(found[0]), text)
     if '"' in bare or "'" in bare:
         return ""
@@ -103,7 +103,7 @@ def word(text: str) -> str:
 
 
 def in_string(text: str) -> bool:
-    """Return whether a text ends within a string that is not closed."""
+    """Return whether a text ends inside of a string that is not closed."""
     bare = re.sub(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", "", text)
     return '"' in bare or "'" in bare
 

@@ -79,14 +79,14 @@ _ANYTHING = Anything()
 
 @dataclass(frozen=True)
 class Spot:
-    """A place in a program: the keys that lead to it, its path in the language, and the shape of what stands there."""
+    """A place in a program by its keys, with the shape that the language has for it."""
 
     at: At = ()
     shape: Shape = PROGRAM
     keys: tuple[str | int, ...] = ()
 
     def chosen(self, kind: type[Node]) -> Shape:
-        """Return the shape of a node of a kind, where it depends on the kind."""
+        """Return the shape for a node of a kind (scalar, list, mapping), where it depends on that."""
         shape = self.shape
         while isinstance(shape, Lazy | Either | Nullable):
             if is_type(shape) and issubclass(kind, Mapping):
@@ -102,7 +102,7 @@ class Spot:
         return shape
 
     def into(self, key: str | int) -> Spot:
-        """Return the place of the value at a key of the mapping here, or at an index of the list here."""
+        """Return the place of the value at a key or index below this place."""
         keys = (*self.keys, key)
         if isinstance(key, int):
             shape = self.chosen(Sequence)
@@ -122,12 +122,12 @@ class Spot:
 
 
 def is_type(shape: Shape) -> bool:
-    """Return whether a type stands at a place of this shape."""
+    """Return whether the shape is that of a type, such as `list[str]`."""
     return isinstance(shape, Lazy) and shape.name == TYPE.name
 
 
 def spot_of(keys: tuple[str | int, ...]) -> Spot:
-    """Return the place that keys and indices lead to from the top of a program."""
+    """Return the place at the end of a path of keys and indices."""
     spot = Spot()
     for key in keys:
         spot = spot.into(key)

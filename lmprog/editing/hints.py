@@ -17,7 +17,7 @@ from lmprog.editing.session import Session
 
 @dataclass(frozen=True)
 class Hint:
-    """A text that is shown behind a place; line and column count from 1."""
+    """A text that the editor shows behind a position; line and column count from 1."""
 
     line: int
     column: int

@@ -50,7 +50,7 @@ class Hover:
 
 
 def hover(session: Session, path: Path, line: int, column: int) -> Hover | None:
-    """Return what is shown of the word at a place; None where nothing is known of it."""
+    """Return what the editor shows when the mouse is over a position; None where nothing is known."""
     found = mention_at(session, path, line, column)
     parts: list[str] = []
     if found is not None:

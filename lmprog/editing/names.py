@@ -23,7 +23,7 @@ _DEMOS = (
 
 @dataclass(frozen=True)
 class Mention:
-    """A name at a place of a file."""
+    """A name in a file, with its place and what it stands for."""
 
     symbol: Symbol
     place: Place
@@ -33,7 +33,7 @@ class Mention:
 
     @property
     def exact(self) -> bool:
-        """Return whether the file has the name, letter by letter, at the place."""
+        """True if the file has the name letter by letter at the place, without escapes."""
         line = self.place.source.line(self.place.line) or ""
         start = self.place.column - 1
         return line[start : start + self.place.length] == self.name
@@ -46,7 +46,7 @@ class Mention:
 
 
 def mentions(root: Mapping, structure: Structure) -> list[Mention]:
-    """Return the mentions in one file, in the order of the file; `structure` is that of the whole program."""
+    """Return all names in a file, in order; `structure` is that of the whole program."""
     found = [*_Walker(structure).mapping(root, Spot(), _Around())]
     return sorted(found, key=lambda mention: (mention.place.line, mention.place.column))
 
@@ -188,7 +188,7 @@ class _Walker:
 
 
 def resolved(chain: Chain, structure: Structure, level: str) -> list[Target | None]:
-    """Return what the names behind the root of a dotted name stand for; fields of values have no symbol."""
+    """Return what each name of a dotted name after its root stands for; None for fields of values."""
     root, *names = [part.name for part in chain]
     if not names:
         return []

@@ -22,7 +22,7 @@ _FILE = re.compile(r"(?P<file>[^\s:{}]+\.\w+)(?::(?P<name>\w+))?")
 
 
 class CannotRename(Handled):
-    """A name that is not changed; the message says why."""
+    """The error of a name that cannot be renamed; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Location:
 
 
 def mention_at(session: Session, path: Path, line: int, column: int) -> Mention | None:
-    """Return the name at a place of a file; the end of a name belongs to it."""
+    """Return the name at a position of a file; None where there is none."""
     return _at(session.mentions(path), line, column)
 
 
@@ -75,7 +75,7 @@ def _definitions(session: Session, program: Path, symbol: Symbol) -> list[Locati
 
 
 def references(session: Session, path: Path, line: int, column: int, definitions_too: bool = True) -> list[Location]:
-    """Return where the name at a place is read, in all files that are one program with this one, and in those that run it."""
+    """Return the places where the name at a position is used, in all files of the program and in those that run it."""
     at = mention_at(session, path, line, column)
     if at is None:
         return []
@@ -95,7 +95,7 @@ def _everywhere(session: Session, path: Path, symbol: Symbol) -> Iterator[tuple[
 
 
 def renamable(session: Session, path: Path, line: int, column: int) -> Mention:
-    """Return the name at a place; raise CannotRename where there is none that can be changed."""
+    """Return the name at a position if it can be renamed; raise CannotRename if not."""
     found = mention_at(session, path, line, column)
     if found is None:
         raise CannotRename("there is no name of the program here")
@@ -105,7 +105,7 @@ def renamable(session: Session, path: Path, line: int, column: int) -> Mention:
 
 
 def renamed(session: Session, path: Path, line: int, column: int, name: str) -> dict[Path, list[Edit]]:
-    """Return the edits that give the name at a place another name; raise CannotRename where that cannot be done safely."""
+    """Return the edits, by file, that rename the name at a position; raise CannotRename where that is not safe."""
     found = renamable(session, path, line, column)
     if not IDENTIFIER.match(name):
         raise CannotRename(f"`{name}` cannot be a name: a name has letters, digits and _, and starts with no digit")
@@ -138,7 +138,7 @@ def _harmless(session: Session, path: Path, edits: dict[Path, list[Edit]]) -> No
 
 
 def edited(text: Text, edits: Iterable[Edit]) -> str:
-    """Return a text with edits that do not overlap."""
+    """Return a text with edits applied, which must not overlap."""
     raw = text.raw
     for edit in sorted(edits, key=lambda one: (one.line, one.column), reverse=True):
         start, end = text.offset(edit.line, edit.column), text.offset(edit.line, edit.end_column)

@@ -22,7 +22,7 @@ def steps_by_path(draft: Draft) -> dict[str, Step]:
 
 
 def visible_steps(draft: Draft, level: str) -> dict[str, Step]:
-    """Return the steps that `steps.<id>` can name at a level: of the level and of those around it."""
+    """Return the steps, by id, that an expression at a level can read: of that level and of the levels around it."""
     found = {}
     for path, step in steps_by_path(draft).items():
         around = path.rpartition(".")[0]
@@ -32,7 +32,7 @@ def visible_steps(draft: Draft, level: str) -> dict[str, Step]:
 
 
 def roots(draft: Draft, at: tuple[str, ...], level: str, owner: tuple[str, ...]) -> dict[str, Type]:
-    """Return the roots of an expression at a place, with their types."""
+    """Return the root names that an expression at a place can read, with their types."""
     section = at[0] if at else ""
     if section in ("lms", "tools", "export"):
         return {"env": Object(())}
@@ -81,7 +81,7 @@ def layout_names(draft: Draft, module: str, role: str) -> dict[str, Type]:
 
 
 def fields(known: Mapping[str, Type], names: Sequence[str]) -> dict[str, Type]:
-    """Return the fields of a dotted name, with their types; none where it has no fields that are known."""
+    """Return the fields of the value that a dotted name reads, with their types; empty where it has none that are known."""
     if not names:
         return dict(known)
     kind = known.get(names[0])
@@ -98,19 +98,19 @@ def without_absence(kind: Type | None) -> Type | None:
 
 
 def signature(module: Module) -> str:
-    """Return a module as a line: what it takes and what it gives."""
+    """Return a module's inputs and outputs in one line."""
     takes = ", ".join(f"{name}: {one.type}" for name, one in module.inputs.items())
     gives = ", ".join(f"{name}: {one.type}" for name, one in module.outputs.items())
     return f"{module.id}({takes}) -> {{{gives}}}"
 
 
 def counted(calls: int) -> str:
-    """Return a number of LM calls in words."""
+    """Return a number of LM calls as words, such as "3 LM calls"."""
     return f"{calls:,} LM call{'' if calls == 1 else 's'}"
 
 
 def most_calls(plan: Plan) -> dict[str, int]:
-    """Return the most LM calls of one run by the path of the step that makes them, with the sum for steps around others."""
+    """Return the most LM calls of one run by step path; a loop has the sum of its steps."""
     found: dict[str, int] = {}
     known = bounds(plan)
     own = {id(step.action): step.path for step in walk(plan.steps) if step.action is not None}

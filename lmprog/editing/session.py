@@ -30,7 +30,7 @@ _EXTENDS = re.compile(r"^extends[ \t]*:", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Checked:
-    """The result of a check of a program as it was typed."""
+    """The result of checking a program as typed in the editor: findings, draft and plan."""
 
     path: Path
     text: str
@@ -40,7 +40,7 @@ class Checked:
 
     @property
     def by_file(self) -> dict[Path, list[Finding]]:
-        """Return the findings of each file; the program itself is always among them."""
+        """The findings by file; the program's own file is always among them."""
         found: dict[Path, list[Finding]] = {self.path: []}
         for finding in self.compilation.findings:
             found.setdefault(Path(os.path.abspath(finding.file)).resolve(), []).append(finding)
@@ -49,7 +49,7 @@ class Checked:
 
 @dataclass
 class Session:
-    """The open texts of an editor; paths are absolute, with links followed."""
+    """The texts that are open in an editor, and what is known about their programs; paths are absolute."""
 
     imports: bool = True
     """False: no code of a program is imported, and nothing outside of its checkout or folder is read."""
@@ -63,7 +63,7 @@ class Session:
     _mentions: dict[Path, tuple[list[Node | None], list[Mention]]] = field(default_factory=dict)
 
     def text(self, path: Path) -> Text:
-        """Return the text of a file, as the editor has it, or else as it is on the disk; empty where it cannot be read."""
+        """Return the text of a file: the editor's, else the one on disk; empty where it cannot be read."""
         held = self.texts.get(path)
         if held is not None:
             return Text(held)
@@ -73,7 +73,7 @@ class Session:
             return Text("")
 
     def confines(self, path: Path) -> Path | None:
-        """Return the folder outside of which nothing is read for a program; None where all may be."""
+        """Return the folder that limits which files a program may read; None where it is trusted."""
         return None if self.imports else root_of(path)
 
     def is_program(self, path: Path) -> bool:
@@ -81,7 +81,7 @@ class Session:
         return path.suffix in (".yaml", ".yml") and Source(path, path.name, self.text(path).raw, path.parent).is_program
 
     def close(self, path: Path) -> None:
-        """Drop what is known of a file that the editor has closed."""
+        """Forget a file that the editor has closed."""
         for known in (self.texts, self._checked, self._drafts, self._plans, self._prompts, self._mentions):
             known.pop(path, None)
 
@@ -106,7 +106,7 @@ class Session:
         return checked
 
     def checked(self, path: Path) -> Checked:
-        """Return the last check of a program, made anew where its own text has changed since."""
+        """Return the last check of a program, repeated if its own text has changed since."""
         last = self._checked.get(path)
         return last if last is not None and last.text == self.texts.get(path, "") else self.check(path)
 
@@ -118,11 +118,11 @@ class Session:
         )
 
     def draft(self, path: Path) -> Draft | None:
-        """Return what the last check that could read the file found out of the program."""
+        """Return the draft of the last check that could read the file; None where there is none."""
         return self._drafts.get(path)
 
     def plan(self, path: Path) -> Plan | None:
-        """Return the plan of the last check without errors."""
+        """Return the plan of the last check without errors; None where there is none."""
         return self._plans.get(path)
 
     def prompts(self, path: Path) -> list[Prompt]:
@@ -138,14 +138,14 @@ class Session:
     # the names in files
 
     def parsed(self, path: Path) -> Node | None:
-        """Return the tree of a file without what it extends; lines that are no YAML are left out."""
+        """Return the YAML tree of a file alone, without what it extends; lines that are no YAML are left out."""
         with reading(dict(self.texts)):
             report = Report()
             root = reader.read_source(path, report, self.confines(path))
         return root if root is not None else lenient(path, self.text(path).raw)
 
     def wrong(self, path: Path) -> Finding | None:
-        """Return why a file cannot be read whole; None where it can."""
+        """Return the finding on why a file cannot be parsed whole; None where it can."""
         report = Report()
         with reading(dict(self.texts)):
             reader.read_source(path, report, self.confines(path))
@@ -175,7 +175,7 @@ class Session:
         return found
 
     def bases(self, path: Path) -> list[Path]:
-        """Return the file and those that it extends, each before its base."""
+        """Return a file, the file that it extends, the one that that extends, and so on."""
         found = [path]
         while (base := self._base(found[-1])) is not None and base not in found:
             found.append(base)
@@ -187,7 +187,7 @@ class Session:
         return (path.parent / named).resolve() if isinstance(named, str) else None
 
     def family(self, path: Path) -> list[Path]:
-        """Return all files that are one program with a file: what it extends, and the overlays over these in the workspace."""
+        """Return all files of the program that a file belongs to: those it extends, and overlays of these in the workspace."""
         bases = self.bases(path)
         found = dict.fromkeys(bases)
         overlays = {file: self.bases(file) for file in self._overlays(bases[-1]) if file not in found}
@@ -197,7 +197,7 @@ class Session:
         return list(found)
 
     def callers(self, files: Collection[Path]) -> list[Path]:
-        """Return the files in the workspace that seem to run one of the programs, by its name in their texts."""
+        """Return the files in the workspace that seem to run one of the programs, since they name it."""
         names = {file.name for file in files}
         found = (file for file in self._yaml_files(files) if file not in files)
         return [

@@ -13,7 +13,7 @@ Symbol = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Target:
-    """A symbol, and the file of the sub-program that it is of; None for the program itself."""
+    """The meaning of a name: a symbol, and the file of the sub-program that it is in (None: the program itself)."""
 
     symbol: Symbol
     program: Path | None = None
@@ -21,7 +21,7 @@ class Target:
 
 @dataclass
 class Structure:
-    """The steps by level, and the modules and tools, of a program with what it extends."""
+    """The steps (by level), modules and tools of a program, with what it extends."""
 
     root: Mapping
     levels: dict[str, dict[str, Mapping]] = field(default_factory=dict)
@@ -40,13 +40,13 @@ class Structure:
 
     @property
     def only_module(self) -> str | None:
-        """Return the id of the module that is the whole program, where there are no steps."""
+        """The id of the module that is the whole program, if it has no steps; else None."""
         modules = self.root.map("modules")
         single = self.root.get("steps") is None and modules is not None and len(modules.entries) == 1
         return next(iter(modules.entries)) if single and modules is not None else None
 
     def step(self, level: str, id: str) -> str | None:
-        """Return the path of the step that `steps.<id>` names at a level: of this level, or of one around it."""
+        """Return the path of the step that `steps.<id>` means at a level; None where there is none."""
         while True:
             if id in self.levels.get(level, ()):
                 return f"{level}{id}"
@@ -65,7 +65,7 @@ class Structure:
         return list(found)
 
     def step_node(self, path: str) -> Mapping | None:
-        """Return the node of a step by its path."""
+        """Return the node of a step by its path; None where there is no such step."""
         level, _, id = path.rpartition(".")
         return self.levels.get(f"{level}." if level else "", {}).get(id)
 
@@ -81,7 +81,7 @@ class Structure:
         return (section, name)
 
     def output(self, path: str, name: str) -> Target | None:
-        """Return what a field of `steps.<id>` stands for."""
+        """Return what the output `name` of a step stands for; None where it is not known."""
         if path == self.only_module and self.root.get("steps") is None:
             return Target(("modules", path, "outputs", name))
         node = self.step_node(path)
@@ -94,7 +94,7 @@ class Structure:
         return self._called(node, "outputs", name)
 
     def argument(self, path: str, name: str) -> Target | None:
-        """Return what a key under `with` of a step stands for."""
+        """Return what the key `name` under a step's `with` stands for; None where it is not known."""
         node = self.step_node(path)
         return self._called(node, "inputs", name) if node is not None else None
 
@@ -109,7 +109,7 @@ class Structure:
 
 
 def program_path(node: Mapping) -> Path | None:
-    """Return the file that the key `program` of a step or metric names."""
+    """Return the file that `program:` of a step or metric names; None where it names none."""
     written = node.get("program")
     if not isinstance(written, Scalar) or not isinstance(written.value, str):
         return None

@@ -17,14 +17,16 @@ _EDITOR_BREAK = re.compile(r"\r\n|[\n\r]")
 
 
 class Text:
-    """A text with its lines; lines and columns of the compiler count from 1, those of editors from 0."""
+    """A text with its lines, and conversions between positions: the compiler counts lines and columns from 1,
+    editors from 0.
+    """
 
     def __init__(self, raw: str) -> None:
         self.raw = raw
 
     @cached_property
     def lines(self) -> list[str]:
-        """Return the lines as the compiler counts them, without their ends."""
+        """The lines of the text without their ends, as the compiler counts them."""
         return _BREAK.split(self.raw)
 
     @cached_property
@@ -40,25 +42,25 @@ class Text:
         return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
 
     def offset(self, line: int, column: int) -> int:
-        """Return the offset of a place of the compiler; of the nearest one where the text has no such place."""
+        """Return the offset of a line and column of the compiler; the nearest one where the text has no such place."""
         if line > len(self.lines):
             return len(self.raw)
         line = max(1, line)
         return self._starts[line - 1] + min(max(0, column - 1), len(self.lines[line - 1]))
 
     def place(self, offset: int) -> tuple[int, int]:
-        """Return the line and column at an offset, as the compiler counts them."""
+        """Return the compiler's line and column for an offset."""
         line = bisect_right(self._starts, max(0, min(offset, len(self.raw))))
         return line, max(0, min(offset, len(self.raw))) - self._starts[line - 1] + 1
 
     def to_editor(self, offset: int, units: Units = "utf-16") -> tuple[int, int]:
-        """Return the line and the position in it at an offset, both counted from 0."""
+        """Return an editor's line and position for an offset."""
         offset = max(0, min(offset, len(self.raw)))
         line = bisect_right(self._editor_starts, offset) - 1
         return line, _length(self.raw[self._editor_starts[line] : offset], units)
 
     def from_editor(self, line: int, position: int, units: Units = "utf-16") -> int:
-        """Return the offset of an editor's position; the nearest one where the text has no such position."""
+        """Return the offset of an editor's line and position; the nearest one where the text has no such position."""
         if line >= len(self._editor_starts):
             return len(self.raw)
         start = self._editor_starts[max(0, line)]

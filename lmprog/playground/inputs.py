@@ -18,7 +18,7 @@ PRIVATE = "(private)"
 
 @dataclass(frozen=True)
 class InputField:
-    """An input in the form. `choices` are the values of an input that has few; `text` is what is shown in it."""
+    """An input of the program in the page's form: `text` is shown in it, `choices` are its values if they are few."""
 
     name: str
     type: str
@@ -30,7 +30,7 @@ class InputField:
 
 
 def fields_of(plan: Plan, values: Mapping[str, Any], hidden: frozenset[str]) -> list[InputField]:
-    """Return the fields of the form with the values of a row; those of `hidden` inputs are not shown."""
+    """Return the form's fields with the values of a row; those of `hidden` inputs are left empty."""
     return [_field(name, declared, values, name in hidden) for name, declared in plan.inputs.items()]
 
 
@@ -48,12 +48,12 @@ def _field(name: str, declared: Field, values: Mapping[str, Any], hidden: bool) 
 
 
 def as_typed(value: Any) -> str:
-    """Return a value as a person would type it: a text as it is, others as JSON."""
+    """Return a value as a person would type it: a text unchanged, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def with_typed(plan: Plan, values: Mapping[str, Any], typed: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values of a row with what was typed in their place. Raises UsageError for what cannot be read."""
+    """Return a row's inputs with the typed ones in their place. Raises UsageError for a typed value that cannot be read."""
     found = dict(values)
     for name, text in typed.items():
         declared = plan.inputs.get(name)
@@ -77,7 +77,7 @@ def _read(name: str, kind: Type, text: str) -> Any:
 
 
 def without_private(plan: Plan, values: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
-    """Return the values with a value of its type in the place of each that is hidden."""
+    """Return inputs with each `hidden` one replaced by a made-up value of its type."""
     return {
         name: placeholder(f"{name}, private", plan.inputs[name].type) if name in hidden else value
         for name, value in values.items()

@@ -18,7 +18,7 @@ KEPT = 8
 
 @dataclass
 class Playground:
-    """A program on its page, for any number of readers. `only_fakes` runs no real LM, `show_private` hides nothing."""
+    """The page of `lmprog dev` for one program. `only_fakes` offers no run of real LMs, `show_private` hides nothing."""
 
     session: Session
     only_fakes: bool = False
@@ -36,11 +36,11 @@ class Playground:
         return document("dev.html", "dev.js", view=self.view(Asked()))
 
     def parts(self, asked: Asked) -> str:
-        """Return the parts of the page for a row and typed inputs."""
+        """Return the changing parts of the page for a row and typed inputs, as HTML."""
         return fragment("dev_parts.html", view=self.view(asked))
 
     def run(self, asked: Asked, *, real: bool) -> int:
-        """Begin a run and return its number. Raises UsageError where it cannot be, Busy where another is at work."""
+        """Start a run and return its number. Raises UsageError where it cannot start, Busy while another runs."""
         view = self.view(asked)
         if view.program is None:
             raise UsageError("the program has errors, so there is nothing to run")
@@ -51,7 +51,7 @@ class Playground:
         return self.runs.start(view.program, view.run_of(real), fake=not real, hide=real and view.guarded)
 
     def view(self, asked: Asked) -> View:
-        """Return what is shown for a row; it is made once for each state of the files, since it calls tools that read."""
+        """Return the content of the page for a row, made once for each state of the files, since it calls tools that read."""
         snapshot = self.session.snapshot
         key = (asked.split, asked.row, *sorted(asked.typed.items()))
         with self._lock:

@@ -20,7 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class StillReading(Handled):
-    """Rows that are not there yet."""
+    """The error while the rows of a split are still being read."""
 
 
 @dataclass
@@ -35,7 +35,9 @@ class _Reading:
 
 
 class RowsReader:
-    """Reads each split once while its declaration and file stay as they are; `arrived` is called when late rows are there."""
+    """Reads each data split once as long as its declaration and file stay the same; `arrived` is called when late rows are
+    there.
+    """
 
     def __init__(self, arrived: Callable[[], None]) -> None:
         self._arrived = arrived
@@ -43,7 +45,7 @@ class RowsReader:
         self._readings: dict[str, _Reading] = {}
 
     def rows(self, plan: Plan, split: str) -> Rows:
-        """Return the rows of a split. Raises StillReading where they are not there yet, else as `rows_of`."""
+        """Return the rows of a split. Raises StillReading while they are being read, else the errors of `rows_of`."""
         reading = self._reading(plan, split)
         if not reading.done.wait(PATIENCE):
             raise StillReading(f"the rows of {split} are still being read")
@@ -52,7 +54,7 @@ class RowsReader:
         return reading.rows
 
     def retry(self) -> None:
-        """Read anew what could not be read."""
+        """Read splits again that could not be read."""
         with self._lock:
             self._readings = {name: one for name, one in self._readings.items() if one.error is None}
 

@@ -30,7 +30,10 @@ BETWEEN = 0.15
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A run on the page, at work or ended. `hidden`: outputs that private values reach, and texts of calls, are left out."""
+    """A run on the page, in progress or ended.
+
+    With `hidden`, texts of calls and outputs that private values reach are left out.
+    """
 
     number: int
     fake: bool
@@ -53,7 +56,7 @@ class KeptRun:
 
 @dataclass(frozen=True)
 class RunOf:
-    """The inputs of a run, in values and in words. `columns` are those of a row that is run as it is, for metrics."""
+    """The inputs of a run, as values and as a description; `columns` are those of a whole data row, for metrics."""
 
     inputs: Mapping[str, Any]
     row: int
@@ -63,18 +66,18 @@ class RunOf:
 
 @dataclass(frozen=True)
 class Compared:
-    """A value or a call of two runs: the lines of the diff of its text, none where it is the same."""
+    """A value or call in two runs, with the lines of the diff of its text; none where it is the same."""
 
     name: str
     lines: Sequence[str]
 
 
 class Busy(Handled):
-    """A run that is refused since another is at work."""
+    """The error of a run that cannot start since another is in progress."""
 
 
 class Runs:
-    """The runs of one page. `tell` is called at each change."""
+    """The runs of one page; `tell` is called at each change."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell
@@ -93,9 +96,9 @@ class Runs:
         return list(reversed(self._kept))
 
     def start(self, program: Program, asked: RunOf, fake: bool, hide: bool) -> int:
-        """Begin a run in a thread and return its number. Raises Busy where one is at work.
+        """Start a run in a thread and return its number. Raises Busy while another is in progress.
 
-        `hide` leaves out of it what private values of the program may be in.
+        With `hide`, everything that may hold private values of the program is left out of it.
         """
         with self._lock:
             if self.current is not None:
@@ -112,7 +115,7 @@ class Runs:
         return self._count
 
     def stop(self) -> None:
-        """Cancel the run at work, if there is one."""
+        """Cancel the run in progress, if any."""
         with self._lock:
             self._stopping = True  # for a run that has not begun yet
             stop = self._stop

@@ -26,7 +26,7 @@ BEAT = 15.0
 
 
 class Refused(Handled):
-    """A question that is not answered, with the status and the words of the refusal."""
+    """The error of a request that the page's server refuses, with the status and message of the response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -34,12 +34,12 @@ class Refused(Handled):
 
 
 def new_token() -> str:
-    """Return the secret part of an address."""
+    """Return a random token for the page's address, so that no other page can guess it."""
     return secrets.token_urlsafe(24)
 
 
 def playground_handler(playground: Playground, token: str) -> type[LocalHandler]:
-    """Return the handler of the page; all its paths begin with `/token/`."""
+    """Return the request handler of the page; all its paths begin with `/token/`."""
 
     class Handler(LocalHandler):
         def do_GET(self) -> None:

@@ -21,7 +21,7 @@ from lmprog.state.watching import changes, files_to_watch
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The program as its files were when they were last read."""
+    """The state of a program's files when they were last read: findings, and the last program that could run."""
 
     findings: tuple[Finding, ...] = ()
     program: Program | None = None
@@ -34,7 +34,7 @@ class Snapshot:
 
 
 class Session:
-    """The snapshots of one program, and the count of everything that the page shows and that has changed since."""
+    """The current snapshot of one program, and a counter of changes for whoever waits for one."""
 
     def __init__(self, spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any], imports: bool = True) -> None:
         self.spec, self.imports = spec, imports
@@ -45,7 +45,7 @@ class Session:
         self.rows = RowsReader(self._on_rows)
 
     def refresh(self, changed: Collection[Path] = ()) -> None:
-        """Compile the files as they are now."""
+        """Compile the program's files as they are now."""
         if self.imports:
             forget(changed)
         self.rows.retry()
@@ -62,7 +62,7 @@ class Session:
         self.tell()
 
     def follow(self, stopped: threading.Event) -> None:
-        """Refresh at each change of the files, until stopped."""
+        """Call `refresh` at each change of the files, until `stopped` is set."""
         for changed in changes(lambda: self.snapshot.files, stopped):
             self.refresh(changed)
 
@@ -72,7 +72,7 @@ class Session:
         self.tell()
 
     def tell(self) -> None:
-        """Count a change, and wake all who wait for one."""
+        """Count a change, and wake everyone in `wait`."""
         with self._moved:
             self._changes += 1
             self._moved.notify_all()
@@ -82,7 +82,7 @@ class Session:
         return self._changes
 
     def wait(self, seen: int, seconds: float) -> int:
-        """Return the number of changes as soon as it is not `seen`, or when the time is over."""
+        """Return the number of changes once it differs from `seen`, or after `seconds`."""
         with self._moved:
             self._moved.wait_for(lambda: self._changes != seen, seconds)
             return self._changes

@@ -35,7 +35,7 @@ RENDER_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Asked:
-    """The row that a reader looks at, and what was typed in the place of its inputs."""
+    """The choice of a reader of the page: a row, and inputs typed in place of its values."""
 
     split: str | None = None
     row: int = 0
@@ -44,7 +44,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class ShownRequest:
-    """A request under its step; `parts` are its texts under their headings."""
+    """An LM request on the page, with its step; `parts` are its texts with their headings."""
 
     step: str
     module: str
@@ -57,7 +57,7 @@ class ShownRequest:
 
 @dataclass(frozen=True)
 class View:
-    """The page for one row. `show_private` shows private values too; `only_fakes` offers no run of the real LMs."""
+    """The content of the page for one row. `show_private` shows private values too; `only_fakes` offers no run of real LMs."""
 
     spec: str
     snapshot: Snapshot
@@ -77,7 +77,7 @@ class View:
 
     @property
     def state(self) -> str:
-        """Return whether the files can run: `broken`, `warnings` or `good`."""
+        """The state of the files: `broken`, `warnings` or `good`."""
         if self.snapshot.broken:
             return "broken"
         return "warnings" if self.snapshot.findings else "good"
@@ -119,12 +119,12 @@ class View:
 
     @property
     def row(self) -> int:
-        """The number of the row, the last where there are fewer."""
+        """The index of the row that is shown; the last one where there are fewer."""
         return max(0, min(self.asked.row, self.count - 1))
 
     @property
     def of(self) -> str:
-        """Return the words for the inputs of a run."""
+        """A description of the inputs of a run."""
         place = f"row {self.row} of {self.split}" if self.count else "typed inputs"
         changed = [name for name in self.asked.typed if self.program is not None and name in self.program.plan.inputs]
         return f"{place}, with another {', '.join(changed)}" if changed and self.count else place
@@ -136,7 +136,7 @@ class View:
 
     @cached_property
     def inputs(self) -> tuple[dict[str, Any], str | None]:
-        """The inputs of a run, and what is wrong with them."""
+        """The inputs for a run, and what is wrong with them or None."""
         assert self.program is not None
         try:
             found = with_typed(self.program.plan, self._given, self.asked.typed)
@@ -148,7 +148,7 @@ class View:
 
     @property
     def missing(self) -> list[str]:
-        """The inputs that neither a row nor a person gives, in whose place the requests have a value of their type."""
+        """The inputs without a value, for which requests are shown with made-up values."""
         assert self.program is not None
         given = self.inputs[0]
         return [
@@ -164,7 +164,7 @@ class View:
 
     @cached_property
     def hidden(self) -> frozenset[str]:
-        """The inputs whose values of the row are not shown."""
+        """The inputs whose values are private and not shown."""
         if self.program is None or self.show_private:
             return frozenset()
         plan = self.program.plan
@@ -172,11 +172,11 @@ class View:
 
     @property
     def guarded(self) -> bool:
-        """Return whether a run of real LMs may bring private values into what is shown of it."""
+        """True if a run of real LMs may bring private values into what the page shows of it."""
         return self.program is not None and not self.show_private and holds_private(self.program.plan)
 
     def run_of(self, real: bool) -> RunOf:
-        """Return the inputs of a run. One with fakes is shown whole, so that placeholders stand for private values."""
+        """Return the inputs for a run; a run with fakes gets made-up values in place of private ones, and is shown whole."""
         given = self.inputs[0]
         columns = self._rows[0][self.row] if self.count and not self.asked.typed else None
         return RunOf(given if real else self._open(given), self.row, self.of, columns)
@@ -190,7 +190,7 @@ class View:
 
     @cached_property
     def requests(self) -> tuple[list[ShownRequest], str | None]:
-        """The requests for the row, and why there may be others."""
+        """The LM requests for the row, and why there may be others, or None."""
         program = self.program
         assert program is not None
         given = self.inputs[0]
@@ -213,7 +213,7 @@ class View:
 
     @property
     def real(self) -> str:
-        """The name of the button that runs the real LMs, which says what that may do."""
+        """The label of the button that runs the real LMs."""
         assert self.program is not None
         plan = self.program.plan
         may = [] if all(lm.runs_here for lm in plan.lms.values()) else ["may cost"]
@@ -223,7 +223,7 @@ class View:
 
     @property
     def anchors(self) -> dict[str, str]:
-        """The places on the page of the first request of each step at the top."""
+        """The anchors on the page of each top-level step's first request."""
         found: dict[str, str] = {}
         for made in self.requests[0]:
             found.setdefault(re.split(r"[.\[/]", made.step)[0], f"step-{made.step}")
@@ -231,7 +231,7 @@ class View:
 
     @cached_property
     def cost(self) -> str:
-        """Words for the calls and the price of a run of the real LMs, at most."""
+        """A sentence on the most calls and the highest price of a run of the real LMs."""
         assert self.program is not None
         plan = self.program.plan
         most = bounds(plan, [self.inputs[0]])
@@ -246,7 +246,7 @@ class View:
 
     @property
     def differences(self) -> list[Compared]:
-        """Return the differences of the last run from the one before it."""
+        """The differences between the last run and the one before it."""
         last = self.runs.last
         return compared(last[1], last[0]) if len(last) == 2 else []
 

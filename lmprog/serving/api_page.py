@@ -23,7 +23,9 @@ PATHS = (
 
 
 def api_page(plan: Plan, url: str, key: bool) -> str:
-    """Return the page as HTML; `url` is the address of the server, `key` says that requests need one."""
+    """Return the HTML page that documents a served program; `url` is the server's address, `key` says that
+    requests need a key.
+    """
     example = {name: placeholder(name, field.type) for name, field in plan.inputs.items() if not field.has_default}
     said = json.dumps(example, ensure_ascii=False)
     return document("api.html", "page.js", plan=plan, url=url, key=key, example=said, paths=PATHS)

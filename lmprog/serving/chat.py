@@ -28,7 +28,7 @@ from lmprog.state.json_lines import as_line
 
 
 def chat_input(plan: Plan) -> str | None:
-    """Return the input that a conversation fills; None where the program is no model of chats."""
+    """Return the input that takes a conversation's messages; None where the program cannot be used as a chat model."""
     wanted = [name for name, field in plan.inputs.items() if not field.has_default and mismatch(None, field.type)]
     taken = [name for name in wanted if plan.inputs[name].type in (MESSAGES, STR)]
     return taken[0] if len(wanted) == len(taken) == 1 else None
@@ -40,10 +40,9 @@ def model_of(plan: Plan) -> dict[str, Any]:
 
 
 class ChatAnswer:
-    """The answer to one `POST /v1/chat/completions`.
+    """The response to one `POST /v1/chat/completions` (OpenAI's protocol). Raises Refused where the program is no chat model.
 
-    The program decides how its LMs sample, so that temperature, max_tokens and their like are not read. Raises Refused where
-    the program is no model of chats.
+    The program decides how its LMs sample, so that temperature, max_tokens and their like are not read.
     """
 
     def __init__(self, plan: Plan, request: Request, send: Send) -> None:
@@ -82,7 +81,7 @@ class ChatAnswer:
         await self._chunk({"role": "assistant", "content": ""})
 
     async def tell(self, event: Event) -> None:
-        """Send what an event adds to the one output that is the message."""
+        """Send the text that an event of the run adds to the reply."""
         if not isinstance(event, TextPiece):
             return
         for output, piece in self._fields.of(event):
@@ -90,7 +89,7 @@ class ChatAnswer:
                 await self._say(piece)
 
     async def end(self, result: Result, id: str, seconds: float) -> Response | None:
-        """Return the completion, or end the stream of its chunks."""
+        """Return the response, or for a stream send its last chunk and return None."""
         outputs = result.outputs or {}
         used = usage_of(result)
         usage = {
@@ -116,7 +115,7 @@ class ChatAnswer:
         return None
 
     async def refuse(self, refused: Refused) -> Response | None:
-        """Return the response that says why there is no message, in OpenAI's form, or end the stream with it."""
+        """Return an error response in OpenAI's form, or end the stream with the error."""
         error = refused.body["error"]
         body = {"error": error | {"type": error["kind"], "code": error["kind"], "param": error["path"]}}
         if not self._stream.begun:

@@ -6,7 +6,7 @@ from starlette.types import Send
 
 
 class EventStream:
-    """A response that is sent event by event."""
+    """A response of server-sent events."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

@@ -19,7 +19,7 @@ Pieces = list[tuple[str, Any]]
 
 
 class FieldPieces:
-    """The pieces of the outputs of one run."""
+    """Splits the streamed reply texts of a run into pieces of the program's outputs."""
 
     def __init__(self, plan: Plan) -> None:
         self._written = {output: found for output in plan.outputs if (found := text_of_reply(plan, output))}
@@ -28,7 +28,7 @@ class FieldPieces:
         self._sent: dict[str, str] = {}
 
     def of(self, event: TextPiece) -> Pieces:
-        """Return what an event adds to the outputs."""
+        """Return the pieces of outputs that an event adds."""
         attempt, text = self._replies.get(event.path, (event.attempt, ""))
         again = event.text is None or event.attempt != attempt
         text = event.text or "" if again else text + (event.text or "")
@@ -46,7 +46,7 @@ class FieldPieces:
         return found
 
     def rest(self, outputs: Mapping[str, Any]) -> Pieces:
-        """Return what is left to send of the outputs of the run, now that it has ended."""
+        """Return the parts of the outputs that were not sent yet, after the run has ended."""
         found: Pieces = []
         for output, value in outputs.items():
             sent = self._sent.get(output, "")
@@ -61,7 +61,7 @@ class FieldPieces:
 
 
 def text_of_reply(plan: Plan, output: str) -> tuple[str, str, Module] | None:
-    """Return the step, the field and the module whose reply has an output word for word; None where there is none."""
+    """Return the step, field and module whose reply text an output repeats word for word; None where there is none."""
     tree = plan.outputs[output].tree
     match tree.body if isinstance(tree, ast.Expression) else tree:
         case ast.Attribute(value=ast.Attribute(value=ast.Name(id="steps"), attr=id), attr=field):

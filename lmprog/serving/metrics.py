@@ -15,7 +15,7 @@ TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class ServerMetrics:
-    """Counts of one server: its requests by path and status, its runs at work, and the LM calls and tokens of its runs."""
+    """Counters of the server for Prometheus: requests by path and status, runs in progress, LM calls and tokens."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -32,7 +32,7 @@ class ServerMetrics:
         self._usd = Counter("lmprog_usd", "US dollars of LM calls whose price is known.", ["module"], registry=registry)
 
     def answered(self, path: str, status: str, seconds: float) -> None:
-        """Count a request; `path` is one of the server's own, so that there are few of them."""
+        """Count a request; `path` must be one of the server's own paths."""
         self._requests.labels(path, status).inc()
         self._seconds.labels(path).observe(seconds)
 
@@ -48,5 +48,5 @@ class ServerMetrics:
                 self._usd.labels(record.module).inc(usage.usd or 0.0)
 
     def text(self) -> bytes:
-        """Return all of it in the text format."""
+        """Return all counters in Prometheus' text format."""
         return generate_latest(self._registry)

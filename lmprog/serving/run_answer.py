@@ -20,7 +20,7 @@ from lmprog.state.json_lines import as_line
 
 
 class RunAnswer:
-    """The answer to one `POST /run`. Raises Refused for an unknown value of `stream`."""
+    """The response to one `POST /run`. Raises Refused for an unknown value of `stream`."""
 
     def __init__(self, plan: Plan, request: Request, send: Send) -> None:
         kind = _stream_asked_for(request)
@@ -29,7 +29,7 @@ class RunAnswer:
         self._fields = FieldPieces(plan) if kind == "fields" else None
 
     def inputs(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the body: it is the inputs."""
+        """Return the body of the request, which is the program's inputs."""
         return body
 
     async def begin(self) -> None:
@@ -50,7 +50,7 @@ class RunAnswer:
             await self._event("text", plain | {"piece": event.text})
 
     async def end(self, result: Result, id: str, seconds: float) -> Response | None:
-        """Return the outputs as JSON, or send them as the last event."""
+        """Return the outputs as a JSON response, or send them as the stream's last event."""
         answer = {"outputs": result.outputs, "usage": usage_of(result), "seconds": seconds, "id": id}
         body = json.dumps(answer, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace") + b"\n"
         if not self.streams:
@@ -62,7 +62,7 @@ class RunAnswer:
         return None
 
     async def refuse(self, refused: Refused) -> Response | None:
-        """Return the response that says why there are no outputs, or send it as the last event of the stream."""
+        """Return an error response, or send the error as the stream's last event."""
         if not self._stream.begun:
             return refused.response
         await self._event("error", refused.body)

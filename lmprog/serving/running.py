@@ -38,17 +38,17 @@ CLIENT_GONE = 499
 
 
 class Answer(Protocol):
-    """The form in which a client sends the inputs of a run, and gets its outcome: one response, or a stream of events."""
+    """The interface of a response protocol (`/run`, chat): how inputs come in, and how outputs or events go out."""
 
     @property
     def streams(self) -> bool:
-        """Say whether the client gets a stream; known once `inputs` has returned."""
+        """True if the client gets a stream of events; known after `inputs` has returned."""
 
     def inputs(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the program's inputs from the body of the request. Raises Refused where it does not fit."""
 
     async def begin(self) -> None:
-        """Begin the stream."""
+        """Begin a stream."""
 
     async def tell(self, event: Event) -> None:
         """Send an event of the run to the client of a stream."""
@@ -60,7 +60,7 @@ class Answer(Protocol):
         """
 
     async def refuse(self, refused: Refused) -> Response | None:
-        """Return the response that says why there are no outputs, or end the stream with it."""
+        """Return an error response, or end the stream with the error."""
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Running:
         return read_body(body)
 
     async def answered(self, inputs: Mapping[str, Any], id: str, answer: Answer) -> Response | None:
-        """Return the response; None where it has been sent as a stream."""
+        """Run the program and return the response; None where it was sent as a stream."""
         try:
             result, seconds = await self.result(inputs, id, answer if answer.streams else None)
             try:
@@ -113,7 +113,7 @@ class Running:
             return await answer.refuse(refused)
 
     async def result(self, inputs: Mapping[str, Any], id: str, answer: Answer | None = None) -> tuple[Result, float]:
-        """Return the result of a run without a failure, and its seconds; `answer` is told the run's events.
+        """Run the program and return its result and seconds; `answer` gets the run's events.
 
         Raises Refused where the run failed, was not admitted, or took too long.
         """
@@ -189,7 +189,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The ASGI application that answers requests of one form with runs of the program."""
+    """The ASGI application for requests of one protocol, each answered by a run of the program."""
 
     running: Running
     form: Callable[[Request, Send], Answer]

@@ -14,7 +14,7 @@ LEFT_OUT = ("README.md", "mistakes.yaml", "replies.yaml", "recording.jsonl", "re
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of program."""
+    """A kind of program that `lmprog init` can write."""
 
     name: str
     about: str
@@ -30,7 +30,7 @@ class Kind:
     """Module -> `on_error` of its step where a model in this process answers: it may never end a text in its JSON."""
 
     def files(self) -> dict[str, bytes]:
-        """Return its files by their paths in the new folder, the program first."""
+        """Return the contents of the new folder by path, the program first."""
         found = dict(_files(ROOT / self.folder))
         return {self.spec: found.pop(self.spec), **found}
 

@@ -16,9 +16,9 @@ MOST_TOKENS = 64
 
 
 def with_model(text: str, model: str, api_base: str | None, unread: Mapping[str, str]) -> str:
-    """Return a program whose LMs are all this model, at this address where one is given.
+    """Return the text of a program with all its LMs set to one model, and to an address if one is given.
 
-    `unread` has the `on_error` of the steps, by module, whose replies a model in this process may not bring to an end.
+    `unread` has the `on_error` to add to steps, by module, whose replies a small local model may not finish.
     """
     local = backend_of(model).local
     constrained = backend_of(model).constrained
@@ -44,7 +44,7 @@ def with_model(text: str, model: str, api_base: str | None, unread: Mapping[str,
 
 
 def with_open_tests(text: str) -> str:
-    """Return a program whose last block, `tests`, has its first example, and expects nothing of its outputs yet."""
+    """Return the text of a program whose `tests` are reduced to the first example, without expected outputs."""
     head, _, _ = text.partition("\ntests:\n")
     tests: dict[str, dict[str, Any]] = yaml.safe_load(text)["tests"]
     name, example = next((name, test) for name, test in tests.items() if "inputs" in test)

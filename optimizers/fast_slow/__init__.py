@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class FastSlow(GRPO):
-    """Tunes the `weights` of modules, and `instructions`, `demos` and `layout` of the same or of others."""
+    """The optimizer `fast_slow`: it trains the `weights` of modules and searches the words of the same or others in turns."""
 
     name: ClassVar[str] = "fast_slow"
     Config: ClassVar[type[Options]] = Options

@@ -9,7 +9,10 @@ from lmprog.optimizers.prompt_search.config import Sources
 
 
 class Config(Sources, Training):
-    """A round is light: with these defaults it takes less than half of the runs of the weight steps that follow it."""
+    """The options of the `fast_slow` stage.
+
+    By default a prompt round takes less than half the runs of the weight steps after it.
+    """
 
     every: int = Field(
         10, ge=1, description="weight steps between two rounds of prompts; rounded up to whole waves of `updates`"

@@ -18,7 +18,9 @@ from lmprog.seeds import derive
 
 
 class Population:
-    """The population at each step; on resume it is read from the journal."""
+    """The candidates (prompts) that rollouts are spread over, at each training step; on resume they are read
+    from the journal.
+    """
 
     def __init__(self, task: Task, config: Config, clock: Stopwatch) -> None:
         self.rounds = Rounds(task, config)
@@ -28,13 +30,13 @@ class Population:
         self._members: tuple[tuple[int, Program] | None, list[Program]] = (None, [])
 
     async def prepare(self, step: int, program: Program) -> None:
-        """Hold the round of prompts that is due after `step`."""
+        """Hold the prompt round that is due after weight step `step`, if one is."""
         if step % self.every == 0:
             with self._clock.part("prompts"):
                 await self.rounds.hold(self._round(step), step, program)
 
     def sampled(self, step: int, program: Program) -> Spread:
-        """Return the program of the wave after `step`, which spreads its rollouts over the population."""
+        """Return the program for the wave after `step`, which spreads its rollouts over the population."""
         number = self._round(step)
         # The program is another one after each step whose weights are asked for on a server.
         made_of = self._members[0]
@@ -44,12 +46,14 @@ class Population:
         return Spread.over(program, self._members[1], derive(self._seed, "spread", step))
 
     def trained(self, step: int, program: Program, example: int, rollout: int) -> Program:
-        """Return the member that runs the rollout; runs of teachers are spread over the population too."""
+        """Return the program of the population's member that runs a rollout; a teacher's runs are spread over the population
+        too.
+        """
         spread = self.sampled(step, program)
         return spread.members[spread.member(example, rollout)]
 
     def scored(self, step: int, program: Program) -> Program:
-        """Return the program with the best member of the population that the update before was made with."""
+        """Return the program with the best member of the population that the last update was made with."""
         return program.with_candidate(self.words(step))
 
     def words(self, step: int) -> Candidate:
@@ -60,7 +64,7 @@ class Population:
         return self.rounds.kept(self._round(step - 1))[0]
 
     def health(self, step: int, program: Program, rollouts: Sequence[Rollout]) -> Mapping[str, Any]:
-        """Return the number of rollouts with the texts of each candidate, and their mean reward."""
+        """Return for each candidate the number of its rollouts and their mean reward, for the journal."""
         members, spread = self.rounds.kept(self._round(step)), self.sampled(step, program)
         rewards: dict[str, list[float]] = {}
         for rollout in rollouts:

@@ -23,7 +23,7 @@ Population = Sequence[Candidate]
 
 
 class Rounds:
-    """The rounds of a stage. Each is kept in the journal by its number, and done once in the life of a run."""
+    """The prompt rounds of a stage, each recorded in the journal by its number and held once even if the run is resumed."""
 
     def __init__(self, task: Task, config: Config, front: Front | None = None, filters: Filter | None = None) -> None:
         self.task, self.config = task, config
@@ -31,15 +31,12 @@ class Rounds:
         self.filters = filters or Filters(task)
 
     def kept(self, number: int) -> Population:
-        """Return the population after round `number`.
-
-        Before the first round it is the program as the stage got it, alone.
-        """
+        """Return the population after round `number`: before the first round only the program that the stage began with."""
         found = self.task.journal.part(f"round-{number}").recall("population")
         return [Candidate.from_json(member) for member in found] if found is not None else [START]
 
     async def hold(self, number: int, step: int, program: Program) -> None:
-        """Hold round `number` after weight step `step`, with `program` on the weights of now."""
+        """Hold prompt round `number`, after weight step `step`, with `program` on the present weights."""
         seed = derive(self.task.seed, "round", number)
         journal = self.task.journal.part(f"round-{number}")
         task = replace(self.task, program=program, journal=journal, seed=seed)
@@ -100,7 +97,7 @@ class Rounds:
 
 
 def varied(parent: Candidate, choices: Sequence[Choices], draw: random.Random) -> Candidate:
-    """Return the parent with parts of its modules drawn anew.
+    """Return a candidate with some parts of its modules (instructions, demos, layout) replaced by options drawn at random.
 
     Each part is drawn with a probability of a half, and at least one is.
     """

@@ -14,10 +14,11 @@ from lmprog.seeds import derive
 
 @dataclass(frozen=True)
 class Spread(Program):
-    """Run number r on an example is one of member `(r + shift) % len(members)`.
+    """A program that spreads the runs on an example over several member programs: run r is one of member `(r + shift) %
+    members`.
 
-    The shift is drawn for each example, so that where the members do not divide the runs, each has the rest of them as often
-    as the others. `plan` is that of the program whose changes the members are.
+    The shift is drawn for each example, so that where the members do not divide the runs, each has the rest of them as often as
+    the others. `plan` is that of the program whose changes the members are.
     """
 
     members: Sequence[Program] = ()
@@ -30,7 +31,7 @@ class Spread(Program):
         )
 
     def member(self, example: int | str, rollout: int) -> int:
-        """Return the index of the member that runs this rollout."""
+        """Return the index of the member program for a rollout on an example."""
         return (rollout + derive(self.seed, "spread", example)) % len(self.members)
 
     async def run(

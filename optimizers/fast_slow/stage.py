@@ -12,9 +12,9 @@ from lmprog.optimizers.optimizer import Task
 
 
 def fast_slow_stage(task: Task, config: Config) -> WeightStage:
-    """Return the run of a `fast_slow` stage.
+    """Return a new run of a `fast_slow` stage for a task.
 
-    The best step is chosen on all dev rows, with the best member of the population at that step.
+    The best step is chosen on all choosing dev rows, with the best member of the population at that step.
     """
     clock = Stopwatch()
     policy, prompts = Policy(task.program, task.journal.folder, task.journal.note), Population(task, config, clock)

@@ -14,7 +14,9 @@ from lmprog.scoring.evaluation import Scores, aevaluate
 
 
 class Keeper:
-    """Scores the program on the dev rows that choose, before the first step and after later ones."""
+    """Keeps the best weights of a training: it scores the program on the choosing dev rows before the first step and after
+    later ones.
+    """
 
     def __init__(self, task: Task, repeats: int) -> None:
         self.task, self.repeats = task, repeats
@@ -24,7 +26,7 @@ class Keeper:
         self.spent_before = task.budget.spent
 
     async def begin(self, program: Program) -> None:
-        """Score the program before the first step, once in the life of the run."""
+        """Score the program before the first step, once even if the run is resumed."""
 
         async def scored() -> Any:
             return by_row((await self._score(program)).checked())
@@ -33,11 +35,13 @@ class Keeper:
         self._record(0, self.before)
 
     def count_spending(self) -> None:
-        """Count as spent by the steps only what is spent from now on."""
+        """Start counting here what the training steps spend; earlier amounts do not count as theirs."""
         self.spent_before = self.task.budget.spent
 
     def go_on(self) -> Progress | None:
-        """Return the last whole step of an earlier life of the run, and charge what it had spent; None without one."""
+        """Return the last whole step of an earlier process, and charge what it spent to the budget; None where
+        there is none.
+        """
         done = self.checkpoints.last()
         if done is not None:
             if done.best is not None:
@@ -46,7 +50,7 @@ class Keeper:
         return done
 
     async def is_best(self, step: int, program: Program) -> bool:
-        """Score the program after a step; return whether it is the best so far."""
+        """Score the program after a step, and return True if the score is the best so far."""
         scores = await self._score(program)
         self._record(step, scores)
         if not self._usable(scores):
@@ -58,13 +62,13 @@ class Keeper:
         return True
 
     def commit(self, step: int, state: SamplerState) -> None:
-        """Make a step the last whole one, once the trainer has written its part of the checkpoint."""
+        """Make a step the last whole checkpoint, after the trainer has written its part."""
         best = None if self.best is None else (self.best[0], by_row(self.best[1]))
         spent, largest = self.task.budget.spent.since(self.spent_before), self.task.budget.largest
         self.checkpoints.commit(Progress(step, state.taken, state.averages, best, spent, largest, state.levels))
 
     def chosen(self) -> int | None:
-        """Return the step whose weights are better than those before the first step; None where none are."""
+        """Return the step with the best weights; None where no step is better than the weights before the first."""
         if self.best is None or self.before is None:
             return None
         if not self._usable(self.before):

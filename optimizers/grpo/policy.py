@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Policy:
-    """A program, the LMs whose weights are trained, and the adapters in training."""
+    """The program in training: its plan, the local models whose weights are trained, and their adapters."""
 
     def __init__(self, program: Program, folder: Path, note: Callable[[str], None]) -> None:
         """Set up the policy; `folder` is that of the stage, and `note` is called with each problem of a server."""
@@ -39,22 +39,22 @@ class Policy:
 
     @cached_property
     def modules(self) -> frozenset[str]:
-        """The modules in training."""
+        """The ids of the modules whose weights are trained."""
         return frozenset(id for adapter in self.adapters for id in adapter.tuned)
 
     @cached_property
     def agents(self) -> frozenset[str]:
-        """The modules in training that have tools."""
+        """The ids of the modules in training that have tools."""
         return frozenset(id for id in self.modules if self.start.plan.modules[id].tools)
 
     @cached_property
     def lm_of(self) -> Mapping[str, LocalLM]:
-        """The LM in training of each module."""
+        """The local model in training of each module."""
         return {id: self.lms[adapter] for adapter in self.adapters for id in adapter.tuned}
 
     @cached_property
     def place_of(self) -> Mapping[str, int]:
-        """The place of each module's adapter among `adapters`."""
+        """The index in `adapters` of each module's adapter."""
         return {id: place for place, adapter in enumerate(self.adapters) for id in adapter.tuned}
 
     @property
@@ -63,7 +63,9 @@ class Policy:
 
     @contextmanager
     def training(self, options: LoRA, seed: int) -> Iterator[None]:
-        """Have an adapter in training for each of `adapters`, and the program use them; drop them in the end."""
+        """Add an adapter in training for each of `adapters` inside the block, and have the program use them; remove them at its
+        end.
+        """
         import peft
         import torch
 
@@ -86,12 +88,12 @@ class Policy:
                 weights.end_training()
 
     def stepped(self) -> None:
-        """Mark the weights as changed; called after each update."""
+        """Record that the weights have changed; called after each update."""
         for weights in set(self.weights.values()):
             weights.trained_step()
 
     async def show(self, step: int) -> None:
-        """Make the program use the weights after `step`, also where servers sample it."""
+        """Make the program use the weights after `step`, on vLLM servers too where these sample it."""
         if not self.served.adapters:
             return
         shown = {**self.trained, **await self.served.show(step, self._write)}
@@ -99,12 +101,12 @@ class Policy:
             self._answering, self.program = shown, in_training(self.start, shown)
 
     async def close(self) -> None:
-        """Have the servers drop the adapters in training."""
+        """Unload the adapters in training from vLLM servers."""
         if self.served.adapters:
             await self.served.close()
 
     def save(self, folder: Path) -> None:
-        """Write the adapters, all of one step, each in a folder of its name."""
+        """Write the adapters into `folder`, each in a folder of its name."""
         shutil.rmtree(folder, ignore_errors=True)
         for adapter in self.adapters:
             self._write(adapter, folder / adapter.name)
@@ -113,7 +115,11 @@ class Policy:
         self.lms[adapter].weights.save_trained(self.trained[adapter], folder)
 
     def params(self, temperature_of: Callable[[str], float]) -> dict[str, dict[str, Any]]:
-        """Return the params of rollouts: the loss is that of the whole distribution, so nothing of it may be cut off."""
+        """Return the sampling parameters of rollouts by module, at the given temperatures and without truncation (top_p,
+        top_k).
+
+        The loss is that of the whole distribution, so nothing of it may be cut off.
+        """
         here = {"top_p": 1.0, "top_k": 0}
         return {
             id: {
@@ -124,13 +130,13 @@ class Policy:
         }
 
     def constraint(self, made: Held) -> Constraint | None:
-        """Return the constraint under which a reply was sampled; None where there was none."""
+        """Return the grammar (format and types) under which a reply was sampled; None for one that was sampled freely."""
         if not made.constrained:
             return None
         module = self.program.plan.modules[made.module]
         return module.format, self.program.resources.module(module, self.program.plan).output_type
 
     def allowed(self, row: Row) -> Any:
-        """Return the masks under which a constrained reply was sampled."""
+        """Return for each token of a constrained reply the packed mask of the tokens that could stand there."""
         assert row.constraint is not None
         return self.lms[self.adapters[row.adapter]].allowed(*row.constraint, row.reply_ids)

@@ -11,38 +11,38 @@ from lmprog.runtime.program import Program
 
 
 class Prompts(Protocol):
-    """The choice of prompts. `program` is the policy's, on the weights after `step`."""
+    """The choice of prompts during a training; in its methods `program` is the policy's, on the weights after `step`."""
 
     async def prepare(self, step: int, program: Program) -> None:
-        """Get the prompts of the wave after `step`, where they are not there yet."""
+        """Make the prompts of the wave after `step`, if they do not exist yet."""
         ...
 
     def sampled(self, step: int, program: Program) -> Program:
-        """Return the program that runs in the wave after `step`."""
+        """Return the program that samples the wave after `step`."""
         ...
 
     def trained(self, step: int, program: Program, example: int, rollout: int) -> Program:
-        """Return the program whose prompts are trained by run number `rollout` on an example."""
+        """Return the program whose prompts are trained with the replies of run number `rollout` on an example."""
         ...
 
     def scored(self, step: int, program: Program) -> Program:
-        """Return the program that is scored on dev after `step`."""
+        """Return the program to score on dev rows after `step`."""
         ...
 
     def words(self, step: int) -> Candidate:
-        """Return the words that go with the weights after `step`, where these are chosen."""
+        """Return the change of words that belongs to the weights after `step`; empty where the prompts stay as they are."""
         ...
 
     def health(self, step: int, program: Program, rollouts: Sequence[Rollout]) -> Mapping[str, Any]:
-        """Return figures of the prompts for the journal; `rollouts` are the program's own in the wave after `step`."""
+        """Return metrics on the prompts for the journal; `rollouts` are the program's own in the wave after `step`."""
         ...
 
 
 class OwnPrompts:
-    """The prompts of the program itself, at every step."""
+    """The choice of the program's own prompts at every step, as in `grpo` and `sft`."""
 
     async def prepare(self, step: int, program: Program) -> None:
-        """Do nothing: the prompts are there."""
+        """Do nothing, since the program's own prompts need no preparation."""
 
     def sampled(self, step: int, program: Program) -> Program:
         return program

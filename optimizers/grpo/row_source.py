@@ -13,7 +13,7 @@ from lmprog.optimizers.grpo.stopwatch import Stopwatch
 
 @dataclass
 class SamplerState:
-    """The values that the rows of later steps depend on; a checkpoint holds them."""
+    """The values that the training rows of later steps depend on; checkpoints hold them."""
 
     taken: int = 0
     """Examples that were taken from the train rows."""
@@ -25,14 +25,14 @@ class SamplerState:
 
 @dataclass(frozen=True)
 class StepRows:
-    """The rows of one step, and its health for the journal."""
+    """The training rows of one step, and the step's health metrics for the journal."""
 
     rows: list[Row]
     health: Mapping[str, Any]
 
 
 class RowSource(Protocol):
-    """The source of a stage's rows."""
+    """The interface of a source of training rows: rollouts (`grpo`) or replies to imitate (`sft`)."""
 
     config: Config
     """The options of the trainer; they are settled when the first step begins."""
@@ -43,17 +43,17 @@ class RowSource(Protocol):
     """The clock that splits the time of a step into its parts."""
 
     async def begin(self) -> bool:
-        """Get what the first step needs, in each life of the run; return False where there is nothing to train on."""
+        """Prepare the first step, in each process of a run; return False where there is nothing to train on."""
         ...
 
     async def before_first_step(self) -> None:
-        """Get what only the weights in training can give before the first step, once in the life of the run."""
+        """Prepare what needs the weights in training, before the first step; done once even if the run is resumed."""
         ...
 
     async def rows(self, step: int) -> StepRows:
-        """Return the training rows of the update after `step`."""
+        """Return the training rows for the update after `step`."""
         ...
 
     def params(self) -> dict[str, dict[str, Any]]:
-        """Return the params of the modules in training where the program is sampled."""
+        """Return the sampling parameters of the modules in training."""
         ...

@@ -25,7 +25,9 @@ from lmprog.seeds import derive
 
 
 class Sampler:
-    """Runs the policy, on policy, in the wave of each step, and compares the calls of its modules."""
+    """The source of training rows of `grpo`: it samples rollouts with the present weights, and compares the calls of each
+    module.
+    """
 
     imitates = False
 
@@ -36,13 +38,13 @@ class Sampler:
         self.state = SamplerState()
 
     async def begin(self) -> bool:
-        """Take up what an earlier life of the run has measured before its first step; return True."""
+        """Take over what an earlier process measured before its first step; return True."""
         if self.task.journal.recall("probe") is not None:
             await self._probe()
         return True
 
     async def before_first_step(self) -> None:
-        """Measure on a few train rows what can be learnt, where the options ask for it."""
+        """Measure on a few train rows whether there is a learning signal, if the options ask for that probe."""
         if self.config.probe and self.task.journal.recall("probe") is None:
             await self.policy.show(0)
             await self._probe()
@@ -62,7 +64,7 @@ class Sampler:
         return self.policy.params(self.config.temperature_of)
 
     async def rows(self, step: int) -> StepRows:
-        """Return the training rows of a step: rollouts, groups, advantages; rows without signal are dropped."""
+        """Sample the rollouts of a step and return its training rows; rows of groups without signal are left out."""
         with self.clock.part("rollout"):
             await self.policy.show(step)
             await self.prompts.prepare(step, self.policy.program)

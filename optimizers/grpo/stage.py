@@ -27,7 +27,7 @@ from lmprog.optimizers.optimizer import Task
 
 
 class WeightStage:
-    """A run of a stage that trains weights: `source` gives the rows of each update, the keeper chooses among the steps."""
+    """A run of a stage that trains weights: a row source, a keeper of the best weights, and the loop of updates."""
 
     def __init__(self, name: str, task: Task, policy: Policy, source: RowSource, prompts: Prompts) -> None:
         self.name, self.task, self.policy, self.source, self.prompts = name, task, policy, source, prompts
@@ -38,7 +38,7 @@ class WeightStage:
         check(source.config.report_to)
 
     def run(self) -> Candidate:
-        """Return the adapters that were best on dev together, or no change where none is better than the start."""
+        """Return the adapters of the best step as a candidate; START where no step is better than the start."""
         # One event loop for the whole stage: it cancels what still runs when Ctrl-C ends the run.
         with self.runner:
             self.runner.run(self.keeper.begin(self.prompts.scored(0, self.policy.program)))
@@ -55,11 +55,13 @@ class WeightStage:
         return chosen
 
     def begin(self) -> bool:
-        """Have the source get what the first step needs; return False where there is nothing to train on."""
+        """Prepare the first step; return False where there is nothing to train on."""
         return self.runner.run(self.source.begin())
 
     def train(self, done: Progress | None) -> None:
-        """Train from the last whole step on, together with all other processes of this optimization."""
+        """Train from the last whole checkpoint on (`done`, or None for the start), together with the other processes of a
+        torchrun.
+        """
         from lmprog.optimizers.grpo.torch.stage_callback import StageCallback
         from lmprog.optimizers.grpo.torch.training import train
 
@@ -95,7 +97,7 @@ class WeightStage:
         return found.rows
 
     def end_of_step(self, step: int, metrics: Mapping[str, float], split: Mapping[str, float]) -> None:
-        """Write the step's health to the journal, and score the weights when it is time; called after each update.
+        """Write a step's health to the journal, and score the weights when it is time; called after each update.
 
         `split` holds the seconds of each part of the step.
         """
@@ -113,7 +115,7 @@ class WeightStage:
                 self.policy.save(self.keeper.checkpoints.best(step))
 
     def saved(self, step: int) -> None:
-        """Commit the checkpoint; called when the trainer has written its part of it."""
+        """Complete the checkpoint of a step; called when the trainer has written its part of it."""
         self.keeper.commit(step, self.source.state)
 
     def _chosen(self) -> Candidate:
@@ -133,6 +135,6 @@ class WeightStage:
 
 
 def grpo_stage(task: Task, config: Config) -> WeightStage:
-    """Return the run of a `grpo` stage."""
+    """Return a new run of a `grpo` stage for a task."""
     policy, prompts = Policy(task.program, task.journal.folder, task.journal.note), OwnPrompts()
     return WeightStage("grpo", task, policy, Sampler(task, config, policy, prompts, Stopwatch()), prompts)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class SFT:
-    """Tunes the `weights` of the LM whose modules `optimize.tune` names."""
+    """The optimizer `sft`: it trains LoRA weights of the LMs whose modules `optimize.tune` names, on good replies."""
 
     name: ClassVar[str] = "sft"
     packages: ClassVar[tuple[str, ...]] = ("torch", "peft", "trl", "accelerate")
@@ -42,7 +42,7 @@ class SFT:
         return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """Return the teachers, and how often each is run at most."""
+        """Return the plans of the teachers, each with the most times it is run."""
         from lmprog.optimizers.strategies.teachers import runs_of_teachers
 
         return runs_of_teachers(program, self.config.teachers, self.config.rows)

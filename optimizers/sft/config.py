@@ -48,11 +48,11 @@ class Config(Training):
     )
 
     def training(self) -> GRPO:
-        """Return the options of the trainer; the options of policy gradients are not used."""
+        """Return the options of the `grpo` trainer with the values of this stage; those of policy gradients are not used."""
         shared = (*Training.model_fields, "steps", "teachers", "schedule", "weighting", "evaluate_every")
         # The number of rollouts is that of a teacher's first run too.
         return GRPO.model_validate({**self.model_dump(include={*shared}), "rollouts": max(2, self.samples), "probe": 0})
 
     def temperature_of(self, module: str) -> float:
-        """Return the temperature at which the runs sample the module."""
+        """Return the temperature at which a module is sampled in the runs that replies are taken from."""
         return self.temperature.get(module, 1.0) if isinstance(self.temperature, dict) else self.temperature

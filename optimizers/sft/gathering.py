@@ -26,7 +26,9 @@ AT_ONCE = 64
 
 
 class Replies:
-    """The runs are made before the first step, with the weights that the stage begins with."""
+    """The source of training rows of `sft`: good replies, gathered before the first step with the weights the
+    stage began with.
+    """
 
     imitates = True
 
@@ -44,7 +46,7 @@ class Replies:
         self.learnt: list[TrainingReply] = []
 
     async def begin(self) -> bool:
-        """Gather the replies; return False where there are none."""
+        """Gather the replies to learn; return False where there are none."""
         found = [*await self._of_runs(), *self._of_labels()]
         self.learnt = list(dict.fromkeys(found))
         if not self.learnt:
@@ -61,17 +63,17 @@ class Replies:
         return True
 
     async def before_first_step(self) -> None:
-        """Do nothing: the replies are there."""
+        """Do nothing, since the replies are gathered already."""
 
     def params(self) -> dict[str, dict[str, Any]]:
-        """Return the params of the runs.
+        """Return the sampling parameters of the runs that replies are taken from.
 
         The loss is that of the model's own distribution, whatever the runs are sampled at.
         """
         return self.policy.params(self.options.temperature_of)
 
     async def rows(self, step: int) -> StepRows:
-        """Return the replies of a step. Each epoch goes through all replies once, in an order of its own."""
+        """Return the training rows of a step. Each epoch goes through all replies once, in an order of its own."""
         count, size = len(self.learnt), min(self.options.batch, len(self.learnt))
         order = examples_at(step * size, size, count, derive(self.task.seed, "replies"))
         batch = [self.learnt[number] for number in order]
@@ -171,5 +173,5 @@ class Replies:
 
 
 def examples_of(rows: Any, most: int, seed: int) -> list[Any]:
-    """Return at most `most` of the rows, in a drawn order."""
+    """Return at most `most` of the rows, in a random order by the seed."""
     return [rows[place] for place in examples_at(0, min(most, len(rows)), len(rows), seed)] if rows else []

@@ -13,7 +13,7 @@ from lmprog.traces.record import Invocation
 
 @dataclass(frozen=True)
 class TrainingReply:
-    """A reply to learn: the prompt that the program sends, and the reply, as token ids."""
+    """A reply to learn, as the token ids of its prompt and of itself."""
 
     module: str
     prompt_token_ids: tuple[int, ...]
@@ -31,7 +31,7 @@ class TrainingReply:
 
     @staticmethod
     def of(made: Invocation) -> TrainingReply:
-        """Return the reply to learn from a call with token ids."""
+        """Return the reply to learn from an LM call that has token ids."""
         return TrainingReply(
             made.module, tuple(made.prompt_token_ids or ()), tuple(made.token_ids or ()), made.constrained
         )
@@ -39,7 +39,7 @@ class TrainingReply:
 
 @dataclass(frozen=True)
 class Best:
-    """The replies to learn from the runs on some rows."""
+    """The replies to learn from the runs on some rows, and counts of the runs."""
 
     replies: Sequence[TrainingReply]
     rows: int
@@ -56,10 +56,10 @@ class Best:
 
 
 def best_of(runs: Iterable[Rollout], modules: frozenset[str], at_least: AtLeast, keep: int, lowest: float) -> Best:
-    """Return the replies to learn from the runs.
+    """Return the replies to learn from scored runs: those of each row's best `keep` runs that differ in the replies of
+    `modules`.
 
-    Of each row they are from its best `keep` runs that differ in the replies of `modules`. A run that failed by
-    itself gives no reply to learn, whatever its score.
+    A run that failed by itself gives no reply to learn, whatever its score.
     """
     by_row: dict[int, list[Rollout]] = {}
     for run in runs:

@@ -11,6 +11,6 @@ from lmprog.optimizers.sft.gathering import Replies
 
 
 def sft_stage(task: Task, options: Config) -> WeightStage:
-    """Return the run of an `sft` stage."""
+    """Return a new run of an `sft` stage for a task."""
     policy = Policy(task.program, task.journal.folder, task.journal.note)
     return WeightStage("sft", task, policy, Replies(task, options, policy), OwnPrompts())

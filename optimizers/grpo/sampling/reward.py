@@ -59,7 +59,7 @@ class Reward(Scorer):
 
     @property
     def of_failures(self) -> float:
-        """The reward of a run that failed by itself, as with a reply that cannot be read."""
+        """The reward of a run that failed by itself, as by an unreadable reply."""
         return self.lowest if self._failure is None else self._failure
 
     def width(self, module: str | None) -> float:

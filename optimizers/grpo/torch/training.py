@@ -32,9 +32,9 @@ def train(
     health: Callable[[], Mapping[str, Any]] = dict,
     clock: Stopwatch | None = None,
 ) -> None:
-    """Train the adapters of `policy`, which are in training, from the last whole step on.
+    """Train the policy's adapters from the last whole checkpoint on.
 
-    `rows` gives the rows of a step in the first process; the others get them from it, and end with it.
+    `rows` returns the rows of a step in the first process; the others get them from it, and end with it.
     """
     config, checkpoints, plan = request.config, Checkpoints(request.folder), policy.start.plan
     trainer = ProgramTrainer(
@@ -59,7 +59,9 @@ def train(
 
 
 def join(program: Program, request: TrainRequest) -> None:
-    """Train beside the first process, which has sent `request`; `program` is the one that this process was started with."""
+    """Take part in a training that the first process began with `request`; `program` is the one that this process was started
+    with.
+    """
 
     def nothing(text: str) -> None:
         """Do nothing: the first process writes the journal."""
