@@ -164,3 +164,17 @@ def test_a_metric_that_one_of_the_programs_lacks_is_named_first(cli, judged: Pat
     write(SPEC, "plain.yaml")
     status, _, err = cli("eval", judged, judged.with_name("plain.yaml"), "--metric", "polite")
     assert (status, provider.asked) == (2, []) and "has no metric 'polite'" in err
+
+
+def test_a_judge_that_is_down_leaves_the_other_metrics(cli, judged: Path, provider) -> None:
+    before = provider.answer
+    failure = (401, {}, json.dumps({"error": {"message": "who are you"}}))
+    provider.answer = lambda body: failure if body["model"] == "critic" else before(body)
+    status, out, _ = cli("eval", judged, "--metric", "exact,polite", "--limit", "3")
+    assert status == 3 and "who are you" in out
+    line = next(line for line in out.splitlines() if line.startswith(f"  {judged}"))
+    assert re.split(" {2,}", line)[2].startswith("100.0%") and line.endswith("  -")
+    status, out, _ = cli("eval", judged, "--metric", "exact,polite", "--limit", "3", "--format", "json")
+    metrics = json.loads(out)["metrics"]
+    assert status == 3 and (metrics["exact"]["errors"], metrics["polite"]["errors"]) == (0, 3)
+    assert metrics["polite"]["mean"] is None and metrics["polite"]["causes"]["provider"]["count"] == 3

@@ -77,3 +77,28 @@ def test_what_it_cannot_do_is_said(parity, task_of) -> None:
     with pytest.raises(UsageError, match="the dev rows and one reflection take 23"):
         stage.optimize(task)
     assert script.calls == 0
+
+
+CRITIC = """
+lmprog: 1
+inputs: {found: str, wanted: str}
+outputs: {score: "${{ steps.score.value }}", feedback: "${{ steps.said.value }}"}
+steps:
+  score: {value: "1.0 if inputs.found == inputs.wanted else 0.0"}
+  said: {value: "'you said ' + inputs.found"}
+"""
+BOTH = """metrics:
+  critic: {program: ./critic.yaml, with: {found: "${{ outputs.parity }}", wanted: "${{ row.parity }}"}}
+  accuracy:
+    value: 0.5 * metrics.critic + 0.5 * metrics.same
+  same:
+"""
+
+
+def test_what_a_judge_says_is_read_in_the_reflection(parity, task_of, tmp_path) -> None:
+    (tmp_path / "critic.yaml").write_text(CRITIC)
+    writer = Writer("Divide by two.")
+    program, _ = parity(PROPOSER, ("metrics:\n  accuracy:\n", BOTH))
+    task = task_of(program.with_lms({"writer": writer}))
+    GEPA(Config.model_validate({"max_metric_calls": 60})).optimize(task)
+    assert "The run scored 0.0 (0.0 to 1.0). you said odd" in writer.shown[0]
