@@ -1,11 +1,13 @@
-"""Evaluating a few-shot module on the embedded model: lmprog's engine against batched `transformers.generate`.
+"""Evaluating a module on the embedded model: lmprog's engine against batched `transformers.generate`.
 
-Both answer the same prompts (8 intents of Banking77, a demo each, about 370 tokens) greedily in the same number format,
-at most 8 tokens a reply. lmprog evaluates all rows through `lmprog.evaluate`; the peer pads batches of 32 on the left and
+Both answer the same prompts greedily in the same number format. In the case `few-shot` they are of 8 intents of Banking77 with
+a demo each, about 370 tokens, and a reply has at most 8 tokens; in the case `long` there are no demos, and a reply is a text
+of at most 32 tokens. lmprog evaluates all rows through `lmprog.evaluate`; the peer pads batches of 32 on the left and
 runs on the first `--peer-rows` of them, which takes long enough. The two take turns; the ratio is of neighbours. Where an
 answer differs, the tokens that part them are compared in one plain forward pass: a tie of bf16 is no error of either.
 
     python benchmarks/local_engine.py --data ../shared/data/banking77
+    python benchmarks/local_engine.py --data ../shared/data/banking77 --case long
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from lmprog.lms.local import shared
 MODEL = "embedded/smollm2-135m"
 DEMOS = 1
 """For each intent."""
-TOKENS = 8
+TOKENS = {"few-shot": 8, "long": 32}
+"""The most of a reply, by case."""
 BATCH = 32
 TIE = 2**-7
 """Relative: two logits that are closer than this are one number in bf16."""
@@ -42,8 +45,8 @@ modules:
   classify:
     lm: student
     inputs: {{text: str}}
-    outputs: {{label: {{enum: {labels}}}}}
-    instructions: Say what the customer's message is about.
+    outputs: {{label: {kind}}}
+    instructions: {instructions}
     demos: {demos}
 data: {{test: rows.jsonl}}
 metrics:
@@ -51,10 +54,14 @@ metrics:
     python: ./metric.py:same
     with: {{label: "${{{{ outputs.label }}}}", wanted: "${{{{ row.label }}}}"}}
 """
+INSTRUCTIONS = {
+    "few-shot": "Say what the customer's message is about.",
+    "long": "Say in one long sentence what the customer's message is about and what the bank should do next.",
+}
 METRIC = "def same(label: str, wanted: str) -> bool:\n    return label == wanted\n"
 
 
-def program_and_rows(data: Path, count: int, folder: Path) -> tuple[lmprog.Program, list[dict[str, str]]]:
+def program_and_rows(data: Path, count: int, folder: Path, case: str) -> tuple[lmprog.Program, list[dict[str, str]]]:
     """The program, and `count` rows of the 8 most frequent intents."""
 
     def read(name: str) -> list[dict[str, str]]:
@@ -70,8 +77,15 @@ def program_and_rows(data: Path, count: int, folder: Path) -> tuple[lmprog.Progr
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "metric.py").write_text(METRIC)
     path = folder / "intents.yaml"
+    few_shot = case == "few-shot"
     path.write_text(
-        SPEC.format(model=MODEL, tokens=TOKENS, labels=json.dumps(labels), demos=json.dumps(demos, ensure_ascii=True))
+        SPEC.format(
+            model=MODEL,
+            tokens=TOKENS[case],
+            kind=f"{{enum: {json.dumps(labels)}}}" if few_shot else "str",
+            instructions=INSTRUCTIONS[case],
+            demos=json.dumps(demos if few_shot else [], ensure_ascii=True),
+        )
     )
     return lmprog.load(path), rows
 
@@ -84,7 +98,9 @@ def ours(program: lmprog.Program, rows: Sequence[dict[str, str]]) -> tuple[float
     return seconds, [tuple(row.result.trace[0].token_ids or ()) for row in scores.rows], scores.mean
 
 
-def theirs(model: Any, tokenizer: Any, texts: Sequence[str], end_ids: frozenset[int]) -> tuple[float, list[Any]]:
+def theirs(
+    model: Any, tokenizer: Any, texts: Sequence[str], end_ids: frozenset[int], tokens: int
+) -> tuple[float, list[Any]]:
     """Seconds, and the token ids of each reply, the end token included."""
     started = time.perf_counter()
     replies: list[Any] = []
@@ -94,7 +110,7 @@ def theirs(model: Any, tokenizer: Any, texts: Sequence[str], end_ids: frozenset[
             add_special_tokens=False,
         )  # fmt: skip
         with torch.no_grad():
-            out = model.generate(**batch, max_new_tokens=TOKENS, do_sample=False)
+            out = model.generate(**batch, max_new_tokens=tokens, do_sample=False)
         for row in out[:, batch["input_ids"].shape[1] :].tolist():
             end = next((place for place, token in enumerate(row) if token in end_ids), len(row) - 1)
             replies.append(tuple(row[: end + 1]))
@@ -113,6 +129,7 @@ def is_tie(model: Any, prompt: Sequence[int], one: Sequence[int], other: Sequenc
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/banking77"))
+    parser.add_argument("--case", choices=TOKENS, default="few-shot")
     parser.add_argument("--rows", type=int, default=500)
     parser.add_argument("--peer-rows", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
@@ -122,7 +139,7 @@ def main() -> None:
     from lmprog.lms.local.weights import folder_of
 
     with tempfile.TemporaryDirectory() as folder:
-        program, rows = program_and_rows(args.data, args.rows, Path(folder))
+        program, rows = program_and_rows(args.data, args.rows, Path(folder), args.case)
     lm = shared(MODEL)
     tokenizer, end_ids = lm.weights.tokenizer, lm.weights.end_ids
     stock = AutoModelForCausalLM.from_pretrained(folder_of(MODEL), dtype=lm.weights.base.dtype).eval()
@@ -132,12 +149,12 @@ def main() -> None:
     ids = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
     print(f"{len(rows)} rows, prompts of {statistics.fmean(map(len, ids)):.0f} tokens, {lm.weights.base.dtype}")
     ours(program, rows[:8])
-    theirs(stock, tokenizer, texts[:8], end_ids)
+    theirs(stock, tokenizer, texts[:8], end_ids, TOKENS[args.case])
     peer_rows = min(args.peer_rows, len(rows))
     ratios = []
     for _ in range(args.repeats):
         seconds, replies, accuracy = ours(program, rows)
-        peer_seconds, peer_replies = theirs(stock, tokenizer, texts[:peer_rows], end_ids)
+        peer_seconds, peer_replies = theirs(stock, tokenizer, texts[:peer_rows], end_ids, TOKENS[args.case])
         rate, peer_rate = len(rows) / seconds, peer_rows / peer_seconds
         ratios.append(rate / peer_rate)
         print(f"lmprog {rate:6.1f} rows/s, transformers.generate {peer_rate:5.1f} rows/s: {ratios[-1]:.1f} times")
