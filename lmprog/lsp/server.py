@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -120,7 +121,14 @@ class ProgramServer(LanguageServer):
         task.add_done_callback(self._checks.discard)
 
     async def _check(self, program: Path) -> None:
-        checked = await self.work(self.session.check, program)
+        try:
+            checked = await self.work(self.session.check, program)
+        except Exception as error:
+            # A defect of lmprog's, which must not end the server: the next change of the text may avoid it.
+            traceback.print_exc()
+            said = f"lmprog failed on {program.name} ({type(error).__name__}: {error}); the server's output has the traceback"
+            self.window_log_message(types.LogMessageParams(types.MessageType.Error, said))
+            return
         if self.session.texts.get(program) != checked.text or program in self._waiting:
             return  # it has changed meanwhile, and is checked again
         self._checked[program] = checked

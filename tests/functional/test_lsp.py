@@ -25,6 +25,10 @@ def specs(tmp_path: Path) -> Path:
     return (tmp_path / "specs").resolve()
 
 
+READ = "      answer: ${{ steps.ask.answer }}"
+"""The line of specs/papillon.yaml in which somebody types."""
+
+
 def place(text: str, words: str) -> types.Position:
     """Return the position of the mark in some words of a text; the words are in it once."""
     plain = words.replace("¦", "")
@@ -59,11 +63,11 @@ def test_a_session_goes_through_every_feature(specs: Path) -> None:
             assert own.registered == ["workspace/didChangeWatchedFiles"]
 
             # diagnostics and fixes of what is typed
-            wrong = text.replace("steps.ask.answer", "steps.ask.anwser")
+            wrong = text.replace(READ, READ.replace("ask.answer", "ask.anwser"))
             own.change(path, wrong)
             (finding,) = await own.until(path, "LMP203")
             assert finding.severity == types.DiagnosticSeverity.Error and "did you mean `answer`?" in finding.message
-            assert finding.range.start == place(wrong, "¦steps.ask.anwser")
+            assert finding.range.start == place(wrong, READ.replace("steps.ask.answer", "¦steps.ask.anwser"))
             found = await client.text_document_code_action_async(
                 types.CodeActionParams(document, finding.range, types.CodeActionContext([finding]))
             )
@@ -83,7 +87,7 @@ def test_a_session_goes_through_every_feature(specs: Path) -> None:
 
             # hover: types, meaning, the prompt of a row
             hover = await client.text_document_hover_async(
-                types.HoverParams(document, place(text, "steps.ask.¦answer"))
+                types.HoverParams(document, place(text, READ.replace("ask.", "ask.¦")))
             )
             assert hover is not None and isinstance(hover.contents, types.MarkupContent)
             assert "ask_remote.answer: str" in hover.contents.value
@@ -95,13 +99,15 @@ def test_a_session_goes_through_every_feature(specs: Path) -> None:
             assert "Further tries after a failure" in hover.contents.value
 
             # definition and references
-            here = place(text, "steps.¦ask.answer")
+            here = place(text, READ.replace("steps.", "steps.¦"))
             found_at = await client.text_document_definition_async(types.DefinitionParams(document, here))
             (definition,) = found_at if isinstance(found_at, list | tuple) else [found_at]
             assert isinstance(definition, types.Location) and definition.range.start == place(text, "  ¦ask:\n")
             context = types.ReferenceContext(include_declaration=True)
             places = await client.text_document_references_async(types.ReferenceParams(context, document, here))
-            assert [one.range.start for one in places or ()] == [place(text, "  ¦ask:\n"), here]
+            starts = [one.range.start for one in places or ()]
+            assert here in starts and place(text, "  ¦ask:\n") in starts
+            assert len(starts) == 1 + text.count("steps.ask.")
 
             # renaming, with what cannot be renamed
             prepared = await client.text_document_prepare_rename_async(types.PrepareRenameParams(document, here))
@@ -130,9 +136,9 @@ def test_a_session_goes_through_every_feature(specs: Path) -> None:
                 ("      answer: ${{ steps.ask.¦", "answer"),
                 ("      ¦", "answer"),
             ):
-                half = text.replace("      answer: ${{ steps.ask.answer }}", typed.replace("¦", ""))
+                half = text.replace(READ, typed.replace("¦", ""))
                 own.change(path, half)
-                at = types.Position(text[: text.index("      answer: ${{")].count("\n"), typed.index("¦"))
+                at = types.Position(text[: text.index(READ)].count("\n"), typed.index("¦"))
                 completions = await client.text_document_completion_async(types.CompletionParams(document, at))
                 assert isinstance(completions, types.CompletionList)
                 assert offered in [item.label for item in completions.items]
