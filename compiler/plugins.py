@@ -71,7 +71,7 @@ def package_of(group: str, name: str) -> str | None:
 
 
 def function_of(make: str | Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function `make` of a record, importing it where it is written as `package.module:name`."""
+    """Return the function that `make` names: `make` itself, or what is imported from `package.module:name`."""
     if not isinstance(make, str):
         return make
     module, _, name = make.partition(":")

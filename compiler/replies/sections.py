@@ -175,8 +175,10 @@ def lines(names: Iterable[str], text: str, cut: bool = False) -> dict[str, str]:
 
 
 def by_name(names: Iterable[str], found: Mapping[str, object], forgiven: list[str]) -> dict[str, object]:
-    """Return the fields of an object by the wanted names, with fields in another spelling (`Label` for `label`) taken where
-    needed.
+    """Return all fields of `found`, and each of `names` that is missing where a field in another spelling has its value.
+
+    `Label` is another spelling of `label`. A remark is added to `forgiven` for each name found so; a name without any stays
+    missing.
     """
     spelt = {folded(key): key for key in found}
     named = dict(found)

@@ -27,7 +27,10 @@ MAX_MARKS = 20_000
 
 @dataclass
 class TemplateTyper:
-    """Checks one template with the types of its inputs."""
+    """Checks the syntax, the safety and the types of one template against the types of its inputs.
+
+    `check` fills `problems`, and `variables` with the inputs that the template reads.
+    """
 
     text: str
     names: Mapping[str, Type]

@@ -27,7 +27,11 @@ class Action:
 
 
 def actions(session: Session, path: Path, first: int, last: int) -> list[Action]:
-    """Return the edits that mend findings in a range of lines, and one that makes all safe changes of the file."""
+    """Return the edits that an editor offers for the findings of lines `first` to `last`, both included.
+
+    Each finding may have an edit that mends it, and one that ignores it by a comment. The last action applies all safe edits of
+    the file, where there are any.
+    """
     findings = session.checked(path).by_file[path]
     found = []
     for finding in findings:

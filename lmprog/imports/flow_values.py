@@ -94,7 +94,10 @@ class FlowValues:
         return value if wanted is None or mismatch(value, wanted) is None else fitted(value, wanted)
 
     def condition(self, activate: Mapping[str, Any], reader: str) -> str | None:
-        """Return the `when` of a step for a node's `activate`; None where that refers to nothing."""
+        """Return the `when` of the step of node `reader` for its `activate`: the reference compared with the wanted value.
+
+        None where `activate.when` is no reference.
+        """
         reference = self.reference(activate.get("when"))
         if reference is None:
             return None

@@ -52,7 +52,7 @@ class PromptModule:
 @dataclass(frozen=True)
 class KnownInputs:
     """The facts known about a prompt's variables: declared types, sample values, which are passed as JSON text, and which are
-    images.
+    images. `fixed` are those that the template takes apart and another node gives: JSON, or a list of it.
     """
 
     declared: Mapping[str, str | None]

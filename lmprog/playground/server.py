@@ -39,7 +39,7 @@ def new_token() -> str:
 
 
 def playground_handler(playground: Playground, token: str) -> type[LocalHandler]:
-    """Return the request handler of the page; all its paths begin with `/token/`."""
+    """Return the handler class of the page. Every path begins with `/` and the value of `token`; others get status 403."""
 
     class Handler(LocalHandler):
         def do_GET(self) -> None:

@@ -14,7 +14,7 @@ LEFT_OUT = ("README.md", "mistakes.yaml", "replies.yaml", "recording.jsonl", "re
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of program that `lmprog init` can write."""
+    """A kind of program that `lmprog init` can write, with its files and the extras that it needs."""
 
     name: str
     about: str

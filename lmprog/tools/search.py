@@ -67,7 +67,11 @@ class Index:
 
 
 def search_tool(tool: Tool) -> Callable[..., Awaitable[list[str]]]:
-    """Return a search tool as an async function of `query` and `k`. Raises MissingExtra where bm25s is not installed."""
+    """Return an async function of `query` and `k` that gives the keys of the `k` best rows of the tool's corpus, best first.
+
+    Raises MissingExtra where bm25s is not installed; the function raises ToolFailed where `k` is below 1, or the corpus cannot
+    be read.
+    """
     require(("bm25s",), f"the tool {tool.id!r}")
     corpus, text, key = tool.settings["corpus"], tuple(tool.settings["text"]), tool.settings["key"]
 

@@ -31,7 +31,10 @@ class Spread(Program):
         )
 
     def member(self, example: int | str, rollout: int) -> int:
-        """Return the index of the member program for a rollout on an example."""
+        """Return the index in `members` of the program that makes run number `rollout` on `example`.
+
+        The members take turns; the one that begins is drawn from the seed for each example.
+        """
         return (rollout + derive(self.seed, "spread", example)) % len(self.members)
 
     async def run(

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Measures the parts of a training step: the seconds between `start` and `stop`, each counted for one part.
+    """Measures the seconds of each part of a training step.
 
-    Within a part another may begin, whose seconds are then its own. Of parts that run at the same time, as the scorings of
-    several runs, the last to begin is counted.
+    `start` sets all to 0 and names the part of the remaining time, `with part(name)` counts a block, and `stop` returns the
+    seconds by part. Each second counts for one part alone: the one that began last, also where several run at the same time.
     """
 
     def __init__(self) -> None:

@@ -33,7 +33,10 @@ def source_digests(program: Program) -> dict[str, str]:
 
 
 def watched(program: Program) -> Unchanged:
-    """Return a watch on the source files of an optimization, as they are now."""
+    """Return a watch, begun now, on the files that an optimization reads: program, metric, teachers and data.
+
+    Its `require` raises UsageError where one of them has changed since.
+    """
     plan, block = program.plan, optimize_config(program)
     rows = [plan.data[split].path for split in (block.train, block.validate, TEST) if split in plan.data]
     teachers = [path for teacher in block.teachers.values() for path in identity.files_of(teacher)]

@@ -31,7 +31,10 @@ class DemoSource(Protocol):
 
 
 class Labelled:
-    """The source of demos that stand in the train rows themselves, as values of a module's inputs and outputs."""
+    """The source of demos that stand in the train rows themselves: rows with a value for every input and output of a module.
+
+    A module gets none unless its only call takes the program's inputs as they are.
+    """
 
     async def demos(self, task: Task) -> Mapping[str, Pool]:
         plan = task.program.plan

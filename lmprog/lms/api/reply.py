@@ -24,7 +24,7 @@ def read(reply: Any, usd: float | None) -> Completion:
     """Convert a response in OpenAI's form to a Completion, from its first choice.
 
     `usd` is its cost, None where unknown. Raises TryFailed, as worth another try, where the response has no choice with a
-    message.
+    message, or where the reply broke off.
     """
     said = mapping(reply)
     choices = listed(said.get("choices"))

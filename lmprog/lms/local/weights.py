@@ -55,9 +55,10 @@ def base_sha256(model: str) -> str:
 
 
 def fast_in_bfloat16() -> bool:
-    """Return whether bf16 is the faster number format on this machine, by the features its processor reports.
+    """Return whether to compute in bf16 rather than in fp32 on this machine.
 
-    It is not measured by a clock, so that two runs on one machine never differ in it.
+    Where there is CUDA the GPU decides, else the flags of the processor; False where they cannot be read. Nothing is timed, so
+    that two runs on one machine never differ in it.
     """
     import torch
 

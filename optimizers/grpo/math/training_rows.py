@@ -137,10 +137,11 @@ def loss_weights(
     weighting: Literal["tokens", "modules"] = "tokens",
     normalise: Literal["kept", "all"] = "kept",
 ) -> list[tuple[float, float]]:
-    """Return for each row two weights of each of its tokens: in the policy's loss, and in the KL term.
+    """Return for each row a pair: the weight of each of its tokens in the policy's loss, and the one in the KL term.
 
-    The KL term is always a mean over all rows. The policy's loss is one over the rows with `signal`; with `normalise="all"` it
-    is one over all rows too, so that a step in which little can be learnt moves the weights little.
+    Both are weights of `token_weights`, which explains `loss`, `reply_limit` and `weighting`. The KL term counts all rows. The
+    policy's loss counts the rows with `signal`, the others weigh 0; with `normalise="all"` it counts all rows, so that a step
+    in which little can be learnt moves the weights little.
     """
     every = token_weights(rows, loss, reply_limit=reply_limit, weighting=weighting)
     if normalise == "all" or all(row.signal for row in rows):

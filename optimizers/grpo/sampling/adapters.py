@@ -36,9 +36,9 @@ class Adapter:
 
 
 def adapters_of(plan: Plan) -> tuple[Adapter, ...]:
-    """Return the adapters of a `grpo` stage, in the order of the program.
+    """Return the adapters that a `grpo` stage trains, in the order of the program.
 
-    Raises LmprogError where nothing can be trained.
+    Raises LmprogError where no module tunes `weights`, or where the LM of one that does cannot be trained.
     """
     assert plan.optimize is not None
     tuned = [id for id in plan.modules if "weights" in plan.optimize.tune.get(id, ())]

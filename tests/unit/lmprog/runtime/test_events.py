@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from lmprog.runtime.events import CallEnded, TextPiece
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.result import Result
 from lmprog.serving.gate import Gate
-from lmprog.serving.running import Running
+from lmprog.serving.run_answer import RunAnswer
+from lmprog.serving.running import Endpoint, Running
 
 SORT = """
     modules:
@@ -126,7 +128,7 @@ def test_pieces_go_over_http_as_they_come(program) -> None:
         running = Running(made, RunOptions(), Gate(1, 0), ready, 20.0, 1000)
         headers = [(b"content-type", b"application/json")]
         scope = {"type": "http", "method": "POST", "path": "/run", "query_string": b"stream=1", "headers": headers}
-        await running(scope, receive, send)
+        await Endpoint(running, partial(RunAnswer, made.plan))(scope, receive, send)
 
     asyncio.run(ask())
     assert [name for name, _ in sent] == [
