@@ -33,7 +33,9 @@ from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
 
 def fit(shape: Shape, node: Node, report: Report, what: str) -> Node | None:
-    """Return `node` without the parts that lack the shape, or None where the whole lacks it; `what` is its name."""
+    """Return `node` without the parts that do not have the shape, or None where the whole does not have it; `what` names it in
+    findings.
+    """
     while isinstance(shape, Lazy):
         shape = shape.shape()
     return _FIT[type(shape)](shape, node, report, what)

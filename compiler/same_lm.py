@@ -21,7 +21,9 @@ def same_lm(one: LM, other: LM) -> bool:
 
 
 def twin(lm: LM, among: Mapping[str, LM]) -> str | None:
-    """Return the id in `among` of a declaration of the same LM, the same id first; None where there is none."""
+    """Return the id in `among` of an LM that is declared with the same settings as `lm`, the same id first; None where there is
+    none.
+    """
     same = [id for id, each in among.items() if same_lm(lm, each)]
     return lm.id if lm.id in same else next(iter(same), None)
 

@@ -19,7 +19,9 @@ WRAPPED = re.compile(r"^\s*\$\{\{(.*)\}\}\s*$", re.DOTALL)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shape:
-    """The base of all shapes, with what editors and docs/reference/ show of a key: its meaning, default and an example."""
+    """The base class of shapes: a shape says what a value in a spec must look like, and what editors and docs/reference/ show
+    of it.
+    """
 
     about: str = field(default="", kw_only=True)
     default: str = field(default="", kw_only=True)  # what holds where the key is left out
@@ -114,11 +116,11 @@ class Record(Shape):
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """The groups of keys of which exactly one must stand: the forms, or else the choices one by one."""
+        """The groups of keys of which exactly one must be written: the forms, or else each choice alone."""
         return self.forms or tuple((key,) for key in self.choices)
 
     def beside(self, key: str, group: tuple[str, ...]) -> bool:
-        """Return whether a key may stand together with a group of keys."""
+        """Return whether a key may be written together with a group of keys."""
         deciding = any(key in each for each in self.groups)
         return key in group or group[0] in self.only.get(key, () if deciding else group)
 
@@ -145,7 +147,7 @@ class Record(Shape):
 
 @dataclass(frozen=True)
 class Others:
-    """Keys that other packages may add to a record, by an entry-point group."""
+    """The keys that other packages may add to a record of the language, by an entry-point group."""
 
     find: Callable[[str], Shape | None]
     """Returns the shape of a key, or None; raises PluginFailed where its package has an error."""
@@ -164,7 +166,7 @@ class Either(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Nullable(Shape):
-    """The shape, or null."""
+    """A value of the shape, or null."""
 
     shape: Shape
 

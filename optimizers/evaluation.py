@@ -39,7 +39,7 @@ class Scored:
 
     @property
     def usable(self) -> bool:
-        """True where so few rows were lost to outages that the candidate may be chosen by the others."""
+        """True where so few rows were lost to outages that the candidate may be chosen by its score on the other rows."""
         return not outages.too_many(len(self.values), self.rows)
 
 

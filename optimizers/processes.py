@@ -25,7 +25,7 @@ def first() -> bool:
 
 
 def begin() -> None:
-    """Join the group of processes, before transformers does so with a shorter timeout."""
+    """Join torch's process group, before transformers does so with a shorter timeout."""
     if count() > 1:
         import torch
 
@@ -45,7 +45,7 @@ def from_first(value: Any = None) -> Any:
 
 
 def end() -> None:
-    """Leave the group of processes."""
+    """Leave torch's process group."""
     if count() > 1:
         import torch
 

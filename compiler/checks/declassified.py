@@ -28,7 +28,9 @@ class Crossing:
 
 
 def reasons(draft: Draft, plan: Plan) -> None:
-    """Report each `declassify` that stands in a wrong place, has no reason, or contradicts `private`; sub-programs included."""
+    """Report each `declassify` that has no effect where it is written, has no reason, or contradicts `private`; sub-programs
+    included.
+    """
     wrong = "only the output of a module can be declassified"
     for name, field in plan.inputs.items():
         if field.declassify is not None:

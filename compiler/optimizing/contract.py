@@ -71,7 +71,7 @@ UNDECLARED = Facts()
 
 
 def facts_of(draft: Draft, name: str) -> Facts:
-    """Return the facts about the optimizer of stage `name`; UNDECLARED where there is no such optimizer.
+    """Return what the optimizer of stage `name` declares about itself; UNDECLARED where there is no such optimizer.
 
     Optimizers of other packages are looked for only where a program is checked: that takes long.
     """
@@ -82,19 +82,21 @@ def facts_of(draft: Draft, name: str) -> Facts:
 
 
 def teaching_facts(name: str) -> Facts:
-    """Return the facts about the optimizer of a stage whose options name teachers; UNDECLARED where there is none."""
+    """Return what the optimizer `name` declares about itself, also for a package's optimizer outside a check; UNDECLARED where
+    there is none.
+    """
     return built_in().get(name) or _installed(name) or UNDECLARED
 
 
 @cache
 def built_in() -> dict[str, Facts]:
-    """Return the facts of the built-in optimizers by name."""
+    """Return what each built-in optimizer declares about itself, by its name."""
     found = json.loads(FILE.read_text())
     return {name: Facts(**{**kept, "tunes": frozenset(kept["tunes"])}) for name, kept in found.items()}
 
 
 def declared(optimizer: Any) -> Facts:
-    """Return the facts that an optimizer's class declares."""
+    """Return what an optimizer's class declares about itself, with defaults for what it leaves out."""
     tunes = getattr(optimizer, "tunes", None)
     return Facts(
         optimizer.Config,

@@ -82,7 +82,9 @@ def _rewards(draft: Draft, node: Mapping) -> tuple[str | None, dict[str, str]]:
 
 
 def compares(draft: Draft, node: Mapping, key: str, metric: str) -> None:
-    """Report a metric that reads the other runs of a row where it is used to score single runs; only a reward may read them."""
+    """Report a metric that reads the other runs of a row where it is used to score single runs; only a reward may read other
+    runs.
+    """
     if metric in draft.metrics and reads(draft.metrics, metric, "runs"):
         message = f"the metric `{metric}` compares the runs of a row, and only a reward is given them"
         draft.report.add(

@@ -78,7 +78,7 @@ class Scope:
         return replace(self, present=self.present | present) if present else self
 
     def where_holds(self, condition: Expression | None) -> Scope:
-        """Return the scope for a place that is reached only where the condition is true."""
+        """Return the scope for code that runs only if the condition is true, such as a step under `when`."""
         return self if condition is None else replace(self, conditions=(*self.conditions, condition))
 
     def names(self) -> list[str]:

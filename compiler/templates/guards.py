@@ -15,7 +15,7 @@ _OF_VALUES = ("string", "number", "integer", "float", "mapping", "true")
 
 
 def narrow(test: nodes.Node, truth: bool, names: Names, kind: Type | None = None) -> None:
-    """Narrow the types in `names` to those that hold where the condition `test` is `truth`."""
+    """Narrow the types in `names` to the ones that they have where the condition `test` has the value `truth`."""
     if isinstance(test, nodes.Not):
         narrow(test.node, not truth, names)
     elif (isinstance(test, nodes.And) and truth) or (isinstance(test, nodes.Or) and not truth):

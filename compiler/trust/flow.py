@@ -16,7 +16,9 @@ Name = tuple[str, ...]
 
 
 class Arrival(NamedTuple):
-    """A marked value at a module or tool that it is passed to."""
+    """A marked value (private, or text from outside) that a step passes to a module or tool, as the flow
+    analysis reports it.
+    """
 
     plan: Plan
     step: Step
@@ -31,7 +33,9 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """The rules by which values get and lose a mark, and the callback for each arrival of a marked value."""
+    """The rules by which values are marked (private, or text from outside) and unmarked, and the callback for each arrival of a
+    marked value.
+    """
 
     arrives: Callable[[Arrival], None]
     source: Callable[[Plan, Step, str], str | None] = lambda plan, step, output: None
@@ -48,7 +52,9 @@ class Policy:
 
 @dataclass
 class Flow:
-    """The marks of all names in a program, or in a sub-program at one call site."""
+    """The analysis of which names hold marked values (private, or text from outside) in a program, or in a sub-program at one
+    call site.
+    """
 
     plan: Plan
     policy: Policy
@@ -61,13 +67,15 @@ class Flow:
     """Trail of the marked value in the items of the current `foreach`."""
 
     def run(self) -> Mapping[str, Trail]:
-        """Follow the marks through all steps; return the marked outputs of the program, each with its way."""
+        """Follow marked values through all steps; return the marked outputs of the program, each with the path that the value
+        took.
+        """
         self._steps(self.plan.steps)
         found = {name: self.trail(expression) or self.chosen for name, expression in self.plan.outputs.items()}
         return {name: trail for name, trail in found.items() if trail is not None}
 
     def trail(self, expression: Expression | None) -> Trail | None:
-        """Return the way by which a marked value gets into an expression; None where none does."""
+        """Return the path by which a marked value gets into an expression; None where none does."""
         if expression is None or not (self.marks or self.item):
             return None
         for name in sorted(expression.references):

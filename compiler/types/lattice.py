@@ -90,7 +90,7 @@ class Enum(Type):
 
 @dataclass(frozen=True)
 class Unknown(Type):
-    """The type of a value whose type could not be determined, since its place has a finding; it fits everything."""
+    """The type of a value whose type could not be determined, since its expression has a finding; it fits every type."""
 
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")

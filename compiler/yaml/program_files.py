@@ -33,7 +33,9 @@ def folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def yaml_files(folder: Path) -> Iterator[Path]:
-    """Yield the YAML files below a folder in order, without hidden and installed ones; MOST_FILES at most."""
+    """Yield the YAML files below a folder in order, at most MOST_FILES (5000); hidden folders and installed packages are left
+    out.
+    """
     left = MOST_FILES
     for around, files in folders(folder):
         for name in files:

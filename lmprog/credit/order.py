@@ -22,7 +22,9 @@ Places = frozenset[Place]
 
 @dataclass(frozen=True)
 class Sets:
-    """The sets of places whose calls are sampled anew, from which the credit of each module is computed."""
+    """The sets of calls, by place in the program, that are sampled anew together; the credit of each module is computed from
+    them.
+    """
 
     own: dict[str, dict[Places, int]]
     """Coefficients of sets, by module: each place adds +1 to it with its successors, -1 to the successors alone."""
@@ -31,7 +33,9 @@ class Sets:
 
 
 class Order:
-    """The places of a plan, sub-programs included, and which of them depend on which."""
+    """The places (steps and loop turns) of a plan at which calls are made, sub-programs included, and which of them depend on
+    which.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

@@ -11,7 +11,9 @@ from lmprog.traces.record import Invocation
 
 
 class Replies:
-    """The replies of one run by place; calls that got no reply (a failed provider) are left out."""
+    """The replies of one run by the place in the program that made the call; calls without a reply (a failed provider) are left
+    out.
+    """
 
     def __init__(self, order: Order, trace: Sequence[Invocation]) -> None:
         self._place_of: dict[str, Place] = {}

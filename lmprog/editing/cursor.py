@@ -124,7 +124,7 @@ class _Token:
 
 
 def cursor_at(text: Text, line: int, column: int) -> Cursor | None:
-    """Return the place of a cursor; None in a comment."""
+    """Return the cursor at a line and column: the keys and text around it; None in a comment."""
     written = text.line(line)
     before = written[: column - 1]
     own = list(_tokens(line, before))

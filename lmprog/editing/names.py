@@ -23,7 +23,7 @@ _DEMOS = (
 
 @dataclass(frozen=True)
 class Mention:
-    """A name in a file, with its place and what it stands for."""
+    """A name in a file, with its place and its meaning (a Target)."""
 
     symbol: Symbol
     place: Place
@@ -212,6 +212,6 @@ def resolved(chain: Chain, structure: Structure, level: str) -> list[Target | No
 
 
 def inner_place(node: Scalar) -> Place:
-    """Return the place of a one-line scalar without its quotes."""
+    """Return the place of a one-line scalar's text, without its quotes."""
     quote = 1 if node.style in ("'", '"') else 0
     return Place(node.source, node.line, node.column + quote, len(node.text))

@@ -32,7 +32,10 @@ class PromptyFile:
 
 
 def read(path: Path, around: tuple[Path, ...] = ()) -> PromptyFile:
-    """Return the parts of a prompty file, laid over those of its `base`. Raises UsageError where it is no prompty file."""
+    """Return the settings and prompt of a prompty file, laid over those of its `base`.
+
+    Raises UsageError where it is no prompty file.
+    """
     found = _FRONT.match(read_text(path))
     if found is None:
         raise UsageError(f"{path} has no front matter between `---` lines, so it is no prompty file")

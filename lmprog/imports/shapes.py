@@ -52,7 +52,7 @@ class Use:
         return self.item
 
     def merge(self, other: Use) -> None:
-        """Add another use of the same value."""
+        """Add another use of the same value to this one."""
         for name, use in other.fields.items():
             self.fields.setdefault(name, Use()).merge(use)
         if other.item is not None:
@@ -87,7 +87,9 @@ class Use:
 
 
 def uses(text: str) -> dict[str, Use]:
-    """Return the use of each variable of a template; empty where it cannot be parsed."""
+    """Return how a template uses each of its variables (printed, looped over, its attributes); empty where it
+    cannot be parsed.
+    """
     try:
         tree = Environment().parse(text)
     except (TemplateSyntaxError, RecursionError, ValueError):

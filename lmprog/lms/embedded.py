@@ -31,7 +31,7 @@ CONVERSION = 1
 
 
 def cached_folder() -> Path:
-    """Return the place of the converted model in the user's cache, whether it is there or not."""
+    """Return the folder for the converted embedded model in the user's cache; it may not exist yet."""
     return cache_root() / "models" / f"smollm2-135m-{GGUF_SHA256[:12]}-{CONVERSION}"
 
 

@@ -58,6 +58,8 @@ class RoutedLM:
 
 
 def routed(declared: plan.LM, lm: LM, other: Callable[[plan.LM], LM]) -> LM:
-    """Return the LM, with those around it that may answer in its place; `other` returns one of these."""
+    """Return an LM that asks `lm` and the LMs that may answer in its place, as declared; `other` makes one of these from its
+    declaration.
+    """
     others = declared.answering[1:]
     return RoutedLM(declared, lm, {each.id: other(each) for each in others}) if others else lm

@@ -56,7 +56,7 @@ class ProgramServer(LanguageServer):
         return Wording(self.session, units, self.uris)
 
     async def work(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
-        """Return what a function gives, called after those that were asked for before."""
+        """Call a function in the worker thread, after all calls before it, and return what it returns."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, lambda: function(*given, **named))
 
     # texts and diagnostics
@@ -87,7 +87,7 @@ class ProgramServer(LanguageServer):
             self.check_soon(one)
 
     def changed(self, paths: Iterable[Path]) -> None:
-        """Check the open programs that files belong to."""
+        """Check the open programs that depend on files which have changed."""
         for path in paths:
             for program in self.session.depending(path):
                 if self.session.is_program(program):

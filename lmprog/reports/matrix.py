@@ -15,7 +15,9 @@ from lmprog.scoring.statistics import Difference, Estimate
 
 @dataclass(frozen=True)
 class Matrix:
-    """Evaluations (columns) on the same rows by the same metrics; the column at `base` is what the others are compared with."""
+    """Evaluations (columns) on the same rows by the same metrics; the column `base` is what the other columns are compared
+    with.
+    """
 
     columns: Sequence[Evaluation]
     base: int = 0

@@ -46,7 +46,7 @@ class FieldPieces:
         return found
 
     def rest(self, outputs: Mapping[str, Any]) -> Pieces:
-        """Return the parts of the outputs that were not sent yet, after the run has ended."""
+        """Return the pieces of the outputs that were not streamed yet, after the run has ended."""
         found: Pieces = []
         for output, value in outputs.items():
             sent = self._sent.get(output, "")

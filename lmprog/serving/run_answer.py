@@ -37,7 +37,9 @@ class RunAnswer:
         await self._stream.begin()
 
     async def tell(self, event: Event) -> None:
-        """Send an event of the run: a piece of a reply or of an output, or a call that has ended, without why it failed."""
+        """Send an event of the run to the client: a piece of a reply or of an output, or a call that has ended, without its
+        error.
+        """
         plain: dict[str, Any] = {"path": event.path, "module": event.module, "attempt": event.attempt}
         if isinstance(event, CallEnded):
             ended = {"tool": event.tool, "seconds": round(event.seconds, 6), "failed": event.error is not None}

@@ -36,10 +36,10 @@ def changes(
 
 
 def files_to_watch(spec: Path, compiled: Compilation, imports: bool = True) -> frozenset[Path]:
-    """Return the files that a program was compiled from, and of one that could not be, also the folders of those.
+    """Return the files that a program was compiled from; where compiling failed, also their folders.
 
-    A file that is missing changes the state of its folder when it appears. Without `imports`, for a stranger's program, they
-    are found without importing anything.
+    A file that is missing changes the state of its folder when it appears. Without `imports`, for a stranger's program, the
+    files are found without importing anything.
     """
     read = {spec.resolve(), *compiled.read}
     return frozenset(read | (_files_behind(compiled.plan, imports) if compiled.plan is not None else _folders(read)))

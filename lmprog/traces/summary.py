@@ -107,7 +107,7 @@ def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def place(record: Record) -> tuple[Any, ...]:
-    """Return the fields that tell a call apart from the other calls of its run, as a key."""
+    """Return a key of a record: the fields that tell its call apart from the other calls of its run."""
     return tuple(record.get(key) for key in ("kind", "program", "module", "tool", "parent", "path", "call", "attempt"))
 
 

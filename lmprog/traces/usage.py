@@ -35,7 +35,7 @@ class Usage:
     """LM calls by the id of an LM that gave no reply, so that another one answered."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the sums as plain values."""
+        """Return the fields as plain values for JSON."""
         routes = {"answered_by": dict(self.answered_by), "passed_over": dict(self.passed_over)}
         return {
             "lm_calls": self.lm_calls,
@@ -69,7 +69,9 @@ class Usage:
 
 
 def usage_of(runs: Iterable[Sequence[Record]]) -> Usage:
-    """Return the sums over all calls of `runs`, each a list of records; runs without a call do not count."""
+    """Return the calls, tokens, cost, retries and repairs of `runs`, added up; each run is a list of its records, and one
+    without a call does not count.
+    """
     runs = [run for run in runs if run]
     asked = [call for run in runs for call in run if isinstance(call, Invocation)]
     used = [call.usage for call in asked if call.usage is not None]

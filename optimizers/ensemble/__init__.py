@@ -47,7 +47,7 @@ class Ensemble:
         return [self.of(program, [{}] * size) for size in run_counts.ensemble_sizes(self.config.members)]
 
     def of(self, program: Program, members: Sequence[Mapping[str, Any]]) -> Candidate:
-        """Return the candidate for an ensemble of members, each given by the words of the modules that it changes."""
+        """Return the candidate for an ensemble; each member is given by its texts for the modules that it changes."""
         from lmprog.optimizers.candidate import Candidate
 
         vote = self.config.vote or next(iter(program.plan.outputs))

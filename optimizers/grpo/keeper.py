@@ -35,7 +35,7 @@ class Keeper:
         self._record(0, self.before)
 
     def count_spending(self) -> None:
-        """Start counting here what the training steps spend; earlier amounts do not count as theirs."""
+        """Start counting what the training steps spend; what was spent before is not counted as theirs."""
         self.spent_before = self.task.budget.spent
 
     def go_on(self) -> Progress | None:

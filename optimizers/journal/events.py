@@ -177,7 +177,7 @@ class StageSkipped:
 
 @dataclass(frozen=True)
 class StageEnded:
-    """The event of a stage's end; shown only, since `finished` holds the same."""
+    """The event of a stage's end; shown only, since the event Finished holds the same."""
 
     name: str
     validate: Score

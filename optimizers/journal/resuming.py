@@ -47,8 +47,9 @@ def watched(program: Program) -> Unchanged:
 def claim(folder: Path, origin: Origin, block: Optimize, resume: bool, restart: str | None) -> tuple[int, bool] | None:
     """Check that a folder is free for a new run, or that the run in it may be resumed; write the origin of a new run there.
 
-    Returns the number of the stage to restart and whether earlier stages are scored again, or None. Raises UsageError where the
-    folder holds a run and neither `resume` nor `restart` is given, or a run begun from other sources.
+    Returns the number of the stage that `restart` names, and whether earlier stages are scored again; None without `restart`.
+    Raises UsageError where the folder holds a run and neither `resume` nor `restart` is given, or a run begun from other
+    sources.
     """
     marker = folder / RUN
     recorded = read_origin(marker)

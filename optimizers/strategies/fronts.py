@@ -13,9 +13,7 @@ class Front(Protocol):
     """The interface of that choice: which of several candidates, scored on the same rows, are kept."""
 
     def kept(self, scores: Sequence[Values], most: int) -> list[int]:
-        """Return the indices of the candidates that are kept, at most `most`, the best of all first; at least one if there is
-        any.
-        """
+        """Return the indices of the candidates to keep, at most `most`, the best of all first; at least one if there is any."""
         ...
 
 

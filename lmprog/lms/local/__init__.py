@@ -87,7 +87,7 @@ class LocalLM:
         self._tokenizing = threading.Lock()
 
     async def complete(self, request: Request) -> Completion:
-        """Return the reply to a request, after the wave that answers it.
+        """Return the reply to a request; it waits for the batch of requests that this one is computed in.
 
         Raise LmprogError for parameters that the engine lacks.
         """

@@ -71,7 +71,7 @@ class ThreadCount:
         self._next_burst = self._quiet_since = clock()
 
     def begin(self) -> None:
-        """Start measuring here; time before it (Python code between two passes) is not counted."""
+        """Start measuring now; time before it (Python code between two passes) is not counted."""
         self._last = (self._clock(), self._processor())
 
     def check(self) -> None:

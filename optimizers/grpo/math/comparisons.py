@@ -23,7 +23,7 @@ SEVERAL = 3
 
 @dataclass(frozen=True)
 class Turns:
-    """The turns that an agent took for one call of its module, together one member of a group."""
+    """The turns that an agent took for one call of its module; a group compares them as one member."""
 
     module: str
     call: int
@@ -40,11 +40,12 @@ def compare(
     agents: Set[str] = frozenset(),
     width: Width = unit,
 ) -> tuple[list[Group], list[list[float]]]:
-    """Form the groups of `rollouts` at the level that `config` names, and return them with the advantages of each one's
+    """Return the groups of calls (or runs) that GRPO compares with each other, and for each group the advantages of its
     members.
 
-    `sampled` are the runs that give an example's mean, where some have lost calls since they were sampled. `levels` (the
-    distinct rewards seen so far) decide the scale where `config` leaves it out. `agents` are the modules with tools.
+    `config.level` says whether single calls or whole runs are compared. Where some rollouts lost calls, `sampled` are all
+    rollouts before, whose mean reward is the baseline. `levels` (the distinct rewards seen so far) decide the scale where
+    `config` leaves it out. `agents` are the modules with tools.
     """
     groups: list[Group] = []
     values: list[list[float]] = []

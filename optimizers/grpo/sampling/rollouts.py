@@ -52,7 +52,7 @@ def unit(module: str | None) -> float:
 
 @dataclass(frozen=True)
 class SkippedRuns:
-    """Counts of a teacher's runs that are in no group, by reason."""
+    """Counts of a teacher's runs that are not trained on, by reason."""
 
     lost: int = 0
     """An outage ended them."""
@@ -62,7 +62,7 @@ class SkippedRuns:
     """The program in training could not give one of the replies."""
 
     def plus(self, other: SkippedRuns) -> SkippedRuns:
-        """Return the sums with `other`."""
+        """Return the counts of both, added."""
         return SkippedRuns(self.lost + other.lost, self.failed + other.failed, self.unfit + other.unfit)
 
 

@@ -33,7 +33,9 @@ Allowed = NDArray[numpy.int32]
 
 
 def passes(model: Any, sequences: Sequence[Sequence[int]], cap: int) -> list[list[int]]:
-    """Return the indices of the sequences of each forward pass, at most `cap` tokens (a longer one goes alone)."""
+    """Divide sequences into forward passes of at most `cap` tokens (a longer sequence goes alone); return the indices of each
+    pass.
+    """
     return list(split(sequences, cap) if shares_prefixes(model) else _even(sequences, cap))
 
 

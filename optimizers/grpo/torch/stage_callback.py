@@ -49,7 +49,7 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
         self._split = self.clock.stop()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Report a step's figures here, since the trainer logs once after every step, when all of them are known."""
+        """Report a step's figures to the stage; the trainer logs once after every step, when all of them are known."""
         recorded = {
             RECORDED_METRICS[name]: value
             for name, value in (logs or {}).items()
