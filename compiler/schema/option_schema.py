@@ -64,17 +64,11 @@ def _shape(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Shape:
     if kind == "array":
         return ListOf(shape_of(schema.get("items", {}), definitions), schema.get("minItems", 0))
     if kind == "object" and schema.get("additionalProperties") is False:
-        keys = {name: _described(part, definitions) for name, part in schema.get("properties", {}).items()}
+        keys = {name: shape_of(part, definitions) for name, part in schema.get("properties", {}).items()}
         return Record(keys, tuple(schema.get("required", ())))
     if kind == "object" and isinstance(schema.get("additionalProperties"), Mapping):
         return MapOf(shape_of(schema["additionalProperties"], definitions), free=True)
     return Anything()
-
-
-def _described(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Shape:
-    """Return the shape of an option with its description and default, for editors."""
-    default = json.dumps(schema["default"], ensure_ascii=False) if schema.get("default") is not None else ""
-    return replace(shape_of(schema, definitions), about=schema.get("description", ""), default=default)
 
 
 def _any_of(parts: list[Mapping[str, Any]], definitions: Mapping[str, Any]) -> Shape:
