@@ -228,7 +228,9 @@ STATUS: dict[tuple[str, str], int] = {
     ("docs/tutorial.md", 'lmprog run desk.yaml --input message="My chain jumps when I climb."'): 1,
 }
 """Exit statuses of commands that end with another than 0, by page and first line."""
-FRAGMENTS: dict[tuple[str, str], str] = {}
+FRAGMENTS: dict[tuple[str, str], str] = {
+    ("docs/howto/ci.md", "- uses: OWNER/lmprog@v0.1.0"): "a step of a workflow",
+}
 """YAML that is neither a program nor keys of its top level: the page and first line, and what it is."""
 
 
