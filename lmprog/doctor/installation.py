@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
@@ -26,9 +27,12 @@ def versions() -> Iterator[Line]:
     yield Line("Installed", "core", "ok", ", ".join(f"{name} {_version(name)}" for name in CORE))
 
 
+_distributions = cache(packages_distributions)
+
+
 def extras() -> Iterator[Line]:
     """Yield a line for each extra: the versions of its packages, or what it would bring and the command to install it."""
-    distributions = packages_distributions()
+    distributions = _distributions()
     for extra, use in BRINGS.items():
         packages = packages_of(extra)
         missing = [package for package in packages if not is_installed(package)]

@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from lmprog.errors import InfrastructureError
-from lmprog.lms.lm import LM, Request
+from lmprog.lms.lm import Request, innermost
 from lmprog.runtime.program import Program
 from lmprog.serving.connection import SECONDS, USUAL_CONNECTIONS, most_connections, within
 
@@ -109,13 +109,6 @@ async def warm(program: Program, ready: asyncio.Event) -> None:
             ask = Request(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 1}, seed=0)
             await lm.complete(ask)
     ready.set()
-
-
-def innermost(lm: LM) -> LM:
-    """Return the LM inside wrappers that make an LM at its first use or answer from a cache."""
-    while (inner := getattr(lm, "made", None) or getattr(lm, "lm", None)) is not None:
-        lm = inner
-    return lm
 
 
 class Server(uvicorn.Server):

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+# Each test starts processes that import torch.
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import ctypes, resource, sys
 from lmprog.lms.local.allocation import keep_freed_memory
