@@ -37,7 +37,7 @@ class Site:
 
 @dataclass
 class Bounds:
-    """The worst case of one run of a program: LM calls, tool writes, and call sites."""
+    """The most that one run of a program can use: LM calls, tokens, US dollars and tool writes; and its call sites."""
 
     calls: dict[str, int] = field(default_factory=dict)
     """LM calls by module; modules of a sub-program are named `<step>.<module>`."""

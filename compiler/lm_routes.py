@@ -89,7 +89,10 @@ def _report_circle(draft: Draft, circle: tuple[str, ...]) -> None:
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report LMs that cannot stand in for another: less trusted, or unable to do what the other's modules need."""
+    """Report LMs under `fallback` or `balance` that are less trusted than theirs, or lack what its modules need.
+
+    Also report an LM whose weights are tuned while others may answer for it.
+    """
     for lm in plan.lms.values():
         for key in KEYS:
             for other in getattr(lm, key):

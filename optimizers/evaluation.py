@@ -158,8 +158,8 @@ class CandidateEvaluator:
     async def select(self, finalists: int) -> Candidate:
         """Return the candidate with the highest mean over all rows, or START where none is better than the start.
 
-        The `finalists` that did best on the most rows, and the start, are first run on the rows that they lack, and with
-        `repeats` on all rows again.
+        The start, and the `finalists` with the highest means among the candidates that were scored on the most rows, are first
+        run on the rows that they lack; with `repeats` above 1 then on all rows again.
         """
         chosen = self.ranked(self._most)[:finalists]
         for candidate in (START, *chosen):

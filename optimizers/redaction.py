@@ -23,7 +23,10 @@ LENGTH = 500
 
 
 class ShownRows:
-    """The test rows and answers of a program with all private values left out, and long values cut."""
+    """Shortens rows and answers for the journal and pages: the first 1,000 rows, long values cut, private values left out.
+
+    Where a program has private values, labels, errors and feedback are left out too.
+    """
 
     def __init__(self, plan: Plan) -> None:
         secret = {name for _, name in private_rows(plan)}

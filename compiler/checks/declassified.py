@@ -22,7 +22,7 @@ class Crossing:
     plan: Plan
     module: Module
     place: Place
-    """Return the place at which the program that is checked brings the value there."""
+    """The place where the program that is checked brings the value in."""
     root: Plan
     """The program whose metrics, or the judge whose own score, must watch."""
 

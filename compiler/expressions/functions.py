@@ -42,12 +42,12 @@ class Function:
 
 
 def is_text(kind: Type) -> bool:
-    """Return whether values of the type are texts."""
+    """Return whether the type is str, an enum, or unknown."""
     return kind == STR or isinstance(kind, Enum | Unknown)
 
 
 def is_number(kind: Type) -> bool:
-    """Return whether values of the type are numbers."""
+    """Return whether the type is int, float, or unknown."""
     return kind in (INT, FLOAT) or isinstance(kind, Unknown)
 
 

@@ -168,7 +168,10 @@ class _Trial:
         self.template: Any = None
 
     def failure(self, values: Mapping[str, Any]) -> tuple[str, int] | None:
-        """Return why the values cannot be rendered and the offset of the line, or None where they can be rendered."""
+        """Return why the values cannot be rendered, and the offset of the first mark in that line; None where they can be.
+
+        Raises _GivenUp where rendering takes too long or makes too much.
+        """
         _trials().turns = 0
         try:
             if self.template is None:

@@ -125,7 +125,10 @@ def assignable(source: Type, target: Type) -> bool:
 
 
 def join(left: Type, right: Type) -> Type | None:
-    """Return the least type to which both types are assignable, or None where there is none."""
+    """Return the least type to which both types are assignable, or None where nothing but json takes both.
+
+    Where one type is unknown, return the other.
+    """
     if left == right or isinstance(right, Unknown):
         return left
     if isinstance(left, Unknown):

@@ -56,7 +56,10 @@ def columns_of(
 
 
 def score(column: Column, plan: Plan, on_row: Callable[[RowScore], None]) -> Evaluation:
-    """Score a column, with a progress bar on a terminal; `on_row` is called with each scored run."""
+    """Score a column with all metrics of the plan, and call `on_row` with each scored run; its tools may write.
+
+    Raises MetricFailed where a metric raises on every row.
+    """
     from lmprog.cli.row_progress import RowProgress
     from lmprog.reports.scores import Evaluation
     from lmprog.scoring.evaluation import evaluate

@@ -21,7 +21,7 @@ MEGABYTE = 1_000_000
 
 
 def versions() -> Iterator[Line]:
-    """Yield a line for lmprog, for Python, and for each package of the core, with its version."""
+    """Yield three lines with versions: lmprog, Python, and all packages of the core; `?` for one that is not installed."""
     yield Line("Installed", "lmprog", "ok", __version__)
     yield Line("Installed", "Python", "ok", f"{platform.python_version()} ({sys.executable})")
     yield Line("Installed", "core", "ok", ", ".join(f"{name} {_version(name)}" for name in CORE))

@@ -45,7 +45,10 @@ class Session:
         self.rows = RowsReader(self._on_rows)
 
     def refresh(self, changed: Collection[Path] = ()) -> None:
-        """Compile the program's files as they are now."""
+        """Compile the program's files as they are now, and import the Python modules in `changed` anew.
+
+        Where the files hold an error, the last program that could run is kept, and nothing is raised.
+        """
         if self.imports:
             forget(changed)
         self.rows.retry()

@@ -35,7 +35,7 @@ class Usage:
     """LM calls by the id of an LM that gave no reply, so that another one answered."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as plain values for JSON."""
+        """Return the fields as plain values for JSON; `answered_by` and `passed_over` only where LMs answer for others."""
         routes = {"answered_by": dict(self.answered_by), "passed_over": dict(self.passed_over)}
         return {
             "lm_calls": self.lm_calls,

@@ -169,7 +169,7 @@ class EvaluationReport:
 
     @property
     def with_calls(self) -> int:
-        """The number of listed rows that are shown with their calls."""
+        """The most listed rows that are shown with their calls."""
         return WITH_CALLS
 
     @property
