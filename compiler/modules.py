@@ -74,7 +74,7 @@ def _tools(draft: Draft, id: str, node: Mapping, tools: tuple[str, ...]) -> None
         elif tool in draft.tools and kind_of(draft.tools[tool].kind).remote and tool in draft.open_tools:
             key = "schema" if draft.tools[tool].kind == "mcp" else "inputs"
             message = f"module `{id}` is not told what arguments `{tool}` takes"
-            draft.report.add("LMP604", place, message, fix=f"give the tool its {key}:")
+            draft.report.add("LMP604", place, message, fix=f"write `{key}` under the tool `{tool}`")
         elif tool in draft.tools and draft.tools[tool].kind == "python":
             _warn_untyped(draft, id, draft.tools[tool], place)
     if tools and node.value("max_turns") == 1:

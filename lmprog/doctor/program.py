@@ -104,7 +104,8 @@ def _tool(tool: Tool) -> Line:
     if isinstance(command, list) and command and shutil.which(str(command[0])) is None:
         fix = f"install it, or write its path: tools.{tool.id}.mcp.command"
         return Line("Program", name, "problem", f"there is no command {command[0]!r} on the path", fix)
-    return Line("Program", name, "ok", "it can be called")
+    found = "its command is there; it is not started" if isinstance(command, list) and command else "it can be called"
+    return Line("Program", name, "ok", found)
 
 
 def _required(name: str, packages: Iterable[str], missing: Status = "problem") -> Line:
