@@ -109,11 +109,13 @@ def _counted(programs: int) -> str:
 
 def _programs(named: Sequence[Path], imports: bool, only_programs: bool) -> list[Path]:
     """Return the files that are named, with the programs below the folders that are named, each once."""
+    from lmprog.compiler.yaml.files import refusal, root_of
     from lmprog.compiler.yaml.program_files import is_program, yaml_files
 
     found: dict[Path, None] = {}
     for path in named:
-        if path.is_dir():
+        # A link to a folder outside of a stranger's checkout is no folder to look through: the compiler refuses it by its name.
+        if path.is_dir() and (imports or refusal(path, root_of(path)) is None):
             below = [file for file in yaml_files(path) if is_program(file, imports)]
             if not below:
                 raise click.UsageError(f"{path} holds no program: no YAML file below it has the key `lmprog`")

@@ -61,8 +61,8 @@ def start(tiny_model, write, tmp_path: Path, monkeypatch) -> Callable[..., tuple
     monkeypatch.setattr(paper_tasks, "SPECS", tmp_path / "specs")
     write(PROGRAM.replace("MODEL", str(tiny_model())), "specs/papillon.yaml")
     write(METRICS, "specs/metrics.py")
-    for name in ("train", "dev"):
-        rows = ({"user_query": f"{name} {number}", "pii_units": []} for number in range(10))
+    for name in ("train", "dev", "test"):
+        rows = ({"user_query": f"{name} {number}", "pii_units": []} for number in range(60))
         write("".join(json.dumps(row) + "\n" for row in rows), f"data/pupa/{name}.jsonl")
 
     def run(*runs: str) -> tuple[int, Ledger[Measured]]:
