@@ -68,6 +68,7 @@ def chain(write, provider) -> Path:
     return spec
 
 
+@pytest.mark.slow
 def test_shares_sum_to_one_and_are_as_they_must_be(cli, chain, provider) -> None:
     status, out, err = cli("credit", chain, "--format", "json", "--limit", 12)
     assert status == 0, err

@@ -114,6 +114,7 @@ def test_each_extra_for_users_is_listed() -> None:
     assert {*EXTRA_OF.values()} == {*BRINGS}
 
 
+@pytest.mark.slow
 def test_the_quickstart_can_run_here(cli) -> None:
     pytest.importorskip("torch")
     status, out, _ = cli("doctor", QUICKSTART, "--json")
@@ -215,6 +216,7 @@ def test_a_server_that_has_the_model(cli, spec, models, monkeypatch) -> None:
     assert models.asked == [("/v1/models", f"Bearer {KEY}")] and KEY not in out
 
 
+@pytest.mark.slow
 def test_ollama_is_asked_in_its_own_way(cli, spec, models) -> None:
     pytest.importorskip("litellm")
     models.answer = 200, json.dumps({"models": [{"name": "llama3:latest"}]})

@@ -203,6 +203,7 @@ def test_a_judge_is_counted_traced_and_kept_apart(cli, spec, write, tmp_path, pr
     assert err.startswith("lmprog: no row could be scored: the judge 'good': judge: openai/y gave no answer")
 
 
+@pytest.mark.slow
 def test_against_another_program(cli, spec, tmp_path, provider) -> None:
     def answer(text: str) -> str:
         guessing = provider.requests[-1]["messages"][0]["content"].startswith("Guess.")
@@ -248,6 +249,7 @@ def test_an_own_failure_is_a_score_and_no_error(cli, spec, write, tmp_path, prov
     assert (document["n"], document["errors"], document["failures"]["expression"]["count"]) == (10, 0, 1)
 
 
+@pytest.mark.slow
 def test_a_comparison_with_many_outages_says_that_it_shows_nothing(cli, spec, tmp_path, provider) -> None:
     provider.replies = ["refund"] * 10
     provider.otherwise = lambda text: FAILURE if text == "3" else "refund"
@@ -269,6 +271,7 @@ def test_provider_failures_are_not_scored(cli, spec, provider) -> None:
     assert said in cli("eval", spec)[1]
 
 
+@pytest.mark.slow
 def test_failures_of_the_other_program_count_too(cli, spec, tmp_path, provider) -> None:
     provider.replies = ["refund"] * 10
     provider.otherwise = lambda text: FAILURE if int(text) < 3 else "refund"

@@ -110,6 +110,7 @@ def test_a_recording_replays_whoever_answered(cli, spec, provider, tmp_path) -> 
     assert cli("test", spec, "--replay", tmp_path / "calls.jsonl")[0] == 0
 
 
+@pytest.mark.slow
 def test_balanced_lms_share_the_calls_in_the_same_way_every_time(cli, write, spec, provider) -> None:
     write(SPEC.replace("fallback: [other]", "balance: [other]"))
     shares = []

@@ -41,6 +41,7 @@ def writes_whole(call: ast.Call) -> bool:
     return name in ("open", "open_private") and any(mode[:1] in ("w", "x") and len(mode) <= 3 for mode in modes)
 
 
+@pytest.mark.slow
 def test_nothing_else_writes_a_whole_file() -> None:
     found = list(writes())
     assert any(file == WRITER for file, _ in found)

@@ -273,6 +273,7 @@ outputs: {all: "${{ steps.each.answer }}"}
     assert [record.call for record in result.trace] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_server_that_does_not_start_is_the_failure_of_the_run(protocol: str, write, scripted) -> None:
     pytest.importorskip("mcp")

@@ -318,6 +318,7 @@ def test_a_server_that_asks_for_more_time_than_there_is_is_an_outage_at_once(mad
     assert len(desk.requests) == 1 and waits == []
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_be_reached_is_an_outage_and_one_that_does_not_answer_is_not(made, desk) -> None:
     full = socket.create_server(("127.0.0.1", 0), backlog=0)
     held = [socket.socket() for _ in range(4)]

@@ -44,6 +44,7 @@ def made(write) -> Callable[..., lmprog.Program]:
     return made
 
 
+@pytest.mark.slow
 def test_the_environment_is_read_within_a_command_and_hidden_in_messages(made, monkeypatch) -> None:
     monkeypatch.setenv("MCP_CODE", "key987654")
     error = made("x", server=f"command: ['{sys.executable}', '-c', '${{{{ env.MCP_CODE }}}}']").map([{}])[0].error

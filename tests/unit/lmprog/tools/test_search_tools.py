@@ -149,6 +149,7 @@ def test_recall_on_questions_over_wikipedia() -> None:
         assert sum(found) / len(found) >= least
 
 
+@pytest.mark.slow
 def test_a_data_set_of_the_hub_is_indexed_once(cache, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     asked: list[tuple[object, ...]] = []

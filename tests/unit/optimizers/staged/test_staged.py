@@ -112,6 +112,7 @@ def test_resume_does_no_finished_stage_again(write_spec, fixed, tmp_path: Path) 
     assert lm.asked == []
 
 
+@pytest.mark.slow
 def test_outages_of_test_rows_are_left_out_said_and_scored_again_on_resume(write_spec, fixed, tmp_path: Path) -> None:
     spec, folder = write_spec(stages("Divide by two.")), tmp_path / "run"
 

@@ -81,6 +81,7 @@ def test_a_busy_provider_is_asked_again_when_it_says(remote, provider, waits) ->
     assert [wait for wait in waits if wait >= 0.1] == [0.3, 0.2]
 
 
+@pytest.mark.slow
 def test_a_busy_provider_may_name_the_time(remote, provider, waits) -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
     provider.replies = [failure(429, **{"retry-after": soon}), failure(429, **{"retry-after": "soon"}), "at last"]

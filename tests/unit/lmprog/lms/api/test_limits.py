@@ -31,6 +31,7 @@ async def collected(program, count: int) -> list:
     return [result async for result in program.stream([{"text": str(n)} for n in range(count)], concurrency=count)]
 
 
+@pytest.mark.slow
 def test_a_call_that_waits_to_be_tried_again_holds_no_place(remote, server, monkeypatch) -> None:
     monkeypatch.setattr("lmprog.lms.api.FIRST_WAIT", 2.0)
     monkeypatch.setattr("lmprog.lms.api.MAX_WAIT", 2.0)

@@ -79,6 +79,7 @@ def test_a_server_that_fails_three_times_in_ten_loses_no_row(remote, server, mod
     assert server.most_active <= 40 + met["hang"] + 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [DIRECT, LITELLM])
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_way_to_fail_passes(remote, server, model, kind) -> None:
@@ -99,6 +100,7 @@ def test_what_will_not_pass_is_said_at_once_in_the_providers_words(remote, serve
     assert len(server.asked) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [DIRECT, LITELLM])
 def test_a_hanging_server_runs_into_the_timeout_of_each_try(remote, server, model) -> None:
     server.answer = lambda asked: failing("hang")
@@ -107,6 +109,7 @@ def test_a_hanging_server_runs_into_the_timeout_of_each_try(remote, server, mode
     assert 1 <= len(server.asked) <= 3  # on a busy machine a try may end before its request is out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [DIRECT, LITELLM])
 def test_after_a_word_from_the_provider_the_whole_lm_holds_back(remote, server, model) -> None:
     program = remote(model, **{"timeout: 20": "concurrency: 4"})
