@@ -14,7 +14,7 @@ from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import Finding, Report
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.yaml import layers, reader
-from lmprog.compiler.yaml.files import NotRead, read_text, reading, root_of
+from lmprog.compiler.yaml.files import NotRead, read_text, reading, refusal, root_of
 from lmprog.compiler.yaml.program_files import yaml_files
 from lmprog.compiler.yaml.source import Mapping as Node
 from lmprog.compiler.yaml.source import Source
@@ -209,8 +209,12 @@ class Session:
         folders = dict.fromkeys(
             next((folder for folder in self.folders if file.is_relative_to(folder)), file.parent) for file in files
         )
-        every = (*self.texts, *(file.resolve() for folder in folders for file in yaml_files(folder)))
+        every = (*self.texts, *(file.resolve() for folder in folders for file in self._below(folder)))
         return [file for file in dict.fromkeys(every) if file.suffix in (".yaml", ".yml")]
+
+    def _below(self, folder: Path) -> Iterator[Path]:
+        """Yield the YAML files below a folder; of a stranger's workspace without links that lead outside of it."""
+        return (file for file in yaml_files(folder) if refusal(file, self.confines(file)) is None)
 
     def _overlays(self, base: Path) -> Iterator[Path]:
         """Return the files in the workspace, or else in the base's folder, that extend some other file."""

@@ -195,3 +195,17 @@ def test_inputs_of_a_sub_program_are_defined_in_its_file(write: Callable[..., Pa
         (found,) = definitions(session, path, *place(session, path, words))
         assert (found.path.name, found.line) == ("sub.yaml", line)
     assert mention_at(session, path, 1, 1) is None
+
+
+@pytest.mark.parametrize(("imports", "callers"), [(True, ["outside.yaml"]), (False, [])])
+def test_links_that_lead_outside_of_a_strangers_workspace_are_not_read(
+    tmp_path: Path, imports: bool, callers: list[str]
+) -> None:
+    workspace = tmp_path / "checkout"
+    (workspace / ".git").mkdir(parents=True)
+    base = workspace / "base.yaml"
+    base.write_text("lmprog: 1\n")
+    (tmp_path / "outside.yaml").write_text("lmprog: 1\nsteps: {a: {program: ./checkout/base.yaml}}\n")
+    (workspace / "link.yaml").symlink_to(tmp_path / "outside.yaml")
+    session = Session(imports=imports, folders=(workspace,))
+    assert [file.name for file in session.callers([base])] == callers
