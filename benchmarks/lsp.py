@@ -1,4 +1,4 @@
-"""How long an editor waits for the diagnostics of a program of 1,000 steps after a change, over the protocol of `lmprog lsp`.
+"""Measures the wait of an editor for the diagnostics of 1,000 steps after a change, over the protocol of `lmprog lsp`.
 
 Run `python -m benchmarks.lsp`; it prints the time on the clock from the change to its diagnostics, with the DELAY that the
 server waits for further changes, and the server's processor time. Target: less than 1 s.

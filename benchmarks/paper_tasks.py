@@ -212,7 +212,7 @@ def stages_of(task: Task, run: str, sizes: Sizes) -> list[dict[str, dict[str, An
 
 
 def optimize_of(task: Task, run: str, sizes: Sizes) -> dict[str, Any]:
-    """What a run changes of the spec's `optimize`, as overrides. Whole trajectories follow the one metric of the program."""
+    """Return the overrides of the spec's `optimize` for a run. Whole trajectories follow the one metric of the program."""
     block = planned(task).optimize
     by_module = run == "trajectory" and block is not None and bool(block.rewards)
     reward = {"optimize.reward": block.metric} if by_module and block is not None else {}

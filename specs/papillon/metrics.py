@@ -35,7 +35,7 @@ ENOUGH = 5
 
 
 def usable(answer: str, reference: str, units: list[str] | str) -> float:
-    """How far an answer helps with the query: words of the reference in it, of `ENOUGH`, 0 to 1.
+    """Return the usefulness of an answer to the query, 0 to 1: words of the reference in it, of `ENOUGH`.
 
     Words of four letters and more count, each once, but for those of the private units. A request that asks for nothing gets
     an answer about nothing, which shares hardly any.

@@ -131,7 +131,7 @@ def test_agents_run_with_their_real_tools(name: str, tmp_path: Path) -> None:
 
 
 def results(recording: Path) -> list[Any]:
-    """What the tools were asked for and what they gave, in an order that does not depend on time."""
+    """Return the arguments and results of the tools, in an order that does not depend on time."""
     found = [json.loads(line) for line in recording.read_text().splitlines()]
     return sorted(
         json.dumps([record["example"], record["arguments"], record.get("result"), record.get("error")])

@@ -119,7 +119,7 @@ def test_the_whole_request_is_shown(rendered) -> None:
 
 
 def test_the_part_that_is_the_same_for_every_row_ends_where_it_does(rendered) -> None:
-    """What is said to be the same is the same in another row, and what follows it is not."""
+    """Compare the part that is said to be the same for every row, and the text after it, with those of another row."""
     for here, there in zip(rendered("--row", 0), rendered("--row", 1), strict=True):
         same = here["same_for_every_row"]
         whole, characters = same["messages"], same["characters"]

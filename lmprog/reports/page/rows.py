@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lmprog.blame import is_outage
 from lmprog.scoring.statistics import Difference, Estimate, estimate, paired
 
-ToolProtocol = Literal["better", "worse", "back"]
+Outcome = Literal["better", "worse", "back"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ChangedRow:
     """A test row whose score differs between versions; `back` is True where the last score equals the first."""
 
     number: int
-    way: ToolProtocol
+    way: Outcome
     inputs: Mapping[str, str]
     versions: Sequence[Version]
 
@@ -83,6 +83,6 @@ def changed_rows(versions: Sequence[Version], inputs: Sequence[Mapping[str, str]
         if len(values) < len(tested) or len(set(values)) == 1:
             continue
         first, last = values[0], values[-1]
-        way: ToolProtocol = "better" if last > first else "worse" if last < first else "back"
+        way: Outcome = "better" if last > first else "worse" if last < first else "back"
         found.append(ChangedRow(number, way, inputs[number] if number < len(inputs) else {}, tested))
     return found

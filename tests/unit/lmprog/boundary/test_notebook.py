@@ -1,4 +1,4 @@
-"""What a notebook shows: short texts, escaped tables, and a bar in a kernel alone."""
+"""Tests of the texts that a notebook shows: short texts, escaped tables, and a bar in a kernel alone."""
 
 from __future__ import annotations
 

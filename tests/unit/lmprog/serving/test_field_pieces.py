@@ -44,7 +44,7 @@ PLANS = {"one": plan_of(ONE), "two": plan_of(TWO)}
 
 
 def received(plan: Plan, pieces: Sequence[str | None], outputs: dict[str, Any]) -> dict[str, Any]:
-    """What a client has of each output at the end, from the pieces alone."""
+    """Return the outputs that a client has at the end, from the pieces alone."""
     fields, has = FieldPieces(plan), dict[str, Any]()
 
     def take(found: list[tuple[str, Any]]) -> None:
