@@ -16,9 +16,11 @@ from lmprog.compiler.errors import Handled
 MAX_BYTES = 64_000_000
 """Maximum bytes of a file that is read whole: a program, a list of labels, a description of tools."""
 
+State = tuple[int, int, int] | None
+"""The time, size and inode of a file; None where there is no file."""
 
 _UNSAVED: ContextVar[Mapping[Path, str]] = ContextVar("unsaved", default={})  # noqa: B039 (nobody changes it)
-_SEEN: ContextVar[set[Path] | None] = ContextVar("seen", default=None)
+_SEEN: ContextVar[dict[Path, State] | None] = ContextVar("seen", default=None)
 
 
 class NotRead(Handled):
@@ -47,12 +49,12 @@ def refusal(path: Path, root: Path | None) -> str | None:
 
 
 @contextmanager
-def reading(unsaved: Mapping[Path, str] = {}) -> Iterator[set[Path]]:
+def reading(unsaved: Mapping[Path, str] = {}) -> Iterator[Mapping[Path, State]]:
     """Read the unsaved texts of an editor in place of the files at their paths, which have no links in them.
 
-    Yield the set of the files that are looked at meanwhile, whether they are there or not.
+    Yield the files that are looked at meanwhile, whether they are there or not, each with its state before it was read.
     """
-    seen: set[Path] = set()
+    seen: dict[Path, State] = {}
     texts, looked_at = _UNSAVED.set(unsaved), _SEEN.set(seen)
     try:
         yield seen
@@ -64,8 +66,17 @@ def reading(unsaved: Mapping[Path, str] = {}) -> Iterator[set[Path]]:
 def note(path: Path) -> None:
     """Note a file that the compilation depends on, for those who compile again when it changes."""
     seen = _SEEN.get()
-    if seen is not None:
-        seen.add(path)
+    if seen is not None and path not in seen:
+        seen[path] = state_of(path)
+
+
+def state_of(path: Path) -> State:
+    """Return what changes when a file is saved: its time, size and inode; None where there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def unsaved_text(path: Path) -> str | None:

@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from lmprog.compiler.types.python_reference import forget
-from lmprog.compiler.yaml.files import reading
+from lmprog.compiler.yaml.files import State, reading, state_of
 from lmprog.compiler.yaml.program_files import folders
 from lmprog.state.python_sources import sources
 from lmprog.state.watching import changes
@@ -23,22 +23,24 @@ def watch(check: Callable[[], str], named: Sequence[Path]) -> NoReturn:
 
     `check` prints the findings and returns the line below them. Programs that appear in a folder of `named` are checked too.
     """
-    seen: frozenset[Path] = frozenset()
+    seen: dict[Path, State] = {}
 
     def look() -> None:
         nonlocal seen
         if sys.stdout.isatty():
             click.clear()
         began = time.monotonic()
+        before = {path: state_of(path) for path in _folders(named)}
         with reading() as looked_at:
             said = check()
         click.echo(f"{said} ({time.monotonic() - began:.2f} s); watching {len(looked_at)} files", err=True)
         # What Python files import changes what they are.
-        parts = (part for file in looked_at if file.suffix == ".py" for part in sources(file))
-        seen = frozenset((*looked_at, *(path.resolve() for path in named), *parts))
+        parts = {part for file in looked_at if file.suffix == ".py" for part in sources(file)}
+        others = {part: seen[part] if part in seen else state_of(part) for part in parts}
+        seen = {**others, **before, **looked_at}
 
     look()
-    for changed in changes(lambda: (*seen, *_folders(named)), threading.Event()):
+    for changed in changes(lambda: seen, threading.Event()):
         # A Python file that is imported by a changed one is imported again with it.
         forget(changed | {path for path in seen if path.suffix == ".py" and not changed.isdisjoint(sources(path))})
         look()

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmprog.compiler.plan import Plan, Split
+from lmprog.compiler.yaml.files import state_of
 from lmprog.errors import Handled, LmprogError
 from lmprog.scoring.data import rows_of
-from lmprog.state.unchanged import state_of
 
 PATIENCE = 2.0
 """Seconds that a page waits for rows before it is shown without."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lmprog.compiler import Finding, SpecError, compile_file
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.types.python_reference import forget
+from lmprog.compiler.yaml.files import State, reading, state_of
 from lmprog.errors import LmprogError
 from lmprog.optimizers.optimizer import installed, options_of
 from lmprog.playground.rows import RowsReader
@@ -30,7 +31,8 @@ class Snapshot:
     """True if `program` is that of the files before, since those of now hold an error."""
     defect: str | None = None
     """The reason why the files could not be compiled at all."""
-    files: frozenset[Path] = frozenset()
+    files: Mapping[Path, State] = field(default_factory=dict)
+    """The files that are watched, each with its state before it was read."""
 
 
 class Session:
@@ -91,18 +93,20 @@ class Session:
             return self._changes
 
     def _compiled(self, before: Snapshot) -> Snapshot:
-        found = compile_file(
-            self.spec,
-            overrides=self._overrides,
-            lms=self._lms,
-            imports=self.imports,
-            stage_configs=options_of,
-            stage_names=installed,
-            confined=not self.imports,
-        )
-        files = files_to_watch(self.spec, found, self.imports)
+        with reading() as read:
+            found = compile_file(
+                self.spec,
+                overrides=self._overrides,
+                lms=self._lms,
+                imports=self.imports,
+                stage_configs=options_of,
+                stage_names=installed,
+                confined=not self.imports,
+            )
+        watched = files_to_watch(self.spec, found, self.imports)
+        files = {path: read[path] if path in read else state_of(path) for path in watched}
         if found.plan is None:
-            return replace(before, findings=found.findings, broken=True, defect=None, files=before.files | files)
+            return replace(before, findings=found.findings, broken=True, defect=None, files={**before.files, **files})
         # An LM that is declared as before stays: to read the weights of a model anew takes seconds.
         old = before.program
         same = {id: old.lms[id] for id, lm in found.plan.lms.items() if old is not None and old.plan.lms.get(id) == lm}

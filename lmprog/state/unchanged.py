@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from lmprog.compiler.yaml.files import state_of
 from lmprog.errors import UsageError
 
 
@@ -22,12 +23,3 @@ class Unchanged:
                     f"{path} has changed while this command was at work, so nothing more is kept; undo that and run the same "
                     "command again to go on, or begin anew with another name"
                 )
-
-
-def state_of(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file is saved: its time, size and inode; None where there is no file."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lmprog.compiler import Compilation, Plan
+from lmprog.compiler.yaml.files import State, state_of
 from lmprog.state.identity import files_of
-from lmprog.state.unchanged import state_of
 
 EVERY = 0.2
 """Seconds between two looks at the files."""
 
 
 def changes(
-    files: Callable[[], Iterable[Path]], stopped: threading.Event, every: float = EVERY
+    files: Callable[[], Mapping[Path, State]], stopped: threading.Event, every: float = EVERY
 ) -> Iterator[frozenset[Path]]:
     """Yield the files that have changed, appeared or gone, each time they have been still for one look; end when stopped.
 
-    `files` is asked before each look, so that the files may be others after a change. A change while the caller is at work on
-    the last one is seen next.
+    `files` is called before each look, so that the files may be others after a change; it returns each file with its state
+    before the caller read it. A change while the caller reads, or is at work on the last change, is seen next.
     """
-    before = {path: state_of(path) for path in files()}
+    before = dict(files())
     changed: set[Path] = set()
     while not stopped.wait(every):
-        now = {path: state_of(path) for path in files()}
-        moved = {path for path, state in now.items() if path in before and before[path] != state}
+        read = files()
+        now = {path: state_of(path) for path in read}
+        moved = {path for path, state in now.items() if before.get(path, read[path]) != state}
         before = {**before, **now}
         changed |= moved
         if changed and not moved:

@@ -59,7 +59,7 @@ def test_the_files_that_are_looked_at_are_noted_whether_there_or_not(program: Pa
     with reading() as seen:
         compile_file(program, overrides={"data.test": "absent.jsonl"})
     assert {path.name for path in seen} >= {"program.yaml", "base.yaml", "labels.txt", "rows.jsonl", "absent.jsonl"}
-    before = set(seen)
+    before = dict(seen)
     compile_file(program)
     assert seen == before  # nothing is noted when nobody asks
 
