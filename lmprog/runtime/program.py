@@ -22,11 +22,10 @@ from lmprog.lms.lm import LM
 from lmprog.lms.making import make_lm
 from lmprog.lms.routed import routed
 from lmprog.runtime.events import Event, Listener, followed
-from lmprog.runtime.execution import Execution
 from lmprog.runtime.options import AS_IT_IS, RunOptions
 from lmprog.runtime.resources import Resources
 from lmprog.runtime.result import Result, RunError
-from lmprog.runtime.run import exported
+from lmprog.runtime.runner import HERE, Job, Runner
 from lmprog.spending.budget import Budget
 from lmprog.traces.run_trace import Exporter
 
@@ -50,6 +49,8 @@ class Program:
     recompile: Callable[[Mapping[str, Any]], Plan] = field(repr=False, compare=False)
     """The plan with a change (an overlay as plain values) laid over the source; raises SpecError where a check refuses it."""
     resources: Resources = field(repr=False, compare=False)
+    runner: Runner = field(default=HERE, repr=False, compare=False)
+    """The place where its runs are made, and those of its judges; no part of the program itself."""
 
     def __repr__(self) -> str:
         plan = self.plan
@@ -79,7 +80,7 @@ class Program:
         wrong = self.wrong_inputs(inputs)
         if wrong:
             raise UsageError(wrong)
-        result = await self._run(inputs, 0, AS_IT_IS)
+        result = await self.runner.run(self, Job(inputs))
         if result.error is not None:
             raise RunError(result)
         return result
@@ -94,7 +95,7 @@ class Program:
             raise UsageError(wrong)
 
         def begin(tell: Listener) -> Coroutine[Any, Any, Result]:
-            return self._run(inputs, 0, RunOptions(on_text=tell, on_record=tell))
+            return self.runner.run(self, Job(inputs, options=RunOptions(on_text=tell, on_record=tell)))
 
         async with aclosing(followed(begin)) as events:
             async for event in events:
@@ -180,16 +181,7 @@ class Program:
         wrong = self.wrong_inputs(inputs)
         if wrong:
             return Result(None, (), Failure("input", wrong, "inputs"))
-        return await self._run(inputs, example, options or AS_IT_IS, parent)
-
-    async def _run(
-        self, inputs: Mapping[str, Any], example: int | str, options: RunOptions, parent: str | None = None
-    ) -> Result:
-        execution = Execution(self.plan, self.lms, self.resources, options, example, parent)
-        with exported(execution.run, self.resources.exports(self.plan)) as trace:
-            trace.inputs = inputs
-            trace.outputs, trace.error = await execution.execute(inputs)
-        return Result(trace.outputs, execution.run.records(), trace.error)
+        return await self.runner.run(self, Job(inputs, example, options or AS_IT_IS, parent))
 
     async def aclose(self) -> None:
         """Close the connections of the program's tools in the running event loop; without this call they close
@@ -216,8 +208,10 @@ class Program:
 
     @property
     def concurrency(self) -> int:
-        """The number of rows to run at once where the caller sets none: 128 if every LM runs in this process, else 32."""
-        return 128 if all(lm.runs_here for lm in self.plan.lms.values()) else 32
+        """The number of rows to run at once where the caller sets none: 128 if every LM runs in this process, else 32 for each
+        worker.
+        """
+        return 128 if all(lm.runs_here for lm in self.plan.lms.values()) else 32 * self.runner.workers
 
     def with_candidate(self, candidate: Change) -> Program:
         """Return the program with a candidate's instructions, demos and adapters.
@@ -235,6 +229,10 @@ class Program:
     def with_budget(self, budget: Budget) -> Program:
         """Return the program with every LM call charged to `budget`, calls of sub-programs and judges included."""
         return replace(self, resources=replace(self.resources, budget=budget))
+
+    def with_runner(self, runner: Runner) -> Program:
+        """Return the program with its runs, and those of its judges, made by `runner`."""
+        return replace(self, runner=runner)
 
     def with_exporter(self, exporter: Exporter) -> Program:
         """Return the program with a function that is called with the trace of each run that ended, of judges too."""

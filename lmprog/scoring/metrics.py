@@ -202,7 +202,7 @@ class Scorer:
         if id not in self._judges:
             ours = self.program
             lms = ours.resources.inner_lms(judge, ours.plan, ours.lms)
-            self._judges[id] = Program(judge, lms, ours.recompile, ours.resources)
+            self._judges[id] = Program(judge, lms, ours.recompile, ours.resources, ours.runner)
         return self._judges[id]
 
 

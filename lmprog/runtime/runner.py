@@ -1,0 +1,70 @@
+"""The place where the runs of a program are made: here, in this process, or where another runner takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lmprog.compiler.plan import Plan
+from lmprog.lms.lm import LM
+from lmprog.runtime.execution import Execution
+from lmprog.runtime.options import AS_IT_IS, RunOptions
+from lmprog.runtime.resources import Resources
+from lmprog.runtime.result import Result
+from lmprog.runtime.run import exported
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run that is to be made: its inputs, the number of its row, and its options, with seed and rollout.
+
+    All draws of the run follow from these, so that its result does not depend on where or when it is made.
+    """
+
+    inputs: Mapping[str, Any]
+    example: int | str = 0
+    options: RunOptions = AS_IT_IS
+    parent: str | None = None
+    """The path of the step or metric that runs the program as a sub-program or judge."""
+
+
+class Runnable(Protocol):
+    """The parts of a program that a run needs."""
+
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def lms(self) -> Mapping[str, LM]: ...
+    @property
+    def resources(self) -> Resources: ...
+
+
+class Runner(Protocol):
+    """The interface of a place where runs are made: any number of jobs may be submitted at a time, each of which has its result
+    when it has ended. `Program.stream` returns results in the order of the rows.
+    """
+
+    @property
+    def workers(self) -> int:
+        """The number of processes that make runs, by which a program's default concurrency is multiplied."""
+
+    async def run(self, program: Runnable, job: Job) -> Result:
+        """Make a run, and return its result, which holds any failure. Raises BudgetExceeded for a spent budget."""
+
+
+class Here:
+    """The runner that makes runs in this process and event loop."""
+
+    workers = 1
+
+    async def run(self, program: Runnable, job: Job) -> Result:
+        """Make the run in the running event loop, and pass its trace to the program's exporters."""
+        execution = Execution(program.plan, program.lms, program.resources, job.options, job.example, job.parent)
+        with exported(execution.run, program.resources.exports(program.plan)) as trace:
+            trace.inputs = job.inputs
+            trace.outputs, trace.error = await execution.execute(job.inputs)
+        return Result(trace.outputs, execution.run.records(), trace.error)
+
+
+HERE = Here()
