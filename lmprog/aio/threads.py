@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from lmprog.aio.per_loop import PerLoop
@@ -13,6 +14,7 @@ from lmprog.aio.per_loop import PerLoop
 T = TypeVar("T")
 
 _awaited: PerLoop[set[asyncio.Future[Any]]] = PerLoop(set)
+_awaited_whole: PerLoop[set[object]] = PerLoop(set)
 
 
 async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
@@ -56,6 +58,20 @@ async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
         awaited.discard(done)
 
 
-def awaited() -> bool:
-    """Return whether any call of `in_thread` is in progress on the running event loop."""
-    return bool(_awaited.get())
+@contextmanager
+def awaited_whole() -> Iterator[None]:
+    """Mark what the running event loop awaits here as work after which further LM calls may follow, however long it takes.
+
+    Requests that are answered together wait for it, so that which of them there are does not depend on the clock.
+    """
+    marks, mark = _awaited_whole.get(), object()
+    marks.add(mark)
+    try:
+        yield
+    finally:
+        marks.discard(mark)
+
+
+def at_work(*, tools: bool) -> bool:
+    """Return whether the running event loop awaits work marked by `awaited_whole` or, with `tools`, a call of `in_thread`."""
+    return bool(_awaited_whole.get()) or (tools and bool(_awaited.get()))

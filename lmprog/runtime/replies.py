@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from lmprog.aio.threads import awaited_whole
 from lmprog.compiler.findings.finding import shown_value
 from lmprog.compiler.plan import Module
 from lmprog.compiler.replies import reading, thinking
@@ -75,7 +76,8 @@ async def read_beside(module: Module, completion: Completion) -> Reading:
     """Return a module's outputs, read from an LM's reply: in a thread where the reply is large. Raises Unreadable."""
     if len(completion.text) <= LARGE:
         return read_reply(module, completion)
-    return await asyncio.to_thread(read_reply, module, completion)
+    with awaited_whole():
+        return await asyncio.to_thread(read_reply, module, completion)
 
 
 def spoken(text: str) -> str:

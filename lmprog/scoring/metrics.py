@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Self
 
+from lmprog.aio.threads import awaited_whole
 from lmprog.blame import connection_failed, is_outage
 from lmprog.boundary.python_values import instances_for
 from lmprog.boundary.user_code import raised_at
@@ -176,7 +177,8 @@ class Scorer:
             score = await function(**arguments)
         else:
             # One thread for all: a slow function holds up no LM call, and none has to be safe for two threads at once.
-            score = await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, **arguments))
+            with awaited_whole():
+                score = await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, **arguments))
             if inspect.isawaitable(score):
                 score = await score
         return Score(float(score.value), score.feedback) if isinstance(score, Score) else Score(float(score))

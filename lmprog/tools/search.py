@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
-from lmprog.aio.threads import in_thread
+from lmprog.aio.threads import awaited_whole, in_thread
 from lmprog.compiler.plan import HubRows, Tool
 from lmprog.compiler.rows.files import Row, RowsError, read_file
 from lmprog.compiler.rows.reading import read_hub
@@ -82,7 +82,8 @@ def search_tool(tool: Tool) -> Callable[..., Awaitable[list[str]]]:
         if k < 1:
             raise ToolFailed(f"{tool.id}: k must be at least 1, not {k}")
         try:
-            return await in_thread(search, query=query, k=k)
+            with awaited_whole():
+                return await in_thread(search, query=query, k=k)
         except (RowsError, OSError) as error:
             raise failed(f"{tool.id}: {error}", error) from error
 

@@ -34,8 +34,9 @@ MAX_HEADS = 512
 """Heads whose token ids are kept: a search over prompts makes ever new ones."""
 MIN_HEAD = 16
 """Tokens below which a shared head is not worth a pass of its own."""
-TOOL_TIMEOUT = 0.5
-"""Seconds that a wave waits for tools in threads, whose results further requests may follow from."""
+TOOL_TURNS = 500
+"""Turns of the event loop, of a millisecond or more, that a wave waits for tools in threads, whose results further requests
+may follow from. Turns and not seconds: on a busy machine both the tool and the turns take longer."""
 
 Waiting = tuple[Request, "asyncio.Future[Completion]"]
 
@@ -69,8 +70,8 @@ class LocalLM:
 
     Concurrent requests are answered in waves (batches) of at most `wave`, in the order of their keys.
 
-    A wave starts when the event loop has nothing else to do and no tool is running (but for slow ones): every request that
-    could come has come, so that the composition of a batch depends on the program and not on timing.
+    A wave starts when the event loop has nothing else to do and no metric and no tool is running (but for slow tools): every
+    request that could come has come, so that the composition of a batch depends on the program and not on timing.
     """
 
     def __init__(self, weights: Weights, *, wave: int = 128) -> None:
@@ -306,12 +307,12 @@ def _listening(rows: Sequence[Waiting], text: Callable[[Sequence[int]], str]) ->
 
 
 async def _quiet(waiting: list[Waiting]) -> None:
-    """Wait until several turns of the event loop in a row have brought no further request, with no tool at work."""
-    loop, still = asyncio.get_running_loop(), 0
-    patient_until = loop.time() + TOOL_TIMEOUT
+    """Wait until several turns of the event loop in a row have brought no further request, with no tool or metric at work."""
+    still, turns = 0, TOOL_TURNS
     while still < 8:
         before = len(waiting)
-        at_work = threads.awaited() and loop.time() < patient_until
+        at_work = threads.at_work(tools=turns > 0)
+        turns -= at_work
         await asyncio.sleep(0.001 if at_work else 0)
         still = 0 if at_work or len(waiting) != before else still + 1
 

@@ -223,7 +223,13 @@ def _join(pieces: list[Piece]) -> Tensor:
     """Join the outputs (kv_heads, group, N, D) of all pieces, each weighted by its share of the attention's mass."""
     if len(pieces) == 1:
         return pieces[0][0]
-    weights = torch.stack([weight for _, weight in pieces]).softmax(0).unsqueeze(-1)  # (pieces, kv_heads, group, N, 1)
+    # torch's own softmax over the first of several dimensions depends on the number of threads.
+    masses = torch.stack([weight for _, weight in pieces])  # (pieces, kv_heads, group, N)
+    masses = masses.sub_(masses.amax(0)).exp_()
+    total = masses[0]
+    for mass in masses[1:]:
+        total = total + mass
+    weights = masses.div_(total).unsqueeze(-1)
     joined = pieces[0][0] * weights[0]
     for (output, _), weight in zip(pieces[1:], weights[1:], strict=True):
         joined = torch.addcmul(joined, output, weight)

@@ -10,9 +10,10 @@ The number of threads changes no result. What depends on it in torch is kept out
 
     a' b over 2,048 rows or more     oneDNN makes as many sums as suit the threads: split by rows (`lora.py`)
     a sum with a single result       torch makes a sum for each thread: of two rows instead (`logprobs.py`), or `alone`
-    logaddexp, silu                  the last elements of each thread's share, where it does not fill a vector, are computed
-                                     by another formula: logaddexp is spelt out (`tree_attention.py`), and the numbers of
-                                     threads are such that the width of a layer divides into whole vectors (`even`)
+    softmax of an outer dimension    the last elements of each thread's share, where it does not fill a vector, are computed
+    logaddexp, silu                  by another formula: the first two are spelt out (`attention.py`, `tree_attention.py`), and
+                                     the numbers of threads are such that the width of a layer divides into whole vectors
+                                     (`even`)
 """
 
 from __future__ import annotations

@@ -12,13 +12,20 @@ torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 
 from lmprog.aio.threads import in_thread  # noqa: E402
 from lmprog.errors import LmprogError  # noqa: E402
-from lmprog.lms.lm import Request  # noqa: E402
+from lmprog.lms.lm import Completion, Request  # noqa: E402
 from lmprog.lms.local import LocalLM, shared  # noqa: E402
 from lmprog.lms.local.attention import NAME  # noqa: E402
 from lmprog.lms.local.choosing import Sampling  # noqa: E402
 from lmprog.lms.local.wave import HeadCache, Prompt, sample  # noqa: E402
 
 END = 1
+SCORED = """
+    inputs: {text: str}
+    outputs: {said: "${{ steps.ask.said }}"}
+    modules: {ask: {lm: lm, inputs: {text: str}, outputs: {said: str}, format: text}}
+    steps: {ask: {module: ask, with: {text: "${{ inputs.text }}"}}}
+    metrics: {slow: {python: "./metrics.py:slow", with: {said: "${{ outputs.said }}"}}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +181,7 @@ def test_a_wave_waits_for_tools_but_not_for_slow_ones(monkeypatch, slow: bool) -
     lm, sizes = shared("embedded/smollm2-135m"), []
     answers = lm._answers
     monkeypatch.setattr(lm, "_answers", lambda batch: sizes.append(len(batch)) or answers(batch))
-    monkeypatch.setattr("lmprog.lms.local.TOOL_TIMEOUT", 0.1 if slow else 10.0)
+    monkeypatch.setattr("lmprog.lms.local.TOOL_TURNS", 80 if slow else 10_000)
 
     async def run(seconds: float) -> None:
         await in_thread(lambda: time.sleep(seconds))
@@ -185,6 +192,19 @@ def test_a_wave_waits_for_tools_but_not_for_slow_ones(monkeypatch, slow: bool) -
 
     asyncio.run(together())
     assert sizes == ([2, 1] if slow else [3])
+
+
+def test_the_rows_of_a_wave_do_not_depend_on_how_long_a_metric_takes(monkeypatch, program) -> None:
+    from lmprog.scoring.evaluation import evaluate
+
+    lm, sizes = LocalLM(shared("embedded/smollm2-135m").weights), []
+    monkeypatch.setattr(
+        lm, "_answers", lambda batch: sizes.append(len(batch)) or [Completion("well", (), ()) for _ in batch]
+    )
+    monkeypatch.setattr("lmprog.lms.local.TOOL_TURNS", 0)  # a metric is no tool: it is waited for to its end
+    made = program(SCORED, lm, metrics__py="import time\n\ndef slow(said):\n    time.sleep(0.02)\n    return 1.0\n")
+    assert evaluate(made, [{"text": str(row)} for row in range(12)], "slow", concurrency=4).mean == 1.0
+    assert sizes == [4, 4, 4]
 
 
 def test_a_program_called_within_a_run_is_answered_while_the_outer_run_waits() -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 
 from lmprog.lms.local import thread_count  # noqa: E402
+from lmprog.lms.local.attention import _join  # noqa: E402
 from lmprog.lms.local.lora import AT_ONCE, _over_rows  # noqa: E402
 from lmprog.lms.local.thread_count import MAX_PAUSE, ThreadCount, even, fitting  # noqa: E402
 from lmprog.optimizers.grpo.torch.logprobs import _sums  # noqa: E402
@@ -164,6 +165,17 @@ def test_the_join_of_attention_is_the_same_for_any_number_of_threads(nodes: int)
     left[::5] = float("-inf")
     for_any_number_of_threads(lambda: _log_of_sum(left, right))
     assert torch.allclose(_log_of_sum(left, right), torch.logaddexp(left, right), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("replies", [2, 13, 37, 64])
+@pytest.mark.parametrize("pieces", [2, 3])
+def test_the_join_of_a_wave_is_the_same_for_any_number_of_threads(pieces: int, replies: int) -> None:
+    torch.manual_seed(0)
+    parts = [(torch.randn(3, 3, replies, 8), torch.randn(3, 3, replies) * 4) for _ in range(pieces)]
+    for_any_number_of_threads(lambda: _join(parts))
+    weights = torch.stack([weight for _, weight in parts]).softmax(0).unsqueeze(-1)
+    exact = (torch.stack([output for output, _ in parts]) * weights).sum(0)
+    assert torch.allclose(_join(parts), exact, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 65])
