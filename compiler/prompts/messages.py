@@ -54,7 +54,8 @@ class PromptBuilder:
     def __init__(self, module: Module, vars: Mapping[str, Any], tool_words: str = "") -> None:
         self.module = module
         self._tool_words = tool_words
-        self._images = [name for name, field in module.inputs.items() if field.type in IMAGES]
+        self.images = [name for name, field in module.inputs.items() if field.type in IMAGES]
+        """The inputs that stand beside the text of the user's turn."""
         self.parts = any(field.type in IMAGES + TURNS for field in module.inputs.values())
         """True if the content of a message may be a list of parts, with images among them."""
         self._fixed = {"instructions": module.instructions or "", "vars": vars, "demos": module.demos}
@@ -63,9 +64,15 @@ class PromptBuilder:
         layout = module.layout
         self._system_varies = layout.system is not None and bool(layout.system.variables & self._varying)
         self._system = "" if layout.system is None or self._system_varies else layout.system.render(self._fixed)
-        self._earlier = self._earlier_turns()
+        self.earlier = self._earlier_turns()
+        """The inputs that are turns before the user's."""
         self._turns = [] if layout.demos_inline else [self._demo(demo) for demo in module.demos]
         self._user_head = layout.user.render_head(self._fixed, self._varying)
+
+    @property
+    def demo_turns(self) -> list[Message]:
+        """The demos as messages; none where a template shows them itself."""
+        return [turn for turns in self._turns for turn in turns]
 
     def build(self, inputs: Mapping[str, Any]) -> Prompt:
         """Return the messages for one row: system message, demos as earlier turns, the row's inputs as the last message."""
@@ -77,12 +84,12 @@ class PromptBuilder:
         messages: list[Message] = [{"role": "system", "content": said}] if said else []
         head = len(messages)
         messages += [turn for place in shown if self._turns for turn in self._turns[place]]
-        constant = (len(messages), 0 if self._images else len(self._user_head))
+        constant = (len(messages), 0 if self.images else len(self._user_head))
         if self._nearest is not None and self._turns:
             constant = (head, 0)
         if self._system_varies and layout.system is not None:
             constant = (0, len(layout.system.render_head(self._fixed, self._varying).strip()))
-        earlier = [dict(turn) for name in self._earlier for turn in inputs[name] or ()]
+        earlier = [dict(turn) for name in self.earlier for turn in inputs[name] or ()]
         if earlier:
             messages += earlier
             constant = min(constant, (len(messages) - len(earlier), 0))
@@ -108,7 +115,7 @@ class PromptBuilder:
     def _user(self, values: Mapping[str, Any]) -> Message:
         """Return the user's turn: its text or, if it has images, a list of parts in OpenAI's API format."""
         text = self.module.layout.user.render(values)
-        given = [values.get(name) for name in self._images]
+        given = [values.get(name) for name in self.images]
         images = [
             one for value in given if value is not None for one in (value if isinstance(value, list) else [value])
         ]
@@ -119,7 +126,7 @@ class PromptBuilder:
         return {"role": "user", "content": parts}
 
     def _demo(self, demo: Mapping[str, Any]) -> list[Message]:
-        earlier = [dict(turn) for name in self._earlier for turn in demo.get(name) or ()]
+        earlier = [dict(turn) for name in self.earlier for turn in demo.get(name) or ()]
         last = self._last({**self._fixed, **self._completed(demo)}, earlier)
         return [*earlier, *last, {"role": "assistant", "content": self.reply(demo)}]
 

@@ -25,7 +25,7 @@ VERBS = {
     "explain": "show the page of a finding",
     "import": "make a first program from another format",
     "init": "write a small working program to begin with",
-    "export": "write weights with the adapters merged in",
+    "export": "write prompts as text for other tools, or weights with the adapters merged in",
     "graph": "draw the steps as Mermaid",
     "lsp": "serve an editor: diagnostics, types, completion, renaming",
     "optimize": "improve a program's prompts and weights, and write the overlay",

@@ -24,7 +24,7 @@ ORDER = (
     ("credit",),
     ("optimizers",),
     ("reports",),
-    ("imports", "serving", "starter", "playground", "doctor", "editing"),
+    ("imports", "exporting", "serving", "starter", "playground", "doctor", "editing"),
     ("lsp",),
     ("cli", "pytest_plugin"),
 )

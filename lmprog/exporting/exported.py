@@ -1,0 +1,154 @@
+"""The modules of a program as they are exported: the parts of each prompt, and the fields of its requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmprog.compiler.plan import LM, Field, Module, ModuleCall, Plan, ProgramCall
+from lmprog.compiler.prompts.messages import Message, PromptBuilder, tool_words
+from lmprog.compiler.steps.parts import walk
+from lmprog.compiler.types.lattice import Object
+from lmprog.errors import UsageError
+from lmprog.exporting.plain_jinja import Text, fixed_text, plain, template_text
+from lmprog.lms.lm import Request
+from lmprog.lms.sending import as_sent
+from lmprog.runtime.agent import offer
+
+_TRIMMED = ("{% filter trim %}", "{% endfilter %}")
+_BEFORE_WORDS = ("{% set __own %}", "{% endset %}{{ __own | trim }}{% if __own | trim %}\n\n{% endif %}")
+"""Code around a system template: alone, and before the description of tools."""
+
+
+@dataclass(frozen=True)
+class ExportedModule:
+    """A module of a program: its messages in parts, in their order, and the other fields of its requests."""
+
+    name: str
+    """The module's id; for one of a sub-program after the ids of the steps that run it."""
+    module: Module
+    lm: LM
+    system: Text | None
+    demos: Sequence[Message]
+    earlier: Sequence[str]
+    """The inputs that are turns of a chat, before the user's turn."""
+    user: Text
+    images: Sequence[str]
+    """The inputs that are images, beside the text of the user's turn."""
+    fields: Mapping[str, Any]
+    """Model, parameters, schema of the reply and tools, as the LM is sent them."""
+
+    @property
+    def inputs(self) -> Mapping[str, Field]:
+        """The inputs of the module."""
+        return self.module.inputs
+
+    @property
+    def texts(self) -> list[Text]:
+        """The texts of the messages that depend on the inputs."""
+        return [text for text in (self.system, self.user) if text is not None and text.fixed is None]
+
+    @property
+    def leaves_user_out(self) -> bool:
+        """True if the user's turn is left out where it is blank, behind the turns of a chat."""
+        return bool(self.earlier) and self.user.may_be_blank
+
+    def reply(self) -> str:
+        """Return a sentence on how the outputs stand in a reply."""
+        names = ", ".join(f"`{name}`" for name in self.module.outputs)
+        if self.module.format == "json":
+            return f"The reply is one JSON object with {names}."
+        if self.module.format == "fields":
+            return f"The reply has a section <name>...</name> for each of {names}."
+        return f"The whole reply is {names}."
+
+    def left_out(self) -> Iterator[str]:
+        """Yield a sentence for each thing that the exported text does not hold."""
+        module = self.module
+        if module.adapter is not None or self.lm.adapter is not None:
+            yield (
+                f"the tuned weights of `{self.name}` (an adapter): `lmprog export --merged DIR` writes them, and without "
+                "them this is not the tuned program"
+            )
+        if self.lm.runs_here:
+            yield f"the model of `{self.name}`, {self.lm.model}, which runs in lmprog's process: name the server that you use"
+        if module.tools:
+            yield f"the turns of `{self.name}` after its LM has called a tool: this is its first request"
+        if module.decoding == "constrained":
+            yield f"constrained decoding of `{self.name}`"
+        if self.lm.fallback or self.lm.balance:
+            yield f"the other LMs that may answer for `{self.lm.id}`"
+
+
+def exported_modules(plan: Plan) -> list[ExportedModule]:
+    """Return the modules that a program calls, those of its sub-programs included.
+
+    Raises UsageError for one whose prompt no text can hold.
+    """
+    found: dict[str, ExportedModule] = {}
+    for prefix, its, module in _called(plan, ""):
+        name = prefix + module.id
+        while name in found:
+            name += "_"
+        found[name] = _exported(name, its, module)
+    return list(found.values())
+
+
+def _called(plan: Plan, prefix: str) -> Iterator[tuple[str, Plan, Module]]:
+    steps = list(walk(plan.steps))
+    ids = {step.action.module for step in steps if isinstance(step.action, ModuleCall)}
+    yield from ((prefix, plan, module) for id, module in plan.modules.items() if id in ids)
+    for step in steps:
+        if isinstance(step.action, ProgramCall):
+            yield from _called(step.action.plan, f"{prefix}{step.id}_")
+
+
+def _exported(name: str, plan: Plan, module: Module) -> ExportedModule:
+    if module.nearest is not None:
+        raise UsageError(
+            f"the module `{name}` chooses its demos for each call (`nearest`), which no text can: write "
+            f"--set modules.{module.id}.demos=[...] with a list of them"
+        )
+    words, lm = tool_words(plan, module), plan.lms[module.lm]
+    builder = PromptBuilder(module, plan.vars, words)
+    fixed = {"instructions": module.instructions or "", "vars": plan.vars, "demos": module.demos}
+    kinds = {input: field.type for input, field in module.inputs.items()}
+    return ExportedModule(
+        name,
+        module,
+        lm,
+        _system(module, fixed, words),
+        builder.demo_turns,
+        builder.earlier,
+        template_text(module.layout.user.text, fixed, kinds),
+        builder.images,
+        _fields(plan, module, lm),
+    )
+
+
+def _system(module: Module, fixed: Mapping[str, Any], words: str) -> Text | None:
+    """Return the system message, which ends with the description of the tools if the LM reads it there."""
+    layout = module.layout.system
+    if layout is not None and layout.variables & module.inputs.keys():
+        before, after = _BEFORE_WORDS if words else _TRIMMED
+        return Text(before + plain(layout.text, fixed) + after + fixed_text(words).template, None)
+    said = layout.render(fixed).strip() if layout is not None else ""
+    text = "\n\n".join(part for part in (said, words) if part)
+    return fixed_text(text) if text else None
+
+
+def _fields(plan: Plan, module: Module, lm: LM) -> dict[str, Any]:
+    """Return the fields of a request beside its messages; the seed is left out, which differs from call to call."""
+    calls = bool(module.tools) and module.max_turns > 1
+    native = calls and lm.tool_protocol == "native"
+    request = Request(
+        messages=(),
+        params=lm.params,
+        output_type=None if calls else Object(tuple((name, field.type) for name, field in module.outputs.items())),
+        format=module.format,
+        decoding="free" if calls else module.decoding,
+        tools=tuple(offer(plan.tools[tool]) for tool in module.tools) if native else (),
+    )
+    sent = as_sent(lm, request)
+    return {name: value for name, value in sent.items() if name not in ("messages", "seed")}
