@@ -20,7 +20,7 @@ In the pass over the prompts there are two pieces, the head and the prompt itsel
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -77,6 +77,21 @@ class AttentionBackend(Protocol):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Map query (1, heads, N, D), key and value (1, kv_heads, N, D) to the attention output (1, N, heads, D)."""
+        ...
+
+
+@runtime_checkable
+class DifferentiableAttention(AttentionBackend, Protocol):
+    """An attention with its backward written out, for query (N, heads, D), key and value (N, kv_heads, D)."""
+
+    def run(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
+        """Return the output (N, heads, D) and the log-sum-exp of the scores (N, heads)."""
+        ...
+
+    def run_back(
+        self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, total: Tensor, scaling: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of query, key and value, from that of the output."""
         ...
 
 

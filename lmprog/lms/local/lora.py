@@ -18,7 +18,10 @@ import torch
 from torch import Tensor
 
 from lmprog.lms.local import thread_count
+from lmprog.lms.local.layer_gradients import learning_forward
+from lmprog.lms.local.layers import base_of, decoder_layers, wave_forward
 from lmprog.lms.local.packed import product
+from lmprog.lms.local.sums import over_rows
 
 MAX_ADAPTERS = 8
 """Adapters whose matrices are kept in the number format of the weights."""
@@ -37,8 +40,10 @@ class FastLora:
         self._layers = [part for part in parts if isinstance(part, BaseTunerLayer)]
         within = {inner for layer in self._layers for inner in layer.modules()}
         self._others = [part for part in parts if type(part) is torch.nn.Linear and part not in within]
+        self._decoders = decoder_layers(model)
+        self._joined = {id(layer) for decoder in self._decoders for group in decoder.groups for layer in group}
         self._whole = not any(isinstance(part, AuxiliaryTrainingWrapper) for part in parts)
-        self._made: OrderedDict[str, tuple[Any, Forwards]] = OrderedDict()
+        self._made: OrderedDict[str | None, tuple[Any, Forwards]] = OrderedDict()
 
     def serves(self, name: str | None) -> bool:
         """Return whether the fast forward pass can compute an adapter (None: the base model): its layers are all plain linear
@@ -65,16 +70,19 @@ class FastLora:
     @contextlib.contextmanager
     def learning(self, name: str) -> Iterator[None]:
         """Compute with adapter `name` inside the block, with gradients to its matrices."""
-        with _in_place([(layer, _learning_forward(layer, name)) for layer in self._layers]):
+        whole = [(decoder.layer, learning_forward(decoder, name)) for decoder in self._decoders]
+        with _in_place([*whole, *((layer, _learning_forward(layer, name)) for layer in self._layers)]):
             yield
 
     def _forwards(self, name: str | None, version: Any) -> Forwards:
-        others = ((layer, product(layer)) for layer in self._others)
-        if name is None:
-            return [*others, *((layer, _base(layer)) for layer in self._layers)]
         made = self._made.get(name)
         if made is None or made[0] != version:
-            forwards = [*others, *((layer, _forward(layer, name)) for layer in self._layers)]
+            # Linear layers of a decoder layer that is computed whole answer where it is not: by weights that are not packed.
+            forwards = [
+                *((layer, product(layer)) for layer in self._others if id(layer) not in self._joined),
+                *((layer, _forward(layer, name, id(layer) not in self._joined)) for layer in self._layers),
+                *((decoder.layer, wave_forward(decoder, name)) for decoder in self._decoders),
+            ]
             made = self._made[name] = (version, forwards)
             while len(self._made) > MAX_ADAPTERS:
                 self._made.popitem(last=False)
@@ -107,19 +115,19 @@ def _plain(layer: Any, name: str) -> bool:
     )
 
 
-def _base(layer: Any) -> Callable[..., Tensor]:
-    base = layer.base_layer
-    forward: Callable[..., Tensor] = product(base) if type(base) is torch.nn.Linear else base.forward
+def _base(layer: Any, packed: bool) -> Callable[..., Tensor]:
+    base = base_of(layer)
+    forward: Callable[..., Tensor] = product(base) if packed and type(base) is torch.nn.Linear else base.forward
     return forward
 
 
-def _forward(layer: Any, name: str) -> Callable[..., Tensor]:
+def _forward(layer: Any, name: str | None, packed: bool) -> Callable[..., Tensor]:
     if name not in layer.lora_A:
-        return _base(layer)
+        return _base(layer, packed)
     dtype = layer.base_layer.weight.dtype
     down = layer.lora_A[name].weight.detach().to(dtype)
     up = (layer.lora_B[name].weight.detach() * layer.scaling[name]).to(dtype)
-    return partial(_adapted, product(layer.base_layer), down.t().contiguous(), up.t().contiguous())
+    return partial(_adapted, _base(layer, packed), down.t().contiguous(), up.t().contiguous())
 
 
 def _adapted(base: Callable[[Tensor], Tensor], down: Tensor, up: Tensor, x: Tensor) -> Tensor:
@@ -167,14 +175,4 @@ class _Learning(torch.autograd.Function):  # type: ignore[misc]
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = (gradient @ weight).addmm_(of_inner, first).view(*gradients[0].shape[:-1], rows.shape[-1])
-        return of_x, _over_rows(of_inner, rows), _over_rows(gradient, inner) * ctx.scale, None, None, None
-
-
-AT_ONCE = 1024
-"""Rows that one product sums over: of 2,048 or more oneDNN makes as many sums as suit the number of threads."""
-
-
-def _over_rows(left: Tensor, right: Tensor) -> Tensor:
-    """Return left' right in fp32, left (N, a) and right (N, b) to (a, b): the same to the bit for any number of threads."""
-    parts = zip(left.split(AT_ONCE), right.split(AT_ONCE), strict=True)
-    return sum((a.t() @ b).float() for a, b in parts)  # type: ignore[return-value]
+        return of_x, over_rows(of_inner, rows), over_rows(gradient, inner) * ctx.scale, None, None, None

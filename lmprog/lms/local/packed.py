@@ -7,7 +7,7 @@ the memory of the weights once more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -36,6 +36,40 @@ def product(layer: Any) -> Callable[[Tensor], Tensor]:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
         _kept[layer] = (weight, weight._version, packed)
     return lambda rows: torch.ops.mkldnn._linear_pointwise(rows, packed, layer.bias, "none", [], "")
+
+
+_kept_joined: WeakKeyDictionary[Any, tuple[tuple[tuple[int, int], ...], Tensor]] = WeakKeyDictionary()
+"""Per first layer: address and version of each layer's weights, the packed copy made of them."""
+
+
+def joined_product(
+    layers: Sequence[Any], weight: Tensor, bias: Tensor | None
+) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """Return the product of x (N, in) with the joined `weight` (out, in) of `layers`, plus `bias` and a residual (N, out).
+
+    The residual may be None. There is no gradient to the weights.
+    """
+    if not _gains(weight):
+        return lambda x, residual: _plain(x, weight, bias, residual)
+    versions = tuple((layer.weight.data_ptr(), layer.weight._version) for layer in layers)
+    kept = _kept_joined.get(layers[0])
+    if kept is None or kept[0] != versions:
+        kept = _kept_joined[layers[0]] = (versions, torch.ops.mkldnn._reorder_linear_weight(weight, ROWS))
+    packed, run = kept[1], torch.ops.mkldnn._linear_pointwise
+
+    def multiply(x: Tensor, residual: Tensor | None) -> Tensor:
+        if residual is None:
+            found: Tensor = run(x, packed, bias, "none", [], "")
+        else:
+            found = run.binary(x, residual, packed, bias, "add")
+        return found
+
+    return multiply
+
+
+def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
+    found = torch.nn.functional.linear(x, weight, bias)
+    return found if residual is None else found.add_(residual)
 
 
 def _gains(weight: Tensor) -> bool:

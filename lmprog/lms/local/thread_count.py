@@ -8,7 +8,7 @@ processors are free again, a burst of products with all threads is timed, ever m
 
 The number of threads changes no result. What depends on it in torch is kept out of the engine and the training passes:
 
-    a' b over 2,048 rows or more     oneDNN makes as many sums as suit the threads: split by rows (`lora.py`)
+    a' b over 2,048 rows or more     oneDNN makes as many sums as suit the threads: split by rows (`sums.py`)
     a sum with a single result       torch makes a sum for each thread: of two rows instead (`logprobs.py`), or `alone`
     softmax of an outer dimension    the last elements of each thread's share, where it does not fill a vector, are computed
     logaddexp, silu                  by another formula: the first two are spelt out (`attention.py`, `tree_attention.py`), and

@@ -56,8 +56,35 @@ class TreeAttention:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Map query (1, heads, N, D), key and value (1, kv_heads, N, D) to the attention output (1, N, heads, D)."""
         rows = [each[0].transpose(0, 1) for each in (query, key, value)]  # nodes first: pieces index nodes
-        output: Tensor = _Attention.apply(*rows, self._pieces, scaling)
+        output: Tensor = _Attention.apply(*rows, self, scaling)
         return output.unsqueeze(0)
+
+    def run(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
+        """Return the output (N, heads, D) and the log-sum-exp of the scores (N, heads)."""
+        # A log-sum-exp of minus infinity is no mass yet: the first piece of a node replaces what is there. Every node asks
+        # in one piece at least, the block that holds it.
+        output = query.new_zeros(query.shape)
+        total = torch.full(query.shape[:2], float("-inf"), device=query.device)
+        for piece in self._pieces:
+            found, own = piece.run(query, key, value, scaling)
+            joined = _log_of_sum(total[piece.nodes], own)
+            before, here = ((each - joined).exp_().unsqueeze(-1) for each in (total[piece.nodes], own))
+            output[piece.nodes] = (output[piece.nodes] * before + found * here).to(output.dtype)
+            total[piece.nodes] = joined
+        return output, total
+
+    def run_back(
+        self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, total: Tensor, scaling: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of query, key and value, from that of the output."""
+        # Sums over pieces are in fp32, whatever the number format of the model.
+        of_query, of_key, of_value = (torch.zeros(each.shape, device=each.device) for each in (query, key, value))
+        for piece in self._pieces:
+            own = piece.run_back(gradient, query, key, value, output, total, scaling)
+            of_query[piece.nodes] += own[0]
+            of_key += own[1]
+            of_value += own[2]
+        return of_query.to(query.dtype), of_key.to(key.dtype), of_value.to(value.dtype)
 
 
 class _Attention(torch.autograd.Function):  # type: ignore[misc]
@@ -65,32 +92,16 @@ class _Attention(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, pieces: Sequence[_Piece], scaling: float
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, attention: TreeAttention, scaling: float
     ) -> Tensor:
-        # A log-sum-exp of minus infinity is no mass yet: the first piece of a node replaces what is there. Every node asks
-        # in one piece at least, the block that holds it.
-        output, total = torch.zeros_like(query), torch.full(query.shape[:2], float("-inf"), device=query.device)
-        for piece in pieces:
-            found, own = piece.run(query, key, value, scaling)
-            joined = _log_of_sum(total[piece.nodes], own)
-            before, here = ((each - joined).exp_().unsqueeze(-1) for each in (total[piece.nodes], own))
-            output[piece.nodes] = (output[piece.nodes] * before + found * here).to(output.dtype)
-            total[piece.nodes] = joined
+        output, total = attention.run(query, key, value, scaling)
         ctx.save_for_backward(query, key, value, output, total)
-        ctx.pieces, ctx.scaling = pieces, scaling
+        ctx.attention, ctx.scaling = attention, scaling
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, output, total = ctx.saved_tensors
-        # Sums over pieces are in fp32, whatever the number format of the model.
-        of_query, of_key, of_value = (torch.zeros(each.shape, device=each.device) for each in (query, key, value))
-        for piece in ctx.pieces:
-            own = piece.run_back(gradients[0], query, key, value, output, total, ctx.scaling)
-            of_query[piece.nodes] += own[0]
-            of_key += own[1]
-            of_value += own[2]
-        return of_query.to(query.dtype), of_key.to(key.dtype), of_value.to(value.dtype), None, None
+        return *ctx.attention.run_back(gradients[0], *ctx.saved_tensors, ctx.scaling), None, None
 
 
 def _log_of_sum(left: Tensor, right: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ def ask(lm: LocalLM, **wanted):
     )
 
     async def both():
-        free = Request([{"role": "user", "content": "Say hello."}], {"max_tokens": 5})
+        free = Request([{"role": "user", "content": "Count to ten."}], {"max_tokens": 5})
         return await asyncio.gather(lm.complete(request), lm.complete(free))
 
     return asyncio.run(both())
@@ -163,7 +163,7 @@ def test_log_probabilities_are_those_of_the_constrained_distribution(lm: LocalLM
 
 def test_free_replies_of_the_same_wave_are_left_alone(lm: LocalLM) -> None:
     _, beside = ask(lm, params={"max_tokens": 20})
-    alone = asyncio.run(lm.complete(Request([{"role": "user", "content": "Say hello."}], {"max_tokens": 5})))
+    alone = asyncio.run(lm.complete(Request([{"role": "user", "content": "Count to ten."}], {"max_tokens": 5})))
     assert (beside.text, len(beside.token_ids)) == (alone.text, len(alone.token_ids))
 
 

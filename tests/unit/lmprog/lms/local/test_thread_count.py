@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 
 from lmprog.lms.local import thread_count  # noqa: E402
 from lmprog.lms.local.attention import _join  # noqa: E402
-from lmprog.lms.local.lora import AT_ONCE, _over_rows  # noqa: E402
+from lmprog.lms.local.sums import AT_ONCE, over_rows  # noqa: E402
 from lmprog.lms.local.thread_count import MAX_PAUSE, ThreadCount, even, fitting  # noqa: E402
 from lmprog.optimizers.grpo.torch.logprobs import _sums  # noqa: E402
 from lmprog.optimizers.grpo.torch.tree_attention import _log_of_sum  # noqa: E402
@@ -148,14 +148,14 @@ def for_any_number_of_threads(compute: Callable[[], Tensor]) -> None:
 
 @pytest.mark.parametrize("rows", [AT_ONCE, 2 * AT_ONCE, 4 * AT_ONCE, 4 * AT_ONCE + 100])
 @pytest.mark.parametrize("width", [192, 576])
-def test_rounding_in_a_sum_over_rows_is_the_same_for_any_number_of_threads(rows: int, width: int) -> None:
+def test_rounding_in_a_sumover_rows_is_the_same_for_any_number_of_threads(rows: int, width: int) -> None:
     """Rows that cancel leave nothing but what was rounded, and so show the order of the sum."""
     torch.manual_seed(0)
     order = torch.randperm(rows)
     left, right = (torch.randn(rows // 2, n).bfloat16() for n in (16, width))
     left, right = torch.cat([left, -left])[order], torch.cat([right, right])[order]
-    for_any_number_of_threads(lambda: _over_rows(left, right))
-    for_any_number_of_threads(lambda: _over_rows(right, left))
+    for_any_number_of_threads(lambda: over_rows(left, right))
+    for_any_number_of_threads(lambda: over_rows(right, left))
 
 
 @pytest.mark.parametrize("nodes", [3641, 3701, 4001, 5003])
@@ -202,7 +202,7 @@ def test_a_gradient_over_many_rows_is_the_same_to_the_bit_for_any_number_of_thre
     try:
         for threads in (1, 2, 3, 4, 8):
             torch.set_num_threads(threads)
-            found.append((_over_rows(left, right), _over_rows(right, left)))
+            found.append((over_rows(left, right), over_rows(right, left)))
     finally:
         torch.set_num_threads(before)
     exact = left.double().t() @ right.double()
