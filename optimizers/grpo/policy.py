@@ -87,6 +87,12 @@ class Policy:
             for weights in self.weights.values():
                 weights.end_training()
 
+    def memory(self) -> Mapping[str, float]:
+        """Return the megabytes of this process and of the models in training (`lmprog.lms.local.memory.memory_of`)."""
+        from lmprog.lms.local.memory import memory_of
+
+        return memory_of(self.lms.values())
+
     def stepped(self) -> None:
         """Record that the weights have changed; called after each update."""
         for weights in set(self.weights.values()):

@@ -104,7 +104,14 @@ class WeightStage:
         config = self.source.config
         self.policy.stepped()
         self.task.journal.record_step(
-            "step", step, of=config.steps, seconds=sum(split.values()), split=split, **self.health, **metrics
+            "step",
+            step,
+            of=config.steps,
+            seconds=sum(split.values()),
+            split=split,
+            memory=self.policy.memory(),
+            **self.health,
+            **metrics,
         )
         if self.policy.served.adapters:
             self.policy.served.warn_on_mismatch(metrics.get("mismatch"))

@@ -195,7 +195,7 @@ def same(whole: Path, killed: Path) -> None:
     assert reports[1]["spent"] == reports[0]["spent"]
     told = [
         [
-            {name: value for name, value in event.items() if name not in ("line", "seconds", "split")}
+            {name: value for name, value in event.items() if name not in ("line", "seconds", "split", "memory")}
             for event in of_kind(folder, "round", "step", "dev")
         ]
         for folder in (whole, killed)

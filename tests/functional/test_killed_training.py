@@ -147,4 +147,4 @@ def steps(folder: Path) -> list[dict[str, Any]]:
 
 
 def figures(event: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in event.items() if name not in ("line", "seconds", "split")}
+    return {name: value for name, value in event.items() if name not in ("line", "seconds", "split", "memory")}

@@ -87,6 +87,11 @@ class LocalLM:
         self._chat: ChatTokens | None = None
         self._tokenizing = threading.Lock()
 
+    @property
+    def head_bytes(self) -> int:
+        """The bytes of the keys and values of shared prompt beginnings that are kept."""
+        return self._heads.bytes
+
     async def complete(self, request: Request) -> Completion:
         """Return the reply to a request; it waits for the batch of requests that this one is computed in.
 

@@ -38,8 +38,8 @@ def product(layer: Any) -> Callable[[Tensor], Tensor]:
     return lambda rows: torch.ops.mkldnn._linear_pointwise(rows, packed, layer.bias, "none", [], "")
 
 
-_kept_joined: WeakKeyDictionary[Any, tuple[tuple[tuple[int, int], ...], Tensor]] = WeakKeyDictionary()
-"""Per first layer: address and version of each layer's weights, the packed copy made of them."""
+_kept_joined: WeakKeyDictionary[Any, tuple[tuple[tuple[int, int], ...], Tensor, Tensor]] = WeakKeyDictionary()
+"""Per first layer: address and version of each layer's weights, the joined weights, the packed copy made of them."""
 
 
 def joined_product(
@@ -54,8 +54,12 @@ def joined_product(
     versions = tuple((layer.weight.data_ptr(), layer.weight._version) for layer in layers)
     kept = _kept_joined.get(layers[0])
     if kept is None or kept[0] != versions:
-        kept = _kept_joined[layers[0]] = (versions, torch.ops.mkldnn._reorder_linear_weight(weight, ROWS))
-    packed, run = kept[1], torch.ops.mkldnn._linear_pointwise
+        kept = _kept_joined[layers[0]] = (
+            versions,
+            weight,
+            torch.ops.mkldnn._reorder_linear_weight(weight, ROWS),
+        )
+    packed, run = kept[2], torch.ops.mkldnn._linear_pointwise
 
     def multiply(x: Tensor, residual: Tensor | None) -> Tensor:
         if residual is None:
@@ -65,6 +69,12 @@ def joined_product(
         return found
 
     return multiply
+
+
+def packed_bytes() -> int:
+    """Return the bytes of all packed copies in this process: each has as many as the weights that it was made of."""
+    alone = sum(weight.nbytes for weight, _, packed in list(_kept.values()) if packed is not weight)
+    return int(alone + sum(weight.nbytes for _, weight, _ in list(_kept_joined.values())))
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:

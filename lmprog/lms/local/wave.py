@@ -61,6 +61,11 @@ class HeadCache:
         self.tokens = tokens
         self._kept: OrderedDict[tuple[Any, tuple[int, ...]], list[tuple[Tensor, Tensor]]] = OrderedDict()
 
+    @property
+    def bytes(self) -> int:
+        """The bytes of all keys and values that are cached."""
+        return sum(each.nbytes for layers in list(self._kept.values()) for layer in layers for each in layer)
+
     def get(self, model: Any, weights: Any, head: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
         """Return each layer's keys and values (kv_heads, P, D) for the P tokens of `head`, computed where they are not cached.
 

@@ -117,6 +117,14 @@ class Weights:
         return self._peft if self._peft is not None else self.base
 
     @property
+    def held_bytes(self) -> int:
+        """The bytes of the base's weights and of the adapters that were loaded or are in training, each storage once."""
+        storages = {
+            each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in self.model.parameters()
+        }
+        return sum(storages.values())
+
+    @property
     def end_ids(self) -> frozenset[int]:
         """Token ids that end a reply."""
         ids = self.base.generation_config.eos_token_id

@@ -69,6 +69,12 @@ def _health(steps: Sequence[Step]) -> list[Chart]:
             },
             span=(0.0, 0.0),
         ),
+        _over_steps(
+            "Memory of the process, megabytes",
+            steps,
+            {name: lambda step, name=name: step.get("memory", {}).get(name) for name in ("peak", "now", "weights")},  # type: ignore[misc]
+            span=(0.0, 0.0),
+        ),
     ]
     return [chart for chart in drawn if chart is not None]
 
