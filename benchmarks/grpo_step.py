@@ -13,6 +13,7 @@ large product of matrices, a large copy.
     python benchmarks/grpo_step.py --program search --data ../shared/data
     python benchmarks/grpo_step.py --program search --data ../shared/data --demos 0
     python benchmarks/grpo_step.py --stock-steps 3 --steps 9
+    python benchmarks/grpo_step.py --model hf/FOLDER    # a bigger model than the embedded one, as a folder
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "specs" / "quickstart.yaml"
-EXAMPLES, ROLLOUTS, RANK, ALPHA, LEARNING_RATE = 8, 8, 16, 32, 2e-4
+RANK, ALPHA, LEARNING_RATE = 16, 32, 2e-4
 DEMOS = {"few-shot": 8, "search": 4}
 QUERY_TOKENS = 24
 """The longest reply of the search program."""
@@ -45,9 +46,18 @@ class Case:
     """A program to train, its rows, and what a reply of a module is worth to the stock trainer, given the row."""
 
     program: Any
+    options: argparse.Namespace
     rows: Sequence[dict[str, Any]]
     metric: str
     worth: Callable[[str, dict[str, Any]], float]
+
+    @property
+    def examples(self) -> int:
+        return self.options.examples
+
+    @property
+    def rollouts(self) -> int:
+        return self.options.rollouts
 
     @property
     def reply_tokens(self) -> int:
@@ -62,12 +72,12 @@ def few_shot(options: argparse.Namespace) -> Case:
     from lmprog.optimizers.strategies.demo_sources import draw_set
     from lmprog.scoring.data import rows_of
 
-    program = lmprog.load(SPEC)
+    program = lmprog.load(SPEC, overrides={"lms.student.model": options.model})
     rows = rows_of(program.plan, "train")
     drawn = draw_set(program.plan.modules["classify"], rows, options.demos, seed=0)
     program = program.with_candidate(Candidate(demos={"classify": drawn}))
     left = [row for row in rows if row not in drawn]
-    return Case(program, left, "accuracy", lambda reply, row: float(reply.strip() == row["label"]))
+    return Case(program, options, left, "accuracy", lambda reply, row: float(reply.strip() == row["label"]))
 
 
 def search(options: argparse.Namespace) -> Case:
@@ -89,6 +99,7 @@ def search(options: argparse.Namespace) -> Case:
         "optimize.tune": {"first": ["weights"], "second": ["weights"]},
         "optimize.stages": ["grpo"],
         "lms.student.params.max_tokens": QUERY_TOKENS,
+        "lms.student.model": options.model,
     }
     program = lmprog.load(task.spec, overrides=trained)
     if options.demos:
@@ -104,6 +115,7 @@ def search(options: argparse.Namespace) -> Case:
     pages = index_of(task.corpus, ("title", "text"), "title")
     return Case(
         program,
+        options,
         task.train,
         task.metric,
         lambda reply, row: tasks.title_recall(pages.search(reply, tasks.HITS), row["titles"]),
@@ -146,8 +158,8 @@ def ours(case: Case, steps: int) -> dict[str, Any]:
     config = Config(
         # The first warms the caches of the process, as the stock side's generation does before its step.
         steps=steps + 1,
-        examples=EXAMPLES,
-        rollouts=ROLLOUTS,
+        examples=case.examples,
+        rollouts=case.rollouts,
         learning_rate=LEARNING_RATE,
         no_signal="drop",  # as many rollouts as the stock trainer makes
         evaluate_every=steps + 1,
@@ -186,8 +198,9 @@ class Rates:
     def measured(dtype: Any) -> Rates:
         import torch
 
-        left, right = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
-        source = torch.ones(2**28, dtype=torch.uint8)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        left, right = torch.randn(2, 2048, 2048, device=device).to(dtype)
+        source = torch.ones(2**28, dtype=torch.uint8, device=device)
         target = torch.empty_like(source)
         product = min(_seconds(lambda: left @ right) for _ in range(9))
         copy = min(_seconds(lambda: target.copy_(source)) for _ in range(9))
@@ -208,8 +221,13 @@ class Rates:
 
 
 def _seconds(work: Callable[[], object]) -> float:
+    import torch
+
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else bool
+    wait()
     started = time.perf_counter()
     work()
+    wait()
     return time.perf_counter() - started
 
 
@@ -222,7 +240,7 @@ def stock(case: Case, steps: int) -> dict[str, Any]:
     """TRL's own trainer on the prompts of each module in turn; a step's seconds are the sum over modules."""
     import lmprog
 
-    results = lmprog.evaluate(case.program, case.rows[:EXAMPLES], case.metric).rows
+    results = lmprog.evaluate(case.program, case.rows[: case.examples], case.metric).rows
     by_module = []
     for module in case.program.plan.modules:
         calls = [
@@ -233,17 +251,18 @@ def stock(case: Case, steps: int) -> dict[str, Any]:
 
 
 def _stock_steps(case: Case, calls: Sequence[tuple[Any, dict[str, Any]]], steps: int) -> list[float]:
-    """In micro-batches of 8 rows: 64 at once do not fit a laptop's memory."""
+    """In micro-batches of 8 rows on a CPU, since 64 at once do not fit a laptop's memory; all at once on a GPU."""
     import peft
+    import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from lmprog.lms.embedded import model_folder
-    from lmprog.lms.local.weights import fast_in_bfloat16
+    from lmprog.lms.local.weights import fast_in_bfloat16, folder_of
 
     data = Dataset.from_list([{"prompt": list(messages), "row": json.dumps(row)} for messages, row in calls])
     seconds: list[float] = []
+    on_gpu, source = torch.cuda.is_available(), folder_of(case.options.model)
 
     class Clock(TrainerCallback):
         def on_step_begin(self, *args, **kwargs):
@@ -257,10 +276,8 @@ def _stock_steps(case: Case, calls: Sequence[tuple[Any, dict[str, Any]]], steps:
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = GRPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(
-                model_folder(), dtype="bfloat16" if fast_in_bfloat16() else "float32"
-            ),
-            processing_class=AutoTokenizer.from_pretrained(model_folder(), padding_side="left"),
+            model=AutoModelForCausalLM.from_pretrained(source, dtype="bfloat16" if fast_in_bfloat16() else "float32"),
+            processing_class=AutoTokenizer.from_pretrained(source, padding_side="left"),
             reward_funcs=[reward],
             train_dataset=data,
             peft_config=peft.LoraConfig(
@@ -269,15 +286,15 @@ def _stock_steps(case: Case, calls: Sequence[tuple[Any, dict[str, Any]]], steps:
             callbacks=[Clock()],
             args=GRPOConfig(
                 output_dir=folder,
-                per_device_train_batch_size=ROLLOUTS,
-                gradient_accumulation_steps=EXAMPLES,
-                num_generations=ROLLOUTS,
+                per_device_train_batch_size=case.rollouts * (case.examples if on_gpu else 1),
+                gradient_accumulation_steps=1 if on_gpu else case.examples,
+                num_generations=case.rollouts,
                 max_completion_length=case.reply_tokens,
                 max_steps=steps,
                 learning_rate=LEARNING_RATE,
                 temperature=1.0,
                 beta=0.0,
-                use_cpu=True,
+                use_cpu=not on_gpu,
                 bf16=False,
                 gradient_checkpointing=False,
                 save_strategy="no",
@@ -287,6 +304,15 @@ def _stock_steps(case: Case, calls: Sequence[tuple[Any, dict[str, Any]]], steps:
         )
         trainer.train()
     return seconds
+
+
+def _peak_mb() -> float:
+    """The largest memory of this process: of the GPU where there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measured(side: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -301,6 +327,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="for search: the folder that holds multihop/")
     parser.add_argument("--steps", type=int, default=3, help="steps of ours that are timed")
     parser.add_argument("--stock-steps", type=int, default=1, help="steps of the stock trainer that are timed")
+    parser.add_argument("--model", default="embedded/smollm2-135m", help="a model that lmprog loads, as hf/FOLDER")
+    parser.add_argument("--examples", type=int, default=8, help="of a step")
+    parser.add_argument("--rollouts", type=int, default=8, help="of an example")
     parser.add_argument("--demos", type=int, help="in the prompt of each module (few-shot 8, search 4)")
     parser.add_argument("--side", choices=("ours", "stock"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -311,7 +340,7 @@ def main() -> None:
     if options.side:
         case = PROGRAMS[options.program](options)
         found = ours(case, options.steps) if options.side == "ours" else stock(case, options.stock_steps)
-        found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        found["peak_mb"] = _peak_mb()
         print(json.dumps(found))
         return
     mine, theirs = measured("ours", options), measured("stock", options)

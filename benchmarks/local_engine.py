@@ -8,6 +8,7 @@ answer differs, the tokens that part them are compared in one plain forward pass
 
     python benchmarks/local_engine.py --data ../shared/data/banking77
     python benchmarks/local_engine.py --data ../shared/data/banking77 --case long
+    python benchmarks/local_engine.py --data ../shared/data/banking77 --model hf/FOLDER
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ INSTRUCTIONS = {
 METRIC = "def same(label: str, wanted: str) -> bool:\n    return label == wanted\n"
 
 
-def program_and_rows(data: Path, count: int, folder: Path, case: str) -> tuple[lmprog.Program, list[dict[str, str]]]:
+def program_and_rows(
+    data: Path, count: int, folder: Path, case: str, model: str
+) -> tuple[lmprog.Program, list[dict[str, str]]]:
     """The program, and `count` rows of the 8 most frequent intents."""
 
     def read(name: str) -> list[dict[str, str]]:
@@ -80,7 +83,7 @@ def program_and_rows(data: Path, count: int, folder: Path, case: str) -> tuple[l
     few_shot = case == "few-shot"
     path.write_text(
         SPEC.format(
-            model=MODEL,
+            model=model,
             tokens=TOKENS[case],
             kind=f"{{enum: {json.dumps(labels)}}}" if few_shot else "str",
             instructions=INSTRUCTIONS[case],
@@ -108,7 +111,7 @@ def theirs(
         batch = tokenizer(
             list(texts[first : first + BATCH]), return_tensors="pt", padding=True, padding_side="left",
             add_special_tokens=False,
-        )  # fmt: skip
+        ).to(model.device)  # fmt: skip
         with torch.no_grad():
             out = model.generate(**batch, max_new_tokens=tokens, do_sample=False)
         for row in out[:, batch["input_ids"].shape[1] :].tolist():
@@ -121,7 +124,7 @@ def is_tie(model: Any, prompt: Sequence[int], one: Sequence[int], other: Sequenc
     """Whether the first tokens that differ have logits that are one number in bf16."""
     place = next(place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([[*prompt, *one[:place]]])).logits[0, -1].float()
+        logits = model(input_ids=torch.tensor([[*prompt, *one[:place]]], device=model.device)).logits[0, -1].float()
     first, second = float(logits[one[place]]), float(logits[other[place]])
     return abs(first - second) <= 2 * TIE * max(abs(first), abs(second))
 
@@ -129,6 +132,7 @@ def is_tie(model: Any, prompt: Sequence[int], one: Sequence[int], other: Sequenc
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/banking77"))
+    parser.add_argument("--model", default=MODEL, help="a model that lmprog loads, as hf/FOLDER")
     parser.add_argument("--case", choices=TOKENS, default="few-shot")
     parser.add_argument("--rows", type=int, default=500)
     parser.add_argument("--peer-rows", type=int, default=64)
@@ -139,10 +143,11 @@ def main() -> None:
     from lmprog.lms.local.weights import folder_of
 
     with tempfile.TemporaryDirectory() as folder:
-        program, rows = program_and_rows(args.data, args.rows, Path(folder), args.case)
-    lm = shared(MODEL)
+        program, rows = program_and_rows(args.data, args.rows, Path(folder), args.case, args.model)
+    lm = shared(args.model)
     tokenizer, end_ids = lm.weights.tokenizer, lm.weights.end_ids
-    stock = AutoModelForCausalLM.from_pretrained(folder_of(MODEL), dtype=lm.weights.base.dtype).eval()
+    stock = AutoModelForCausalLM.from_pretrained(folder_of(args.model), dtype=lm.weights.base.dtype)
+    stock.to(lm.weights.base.device).eval()
     builder = PromptBuilder(program.plan.modules["classify"], program.plan.vars)
     prompts = [list(builder.build({"text": row["text"]}).messages) for row in rows]
     texts = [tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
@@ -162,7 +167,14 @@ def main() -> None:
     ties = [row for row in differ if is_tie(stock, ids[row], replies[row], peer_replies[row])]
     print(f"accuracy {accuracy:.3f}; of {peer_rows} answers {len(differ)} differ, {len(ties)} of them by a tie of bf16")
     print(f"ratio {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})")
-    print(json.dumps({"ratio": statistics.median(ratios), "differ": len(differ), "ties": len(ties)}))
+    said = {
+        "ratio": statistics.median(ratios),
+        "rows_per_second": rate,
+        "tokens_per_second": rate * statistics.fmean(map(len, replies)),
+        "differ": len(differ),
+        "ties": len(ties),
+    }
+    print(json.dumps(said))
 
 
 if __name__ == "__main__":
