@@ -9,6 +9,9 @@ answer differs, the tokens that part them are compared in one plain forward pass
     python benchmarks/local_engine.py --data ../shared/data/banking77
     python benchmarks/local_engine.py --data ../shared/data/banking77 --case long
     python benchmarks/local_engine.py --data ../shared/data/banking77 --model hf/FOLDER
+    python benchmarks/local_engine.py --data ../shared/data/banking77 --llama-server BINARY --gguf FILE
+
+The last also asks llama.cpp's server (llama_server.py), with its continuous batching, all rows in the same turns.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from llama_server import LlamaServer
 
 import lmprog
 from lmprog.compiler.prompts.messages import PromptBuilder
@@ -133,11 +137,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/banking77"))
     parser.add_argument("--model", default=MODEL, help="a model that lmprog loads, as hf/FOLDER")
+    parser.add_argument("--llama-server", type=Path, help="the binary of llama.cpp's server, to be a second peer")
+    parser.add_argument("--gguf", type=Path, help="the same model for it, in bf16")
     parser.add_argument("--case", choices=TOKENS, default="few-shot")
     parser.add_argument("--rows", type=int, default=500)
     parser.add_argument("--peer-rows", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
+    if (args.llama_server is None) != (args.gguf is None):
+        parser.error("--llama-server and --gguf go together")
     from transformers import AutoModelForCausalLM
 
     from lmprog.lms.local.weights import folder_of
@@ -156,13 +164,23 @@ def main() -> None:
     ours(program, rows[:8])
     theirs(stock, tokenizer, texts[:8], end_ids, TOKENS[args.case])
     peer_rows = min(args.peer_rows, len(rows))
-    ratios = []
+    ratios, beside = [], []
     for _ in range(args.repeats):
         seconds, replies, accuracy = ours(program, rows)
         peer_seconds, peer_replies = theirs(stock, tokenizer, texts[:peer_rows], end_ids, TOKENS[args.case])
         rate, peer_rate = len(rows) / seconds, peer_rows / peer_seconds
         ratios.append(rate / peer_rate)
         print(f"lmprog {rate:6.1f} rows/s, transformers.generate {peer_rate:5.1f} rows/s: {ratios[-1]:.1f} times")
+        if args.llama_server is not None:
+            with LlamaServer(args.llama_server, args.gguf, max(map(len, ids)) + TOKENS[args.case]) as llama:
+                llama.answer(ids[:8], TOKENS[args.case])
+                llama_seconds, llama_replies = llama.answer(ids, TOKENS[args.case])
+            beside.append(rate / (len(rows) / llama_seconds))
+            same = sum(tuple(one) == tuple(other) for one, other in zip(replies, llama_replies, strict=True))
+            print(
+                f"llama.cpp's server {len(rows) / llama_seconds:6.1f} rows/s: lmprog has {beside[-1]:.1f} times as many; "
+                f"{same} of {len(rows)} answers are equal"
+            )
     differ = [row for row in range(peer_rows) if replies[row] != peer_replies[row]]
     ties = [row for row in differ if is_tie(stock, ids[row], replies[row], peer_replies[row])]
     print(f"accuracy {accuracy:.3f}; of {peer_rows} answers {len(differ)} differ, {len(ties)} of them by a tie of bf16")
@@ -171,6 +189,7 @@ def main() -> None:
         "ratio": statistics.median(ratios),
         "rows_per_second": rate,
         "tokens_per_second": rate * statistics.fmean(map(len, replies)),
+        "times_llama": statistics.median(beside) if beside else None,
         "differ": len(differ),
         "ties": len(ties),
     }
