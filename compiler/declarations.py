@@ -6,22 +6,19 @@ from collections.abc import Mapping as Map
 from pathlib import Path
 from typing import Any
 
+from lmprog.compiler.addresses import adapter_store, api_base
 from lmprog.compiler.backends import VLLM_PREFIX, backend_of
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.environment import ENVIRONMENT, setting
 from lmprog.compiler.expressions.compiled import Expression, literal
 from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.findings.near_misses import check_backend, check_model, check_parameters
 from lmprog.compiler.fitting import fit
 from lmprog.compiler.plan import LM, AdapterReference, Cache, Export, Limits
 from lmprog.compiler.shape import Number
-from lmprog.compiler.steps.scope import Scope
-from lmprog.compiler.types.lattice import JSON, UNKNOWN, Object, Type, type_of
+from lmprog.compiler.types.lattice import UNKNOWN, Object, Type, type_of
 from lmprog.compiler.yaml.files import NotRead, read_text, refusal
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
-
-ENVIRONMENT = Scope({"env": JSON}, where="in `lms`, `tools` and `export`")
-"""`env` has the type json here, since any name may stand in it; what is read from it is text."""
-
 
 _PARAMETERS = {
     "max_tokens": Number(whole=True, least=1),
@@ -124,8 +121,8 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         model,
         params=node.value("params", {}),
         trusted=_trusted(node, model, backend.local),
-        api_key=_env(draft, node.get("api_key"), f"`api_key` of {what}"),
-        api_base=_env(draft, node.get("api_base"), f"`api_base` of {what}"),
+        api_key=setting(draft, node.get("api_key"), f"`api_key` of {what}"),
+        api_base=api_base(draft, node.get("api_base"), model, what),
         adapter=adapter(draft, node.get("adapter")),
         context=node.value("context"),
         price=node.value("price"),
@@ -134,6 +131,7 @@ def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
         limits=Limits(**node.value("limits", {})),
         tool_protocol=node.value("tool_protocol", backend.tool_protocol),
         cache=_cache(node),
+        adapter_store=adapter_store(draft, node.get("adapter_store"), model, what),
         weights=_weights(draft, node, model, what),
     )
 
@@ -190,14 +188,14 @@ def read_export(draft: Draft) -> Export | None:
         given = settings(draft, traces.entries[other], f"`{other}` of {what}")
         options = given if isinstance(given, dict) else {other: given}
         return Export(other, {"folder": traces.source.folder, **options})
-    address, headers = _env(draft, traces.get("otlp"), f"`otlp` of {what}"), _headers(draft, traces, what)
+    address, headers = setting(draft, traces.get("otlp"), f"`otlp` of {what}"), _headers(draft, traces, what)
     return Export("otlp", {"otlp": address, "headers": headers, "content": traces.value("content", False)})
 
 
 def _headers(draft: Draft, node: Mapping, what: str) -> dict[str, Expression]:
     written = node.map("headers")
     found = {
-        name: _env(draft, value, f"the header `{name}` of {what}")
+        name: setting(draft, value, f"the header `{name}` of {what}")
         for name, value in (written.entries.items() if written else ())
     }
     return {name: value for name, value in found.items() if value is not None}
@@ -213,14 +211,6 @@ def _model_name(draft: Draft, node: Node, model: str) -> None:
             f"`{model}` names no model; a folder is written hf/{model}",
             fix=f"write hf/{model}",
         )
-
-
-def _env(draft: Draft, node: Node | None, what: str) -> Expression | None:
-    if node is None:
-        return None
-    if isinstance(node, Scalar) and node.value is None:
-        return None
-    return draft.binder.written(node, ENVIRONMENT, what)
 
 
 def settings(draft: Draft, node: Node, what: str) -> Any:

@@ -57,6 +57,27 @@ class Cache:
 
 
 @dataclass(frozen=True)
+class Fleet:
+    """The servers that serve one model: their addresses in the spec, or a file of addresses that is read again as it
+    changes.
+    """
+
+    addresses: tuple[Expression, ...] = ()
+    discover: Path | None = None
+    """The file of addresses, one on a line."""
+
+
+@dataclass(frozen=True)
+class AdapterStore:
+    """The place to which adapters are copied so that servers find them there."""
+
+    write: str
+    """A folder, or the URL of an fsspec file system, such as s3://bucket/run."""
+    read: str
+    """The name of the same place on the servers."""
+
+
+@dataclass(frozen=True)
 class LM:
     """An LM of the program as the spec declares it: model, parameters, address, limits and more."""
 
@@ -65,7 +86,8 @@ class LM:
     params: Mapping[str, Any] = field(default_factory=dict)
     trusted: bool = False
     api_key: Expression | None = None
-    api_base: Expression | None = None
+    api_base: Expression | Fleet | None = None
+    """The address of its server, or the servers that share its calls."""
     adapter: AdapterReference | None = None
     context: int | None = None
     price: Mapping[str, float] | None = None
@@ -77,6 +99,8 @@ class LM:
     """The way that an agent on this LM calls tools: natively in its API, or in the text of the reply."""
     cache: Cache | None = None
     """The cache of answers, so that an equal request is not sent again; None where they are not cached."""
+    adapter_store: AdapterStore | None = None
+    """The place where its servers find adapters; None where they see the folders of this machine."""
     weights: str | None = None
     """The model (`hf/...`) to load in this process for training, where a vLLM server serves it."""
     balance: tuple[LM, ...] = ()

@@ -52,12 +52,40 @@ LM = Record(
             default="the variable that the provider's own tools read, such as OPENAI_API_KEY",
             example="${{ env.OPENAI_API_KEY }}",
         ),
-        "api_base": Anything(
-            about="The server's address, or ${{ env.NAME }}.",
+        "api_base": Either(
+            scalar=Anything(),
+            sequence=ListOf(Anything(), 1),
+            mapping=Record(
+                {
+                    "discover": Text(
+                        about="A file of addresses, one on a line, which is read again as it changes.",
+                        example="servers.txt",
+                    )
+                },
+                required=("discover",),
+            ),
+            about="The server's address, or ${{ env.NAME }}; a list of servers that share the calls, or {discover: FILE}.",
             default="the provider's own address",
             example="http://localhost:8000/v1",
         ),
         "adapter": ADAPTER,
+        "adapter_store": Either(
+            scalar=Text(),
+            mapping=Record(
+                {
+                    "write": Text(
+                        about="Where adapters are written: a folder, or a URL that fsspec knows.",
+                        example="s3://bucket/run",
+                    ),
+                    "read": Text(about="The name of the same place on the servers.", example="/mnt/bucket/run"),
+                },
+                required=("write", "read"),
+            ),
+            about="A place to which adapters are copied for servers of vLLM: a shared folder, a URL that fsspec knows, or "
+            "{write: ..., read: ...} where the servers see it under another name.",
+            default="the servers see the folders of this machine",
+            example="/shared/adapters",
+        ),
         "weights": Text(
             about="What a server of vLLM (hosted_vllm/...) serves, as hf/<repo or folder>: it is trained here, sampled there.",
             default="the weights cannot be tuned",

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lmprog.compiler.lm_plan import LM as LM
 from lmprog.compiler.lm_plan import AdapterReference as AdapterReference
+from lmprog.compiler.lm_plan import AdapterStore as AdapterStore
 from lmprog.compiler.lm_plan import Cache as Cache
+from lmprog.compiler.lm_plan import Fleet as Fleet
 from lmprog.compiler.lm_plan import Limits as Limits
 from lmprog.compiler.spec_tests import ExampleTest, GateTest
 from lmprog.compiler.types.lattice import Type

@@ -7,10 +7,10 @@ from dataclasses import fields
 from typing import Any
 
 from lmprog.compiler.expressions.compiled import Expression
-from lmprog.compiler.plan import LM, AdapterReference
+from lmprog.compiler.plan import LM, AdapterReference, Fleet
 
 _HANDLING = frozenset({
-    "trusted", "context", "price", "speed", "limits", "cache",
+    "trusted", "context", "price", "speed", "limits", "cache", "adapter_store",
 })  # fmt: skip
 """Fields that say how an LM is handled here, and nothing of its replies."""
 
@@ -49,6 +49,8 @@ def _value(value: Any) -> Any:
         return "expression", value.text
     if isinstance(value, AdapterReference):
         return value.weights
+    if isinstance(value, Fleet):
+        return "fleet", _value(value.addresses), value.discover
     if isinstance(value, LM):
         return _plain(value)
     if isinstance(value, tuple):

@@ -19,6 +19,7 @@ EXTRA_OF = {
             "llguidance",
             "safetensors",
             "huggingface_hub",
+            "fsspec",
             "numpy",
         ),
         "local",

@@ -17,6 +17,7 @@ from lmprog.errors import UsageError
 from lmprog.extras import require
 from lmprog.lms import making
 from lmprog.lms.api.access import Access
+from lmprog.lms.api.addresses import listed
 from lmprog.lms.embedded import NAME as EMBEDDED
 from lmprog.lms.embedded import cached_folder
 from lmprog.lms.provider_keys import has_key, keys_of
@@ -68,6 +69,7 @@ def model(lm: LM) -> Line:
         if lm.backend.local:
             return Line("Program", name, *_weights(lm))
         Access.of(lm)
+        listed(lm)
     except UsageError as error:
         return Line("Program", name, "problem", *_said_and_fix(error))
     variables = keys_of(lm)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lmprog.boundary.bodies import TooLong, within
-from lmprog.compiler.plan import LM
+from lmprog.compiler.plan import LM, Fleet
 from lmprog.doctor.line import Line
 from lmprog.errors import LmprogError
 from lmprog.lms.api.access import Access
+from lmprog.lms.api.addresses import listed
 from lmprog.lms.api.failures import TryFailed
 from lmprog.lms.api.server import Server
 from lmprog.lms.routes import is_direct
@@ -24,14 +25,25 @@ OLLAMA = "http://localhost:11434"
 
 async def reached(lms: Iterable[LM]) -> list[Line]:
     """Ask the server of each LM behind an API which models it has, all at the same time; return a line for each."""
-    return list(await asyncio.gather(*(_asked(lm) for lm in lms if not lm.backend.local)))
+    asked = [_asked(lm, address) for lm in lms if not lm.backend.local for address in _servers(lm)]
+    return list(await asyncio.gather(*asked))
 
 
-async def _asked(lm: LM) -> Line:
+def _servers(lm: LM) -> Sequence[str | None]:
+    """Return the addresses of an LM's servers; one None where it has no list of them, or one that cannot be read."""
+    try:
+        return listed(lm) if isinstance(lm.api_base, Fleet) else (None,)
+    except LmprogError:
+        return (None,)
+
+
+async def _asked(lm: LM, address: str | None) -> Line:
     name = f"{lm.id}: {lm.model}"
     try:
-        access = Access.of(lm)
+        access = Access.of(lm, address)
     except LmprogError:
+        access = None
+    if access is None or (isinstance(lm.api_base, Fleet) and address is None):
         return Line("Reach", name, "note", "not asked: what it needs is not set")
     if is_direct(lm):
         path, field = "/models", "data"

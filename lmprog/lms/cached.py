@@ -9,7 +9,7 @@ from pathlib import Path
 from lmprog.compiler import plan
 from lmprog.compiler.backends import model_folder
 from lmprog.compiler.expressions.compiled import EvaluationError
-from lmprog.compiler.plan import Cache
+from lmprog.compiler.plan import Cache, Fleet
 from lmprog.errors import UsageError
 from lmprog.lms.answer_file import answer_cache
 from lmprog.lms.lm import LM, Completion, Request, Usage
@@ -49,11 +49,14 @@ class CachedLM:
 
     def _where(self) -> str:
         """Return the address at which the model is served, or a fingerprint of a local model's files."""
-        if self._declared.api_base is not None:
+        base = self._declared.api_base
+        if isinstance(base, Fleet):
+            return str(base.discover or " ".join(address.text for address in base.addresses))
+        if base is not None:
             try:
-                return str(self._declared.api_base.evaluate({"env": os.environ}))
+                return str(base.evaluate({"env": os.environ}))
             except EvaluationError:
-                return self._declared.api_base.text
+                return base.text
         folder = model_folder(self._declared.model)
         return folder_state(folder) if folder is not None else ""
 

@@ -28,7 +28,9 @@ from lmprog.version import __version__
 SourceDigests = Mapping[str, str]
 """Digests by key: keys of the spec as `modules.sort.instructions`, `data.train`, and `lmprog` for the version."""
 
-SAFE = re.compile(r"(.*: )?lms\.[^.]+\.(limits|api_key|api_base|headers|price|speed|cache|trusted)(\..*)?")
+SAFE = re.compile(
+    r"(.*: )?lms\.[^.]+\.(limits|api_key|api_base|adapter_store|headers|price|speed|cache|trusted)(\..*)?"
+)
 """Keys that change no answer: where an LM is served, how hard and how dearly it is asked, and what is kept."""
 ABSENT = "absent"
 

@@ -133,6 +133,42 @@ def test_a_server_that_was_started_anew_gets_the_adapter_again(letters, optimize
     assert len(loads) > len(set(loads))
 
 
+def test_two_servers_of_which_one_is_restarted_and_one_is_cut_lose_no_row(
+    letters, optimized, server, tiny_model, monkeypatch
+) -> None:
+    from lmprog.lms.api import fleet
+
+    monkeypatch.setattr(fleet, "FIRST_OUT", 0.05)
+    quiet = letters(steps=3)
+    optimized(quiet, folder="quiet")
+    server.loaded.clear()
+    second = VllmServer(tiny_model())
+    try:
+        to_come = ["restart", "cut", "restart"]
+
+        def disturb(reply: dict[str, Any]) -> None:
+            asked = len(server.asked) + len(second.asked) - before
+            if to_come and asked >= 40 * (4 - len(to_come)):
+                if to_come.pop(0) == "cut":
+                    second.cut = 6
+                else:
+                    server.loaded.clear()
+
+        before = len(server.asked)
+        server.mangle = second.mangle = disturb
+        spec = letters(steps=3, **{f'"{server.url}"': f'["{server.url}", "{second.url}"]'})
+        optimized(spec, folder="fleet")
+    finally:
+        second.close()
+    assert not to_come and second.cut < 6 and rollouts_of(second)
+    wanted, found = (events_of(spec.parent / folder) for folder in ("quiet", "fleet"))
+    for key in ("rows", "lost", "unmatched", "reward"):
+        assert [step[key] for step in found] == [step[key] for step in wanted]
+    assert all(step["mismatch_max"] < 1e-3 for step in found if step["rows"])
+    loads = [name for told, name in server.told if told == "load"]
+    assert len(loads) > len(set(loads))
+
+
 def test_a_server_that_is_not_ready_is_asked_again(letters, optimized, server) -> None:
     server.failing = [503, 500]
     optimized(letters(steps=1))

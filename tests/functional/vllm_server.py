@@ -36,6 +36,8 @@ class VllmServer:
         self.mangle: Callable[[dict[str, Any]], None] = lambda reply: None
         self.failing: list[int] = []
         """Statuses that the next calls of either route of adapters get."""
+        self.cut = 0
+        """The number of connections that it breaks from now on: a server that is away."""
         self.loaded: dict[str, AdapterReference] = {}
         self.told: list[tuple[str, str]] = []
         """What it was told to do with adapters, and did: (load or unload, name)."""
@@ -54,7 +56,7 @@ class VllmServer:
         self._loop.run_forever()
 
     async def _start(self) -> None:
-        app = web.Application()
+        app = web.Application(middlewares=[self._broken])
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/load_lora_adapter", self._load)
         app.router.add_post("/v1/unload_lora_adapter", self._unload)
@@ -63,6 +65,16 @@ class VllmServer:
         site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024)
         await site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+
+    @web.middleware
+    async def _broken(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if self.cut:
+            self.cut -= 1
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        found: web.StreamResponse = await handler(request)
+        return found
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 from lmprog.compiler import plan
 from lmprog.compiler.backends import VLLM_PREFIX
@@ -18,9 +18,12 @@ from lmprog.compiler.plan import AdapterReference
 from lmprog.compiler.tokens import reply_limit
 from lmprog.errors import LmprogError, ProviderError, UsageError
 from lmprog.lms.api.access import Access
+from lmprog.lms.api.adapter_store import AdapterStore
 from lmprog.lms.api.adapters import Adapters
-from lmprog.lms.api.failures import TryFailed
+from lmprog.lms.api.failures import TryFailed, outcome
+from lmprog.lms.api.fleet import Servers
 from lmprog.lms.api.limits import Gate
+from lmprog.lms.api.route import Route
 from lmprog.lms.images import with_images
 from lmprog.lms.lm import LM, Completion, Request, innermost
 from lmprog.lms.routes import is_direct
@@ -33,19 +36,6 @@ MAX_REQUESTED_WAIT = 600.0
 """Seconds beyond which a provider that asks to wait is not waited for: a quota of the day, not a crowd."""
 
 
-class Route(Protocol):
-    """The way in which requests reach a provider: direct HTTP, or litellm. A Route sends once; ApiLM retries."""
-
-    structured: bool
-    """True if the provider accepts a JSON schema for its reply."""
-    adapters: Adapters | None
-    """The provider's adapters; None where it accepts none."""
-
-    async def ask(self, request: Request, structured: bool) -> Completion:
-        """Send the request once and return the reply; raise TryFailed, or TimeoutError and OSError unchanged."""
-        ...
-
-
 class ApiLM:
     """An LM behind an API, with retries, rate limits, and messages that hide secrets."""
 
@@ -53,7 +43,10 @@ class ApiLM:
         self._declared = declared
         self._access = Access.of(declared)
         self._gate = Gate(declared.limits)
-        self._route = _route(declared, self._access)
+        self._store = AdapterStore(declared)
+        self._servers = Servers(declared, self._access, lambda access: _route(declared, access, self._store))
+        self._structured = True
+        """False as soon as the provider has refused a JSON schema for its reply."""
 
     async def complete(self, request: Request) -> Completion:
         """Return the reply to a request.
@@ -61,7 +54,9 @@ class ApiLM:
         Raise ProviderError where there is no reply, with the provider's own message and without secrets.
         """
         if request.adapter is not None:
-            self._adapters(request.adapter)
+            self._require_adapters(request.adapter)
+            if not self._servers.is_spread(request.adapter):
+                await self.load(request.adapter)
         messages = with_images(request.messages)
         if messages is not request.messages:
             request = replace(request, messages=messages)
@@ -70,35 +65,41 @@ class ApiLM:
             request = replace(request, on_text=pieces.piece)
 
         async def ask() -> Completion | TryFailed:
-            structured = self._route.structured and request.format == "json"
-            outcome = await self._try(request, structured)
-            if isinstance(outcome, TryFailed):
+            structured = self._structured and request.format == "json"
+            found = await self._try(request, structured)
+            if isinstance(found, TryFailed):
                 if pieces is not None:
                     pieces.void()
-                if structured and outcome.refuses("response_format", "json_schema"):
-                    self._route.structured = False
+                if structured and found.refuses("response_format", "json_schema"):
+                    self._structured = False
                     return await ask()
-            return outcome
+            return found
 
         return await self._patiently(ask)
 
     async def load(self, adapter: AdapterReference) -> None:
-        """Have the server load an adapter before the first request with it (which would load it too).
+        """Have all servers load an adapter before the first request with it (which would load it too).
 
-        Raises ProviderError where the server does not, UsageError where this LM takes no adapter or the adapter is missing.
+        Raises ProviderError where a server refuses it or none answers, UsageError where this LM takes no adapter or the adapter
+        is missing.
         """
-        adapters = self._adapters(adapter)
-        await self._patiently(lambda: self._try_of(adapters.loaded(adapter)))
+        self._require_adapters(adapter)
+        await self._patiently(lambda: self._servers.load(adapter))
 
     async def unload(self, adapter: AdapterReference) -> None:
-        """Have the server drop an adapter; tried once. Raises the same errors as `load`."""
-        failed = await self._try_of(self._adapters(adapter).unload(adapter))
-        if isinstance(failed, TryFailed):
+        """Have all servers drop an adapter; tried once. Raises the same errors as `load`."""
+        adapters = self._require_adapters(adapter)
+        name = adapters.name(adapter)
+        failed = await self._servers.unload(adapter)
+        if failed is not None:
             raise ProviderError(self._said(failed, 1))
+        await self._store.remove(name)
 
-    def _adapters(self, wanted: AdapterReference) -> Adapters:
-        if self._route.adapters is not None:
-            return self._route.adapters
+    def _require_adapters(self, wanted: AdapterReference) -> Adapters:
+        """Return the adapters of one of the servers; raise UsageError where this LM takes none."""
+        adapters = self._servers.members[0].route.adapters
+        if adapters is not None:
+            return adapters
         fix = "leave `adapter` out, or name one of those"
         if self._declared.model.startswith(VLLM_PREFIX):
             fix = "write the address of the server as api_base"
@@ -111,13 +112,16 @@ class ApiLM:
         """Ask until there is an answer or cannot be one. Raises ProviderError with the provider's own words."""
         attempt, wait = 1, FIRST_WAIT
         while True:
-            outcome = await ask()
-            if not isinstance(outcome, TryFailed):
-                return outcome
-            asked = outcome.asked or 0.0
+            found = await ask()
+            if not isinstance(found, TryFailed):
+                return found
+            asked = found.asked or 0.0
             # Raised here and not where the failure was caught: what was caught may hold a key, and would be its context.
-            if not outcome.passing or attempt == self._declared.limits.tries or asked > MAX_REQUESTED_WAIT:
-                raise ProviderError(self._said(outcome, attempt))
+            if not found.passing or attempt == self._declared.limits.tries or asked > MAX_REQUESTED_WAIT:
+                raise ProviderError(self._said(found, attempt))
+            if self._servers.can_move(found):
+                attempt += 1
+                continue
             if asked:
                 self._gate.hold(asked)
             # Jitter is the one draw here that needs no seed: it changes when a reply comes, never what it says.
@@ -131,22 +135,13 @@ class ApiLM:
 
         async def once() -> Completion:
             async with self._gate.slot(request) as slot:
-                async with asyncio.timeout(limit):
-                    completion = await self._route.ask(request, structured)
+                with self._servers.asked(request) as route:
+                    async with asyncio.timeout(limit):
+                        completion = await route.ask(request, structured and route.structured)
                 slot.took(completion.usage)
                 return completion
 
-        return await _outcome(once(), limit)
-
-    async def _try_of(self, asked: Coroutine[Any, Any, Any]) -> TryFailed | None:
-        """Try once a request that returns no completion; return the failure, or None."""
-        limit = self._declared.limits.timeout
-
-        async def once() -> None:
-            async with asyncio.timeout(limit):
-                await asked
-
-        return await _outcome(once(), limit)
+        return await outcome(once(), limit)
 
     def _said(self, failed: TryFailed, attempts: int) -> str:
         text = (self._access.hide(failed.words).strip().splitlines() or [""])[0][:400]
@@ -157,18 +152,6 @@ class ApiLM:
             limit = reply_limit(self._declared.params) or "..."
             fix = f"; write params: {{{failed.limit}: {limit}}} for lms.{self._declared.id}"
         return f"{self._declared.model} gave no answer{tried}: {text}{later}{fix}"
-
-
-async def _outcome(once: Coroutine[Any, Any, T], limit: float) -> T | TryFailed:
-    """Return the result or the failure of one try of at most `limit` seconds."""
-    try:
-        return await once
-    except TryFailed as failed:
-        return failed
-    except TimeoutError:
-        return TryFailed(f"no reply within {limit:g} seconds", passing=True)
-    except OSError as error:
-        return TryFailed(str(error) or type(error).__name__, passing=True)
 
 
 def api_lm(lm: LM) -> ApiLM:
@@ -195,11 +178,11 @@ class _Pieces:
             self._tell(None)
 
 
-def _route(declared: plan.LM, access: Access) -> Route:
+def _route(declared: plan.LM, access: Access, store: AdapterStore) -> Route:
     if is_direct(declared):
         from lmprog.lms.api.direct import DirectRoute
 
-        return DirectRoute(declared, access)
+        return DirectRoute(declared, access, store)
     from lmprog.lms.api.through_litellm import LitellmRoute
 
     return LitellmRoute(declared, access)

@@ -29,14 +29,16 @@ class Access:
     _secrets: tuple[str, ...] = field(repr=False)
 
     @classmethod
-    def of(cls, declared: plan.LM) -> Access:
-        """Evaluate the access to an LM's API; raise UsageError where an environment variable that the spec names is not set."""
-        base, key = (
-            _value(declared.api_base, declared),
-            _header(_value(declared.api_key, declared), "api_key", declared),
-        )
+    def of(cls, declared: plan.LM, address: str | None = None) -> Access:
+        """Evaluate the access to an LM's API; raise UsageError where an environment variable that the spec names is not set.
+
+        `address` is that of one server of a fleet; the access to a fleet itself has none.
+        """
+        fleet = isinstance(declared.api_base, plan.Fleet)
+        base = address if isinstance(declared.api_base, plan.Fleet) else _value(declared.api_base, declared)
+        key = _header(_value(declared.api_key, declared), "api_key", declared)
         if declared.model.startswith(VLLM_PREFIX):
-            base = base or os.environ.get("HOSTED_VLLM_API_BASE")
+            base = base if fleet else base or os.environ.get("HOSTED_VLLM_API_BASE")
             key = key or os.environ.get("HOSTED_VLLM_API_KEY")
         elif declared.model.startswith("openai/"):
             key = key or os.environ.get("OPENAI_API_KEY")

@@ -12,6 +12,7 @@ from lmprog.aio.per_loop import PerLoop
 from lmprog.compiler import plan
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import UsageError
+from lmprog.lms.api.adapter_store import AdapterStore
 from lmprog.lms.api.failures import TryFailed
 
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ class Loaded:
 
 
 class Adapters:
-    """The adapters that one LM's server has loaded. The server reads their files itself, so it must see the same folder."""
+    """The adapters that one server of an LM has loaded. The server reads their files itself, from where `store` has them."""
 
-    def __init__(self, declared: plan.LM, server: Server) -> None:
-        self._declared, self._server = declared, server
+    def __init__(self, declared: plan.LM, server: Server, store: AdapterStore) -> None:
+        self._declared, self._server, self._store = declared, server, store
         self._loaded: dict[AdapterReference, Loaded] = {}
+        self._owed: dict[str, None] = {}
+        """Names of adapters that the server could not be told to drop; it is told before it loads another."""
         self._one_at_a_time = PerLoop(asyncio.Lock)
 
     async def loaded(self, adapter: AdapterReference) -> Loaded:
@@ -65,21 +68,35 @@ class Adapters:
         if self._loaded.get(loaded.adapter) is loaded:
             del self._loaded[loaded.adapter]
 
+    def forget_all(self) -> None:
+        """Forget all adapters, so that each is loaded again before the next request that names it."""
+        self._loaded.clear()
+
+    def owe(self, adapter: AdapterReference) -> None:
+        """Have the server drop an adapter before it next loads another; now it cannot be told."""
+        self._loaded.pop(adapter, None)
+        self._owed[self.name(adapter)] = None
+
     async def unload(self, adapter: AdapterReference) -> None:
         """Have the server drop an adapter; no error where it does not have it. Raise TryFailed where the server refuses."""
-        self._loaded.pop(adapter, None)
+        self.owe(adapter)
+        await self._drop(self.name(adapter))
+
+    async def _drop(self, name: str) -> None:
         try:
-            async with self._server.post("/unload_lora_adapter", {"lora_name": self._name(adapter)}):
+            async with self._server.post("/unload_lora_adapter", {"lora_name": name}):
                 pass
         except TryFailed as failed:
             if not (failed.status in (400, 404) and "cannot be found" in failed.words):
                 raise
+        self._owed.pop(name, None)
 
     async def _load(self, adapter: AdapterReference) -> str:
-        name = self._name(adapter)
-        path = str(adapter.path).removeprefix("hf://").partition("@")[0]
-        if isinstance(adapter.path, Path):
-            path = str(adapter.path.resolve())
+        name = self.name(adapter)
+        self._owed.pop(name, None)
+        for owed in list(self._owed):
+            await self._drop(owed)
+        path = await self._store.place(adapter, name)
         try:
             async with self._server.post("/load_lora_adapter", {"lora_name": name, "lora_path": path}):
                 return name
@@ -94,7 +111,8 @@ class Adapters:
             f"it does not load the adapter {path} ({refused.words})", passing=False, fix=_fix(refused, path)
         )
 
-    def _name(self, adapter: AdapterReference) -> str:
+    def name(self, adapter: AdapterReference) -> str:
+        """Return the name of an adapter on servers; raise UsageError where its files are missing or changed."""
         return f"lmprog-{self._digest(adapter)[:16]}"
 
     def _digest(self, adapter: AdapterReference) -> str:

@@ -14,6 +14,7 @@ from lmprog.compiler import model_table, plan
 from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.errors import UsageError
 from lmprog.lms.api.access import Access
+from lmprog.lms.api.adapter_store import AdapterStore
 from lmprog.lms.api.adapters import Adapters
 from lmprog.lms.api.body import TOKEN_IDS, parameters
 from lmprog.lms.api.event_stream import events_of
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 class DirectRoute:
     """Sends requests by HTTP to `{api_base}/chat/completions`, without litellm."""
 
-    def __init__(self, declared: plan.LM, access: Access) -> None:
+    def __init__(self, declared: plan.LM, access: Access, store: AdapterStore) -> None:
         self.structured = True
         provider, _, self._model = declared.model.partition("/")
         self._id, self._longest = declared.id, int(declared.limits.reply_mb * 1e6)
@@ -40,7 +41,7 @@ class DirectRoute:
         self._limit: str | None = None
         """The model's own name for the limit of the reply, where it refuses the name in the spec."""
         self._server = Server(access)
-        self.adapters = Adapters(declared, self._server) if declared.backend.adapters and access.base else None
+        self.adapters = Adapters(declared, self._server, store) if declared.backend.adapters and access.base else None
 
     async def ask(self, request: Request, structured: bool) -> Completion:
         """Send a request once and return the reply.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 from lmprog.boundary.wire import loads, retry_after
 from lmprog.errors import Handled
 
+T = TypeVar("T")
 PASSING = frozenset({408, 409, 425, 429})
 """HTTP statuses under 500 after which the same request may succeed; of 500 and above all may."""
 SPENT = re.compile(r"insufficient_quota|exceeded your current quota|billing_(hard_limit|not_active)", re.IGNORECASE)
@@ -67,3 +69,15 @@ def words_of(body: str) -> str:
         while isinstance(said, Mapping) and name in said:
             said = said[name]
     return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+
+
+async def outcome(once: Coroutine[Any, Any, T], limit: float) -> T | TryFailed:
+    """Return the result or the failure of one try of at most `limit` seconds."""
+    try:
+        return await once
+    except TryFailed as failed:
+        return failed
+    except TimeoutError:
+        return TryFailed(f"no reply within {limit:g} seconds", passing=True)
+    except OSError as error:
+        return TryFailed(str(error) or type(error).__name__, passing=True)

@@ -10,7 +10,7 @@ import pytest
 
 import lmprog
 from lmprog.compiler.expressions.compiled import Expression
-from lmprog.compiler.plan import LM, AdapterReference, Cache, Limits, Plan, ProgramCall
+from lmprog.compiler.plan import LM, AdapterReference, AdapterStore, Cache, Fleet, Limits, Plan, ProgramCall
 from lmprog.compiler.same_lm import answers_of, same_lm, same_tokens, twin
 from lmprog.compiler.types.lattice import STR
 from lmprog.credit.alone import tuned_modules
@@ -29,6 +29,7 @@ OTHER: dict[str, tuple[Any, bool]] = {
     "api_key": (env("OTHER"), True),
     "api_base": (env("OTHER"), True),
     "adapter": (AdapterReference(Path("a"), "1234"), False),
+    "adapter_store": (AdapterStore("/shared", "/shared"), False),
     "context": (9, False),
     "price": ({"input": 1.0}, False),
     "speed": ({"input": 1.0, "output": 2.0}, False),
@@ -69,6 +70,15 @@ def test_the_place_of_an_expression_and_of_weights_makes_no_other_lm() -> None:
     assert not same_lm(
         replace(ONE, adapter=AdapterReference(Path("a"))), replace(ONE, adapter=AdapterReference(Path("b")))
     )
+
+
+def test_a_fleet_is_the_same_where_its_servers_are() -> None:
+    one, moved, other = (
+        replace(ONE, api_base=Fleet((env("A", place), env(name, place))))
+        for place, name in (("a.yaml:1:1", "B"), ("b.yaml:2:2", "B"), ("a.yaml:1:1", "C"))
+    )
+    assert same_lm(one, moved) and not same_lm(one, other) and not same_lm(one, ONE)
+    assert not same_lm(one, replace(ONE, api_base=Fleet(discover=Path("servers.txt"))))
 
 
 def test_of_several_the_one_with_the_same_id_is_taken() -> None:

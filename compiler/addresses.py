@@ -1,0 +1,51 @@
+"""Reading of where an LM is served: one address, several servers, and the place where they find adapters."""
+
+from __future__ import annotations
+
+from lmprog.compiler.backends import VLLM_PREFIX
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.environment import setting
+from lmprog.compiler.expressions.compiled import Expression
+from lmprog.compiler.plan import AdapterStore, Fleet
+from lmprog.compiler.yaml.source import Mapping, Node, Sequence
+
+FLEETS = (VLLM_PREFIX, "openai/")
+"""Prefixes of the models that several servers may serve: those that are asked without litellm."""
+
+
+def api_base(draft: Draft, node: Node | None, model: str, what: str) -> Expression | Fleet | None:
+    """Return the address of an LM, or its fleet of servers; a fleet of a model that litellm asks is a finding."""
+    named = f"`api_base` of {what}"
+    if not isinstance(node, Mapping | Sequence):
+        return setting(draft, node, named)
+    if not model.startswith(FLEETS):
+        message = f"{named} names several servers, and {model} has one address"
+        fix = f"write one address, or a model that lmprog asks itself: {VLLM_PREFIX}... or openai/..."
+        draft.report.add("LMP101", node.place, message, fix=fix)
+    if isinstance(node, Sequence):
+        found = [setting(draft, item, named) for item in node.items]
+        return Fleet(tuple(address for address in found if address is not None))
+    file = node.get("discover")
+    # The file need not be there yet: whatever starts the servers may write it.
+    path = draft.reachable(file, f"`discover` of {named}", str(file.plain())) if file is not None else None
+    return Fleet(discover=path) if path is not None else None
+
+
+def adapter_store(draft: Draft, node: Node | None, model: str, what: str) -> AdapterStore | None:
+    """Return the place where the servers of an LM find adapters; one beside another model than vLLM's is a finding."""
+    if node is None:
+        return None
+    if not model.startswith(VLLM_PREFIX):
+        message = f"nothing reads `adapter_store` of {what}: {model} is not served by vLLM"
+        draft.report.add("LMP202", node.place, message, fix=f"remove it, or write model: {VLLM_PREFIX}...")
+        return None
+    write, read = (node.get("write"), node.get("read")) if isinstance(node, Mapping) else (node, node)
+    if write is None or read is None:
+        return None
+    text = str(write.plain())
+    if "://" not in text:
+        folder = draft.reachable(write, f"`adapter_store` of {what}", text)
+        if folder is None:
+            return None
+        text = str(folder)
+    return AdapterStore(text.rstrip("/"), (text if read is write else str(read.plain())).rstrip("/"))

@@ -1,0 +1,21 @@
+"""Settings that may come from the environment: texts in which `${{ env.NAME }}` may stand."""
+
+from __future__ import annotations
+
+from lmprog.compiler.draft import Draft
+from lmprog.compiler.expressions.compiled import Expression
+from lmprog.compiler.steps.scope import Scope
+from lmprog.compiler.types.lattice import JSON
+from lmprog.compiler.yaml.source import Node, Scalar
+
+ENVIRONMENT = Scope({"env": JSON}, where="in `lms`, `tools` and `export`")
+"""`env` has the type json here, since any name may stand in it; what is read from it is text."""
+
+
+def setting(draft: Draft, node: Node | None, what: str) -> Expression | None:
+    """Return a setting as an expression over the environment; None where it is absent or empty."""
+    if node is None:
+        return None
+    if isinstance(node, Scalar) and node.value is None:
+        return None
+    return draft.binder.written(node, ENVIRONMENT, what)
