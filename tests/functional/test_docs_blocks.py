@@ -63,6 +63,7 @@ CANNOT_RUN = {
         "docs/howto/gpu.md",
         "torchrun",
     ): "loads a model of 8 billion parameters; test_several_processes.py trains a small one",
+    ("docs/scale.md", "for card in"): "needs eight cards and vLLM",
     ("docs/howto/gpu.md", "lmprog export"): "needs what training makes; test_training.py merges one",
 }
 
