@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmprog.compiler.plan import Plan
-from lmprog.compiler.trust.flow import Flow
-from lmprog.compiler.trust.private import private_inputs, private_policy, private_rows
+from lmprog.compiler.trust.private import private_names
 from lmprog.scoring.evaluation import RowScore, Scores
 
 ROWS = 1000
@@ -29,11 +28,10 @@ class ShownRows:
     """
 
     def __init__(self, plan: Plan) -> None:
-        secret = {name for _, name in private_rows(plan)}
-        reached = Flow(plan, private_policy(lambda arrival: None), private_inputs(plan)).run()
+        secret, reached = private_names(plan)
         self.guarded = bool(secret or reached)
         self.inputs = frozenset(plan.inputs) - secret
-        self.outputs = frozenset(plan.outputs) - set(reached)
+        self.outputs = frozenset(plan.outputs) - reached
 
     def rows(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         """Return each row as short texts by column, without private columns."""

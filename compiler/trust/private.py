@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lmprog.compiler.plan import Module, ModuleCall, Plan, Split, Step
 from lmprog.compiler.steps.parts import programs
-from lmprog.compiler.trust.flow import Arrival, Name, Policy, Trail
+from lmprog.compiler.trust.flow import Arrival, Flow, Name, Policy, Trail
 
 
 def private_columns(plan: Plan, split: Split) -> frozenset[str]:
@@ -40,6 +40,12 @@ def private_rows(plan: Plan) -> dict[Name, Trail]:
     named = {name for split in plan.data.values() for name in private_columns(plan, split)}
     named |= {name[1] for name in private_inputs(plan)}
     return {("row", name): (f"row.{name} (private)",) for name in sorted(named)}
+
+
+def private_names(plan: Plan) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of the private inputs and columns of a program, and of its outputs that private values reach."""
+    reached = Flow(plan, private_policy(lambda arrival: None), private_inputs(plan)).run()
+    return frozenset(name for _, name in private_rows(plan)), frozenset(reached)
 
 
 def private_policy(

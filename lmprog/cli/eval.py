@@ -97,8 +97,10 @@ def command(
     from lmprog.runtime.writes import refuse_writes
     from lmprog.scoring.data import rows_of
     from lmprog.scoring.metrics import Scorer
+    from lmprog.scoring.scores import scored_run
     from lmprog.state.whole_results import WholeResults
     from lmprog.traces.files import TraceWriter
+    from lmprog.traces.run_record import RunRecorder
 
     shared = budget_of(budget) if budget else None
     columns = columns_of(specs, lms, overrides, shared)
@@ -131,12 +133,16 @@ def command(
             file = files.enter_context(WholeResults(out, origin))
             files.callback(_say_part, file)
         for column in columns:
+            recorder = RunRecorder(column.program.plan)
 
-            def on_row(row: RowScore, lines: Any = file if column is first else None) -> None:
+            def on_row(
+                row: RowScore, lines: Any = file if column is first else None, recorder: RunRecorder = recorder
+            ) -> None:
                 if lines is not None:
                     lines.add(row.as_json())
                 if writer is not None:
-                    writer.write([*row.earlier, *row.result.records, *row.all_judged])
+                    run = scored_run(recorder, row, rows[row.row], chosen)
+                    writer.write([*row.earlier, *row.result.records, *row.all_judged, run])
 
             try:
                 evaluations.append(score(column, plan, on_row))

@@ -26,6 +26,7 @@ VERBS = {
     "import": "make a first program from another format",
     "init": "write a small working program to begin with",
     "export": "write prompts as text for other tools, or weights with the adapters merged in",
+    "feedback": "say how good the answers of runs in a trace were, and what was right",
     "graph": "draw the steps as Mermaid",
     "lsp": "serve an editor: diagnostics, types, completion, renaming",
     "optimize": "improve a program's prompts and weights, and write the overlay",

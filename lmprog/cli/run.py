@@ -70,7 +70,9 @@ def command(
     from lmprog.boundary.json_text import json_text
     from lmprog.runtime.options import RunOptions
     from lmprog.runtime.program import load
+    from lmprog.runtime.result import recorded
     from lmprog.traces.files import TraceWriter
+    from lmprog.traces.run_record import RunRecorder
 
     if inputs and rows is not None:
         raise click.UsageError(SAY)
@@ -89,7 +91,7 @@ def command(
             given = {name: _typed(program, name, text) for name, text in pairs("--input", inputs).items()}
             result = run_async(lambda: program.run(given, options=options))
             if writer is not None:
-                writer.write(result.records)
+                writer.write([*result.records, recorded(RunRecorder(program.plan), result, 0)])
             if stream:
                 click.echo(err=True)
             if result.error is not None:
@@ -120,12 +122,15 @@ async def _rows(
     from lmprog.compiler.rows.files import read_file
     from lmprog.compiler.rows.splits import text_columns
     from lmprog.errors import BudgetExceeded
+    from lmprog.runtime.result import recorded
     from lmprog.state import identity
     from lmprog.state.digests import digest
     from lmprog.state.origin import Origin
     from lmprog.state.out_file import OutFile
     from lmprog.state.unchanged import Unchanged
+    from lmprog.traces.run_record import RunRecorder
 
+    recorder = RunRecorder(program.plan)
     how = {"--seed": digest(options.seed), **({"--fake": digest(fake)} if fake else {})}
     source_digests = {**identity.version(), **identity.of_program(program.plan), **how}
     trace = str(writer.path) if writer is not None else ""
@@ -162,9 +167,10 @@ async def _rows(
                 async for result in program.stream(chosen, concurrency=concurrency, options=options, numbers=numbers):
                     error = None if result.error is None else str(result.error)
                     # The trace first: what `out` holds is never without its records; a resumed run drops those beyond it.
+                    number = next(following)
                     if writer is not None:
-                        writer.write(result.records)
-                    file.add(next(following), result.outputs, error)
+                        writer.write([*result.records, recorded(recorder, result, number)])
+                    file.add(number, result.outputs, error)
                     if result.error is not None:
                         kinds[result.error.kind] += 1
                     progress.advance()

@@ -36,6 +36,7 @@ def command(file: Path, row: str | None, module: str | None, errors: bool, messa
     lmprog trace trace.jsonl --row 3 --messages
     """
     from lmprog.state.json_lines import PassedOver
+    from lmprog.traces.run_record import KIND
     from lmprog.traces.summary import Summary, runs
 
     passed_over = PassedOver()
@@ -53,9 +54,10 @@ def command(file: Path, row: str | None, module: str | None, errors: bool, messa
 
     if style == "json":
         records = list(chosen())
-        click.echo(
-            json.dumps({"summary": {**summary.as_json(), "torn_lines": len(passed_over.numbers)}, "records": records})
-        )
+        calls = [record for record in records if record["kind"] != KIND]
+        whole = [record for record in records if record["kind"] == KIND]
+        counts = {**summary.as_json(), "torn_lines": len(passed_over.numbers)}
+        click.echo(json.dumps({"summary": counts, "records": calls, **({"runs": whole} if whole else {})}))
         return
     # In a pipe no line is broken, so that what is searched for is found.
     console = terminal.console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
@@ -93,18 +95,41 @@ def _tree(run: list[Record], messages: bool) -> Any:
     from rich.text import Text
     from rich.tree import Tree
 
-    head = f"{_name(run[0])} row {run[0]['example']}"
-    tree = Tree(Text(head + (f" rollout {run[0]['rollout']}" if run[0]["rollout"] else ""), style="bold"))
+    from lmprog.traces.run_record import KIND
+
+    head = f"{_name(run)} row {run[0]['example']}" + (f" rollout {run[0]['rollout']}" if run[0]["rollout"] else "")
+    tree = Tree(Text(head, style="bold"))
     for record in run:
+        if record["kind"] == KIND:
+            for part in _of_run(record, messages):
+                tree.add(part)
+            continue
         branch = tree.add(_line(record))
         for part in _details(record, messages):
             branch.add(part)
     return tree
 
 
-def _name(record: Record) -> str:
-    """Return the program's name; for a call within a sub-program, the outer step, as the outer program is unknown."""
-    return f"{record['parent'].split('/')[0]} in a run," if record.get("parent") else str(record["program"])
+def _name(run: list[Record]) -> str:
+    """Return the program's name; of a sub-program's calls alone the outer step, where the outer program is unknown."""
+    first = run[0]
+    if first.get("parent") and "types" not in run[-1]:
+        return f"{first['parent'].split('/')[0]} in a run,"
+    return str(run[-1]["program"] if "types" in run[-1] else first["program"])
+
+
+def _of_run(record: Record, messages: bool) -> Iterator[Text]:
+    """Yield the lines on the whole run: with `messages` its inputs and outputs, and its error where no call has it."""
+    from rich.text import Text
+
+    if record["id"] != str(record["example"]):
+        yield Text(f"run {record['id']}", style="dim")
+    if messages:
+        yield Text.assemble(("inputs ", "dim"), _json(record["inputs"]))
+        if "outputs" in record:
+            yield Text.assemble(("outputs ", "green"), _json(record["outputs"]))
+    if record.get("error") is not None:
+        yield Text(f"the run failed: {record['error']}", style="red")
 
 
 def _line(record: Record) -> Text:

@@ -180,7 +180,7 @@ class Program:
         """
         wrong = self.wrong_inputs(inputs)
         if wrong:
-            return Result(None, (), Failure("input", wrong, "inputs"))
+            return Result(None, (), Failure("input", wrong, "inputs"), inputs)
         return await self.runner.run(self, Job(inputs, example, options or AS_IT_IS, parent))
 
     async def aclose(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lmprog.blame import is_outage
@@ -11,6 +11,7 @@ from lmprog.boundary.notebook import table
 from lmprog.errors import LmprogError
 from lmprog.failure import Failure
 from lmprog.traces.record import Invocation, Record, ToolInvocation
+from lmprog.traces.run_record import RunRecord, RunRecorder
 
 
 @dataclass(frozen=True, repr=False)
@@ -24,6 +25,7 @@ class Result:
     records: Sequence[Record]
     """Calls of LMs and of tools, in the order of the plan."""
     error: Failure | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         said = f"error={str(self.error)!r}" if self.error is not None else f"outputs={self.outputs!r}"
@@ -42,6 +44,11 @@ class Result:
     def tool_calls(self) -> list[ToolInvocation]:
         """The records of tool calls, without those of LM calls."""
         return [record for record in self.records if isinstance(record, ToolInvocation)]
+
+
+def recorded(recorder: RunRecorder, result: Result, example: int, **more: Any) -> RunRecord:
+    """Return the record of the run that gave a result; `more` are further values of `RunRecorder.record`."""
+    return recorder.record(result.inputs, result.outputs, result.error, result.records, example=example, **more)
 
 
 class RunError(LmprogError):

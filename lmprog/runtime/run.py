@@ -105,7 +105,8 @@ def _in_order(call: tuple[Place, type[Record], dict[str, Any]]) -> tuple[Place, 
 @contextlib.contextmanager
 def exported(run: Run, exports: Sequence[Exporter]) -> Iterator[RunTrace]:
     """Yield the run's trace, and pass it to each exporter when the `with` block ends, also after a cancellation or an error."""
-    trace = RunTrace(run.plan.name, run.example, run.options.rollout)
+    plan = run.plan if run.parent is None else None
+    trace = RunTrace(run.plan.name, run.example, run.options.rollout, plan=plan)
     if not exports:
         yield trace
         return

@@ -64,7 +64,7 @@ class Here:
         with exported(execution.run, program.resources.exports(program.plan)) as trace:
             trace.inputs = job.inputs
             trace.outputs, trace.error = await execution.execute(job.inputs)
-        return Result(trace.outputs, execution.run.records(), trace.error)
+        return Result(trace.outputs, execution.run.records(), trace.error, job.inputs)
 
 
 HERE = Here()

@@ -11,10 +11,11 @@ from typing import Any
 from lmprog.blame import too_many_outages
 from lmprog.boundary.notebook import table
 from lmprog.errors import LmprogError, ProviderError, UsageError
-from lmprog.runtime.result import Result
+from lmprog.runtime.result import Result, recorded
 from lmprog.scoring.metrics import MetricFailed
 from lmprog.scoring.statistics import Difference, Estimate, estimate, paired
 from lmprog.traces.record import Record, ToolInvocation
+from lmprog.traces.run_record import RunRecord, RunRecorder
 from lmprog.traces.usage import Usage, usage_of
 
 
@@ -244,6 +245,20 @@ class Scores:
         if not both:
             raise ProviderError("no row was scored in both programs, so they cannot be compared")
         return paired([theirs[row] for row in both], [mine[row] for row in both])
+
+
+def scored_run(recorder: RunRecorder, row: RowScore, columns: Mapping[str, Any], metrics: Sequence[str]) -> RunRecord:
+    """Return the record of a scored run for a trace; `columns` is the data row, and the first of `metrics` made the score."""
+    scores = {metrics[0]: row, **row.others}
+    return recorded(
+        recorder,
+        row.result,
+        row.row,
+        rollout=row.repeat,
+        columns={name: value for name, value in columns.items() if name not in row.result.inputs},
+        scores={id: each.value for id, each in scores.items()},
+        said={id: said for id, each in scores.items() if (said := each.feedback or each.cause)},
+    )
 
 
 def _by_kind(rows: Iterable[RowScore]) -> dict[str, tuple[int, str]]:

@@ -15,6 +15,11 @@ PATHS = (
         "/v1/chat/completions",
         "OpenAI's protocol, where the program takes a conversation or one text; /v1/models has its name",
     ),
+    (
+        "/runs/ID/feedback",
+        "POST {score, comment, correction} on the run with this `id`: the score is from 0 to 1, the correction has the outputs "
+        "that would have been right; the server keeps it beside its --trace",
+    ),
     ("/mcp", "MCP over streamable HTTP, where the extra `mcp` is installed: the program is a tool"),
     ("/openapi.json", "the schemas of inputs, outputs and errors"),
     ("/metrics", "counts for Prometheus"),

@@ -26,6 +26,7 @@ from lmprog.serving.origins import Origins
 from lmprog.serving.refusals import Refused, failed, not_here
 from lmprog.serving.request_log import Logged, RequestLog
 from lmprog.serving.run_answer import RunAnswer
+from lmprog.serving.run_feedback import feedback
 from lmprog.serving.running import Endpoint, Running
 
 OPEN = ("/health", "/ready")
@@ -55,6 +56,7 @@ def application(
             "description": plan.description,
             "digest": plan.digest,
             "run": "POST /run",
+            "feedback": "POST /runs/ID/feedback",
             "openapi": "/openapi.json",
         })  # fmt: skip
 
@@ -85,6 +87,7 @@ def application(
     routes = [
         Route("/", about),
         Route("/run", Endpoint(running, partial(RunAnswer, plan)), methods=["POST"]),
+        Route("/runs/{id}/feedback", partial(feedback, running), methods=["POST"]),
         Route("/v1/models", models),
         Route("/v1/models/{model}", models),
         Route("/v1/chat/completions", Endpoint(running, partial(ChatAnswer, plan)), methods=["POST"]),

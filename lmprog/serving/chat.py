@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +24,9 @@ from lmprog.serving.field_pieces import FieldPieces
 from lmprog.serving.refusals import Refused
 from lmprog.serving.run_answer import usage_of
 from lmprog.state.json_lines import as_line
+
+PREFIX = "chatcmpl-"
+"""Stands before the id of the run in the id of a chat completion."""
 
 
 def chat_input(plan: Plan) -> str | None:
@@ -45,10 +47,10 @@ class ChatAnswer:
     The program decides how its LMs sample, so that temperature, max_tokens and their like are not read.
     """
 
-    def __init__(self, plan: Plan, request: Request, send: Send) -> None:
+    def __init__(self, plan: Plan, request: Request, send: Send, id: str) -> None:
         self.streams = False
         self._plan, self._stream = plan, EventStream(send)
-        self._id, self._created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
+        self._id, self._created = f"{PREFIX}{id}", int(time.time())
         self._counts_usage = False
         self._sent = ""
         outputs = list(plan.outputs)

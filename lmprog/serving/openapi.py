@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lmprog.compiler.plan import Field, Plan
 from lmprog.compiler.types.lattice import ListOf, Object, Optional, Type, json_schema, mismatch
-from lmprog.serving.refusals import AGAIN, KINDS
+from lmprog.serving.refusals import AGAIN, KINDS, OF_FEEDBACK
+from lmprog.traces.feedback import MAX_COMMENT
 
 STREAM = (
     "Server-sent events, asked for by `Accept: text/event-stream` or `?stream=1`: `text` {path, module, attempt, piece} as "
@@ -24,6 +25,7 @@ def document(plan: Plan, *, authorized: bool) -> dict[str, Any]:
         "info": {"title": plan.name, "version": plan.digest[:12] or "0"},
         "paths": {
             "/run": {"post": _run(plan)},
+            "/runs/{id}/feedback": {"post": _feedback()},
             "/health": {"get": _probe("The server is alive.", "alive", {})},
             "/ready": {
                 "get": _probe("The LMs are loaded.", "ready", {"503": _json("They are not loaded yet.", _object())})
@@ -44,6 +46,7 @@ def document(plan: Plan, *, authorized: bool) -> dict[str, Any]:
                     seconds={"type": "number"},
                     id={"type": "string", "description": "as `example` in the server's trace"},
                 ),
+                "Feedback": feedback_schema(plan),
                 "Error": _object(
                     error=_object(
                         kind={"type": "string", "enum": [*KINDS, "request"]},
@@ -58,7 +61,8 @@ def document(plan: Plan, *, authorized: bool) -> dict[str, Any]:
         found["info"]["description"] = plan.description
     if authorized:
         found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        found["paths"]["/run"]["post"]["security"] = [{"key": []}]
+        for path in ("/run", "/runs/{id}/feedback"):
+            found["paths"][path]["post"]["security"] = [{"key": []}]
     return found
 
 
@@ -69,6 +73,19 @@ def inputs_schema(inputs: Mapping[str, Field]) -> dict[str, Any]:
         name for name, field in inputs.items() if not field.has_default and mismatch(None, field.type) is not None
     ]
     return schema
+
+
+def feedback_schema(plan: Plan) -> dict[str, Any]:
+    """Return the JSON schema of the body of `POST /runs/{id}/feedback`; null takes back what was said before."""
+    correction = _object(**{name: written(kind) for name, kind in plan.output_types.items()})
+    about = "the outputs that would have been right; those that were may be left out"
+    parts = {
+        "score": {"type": "number", "minimum": 0, "maximum": 1, "description": "0: wrong, 1: right"},
+        "comment": {"type": "string", "minLength": 1, "maxLength": MAX_COMMENT, "pattern": "\\S"},
+        "correction": {**correction, "required": [], "minProperties": 1, "description": about},
+    }
+    schema = _object(**{name: {"anyOf": [part, {"type": "null"}]} for name, part in parts.items()})
+    return {**schema, "required": [], "minProperties": 1}
 
 
 def outputs_schema(plan: Plan) -> dict[str, Any]:
@@ -105,12 +122,6 @@ def _input(field: Field) -> dict[str, Any]:
 def _run(plan: Plan) -> dict[str, Any]:
     answer = _json("The outputs.", {"$ref": "#/components/schemas/Answer"})
     answer["content"]["text/event-stream"] = {}  # no schema: tools read one as that of each event
-    refusals: dict[str, Any] = {}
-    for kind, (status, said) in KINDS.items():
-        refusal = refusals.setdefault(str(status), _json("", {"$ref": "#/components/schemas/Error"}))
-        refusal["description"] += f"{'; ' if refusal['description'] else ''}`{kind}`: {said}"
-        if kind in AGAIN:
-            refusal["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
     return {
         "operationId": "run",
         "summary": f"Run {plan.name} once.",
@@ -126,8 +137,41 @@ def _run(plan: Plan) -> dict[str, Any]:
             "required": True,
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Inputs"}}},
         },
-        "responses": {"200": answer, **refusals},
+        "responses": {"200": answer, **_refusals(kind for kind in KINDS if kind not in OF_FEEDBACK)},
     }
+
+
+def _feedback() -> dict[str, Any]:
+    body = {"$ref": "#/components/schemas/Feedback"}
+    stored = _object(id={"type": "string"}, feedback=body)
+    kinds = ("body", "unauthorized", "host", "origin", "slow", "too_large", "media_type", "server", *OF_FEEDBACK)
+    return {
+        "operationId": "feedback",
+        "summary": "Say how good the answer of a run was: a score, a comment, the right outputs.",
+        "description": "Later feedback replaces the parts that it has. It is stored beside the trace of the server.",
+        "parameters": [
+            {
+                "name": "id",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string"},
+                "description": "the `id` in the answer of the run, or that of a chat completion",
+            }
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {"200": _json("What was stored.", stored), **_refusals(kinds)},
+    }
+
+
+def _refusals(kinds: Iterable[str]) -> dict[str, Any]:
+    refusals: dict[str, Any] = {}
+    for kind in kinds:
+        status, said = KINDS[kind]
+        refusal = refusals.setdefault(str(status), _json("", {"$ref": "#/components/schemas/Error"}))
+        refusal["description"] += f"{'; ' if refusal['description'] else ''}`{kind}`: {said}"
+        if kind in AGAIN:
+            refusal["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+    return refusals
 
 
 def _probe(said: str, operation: str, others: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,9 +22,12 @@ KINDS: dict[str, tuple[int, str]] = {
     "host": (403, "the header `Host` does not name this server; say --allow-host NAME for another name"),
     "origin": (403, "pages of this origin may not call; say --allow-origin URL to allow them"),
     "no_model": (404, "the server has no model of this name"),
+    "no_run": (404, "the server's trace has no run of this id; it is the `id` in the answer of POST /run"),
+    "no_trace": (409, "the server keeps no trace, beside which feedback is stored; start it with --trace FILE"),
     "slow": (408, "the body did not come in time"),
     "too_large": (413, "the body is larger than this server takes"),
     "media_type": (415, "the body must be JSON: send the header `Content-Type: application/json`"),
+    "feedback": (422, "the feedback has an unknown part, or a part that does not fit the program's outputs"),
     "input": (422, "an input is missing, unknown or of the wrong type"),
     "busy": (429, "as many requests as this server takes are waiting"),
     "program": (500, "the program failed on these inputs"),
@@ -36,6 +39,9 @@ KINDS: dict[str, tuple[int, str]] = {
     "timeout": (504, "the run, or a step of it, did not end in time and was cancelled"),
 }
 """The kind of an error, its HTTP status and what it says; `input` says which input and how."""
+
+OF_FEEDBACK = ("no_run", "no_trace", "feedback")
+"""Kinds that only feedback on a run can meet."""
 
 AGAIN = {"busy": "1", "provider": "5", "connection": "5"}
 """`Retry-After` in seconds, for what may pass."""

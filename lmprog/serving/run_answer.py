@@ -22,7 +22,7 @@ from lmprog.state.json_lines import as_line
 class RunAnswer:
     """The response to one `POST /run`. Raises Refused for an unknown value of `stream`."""
 
-    def __init__(self, plan: Plan, request: Request, send: Send) -> None:
+    def __init__(self, plan: Plan, request: Request, send: Send, id: str) -> None:
         kind = _stream_asked_for(request)
         self.streams = kind != "0"
         self._stream = EventStream(send)

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from lmprog.blame import is_outage
 from lmprog.errors import InfrastructureError, LmprogError
+from lmprog.failure import Failure
 from lmprog.lms.images import READABLE
 from lmprog.runtime.events import Event, Listener, followed
 from lmprog.runtime.execution import Execution
@@ -32,6 +33,7 @@ from lmprog.serving.metrics import ServerMetrics
 from lmprog.serving.refusals import KINDS, Refused
 from lmprog.traces.files import TraceWriter
 from lmprog.traces.record import Record
+from lmprog.traces.run_record import RunRecord, RunRecorder
 
 CLIENT_GONE = 499
 """Status in the access log for a request whose client has disconnected."""
@@ -81,6 +83,7 @@ class Running:
 
     def __post_init__(self) -> None:
         self._files = files_of(self.program.plan)
+        self._recorder = RunRecorder(self.program.plan)
 
     async def body(self, request: Request) -> dict[str, Any]:
         """Read the body as a JSON object, keeping at most `max_body` bytes in memory."""
@@ -175,10 +178,14 @@ class Running:
             records = execution.run.records()
             self.metrics.ran(records)
             if self.trace is not None:
-                self._keep(self.trace, [replace(record, example=id) for record in records])
-        return Result(trace.outputs, records, trace.error)
+                error = trace.error
+                if trace.outputs is None and error is None:
+                    error = Failure("cancelled", "the run was cut short", "run")
+                run = self._recorder.record(inputs, trace.outputs, error, records, example=id)
+                self._keep(self.trace, [*(replace(record, example=id) for record in records), run])
+        return Result(trace.outputs, records, trace.error, inputs)
 
-    def _keep(self, trace: TraceWriter, records: Sequence[Record]) -> None:
+    def _keep(self, trace: TraceWriter, records: Sequence[Record | RunRecord]) -> None:
         """Append the records to the trace. Raises Refused where the disk takes no more."""
         try:
             trace.write(records)
@@ -192,16 +199,18 @@ class Endpoint:
     """The ASGI application for requests of one protocol, each answered by a run of the program."""
 
     running: Running
-    form: Callable[[Request, Send], Answer]
+    form: Callable[[Request, Send, str], Answer]
+    """Makes the answer to a request; the text is the id of the run."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         answer: Answer | None = None
+        id = uuid.uuid4().hex
         try:
-            answer = self.form(request, send)
+            answer = self.form(request, send, id)
             inputs = answer.inputs(await self.running.body(request))
             checked(self.running.program, inputs)
-            id = scope.setdefault("state", {})["lmprog_run"] = uuid.uuid4().hex
+            scope.setdefault("state", {})["lmprog_run"] = id
             response = await unless_gone(self.running.answered(inputs, id, answer), receive)
         except Refused as refused:
             response = refused.response if answer is None else await answer.refuse(refused)

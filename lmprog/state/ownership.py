@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,15 +17,19 @@ try:
 except ImportError:  # Windows has no flock; there nothing is locked.
     fcntl = None  # type: ignore[assignment]
 
+PAUSE = 0.02
+"""Seconds between two tries to get a lock that is waited for."""
+
 
 class WriterLocked(InfrastructureError):
     """The error for a file or folder that another process is writing."""
 
 
 @contextlib.contextmanager
-def exclusive_writer(path: Path) -> Iterator[None]:
-    """Hold the lock of a file or folder inside the block, whatever name it is reached by. Raises WriterLocked.
+def exclusive_writer(path: Path, wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock of a file or folder inside the block, whatever name it is reached by.
 
+    Raises WriterLocked where another one has held it for `wait` seconds.
     The lock lies on a hidden file (in the folder, or beside the file) that holds the owner's process id; it is removed at the
     end, and one that a killed process left behind locks nothing. Devices and pipes are not locked.
     """
@@ -34,13 +39,25 @@ def exclusive_writer(path: Path) -> Iterator[None]:
         return
     beside = whole / ".lock" if whole.is_dir() else whole.with_name(f".{whole.name}.lock")
     beside.parent.mkdir(parents=True, exist_ok=True)
-    held = _locked(beside, path)
+    held = _waited_for(beside, path, wait)
     try:
         yield
     finally:
         if held is not None:
             beside.unlink(missing_ok=True)
             os.close(held)
+
+
+def _waited_for(beside: Path, path: Path, wait: float) -> int | None:
+    """Return what `_locked` does, once the lock is free; raise WriterLocked after `wait` seconds."""
+    end = time.monotonic() + wait
+    while True:
+        try:
+            return _locked(beside, path)
+        except WriterLocked:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(PAUSE)
 
 
 def _locked(beside: Path, path: Path) -> int | None:

@@ -15,6 +15,7 @@ from lmprog.compiler.exporters import BUILT_IN, registered
 from lmprog.compiler.expressions.compiled import EvaluationError, Expression
 from lmprog.compiler.plugins import function_of
 from lmprog.errors import LmprogError, UsageError
+from lmprog.traces.run_record import RunRecord, RunRecorder
 from lmprog.traces.run_trace import Exporter, RunTrace, warn
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class FileExport:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.path: Path = settings["file"]
         self._writer: Any = None
+        self._recorder: tuple[plan.Plan, RunRecorder] | None = None
         self._failed = False
 
     def close(self) -> None:
@@ -85,10 +87,22 @@ class FileExport:
         try:
             if self._writer is None:
                 self._writer = TraceWriter(self.path, shared=True)
-            self._writer.write(run.records)
+            self._writer.write([*run.records, *self._of_run(run)])
         except OSError as error:
             self._failed = True
             warn(f"traces cannot be written to {self.path} ({error.strerror}); the runs go on without")
+
+    def _of_run(self, run: RunTrace) -> list[RunRecord]:
+        """Return the record of a run that is no judge's."""
+        if run.plan is None:
+            return []
+        if self._recorder is None or self._recorder[0] is not run.plan:
+            self._recorder = run.plan, RunRecorder(run.plan)
+        return [
+            self._recorder[1].record(
+                run.inputs, run.outputs, run.error, run.records, example=run.example, rollout=run.rollout
+            )
+        ]
 
 
 class _OfOtherPackage:

@@ -1,4 +1,7 @@
-"""Trace files: one LM or tool call a line, as JSON. Lines that a crash or a full disk tore are left out on reading."""
+"""Trace files: one LM or tool call a line, as JSON, and after the calls of a run one line for the run.
+
+Lines that a crash or a full disk tore are left out on reading.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from lmprog.compiler.yaml.whole_file import open_private
 from lmprog.state.json_lines import PassedOver, cut_torn_line, object_in, read_objects, versioned_line
 from lmprog.state.ownership import exclusive_writer
 from lmprog.traces.record import Record
+from lmprog.traces.run_record import RunRecord
 
 
 class TraceWriter:
@@ -23,6 +27,7 @@ class TraceWriter:
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
         self.path = path.resolve()
+        self._shared = shared
         path.parent.mkdir(parents=True, exist_ok=True)
         self._owning = ExitStack()
         if not shared:
@@ -32,9 +37,12 @@ class TraceWriter:
         # A torn line of a shared file is left there: it may be one that another process is just writing.
         self._torn = shared and path.stat().st_size > 0 and not _ends_whole(path)
 
-    def write(self, records: Iterable[Record]) -> None:
-        """Append records; all lines of one call reach the file in one write. Raises OSError where the disk is full."""
-        lines = b"".join(versioned_line(made.as_json()) for made in records)
+    def write(self, records: Iterable[Record | RunRecord]) -> None:
+        """Append records; all lines of one call reach the file in one write. Raises OSError where the disk is full.
+
+        The record of a run is written without private values to a file that others may read.
+        """
+        lines = b"".join(versioned_line(self._plain(made)) for made in records)
         if not lines:
             return
         if self._torn:
@@ -44,6 +52,9 @@ class TraceWriter:
         while lines:
             lines = lines[self._file.write(lines) :]
         self._torn = False
+
+    def _plain(self, made: Record | RunRecord) -> dict[str, Any]:
+        return made.as_json(shared=self._shared) if isinstance(made, RunRecord) else made.as_json()
 
     @property
     def end(self) -> int:

@@ -31,6 +31,7 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         from lmprog.traces.files import read_trace
+        from lmprog.traces.run_record import KIND as RUN_KIND
 
         self.path = path
         self._replies: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -42,6 +43,8 @@ class Recording:
         for record in read_trace(path):
             if record.get("kind") == "tool":
                 self._results[record["tool"], digest(record["arguments"])].append(record)
+            elif record.get("kind") == RUN_KIND:
+                continue
             elif "request_sha256" in record:
                 self._replies[record["request_sha256"]].append(record)
                 self._places[_place_of(record)].append(record)

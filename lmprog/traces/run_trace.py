@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmprog.compiler.plan import Plan
 from lmprog.failure import Failure
 from lmprog.traces.record import Record
 
@@ -26,6 +27,8 @@ class RunTrace:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Any] | None = None
     """The outputs of the program; None where the run failed."""
+    plan: Plan | None = None
+    """The program that ran; None for a judge, whose run belongs to the run that it scores."""
 
 
 Exporter = Callable[[RunTrace], None]

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmprog.traces.run_record import KIND
+
 Record = Mapping[str, Any]
-"""A line of a trace, as written by `Invocation.as_json` or `ToolInvocation.as_json`."""
+"""A line of a trace, as written by `as_json` of `Invocation`, `ToolInvocation` or `RunRecord`."""
 
 
 @dataclass
@@ -38,7 +40,9 @@ class Summary:
     """Seconds of each answered call of an LM."""
 
     def add(self, record: Record) -> None:
-        """Count a record."""
+        """Count a record of a call; that of a whole run adds nothing to its calls."""
+        if record["kind"] == KIND:
+            return
         failed = record.get("error") is not None
         self.errors += failed
         if record["kind"] == "tool":
@@ -84,13 +88,16 @@ class Summary:
 
 def is_record(line: Record) -> bool:
     """Return whether a JSON object is a record of a trace that this version reads."""
-    return line.get("kind") in ("lm", "tool") and all(key in line for key in ("program", "path", "example", "rollout"))
+    return line.get("kind") in ("lm", "tool", KIND) and all(
+        key in line for key in ("program", "path", "example", "rollout")
+    )
 
 
 def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
     """Yield the records of a trace run by run.
 
-    A new run begins with another row or rollout, and where an LM call of the same place comes a second time.
+    A new run begins after the record of a whole run, with another row or rollout, and where an LM call of the same place comes
+    a second time.
     """
     run: list[Record] = []
     seen: set[tuple[Any, ...]] = set()
@@ -102,6 +109,9 @@ def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
         run.append(record)
         if record["kind"] == "lm":
             seen.add(place(record))
+        elif record["kind"] == KIND:
+            yield run
+            run, seen = [], set()
     if run:
         yield run
 

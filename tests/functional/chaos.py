@@ -170,7 +170,7 @@ class Desk:
         found: list[Any] = [(self.folder / ends).read_text()]
         if self.kind == "run":
             trace = read_objects(self.folder / "trace.jsonl")
-            found.append(sorted((record["example"], record["text"]) for record in trace))
+            found.append(sorted((record["example"], record["text"]) for record in trace if record["kind"] == "lm"))
         if self.trains:
             weights = f"*/trainer/checkpoint-{STEPS['steps']}/trained.safetensors"
             trained = [*self.folder.glob(f"run/{weights}"), *self.folder.glob("run/*/adapters-*/*/*.safetensors")]

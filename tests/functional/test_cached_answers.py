@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.traced import calls
+
 SPEC = """
     lmprog: 1
     name: desk
@@ -47,7 +49,7 @@ def test_an_equal_request_is_not_sent_again(cli, spec, provider, tmp_path) -> No
         status, out, _ = cli("run", spec, "--input", "text=a", "--trace", tmp_path / name)
         assert (status, json.loads(out)) == (0, {"label": "refund"})
     assert len(provider.requests) == 1
-    first, again = (json.loads((tmp_path / name).read_text()) for name in ("first", "again"))
+    first, again = (calls(tmp_path / name)[0] for name in ("first", "again"))
     assert "cached" not in first and first["usage"]["usd"] > 0
     assert again["cached"] is True and again["usage"] == {**first["usage"], "usd": 0.0}
     assert "1 reply from the cache\n" in cli("trace", tmp_path / "again")[1]

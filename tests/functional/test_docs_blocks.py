@@ -50,6 +50,7 @@ CANNOT_RUN = {
     ("docs/editors.md", "pip install"): "installs from the package index",
     ("docs/editors.md", "cd editors/vscode"): "fetches packages of npm; CI builds the extension",
     ("docs/serve.md", "lmprog serve"): "serves until it is stopped; test_serve.py asks it",
+    ("docs/serve.md", "curl localhost:8000/runs"): "asks that server; test_feedback.py does",
     ("docs/serve.md", "from openai import OpenAI"): "asks that server",
     ("docs/view.md", "lmprog view"): "needs a run; test_view.py makes one and opens its page",
     ("docs/view.md", "lmprog eval"): "asks models; test_view.py has a shorter one",

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.traced import calls
+
 SPEC = """
     lmprog: 1
     name: desk
@@ -193,7 +195,7 @@ def test_a_judge_is_counted_traced_and_kept_apart(cli, spec, write, tmp_path, pr
     failed += "the reply has no output 'why'"
     assert re.search(f"\n  {failed}; the reply begins .*\n", out)
     assert "\n  judges: 10 LM calls, 110 + 30 tokens, " in out
-    records = [json.loads(line) for line in trace.read_text().splitlines()]
+    records = calls(trace)
     assert [record["program"] for record in records] == ["desk", "judge"] * 10
     assert {record["parent"] for record in records[1::2]} == {"metrics.good"}
     assert [record["example"] for record in records[1::2]] == list(range(10))

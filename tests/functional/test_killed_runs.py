@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.traced import calls
+
 pytestmark = pytest.mark.kill
 
 ROWS = 2000
@@ -59,7 +61,7 @@ def test_every_row_once_after_kills(write, provider, tmp_path: Path) -> None:
         line["error"] is None and line["outputs"]["reply"].startswith(f"reply to row {line['row']} ")
         for line in written
     )
-    records = [json.loads(line) for line in trace.read_text().splitlines()]
+    records = calls(trace)
     assert [record["example"] for record in records] == list(range(ROWS))
     assert [record["outputs"] for record in records] == [line["outputs"] for line in written]
     print(f"{killed} kills, {torn} left a torn line")

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.functional.traced import calls
+
 pytestmark = pytest.mark.kill
 
 TOOLS = """
@@ -120,7 +122,7 @@ def test_a_row_that_was_cut_off_after_it_wrote_is_not_run_again(cli, desk, tmp_p
     ]
     assert cli(*command, *trace, "--repeat-writes")[0] == 0
     assert sent(tmp_path) == ["a", "b", "b", "slow", "slow"]
-    records = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
+    records = calls(tmp_path / "trace.jsonl")
     assert [(record["example"], record["tool"]) for record in records] == [
         (row, tool) for row in range(3) for tool in ("send", "fail")
     ]
@@ -135,6 +137,6 @@ def test_a_run_that_is_begun_again_drops_no_record_of_another_one(cli, desk, tmp
     # As a kill leaves it that came before the first line.
     (tmp_path / "other.jsonl").write_text("")
     assert cli(*other, *trace)[0] == 0
-    records = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
+    records = calls(tmp_path / "trace.jsonl")
     assert [record["example"] for record in records] == [0, 0, 1, 1] * 2
     assert (tmp_path / "trace.jsonl").read_text()[: len(whole) // 2] == whole[: len(whole) // 2]

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.functional.traced import calls
+
 LMPROG = Path(sys.executable).with_name("lmprog")
 SPEC = """
     lmprog: 1
@@ -65,7 +67,7 @@ def test_rows_in_their_order_whatever_comes_first(cli, spec, rows, tmp_path, pro
         {"row": row, "outputs": {"label": label, "n": row, "tags": []}, "error": None}
         for row, label in enumerate(["billing", "refund", "refund"])
     ]
-    assert [(made["example"], made["text"], made["call"]) for made in lines(trace)] == [
+    assert [(made["example"], made["text"], made["call"]) for made in calls(trace)] == [
         (0, "billing", 0),
         (1, "refund", 0),
         (2, "refund", 0),
@@ -95,7 +97,7 @@ def test_a_run_goes_on_wherever_it_was_cut(cli, spec, rows, tmp_path) -> None:
         assert status == 0
         assert out.read_bytes() == whole
         assert ("going on" in err) == (kept > 0)
-        assert [made["example"] for made in lines(trace)] == list(range(kept, 3))
+        assert [made["example"] for made in calls(trace)] == list(range(kept, 3))
 
 
 def test_a_file_that_no_run_wrote_is_left_alone(cli, spec, rows, write) -> None:
@@ -145,7 +147,7 @@ def test_nasty_words_reach_out_and_trace(cli, write, spec, tmp_path, provider) -
     assert cli("run", free, "--inputs", rows, "--out", out, "--trace", trace)[0] == 0
     (line,) = out.read_bytes().splitlines()
     assert json.loads(line)["outputs"]["label"] == json.loads(nasty)
-    (made,) = trace.read_bytes().splitlines()
+    made, _ = trace.read_bytes().splitlines()
     assert json.loads(made)["text"] == nasty
 
 

@@ -20,6 +20,8 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
+from tests.functional.traced import calls
+
 pytestmark = pytest.mark.slow
 
 LMPROG = Path(sys.executable).with_name("lmprog")
@@ -139,7 +141,7 @@ def test_answers_and_refusals(serve, waiting: Path, tmp_path: Path) -> None:
     assert body["outputs"] == {"slept": 0, "mood": "calm", "note": "é\ud800"}
     assert body["usage"] == {"calls": 0, "prompt_tokens": 0, "completion_tokens": 0, "usd": 0}
     assert body["seconds"] >= 0
-    (record,) = map(json.loads, (tmp_path / "trace.jsonl").read_text().splitlines())
+    (record,) = calls(tmp_path / "trace.jsonl")
     assert (record["tool"], record["example"]) == ("sleep", body["id"])
 
     missing = served.run(mood="calm")
@@ -205,7 +207,7 @@ def test_who_waits_and_who_leaves(serve, waiting: Path, tmp_path: Path) -> None:
         until((tmp_path / "cancelled").exists)
         (tmp_path / "cancelled").unlink()
     assert served.run(seconds=0).status_code == 200  # the place of those who left is free
-    cut = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
+    cut = calls(tmp_path / "trace.jsonl")
     assert [record.get("error", "")[:9] for record in cut] == ["", "", "cancelled", "cancelled", "cancelled", ""]
     assert len(re.findall(" 499 ", served.stop()[1])) == 2
 
@@ -240,7 +242,7 @@ def test_a_stopped_server_lets_answers_finish(
         else:
             assert running.exception() is not None or running.result().status_code >= 500
     assert (tmp_path / "cancelled").exists() != answered
-    assert len((tmp_path / "trace.jsonl").read_text().splitlines()) == 1
+    assert len(calls(tmp_path / "trace.jsonl")) == 1
     with pytest.raises(httpx.ConnectError):
         httpx.get(served.url)
 
@@ -279,7 +281,7 @@ def test_the_export_of_a_spec_has_the_runs_of_a_server(serve, write, provider, t
     served = serve(write(DESK + "    export: {traces: runs.jsonl}\n"), TEST_API_BASE=provider.url)
     provider.otherwise = "billing"
     assert served.run(text="hello").status_code == 200
-    (record,) = map(json.loads, (tmp_path / "runs.jsonl").read_text().splitlines())
+    (record,) = calls(tmp_path / "runs.jsonl")
     assert record["module"] == "sort" and record["outputs"] == {"label": "billing"}
 
 

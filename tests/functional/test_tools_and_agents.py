@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.traced import calls
+
 pytestmark = pytest.mark.slow
 
 SERVER = Path(__file__).resolve().parents[1] / "mcp_server.py"
@@ -79,7 +81,7 @@ def test_an_agent_with_its_tools_in_the_trace(cli, spec, provider, tmp_path, pro
     assert ("tools" in first) == (protocol == "native")
     assert second["messages"][-1]["role"] == ("tool" if protocol == "native" else "user")
     assert '["Oslo"]' in second["messages"][-1]["content"]
-    records = [json.loads(line) for line in trace.read_text().splitlines()]
+    records = calls(trace)
     assert [(record["kind"], record["path"]) for record in records] == [
         ("lm", "ask"), ("tool", "ask"), ("lm", "ask"), ("tool", "loud"),
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import lmprog
+from tests.functional.traced import calls, lines_of
 
 SPEC = """
     lmprog: 1
@@ -57,7 +58,7 @@ def test_one_row_one_module_errors_and_messages(cli, trace) -> None:
     assert "desk row 2" in out and "desk row 1" not in out
     assert "user " in out and "found [t2]" in out and "reply refund" in out
     assert '{"text": "t2"}' in out and 'result "found [t2]"' in out
-    long = json.loads(trace.read_text().splitlines()[-1])
+    long = calls(trace)[-1]
     long["messages"][-1]["content"] = "a" * 3000 + "\n[b]" + "c" * 3000
     trace.write_text(trace.read_text() + json.dumps({**long, "example": 9}) + "\n")
     _, out, _ = cli("trace", trace, "--row", 9, "--messages")
@@ -83,9 +84,8 @@ def test_json_is_one_document(cli, trace) -> None:
     assert (summary["prompt_tokens"], summary["completion_tokens"], summary["unpriced"]) == (44, 12, 0)
     assert summary["usd"] == pytest.approx(44e-6 + 24e-6)
     assert summary["p50"] <= summary["p95"]
-    assert [{"version": 1, **record} for record in document["records"]] == [
-        json.loads(line) for line in trace.read_text().splitlines()
-    ]
+    assert [{"version": 1, **record} for record in document["records"]] == calls(trace)
+    assert [{"version": 1, **run} for run in document["runs"]] == lines_of(trace, "run")
 
 
 def test_torn_lines_are_left_out_and_counted(cli, trace) -> None:

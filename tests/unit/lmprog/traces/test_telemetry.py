@@ -273,7 +273,7 @@ def test_traces_go_to_a_file_beside_the_spec(program, scripted, tmp_path, capfd)
     desk.map([{"text": "a"}, {"text": "odd"}])
     close()
     found = [(record["kind"], record["example"]) for record in read_trace(tmp_path / "kept" / "traces.jsonl")]
-    assert sorted(found) == [("lm", 0), ("lm", 1), ("lm", 1), ("tool", 0), ("tool", 1)]
+    assert sorted(found) == [("lm", 0), ("lm", 1), ("lm", 1), ("run", 0), ("run", 1), ("tool", 0), ("tool", 1)]
     assert capfd.readouterr().err == ""
 
 

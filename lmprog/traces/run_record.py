@@ -1,0 +1,128 @@
+"""The record of a whole run, the last line of the run in a trace: inputs, outputs, and what a row of data needs of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.trust.private import private_names
+from lmprog.compiler.types.plain_types import plain_type
+from lmprog.failure import Failure
+from lmprog.state.digests import digest
+from lmprog.traces.record import Record
+
+KIND = "run"
+ID_LENGTH = 12
+"""Characters of the digest that names a run without a name of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """The record of one run of a program, successful or not."""
+
+    program: str
+    digest: str
+    """The digest of the program."""
+    example: int | str
+    rollout: int
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any] | None = None
+    error: Failure | None = None
+    types: Mapping[str, Any] = field(default_factory=dict)
+    """The types of the outputs as plain values (`lmprog.compiler.types.plain_types`)."""
+    private: Sequence[str] = ()
+    """The private inputs, and the outputs that private values reach."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """The columns of a scored data row that are no inputs."""
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+    """The scores of the run by metric, None where an outage left one out."""
+    said: Mapping[str, str] = field(default_factory=dict)
+    """The feedback of the metrics that gave some."""
+    started: float | None = None
+    """Time of the first call, in seconds since 1970; None without calls."""
+    seconds: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """The name of the run in its trace: that of a request to `lmprog serve`, else a digest of program, row and values."""
+        if isinstance(self.example, str):
+            return self.example
+        named = [self.digest, self.example, self.rollout, self.inputs, self.outputs, str(self.error or "")]
+        return hashlib.sha256(digest(named).encode()).hexdigest()[:ID_LENGTH]
+
+    def as_json(self, *, shared: bool = False) -> dict[str, Any]:
+        """Return the record as plain values without empty fields; for a `shared` file without private values."""
+        hidden = frozenset(self.private) if shared else frozenset()
+        found: dict[str, Any] = {
+            "kind": KIND,
+            "id": self.id,
+            "program": self.program,
+            "digest": self.digest[:ID_LENGTH],
+            "path": "",
+            "example": self.example,
+            "rollout": self.rollout,
+            "inputs": _without(self.inputs, hidden),
+        }
+        if self.outputs is not None:
+            found["outputs"] = _without(self.outputs, hidden)
+        if self.error is not None:
+            found["error"] = "the run failed" if hidden else str(self.error)
+            found["failure"] = self.error.kind
+        more = {
+            "types": self.types,
+            "private": list(self.private),
+            "columns": {} if hidden else self.columns,
+            "scores": self.scores,
+            "said": {} if hidden else self.said,
+        }
+        found |= {name: value for name, value in more.items() if value}
+        if self.started is not None:
+            found |= {"started": self.started, "seconds": round(self.seconds, 6)}
+        return found
+
+
+class RunRecorder:
+    """Makes the records of the runs of one program."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._name, self._digest = plan.name, plan.digest
+        inputs, outputs = private_names(plan)
+        # In the order of the program, and each name once.
+        self.private = [name for name in {**plan.inputs, **plan.output_types} if name in inputs | outputs]
+        self.types = {name: plain_type(kind) for name, kind in plan.output_types.items()}
+
+    def record(
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, Any] | None,
+        error: Failure | None,
+        calls: Sequence[Record],
+        *,
+        example: int | str,
+        rollout: int = 0,
+        **scored: Any,
+    ) -> RunRecord:
+        """Return the record of a run; `scored` are `columns`, `scores` and `said` of a run that was scored."""
+        started = min((call.started for call in calls), default=None)
+        ended = max((call.started + call.seconds for call in calls), default=0.0)
+        return RunRecord(
+            program=self._name,
+            digest=self._digest,
+            example=example,
+            rollout=rollout,
+            inputs=inputs,
+            outputs=outputs,
+            error=error,
+            types=self.types,
+            private=self.private,
+            started=started,
+            seconds=ended - started if started is not None else 0.0,
+            **scored,
+        )
+
+
+def _without(values: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in hidden}
