@@ -12,6 +12,7 @@ the test rows before and after each stage:
     grpo-search   base program, GRPO, GRPO then prompt search
     fast-slow     base program, fast_slow with two thirds of GRPO's steps
     trajectory    as search-grpo, with GRPO at the level of whole trajectories
+    search-sft-grpo   base program, prompt search, then sft on its own best runs, then GRPO
     sft-grpo      base program, sft on the best of 8 runs of its own on each train row, sft then GRPO
     labels-grpo   as sft-grpo, with sft on the labels of the train rows (for banking77, whose rows have them)
 

@@ -15,7 +15,7 @@ from paper_tasks import RUNS, TASKS
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-COLOURS = dict(zip(RUNS, ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"), strict=True))
+COLOURS = dict(zip(RUNS, ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"), strict=True))
 CELLS = (
     *("#999999", "#56b4e9", "#e69f00", "#d55e00", "#0072b2", "#009e73", "#cc79a7"),
     *("#f0e442", "#b8860b", "#a6cee3", "#1f3b73"),

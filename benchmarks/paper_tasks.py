@@ -158,6 +158,7 @@ RUNS = {
     "grpo-search": ("base", "grpo", "grpo-search"),
     "fast-slow": ("base", "fast-slow"),
     "trajectory": ("base", "search", "trajectory"),
+    "search-sft-grpo": ("base", "search", "search-sft", "search-sft-grpo"),
     "sft-grpo": ("base", "sft", "sft-grpo"),
     "labels-grpo": ("base", "labels", "labels-grpo"),
 }
@@ -206,6 +207,8 @@ def stages_of(task: Task, run: str, sizes: Sizes) -> list[dict[str, dict[str, An
             **(LABELS if run == "labels-grpo" else {}),
         }
         return [{"sft": sft}, {"grpo": grpo}]
+    if run == "search-sft-grpo":
+        return [{"prompt_search": search}, {"sft": {"credit": 0, **said.get("sft", {}), **tiny["sft"]}}, {"grpo": grpo}]
     if run == "grpo-search":
         return [{"grpo": grpo}, {"prompt_search": search}]
     return [{"prompt_search": search}, {"grpo": {**grpo, "level": "trajectory"} if run == "trajectory" else grpo}]
