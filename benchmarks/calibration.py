@@ -154,6 +154,8 @@ class Writer:
 class NoWeights:
     """Stands for an LM in training and its weights."""
 
+    held_bytes = head_bytes = 0
+
     def __init__(self) -> None:
         self.weights = self
 
