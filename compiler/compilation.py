@@ -29,6 +29,7 @@ from lmprog.compiler.rows.splits import load_rows, read_data, row_type, with_tex
 from lmprog.compiler.steps.graph import GraphBuilder
 from lmprog.compiler.steps.scope import Scope
 from lmprog.compiler.tools.declared import read_tools
+from lmprog.compiler.tools.lock_file import Server
 from lmprog.compiler.types.lattice import UNKNOWN, Object, Type
 from lmprog.compiler.types.signatures import pydantic_type
 from lmprog.compiler.types.syntax import TypeReader
@@ -46,6 +47,8 @@ class Compilation:
     findings: tuple[Finding, ...]
     read: tuple[Path, ...] = ()
     """The programs and overlays that were read: the file, those that it extends or calls."""
+    servers: tuple[Server, ...] = field(default=(), repr=False, compare=False)
+    """The MCP servers that the program and its sub-programs name, for `lmprog tools`."""
     draft: Draft | None = field(default=None, repr=False, compare=False)
     """The facts found about the program, also where it has errors; None where the file cannot be read."""
 
@@ -89,7 +92,7 @@ def compile_file(
     findings = report.settle(unused_ignores=data and imports and change is None)
     failed = any(finding.severity == "error" for finding in findings)
     read = tuple(source.path for source in report.sources.values())
-    return Compilation(None if failed else plan, findings, read, program.draft)
+    return Compilation(None if failed else plan, findings, read, tuple(program.servers), program.draft)
 
 
 class _Program:
@@ -99,6 +102,7 @@ class _Program:
         self.report, self.options, self.around = report, options, around
         self.subs: dict[Path, Plan | None] = {}
         self.draft: Draft | None = None
+        self.servers: list[Server] = []
 
     def compile(
         self,
@@ -194,6 +198,7 @@ class _Program:
         draft.export = read_export(draft)
         self._rebound(draft, lms)
         draft.tools = read_tools(draft, types)
+        self.servers += [server for server in draft.named_servers if server not in self.servers]
         draft.modules = read_modules(draft, types)
         self._gather(draft, members)
         self._graph(draft, types)
@@ -343,6 +348,7 @@ class _Program:
             inner = _Program(self.report, options, (*self.around, self.path))
             before = {key for key, finding in self.report.findings.items() if finding.severity == "error"}
             plan = inner.compile(path, named=place)
+            self.servers += [server for server in inner.servers if server not in self.servers]
             after = {key for key, finding in self.report.findings.items() if finding.severity == "error"}
             self.subs[path] = plan if before == after else None
         return self.subs[path]

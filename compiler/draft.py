@@ -11,6 +11,7 @@ from typing import Any
 from lmprog.compiler.findings.finding import Report, nearest
 from lmprog.compiler.plan import LM, Export, Field, Metric, Module, Optimize, Plan, Split, Step, Tool
 from lmprog.compiler.rows.files import Row
+from lmprog.compiler.tools.lock_file import Listing, Server
 from lmprog.compiler.types.lattice import Object, Type
 from lmprog.compiler.types.values import Binder
 from lmprog.compiler.yaml.files import is_file, refusal
@@ -71,6 +72,12 @@ class Draft:
     """Tools whose parameters are not all known, so that a strange argument may be right."""
     starred_tools: set[str] = field(default_factory=set)
     """Python tools that take any arguments (`*args`, `**kwargs`), of which no agent is told."""
+    servers: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
+    """The MCP servers with all their tools, by id: the ids of these tools; None where they are not known."""
+    locks: dict[Path, tuple[Listing, ...]] = field(default_factory=dict)
+    """The listings in the lock files of MCP servers that were read, by path."""
+    named_servers: list[Server] = field(default_factory=list)
+    """The MCP servers that the program names, for `lmprog tools`."""
     used: set[tuple[str, ...]] = field(default_factory=set)
     """Names that the program refers to, as `("lms", id)`; other declarations are reported as unused."""
 
@@ -110,6 +117,22 @@ class Draft:
         """Return the ids in a section that were written but could not be read."""
         node = self.root.map(section)
         return dict.fromkeys(node.dropped) if node else {}
+
+    def tool_ids(self, name: str) -> tuple[str, ...] | None:
+        """Return the ids of the tools that a name stands for: itself, or all tools of an MCP server; None for no tool.
+
+        It is empty for a server whose tools are not known, and for a tool of one.
+        """
+        if name in self.tools:
+            return (name,)
+        server = name.partition(".")[0]
+        if server in self.servers and (server == name or self.servers[server] is None):
+            return self.servers[server] or ()
+        return None
+
+    def use_tool(self, name: str) -> None:
+        """Mark a tool, and the server that it is of, as used."""
+        self.used |= {("tools", name), ("tools", name.partition(".")[0])}
 
     def meant(self, section: str, id: str) -> None:
         """Mark the id that an unknown `id` was probably meant to be as used, so that it is not reported as unused."""

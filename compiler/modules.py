@@ -14,7 +14,7 @@ from lmprog.compiler.prompts.messages import IMAGES, standard_layout
 from lmprog.compiler.tools.kinds import kind_of
 from lmprog.compiler.types.lattice import IMAGE, MESSAGES, UNKNOWN, mismatch, without_none
 from lmprog.compiler.types.syntax import TypeReader, default_format
-from lmprog.compiler.yaml.source import Mapping, Place, Sequence
+from lmprog.compiler.yaml.source import Mapping, Place, Sequence, shown_path
 
 
 def read_modules(draft: Draft, types: TypeReader) -> dict[str, Module]:
@@ -36,9 +36,8 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
     demos = _demos(draft, id, node, inputs, outputs)
     drawn = layout.written(draft, id, prompt, inputs, outputs, demos) if prompt else None
     form = _format(draft, id, node, outputs)
-    tools = tuple(node.value("tools", ()))
+    tools = _tools(draft, id, node)
     lm = pick_lm(draft, node, id)
-    _tools(draft, id, node, tools)
     if lm in draft.lms and draft.lms[lm].backend.make == LOCAL:
         for name in (name for name, field in inputs.items() if field.type in IMAGES):
             message = f"module `{id}` takes an image, and {lm} runs in this process, where models read text alone"
@@ -63,23 +62,40 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
     )
 
 
-def _tools(draft: Draft, id: str, node: Mapping, tools: tuple[str, ...]) -> None:
-    known = [*draft.tools, *draft.dropped("tools")]
-    for position, tool in enumerate(tools):
-        draft.used.add(("tools", tool))
-        place = node.entries["tools"].items[position].place  # type: ignore[attr-defined]
-        if tool not in known:
-            fix = suggestion(tool, known, "tools")
-            draft.report.add("LMP103", place, f"module `{id}` names the tool `{tool}`, which does not exist", fix=fix)
-        elif tool in draft.tools and kind_of(draft.tools[tool].kind).remote and tool in draft.open_tools:
-            key = "schema" if draft.tools[tool].kind == "mcp" else "inputs"
-            message = f"module `{id}` is not told what arguments `{tool}` takes"
-            draft.report.add("LMP604", place, message, fix=f"write `{key}` under the tool `{tool}`")
-        elif tool in draft.tools and draft.tools[tool].kind == "python":
-            _warn_untyped(draft, id, draft.tools[tool], place)
-    if tools and node.value("max_turns") == 1:
+def _tools(draft: Draft, id: str, node: Mapping) -> tuple[str, ...]:
+    """Return the ids of a module's tools, those of a whole server one by one."""
+    listed = node.get("tools")
+    known = [*draft.tools, *draft.servers, *draft.dropped("tools")]
+    found: dict[str, None] = {}
+    for item in listed.items if isinstance(listed, Sequence) else ():
+        name = str(item.plain())
+        ids = draft.tool_ids(name)
+        draft.use_tool(name)
+        if ids is None and name not in known:
+            fix = suggestion(name, known, "tools")
+            draft.report.add(
+                "LMP103", item.place, f"module `{id}` names the tool `{name}`, which does not exist", fix=fix
+            )
+        for tool in () if ids is None else ids:
+            _check_told(draft, id, draft.tools[tool], item.place)
+        found |= dict.fromkeys((name,) if ids is None else ids)
+    if listed is not None and node.value("tools") and node.value("max_turns") == 1:
         message = f"module `{id}` can call no tool: its only turn is for the reply"
         draft.report.add("LMP101", node.entries["max_turns"].place, message, fix="write max_turns: 2 or more")
+    return tuple(found)
+
+
+def _check_told(draft: Draft, id: str, tool: Tool, place: Place) -> None:
+    """Report a tool of which an agent is not told what it takes."""
+    if kind_of(tool.kind).remote and tool.id in draft.open_tools:
+        message = f"module `{id}` is not told what arguments `{tool.id}` takes"
+        key = "schema" if tool.kind == "mcp" else "inputs"
+        fix = f"write `{key}` under the tool `{tool.id}`"
+        if tool.kind == "mcp":
+            fix = f"run lmprog tools {shown_path(draft.path)}, or {fix}"
+        draft.report.add("LMP604", place, message, fix=fix)
+    elif tool.kind == "python":
+        _warn_untyped(draft, id, tool, place)
 
 
 def _warn_untyped(draft: Draft, id: str, tool: Tool, place: Place) -> None:

@@ -76,6 +76,32 @@ async def sleeps() -> str:
     return "done"
 
 
+@server.resource("desk://note")
+def note() -> str:
+    """The note on the desk."""
+    return "Call back."
+
+
+@server.resource("desk://drawers/{drawer}")
+def drawer(drawer: str) -> str:
+    """What is in a drawer."""
+    return f"pencils of {drawer}"
+
+
+@server.prompt()
+def greet(name: str, tone: str = "friendly") -> str:
+    """A greeting."""
+    return f"Greet {name}, {tone}."
+
+
+if os.environ.get("DESK_CHANGED"):
+
+    @server.tool()
+    def extra() -> str:
+        """A tool that was not there before."""
+        return "more"
+
+
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))

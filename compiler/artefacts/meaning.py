@@ -48,6 +48,8 @@ def files_of(draft: Draft) -> dict[str, Path]:
     for key, node in draft.root.entries.items():
         if key == "metrics" or key not in NO_MEANING:
             _add_files(node, (key,), found)
+    for path in draft.locks:
+        found[f"tools: {path.name}"] = path
     return found
 
 

@@ -113,7 +113,10 @@ def _declared(draft: Draft) -> None:
         ("tools", "tool", {name[1] for name in draft.used if name[0] == "tools"}),
         ("modules", "module", {name[1] for name in draft.used if name[0] == "modules"}),
     ):
-        for id in getattr(draft, section):
+        for id in (*getattr(draft, section), *(draft.servers if section == "tools" else ())):
+            # Of a server's tools nobody must use each.
+            if section == "tools" and id.partition(".")[0] in draft.servers and "." in id:
+                continue
             if id not in used and not (lost and section in ("modules", "tools")):
                 draft.report.add("LMP202", draft.key(section, id), f"nothing uses the {what} `{id}`", fix="remove it")
 

@@ -54,13 +54,14 @@ def _injection(draft: Draft, plan: Plan) -> None:
         tools = [plan.tools[tool] for tool in module.tools if tool in plan.tools]
         reads = next((tool for tool in tools if kind_of(tool.kind).outside), None)
         writes = next((tool for tool in tools if tool.effects == "write" and tool is not reads), None)
-        for position, name in enumerate(module.tools):
+        for name in module.tools:
             if name in plan.tools and plan.tools[name].kind == "python" and _unsaid(draft, name):
                 message = (
                     f"module `{id}` can call the Python tool `{name}`, and nothing says whether that changes anything"
                 )
                 listed = draft.node("modules", id, "tools")
-                place = listed.items[position].place if isinstance(listed, Sequence) else draft.key("modules", id)
+                items = listed.items if isinstance(listed, Sequence) else ()
+                place = next((item.place for item in items if item.plain() == name), draft.key("modules", id))
                 fix = "write effects: read, or effects: write, at the tool"
                 draft.report.add("LMP404", place, message, fix=fix)
         if reads is not None and writes is not None:

@@ -24,6 +24,7 @@ def check(draft: Draft) -> None:
         node = draft.root.get(section)
         if section == "tools":
             free = frozenset(tool.kind for tool in draft.tools.values() if kind_of(tool.kind).environment)
+            free |= {"mcp"} if draft.servers else set()
         elif section == "export" and draft.export is not None:
             free |= {draft.export.key}
         if node is not None:

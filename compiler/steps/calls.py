@@ -78,9 +78,9 @@ def _cut(draft: Draft, *path: str) -> bool:
 def _tool(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | None:
     tool = draft.tools.get(named.value)
     if tool is None:
-        _missing(draft, "tools", path, named)
+        _no_tool(draft, path, named)
         return None
-    draft.used.add(("tools", tool.id))
+    draft.use_tool(tool.id)
     return Callee(
         f"tool `{tool.id}`",
         tool.parameters,
@@ -89,6 +89,18 @@ def _tool(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | Non
         code="LMP604",
         known=tool.id not in draft.open_tools,
     )
+
+
+def _no_tool(draft: Draft, path: str, named: Scalar) -> None:
+    """Report a step's tool that does not exist, or that is a whole server; nothing of a server whose tools are not known."""
+    ids = draft.tool_ids(named.value)
+    if ids is None:
+        _missing(draft, "tools", path, named)
+        return
+    draft.use_tool(named.value)
+    if ids:
+        message = f"step `{path}` names the MCP server `{named.value}`, and not which of its tools"
+        draft.report.add("LMP103", named.place, message, fix=f"write {ids[0]}, or another of its tools")
 
 
 def _program(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | None:

@@ -28,7 +28,7 @@ def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
     found: dict[str, Tool] = {}
     for id, entry in node.entries.items() if node else ():
         if isinstance(entry, Mapping):
-            found[id] = _tool(draft, types, id, entry)
+            found |= {tool.id: tool for tool in _tools(draft, types, id, entry)}
     return found
 
 
@@ -50,7 +50,8 @@ def read_reference(draft: Draft, node: Scalar, what: str) -> tuple[PythonReferen
         return named, None
 
 
-def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
+def _tools(draft: Draft, types: TypeReader, id: str, node: Mapping) -> list[Tool]:
+    """Return the tools that an entry of `tools` stands for: one, but for an MCP server with all its tools."""
     # Imported for programs with tools alone, since most have none.
     from lmprog.compiler.tools.schemas import Declared, declared
 
@@ -67,11 +68,13 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
                 declaration = Declared(dict(signed.parameters), signed.returns, not signed.open, signed.about)
                 if signed.unnamed or signed.open:
                     draft.starred_tools.add(id)
-    elif key in ("http", "mcp") and isinstance(entry, Mapping):
+    elif key == "mcp" and isinstance(entry, Mapping):
+        return _of_server(draft, types, id, node, entry)
+    elif key == "http" and isinstance(entry, Mapping):
         options = settings(draft, entry, f"tool `{id}`")
-        declaration = declared(draft, types, id, key, entry)
+        declaration = declared(draft, types, id, entry)
         _say_untyped(draft, id, entry, declaration)
-        # What a file of the spec says is resolved here, and a server starts in the spec's folder.
+        # What a file of the spec says is resolved here.
         options |= {"operation": declaration.operation} if declaration.operation else {"folder": entry.source.folder}
     elif key == "search" and isinstance(entry, Mapping):
         options = settings(draft, entry, f"tool `{id}`")
@@ -81,11 +84,37 @@ def _tool(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Tool:
         given = settings(draft, entry, f"tool `{id}`")
         options = {"folder": entry.source.folder, **(given if isinstance(entry, Mapping) else {key: given})}
         declaration = _described(types, id, kind, entry)
+    return [_tool(draft, id, node, kind, options, declaration, python)]
+
+
+def _of_server(draft: Draft, types: TypeReader, id: str, node: Mapping, entry: Mapping) -> list[Tool]:
+    """Return the tools of an MCP server that an entry stands for. It starts in the spec's folder."""
+    from lmprog.compiler.tools.mcp_servers import given_tools, server_of
+
+    options = {**settings(draft, entry, f"tool `{id}`"), "folder": entry.source.folder}
+    found = given_tools(draft, types, id, node)
+    draft.named_servers.append(server_of(draft, id, node, options))
+    for given in found:
+        _say_untyped(draft, given.id, entry, given.declared)
+    kind = kind_of("mcp")
+    return [_tool(draft, given.id, node, kind, {**options, **given.options}, given.declared) for given in found]
+
+
+def _tool(
+    draft: Draft,
+    id: str,
+    node: Mapping,
+    kind: ToolKind,
+    options: Any,
+    declaration: Declared,
+    python: PythonReference | None = None,
+) -> Tool:
+    """Return a tool with the options that the entries of all kinds have."""
     if not declaration.known:
         draft.open_tools.add(id)
     return Tool(
         id,
-        key,
+        kind.key,
         python,
         options,
         result=node.value("result", "result"),
@@ -119,12 +148,16 @@ def _effects(kind: ToolKind, options: dict[str, Any], found: Declared) -> str:
     return "read" if found.reads else kind.effects
 
 
+_DESCRIBING = ("schema", "openapi", "command", "url")
+"""The keys of an http or mcp tool at which its description is found fault with."""
+
+
 def _say_untyped(draft: Draft, id: str, node: Mapping, found: Declared) -> None:
     """Say which parameters of a described tool are `json` to the program, though their schema says more."""
     from lmprog.compiler.tools.schema_limits import untyped
 
     for name, field in found.parameters.items():
-        place = next((entry.place for key in ("schema", "openapi") if (entry := node.get(key)) is not None), None)
+        place = next((entry.place for key in _DESCRIBING if (entry := node.get(key)) is not None), None)
         part = next(untyped(field.schema, {}, name), None)
         if place is not None and part is not None:
             message = f"`{part[0]}` of tool `{id}` is json to the program: no type stands for {part[1]} of its schema"

@@ -94,18 +94,44 @@ _MCP = Record(
             about="Starts the server, in the folder of the spec.",
             example="[python, shop/server.py]",
         ),
+        "args": ListOf(
+            Text(),
+            about="Arguments of the command, as the configuration files of MCP clients have them.",
+            default="none",
+            example="[shop/server.py]",
+        ),
         "url": Anything(about="Address of a running server.", example="https://tools.example.com/mcp"),
-        "tool": Text(about="The tool's name on that server.", example="find_order"),
+        "type": Choice(
+            ("stdio", "http", "streamable-http"),
+            about="As in configuration files of MCP clients; it must fit what stands beside it.",
+            default="stdio with `command`, http with `url`",
+            example="stdio",
+        ),
+        "tool": Text(
+            about="One tool by its name on that server.",
+            default="all tools of the server, as `<tool>.<name>`",
+            example="find_order",
+        ),
+        "resource": Text(
+            about="A resource in place of a tool, by its address; {name} in it is a parameter. It is read as text.",
+            default="none",
+            example='"orders://{order}"',
+        ),
+        "prompt": Text(
+            about="A prompt in place of a tool, by its name. Its messages are the result.",
+            default="none",
+            example="complaint",
+        ),
         "schema": Text(
-            about="A file with the tool's inputSchema, so that check can see its parameters.",
-            default="the parameters are not checked before the tool is called",
+            about="A file with the tool's inputSchema, or the server's list of tools, so that check can see their parameters.",
+            default="the lock file that `lmprog tools` writes; without one the parameters are not checked before a call",
             example="shop/find_order.json",
         ),
         "output": Lazy(
             TYPE.shape,
             TYPE.name,
-            about="The type that the answer is read as.",
-            default="json; with `schema` the outputSchema there",
+            about="The type that the answer is read as; beside `tool`, `resource` or `prompt`.",
+            default="json; with a schema or a lock file the outputSchema there",
             example="str",
         ),
         "env": MapOf(
@@ -125,10 +151,9 @@ _MCP = Record(
         ),
     },
     one_of=("command", "url"),
-    only={"env": ("command",), "headers": ("url",)},
-    required=("tool",),
-    about="A tool of an MCP server.",
-    example="{command: [python, shop/server.py], tool: find_order, schema: shop/find_order.json}",
+    only={"args": ("command",), "env": ("command",), "headers": ("url",)},
+    about="An MCP server, as the configuration files of MCP clients name it: all of its tools, or one.",
+    example="{command: python, args: [shop/server.py], tool: find_order, schema: shop/find_order.json}",
 )
 _SEARCH = Record(
     {

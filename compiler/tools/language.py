@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from lmprog.compiler.shape import Boolean, Choice, Number, Record, Text
+from lmprog.compiler.shape import Boolean, Choice, ListOf, Number, Record, Text
 from lmprog.compiler.tools.kinds import BUILT_IN, OTHERS
 
 TOOL = Record(
     {
         **{kind.key: kind.shape for kind in BUILT_IN.values()},
+        "only": ListOf(
+            Text(),
+            1,
+            about="The tools of an MCP server that the program takes, by their names there.",
+            default="all tools of the server",
+            example="[find_order]",
+        ),
         "result": Text(
             about="The name of the tool's output: steps read it as steps.<id>.<name>.",
             default="result",
@@ -41,6 +48,9 @@ TOOL = Record(
         ),
     },
     one_of=tuple(BUILT_IN),
-    only={"answer_mb": tuple(kind.key for kind in BUILT_IN.values() if kind.remote)},
+    only={
+        "only": ("mcp",),
+        "answer_mb": tuple(kind.key for kind in BUILT_IN.values() if kind.remote),
+    },
     others=OTHERS,
 )

@@ -3,10 +3,37 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable
+from itertools import count
 
 from lmprog.compiler.plan import Field, Tool
 from lmprog.compiler.types.lattice import Enum, ListOf, Object, Optional, Type
+
+MAX_NAME = 64
+"""The most characters of a tool's name that the APIs of LMs take."""
+
+
+def named(tools: Iterable[Tool]) -> dict[str, Tool]:
+    """Return an agent's tools by the names under which its LM calls them.
+
+    A tool of an MCP server has its name there; where another tool has it too, the server's id stands before it.
+    """
+    listed = list(tools)
+    short = {tool.id: _as_name(tool.id.partition(".")[2] or tool.id) for tool in listed}
+    counts = Counter(short.values())
+    found: dict[str, Tool] = {}
+    for tool in listed:
+        name = short[tool.id] if counts[short[tool.id]] == 1 or "." not in tool.id else _as_name(tool.id)
+        taken = (f"{name[: MAX_NAME - 3]}_{number}" for number in count(2))
+        found[name if name not in found else next(other for other in taken if other not in found)] = tool
+    return found
+
+
+def _as_name(text: str) -> str:
+    """Return a text with the characters alone that names of tools may have in all APIs."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)[:MAX_NAME]
 
 
 def describe(tools: Iterable[Tool]) -> str:
@@ -16,16 +43,16 @@ def describe(tools: Iterable[Tool]) -> str:
         '<call>{"tool": "name", "arguments": {"name": "value"}}</call>',
         "When you know enough, reply without a call.",
         "The tools:",
-        *(f"- {signature(tool)}" for tool in tools),
+        *(f"- {signature(tool, name)}" for name, tool in named(tools).items()),
     ]
     return "\n".join(lines)
 
 
-def signature(tool: Tool) -> str:
+def signature(tool: Tool, name: str) -> str:
     """Return a tool's signature and summary in one line, as `find(query: str, k?: int): finds pages`."""
     parameters = [_parameter(name, field) for name, field in tool.parameters.items()]
     about = f": {summary(tool)}" if summary(tool) else ""
-    return f"{tool.id}({', '.join([*parameters, '...'] if tool.open else parameters)}){about}"
+    return f"{name}({', '.join([*parameters, '...'] if tool.open else parameters)}){about}"
 
 
 def summary(tool: Tool) -> str:

@@ -45,12 +45,9 @@ class Declared:
     """True if the tool's description declares that it changes nothing."""
 
 
-def declared(draft: Draft, types: TypeReader, id: str, kind: str, node: Mapping) -> Declared:
-    """Return the parameters and result of an http or mcp tool."""
-    output = node.get("output")
-    result = types.type(output, f"output of tool `{id}`") if output is not None else None
-    if kind == "mcp":
-        return _mcp(draft, id, node, result)
+def declared(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Declared:
+    """Return the parameters and result of an http tool."""
+    result = written_result(types, id, node)
     if node.get("openapi") is not None:
         return _openapi(draft, id, node, result)
     if node.get("url") is None and "url" not in node.dropped:
@@ -68,6 +65,12 @@ def declared(draft: Draft, types: TypeReader, id: str, kind: str, node: Mapping)
     return Declared(inputs, result or JSON, known=node.get("inputs") is not None)
 
 
+def written_result(types: TypeReader, id: str, node: Mapping) -> Type | None:
+    """Return the type that `output` of a tool says; None where it says nothing."""
+    output = node.get("output")
+    return types.type(output, f"output of tool `{id}`") if output is not None else None
+
+
 def _placeholders(draft: Draft, id: str, node: Mapping, inputs: dict[str, Field]) -> None:
     """Report a `{name}` in an address that is filled from no input."""
     url = node.get("url")
@@ -79,7 +82,8 @@ def _placeholders(draft: Draft, id: str, node: Mapping, inputs: dict[str, Field]
             draft.report.add("LMP604", url.place, message, fix=suggestion(name, inputs, "inputs"))
 
 
-def _document(draft: Draft, id: str, node: Mapping, key: str) -> Any:
+def read_document(draft: Draft, id: str, node: Mapping, key: str) -> Any:
+    """Return the document in the JSON or YAML file that a key of a tool names; None, with a finding, where it is unreadable."""
     path = draft.file(node.entries[key], f"`{key}` of tool `{id}`")
     if path is None:
         return None
@@ -101,44 +105,8 @@ def _document(draft: Draft, id: str, node: Mapping, key: str) -> Any:
     return found.plain()
 
 
-def _mcp(draft: Draft, id: str, node: Mapping, result: Type | None) -> Declared:
-    described = _document(draft, id, node, "schema") if node.get("schema") is not None else None
-    described = _named(draft, id, node, described)
-    if not isinstance(described, dict):
-        return Declared({}, result or JSON, known=False)
-    schema, output = described.get("inputSchema", described), described.get("outputSchema")
-    if result is None and isinstance(output, dict):
-        result = schema_type(output, output)
-    return Declared(
-        schema_fields(schema, schema),
-        result or JSON,
-        known=schema.get("additionalProperties") is not True,
-        about=described.get("description"),
-        reads=_mapping(described.get("annotations")).get("readOnlyHint") is True,
-    )
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _named(draft: Draft, id: str, node: Mapping, described: Any) -> Any:
-    """Return the description of the tool that the program names, from a file of one tool or a server's list."""
-    if isinstance(described, dict) and isinstance(described.get("tools"), list):
-        described = described["tools"]
-    listed = described if isinstance(described, list) else [described]
-    known = {tool["name"]: tool for tool in listed if isinstance(tool, dict) and isinstance(tool.get("name"), str)}
-    wanted, tool = node.value("tool"), node.get("tool")
-    if not known or tool is None:
-        return described
-    if wanted not in known:
-        message = f"the schema of tool `{id}` describes no tool `{wanted}`"
-        draft.report.add("LMP604", tool.place, message, fix=suggestion(str(wanted), known, "tools"))
-    return known.get(wanted)
-
-
 def _openapi(draft: Draft, id: str, node: Mapping, result: Type | None) -> Declared:
-    document = _document(draft, id, node, "openapi")
+    document = read_document(draft, id, node, "openapi")
     wanted = node.value("operation")
     if not isinstance(document, dict):
         return Declared({}, UNKNOWN, known=False)

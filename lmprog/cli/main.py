@@ -34,6 +34,7 @@ VERBS = {
     "run": "run a program on one input or on rows",
     "schema": "print the JSON schema of the language",
     "serve": "answer with a program over HTTP",
+    "tools": "ask the MCP servers of a program for their tools, and lock them",
     "test": "run the tests of programs: examples and score gates",
     "trace": "read a trace in the terminal",
     "view": "show an optimization as a page: scores, curves, candidates, cost, rows",

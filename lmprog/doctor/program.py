@@ -23,6 +23,7 @@ from lmprog.lms.embedded import cached_folder
 from lmprog.lms.provider_keys import has_key, keys_of
 from lmprog.optimizers.optimizer import find, installed, options_of
 from lmprog.tools.environment import evaluated
+from lmprog.tools.mcp_session import command_of
 
 PACKAGES = {"mcp": ("mcp", "httpx2"), "search": ("bm25s", "numpy")}
 """Kind of tool -> packages of an extra that it needs."""
@@ -102,12 +103,12 @@ def _tool(tool: Tool) -> Line:
         settings = evaluated(tool, tool.settings)
     except UsageError as error:
         return Line("Program", name, "problem", *_said_and_fix(error))
-    command = settings.get("command") if isinstance(settings, Mapping) else None
-    if isinstance(command, list) and command and shutil.which(str(command[0])) is None:
-        fix = f"install it, or write its path: tools.{tool.id}.mcp.command"
-        return Line("Program", name, "problem", f"there is no command {command[0]!r} on the path", fix)
-    found = "its command is there; it is not started" if isinstance(command, list) and command else "it can be called"
-    return Line("Program", name, "ok", found)
+    starts = isinstance(settings, Mapping) and bool(settings.get("command"))
+    program = next(iter(command_of(dict(settings))), "") if starts else ""
+    if starts and shutil.which(program) is None:
+        fix = f"install it, or write its path: tools.{tool.id.partition('.')[0]}.mcp.command"
+        return Line("Program", name, "problem", f"there is no command {program!r} on the path", fix)
+    return Line("Program", name, "ok", "its command is there; it is not started" if starts else "it can be called")
 
 
 def _required(name: str, packages: Iterable[str], missing: Status = "problem") -> Line:

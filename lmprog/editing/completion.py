@@ -202,6 +202,8 @@ def names_in(draft: Draft, section: str, cursor: Cursor) -> Iterator[tuple[str, 
         yield from ((id, lm.model) for id, lm in draft.lms.items())
     else:
         yield from ((id, section.removesuffix("s")) for id in getattr(draft, section))
+        if section == "tools" and cursor.spot.at[:1] == ("modules",):
+            yield from ((id, "all tools of an MCP server") for id in draft.servers)
 
 
 def _items(session: Session, path: Path, draft: Draft | None, cursor: Cursor) -> Iterator[Item]:

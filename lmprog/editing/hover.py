@@ -26,6 +26,7 @@ from lmprog.compiler.plan import (
     Tool,
     ToolCall,
 )
+from lmprog.compiler.tools import protocol
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 from lmprog.editing.completion import about_of
 from lmprog.editing.cursor import cursor_at
@@ -129,6 +130,8 @@ def _of_mention(session: Session, path: Path, mention: Mention) -> list[str]:
     if section == "vars" and name in draft.vars:
         kind = draft.var_types.get(name)
         return [_code(f"vars.{name}: {kind}"), f"Value: `{shown_value(draft.vars[name])}`"]
+    if section == "tools" and name in draft.servers:
+        return [_code(protocol.signature(draft.tools[id], id)) for id in draft.servers[name] or ()]
     known: dict[str, Any] = getattr(draft, section, {})
     describe = _DESCRIBED.get(section)
     if describe is None or name not in known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmprog.compiler.rows.splits import SPLITS
@@ -161,8 +161,14 @@ class _Walker:
         section = NAMED.get(spot.at)
         if section is not None:
             path = self.structure.step(around.level, text) if section == "steps" else text
+            place = inner_place(node)
+            if (
+                section == "tools" and "." in text
+            ):  # a tool of an MCP server, as `files.read_file`: the name is the server's
+                path = text.partition(".")[0]
+                place = replace(place, length=len(path))
             if path is not None:
-                yield Mention((section, path), inner_place(node))
+                yield Mention((section, path), place)
         elif spot.at[:-1] in LAYOUTS:
             for chain in in_template(text):
                 yield from self.in_layout(chain, node, around)

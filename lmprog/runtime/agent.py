@@ -78,7 +78,7 @@ async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site
     """
     request = ModuleRequest(run, module, inputs, site)
     prompt = request.prompt()
-    tools = {tool: run.plan.tools[tool] for tool in module.tools}
+    tools = tool_protocol.named(run.plan.tools[tool] for tool in module.tools)
     way: ToolProtocol = NativeToolCalls(tools) if request.declared.tool_protocol == "native" else TextToolCalls()
     messages: list[Mapping[str, Any]] = list(prompt.messages)
     tries = 1 + (module.retry if run.options.retry else 0)
@@ -144,7 +144,7 @@ async def _answer(
         run.record(
             (*site.place, *within),
             ToolInvocation,
-            tool=call.tool,
+            tool=call.tool if tool is None else tool.id,
             path=site.path,
             attempt=site.attempt,
             module=module.id,
@@ -180,7 +180,7 @@ class NativeToolCalls:
     """
 
     def __init__(self, tools: Mapping[str, Tool]) -> None:
-        self._offers = tuple(offer(tool) for tool in tools.values())
+        self._offers = tuple(offer(tool, name) for name, tool in tools.items())
 
     def offers(self) -> dict[str, Any]:
         return {"tools": self._offers}
@@ -232,8 +232,8 @@ class TextToolCalls:
         return [{"role": "user", "content": f"{shown}\n\n{reminder}" if reminder else shown}]
 
 
-def offer(tool: Tool) -> ToolOffer:
-    """Return a tool's name, description and JSON schema of parameters, as an LM's API takes them."""
+def offer(tool: Tool, name: str) -> ToolOffer:
+    """Return a tool's name for the LM, its description and JSON schema of parameters, as an LM's API takes them."""
     properties = {
         name: {
             **(field.schema or json_schema(field.type)),
@@ -243,7 +243,7 @@ def offer(tool: Tool) -> ToolOffer:
     }
     required = [name for name, field in tool.parameters.items() if not field.has_default]
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": tool.open}
-    return ToolOffer(tool.id, tool_protocol.summary(tool), schema)
+    return ToolOffer(name, tool_protocol.summary(tool), schema)
 
 
 def _written(call: RequestedCall, own: ToolCall) -> str:

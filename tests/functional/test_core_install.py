@@ -114,7 +114,7 @@ def test_the_core_takes_less_than_60_mb() -> None:
 
 
 def test_every_verb_is_tried() -> None:
-    tried = {verb[0] for verb in (*HOSTED_VERBS, *FREE_VERBS)} | {"serve", "dev", "export", "lsp"}
+    tried = {verb[0] for verb in (*HOSTED_VERBS, *FREE_VERBS)} | {"serve", "dev", "export", "lsp", "tools"}
     assert tried == set(lmprog.list_commands(click.Context(lmprog)))
 
 

@@ -174,6 +174,34 @@ optimize: {metric: acc, stages: [{prompt_search: {trials: 2}}]}
     assert "--dry-run" in err
 
 
+MCP = PROGRAM.replace(" ADAPTER", "") + "tools: {s: {mcp: {command: sh, args: [-c, 'touch ran']}}}\n"
+AGENT = MCP.replace("instructions: hi}", "instructions: hi, tools: [s]}")
+
+
+@pytest.mark.parametrize("lock", ["none", "link", "dangling", "malformed", "whole"])
+def test_no_server_is_started_and_no_lock_file_outside_is_read(cli, repository: Path, hook: Opened, lock: str) -> None:
+    spec = repository / "spec.yaml"
+    spec.write_text(AGENT)
+    if lock in ("link", "dangling"):
+        target = "secret.yaml" if lock == "link" else "absent.yaml"
+        spec.with_suffix(".lock.json").symlink_to(repository.parent / "outside" / target)
+    elif lock == "malformed":
+        spec.with_suffix(".lock.json").write_text(f'{{"version": 1, "servers": [{{"tools": [{{"{SECRET}": 1}}]}}]}}')
+    elif lock == "whole":
+        tool = {"name": "t", "description": "It.", "inputSchema": {"type": "object"}}
+        entry = {"ids": ["s"], "server": "s", "reached_by": "sha256:other", "tools": [tool]}
+        spec.with_suffix(".lock.json").write_text(json.dumps({"version": 1, "servers": [entry]}))
+    said = []
+    for verb in (("check",), *VERBS):
+        given = [str(repository.parent / "target") if word == "TARGET" else word for word in verb]
+        status, out, err = cli(*given, spec, "--no-import")
+        assert status in (0, 1, 2) and SECRET not in out + err
+        said.append(out + err)
+        assert not (repository / "ran").exists()
+    assert hook.found == []
+    assert "LMP605" in said[0] and ("outside of checkout/" in said[0]) == (lock in ("link", "dangling"))
+
+
 def test_no_line_of_a_file_that_is_no_program(cli, repository: Path, hook: Opened) -> None:
     """Without `--no-import` too: findings go into logs that more people read than the file."""
     for text in ("extends: ../outside/secret.yaml", "extends: ../outside/rows.jsonl", "extends: /proc/self/environ"):

@@ -31,6 +31,9 @@ tools:
   look: {http: {url: "https://api.example.com/orders/{order}", inputs: {order: str}}}
   described: {http: {openapi: shop/openapi.yaml, operation: getOrder}}
   served: {mcp: {command: [python, shop/server.py], tool: find_order}}
+  whole: {mcp: {command: [python, shop/server.py]}, only: [find_order]}
+  part: {mcp: {command: [python, shop/server.py], resource: "shop://orders"}}
+  words: {mcp: {command: [python, shop/server.py], prompt: complaint}}
   away: {mcp: {url: "https://tools.example.com/mcp", tool: find_order}}
   books: {search: {corpus: shop/answers.jsonl, text: title, key: title}}
   hub: {search: {corpus: {hf: owner/name, split: train}, text: title, key: title}}
@@ -143,6 +146,9 @@ KEYS: dict[str, Place] = {
     "tools.<tool>.mcp": (FRAME, "tools.served"),
     "tools.<tool>.http.openapi": (FRAME, "tools.described.http"),
     "tools.<tool>.http.operation": (FRAME, "tools.described.http"),
+    "tools.<tool>.only": (FRAME, "tools.whole"),
+    "tools.<tool>.mcp.resource": (FRAME, "tools.part.mcp"),
+    "tools.<tool>.mcp.prompt": (FRAME, "tools.words.mcp"),
     "tools.<tool>.mcp.url": (FRAME, "tools.away.mcp"),
     "tools.<tool>.mcp.headers": (FRAME, "tools.away.mcp"),
     "modules.<module>.decoding": (FRAME, "modules.local"),

@@ -54,7 +54,7 @@ def test_a_tool_in_one_line() -> None:
         "any": Field(UNKNOWN),
     }
     tool = Tool("act", "python", None, {}, "done", STR, parameters, about="Acts,\nat once.\n\nDetails.", open=True)
-    assert tool_protocol.signature(tool) == (
+    assert tool_protocol.signature(tool, "act") == (
         'act(kind: "a" | "b" | "c" | "d" | "e", ids: list[int] (Which ones), more?: {x: str}, note?: str, any: any, ...): '
         "Acts, at once."
     )
@@ -85,3 +85,20 @@ def test_a_result_cannot_end_its_own_section() -> None:
 def test_arguments_are_read_loosely_or_told(written: str, found: dict[str, int] | None) -> None:
     given, problem = tool_calls.arguments(written, [])
     assert (given, problem is None) == ({} if found is None else found, found is not None)
+
+
+@pytest.mark.parametrize(
+    ("ids", "names"),
+    [
+        (["find", "shop.order"], ["find", "order"]),
+        (["order", "shop.order"], ["order", "shop_order"]),
+        (["a.order", "b.order", "b.more"], ["a_order", "b_order", "more"]),
+        (["a.get-it", "a.x/y.z"], ["get-it", "x_y_z"]),
+        (["a.x/y", "a.x.y"], ["a_x_y", "a_x_y_2"]),
+        (["a." + "n" * 80, "b." + "n" * 80], ["a_" + "n" * 62, "b_" + "n" * 62]),
+    ],
+)
+def test_tools_have_the_names_of_their_servers_where_they_are_one_each(ids: list[str], names: list[str]) -> None:
+    tools = [Tool(id, "mcp", None, {}, "result", STR, {}) for id in ids]
+    found = tool_protocol.named(tools)
+    assert list(found) == names and [tool.id for tool in found.values()] == ids

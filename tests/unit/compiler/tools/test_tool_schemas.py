@@ -55,8 +55,12 @@ def test_arguments_are_validated_against_the_schema_that_the_model_is_shown() ->
         "required": ["n"],
     }
     tool = Tool("t", "mcp", None, {}, "result", schema_type({}), schema_fields(schema, DOCUMENT))
-    assert offer(tool).parameters["properties"]["n"] == {"type": "integer", "minimum": 1, "description": "how many"}
-    assert offer(tool).parameters["properties"]["name"] == {"type": "string", "minLength": 2}
+    assert offer(tool, "f").parameters["properties"]["n"] == {
+        "type": "integer",
+        "minimum": 1,
+        "description": "how many",
+    }
+    assert offer(tool, "f").parameters["properties"]["name"] == {"type": "string", "minLength": 2}
     assert wrong_arguments(tool, {"n": 1, "kind": 2, "name": "ab", "either": "ab"}) is None
     for wrong in ({"n": 0}, {"n": "1"}, {"n": 1, "kind": 3}, {"n": 1, "name": "a"}, {"n": 1, "either": "b"}, {}):
         assert wrong_arguments(tool, wrong) is not None

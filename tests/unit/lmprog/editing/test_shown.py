@@ -11,7 +11,7 @@ from lmprog.compiler.plan import ModuleCall
 from lmprog.editing.actions import actions
 from lmprog.editing.hints import hints
 from lmprog.editing.hover import hover
-from lmprog.editing.navigation import edited
+from lmprog.editing.navigation import edited, references
 from lmprog.editing.session import Session
 from tests.unit.lmprog.editing.editor_programs import PROGRAMS, ROOT, at, opened
 
@@ -168,3 +168,16 @@ def test_a_warning_may_be_ignored_where_the_comment_is_none_of_the_text(session:
 def test_nothing_is_said_of_other_files(write: Callable[..., Path]) -> None:
     path = write("services: {web: {image: nginx}}\n", "compose.yaml").resolve()
     assert not Session(imports=False).is_program(path)
+
+
+def test_a_server_shows_the_tools_of_its_lock_file(write: Callable[..., Path]) -> None:
+    specs = Path(__file__).parents[3] / "specs/good"
+    write((specs / "mcp_server.lock.json").read_text(), "program.lock.json")
+    path = write((specs / "mcp_server.yaml").read_text()).resolve()
+    session = opened(path)
+    text = session.text(path)
+    place = text.place(text.raw.index("tool: shop.find_order") + len("tool: "))
+    shown = hover(session, path, *place)
+    assert shown is not None and "shop.find_order(order: str): Finds an order." in shown.text
+    # Where it is declared, the agent that has it, and the step that calls one of its tools.
+    assert [found.length for found in references(session, path, *place)] == [4, 4, 4]

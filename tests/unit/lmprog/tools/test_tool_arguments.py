@@ -36,7 +36,7 @@ def test_bounds_and_values_of_an_annotation_hold_for_a_step(tmp_path: Path) -> N
     assert program(q="a", k=2).outputs == {"found": "aa"}
     run = program.map([{"q": "a", "k": 4}])[0]
     assert run.outputs is None and "'k' of find: 4 is greater than the maximum of 3" in str(run.error)
-    assert offer(program.plan.tools["find"]).parameters["properties"]["k"]["maximum"] == 3
+    assert offer(program.plan.tools["find"], "find").parameters["properties"]["k"]["maximum"] == 3
 
 
 @pytest.mark.parametrize("kind", ["mcp", "http"])

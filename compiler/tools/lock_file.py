@@ -1,0 +1,130 @@
+"""The lock file of MCP servers: what each listed when `lmprog tools` asked it, which a check reads without starting any."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.yaml.files import is_file, read_text, refusal
+from lmprog.compiler.yaml.source import Place
+
+SUFFIX = ".lock.json"
+VERSION = 1
+ADDRESS = ("command", "args", "url")
+"""The options that say which server it is. Environment and headers hold secrets, and seldom change the tools."""
+KEPT = {
+    "tools": ("name", ("name", "description", "inputSchema", "outputSchema", "annotations")),
+    "resources": ("uri", ("uri", "name", "description", "mimeType")),
+    "templates": ("uriTemplate", ("uriTemplate", "name", "description", "mimeType")),
+    "prompts": ("name", ("name", "description", "arguments")),
+}
+"""The lists that are kept of a server: for each the key that names an entry, and the keys that an entry keeps."""
+
+Entries = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The tools, resources, resource templates and prompts of one server, by name or address."""
+
+    tools: Entries = field(default_factory=dict)
+    resources: Entries = field(default_factory=dict)
+    templates: Entries = field(default_factory=dict)
+    prompts: Entries = field(default_factory=dict)
+    server: str = ""
+    """The server's own name and version."""
+    reached_by: str = ""
+    """The digest of the command or address by which it was reached."""
+    ids: tuple[str, ...] = ()
+    """The tools of the program that stood for the server."""
+
+    def document(self) -> dict[str, Any]:
+        """Return the listing as an entry of the lock file."""
+        lists = {part: [dict(entry) for _, entry in sorted(getattr(self, part).items())] for part in KEPT}
+        head = {"ids": sorted(self.ids), "server": self.server, "reached_by": self.reached_by}
+        return head | {part: entries for part, entries in lists.items() if entries}
+
+
+@dataclass(frozen=True)
+class Server:
+    """An MCP server that a program names: under which id, how it is reached, and what of it the program takes."""
+
+    id: str
+    settings: Mapping[str, Any]
+    """The options of `mcp`, with expressions where they read `env`."""
+    reached_by: str
+    place: Place
+    only: tuple[str, ...] | None
+    """The tools that the program takes; None for all."""
+    locked: Listing | None
+    """The server's entry in the lock file, if there is one."""
+    timeout: float | None = None
+
+    @property
+    def lock(self) -> Path:
+        """The lock file beside the spec that names the server."""
+        return lock_path(self.place.source.path)
+
+
+def lock_path(spec: Path) -> Path:
+    """Return the path of the lock file beside a spec."""
+    return spec.with_suffix(SUFFIX)
+
+
+def reached_by(options: Mapping[str, Any]) -> str:
+    """Return the digest of the command or address of a server, as the spec writes it."""
+    written = json.dumps({key: options[key] for key in ADDRESS if key in options}, sort_keys=True, default=str)
+    return f"sha256:{hashlib.sha256(written.encode(errors='surrogatepass')).hexdigest()[:32]}"
+
+
+def of_lists(lists: Mapping[str, Any], **about: Any) -> Listing:
+    """Return the listing of lists of entries, with the keys that are kept. Raises ValueError for what is no such list."""
+    return Listing(*(_entries(part, lists.get(part, [])) for part in KEPT), **about)
+
+
+def _entries(part: str, listed: Any) -> Entries:
+    name, keys = KEPT[part]
+    found: dict[str, dict[str, Any]] = {}
+    for entry in listed if isinstance(listed, list) else [listed]:
+        if not isinstance(entry, Mapping) or not isinstance(entry.get(name), str):
+            raise ValueError(f"an entry of `{part}` has no `{name}`")
+        found[entry[name]] = {key: entry[key] for key in keys if entry.get(key) is not None}
+    return found
+
+
+def read_lock(path: Path, root: Path | None = None) -> tuple[Listing, ...]:
+    """Return the listings in a lock file; none where there is no file.
+
+    Raises NotRead for a file that may not be read under `root`, and ValueError for one that is no lock file.
+    """
+    # Asked first: that a file outside of a stranger's checkout is there is not said either.
+    if refusal(path, root) is None and not is_file(path):
+        return ()
+    try:
+        document = json.loads(read_text(path, root))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    servers = document.get("servers") if isinstance(document, dict) else None
+    if not isinstance(servers, list) or not all(isinstance(entry, dict) for entry in servers):
+        raise ValueError("it has no list of servers")
+    if document.get("version") != VERSION:
+        raise ValueError(f"it is of version {document.get('version')!r}, and this lmprog reads {VERSION}")
+    return tuple(
+        of_lists(
+            entry,
+            server=str(entry.get("server", "")),
+            reached_by=str(entry.get("reached_by", "")),
+            ids=tuple(id for id in entry.get("ids", ()) if isinstance(id, str)),
+        )
+        for entry in servers
+    )
+
+
+def text_of(listings: Iterable[Listing]) -> str:
+    """Return the text of a lock file."""
+    servers = sorted((listing.document() for listing in listings), key=lambda entry: entry["ids"])
+    return json.dumps({"version": VERSION, "servers": servers}, indent=2, ensure_ascii=False) + "\n"

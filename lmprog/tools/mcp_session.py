@@ -1,0 +1,127 @@
+"""Sessions with MCP servers: one that is started (stdio), or one that runs already (streamable HTTP)."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from lmprog.blame import passing
+from lmprog.boundary.bodies import ENCODINGS, bound
+from lmprog.compiler.plan import Tool
+from lmprog.errors import Handled
+from lmprog.tools.results import first_line, most_bytes, too_long
+
+MIN_BYTES = 1_000_000
+"""Bytes of a message that are read whatever the limit of results: a server lists its tools in one."""
+
+ADDRESSED = ("command", "args", "url", "env", "headers", "folder")
+"""The options by which two tools have the same server."""
+
+
+def session(settings: dict[str, Any], tool: Tool) -> AbstractAsyncContextManager[Any]:
+    """Return a context with a client of the server.
+
+    Leaving it ends a server that was started, if need be by force.
+    """
+    return _reached(settings, tool) if settings.get("command") is None else _started(settings)
+
+
+def command_of(settings: dict[str, Any]) -> list[str]:
+    """Return the program that starts a server, and its arguments; a command without `args` is split as a shell does."""
+    command, args = settings["command"], settings.get("args")
+    words = shlex.split(command) if isinstance(command, str) and args is None else command
+    return [*([words] if isinstance(words, str) else map(str, words)), *map(str, args or ())]
+
+
+class _OneLine(logging.Filter):
+    """Says once, in one line, that a server prints what is no message; the SDK logs a traceback for each such line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "Failed to parse JSONRPC" not in record.getMessage():
+            return True
+        first, self._said = not self._said, True
+        record.msg, record.args, record.exc_info, record.exc_text = _NOISE, (), None, None
+        return first
+
+
+def _no_traceback(record: logging.LogRecord) -> bool:
+    """Leave out what the SDK logs of an answer that it could not read: the call says it."""
+    return "Error parsing JSON response" not in record.getMessage()
+
+
+_NOISE = "lmprog: an MCP server prints to its standard output what is no message of MCP; such lines are passed over"
+_one_line = _OneLine()
+
+
+@asynccontextmanager
+async def _started(settings: dict[str, Any]) -> AsyncIterator[Any]:
+    from mcp import Client, StdioServerParameters, stdio_client
+
+    logging.getLogger("mcp.client.stdio").addFilter(_one_line)
+    program, *rest = command_of(settings)
+    env = {name: str(value) for name, value in settings.get("env", {}).items()}
+    server = StdioServerParameters(command=program, args=rest, env=env, cwd=settings["folder"])
+    # What a server logs is not for the terminal, and may hold its secrets; the last line tells why it did not start.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        well = False
+        try:
+            async with Client(stdio_client(server, errlog=log)) as client:
+                well = True
+                yield client
+        except Exception as error:
+            if well:
+                raise
+            log.seek(0)
+            said = log.read().strip()
+            raise RuntimeError(f"{cause(error)}" + (f" ({said.splitlines()[-1][:200]})" if said else "")) from error
+
+
+@asynccontextmanager
+async def _reached(settings: dict[str, Any], tool: Tool) -> AsyncIterator[Any]:
+    import httpx2
+    from mcp import Client
+    from mcp.client.streamable_http import streamable_http_client
+
+    logging.getLogger("mcp.client.streamable_http").addFilter(_no_traceback)
+    headers = {name: str(value) for name, value in settings.get("headers", {}).items()}
+    most = max(most_bytes(tool), MIN_BYTES)
+
+    async def bounded(response: Any) -> None:
+        # A stream may live long: the SDK counts the bytes of each of its events.
+        streams = response.headers.get("content-type", "").startswith("text/event-stream")
+        bound(response, None if streams else most, httpx2.AsyncByteStream, lambda: _TooLong(str(too_long(tool))))
+
+    class _TooLong(Handled, httpx2.StreamError):
+        """The error that the SDK passes to the call, as for an answer that cannot be read."""
+
+    # The tool's own timeout bounds the wait for an answer.
+    async with (
+        httpx2.AsyncClient(
+            headers={"accept-encoding": ENCODINGS, **headers},
+            timeout=httpx2.Timeout(30, read=None),
+            event_hooks={"response": [_ends_when_down, bounded]},
+        ) as http,
+        Client(streamable_http_client(str(settings["url"]), http_client=http, max_sse_event_size=most)) as client,
+    ):
+        yield client
+
+
+async def _ends_when_down(response: Any) -> None:
+    """Raise for a server's failure that is no answer in MCP's own form, which ends the session; the SDK hides the status."""
+    if passing(response.status_code) and "json" not in response.headers.get("content-type", ""):
+        response.raise_for_status()
+
+
+def cause(error: BaseException) -> str:
+    """Return the message of the first failure, out of the exception groups that the SDK's tasks make of it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return first_line(str(error)) or type(error).__name__
