@@ -83,7 +83,8 @@ def reached_by(options: Mapping[str, Any]) -> str:
 
 def of_lists(lists: Mapping[str, Any], **about: Any) -> Listing:
     """Return the listing of lists of entries, with the keys that are kept. Raises ValueError for what is no such list."""
-    return Listing(*(_entries(part, lists.get(part, [])) for part in KEPT), **about)
+    tools, resources, templates, prompts = (_entries(part, lists.get(part, [])) for part in KEPT)
+    return Listing(tools, resources, templates, prompts, **about)
 
 
 def _entries(part: str, listed: Any) -> Entries:
