@@ -37,7 +37,9 @@ class ConnectionFailed(InfrastructureError):
 
 
 class BudgetExceeded(LmprogError):
-    """The next call could exceed the budget, so it was not made."""
+    """The next call could exceed the budget, so it was not made; `limit` is the name of the amount that is spent."""
+
+    limit: str = ""
 
 
 class ReplayMiss(LmprogError):

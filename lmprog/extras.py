@@ -32,6 +32,7 @@ EXTRA_OF = {
     **dict.fromkeys(("mcp", "mcp_types", "httpx2", "anyio"), "mcp"),
     **dict.fromkeys(("pygls", "lsprotocol"), "lsp"),
     "opentelemetry": "otel",
+    "ray": "ray",
 }
 """Package -> extra."""
 
@@ -44,6 +45,7 @@ BRINGS = {
     "serve": "lmprog serve",
     "mcp": "tools of MCP servers",
     "lsp": "lmprog lsp: editors that know the language",
+    "ray": "runs on the workers of a Ray cluster: --on ray",
     "otel": "traces to an OpenTelemetry collector",
 }
 """Extra -> what it is for."""

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from lmprog.compiler.yaml.whole_file import make_private, write_whole
 from lmprog.errors import ProviderError, UsageError
 from lmprog.optimizers.dry_run import forecast
 from lmprog.optimizers.staged.verdict import verdict
+from lmprog.runners import opened
 from lmprog.runtime.program import Program, load
 from lmprog.runtime.writes import refuse_writes, writes
 from lmprog.scoring.evaluation import Scores, doubt
@@ -76,6 +77,8 @@ def optimize(
     overrides: Mapping[str, Any] | None = None,
     listen: Callable[[dict[str, Any]], None] | None = None,
     allow_writes: bool = False,
+    on: str | None = None,
+    workers: int | None = None,
 ) -> Tuned:
     """Optimize the program in `spec` as its `optimize:` block says, and write the result as an overlay.
 
@@ -84,7 +87,8 @@ def optimize(
     spec, with the seed, models, overrides and budget that it was begun with where no others are given. `restart_stage` (a
     number, a name, or `test`) does so too, and begins that stage and all after it again. `listen` gets every event, as for
     progress. Of several processes (torchrun, accelerate) the first does all that, the others help to train weights, and all get
-    the same result. Tools that write are called with `allow_writes` alone.
+    the same result. Tools that write are called with `allow_writes` alone. `on` (`ray` or `ray:ADDRESS`) has the runs made by
+    so many `workers` there.
 
     Raises SpecError where the spec is wrong, UsageError for a run directory that is another run's or a run that was begun from
     other rows, code or words, or one with tools that write, and WriterLocked while another process is at work in it.
@@ -120,9 +124,7 @@ def optimize(
     name, path, saved = program.plan.name, str(spec.resolve()), settings.without_secrets()
     unchanged = resuming.watched(program)
     origin = Origin(name, path, resuming.source_digests(program), seed, settings=saved)
-    if not going_on:
-        make_private(folder)
-    with exclusive_writer(folder) if folder.is_dir() else nullcontext():
+    with opened(on, workers, spec.parent) as runner, _claimed(folder, going_on):
         restarting = resuming.claim(folder, origin, block, resume, restart_stage)
         journal = Journal(folder, (listen,) if listen else (), unchanged)
         try:
@@ -131,7 +133,7 @@ def optimize(
             if restarting is not None:
                 journal.restart(*restarting)
             resuming.keep_source_digests(folder, origin)
-            outcome = run_stages(program, seed, limits, journal)
+            outcome = run_stages(program.with_runner(runner), seed, limits, journal)
             report = _report(program, outcome, seed, target, folder)
             _write_overlay(target, spec, outcome.candidate, report)
             if report["best_estimate"]:
@@ -143,6 +145,13 @@ def optimize(
     tuned = processes.from_first(Finished(Tuned(target, report))).outcome
     processes.end()
     return tuned
+
+
+def _claimed(folder: Path, going_on: bool) -> AbstractContextManager[Any]:
+    """Make the folder of a new run, and return a block that keeps other processes out of it."""
+    if not going_on:
+        make_private(folder)
+    return exclusive_writer(folder) if folder.is_dir() else nullcontext()
 
 
 def _refuse_writes(program: Program, allowed: bool) -> None:

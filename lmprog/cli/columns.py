@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lmprog.errors import LmprogError
     from lmprog.reports.scores import Evaluation
     from lmprog.runtime.program import Program
+    from lmprog.runtime.runner import Runner
     from lmprog.scoring.evaluation import RowScore
 
 
@@ -22,6 +23,10 @@ class Column:
     spec: Path
     models: Mapping[str, str]
     program: Program
+
+    def on(self, runner: Runner) -> Column:
+        """Return the column with its runs made by `runner`."""
+        return replace(self, program=self.program.with_runner(runner))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmprog.cli.environment import with_environment
-from lmprog.cli.options import ALLOW_WRITES, BUDGET, budget_of, comparing, listed, metric_of, output_format
+from lmprog.cli.options import ALLOW_WRITES, BUDGET, budget_of, comparing, listed, metric_of, output_format, placed
 
 if TYPE_CHECKING:
     from lmprog.reports.matrix import Matrix
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 @click.option("--concurrency", type=click.IntRange(1), help="Rows at work at a time.")
 @BUDGET
 @ALLOW_WRITES
+@placed
 @output_format("text", "json")
 @with_environment
 def command(
@@ -80,6 +81,8 @@ def command(
     concurrency: int | None,
     budget: tuple[str, ...],
     allow_writes: bool,
+    on: str | None,
+    workers: int | None,
     style: str,
 ) -> None:
     """Score the program in SPEC on a data split, with a 95% interval; several programs or models on the same rows.
@@ -93,6 +96,7 @@ def command(
     from lmprog.cli.columns import Plan, columns_of, score, unscored
     from lmprog.errors import LmprogError, UsageError
     from lmprog.reports.matrix import Matrix
+    from lmprog.runners import opened
     from lmprog.runtime.options import RunOptions
     from lmprog.runtime.writes import refuse_writes
     from lmprog.scoring.data import rows_of
@@ -132,6 +136,7 @@ def command(
             origin = _origin(first.program, first.spec, chosen, split, rows, seed, repeats)
             file = files.enter_context(WholeResults(out, origin))
             files.callback(_say_part, file)
+        runner = files.enter_context(opened(on, workers, first.spec.parent))
         for column in columns:
             recorder = RunRecorder(column.program.plan)
 
@@ -145,7 +150,7 @@ def command(
                     writer.write([*row.earlier, *row.result.records, *row.all_judged, run])
 
             try:
-                evaluations.append(score(column, plan, on_row))
+                evaluations.append(score(column.on(runner), plan, on_row))
             except LmprogError as error:
                 if not several:
                     raise

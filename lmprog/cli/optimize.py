@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lmprog.cli.environment import with_environment
-from lmprog.cli.options import ALLOW_WRITES, NO_IMPORT, SPEC, limits_of, output_format, overriding
+from lmprog.cli.options import ALLOW_WRITES, NO_IMPORT, SPEC, limits_of, output_format, overriding, placed
 
 
 @click.command()
@@ -40,6 +40,7 @@ from lmprog.cli.options import ALLOW_WRITES, NO_IMPORT, SPEC, limits_of, output_
 )
 @NO_IMPORT
 @ALLOW_WRITES
+@placed
 @output_format("text", "json")
 @with_environment
 def command(
@@ -55,6 +56,8 @@ def command(
     budget: tuple[str, ...],
     no_import: bool,
     allow_writes: bool,
+    on: str | None,
+    workers: int | None,
     style: str,
 ) -> None:
     """Improve the program in SPEC as its `optimize:` says, and write what changed as an overlay.
@@ -99,6 +102,8 @@ def command(
             overrides=overrides,
             listen=progress.listen,
             allow_writes=allow_writes,
+            on=on,
+            workers=workers,
         )
     except KeyboardInterrupt:
         if progress.run_dir is not None:

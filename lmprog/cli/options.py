@@ -24,6 +24,19 @@ BUDGET = click.option(
 )
 
 
+def placed(command: F) -> F:
+    """Decorate a command with `--on PLACE` and `--workers N`, which say where runs are made."""
+    on = click.option(
+        "--on",
+        metavar="PLACE",
+        help="Make the runs elsewhere: ray (processes of this machine) or ray:ADDRESS (a Ray cluster); default: here.",
+    )
+    workers = click.option(
+        "--workers", type=click.IntRange(1), metavar="N", help="Workers of --on; default: one a CPU."
+    )
+    return on(workers(command))
+
+
 def overriding(command: F) -> F:
     """Decorate a command with `--lm ID=MODEL` and `--set PATH=VALUE`, passed to it as `lms` and `overrides`."""
     return click.option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmprog.cli.environment import with_environment
-from lmprog.cli.options import BUDGET, SPEC, as_value, budget_of, overriding, pairs
+from lmprog.cli.options import BUDGET, SPEC, as_value, budget_of, overriding, pairs, placed
 from lmprog.cli.row_progress import RowProgress
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ SAY = "say what to run on: --input NAME=VALUE for one run, or --inputs FILE for 
     "--repeat-writes", is_flag=True, help="Run also rows again that failed after a call of a tool that writes."
 )
 @BUDGET
+@placed
 @with_environment
 def command(
     spec: Path,
@@ -56,6 +57,8 @@ def command(
     concurrency: int | None,
     repeat_writes: bool,
     budget: tuple[str, ...],
+    on: str | None,
+    workers: int | None,
 ) -> None:
     """Run the program in SPEC on one input, or on the rows of a file.
 
@@ -68,6 +71,7 @@ def command(
     from lmprog.aio.loops import run_async
     from lmprog.blame import exit_status
     from lmprog.boundary.json_text import json_text
+    from lmprog.runners import opened
     from lmprog.runtime.options import RunOptions
     from lmprog.runtime.program import load
     from lmprog.runtime.result import recorded
@@ -80,6 +84,8 @@ def command(
         raise click.UsageError("--inputs needs --out FILE")
     if stream and rows is not None:
         raise click.UsageError("--stream shows one run; it goes with --input")
+    if rows is None and (on is not None or workers is not None):
+        raise click.UsageError("--on and --workers are for many rows; they go with --inputs")
     program = load(spec, lms=lms, overrides=overrides)
     if not inputs and rows is None and program.wrong_inputs({}):
         raise click.UsageError(SAY)
@@ -100,7 +106,12 @@ def command(
             click.echo(json_text(result.outputs, indent=2))
             return
         assert out is not None
-        sys.exit(run_async(lambda: _rows(program, spec, rows, out, writer, options, fake, concurrency, repeat_writes)))
+        with opened(on, workers, spec.parent) as runner:
+            placed = program.with_runner(runner)
+            status = run_async(
+                lambda: _rows(placed, spec, rows, out, writer, options, fake, concurrency, repeat_writes)
+            )
+        sys.exit(status)
 
 
 async def _rows(

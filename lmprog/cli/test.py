@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmprog.cli.environment import with_environment
-from lmprog.cli.options import ALLOW_WRITES, also, output_format, overriding
+from lmprog.cli.options import ALLOW_WRITES, also, output_format, overriding, placed
 from lmprog.compiler.yaml.whole_file import write_all
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     "that writes.",
 )
 @ALLOW_WRITES
+@placed
 @output_format("text", "json", "junit", "markdown")
 @also("json", "junit", "markdown")
 @with_environment
@@ -47,6 +48,8 @@ def command(
     replay: Path | None,
     fake: bool,
     allow_writes: bool,
+    on: str | None,
+    workers: int | None,
     style: str,
     also: dict[str, Path],
 ) -> None:
@@ -60,6 +63,7 @@ def command(
     """
     from lmprog.aio.loops import run_async
     from lmprog.reports import tests as report
+    from lmprog.runners import opened
     from lmprog.runtime.program import load
     from lmprog.runtime.writes import refuse_writes
     from lmprog.scoring.testing import size_of
@@ -68,6 +72,8 @@ def command(
         raise click.UsageError("--record asks the models and --replay does not; name one of the two")
     if fake and (record is not None or replay is not None):
         raise click.UsageError("--fake makes its replies up; leave --record and --replay out")
+    if replay is not None and on is not None:
+        raise click.UsageError("--replay answers from the recording, here; leave --on out")
     chosen = []
     for spec in specs:
         program = load(spec, lms=lms, overrides=overrides)
@@ -83,7 +89,9 @@ def command(
         raise click.UsageError(why)
     if replay is None and not fake:
         refuse_writes(((program.plan, size_of(program, tests)) for _, program, tests in chosen if tests), allow_writes)
-    found = run_async(lambda: _run(chosen, replay, fake, style))
+    with opened(on, workers, specs[0].parent) as runner:
+        placed = [(spec, program.with_runner(runner), tests) for spec, program, tests in chosen]
+        found = run_async(lambda: _run(placed, replay, fake, style))
     if record is not None:
         _keep(record, found, _origin(chosen))
     if replay is not None and any(outcome.status != "passed" for outcome in found):

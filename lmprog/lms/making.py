@@ -89,6 +89,13 @@ def require_packages(lm: object) -> None:
         lm.require()
 
 
+def is_declared(lm: object) -> bool:
+    """Return whether an LM was made from its declaration alone, so that an equal one can be made elsewhere."""
+    while (inner := getattr(lm, "lm", None)) is not None:
+        lm = inner
+    return isinstance(lm, _OnFirstUse)
+
+
 def make_lm(declared: plan.LM) -> LM:
     """Return the LM for a declaration of a spec, with a cache around it where the spec has one.
 

@@ -35,9 +35,9 @@ class ResponseCache:
 
         `served` is where the model is served, which tells apart LMs of equal names. Raise any error that `lm` raises.
         """
-        key = _key(request, model, served)
+        key = key_of(request, model, served)
         found = self._cache.get(key)
-        if found is not None and (kept := _completion(found)) is not None:
+        if found is not None and (kept := as_kept(found)) is not None:
             return _given(request, kept), True
         asked = (asyncio.get_running_loop(), key)
         while (running := self._asking.get(asked)) is not None:
@@ -75,6 +75,7 @@ class RunResponseCache:
     """
 
     def __init__(self, cache: AnswerCache) -> None:
+        self.folder = cache.path.parent
         self._kept = ResponseCache(cache)
 
     async def complete(self, lm: LM, request: Request, declared: Declared | None) -> Completion:
@@ -93,7 +94,8 @@ def has_no_digest(request: Request) -> bool:
     return request.adapter is not None and request.adapter.sha256 is None
 
 
-def _key(request: Request, model: str, served: str) -> str:
+def key_of(request: Request, model: str, served: str) -> str:
+    """Return the key of a request: a digest of all that its reply depends on."""
     return digest(
         [
             weights_of(model, request.adapter),
@@ -109,7 +111,7 @@ def _key(request: Request, model: str, served: str) -> str:
     )
 
 
-def _completion(found: Mapping[str, Any]) -> Completion | None:
+def as_kept(found: Mapping[str, Any]) -> Completion | None:
     """Return the reply that a row of a cache holds; None where it does not have just the fields of one, of their types."""
     try:
         completion: Completion = read_as(Completion, found, exact=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,12 @@ class Resources:
     _modules: dict[int, tuple[Module, ReadyModule]] = field(default_factory=dict, init=False)
     _tools: dict[int, tuple[Tool, Callable[..., Any]]] = field(default_factory=dict, init=False)
     _lms: dict[int, tuple[Declared, LM]] = field(default_factory=dict, init=False)
+
+    def charged_to(self, budget: Budget | None) -> Resources:
+        """Return the same resources, with what is made of them, and another budget."""
+        found = copy(self)
+        found.budget = budget
+        return found
 
     def module(self, module: Module, plan: Plan) -> ReadyModule:
         """Return a module prepared for its calls.

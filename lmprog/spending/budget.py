@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Protocol, TypeVar
 
 from lmprog.compiler import model_table
 from lmprog.compiler.plan import LM as Declared
@@ -14,10 +14,9 @@ from lmprog.compiler.tokens import USUAL_REPLY, reply_limit
 from lmprog.errors import BudgetExceeded, UsageError
 from lmprog.lms.lm import LM, Completion, Request
 
-if TYPE_CHECKING:
-    from lmprog.lms.response_cache import RunResponseCache
-
+T = TypeVar("T")
 LIMITS = ("lm_calls", "prompt_tokens", "completion_tokens", "tokens", "usd", "seconds", "minutes")
+TIMES = ("seconds", "minutes")
 BYTES_PER_TOKEN = 2
 """Bytes assumed in a token to bound a prompt's tokens; text of any language has more bytes in a token."""
 TOKENS_PER_MESSAGE = 16
@@ -61,6 +60,13 @@ class Spent:
         return Spent(*(max(getattr(self, part.name), getattr(other, part.name)) for part in fields(self)))
 
 
+class Answers(Protocol):
+    """The interface of a store of replies that a budget asks before an LM: `lms.response_cache.RunResponseCache`."""
+
+    async def complete(self, lm: LM, request: Request, declared: Declared | None) -> Completion:
+        """Return the stored reply to a request, or send it to `lm` and store the reply."""
+
+
 class Budget:
     """Counts what LM calls cost, and refuses a call that could exceed one of the limits (named as in LIMITS).
 
@@ -70,14 +76,12 @@ class Budget:
     run stops where the first would have stopped.
     """
 
-    def __init__(
-        self, limits: Mapping[str, float], spent: Spent | None = None, answers: RunResponseCache | None = None
-    ) -> None:
+    def __init__(self, limits: Mapping[str, float], spent: Spent | None = None, answers: Answers | None = None) -> None:
         unknown = sorted(set(limits) - set(LIMITS))
         if unknown:
             raise UsageError(f"there is no budget {unknown[0]!r}; it is one of {', '.join(LIMITS)}")
         self.limits = limits
-        self._answers = answers
+        self.answers = answers
         self._spent = spent or Spent()
         self._in_flight = 0
         self._set_aside = Spent()
@@ -103,25 +107,18 @@ class Budget:
         Raises BudgetExceeded where the largest possible cost of the call could exceed the budget.
         """
         most = self._most(request, declared)
-        while self.limits and (name := self._exceeded(most)) is not None:
+        while (name := self._exceeded(most)) is not None:
             if not self._in_flight:
-                raise BudgetExceeded(f"the budget of {self.limits[name]:g} {name.replace('_', ' ')} is spent")
-            freed = asyncio.get_running_loop().create_future()
-            self._waiting.append(freed)
-            await freed
-        self._in_flight += 1
-        self._set_aside = self._set_aside.plus(most)
+                raise self.refusal(name)
+            await self._freed()
+        self._begin(most)
         try:
-            if self._answers is None:
+            if self.answers is None:
                 completion = await lm.complete(request)
             else:
-                completion = await self._answers.complete(lm, request, declared)
+                completion = await self.answers.complete(lm, request, declared)
         finally:
-            self._in_flight -= 1
-            # Made anew when nothing is in flight, so that sums of fractions of a cent leave no rest.
-            self._set_aside = self._set_aside.since(most) if self._in_flight else Spent()
-            self._spent.lm_calls += 1
-            self._wake()
+            self._end(most, Spent(1))
         usage = completion.usage
         if usage is not None:
             cost = Spent(1, usage.prompt_tokens, usage.completion_tokens, usage.usd or 0.0)
@@ -129,6 +126,37 @@ class Budget:
             cost.lm_calls = 0  # it is counted, whatever came of it
             self._spent = self._spent.plus(cost)
         return completion
+
+    async def lend(self, most: Spent, work: Callable[[dict[str, float]], Awaitable[tuple[T, Spent, Spent]]]) -> T:
+        """Do work elsewhere that spends at most `most`, and return its value.
+
+        `work` gets the limits of its lease, and returns beside its value the amounts spent and the largest of one call. Until
+        then `most` is reserved. Work that does not fit beside what is in flight waits; work that does not fit alone gets all
+        that is left. Where it fails or is cancelled, the amounts are unknown, and all that was reserved counts as spent.
+        Raises BudgetExceeded where nothing is left.
+        """
+        while self._exceeded(most) is not None:
+            if not self._in_flight:
+                if (name := self._exceeded(Spent(1))) is not None:
+                    raise self.refusal(name)
+                break
+            await self._freed()
+        left = self._left()
+        reserved = Spent(
+            int(min(most.lm_calls, left.get("lm_calls", 0))),
+            int(min(most.prompt_tokens, left.get("prompt_tokens", left.get("tokens", 0)))),
+            int(min(most.completion_tokens, left.get("completion_tokens", left.get("tokens", 0)))),
+            min(most.usd, left.get("usd", 0.0)),
+        )
+        lease = {name: amount if name in TIMES else min(getattr(most, name), amount) for name, amount in left.items()}
+        self._begin(reserved)
+        spent = reserved
+        try:
+            value, spent, largest = await work(lease)
+        finally:
+            self._end(reserved, replace(spent, seconds=0.0))
+        self.largest = self.largest.most(largest)
+        return value
 
     def charge(self, spent: Spent, largest: Spent) -> None:
         """Count what an earlier process spent on the same run; none of its calls took more than `largest`."""
@@ -160,8 +188,38 @@ class Budget:
 
     def _exceeded(self, more: Spent) -> str | None:
         """Return the first limit that `more`, added to the amounts spent and in flight, could exceed, or None."""
+        if not self.limits:
+            return None
         total = self.spent.plus(more).plus(self._set_aside)
         return next((name for name, limit in self.limits.items() if _over(total, name, limit)), None)
+
+    def _left(self) -> dict[str, float]:
+        """Return the amount of each limit that is neither spent nor in flight."""
+        total = self.spent.plus(self._set_aside)
+        return {name: limit - getattr(total, name) for name, limit in self.limits.items()}
+
+    def refusal(self, name: str) -> BudgetExceeded:
+        """Return the error for the limit `name`, which is spent."""
+        error = BudgetExceeded(f"the budget of {self.limits[name]:g} {name.replace('_', ' ')} is spent")
+        error.limit = name
+        return error
+
+    def _begin(self, most: Spent) -> None:
+        self._in_flight += 1
+        self._set_aside = self._set_aside.plus(most)
+
+    def _end(self, most: Spent, spent: Spent) -> None:
+        self._in_flight -= 1
+        # Made anew when nothing is in flight, so that sums of fractions of a cent leave no rest.
+        self._set_aside = self._set_aside.since(most) if self._in_flight else Spent()
+        self._spent = self._spent.plus(spent)
+        self._wake()
+
+    async def _freed(self) -> None:
+        """Wait until a call or a lease in flight has ended."""
+        freed = asyncio.get_running_loop().create_future()
+        self._waiting.append(freed)
+        await freed
 
     def _wake(self) -> None:
         for freed in self._waiting:
@@ -172,7 +230,7 @@ class Budget:
 
 def _over(total: Spent, name: str, limit: float) -> bool:
     value = getattr(total, name)
-    return bool(value >= limit if name in ("seconds", "minutes") else value > limit)
+    return bool(value >= limit if name in TIMES else value > limit)
 
 
 def _settle(future: asyncio.Future[None]) -> None:

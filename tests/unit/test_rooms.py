@@ -20,6 +20,7 @@ ORDER = (
     ("tools", "spending"),
     ("traces",),
     ("runtime",),
+    ("runners",),
     ("scoring",),
     ("credit",),
     ("optimizers",),

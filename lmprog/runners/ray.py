@@ -1,0 +1,323 @@
+"""The runner `ray`: runs are made by workers of a Ray cluster, or by processes of this machine where no address is given.
+
+Each worker is an actor that makes many runs at a time. A job goes to the worker with the fewest, and no worker has more than
+AT_ONCE, so that what waits stays with the driver. Where a worker dies, its jobs go to others, with the same seeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmprog.errors import InfrastructureError, LmprogError, UsageError
+from lmprog.extras import require
+from lmprog.failure import Failure
+from lmprog.lms.response_cache import RunResponseCache
+from lmprog.runners.ray_worker import AnswerStore, Done, Lease, Worker
+from lmprog.runners.shipping import Shipped, shipped
+from lmprog.runtime.options import RunOptions
+from lmprog.runtime.result import Result
+from lmprog.runtime.runner import HERE, Job, Runnable
+from lmprog.spending.budget import Budget, Spent
+from lmprog.traces.run_trace import RunTrace
+
+AT_ONCE = 256
+"""Runs that one worker makes at a time, at most."""
+LIVES = 4
+"""Times that a job is begun at most: it goes to another worker three times, and is then an outage."""
+START_TIMEOUT = 120.0
+"""Seconds in which all workers must have started."""
+STORE_BYTES = 256 * 2**20
+"""Memory of the object store where Ray is started here: what travels is small."""
+LEFT_OUT = [".env", ".git", "runs", "*.sqlite", "*.safetensors"]
+"""Files of the program's folder that are not sent to the nodes of a cluster."""
+
+
+@contextmanager
+def on_ray(address: str | None, workers: int | None, folder: Path) -> Iterator[RayRunner]:
+    """Connect to the cluster at `address`, or start Ray on this machine, and start the workers; all ends with the block.
+
+    Raises MissingExtra where Ray is not installed, UsageError where there is no such cluster or room for so many workers.
+    """
+    require(("ray",), "--on ray")
+    import ray
+
+    if address is not None and address.startswith("ray://"):
+        raise UsageError(
+            f"{address} is the address of Ray's client; start lmprog on a node of the cluster, as by `ray job submit`, "
+            "with --on ray:auto or --on ray:HOST:PORT"
+        )
+    begun = not ray.is_initialized()
+    if begun:
+        _connect(address, workers, folder)
+    try:
+        room = max(1, int(ray.cluster_resources().get("CPU", 0)))
+        if workers is not None and workers > room:
+            raise UsageError(f"the Ray cluster has {room} CPUs, one for each worker; ask for at most {room} workers")
+        with _hired(workers or room, folder) as runner:
+            yield runner
+    finally:
+        if begun:
+            ray.shutdown()
+
+
+def _connect(address: str | None, workers: int | None, folder: Path) -> None:
+    import ray
+
+    # It would report what is run here to its makers, over the network.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Data that git ignores is part of a program all the same.
+    os.environ.setdefault("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "1")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {"configure_logging": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address is None:
+            cpus = max(workers or 0, os.cpu_count() or 1)
+            # RAY_ADDRESS would name a cluster, and "local" always starts one of its own.
+            ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
+        else:
+            environment = {"working_dir": str(folder), "excludes": LEFT_OUT}
+            ray.init(address, runtime_env=environment, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        where = f"to the Ray cluster at {address}" if address is not None else "Ray on this machine"
+        verb = "cannot connect" if address is not None else "cannot start"
+        raise InfrastructureError(f"{verb} {where}: {str(error).strip().splitlines()[0]}") from error
+
+
+@dataclass(eq=False)
+class _Employed:
+    """A worker with the number of its share, and the jobs that it has."""
+
+    index: int
+    actor: Any
+    jobs: int = 0
+    ready: bool = False
+
+
+class RayRunner:
+    """The runner of the workers of a Ray cluster; made by `on_ray`."""
+
+    def __init__(self, workers: int, folder: Path) -> None:
+        self.workers = workers
+        self._folder = folder.resolve()
+        self._lock = threading.Lock()
+        self._employed: list[_Employed] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._shipped: dict[int, tuple[Any, Any, Shipped, Any]] = {}
+        self._stores: dict[Path, Any] = {}
+        self.lost = 0
+        """Workers that died so far."""
+
+    async def run(self, program: Runnable, job: Job) -> Result:
+        """Make a run on a worker, and return its result; the traces of runs are exported here.
+
+        Replays, and runs whose calls are followed by functions of this process, are made here. Raises UsageError for a program
+        that only this process can run, and BudgetExceeded for a spent budget.
+        """
+        resources, options = program.resources, job.options
+        followed = options.on_text or options.on_record or options.on_request
+        if followed or resources.recording is not None:
+            return await HERE.run(program, job)
+        packed, reference = self._packed(program)
+        sent = Job(job.inputs, job.example, _without_callbacks(options), job.parent)
+        done = await self._within(resources.budget, packed, reference, sent)
+        if done.error is not None:
+            raise done.error
+        assert done.result is not None
+        result = done.result
+        exports = resources.exports(program.plan)
+        if exports:
+            trace = RunTrace(program.plan.name, job.example, options.rollout, result.records, result.error)
+            trace.inputs, trace.outputs, trace.began, trace.ended = job.inputs, result.outputs, done.began, done.ended
+            for export in exports:
+                export(trace)
+        return result
+
+    async def _within(self, budget: Budget | None, packed: Shipped, reference: Any, job: Job) -> Done:
+        """Send a job with a lease of the budget."""
+        if budget is None:
+            return await self._sent(packed, reference, job, None)
+        store = self._store(budget.answers.folder) if isinstance(budget.answers, RunResponseCache) else None
+
+        async def work(limits: dict[str, float]) -> tuple[Done, Spent, Spent]:
+            done = await self._sent(packed, reference, job, Lease(limits, budget.largest, store))
+            return done, done.spent, done.largest
+
+        done = await budget.lend(packed.most(budget.limits, job.inputs), work)
+        if done.spent_limit:
+            raise budget.refusal(done.spent_limit)
+        return done
+
+    async def _sent(self, packed: Shipped, reference: Any, job: Job, lease: Lease | None) -> Done:
+        """Send a job to a worker, and to another one where that dies."""
+        import ray
+        from ray import exceptions
+
+        gone = (
+            exceptions.RayActorError,
+            exceptions.NodeDiedError,
+            exceptions.WorkerCrashedError,
+            exceptions.OwnerDiedError,
+            exceptions.ObjectLostError,
+        )
+        for _ in range(LIVES):
+            worker = await self._free(packed.concurrency)
+            asked = worker.actor.run.remote(packed.digest, [reference], job, lease)
+            try:
+                done: Done = await asked
+                return done
+            except asyncio.CancelledError:
+                ray.cancel(asked)
+                raise
+            except gone:
+                self._replace(worker)
+            finally:
+                self._leave(worker)
+        words = f"{LIVES} workers died while they made this run"
+        return Done(Result(None, (), Failure("connection", words, "run")))
+
+    def _packed(self, program: Runnable) -> tuple[Shipped, Any]:
+        """Return the program in the form for workers, and the reference to its bytes, made once for each plan."""
+        import ray
+
+        # Keyed by identity, and the key kept beside its value, so that an id can never come to mean something else.
+        plan, dry_run = program.plan, program.resources.dry_run
+        kept = self._shipped.get(id(plan))
+        if kept is None or kept[1] != dry_run:
+            packed = shipped(program, self._folder)
+            if len(self._shipped) >= 64:
+                del self._shipped[next(iter(self._shipped))]
+            kept = self._shipped[id(plan)] = (plan, dry_run, packed, ray.put(packed.data))
+        return kept[2], kept[3]
+
+    def _store(self, folder: Path) -> Any:
+        """Return the actor that keeps replies in `folder`, on this machine."""
+        if folder not in self._stores:
+            self._stores[folder] = _beside(AnswerStore, str(folder.resolve()))
+        return self._stores[folder]
+
+    async def _free(self, most: int | None) -> _Employed:
+        """Return the worker with the fewest jobs, among the first `most`, once one is free."""
+        while True:
+            with self._lock:
+                if not self._employed:
+                    raise InfrastructureError("no worker of the Ray cluster is left")
+                here = [each for each in self._employed if each.ready and (most is None or each.index < most)]
+                found = min(here, key=lambda each: each.jobs, default=None)
+                if found is not None and found.jobs < AT_ONCE:
+                    found.jobs += 1
+                    return found
+                freed = asyncio.get_running_loop().create_future()
+                self._waiting.append(freed)
+            await freed
+
+    def _leave(self, worker: _Employed) -> None:
+        worker.jobs -= 1
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for freed in waiting:
+            freed.get_loop().call_soon_threadsafe(_settle, freed)
+
+    def hire(self, index: int) -> Any:
+        """Start worker number `index`, and return a reference that is there when it is ready."""
+        import ray
+
+        limits = {"num_cpus": 1, "max_concurrency": AT_ONCE + 8, "max_restarts": 0}
+        actor = ray.remote(Worker).options(**limits).remote(index, self.workers, str(Path.cwd()))
+        worker = _Employed(index, actor)
+        with self._lock:
+            self._employed.append(worker)
+        ready = actor.ready.remote()
+
+        def ended(future: Any) -> None:
+            if future.exception() is None:
+                worker.ready = True
+            else:
+                self._dismiss(worker)
+            self._wake()
+
+        ready.future().add_done_callback(ended)
+        return ready
+
+    def _dismiss(self, worker: _Employed) -> bool:
+        """Take a worker off the list; return False where it was not on it any more."""
+        with self._lock:
+            known = worker in self._employed
+            if known:
+                self._employed.remove(worker)
+        return known
+
+    def _replace(self, worker: _Employed) -> None:
+        """Start another worker with the share of one that died."""
+        if self._dismiss(worker):
+            self.lost += 1
+            self.hire(worker.index)
+
+    def close(self) -> None:
+        """End the workers."""
+        import ray
+
+        for actor in [*(worker.actor for worker in self._employed), *self._stores.values()]:
+            ray.kill(actor)
+        self._employed, self._stores = [], {}
+
+
+@contextmanager
+def _hired(workers: int, folder: Path) -> Iterator[RayRunner]:
+    """Start workers and wait until all are ready; end them with the block."""
+    import ray
+    from ray import exceptions
+
+    runner = RayRunner(workers, folder)
+    try:
+        ready = [runner.hire(index) for index in range(workers)]
+        try:
+            ray.get(ready, timeout=START_TIMEOUT)
+        except exceptions.GetTimeoutError:
+            started = len(ray.wait(ready, num_returns=workers, timeout=0)[0])
+            raise InfrastructureError(
+                f"{started} of {workers} workers have started on the Ray cluster within {START_TIMEOUT:g} s; ask for fewer, or "
+                "wait until it has room"
+            ) from None
+        except exceptions.RayError as error:
+            raise LmprogError(f"a worker cannot start on the Ray cluster: {_first_line(error)}") from error
+        for worker in runner._employed:
+            worker.ready = True
+        yield runner
+    finally:
+        runner.close()
+
+
+def _beside(kind: type, *arguments: Any) -> Any:
+    """Return an actor on the machine of this process."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 0, "max_concurrency": 1000, "scheduling_strategy": here}
+    return ray.remote(kind).options(**options).remote(*arguments)
+
+
+def _without_callbacks(options: RunOptions) -> RunOptions:
+    from dataclasses import replace
+
+    return replace(options, before_write=None) if options.before_write is not None else options
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in reversed(str(error).strip().splitlines()) if line.strip()), type(error).__name__)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

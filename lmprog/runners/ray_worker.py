@@ -1,0 +1,136 @@
+"""The actors of the Ray runner: workers, which make runs, and the store of replies beside the driver. Imports no ray."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.plan import LM as Declared
+from lmprog.compiler.replies.ending import ending
+from lmprog.errors import BudgetExceeded, LmprogError
+from lmprog.lms.answer_file import AnswerCache
+from lmprog.lms.lm import LM, Completion, Request
+from lmprog.lms.response_cache import as_kept, has_no_digest, key_of
+from lmprog.runners.shipping import Built, Share
+from lmprog.runtime.execution import Execution
+from lmprog.runtime.result import Result
+from lmprog.runtime.runner import Job
+from lmprog.spending.budget import Budget, Spent
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The part of the driver's budget that one run may spend, and where replies are kept."""
+
+    limits: Mapping[str, float]
+    largest: Spent
+    answers: Any = None
+    """The actor that keeps the replies of the optimization; None where none are kept."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """The answer of a worker to a job: its result, or the error that concerns more than this run, and what was spent."""
+
+    result: Result | None
+    error: LmprogError | None = None
+    spent_limit: str = ""
+    """The limit of the lease that is spent, where that ended the run."""
+    spent: Spent = field(default_factory=Spent)
+    largest: Spent = field(default_factory=Spent)
+    began: float = 0.0
+    ended: float = 0.0
+
+
+class Worker:
+    """An actor that makes runs, many at a time, of programs that it builds once."""
+
+    def __init__(self, index: int, of: int, folder: str) -> None:
+        self._built = Built(Share(index, of))
+        # Where the driver's files are at hand, what a tool opens is found as it is there; else in the working directory of Ray.
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
+
+    async def ready(self) -> int:
+        """Return the process id, once the worker can be asked."""
+        return os.getpid()
+
+    async def run(self, digest: str, data: list[Any], job: Job, lease: Lease | None) -> Done:
+        """Make a run of the program of a digest; `data` holds the reference to its bytes, which is read where it is new."""
+        program = self._built.get(digest)
+        if program is None:
+            packed = await data[0]
+            program = self._built.get(digest) or self._built.build(digest, packed)
+        budget = None
+        if lease is not None:
+            kept = KeptBeside(lease.answers) if lease.answers is not None else None
+            budget = Budget(lease.limits, answers=kept)
+            budget.largest = lease.largest
+        resources = program.resources.charged_to(budget)
+        execution = Execution(program.plan, program.lms, resources, job.options, job.example, job.parent)
+        began = time.time()
+        result, error, limit = None, None, ""
+        try:
+            outputs, failure = await execution.execute(job.inputs)
+            result = Result(outputs, execution.run.records(), failure)
+        except BudgetExceeded as refused:
+            limit = refused.limit
+        except LmprogError as raised:
+            error = portable(raised)
+        spent = replace(budget.spent, seconds=0.0) if budget is not None else Spent()
+        largest = budget.largest if budget is not None else Spent()
+        return Done(result, error, limit, spent, largest, began, time.time())
+
+
+class AnswerStore:
+    """An actor on the driver's machine that keeps the replies of an optimization in its run folder."""
+
+    def __init__(self, folder: str) -> None:
+        self._cache = AnswerCache(Path(folder))
+
+    async def get(self, key: str) -> dict[str, Any] | None:
+        """Return what is kept under a key, or None."""
+        return self._cache.get(key)
+
+    async def put(self, key: str, value: dict[str, Any]) -> None:
+        """Keep a reply; when this returns, it is in the file."""
+        self._cache.put(key, value, instead=True)
+
+
+class KeptBeside:
+    """The replies of one optimization as a worker sees them: what `RunResponseCache` is to the driver, in the same file."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    async def complete(self, lm: LM, request: Request, declared: Declared | None) -> Completion:
+        """Return the stored reply, or send the request to `lm` and store the reply."""
+        if declared is None or declared.runs_here or has_no_digest(request):
+            return await lm.complete(request)
+        key = key_of(request, declared.model, "")
+        found = await self._store.get.remote(key)
+        if found is not None and (kept := as_kept(found)) is not None:
+            return kept
+        completion = await lm.complete(request)
+        if ending(completion.finish_reason) != "failed":
+            await self._store.put.remote(key, asdict(completion))
+        return completion
+
+
+def portable(error: LmprogError) -> LmprogError:
+    """Return an error in a form that another process can read: itself, or one of the same text and exit status."""
+    try:
+        again = pickle.loads(pickle.dumps(error))
+        if str(again) == str(error):
+            return error
+    except Exception:  # what an exception of a tool or a backend holds is not known
+        pass
+    found = LmprogError(str(error))
+    found.exit_status = error.exit_status
+    return found

@@ -1,0 +1,167 @@
+"""A program in the form in which it reaches other processes: its plan, whose LMs and tools are made there.
+
+No key is in it: a plan holds the expressions that read keys from the environment, which are evaluated where they are used, and
+a check refuses a key in their place (LMP405).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.lm_plan import Limits
+from lmprog.compiler.plan import LM as Declared
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.same_lm import same_lm
+from lmprog.errors import UsageError
+from lmprog.lms.lm import LM
+from lmprog.lms.making import is_declared, make_lm
+from lmprog.runtime.program import Program, program_of
+from lmprog.runtime.runner import Runnable
+from lmprog.runtime.writes import writes
+from lmprog.spending.budget import Spent
+from lmprog.spending.lease import most_of_runs
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A program as bytes, with its digest, by which a worker builds it once."""
+
+    digest: str
+    data: bytes = field(repr=False)
+    concurrency: int | None
+    """The least `concurrency` of its LMs: it goes to no more workers than that, each of which needs at least one call."""
+    most: Callable[[Collection[str], Mapping[str, Any]], Spent] = field(repr=False)
+
+
+def shipped(program: Runnable, folder: Path) -> Shipped:
+    """Return a program in the form for other processes; paths in `folder` are written from there.
+
+    Raises UsageError for a program that only this process can run.
+    """
+    plan, resources = program.plan, program.resources
+    if not resources.dry_run:
+        _refuse(plan, program.lms)
+    file = io.BytesIO()
+    pickler = _Pickler(file, folder)
+    pickler.dump((plan, resources.dry_run, resources.imports))
+    data = file.getvalue()
+    return Shipped(hashlib.sha256(data).hexdigest(), data, pickler.least, most_of_runs(plan))
+
+
+def _refuse(plan: Plan, lms: Mapping[str, LM]) -> None:
+    for declared in _lms_of(plan):
+        if declared.runs_here:
+            raise UsageError(
+                f"the LM {declared.id!r} ({declared.model}) runs in this process, and workers elsewhere ask models behind an "
+                "API alone; serve it with vLLM and name it hosted_vllm/..., or leave --on out"
+            )
+    for id, lm in lms.items():
+        if not is_declared(lm):
+            raise UsageError(
+                f"the LM {id!r} is an object of this process ({type(lm).__name__}), which no worker elsewhere has; let the "
+                "program declare it, or leave --on out"
+            )
+    wrote = writes(plan)
+    if wrote:
+        raise UsageError(
+            f"the tool {next(iter(wrote))!r} writes, and a worker that dies may have called it: programs with tools that "
+            "write run here alone; leave --on out"
+        )
+
+
+def _lms_of(plan: Plan) -> Iterator[Declared]:
+    """Yield the LMs of a plan and of the programs that it runs; those of judges are looked at when a judge runs."""
+    from lmprog.compiler.bounds import bounds
+
+    yield from (each for lm in plan.lms.values() for each in lm.answering)
+    for site in bounds(plan).sites:
+        yield from site.plan.lms[site.module.lm].answering
+
+
+class _Pickler(pickle.Pickler):
+    """Writes limits so that each worker takes its share of them, and paths of the program's folder relative to it."""
+
+    def __init__(self, file: io.BytesIO, folder: Path) -> None:
+        super().__init__(file)
+        self._folder = folder
+        self.least: int | None = None
+
+    def persistent_id(self, value: Any) -> Any:
+        if isinstance(value, Limits):
+            if value.concurrency is not None:
+                self.least = min(value.concurrency, self.least or value.concurrency)
+            return "limits", {name: getattr(value, name) for name in Limits.__dataclass_fields__}
+        if isinstance(value, Path) and value.is_relative_to(self._folder):
+            return "path", str(self._folder), str(value.relative_to(self._folder))
+        return None
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: bytes, share: Share) -> None:
+        super().__init__(io.BytesIO(data))
+        self._share = share
+
+    def persistent_load(self, pid: Any) -> Any:
+        kind, *parts = pid
+        if kind == "limits":
+            return self._share.of_limits(Limits(**parts[0]))
+        folder, below = map(Path, parts)
+        # On a machine without the driver's files the folder was sent as the working directory.
+        return folder / below if (folder / below).exists() else Path.cwd() / below
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a program's limits that worker number `index` of `of` keeps to; all parts together are the whole."""
+
+    index: int
+    of: int
+
+    def of_limits(self, whole: Limits) -> Limits:
+        """Return this worker's part of the limits of an LM."""
+        calls, requests, tokens = whole.concurrency, whole.requests_per_minute, whole.tokens_per_minute
+        return replace(
+            whole,
+            concurrency=None if calls is None else max(1, calls // self.of + (self.index < calls % self.of)),
+            requests_per_minute=None if requests is None else requests / self.of,
+            tokens_per_minute=None if tokens is None else tokens / self.of,
+        )
+
+
+class Built:
+    """The programs that a worker has built, by digest, and their LMs: equal ones are one, so that their limits hold for all."""
+
+    def __init__(self, share: Share, most: int = 64) -> None:
+        self._share, self._most = share, most
+        self._programs: dict[str, Program] = {}
+        self._lms: list[tuple[Declared, LM]] = []
+
+    def get(self, digest: str) -> Program | None:
+        """Return the program of a digest; None where it was not built yet."""
+        return self._programs.get(digest)
+
+    def build(self, digest: str, data: bytes) -> Program:
+        """Build a program from what `shipped` wrote, and keep it."""
+        plan, dry_run, imports = _Unpickler(data, self._share).load()
+        made = program_of(plan, _unchanged, lms={id: self._lm(lm) for id, lm in plan.lms.items()}, imports=imports)
+        if len(self._programs) >= self._most:
+            del self._programs[next(iter(self._programs))]
+        self._programs[digest] = made.faked() if dry_run else made
+        return self._programs[digest]
+
+    def _lm(self, declared: Declared) -> LM:
+        for known, lm in self._lms:
+            if known.id == declared.id and same_lm(known, declared):
+                return lm
+        self._lms.append((declared, make_lm(declared)))
+        return self._lms[-1][1]
+
+
+def _unchanged(change: Mapping[str, Any]) -> Plan:
+    raise AssertionError("a worker runs plans as they are; candidates are laid over by the driver")

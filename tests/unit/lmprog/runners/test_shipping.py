@@ -1,0 +1,115 @@
+"""A program on its way to workers: limits in shares, paths, and what is not sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import lmprog
+from lmprog.compiler.lm_plan import Limits
+from lmprog.errors import UsageError
+from lmprog.runners import opened
+from lmprog.runners.shipping import Built, Share, shipped
+from lmprog.runtime.runner import HERE
+
+SPEC = """
+    lmprog: 1
+    name: desk
+    inputs: {text: str}
+    lms: {lm: {model: LM}}
+    modules: {say: {lm: lm, inputs: {text: str}, outputs: {said: str}, instructions: Say it.}}
+"""
+SERVED = "openai/x, api_base: 'http://127.0.0.1:1/v1', api_key: KEY, limits: {concurrency: 2}"
+
+
+@pytest.mark.parametrize("of", range(1, 8))
+@pytest.mark.parametrize("calls", [1, 2, 3, 7, 400])
+def test_the_shares_of_the_workers_that_are_asked_are_the_whole(calls: int, of: int) -> None:
+    whole = Limits(concurrency=calls, requests_per_minute=600, tokens_per_minute=9000.0)
+    # A program goes to no more workers than its least concurrency.
+    shares = [Share(index, of).of_limits(whole) for index in range(of)]
+    assert sum(share.concurrency or 0 for share in shares[:calls]) == calls
+    assert all(share.concurrency for share in shares)
+    assert sum(share.requests_per_minute or 0 for share in shares) == pytest.approx(600)
+    assert sum(share.tokens_per_minute or 0 for share in shares) == pytest.approx(9000)
+
+
+def test_a_limit_that_there_is_not_stays_away() -> None:
+    assert Share(1, 3).of_limits(Limits()) == Limits()
+
+
+def test_a_program_is_built_once_and_its_lms_are_shared(write) -> None:
+    program = lmprog.load(write(SPEC.replace("LM", SERVED.replace("KEY", "none"))))
+    packed = shipped(program, program.plan.path.parent)
+    built = Built(Share(0, 2))
+    made = built.build(packed.digest, packed.data)
+    assert built.get(packed.digest) is made
+    assert made.plan.lms["lm"].limits.concurrency == 1
+    assert packed.concurrency == 2
+    again = built.build("other", packed.data)
+    assert again.lms["lm"] is made.lms["lm"]
+    assert shipped(program, program.plan.path.parent).digest == packed.digest
+
+
+def test_paths_of_its_folder_are_found_where_it_was_sent(write, tmp_path: Path, monkeypatch) -> None:
+    write("def same(said, row): return said == row\n", "here/metrics.py")
+    metric = "\n    metrics: {same: {python: './metrics.py:same', with: {said: '${{ outputs.said }}', row: '${{ row.said }}'}}}"
+    path = write(
+        SPEC.replace("LM", SERVED.replace("KEY", "none")) + metric.replace("\n    ", "\n    "), "here/program.yaml"
+    )
+    packed = shipped(lmprog.load(path), path.parent)
+    (tmp_path / "here").rename(tmp_path / "sent")
+    monkeypatch.chdir(tmp_path / "sent")
+    plan = Built(Share(0, 1)).build(packed.digest, packed.data).plan
+    assert plan.path == tmp_path / "sent/program.yaml"
+    assert plan.metrics["same"].computed_by.file == tmp_path / "sent/metrics.py"
+
+
+def test_no_key_is_sent(write, monkeypatch) -> None:
+    monkeypatch.setenv("DESK_KEY", "sk-0123456789abcdef")
+    program = lmprog.load(write(SPEC.replace("LM", SERVED.replace("KEY", '"${{ env.DESK_KEY }}"'))))
+    assert b"0123456789abcdef" not in shipped(program, Path()).data
+
+
+def test_a_model_in_this_process_is_refused(write) -> None:
+    with pytest.raises(UsageError, match="runs in this process"):
+        shipped(lmprog.load(write(SPEC.replace("LM", "embedded/smollm2-135m"))), Path())
+
+
+def test_an_lm_that_is_an_object_is_refused(write, scripted) -> None:
+    program = lmprog.load(write(SPEC.replace("LM", "openai/x")), lms={"lm": scripted(lambda request: "a")})
+    with pytest.raises(UsageError, match="an object of this process"):
+        shipped(program, Path())
+    shipped(program.faked(), Path())
+
+
+def test_tools_that_write_are_refused(write) -> None:
+    write("def tell(text: str) -> str: return text\n", "tools.py")
+    tool = """
+    tools: {tell: {python: './tools.py:tell', effects: write}}
+    steps: {a: {tool: tell, with: {text: "${{ inputs.text }}"}}}
+    outputs: {said: "${{ steps.a.result }}"}
+"""
+    program = lmprog.load(write(SPEC.replace("LM", "openai/x") + tool))
+    with pytest.raises(UsageError, match="'tell' writes"):
+        shipped(program, Path())
+
+
+@pytest.mark.parametrize(
+    ("on", "workers", "said"),
+    [
+        ("moon", None, "it is one of here, ray"),
+        (None, 3, "--on ray"),
+        ("here:there", None, "--on ray"),
+        ("ray", 0, "0 workers"),
+    ],
+)
+def test_places_that_there_are_not(on: str | None, workers: int | None, said: str) -> None:
+    with pytest.raises(UsageError, match=said), opened(on, workers, Path()):
+        pass
+
+
+def test_here_is_the_place_without_a_name() -> None:
+    with opened(None, None, Path()) as runner:
+        assert runner is HERE
