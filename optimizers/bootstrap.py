@@ -14,7 +14,7 @@ from pydantic import Field
 from lmprog.optimizers import run_counts
 from lmprog.optimizers.candidate import START, Candidate, Demo
 from lmprog.optimizers.strategies.demo_runs import KNN, NUMBERS, DemoRuns, joined
-from lmprog.optimizers.strategies.repeats import Repeats
+from lmprog.optimizers.strategies.repeats import AtOnce, Repeats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,7 @@ class Config(DemoRuns):
         4, ge=1, description="sets that are run again, `repeats` times, where that is more than once"
     )
     repeats: Repeats = 1
+    at_once: AtOnce = 1
 
 
 Options = Config
@@ -99,18 +100,17 @@ class Bootstrap:
         if not any(own or labelled for _, own, labelled in pools):
             task.journal.note("no run was solved and no row is labelled: bootstrap has no demos to try")
             return START
-        evaluator = CandidateEvaluator(task, repeats=self.config.repeats)
+        evaluator = CandidateEvaluator(task, repeats=self.config.repeats, at_once=self.config.at_once)
         await evaluator.evaluate(START)
         evaluator.tell(START, self.config.sets)
         try:
             number = 0
             # Small pools may give the same set again, which is no candidate; but it must end.
             while evaluator.entered < self.config.sets and number < 8 * self.config.sets:
-                candidate = self._candidate(pools, number, task.seed)
-                number += 1
-                before = evaluator.entered
-                if await evaluator.evaluate(candidate) is not None and evaluator.entered > before:
-                    evaluator.tell(candidate, self.config.sets)
+                count = min(self.config.at_once, self.config.sets - evaluator.entered)
+                drawn = [self._candidate(pools, number + place, task.seed) for place in range(count)]
+                number += count
+                await evaluator.enter(drawn, None, self.config.sets)
             return await evaluator.select(self.config.finalists)
         except BudgetExceeded as error:
             task.journal.note(f"{error}; bootstrap ends with its best so far")

@@ -20,6 +20,7 @@ from lmprog.optimizers.strategies import outages
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
 from lmprog.scoring.evaluation import aevaluate
+from lmprog.scoring.rerun import all_of
 from lmprog.scoring.statistics import estimate, paired
 from lmprog.seeds import derive
 
@@ -46,7 +47,8 @@ class Scored:
 class CandidateEvaluator:
     """Scores the candidates of one stage on dev rows and selects the best; every score is kept in the journal.
 
-    `select` runs each row `repeats` times, and counts its mean: for replies that are sampled.
+    `select` runs each row `repeats` times, and counts its mean: for replies that are sampled. `evaluate_all` scores `at_once`
+    candidates at the same time.
     """
 
     def __init__(
@@ -55,8 +57,9 @@ class CandidateEvaluator:
         rows: Sequence[Row] | None = None,
         filters: Filter | None = None,
         repeats: int = 1,
+        at_once: int = 1,
     ) -> None:
-        self.task, self.repeats = task, repeats
+        self.task, self.repeats, self.at_once = task, repeats, at_once
         self.rows = task.dev if rows is None else rows
         self.filters = filters or Filters(task)
         self.scored: dict[str, Scored] = {}
@@ -87,6 +90,54 @@ class CandidateEvaluator:
             known = self.scored[digest] = Scored(candidate, {**known.values, **more}, wanted)
             self.remember(candidate, parents, known.values)
         return known
+
+    async def evaluate_all(self, candidates: Sequence[Candidate], rows: int | None = None) -> list[Scored | None]:
+        """Score candidates as `evaluate` does, `at_once` of them at the same time, and return their scores in their order.
+
+        What is kept, and in which order, depends on `at_once` alone, and not on which run ends first.
+        """
+        found: list[Scored | None] = []
+        for first in range(0, len(candidates), self.at_once):
+            group = candidates[first : first + self.at_once]
+            if len(group) > 1:
+                await self._run_ahead(group, len(self.rows) if rows is None else rows)
+            found += [await self.evaluate(candidate, rows) for candidate in group]
+        return found
+
+    async def enter(self, candidates: Sequence[Candidate], rows: int | None, of: int) -> list[Scored | None]:
+        """Score candidates as `evaluate_all` does, and show the new ones; `of` is the most candidates that there will be."""
+        before, known = self.entered, {*self.scored}
+        scores = await self.evaluate_all(candidates, rows)
+        new = {scored.candidate.digest: scored.candidate for scored in scores if scored is not None}
+        for number, digest in enumerate((digest for digest in new if digest not in known), before + 1):
+            self.tell(new[digest], of, number)
+        return scores
+
+    async def _run_ahead(self, group: Sequence[Candidate], wanted: int) -> None:
+        """Run candidates at the same time on the rows that they lack, and keep their scores as one entry of the journal."""
+        lacking: dict[str, tuple[Candidate, int]] = {}
+        for candidate in group:
+            known = self.scored.get(candidate.digest)
+            first = known.rows if known is not None else 0
+            if first < wanted and not self.rejects(candidate):
+                lacking[candidate.digest] = candidate, first
+        if len(lacking) < 2:
+            return
+
+        async def work() -> list[dict[str, Any]]:
+            return await all_of(
+                [
+                    self._values(candidate, self.rows[first:wanted], first, 1, RunOptions(seed=self.task.seed))
+                    for candidate, first in lacking.values()
+                ]
+            )
+
+        named = ",".join(f"{digest}/{first}-{wanted}" for digest, (_, first) in lacking.items())
+        kept = await self.task.journal.once(f"search/{named}", work)
+        for (candidate, _), more in zip(lacking.values(), kept, strict=True):
+            known = self.scored.get(candidate.digest, Scored(candidate, {}, 0))
+            self.scored[candidate.digest] = Scored(candidate, {**known.values, **more}, wanted)
+            self.remember(candidate, (START,), self.scored[candidate.digest].values)
 
     def rejects(self, candidate: Candidate) -> bool:
         """Return whether a check or a filter rejects the candidate; the first time the reason is written to the journal."""
@@ -141,14 +192,15 @@ class CandidateEvaluator:
         rival = self.scored[ranked[0].digest]
         return rival if self.mean_on(ranked[0], most) > self.mean_on(START, most) else start
 
-    def tell(self, candidate: Candidate, of: int) -> None:
-        """Show the newest candidate and the best so far on the progress display; `of` is the number of candidates to come at
-        most.
+    def tell(self, candidate: Candidate, of: int, number: int | None = None) -> None:
+        """Show a candidate and the best so far on the progress display.
+
+        `number` is the number of the candidate (None: it is the newest), `of` the most that there will be.
         """
         self.task.tell_spending()
         self.task.journal.tell(
             "trial",
-            number=self.entered,
+            number=self.entered if number is None else number,
             of=of,
             score=estimate(list(self.scored[candidate.digest].values.values())).as_json(),
             best=estimate(list(self.best.values.values())).as_json(),
@@ -162,8 +214,7 @@ class CandidateEvaluator:
         run on the rows that they lack; with `repeats` above 1 then on all rows again.
         """
         chosen = self.ranked(self._most)[:finalists]
-        for candidate in (START, *chosen):
-            await self.evaluate(candidate)
+        await self.evaluate_all([START, *chosen])
         found = [self.scored[candidate.digest] for candidate in (START, *chosen)]
         if self.repeats > 1:
             found = [await self._again(scored) for scored in found]
@@ -223,18 +274,21 @@ class CandidateEvaluator:
     async def _run(
         self, candidate: Candidate, rows: Sequence[Row], part: str, first: int, repeats: int, options: RunOptions
     ) -> Values:
-        """Return scores by index, which counts from `first`."""
-        program = self.program_of(candidate)
-
-        async def work() -> dict[str, Any]:
-            scores = await aevaluate(program, rows, self.task.metric, repeats=repeats, options=options)
-            if candidate == START:
-                scores.checked()
-            _ = scores.estimate  # raises where nothing could be scored
-            return {str(first + row): value for row, value in scores.by_row.items()}
-
-        kept: Values = await self.task.journal.once(f"{part}/{candidate.digest}/{first}-{first + len(rows)}", work)
+        """Return scores by index, which counts from `first`; they are kept in the journal."""
+        key = f"{part}/{candidate.digest}/{first}-{first + len(rows)}"
+        kept: Values = await self.task.journal.once(key, lambda: self._values(candidate, rows, first, repeats, options))
         return dict(kept)
+
+    async def _values(
+        self, candidate: Candidate, rows: Sequence[Row], first: int, repeats: int, options: RunOptions
+    ) -> dict[str, Any]:
+        """Run a candidate and return its scores by index. Raises ProviderError where nothing could be scored."""
+        program = self.program_of(candidate)
+        scores = await aevaluate(program, rows, self.task.metric, repeats=repeats, options=options)
+        if candidate == START:
+            scores.checked()
+        _ = scores.estimate  # raises where nothing could be scored
+        return {str(first + row): value for row, value in scores.by_row.items()}
 
 
 def _first(scored: Scored, rows: int) -> Scored:

@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 async def run_all(work: Sequence[Callable[[], Awaitable[T]]], *, together: int) -> list[T]:
     """Start all of `work` at once, repeat as `run_again` does what outages ended, and return the results in their order."""
-    runs = await _all([make() for make in work])
+    runs = await all_of([make() for make in work])
     lost = [place for place, run in enumerate(runs) if run.value is None]
     again = await run_again(
         [runs[place] for place in lost],
@@ -70,13 +70,14 @@ async def run_again(
                 if is_lost(found[places.pop(0)]):
                     break
                 others = True
-            await _all([one(place) for place in places])
+            await all_of([one(place) for place in places])
         except BudgetExceeded:
             break
     return found
 
 
-async def _all(work: Sequence[Awaitable[R]]) -> list[R]:
+async def all_of(work: Sequence[Awaitable[R]]) -> list[R]:
+    """Return the results of all of `work`, which is done at the same time; where some of it raises, the rest is cancelled."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         return await asyncio.gather(*tasks)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lmprog.optimizers.strategies.demo_runs import DemoRuns
-from lmprog.optimizers.strategies.repeats import Repeats
+from lmprog.optimizers.strategies.repeats import AtOnce, Repeats
 
 
 class Sources(BaseModel):
@@ -51,3 +51,4 @@ class Config(Sources, DemoRuns):
         4, ge=1, description="candidates that come to all dev rows; with `repeats` they are run again so often"
     )
     repeats: Repeats = 1
+    at_once: AtOnce = 1

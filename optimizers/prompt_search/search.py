@@ -23,7 +23,7 @@ class Search:
 
     def __init__(self, task: Task, config: Config) -> None:
         self.task, self.config = task, config
-        self.evaluator = CandidateEvaluator(task, repeats=config.repeats)
+        self.evaluator = CandidateEvaluator(task, repeats=config.repeats, at_once=config.at_once)
         self.halving = Halving(len(self.evaluator.rows), config.minibatch, config.finalists)
         self.gatherer = Gatherer(task, config, config.demo_sets or max(MIN_SETS, config.trials))
 
@@ -69,13 +69,14 @@ class Search:
                 await self.gatherer.propose(choices, self.evaluator, second)
                 selector.grow(_options(choices))
                 second = 0
-            asked += 1
-            candidate = combined(choices, selector.ask())
-            before = self.evaluator.entered
-            scored = await self.evaluator.evaluate(candidate, minibatch)
-            if scored is not None and self.evaluator.entered > before:
-                self.evaluator.tell(candidate, trials)
-            selector.tell(None if scored is None else self.evaluator.mean_on(candidate, minibatch))
+            next_stop = trials // 2 if second else trials
+            most = min(self.config.at_once, next_stop - self.evaluator.entered)
+            candidates = [combined(choices, picked) for picked in selector.ask(most)]
+            asked += len(candidates)
+            scores = await self.evaluator.enter(candidates, minibatch, trials)
+            selector.tell(
+                [None if scored is None else self.evaluator.mean_on(scored.candidate, minibatch) for scored in scores]
+            )
 
     async def _halve(self) -> None:
         """Score the better half on twice the rows, and so on, until those that are left are scored on all searched rows."""
@@ -83,8 +84,7 @@ class Search:
         candidates = len(self.evaluator.ranked(below))
         for rows, count in self.halving.survivors(candidates):
             self.task.journal.note(f"the best {count} of {candidates} go on to {rows} rows")
-            for candidate in self.evaluator.ranked(below)[:count]:
-                await self.evaluator.evaluate(candidate, rows)
+            await self.evaluator.evaluate_all(self.evaluator.ranked(below)[:count], rows)
             below = rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 Picked = Mapping[str, int]
@@ -11,13 +11,13 @@ Picked = Mapping[str, int]
 
 
 class CandidateSelector(Protocol):
-    """The interface of a search: it proposes a combination of options, and learns from its score."""
+    """The interface of a search: it proposes combinations of options, and learns from their scores."""
 
-    def ask(self) -> Picked:
-        """Return the next combination to score: the index of the picked option for each name."""
+    def ask(self, most: int) -> Sequence[Picked]:
+        """Return the next combinations to score, at least one and at most `most`: by name the index of the picked option."""
 
-    def tell(self, score: float | None) -> None:
-        """Record the mean score of the last proposed combination; None where it was refused."""
+    def tell(self, scores: Sequence[float | None]) -> None:
+        """Record the mean scores of the combinations that were proposed last, in their order; None where one was refused."""
         ...
 
     def grow(self, options: Mapping[str, int]) -> None:
@@ -54,27 +54,33 @@ class TPE:
         self._options = dict(options)
         self._at_random = 1 + startup
         self._asked = 0
-        self._trial: Any = None
+        self._trials: list[Any] = []
 
-    def ask(self) -> Picked:
+    def ask(self, most: int) -> Sequence[Picked]:
+        # The first that is not random is beside the best of those that are.
+        left = self._at_random - self._asked
+        return [self._next() for _ in range(min(most, left) if left > 0 else most)]
+
+    def _next(self) -> Picked:
         if self._asked >= self._at_random and self._asked % 2:
             self._study.enqueue_trial(self._beside_best())
         self._asked += 1
-        self._trial = self._study.ask()
-        return {
-            name: self._trial.suggest_categorical(name, list(range(count))) for name, count in self._options.items()
-        }
+        trial = self._study.ask()
+        self._trials.append(trial)
+        return {name: trial.suggest_categorical(name, list(range(count))) for name, count in self._options.items()}
 
     def _beside_best(self) -> dict[str, int]:
         best = {name: self._study.best_params.get(name, 0) for name in self._options}
         name = self._draw.choice(list(self._options))
         return {**best, name: self._draw.choice([one for one in range(self._options[name]) if one != best[name]])}
 
-    def tell(self, score: float | None) -> None:
-        if score is None:
-            self._study.tell(self._trial, state=self._optuna.trial.TrialState.PRUNED)
-        else:
-            self._study.tell(self._trial, score)
+    def tell(self, scores: Sequence[float | None]) -> None:
+        for trial, score in zip(self._trials, scores, strict=True):
+            if score is None:
+                self._study.tell(trial, state=self._optuna.trial.TrialState.PRUNED)
+            else:
+                self._study.tell(trial, score)
+        self._trials = []
 
     def grow(self, options: Mapping[str, int]) -> None:
         """Start a new study with the trials of the one before and more options, since optuna fixes the options of a study."""

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("LMPROG_KILLS", "2"))
 STAGES = (
     "bootstrap: {sets: 4, demos: 2, rows: 8}",
-    "prompt_search: {trials: 5, proposals: 2, demos: [2], demo_sets: 3, bootstrap_rows: 8}",
+    "prompt_search: {trials: 5, proposals: 2, demos: [2], demo_sets: 3, bootstrap_rows: 8, at_once: 2}",
     "gepa: {max_metric_calls: 110, minibatch: 4, merges: 2}",
 )
 TIMES = {"seconds", "line"}

@@ -173,8 +173,8 @@ def test_a_doubted_name_keeps_what_it_is_half_of_the_time() -> None:
     selector = TPE({"a": 9, "b": 9}, seed=1, startup=60, doubted=["a"])
     drawn = []
     for _ in range(61):
-        drawn.append(dict(selector.ask()))
-        selector.tell(0.0)
+        drawn.append(dict(selector.ask(1)[0]))
+        selector.tell([0.0])
     assert drawn[0] == {"a": 0, "b": 0}
     assert 22 <= sum(picked["a"] == 0 for picked in drawn[1:]) <= 46
     assert sum(picked["b"] == 0 for picked in drawn[1:]) <= 16
@@ -188,13 +188,13 @@ def test_every_other_trial_is_the_best_so_far_with_one_name_changed() -> None:
     for number in range(120):
         if number == 20:
             selector.grow({"a": 9, "b": 9, "c": 12})
-        picked = dict(selector.ask())
+        picked = dict(selector.ask(1)[0])
         if number > 7 and number % 2:
             beside += sum(picked[name] != so_far.get(name, 0) for name in picked) == 1
         score = sum(picked.get(name) == place for name, place in wanted.items())
         if score > best:
             best, so_far = score, picked
-        selector.tell(score)
+        selector.tell([score])
     assert beside == 56
     assert so_far == wanted
 
