@@ -183,13 +183,14 @@ def read_export(draft: Draft) -> Export | None:
     if not isinstance(traces, Mapping):
         return None
     what = "`traces` of `export`"
-    other = next((key for key in traces.entries if key not in ("otlp", "headers", "content")), None)
+    other = next((key for key in traces.entries if key not in ("otlp", "headers", "content", "metrics")), None)
     if other is not None:
         given = settings(draft, traces.entries[other], f"`{other}` of {what}")
         options = given if isinstance(given, dict) else {other: given}
         return Export(other, {"folder": traces.source.folder, **options})
     address, headers = setting(draft, traces.get("otlp"), f"`otlp` of {what}"), _headers(draft, traces, what)
-    return Export("otlp", {"otlp": address, "headers": headers, "content": traces.value("content", False)})
+    sent = {key: traces.value(key, False) for key in ("content", "metrics")}
+    return Export("otlp", {"otlp": address, "headers": headers, **sent})
 
 
 def _headers(draft: Draft, node: Mapping, what: str) -> dict[str, Expression]:

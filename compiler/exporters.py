@@ -30,7 +30,7 @@ BUILT_IN = {
     destination.key: destination
     for destination in (
         Destination("file", "lmprog.traces.exports:FileExport", Text()),
-        Destination("otlp", "lmprog.traces.telemetry:spans_to", Anything()),
+        Destination("otlp", "lmprog.traces.collector:collector_of_spec", Anything()),
     )
 }
 """The destinations of this package. `file` is what a text below `export.traces` means."""

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmprog.cli.environment import with_environment
-from lmprog.cli.options import ALLOW_WRITES, BUDGET, budget_of, comparing, listed, metric_of, output_format, placed
+from lmprog.cli.options import (
+    ALLOW_WRITES,
+    BUDGET,
+    TAGS,
+    budget_of,
+    comparing,
+    listed,
+    metric_of,
+    output_format,
+    placed,
+)
 
 if TYPE_CHECKING:
     from lmprog.reports.matrix import Matrix
@@ -57,6 +67,7 @@ if TYPE_CHECKING:
     help="Write a page with the scores and each row's answers to this file, which asks the network for nothing.",
 )
 @click.option("--trace", type=click.Path(path_type=Path), help="Append every LM call, of judges too, to this file.")
+@TAGS
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
 @click.option("--concurrency", type=click.IntRange(1), help="Rows at work at a time.")
 @BUDGET
@@ -77,6 +88,7 @@ def command(
     out: Path | None,
     html: Path | None,
     trace: Path | None,
+    tags: dict[str, str],
     seed: int,
     concurrency: int | None,
     budget: tuple[str, ...],
@@ -125,7 +137,7 @@ def command(
     refuse_writes(((column.program.plan, len(rows) * repeats) for column in columns), allow_writes)
     if out is not None:
         _refuse_others(out)
-    how = {"repeats": repeats, "options": RunOptions(seed=seed), "concurrency": concurrency}
+    how = {"repeats": repeats, "options": RunOptions(seed=seed, tags=tags), "concurrency": concurrency}
     plan = Plan(split, rows, len(whole), chosen, by, how)
     evaluations: list[Evaluation] = []
     failed: LmprogError | None = None

@@ -37,6 +37,25 @@ def placed(command: F) -> F:
     return on(workers(command))
 
 
+def _tags(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    from lmprog.traces.tags import problem
+
+    found = pairs("--tag", values)
+    if wrong := problem(found):
+        raise click.BadParameter(wrong)
+    return found
+
+
+TAGS = click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_tags,
+    help="A tag of the runs in traces: session, user, or a name of your own.",
+)
+
+
 def overriding(command: F) -> F:
     """Decorate a command with `--lm ID=MODEL` and `--set PATH=VALUE`, passed to it as `lms` and `overrides`."""
     return click.option(

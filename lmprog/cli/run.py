@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmprog.cli.environment import with_environment
-from lmprog.cli.options import BUDGET, SPEC, as_value, budget_of, overriding, pairs, placed
+from lmprog.cli.options import BUDGET, SPEC, TAGS, as_value, budget_of, overriding, pairs, placed
 from lmprog.cli.row_progress import RowProgress
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ SAY = "say what to run on: --input NAME=VALUE for one run, or --inputs FILE for 
 @click.option(
     "--fake", is_flag=True, help="Answer with values of the declared types; ask no model, call no tool that writes."
 )
+@TAGS
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
 @click.option("--stream", is_flag=True, help="Show replies on standard error as they come, where the LM can stream.")
 @click.option("--concurrency", type=click.IntRange(1), help="Rows at work at a time.")
@@ -52,6 +53,7 @@ def command(
     out: Path | None,
     trace: Path | None,
     fake: bool,
+    tags: dict[str, str],
     seed: int,
     stream: bool,
     concurrency: int | None,
@@ -91,7 +93,7 @@ def command(
         raise click.UsageError(SAY)
     program = program.faked() if fake else program
     program = program.with_budget(budget_of(budget)) if budget else program
-    options = RunOptions(seed=seed, on_text=_shown() if stream else None)
+    options = RunOptions(seed=seed, tags=tags, on_text=_shown() if stream else None)
     with TraceWriter(trace) if trace else contextlib.nullcontext() as writer:
         if rows is None:
             given = {name: _typed(program, name, text) for name, text in pairs("--input", inputs).items()}

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from lmprog.cli.environment import with_environment
-from lmprog.cli.options import SPEC, overriding
+from lmprog.cli.options import SPEC, TAGS, overriding
 
 NO_MCP = "`lmprog serve --mcp` needs the MCP SDK, which is not installed; install it with `pip install 'lmprog[mcp]'`"
 MISSING = (
@@ -68,6 +68,7 @@ MISSING = (
     "--fake", is_flag=True, help="Answer with values of the declared types; ask no model, call no tool that writes."
 )
 @click.option("--mcp", is_flag=True, help="Be a tool of the MCP client that starts this process, over stdio; no HTTP.")
+@TAGS
 @click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
 @with_environment
 def command(
@@ -90,6 +91,7 @@ def command(
     trace: Path | None,
     fake: bool,
     mcp: bool,
+    tags: dict[str, str],
     seed: int,
 ) -> None:
     """Answer over HTTP with the program in SPEC; /docs is a page about it, /openapi.json describes its inputs and outputs.
@@ -145,7 +147,7 @@ def command(
 
         running = Running(
             program,
-            RunOptions(seed=seed),
+            RunOptions(seed=seed, tags=tags),
             Gate(concurrency or program.concurrency, queue),
             asyncio.Event(),
             timeout,

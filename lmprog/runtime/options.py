@@ -22,6 +22,8 @@ class RunOptions:
     retry: bool = True
     """False: a reply that cannot be read fails at once, as in rollouts for training."""
     rollout: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Tags of the run in traces."""
     on_text: Callable[[TextPiece], None] | None = None
     """Callback for each piece of a reply, where the LM can stream; perhaps from another thread."""
     on_record: Callable[[CallEnded], None] | None = None

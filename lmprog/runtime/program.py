@@ -28,6 +28,7 @@ from lmprog.runtime.result import Result, RunError
 from lmprog.runtime.runner import HERE, Job, Runner
 from lmprog.spending.budget import Budget
 from lmprog.traces.run_trace import Exporter
+from lmprog.traces.tags import checked
 
 MAX_LOOKAHEAD = 8
 """Look-ahead: at most AHEAD x concurrency rows are started before the oldest result is consumed."""
@@ -74,13 +75,17 @@ class Program:
     async def acall(self, **inputs: Any) -> Result:
         """Run the program once on `inputs`, in a running event loop; calling the program does the same without one.
 
-        Raises UsageError for wrong inputs and RunError where the run failed.
+        `tags`, a mapping of texts as `session` and `user`, goes to the traces of the run, and to the program if it has an
+        input of that name. Raises UsageError for wrong inputs and RunError where the run failed.
         """
+        options = AS_IT_IS
+        if "tags" in inputs and "tags" not in self.plan.inputs:
+            options = RunOptions(tags=checked(inputs.pop("tags") or {}))
         inputs = {name: plain(value) for name, value in inputs.items()}
         wrong = self.wrong_inputs(inputs)
         if wrong:
             raise UsageError(wrong)
-        result = await self.runner.run(self, Job(inputs))
+        result = await self.runner.run(self, Job(inputs, options=self._tagged(options)))
         if result.error is not None:
             raise RunError(result)
         return result
@@ -95,7 +100,7 @@ class Program:
             raise UsageError(wrong)
 
         def begin(tell: Listener) -> Coroutine[Any, Any, Result]:
-            return self.runner.run(self, Job(inputs, options=RunOptions(on_text=tell, on_record=tell)))
+            return self.runner.run(self, Job(inputs, options=self._tagged(RunOptions(on_text=tell, on_record=tell))))
 
         async with aclosing(followed(begin)) as events:
             async for event in events:
@@ -181,7 +186,12 @@ class Program:
         wrong = self.wrong_inputs(inputs)
         if wrong:
             return Result(None, (), Failure("input", wrong, "inputs"), inputs)
-        return await self.runner.run(self, Job(inputs, example, options or AS_IT_IS, parent))
+        return await self.runner.run(self, Job(inputs, example, self._tagged(options or AS_IT_IS), parent))
+
+    def _tagged(self, options: RunOptions) -> RunOptions:
+        """Return the options with the program's tags under those of the run, so that a runner elsewhere has them too."""
+        tags = self.resources.tags
+        return replace(options, tags={**tags, **options.tags}) if tags else options
 
     async def aclose(self) -> None:
         """Close the connections of the program's tools in the running event loop; without this call they close
@@ -237,6 +247,13 @@ class Program:
     def with_exporter(self, exporter: Exporter) -> Program:
         """Return the program with a function that is called with the trace of each run that ended, of judges too."""
         return replace(self, resources=replace(self.resources, listeners=(*self.resources.listeners, exporter)))
+
+    def with_tags(self, tags: Mapping[str, str]) -> Program:
+        """Return the program with tags on all its runs in traces, as `session`, `user` or a name of your own.
+
+        Raises UsageError for tags that cannot be sent.
+        """
+        return replace(self, resources=replace(self.resources, tags={**self.resources.tags, **checked(tags)}))
 
     def replaying(self, trace: str | Path) -> Program:
         """Return the program with all LMs and tools, also of sub-programs and judges, replayed from a trace file.

@@ -66,6 +66,8 @@ class Resources:
     """The source of every answer of an LM or tool; None for real calls."""
     listeners: tuple[Exporter, ...] = ()
     """Functions that are called with the trace of each run, beside the exporters of the spec."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Tags of every run in traces."""
     connections: Connections = field(default_factory=Connections)
     """Open connections of tools, shared by all versions of a program."""
     # Keyed by identity, and the key kept beside its value, so that an id can never come to mean something else.
@@ -111,7 +113,7 @@ class Resources:
         """Return the exporters to notify when a run of the program ends; none for dry runs and replays."""
         if self.dry_run or self.recording is not None:
             return ()
-        return (*self.listeners, *exporters(plan.export)) if self.listeners else exporters(plan.export)
+        return (*self.listeners, *exporters(plan)) if self.listeners else exporters(plan)
 
     def inner_lms(self, inner: Plan, outer: Plan, lms: Mapping[str, LM]) -> dict[str, LM]:
         """Return the LMs, by id, for a program that another one runs: the outer program's LM where it is declared equally, else

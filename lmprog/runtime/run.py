@@ -60,6 +60,8 @@ class Run:
     def record(self, place: Place, kind: type[Record], **fields: Any) -> None:
         """Add the record of an LM call (Invocation) or a tool call (ToolInvocation), and notify `options.on_record`."""
         fields.update(program=self.plan.name, example=self.example, rollout=self.options.rollout, parent=self.parent)
+        if tags := self.options.tags:
+            fields["tags"] = tags
         self.calls.append((place, kind, fields))
         if self.options.on_record is not None:
             call_ended = CallEnded(
@@ -106,7 +108,7 @@ def _in_order(call: tuple[Place, type[Record], dict[str, Any]]) -> tuple[Place, 
 def exported(run: Run, exports: Sequence[Exporter]) -> Iterator[RunTrace]:
     """Yield the run's trace, and pass it to each exporter when the `with` block ends, also after a cancellation or an error."""
     plan = run.plan if run.parent is None else None
-    trace = RunTrace(run.plan.name, run.example, run.options.rollout, plan=plan)
+    trace = RunTrace(run.plan.name, run.example, run.options.rollout, plan=plan, tags=run.options.tags)
     if not exports:
         yield trace
         return

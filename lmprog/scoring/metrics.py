@@ -86,7 +86,7 @@ class Scorer:
         """
         assert result.outputs is not None
         chosen = options or RunOptions()
-        draws = RunOptions(seed=chosen.seed, rollout=chosen.rollout)
+        draws = RunOptions(seed=chosen.seed, rollout=chosen.rollout, tags=chosen.tags)
         judging = Judging(example, draws, [] if judged is None else judged, {} if scores is None else scores)
         return await self._scored(self._scope(inputs, row, result), judging)
 

@@ -77,6 +77,14 @@ class ChatAnswer:
         self._counts_usage = isinstance(options, Mapping) and options.get("include_usage") is True
         return {name: messages if self._plan.inputs[name].type == MESSAGES else _last_text(messages)}
 
+    def tags(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return `metadata` of the request, and its `user`. Raises Refused where `metadata` is no object."""
+        given = body.get("metadata") or {}
+        if not isinstance(given, Mapping):
+            raise _wrong("`metadata` is an object of texts")
+        user = body.get("user")
+        return {**given, **({"user": user} if user is not None else {})}
+
     async def begin(self) -> None:
         """Send the headers of the stream, and the role of the message that begins."""
         await self._stream.begin()

@@ -32,6 +32,10 @@ class RunAnswer:
         """Return the body of the request, which is the program's inputs."""
         return body
 
+    def tags(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return no tags: the body holds the inputs alone, and tags come in a header."""
+        return {}
+
     async def begin(self) -> None:
         """Send the headers of the stream."""
         await self._stream.begin()

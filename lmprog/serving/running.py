@@ -31,6 +31,7 @@ from lmprog.serving.gate import Gate
 from lmprog.serving.inputs import checked, files_of, read_body
 from lmprog.serving.metrics import ServerMetrics
 from lmprog.serving.refusals import KINDS, Refused
+from lmprog.serving.request_tags import tags_of
 from lmprog.traces.files import TraceWriter
 from lmprog.traces.record import Record
 from lmprog.traces.run_record import RunRecord, RunRecorder
@@ -48,6 +49,9 @@ class Answer(Protocol):
 
     def inputs(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the program's inputs from the body of the request. Raises Refused where it does not fit."""
+
+    def tags(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the tags for the traces of the run that the protocol has a place for in the body."""
 
     async def begin(self) -> None:
         """Begin a stream."""
@@ -102,10 +106,12 @@ class Running:
             raise Refused("slow") from None
         return read_body(body)
 
-    async def answered(self, inputs: Mapping[str, Any], id: str, answer: Answer) -> Response | None:
+    async def answered(
+        self, inputs: Mapping[str, Any], id: str, answer: Answer, tags: Mapping[str, str]
+    ) -> Response | None:
         """Run the program and return the response; None where it was sent as a stream."""
         try:
-            result, seconds = await self.result(inputs, id, answer if answer.streams else None)
+            result, seconds = await self.result(inputs, id, answer if answer.streams else None, tags)
             try:
                 return await answer.end(result, id, seconds)
             except (ValueError, TypeError, RecursionError) as error:
@@ -115,8 +121,10 @@ class Running:
         except Refused as refused:
             return await answer.refuse(refused)
 
-    async def result(self, inputs: Mapping[str, Any], id: str, answer: Answer | None = None) -> tuple[Result, float]:
-        """Run the program and return its result and seconds; `answer` gets the run's events.
+    async def result(
+        self, inputs: Mapping[str, Any], id: str, answer: Answer | None = None, tags: Mapping[str, str] | None = None
+    ) -> tuple[Result, float]:
+        """Run the program and return its result and seconds; `answer` gets the run's events, its traces the `tags`.
 
         Raises Refused where the run failed, was not admitted, or took too long.
         """
@@ -124,23 +132,25 @@ class Running:
             async with asyncio.timeout(self.seconds) as limit, self.gate:
                 await self.ready.wait()
                 started = time.perf_counter()
-                result = await self._run(inputs, id, answer)
+                result = await self._run(
+                    inputs, id, answer, replace(self.options, tags={**self.options.tags, **(tags or {})})
+                )
                 return result, round(time.perf_counter() - started, 6)
         except TimeoutError:
             if not limit.expired():
                 raise
             raise Refused("timeout") from None
 
-    async def _run(self, inputs: Mapping[str, Any], id: str, answer: Answer | None) -> Result:
+    async def _run(self, inputs: Mapping[str, Any], id: str, answer: Answer | None, options: RunOptions) -> Result:
         """Return the result of the run. Raises Refused where it failed."""
         try:
             if answer is None:
-                result = await self._traced(inputs, id, self.options)
+                result = await self._traced(inputs, id, options)
             else:
                 await answer.begin()
 
                 def begin(tell: Listener) -> Any:
-                    return self._traced(inputs, id, replace(self.options, on_text=tell, on_record=tell))
+                    return self._traced(inputs, id, replace(options, on_text=tell, on_record=tell))
 
                 async with aclosing(followed(begin)) as events:
                     async for event in events:
@@ -208,10 +218,12 @@ class Endpoint:
         id = uuid.uuid4().hex
         try:
             answer = self.form(request, send, id)
-            inputs = answer.inputs(await self.running.body(request))
+            body = await self.running.body(request)
+            inputs = answer.inputs(body)
             checked(self.running.program, inputs)
+            tags = tags_of(request, answer.tags(body))
             scope.setdefault("state", {})["lmprog_run"] = id
-            response = await unless_gone(self.running.answered(inputs, id, answer), receive)
+            response = await unless_gone(self.running.answered(inputs, id, answer, tags), receive)
         except Refused as refused:
             response = refused.response if answer is None else await answer.refuse(refused)
         except ClientDisconnect:

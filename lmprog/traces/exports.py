@@ -10,51 +10,111 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmprog.boundary.secret_forms import forms_of, without
-from lmprog.compiler import plan
 from lmprog.compiler.exporters import BUILT_IN, registered
 from lmprog.compiler.expressions.compiled import EvaluationError, Expression
+from lmprog.compiler.plan import Export, Plan
 from lmprog.compiler.plugins import function_of
 from lmprog.errors import LmprogError, UsageError
+from lmprog.traces import otel_environment
 from lmprog.traces.run_record import RunRecord, RunRecorder
 from lmprog.traces.run_trace import Exporter, RunTrace, warn
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
 
-_made: dict[tuple[object, ...], Exporter] = {}
+_made: dict[tuple[object, ...], Exporter | None] = {}
 _added: list[Exporter] = []
 _closers: list[Callable[[], object]] = []
+_content = otel_environment.ContentRule()
+_warned: set[str] = set()
 
 
-def exporters(declared: plan.Export | None) -> Sequence[Exporter]:
-    """Return the exporters of a spec's `export` (None: it has none) and of `export_to`.
+def exporters(plan: Plan) -> Sequence[Exporter]:
+    """Return the exporters of a run of the program: of its `export`, of the environment, and of `export_to`.
 
-    Raise UsageError for one that cannot be made, or an environment variable that is not set.
+    The environment's are those of OpenTelemetry (`lmprog.traces.otel_environment`), where the spec names no collector. Raise
+    UsageError for one of the spec that cannot be made, or an environment variable that is not set.
     """
-    if declared is None:
-        return _added
+    found = [_of_spec(plan.export)] if plan.export is not None else []
+    if (plan.export is None or plan.export.key != "otlp") and (ours := _of_environment(plan)) is not None:
+        found.append(ours)
+    return [*found, *_added] if found else _added
+
+
+def _of_spec(declared: Export) -> Exporter:
     settings = _evaluated(declared.settings)
     key = (os.getpid(), declared.key, json.dumps(settings, sort_keys=True, default=str))
-    if key not in _made:
+    made = _made.get(key)
+    if made is None:
         destination = registered(declared.key)
         assert destination is not None, declared.key
         make = function_of(destination.make)
-        _made[key] = make(settings) if declared.key in BUILT_IN else _OfOtherPackage(declared, make, settings)
-        _closers.append(getattr(_made[key], "close", lambda: None))
-    return [_made[key], *_added]
+        made = make(settings) if declared.key in BUILT_IN else _OfOtherPackage(declared, make, settings)
+        _keep(key, made)
+    return made
 
 
-def export_to(provider: TracerProvider, *, content: bool = False) -> Callable[[], None]:
+def _of_environment(plan: Plan) -> Exporter | None:
+    """Return the exporter that the environment turns on by itself, or None. Where it cannot be made that is said once."""
+    wanted = otel_environment.wanted()
+    if wanted is None:
+        return None
+    content = wanted.content and _content.allows(plan)
+    if wanted.content and not content:
+        _warn_once(
+            "the environment wants prompts and replies in traces, and the program has private values: they are left out; "
+            "a spec with `export` sends them, if `lmprog check` lets it"
+        )
+    key = (os.getpid(), wanted, content)
+    if key not in _made:
+        from lmprog.traces.collector import collector_of_environment
+
+        grpc = [signal for signal in ("TRACES", "METRICS") if otel_environment.speaks_grpc(signal)]
+        if grpc:
+            _warn_once("the environment wants OTLP over gRPC, and lmprog sends it over HTTP alone: nothing is exported")
+        traces, metrics = wanted.traces and "TRACES" not in grpc, wanted.metrics and "METRICS" not in grpc
+        try:
+            _keep(key, collector_of_environment(traces, metrics, content))
+        except UsageError as error:
+            _warn_once(f"{error}; nothing is exported, though the environment asks for it")
+            _keep(key, None)
+    return _made[key]
+
+
+def _keep(key: tuple[object, ...], made: Exporter | None) -> None:
+    _made[key] = made
+    _closers.append(getattr(made, "close", lambda: None))
+
+
+def _warn_once(text: str) -> None:
+    if text not in _warned:
+        _warned.add(text)
+        warn(text)
+
+
+def export_to(
+    provider: TracerProvider, *, content: bool = False, meters: MeterProvider | None = None
+) -> Callable[[], None]:
     """Send the traces of all runs of this process to an OpenTelemetry tracer provider; call the returned function to end that.
 
-    Prompts, replies, arguments and results of tools are left out unless `content`.
+    Prompts, replies, arguments and results of tools are left out unless `content`. With `meters`, a meter provider, tokens and
+    seconds are measured there.
     """
+    from lmprog.traces.measurements import Measurements
     from lmprog.traces.telemetry import Spans
 
-    spans = Spans(provider, content)
-    _added.append(spans)
-    return lambda: _added.remove(spans)
+    ours: list[Exporter] = (
+        [Spans(provider, content)] if meters is None else [Spans(provider, content), Measurements(meters)]
+    )
+    _added.extend(ours)
+
+    def end() -> None:
+        for exporter in ours:
+            _added.remove(exporter)
+
+    return end
 
 
 @atexit.register
@@ -71,7 +131,7 @@ class FileExport:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.path: Path = settings["file"]
         self._writer: Any = None
-        self._recorder: tuple[plan.Plan, RunRecorder] | None = None
+        self._recorder: tuple[Plan, RunRecorder] | None = None
         self._failed = False
 
     def close(self) -> None:
@@ -108,7 +168,7 @@ class FileExport:
 class _OfOtherPackage:
     """An exporter of another package, whose first failure is told and ends it: no run fails by an exporter."""
 
-    def __init__(self, declared: plan.Export, make: Callable[..., Exporter], settings: Mapping[str, Any]) -> None:
+    def __init__(self, declared: Export, make: Callable[..., Exporter], settings: Mapping[str, Any]) -> None:
         self._key, self._secrets = declared.key, forms_of({*_secrets(declared.settings)})
         self._export: Exporter | None = None
         try:

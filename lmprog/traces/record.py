@@ -68,6 +68,8 @@ class Invocation:
     """Return the model's name, with the digest of its adapter if it has one."""
     parent: str | None = None
     """The path of the step of the outer program, for a call within a sub-program."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """The tags of the run: `session`, `user` and others."""
 
     @property
     def prompt_sha256(self) -> str:
@@ -109,6 +111,7 @@ class ToolInvocation:
     started: float = 0.0
     seconds: float = 0.0
     parent: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as plain values, without empty fields."""
@@ -129,7 +132,7 @@ def _plain(record: Any) -> dict[str, Any]:
             value = [asdict(call) for call in value]
         elif name == "tools":
             value = [offer.name for offer in value]
-        if name == "passed_over" and not value:
+        if name in ("passed_over", "tags") and not value:
             continue
         if name == "result" or (
             value is not None and value is not False and value != () and value != [] and value != ""

@@ -29,6 +29,8 @@ class RunTrace:
     """The outputs of the program; None where the run failed."""
     plan: Plan | None = None
     """The program that ran; None for a judge, whose run belongs to the run that it scores."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """The tags of the run: `session`, `user` and others."""
 
 
 Exporter = Callable[[RunTrace], None]

@@ -1,37 +1,42 @@
-"""Runs as OpenTelemetry spans, after the semantic conventions for generative AI (1.41, in development).
+"""Runs as OpenTelemetry spans, after the semantic conventions for generative AI (in development).
 
-A run is `invoke_workflow {program}`; below it stand its calls, `chat {model}` and `execute_tool {tool}`, with the times that
-they had. What the conventions have no name for is under `lmprog.`.
+A run is `invoke_agent {program}`; below it stand its calls, `chat {model}` and `execute_tool {tool}`, with the times that
+they had. What the conventions have no name for is under `lmprog.`. Release 1.41 of the conventions is followed, and the newest
+one (0.1.0 of the conventions that moved out) where the environment asks for it.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lmprog.compiler.backends import backend_of
-from lmprog.errors import UsageError
+from lmprog.compiler.backends import Backend, backend_of
 from lmprog.failure import CANCELLED
 from lmprog.traces.record import Invocation, Record, ToolInvocation
-from lmprog.traces.run_trace import RunTrace, warn
+from lmprog.traces.run_trace import RunTrace
 from lmprog.version import __version__
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider as SdkProvider
     from opentelemetry.trace import TracerProvider
 
+ROOT = "invoke_agent"
+"""The operation of a whole run. A program may be a workflow or an agent, and where an instrumentation does not know which, the
+conventions want this name."""
+SCHEMA = "https://opentelemetry.io/schemas/1.41.0"
+OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
+NEWEST = "gen_ai_latest_experimental"
 PARAMS = ("temperature", "top_p", "top_k", "max_tokens", "frequency_penalty", "presence_penalty")
-TIMEOUT = 5.0
-"""Seconds in which a collector must take a batch."""
-QUEUE = 65536
-"""Spans that wait to be sent; what comes on top is dropped, so that a slow collector slows no run."""
-PAUSE = 30.0
-"""Seconds for which a collector that failed is sent nothing, so that the end of a process waits for it once at most."""
-_LOGGERS = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.exporter.otlp.common.http")
+SESSION = ("session.id", "gen_ai.conversation.id")
+"""The attributes of the tag `session`: OpenInference's, which viewers group runs by, and that of the conventions."""
+USER = ("user.id",)
+"""The attributes of the tag `user`."""
+
+
+def newest() -> bool:
+    """Return whether the environment asks for the newest conventions, as `OTEL_SEMCONV_STABILITY_OPT_IN` does."""
+    return NEWEST in [part.strip() for part in os.environ.get(OPT_IN, "").split(",")]
 
 
 class Spans:
@@ -41,32 +46,36 @@ class Spans:
         self, provider: TracerProvider, content: bool = False, close: Callable[[], object] = lambda: None
     ) -> None:
         self.close = close
-        self._tracer = provider.get_tracer("lmprog", __version__)
+        self._newest = newest()
+        self._tracer = provider.get_tracer("lmprog", __version__, schema_url=None if self._newest else SCHEMA)
         self._content = content
 
     def __call__(self, run: RunTrace) -> None:
         from opentelemetry.trace import SpanKind, set_span_in_context
 
+        tagged = _tagged(run.tags)
         root = self._tracer.start_span(
-            f"invoke_workflow {run.program}",
+            f"{ROOT} {run.program}",
             kind=SpanKind.INTERNAL,
             start_time=_nanoseconds(run.began),
             attributes={
-                "gen_ai.operation.name": "invoke_workflow",
-                "gen_ai.workflow.name": run.program,
+                "gen_ai.operation.name": ROOT,
+                "gen_ai.agent.name": run.program,
                 "lmprog.example": run.example,
                 "lmprog.rollout": run.rollout,
+                **tagged,
                 **self._shown("CHAIN", run.inputs, run.outputs),
             },
         )
         below = set_span_in_context(root)
         for record in run.records:
             name, kind, attributes = self._chat(record) if isinstance(record, Invocation) else self._tool(record)
+            attributes |= tagged
             span = self._tracer.start_span(
                 name, context=below, kind=kind, start_time=_nanoseconds(record.started), attributes=attributes
             )
             if record.error is not None:
-                self._fail(span, _kind(record), record.error)
+                self._fail(span, failure_kind(record), record.error)
             span.end(_nanoseconds(record.started + record.seconds))
         if run.error is not None:
             self._fail(root, run.error.kind, str(run.error))
@@ -75,13 +84,11 @@ class Spans:
     def _chat(self, made: Invocation) -> tuple[str, Any, dict[str, Any]]:
         from opentelemetry.trace import SpanKind
 
-        model = made.weights.partition("+")[0]
-        name = model.partition("/")[2]
-        backend = backend_of(model)
+        backend, model = requested(made)
         attributes = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": backend.telemetry or backend.prefix,
-            "gen_ai.request.model": name or model,
+            "gen_ai.request.model": model,
             "lmprog.module": made.module,
             **_where(made),
             **self._shown("LLM", made.messages, made.text),
@@ -102,6 +109,8 @@ class Spans:
             attributes["gen_ai.usage.input_tokens"] = made.usage.prompt_tokens
             attributes["gen_ai.usage.output_tokens"] = made.usage.completion_tokens
             attributes["gen_ai.usage.cache_read.input_tokens"] = made.usage.cached_tokens
+            if made.usage.reasoning_tokens:
+                attributes["gen_ai.usage.reasoning.output_tokens"] = made.usage.reasoning_tokens
             if made.usage.usd is not None:
                 attributes["lmprog.usd"] = made.usage.usd
         if made.cached:
@@ -115,8 +124,8 @@ class Spans:
         if self._content:
             attributes["gen_ai.input.messages"] = _json([_message(message) for message in made.messages])
             if made.text is not None:
-                attributes["gen_ai.output.messages"] = _json([_reply(made)])
-        return f"chat {name or model}", SpanKind.INTERNAL if backend.local else SpanKind.CLIENT, attributes
+                attributes["gen_ai.output.messages"] = _json([self._reply(made)])
+        return f"chat {model}", SpanKind.INTERNAL if backend.local else SpanKind.CLIENT, attributes
 
     def _tool(self, made: ToolInvocation) -> tuple[str, Any, dict[str, Any]]:
         from opentelemetry.trace import SpanKind
@@ -155,97 +164,44 @@ class Spans:
         # An error may quote a reply or an argument.
         span.set_status(StatusCode.ERROR, message if self._content else None)
 
-
-def spans_to(settings: Mapping[str, Any]) -> Spans:
-    """Return the exporter to the OTLP collector that a spec names. Raises the errors of `collector`."""
-    provider = collector(settings["otlp"], settings["headers"])
-    return Spans(provider, settings["content"], provider.shutdown)
-
-
-def collector(address: str, headers: Mapping[str, str]) -> SdkProvider:
-    """Return an OpenTelemetry provider that sends spans in batches, from its own thread, to a collector by OTLP over HTTP.
-
-    An address without a path gets the usual one, `/v1/traces`. Raises UsageError where OpenTelemetry is not installed, or
-    `address` is no HTTP address.
-    """
-    from urllib.parse import urlsplit
-
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        raise UsageError(f"export over OTLP needs OpenTelemetry ({error}): pip install 'lmprog[otel]'") from None
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise UsageError("export: `otlp` must be the address of a collector, as http://127.0.0.1:4318")
-    # What stands before an @ may be a secret.
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    endpoint = address if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/v1/traces"
-    exporter = OTLPSpanExporter(endpoint, headers=dict(headers), timeout=TIMEOUT)
-    for name in _LOGGERS:
-        if _other not in (logger := logging.getLogger(name)).filters:
-            logger.addFilter(_other)
-    provider = TracerProvider(resource=Resource.create({"service.name": "lmprog"}), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(_Told(exporter, place), max_queue_size=QUEUE))
-    return provider
+    def _reply(self, made: Invocation) -> dict[str, Any]:
+        parts: list[dict[str, Any]] = [{"type": "text", "content": made.text}] if made.text else []
+        parts += [
+            {"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments}
+            for call in made.tool_calls
+        ]
+        # The newest conventions have it in `gen_ai.response.finish_reasons` alone.
+        ended = {} if self._newest else {"finish_reason": made.finish_reason}
+        return {"role": "assistant", "parts": parts, **ended}
 
 
-class _Told:
-    """An exporter of the SDK whose failures are told once and in our words."""
-
-    def __init__(self, exporter: Any, place: str) -> None:
-        self._exporter, self._place = exporter, place
-        self._warned = False
-        self._resume = 0.0
-
-    def export(self, spans: Sequence[Any]) -> Any:
-        from opentelemetry.sdk.trace.export import SpanExportResult
-
-        if time.monotonic() < self._resume:
-            return SpanExportResult.FAILURE
-        cause = ""
-        _ours.exporting = True
-        try:
-            result = self._exporter.export(spans)
-        except Exception as error:
-            result, cause = SpanExportResult.FAILURE, f" ({type(error).__name__})"
-        finally:
-            _ours.exporting = False
-        if result is not SpanExportResult.SUCCESS:
-            self._resume = time.monotonic() + PAUSE
-            if not self._warned:
-                warn(f"the collector at {self._place} takes no traces{cause}; the runs go on without")
-            self._warned = True
-        return result
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        return True
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()
+def requested(made: Invocation) -> tuple[Backend, str]:
+    """Return the backend of a call and the model that was asked for, by the name that its provider has for it."""
+    model = made.weights.partition("+")[0]
+    return backend_of(model), model.partition("/")[2] or model
 
 
-_ours = threading.local()
-
-
-def _other(record: logging.LogRecord) -> bool:
-    """Keep the log records of other exporters in the process; lmprog reports its own failures itself."""
-    return not getattr(_ours, "exporting", False)
-
-
-def _where(record: Record) -> dict[str, Any]:
-    path = f"{record.parent}/{record.path}" if record.parent else record.path
-    return {"lmprog.program": record.program, "lmprog.path": path, "lmprog.attempt": record.attempt}
-
-
-def _kind(record: Record) -> str:
+def failure_kind(record: Record) -> str:
+    """Return the kind of a failed call's failure, as `error.type` names it."""
     if record.error == CANCELLED:
         return "cancelled"
     if isinstance(record, ToolInvocation):
         return record.failure or "tool"
     return "provider" if record.text is None else "unreadable"
+
+
+def _tagged(tags: Mapping[str, str]) -> dict[str, Any]:
+    """Return the attributes of a run's tags: those of the session and user by the names that viewers know, all as metadata."""
+    found: dict[str, Any] = {}
+    for name, value in tags.items():
+        found |= dict.fromkeys({"session": SESSION, "user": USER}.get(name, (f"lmprog.tag.{name}",)), value)
+    others = {name: value for name, value in tags.items() if name not in ("session", "user")}
+    return found | ({"metadata": _json(others)} if others else {})
+
+
+def _where(record: Record) -> dict[str, Any]:
+    path = f"{record.parent}/{record.path}" if record.parent else record.path
+    return {"lmprog.program": record.program, "lmprog.path": path, "lmprog.attempt": record.attempt}
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,14 +212,6 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def _part(part: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "text", "content": part["text"]} if "text" in part else dict(part)
-
-
-def _reply(made: Invocation) -> dict[str, Any]:
-    parts: list[dict[str, Any]] = [{"type": "text", "content": made.text}] if made.text else []
-    parts += [
-        {"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments} for call in made.tool_calls
-    ]
-    return {"role": "assistant", "parts": parts, "finish_reason": made.finish_reason}
 
 
 def _json(value: Any) -> str:

@@ -55,6 +55,7 @@ CANNOT_RUN = {
     ("docs/serve.md", "lmprog serve"): "serves until it is stopped; test_serve.py asks it",
     ("docs/serve.md", "curl localhost:8000/runs"): "asks that server; test_feedback.py does",
     ("docs/serve.md", "from openai import OpenAI"): "asks that server",
+    ("docs/traces.md", "OTEL_EXPORTER"): "wants a collector; test_collector.py has one",
     ("docs/view.md", "lmprog view"): "needs a run; test_view.py makes one and opens its page",
     ("docs/view.md", "lmprog eval"): "asks models; test_view.py has a shorter one",
     ("docs/view.md", "lmprog optimize"): "trains for minutes; test_view.py has a shorter one",

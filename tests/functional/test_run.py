@@ -182,6 +182,15 @@ def test_seeds_and_overrides(cli, spec, tmp_path, provider) -> None:
     assert provider.requests[-1]["model"] == "other"
 
 
+def test_tags_are_in_the_trace(cli, spec, tmp_path, provider) -> None:
+    provider.otherwise = "billing"
+    trace = tmp_path / "trace.jsonl"
+    cli("run", spec, "--input", "text=a", "--trace", trace, "--tag", "session=s=1", "--tag", "user=ada")
+    assert lines(trace)[0]["tags"] == {"session": "s=1", "user": "ada"}
+    status, _, err = cli("run", spec, "--input", "text=a", "--tag", "session")
+    assert status == 2 and "--tag wants NAME=VALUE" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

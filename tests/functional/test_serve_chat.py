@@ -50,8 +50,9 @@ def client_of(served: Any, key: str = "none") -> Any:
     return openai.OpenAI(base_url=f"{served.url}/v1", api_key=key, max_retries=0)
 
 
-def test_a_program_is_a_model(serve, write, provider) -> None:  # noqa: F811
-    served = serve(write(CHAT), TEST_API_BASE=provider.url)
+def test_a_program_is_a_model(serve, write, provider, tmp_path) -> None:  # noqa: F811
+    trace = tmp_path / "trace.jsonl"
+    served = serve(write(CHAT), "--trace", trace, "--tag", "app=desk", TEST_API_BASE=provider.url)
     client = client_of(served)
     assert [model.id for model in client.models.list()] == ["desk"] and client.models.retrieve("desk").id == "desk"
     provider.otherwise = provider.counted("Hello, Ada.", 20, 4)
@@ -60,10 +61,14 @@ def test_a_program_is_a_model(serve, write, provider) -> None:  # noqa: F811
         {"role": "assistant", "content": "Who?"},
         {"role": "user", "content": "Ada"},
     ]
-    answer = client.chat.completions.create(model="desk", messages=talk, temperature=0.3)
+    more = {"user": "ada", "metadata": {"plan": "free"}, "extra_headers": {"lmprog-tags": "session=s%201"}}
+    answer = client.chat.completions.create(model="desk", messages=talk, temperature=0.3, **more)
     assert answer.choices[0].message.content == "Hello, Ada." and answer.choices[0].finish_reason == "stop"
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (20, 4, 24)
     assert [message["content"] for message in provider.requests[-1]["messages"]][-4:-1] == ["Hi", "Who?", "Ada"]
+    tags = {"app": "desk", "plan": "free", "user": "ada", "session": "s 1"}
+    (call,) = [found for line in trace.read_text().splitlines() if (found := json.loads(line))["kind"] == "lm"]
+    assert call["tags"] == tags
 
 
 def test_a_chat_streams(serve, write, provider) -> None:  # noqa: F811

@@ -1,4 +1,4 @@
-"""OpenTelemetry: runs as spans after the GenAI conventions, to the SDK and to a collector that reads the protocol."""
+"""OpenTelemetry: runs as spans and metrics after the GenAI conventions, to the SDK's own memory."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 pytest.importorskip("opentelemetry.sdk")
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -72,7 +71,7 @@ def test_a_run_and_its_calls_are_spans_with_their_own_times(program, scripted, t
     after = time.time()
     look, first, second, root = memory.get_finished_spans()
     assert [span.name for span in (look, first, second, root)] == [
-        "execute_tool look", "chat none", "chat none", "invoke_workflow desk",
+        "execute_tool look", "chat none", "chat none", "invoke_agent desk",
     ]  # fmt: skip
     assert root.parent is None
     assert {span.parent.span_id for span in (look, first, second)} == {root.context.span_id}
@@ -106,8 +105,8 @@ def test_a_run_and_its_calls_are_spans_with_their_own_times(program, scripted, t
         "openinference.span.kind": "TOOL",
     }
     assert dict(root.attributes) == {
-        "gen_ai.operation.name": "invoke_workflow",
-        "gen_ai.workflow.name": "desk",
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "desk",
         "lmprog.example": 0,
         "lmprog.rollout": 0,
         "openinference.span.kind": "CHAIN",
@@ -177,95 +176,91 @@ def test_a_run_that_is_cancelled_is_told_too(program, scripted, told) -> None:
     assert [span.attributes["error.type"] for span in (chat, root)] == ["cancelled", "cancelled"]
 
 
+def test_tags_name_session_user_and_others_on_every_span(program, scripted, told) -> None:
+    desk = program(TEXT, scripted(answer), tools__py=TOOLS).with_tags({"session": "s1", "app": "shop"})
+    memory = told()
+    result = desk(text="a", tags={"user": "u1", "app": "desk"})
+    assert {record.tags["user"] for record in result.records} == {"u1"}
+    assert result.trace[0].as_json()["tags"] == {"session": "s1", "app": "desk", "user": "u1"}
+    expected = {
+        "session.id": "s1",
+        "gen_ai.conversation.id": "s1",
+        "user.id": "u1",
+        "lmprog.tag.app": "desk",
+        "metadata": '{"app": "desk"}',
+    }
+    for span in memory.get_finished_spans():
+        assert expected.items() <= dict(span.attributes).items()
+
+
+def test_an_input_that_is_called_tags_is_an_input(program, scripted) -> None:
+    text = "inputs: {tags: 'list[str]'}\noutputs: {n: '${{ len(inputs.tags) }}'}\n"
+    assert program(text, scripted(answer))(tags=["a", "b"]).outputs == {"n": 2}
+
+
+@pytest.mark.parametrize(
+    "tags", [["session"], {"session": 7}, {"": "a"}, {"a": "b" * 600}, {"a": "\ud83d"}, {"a": "b\n"}]
+)
+def test_tags_that_cannot_be_sent_are_refused(program, scripted, tags) -> None:
+    desk = program(TEXT, scripted(answer), tools__py=TOOLS)
+    for given in (lambda: desk(text="a", tags=tags), lambda: desk.with_tags(tags)):
+        with pytest.raises(UsageError, match="tag"):
+            given()
+
+
+def test_the_newest_conventions_are_followed_where_the_environment_asks(program, scripted, told, monkeypatch) -> None:
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http, gen_ai_latest_experimental")
+    desk = program(TEXT, scripted(answer), tools__py=TOOLS)
+    memory = told(content=True)
+    desk(text="a")
+    _, chat, root = memory.get_finished_spans()
+    assert (root.name, root.attributes["gen_ai.agent.name"]) == ("invoke_agent desk", "desk")
+    assert "finish_reason" not in chat.attributes["gen_ai.output.messages"]
+    assert chat.attributes["gen_ai.response.finish_reasons"] == ("stop",)
+
+
+OLD = {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
+NEW = {
+    *(f"gen_ai.client.inference.usage.{kind}_tokens" for kind in ("input", "output", "cache_read.input")),
+    *(f"gen_ai.client.inference.operation.{kind}_tokens" for kind in ("input", "output")),
+    "gen_ai.client.inference.duration",
+    "gen_ai.execute_tool.duration",
+    "gen_ai.invoke_agent.duration",
+}
+
+
+@pytest.mark.parametrize(("asked", "names"), [("", OLD), ("gen_ai_latest_experimental", NEW)])
+def test_tokens_and_seconds_are_measured(program, scripted, monkeypatch, asked, names) -> None:
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", asked)
+    reader = InMemoryMetricReader()
+    end = export_to(TracerProvider(), meters=MeterProvider([reader]))
+    try:
+        program(TEXT, scripted(answer), tools__py=TOOLS)(text="odd")
+    finally:
+        end()
+    found = {
+        metric.name: list(metric.data.data_points)
+        for of_resource in reader.get_metrics_data().resource_metrics
+        for of_scope in of_resource.scope_metrics
+        for metric in of_scope.metrics
+    }
+    assert found.keys() == names
+    model = {"gen_ai.provider.name": "openai", "gen_ai.request.model": "none", "gen_ai.operation.name": "chat"}
+    if asked:
+        (point,) = found["gen_ai.client.inference.usage.input_tokens"]
+        assert (point.value, dict(point.attributes)) == (10, model | {"gen_ai.token.modality": "unknown"})
+    else:
+        sums = {point.attributes["gen_ai.token.type"]: point.sum for point in found["gen_ai.client.token.usage"]}
+        assert sums == {"input": 10, "output": 2}
+        (point,) = found["gen_ai.client.operation.duration"]
+        assert (point.count, dict(point.attributes)) == (2, model)
+        assert point.explicit_bounds[-1] == pytest.approx(81.92)
+
+
 def test_dry_runs_tell_nothing(program, scripted, told) -> None:
     memory = told()
     program(TEXT, scripted(answer), tools__py=TOOLS).faked()(text="a")
     assert memory.get_finished_spans() == ()
-
-
-@pytest.fixture
-def collector() -> Iterator[Any]:
-    """A real OTLP/HTTP receiver: `spans`, `headers` and `paths` of what came."""
-
-    class Receiver(BaseHTTPRequestHandler):
-        spans: ClassVar[list[Any]] = []
-        headers_seen: ClassVar[list[Any]] = []
-        paths: ClassVar[list[str]] = []
-        url = ""
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                for scope in resource.scope_spans:
-                    Receiver.spans += scope.spans
-            Receiver.headers_seen.append(dict(self.headers))
-            Receiver.paths.append(self.path)
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    Receiver.url = f"http://127.0.0.1:{server.server_port}"
-    yield Receiver
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_collector_gets_every_span(program, scripted, collector, monkeypatch) -> None:
-    monkeypatch.setenv("COLLECTOR", collector.url)
-    monkeypatch.setenv("COLLECTOR_KEY", "k-123456")
-    export = 'export: {traces: {otlp: "${{ env.COLLECTOR }}", headers: {x-key: "${{ env.COLLECTOR_KEY }}"}}}\n'
-    desk = program(TEXT + export, scripted(answer), tools__py=TOOLS)
-    desk.map([{"text": str(row)} for row in range(50)])
-    close()
-    assert sorted({span.name for span in collector.spans}) == ["chat none", "execute_tool look", "invoke_workflow desk"]
-    assert len(collector.spans) == 150 and len({span.trace_id for span in collector.spans}) == 50
-    assert {headers["x-key"] for headers in collector.headers_seen} == {"k-123456"}
-    assert set(collector.paths) == {"/v1/traces"}
-
-
-@pytest.mark.slow
-def test_a_collector_that_is_down_fails_and_slows_nothing(program, write, scripted, closed_port, tmp_path) -> None:
-    program(TEXT, scripted(answer), tools__py=TOOLS)
-    code = f"""
-        import time, lmprog
-        class Yes:
-            async def complete(self, request):
-                return lmprog.Completion("yes")
-        program = lmprog.load("program.yaml", lms={{"lm": Yes()}},
-            overrides={{"export": {{"traces": {{"otlp": "http://127.0.0.1:{closed_port}"}}}}}})
-        program(text="a")
-        started = time.process_time()
-        assert [result.error for result in program.map([{{"text": "a"}}] * 2000)] == [None] * 2000
-        assert time.process_time() - started < 5
-    """
-    script = write(code, "script.py")
-    ran = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert (ran.returncode, ran.stdout) == (0, "")
-    assert (
-        ran.stderr
-        == f"lmprog: the collector at http://127.0.0.1:{closed_port} takes no traces; the runs go on without\n"
-    )
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:4318", "ftp://127.0.0.1", ""])
-def test_an_address_that_is_none_is_refused(program, scripted, address) -> None:
-    desk = program(TEXT + f'export: {{traces: {{otlp: "{address}"}}}}\n', scripted(answer), tools__py=TOOLS)
-    with pytest.raises(UsageError, match="must be the address of a collector"):
-        desk(text="a")
-
-
-def test_a_variable_that_is_not_set_is_refused(program, scripted, monkeypatch) -> None:
-    monkeypatch.delenv("COLLECTOR", raising=False)
-    desk = program(TEXT + 'export: {traces: {otlp: "${{ env.COLLECTOR }}"}}\n', scripted(answer), tools__py=TOOLS)
-    with pytest.raises(UsageError, match=r"COLLECTOR.*set the variable"):
-        desk(text="a")
 
 
 def test_traces_go_to_a_file_beside_the_spec(program, scripted, tmp_path, capfd) -> None:
