@@ -10,7 +10,9 @@ from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.plan import Field, Module, Tool
 from lmprog.compiler.prompts import layout
+from lmprog.compiler.prompts.call_turns import CALLS
 from lmprog.compiler.prompts.messages import IMAGES, standard_layout
+from lmprog.compiler.tools.demo_calls import check_calls
 from lmprog.compiler.tools.kinds import kind_of
 from lmprog.compiler.types.lattice import IMAGE, MESSAGES, UNKNOWN, mismatch, without_none
 from lmprog.compiler.types.syntax import TypeReader, default_format
@@ -33,10 +35,10 @@ def _module(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Module:
     _names(draft, id, node, inputs, outputs)
     instructions = node.value("instructions")
     prompt = node.map("prompt")
-    demos = _demos(draft, id, node, inputs, outputs)
+    tools = _tools(draft, id, node)
+    demos = _demos(draft, id, node, inputs, outputs, tools)
     drawn = layout.written(draft, id, prompt, inputs, outputs, demos) if prompt else None
     form = _format(draft, id, node, outputs)
-    tools = _tools(draft, id, node)
     lm = pick_lm(draft, node, id)
     if lm in draft.lms and draft.lms[lm].backend.make == LOCAL:
         for name in (name for name, field in inputs.items() if field.type in IMAGES):
@@ -118,6 +120,10 @@ def _names(draft: Draft, id: str, node: Mapping, inputs: dict[str, Field], outpu
             if name in layout.RESERVED:
                 message = f"`{name}` has a meaning in templates, and cannot name a field of module `{id}`"
                 draft.report.add("LMP101", draft.key("modules", id, section, name), message, fix="rename it")
+    for section, fields in (("inputs", inputs), ("outputs", outputs)):
+        if CALLS in fields and node.value("tools"):
+            message = f"`{CALLS}` are the calls in the demos of an agent, and cannot name a field of module `{id}`"
+            draft.report.add("LMP101", draft.key("modules", id, section, CALLS), message, fix="rename it")
     for name, field in outputs.items():
         if field.type in (MESSAGES, IMAGE):
             place = draft.place("modules", id, "outputs", name)
@@ -151,7 +157,12 @@ def _nearest(node: Mapping) -> int | None:
 
 
 def _demos(
-    draft: Draft, id: str, node: Mapping, inputs: dict[str, Field], outputs: dict[str, Field]
+    draft: Draft,
+    id: str,
+    node: Mapping,
+    inputs: dict[str, Field],
+    outputs: dict[str, Field],
+    tools: tuple[str, ...],
 ) -> tuple[dict[str, Any], ...]:
     written = listed_demos(node)
     fields = inputs | outputs
@@ -162,7 +173,11 @@ def _demos(
             continue
         row = entry.plain()
         what = f"demo {position} of module `{id}`"
-        for name, value in row.items():
+        for name, value in list(row.items()):
+            if name == CALLS and node.value("tools"):
+                if not check_calls(draft, what, entry.entries[name], tools):
+                    del row[name]
+                continue
             if name not in fields:
                 fix = suggestion(name, fields, "fields")
                 draft.report.add("LMP203", entry.key_place(name), f"{what} has the unknown field `{name}`", fix=fix)

@@ -29,7 +29,7 @@ from lmprog.compiler.plan import (
     ToolCall,
     Value,
 )
-from lmprog.compiler.prompts.messages import PromptBuilder, content_text, tool_words
+from lmprog.compiler.prompts.messages import builder_of, message_text
 from lmprog.compiler.schema.manifest_schema import manifest_schema
 from lmprog.compiler.types.lattice import MESSAGES, ListOf, Object, Optional, Type, json_schema, without_none
 from lmprog.compiler.types.python_reference import PythonReference
@@ -218,8 +218,8 @@ def _optimize(plan: Plan) -> dict[str, Any] | None:
 def prompt_text(plan: Plan, module: Module) -> str:
     """Return a module's messages as they are sent, with `⟨name⟩` in the place of each input's value."""
     values = {name: _hole(name, field.type) for name, field in module.inputs.items()}
-    messages = PromptBuilder(module, plan.vars, tool_words(plan, module)).build(values).messages
-    return "".join(f"--- {message['role']}\n{content_text(message['content'])}\n" for message in messages)
+    messages = builder_of(plan, module).build(values).messages
+    return "".join(f"--- {message['role']}\n{message_text(message)}\n" for message in messages)
 
 
 def _hole(name: str, kind: Type) -> Any:

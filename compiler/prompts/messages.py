@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lmprog.compiler.plan import Field, Layout, Module, Plan
+from lmprog.compiler.prompts.call_turns import CallTurns
 from lmprog.compiler.prompts.nearest import Nearest
 from lmprog.compiler.replies import formats
 from lmprog.compiler.templates.compiled import Template
@@ -47,11 +48,13 @@ class Prompt:
 class PromptBuilder:
     """Renders the prompts of one module; what is the same for every row is rendered once, when it is made.
 
-    `tool_words` describe an agent's tools at the end of the system message. Raises RenderError where a template cannot be
-    rendered, as `build` does.
+    `tool_words` describe an agent's tools at the end of the system message, and `calls` writes the tool calls of its demos.
+    Raises RenderError where a template cannot be rendered, as `build` does.
     """
 
-    def __init__(self, module: Module, vars: Mapping[str, Any], tool_words: str = "") -> None:
+    def __init__(
+        self, module: Module, vars: Mapping[str, Any], tool_words: str = "", calls: CallTurns | None = None
+    ) -> None:
         self.module = module
         self._tool_words = tool_words
         self.images = [name for name, field in module.inputs.items() if field.type in IMAGES]
@@ -66,7 +69,9 @@ class PromptBuilder:
         self._system = "" if layout.system is None or self._system_varies else layout.system.render(self._fixed)
         self.earlier = self._earlier_turns()
         """The inputs that are turns before the user's."""
-        self._turns = [] if layout.demos_inline else [self._demo(demo) for demo in module.demos]
+        self._calls = calls or CallTurns()
+        numbered = enumerate(() if layout.demos_inline else module.demos)
+        self._turns = [self._demo(demo, number) for number, demo in numbered]
         self._user_head = layout.user.render_head(self._fixed, self._varying)
 
     @property
@@ -125,10 +130,11 @@ class PromptBuilder:
         parts += [{"type": "image_url", "image_url": {"url": image}} for image in images]
         return {"role": "user", "content": parts}
 
-    def _demo(self, demo: Mapping[str, Any]) -> list[Message]:
+    def _demo(self, demo: Mapping[str, Any], number: int) -> list[Message]:
         earlier = [dict(turn) for name in self.earlier for turn in demo.get(name) or ()]
         last = self._last({**self._fixed, **self._completed(demo)}, earlier)
-        return [*earlier, *last, {"role": "assistant", "content": self.reply(demo)}]
+        called = self._calls.messages(demo, number)
+        return [*earlier, *last, *called, {"role": "assistant", "content": self.reply(demo)}]
 
     def reply(self, values: Mapping[str, Any]) -> str:
         """Return a reply with these outputs as the module's demos show it; `values` has inputs and outputs."""
@@ -136,6 +142,14 @@ class PromptBuilder:
         if layout.assistant is not None:
             return layout.assistant.render({**self._fixed, **values})
         return formats.write(self.module.format, self.module.outputs, values)
+
+
+def builder_of(plan: Plan, module: Module) -> PromptBuilder:
+    """Return the builder of a module's prompts as its LM is sent them. Raises RenderError as the builder does."""
+    lm = plan.lms.get(module.lm)
+    tools = (plan.tools[tool] for tool in module.tools if tool in plan.tools)
+    calls = CallTurns(tools, lm is not None and lm.tool_protocol == "native")
+    return PromptBuilder(module, plan.vars, tool_words(plan, module), calls)
 
 
 def tool_words(plan: Plan, module: Module) -> str:
@@ -183,6 +197,13 @@ def content_text(content: Any) -> str:
         return content
     shown = [part.get("text") or f"[image {part.get('image_url', {}).get('url', '')[:200]}]" for part in content or ()]
     return "\n".join(shown)
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """Return a message as readable text, with the tool calls that it makes in the form of an LM's API."""
+    made = [call["function"] for call in message.get("tool_calls") or ()]
+    shown = [f"{call['name']}({call['arguments']})" for call in made]
+    return "\n".join(part for part in (content_text(message.get("content")), *shown) if part or not shown)
 
 
 def standard_layout(

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import count
+from typing import Any
 
 from lmprog.compiler.plan import Field, Tool
 from lmprog.compiler.types.lattice import Enum, ListOf, Object, Optional, Type
@@ -69,6 +70,14 @@ def shown(results: Iterable[tuple[str, str, bool]]) -> str:
         inner = text.replace(f"</{tag}>", f"<\\/{tag}>")
         parts.append(f'<{tag} tool="{name}">{inner}</{tag}>')
     return "\n".join(parts)
+
+
+def native_results(results: Iterable[tuple[str, str, bool]]) -> list[dict[str, Any]]:
+    """Return the messages that give an agent its tool results in the form of its API, each result as (call, text, failed)."""
+    return [
+        {"role": "tool", "tool_call_id": id, "content": f"error: {text}" if failed else text}
+        for id, text, failed in results
+    ]
 
 
 def _parameter(name: str, field: Field) -> str:

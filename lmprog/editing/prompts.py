@@ -9,7 +9,7 @@ from typing import Any
 
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.plan import Plan, Tool
-from lmprog.compiler.prompts.messages import content_text
+from lmprog.compiler.prompts.messages import message_text
 from lmprog.lms.fake import FakeLM, placeholder
 from lmprog.runtime.program import Program
 from lmprog.runtime.resources import Resources
@@ -64,7 +64,7 @@ def shown(prompt: Prompt) -> str:
     """Return a prompt as Markdown, each message below its role."""
     parts = [f"**Prompt** of `{prompt.step}` for {prompt.row}"]
     for message in prompt.messages:
-        text = content_text(message["content"])
+        text = message_text(message)
         cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}\n... ({len(text):,} characters)"
         fence = "`" * max(3, _longest_run(cut) + 1)
         parts.append(f"{message['role']}:\n{fence}text\n{cut}\n{fence}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lmprog.compiler.plan import LM, Field, Module, ModuleCall, Plan, ProgramCall
+from lmprog.compiler.prompts.call_turns import CALLS
 from lmprog.compiler.prompts.messages import Message, PromptBuilder, tool_words
 from lmprog.compiler.steps.parts import walk
+from lmprog.compiler.tools.protocol import named
 from lmprog.compiler.types.lattice import Object
 from lmprog.errors import UsageError
 from lmprog.exporting.plain_jinja import Text, fixed_text, plain, template_text
@@ -75,6 +77,8 @@ class ExportedModule:
             yield f"the model of `{self.name}`, {self.lm.model}, which runs in lmprog's process: name the server that you use"
         if module.tools:
             yield f"the turns of `{self.name}` after its LM has called a tool: this is its first request"
+            if any(CALLS in demo for demo in module.demos):
+                yield f"the tool calls in the demos of `{self.name}`"
         if module.decoding == "constrained":
             yield f"constrained decoding of `{self.name}`"
         if self.lm.fallback or self.lm.balance:
@@ -111,7 +115,9 @@ def _exported(name: str, plan: Plan, module: Module) -> ExportedModule:
             f"--set modules.{module.id}.demos=[...] with a list of them"
         )
     words, lm = tool_words(plan, module), plan.lms[module.lm]
-    builder = PromptBuilder(module, plan.vars, words)
+    # Only lmprog knows in which notation each LM is shown calls: the demos are exported without theirs.
+    plain_demos = tuple({name: value for name, value in demo.items() if name != CALLS} for demo in module.demos)
+    builder = PromptBuilder(replace(module, demos=plain_demos) if module.tools else module, plan.vars, words)
     fixed = {"instructions": module.instructions or "", "vars": plan.vars, "demos": module.demos}
     kinds = {input: field.type for input, field in module.inputs.items()}
     return ExportedModule(
@@ -148,7 +154,9 @@ def _fields(plan: Plan, module: Module, lm: LM) -> dict[str, Any]:
         output_type=None if calls else Object(tuple((name, field.type) for name, field in module.outputs.items())),
         format=module.format,
         decoding="free" if calls else module.decoding,
-        tools=tuple(offer(plan.tools[tool]) for tool in module.tools) if native else (),
+        tools=tuple(offer(tool, name) for name, tool in named(map(plan.tools.__getitem__, module.tools)).items())
+        if native
+        else (),
     )
     sent = as_sent(lm, request)
     return {name: value for name, value in sent.items() if name not in ("messages", "seed")}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lmprog.compiler.prompts.messages import content_text
+from lmprog.compiler.prompts.messages import message_text
 from lmprog.traces.record import Invocation, Record
 
 LENGTH = 4000
@@ -40,8 +40,7 @@ def _lm(made: Invocation) -> ShownCall:
     facts += [f"answered by {made.lm}"] if made.lm is not None else []
     facts += [f"try {made.attempt + 1}"] if made.attempt else []
     parts = {
-        f"{number}. {message['role']}": cut(content_text(message["content"]))
-        for number, message in enumerate(made.messages, 1)
+        f"{number}. {message['role']}": cut(message_text(message)) for number, message in enumerate(made.messages, 1)
     }
     for id, said in made.passed_over.items():
         parts[f"no reply of {id}"] = cut(said)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lmprog.compiler import model_table
-from lmprog.compiler.prompts.messages import content_text
+from lmprog.compiler.prompts.messages import content_text, message_text
 from lmprog.compiler.tokens import CHARACTERS_PER_TOKEN, reply_limit
 from lmprog.lms.sending import as_sent, is_marked
 from lmprog.runtime.events import RequestMade
@@ -49,7 +49,7 @@ def document(made: RequestMade) -> dict[str, Any]:
 def lines(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the parts of a request (as `document` returns it), each as a heading and a text."""
     for message in shown["messages"]:
-        yield message["role"], content_text(message["content"])
+        yield message["role"], message_text(message)
     for offer in shown.get("tools", ()):
         yield f"tool {offer['name']}", _json(offer)
     if "response_format" in shown:
@@ -85,7 +85,7 @@ def same_line(shown: Mapping[str, Any]) -> str:
 
 
 def _tokens(made: RequestMade, sent: Mapping[str, Any]) -> dict[str, int | None]:
-    texts = [content_text(message["content"]) for message in made.request.messages]
+    texts = [message_text(message) for message in made.request.messages]
     texts += [_json(sent[name]) for name in ("tools", "response_format") if name in sent]
     context = model_table.limits(made.lm).context
     prompt = _count(texts)

@@ -203,14 +203,7 @@ class NativeToolCalls:
         return {**wrote, "role": "assistant", "content": content, "tool_calls": written}, asked
 
     def answered(self, calls: Sequence[tuple[RequestedCall, ToolResult]], reminder: str | None) -> list[Message]:
-        turns: list[Message] = [
-            {
-                "role": "tool",
-                "tool_call_id": call.id,
-                "content": f"error: {answer.text}" if answer.failed else answer.text,
-            }
-            for call, answer in calls
-        ]
+        turns = tool_protocol.native_results((call.id, answer.text, answer.failed) for call, answer in calls)
         return [*turns, {"role": "user", "content": reminder}] if reminder else turns
 
 

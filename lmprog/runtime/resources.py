@@ -9,7 +9,7 @@ from typing import Any
 
 from lmprog.compiler.plan import LM as Declared
 from lmprog.compiler.plan import AdapterReference, Module, Plan, Tool
-from lmprog.compiler.prompts.messages import PromptBuilder, tool_words
+from lmprog.compiler.prompts.messages import PromptBuilder, builder_of
 from lmprog.compiler.same_lm import twin
 from lmprog.compiler.tools.kinds import kind_of
 from lmprog.compiler.types.lattice import Object
@@ -42,7 +42,7 @@ class ReadyModule:
         lm = plan.lms[module.lm]
         adapter = module.adapter or lm.adapter
         return cls(
-            PromptBuilder(module, plan.vars, tool_words(plan, module)),
+            builder_of(plan, module),
             Object(tuple((name, field.type) for name, field in module.outputs.items())),
             adapter,
             weights_of(lm.model, adapter),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from lmprog.compiler.plan import Module, ModuleCall, Plan
+from lmprog.compiler.prompts.call_turns import CALLS
 from lmprog.compiler.yaml.writer import unwritable
 from lmprog.optimizers.candidate import Demo
 from lmprog.optimizers.grpo.sampling.rollouts import run_each
@@ -19,6 +20,7 @@ from lmprog.runtime.options import RunOptions
 from lmprog.scoring.evaluation import RowScore, aevaluate
 from lmprog.scoring.metrics import Scorer
 from lmprog.seeds import derive
+from lmprog.traces.record import Record, ToolInvocation
 
 Pool = Sequence[Demo]
 
@@ -116,11 +118,36 @@ def bootstrapped(module: Module, runs: Sequence[RowScore], at_least: AtLeast, lo
     found: dict[str, Demo] = {}
     for of_row in by_row.values():
         for place in best_runs([run.value or 0.0 for run in of_row], at_least, lowest):
-            for made in of_row[place].result.trace:
-                if made.module == module.id and made.parent is None and made.outputs is not None and not made.attempt:
-                    demo = {**made.inputs, **made.outputs}
-                    found.setdefault(repr(demo), demo)
+            for demo in _of_run(module, of_row[place].result.records):
+                found.setdefault(repr(demo), demo)
     return writable(list(found.values()))
+
+
+def _of_run(module: Module, records: Sequence[Record]) -> Iterator[Demo]:
+    """Yield the calls of a module in a run as demos, those of an agent with its tool calls.
+
+    A call that was tried again gives none. Each turn of an agent stands before the tool calls that it asked for.
+    """
+    turns: dict[str, list[list[dict[str, Any]]]] = {}
+    for record in records:
+        if record.module != module.id or record.parent is not None:
+            continue
+        before = turns.setdefault(record.path, [])
+        if isinstance(record, ToolInvocation):
+            if before:
+                before[-1].append(_tool_call(record))
+        elif record.outputs is not None:
+            if not record.attempt:
+                calls = [turn[0] if len(turn) == 1 else turn for turn in before if turn]
+                yield {**record.inputs, **({CALLS: calls} if calls else {}), **record.outputs}
+            del turns[record.path]
+        elif record.error is None:
+            before.append([])
+
+
+def _tool_call(record: ToolInvocation) -> dict[str, Any]:
+    said = {"result": record.result} if record.error is None else {"error": record.error}
+    return {"tool": record.tool, "arguments": dict(record.arguments), **said}
 
 
 def writable(demos: Sequence[Demo]) -> list[Demo]:
