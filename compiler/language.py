@@ -77,7 +77,7 @@ MODULE = Record(
                 required=("nearest", "of"),
                 about="Rows of which a call is shown those nearest to its inputs, by BM25.",
             ),
-            about="Example rows with inputs and outputs, of an agent with `tool_calls` too: all of them, or {nearest, of}, those "
+            about="Example rows with inputs and outputs, and `tool_calls` of an agent: all of them, or {nearest, of}, those "
             "nearest to the inputs.",
             default="none",
             example="[{text: The parcel is late, label: delivery}]",
