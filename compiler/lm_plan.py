@@ -77,6 +77,10 @@ class AdapterStore:
     """The name of the same place on the servers."""
 
 
+BATCH_SHARE = 0.5
+"""The price of a call in a provider's batch, as a share of that of other calls."""
+
+
 @dataclass(frozen=True)
 class LM:
     """An LM of the program as the spec declares it: model, parameters, address, limits and more."""
@@ -103,6 +107,8 @@ class LM:
     """The place where its servers find adapters; None where they see the folders of this machine."""
     weights: str | None = None
     """The model (`hf/...`) to load in this process for training, where a vLLM server serves it."""
+    batch: bool = False
+    """True if its calls wait for a batch of the provider, at BATCH_SHARE of the price."""
     balance: tuple[LM, ...] = ()
     """The LMs that share its calls; they have no others of their own."""
     fallback: tuple[LM, ...] = ()

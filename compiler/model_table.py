@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lmprog.compiler.plan import LM
+from lmprog.compiler.plan import BATCH_SHARE, LM
 
 OURS = Path(__file__).with_name("model_prices.json")
 PROVIDERS = ("openai", "anthropic", "gemini", "mistral", "deepseek", "xai", "groq", "cohere_chat")
@@ -62,7 +62,18 @@ def _dearest(values: Sequence[N | None]) -> N | None:
 
 
 def own_limits(lm: LM) -> Limits:
-    """Return the limits of one LM alone; a model in this process costs nothing."""
+    """Return the limits of one LM alone; a model in this process costs nothing, and a batch its share of the price."""
+    found = _single(lm)
+    if not lm.batch:
+        return found
+    shares = {name: value * BATCH_SHARE for name in _PRICES if (value := getattr(found, name)) is not None}
+    return replace(found, **shares)
+
+
+_PRICES = ("prompt_usd", "completion_usd", "cached_usd")
+
+
+def _single(lm: LM) -> Limits:
     price = lm.price or {}
     prompt = price["input"] / 1e6 if "input" in price else None
     completion = price["output"] / 1e6 if "output" in price else None

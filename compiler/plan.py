@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lmprog.compiler.lm_plan import BATCH_SHARE as BATCH_SHARE
 from lmprog.compiler.lm_plan import LM as LM
 from lmprog.compiler.lm_plan import AdapterReference as AdapterReference
 from lmprog.compiler.lm_plan import AdapterStore as AdapterStore

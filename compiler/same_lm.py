@@ -14,6 +14,9 @@ _HANDLING = frozenset({
 })  # fmt: skip
 """Fields that say how an LM is handled here, and nothing of its replies."""
 
+_ASIDE = frozenset({"id", "batch"})
+"""Fields that a program is run with, or called by, and that make no other LM of it."""
+
 
 def same_lm(one: LM, other: LM) -> bool:
     """Return whether two declarations are equal but for their ids, so that one object can answer for both."""
@@ -40,7 +43,7 @@ def same_tokens(one: LM, other: LM) -> bool:
 
 
 def _plain(lm: LM) -> dict[str, Any]:
-    return {field.name: _value(getattr(lm, field.name)) for field in fields(lm) if field.name != "id"}
+    return {field.name: _value(getattr(lm, field.name)) for field in fields(lm) if field.name not in _ASIDE}
 
 
 def _value(value: Any) -> Any:

@@ -26,3 +26,7 @@ class PerLoop(Generic[T]):
                     self._kept.pop(other, None)
             found = self._kept[loop] = self._make()
         return found
+
+    def all(self) -> list[T]:
+        """Return the values of all event loops, of closed ones too."""
+        return list(self._kept.values())

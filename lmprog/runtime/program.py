@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from lmprog.aio.loops import run_async, run_briefly
 from lmprog.boundary.notebook import NotebookBar, table
 from lmprog.boundary.tables import as_list, as_rows, plain
+from lmprog.compiler.plan import LM as Declared
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.types.lattice import mismatch
 from lmprog.errors import UsageError
@@ -274,6 +275,22 @@ class Program:
         from lmprog.lms.fake import FakeLM
 
         return replace(self, lms={id: FakeLM() for id in self.lms}, resources=replace(self.resources, dry_run=True))
+
+    def batched(self, make: Callable[[Declared], LM]) -> Program:
+        """Return the program with its calls, those of sub-programs and judges included, made through batches.
+
+        `make` returns the LM that waits for batches, for an LM behind an API. Prices are those of batches. Raises what `make`
+        raises.
+        """
+        lms = {id: replace(lm, batch=not lm.runs_here) for id, lm in self.plan.lms.items()}
+
+        def made(lm: Declared) -> LM:
+            return make_lm(lm) if lm.runs_here else make(replace(lm, batch=True))
+
+        plan = replace(self.plan, lms=lms)
+        own = {id: made(lm) for id, lm in lms.items()}
+        whole = {id: routed(lms[id], lm, lambda other: own[other.id]) for id, lm in own.items()}
+        return replace(self, plan=plan, lms=whole, resources=replace(self.resources, make=made))
 
     def with_lms(self, lms: Mapping[str, LM]) -> Program:
         """Return the program with some of its LMs replaced, by id."""

@@ -64,6 +64,8 @@ class Resources:
     """The common budget of all runs, including runs of sub-programs and judges."""
     recording: Recording | None = None
     """The source of every answer of an LM or tool; None for real calls."""
+    make: Callable[[Declared], LM] | None = None
+    """The maker of LMs of sub-programs and judges that is used in place of the usual one."""
     listeners: tuple[Exporter, ...] = ()
     """Functions that are called with the trace of each run, beside the exporters of the spec."""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -138,7 +140,7 @@ class Resources:
             if self.recording is not None:
                 made: LM = self.recording.lm(declared)
             else:
-                made = FakeLM() if self.dry_run else routed(declared, make_lm(declared), self.lm)
+                made = FakeLM() if self.dry_run else routed(declared, (self.make or make_lm)(declared), self.lm)
             kept = self._lms[id(declared)] = (declared, made)
         return kept[1]
 

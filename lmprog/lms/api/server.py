@@ -39,17 +39,24 @@ class Server:
         # Half a surrogate pair, which UTF-8 has not, goes as its escape.
         return _Answer(self, path, json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace"))
 
+    def upload(self, path: str, fields: Mapping[str, str], content: bytes) -> _Answer:
+        """Return a context manager that sends a file as a form and gives the response; it raises as that of `post`."""
+        form = aiohttp.FormData(dict(fields))
+        form.add_field("file", content, filename="requests.jsonl", content_type="application/jsonl")
+        return _Answer(self, path, form)
+
     def get(self, path: str) -> _Answer:
         """Return a context manager that sends a GET and gives the response; it raises as that of `post`."""
         return _Answer(self, path, None)
 
-    async def _send(self, path: str, data: bytes | None) -> aiohttp.ClientResponse:
+    async def _send(self, path: str, data: bytes | aiohttp.FormData | None) -> aiohttp.ClientResponse:
         url = f"{self._address.rstrip('/')}{path}{self._query}"
         session = await _session()
         method = "GET" if data is None else "POST"
-        return await session.request(
-            method, url, data=data, headers=self._headers, proxy=self._proxy, allow_redirects=False
-        )
+        headers = self._headers
+        if isinstance(data, aiohttp.FormData):  # it has a type of its own, with the mark between its parts
+            headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+        return await session.request(method, url, data=data, headers=headers, proxy=self._proxy, allow_redirects=False)
 
     def unreached(self, error: Exception) -> TryFailed:
         """Return the failure for a request without a response; a proxy that is the reason is named."""
@@ -78,7 +85,7 @@ class Server:
 class _Answer:
     """An exchange with a server; leaving its context releases the connection, or closes it with an unread answer."""
 
-    def __init__(self, server: Server, path: str, data: bytes | None) -> None:
+    def __init__(self, server: Server, path: str, data: bytes | aiohttp.FormData | None) -> None:
         self._server, self._path, self._data = server, path, data
 
     async def __aenter__(self) -> aiohttp.ClientResponse:

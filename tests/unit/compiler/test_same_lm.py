@@ -46,7 +46,7 @@ ONE = LM("a", "openai/a", api_base=env("BASE"), headers={"X": env("X")})
 
 
 def test_the_table_has_every_field() -> None:
-    assert OTHER.keys() == {field.name for field in fields(LM)} - {"id"}
+    assert OTHER.keys() == {field.name for field in fields(LM)} - {"id", "batch"}
 
 
 @pytest.mark.parametrize("name", sorted(OTHER))
@@ -70,6 +70,10 @@ def test_the_place_of_an_expression_and_of_weights_makes_no_other_lm() -> None:
     assert not same_lm(
         replace(ONE, adapter=AdapterReference(Path("a"))), replace(ONE, adapter=AdapterReference(Path("b")))
     )
+
+
+def test_an_lm_whose_calls_wait_for_a_batch_is_the_same() -> None:
+    assert same_lm(ONE, replace(ONE, batch=True))
 
 
 def test_a_fleet_is_the_same_where_its_servers_are() -> None:

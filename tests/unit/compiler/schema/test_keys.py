@@ -179,6 +179,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "lms.<LM>.price": {"input": 1, "output": 1},
     "lms.<LM>.speed": {"input": 1, "output": 1},
     "lms.<LM>.adapter": {"path": "hf://owner/name@0123456789abcdef0123456789abcdef01234567"},
+    "lms.<LM>.adapter_store": {"write": "s3://bucket/run", "read": "/mnt/run"},
     "modules.<module>.prompt": {"system": "{{ instructions }}", "user": "{{ text }}"},
     "modules.<module>.demos": {"nearest": 1, "of": [{"text": "a", "label": "refund"}, {"text": "b", "label": "other"}]},
     "steps.<step>.repeat": {"until": "steps.critique.score > 5", "at_most": 3},

@@ -1,0 +1,59 @@
+"""The batches that were given to a provider and are not yet used up, as a file on disk: a killed run finds them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lmprog.compiler.yaml.whole_file import write_whole
+from lmprog.errors import InfrastructureError
+
+
+@dataclass
+class Submitted:
+    """A batch at the provider, or one that is about to be made there."""
+
+    key: str
+    """A name that no other batch has; the provider keeps it in the metadata of the batch, by which it is found."""
+    requests: Sequence[str]
+    """The ids of its requests, each with the digest of the request."""
+    id: str | None = None
+    """The provider's id; None until the provider has said it."""
+
+
+class BatchFile:
+    """The submitted batches of one LM, written whole at each change."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.batches = self._read()
+
+    def add(self, batch: Submitted) -> None:
+        """Write down a batch before the provider is asked to make it."""
+        self.batches.append(batch)
+        self.save()
+
+    def remove(self, batches: Iterable[Submitted]) -> None:
+        """Forget batches; the file goes with the last."""
+        gone = {id(batch) for batch in batches}
+        self.batches = [batch for batch in self.batches if id(batch) not in gone]
+        self.save()
+
+    def save(self) -> None:
+        """Write the batches as they are now."""
+        if self.batches:
+            write_whole(self._path, json.dumps([asdict(batch) for batch in self.batches]), private=True)
+        else:
+            self._path.unlink(missing_ok=True)
+
+    def _read(self) -> list[Submitted]:
+        try:
+            return [Submitted(**entry) for entry in json.loads(self._path.read_text())]
+        except FileNotFoundError:
+            return []
+        except (ValueError, TypeError) as error:
+            raise InfrastructureError(
+                f"{self._path} is no list of submitted batches; remove it, and cancel the batches that are at the provider"
+            ) from error

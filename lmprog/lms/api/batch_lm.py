@@ -1,0 +1,102 @@
+"""LMs whose calls wait for a batch of the provider, at half of the price: for scorings that can wait."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from lmprog.aio.per_loop import PerLoop
+from lmprog.compiler import model_table, plan
+from lmprog.errors import ProviderError, UsageError
+from lmprog.lms.api.access import Access
+from lmprog.lms.api.batch_files import BatchFile
+from lmprog.lms.api.batches import Batches
+from lmprog.lms.api.body import parameters
+from lmprog.lms.api.failures import TryFailed
+from lmprog.lms.api.reply import cost, read
+from lmprog.lms.api.server import Server
+from lmprog.lms.cached import CachedLM
+from lmprog.lms.images import with_images
+from lmprog.lms.lm import LM, Completion, Request
+from lmprog.lms.routes import is_direct
+from lmprog.state.ownership import exclusive_writer
+
+
+class BatchLM:
+    """An LM that puts its requests into batches, and waits for their replies."""
+
+    def __init__(self, declared: plan.LM, open_file: Callable[[str], BatchFile], tell: Callable[[str], None]) -> None:
+        """Set up the LM; raise UsageError where the provider has no batches that lmprog knows how to ask for.
+
+        `open_file` returns the file of submitted batches of a name, and `tell` is called with each change of a batch.
+        """
+        require_batches(declared)
+        self._model = declared.model.partition("/")[2]
+        access = Access.of(declared)
+        self._prices = model_table.own_limits(declared)
+        name = hashlib.sha256(f"{access.base} {declared.model}".encode()).hexdigest()[:24]
+        file = open_file(name)
+        self._batches = PerLoop(lambda: Batches(declared.model, Server(access), file, tell, access.hide))
+
+    async def complete(self, request: Request) -> Completion:
+        """Return the reply to a request when its batch has ended; raise ProviderError where it has none."""
+        if request.adapter is not None:
+            raise UsageError(f"{self._model} takes no adapter ({request.adapter.path}); leave `adapter` out")
+        made = parameters(request, structured=request.format == "json", seeded=True)
+        for unknown in ("stream", "stream_options", "timeout"):
+            made.pop(unknown, None)
+        extra = made.pop("extra_body", {})
+        body = {"model": self._model, "messages": list(with_images(request.messages)), **made, **extra}
+        reply = await self._batches.get().reply(body)
+        try:
+            return read(reply, cost(reply, self._prices))
+        except TryFailed as failed:
+            said = failed.words
+        raise ProviderError(f"{self._model} gave no answer in a batch: {said}")
+
+    def forget(self, *, whole: bool) -> None:
+        """Forget the batches that were waited for if the run has all replies (`whole`), else their requests without one."""
+        for batches in self._batches.all():
+            batches.forget(whole=whole)
+
+
+def require_batches(declared: plan.LM) -> None:
+    """Raise UsageError where the provider of an LM has no batches that lmprog knows how to ask for."""
+    openai = declared.model.startswith("openai/") and is_direct(declared)
+    if not openai or isinstance(declared.api_base, plan.Fleet):
+        raise UsageError(
+            f"the LM {declared.id!r} ({declared.model}) has no batches that lmprog knows how to ask for: it knows the "
+            "protocol of OpenAI (models openai/..., at one address); score it without batches"
+        )
+
+
+class BatchRun:
+    """The batches of one command: the LMs that wait for them, and the files that say what was submitted."""
+
+    def __init__(self, folder: Path, tell: Callable[[str], None], held: ExitStack) -> None:
+        """Set up the run; the files in `folder` are locked until `held` is closed."""
+        self._folder, self._tell, self._held = folder, tell, held
+        self._files: dict[str, BatchFile] = {}
+        self._made: list[BatchLM] = []
+
+    def make(self, declared: plan.LM) -> LM:
+        """Return the LM that waits for batches; raise the errors of BatchLM, and WriterLocked where another process uses its
+        file.
+        """
+        lm = BatchLM(declared, self._opened, self._tell)
+        self._made.append(lm)
+        return CachedLM(lm, declared) if declared.cache is not None else lm
+
+    def forget(self, *, whole: bool) -> None:
+        """Forget the batches that were waited for if the command has all replies (`whole`), else the requests without one."""
+        for lm in self._made:
+            lm.forget(whole=whole)
+
+    def _opened(self, name: str) -> BatchFile:
+        if name not in self._files:
+            path = self._folder / f"{name}.json"
+            self._held.enter_context(exclusive_writer(path))
+            self._files[name] = BatchFile(path)
+        return self._files[name]
