@@ -53,23 +53,25 @@ def too_many_outages(lost: int, rows: int) -> bool:
 
 
 def exit_status(kinds: Iterable[str]) -> int:
-    """Return a command's exit status for the kinds of its runs' failures: 3 for an outage, 2 for a wrong input, 1 for others,
-    else 0.
+    """Return a command's exit status for the kinds of its runs' failures: 3 where one is an outage, else 2 where one is a
+    wrong input, else 1 for other failures, 0 for none.
     """
     return max((3 if is_outage(kind) else 2 if kind == "input" else 1 for kind in kinds), default=0)
 
 
 def passing(status: int) -> bool:
-    """Return whether an HTTP status means that the server failed or is crowded, so that the same request may succeed later."""
+    """Return whether an HTTP status means that the server failed or is overloaded, so that the same request may succeed
+    later.
+    """
     return status >= 500 or status in PASSING
 
 
 def connection_failed(error: BaseException) -> bool:
     """Return whether an exception of a tool or metric, or one of its causes, is a failed connection.
 
-    Such are a connection that was refused, cut or not made in time, a host that was not found, a status for which `passing` is
-    True, and an InfrastructureError, as of a program that a tool runs. A TimeoutError that is not the system's may be about
-    anything, so it is no outage.
+    A failed connection is one that was refused, cut or not made in time, a host that was not found, an HTTP status for
+    which `passing` is True, or an InfrastructureError, as of a program that a tool runs. A TimeoutError that the user's
+    code raised itself may mean anything, so it is not one.
     """
     import errno
     import socket

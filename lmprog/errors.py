@@ -43,4 +43,4 @@ class BudgetExceeded(LmprogError):
 
 
 class ReplayMiss(LmprogError):
-    """A call that the recording does not hold: the program, its data or its tools have changed since it was made."""
+    """A call that the recording does not hold, since the program, its data or its tools have changed after it was recorded."""

@@ -13,7 +13,9 @@ CANCELLED = "cancelled before it was answered"
 
 @dataclass(frozen=True)
 class Failure:
-    """The reason why a run has no outputs: kind, message, and the path of the step. `lmprog.blame` classifies the kinds."""
+    """The reason why a run has no outputs: the kind of failure (as listed in `lmprog.blame`), the message, and the path of
+    the step.
+    """
 
     kind: Kind
     message: str

@@ -6,6 +6,9 @@ import hashlib
 
 
 def derive(*place: object) -> int:
-    """Return a seed in [0, 2**63) that depends on `place` alone, such as (run, step, example, rollout, path)."""
+    """Return a seed in [0, 2**63) that depends on the values of `place` alone, such as (run, step, example, rollout, path).
+
+    Equal values give equal seeds, in any process.
+    """
     digest = hashlib.blake2b("\x1f".join(map(repr, place)).encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1

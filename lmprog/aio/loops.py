@@ -16,9 +16,10 @@ T = TypeVar("T")
 
 
 def run_async(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine to its end from synchronous code; Ctrl-C cancels it and waits until it has ended.
+    """Run the coroutine that `make` returns to its end, from synchronous code; return its result or raise its error.
 
-    Where a loop already runs in this thread (a notebook), it runs in a thread and a loop of its own.
+    Ctrl-C cancels it and waits until it has ended. Where a loop already runs in this thread (a notebook), it runs in a
+    thread and a loop of its own.
     """
     if asyncio._get_running_loop() is not None:
         return _in_thread(make)
@@ -26,10 +27,10 @@ def run_async(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def run_briefly(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine as `run_async` does, for one short call among many.
+    """Run the coroutine that `make` returns, as `run_async` does, for one short call among many.
 
-    It goes without the handling of Ctrl-C, which would cost more than the call. Ctrl-C then raises wherever the loop
-    is; pending tasks are cancelled all the same.
+    Ctrl-C is not handled, which would cost more than the call: it raises KeyboardInterrupt wherever the loop is, and
+    pending tasks are cancelled.
     """
     if asyncio._get_running_loop() is not None:
         return _in_thread(make)

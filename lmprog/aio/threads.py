@@ -18,10 +18,10 @@ _awaited_whole: PerLoop[set[object]] = PerLoop(set)
 
 
 async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
-    """Call `function` in a daemon thread of its own, and return its result or raise its exception.
+    """Call `function` with `arguments` in a daemon thread of its own; return its result or raise its exception.
 
-    A caller who is cancelled goes on at once; the function ends by itself or with the process. `asyncio.to_thread` would have
-    both the end of the loop and the exit of the process wait for it.
+    A caller who is cancelled goes on at once, and the function ends by itself or with the process. (With
+    `asyncio.to_thread` the end of the loop and the exit of the process would wait for it.)
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -60,9 +60,10 @@ async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
 
 @contextmanager
 def awaited_whole() -> Iterator[None]:
-    """Mark what the running event loop awaits here as work after which further LM calls may follow, however long it takes.
+    """Mark that the running event loop awaits, inside the block, work after which further LM calls may follow, however long
+    it takes.
 
-    Requests that are answered together wait for it, so that which of them there are does not depend on the clock.
+    A local model waits for such work before it starts a batch of requests, so that the batch does not depend on timing.
     """
     marks, mark = _awaited_whole.get(), object()
     marks.add(mark)

@@ -24,7 +24,9 @@ class OddEncoding(Handled, ValueError):
 
 
 async def within(chunks: AsyncIterable[bytes], most: int | None) -> AsyncIterator[bytes]:
-    """Yield the chunks of a body. Raises TooLong where they come to more than `most` bytes; None sets no limit."""
+    """Yield the chunks of a response body unchanged. Raises TooLong where they come to more than `most` bytes; None sets no
+    limit.
+    """
     came = 0
     async for chunk in chunks:
         came += len(chunk)
@@ -34,7 +36,10 @@ async def within(chunks: AsyncIterable[bytes], most: int | None) -> AsyncIterato
 
 
 async def decoded(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[bytes]:
-    """Yield a body decompressed, STEP bytes at a time. Raises OddEncoding for an unknown or broken encoding."""
+    """Yield a body of the content encoding `encoding` (gzip, say) decompressed, in chunks of at most STEP bytes.
+
+    Raises OddEncoding for an unknown or broken encoding.
+    """
     name = encoding.strip().lower()
     if name in ("", "identity"):
         async for chunk in chunks:
@@ -59,7 +64,8 @@ async def decoded(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[
 
 
 def bound(response: Any, most: int | None, base: type[Any], too_long: Callable[[], Exception]) -> None:
-    """Limit an unread httpx response to `most` decompressed bytes (None: no limit); reading on raises `too_long()`.
+    """Limit an unread httpx response to `most` decompressed bytes (None: no limit); reading further raises the error that
+    `too_long` returns.
 
     `base` is httpx.AsyncByteStream, or the same class of a package that is a copy of httpx.
     """

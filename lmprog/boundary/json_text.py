@@ -10,7 +10,10 @@ _WORDS = {"inf": "1e999", "-inf": "-1e999", "nan": "null"}
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Return a value as strict JSON: infinity as `1e999`, NaN as null, half a surrogate pair as an escape."""
+    """Return a value as strict JSON: infinity as `1e999`, NaN as null, half a surrogate pair as an escape (`\\ud800`).
+
+    `indent` is the number of spaces for each level; None writes one line.
+    """
     try:
         text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
     except ValueError:

@@ -15,7 +15,9 @@ SHOWN = 500
 
 
 def table(title: str, rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:
-    """Return an HTML table; the first cell of each row is its heading."""
+    """Return an HTML table with a title and column headings `head` (none if empty); the first cell of each row is its
+    heading.
+    """
     lines = [f"<caption>{_text(title)}</caption>"]
     if head:
         lines.append(f"<tr>{''.join(f'<th>{_text(name)}</th>' for name in head)}</tr>")

@@ -18,7 +18,8 @@ class Unfit(Handled, ValueError):
 def read_as(kind: Any, value: Any, *, exact: bool = False, place: str = "") -> Any:
     """Convert a plain value to the type `kind`, dataclasses and their fields included. Fields with defaults may be absent.
 
-    Fields that `kind` does not have are left out, or with `exact` refused. Raises Unfit, which names `place`.
+    Keys of `value` that `kind` has no field for are ignored, or with `exact` refused. Raises Unfit; its message begins with
+    `place`, where the value stands.
     """
     origin = get_origin(kind)
     if kind is Any:
@@ -86,7 +87,7 @@ def _hints(kind: Any) -> dict[str, tuple[Any, bool]]:
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """Yield every text in a value, at any depth of its mappings and lists; keys are no part of it."""
+    """Yield every text in a value, at any depth of its mappings and lists; the keys of mappings are not yielded."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

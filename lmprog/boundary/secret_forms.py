@@ -15,7 +15,8 @@ MIN_SECRET = 4
 
 
 def forms_of(values: Iterable[str]) -> tuple[str, ...]:
-    """Return the secrets in all encodings (JSON, URL, base64 and others) that a server or library may write, the longest first.
+    """Return the secrets `values` in every encoding (JSON, URL, base64 and others) in which a server or library may write
+    them, the longest first.
 
     Of a secret such as `Bearer abc` the part after the first blank counts as a secret too.
     """
@@ -52,7 +53,7 @@ def secrets_of_address(address: str) -> set[str]:
 
 
 def without(text: str, secrets: Iterable[str], mark: str) -> str:
-    """Return the text with each of the secrets replaced by `mark`."""
+    """Return the text with each occurrence of one of the secrets replaced by `mark`."""
     for secret in secrets:
         text = text.replace(secret, mark)
     return text

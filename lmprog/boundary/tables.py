@@ -12,10 +12,10 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def as_rows(table: Any) -> Iterable[Mapping[str, Any]]:
-    """Return the rows of a table as mappings with plain values: a list or iterable of mappings stays one.
+    """Return the rows of a table as mappings with plain values; a list or iterable of mappings is returned as it is.
 
-    Data frames of pandas and polars, tables of pyarrow and data sets of `datasets` are known by their methods. A value that is
-    missing in a data frame is None. Raises UsageError for what has no rows.
+    Data frames of pandas and polars, tables of pyarrow and data sets of `datasets` are recognized by their methods. A value
+    that is missing in a data frame is None. Raises UsageError for a value that has no rows.
     """
     if isinstance(table, Mapping | str | bytes) or not hasattr(table, "__iter__"):
         what = "a data set with splits: take one, such as data['train']" if isinstance(table, Mapping) else "no table"

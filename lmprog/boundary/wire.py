@@ -85,7 +85,8 @@ def token_ids(value: Any) -> list[int] | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait that a response's headers ask for; None where they ask for none, or cannot be read.
+    """Return the seconds that a response's headers ask a client to wait; None where they ask for no wait, or cannot be
+    read.
 
     `retry-after-ms` holds milliseconds, `Retry-After` seconds or a date; a date without a zone is in UTC.
     """

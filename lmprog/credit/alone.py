@@ -24,7 +24,9 @@ from lmprog.scoring.statistics import Difference, paired
 
 @dataclass(frozen=True)
 class Gains:
-    """The scores of a program before tuning, with each tuned module alone, and with all of them, on the same rows."""
+    """The scores of a program on the same rows before tuning, with each tuned module alone (by module id), and with all of
+    them.
+    """
 
     before: Scores
     alone: Mapping[str, Scores]
@@ -55,7 +57,7 @@ class Gains:
 def tuned_modules(before: Plan, after: Plan) -> list[str]:
     """Return the ids of the modules whose prompts or adapters differ between two versions of a program.
 
-    Raise UsageError where the programs differ in anything else, or not at all.
+    Raises UsageError where the programs differ in anything else, or not at all.
     """
     if [step.path for step in before.steps] != [step.path for step in after.steps]:
         raise UsageError(
@@ -93,9 +95,10 @@ async def gains(
     options: RunOptions | None = None,
     on_row: Callable[[], None] | None = None,
 ) -> Gains:
-    """Score `before`, `before` with each tuned module of `after` alone, and with all of them.
+    """Score on `rows` the programs `before`, `before` with each tuned module of `after` alone, and with all of them.
 
-    Raises UsageError where the two are not versions of one program (`tuned_modules`).
+    `on_row` is called after each scored run. Raises UsageError where the two are not versions of one program
+    (`tuned_modules`).
     """
 
     async def scored(modules: Collection[str]) -> Scores:

@@ -20,11 +20,11 @@ def forecast(
     compared: Sequence[Mapping[str, Any]] = (),
     versions: int = 0,
 ) -> Forecast:
-    """Return the forecast of a credit report: `repeats` runs on each row of `sampled`, then repetitions with some calls
-    resampled.
+    """Return the worst case and estimate of a credit report: `repeats` runs on each row of `sampled`, then repetitions in
+    which some calls are sampled anew.
 
-    It includes the scoring of `versions` programs on each row of `compared`. A run in which some calls are resampled is counted
-    as a run that makes all its calls.
+    It includes the scoring of `versions` programs on each row of `compared`. A run in which some calls are sampled anew is
+    counted as a run that makes all its calls.
     """
     judging = [ask for judge in judges(program.plan, metric) for ask in asks(judge, (), Growth(None, None))]
     run = asks(program.plan, [*sampled, *compared], Growth())
@@ -44,7 +44,7 @@ def forecast(
 
 
 def sets_anew(program: Program) -> int:
-    """Return the most repetitions of a run, each with another set of its calls resampled.
+    """Return how many times at most a credit report repeats one run, each time with another set of its calls sampled anew.
 
     One more repetition, which is not counted, replays all calls.
     """

@@ -22,8 +22,10 @@ Places = frozenset[Place]
 
 @dataclass(frozen=True)
 class Sets:
-    """The sets of calls, by place in the program, that are sampled anew together; the credit of each module is computed from
-    them.
+    """The sets of calls, by place in the program, that are sampled anew together; each module's credit is a sum over them.
+
+    `own` has, by module, the sets with the coefficients by which the variance of each counts towards the module's own
+    share; `reached` the places of each module and all places that may follow them.
     """
 
     own: dict[str, dict[Places, int]]
@@ -33,8 +35,9 @@ class Sets:
 
 
 class Order:
-    """The places (steps and loop turns) of a plan at which calls are made, sub-programs included, and which of them depend on
-    which.
+    """The places of a plan at which calls are made, sub-programs included, and which of them depend on which.
+
+    A place is a step that calls a module, with the turns of the loops around it.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -42,8 +45,9 @@ class Order:
         self._before: dict[int, dict[str, frozenset[str]]] = {}
 
     def place(self, path: str) -> tuple[Place, str]:
-        """Return the place of a call, and its module's name as in `compiler.bounds`, from the call's path
-        (`outer[0].ask/inner`).
+        """Return the place of a call, and the name of its module, from the call's path (`outer[0].ask/inner`).
+
+        The name of a module of a sub-program has the path of the calling step before it, as in `compiler.bounds`.
         """
         place: list[tuple[str, int | None]] = []
         steps, prefix, name = self.plan.steps, "", ""
@@ -61,9 +65,9 @@ class Order:
         return tuple(place), name
 
     def follows(self, first: Place, then: Place) -> bool:
-        """Return whether the request at place `then` may depend on the reply at place `first`.
+        """Return whether the request at the place `then` may depend on the reply at the place `first`.
 
-        The order follows from the references between steps; a later turn of a loop follows all of an earlier turn.
+        It may where a step refers, directly or through others, to the earlier step, and in a later turn of the same loop.
         """
         steps = self.plan.steps
         for (id, turn), (other, its) in zip(first, then, strict=False):
@@ -75,11 +79,11 @@ class Order:
         return False
 
     def places(self) -> dict[Place, str]:
-        """Return all places of the plan, each with its module's name, where each loop runs to its bound."""
+        """Return all places of the plan, each with its module's name, as if each loop ran for all the turns that it may."""
         return dict(_places(self.plan, self.plan.steps, (), ""))
 
     def sets(self, places: dict[Place, str]) -> Sets:
-        """Return the sets of calls to sample anew for a run that made calls at `places`.
+        """Return the sets of calls to sample anew for a run that made calls at `places` (each with its module's name).
 
         Where one module follows another, most sets serve both.
         """

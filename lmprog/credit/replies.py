@@ -11,9 +11,7 @@ from lmprog.traces.record import Invocation
 
 
 class Replies:
-    """The replies of one run by the place in the program that made the call; calls without a reply (a failed provider) are left
-    out.
-    """
+    """The recorded replies of one run, by the place in the program that made the call; calls that got no reply are left out."""
 
     def __init__(self, order: Order, trace: Sequence[Invocation]) -> None:
         self._place_of: dict[str, Place] = {}
@@ -28,8 +26,8 @@ class Replies:
                 self.places[self._place_of[path]] = module
 
     def but(self, anew: Places) -> Callable[[Request], Completion | None]:
-        """Return a function that replays the reply to an equal request, and returns None (send it anew) at the places of
-        `anew`.
+        """Return a function that returns the recorded reply to an equal request, and None, so that it is sent anew, for
+        requests at the places of `anew` and for those without a recorded reply.
         """
 
         def reply(request: Request) -> Completion | None:
@@ -44,7 +42,9 @@ class Replies:
 
 
 def whole_path(made: Invocation) -> str:
-    """Return a call's path with the outer programs' steps before it, as it stands in the `key` of the request."""
+    """Return a call's path with the outer programs' steps before it (`outer_step/inner_step`), as in the `key` of its
+    request.
+    """
     return f"{made.parent}/{made.path}" if made.parent else made.path
 
 

@@ -29,8 +29,9 @@ NOTHING: Places = frozenset()
 class Row:
     """The measurements of one data row: mean and variance of the score, and parts of that variance.
 
-    `calls`, `own` and `reached` are by module, without modules that no run called; `rest` is what remains when all replies are
-    replayed.
+    By module: `calls` is the mean number of LM calls of a run, `own` the variance due to its own replies, `reached` that
+    due to its replies and all calls that may depend on them. Modules that no run called are left out. `rest` is the
+    variance that remains when all replies are replayed.
     """
 
     mean: float
@@ -80,9 +81,10 @@ class Sampling:
         self.failed: dict[str, tuple[int, str]] = {}
 
     async def rows(self, examples: Sequence[int]) -> list[Row]:
-        """Return the measurements of each row number in `examples`; rows with too few scored runs are left out.
+        """Return the measurements of each row whose number is in `examples`; rows with too few scored runs are left out.
 
-        A row counts where two of its runs have scores, and one of them all the repetitions that it is compared with.
+        A row counts where two of its runs have scores, and one of them also has scores for all its repetitions with calls
+        sampled anew.
         """
         made = await self._all([
             partial(self._run, example, rollout) for example in examples for rollout in range(self.repeats)

@@ -33,7 +33,11 @@ from lmprog.scoring.statistics import Estimate, estimate, ratio
 
 @dataclass(frozen=True)
 class ModuleCredit:
-    """The shares of one module in the variance of the score; None where the score does not vary."""
+    """The shares of one module in the variance of the score, with intervals; None where the score does not vary.
+
+    `calls` is the mean number of its LM calls in a run, `share` the part due to its own replies, `reached` the part due to
+    its replies and all calls that may depend on them.
+    """
 
     module: str
     calls: float
@@ -44,13 +48,19 @@ class ModuleCredit:
     """Share of the variance that is due to the module's replies and all calls that may follow from them."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the shares as plain values."""
+        """Return the module, its calls and its shares with intervals as a dictionary by field name."""
         return {"module": self.module, "calls": self.calls, "share": _json(self.share), "reached": _json(self.reached)}
 
 
 @dataclass(frozen=True)
 class Credit:
-    """A credit report: the shares of all modules in the variance of a program's score."""
+    """A credit report: the shares of all modules in the variance of a program's score.
+
+    `rows` counts the rows measured, `repeats` the runs of each, and `runs` all runs, also those in which calls are
+    replayed. `reward` is the mean score, `deviation` its standard deviation among the runs of a row. `rest` is the share
+    that remains when every reply is replayed (judges, tools). `lost` has by kind of outage the number of runs without a
+    score and the first reason, `failed` the same by kind of own failure, and `note` says why rows are missing.
+    """
 
     metric: str
     rows: int
@@ -72,7 +82,7 @@ class Credit:
     """The reason why rows are missing."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as plain values."""
+        """Return the report as a dictionary by field name, with the list of modules and each share with its interval."""
         return {
             "metric": self.metric,
             "rows": self.rows,
@@ -105,10 +115,10 @@ async def measure(
 ) -> Credit:
     """Measure the credit of each module: make `repeats` runs of each row, then repeat them with some calls sampled anew.
 
-    A run that fails by itself has the reward `format_failure` (default: the lower end of the metric's range). Where a budget is
-    spent, the rows that were done are reported. Raises BudgetExceeded where none was, ProviderError where outages left no row
-    two runs, MetricFailed where the metric raised in every run, and UsageError for fewer than one row or two repeats, or for
-    tools that write without `allow_writes`.
+    A run that fails by itself has the reward `format_failure` (default: the lower end of the metric's range). `on_row` is
+    called after each row. Where a budget is spent, the rows that were done are reported. Raises BudgetExceeded where none
+    was, ProviderError where outages left no row two runs, MetricFailed where the metric raised in every run, and UsageError
+    for fewer than one row or two repeats, or for tools that write without `allow_writes`.
     """
     if not rows or repeats < 2:
         raise UsageError("credit needs at least one row, and two runs of it")

@@ -35,9 +35,10 @@ ANSWER_NOW = "No further call can be made. Reply now, as asked at the start."
 
 @dataclass(frozen=True)
 class RequestedCall:
-    """A tool call that an LM's reply asks for.
+    """A tool call that an LM's reply asks for: the id by which the result refers to it, the tool's name, and the arguments
+    by name.
 
-    `problem` says why it cannot be made (its arguments are no JSON, say), or is None.
+    `problem` says why the call cannot be made (its arguments are no JSON, say); None where it can.
     """
 
     id: str
@@ -55,10 +56,14 @@ class ToolResult:
 
 
 class ToolProtocol(Protocol):
-    """The two notations of tool calls: `native`, in fields of the LM's API, and as text in its messages."""
+    """The interface of the two notations of tool calls: in fields of the LM's API (NativeToolCalls), and as text in its
+    messages (TextToolCalls).
+    """
 
     def offers(self) -> dict[str, Any]:
-        """Return the fields to add to a request so that it offers the tools; none where the prompt describes them as text."""
+        """Return the fields to add to a Request so that it offers the agent's tools; empty where the prompt describes them
+        as text.
+        """
 
     def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[RequestedCall]]:
         """Return the LM's reply as a message of the conversation, and the tool calls in it: none where it is a final reply.
@@ -67,14 +72,17 @@ class ToolProtocol(Protocol):
         """
 
     def answered(self, calls: Sequence[tuple[RequestedCall, ToolResult]], reminder: str | None) -> list[Message]:
-        """Return the messages that carry tool results back to the LM; `reminder` is a further note to it, or None."""
+        """Return the messages to send to the LM next: the result of each call, with `reminder` (None: no reminder), a
+        further note, such as that this is the last turn.
+        """
 
 
 async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
-    """Run a module that has tools, turn by turn, until its LM gives a final reply; return the module's outputs.
+    """Run a module that has tools, turn by turn, until its LM gives a final reply; return the module's outputs by name.
 
-    On the last of its `max_turns` no tool is offered, and the LM is told to answer now (`ANSWER_NOW`). Raise StepFailed where
-    the prompt cannot be rendered, the LM gives no reply, or the final reply cannot be read.
+    `site` is the position of the calling step. On the last of the module's `max_turns` no tool is offered, and the LM is
+    told to answer now (`ANSWER_NOW`). Raises StepFailed where the prompt cannot be rendered, the LM gives no reply, or the
+    final reply cannot be read.
     """
     request = ModuleRequest(run, module, inputs, site)
     prompt = request.prompt()

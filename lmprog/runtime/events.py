@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TextPiece:
-    """A piece of an LM's reply as it is streamed.
+    """A piece of an LM's reply as it is streamed, with the path of the step, the module's id and the number of the attempt.
 
     `text` None: the pieces of this reply so far are void, since it starts again.
     """
@@ -28,9 +28,11 @@ class TextPiece:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """An LM or tool call that has ended; `error` says why it failed, None where it did not.
+    """An LM or tool call that has ended, with the path of its step, the number of the attempt, and the seconds that it
+    took.
 
-    An LM call has a `module`, a tool step's call a `tool`, and a tool call of an agent both.
+    `error` says why it failed, None where it did not. An LM call has a `module`, a tool step's call a `tool`, and a tool
+    call of an agent both.
     """
 
     path: str
@@ -43,7 +45,9 @@ class CallEnded:
 
 @dataclass(frozen=True, slots=True)
 class RequestMade:
-    """A request to an LM before it is sent, with the module and the LM as the spec declares them."""
+    """A request to an LM before it is sent, with the path of the step, the number of the attempt, and the module and the LM
+    as the spec declares them.
+    """
 
     path: str
     module: Module
@@ -57,9 +61,10 @@ Listener = Callable[[Any], None]
 
 
 async def followed(begin: Callable[[Listener], Coroutine[Any, Any, T]]) -> AsyncGenerator[Event | T, None]:
-    """Start a run by `begin(listener)`; yield its events as they arrive, and at the end its result.
+    """Start a run by `begin(listener)`; yield its events as they arrive, and at the end the result that `begin` returns.
 
-    An error of the run is raised in place of the result. Closing the generator cancels the run.
+    `begin` must call the listener with each event. An error of the run is raised in place of the result. Closing the
+    generator cancels the run.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Event | None] = asyncio.Queue()

@@ -26,7 +26,11 @@ Scope = dict[str, Any]
 
 
 class Execution:
-    """A single run of a plan. After `execute`, `run.records()` returns the records of its LM and tool calls."""
+    """A single run of a plan. After `execute`, `run.records()` returns the records of its LM and tool calls.
+
+    `lms` are the LMs by id, `example` is the number of the row, and `parent` the path of the step or metric that runs this
+    plan as a sub-program or judge (None: neither).
+    """
 
     def __init__(
         self,
@@ -43,10 +47,10 @@ class Execution:
     async def execute(
         self, inputs: Mapping[str, Any], attempt: int = 0
     ) -> tuple[Mapping[str, Any] | None, Failure | None]:
-        """Run the plan on `inputs`; return its outputs and None, or None and the failure that ended the run.
+        """Run the plan on `inputs`; return its outputs by name and None, or None and the failure that ended the run.
 
-        Errors that concern more than this run, such as a spent budget, are raised. `attempt` counts the tries of the step that
-        calls the plan as a sub-program.
+        Errors that concern more than this run, such as a spent budget, are raised. `attempt` counts the tries, from 0, of
+        the step that calls the plan as a sub-program.
         """
         defaults = {name: declared.default for name, declared in self.plan.inputs.items()}
         scope: Scope = {"inputs": {**defaults, **inputs}, "vars": self.plan.vars, "steps": {}}

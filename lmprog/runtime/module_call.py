@@ -15,10 +15,11 @@ from lmprog.runtime.run import Run, Site
 
 
 async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
-    """Call a module: send its prompt to its LM, again after an unreadable reply where `retry` allows it; return its outputs.
+    """Call a module: send its prompt to its LM, again after an unreadable reply as often as its `retry` allows; return its
+    outputs by name.
 
-    A module with tools runs as an agent. Raises StepFailed where the prompt cannot be rendered, the LM gives no reply, or the
-    last reply cannot be read.
+    `site` is the position of the calling step. A module with tools runs as an agent. Raises StepFailed where the prompt
+    cannot be rendered, the LM gives no reply, or the last reply cannot be read.
     """
     if module.tools:
         return await run_agent(run, module, inputs, site)

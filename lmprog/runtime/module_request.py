@@ -25,10 +25,10 @@ from lmprog.traces.record import Invocation
 
 
 def repair_messages(text: str, error: Unreadable) -> tuple[dict[str, Any], ...]:
-    """Return two messages for a further try: the model's unreadable reply, and what is wrong with it.
+    """Return the two messages that ask for another reply: the model's unreadable reply `text`, and what is wrong with it.
 
-    There are none where the reply is empty but for thinking: providers refuse an empty message, and the next try has another
-    seed.
+    Return no messages where the reply holds nothing but thinking, since providers refuse an empty message; the next try
+    then differs by its seed alone.
     """
     if not spoken(text):
         return ()
@@ -37,7 +37,7 @@ def repair_messages(text: str, error: Unreadable) -> tuple[dict[str, Any], ...]:
 
 
 class ModuleRequest:
-    """Builds, sends and records the LM requests of one module call; there are several in an agent's turns and in retries."""
+    """Builds, sends and records the LM requests of one module call: one for each retry, and one for each turn of an agent."""
 
     def __init__(self, run: Run, module: Module, inputs: Mapping[str, Any], site: Site) -> None:
         self.run, self.module, self.inputs, self.site = run, module, inputs, site
@@ -49,7 +49,7 @@ class ModuleRequest:
         self.params = {**self.declared.params, **over, **own} if over or own else self.declared.params
 
     def prompt(self) -> Prompt:
-        """Render the module's prompt for its inputs. Raises StepFailed where rendering fails or an image is missing."""
+        """Return the module's prompt for its inputs. Raises StepFailed where rendering fails or an image is missing."""
         try:
             prompt = self.ready.builder.build(self.inputs)
         except RenderError as error:
@@ -69,11 +69,12 @@ class ModuleRequest:
         turn: tuple[int, ...] = (),
         **more: Any,
     ) -> tuple[Completion, dict[str, Any]]:
-        """Send messages to the module's LM; return its reply, and the fields of the call's record for `record`.
+        """Send messages to the module's LM; return its reply, and the fields known so far of the call's record, to be
+        passed to `record`.
 
-        `constant` is the part of the messages that is the same for every row (`Prompt.constant`), `turn` the number of an
-        agent's turn, and `more` are other fields of the request. A request without a reply is recorded here. Raises StepFailed
-        where the provider gave none.
+        `constant` is (m, c): the first m messages and the first c characters of message m are the same for every row.
+        `turn` is the number of an agent's turn, empty outside of agents; `more` are further fields of the Request. A
+        request without a reply is recorded here. Raises StepFailed where the provider gave no reply.
         """
         run, module = self.run, self.module
         options = run.options
@@ -144,12 +145,13 @@ class ModuleRequest:
         return completion, fields
 
     def stream_callback(self, on_text: Callable[[TextPiece], None], attempt: int) -> Callable[[str | None], None]:
-        """Return a function that wraps each streamed piece of the reply into a TextPiece and passes it to `on_text`."""
+        """Return a function that makes a TextPiece of each piece of text that an LM streams, and calls `on_text` with it."""
         return lambda piece: on_text(TextPiece(self.full_path, self.module.id, attempt, piece))
 
     def record(self, fields: dict[str, Any], *, within: tuple[int, ...] = (), **known: Any) -> None:
-        """Add an LM call to the run's records: the `fields` that `ask` returned, and what is known since.
+        """Add an LM call to the run's records: the `fields` that `ask` returned, and those `known` since, such as the
+        outputs read.
 
-        `within` is the place of the call among an agent's turns.
+        `within` is the number of the agent's turn, empty outside of agents.
         """
         self.run.record((*self.site.place, *within), Invocation, **{**fields, **known})

@@ -39,12 +39,16 @@ class Change(Protocol):
     """A set of changes to a program that an optimizer proposes: the interface of `lmprog.optimizers.Candidate`."""
 
     def as_overlay(self) -> Mapping[str, Any]:
-        """Return the changes as the plain values of an overlay file."""
+        """Return the changes as the plain values of an overlay file: a part of a spec with the changed keys alone."""
 
 
 @dataclass(frozen=True, repr=False)
 class Program:
-    """A checked program with its LMs, ready to run; made by `lmprog.load`. Immutable: `with_*` return changed copies."""
+    """A checked program with its LMs by id, ready to run; made by `lmprog.load`. Immutable: `with_*` return changed copies.
+
+    `recompile` returns the plan with an overlay laid over the spec, `resources` holds its prepared modules, tools and
+    settings, and `runner` decides where runs are made.
+    """
 
     plan: Plan
     lms: Mapping[str, LM]
@@ -74,10 +78,9 @@ class Program:
         return run_briefly(lambda: self.acall(**inputs))
 
     async def acall(self, **inputs: Any) -> Result:
-        """Run the program once on `inputs`, in a running event loop; calling the program does the same without one.
+        """Run the program once on `inputs`, in a running event loop; synchronous code calls the program itself instead.
 
-        `tags`, a mapping of texts as `session` and `user`, goes to the traces of the run, and to the program if it has an
-        input of that name. Raises UsageError for wrong inputs and RunError where the run failed.
+        Raises UsageError for wrong inputs, RunError where the run failed, and BudgetExceeded where the budget is spent.
         """
         options = AS_IT_IS
         if "tags" in inputs and "tags" not in self.plan.inputs:
@@ -133,10 +136,13 @@ class Program:
         options: RunOptions | None = None,
         numbers: Iterable[int] | None = None,
     ) -> AsyncGenerator[Result, None]:
-        """Yield results in the order of the rows, running at most `concurrency` rows at once, in constant memory.
+        """Yield a Result for each row, in the order of the rows, running at most `concurrency` rows at once, in constant
+        memory.
 
-        A slow row holds up only the results behind it: further rows are run ahead of it, up to MAX_LOOKAHEAD times
-        `concurrency`. `numbers` are the numbers of the rows, where the rows are part of a longer list.
+        A slow row holds up only the results behind it: further rows are started, up to MAX_LOOKAHEAD times `concurrency`
+        beyond it. Without `concurrency` the program's own is used. `numbers` are the numbers of the rows where they are
+        part of a longer list (default: 0, 1, ...). A row that failed has an `error` in its result; only a spent budget is
+        raised.
         """
         window = concurrency or self.concurrency
         tasks: deque[asyncio.Task[Result]] = deque()
@@ -177,12 +183,11 @@ class Program:
         options: RunOptions | None = None,
         parent: str | None = None,
     ) -> Result:
-        """Run the program once on inputs that may be wrong; return a Result that holds any failure.
+        """Run the program once on inputs that may be wrong; return a Result, which holds any failure. Only a spent budget
+        is raised.
 
-        Only a spent budget is raised.
-
-        `example` is the row's number, from which seeds are derived. `parent` is the path of the step or metric that runs this
-        program as a sub-program or judge; it is kept in the records.
+        `example` is the row's number, from which seeds are derived. `parent` is the path of the step or metric that runs
+        this program as a sub-program or judge (None: neither); it is kept in the records.
         """
         wrong = self.wrong_inputs(inputs)
         if wrong:
@@ -195,9 +200,7 @@ class Program:
         return replace(options, tags={**tags, **options.tags}) if tags else options
 
     async def aclose(self) -> None:
-        """Close the connections of the program's tools in the running event loop; without this call they close
-        with the loop.
-        """
+        """Close the open connections of the program's tools, in the running event loop; otherwise they close with the loop."""
         await self.resources.connections.aclose()
 
     def inputs_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,15 +222,15 @@ class Program:
 
     @property
     def concurrency(self) -> int:
-        """The number of rows to run at once where the caller sets none: 128 if every LM runs in this process, else 32 for each
-        worker.
+        """The number of rows to run at once where the caller sets none: 128 if every LM runs in this process, else 32 for
+        each worker process of its runner (one, unless runs are distributed).
         """
         return 128 if all(lm.runs_here for lm in self.plan.lms.values()) else 32 * self.runner.workers
 
     def with_candidate(self, candidate: Change) -> Program:
-        """Return the program with a candidate's instructions, demos and adapters.
+        """Return the program with a candidate's changes (instructions, demos, adapters) laid over its spec.
 
-        Raises SpecError where a check refuses them.
+        Raises SpecError, with the findings, where a check refuses the changed program.
         """
         overlay = candidate.as_overlay()
         return replace(
@@ -246,7 +249,9 @@ class Program:
         return replace(self, runner=runner)
 
     def with_exporter(self, exporter: Exporter) -> Program:
-        """Return the program with a function that is called with the trace of each run that ended, of judges too."""
+        """Return the program with a function that is called with the RunTrace of each run when it has ended, judges' runs
+        included.
+        """
         return replace(self, resources=replace(self.resources, listeners=(*self.resources.listeners, exporter)))
 
     def with_tags(self, tags: Mapping[str, str]) -> Program:
@@ -257,9 +262,9 @@ class Program:
         return replace(self, resources=replace(self.resources, tags={**self.resources.tags, **checked(tags)}))
 
     def replaying(self, trace: str | Path) -> Program:
-        """Return the program with all LMs and tools, also of sub-programs and judges, replayed from a trace file.
+        """Return the program with all LMs and tools, also those of sub-programs and judges, answered from a trace file.
 
-        A call that the file does not hold raises ReplayMiss. Raises UsageError for a file that is no trace.
+        In a run, a call that the file does not hold raises ReplayMiss. Raises UsageError for a file that is no trace.
         """
         from lmprog.traces.replay import Recording
 
@@ -268,9 +273,10 @@ class Program:
         return replace(self, lms=lms, resources=replace(self.resources, recording=recording))
 
     def faked(self) -> Program:
-        """Return the program with fake LMs and tools.
+        """Return the program with fake LMs and tools, for a dry run.
 
-        The LMs answer with values of the declared types, and the tools change nothing.
+        The LMs answer with made-up values of the declared types. Tools that write, or that are on another machine, are
+        replaced by made-up results; others run.
         """
         from lmprog.lms.fake import FakeLM
 
@@ -304,10 +310,12 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     imports: bool = True,
 ) -> Program:
-    """Compile a spec and make its LMs. `lms` replaces LMs by id: with an object that completes, or another model's name.
+    """Return the program of the spec at `path`, compiled and with its LMs made.
 
-    With `imports` False, for a stranger's program, no code of the program is imported, by its runs neither, and nothing outside
-    of the git checkout, or else the folder, of the spec is read. Raises SpecError with the findings where the spec is wrong.
+    `lms` replaces LMs by id: with an object that has `complete`, or the name of another model. `overrides` are values laid
+    over the spec, as an overlay. With `imports` False, for a program that is not trusted, no code of the program is
+    imported, also when it runs, and nothing outside of the git checkout (else the folder) of the spec is read. Raises
+    SpecError with the findings where the spec is wrong.
     """
     from lmprog.compiler import SpecError, compile_file
 
@@ -338,7 +346,11 @@ def program_of(
     lms: Mapping[str, LM | str] | None = None,
     imports: bool = True,
 ) -> Program:
-    """Return the program of a plan; `recompile` gives the plan with an overlay. The other arguments are those of `load`."""
+    """Return the program of a compiled plan. `recompile` returns the plan with an overlay laid over its spec.
+
+    `lms` replaces LMs by id: with an object that has `complete`, or the name of another model. With `imports` False no code
+    of the program is imported when it runs.
+    """
     lms = lms or {}
     unknown = sorted(set(lms) - set(plan.lms))
     if unknown:
@@ -350,7 +362,9 @@ def program_of(
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two overlays: mappings merge key by key, everything else of `above` replaces the value of `below`."""
+    """Return two overlays merged into one: mappings are merged key by key, any other value of `above` replaces that of
+    `below`.
+    """
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)

@@ -16,7 +16,11 @@ from lmprog.runtime.result import Result
 
 
 async def rendered(program: Program, inputs: Mapping[str, Any], row: int = 0) -> tuple[Result, list[RequestMade]]:
-    """Return the result of a dry run on a row, and the requests that it made, in the order of the plan."""
+    """Run the program on a row in a dry run; return its result, and the requests that it would have sent, in the order of
+    the plan.
+
+    `row` is the row's number, from which seeds are derived.
+    """
     requests: dict[tuple[str, int], RequestMade] = {}
 
     def keep(made: RequestMade) -> None:
@@ -28,9 +32,10 @@ async def rendered(program: Program, inputs: Mapping[str, Any], row: int = 0) ->
 
 
 def names_step(path: str, step: str) -> bool:
-    """Return whether `step` names a step of `path`: its id, its path without turns of loops, or the whole path.
+    """Return whether `step`, as a user writes it, names the step at `path`.
 
-    The id of a step around it, or of one that runs a sub-program, stands for all the steps inside.
+    `step` may be the step's id, its path without the turns of loops, or its whole path. The id of a step around it, or of
+    one that runs a sub-program, stands for all the steps inside.
     """
     plain = plain_path(path)
     within = (f"{step}.", f"{step}/", f"{step}[")
@@ -45,7 +50,7 @@ def has_step(plan: Plan, step: str) -> bool:
 
 
 def plain_path(path: str) -> str:
-    """Return the path of a step without the turns of loops and the positions of lists."""
+    """Return the path of a step without the numbers of loop turns and list items: `loop[1].answer` becomes `loop.answer`."""
     return re.sub(r"\[\d+\]", "", path)
 
 

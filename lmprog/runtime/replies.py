@@ -17,7 +17,7 @@ from lmprog.lms.lm import Completion
 
 
 def is_cut(completion: Completion) -> bool:
-    """Return whether a reply ended at its limit of tokens.
+    """Return whether a reply ended because it reached its limit of tokens.
 
     Raises Unreadable for a reply without an answer: withheld by a content filter, refused, or nothing but thinking.
     """
@@ -50,7 +50,9 @@ def _beside(completion: Completion, *names: str) -> object:
 
 
 def read_reply(module: Module, completion: Completion) -> Reading:
-    """Return a module's outputs, read from an LM's reply. Raises Unreadable where the reply does not hold them."""
+    """Return a module's outputs, read from an LM's reply, with the repairs made. Raises Unreadable where the reply does not
+    hold the outputs.
+    """
     cut = is_cut(completion)
     return reading.read(module.format, module.outputs, completion.text, cut)
 
@@ -60,7 +62,7 @@ QUOTED = 20
 
 
 def with_start(error: Unreadable, text: str) -> str:
-    """Return an error message with the start of the unreadable reply added, unless the message quotes it already."""
+    """Return the error's message with the start of the unreadable reply `text` added, unless the message quotes it already."""
     start = " ".join(text[:200].split())
     if not start:
         return f"{error}; the reply is empty" if "empty" not in str(error) else str(error)
@@ -73,7 +75,7 @@ LARGE = 100_000
 
 
 async def read_beside(module: Module, completion: Completion) -> Reading:
-    """Return a module's outputs, read from an LM's reply: in a thread where the reply is large. Raises Unreadable."""
+    """Do what `read_reply` does, in a thread where the reply is large, so that the event loop goes on. Raises Unreadable."""
     if len(completion.text) <= LARGE:
         return read_reply(module, completion)
     with awaited_whole():

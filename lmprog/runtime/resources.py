@@ -26,8 +26,8 @@ from lmprog.traces.run_trace import Exporter
 
 @dataclass(frozen=True)
 class ReadyModule:
-    """A module prepared for its calls: the builder of its prompts, its output type, its adapter, and the name
-    of its weights.
+    """A module prepared for its calls: the builder of its prompts, its output type, its adapter (None: it has none), and
+    the name of its weights (the model, with the adapter's digest), by which records tell them apart.
     """
 
     builder: PromptBuilder
@@ -38,7 +38,7 @@ class ReadyModule:
 
     @classmethod
     def of(cls, module: Module, plan: Plan) -> ReadyModule:
-        """Prepare a module. Raises RenderError where the constant part of its prompt cannot be rendered."""
+        """Prepare a module of `plan`. Raises RenderError where the constant part of its prompt cannot be rendered."""
         lm = plan.lms[module.lm]
         adapter = module.adapter or lm.adapter
         return cls(
@@ -51,10 +51,13 @@ class ReadyModule:
 
 @dataclass
 class Resources:
-    """Prepared modules, opened tools and inner LMs of a program, each made when it is first asked for.
+    """Prepared modules, opened tools and LMs of sub-programs and judges, each made when it is first asked for, and their
+    settings.
 
-    `dataclasses.replace` copies the settings and makes none of the objects. In a `dry_run` LMs are fakes, and so is each tool
-    that changes something or that is not on this machine: it returns a value of its result type.
+    In a `dry_run` LMs are fakes, and so is each tool that writes or that is not on this machine: it returns a value of its
+    result type. Without `imports` no code of the program is imported. `budget` limits all runs, `recording` answers in
+    place of LMs and tools, `listeners` are exporters beside those of the spec. `dataclasses.replace` copies the settings
+    and none of the objects.
     """
 
     dry_run: bool = False
@@ -97,7 +100,9 @@ class Resources:
         return kept[1]
 
     def tool(self, tool: Tool) -> Callable[..., Any]:
-        """Return a tool as an async function of its arguments: the real one, a fake, or the recorded one of a replay."""
+        """Return an async function that takes the tool's arguments by name and returns its result: real, fake in a dry run,
+        or recorded.
+        """
         kept = self._tools.get(id(tool))
         if kept is None:
             if self.recording is not None:
@@ -112,16 +117,17 @@ class Resources:
         return kept[1]
 
     def exports(self, plan: Plan) -> Sequence[Exporter]:
-        """Return the exporters to notify when a run of the program ends; none for dry runs and replays."""
+        """Return the exporters to call when a run of `plan` ends: the spec's and `listeners`; none for dry runs and replays."""
         if self.dry_run or self.recording is not None:
             return ()
         return (*self.listeners, *exporters(plan)) if self.listeners else exporters(plan)
 
     def inner_lms(self, inner: Plan, outer: Plan, lms: Mapping[str, LM]) -> dict[str, LM]:
-        """Return the LMs, by id, for a program that another one runs: the outer program's LM where it is declared equally, else
-        a new one.
+        """Return the LMs, by id, for the program `inner` that `outer` runs: an LM of the outer program that is declared
+        equally, else a new one.
 
-        `lms` are the LMs of `outer`. Of several that are declared equally the one with the same id is taken, else the first.
+        `lms` are the LMs of `outer`. Of several that are declared equally the one with the same id is taken, else the
+        first.
         """
         chosen = {}
         for id, lm in inner.lms.items():
@@ -130,7 +136,7 @@ class Resources:
         return chosen
 
     def lm(self, declared: Declared) -> LM:
-        """Return an LM for a sub-program or a judge, made once for each declaration."""
+        """Return the LM of a declaration in a sub-program or a judge; equal declarations share one LM."""
         kept = self._lms.get(id(declared))
         if kept is None:
             from lmprog.lms.fake import FakeLM

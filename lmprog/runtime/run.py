@@ -23,8 +23,8 @@ Place = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The position of a step in a run: its place (indices), its readable path (`loop[1].answer`), and the number of the
-    attempt.
+    """The position of a step in a run: `place` (the indices of steps and loop turns, by which records are ordered), `path`
+    (the same in words, as `loop[1].answer`), and the number of the attempt.
 
     `attempt` counts from 0 across nested retries: each combination of the tries of a step and of the steps around it has a
     number of its own, from which seeds are derived.
@@ -35,17 +35,21 @@ class Site:
     attempt: int = 0
 
     def step(self, index: int, id: str) -> Site:
-        """Return the position of step number `index` within this one."""
+        """Return the position of the step with this number (from 0) and id in the list of steps at this position."""
         return Site((*self.place, index), f"{self.path}.{id}" if self.path else id, self.attempt)
 
     def turn(self, index: int) -> Site:
-        """Return the position of turn or item number `index` of a loop at this position."""
+        """Return the position of turn or item number `index` (from 0) of a loop at this position."""
         return Site((*self.place, index), f"{self.path}[{index}]", self.attempt)
 
 
 @dataclass(slots=True)
 class Run:
-    """The state that all steps of one run share. A sub-program that is called has a Run of its own."""
+    """The state that all steps of one run share: plan, LMs by id, resources, options, the row's number, and the calls so
+    far.
+
+    A sub-program has a Run of its own, with the path of the calling step in `parent`.
+    """
 
     plan: Plan
     lms: Mapping[str, LM]
@@ -58,7 +62,10 @@ class Run:
     """The fields of each call so far, but for the index of a module's call, which is known when the run has ended."""
 
     def record(self, place: Place, kind: type[Record], **fields: Any) -> None:
-        """Add the record of an LM call (Invocation) or a tool call (ToolInvocation), and notify `options.on_record`."""
+        """Add the record of an LM call (`kind` Invocation) or a tool call (ToolInvocation), and call `options.on_record`.
+
+        `place` is the position of the call, by which records are ordered; `fields` are fields of the record.
+        """
         fields.update(program=self.plan.name, example=self.example, rollout=self.options.rollout, parent=self.parent)
         if tags := self.options.tags:
             fields["tags"] = tags
@@ -106,7 +113,9 @@ def _in_order(call: tuple[Place, type[Record], dict[str, Any]]) -> tuple[Place, 
 
 @contextlib.contextmanager
 def exported(run: Run, exports: Sequence[Exporter]) -> Iterator[RunTrace]:
-    """Yield the run's trace, and pass it to each exporter when the `with` block ends, also after a cancellation or an error."""
+    """Yield the run's trace, for the block to fill in; when the block ends, also by an error or a cancellation, call each
+    exporter with it.
+    """
     plan = run.plan if run.parent is None else None
     trace = RunTrace(run.plan.name, run.example, run.options.rollout, plan=plan, tags=run.options.tags)
     if not exports:

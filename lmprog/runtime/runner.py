@@ -19,7 +19,8 @@ from lmprog.runtime.run import exported
 class Job:
     """A run that is to be made: its inputs, the number of its row, and its options, with seed and rollout.
 
-    All draws of the run follow from these, so that its result does not depend on where or when it is made.
+    `parent` is the path of the step or metric that runs the program as a sub-program or judge. All draws of the run follow
+    from these fields, so that its result does not depend on where or when it is made.
     """
 
     inputs: Mapping[str, Any]
@@ -41,13 +42,14 @@ class Runnable(Protocol):
 
 
 class Runner(Protocol):
-    """The interface of a place where runs are made: any number of jobs may be submitted at a time, each of which has its result
-    when it has ended. `Program.stream` returns results in the order of the rows.
+    """The interface of a place where runs are made, such as this process or a set of worker processes.
+
+    Any number of runs may be asked for at a time, and they may end in any order.
     """
 
     @property
     def workers(self) -> int:
-        """The number of processes that make runs, by which a program's default concurrency is multiplied."""
+        """The number of processes that make runs; a program runs that many times its usual number of rows at once."""
 
     async def run(self, program: Runnable, job: Job) -> Result:
         """Make a run, and return its result, which holds any failure. Raises BudgetExceeded for a spent budget."""

@@ -26,8 +26,8 @@ async def call_tool(
 ) -> Any:
     """Call a tool, record the call, and return the tool's result. Raises ToolFailed where the tool fails.
 
-    `module` is the agent that asked for the call (None: a tool step), and `within` the place of the call among the agent's
-    turns.
+    `site` is the position of the step, `module` the id of the agent that asked for the call (None: a tool step), and
+    `within` the numbers of the agent's turn and of the call in it (empty for a tool step).
     """
     if tool.effects == "write" and run.options.before_write is not None:
         run.options.before_write(run.example)

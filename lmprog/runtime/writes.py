@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def refuse_writes(planned: Iterable[tuple[Plan, int | None]], allowed: bool) -> None:
-    """Raise UsageError where programs have tools that write, naming each tool and its most calls, unless `allowed`.
+    """Raise UsageError where programs have tools that write, naming each tool and the most calls of it, unless `allowed`.
 
-    `planned` has each program with the number of its runs, None where that is not known.
+    `planned` has each program with the number of its runs, None where that number is not known.
     """
     if allowed:
         return
@@ -33,8 +33,8 @@ def refuse_writes(planned: Iterable[tuple[Plan, int | None]], allowed: bool) -> 
 
 
 def writes(plan: Plan) -> dict[str, int]:
-    """Return the tools that write, each with its most calls in one run and its scoring; sub-programs and judges
-    are included.
+    """Return the names of the tools that write, each with the most calls that one run and its scoring can make;
+    sub-programs and judges are included.
     """
     from lmprog.compiler.bounds import bounds
 

@@ -10,9 +10,9 @@ from lmprog.errors import UsageError
 
 
 def rows_of(plan: Plan, split: str) -> list[dict[str, Any]]:
-    """Return the rows of a data split (`train`, `dev`, `test`), their columns renamed as the spec says.
+    """Return the rows of a data split (`train`, `dev`, `test`) as mappings, their columns renamed as the spec says.
 
-    Raise UsageError where the program has no such split, and RowsError where the file cannot be read.
+    Raises UsageError where the program has no such split, and RowsError where its file cannot be read.
     """
     if split not in plan.data:
         known = ", ".join(plan.data) or "none"
@@ -21,7 +21,9 @@ def rows_of(plan: Plan, split: str) -> list[dict[str, Any]]:
 
 
 def default_metric(plan: Plan) -> str:
-    """Return the metric that `optimize` names, or the only one; raise UsageError where there is none or a choice."""
+    """Return the id of the metric that `optimize` names, else of the only one; raise UsageError where there is none, or
+    several.
+    """
     if plan.optimize is not None:
         return plan.optimize.metric
     if len(plan.metrics) == 1:

@@ -37,8 +37,9 @@ def binomial_above(hits: int, trials: int, share: float) -> float:
 
 
 def t_quantile(level: float, freedom: int) -> float:
-    """Return the quantile of Student's t distribution at `level` (below 1/2), with `freedom` degrees of freedom; it is
-    negative.
+    """Return the value below which Student's t distribution with `freedom` degrees of freedom has the probability `level`.
+
+    `level` is below 1/2, so the value is negative.
     """
     low, high = -1.0, 0.0
     while _t_below(low, freedom) > level:

@@ -34,12 +34,12 @@ async def score_rows(
     concurrency: int | None = None,
     on_row: Callable[[RowScore], None] | None = None,
 ) -> AsyncIterator[RowScore]:
-    """Run and score each row `repeats` times, each repeat with its own seeds; yield scores in the order of the rows, but for
-    outages.
+    """Run and score each row `repeats` times, each repeat with its own seeds; yield the scores in the order of the rows.
 
-    Rows are scored while others run, and as many at a time as run, since a judge may take as long as the program. Rows that an
-    outage ended are run again after the others of their repeat, and come last. Of several metrics the first is the score, the
-    rest are its `others`.
+    Of several metrics the first is the score, the others are in its `others`. At most `concurrency` rows (default: the
+    program's) run at a time, and as many are scored beside them. Rows that an outage ended are run again after the others
+    of their repeat, and come last. `on_row` is called with each score. Raises UsageError for an unknown metric,
+    BudgetExceeded for a spent budget.
     """
     scorers = [Scorer(program, id) for id in ([metric] if isinstance(metric, str) else dict.fromkeys(metric))]
     window = concurrency or program.concurrency
@@ -104,7 +104,11 @@ def _reported(row: RowScore, on_row: Callable[[RowScore], None] | None) -> RowSc
 async def scored_by(
     scorers: Sequence[Scorer], row: Mapping[str, Any], result: Result, index: int, options: RunOptions
 ) -> RowScore:
-    """Score the result of one run by several metrics; what they are computed from is computed once."""
+    """Return the score of one run's result by the first scorer, with those of the other scorers in its `others`.
+
+    `row` is the data row, `index` its number; judges draw by the seed and rollout of `options`. A metric that others are
+    computed from is computed once.
+    """
     shared: dict[str, Score] = {}
     found = {scorer.metric.id: await scored(scorer, row, result, index, options, shared) for scorer in scorers}
     first, *others = found
@@ -119,9 +123,12 @@ async def scored(
     options: RunOptions,
     shared: dict[str, Score] | None = None,
 ) -> RowScore:
-    """Score the result of one run: a failure of the program itself scores the metric's lowest value, an outage has no score.
+    """Return the score of one run's result: the metric's lowest value for the program's own failure, no score for an
+    outage.
 
-    `lmprog.blame` decides which of the two a failure is.
+    `lmprog.blame` decides which of the two a failure is. `row` is the data row, `index` its number; judges draw by the seed
+    and rollout of `options`. `shared` holds scores of other metrics for the same result, by id, and gets those computed
+    here.
     """
     judged: list[Record] = []
 
@@ -154,7 +161,10 @@ async def aevaluate(
 async def aevaluate(
     program: Program, rows: Sequence[Mapping[str, Any]], metric: str | list[str] | tuple[str, ...], **how: Any
 ) -> Scores | dict[str, Scores]:
-    """Do what `evaluate` does, with the same options, in a running event loop; tools that write are not refused."""
+    """Do what `evaluate` does, in a running event loop, with its options `repeats`, `options`, `concurrency` and `on_row`.
+
+    Tools that write are called, not refused.
+    """
     found = [row async for row in score_rows(program, rows, metric, **how)]
     found.sort(key=lambda score: (score.row, score.repeat))
     if isinstance(metric, str):
@@ -204,13 +214,14 @@ def evaluate(
     on_row: Callable[[RowScore], None] | None = None,
     allow_writes: bool = False,
 ) -> Scores | dict[str, Scores]:
-    """Run `program` on `rows` and score each run by `metric`; return all scores. Raises UsageError for an unknown metric.
+    """Run `program` on `rows` and score each run by `metric`; return all scores, for several metrics a mapping by metric.
 
-    `rows` are mappings, a data frame or a data set; without them those of `split` (`test` where it is left out), as the program
-    names it, are scored, of both only the first `limit`. Without `metric` it is the one that `optimize` names, or the only one;
-    of several the scores of each are returned, by its id, and every row is run once. Tools that write are called with
-    `allow_writes` alone: without it a program that has some is refused with UsageError. Runs that an outage ended are in
-    `errors`, apart from the scores; what else fails scores lowest and is in `failures`.
+    `rows` are mappings, a data frame or a data set; without them the rows of the data split `split` (default `test`) are
+    taken. Of either only the first `limit` count. Without `metric` it is the one that `optimize` names, or the only one.
+    Every row is run `repeats` times, each time with other seeds, at most `concurrency` at once; `on_row` is called with
+    each score. A program with tools that write is refused unless `allow_writes`. Runs that an outage ended have no score
+    (`errors`); other failed runs have the metric's lowest value (`failures`). Raises UsageError for an unknown metric, for
+    no rows, and for refused tools.
     """
     if rows is not None and split is not None:
         raise UsageError(f"give rows, or name the split {split!r}, but not both")

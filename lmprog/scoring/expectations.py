@@ -17,12 +17,14 @@ SHOWN = 200
 
 
 def differences(expect: Mapping[str, Expected], outputs: Mapping[str, Any]) -> list[str]:
-    """Return a line for each check of an output that does not hold; outputs without a check may be anything."""
+    """Return a line of text for each output that is not as `expect` (by output) says; outputs that it does not name may be
+    anything.
+    """
     return [line for name, checks in expect.items() for line in _failed(name, checks, outputs.get(name))]
 
 
 def untrue(asserts: Sequence[Expression], scope: Mapping[str, Any]) -> list[str]:
-    """Return a line for each expression that is not true, with the values that it reads."""
+    """Return a line of text for each expression of `asserts` that is not true, with the values that it reads from `scope`."""
     found = []
     for expression in asserts:
         try:

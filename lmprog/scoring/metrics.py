@@ -30,8 +30,8 @@ from lmprog.traces.record import Record
 
 @dataclass(frozen=True)
 class Score:
-    """A score that a metric returns where a number is not enough: with feedback in words, which optimizers such
-    as gepa read.
+    """A score that a metric returns where a number is not enough: with `feedback` in words, which optimizers such as gepa
+    read, and with `parts`, rewards by module id, for training of modules by rewards of their own.
     """
 
     value: float
@@ -41,12 +41,12 @@ class Score:
 
 
 class MetricFailed(LmprogError):
-    """The error of a metric that raised, or that returned something other than a number within its range."""
+    """The error for a metric that raised, or that returned something other than a number within its range."""
 
 
 class Scorer:
-    """Computes one metric of a program for results of its runs; what a failed run scores is decided in
-    `scoring/evaluation.py`.
+    """Computes one metric of a program for the results of its runs. A run that failed has no outputs to compute it from:
+    what it scores is decided in `scoring/evaluation.py`.
     """
 
     def __init__(self, program: Program, metric: str) -> None:
@@ -77,12 +77,13 @@ class Scorer:
         judged: list[Record] | None = None,
         scores: dict[str, Score] | None = None,
     ) -> Score:
-        """Compute the metric for one result that has outputs.
+        """Return the metric's score of one result that has outputs.
 
-        `inputs` and `row` are those of the run. Judges draw by the seed and rollout of `options` and by `example`; their calls
-        are added to `judged`. `scores` holds other metrics of the same result, and gets those that are computed. Raises
-        MetricFailed where the metric raised; for an outage ProviderError where an LM judge had no answer, and ConnectionFailed
-        where the connection of a judge's tool or of a Python metric failed.
+        `inputs` are those of the run, `row` is the whole data row, and `example` its number. Judges draw by `example` and
+        by the seed and rollout of `options`; their calls are added to `judged`. `scores` holds the same result's scores by
+        other metrics, by id, and gets those that are computed. Raises MetricFailed where the metric raised; for an outage
+        ProviderError where an LM judge had no answer, and ConnectionFailed where the connection of a judge's tool or of a
+        Python metric failed.
         """
         assert result.outputs is not None
         chosen = options or RunOptions()
@@ -115,7 +116,10 @@ class Scorer:
         return self._reads("runs")
 
     def among(self, results: Sequence[Result], place: int) -> Self:
-        """Return a scorer for run number `place` of `results`: the runs of one row that ended, which the metric may compare."""
+        """Return a scorer for run number `place` (from 0) of `results`, for a metric that compares the runs of one row.
+
+        `results` are those runs of the row that ended without an outage.
+        """
         found = copy(self)
         found._runs = (results, place)
         return found
@@ -210,9 +214,10 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Judging:
-    """The context of the judges of one score: example number, seed and rollout, and the records of their calls.
+    """The context of the judges of one score: the number of the row, the options with seed and rollout, and the records of
+    the judges' calls, which are added to.
 
-    `scores` are those of the metrics that are computed so far, so that none is computed twice.
+    `scores` are those of the metrics computed so far, by id, so that none is computed twice.
     """
 
     example: int | str

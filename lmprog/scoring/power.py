@@ -23,9 +23,10 @@ CHANGING = 0.3
 
 
 def power(rows: int, gain: float, level: float, changing: float = CHANGING) -> float:
-    """Return the probability that the test confirms a true gain (0 to 1) with `rows` rows, at a one-sided level.
+    """Return the probability that a test of paired scores confirms a true gain with `rows` rows.
 
-    `changing` is the share of rows whose score changes at all.
+    `gain` is a share of the rows (0 to 1), `level` the one-sided level of the test, and `changing` the share of rows whose
+    score changes at all.
     """
     share = max(changing, gain)
     better = (1 + gain / share) / 2 if share else 0.5
@@ -36,7 +37,11 @@ def power(rows: int, gain: float, level: float, changing: float = CHANGING) -> f
 
 
 def least_gain(rows: int, level: float, changing: float = CHANGING) -> float | None:
-    """Return the smallest gain (0 to 1, in steps of 0.01) that is confirmed with probability WANTED; None where none is."""
+    """Return the smallest gain (0 to 1, in steps of 0.01) that `rows` rows confirm with probability WANTED; None where none
+    is.
+
+    `level` is the one-sided level of the test, `changing` the share of rows whose score changes at all.
+    """
     points = bisect_left(range(101), WANTED, key=lambda points: power(rows, points / 100, level, changing))
     return points / 100 if points <= 100 else None
 

@@ -13,7 +13,9 @@ AGAIN = 2
 
 
 class Scored(Protocol):
-    """The interface of a scored run: its value, None where an outage ended it, and whether it may be run again."""
+    """The interface of a scored run: `value`, its score (None where an outage ended it), and `repeatable`, whether it may
+    be run again.
+    """
 
     @property
     def value(self) -> float | None: ...
@@ -26,7 +28,10 @@ R = TypeVar("R")
 
 
 async def run_all(work: Sequence[Callable[[], Awaitable[T]]], *, together: int) -> list[T]:
-    """Start all of `work` at once, repeat as `run_again` does what outages ended, and return the results in their order."""
+    """Start all runs of `work` at once; return their results in the order of `work`.
+
+    Those that an outage ended are made again, at most `together` at a time, as by `run_again`.
+    """
     runs = await all_of([make() for make in work])
     lost = [place for place, run in enumerate(runs) if run.value is None]
     again = await run_again(
@@ -48,12 +53,12 @@ async def run_again(
     others: bool,
     is_lost: Callable[[T], bool] = lambda run: run.value is None,
 ) -> list[T]:
-    """Repeat each lost run (one that an outage ended) until it has a score, up to AGAIN times; return their last results in
-    order.
+    """Repeat each lost run (`is_lost`: one that an outage ended) until it has a score, up to AGAIN times; return the last
+    results in the order of `lost`.
 
-    `run` gets the index of a lost run and its last result. At most `together` run at a time. `others` says whether any other
-    run was scored: where none was, the first is made again by itself, and the rest only if that is scored. A run that called a
-    tool that writes is not made again. A budget that is spent ends the repeats, and what is lost stays so.
+    `run` gets the index of a lost run and its last result. At most `together` run at a time. `others` says whether any
+    other run was scored: where none was, the first is made again by itself, and the rest only if that is scored. A run that
+    called a tool that writes is not made again. A spent budget ends the repeats, and runs still lost stay so.
     """
     found = list(lost)
     gate = asyncio.Semaphore(together)

@@ -34,9 +34,9 @@ def means(values: Sequence[float]) -> list[float]:
 
 
 def ratios(parts: Sequence[float], wholes: Sequence[float]) -> list[float]:
-    """Return for bootstrap resamples of rows the sum of `parts` divided by the sum of `wholes`.
+    """Return RESAMPLES ratios, each the sum of `parts` over the sum of `wholes` of a bootstrap resample of the rows.
 
-    A resample whose `wholes` sum to 0 is left out.
+    Each row has one value in each. A resample whose `wholes` sum to 0 is left out, so that there may be fewer.
     """
     n, found = len(wholes), []
     if (numpy := _numpy()) is None:

@@ -21,10 +21,13 @@ from lmprog.traces.usage import Usage, usage_of
 
 @dataclass(frozen=True)
 class RowScore:
-    """The score of one run of one data row.
+    """The score of one run of one data row: the row's number, the number of the repeat (from 0), the value, and the run's
+    result.
 
-    `value` is None where an outage (a provider or connection failure) ended the run, and the metric's lowest value where the
-    program itself made the run fail.
+    `value` is None where an outage (a provider or connection failure) ended the run, and the metric's lowest value where
+    the program itself made the run fail; `cause` and `kind` then say why. `feedback` are the metric's words. `judged` are
+    the calls of LM judges, `earlier` the calls of runs that an outage ended before this one, `parts` rewards by module, and
+    `others` the scores by further metrics.
     """
 
     row: int
@@ -47,12 +50,12 @@ class RowScore:
 
     @property
     def lost(self) -> bool:
-        """True where an outage left out a score of the run, by any metric."""
+        """True where an outage left the run without a score, by this metric or by one of `others`."""
         return self.value is None or any(other.value is None for other in self.others.values())
 
     @property
     def all_judged(self) -> list[Record]:
-        """The calls of LM judges, those of other metrics included."""
+        """The records of the calls of LM judges, those of `others` included."""
         return [*self.judged, *(made for other in self.others.values() for made in other.judged)]
 
     @property
@@ -63,9 +66,9 @@ class RowScore:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return the score as plain values: row, repeat, score, feedback, outputs, error, kind of failure.
+        """Return the score as a dictionary: row, repeat, score, feedback, outputs, error, kind of failure.
 
-        A run that failed by itself has both a score and an error. Other metrics are in `metrics`, by id.
+        A run that failed by itself has both a score and an error. Scores by further metrics are in `metrics`, by id.
         """
         more = {"metrics": {id: other.as_json() for id, other in self.others.items()}} if self.others else {}
         return {
@@ -94,7 +97,7 @@ class Outages:
 
     @property
     def too_many(self) -> bool:
-        """True where so many rows have no score that nothing may be chosen by the others."""
+        """True where so many rows have no score that no candidate may be chosen by the scores of the others."""
         return too_many_outages(self.rows, self.of)
 
     def __str__(self) -> str:
@@ -102,9 +105,10 @@ class Outages:
 
 
 def doubt(sides: Mapping[str, Scores]) -> str | None:
-    """Return why a comparison of scores shows nothing, since outages left out too many rows; None where they did not.
+    """Return a sentence that says why a comparison of scores shows nothing, where outages left out too many rows; else
+    None.
 
-    `sides` has the scores that are compared, by the name that the message gives them.
+    `sides` has the scores that are compared, by the name that the sentence gives them.
     """
     if not any(scores.outages.too_many for scores in sides.values()):
         return None
@@ -135,9 +139,10 @@ class Scores:
 
     @staticmethod
     def of_values(metric: str, values: Iterable[tuple[int, float | None]], kinds: Sequence[str | None] = ()) -> Scores:
-        """Return Scores made from saved values, each a row's number with its score; the runs' outputs were not saved.
+        """Return Scores made from saved values of a metric: pairs of a row's number and its score, None for an outage.
 
-        `kinds` are the kinds of the failures, in the order of the values, where they were saved.
+        The runs' outputs were not saved, so its results are empty. `kinds` are the kinds of the failures, in the order of
+        the values.
         """
         kept = list(values)
         given = [*kinds, *[None] * (len(kept) - len(kinds))]
@@ -148,12 +153,14 @@ class Scores:
 
     @property
     def kept(self) -> list[tuple[int, float | None]]:
-        """The plain values to save, from which `of_values` makes Scores again: each row with its mean, None for an outage."""
+        """The values to save, from which `of_values` makes Scores again: each row's number and mean score, None for an
+        outage.
+        """
         return [(row, self.by_row.get(row)) for row in dict.fromkeys(run.row for run in self.rows)]
 
     @cached_property
     def by_row(self) -> dict[int, float]:
-        """The mean score over the repeats of each row that has a score, by row number: the values of all statistics."""
+        """The mean score over the repeats of each row that has a score, by row number; all statistics are of these values."""
         values: dict[int, list[float]] = {}
         for row in self.rows:
             if row.value is not None:
@@ -175,10 +182,10 @@ class Scores:
         return estimate(list(self.by_row.values()))
 
     def checked(self) -> Scores:
-        """Return these scores; raise MetricFailed where the metric raised on every row that was not an outage.
+        """Return these scores; raise MetricFailed where the metric itself failed on every row that was not an outage.
 
-        It is for a program as written, whose metric may be broken. A candidate of an optimizer is not checked so: its outputs
-        may be what the metric fails on, and it scores lowest then.
+        This is for a program as its author wrote it, where such a metric is broken. A candidate's outputs may be the cause
+        of the failures, so that candidates are not checked: they score lowest.
         """
         scored = [row for row in self.rows if row.value is not None]
         if scored and all(row.kind == "metric" for row in scored):
@@ -197,7 +204,7 @@ class Scores:
 
     @property
     def errors(self) -> list[RowScore]:
-        """The runs without a score, which outages ended."""
+        """The runs without a score, because an outage ended them."""
         return [row for row in self.rows if row.value is None]
 
     @cached_property
@@ -208,17 +215,17 @@ class Scores:
 
     @property
     def unreadable(self) -> int:
-        """The number of runs that failed since an LM's reply could not be read."""
+        """The number of runs that failed because an LM's reply could not be read."""
         return sum(row.kind == "unreadable" for row in self.rows)
 
     @property
     def causes(self) -> dict[str, tuple[int, str]]:
-        """The number of runs that outages ended and the message of the first, by kind of outage."""
+        """The kinds of outage, each with the number of runs that it ended and the message of the first."""
         return _by_kind(self.errors)
 
     @property
     def failures(self) -> dict[str, tuple[int, str]]:
-        """The number of runs that failed by themselves (scored lowest) and the message of the first, by kind of failure."""
+        """The kinds of own failure (scored lowest), each with the number of runs and the message of the first."""
         return _by_kind([row for row in self.rows if row.value is not None and row.kind is not None])
 
     @property
@@ -232,11 +239,12 @@ class Scores:
         return usage_of(row.judged for row in self.rows)
 
     def on(self, rows: Collection[int]) -> Scores:
-        """Return the scores of the rows with these numbers alone."""
+        """Return the scores of those rows alone whose numbers are in `rows`."""
         return Scores(self.metric, [row for row in self.rows if row.row in rows])
 
     def against(self, other: Scores) -> Difference:
-        """Return by how much these scores are better than `other`, compared row by row over the rows scored in both.
+        """Return the mean difference, this minus `other`, with interval and p value, compared row by row over the rows
+        scored in both.
 
         Raises ProviderError where no row was scored in both.
         """

@@ -17,9 +17,10 @@ MOST = 2000
 
 
 def few(rows: int, ci95: Sequence[float] | None = None, level: float = LEVEL) -> str | None:
-    """Return the remark that so many rows show large gains alone; None for enough rows.
+    """Return a remark for a report, that `rows` rows can show only large gains; None where they are enough.
 
-    There is no remark on a difference, of the interval `ci95`, that the rows did show.
+    `ci95` is the interval of a measured difference: where it excludes 0, the rows did show it, and there is no remark.
+    `level` is the one-sided level of the test.
     """
     if rows >= enough(level) or (ci95 is not None and not ci95[0] <= 0 <= ci95[1]):
         return None
@@ -31,7 +32,7 @@ def few(rows: int, ci95: Sequence[float] | None = None, level: float = LEVEL) ->
 
 @lru_cache
 def enough(level: float = LEVEL) -> int:
-    """Return how many rows show a gain of GAIN with the power that is asked for."""
+    """Return how many rows show a gain of GAIN (10 points of 100) with the probability WANTED, at a one-sided level."""
     return bisect_left(range(MOST), WANTED, lo=1, key=lambda rows: power(rows, GAIN, level))
 
 

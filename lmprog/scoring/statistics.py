@@ -32,12 +32,12 @@ class Estimate:
     n: int
 
     def as_json(self) -> dict[str, Any]:
-        """Return the mean and the interval as plain values; the number of rows is not among them."""
+        """Return a dictionary of `mean` and `ci95` (a list of two numbers); the number of rows is not in it."""
         return {"mean": self.mean, "ci95": list(self.ci95)}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Estimate:
-        """Return an estimate that was kept as JSON; n is 0, since the JSON does not hold the number of rows."""
+        """Return the estimate saved as `as_json` made it; its n is 0, since the number of rows is not saved."""
         low, high = values["ci95"]
         return Estimate(values["mean"], (low, high), 0)
 
@@ -47,7 +47,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """The mean of paired differences (after minus before), its 95% interval, and the two-sided p value of no difference."""
+    """The mean of paired differences (after minus before), its 95% interval, and the two-sided p value of no difference.
+
+    `better` and `worse` are the numbers of rows that became better and worse; the rest of the n rows are equal.
+    """
 
     p: float
     better: int = 0
@@ -55,7 +58,7 @@ class Difference(Estimate):
     """Rows that became better and worse; those of the n that are left are equal."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the mean, the interval and p as plain values."""
+        """Return a dictionary of `mean`, `ci95` (a list of two numbers) and `p`."""
         return {**super().as_json(), "p": self.p}
 
     @property
@@ -86,10 +89,11 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def paired(before: Sequence[float], after: Sequence[float]) -> Difference:
-    """Compare two lists of scores of the same rows in the same order; positive where `after` is better.
+    """Return how scores changed from `before` to `after`, lists of one score a row in the same order; positive means better
+    after.
 
-    p is by McNemar's exact test where all scores are 0 or 1, else by the sign-flip permutation test. Raises ValueError where
-    the two differ in length, or are empty.
+    p is by McNemar's exact test where all scores are 0 or 1, else by the sign-flip permutation test. Raises ValueError
+    where the lists differ in length, or are empty.
     """
     if len(before) != len(after) or not before:
         raise ValueError(f"a paired comparison needs the same rows on both sides, not {len(before)} and {len(after)}")
@@ -102,9 +106,9 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Difference:
 
 
 def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Estimate | None:
-    """Return the ratio of the sums of `parts` and `wholes`, and its interval by the bootstrap over rows.
+    """Return the sum of `parts` over the sum of `wholes`, with its interval by the bootstrap over rows.
 
-    Each row has one value of each. The result is None where the wholes sum to 0; a resample whose wholes sum to 0 is
+    Each row has one value in each list. The result is None where the wholes sum to 0; a resample whose wholes sum to 0 is
     left out.
     """
     if not math.fsum(wholes):

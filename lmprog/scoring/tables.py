@@ -18,7 +18,11 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Group:
-    """The mean score of the rows that have one value in a column."""
+    """The mean score of the rows that have one value in a column, with its interval.
+
+    `precision`, where the column holds labels: the share of the runs that output this label which are right; None where
+    none do.
+    """
 
     value: Any
     estimate: Estimate
@@ -33,16 +37,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Labels:
-    """The output (an enum) and the column of the row that a metric compares, as in classification."""
+    """The output (of an enum type) and the data column that a metric compares, as in classification."""
 
     output: str
     column: str
 
 
 def labels_of(plan: Plan, metric: str) -> Labels | None:
-    """Return the output and the column that a metric compares.
-
-    None where its arguments are anything else than one enum output and one column.
+    """Return the output and the column that a metric compares; None where its arguments are not one enum output and one
+    column.
     """
     read = [expression.references for expression in plan.metrics[metric].arguments.values()]
     paths = sorted(path for references in read for path in references)
@@ -53,11 +56,10 @@ def labels_of(plan: Plan, metric: str) -> Labels | None:
 
 
 def by_column(scores: Scores, rows: Rows, column: str, labels: Labels | None = None) -> list[Group]:
-    """Return the mean score for each value of a column, in the order of the values.
+    """Return the mean score of the rows of each value of a column, in the order of the values.
 
-    Raises UsageError where no row has the column.
-
-    With `labels` of that column each group has the precision of its label too.
+    With `labels` of that column each group has the precision of its label too. Raises UsageError where no row has the
+    column.
     """
     if not any(column in row for row in rows):
         known = ", ".join(dict.fromkeys(name for row in rows for name in row))
@@ -87,7 +89,10 @@ def _precision(scores: Scores, rows: Rows, labels: Labels) -> dict[str, float]:
 
 
 def confusions(scores: Scores, rows: Rows, labels: Labels) -> list[tuple[Any, Any, int]]:
-    """Count wrong labels: return `(wanted, predicted, runs)`, the most frequent first; an unreadable reply predicts None."""
+    """Count wrong labels; return `(wanted, predicted, number of runs)` for each pair, the most frequent first.
+
+    An unreadable reply predicts None.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     values: dict[str, Any] = {}
     for run in scores.rows:

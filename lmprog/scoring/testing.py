@@ -27,9 +27,10 @@ Test = ExampleTest | GateTest
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one test of a spec: passed, failed, or error.
+    """The outcome of one test of a spec, by the test's name: passed, failed, or error.
 
-    `error` is an outage or a failure of the machine, which says nothing about the program.
+    `error` is an outage or a failure of the machine, which says nothing about the program. `message` says why the test did
+    not pass, `seconds` is its time, `score` the score of a gate, and `records` are its calls of LMs and tools.
     """
 
     spec: Path
@@ -44,14 +45,14 @@ class Outcome:
     """Calls of LMs and tools, of judges too."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the outcome as plain values, with the score of a gate."""
+        """Return the outcome as a dictionary by field name, without the records, with mean and interval of a gate's score."""
         found = {"spec": str(self.spec), "name": self.name, "status": self.status, "message": self.message}
         score = {"score": {**self.score.as_json(), "n": self.score.n}} if self.score is not None else {}
         return {**found, **score, "seconds": self.seconds}
 
 
 def size_of(program: Program, tests: Sequence[Test]) -> int:
-    """Return how many runs of the program the tests make: one for an example, one a row for a gate."""
+    """Return how many runs of the program the tests make: one for an example, and for a gate one for each of its rows."""
     return sum(len(rows_of(program.plan, test.data)) if isinstance(test, GateTest) else 1 for test in tests)
 
 
@@ -62,10 +63,11 @@ async def outcomes(
     on_run: Callable[[], None] | None = None,
     compared: bool = True,
 ) -> AsyncIterator[Outcome]:
-    """Run the tests and yield their outcomes in order: all examples at once, the gates one after the other.
+    """Run the tests of `spec` and yield their outcomes in the order of `tests`: examples all at once, gates one after the
+    other.
 
-    `on_run` is called after each run, for a progress bar. Unless `compared`, a test passes whose runs end: outputs and
-    scores of fake replies say nothing about the program.
+    `on_run` is called after each run, for a progress bar. With `compared` False (a dry run) outputs and scores are not
+    looked at: a test passes where its runs end.
     """
     tell = on_run or (lambda: None)
     gate = asyncio.Semaphore(program.concurrency)

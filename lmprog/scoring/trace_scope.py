@@ -13,9 +13,10 @@ from lmprog.traces.record import Invocation, Record, ToolInvocation
 
 
 def trace_of(plan: Plan, records: Sequence[Record]) -> dict[str, Any]:
-    """Return the value of `trace` for a run: counts of all its LM calls, its tools, and each module's replies and outputs.
+    """Return the value that a metric reads as `trace`: counts of a run's LM calls, its tools, and each module's replies and
+    outputs.
 
-    Sub-programs count in the totals; `modules` are those of the program itself.
+    Calls of sub-programs count in the totals; `modules` has the program's own modules alone, by id.
     """
     calls = [record for record in records if isinstance(record, Invocation)]
     # The program of an ensemble is each of its members.
@@ -50,9 +51,10 @@ def _counts(calls: Sequence[Invocation]) -> dict[str, int]:
 
 
 def runs_of(plan: Plan, results: Sequence[Result], place: int) -> dict[str, Any]:
-    """Return the value of `runs` for run number `place` of a row: its index, and all the row's outputs and reply tokens.
+    """Return the value that a metric reads as `runs`, for run number `place` (from 0) of a row: that number, and for each
+    run of the row its outputs and the tokens of its replies.
 
-    `results` are the runs of the row that ended.
+    `results` are those runs of the row that ended without an outage.
     """
     outputs: list[Mapping[str, Any]] = [result.outputs or {} for result in results]
     return {

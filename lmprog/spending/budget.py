@@ -44,7 +44,7 @@ class Spent:
         return self.seconds / 60
 
     def as_json(self) -> dict[str, Any]:
-        """Return the amounts as plain values."""
+        """Return the amounts as a dictionary, by field name."""
         return asdict(self)
 
     def since(self, earlier: Spent) -> Spent:
@@ -68,12 +68,13 @@ class Answers(Protocol):
 
 
 class Budget:
-    """Counts what LM calls cost, and refuses a call that could exceed one of the limits (named as in LIMITS).
+    """Counts what LM calls cost, and refuses a call that could exceed one of the limits (named as in LIMITS: calls, tokens,
+    ...).
 
-    A call reserves the most that it can cost until its reply is there. One that does not fit beside the calls in flight waits
-    for them; it is refused when it does not fit alone. An amount without a bound (a reply without `max_tokens`, an unknown
-    price) is taken for the largest so far. Cached replies in `answers` are counted as if they were requested, so that a resumed
-    run stops where the first would have stopped.
+    A call reserves the most that it can cost until its reply is there. A call that does not fit beside the calls in flight
+    waits for them; it is refused when it does not fit alone. An amount without a bound (a reply without `max_tokens`, an
+    unknown price) is taken to be the largest seen so far. Replies that the response cache `answers` took from earlier
+    processes count as if they were requested, so that a resumed run stops where the first would have stopped.
     """
 
     def __init__(self, limits: Mapping[str, float], spent: Spent | None = None, answers: Answers | None = None) -> None:
@@ -98,11 +99,16 @@ class Budget:
         return now
 
     def meter(self, lm: LM, declared: Declared | None = None) -> LM:
-        """Return `lm` with its calls counted in this budget, and refused with BudgetExceeded once it is spent."""
+        """Return an LM that sends its requests to `lm` and counts them in this budget, at the prices of `declared` (None:
+        unknown).
+
+        Its calls raise BudgetExceeded where their largest possible cost could exceed the budget.
+        """
         return _Metered(lm, self, declared)
 
     async def complete(self, lm: LM, request: Request, declared: Declared | None = None) -> Completion:
-        """Send a request to `lm` within the budget; return the reply and count its cost, at the prices of `declared`.
+        """Send a request to `lm` within the budget; return the reply and count its cost, at the prices of `declared` (None:
+        unknown).
 
         Raises BudgetExceeded where the largest possible cost of the call could exceed the budget.
         """
@@ -159,7 +165,9 @@ class Budget:
         return value
 
     def charge(self, spent: Spent, largest: Spent) -> None:
-        """Count what an earlier process spent on the same run; none of its calls took more than `largest`."""
+        """Count what an earlier process spent on the same run; `largest` has the most that one of its calls took of each
+        amount.
+        """
         self._spent = self._spent.plus(spent)
         self._started -= spent.seconds
         self.largest = self.largest.most(largest)

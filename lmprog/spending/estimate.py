@@ -19,7 +19,9 @@ SECONDS_PER_CALL = 2.0
 
 @dataclass(frozen=True)
 class Part:
-    """The forecast of one part of a run, such as a stage: bounds of its LM calls, and its seconds. None: unknown."""
+    """The forecast of one part of a run, such as a stage: its name, a bound of the LM calls of each call site, and its time
+    in seconds (None: unknown).
+    """
 
     name: str
     asks: Sequence[CallBound]
@@ -52,8 +54,11 @@ class Part:
 
 @dataclass(frozen=True)
 class DevRows:
-    """The numbers of dev rows that choose and that confirm, and the smallest gain that these can confirm (None where no gain
-    can be).
+    """The numbers of dev rows that choose a candidate and that confirm it, and the smallest gain that the rows can confirm
+    (None: no gain).
+
+    `power` is the probability that such a gain is confirmed, where a candidate changes the score of the share `changing` of
+    rows.
     """
 
     choose: int
@@ -65,13 +70,17 @@ class DevRows:
     """The share of rows whose score a candidate is taken to change."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the numbers as plain values."""
+        """Return the numbers as a dictionary, by field name."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The worst case and the estimate of a run, part by part; `measured` is the earlier run whose speed the times follow."""
+    """The worst case (`parts`) and the estimate (`estimated`) of a run, part by part.
+
+    `measured` is the folder of the earlier run from which times and `reply`, the mean tokens of a reply, are taken (None:
+    there is none). `bounded` is False where a `foreach` without `at_most` is taken to have one item.
+    """
 
     parts: Sequence[Part]
     """At most."""
@@ -97,7 +106,7 @@ class Forecast:
 
     @property
     def unknown(self) -> list[str]:
-        """The reasons why a sum is unknown, each with what to write in the spec."""
+        """The reasons why a sum is unknown, one sentence each, with what to write in the spec."""
         found: dict[str, None] = {}
         for ask in self.in_all.asks:
             if ask.calls:
@@ -106,9 +115,10 @@ class Forecast:
 
 
 def timed(plan: Plan, concurrency: int, parts: Iterable[Part], folders: Iterable[Path] = ()) -> Forecast:
-    """Return a Forecast of the parts: each with the time that it may take, in the worst case and as estimated.
+    """Return a Forecast of the parts: each with the seconds that it may take, in the worst case and as estimated.
 
-    `concurrency` is the number of rows at work at a time; `folders` are of earlier runs, the newest last, whose speed is used.
+    `concurrency` is the number of rows that run at a time. `folders` are those of earlier runs, the newest last; the newest
+    with a report gives calls per second and lengths of replies. Times are unknown without one.
     """
     before = _measured(folders)
     rates, reply = (before.rates, before.reply) if before is not None else ({}, None)

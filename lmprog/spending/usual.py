@@ -32,8 +32,10 @@ ASSUMED = (
 
 @dataclass(frozen=True)
 class Usual:
-    """The estimated calls at one call site; a prompt has `written` tokens, and `replies` more values each as
-    long as a reply.
+    """The estimated LM calls at one call site, and the tokens of each.
+
+    A prompt has `written` tokens of known text, and `replies` values, such as outputs of earlier steps, that are each as
+    long as a reply; the call's own reply has `reply` tokens.
     """
 
     calls: float
@@ -42,7 +44,7 @@ class Usual:
     reply: float
 
     def times(self, count: float) -> Usual:
-        """Return the estimate for `count` runs."""
+        """Return the estimate with `count` times the calls, as for `count` runs."""
         return replace(self, calls=self.calls * count)
 
 
@@ -56,7 +58,10 @@ def usual_reply(longest: float | None) -> float:
 
 
 def usual_calls(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return the estimated LM calls of one run at each call site, in the order of `bounds(plan).sites`."""
+    """Return the estimated LM calls of one run, a number for each call site in the order of `bounds(plan).sites`.
+
+    Lengths of lists are taken from a sample of `rows`.
+    """
     return list(_calls(plan, plan.steps, 1.0, sample(rows)))
 
 
@@ -90,9 +95,10 @@ def _items(plan: Plan, over: Foreach, rows: Sequence[Mapping[str, Any]] | None) 
 
 
 def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: float | None, demos: int) -> Usual:
-    """Return the estimated calls and tokens of one call site.
+    """Return the estimated calls and tokens of one call site, its prompts rendered from a sample of `rows`.
 
-    `longest` is the limit of a reply (None: none), `demos` the number of demos that tuning may add.
+    `calls` are the estimated calls of a run, `longest` is the limit of a reply in tokens (None: no limit), and `demos` the
+    number of demos that tuning may add.
     """
     module = site.module
     reply = usual_reply(longest)
@@ -116,7 +122,9 @@ def usual(site: Site, rows: Sequence[Mapping[str, Any]], calls: float, longest: 
 
 
 def arguments(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inputs of a module's call for one row. Raises EvaluationError where they depend on more than the row."""
+    """Return the inputs of a module's call, by name, for one data row. Raises EvaluationError where they depend on more
+    than the row, such as the output of an earlier step.
+    """
     scope = _scope(site.plan, row)
     return {name: value.evaluate(scope) for name, value in site.call.arguments.items()}
 

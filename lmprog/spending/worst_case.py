@@ -29,8 +29,9 @@ ASKED_AGAIN = 256
 
 @dataclass(frozen=True)
 class CallBound:
-    """The most calls of one LM at a call site, and the most tokens of each; `usual` is the estimate of the same (None:
-    unknown).
+    """The most calls of one LM at a call site, and the most tokens of each prompt and reply (None: no bound).
+
+    `usual` is the estimate of the same (None: unknown).
     """
 
     lm: LM
@@ -40,14 +41,15 @@ class CallBound:
     usual: Usual | None = None
 
     def times(self, count: float) -> CallBound:
-        """Return the bound for `count` runs."""
+        """Return the bound with `count` times the calls, as for `count` runs."""
         expected = self.usual.times(count) if self.usual is not None else None
         return replace(self, calls=self.calls * count, usual=expected)
 
     def estimated(self, reply: float | None) -> CallBound:
-        """Return the estimate as a CallBound; `reply` is the measured mean length of a reply, None where none was measured.
+        """Return the usual calls and tokens as a CallBound; the bound itself where there is no estimate.
 
-        No part exceeds its bound. Without an estimate the bound itself is returned.
+        `reply` is the measured mean length of a reply in tokens, None where none was measured. No estimated number exceeds
+        its bound.
         """
         if self.usual is None:
             return self
@@ -81,7 +83,7 @@ class Growth:
 def asks(plan: Plan, rows: Sequence[Mapping[str, Any]], growth: Growth) -> list[CallBound]:
     """Return the bounds of the LM calls of one run on any of `rows`, one for each call site, sub-programs included.
 
-    The members of an ensemble have the inputs of the row.
+    `growth` is what tuning may add to each prompt. The members of an ensemble are taken to have the inputs of the row.
     """
     sites = zip(bounds(plan).sites, usual_calls(plan, rows), strict=True)
     members = [ask for member in plan.members for ask in asks(member, rows, growth)]

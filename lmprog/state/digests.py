@@ -15,8 +15,6 @@ def digest(value: Any) -> str:
 
 
 def folder_state(folder: Path) -> str:
-    """Return a digest of the names, sizes and modification times of a folder's files, for weights that are too
-    large to read.
-    """
+    """Return a digest of the names, sizes and modification times of a folder's files, for weights too large to read."""
     found = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
     return digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in found])

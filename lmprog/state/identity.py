@@ -36,9 +36,10 @@ ABSENT = "absent"
 
 
 def of_program(plan: Plan, prefix: str = "") -> dict[str, str]:
-    """Return digests of all that a program is made from, by key: the parts of its spec, its files, and its sub-programs.
+    """Return digests of all that a program is made from, by key (as `modules.sort.instructions`): the parts of its spec,
+    its files, and its sub-programs.
 
-    Settings that change no answer (addresses, keys, limits, prices) are left out.
+    Each key begins with `prefix`. Settings that change no answer (addresses, keys, limits, prices) are left out.
     """
     # Sub-programs are taken apart below; the version of the language stands in the version of lmprog.
     meaning = {key: value for key, value in plan.meaning.items() if key not in ("lmprog", "programs")}
@@ -78,7 +79,9 @@ def files_of(plan: Plan, metric: str | None = None) -> list[Path]:
 
 
 def of_metric(plan: Plan, metric: str) -> dict[str, str]:
-    """Return digests of all that a metric, and the metrics it is computed from, are made from: spec, Python files, judges."""
+    """Return digests, by key, of all that a metric and the metrics it is computed from are made from: spec, Python files,
+    judges.
+    """
     found: dict[str, str] = {}
     for id in _needed(plan.metrics, metric):
         declared = plan.metrics[id]
@@ -104,9 +107,9 @@ def of_metric(plan: Plan, metric: str) -> dict[str, str]:
 
 
 def of_optimization(block: Optimize) -> dict[str, str]:
-    """Return digests of an optimization's settings, each stage by a key of its own.
+    """Return digests, by key, of the settings of an `optimize` block, each stage by a key of its own.
 
-    The budget is left out, since it may grow.
+    The budget is left out, since it may be raised between a run and its continuation.
     """
     found = {
         f"optimize.{field.name}": digest(_plain(getattr(block, field.name)))
@@ -153,12 +156,14 @@ class RowsDigest:
 
 
 def version() -> dict[str, str]:
-    """Return the version of lmprog under its key; it decides how prompts are written and replies read."""
+    """Return the version of lmprog as a digest under its key, since it decides how prompts are written and replies read."""
     return {"lmprog": __version__}
 
 
 def changes(before: SourceDigests, now: SourceDigests) -> list[str]:
-    """Return a phrase for each key whose digest differs, such as "`data.train` is changed", in the order of `now`."""
+    """Return a phrase for each key whose digest differs between two sets, as "`data.train` is changed", in the order of
+    `now`.
+    """
     keys = [*now, *(key for key in before if key not in now)]
     return [_change(key, before, now) for key in keys if before.get(key) != now.get(key)]
 
@@ -170,7 +175,7 @@ def _change(key: str, before: SourceDigests, now: SourceDigests) -> str:
 
 
 def in_words(found: list[str]) -> str:
-    """Return the first four phrases of `changes` joined by commas, and how many more there are."""
+    """Return the first four phrases that `changes` found joined by commas, and how many more there are."""
     shown = ", ".join(found[:4])
     return shown if len(found) <= 4 else f"{shown} and {len(found) - 4} more"
 

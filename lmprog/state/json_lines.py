@@ -18,7 +18,7 @@ VERSION = 1
 
 @dataclass
 class PassedOver:
-    """The lines of a file that a reader left out: their numbers, from 1, and how many had each fault."""
+    """The lines of a file that a reader left out: their numbers, from 1, and how many had each fault, such as `torn`."""
 
     numbers: list[int] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
@@ -82,7 +82,7 @@ def object_in(line: bytes) -> dict[str, Any] | str:
 
 
 def require_version(version: Any, path: Path) -> None:
-    """Raise UsageError where `version`, read from the file `path`, is not the format that this version of lmprog reads."""
+    """Raise UsageError where `version`, read from the file `path`, is not the file format that this version of lmprog reads."""
     if version != VERSION:
         raise UsageError(
             f"{path} was written by another version of lmprog (format {version!r}, this one reads {VERSION}); "
@@ -91,7 +91,9 @@ def require_version(version: Any, path: Path) -> None:
 
 
 def as_line(value: Any) -> bytes:
-    """Return a value as one line of JSON in UTF-8, with its line break; half a surrogate pair is written as an escape."""
+    """Return a value as one line of JSON in UTF-8, with its line break; half a surrogate pair is written as an escape
+    (`\\ud800`).
+    """
     return json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n"
 
 

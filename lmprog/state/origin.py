@@ -20,7 +20,11 @@ SECRETS = ("api_key", "headers", "env")
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of the command that began a run, stored so that `--resume` alone continues with the same."""
+    """The settings of the command that began a run, stored so that `--resume` alone continues with the same.
+
+    `lms` are LMs replaced by id, `overrides` values laid over the spec (`--set`), `budget` limits, `out` the file or folder
+    of the results, and `left_out` the keys of `overrides` that are secrets and so not stored.
+    """
 
     lms: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -36,9 +40,9 @@ class Settings:
         return Settings(self.lms, plain, self.budget, self.out, secret)
 
     def over(self, kept: Settings) -> Settings:
-        """Return these settings of a resuming command laid over the stored ones.
+        """Return these settings of a resuming command laid over `kept`, the stored ones.
 
-        Raises UsageError where a secret must be given again.
+        Raises UsageError where a secret, which was not stored, must be given again.
         """
         overrides = {**kept.overrides, **self.overrides}
         missing = [path for path in kept.left_out if path not in overrides]
@@ -52,10 +56,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Origin:
-    """The program, digests of all its sources (`made_from`, by key as in `lmprog.state.identity`), and settings behind some
-    results.
+    """A note of what some results were made from: the program's name, its spec, digests of all sources (`made_from`, by key
+    as in `lmprog.state.identity`), the seed, the number of rows, and the settings of the command.
 
-    The names of the fields are the keys on disk.
+    `traces` has the length in bytes of each trace file when the run began. The names of the fields are the keys on disk.
     """
 
     program: str
@@ -69,7 +73,7 @@ class Origin:
     settings: Settings = field(default_factory=Settings)
 
     def write(self, path: Path, *, private: bool = False) -> None:
-        """Write the origin to a file, whole or not at all; `private`: only its owner may read it."""
+        """Write the origin as JSON to a file, whole or not at all; with `private` only the file's owner may read it."""
         write_whole(path, json.dumps({"version": VERSION, **asdict(self)}, indent=2) + "\n", private=private)
 
 

@@ -23,12 +23,12 @@ CUT = "the command was cut off after this row had called a tool that writes"
 
 
 class OutFile:
-    """The outputs of a run over rows; a context manager, and the only writer of the file.
+    """The file of the outputs of a run over rows; a context manager, and the only writer of the file.
 
     A row has a line `{"row", "outputs", "error"}`, with `"wrote": true` where it failed after a call of a tool that writes.
-    Rows without a line, or whose line has an error, are to be run; those that wrote only with `repeat_writes`. While they
-    are, new lines are appended, so that nothing is lost by a kill; when the file is closed there is one line for each row, in
-    the order of the rows. Raises UsageError for a file that no run has written, or that was begun from something else, and
+    Rows without a line, or whose line has an error, are still to be run; those with `wrote` only with `repeat_writes`. New
+    lines are appended, so that nothing is lost by a kill; when the file is closed it gets one line for each row, in the
+    order of the rows. Raises UsageError for a file that no run has written, or that was begun from other sources, and
     WriterLocked while another process writes it.
     """
 
@@ -125,7 +125,7 @@ class OutFile:
 
     @property
     def missing_from(self) -> int:
-        """The number of the row after the last one that has a finished line; 0 where there is none."""
+        """The number of the row after the last one whose line has no error; 0 where there is none."""
         return max((row + 1 for row in range(self.total) if self._places[row] >= 0 and row not in self._cut), default=0)
 
     @property
@@ -140,7 +140,9 @@ class OutFile:
 
     @property
     def held(self) -> frozenset[int]:
-        """The rows that failed after a call of a tool that writes, which are not run again without `repeat_writes`."""
+        """The numbers of the rows that failed after a call of a tool that writes, which are not run again without
+        `repeat_writes`.
+        """
         return frozenset() if self._repeat_writes else frozenset(self._wrote)
 
     def to_do(self) -> bytes:
@@ -151,14 +153,17 @@ class OutFile:
     def before_write(self, row: int | str) -> None:
         """Append a line that marks the row as cut off; a later line of the row replaces it.
 
-        It is called before each call of a tool that writes, so that a killed command leaves the mark.
+        It is called before each call of a tool that writes, so that a killed command leaves the mark. `row` is the row's
+        number.
         """
         assert isinstance(row, int)
         if row not in self._wrote:
             self._append(row, None, CUT, wrote=True)
 
     def add(self, row: int, outputs: Mapping[str, Any] | None, error: str | None) -> None:
-        """Append the line of a row that has ended. Raises UsageError where a source file of the run has changed meanwhile."""
+        """Append the line of a row that has ended: its number, its outputs, or its error. Raises UsageError where a source
+        file of the run has changed since it began.
+        """
         self._append(row, outputs, error, wrote=error is not None and row in self._wrote)
 
     def _append(self, row: int, outputs: Mapping[str, Any] | None, error: str | None, *, wrote: bool) -> None:

@@ -27,11 +27,12 @@ class WriterLocked(InfrastructureError):
 
 @contextlib.contextmanager
 def exclusive_writer(path: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock of a file or folder inside the block, whatever name it is reached by.
+    """Hold the lock of a file or folder inside the block. Raises WriterLocked where another process has held it for `wait`
+    seconds.
 
-    Raises WriterLocked where another one has held it for `wait` seconds.
-    The lock lies on a hidden file (in the folder, or beside the file) that holds the owner's process id; it is removed at the
-    end, and one that a killed process left behind locks nothing. Devices and pipes are not locked.
+    Other names of the same file (links) mean the same lock. The lock is on a hidden file (in the folder, or beside the
+    file) that holds the owner's process id; it is removed at the end, and one that a killed process left behind locks
+    nothing. Devices and pipes are not locked.
     """
     whole = path.resolve()
     if fcntl is None or (whole.exists() and not (whole.is_file() or whole.is_dir())):

@@ -10,7 +10,10 @@ from lmprog.errors import UsageError
 
 
 class Unchanged:
-    """The times and sizes of files when the watch began. A file that is saved again counts as changed, whatever it holds."""
+    """The times and sizes of files when the watch began, by which a change is seen.
+
+    A file that is saved again counts as changed, even with the same contents.
+    """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._states = {path: state_of(path) for path in paths}

@@ -18,10 +18,12 @@ EVERY = 0.2
 def changes(
     files: Callable[[], Mapping[Path, State]], stopped: threading.Event, every: float = EVERY
 ) -> Iterator[frozenset[Path]]:
-    """Yield the files that have changed, appeared or gone, each time they have been still for one look; end when stopped.
+    """Yield the set of files that have changed, appeared or gone, each time no file has changed between two looks; end when
+    `stopped` is set.
 
-    `files` is called before each look, so that the files may be others after a change; it returns each file with its state
-    before the caller read it. A change while the caller reads, or is at work on the last change, is seen next.
+    `files` is called before each look, every `every` seconds, and returns each file to watch with its state when the caller
+    last read it; so the files may be others after a change, and a change while the caller is at work is seen at the next
+    look.
     """
     before = dict(files())
     changed: set[Path] = set()
@@ -37,10 +39,10 @@ def changes(
 
 
 def files_to_watch(spec: Path, compiled: Compilation, imports: bool = True) -> frozenset[Path]:
-    """Return the files that a program was compiled from; where compiling failed, also their folders.
+    """Return the files that the program of `spec` was compiled from; where compiling failed, also their folders.
 
-    A file that is missing changes the state of its folder when it appears. Without `imports`, for a stranger's program, the
-    files are found without importing anything.
+    A file that is missing changes the state of its folder when it appears. Without `imports`, for a program that is not
+    trusted, the files are found without importing anything.
     """
     read = {spec.resolve(), *compiled.read}
     return frozenset(read | (_files_behind(compiled.plan, imports) if compiled.plan is not None else _folders(read)))

@@ -32,10 +32,10 @@ _warned: set[str] = set()
 
 
 def exporters(plan: Plan) -> Sequence[Exporter]:
-    """Return the exporters of a run of the program: of its `export`, of the environment, and of `export_to`.
+    """Return the exporters of every run: the one of a spec's `export` block (None: it has none), and those that `export_to`
+    added.
 
-    The environment's are those of OpenTelemetry (`lmprog.traces.otel_environment`), where the spec names no collector. Raise
-    UsageError for one of the spec that cannot be made, or an environment variable that is not set.
+    Raises UsageError for an exporter that cannot be made, and for an environment variable that is not set.
     """
     found = [_of_spec(plan.export)] if plan.export is not None else []
     if (plan.export is None or plan.export.key != "otlp") and (ours := _of_environment(plan)) is not None:
@@ -126,7 +126,9 @@ def close() -> None:
 
 
 class FileExport:
-    """An exporter that appends the records of each run to a file; its first failure is reported, and ends the export."""
+    """An exporter that appends the records of each run to a file; its first failure is printed as a warning, and ends the
+    export.
+    """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.path: Path = settings["file"]

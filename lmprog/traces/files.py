@@ -62,9 +62,10 @@ class TraceWriter:
         return os.fstat(self._file.fileno()).st_size
 
     def drop_rows(self, begin: int, row: int, kept: Collection[int] = ()) -> None:
-        """Remove the records at the end of the file that belong to `row` or a later row, which a resumed run makes again.
+        """Remove the records at the end of the file that belong to row number `row` or a later one, which a resumed run
+        makes again.
 
-        What stands before byte `begin` stays, and so do the records of rows in `kept`.
+        What stands before byte `begin` stays, and so do the records of the rows whose numbers are in `kept`.
         """
         position = end = min(begin, self.end)
         with Path(self._file.name).open("rb") as file:
@@ -90,7 +91,9 @@ class TraceWriter:
 
 
 def read_trace(path: Path, passed_over: PassedOver | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the records of a trace file as plain values, in their order; unreadable lines are added to `passed_over`."""
+    """Yield the records of a trace file as dictionaries, in their order. Unreadable lines are left out and added to
+    `passed_over`.
+    """
     return read_objects(path, passed_over)
 
 

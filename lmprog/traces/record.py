@@ -14,7 +14,13 @@ from lmprog.lms.lm import ToolCall, ToolOffer, Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """The record of one LM call of a module, successful or not."""
+    """The record of one LM call of a module, successful or not: where it was made, what was sent, what came back.
+
+    `program`, `module`, `path` (the call site with the turns of loops) and `call` (the number of the call among the
+    module's) say where; `example` (the row's number), `rollout` (the number of the row's sample) and `attempt` (0, and one
+    more for each retry) which run and try. `inputs` are the module's, `messages`, `params` and `tools` were sent;
+    `constrained` is True where only a reply of the declared types could be sampled. docs/traces.md has all fields.
+    """
 
     program: str
     module: str
@@ -83,14 +89,19 @@ class Invocation:
         return request_sha256(self.weights, self.messages, self.params, self.seed, self.tools)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the record as plain values, without empty fields, and with tools by their names."""
+        """Return the record as a dictionary by field name, without empty fields, and with tools by their names."""
         digests = {"prompt_sha256": self.prompt_sha256, "request_sha256": self.request_sha256}
         return {"kind": "lm", **_plain(self), **digests}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolInvocation:
-    """The record of one tool call by a step or an agent, successful or not."""
+    """The record of one tool call by a step or an agent, successful or not.
+
+    `path` is the call site with the turns of loops, `example` the row's number, `rollout` the number of the row's sample,
+    `attempt` 0 and one more for each retry, and `module` the agent that asked (None: a tool step). `error` is the message
+    of a failure, `failure` its kind, and `wrote` True where the tool may have changed something.
+    """
 
     program: str
     tool: str
@@ -114,7 +125,7 @@ class ToolInvocation:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the record as plain values, without empty fields."""
+        """Return the record as a dictionary by field name, without empty fields."""
         return {"kind": "tool", **_plain(self)}
 
 

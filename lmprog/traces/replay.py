@@ -24,9 +24,10 @@ SHOWN = 60
 
 
 class Recording:
-    """A trace file as a source of answers, found by the digest of a request.
+    """A trace file as a source of answers in place of LMs and tools, found by the digest of a request.
 
-    Equal calls that were recorded more than once are answered in the order of the recording, over and over.
+    Where an equal call was recorded several times, its answers are given in the order of the recording, and then from the
+    first again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +57,11 @@ class Recording:
         return ReplayLM(self, declared)
 
     def tool(self, tool: Tool) -> Callable[..., Any]:
-        """Return an async function that answers from the recording in place of the tool."""
+        """Return an async function that takes the tool's arguments by name, and returns the recorded result in place of the
+        tool's.
+
+        It raises ReplayMiss for arguments that the recording does not hold.
+        """
 
         async def call(**arguments: Any) -> Any:
             record = self._next(self._results, (tool.id, digest(arguments)))
@@ -73,7 +78,11 @@ class Recording:
         return call
 
     def reply(self, weights: str, request: Request) -> dict[str, Any]:
-        """Return the record of an equal LM request. Raises ReplayMiss, with what has changed since, where there is none."""
+        """Return the record of an LM request equal to `request`, to the same `weights` (the model's name, with the
+        adapter's digest).
+
+        Raises ReplayMiss, with what differs from the nearest record, where there is none.
+        """
         wanted = request_sha256(weights, request.messages, request.params, request.seed, request.tools)
         record = self._next(self._replies, wanted)
         if record is not None:
@@ -133,7 +142,7 @@ async def _cut_short(record: Mapping[str, Any], path: Path) -> None:
 
 
 def difference(near: Mapping[str, Any], weights: str, request: Request) -> str:
-    """Describe in a few words how a request differs from the recorded call `near` at the same place."""
+    """Return a few words on how a request to `weights` differs from `near`, the recorded call at the same place."""
     if near["weights"] != weights:
         return f"the weights have changed, from {near['weights']} to {weights}"
     params: Mapping[str, Any] = near.get("params", {})

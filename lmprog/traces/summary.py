@@ -16,7 +16,12 @@ Record = Mapping[str, Any]
 
 @dataclass
 class Summary:
-    """Counts of calls, errors, tokens and costs over the records that were added."""
+    """Counts of calls, errors, tokens and costs over the records that were added.
+
+    `cached_tokens` are prompt tokens that a provider had cached, `from_cache` counts replies from lmprog's own cache,
+    `unpriced` those without a known price, `unreadable` those without outputs. `forgiven` counts repairs of replies by
+    kind, `answered_by` replies by the LM that gave them.
+    """
 
     lm_calls: int = 0
     tool_calls: int = 0
@@ -67,14 +72,16 @@ class Summary:
             self.usd += usage["usd"]
 
     def latency(self, share: float) -> float | None:
-        """Return the seconds within which the share `share` of the LM calls was answered, by nearest rank; None
+        """Return the seconds within which the share `share` (0 to 1) of the LM calls was answered, by nearest rank; None
         without calls.
         """
         ordered = sorted(self.seconds)
         return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the counts as plain values, with the latencies p50 and p95."""
+        """Return the counts as a dictionary by field name, with the latencies of half (`p50`) and of 95% (`p95`) of the LM
+        calls.
+        """
         counts = {name: value for name, value in vars(self).items() if name == "usd" or isinstance(value, int)}
         routes = {"answered_by": dict(self.answered_by), "passed_over": dict(self.passed_over)}
         return {
@@ -87,17 +94,17 @@ class Summary:
 
 
 def is_record(line: Record) -> bool:
-    """Return whether a JSON object is a record of a trace that this version reads."""
+    """Return whether a JSON object, read from a line of a trace file, is a record that this version reads."""
     return line.get("kind") in ("lm", "tool", KIND) and all(
         key in line for key in ("program", "path", "example", "rollout")
     )
 
 
 def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Yield the records of a trace run by run.
+    """Yield lists of records, one for each run of a trace, in the order of the trace.
 
-    A new run begins after the record of a whole run, with another row or rollout, and where an LM call of the same place comes
-    a second time.
+    A new run begins after the record of a whole run, with another row or rollout, and where an LM call of the same place
+    comes a second time.
     """
     run: list[Record] = []
     seen: set[tuple[Any, ...]] = set()
@@ -117,7 +124,7 @@ def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def place(record: Record) -> tuple[Any, ...]:
-    """Return a key of a record: the fields that tell its call apart from the other calls of its run."""
+    """Return a key of a record: the values of the fields that tell its call apart from the other calls of its run."""
     return tuple(record.get(key) for key in ("kind", "program", "module", "tool", "parent", "path", "call", "attempt"))
 
 

@@ -13,7 +13,12 @@ from lmprog.traces.record import Invocation, Record
 
 @dataclass(frozen=True)
 class Usage:
-    """Sums over the LM and tool calls of some runs."""
+    """Sums over the LM and tool calls of some runs.
+
+    `retried` counts LM calls that repeat one before them; `usd` are the dollars of calls whose price is known (None: no
+    price is), and `unpriced` counts the others. `seconds` has the time of a run, `p50` and `p95`; `forgiven` counts repairs
+    of replies, `answered_by` and `passed_over` LM calls by the LM that answered or gave no reply, where several may answer.
+    """
 
     lm_calls: int = 0
     tool_calls: int = 0
@@ -35,7 +40,7 @@ class Usage:
     """LM calls by the id of an LM that gave no reply, so that another one answered."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as plain values for JSON; `answered_by` and `passed_over` only where LMs answer for others."""
+        """Return a dictionary by field name; `answered_by` and `passed_over` are in it only where several LMs may answer."""
         routes = {"answered_by": dict(self.answered_by), "passed_over": dict(self.passed_over)}
         return {
             "lm_calls": self.lm_calls,
