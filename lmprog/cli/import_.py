@@ -61,6 +61,30 @@ def prompty(path: Path, out: Path | None) -> None:
     _write(path, out, lambda folder: format.imported(path))
 
 
+@command.command()
+@SOURCE
+@click.option(
+    "--code",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The Python of a saved program: its types, tools and the way from one module to the next.",
+)
+@click.option("--class", "chosen", metavar="NAME", help="The module class to import, where the file has several.")
+@OUT
+def dspy(path: Path, code: Path | None, chosen: str | None, out: Path | None) -> None:
+    """Import a DSPy program: PATH is a file of Python, or what program.save("FILE.json") wrote.
+
+    Signatures become modules, and the statements of `forward` steps. What was tuned (instructions, demos, LM) is in the saved
+    file, names and types of fields are in the code: with --code both are read. No code is run, and no pickle is read.
+
+    \b
+    lmprog import dspy rag.py
+    lmprog import dspy rag.json --code rag.py -o rag.yaml
+    """
+    from lmprog.imports import dspy as format
+
+    _write(path, out, lambda folder: format.imported(path, folder, code, chosen))
+
+
 def _write(source: Path, out: Path | None, convert: Callable[[Path], Imported]) -> None:
     """Write what `convert` makes for a program in a folder, check it without running user code, and exit with its status."""
     from lmprog.imports.finished import finished

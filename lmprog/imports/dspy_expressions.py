@@ -1,0 +1,315 @@
+"""Python's expressions in a DSPy program as expressions of lmprog."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmprog.compiler.prompts.layout import RESERVED
+from lmprog.compiler.types.lattice import BOOL, INT, STR, ListOf, Type, type_of
+from lmprog.compiler.types.lattice import Unknown as NoType
+from lmprog.imports.dspy_code import Constant, DspyFile, Instance
+from lmprog.imports.dspy_signatures import SignatureField
+from lmprog.imports.program import identifier
+
+_SAME = ("len", "str", "int", "float", "sorted", "sum", "min", "max", "any", "all", "round", "abs")
+"""Functions of Python that the language has by the same name."""
+_OF_TEXT = {"lower": 0, "upper": 0, "strip": 0, "split": 1, "replace": 2, "startswith": 1, "endswith": 1}
+"""Methods of texts that the language has as functions, and the most arguments that these take."""
+_LONGEST = 5_000
+"""The longest expression, in characters: what a loop doubles in each turn grows beyond all bounds."""
+_OPERATORS: dict[type[ast.AST], str] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Eq: "==", ast.NotEq: "!=",
+    ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.In: "in", ast.And: "and", ast.Or: "or", ast.Is: "==",
+    ast.IsNot: "!=",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Expr:
+    """An expression of the language, and its type where that is known."""
+
+    text: str
+    type: Type | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The outputs of a step that asks an LM; with `many` each is a list."""
+
+    step: str
+    outputs: Mapping[str, SignatureField]
+    many: bool = False
+
+    def field(self, name: str) -> Expr | None:
+        """Return the expression of an output; None where there is none of this name."""
+        if name not in self.outputs:
+            return None
+        kind = self.outputs[name].type
+        own = f"{name}_output" if name in RESERVED else identifier(name)
+        return Expr(f"steps.{self.step}.{own}", ListOf(kind) if self.many else kind)
+
+
+@dataclass(frozen=True)
+class Either:
+    """The outputs of one of two predictions: of `then` where its step ran, else of `other`."""
+
+    then: Prediction | Either
+    other: Prediction | Either
+
+    @property
+    def outputs(self) -> Mapping[str, SignatureField]:
+        """The outputs that both have."""
+        return {name: field for name, field in self.then.outputs.items() if name in self.other.outputs}
+
+    def field(self, name: str) -> Expr | None:
+        """Return the expression of an output; None where not both have it."""
+        then, other = self.then.field(name), self.other.field(name)
+        return (
+            Expr(f"default({then.text}, {other.text})", other.type) if then is not None and other is not None else None
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """A `dspy.Prediction` that the program makes: values by name."""
+
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A value that has no expression; `name` is what it is called."""
+
+    name: str
+
+
+def is_unknown(value: Any) -> bool:
+    """Return whether a value, or a part of it, has no expression."""
+    if isinstance(value, Record):
+        return any(map(is_unknown, value.fields.values()))
+    return isinstance(value, Unknown) or (isinstance(value, list) and any(map(is_unknown, value)))
+
+
+class Expressions:
+    """Turns Python's expressions into values: expressions of the language, outputs of steps, plain values, or Unknown."""
+
+    def __init__(self, file: DspyFile) -> None:
+        self.file = file
+
+    def called(self, node: ast.Call, env: Mapping[str, Any], each: Expr | None = None) -> Any:
+        """Return the value of a call that becomes a step; None for any other call."""
+        raise NotImplementedError
+
+    def value(self, node: ast.AST, env: Mapping[str, Any]) -> Any:
+        """Return the value of an expression, where `env` has the values of names."""
+        if isinstance(node, ast.Await):
+            return self.value(node.value, env)
+        if isinstance(node, ast.Constant):
+            plain = node.value is None or isinstance(node.value, str | int | float)
+            if isinstance(node.value, str) and node.value in self.file.secrets:
+                return Unknown("key")
+            return Constant(node.value) if plain else Unknown("value")
+        if isinstance(node, ast.Name):
+            if node.id not in env and node.id in self.file.constants:
+                self.file.followed.add(node.id)
+                return self.file.constants[node.id]
+            return env.get(node.id, Unknown(node.id))
+        if isinstance(node, ast.Attribute):
+            return self._attribute(node, env)
+        if isinstance(node, ast.Subscript):
+            return self._item(node, env)
+        if isinstance(node, ast.Call):
+            return self._call(node, env)
+        if isinstance(node, ast.ListComp):
+            return self._each(node, env)
+        if isinstance(node, ast.List | ast.Tuple):
+            return self._list(node, env)
+        return self._computed(node, env) or Unknown("value")
+
+    def expr(self, value: Any) -> Expr | None:
+        """Return a value as an expression; None where it has none."""
+        if isinstance(value, Expr):
+            return value
+        if isinstance(value, Constant):
+            try:
+                return Expr(json.dumps(value.value, ensure_ascii=False), type_of(value.value))
+            except (TypeError, ValueError):
+                return None
+        if isinstance(value, list):
+            parts = [self.expr(part) for part in value]
+            if None in parts:
+                return None
+            kind = _common([part for part in parts if part is not None])
+            text = ", ".join(part.text for part in parts if part is not None)
+            return Expr(f"[{text}]", ListOf(kind if kind is not None and parts else NoType()))
+        if isinstance(value, Record):
+            fields = {name: self.expr(part) for name, part in value.fields.items()}
+            if None not in fields.values():
+                return Expr(
+                    "{" + ", ".join(f"{json.dumps(name)}: {part.text}" for name, part in fields.items() if part) + "}"
+                )
+        return None
+
+    def _attribute(self, node: ast.Attribute, env: Mapping[str, Any]) -> Any:
+        base = self.value(node.value, env)
+        found: Any = None
+        if isinstance(base, Instance):
+            found = base.attributes.get(node.attr)
+        elif isinstance(base, Prediction | Either):
+            found = base.field(node.attr)
+        elif isinstance(base, Record):
+            found = base.fields.get(node.attr)
+        elif isinstance(base, Expr):
+            found = Expr(f"{base.text}.{node.attr}")
+        return found if found is not None else Unknown(node.attr)
+
+    def _item(self, node: ast.Subscript, env: Mapping[str, Any]) -> Any:
+        base = self.value(node.value, env)
+        if isinstance(node.slice, ast.Slice):
+            found = self.expr(base)
+            bounds = (node.slice.lower, node.slice.upper)
+            ends = [self.expr(self.value(end, env)) if end is not None else Expr("") for end in bounds]
+            if found is None or None in ends or node.slice.step is not None:
+                return Unknown("part")
+            return Expr(f"{found.text}[{':'.join(end.text for end in ends if end is not None)}]", found.type)
+        index = self.value(node.slice, env)
+        if isinstance(base, list) and isinstance(index, Constant) and isinstance(index.value, int):
+            return base[index.value] if -len(base) <= index.value < len(base) else Unknown("item")
+        if isinstance(base, Prediction | Either | Record) and isinstance(index, Constant):
+            named = (
+                base.field(str(index.value))
+                if isinstance(base, Prediction | Either)
+                else base.fields.get(str(index.value))
+            )
+            return named if named is not None else Unknown(str(index.value))
+        found, place = self.expr(base), self.expr(index)
+        if found is None or place is None:
+            return Unknown("item")
+        return Expr(f"{found.text}[{place.text}]", found.type.item if isinstance(found.type, ListOf) else None)
+
+    def _list(self, node: ast.List | ast.Tuple, env: Mapping[str, Any]) -> Any:
+        """Return a list of values, or where other lists are put into it, an expression that joins them."""
+        if not any(isinstance(item, ast.Starred) for item in node.elts):
+            return [self.value(item, env) for item in node.elts]
+        parts = []
+        for item in node.elts:
+            value = self.value(item.value, env) if isinstance(item, ast.Starred) else [self.value(item, env)]
+            parts.append(self.expr(value))
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return Unknown("values")
+        return Expr(f"({' + '.join(part.text for part in known)})", _common(known))
+
+    def _each(self, node: ast.ListComp, env: Mapping[str, Any]) -> Any:
+        """Return the list that a call for each item of a list gives, as `[self.ask(x=x).y for x in xs]`."""
+        generator = node.generators[0]
+        called: ast.expr = node.elt
+        field = called.attr if isinstance(called, ast.Attribute) else None
+        called = called.value if isinstance(called, ast.Attribute) else called
+        called = called.value if isinstance(called, ast.Await) else called
+        items = self.expr(self.value(generator.iter, env))
+        plain = len(node.generators) == 1 and not generator.ifs and isinstance(generator.target, ast.Name)
+        if not plain or items is None or not isinstance(called, ast.Call):
+            return Unknown("values")
+        assert isinstance(generator.target, ast.Name)
+        kind = items.type.item if isinstance(items.type, ListOf) else None
+        found = self.called(called, {**env, generator.target.id: Expr("item", kind)}, items)
+        if not isinstance(found, Prediction):
+            return Unknown("values")
+        return found if field is None else found.field(field) or Unknown(field)
+
+    def _call(self, node: ast.Call, env: Mapping[str, Any]) -> Any:
+        function = node.func
+        if self.file.dspy_name(function) == "Prediction":
+            if node.args or any(keyword.arg is None for keyword in node.keywords):
+                self.file.say("outputs", node, "fields that are not named")
+            return Record({keyword.arg: self.value(keyword.value, env) for keyword in node.keywords if keyword.arg})
+        found = self.called(node, env)
+        if found is not None:
+            return found
+        given = [self.expr(self.value(one, env)) for one in node.args]
+        parts = [one.text for one in given if one is not None]
+        if len(parts) < len(given) or node.keywords:
+            return Unknown("value")
+        name = function.id if isinstance(function, ast.Name) else ""
+        if name in _SAME:
+            kinds: dict[str, Type] = {"len": INT, "str": STR, "any": BOOL, "all": BOOL}
+            return Expr(f"{name}({', '.join(parts)})", kinds.get(name))
+        if name == "list" and len(parts) == 1:
+            return given[0]
+        if self.file.dspy_name(function) == "deduplicate" or name == "deduplicate":
+            return Expr(f"unique({', '.join(parts)})", given[0].type if given and given[0] else None)
+        if isinstance(function, ast.Attribute):
+            text = self.expr(self.value(function.value, env))
+            if text is not None and function.attr == "join" and len(parts) == 1:
+                return Expr(f"join({parts[0]}, {text.text})", STR)
+            if text is not None and len(parts) <= _OF_TEXT.get(function.attr, -1):
+                return Expr(
+                    f"{function.attr}({', '.join([text.text, *parts])})", STR if _OF_TEXT[function.attr] != 1 else None
+                )
+        return Unknown(name or getattr(function, "attr", "value"))
+
+    def _computed(self, node: ast.AST, env: Mapping[str, Any]) -> Expr | None:
+        if isinstance(node, ast.JoinedStr):
+            return self._text(node, env)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return self._joined(["not "], [node.operand], env, BOOL)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return self._joined(["-"], [node.operand], env)
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            if isinstance(node.op, ast.Mod) and isinstance(node.left, ast.Constant | ast.JoinedStr):
+                return None  # A text with places for values.
+            return self._joined(["", f" {_OPERATORS[type(node.op)]} "], [node.left, node.right], env)
+        if isinstance(node, ast.BoolOp):
+            return self._joined(["", *[f" {_OPERATORS[type(node.op)]} "] * (len(node.values) - 1)], node.values, env)
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _OPERATORS:
+            return self._joined(["", f" {_OPERATORS[type(node.ops[0])]} "], [node.left, *node.comparators], env, BOOL)
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.NotIn):
+            found = self._joined(["", " in "], [node.left, *node.comparators], env)
+            return Expr(f"(not {found.text})", BOOL) if found is not None else None
+        if isinstance(node, ast.IfExp):
+            return self._joined(["", " if ", " else "], [node.body, node.test, node.orelse], env)
+        if isinstance(node, ast.Dict):
+            pairs = [
+                (key.value, value)
+                for key, value in zip(node.keys, node.values, strict=True)
+                if isinstance(key, ast.Constant)
+            ]
+            if len(pairs) == len(node.keys):
+                return self.expr(Record({str(key): self.value(value, env) for key, value in pairs}))
+        return None
+
+    def _joined(
+        self, between: list[str], nodes: list[ast.expr], env: Mapping[str, Any], kind: Type | None = None
+    ) -> Expr | None:
+        """Return parts of an expression in brackets, each behind one of the texts of `between`."""
+        parts = [self.expr(self.value(node, env)) for node in nodes]
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts) or sum(len(part.text) for part in known) > _LONGEST:
+            return None
+        kind = kind or _common(known)
+        return Expr("(" + "".join(mark + part.text for mark, part in zip(between, known, strict=True)) + ")", kind)
+
+    def _text(self, node: ast.JoinedStr, env: Mapping[str, Any]) -> Expr | None:
+        parts = []
+        for piece in node.values:
+            if isinstance(piece, ast.Constant):
+                parts.append(json.dumps(piece.value, ensure_ascii=False))
+                continue
+            assert isinstance(piece, ast.FormattedValue)
+            found = self.expr(self.value(piece.value, env))
+            if found is None or piece.format_spec is not None or piece.conversion not in (-1, 115):
+                return None
+            parts.append(found.text if found.type == STR else f"str({found.text})")
+        return Expr(f"({' + '.join(parts)})" if parts else '""', STR)
+
+
+def _common(parts: Sequence[Expr]) -> Type | None:
+    """Return the type that all parts have, where an empty list may be one of any items; None where they differ."""
+    kinds = {part.type for part in parts}
+    kinds = kinds - {ListOf(NoType())} or kinds
+    return kinds.pop() if len(kinds) == 1 else None

@@ -1,0 +1,392 @@
+"""The `forward` of a DSPy module as steps: its statements are followed in their order, with expressions in the place of values.
+
+A statement that has no step stands in a note with its line, and what it gives is an input of the program.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.prompts.layout import RESERVED
+from lmprog.compiler.types.lattice import STR, ListOf, Type, type_of
+from lmprog.compiler.types.lattice import Unknown as NoType
+from lmprog.errors import UsageError
+from lmprog.imports.dspy_code import (
+    Constant,
+    DspyFile,
+    Instance,
+    Predictor,
+    Retriever,
+    defaults,
+    parameters,
+)
+from lmprog.imports.dspy_expressions import Either, Expr, Prediction, Record, Unknown, is_unknown
+from lmprog.imports.dspy_objects import MOST_TURNS, Objects, method_of
+from lmprog.imports.dspy_signatures import written
+from lmprog.imports.program import Note, identifier, wrapped
+
+_MOST_STATEMENTS = 2_000
+_CALLS = ("acall", "forward", "aforward", "__call__")
+
+
+@dataclass
+class ProgramInput:
+    """An input of the program: its type, None while nothing says it, and its default."""
+
+    type: Type | None = None
+    default: Any = None
+
+    def entry(self) -> Any:
+        """Return the input as a program writes it."""
+        kind = written(self.type or STR)
+        return kind if self.default is None else {"type": kind, "default": self.default}
+
+
+def field_name(name: str, kind: str) -> str:
+    """Return the name of a module's field, with `kind` (input or output) behind one that means something else in templates."""
+    return f"{name}_{kind}" if name in RESERVED else identifier(name)
+
+
+class Forward(Objects):
+    """Follows the method `forward`, and gathers the parts of a program."""
+
+    def __init__(self, file: DspyFile, folder: Path) -> None:
+        super().__init__(file)
+        self.folder = folder
+        self.modules: dict[str, Predictor] = {}
+        self.steps: dict[str, dict[str, Any]] = {}
+        self.inputs: dict[str, ProgramInput] = {}
+        self.tools: dict[str, dict[str, Any]] = {}
+        self.stand_ins: set[str] = set()
+        self.kinds: dict[tuple[str, str], Type] = {}
+        """The types of inputs that no signature declares, by module and input: those of the values that they are given."""
+        self._guards: list[str] = []
+        self._count = 0
+        self._end: ast.AST | None = None
+
+    def program(self, node: ast.ClassDef, given: ast.Call | None) -> dict[str, str]:
+        """Add the steps of a module class, made by the call `given`; return the program's outputs."""
+        made = self.instance(node, "", given)
+        method = method_of(node, "forward", "aforward")
+        if method is None:
+            self.file.say("steps", node, "it has no method forward")
+            return {}
+        absent = defaults(method)
+        env: dict[str, Any] = {"self": made}
+        for parameter in parameters(method):
+            kind = self.file.signatures.type(parameter.annotation) if parameter.annotation is not None else None
+            default = absent.get(parameter.arg)
+            self.inputs[parameter.arg] = ProgramInput(kind, default)
+            if kind is None and default is not None:
+                self.inputs[parameter.arg].type = type_of(default)
+            env[parameter.arg] = Expr(f"inputs.{parameter.arg}", self.inputs[parameter.arg].type)
+        env |= {one.arg: "rest" for one in [method.args.kwarg] if one is not None}
+        outputs = self._outputs(self._returned(method, env), self._end or method)
+        for predictor, place in self.predictors.values():
+            if predictor not in self.modules.values():
+                self.file.say("modules", place, "`forward` does not call it")
+        return outputs
+
+    def _outputs(self, value: Any, method: ast.AST) -> dict[str, str]:
+        if isinstance(value, Prediction | Either):
+            value = Record({name: value.field(name) for name in value.outputs})
+        if isinstance(value, Expr | Constant):
+            self.file.say("outputs", method, "it returns a value without a name: the output is called `result`")
+            value = Record({"result": value})
+        outputs = {}
+        for name, part in (value.fields if isinstance(value, Record) else {}).items():
+            found = self.expr(part)
+            if found is None:
+                self.file.say("outputs", method, f"the output `{name}`, whose value has no expression")
+            else:
+                outputs[identifier(name)] = wrapped(found.text)
+        if not isinstance(value, Record):
+            self.file.say("outputs", method, "what it returns")
+        return outputs
+
+    def _returned(self, method: ast.FunctionDef | ast.AsyncFunctionDef, env: dict[str, Any]) -> Any:
+        found = self._block(method.body, env)
+        return found[0] if found else Unknown("result")
+
+    def _block(self, body: Sequence[ast.stmt], env: dict[str, Any]) -> list[Any]:
+        """Follow statements; return what they return, in a list, which is empty where they return nothing."""
+        for place, node in enumerate(body):
+            if isinstance(node, ast.Return):
+                for rest in body[place + 1 :]:
+                    self.file.say("steps", rest, "it stands behind the return")
+                self._end = node
+                return [self.value(node.value, env) if node.value is not None else Unknown("result")]
+            returned = self._statement(node, env)
+            if returned:
+                return returned
+        return []
+
+    def _statement(self, node: ast.stmt, env: dict[str, Any]) -> list[Any]:
+        self._count += 1
+        if self._count > _MOST_STATEMENTS:
+            raise UsageError(f"{self.file.path}: its loops stand for more than {_MOST_STATEMENTS:,} statements")
+        if isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            return []
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
+            self._assign(node, env)
+        elif isinstance(node, ast.With | ast.AsyncWith):
+            self.file.say("steps", node.items[0].context_expr, "what it sets for the statements in it")
+            return self._block(node.body, env)
+        elif isinstance(node, ast.For) and (turns := self.turns(node.iter, env)) is not None and _is_straight(node):
+            for value in turns:
+                self._bind(node.target, value, env)
+                self._block(node.body, env)
+        elif isinstance(node, ast.If):
+            return self._condition(node, env)
+        elif not isinstance(node, ast.Expr) or is_unknown(self.value(node.value, env)):
+            self._leave(node, env)
+        return []
+
+    def _condition(self, node: ast.If, env: dict[str, Any]) -> list[Any]:
+        test = self.value(node.test, env)
+        if isinstance(test, Constant):
+            return self._block(node.body if test.value else node.orelse, env)
+        found = self.expr(test) if _is_simple(node) else None
+        if found is None:
+            self._leave(node, env)
+        else:
+            self._branch(node, found, env)
+        return []
+
+    def _branch(self, node: ast.If, test: Expr, env: dict[str, Any]) -> None:
+        """Follow both sides of a condition: their steps get it as `when`, and what they set is a choice of two values."""
+        sides = []
+        for guard, body in ((test.text, node.body), (f"not {test.text}", node.orelse)):
+            inner = dict(env)
+            self._guards.append(guard)
+            before = set(self.steps)
+            self._block(body, inner)
+            self._guards.pop()
+            sides.append((inner, self.steps.keys() - before))
+        (then, made), (other, _) = sides
+        for name in then.keys() | other.keys():
+            one, two = then.get(name, Unknown(name)), other.get(name, Unknown(name))
+            if one is not two:
+                env[name] = self._choice(name, test, (one, two), made)
+
+    def _choice(self, name: str, test: Expr, values: tuple[Any, Any], made: Set[str]) -> Any:
+        """Return the value of a name after a condition; `made` are the steps of the side where it holds."""
+        then, other = values
+        if isinstance(then, Prediction | Either) and isinstance(other, Prediction | Either):
+            return Either(then, other)
+        one, two = self.expr(then), self.expr(other)
+        if one is None or two is None:
+            return Unknown(name)
+        if any(f"steps.{step}." in one.text for step in made):
+            return Expr(f"default({one.text}, {two.text})", two.type)
+        return Expr(f"({one.text} if {test.text} else {two.text})", one.type if one.type == two.type else None)
+
+    def _assign(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign, env: dict[str, Any]) -> None:
+        assert node.value is not None
+        value = node.value
+        if isinstance(node, ast.AugAssign):
+            value = ast.copy_location(ast.BinOp(_read(node.target), node.op, node.value), node)
+        found = self.value(value, env)
+        if is_unknown(found):
+            self.file.say(
+                "steps", node, "it has no step, so its value is an input of the program where a step reads it"
+            )
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            self._bind(target, found, env)
+
+    def _bind(self, target: ast.AST, value: Any, env: dict[str, Any]) -> None:
+        if isinstance(target, ast.Name):
+            env[target.id] = Unknown(target.id) if isinstance(value, Unknown) else value
+        elif isinstance(target, ast.Tuple | ast.List):
+            fits = isinstance(value, list) and len(value) == len(target.elts)
+            parts = value if fits else [Unknown("value")] * len(target.elts)
+            for part, item in zip(target.elts, parts, strict=True):
+                self._bind(part, item, env)
+        else:
+            self.file.say("steps", target, "a value that is set on an object")
+
+    def _leave(self, node: ast.stmt, env: dict[str, Any]) -> None:
+        """Note a statement that has no steps; the names that it sets have unknown values from here on."""
+        parts = [part for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)]
+        sets = "; what it sets is an input of the program where a step reads it" if parts else ""
+        self.file.say("steps", node, f"it has no step{sets}")
+        env |= {part.id: Unknown(part.id) for part in parts}
+
+    def called(self, node: ast.Call, env: Mapping[str, Any], each: Expr | None = None) -> Any:
+        """Return the value of a call of a predictor, of another module of the file, or of a function that becomes a tool."""
+        function: ast.AST = node.func
+        if isinstance(function, ast.Attribute) and function.attr in _CALLS:
+            function = function.value
+        if (
+            isinstance(function, ast.Name)
+            and function.id not in env
+            and function.id in {**self.file.functions, **self.file.files}
+        ):
+            return self._tool(function.id, node, env)
+        made_here = isinstance(function, ast.Call)
+        if not made_here and not _is_path(function):
+            return None
+        value = self._made_here(function) if made_here else self.value(function, env)
+        if isinstance(value, Predictor):
+            return self._ask(value, node, env, each)
+        if isinstance(value, Retriever):
+            name = self.stand_in(f"{value.name}_passages", ListOf(STR), another=True)
+            self.file.say("steps", node, f"its passages are the input `{name}` until you write a tool that searches")
+            return Record({"passages": Expr(f"inputs.{name}", ListOf(STR))})
+        if isinstance(value, Instance) and each is None and len(self.open) < MOST_TURNS:
+            return self._inside(value, node, env)
+        return None
+
+    def _made_here(self, node: ast.AST) -> Predictor | None:
+        """Return a predictor that is made where it is called, named after its first output."""
+        found = self.file.predictor(node, "")
+        return replace(found, path=next(iter(found.signature.outputs))) if found is not None else None
+
+    def _inside(self, made: Instance, node: ast.Call, env: Mapping[str, Any]) -> Any:
+        """Follow the `forward` of a module that another one calls."""
+        method = method_of(made.node, "forward", "aforward")
+        if method is None or made.node.name in self.open:
+            return Unknown(identifier(made.path))
+        names = [parameter.arg for parameter in parameters(method)]
+        inner: dict[str, Any] = {"self": made, **{name: Constant(value) for name, value in defaults(method).items()}}
+        inner |= dict(zip(names, (self.value(one, env) for one in node.args), strict=False))
+        inner |= {keyword.arg: self.value(keyword.value, env) for keyword in node.keywords if keyword.arg}
+        self.open.append(made.node.name)
+        found = self._returned(method, inner)
+        self.open.pop()
+        return found
+
+    def _ask(self, predictor: Predictor, node: ast.Call, env: Mapping[str, Any], each: Expr | None) -> Prediction:
+        id, number = identifier(predictor.path), 2
+        while self.modules.get(id, predictor) != predictor:
+            id, number = f"{identifier(predictor.path)}_{number}", number + 1
+        self.modules[id] = predictor
+        given = dict(self._given(node, env))
+        arguments = {}
+        for name, field in predictor.signature.inputs.items():
+            value = given.pop(name, None)
+            if value is None and "rest" in env.values():
+                self.inputs.setdefault(name, ProgramInput(field.type))
+                value = Expr(f"inputs.{name}", field.type)
+            elif value is None:
+                self.file.say("steps", node, f"it gives no `{name}`")
+                value = Unknown(name)
+            kind = field.type if field.declared else self._kind_given(id, name, value)
+            arguments[field_name(name, "input")] = self.argument(value, name, kind)
+        for name in given:
+            self.file.say("steps", node, f"`{name}`, which is no input of the signature")
+        if node.args:
+            self.file.say("steps", node, "arguments without a name")
+        step: dict[str, Any] = {"module": id}
+        if each is not None:
+            step["foreach"] = wrapped(each.text)
+        return Prediction(self.add(id, {**step, "with": arguments}), predictor.asked.outputs, each is not None)
+
+    def _kind_given(self, id: str, name: str, value: Any) -> Type:
+        """Return the type of an input that its signature does not declare: that of the value, if it is a known one."""
+        found = self.expr(value)
+        kind = found.type if found is not None else None
+        if isinstance(value, list) or (isinstance(kind, ListOf) and isinstance(kind.item, NoType)):
+            kind = ListOf(STR)
+        return self.kinds.setdefault((id, name), kind if kind is not None else STR)
+
+    def _given(self, node: ast.Call, env: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        for keyword in node.keywords:
+            if keyword.arg is not None:
+                yield keyword.arg, self.value(keyword.value, env)
+            elif not (isinstance(keyword.value, ast.Name) and env.get(keyword.value.id) == "rest"):
+                self.file.say("steps", node, "arguments by `**`")
+
+    def _tool(self, name: str, node: ast.Call, env: Mapping[str, Any]) -> Any:
+        definition = self.file.functions.get(name)
+        if definition is None and node.args:
+            self.file.say("steps", node, f"the names of the arguments of `{name}`, which another file defines")
+            return Unknown(name)
+        names = [parameter.arg for parameter in parameters(definition)] if definition is not None else []
+        given = dict(zip(names, (self.value(one, env) for one in node.args), strict=False)) | dict(
+            self._given(node, env)
+        )
+        self.tool(name)
+        arguments = {one: self.argument(value, one, None) for one, value in given.items()}
+        step = self.add(identifier(name), {"tool": identifier(name), **({"with": arguments} if arguments else {})})
+        returns = definition.returns if definition is not None else None
+        return Expr(f"steps.{step}.result", self.file.signatures.type(returns) if returns is not None else None)
+
+    def tool(self, name: str) -> str:
+        """Add a function as a tool of the program; return its id."""
+        id, other = identifier(name), self.file.files.get(name)
+        file, _, function = (other or f"{self.file.path.name}:{name}").partition(":")
+        path = Path(os.path.relpath((self.file.path.parent / file).resolve(), self.folder.resolve())).as_posix()
+        self.tools[id] = {"python": f"{path if path.startswith('../') else f'./{path}'}:{function}", "result": "result"}
+        if other is None:
+            self.file.handled.add(self.file.functions[name])
+            text = f"a run of `{name}` runs all of {file}, and needs dspy: move it into a file of its own"
+            if Note("tools", text) not in self.file.notes:
+                self.file.notes.append(Note("tools", text))
+        return id
+
+    def argument(self, value: Any, name: str, kind: Type | None) -> Any:
+        """Return the argument of a step for a value; where that is unknown, an input of the program stands for it."""
+        if isinstance(value, Constant):
+            return value.value
+        found = self.expr(value)
+        if found is None:
+            input = self.stand_in(value.name if isinstance(value, Unknown) else name, kind)
+            return wrapped(f"inputs.{input}")
+        own = self.inputs.get(found.text.removeprefix("inputs."))
+        if own is not None and own.type is None:
+            own.type = kind
+        return wrapped(found.text)
+
+    def stand_in(self, name: str, kind: Type | None, *, another: bool = False) -> str:
+        """Return an input of the program for a value that has no step; with `another` one that nothing else reads."""
+        base = name = identifier(name)
+        number = 2
+        while name in self.inputs and (another or name not in self.stand_ins):
+            name, number = f"{base}_{number}", number + 1
+        self.stand_ins.add(name)
+        self.inputs.setdefault(name, ProgramInput(kind))
+        return name
+
+    def add(self, id: str, step: dict[str, Any]) -> str:
+        """Add a step; return its id, which is made of the given one where that is taken."""
+        name, number = id, 2
+        while name in self.steps:
+            name, number = f"{id}_{number}", number + 1
+        self.steps[name] = {**step, **({"when": " and ".join(self._guards)} if self._guards else {})}
+        return name
+
+
+def _is_straight(node: ast.For) -> bool:
+    """Return whether a loop always runs all its statements in all its turns."""
+    left = (ast.Break, ast.Continue, ast.Return)
+    return not node.orelse and not any(isinstance(part, left) for part in ast.walk(node))
+
+
+def _is_path(node: ast.AST) -> bool:
+    """Return whether an expression only names things, so that it can be read twice."""
+    if isinstance(node, ast.Attribute):
+        return _is_path(node.value)
+    if isinstance(node, ast.Subscript):
+        return _is_path(node.value) and isinstance(node.slice, ast.Constant | ast.Name)
+    return isinstance(node, ast.Name)
+
+
+def _is_simple(node: ast.If) -> bool:
+    """Return whether the sides of a condition only set names, so that what stands behind it always runs."""
+    kinds = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Pass)
+    return all(
+        isinstance(part, kinds) or (isinstance(part, ast.If) and _is_simple(part))
+        for part in [*node.body, *node.orelse]
+    )
+
+
+def _read(target: ast.expr) -> ast.expr:
+    """Return a target of an assignment as an expression that reads it."""
+    found = ast.parse(ast.unparse(target), mode="eval").body
+    return ast.copy_location(found, target)

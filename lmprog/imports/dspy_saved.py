@@ -1,0 +1,129 @@
+"""A program that DSPy has saved as JSON: instructions, field descriptions, demos and LM of each of its predictors.
+
+The file has neither the names nor the types of fields, nor which of them come out: descriptions, prefixes and demos say
+the names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.types.lattice import STR, ListOf, Type
+from lmprog.errors import UsageError
+from lmprog.imports.dspy_signatures import Signature, SignatureField
+from lmprog.imports.files import read_text, within_depth
+from lmprog.imports.program import identifier
+from lmprog.imports.shapes import type_of
+
+_HOLE = re.compile(r"\$\{(\w+)\}")
+_DEFAULT = re.compile(r"Given the fields (.+), produce the fields (.+)\.")
+_MARKS = ("augmented", "rationale")
+"""Entries of demos that are no fields."""
+_OF_AGENTS = {"trajectory", "next_thought", "next_tool_name", "next_tool_args"}
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The saved state of one predictor: `fields` are the names of its fields with their descriptions, in their order."""
+
+    instructions: str
+    fields: Mapping[str, str | None]
+    demos: Sequence[Mapping[str, Any]]
+    lm: Mapping[str, Any] | None
+
+    @property
+    def is_agent(self) -> bool:
+        """True if it is one of the two predictors inside an agent."""
+        return bool(_OF_AGENTS & self.fields.keys())
+
+    def signature(self, say: Callable[[str], None]) -> Signature:
+        """Return the signature as far as the file says it; what had to be assumed is noted."""
+        names = list(self.fields)
+        first = self._first_output(names)
+        if first is None:
+            first = len(names) - 1
+            say(f"which fields come out, which the file does not say: `{names[-1]}` is taken as the only one")
+        fields = {name: SignatureField(self._type(name, say), about) for name, about in self.fields.items()}
+        return Signature(
+            {name: fields[name] for name in names[:first]},
+            {name: fields[name] for name in names[first:]},
+            self.instructions,
+        )
+
+    def _first_output(self, names: list[str]) -> int | None:
+        """Return the place of the first field that comes out; None where nothing says it."""
+        written = _DEFAULT.match(self.instructions)
+        if written is not None:
+            made = re.findall(r"`(\w+)`", written[2])
+            places = [place for place in range(1, len(names)) if names[place:] == made or names[place + 1 :] == made]
+            if places:
+                return places[0] if names[places[0]] in ("reasoning", made[0]) else places[-1]
+        if "reasoning" in names[1:]:
+            return names.index("reasoning")
+        return 1 if len(names) == 2 else None
+
+    def _type(self, name: str, say: Callable[[str], None]) -> Type:
+        found = type_of([demo[name] for demo in self.demos if demo.get(name) is not None])
+        kind = found.item if isinstance(found, ListOf) else STR
+        if name != "reasoning":
+            said = "as its demos have it" if isinstance(found, ListOf) else "as nothing says another"
+            say(f"the type of `{name}`, which the file does not say: {kind}, {said}")
+        return kind
+
+
+def read_saved(path: Path) -> dict[str, Saved]:
+    """Return the predictors that a file holds, by their paths in DSPy. Raises UsageError where it is no saved program."""
+    text = read_text(path)
+    try:
+        value = within_depth(lambda: json.loads(text), str(path))
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {' '.join(str(error).split())}") from None
+    found = dict(_predictors(value, "")) if isinstance(value, dict) else {}
+    if not found:
+        raise UsageError(
+            f"{path} holds no predictor of DSPy; write one with program.save('program.json') of DSPy 2.6 or newer"
+        )
+    return found
+
+
+def _predictors(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, Saved]]:
+    if isinstance(value.get("signature"), dict):
+        found = _saved(value)
+        if len(found.fields) > 1:
+            yield path, found
+        return
+    for name, part in value.items():
+        if isinstance(part, dict) and name != "metadata":
+            yield from _predictors(part, f"{path}.{name}" if path else name)
+
+
+def _saved(value: Mapping[str, Any]) -> Saved:
+    signature, demos = value["signature"], value.get("demos")
+    rows = [demo for demo in demos if isinstance(demo, dict)] if isinstance(demos, list) else []
+    listed = signature.get("fields")
+    fields = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    keys = [key for row in rows for key in row]
+    named: dict[str, str | None] = {}
+    for one in fields:
+        about = str(one.get("description") or "")
+        hole = _HOLE.fullmatch(about)
+        named[hole[1] if hole else _name(str(one.get("prefix") or ""), keys)] = None if hole or not about else about
+    lm = value.get("lm")
+    return Saved(str(signature.get("instructions") or ""), named, rows, lm if isinstance(lm, dict) else None)
+
+
+def _name(prefix: str, keys: Sequence[str]) -> str:
+    """Return the name of a field with this prefix: a key of the demos that DSPy would write so, else the prefix as a name."""
+    squashed = re.sub(r"\W|_", "", prefix).lower()
+    known = [key for key in keys if re.sub(r"\W|_", "", key).lower() == squashed]
+    return known[0] if known else identifier(prefix.strip().rstrip(":").lower())
+
+
+def fields_of_demo(demo: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a demo without the entries that DSPy makes for itself."""
+    return {name: value for name, value in demo.items() if name not in _MARKS and not name.startswith("dspy_")}
