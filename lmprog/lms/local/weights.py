@@ -18,7 +18,7 @@ from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.extras import needed_by
 from lmprog.lms import embedded
-from lmprog.lms.local.allocation import keep_freed_memory
+from lmprog.lms.local.allocation import keep_few_kernels, keep_freed_memory
 from lmprog.lms.local.writing import writing
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Weights:
     """
 
     def __init__(self, model: str, *, dtype: Any | None = None) -> None:
+        keep_few_kernels()
         torch, transformers = _import_local(model)
         source = folder_of(model)
         if dtype is None:
