@@ -16,6 +16,7 @@ from lmprog.compiler.plugins import PluginFailed, names, plugin
 GROUP = "lmprog.lms"
 LOCAL = "lmprog.lms.local:make"
 API = "lmprog.lms.api:ApiLM"
+FINE_TUNING = "lmprog.lms.api.fine_tuning:OpenAIJobs"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Backend:
     """True if models run in this process: they cost nothing, and private values may reach them."""
     trainable: bool = False
     """True if transformers loads the weights here: the name after the prefix is a folder or a repository of the hub."""
+    finetunes: str | Callable[[Any], Any] | None = None
+    """Function from `lmprog.compiler.plan.LM` to the `FineTuning` of its provider (`lmprog/lms/fine_tuning.py`), or its place;
+    None where its provider trains no weights."""
     adapters: bool = False
     """True if a request may name a LoRA adapter."""
     constrained: bool = False
@@ -44,6 +48,10 @@ class Backend:
         if self.trainable and not self.local:
             raise ValueError(
                 f"the backend {self.prefix!r} is trainable and not local: weights are trained in this process"
+            )
+        if self.finetunes is not None and self.local:
+            raise ValueError(
+                f"the backend {self.prefix!r} is local and finetunes: only a provider's models are trained by its jobs"
             )
 
 
@@ -62,7 +70,7 @@ def _in_process(prefix: str) -> Backend:
 
 
 _LITELLM = (
-    "openai", "anthropic", "groq", "cohere", "deepseek", "together_ai", "fireworks_ai", "openrouter", "ollama", "ollama_chat",
+    "anthropic", "groq", "cohere", "deepseek", "together_ai", "fireworks_ai", "openrouter", "ollama", "ollama_chat",
     "vllm", "huggingface", "replicate", "perplexity", "nvidia_nim", "cerebras", "sambanova", "deepinfra", "databricks",
     "text-completion-openai", "lm_studio", "llamafile", "litellm_proxy", "github", "moonshot", "dashscope", "codestral",
 )  # fmt: skip
@@ -74,7 +82,8 @@ BUILT_IN = {
         _in_process("embedded"),
         _in_process("hf"),
         Backend("hosted_vllm", API, adapters=True),
-        Backend("azure", API, telemetry="azure.ai.openai"),
+        Backend("openai", API, finetunes=FINE_TUNING),
+        Backend("azure", API, finetunes=FINE_TUNING, telemetry="azure.ai.openai"),
         Backend("azure_ai", API, telemetry="azure.ai.inference"),
         Backend("bedrock", API, telemetry="aws.bedrock"),
         Backend("gemini", API, telemetry="gcp.gemini"),
@@ -108,7 +117,7 @@ def backend_of(model: str) -> Backend:
     """Return the backend of a model by its name; the backend litellm where the prefix has no record, or a broken one."""
     prefix, slash, _ = model.partition("/")
     if not slash:
-        return Backend("", API, telemetry="openai")
+        return Backend("", API, finetunes=FINE_TUNING, telemetry="openai")
     try:
         return registered(prefix) or Backend(prefix, API)
     except PluginFailed:

@@ -138,3 +138,8 @@ class LM:
     def trained_as(self) -> str | None:
         """The name of the local model whose weights are trained for this LM; None where they cannot be trained."""
         return self.model if self.backend.trainable else self.weights
+
+    @property
+    def finetunes(self) -> bool:
+        """True if its weights are trained by a job of its provider, and not in this process."""
+        return self.trained_as is None and self.backend.finetunes is not None

@@ -118,6 +118,12 @@ LM = Record(
                     default="as input",
                     example="0.1",
                 ),
+                "training": Number(
+                    least=0,
+                    about="US dollars for a million tokens of training, where the provider fine-tunes it.",
+                    default="from a table of OpenAI's models, where it has it",
+                    example="5",
+                ),
             },
             about="Prices in US dollars for a million tokens.",
             default="from a table of models, where it has them",

@@ -98,7 +98,10 @@ def _single(lm: LM) -> Limits:
 def entry_of(model: str) -> dict[str, Any]:
     """Return the entry of a model in the table; empty where it has none. litellm is not imported for it."""
     text = _table()
-    for name in (model, model.partition("/")[2]):
+    own = model.partition("/")[2]
+    # A tuned model (ft:BASE:ORGANIZATION::ID) is in the table by its base alone.
+    base = ":".join((own or model).split(":")[:2]) if (own or model).startswith("ft:") else ""
+    for name in (model, own, base):
         start = text.find(f'"{name}": {{') if name else -1
         if start >= 0:
             try:

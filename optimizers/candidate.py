@@ -14,7 +14,7 @@ Demo = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A proposed change to a program: instructions, demos, layouts, adapters. What it does not name stays as it is.
+    """A proposed change to a program: instructions, demos, layouts, adapters, models. What it does not name stays as it is.
 
     `program.with_candidate` applies it; the empty Candidate, START, changes nothing.
     """
@@ -31,6 +31,8 @@ class Candidate:
     """Number of demos shown to a call, the nearest to its inputs, by module with demos here; without entry all."""
     ensemble: Mapping[str, Any] = field(default_factory=dict)
     """The block `ensemble` of an overlay: its rule, and the modules that each member changes; no other words beside it."""
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Models by LM id that providers have trained: `model`, and `trusted` where the LM is."""
 
     def as_overlay(self) -> dict[str, Any]:
         """Return the change as the plain values of an overlay file."""
@@ -46,8 +48,11 @@ class Candidate:
         for module, adapter in self.module_adapters.items():
             modules.setdefault(module, {})["adapter"] = dict(adapter)
         overlay: dict[str, Any] = {"modules": modules} if modules else {}
-        if self.adapters:
-            overlay["lms"] = {lm: {"adapter": dict(adapter)} for lm, adapter in self.adapters.items()}
+        lms: dict[str, dict[str, Any]] = {lm: {"adapter": dict(adapter)} for lm, adapter in self.adapters.items()}
+        for lm, model in self.models.items():
+            lms.setdefault(lm, {}).update(model)
+        if lms:
+            overlay["lms"] = lms
         if self.ensemble:
             overlay["ensemble"] = dict(self.ensemble)
         return overlay
@@ -58,7 +63,7 @@ class Candidate:
         An ensemble replaces the words below it, since each of its members has words of its own.
         """
         if later.ensemble:
-            return Candidate(adapters=self.adapters, module_adapters=self.module_adapters, ensemble=later.ensemble)
+            return replace(self.weights, ensemble=later.ensemble)
         return Candidate(
             {**self.instructions, **later.instructions},
             {**self.demos, **later.demos},
@@ -68,12 +73,18 @@ class Candidate:
             # Of a pool that is replaced the number goes with it.
             {**{id: count for id, count in self.nearest.items() if id not in later.demos}, **later.nearest},
             self.ensemble,
+            {**self.models, **later.models},
         )
 
     @property
     def words(self) -> Candidate:
-        """The same change without its adapters: instructions, demos, layouts."""
-        return replace(self, adapters={}, module_adapters={})
+        """The same change without its weights: instructions, demos, layouts."""
+        return replace(self, adapters={}, module_adapters={}, models={})
+
+    @property
+    def weights(self) -> Candidate:
+        """The adapters and trained models of the change alone."""
+        return Candidate(adapters=self.adapters, module_adapters=self.module_adapters, models=self.models)
 
     @cached_property
     def digest(self) -> str:
@@ -90,6 +101,7 @@ class Candidate:
             "module_adapters": {module: dict(adapter) for module, adapter in self.module_adapters.items()},
             "nearest": dict(self.nearest),
             **({"ensemble": dict(self.ensemble)} if self.ensemble else {}),
+            **({"models": {lm: dict(model) for lm, model in self.models.items()}} if self.models else {}),
         }
 
     @staticmethod

@@ -53,7 +53,9 @@ def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
             for result in _results(program, optimizer)
         ]
         others += [ask for result in results for ask in _times(result, choosing)]
-        parts.append(Part(stage.optimizer, _of_stage(program, optimizer, stage, sizes, run, proposal, others)))
+        fees = optimizer.fees(program, run, len(train)) if hasattr(optimizer, "fees") else ()
+        calls = _of_stage(program, optimizer, stage, sizes, run, proposal, others)
+        parts.append(Part(stage.optimizer, calls, fees=fees))
         versions += results[-1] if results else run
     parts.append(Part("dev before and after each stage", _times(versions, choosing)))
     if confirming:

@@ -68,7 +68,8 @@ class Optimizer(Protocol):
     It may have `most_proposals`, of the same parameters: how many of those calls are the proposer's at most, all
     others being of whole runs of the program with their scores. Without it `--dry-run` takes each call for the dearest of the
     program, but for those of the runs that `runs` counts. It may have `packages`: what must be installed for it, by the names
-    under which its modules are imported.
+    under which its modules are imported, or a static method that returns them for a plan. It may have
+    `fees(program, run, train)`: what providers are paid for training, where the LM calls of one run are bounded by `run`.
 
     It may declare these facts, by which `lmprog check` checks a stage and its cost (those of built-in ones stand in OPTIONS):
 
@@ -79,6 +80,8 @@ class Optimizer(Protocol):
       `plan.optimize.teachers`.
     * `compares_runs`: True if it learns from the differences between the runs of a row. Its options that have the names of
       options of `grpo` or `sft` then mean the same, and are checked together as those are.
+    * `finetunes`: the names of its options that hold where a provider trains the weights (`Backend.finetunes`), among them
+      `job` for what the provider is told; without them it trains in this process alone.
     * `runs(options, train, dev)`, a static method: the most runs of the program for so many rows. `options` are the options as
       they stand in the spec, and the defaults of the others.
     """
@@ -166,6 +169,7 @@ def _written(optimizer: type[Optimizer]) -> dict[str, Any]:
         **vars(facts),
         "options": optimizer.Config.model_json_schema(),
         "tunes": sorted(facts.tunes or ()),
+        "finetunes": sorted(facts.finetunes),
         "runs": f"{facts.runs.__module__}:{facts.runs.__qualname__}" if callable(facts.runs) else None,
     }
 

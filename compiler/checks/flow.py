@@ -41,10 +41,10 @@ class _Private:
         """The same in the passes that follow what the proposer writes; None before."""
         self.reached: dict[str, Trail] = {}
         """Trails of private values into the calls of each module of the program, by module id."""
-        self.gives_demos = False
-        """True if demos are taken from the runs of `self.teacher`."""
-        self.taught: dict[str, Trail] = {}
-        """Trails of private values into each module's calls in a teacher, and so into its demos, by module id."""
+        self.teaches = ""
+        """The part of modules that is learnt from the runs of `self.teacher`: demos or weights."""
+        self.taught: dict[str, dict[str, Trail]] = {"demos": {}, "weights": {}}
+        """Trails of private values into each module's calls in a teacher, and so into what is learnt of them, by that part."""
         self.crossings: list[Crossing] = []
         """Private values at modules of other programs that declassify an output."""
 
@@ -57,10 +57,10 @@ class _Private:
             # Once more: a module whose instructions may quote what the proposer read is given it in each call.
             self.quoted = self.proposed
             self._follow(marks)
-        self._demos()
+        self._learnt()
         self.by_choice = True
         self._follow(marks)
-        overlays.check(self.draft, self.plan, {**self.taught, **self.reached})
+        overlays.check(self.draft, self.plan, {**self.taught["demos"], **self.reached})
 
     def _follow(self, marks: dict[Name, Trail]) -> None:
         """Follow the private values through the program, its teachers, judges, and the LMs of `optimize`."""
@@ -90,7 +90,7 @@ class _Private:
         for node, tuned in named(written_stages(self.draft.node("optimize", "stages"))) if teachers else ():
             teacher = teachers.get(str(node.plain()))
             if teacher is not None:
-                self.teacher, self.gives_demos = node.place, tuned == "demos"
+                self.teacher, self.teaches = node.place, tuned
                 for key, trail in marks.items() or [((), ())]:
                     flow = Flow(teacher, policy, {key: trail} if key else {}, f"{teacher.path.name}: ")
                     outputs |= flow.run()
@@ -104,8 +104,8 @@ class _Private:
             self.shown.setdefault(arrival.module.id, arrival.trail)
         if arrival.module is not None and arrival.plan is self.plan and not self.by_choice:
             self.reached.setdefault(arrival.module.id, arrival.trail)
-        if arrival.module is not None and self._is_teacher(arrival) and self.gives_demos and not self.by_choice:
-            self.taught.setdefault(arrival.module.id, arrival.trail)
+        if arrival.module is not None and self._is_teacher(arrival) and not self.by_choice:
+            self.taught[self.teaches].setdefault(arrival.module.id, arrival.trail)
         if arrival.plan is not self.plan and self.teacher is None:
             self._crossing(arrival, self._place(arrival), self.plan)
         if self.draft.root.map("export"):
@@ -210,7 +210,7 @@ class _Private:
         severity: Severity | None = "warning" if self.by_choice else None
         self.draft.report.add(code, place, message, path=(*trail, sink), fix=fix, severity=severity)
 
-    # judges, demos
+    # judges, demos, rows of training
 
     def _known(self, marks: dict[Name, Trail], outputs: dict[str, Trail]) -> dict[Name, Trail]:
         """Return the private names that a metric can read, including other metrics of private values."""
@@ -297,10 +297,11 @@ class _Private:
             marks = {("inputs", name): way for name, way in own.items()}
         Flow(judge, private_policy(arrives, by_choice=self.by_choice), marks, f"{id}.").run()
 
-    def _demos(self) -> None:
-        """Report private columns that can become demos of an LM that is untrusted or has a shared cache.
+    def _learnt(self) -> None:
+        """Report private columns that can become demos of an LM that is untrusted or has a shared cache, or rows that an
+        untrusted provider trains on.
 
-        Demos are made of rows, so that a private column reaches the LM through them.
+        Both are made of rows and of runs of teachers, so that a private column reaches the LM through them.
         """
         optimize = self.plan.optimize
         split = self.plan.data.get(optimize.train) if optimize is not None else None
@@ -310,13 +311,17 @@ class _Private:
         for id, parts in optimize.tune.items():
             module = self.plan.modules.get(id)
             lm = self.plan.lms.get(module.lm) if module is not None else None
-            if module is None or lm is None or (lm.trusted and not lm.answers_are_shared) or "demos" not in parts:
+            if module is None or lm is None or (lm.trusted and not lm.answers_are_shared):
                 continue
             code, sink = (
                 ("LMP402", f"the shared cache of {lm.id}") if lm.trusted else ("LMP401", f"{lm.id} (untrusted)")
             )
-            for name in sorted(private & {*module.inputs, *module.outputs}):
+            sent = lm.finetunes and not lm.trusted
+            for part, into in (("demos", f"demos of {id}"), *([("weights", f"training rows of {id}")] if sent else [])):
+                if part not in parts:
+                    continue
                 place = self.draft.place("optimize", "tune", id)
-                self._tell(code, place, (f"data.{split.name}.{name} (private)", f"demos of {id}"), sink)
-            if id in self.taught and id not in self.reached:
-                self._tell(code, self.draft.place("optimize", "tune", id), (*self.taught[id], f"demos of {id}"), sink)
+                for name in sorted(private & {*module.inputs, *module.outputs}):
+                    self._tell(code, place, (f"data.{split.name}.{name} (private)", into), sink)
+                if id in self.taught[part] and id not in self.reached:
+                    self._tell(code, place, (*self.taught[part][id], into), sink)

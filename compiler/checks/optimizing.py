@@ -9,13 +9,15 @@ from pathlib import Path
 from jinja2 import nodes
 
 from lmprog.compiler.backends import VLLM_PREFIX
+from lmprog.compiler.checks import fine_tuning
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import Expression
+from lmprog.compiler.optimizing.optimize_block import tuned_place
 from lmprog.compiler.plan import LM, AdapterReference, Module, Optimize, Plan
 from lmprog.compiler.steps.parts import expressions, walk
 from lmprog.compiler.templates.compiled import parse
 from lmprog.compiler.yaml.files import refusal
-from lmprog.compiler.yaml.source import Place, Scalar, Sequence
+from lmprog.compiler.yaml.source import Scalar
 
 
 def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
@@ -23,18 +25,11 @@ def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -
     _unread_weights(draft, plan)
     if plan.optimize is not None:
         _weights(draft, plan, plan.optimize)
+        fine_tuning.check(draft, plan, plan.optimize)
         _variation(draft, plan, plan.optimize)
         _effect(draft, plan, plan.optimize)
     _base(draft, plan, base_digest)
     _adapters(draft, plan)
-
-
-def _tuned_place(draft: Draft, id: str, part: str) -> Place:
-    listed = draft.node("optimize", "tune", id)
-    for item in listed.items if isinstance(listed, Sequence) else ():
-        if item.plain() == part:
-            return item.place
-    return draft.place("optimize", "tune", id) if listed is not None else draft.key("optimize")
 
 
 def _weights(draft: Draft, plan: Plan, optimize: Optimize) -> None:
@@ -44,9 +39,11 @@ def _weights(draft: Draft, plan: Plan, optimize: Optimize) -> None:
         lm = plan.lms.get(module.lm)
         if "weights" not in parts or lm is None:
             continue
+        if lm.finetunes and fine_tuning.stages_of(draft):
+            continue
         if lm.trained_as is None:
             message, fix = _untrained(draft, lm)
-            draft.report.add("LMP701", _tuned_place(draft, id, "weights"), message, fix=fix)
+            draft.report.add("LMP701", tuned_place(draft, id, "weights"), message, fix=fix)
         else:
             trained.setdefault(lm.id, []).append(module)
     if optimize.adapters == "per_lm":
@@ -80,6 +77,11 @@ def _untrained(draft: Draft, lm: LM) -> tuple[str, str]:
             message,
             f"of a server of vLLM: write model: {VLLM_PREFIX}{name} and weights: hf/{name}; else leave weights out",
         )
+    if lm.finetunes:
+        return (
+            message,
+            "train with sft, whose job its provider runs; or use an hf/ or embedded/ model, or leave weights out",
+        )
     return message, "use an hf/ or embedded/ model, or leave weights out"
 
 
@@ -105,11 +107,11 @@ def _variation(draft: Draft, plan: Plan, optimize: Optimize) -> None:
         if "demos" in parts and not _shows_demos(module):
             message = f"the demos of module `{id}` are tuned, and its prompt never shows them"
             fix = "print them in a for loop, or do not mention `demos`: then they are earlier turns"
-            draft.report.add("LMP702", _tuned_place(draft, id, "demos"), message, fix=fix)
+            draft.report.add("LMP702", tuned_place(draft, id, "demos"), message, fix=fix)
         if "instructions" in parts and not _shows(module, "instructions"):
             message = f"the instructions of module `{id}` are tuned, and its prompt never shows them"
             fix = "write {{ instructions }} in the prompt"
-            draft.report.add("LMP702", _tuned_place(draft, id, "instructions"), message, fix=fix)
+            draft.report.add("LMP702", tuned_place(draft, id, "instructions"), message, fix=fix)
 
 
 def _shows(module: Module, name: str) -> bool:

@@ -35,6 +35,8 @@ class Facts:
     needs_proposer: bool = False
     takes_teachers: bool = False
     compares_runs: bool = False
+    finetunes: frozenset[str] = frozenset()
+    """The options that a job of a provider reads; empty if it trains in this process alone."""
     runs: Runs | str | None = None
     """The count of runs, or the place of the function that counts them, as `module:function`."""
 
@@ -92,7 +94,10 @@ def teaching_facts(name: str) -> Facts:
 def built_in() -> dict[str, Facts]:
     """Return what each built-in optimizer declares about itself, by its name."""
     found = json.loads(FILE.read_text())
-    return {name: Facts(**{**kept, "tunes": frozenset(kept["tunes"])}) for name, kept in found.items()}
+    return {
+        name: Facts(**{**kept, **{part: frozenset(kept[part]) for part in ("tunes", "finetunes")}})
+        for name, kept in found.items()
+    }
 
 
 def declared(optimizer: Any) -> Facts:
@@ -104,6 +109,7 @@ def declared(optimizer: Any) -> Facts:
         needs_proposer=bool(getattr(optimizer, "needs_proposer", False)),
         takes_teachers=bool(getattr(optimizer, "takes_teachers", False)),
         compares_runs=bool(getattr(optimizer, "compares_runs", False)),
+        finetunes=frozenset(getattr(optimizer, "finetunes", ())),
         runs=getattr(optimizer, "runs", None),
     )
 

@@ -13,7 +13,7 @@ from lmprog.compiler.optimizing.stage_options import check_options
 from lmprog.compiler.optimizing.teachers import read_teachers
 from lmprog.compiler.optimizing.trace_types import reads
 from lmprog.compiler.plan import Optimize, Stage
-from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
+from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar, Sequence
 
 ALTERNATE = "alternate"
 """Not an optimizer, but rounds of others."""
@@ -116,6 +116,15 @@ def _tune(draft: Draft, node: Mapping | None) -> dict[str, frozenset[str]]:
         if _module(draft, node, id, "tune"):
             found[id] = frozenset(entry.plain())
     return found
+
+
+def tuned_place(draft: Draft, id: str, part: str) -> Place:
+    """Return the place of a part of a module under `tune:`; that of `optimize` where nothing is written there."""
+    listed = draft.node("optimize", "tune", id)
+    for item in listed.items if isinstance(listed, Sequence) else ():
+        if item.plain() == part:
+            return item.place
+    return draft.place("optimize", "tune", id) if listed is not None else draft.key("optimize")
 
 
 def _module(draft: Draft, node: Mapping, id: str, key: str) -> bool:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lmprog.cli.environment import with_environment
 from lmprog.cli.options import ALLOW_WRITES, NO_IMPORT, SPEC, limits_of, output_format, overriding, placed
+from lmprog.errors import LmprogError
+
+if TYPE_CHECKING:
+    from lmprog.runtime.program import Program
 
 
 @click.command()
@@ -76,6 +82,7 @@ def command(
     from lmprog.optimizers.journal.lineage import read_trees
     from lmprog.optimizers.processes import first
     from lmprog.optimizers.run import optimize, settings_of_run
+    from lmprog.runtime.program import load
     from lmprog.state.origin import Settings
 
     limits = limits_of(budget)
@@ -106,6 +113,8 @@ def command(
             workers=workers,
         )
     except KeyboardInterrupt:
+        if progress.jobs:
+            _leave(progress.jobs, lambda: load(spec, lms=dict(settings.lms), overrides=dict(settings.overrides)))
         if progress.run_dir is not None:
             click.echo(f"what is finished is kept; add --run-dir {progress.run_dir} --resume to go on", err=True)
         raise
@@ -116,6 +125,22 @@ def command(
     else:
         print_candidates(read_trees(Path(tuned.report["run_dir"])))
         table(tuned.report)
+
+
+def _leave(jobs: Mapping[str, str], program: Callable[[], Program]) -> None:
+    """Ask for each fine-tuning job at a provider whether to cancel it; without a terminal only say that it goes on."""
+    from lmprog.optimizers.sft.job import cancelled
+
+    for lm, job in jobs.items():
+        click.echo(f"the fine-tuning job {job} of {lm} goes on at its provider, and is paid for", err=True)
+        try:
+            if sys.stdin.isatty() and click.confirm("cancel it there?", err=True):
+                state = cancelled(program().plan.lms[lm], job)
+                click.echo(f"the fine-tuning job {job} is {state}", err=True)
+        except click.Abort:
+            click.echo("it is not cancelled", err=True)
+        except LmprogError as error:
+            click.echo(f"it is not cancelled: {error}", err=True)
 
 
 def _dry_run(

@@ -58,6 +58,8 @@ class OptimizeProgress:
     def __init__(self) -> None:
         self.console = terminal.console(stderr=True, highlight=False)
         self.run_dir: str | None = None
+        self.jobs: dict[str, str] = {}
+        """The fine-tuning jobs that are at work at a provider, by LM id."""
         self._stages: list[str] = []
         self._started = time.monotonic()
         self._spending = ""
@@ -84,6 +86,13 @@ class OptimizeProgress:
 
     def _on_note(self, event: Mapping[str, Any]) -> list[str]:
         return [f"  {event['text']}".replace("[", r"\[")]
+
+    def _on_job(self, event: Mapping[str, Any]) -> list[str]:
+        if event["ended"]:
+            self.jobs.pop(event["lm"], None)
+        else:
+            self.jobs[event["lm"]] = event["job"]
+        return [f"  the job {event['job']} of {event['lm']} is {event['status']}".replace("[", r"\[")]
 
     def _on_spending(self, event: Mapping[str, Any]) -> list[str]:
         self._spending = spending(Spent(**event["spent"]), event["limits"])

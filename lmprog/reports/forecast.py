@@ -9,6 +9,7 @@ from lmprog.boundary import terminal
 from lmprog.compiler.tokens import USUAL_REPLY
 from lmprog.scoring.power import CHANGING, WANTED
 from lmprog.spending.estimate import SECONDS_PER_CALL, DevRows, Forecast, Part
+from lmprog.spending.fees import TrainingFee
 from lmprog.spending.usual import ASSUMED, SHARE
 
 _API = "of an API, as many at a time as may be, within the rate limits of the LMs"
@@ -63,11 +64,21 @@ def text(program: str, forecast: Forecast, budget: Mapping[str, float]) -> None:
         *confirmed,
         *([] if forecast.bounded else [UNBOUNDED]),
         *forecast.unknown,
+        *(_training(fee) for fee in forecast.in_all.fees),
         *(f"estimated: {line}" for line in assumed(forecast)),
         f"time: {_basis(forecast)}",
         *limits,
     ):
         console.print(line, soft_wrap=True)
+
+
+def _training(fee: TrainingFee) -> str:
+    """Say what the training by a provider costs at most, and by which price."""
+    tokens = "an unknown number of" if fee.most is None else f"{fee.most:,.0f}"
+    cost = "" if fee.usd is None else f", ${fee.usd:,.2f} ({fee.basis})"
+    return (
+        f"training {fee.lm.id} at its provider: at most {tokens} tokens in all epochs{cost}; its time is not included"
+    )
 
 
 def _confirmed(dev: DevRows) -> str:
@@ -103,6 +114,7 @@ def _amounts(part: Part) -> dict[str, Any]:
         "completion_tokens": _whole(part.completion_tokens),
         "usd": part.usd,
         "seconds": part.seconds,
+        **({"training": [fee.as_json() for fee in part.fees]} if part.fees else {}),
     }
 
 

@@ -228,14 +228,17 @@ class Program:
         return 128 if all(lm.runs_here for lm in self.plan.lms.values()) else 32 * self.runner.workers
 
     def with_candidate(self, candidate: Change) -> Program:
-        """Return the program with a candidate's changes (instructions, demos, adapters) laid over its spec.
+        """Return the program with a candidate's changes (instructions, demos, adapters, models) laid over its spec.
 
         Raises SpecError, with the findings, where a check refuses the changed program.
         """
         overlay = candidate.as_overlay()
+        plan = self.recompile(overlay)
+        other = {id: lm for id, lm in plan.lms.items() if lm.model != self.plan.lms[id].model}
         return replace(
             self,
-            plan=self.recompile(overlay),
+            plan=plan,
+            lms={**self.lms, **{id: self.resources.lm(lm) for id, lm in other.items()}} if other else self.lms,
             resources=replace(self.resources),
             recompile=lambda change: self.recompile(laid_over(overlay, change)),
         )
@@ -326,7 +329,8 @@ def load(
         found = compile_file(
             path,
             overrides=overrides or {},
-            lms=names,
+            # A model that the change names is that of a provider's training, and stands above one that was bound before.
+            lms={id: name for id, name in names.items() if "model" not in (change or {}).get("lms", {}).get(id, {})},
             change=change,
             imports=imports,
             data=data,

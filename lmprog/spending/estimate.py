@@ -11,6 +11,7 @@ from typing import Any
 from lmprog.compiler import model_table
 from lmprog.compiler.bounds import bounds
 from lmprog.compiler.plan import LM, Plan
+from lmprog.spending.fees import TrainingFee
 from lmprog.spending.worst_case import CallBound
 
 SECONDS_PER_CALL = 2.0
@@ -26,6 +27,8 @@ class Part:
     name: str
     asks: Sequence[CallBound]
     seconds: float | None = None
+    fees: Sequence[TrainingFee] = ()
+    """Costs of training by providers."""
 
     @property
     def lm_calls(self) -> int:
@@ -44,8 +47,8 @@ class Part:
 
     @property
     def usd(self) -> float | None:
-        """The cost of all calls in US dollars; None where unknown."""
-        return _sum(ask.usd for ask in self._asked)
+        """The cost of all calls and trainings in US dollars; None where unknown."""
+        return _sum([*(ask.usd for ask in self._asked), *(fee.usd for fee in self.fees)])
 
     @property
     def _asked(self) -> list[CallBound]:
@@ -111,6 +114,7 @@ class Forecast:
         for ask in self.in_all.asks:
             if ask.calls:
                 found.update(dict.fromkeys(_unknown(ask)))
+        found.update({fee.unknown: None for fee in self.in_all.fees if fee.unknown is not None})
         return list(found)
 
 
@@ -123,7 +127,10 @@ def timed(plan: Plan, concurrency: int, parts: Iterable[Part], folders: Iterable
     before = _measured(folders)
     rates, reply = (before.rates, before.reply) if before is not None else ({}, None)
     most = [replace(part, seconds=_seconds(part, rates, concurrency)) for part in parts]
-    usual = [Part(part.name, [ask.estimated(reply) for ask in part.asks]) for part in most]
+    usual = [
+        Part(part.name, [ask.estimated(reply) for ask in part.asks], fees=[fee.estimated for fee in part.fees])
+        for part in most
+    ]
     usual = [replace(part, seconds=_seconds(part, rates, concurrency)) for part in usual]
     return Forecast(most, usual, reply, bounds(plan).bounded, before.folder if before is not None else None)
 
@@ -154,7 +161,9 @@ def _measured(folders: Iterable[Path]) -> _Measured | None:
 
 
 def _in_all(parts: Sequence[Part]) -> Part:
-    return Part("in all", [ask for part in parts for ask in part.asks], _sum(part.seconds for part in parts))
+    asks = [ask for part in parts for ask in part.asks]
+    fees = [fee for part in parts for fee in part.fees]
+    return Part("in all", asks, _sum(part.seconds for part in parts), fees)
 
 
 def _seconds(part: Part, rates: Mapping[str, float], window: int) -> float | None:

@@ -209,6 +209,16 @@ class Note:
 
 
 @dataclass(frozen=True)
+class JobShown:
+    """The event of a fine-tuning job whose status has changed; shown only."""
+
+    lm: str
+    job: str
+    status: str
+    ended: bool
+
+
+@dataclass(frozen=True)
 class RunEnded:
     """The event of a run's end, with the path of the overlay."""
 
@@ -236,6 +246,7 @@ KINDS: Mapping[str, Any] = {
     "stage_ended": StageEnded,
     "test_started": TestStarted,
     "credit": Credit,
+    "job": JobShown,
 }
 
 

@@ -13,32 +13,49 @@ from lmprog.optimizers import run_counts
 from lmprog.optimizers.sft.config import Config as Options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lmprog.compiler.plan import Plan
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.optimizer import Task
     from lmprog.runtime.program import Program
+    from lmprog.spending.fees import TrainingFee
+    from lmprog.spending.worst_case import CallBound
 
 
 class SFT:
     """The optimizer `sft`: it trains LoRA weights of the LMs whose modules `optimize.tune` names, on good replies."""
 
     name: ClassVar[str] = "sft"
-    packages: ClassVar[tuple[str, ...]] = ("torch", "peft", "trl", "accelerate")
     Config: ClassVar[type[Options]] = Options
     tunes = frozenset({"weights"})
     takes_teachers = True
     compares_runs = True
+    finetunes = frozenset(
+        {"rows", "samples", "temperature", "at_least", "keep", "teachers", "labelled", "repeats", "credit", "job"}
+    )
     runs = staticmethod(run_counts.sft)
 
     def __init__(self, config: Options) -> None:
         self.config = config
 
+    @staticmethod
+    def packages(plan: Plan) -> tuple[str, ...]:
+        """Return what a training in this process needs; nothing where providers train."""
+        from lmprog.optimizers.sft.provider_stage import trained_by_providers
+
+        return () if trained_by_providers(plan) else ("torch", "peft", "trl", "accelerate")
+
     def most_calls(self, program: Program, train: int, dev: int) -> int:
         from lmprog.compiler.bounds import calls
         from lmprog.optimizers.grpo.credit import most_runs
+        from lmprog.optimizers.sft.provider_stage import trained_by_providers
         from lmprog.optimizers.strategies.teachers import calls_of_teachers
 
-        runs = self.runs(self.config.model_dump(), train, dev) + most_runs(program, min(self.config.credit, dev))
+        options = self.config.model_dump()
+        if trained_by_providers(program.plan):
+            options.update(steps=1, evaluate_every=1)  # what came out is scored once
+        runs = self.runs(options, train, dev) + most_runs(program, min(self.config.credit, dev))
         return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
@@ -47,10 +64,25 @@ class SFT:
 
         return runs_of_teachers(program, self.config.teachers, self.config.rows)
 
+    def fees(self, program: Program, run: Sequence[CallBound], train: int) -> list[TrainingFee]:
+        """Return the cost of the jobs of providers, where they train the weights."""
+        from lmprog.optimizers.sft.provider_stage import trained_by_providers
+        from lmprog.spending.fees import TrainingFee
+
+        config, job = self.config, self.config.job
+        kept = min(config.keep, config.samples + sum(teacher.rollouts for teacher in config.teachers))
+        runs = min(config.rows, train) * kept + min(config.labelled, train)
+        lms = program.plan.lms
+        return [TrainingFee.of(lms[lm], job.model, run, runs, job.epochs) for lm in trained_by_providers(program.plan)]
+
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
         return 0
 
     def optimize(self, task: Task) -> Candidate:
+        from lmprog.optimizers.sft.provider_stage import ProviderStage, trained_by_providers
+
+        if trained_by_providers(task.program.plan):
+            return ProviderStage(task, self.config).run()
         from lmprog.optimizers.sft.stage import sft_stage
 
         return sft_stage(task, self.config).run()

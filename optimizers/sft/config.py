@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from lmprog.optimizers.grpo.config import Config as GRPO
 from lmprog.optimizers.grpo.config import Temperature, Training
 from lmprog.optimizers.strategies.best_runs import AtLeast
 from lmprog.optimizers.strategies.teachers import Teacher
+
+
+class Job(BaseModel):
+    """The settings of a fine-tuning job, as OpenAI's protocol has them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epochs: int = Field(3, ge=1, le=50, description="times that the job goes through all replies")
+    batch: int | None = Field(
+        None, ge=1, examples=[8], description="replies of one update; left out: the provider chooses"
+    )
+    learning_rate_multiplier: float | None = Field(
+        None, gt=0, examples=[1.8], description="of the provider's own learning rate; left out: it chooses"
+    )
+    model: str | None = Field(
+        None,
+        examples=["gpt-4o-mini-2024-07-18"],
+        description="the model that is trained, where the LM names a deployment of it (azure); left out: that of the LM",
+    )
 
 
 class Config(Training):
@@ -45,6 +64,12 @@ class Config(Training):
         10,
         ge=1,
         description="updates between two scorings on dev; the best weights are kept",
+    )
+
+    job: Job = Field(
+        default_factory=lambda: Job.model_validate({}),
+        examples=[{"epochs": 3}],
+        description="what a provider is told that trains the weights of an LM behind its API",
     )
 
     def training(self) -> GRPO:

@@ -1,23 +1,22 @@
-"""The rows of an `sft` stage: replies of good runs, in place of groups and advantages."""
+"""Gathering of the replies that a stage learns: of good runs on train rows, of teachers, and of labelled rows.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from functools import partial
-from statistics import fmean
-from typing import Any
+from typing import Any, Generic
 
-from lmprog.optimizers.grpo.math.training_rows import Row
-from lmprog.optimizers.grpo.policy import Policy
-from lmprog.optimizers.grpo.row_source import SamplerState, StepRows
-from lmprog.optimizers.grpo.sampling.reward import Reward
-from lmprog.optimizers.grpo.sampling.rollouts import Wave, collect, examples_at
-from lmprog.optimizers.grpo.sampling.teachers import Teachers, Unfit, teachers_of
-from lmprog.optimizers.grpo.stopwatch import Stopwatch
+from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Wave, collect, examples_at
+from lmprog.optimizers.grpo.sampling.teachers import Teachers, Unfit
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.sft.config import Config
-from lmprog.optimizers.sft.replies import Best, TrainingReply, best_of
+from lmprog.optimizers.sft.replies import Best, R, best_of
 from lmprog.optimizers.strategies.demo_sources import labelled
+from lmprog.runtime.program import Program
 from lmprog.seeds import derive
 from lmprog.traces.record import Invocation
 
@@ -25,72 +24,48 @@ AT_ONCE = 64
 """Runs of the program that are at work together, and kept in the journal together."""
 
 
-class Replies:
-    """The source of training rows of `sft`: good replies, gathered before the first step with the weights the
-    stage began with.
-    """
+class Gathering(ABC, Generic[R]):
+    """The gathering of replies to learn, of the modules in training; those of runs are kept in the journal."""
 
-    imitates = True
+    def __init__(
+        self, task: Task, options: Config, program: Program, modules: frozenset[str], teachers: Teachers
+    ) -> None:
+        self.task, self.options, self.program, self.modules, self.teachers = task, options, program, modules, teachers
 
-    def __init__(self, task: Task, options: Config, policy: Policy) -> None:
-        self.task, self.options, self.policy = task, options, policy
-        self.config = options.training()
-        self.teachers = Teachers(
-            teachers_of(task.program, self.config),
-            task.program,
-            task.train,
-            Reward(task.program, task.metric, policy.modules, self.config),
-            policy.lm_of,
-        )
-        self.state, self.clock = SamplerState(), Stopwatch()
-        self.learnt: list[TrainingReply] = []
+    @abstractmethod
+    def reply_of(self, made: Invocation) -> R | None:
+        """Return the reply to learn of an LM call; None where it has none."""
 
-    async def begin(self) -> bool:
-        """Gather the replies to learn; return False where there are none."""
+    @abstractmethod
+    def read(self, kept: Sequence[Any]) -> R:
+        """Return a reply that the journal has kept."""
+
+    @abstractmethod
+    def params(self) -> dict[str, dict[str, Any]]:
+        """Return the sampling parameters of the runs that replies are taken from, by module."""
+
+    def fit(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
+        """Return the rollouts that can be learnt from."""
+        return rollouts
+
+    async def gather(self) -> list[R]:
+        """Return the replies to learn, each once, and note their number in the journal; empty where there are none."""
         found = [*await self._of_runs(), *self._of_labels()]
-        self.learnt = list(dict.fromkeys(found))
-        if not self.learnt:
+        learnt = list(dict.fromkeys(found))
+        if not learnt:
             self.task.journal.note(
                 "no reply to learn: sft changes nothing; more samples, teachers or labelled rows may give some"
             )
-            return False
-        by_module = {id: sum(reply.module == id for reply in self.learnt) for id in sorted(self.policy.modules)}
+            return []
+        by_module = {id: sum(reply.module == id for reply in learnt) for id in sorted(self.modules)}
         counts = ", ".join(f"{count} of {id}" for id, count in by_module.items())
-        same = len(found) - len(self.learnt)
+        same = len(found) - len(learnt)
         self.task.journal.note(
             f"replies to learn: {counts}" + (f" ({same} more are equal to one of them)" if same else "")
         )
-        return True
+        return learnt
 
-    async def before_first_step(self) -> None:
-        """Do nothing, since the replies are gathered already."""
-
-    def params(self) -> dict[str, dict[str, Any]]:
-        """Return the sampling parameters of the runs that replies are taken from.
-
-        The loss is that of the model's own distribution, whatever the runs are sampled at.
-        """
-        return self.policy.params(self.options.temperature_of)
-
-    async def rows(self, step: int) -> StepRows:
-        """Return the training rows of a step. Each epoch goes through all replies once, in an order of its own."""
-        count, size = len(self.learnt), min(self.options.batch, len(self.learnt))
-        order = examples_at(step * size, size, count, derive(self.task.seed, "replies"))
-        batch = [self.learnt[number] for number in order]
-        rows = [
-            Row(
-                reply.prompt_token_ids,
-                reply.token_ids,
-                1.0,
-                reply.module,
-                constraint=self.policy.constraint(reply),
-                adapter=self.policy.place_of[reply.module],
-            )
-            for reply in batch
-        ]
-        return StepRows(rows, {"rows": len(batch), "reply_tokens": fmean(len(reply.token_ids) for reply in batch)})
-
-    async def _of_runs(self) -> list[TrainingReply]:
+    async def _of_runs(self) -> list[R]:
         """Return the replies of the best runs, and note the outcome of the rows in the journal."""
         options = self.options
         each = options.samples + sum(teacher.rollouts for teacher in options.teachers)
@@ -98,11 +73,11 @@ class Replies:
             return []
         count = min(options.rows, len(self.task.train))
         chosen = examples_at(0, count, len(self.task.train), self.task.seed)
-        found: list[Best] = []
+        found: list[Best[R]] = []
         size = max(1, AT_ONCE // each)
         for first in range(0, count, size):
             work = partial(self._best, first, chosen[first : first + size])
-            found.append(Best.from_json(await self.task.journal.once(f"runs/{first}", work)))
+            found.append(Best.from_json(await self.task.journal.once(f"runs/{first}", work), self.read))
         runs, taught = sum(best.rows for best in found), sum(best.taught for best in found)
         wanted = "above the metric's lowest value" if options.at_least == "best" else f"of {options.at_least:g} or more"
         self.task.journal.note(
@@ -114,18 +89,17 @@ class Replies:
         """Return the replies to learn from the runs on some rows, as plain values."""
         seed = derive(self.task.seed, "runs", first)
         wave = await self.teachers.join(
-            self._sampled(examples, seed), examples, seed, lambda example, rollout: self.policy.program
+            self._sampled(examples, seed), examples, seed, lambda example, rollout: self.program
         )
-        fit, _ = self.policy.served.drop_untrainable(wave.rollouts, self.policy.lm_of)
-        options = self.options
-        lowest = self.teachers.scorer.lowest
-        return best_of(fit, self.policy.modules, options.at_least, options.keep, lowest).as_json()
+        options, lowest = self.options, self.teachers.scorer.lowest
+        fit = self.fit(wave.rollouts)
+        return best_of(fit, self.modules, options.at_least, options.keep, lowest, self.reply_of).as_json()
 
     async def _sampled(self, examples: list[int], seed: int) -> Wave:
         if not self.options.samples:
             return Wave((), 0)
         return await collect(
-            self.policy.program,
+            self.program,
             self.task.train,
             examples,
             self.teachers.scorer,
@@ -135,30 +109,33 @@ class Replies:
             seed=seed,
         )
 
-    def _of_labels(self) -> Iterator[TrainingReply]:
+    def _of_labels(self) -> Iterator[R]:
         """Yield the outputs that the train rows label, written as the program would have to reply."""
         if not self.options.labelled:
             return
-        plan = self.policy.program.plan
-        for id in sorted(self.policy.modules):
+        plan = self.program.plan
+        for id in sorted(self.modules):
             module = plan.modules[id]
             # An agent's last turn stands after others, which no row has.
             rows = [] if module.tools else labelled(plan, module, self.task.train)
             unfit = 0
             for values in examples_of(rows, self.options.labelled, derive(self.task.seed, "labelled", id)):
                 try:
-                    yield TrainingReply.of(self._written(id, values))
+                    reply = self.reply_of(self._written(id, values))
                 except Unfit:
                     unfit += 1
+                    continue
+                if reply is not None:
+                    yield reply
             self.task.journal.note(
                 f"{id}: {min(len(rows), self.options.labelled)} labelled rows"
                 + (f", of which the program could not give {unfit}" if unfit else "")
             )
 
     def _written(self, id: str, values: Any) -> Invocation:
-        module = self.policy.program.plan.modules[id]
+        module = self.program.plan.modules[id]
         made = Invocation(
-            program=self.policy.program.plan.name,
+            program=self.program.plan.name,
             module=id,
             path="",
             call=0,
@@ -169,7 +146,7 @@ class Replies:
             text=None,
             outputs={name: values[name] for name in module.outputs},
         )
-        return self.teachers.taught(made, self.policy.program.plan, self.policy.program)
+        return self.teachers.taught(made, self.program.plan, self.program)
 
 
 def examples_of(rows: Any, most: int, seed: int) -> list[Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from lmprog.optimizers.grpo.sampling.rollouts import Rollout
 from lmprog.optimizers.strategies.best_runs import AtLeast, best_runs
@@ -30,18 +30,30 @@ class TrainingReply:
         return TrainingReply(module, tuple(prompt), tuple(reply), constrained)
 
     @staticmethod
-    def of(made: Invocation) -> TrainingReply:
-        """Return the reply to learn from an LM call that has token ids."""
-        return TrainingReply(
-            made.module, tuple(made.prompt_token_ids or ()), tuple(made.token_ids or ()), made.constrained
-        )
+    def of(made: Invocation) -> TrainingReply | None:
+        """Return the reply to learn from an LM call; None where it has no token ids."""
+        if not made.token_ids:
+            return None
+        return TrainingReply(made.module, tuple(made.prompt_token_ids or ()), tuple(made.token_ids), made.constrained)
+
+
+class Reply(Protocol):
+    """A reply to learn, of a module."""
+
+    @property
+    def module(self) -> str: ...
+
+    def as_json(self) -> list[Any]: ...
+
+
+R = TypeVar("R", bound=Reply)
 
 
 @dataclass(frozen=True)
-class Best:
+class Best(Generic[R]):
     """The replies to learn from the runs on some rows, and counts of the runs."""
 
-    replies: Sequence[TrainingReply]
+    replies: Sequence[R]
     rows: int
     """Rows that had a run at all."""
     taught: int
@@ -51,35 +63,43 @@ class Best:
         return {"replies": [reply.as_json() for reply in self.replies], "rows": self.rows, "taught": self.taught}
 
     @staticmethod
-    def from_json(values: Mapping[str, Any]) -> Best:
-        return Best([TrainingReply.from_json(reply) for reply in values["replies"]], values["rows"], values["taught"])
+    def from_json(values: Mapping[str, Any], read: Callable[[Sequence[Any]], R]) -> Best[R]:
+        return Best([read(reply) for reply in values["replies"]], values["rows"], values["taught"])
 
 
-def best_of(runs: Iterable[Rollout], modules: frozenset[str], at_least: AtLeast, keep: int, lowest: float) -> Best:
+def best_of(
+    runs: Iterable[Rollout],
+    modules: frozenset[str],
+    at_least: AtLeast,
+    keep: int,
+    lowest: float,
+    learnt: Callable[[Invocation], R | None],
+) -> Best[R]:
     """Return the replies to learn from scored runs: those of each row's best `keep` runs that differ in the replies of
     `modules`.
 
-    A run that failed by itself gives no reply to learn, whatever its score.
+    `learnt` gives the reply to learn of an LM call; None where it has none. A run that failed by itself gives no reply to
+    learn, whatever its score.
     """
     by_row: dict[int, list[Rollout]] = {}
     for run in runs:
         by_row.setdefault(run.example, []).append(run)
-    replies: list[TrainingReply] = []
+    replies: list[R] = []
     taught = 0
     for of_row in by_row.values():
         readable = [run for run in of_row if run.failure is None]
         best = [readable[place] for place in best_runs([run.reward for run in readable], at_least, lowest)]
         # By what they teach: runs that are equal in it are one.
-        differing = dict.fromkeys(learnt for run in best if (learnt := _learnt(run, modules)))
+        differing = dict.fromkeys(found for run in best if (found := _learnt(run, modules, learnt)))
         taught += bool(differing)
-        replies += [reply for learnt in list(differing)[:keep] for reply in learnt]
+        replies += [reply for found in list(differing)[:keep] for reply in found]
     return Best(replies, len(by_row), taught)
 
 
-def _learnt(run: Rollout, modules: frozenset[str]) -> tuple[TrainingReply, ...]:
+def _learnt(run: Rollout, modules: frozenset[str], learnt: Callable[[Invocation], R | None]) -> tuple[R, ...]:
     """Return the replies to learn of the calls of `modules`, of retries the last.
 
     A sub-program's module of the same name is another module.
     """
     last = {(made.module, made.call): made for made in run.invocations if made.module in modules and not made.parent}
-    return tuple(TrainingReply.of(made) for made in last.values() if made.token_ids)
+    return tuple(reply for made in last.values() if (reply := learnt(made)) is not None)

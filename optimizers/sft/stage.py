@@ -7,7 +7,7 @@ from lmprog.optimizers.grpo.prompts import OwnPrompts
 from lmprog.optimizers.grpo.stage import WeightStage
 from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.sft.config import Config
-from lmprog.optimizers.sft.gathering import Replies
+from lmprog.optimizers.sft.local_replies import Replies
 
 
 def sft_stage(task: Task, options: Config) -> WeightStage:

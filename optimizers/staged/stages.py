@@ -104,7 +104,9 @@ def require_packages(program: Program) -> None:
     for lm in program.lms.values():
         making.require_packages(lm)
     for stage in optimize_config(program).stages:
-        require(getattr(find(stage.optimizer), "packages", ()), f"the stage {stage.optimizer!r}")
+        packages = getattr(find(stage.optimizer), "packages", ())
+        needed = packages(program.plan) if callable(packages) else packages
+        require(needed, f"the stage {stage.optimizer!r}")
 
 
 def make(stage: Stage) -> Optimizer:
@@ -205,8 +207,7 @@ def _run(
 def _finalists(program: Program, folder: Path, came_to: Sequence[Candidate], rows: int) -> Finalists:
     """Return the programs that the stages of a run have scored; `came_to` is what each of them came to."""
     best = came_to[-1] if came_to else Candidate()
-    adapters = Candidate(adapters=best.adapters, module_adapters=best.module_adapters)
-    return Finalists(program.with_candidate(adapters), words_of(read_trees(folder)[: len(came_to)], came_to, rows))
+    return Finalists(program.with_candidate(best.weights), words_of(read_trees(folder)[: len(came_to)], came_to, rows))
 
 
 def most_repeats(block: Optimize) -> int:

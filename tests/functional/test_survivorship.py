@@ -177,7 +177,7 @@ def weightless(monkeypatch: pytest.MonkeyPatch) -> None:
     from lmprog.optimizers.grpo import stage as module
     from lmprog.optimizers.grpo.policy import Policy
     from lmprog.optimizers.grpo.sampling.served import Served
-    from lmprog.optimizers.sft.gathering import Replies
+    from lmprog.optimizers.sft.local_replies import Replies
 
     def written(folder: Path, *_: Any) -> Candidate:
         folder.mkdir(parents=True, exist_ok=True)

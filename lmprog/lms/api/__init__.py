@@ -110,23 +110,9 @@ class ApiLM:
 
     async def _patiently(self, ask: Callable[[], Awaitable[T | TryFailed]]) -> T:
         """Ask until there is an answer or cannot be one. Raises ProviderError with the provider's own words."""
-        attempt, wait = 1, FIRST_WAIT
-        while True:
-            found = await ask()
-            if not isinstance(found, TryFailed):
-                return found
-            asked = found.asked or 0.0
-            # Raised here and not where the failure was caught: what was caught may hold a key, and would be its context.
-            if not found.passing or attempt == self._declared.limits.tries or asked > MAX_REQUESTED_WAIT:
-                raise ProviderError(self._said(found, attempt))
-            if self._servers.can_move(found):
-                attempt += 1
-                continue
-            if asked:
-                self._gate.hold(asked)
-            # Jitter is the one draw here that needs no seed: it changes when a reply comes, never what it says.
-            await asyncio.sleep(asked or wait * random.uniform(0.5, 1.0))
-            attempt, wait = attempt + 1, min(2 * wait, MAX_WAIT)
+        return await patiently(
+            ask, self._declared.limits.tries, self._said, can_move=self._servers.can_move, hold=self._gate.hold
+        )
 
     async def _try(self, request: Request, structured: bool) -> Completion | TryFailed:
         limit = request.params.get("timeout", self._declared.limits.timeout)
@@ -144,14 +130,51 @@ class ApiLM:
         return await outcome(once(), limit)
 
     def _said(self, failed: TryFailed, attempts: int) -> str:
-        text = (self._access.hide(failed.words).strip().splitlines() or [""])[0][:400]
-        tried = f" (tried {attempts} times)" if attempts > 1 else ""
-        later = f" (to be asked again in {failed.asked:.0f} s)" if (failed.asked or 0.0) > MAX_REQUESTED_WAIT else ""
-        fix = f"; {failed.fix}" if failed.fix else ""
+        tried, text, fix = words_of_failure(failed, attempts, self._access)
         if failed.limit is not None:
             limit = reply_limit(self._declared.params) or "..."
             fix = f"; write params: {{{failed.limit}: {limit}}} for lms.{self._declared.id}"
-        return f"{self._declared.model} gave no answer{tried}: {text}{later}{fix}"
+        return f"{self._declared.model} gave no answer{tried}: {text}{fix}"
+
+
+async def patiently(
+    ask: Callable[[], Awaitable[T | TryFailed]],
+    tries: int,
+    said: Callable[[TryFailed, int], str],
+    *,
+    can_move: Callable[[TryFailed], bool] = lambda failed: False,
+    hold: Callable[[float], None] = lambda seconds: None,
+) -> T:
+    """Ask until there is an answer or cannot be one, at once where `can_move` says that another server can be asked.
+
+    `hold` is called with the seconds that the provider asks to wait. Raises ProviderError with the message that `said` gives
+    for the last failure and the number of tries.
+    """
+    attempt, wait = 1, FIRST_WAIT
+    while True:
+        found = await ask()
+        if not isinstance(found, TryFailed):
+            return found
+        asked = found.asked or 0.0
+        # Raised here and not where the failure was caught: what was caught may hold a key, and would be its context.
+        if not found.passing or attempt == tries or asked > MAX_REQUESTED_WAIT:
+            raise ProviderError(said(found, attempt))
+        if can_move(found):
+            attempt += 1
+            continue
+        if asked:
+            hold(asked)
+        # Jitter is the one draw here that needs no seed: it changes when a reply comes, never what it says.
+        await asyncio.sleep(asked or wait * random.uniform(0.5, 1.0))
+        attempt, wait = attempt + 1, min(2 * wait, MAX_WAIT)
+
+
+def words_of_failure(failed: TryFailed, attempts: int, access: Access) -> tuple[str, str, str]:
+    """Return the parts of a message about a failure, without secrets: the number of tries, the cause, and the fix."""
+    text = (access.hide(failed.words).strip().splitlines() or [""])[0][:400]
+    later = f" (to be asked again in {failed.asked:.0f} s)" if (failed.asked or 0.0) > MAX_REQUESTED_WAIT else ""
+    tried = f" (tried {attempts} times)" if attempts > 1 else ""
+    return tried, text + later, f"; {failed.fix}" if failed.fix else ""
 
 
 def api_lm(lm: LM) -> ApiLM:

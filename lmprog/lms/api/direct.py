@@ -9,7 +9,6 @@ from typing import Any
 import aiohttp
 
 from lmprog.boundary.bodies import TooLong, within
-from lmprog.boundary.wire import loads
 from lmprog.compiler import model_table, plan
 from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.errors import UsageError
@@ -20,7 +19,7 @@ from lmprog.lms.api.body import TOKEN_IDS, parameters
 from lmprog.lms.api.event_stream import events_of
 from lmprog.lms.api.failures import TryFailed, too_long, words_of
 from lmprog.lms.api.reply import Pieces, cost, read
-from lmprog.lms.api.server import Server, beginning_of
+from lmprog.lms.api.server import Server, json_of
 from lmprog.lms.lm import Completion, Request
 
 log = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ class DirectRoute:
                 if response.headers.get("Content-Type", "").startswith("text/event-stream"):
                     reply = await self._streamed(response, request)
                 else:
-                    reply = _json(response, b"".join([chunk async for chunk in self._chunks(response)]))
+                    reply = json_of(response, b"".join([chunk async for chunk in self._chunks(response)]))
                     if request.on_text is not None and (text := read(reply, None).text):
                         request.on_text(text)
         except TryFailed as failed:
@@ -118,17 +117,6 @@ class DirectRoute:
 LIMITS = ("max_tokens", "max_completion_tokens")
 DISPENSABLE = ("stream_options", "return_token_ids", "logprobs", "seed")
 """Fields that lmprog adds to a request by itself and can do without, where a server knows them not."""
-
-
-def _json(response: aiohttp.ClientResponse, body: bytes) -> Any:
-    kind = response.headers.get("Content-Type", "application/json")
-    if "json" not in kind:
-        raise TryFailed(f"it answered with {kind}, not with JSON: {beginning_of(body)}", passing=True)
-    try:
-        return loads(body)
-    except ValueError:
-        pass
-    raise TryFailed(f"it answered with what is no JSON: {beginning_of(body)}", passing=True)
 
 
 def _piece(data: bytes, value: Any) -> Mapping[str, Any]:

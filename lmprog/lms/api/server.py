@@ -13,6 +13,7 @@ import aiohttp
 
 from lmprog.aio.per_loop import PerLoop
 from lmprog.boundary.bodies import TooLong, within
+from lmprog.boundary.wire import loads
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.failures import TryFailed, words_of
 
@@ -39,10 +40,10 @@ class Server:
         # Half a surrogate pair, which UTF-8 has not, goes as its escape.
         return _Answer(self, path, json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace"))
 
-    def upload(self, path: str, fields: Mapping[str, str], content: bytes) -> _Answer:
+    def upload(self, path: str, fields: Mapping[str, str], content: bytes, name: str = "requests.jsonl") -> _Answer:
         """Return a context manager that sends a file as a form and gives the response; it raises as that of `post`."""
         form = aiohttp.FormData(dict(fields))
-        form.add_field("file", content, filename="requests.jsonl", content_type="application/jsonl")
+        form.add_field("file", content, filename=name, content_type="application/jsonl")
         return _Answer(self, path, form)
 
     def get(self, path: str) -> _Answer:
@@ -50,7 +51,9 @@ class Server:
         return _Answer(self, path, None)
 
     async def _send(self, path: str, data: bytes | aiohttp.FormData | None) -> aiohttp.ClientResponse:
-        url = f"{self._address.rstrip('/')}{path}{self._query}"
+        path, mark, query = path.partition("?")
+        queries = "&".join(part for part in (self._query.removeprefix("?"), query) if part)
+        url = f"{self._address.rstrip('/')}{path}{'?' if mark or self._query else ''}{queries}"
         session = await _session()
         method = "GET" if data is None else "POST"
         headers = self._headers
@@ -134,6 +137,18 @@ async def _start_of(response: aiohttp.ClientResponse) -> bytes:
 def beginning_of(body: bytes) -> str:
     """Return the beginning of a response body as text for an error message, long enough that no secret is cut in two."""
     return " ".join(body[:10_000].decode(errors="replace").split())
+
+
+def json_of(response: aiohttp.ClientResponse, body: bytes) -> Any:
+    """Return the JSON in the body of a response. Raises TryFailed where it is none."""
+    kind = response.headers.get("Content-Type", "application/json")
+    if "json" not in kind:
+        raise TryFailed(f"it answered with {kind}, not with JSON: {beginning_of(body)}", passing=True)
+    try:
+        return loads(body)
+    except ValueError:
+        pass
+    raise TryFailed(f"it answered with what is no JSON: {beginning_of(body)}", passing=True)
 
 
 def _proxy(base: str) -> str | None:

@@ -9,7 +9,7 @@ most teachers do not return.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ from lmprog.compiler.same_lm import same_tokens
 from lmprog.compiler.templates.compiled import RenderError
 from lmprog.compiler.tokens import reply_limit_of
 from lmprog.errors import Handled
-from lmprog.lms.local import LocalLM
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.sampling.reward import Reward
 from lmprog.optimizers.grpo.sampling.rollouts import Rollout, SkippedRuns, Wave, check_scored, rollouts_of, run_each
@@ -34,6 +33,7 @@ from lmprog.seeds import derive
 from lmprog.traces.record import Invocation
 
 if TYPE_CHECKING:
+    from lmprog.lms.local import LocalLM
     from lmprog.optimizers.optimizer import Row
 
 
@@ -73,6 +73,8 @@ class Teachers:
     ) -> None:
         """Set up the teachers; `lms` are the LMs in training, by the modules that are trained."""
         self.teachers, self.program, self.rows, self.scorer, self.lms = teachers, program, rows, scorer, lms
+        self.modules: Collection[str] = lms.keys()
+        """The modules that are trained."""
         self._answered: set[str] = set()
 
     async def join(
@@ -152,7 +154,7 @@ class Teachers:
         made = [
             self.taught(invocation, teacher.program.plan, prompt_program)
             for invocation in rollout.invocations
-            if invocation.module in self.lms and invocation.parent is None and invocation.outputs is not None
+            if invocation.module in self.modules and invocation.parent is None and invocation.outputs is not None
         ]
         return replace(rollout, invocations=tuple(made), teacher=teacher.name)
 
@@ -176,7 +178,7 @@ class Teachers:
         except RenderError as error:
             raise Unfit(str(error)) from error
         cut = ending(made.finish_reason) == "cut"
-        as_it_came = made.text is not None and _reads(module, made.text, made.outputs, cut, lenient=False)
+        as_it_came = made.text is not None and reads_as(module, made.text, made.outputs, cut, lenient=False)
         same = same_tokens(teacher.lms[teacher.modules[made.module].lm], declared)
         if as_it_came and same and made.token_ids:
             ids = tuple(made.token_ids)
@@ -185,7 +187,7 @@ class Teachers:
         else:
             ids = lm.reply_ids(written)
         text = lm.text(ids)
-        if not _reads(module, text, made.outputs, cut and as_it_came):
+        if not reads_as(module, text, made.outputs, cut and as_it_came):
             raise Unfit("it is not read as the same outputs")
         # A server has no such limit of its own.
         most = reply_limit_of(declared)
@@ -208,7 +210,7 @@ class Teachers:
         )
 
 
-def _reads(module: Module, text: str, outputs: Mapping[str, Any], cut: bool, lenient: bool = True) -> bool:
+def reads_as(module: Module, text: str, outputs: Mapping[str, Any], cut: bool, lenient: bool = True) -> bool:
     """Return whether the module reads exactly these outputs in a reply.
 
     With `lenient`, it may also read them by forgiving a fault of the reply.

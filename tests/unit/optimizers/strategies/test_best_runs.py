@@ -38,7 +38,9 @@ def run(example: int, reward: float, *made: Invocation, **more) -> Rollout:
 
 
 def replies(*runs: Rollout, keep: int = 4, at_least="best") -> list[int]:
-    return [reply.token_ids[0] for reply in best_of(runs, frozenset({"say"}), at_least, keep, 0.0).replies]
+    return [
+        reply.token_ids[0] for reply in best_of(runs, frozenset({"say"}), at_least, keep, 0.0, TrainingReply.of).replies
+    ]
 
 
 def test_of_runs_that_teach_the_same_one_is_learnt() -> None:
@@ -63,7 +65,7 @@ def test_a_failed_run_teaches_nothing_whatever_it_scores() -> None:
 
 
 def test_rows_without_a_good_run_are_counted() -> None:
-    found = best_of([run(0, 1.0, said(5)), run(1, 0.0, said(6))], frozenset({"say"}), "best", 4, 0.0)
+    found = best_of([run(0, 1.0, said(5)), run(1, 0.0, said(6))], frozenset({"say"}), "best", 4, 0.0, TrainingReply.of)
     assert (found.rows, found.taught) == (2, 1)
 
 

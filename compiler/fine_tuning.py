@@ -1,0 +1,50 @@
+"""Fine-tuning by providers: the price of a token of training, and what OpenAI's protocol asks of the rows."""
+
+from __future__ import annotations
+
+from lmprog.compiler.plan import LM
+
+AS_OF = "2025-08-01"
+"""The date of the prices below."""
+USD = {
+    "gpt-4.1-2025-04-14": 25.0,
+    "gpt-4.1-mini-2025-04-14": 5.0,
+    "gpt-4.1-nano-2025-04-14": 1.5,
+    "gpt-4o-2024-08-06": 25.0,
+    "gpt-4o-mini-2024-07-18": 3.0,
+    "gpt-3.5-turbo-0125": 8.0,
+    "gpt-3.5-turbo-1106": 8.0,
+    "gpt-3.5-turbo": 8.0,
+}
+"""Price of a million tokens of supervised training at OpenAI in US dollars, by the name of the base model."""
+LEAST_ROWS = 10
+"""The fewest rows that OpenAI and Azure train on."""
+MAX_BYTES = 512_000_000
+"""The largest file of rows that they take."""
+MAX_TOKENS = 65_536
+"""The longest row in tokens; they cut what is longer. Their older models take less (OLDER)."""
+OLDER = {"gpt-3.5-turbo": 16_385, "gpt-35-turbo": 16_385}
+
+
+def base_of(model: str) -> str:
+    """Return the model that a job trains by its LM's name: without the prefix, and of a tuned model that under it."""
+    name = model.partition("/")[2] or model
+    return name.split(":")[1] if name.startswith("ft:") and name.count(":") else name
+
+
+def most_tokens(model: str) -> int:
+    """Return the most tokens of a row for a base model."""
+    return next((most for name, most in OLDER.items() if model.startswith(name)), MAX_TOKENS)
+
+
+def training_usd(lm: LM, model: str | None = None) -> float | None:
+    """Return the US dollars for a token of training: of the spec, else OpenAI's of AS_OF; None where the price is unknown.
+
+    `model` is the model that the job trains, where it is not the LM's own.
+    """
+    written = (lm.price or {}).get("training")
+    if written is not None:
+        return written / 1e6
+    at_openai = lm.model.partition("/")[0] == "openai" or "/" not in lm.model
+    price = USD.get(model or base_of(lm.model)) if at_openai and lm.api_base is None else None
+    return None if price is None else price / 1e6

@@ -1,0 +1,95 @@
+"""A run of the `sft` stage whose weights providers train, by their fine-tuning jobs. Imports no torch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lmprog.compiler.plan import LM, Plan
+from lmprog.errors import ProviderError
+from lmprog.optimizers.candidate import START, Candidate
+from lmprog.optimizers.grpo.credit import report_credit
+from lmprog.optimizers.grpo.keeper import Keeper
+from lmprog.optimizers.optimizer import Task
+from lmprog.optimizers.sft.chat_replies import ChatReplies, ChatReply, Rows
+from lmprog.optimizers.sft.config import Config
+from lmprog.optimizers.sft.job import ProviderJob
+
+
+def trained_by_providers(plan: Plan) -> dict[str, frozenset[str]]:
+    """Return the ids of the LMs that providers train, each with the modules whose replies are learnt."""
+    found: dict[str, set[str]] = {}
+    for id, parts in plan.optimize.tune.items() if plan.optimize is not None else ():
+        lm = plan.modules[id].lm
+        if "weights" in parts and plan.lms[lm].finetunes:
+            found.setdefault(lm, set()).add(id)
+    return {lm: frozenset(modules) for lm, modules in found.items()}
+
+
+class ProviderStage:
+    """A run of `sft` with the providers of the LMs as trainers: one job for each LM, then a scoring on the rows that choose."""
+
+    def __init__(self, task: Task, options: Config) -> None:
+        self.task, self.options = task, options
+        self.tuned = trained_by_providers(task.program.plan)
+        self.modules = frozenset[str]().union(*self.tuned.values())
+        self.keeper = Keeper(task, options.repeats)
+        self.gathering = ChatReplies(task, options, self.modules)
+
+    def run(self) -> Candidate:
+        """Return the models that came out as a candidate; START where the program is no better with them."""
+        with asyncio.Runner() as runner:
+            return runner.run(self._run())
+
+    async def _run(self) -> Candidate:
+        await self.keeper.begin(self.task.program)
+        work = self._work(await self.gathering.gather())
+        if not work:
+            return START
+        found = await asyncio.gather(*(job.trained(rows) for job, rows in work))
+        change = Candidate(
+            models={job.lm.id: _model(job.lm, model) for (job, _), model in zip(work, found, strict=True)}
+        )
+        tuned = self.task.program.with_candidate(change)
+        self._note_prices(job.lm for job, _ in work)
+        try:
+            await self.keeper.is_best(1, tuned)
+        except ProviderError as error:
+            fixes = [job.provider.not_deployed(model) for (job, _), model in zip(work, found, strict=True)]
+            fix = next((fix for fix in fixes if fix), "")
+            raise ProviderError(f"{error}; {fix}" if fix else str(error)) from error
+        chosen = change if self.keeper.chosen() is not None else START
+        scorer = self.gathering.teachers.scorer
+        await report_credit(
+            self.task,
+            tuned if chosen is change else self.task.program,
+            self.options.credit,
+            self.gathering.params(),
+            scorer.of_failures,
+        )
+        return chosen
+
+    def _work(self, replies: Sequence[ChatReply]) -> list[tuple[ProviderJob, Rows]]:
+        """Return the jobs with their rows; those of an LM whose rows its provider does not take are left out."""
+        lms = self.task.program.plan.lms
+        work = []
+        for lm, modules in self.tuned.items():
+            learnt = [reply for reply in replies if reply.module in modules]
+            job = ProviderJob(self.task, lms[lm], self.options.job)
+            rows = job.rows(learnt) if learnt else None
+            if rows is not None:
+                work.append((job, rows))
+        return work
+
+    def _note_prices(self, lms: Any) -> None:
+        for lm in lms:
+            if {"input", "output"} & {*(lm.price or {})}:
+                self.task.journal.note(
+                    f"lms.{lm.id}.price is that of {lm.model}: the model that came out may cost more; the overlay may say"
+                )
+
+
+def _model(lm: LM, model: str) -> Mapping[str, Any]:
+    """Return the settings of an LM that change; the same provider at the same address is trusted as before."""
+    return {"model": model, "trusted": True} if lm.trusted else {"model": model}
