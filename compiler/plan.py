@@ -211,6 +211,8 @@ class Split:
     seed: int = 0
     texts: frozenset[str] = frozenset()
     """Columns of the file that the program declares as text: digits in them are no numbers."""
+    feedback: bool = False
+    """True if the rows have the columns of feedback that `lmprog rows` writes."""
 
     @property
     def path(self) -> Path | None:

@@ -11,6 +11,7 @@ from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import nearest
 from lmprog.compiler.modules import listed_demos
 from lmprog.compiler.plan import Plan
+from lmprog.compiler.rows.feedback import FEEDBACK_COLUMNS
 from lmprog.compiler.rows.files import Row
 from lmprog.compiler.types.lattice import JSON, Enum, Optional, Type, mismatch, without_none
 from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Sequence
@@ -38,6 +39,10 @@ def _split(draft: Draft, plan: Plan, split: str, rows: list[Row]) -> None:
         draft.report.add("LMP601", place, f"the {split} data have no rows")
         return
     _columns(draft, plan, split, rows, place)
+    if plan.data[split].feedback and not any(name in row for row in rows for name in FEEDBACK_COLUMNS):
+        message = f"the {split} data have none of the columns of feedback: {', '.join(FEEDBACK_COLUMNS)}"
+        fix = "leave `feedback: true` out, or make the rows with `lmprog rows`"
+        draft.report.add("LMP601", place, message, severity="warning", fix=fix)
     empty = [index for index, row in enumerate(rows) if all(value in (None, "", [], {}) for value in row.values())]
     if empty:
         message = f"the {split} data have {len(empty)} empty row(s), the first is row {empty[0]}"

@@ -67,6 +67,11 @@ SPLIT = Either(
                 default="none",
                 example="[text]",
             ),
+            "feedback": Boolean(
+                about="The rows are those of `lmprog rows`: stages read their columns score, comment and answer as feedback.",
+                default="false",
+                example="true",
+            ),
         },
         one_of=("path", "hf"),
         only={"split": ("hf",)},

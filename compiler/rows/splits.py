@@ -62,6 +62,7 @@ def _split(draft: Draft, name: str, node: Node, of_hub: str | None = None) -> Sp
         "limit": node.value("limit"),
         "private": frozenset(private),
         "share": _part(draft, node),
+        "feedback": node.value("feedback", False),
     }
     hub, written = node.get("hf"), node.get("path")
     if hub is not None:

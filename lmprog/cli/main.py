@@ -31,6 +31,7 @@ VERBS = {
     "lsp": "serve an editor: diagnostics, types, completion, renaming",
     "optimize": "improve a program's prompts and weights, and write the overlay",
     "render": "show the exact messages that would be sent",
+    "rows": "make rows of data from the runs in traces and the feedback on them",
     "run": "run a program on one input or on rows",
     "schema": "print the JSON schema of the language",
     "serve": "answer with a program over HTTP",

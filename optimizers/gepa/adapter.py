@@ -9,6 +9,7 @@ from typing import Any
 from gepa import EvaluationBatch
 
 from lmprog.aio.loops import run_async
+from lmprog.compiler.rows.feedback import FEEDBACK_COLUMNS, has_feedback, said_of
 from lmprog.errors import Handled
 from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.evaluation import CandidateEvaluator
@@ -47,6 +48,7 @@ class ProgramAdapter:
             for id, parts in plan.optimize.tune.items()
             if "instructions" in parts
         }
+        self.of_use = has_feedback(plan, plan.optimize.train)
         self.low, self.high = plan.metrics[task.metric].range
         self.rows: Mapping[str, Sequence[Row]] = {"train": task.train, "dev": evaluator.rows}
         self.runs: dict[tuple[str, Place], dict[str, Any]] = {}
@@ -120,8 +122,14 @@ class ProgramAdapter:
             place = run["place"]
             row = self.rows[place.part][place.index]
             inputs = self.task.program.inputs_of(row)
-            known = {name: _short(value) for name, value in row.items() if name not in inputs}
+            of_use = place.part == "train" and self.of_use
+            hidden = {*inputs, *(FEEDBACK_COLUMNS if of_use else ())}
+            known = {name: _short(value) for name, value in row.items() if name not in hidden}
+            if of_use:  # an answer that was wrong, and not corrected, has no label
+                known = {name: value for name, value in known.items() if value is not None}
             said = f"The run scored {run['score']} ({self.low} to {self.high}). {run['feedback'] or ''}".strip()
+            if of_use and (words := said_of(row)) is not None:
+                said += f" {words[:SHOWN]}"
             for call in run["calls"]:
                 if call["module"] in components_to_update:
                     feedback = said + (f" The reply could not be read: {call['error']}" if call["error"] else "")

@@ -54,6 +54,12 @@ class Config(Training):
     labelled: int = Field(
         0, ge=0, description="train rows, at most, that are learnt as they stand, where the data labels the module"
     )
+    accepted: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="of labelled rows with feedback, the score from which an answer is learnt; a correction always is",
+    )
     steps: int = Field(40, ge=1, description="updates; they go through all replies as often as it takes")
     batch: int = Field(16, ge=1, description="replies of one update, at most")
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="of the learning rate")

@@ -117,7 +117,7 @@ class Gathering(ABC, Generic[R]):
         for id in sorted(self.modules):
             module = plan.modules[id]
             # An agent's last turn stands after others, which no row has.
-            rows = [] if module.tools else labelled(plan, module, self.task.train)
+            rows = [] if module.tools else labelled(plan, module, self.task.train, self.options.accepted)
             unfit = 0
             for values in examples_of(rows, self.options.labelled, derive(self.task.seed, "labelled", id)):
                 try:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from lmprog.compiler.plan import Module, ModuleCall, Plan
 from lmprog.compiler.prompts.call_turns import CALLS
+from lmprog.compiler.rows.feedback import GOOD, has_feedback, is_accepted
 from lmprog.compiler.yaml.writer import unwritable
 from lmprog.optimizers.candidate import Demo
 from lmprog.optimizers.grpo.sampling.rollouts import run_each
@@ -87,9 +88,10 @@ class Solved:
         return found
 
 
-def labelled(plan: Plan, module: Module, rows: Sequence[Row]) -> list[Demo]:
+def labelled(plan: Plan, module: Module, rows: Sequence[Row], accepted: float = GOOD) -> list[Demo]:
     """Return the demos in the data itself: rows with a column for every input and output of the module.
 
+    Rows of use are among them where their outputs were corrected, or scored `accepted` or more.
     There are demos only for a module whose one call site takes the program's inputs as they are, so that a row's
     values are the module's.
     """
@@ -102,6 +104,8 @@ def labelled(plan: Plan, module: Module, rows: Sequence[Row]) -> list[Demo]:
     if not direct:
         return []
     wanted = [*module.inputs, *module.outputs]
+    of_use = plan.optimize is not None and has_feedback(plan, plan.optimize.train)
+    rows = [row for row in rows if is_accepted(row, accepted)] if of_use else rows
     whole = [row for row in rows if all(row.get(name) is not None for name in wanted)]
     return writable([{name: row[name] for name in wanted} for row in whole])
 
