@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 ELSEWHERE = {
     "docs/cli.md": "shows --help alone; test_cli_page.py compares it",
+    "docs/loop.md": "test_loop.py goes through it with a server and a stand-in of the provider",
     "docs/extending.md": "test_extending.py builds and runs its package",
     "docs/gallery": "is made from specs/gallery, which test_gallery.py checks and replays",
     "docs/checks": "shows what a finding refuses; tests/specs/bad has whole programs",

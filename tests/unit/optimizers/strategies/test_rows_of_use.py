@@ -80,4 +80,4 @@ def test_feedback_in_words(row, said) -> None:
 def test_rows_without_columns_of_feedback_are_a_finding(write_spec) -> None:
     found = compile_file(write_spec(("train: train.jsonl", "train: {path: train.jsonl, feedback: true}"))).findings
     said = "the train data have none of the columns of feedback: score, comment, answer, run"
-    assert [finding.message for finding in found] == [said]
+    assert [finding.message for finding in found if finding.code == "LMP601"] == [said]
