@@ -24,14 +24,17 @@ _SHOWN = 40
 
 @dataclass(frozen=True)
 class Trial:
-    """The values for one rendering: of the original's variables, and of the inputs of the converted module."""
+    """The values for one comparison of prompts: `theirs` of the original's variables, `ours` of the inputs of the converted
+    module.
+    """
 
     theirs: Mapping[str, Any]
     ours: Mapping[str, Any]
 
 
 def made_up(types: Mapping[str, Type], *, escaped: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield made-up values of these types: an ordinary value of each, then others that take other branches of a template.
+    """Yield mappings of made-up values by name, with these types: first ordinary values, then others (empty, false, absent)
+    that take other branches of a template.
 
     With `escaped`, for a template that writes JSON, texts have characters that Jinja escapes there.
     """
@@ -56,9 +59,11 @@ def _worded(value: Any, escaped: bool) -> Any:
 
 
 def difference(id: str, module: Mapping[str, Any], original: Original, trials: Sequence[Trial]) -> str | None:
-    """Return a description of the first difference between the module's messages and the original's; None where there is none.
+    """Return a description of the first difference between the messages of a converted module and the original's; None
+    where there is none in any of `trials`.
 
-    None too where `check` refuses the module, whose finding says more.
+    `id` and `module` are its name and its entry in the spec. None too where `check` refuses the module: its finding says
+    more.
     """
     builder = _builder(id, module)
     if builder is None:

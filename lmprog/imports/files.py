@@ -59,7 +59,9 @@ def read_yaml(text: str, name: str) -> Any:
 
 
 def within_depth(work: Callable[[], T], name: str) -> T:
-    """Return the result of `work`; raise UsageError where that ends in a RecursionError, since `name` is nested too deeply."""
+    """Return the result of `work`; raise UsageError where it ends in a RecursionError, because the file `name` is nested
+    too deeply.
+    """
     try:
         return work()
     except RecursionError:

@@ -15,8 +15,8 @@ from lmprog.imports.program import SECTIONS, Imported, Note, one_line
 
 @dataclass(frozen=True)
 class Finished:
-    """The result of an import: all `notes` that are in the file as comments, and the `findings` of a check
-    without user code.
+    """The result of an import: `notes`, all remarks that are in the file as comments, and `findings`, those of a check that
+    runs no user code.
     """
 
     notes: tuple[Note, ...]
@@ -24,7 +24,8 @@ class Finished:
 
 
 def finished(made: Imported, target: Path) -> Finished:
-    """Write an imported program to `target`, with the findings of a check as comments.
+    """Write an imported program to the file `target`, with the findings of a check as comments; return its notes and
+    findings.
 
     Raises UsageError where the file exists.
     """

@@ -19,7 +19,8 @@ def known(
 ) -> KnownInputs:
     """Return what is known about the variables of a prompt node: types, samples, and which are passed as JSON text.
 
-    A value whose parts the template only prints as a whole is passed as JSON text.
+    `given` are the node's inputs by variable, and `images` the variables that are images. A value whose parts the template
+    only prints as a whole is passed as JSON text.
     """
     used = uses(original.text)
     declared: dict[str, str | None] = {}
@@ -46,7 +47,9 @@ def known(
 
 
 def argument(values: FlowValues, id: str, value: Any, kind: Type) -> Any:
-    """Return the argument that the node `id` passes for a variable of type `kind`."""
+    """Return the argument of a step, as the spec writes it, for a variable of type `kind` to which the node `id` passes
+    `value`.
+    """
     reference = values.reference(value)
     if reference is None:
         return fitted(value, kind)

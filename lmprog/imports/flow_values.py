@@ -18,10 +18,10 @@ _INSTEAD = {"str": "''", "int": "0", "float": "0.0", "bool": "false", "list[json
 
 
 class FlowValues:
-    """The inputs and node outputs of a flow, for converting references to them into expressions.
+    """The inputs and node outputs of a prompt flow, for converting references to them into expressions.
 
-    `types` are those of the nodes' outputs, None where unknown; `missing` are the nodes without a step; `skippable` are those
-    that may be skipped.
+    `types` are those of the nodes' outputs by node, None where unknown; `missing` are the nodes for which no step was made;
+    `skippable` are the nodes that may be skipped.
     """
 
     def __init__(
@@ -38,7 +38,8 @@ class FlowValues:
     def reference(self, value: Any) -> str | None:
         """Return the expression for a reference such as `${inputs.a}` or `${node.output.b}`; None for any other value.
 
-        One that names nothing is an expression all the same, and `check` says what is wrong with it.
+        A reference to an input or node that does not exist is converted all the same, and `check` says what is wrong with
+        it.
         """
         found = _REFERENCE.match(value) if isinstance(value, str) else None
         if found is None:
@@ -64,7 +65,8 @@ class FlowValues:
         return str(self.inputs[found[1]]["type"]) if found[1] in self.inputs else self.types.get(found[2] or "")
 
     def read(self, reference: str, reader: str, kind: str | None = None) -> str:
-        """Return the expression for a reference, with a stand-in where a node has no step or its value may be absent.
+        """Return the expression for a reference, with a default value where its node has no step or its value may be
+        absent.
 
         `reader` is the node that reads it, `kind` the wanted type, None where unknown.
         """
@@ -84,8 +86,9 @@ class FlowValues:
         return reference
 
     def argument(self, value: Any, reader: str, kind: str | None = None) -> Any:
-        """Return the argument of a step for a value of a flow; a literal is converted to the wanted type if it is only written
-        otherwise.
+        """Return the argument of a step, as the spec writes it, for a value of a flow that the node `reader` passes.
+
+        A literal such as "120" is converted where that gives the wanted type `kind` (None: unknown).
         """
         reference = self.reference(value)
         if reference is not None:
@@ -94,7 +97,8 @@ class FlowValues:
         return value if wanted is None or mismatch(value, wanted) is None else fitted(value, wanted)
 
     def condition(self, activate: Mapping[str, Any], reader: str) -> str | None:
-        """Return the `when` of the step of node `reader` for its `activate`: the reference compared with the wanted value.
+        """Return the `when` of the step for node `reader`, from its `activate` (`when: reference, is: value`): an equality
+        of both.
 
         None where `activate.when` is no reference.
         """

@@ -15,7 +15,7 @@ _ENDS = ("block_end", "comment_end", "raw_end")
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of a Jinja template: its `kind` by Jinja's lexer, and its position in the text."""
+    """A piece of a Jinja template: its kind as Jinja's lexer names it, its text, and the position at which it starts."""
 
     kind: str
     text: str
@@ -23,12 +23,12 @@ class Token:
 
     @property
     def end(self) -> int:
-        """The position behind the last character."""
+        """The position after the last character."""
         return self.start + len(self.text)
 
 
 def tokens(text: str) -> list[Token] | None:
-    """Return the pieces of a template; None where it cannot be parsed. Blanks that a `-` removes belong to no piece."""
+    """Return the pieces of a template in order; None where it cannot be parsed. Blanks that a `-` removes are in no piece."""
     found: list[Token] = []
     place = 0
     try:
@@ -43,9 +43,10 @@ def tokens(text: str) -> list[Token] | None:
 
 
 def with_blanks_kept(text: str, *, trims: bool) -> str:
-    """Return a template that lmprog renders as an environment without `lstrip_blocks` does, with `trim_blocks` if `trims`.
+    """Return a template changed so that lmprog renders it with the blanks and line breaks that the other tool would write.
 
-    lmprog removes the blanks before a block at the start of a line, and the line break behind it: `{%+` and `+%}` keep them.
+    lmprog removes the blanks before a block at the start of a line, and the line break after it; `{%+` and `+%}` keep them.
+    With `trims` the other tool removes the line break too (`trim_blocks`).
     """
     edits: dict[int, str] = {}
     for token in tokens(text) or ():

@@ -36,14 +36,17 @@ NO_MODEL = "gpt-4.1-mini"
 
 
 def provider(name: object) -> Provider | None:
-    """Return the provider of a given name; None where it is unknown."""
+    """Return the provider of this name in another tool's file; None where it is unknown."""
     return PROVIDERS.get(str(name or "").lower().replace("_", "").replace("-", ""))
 
 
 def lm(
     where: Provider, model: str, params: Mapping[str, Any], key: str | None = None, base: str | None = None
 ) -> dict[str, Any]:
-    """Return an entry of `lms`: model, parameters, and where given the environment variable of the key and the address."""
+    """Return an entry of `lms` of a spec: the model with its provider's prefix, and its parameters.
+
+    `key` is the environment variable of the key, `base` the address, each where it is not the provider's usual one.
+    """
     entry: dict[str, Any] = {"model": f"{where.prefix}/{model}"}
     if params:
         entry["params"] = dict(params)
@@ -54,9 +57,9 @@ def lm(
 
 
 def named(lms: dict[str, dict[str, Any]], entry: dict[str, Any], module: str) -> str:
-    """Return the id of `entry` in `lms`, which is added where no equal entry exists.
+    """Return the id in `lms` of an LM equal to `entry`, which is added where there is none.
 
-    A new entry is named after its model or, where that name is taken, after the module.
+    A new LM is named after its model or, where that name is taken, after the module.
     """
     for id, other in lms.items():
         if other == entry:

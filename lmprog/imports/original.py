@@ -25,15 +25,15 @@ Message = tuple[str, str]
 
 
 class NotRendered(Handled):
-    """The error of a template that the other tool could not render either, or not within bounds."""
+    """The error for a template that the other tool could not render either, or not within limits of time and size."""
 
 
 @dataclass(frozen=True)
 class Original:
-    """A prompt of another tool: `trims` says whether it renders with `trim_blocks`, `first` is the role of text before any role
-    line.
+    """A prompt of another tool: its template, and how that tool renders it.
 
-    One for a completion API (`chat` False) is a single text, which role lines do not split.
+    `trims` says whether with `trim_blocks`, `first` is the role of text before any role line, and `chat` False means that
+    the prompt is sent as a single text to a completion API, without splitting it at role lines.
     """
 
     text: str
@@ -42,7 +42,10 @@ class Original:
     chat: bool = True
 
     def messages(self, values: Mapping[str, Any]) -> list[Message]:
-        """Return the messages that the other tool would send for these values. Raises NotRendered."""
+        """Return the messages that the other tool would send for these values of the variables.
+
+        Raises NotRendered where the template cannot be rendered.
+        """
         text = rendered(self.text, values, trims=self.trims)
         if not self.chat:
             return [("user", text)]
@@ -50,7 +53,10 @@ class Original:
 
 
 def rendered(text: str, values: Mapping[str, Any], *, trims: bool) -> str:
-    """Return the text of a template as the other tool renders it, where missing values are empty. Raises NotRendered."""
+    """Return the text of a template as the other tool renders it, where missing values are empty; `trims` as in Original.
+
+    Raises NotRendered where it cannot be rendered.
+    """
     environment = _Bounded(trim_blocks=trims, keep_trailing_newline=True, cache_size=0)
     environment.filters["counted"] = environment.counted
     try:

@@ -16,8 +16,8 @@ SECTIONS = ("inputs", "outputs", "lms", "tools", "modules", "steps", "tests")
 class Note:
     """A remark on an imported program, for the `section` of the spec that it concerns.
 
-    `mark` is its kind: `not imported`, what the program does not hold; `differs`, a prompt that is not the original's; `check`,
-    what keeps the program from passing.
+    `mark` is its kind: `not imported`, for a part that the program lacks; `differs`, for a prompt that is not the
+    original's; `check`, for a fault that keeps the program from passing the check.
     """
 
     section: str
@@ -27,8 +27,9 @@ class Note:
 
 @dataclass(frozen=True)
 class Imported:
-    """An imported program: the sections of its spec, and notes; a note of a section that it lacks goes to the
-    top of the file.
+    """An imported program: its name, the file or tool that it is from, the sections of its spec, and notes.
+
+    A note of a section that the program lacks is written at the top of the file.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Imported:
 
 
 def identifier(text: str) -> str:
-    """Return a valid name of the language for any name of another language."""
+    """Return a valid name of the language made from any text: other characters than letters, digits and `_` are replaced."""
     name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
     return f"_{name}" if not name or name[0].isdigit() else name
 

@@ -27,7 +27,12 @@ EARLIER = "earlier"
 
 @dataclass(frozen=True)
 class PromptModule:
-    """A converted prompt: `types` of its variables by their original names, and `names` for those that had to be renamed."""
+    """A converted prompt: `layout`, its entries in the module, `types` of its variables by their original names, and
+    `names` of those that had to be renamed.
+
+    `turns` are the variables that hold earlier messages, `earlier` messages without variables before the last one;
+    `differs` says how its messages differ from the original's (None: they do not).
+    """
 
     layout: Mapping[str, Any]
     types: Mapping[str, Type]
@@ -42,7 +47,7 @@ class PromptModule:
         return self.names.get(variable, variable)
 
     def inputs(self) -> dict[str, Any]:
-        """Return the `inputs` of the module as plain values."""
+        """Return the `inputs` of the module as the spec writes them: a type by name."""
         fixed = (
             {EARLIER: {"type": "messages", "default": [dict(turn) for turn in self.earlier]}} if self.earlier else {}
         )
@@ -51,8 +56,10 @@ class PromptModule:
 
 @dataclass(frozen=True)
 class KnownInputs:
-    """The facts known about a prompt's variables: declared types, sample values, which are passed as JSON text, and which are
-    images. `fixed` are those that the template takes apart and another node gives: JSON, or a list of it.
+    """The facts known about a prompt's variables: declared types, sample values, those passed as JSON text, and those that
+    are images.
+
+    `fixed` are variables whose parts the template reads and whose value another node gives: JSON, or a list of JSON.
     """
 
     declared: Mapping[str, str | None]
@@ -65,7 +72,11 @@ class KnownInputs:
 def prompt_module(
     id: str, original: Original, prompt: roles.RolePrompt, given: KnownInputs, outputs: Mapping[str, Any]
 ) -> PromptModule:
-    """Return the module for a prompt, with the first layout that sends the same messages as the original."""
+    """Return the module for a prompt, with the first of several layouts that sends the same messages as the original.
+
+    `id` is the module's name, `prompt` the original split into messages, `given` what is known of its variables, and
+    `outputs` the module's outputs.
+    """
     used = uses("\n".join(part for part in (prompt.system, prompt.user) if part))
     types: dict[str, Type] = {}
     for name in sorted(prompt.variables):
@@ -94,13 +105,13 @@ def prompt_module(
 
 
 def turn_messages(loop: str, name: str, value: Any, *, trims: bool) -> list[dict[str, str]]:
-    """Return the messages that a loop over a variable writes for its value. Raises NotRendered."""
+    """Return the messages that the template `loop` writes for the value of its variable `name`. Raises NotRendered."""
     text = rendered(loop, {name: value}, trims=trims)
     return [{"role": role, "content": content} for role, content in roles.messages(text, "user")]
 
 
 def without_images(text: str, images: Iterable[str]) -> tuple[str, tuple[str, ...]]:
-    """Return a template without the marks of image inputs, and the images that it had.
+    """Return a template without the marks of the image inputs `images`, and the names of the images that it had.
 
     lmprog sends an image beside the text of the user's message.
     """

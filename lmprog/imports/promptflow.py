@@ -44,7 +44,9 @@ _LEFT = (
 
 
 def imported(path: Path, folder: Path) -> Imported:
-    """Convert the prompt flow at `path` to a program for a file in `folder`. Raises UsageError where it is no flow of nodes."""
+    """Convert the prompt flow at `path` to a program whose file will be in `folder`. Raises UsageError where it is no flow
+    of nodes.
+    """
     if not path.exists():
         raise UsageError(f"there is no {path}; name a folder that holds a flow.dag.yaml")
     flow = read_yaml(read_text(path), str(path))

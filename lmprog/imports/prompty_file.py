@@ -24,7 +24,9 @@ _VALUES = ("sample", "inputs", "inputSchema")
 
 @dataclass(frozen=True)
 class PromptyFile:
-    """The parts of a `.prompty` file; `notes` are pairs of a section and a text."""
+    """The parts of a `.prompty` file: its settings (`front`), its prompt (`body`), and notes, pairs of a section of the
+    spec and a text.
+    """
 
     front: dict[str, Any]
     body: str
@@ -32,9 +34,10 @@ class PromptyFile:
 
 
 def read(path: Path, around: tuple[Path, ...] = ()) -> PromptyFile:
-    """Return the settings and prompt of a prompty file, laid over those of its `base`.
+    """Return the settings and prompt of a prompty file, laid over those of the file that it names as `base`.
 
-    Raises UsageError where it is no prompty file.
+    `around` are the files whose `base` this file is, so that a circle is found. Raises UsageError where it is no prompty
+    file.
     """
     found = _FRONT.match(read_text(path))
     if found is None:
@@ -81,9 +84,11 @@ def _without_blocks(body: str, path: Path) -> str:
 
 
 def json_beside(path: Path, reference: str) -> Any:
-    """Return the value of a JSON file that a prompty file names, as a path or `${file:...}`; None where it cannot be read.
+    """Return the value of a JSON file that the prompty file `path` names, as a path or `${file:...}`; None where it cannot
+    be read.
 
-    Files outside of the checkout, or else the folder, of the prompty file are not read: what stands in them would be copied.
+    Files outside of the git checkout (else the folder) of the prompty file are not read, since their contents would be
+    copied.
     """
     found = _FILE.fullmatch(reference)
     name = path.parent / (found[1] if found is not None else reference).strip()

@@ -15,8 +15,8 @@ _TYPES = {"str": "str", "int": "int", "float": "float", "bool": "bool", "dict": 
 
 @dataclass(frozen=True)
 class ToolFunction:
-    """The signature of a tool's function: types of its arguments (`takes`) and result, where the language has a
-    type for them.
+    """The signature of a tool's function: its name, the types of its arguments (`takes`) and of its result (None: no type
+    of the language).
     """
 
     name: str

@@ -21,11 +21,11 @@ _LOOP = re.compile(r"\{%-?\s*for\s+\w+\s+in\s+(\w+)\s*-?%\}((?:(?!\{%-?\s*for\b)
 
 @dataclass(frozen=True)
 class RolePrompt:
-    """The parts of such a prompt, as the layout of a module has them.
+    """A prompt of another tool in parts, as the layout of a module has them: the system's text (None: none) and the user's.
 
     `turns` are the variables whose items were whole messages: as inputs of type `messages` they stand as turns before the
-    user's, so no template mentions them. `loops` are the pieces that wrote them, of those that were no thread. `earlier` are
-    turns without variables before the last one. `notes` say what is no longer as it was.
+    user's, so no template mentions them. `loops` has, by variable, the template of the loop that wrote its messages.
+    `earlier` are messages without variables before the last one. `notes` say what is not as in the original.
     """
 
     system: str | None
@@ -54,7 +54,7 @@ class RolePrompt:
 
 
 def split(text: str, first: str = "system", threads: tuple[str, ...] = ()) -> RolePrompt:
-    """Split a prompt into its messages' parts.
+    """Split a prompt at its role lines (`system:`) into the parts of a module's layout.
 
     `first` is the role of text before any role line; `threads` are variables that hold earlier turns.
     """
@@ -99,7 +99,9 @@ def split(text: str, first: str = "system", threads: tuple[str, ...] = ()) -> Ro
 
 
 def messages(text: str, first: str) -> list[tuple[str, str]]:
-    """Return the roles and texts in a rendered prompt."""
+    """Return the pairs of role and text in a rendered prompt, split at role lines; `first` is the role of text before any
+    of them.
+    """
     return _sections(text, first)
 
 

@@ -34,7 +34,9 @@ _SIMPLE = {"str": STR, "int": INT, "float": FLOAT, "bool": BOOL}
 
 @dataclass
 class Use:
-    """A description of how a template uses a value: which fields it reads, whether it loops over it, whether it prints it."""
+    """A description of how a template uses a value: the `fields` that it reads, the use of each `item` in loops, and
+    whether it prints the value (`whole`), compares it with a number (`number`), or prints it as JSON (`as_json`).
+    """
 
     fields: dict[str, Use] = field(default_factory=dict)
     item: Use | None = None
@@ -73,7 +75,9 @@ class Use:
         return self.as_json or any(part.writes_json for part in parts)
 
     def type(self, depth: int = 0) -> Type:
-        """Return a type that a value needs to be used like this; `str` where any would do."""
+        """Return the simplest type that a value needs for this use; `str` where any type would do. `depth` is the level of
+        nesting.
+        """
         if (self.fields and self.item) or depth > _MAX_DEPTH:
             return JSON
         if self.item is not None:

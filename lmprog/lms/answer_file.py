@@ -33,9 +33,9 @@ def answer_cache(folder: Path, shared: bool) -> AnswerCache:
 
 
 class AnswerCache:
-    """JSON objects by key in an SQLite file. What cannot be read or written is treated as absent, after one warning.
+    """JSON objects by key in an SQLite file, of mode 0600, or with `shared` readable and writable by the user's group.
 
-    Only its own user can read the file, or with `shared` the group too.
+    An entry that cannot be read counts as absent, and one that cannot be written is dropped, after one warning.
     """
 
     def __init__(self, folder: Path, shared: bool = False) -> None:
@@ -58,7 +58,7 @@ class AnswerCache:
         return None
 
     def put(self, key: str, value: Mapping[str, Any], instead: bool = False) -> None:
-        """Store a value; a value that the key has already stays, or is replaced if `instead` is True."""
+        """Store a value under `key`. A value that is there already is kept, unless `instead` is True."""
         # Escapes keep half a surrogate pair, which SQLite's UTF-8 could not.
         written = json.dumps(value, default=list)
         with self._lock, self._lenient():

@@ -22,7 +22,7 @@ SHARED = "LMPROG_SHARED_CACHE"
 
 
 class CachedLM:
-    """An LM with a cache of replies on disk, as `cache:` in a spec declares. A cached reply costs nothing."""
+    """An LM with a cache of replies on disk, as `cache:` in a spec declares. A reply from the cache costs nothing."""
 
     def __init__(self, lm: LM, declared: plan.LM) -> None:
         self.lm = lm

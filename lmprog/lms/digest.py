@@ -12,7 +12,9 @@ from lmprog.state.digests import digest
 
 
 def weights_of(model: str, adapter: AdapterReference | None) -> str:
-    """Return a name for the weights that answer: the model's, with `+` and the digest of its adapter if it has one."""
+    """Return the name of the weights that answer: the model's name, with `+` and the adapter's digest where there is an
+    adapter.
+    """
     return f"{model}+{adapter.weights}" if adapter else model
 
 

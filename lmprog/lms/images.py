@@ -27,11 +27,16 @@ READABLE: ContextVar[frozenset[str] | None] = ContextVar("READABLE", default=Non
 
 
 class NoImage(UsageError):
-    """The error for an image that cannot be read, that is no image, or that a client may not name."""
+    """The error for an image that cannot be read, for a file that is no image, or for one that a client of a server may not
+    name.
+    """
 
 
 def with_digests(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the messages, the SHA-256 of its bytes beside each image that is a local file. Raise NoImage."""
+    """Return the messages with the SHA-256 of the file's bytes beside each image that is a local file.
+
+    Raises NoImage where such a file cannot be read, or is no image.
+    """
 
     def referred(path: str) -> dict[str, Any]:
         return {"url": path, "sha256": hashlib.sha256(_read(path)[0]).hexdigest()}
@@ -40,7 +45,10 @@ def with_digests(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def with_images(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the messages as an API takes them: each image that is a local file becomes a data URI. Raise NoImage."""
+    """Return the messages as an API takes them: each image that is a local file becomes a data URI.
+
+    Raises NoImage where such a file cannot be read, or is no image.
+    """
 
     def sent(path: str) -> dict[str, Any]:
         content, kind = _read(path)

@@ -34,9 +34,13 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Request:
-    """A request to an LM.
+    """A request to an LM: messages, and how to answer them.
 
     `params` are the parameters of the spec (`temperature`, `max_tokens`, ...), merged with the overrides of a run.
+    `output_type` and `format` describe the reply that is wanted; with `decoding` `constrained` nothing else can be sampled.
+    `constant` (m, c) says that the first m messages and c characters of message m are the same for every row. `key` is the
+    place of the call (row, rollout, path, attempt), by which requests are ordered. `on_text` is called with each piece of
+    the reply, with None when it starts again.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -60,7 +64,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one call, and money in US dollars where the price is known (0.0 for a model in this process)."""
+    """The tokens of one call, and its cost in US dollars (None: unknown; 0.0 for a model in this process).
+
+    `cached_tokens` are those of the prompt that the provider had cached, `reasoning_tokens` those of the reply's thinking.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -73,9 +80,12 @@ class Usage:
 
 @dataclass(frozen=True)
 class Completion:
-    """An LM's reply.
+    """An LM's reply: its text and the tool calls in it.
 
-    Token ids and log-probabilities are those of the sampled tokens, the end token included; None where unknown.
+    `token_ids` and `logprobs` are those of the sampled tokens, the end token included; None where unknown. `cached` is True
+    where the reply came from lmprog's cache. `message` is the reply in the provider's own form, where that holds more than
+    text and calls; `model` and `id` are what the provider calls the model and the reply; `lm` is the id of the LM that
+    answered, where several may.
     """
 
     text: str
@@ -106,7 +116,7 @@ class LM(Protocol):
     """The interface of an LM: anything with an async `complete`. Other packages implement it to add a backend."""
 
     async def complete(self, request: Request) -> Completion:
-        """Return the reply to a request, of whatever quality. Raises ProviderError where there is no reply."""
+        """Return the LM's reply to a request, even if it is unreadable or cut. Raises ProviderError where there is no reply."""
 
 
 def innermost(lm: Any) -> Any:

@@ -28,7 +28,10 @@ KEYS: dict[str, tuple[str, ...]] = {
 
 
 def keys_of(lm: LM) -> tuple[str, ...]:
-    """Return the variables of which an LM of the program wants one; none where it names its key, or a server of its own."""
+    """Return the names of the environment variables of which the LM needs one to be set, for its provider's key.
+
+    Empty where the spec names the LM's key, or a server of its own.
+    """
     if lm.backend.local or lm.api_key is not None or lm.api_base is not None:
         return ()
     prefix, slash, _ = lm.model.partition("/")
@@ -36,5 +39,5 @@ def keys_of(lm: LM) -> tuple[str, ...]:
 
 
 def has_key(variables: tuple[str, ...]) -> bool:
-    """Return whether one of the variables is set."""
+    """Return whether one of the environment variables of these names is set."""
     return any(os.environ.get(name, "").strip() for name in variables)

@@ -31,9 +31,11 @@ class ResponseCache:
         self._asking: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[Completion]] = {}
 
     async def complete(self, lm: LM, request: Request, model: str, served: str = "") -> tuple[Completion, bool]:
-        """Return the reply to a request, and True where it was stored or shared with an equal request in flight.
+        """Return the reply to a request to the model `model`, and True where the reply was stored or shared with an equal
+        request in flight.
 
-        `served` is where the model is served, which tells apart LMs of equal names. Raise any error that `lm` raises.
+        `served` is the address of a model's own server, which tells apart models of equal names. Raises any error that `lm`
+        raises.
         """
         key = key_of(request, model, served)
         found = self._cache.get(key)
@@ -70,8 +72,8 @@ class ResponseCache:
 class RunResponseCache:
     """The LM replies of one optimization, kept in its run folder, so that a resumed run sends no request again.
 
-    A reply counts in the budget as it did before. Replies of a local model are not kept: they depend on which requests share a
-    batch, and a resumed run forms the same batches.
+    A kept reply counts in the budget as when it was first sent. Replies of a local model are not kept: they depend on which
+    requests share a batch, and a resumed run forms the same batches.
     """
 
     def __init__(self, cache: AnswerCache) -> None:

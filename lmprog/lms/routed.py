@@ -15,17 +15,18 @@ from lmprog.seeds import derive
 class RoutedLM:
     """Sends a request to one LM after the other, until one gives a reply.
 
-    Which of several that share calls is asked first follows from the place of the call, and not from timing, so that a run can
-    be repeated. Only a ProviderError moves on: a provider that gave no reply after all its tries.
+    Where several LMs share the calls (`balance`), the first to be asked is chosen by the place of the call, not by timing,
+    so that a run can be repeated. The next LM is asked only after a ProviderError: a provider that gave no reply after all
+    its tries.
     """
 
     def __init__(self, declared: plan.LM, lm: LM, others: Mapping[str, LM]) -> None:
         self.lm, self.declared, self._others = lm, declared, others
 
     async def complete(self, request: Request) -> Completion:
-        """Return the first reply, with the LM that gave it and the errors of those before.
+        """Return the first reply, with the id of the LM that gave it and the errors of the LMs asked before it.
 
-        Raises ProviderError with all their words where none gives one.
+        Raises ProviderError with the messages of all of them where none gives a reply.
         """
         passed_over: dict[str, str] = {}
         for declared in self._order(request):
@@ -58,8 +59,9 @@ class RoutedLM:
 
 
 def routed(declared: plan.LM, lm: LM, other: Callable[[plan.LM], LM]) -> LM:
-    """Return an LM that asks `lm` and the LMs that may answer in its place, as declared; `other` makes one of these from its
-    declaration.
+    """Return an LM that asks `lm`, and the LMs that its declaration names to answer in its place (`fallback`, `balance`).
+
+    `other` makes one of these LMs from its declaration. Where there are none, `lm` itself is returned.
     """
     others = declared.answering[1:]
     return RoutedLM(declared, lm, {each.id: other(each) for each in others}) if others else lm

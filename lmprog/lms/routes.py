@@ -11,7 +11,7 @@ def is_direct(declared: plan.LM) -> bool:
     """Return whether an LM's API is called without litellm: OpenAI's chat models, vLLM, and servers that speak OpenAI's
     protocol.
 
-    OpenAI answers for some models at its address for responses alone, whose form litellm knows.
+    Models that OpenAI serves only by its `responses` API go through litellm, which has its format.
     """
     provider, _, name = declared.model.partition("/")
     if declared.model.startswith(VLLM_PREFIX):

@@ -14,10 +14,11 @@ from lmprog.lms.routes import is_direct
 
 
 def as_sent(declared: LM, request: Request) -> dict[str, Any]:
-    """Return the first request for a reply, without address, key and headers.
+    """Return the fields of a request as they are first sent to the API of the LM `declared`, without address, key and
+    headers.
 
-    An API is sent these fields; where it refuses one that lmprog adds by itself, it is asked again without. Through litellm
-    `seed` and `response_format` are only sent to providers that take them.
+    Where the API refuses a field that lmprog adds by itself, the request is sent again without it. Through litellm `seed`
+    and `response_format` are only sent to providers that take them.
     """
     if declared.backend.make != API:
         kind = request.output_type
@@ -37,6 +38,6 @@ def as_sent(declared: LM, request: Request) -> dict[str, Any]:
 
 
 def is_marked(messages: Iterable[Mapping[str, Any]]) -> bool:
-    """Return whether the end of the part that is the same for every row is marked for the provider's cache."""
+    """Return whether a message holds the mark up to which the provider should cache (`marked` in `lmprog/lms/api/body.py`)."""
     contents = (message.get("content") for message in messages)
     return any("cache_control" in part for parts in contents if isinstance(parts, list) for part in parts)

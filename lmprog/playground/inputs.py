@@ -18,7 +18,12 @@ PRIVATE = "(private)"
 
 @dataclass(frozen=True)
 class InputField:
-    """An input of the program in the page's form: `text` is shown in it, `choices` are its values if they are few."""
+    """An input of the program in the page's form: its name, its type as the language writes it, and the `text` that is
+    shown in it.
+
+    `about` describes it, `choices` are its values if they are few, `private` values are not shown, and `long` texts get a
+    larger field.
+    """
 
     name: str
     type: str
@@ -30,7 +35,7 @@ class InputField:
 
 
 def fields_of(plan: Plan, values: Mapping[str, Any], hidden: frozenset[str]) -> list[InputField]:
-    """Return the form's fields with the values of a row; those of `hidden` inputs are left empty."""
+    """Return the form's fields with the values (by input) of a row; the fields of inputs in `hidden` are left empty."""
     return [_field(name, declared, values, name in hidden) for name, declared in plan.inputs.items()]
 
 
@@ -53,7 +58,10 @@ def as_typed(value: Any) -> str:
 
 
 def with_typed(plan: Plan, values: Mapping[str, Any], typed: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row's inputs with the typed ones in their place. Raises UsageError for a typed value that cannot be read."""
+    """Return a row's inputs with those that were typed, read as their types, in place of the row's.
+
+    Raises UsageError for a typed text that cannot be read as the input's type.
+    """
     found = dict(values)
     for name, text in typed.items():
         declared = plan.inputs.get(name)

@@ -18,7 +18,9 @@ KEPT = 8
 
 @dataclass
 class Playground:
-    """The page of `lmprog dev` for one program. `only_fakes` offers no run of real LMs, `show_private` hides nothing."""
+    """The page of `lmprog dev` for one program. With `only_fakes` it has no button to run real LMs, with `show_private` it
+    shows private values too.
+    """
 
     session: Session
     only_fakes: bool = False
@@ -36,11 +38,14 @@ class Playground:
         return document("dev.html", "dev.js", view=self.view(Asked()))
 
     def parts(self, asked: Asked) -> str:
-        """Return the changing parts of the page for a row and typed inputs, as HTML."""
+        """Return the changing parts of the page as HTML, for the row and the typed inputs that `asked` names."""
         return fragment("dev_parts.html", view=self.view(asked))
 
     def run(self, asked: Asked, *, real: bool) -> int:
-        """Start a run and return its number. Raises UsageError where it cannot start, Busy while another runs."""
+        """Start a run, of the real LMs if `real`, else of fakes; return its number.
+
+        Raises UsageError where it cannot start, Busy while another is in progress.
+        """
         view = self.view(asked)
         if view.program is None:
             raise UsageError("the program has errors, so there is nothing to run")
@@ -51,7 +56,9 @@ class Playground:
         return self.runs.start(view.program, view.run_of(real), fake=not real, hide=real and view.guarded)
 
     def view(self, asked: Asked) -> View:
-        """Return the content of the page for a row, made once for each state of the files, since it calls tools that read."""
+        """Return the content of the page for a row. It is made once for each state of the files, since that may call tools
+        that read.
+        """
         snapshot = self.session.snapshot
         key = (asked.split, asked.row, *sorted(asked.typed.items()))
         with self._lock:

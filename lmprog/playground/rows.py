@@ -35,8 +35,9 @@ class _Reading:
 
 
 class RowsReader:
-    """Reads each data split once as long as its declaration and file stay the same; `arrived` is called when late rows are
-    there.
+    """Reads each data split once, in a thread, and again when its declaration or its file changes.
+
+    `arrived` is called when rows that were not there at once have been read.
     """
 
     def __init__(self, arrived: Callable[[], None]) -> None:
@@ -54,7 +55,7 @@ class RowsReader:
         return reading.rows
 
     def retry(self) -> None:
-        """Read splits again that could not be read."""
+        """Read again the splits that could not be read."""
         with self._lock:
             self._readings = {name: one for name, one in self._readings.items() if one.error is None}
 

@@ -30,9 +30,11 @@ BETWEEN = 0.15
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A run on the page, in progress or ended.
+    """A run on the page, in progress or ended: its number, whether LMs are `fake`, the row or inputs that it is `of`, and
+    its time.
 
-    With `hidden`, texts of calls and outputs that private values reach are left out.
+    `steps` are the calls that have ended, `replies` those being written by path, `outputs` and `scores` are texts by name,
+    and `facts` are time, tokens and cost. With `hidden`, texts that private values reach are left out.
     """
 
     number: int
@@ -56,7 +58,9 @@ class KeptRun:
 
 @dataclass(frozen=True)
 class RunOf:
-    """The inputs of a run, as values and as a description; `columns` are those of a whole data row, for metrics."""
+    """The inputs of a run: as values, with the number of the row, and in `words`. `columns` are all columns of the data
+    row, for metrics (None: the inputs are no row of the data).
+    """
 
     inputs: Mapping[str, Any]
     row: int
@@ -66,18 +70,18 @@ class RunOf:
 
 @dataclass(frozen=True)
 class Compared:
-    """A value or call in two runs, with the lines of the diff of its text; none where it is the same."""
+    """An output or call of two runs, by its name, with the lines of a diff of its text; no lines where it is the same."""
 
     name: str
     lines: Sequence[str]
 
 
 class Busy(Handled):
-    """The error of a run that cannot start since another is in progress."""
+    """The error for a run that cannot start because another is in progress."""
 
 
 class Runs:
-    """The runs of one page; `tell` is called at each change."""
+    """The runs of one page, of which one at a time is in progress; `tell` is called at each change."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell
@@ -98,7 +102,8 @@ class Runs:
     def start(self, program: Program, asked: RunOf, fake: bool, hide: bool) -> int:
         """Start a run in a thread and return its number. Raises Busy while another is in progress.
 
-        With `hide`, everything that may hold private values of the program is left out of it.
+        With `fake` the LMs are fakes. With `hide`, everything that may hold private values of the program is left out of
+        the page.
         """
         with self._lock:
             if self.current is not None:

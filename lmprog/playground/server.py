@@ -26,7 +26,7 @@ BEAT = 15.0
 
 
 class Refused(Handled):
-    """The error of a request that the page's server refuses, with the status and message of the response."""
+    """The error for a request that the page's server refuses, with the HTTP status and the message of the response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

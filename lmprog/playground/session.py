@@ -22,7 +22,12 @@ from lmprog.state.watching import changes, files_to_watch
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a program's files when they were last read: findings, and the last program that could run."""
+    """The state of a program's files when they were last read: findings, and the last program that could run (None: none
+    yet).
+
+    `broken` is True where that program is an earlier version, since the files now hold an error; `defect` says why they
+    could not be compiled at all. `files` are the files to watch, each with its state.
+    """
 
     findings: tuple[Finding, ...] = ()
     program: Program | None = None
@@ -36,7 +41,7 @@ class Snapshot:
 
 
 class Session:
-    """The current snapshot of one program, and a counter of changes for whoever waits for one."""
+    """The current snapshot of one program, and the number of changes so far, on which the open pages wait."""
 
     def __init__(self, spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any], imports: bool = True) -> None:
         self.spec, self.imports = spec, imports
@@ -77,7 +82,7 @@ class Session:
         self.tell()
 
     def tell(self) -> None:
-        """Count a change, and wake everyone in `wait`."""
+        """Count a change, and wake all callers of `wait`."""
         with self._moved:
             self._changes += 1
             self._moved.notify_all()
@@ -87,7 +92,7 @@ class Session:
         return self._changes
 
     def wait(self, seen: int, seconds: float) -> int:
-        """Return the number of changes once it differs from `seen`, or after `seconds`."""
+        """Wait until the number of changes differs from `seen`, at most `seconds`; return that number."""
         with self._moved:
             self._moved.wait_for(lambda: self._changes != seen, seconds)
             return self._changes

@@ -35,7 +35,9 @@ RENDER_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Asked:
-    """The choice of a reader of the page: a row, and inputs typed in place of its values."""
+    """The choice of a reader of the page: a data split (None: the first), the number of a row, and texts typed for inputs
+    by name.
+    """
 
     split: str | None = None
     row: int = 0
@@ -44,7 +46,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class ShownRequest:
-    """An LM request on the page, with its step; `parts` are its texts with their headings."""
+    """An LM request on the page: its step, module, LM and model, and its messages as pairs of a role and a text.
+
+    `more` are its other parts as pairs of a heading and a text, and `tokens` is a sentence on its tokens.
+    """
 
     step: str
     module: str
@@ -57,7 +62,9 @@ class ShownRequest:
 
 @dataclass(frozen=True)
 class View:
-    """The content of the page for one row. `show_private` shows private values too; `only_fakes` offers no run of real LMs."""
+    """The content of the page for one row. `show_private` shows private values too; with `only_fakes` real LMs cannot be
+    run.
+    """
 
     spec: str
     snapshot: Snapshot
@@ -124,7 +131,7 @@ class View:
 
     @property
     def of(self) -> str:
-        """A description of the inputs of a run."""
+        """A description of the inputs that a run would have, such as the row's number."""
         place = f"row {self.row} of {self.split}" if self.count else "typed inputs"
         changed = [name for name in self.asked.typed if self.program is not None and name in self.program.plan.inputs]
         return f"{place}, with another {', '.join(changed)}" if changed and self.count else place
@@ -136,7 +143,7 @@ class View:
 
     @cached_property
     def inputs(self) -> tuple[dict[str, Any], str | None]:
-        """The inputs for a run, and what is wrong with them or None."""
+        """The inputs for a run, and a sentence on what is wrong with them (None: nothing)."""
         assert self.program is not None
         try:
             found = with_typed(self.program.plan, self._given, self.asked.typed)
@@ -172,11 +179,13 @@ class View:
 
     @property
     def guarded(self) -> bool:
-        """True if a run of real LMs may bring private values into what the page shows of it."""
+        """True if a run of real LMs may bring private values into the texts that the page shows."""
         return self.program is not None and not self.show_private and holds_private(self.program.plan)
 
     def run_of(self, real: bool) -> RunOf:
-        """Return the inputs for a run; a run with fakes gets made-up values in place of private ones, and is shown whole."""
+        """Return the inputs for a run. Unless `real`, private values are replaced by made-up ones, so that everything can
+        be shown.
+        """
         given = self.inputs[0]
         columns = self._rows[0][self.row] if self.count and not self.asked.typed else None
         return RunOf(given if real else self._open(given), self.row, self.of, columns)
@@ -190,7 +199,7 @@ class View:
 
     @cached_property
     def requests(self) -> tuple[list[ShownRequest], str | None]:
-        """The LM requests for the row, and why there may be others, or None."""
+        """The LM requests for the row, and a sentence on why a real run may send others (None: it sends these)."""
         program = self.program
         assert program is not None
         given = self.inputs[0]

@@ -16,7 +16,11 @@ LENGTH = 4000
 
 @dataclass(frozen=True)
 class ShownCall:
-    """An LM or tool call for a page; `parts` are its texts with their headings, in reading order."""
+    """An LM or tool call as a page shows it: the path of its step, its module and model or its tool (`what`), time, tokens
+    and cost as text (`facts`), and its texts by heading in reading order (`parts`).
+
+    `error` says why the call failed; None where it did not.
+    """
 
     path: str
     what: str

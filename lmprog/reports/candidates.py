@@ -51,9 +51,10 @@ def changes(stage: StageTree, entry: Entry) -> list[str]:
 
 
 def between(before: Candidate, after: Candidate) -> list[str]:
-    """Return the lines of a unified diff of two candidates' words and layouts; none for a module that `after` does not name.
+    """Return the lines of a unified diff from the instructions, demos and layouts of `before` to those of `after`; a module
+    that `after` does not name is left out.
 
-    For an ensemble they are the words that each member changes in the program as written.
+    For an ensemble they are the changes that each member makes in the program as written.
     """
     lines = []
     for number, modules in enumerate(after.ensemble.get("members", ())):
@@ -88,7 +89,7 @@ def _line(stage: StageTree, entry: Entry) -> Text:
 
 
 def what(entry: Entry) -> str:
-    """Return a short list of a candidate's changes, as `sort: instructions, 4 demos, layout`."""
+    """Return a short list of what a candidate changes, as `sort: instructions, 4 demos, layout`."""
     parts: dict[str, list[str]] = {}
     for module in entry.words.instructions:
         parts.setdefault(module, []).append("instructions")

@@ -13,7 +13,7 @@ from lmprog.scoring.statistics import Estimate
 
 
 def lines(credit: Credit) -> list[str]:
-    """Return lines with the reward, its variation, and each module's share of that."""
+    """Return lines of text with the mean score, its variation, and each module's share of that variation."""
     report = [
         f"{credit.metric} {credit.reward} over {credit.rows} rows, {credit.repeats} runs of each; the runs of a row vary by "
         f"{100 * credit.deviation:.1f} points (standard deviation)"
@@ -41,7 +41,10 @@ def lines(credit: Credit) -> list[str]:
 
 
 def gain_lines(gains: Gains, after: str, before: str) -> list[str]:
-    """Return lines with the score of each version and its gain over the program before."""
+    """Return lines of text with the score of each version of a program and its gain over the program before tuning.
+
+    `after` and `before` are the names of the two files.
+    """
     rows = [
         (before, gains.before, ""),
         *((f"+ {id}", scores, _gain(gains, scores)) for id, scores in gains.alone.items()),
@@ -83,7 +86,9 @@ def _summed(counts: Iterable[Mapping[str, tuple[int, str]]]) -> dict[str, tuple[
 
 
 def gain_document(gains: Gains) -> dict[str, Any]:
-    """Return the gains as plain values for JSON."""
+    """Return the gains as a dictionary: the metric, the scores `before`, `alone` (by module) and `together`, each with its
+    gain, the `interplay`, and the runs that outages (`lost`) or own failures (`failed`) ended.
+    """
 
     def scored(scores: Any) -> dict[str, Any]:
         return {**scores.estimate.as_json(), "gain": difference_document(scores.against(gains.before))}
@@ -100,8 +105,9 @@ def gain_document(gains: Gains) -> dict[str, Any]:
 
 
 def share_line(modules: Sequence[Mapping[str, Any]]) -> str:
-    """Return the modules' shares from the JSON of a report in one line, as `query 62.0% [50.1, 74.2], answer 38.0% [25.8,
-    49.9]`.
+    """Return the modules' shares in one line, as `query 62.0% [50.1, 74.2], answer 38.0% [25.8, 49.9]`.
+
+    `modules` are those of a credit report as JSON.
     """
     shares = [
         (module["module"], Estimate.from_json(module["share"])) for module in modules if module["share"] is not None

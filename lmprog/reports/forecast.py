@@ -17,9 +17,10 @@ UNBOUNDED = "there is no bound: a `foreach` without `at_most`, over what no row 
 
 
 def document(program: str, forecast: Forecast, budget: Mapping[str, float]) -> dict[str, Any]:
-    """Return the forecast as plain values for JSON.
+    """Return the forecast of `program` as a dictionary, the form that `--dry-run --format json` prints.
 
-    `most_lm_calls` is by name, stages of one name together; a value that is not known is null.
+    It has each part and their sum with calls, tokens, cost and seconds, at most and as estimated, the assumptions, and the
+    limits of `budget`. `most_lm_calls` is by part, those of one name together; a value that is not known is null.
     """
     calls: dict[str, int] = {}
     for part in forecast.parts:
@@ -39,7 +40,7 @@ def document(program: str, forecast: Forecast, budget: Mapping[str, float]) -> d
 
 
 def text(program: str, forecast: Forecast, budget: Mapping[str, float]) -> None:
-    """Print a forecast on standard output."""
+    """Print the forecast of `program`, and the limits of `budget`, on standard output."""
     from rich.table import Table
 
     console = terminal.console(highlight=False, markup=False)

@@ -11,9 +11,9 @@ _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """Render the findings, one `::error file=...,line=...,col=...,title=...::message` a line.
+    """Return the findings as GitHub's annotations, one `::error file=...,line=...,col=...,title=...::message` a line.
 
-    Those of several files stand in a group for each.
+    Those of several files stand in a group for each file.
     """
     by_file: dict[str, list[Finding]] = {}
     for finding in findings:

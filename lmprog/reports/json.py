@@ -9,7 +9,9 @@ from lmprog.compiler.findings.finding import Finding
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """Render `{"findings": [{"code", "severity", "file", "line", "column", "message", "fix", "path"}]}`."""
+    """Return the findings as JSON: `{"findings": [{"code", "severity", "file", "line", "column", "message", "fix",
+    "path"}]}`.
+    """
     entries = [
         {
             "code": finding.code,

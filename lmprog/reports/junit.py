@@ -12,7 +12,7 @@ _NOT_XML = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """Render the findings as one suite.
+    """Return the findings as a JUnit document (XML) with one suite.
 
     Without findings it has one case that passes, since an empty suite counts as no run.
     """

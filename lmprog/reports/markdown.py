@@ -18,7 +18,7 @@ SHOWN = 200
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """Render the findings as a heading with their counts, and a table."""
+    """Return the findings as Markdown: a heading with their counts, and a table."""
     listed = list(findings)
     counts = Counter(finding.severity for finding in listed)
     said = ", ".join(
@@ -39,7 +39,7 @@ def render(findings: Iterable[Finding]) -> str:
 
 
 def tests(outcomes: Sequence[Outcome], summary: str) -> str:
-    """Render the outcomes of tests: `summary` as the heading, and a table of those that did not pass."""
+    """Return the outcomes of tests as Markdown: `summary` as the heading, and a table of those that did not pass."""
     rows = [
         (outcome.status, f"{from_root(str(outcome.spec))}: {outcome.name}", outcome.message)
         for outcome in outcomes
@@ -58,7 +58,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def literal(text: str) -> str:
-    """Return a text in which every character stands for itself, as numbers where it could mean something in Markdown."""
+    """Return the text with each character that could mean something in Markdown written as a numeric character reference
+    (`&#42;`).
+    """
     kept = (
         char if char.isalnum() or char in " ," else f"&#{ord(char)};"
         for char in printable(text.replace("\n", "\u2007"))

@@ -40,8 +40,8 @@ class Matrix:
             return None
 
     def difference(self, column: Evaluation, metric: str) -> Difference | None:
-        """Return the paired difference of a column from the base column; None for the base, and where no row
-        has both scores.
+        """Return the paired difference of a column's scores from the base column's, by one metric; None for the base
+        column, and where no row has both scores.
         """
         base = self.columns[self.base]
         if column is base or None in (self.estimate(column, metric), self.estimate(base, metric)):
@@ -63,14 +63,16 @@ class Matrix:
 
 
 def matrix_document(matrix: Matrix) -> dict[str, Any]:
-    """Return the comparison as plain values: the first column's document, with all columns and their
-    differences in `columns`.
+    """Return the comparison as a dictionary: the fields of the first column's evaluation, and in `columns` those of each
+    column with its difference from the base column.
     """
     return {**_document(matrix, matrix.first), "columns": [_column(matrix, column) for column in matrix.columns]}
 
 
 def metrics_document(matrix: Matrix, column: Evaluation) -> dict[str, Any]:
-    """Return a column's scores by metric as plain values, with their paired differences from the base."""
+    """Return a column's scores by metric as a dictionary: mean, interval, numbers of rows and failures, and the paired
+    difference from the base column.
+    """
     found = {}
     for metric, scores in column.metrics.items():
         difference = matrix.difference(column, metric)

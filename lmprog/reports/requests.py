@@ -20,7 +20,9 @@ APART = ("model", "messages", "tools", "response_format", "schema", "seed")
 
 
 def document(made: RequestMade) -> dict[str, Any]:
-    """Return an LM request as plain values."""
+    """Return an LM request as a dictionary: step, module, LM, model, messages, parameters, seed, format, tokens, the part
+    that is the same for every row, and where there are any adapter, tools and reply schema.
+    """
     request, sent = made.request, as_sent(made.lm, made.request)
     whole, characters = request.constant
     found: dict[str, Any] = {
@@ -63,14 +65,16 @@ def lines(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def tokens_line(tokens: Mapping[str, Any]) -> str:
-    """Return a sentence on the tokens of a prompt, of its reply, and of the context window."""
+    """Return a sentence with the tokens of a prompt, the longest reply, and the context window (`tokens` of `document`)."""
     reply = f"a reply of at most {tokens['reply']:,}" if tokens["reply"] is not None else "no limit of the reply is set"
     context = f"; {tokens['context']:,} fit in the context" if tokens["context"] is not None else ""
     return f"about {tokens['prompt']:,} (at {CHARACTERS_PER_TOKEN:g} characters a token); {reply}{context}"
 
 
 def same_line(shown: Mapping[str, Any]) -> str:
-    """Return a sentence on the part of a request that is the same for every row, and whether the provider caches it."""
+    """Return a sentence on the part of a request (as `document` returns it) that is the same for every row, and whether the
+    provider caches it.
+    """
     same = shown["same_for_every_row"]
     whole, characters = same["messages"], same["characters"]
     if not whole and not characters:

@@ -22,7 +22,7 @@ _FAMILIES = {"1": "file", "2": "types", "3": "termination", "4": "trust", "5": "
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """Render one SARIF log with one run; columns count code points."""
+    """Return the findings as one SARIF log (JSON) with one run; columns count code points."""
     from lmprog.version import __version__
 
     findings = list(findings)

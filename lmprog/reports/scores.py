@@ -20,7 +20,11 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a program on rows of a split, which has `of` rows in all."""
+    """The scores of a program on rows of a split, which has `of` rows in all.
+
+    `by` is the column to group scores by, `more` has the scores by further metrics, and `models` the models that replace
+    the program's own, by LM. `error` says why there are no scores; None where there are.
+    """
 
     program: Program
     spec: Path
@@ -60,13 +64,15 @@ class Evaluation:
         return (column, found) if self.by is not None or 1 < len(found) <= FEW else None
 
     def confusions(self) -> list[tuple[Any, Any, int]]:
-        """Return the labels taken for others, the most frequent first."""
+        """Return the labels taken for others: `(wanted, predicted, number of runs)`, the most frequent first."""
         labels = labels_of(self.program.plan, self.scores.metric)
         return confusions(self.scores, self.rows, labels) if labels is not None else []
 
 
 def document(shown: Evaluation) -> dict[str, Any]:
-    """Return the evaluation as plain values."""
+    """Return the evaluation as a dictionary: program, spec, split, metric, mean, interval, numbers of rows and of failures
+    by kind, usage, and where there are any judges' usage, scores by column, and confusions.
+    """
     scores, part = shown.scores, {"of": shown.of} if shown.of > len(shown.rows) else {}
     found = {
         "program": shown.program.plan.name,
@@ -92,7 +98,9 @@ def document(shown: Evaluation) -> dict[str, Any]:
 
 
 def lines(shown: Evaluation) -> list[str]:
-    """Return an evaluation as lines of text: the score with its interval, what it is made of, and the table by label."""
+    """Return an evaluation as lines of text: the score with its interval, the failures, calls and cost behind it, and the
+    table of scores by label.
+    """
     scores = shown.scores
     of = f"the first {len(shown.rows)} of {shown.of}" if shown.of > len(shown.rows) else str(len(scores.by_row))
     report = [f"{shown.spec}: {scores.metric} {scores.estimate} on {of} rows of {shown.split}"]
@@ -108,8 +116,8 @@ def lines(shown: Evaluation) -> list[str]:
 
 
 def by_group(shown: Evaluation) -> list[str]:
-    """Return the table of scores by a column's values, with the labels taken for others, as lines; empty
-    without such a column.
+    """Return as lines of text the table of scores by a column's values, and the labels taken for others; empty where there
+    is no such column.
     """
     groups = shown.groups()
     report = _table(*groups, shown.scores.metric) if groups is not None else []
@@ -124,7 +132,7 @@ def by_group(shown: Evaluation) -> list[str]:
 
 
 def own_failures(failures: Mapping[str, tuple[int, str]]) -> list[str]:
-    """Return a line of text for each kind of own failure."""
+    """Return a line of text for each kind of own failure, with its number of runs and the first message."""
     found = []
     for kind, (count, first) in failures.items():
         if kind == "unreadable":
@@ -142,7 +150,9 @@ def difference_line(difference: Difference) -> str:
 
 
 def difference_document(difference: Difference) -> dict[str, Any]:
-    """Return a paired difference as plain values."""
+    """Return a paired difference as a dictionary: mean, interval, p value, and the numbers of rows that are better, worse
+    and equal.
+    """
     equal = difference.n - difference.better - difference.worse
     rows = {"n": difference.n, "better": difference.better, "worse": difference.worse, "equal": equal}
     return {**difference.as_json(), **rows}

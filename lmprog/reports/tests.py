@@ -18,7 +18,7 @@ _WORDS = {"passed": ("passed", "32"), "failed": ("FAILED", "31"), "error": ("ERR
 def line(outcome: Outcome, colour: bool = False) -> str:
     """Return a test's outcome as a line of text, and below it why it did not pass, or the score of a gate.
 
-    It is printable but for its own colours.
+    Control characters in it are escaped; with `colour` it has colour codes.
     """
     word, code = _WORDS[outcome.status]
     if colour:
@@ -28,7 +28,7 @@ def line(outcome: Outcome, colour: bool = False) -> str:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """Summarize the outcomes, as `3 tests: 2 passed, 1 failed`."""
+    """Return the counts of the outcomes in a line, as `3 tests: 2 passed, 1 failed`."""
     counts = Counter(outcome.status for outcome in outcomes)
     named = ((counts["passed"], "passed"), (counts["failed"], "failed"), (counts["error"], "stopped by a provider"))
     parts = [f"{count} {name}" for count, name in named if count]
@@ -47,7 +47,9 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
 
 
 def junit(outcomes: Sequence[Outcome]) -> str:
-    """Render one suite with a case for each test; a test that a provider stopped is an error, and no failure."""
+    """Return the outcomes as a JUnit document (XML) with one suite and a case for each test; a test that an outage ended is
+    an error, not a failure.
+    """
     counts = Counter(outcome.status for outcome in outcomes)
     return suite("lmprog test", [_case(outcome) for outcome in outcomes], counts["failed"], counts["error"])
 

@@ -13,7 +13,7 @@ _COLOURS = {"error": "31", "warning": "33", "info": "36"}
 def render(findings: Iterable[Finding], colour: bool = False) -> str:
     """Return the findings as text, a block for each, and a line that counts them; empty where there are none.
 
-    It is printable but for its own colours.
+    Control characters in it are escaped; with `colour` it has colour codes.
     """
     findings = list(findings)
     if not findings:

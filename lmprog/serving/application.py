@@ -44,8 +44,9 @@ def application(
 ) -> ASGIApp:
     """Return the ASGI application that serves a program.
 
-    `key`: the bearer key that requests need; `hosts`: the host names that requests may use (None: any); `origins`: the origins
-    whose pages may call; `mcp`: what answers MCP clients.
+    `key` is the bearer key that requests need (None: none), `hosts` the host names that requests may use (None: any),
+    `origins` the origins whose web pages may call, `log` the log of requests, and `mcp` the application that answers MCP
+    clients.
     """
     plan = running.program.plan
     described = document(plan, authorized=key is not None)
@@ -129,7 +130,7 @@ class Bearer:
 
 
 class AccessLog:
-    """ASGI middleware that logs and counts each request: method, path, status, milliseconds; nothing of its content."""
+    """ASGI middleware that logs and counts each request: method, path, status and milliseconds, without its contents."""
 
     def __init__(self, app: ASGIApp, metrics: ServerMetrics, paths: frozenset[str]) -> None:
         self.app, self._metrics, self._paths = app, metrics, paths

@@ -37,14 +37,15 @@ def chat_input(plan: Plan) -> str | None:
 
 
 def model_of(plan: Plan) -> dict[str, Any]:
-    """Return the program as one entry of `GET /v1/models`."""
+    """Return the program as one entry of `GET /v1/models`, a dictionary in OpenAI's form."""
     return {"id": plan.name, "object": "model", "created": 0, "owned_by": "lmprog"}
 
 
 class ChatAnswer:
-    """The response to one `POST /v1/chat/completions` (OpenAI's protocol). Raises Refused where the program is no chat model.
+    """The response to one `POST /v1/chat/completions` (OpenAI's protocol). Raises Refused where the program is no chat
+    model.
 
-    The program decides how its LMs sample, so that temperature, max_tokens and their like are not read.
+    The program decides how its LMs sample: temperature, max_tokens and the like in the request are ignored.
     """
 
     def __init__(self, plan: Plan, request: Request, send: Send, id: str) -> None:
@@ -86,7 +87,7 @@ class ChatAnswer:
         return {**given, **({"user": user} if user is not None else {})}
 
     async def begin(self) -> None:
-        """Send the headers of the stream, and the role of the message that begins."""
+        """Send the headers of the stream, and a first chunk with the role `assistant`."""
         await self._stream.begin()
         await self._chunk({"role": "assistant", "content": ""})
 
@@ -99,7 +100,10 @@ class ChatAnswer:
                 await self._say(piece)
 
     async def end(self, result: Result, id: str, seconds: float) -> Response | None:
-        """Return the response, or for a stream send its last chunk and return None."""
+        """Return the response with the run's outputs; for a stream send its last chunk and return None.
+
+        `id` is the run's, `seconds` the time that it took.
+        """
         outputs = result.outputs or {}
         used = usage_of(result)
         usage = {

@@ -25,11 +25,11 @@ USUAL_CONNECTIONS = 1_000
 
 
 class Connection(H11Protocol):
-    """uvicorn's HTTP connection with timeouts: it is closed when its client is silent for `seconds` in the middle of an
+    """uvicorn's HTTP connection with timeouts: it is closed when its client is silent for too long in the middle of an
     exchange.
 
-    A timer runs while no request is in progress (the next headers are awaited) and while the client reads nothing of what is
-    written. A run whose client is cut off ends as when the client leaves.
+    A timer runs while the server waits for the headers of the next request, and while the client does not read what the
+    server writes. A run whose connection is closed so is cancelled, as when the client leaves.
     """
 
     seconds = SECONDS
@@ -79,7 +79,9 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer data that is no HTTP with a JSON error, and close the connection."""
+        """Answer data that is no HTTP with a JSON error (status 400), and close the connection; `msg` is what is wrong with
+        it.
+        """
         self._refuse(400, "request", "this is no HTTP request that can be read")
 
     def _refuse(self, status: int, kind: str, said: str) -> None:
@@ -118,9 +120,10 @@ def within(seconds: float, most: int = sys.maxsize) -> type[Connection]:
 
 
 def most_connections() -> int:
-    """Return how many connections this process may hold, by its limit of open files, after raising that as far as it may.
+    """Return how many connections this process may hold: two thirds of its limit of open files, which is first raised to
+    the most that the system allows.
 
-    A third of the files is left for what the runs open: connections to LMs and tools, caches, traces.
+    The rest is left for what the runs open: connections to LMs and tools, caches, traces.
     """
     try:
         import resource

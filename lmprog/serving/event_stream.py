@@ -19,7 +19,7 @@ class EventStream:
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def event(self, line: bytes, name: str | None = None) -> None:
-        """Send one event whose data is `line`, which ends with a line break."""
+        """Send one event with the name `name` (None: without a name); `line` is its data and ends with a line break."""
         head = b"" if name is None else f"event: {name}\n".encode()
         await self._send({"type": "http.response.body", "body": head + b"data: " + line + b"\n", "more_body": True})
 

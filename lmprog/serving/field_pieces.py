@@ -28,7 +28,9 @@ class FieldPieces:
         self._sent: dict[str, str] = {}
 
     def of(self, event: TextPiece) -> Pieces:
-        """Return the pieces of outputs that an event adds."""
+        """Return the pieces of the program's outputs that a streamed piece of a reply adds: pairs of the output's name and
+        the text.
+        """
         attempt, text = self._replies.get(event.path, (event.attempt, ""))
         again = event.text is None or event.attempt != attempt
         text = event.text or "" if again else text + (event.text or "")
@@ -46,7 +48,9 @@ class FieldPieces:
         return found
 
     def rest(self, outputs: Mapping[str, Any]) -> Pieces:
-        """Return the pieces of the outputs that were not streamed yet, after the run has ended."""
+        """Return the pieces of `outputs` that were not streamed before the run ended: pairs of the output's name and the
+        text.
+        """
         found: Pieces = []
         for output, value in outputs.items():
             sent = self._sent.get(output, "")
@@ -61,7 +65,9 @@ class FieldPieces:
 
 
 def text_of_reply(plan: Plan, output: str) -> tuple[str, str, Module] | None:
-    """Return the step, field and module whose reply text an output repeats word for word; None where there is none."""
+    """Return the step, field and module of the reply that a program's output repeats word for word; None where it repeats
+    none.
+    """
     tree = plan.outputs[output].tree
     match tree.body if isinstance(tree, ast.Expression) else tree:
         case ast.Attribute(value=ast.Attribute(value=ast.Name(id="steps"), attr=id), attr=field):

@@ -8,8 +8,9 @@ from lmprog.serving.refusals import Refused
 
 
 class Gate:
-    """Limits runs: an async context for each run, with at most `running` inside and `waiting` before it; others are refused as
-    busy.
+    """A limit of runs: an async context manager for each run, with at most `running` inside and `waiting` before it.
+
+    Further runs raise Refused (busy).
     """
 
     def __init__(self, running: int, waiting: int) -> None:

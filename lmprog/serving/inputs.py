@@ -18,7 +18,7 @@ PLACES = ("url", "uri", "path", "file", "file_url", "file_path", "file_id", "ima
 
 
 def read_body(body: bytes | bytearray) -> dict[str, Any]:
-    """Parse a request body as a JSON object. Raises Refused where it is none, holds NaN, or is nested too deep."""
+    """Parse a request body as a JSON object. Raises Refused where it is no object, holds NaN, or is nested too deep."""
     try:
         found = json.loads(body.decode(), parse_constant=_not_finite)
     except (ValueError, RecursionError):
@@ -31,7 +31,9 @@ def read_body(body: bytes | bytearray) -> dict[str, Any]:
 
 
 def checked(program: Program, inputs: Mapping[str, Any]) -> None:
-    """Raise Refused for inputs that do not fit the program, or that name a file or an address instead of a data URI."""
+    """Raise Refused for inputs that do not fit the program, and for images given as a file or an address instead of a data
+    URI.
+    """
     if wrong := program.wrong_inputs(inputs):
         raise Refused("input", "inputs", wrong)
     for name, value in inputs.items():
@@ -41,7 +43,9 @@ def checked(program: Program, inputs: Mapping[str, Any]) -> None:
 
 
 def files_of(plan: Plan) -> frozenset[str]:
-    """Return all texts in a program and its sub-programs: image files that the program itself names may be read."""
+    """Return all texts in a program and its sub-programs: an image file that is named there, and not by a client, may be
+    read.
+    """
     found = set(texts_of(plan.meaning))
     for inner in programs(plan.steps):
         found |= files_of(inner)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def over_http(running: Running) -> AsyncIterator[ASGIApp]:
-    """Return the ASGI application that answers MCP clients over streamable HTTP, while the block lasts."""
+    """Yield the ASGI application that answers MCP clients over streamable HTTP while the block lasts."""
     from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 
     # Without sessions any process behind a balancer may answer. Hosts and origins are checked before it is reached.

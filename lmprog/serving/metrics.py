@@ -32,7 +32,7 @@ class ServerMetrics:
         self._usd = Counter("lmprog_usd", "US dollars of LM calls whose price is known.", ["module"], registry=registry)
 
     def answered(self, path: str, status: str, seconds: float) -> None:
-        """Count a request; `path` must be one of the server's own paths."""
+        """Count a request to `path` (one of the server's own paths) with the HTTP status and the seconds that it took."""
         self._requests.labels(path, status).inc()
         self._seconds.labels(path).observe(seconds)
 

@@ -19,7 +19,7 @@ STREAM = (
 
 
 def document(plan: Plan, *, authorized: bool) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document; `authorized`: requests need a bearer key."""
+    """Return the OpenAPI 3.1 document of a served program; with `authorized` it says that requests need a bearer key."""
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": plan.name, "version": plan.digest[:12] or "0"},
@@ -76,7 +76,7 @@ def inputs_schema(inputs: Mapping[str, Field]) -> dict[str, Any]:
 
 
 def feedback_schema(plan: Plan) -> dict[str, Any]:
-    """Return the JSON schema of the body of `POST /runs/{id}/feedback`; null takes back what was said before."""
+    """Return the JSON schema of the body of `POST /runs/{id}/feedback`; null for a value withdraws earlier feedback."""
     correction = _object(**{name: written(kind) for name, kind in plan.output_types.items()})
     about = "the outputs that would have been right; those that were may be left out"
     parts = {
@@ -89,13 +89,13 @@ def feedback_schema(plan: Plan) -> dict[str, Any]:
 
 
 def outputs_schema(plan: Plan) -> dict[str, Any]:
-    """Return the JSON schema of the outputs."""
+    """Return the JSON schema of the program's outputs, the body of a response to `POST /run`."""
     return _object(**{name: written(kind) for name, kind in plan.output_types.items()})
 
 
 def written(kind: Type) -> dict[str, Any]:
-    """Return the JSON schema of a type in a request or response body; objects may lack optional fields, and
-    have further ones.
+    """Return the JSON schema of a type in a request or response body; objects may lack optional fields and have additional
+    ones.
     """
     if isinstance(kind, Optional):
         return {"anyOf": [written(kind.inner), {"type": "null"}]}

@@ -19,9 +19,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address is reachable from this machine alone.
-
-    An address that cannot be looked up counts as public.
+    """Return whether the address `host` is reachable from this machine alone; an address that cannot be looked up counts as
+    public.
     """
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host or None, None, flags=socket.AI_PASSIVE)}

@@ -52,7 +52,11 @@ UNREAD = ("slow", "too_large")
 
 @dataclass(eq=False)
 class Refused(Handled):
-    """The exception that ends a request with an error response. `path` is the step that failed, or `inputs`."""
+    """The exception that ends a request with an error response, of a kind (`busy`, say) that decides status and message.
+
+    `path` is the step that failed, or `inputs`; None where neither is the cause. `message` takes the place of the kind's
+    message.
+    """
 
     kind: str
     path: str | None = None
@@ -80,17 +84,17 @@ class Refused(Handled):
 
 
 def error_body(kind: str, message: str, path: str | None = None) -> dict[str, Any]:
-    """Return the JSON body of an error response, as plain values."""
+    """Return the JSON body of an error response, as a dictionary; `path` is the step that failed, or `inputs`."""
     return {"error": {"kind": kind, "message": message, "path": path}}
 
 
 async def failed(request: Request, error: Exception) -> Response:
-    """Return the response for an exception in the server itself, whose cause is only in the server's log."""
+    """Return the response for an exception in the server itself (status 500); its cause stands in the server's log alone."""
     return Refused("program").response
 
 
 async def not_here(request: Request, error: Exception) -> Response:
-    """Return the response for a path or method that does not exist."""
+    """Return the response for a path that does not exist (status 404), or a method that it does not take (405)."""
     status: int = getattr(error, "status_code", 500)
     said = f"{request.method} is not answered here" if status == 405 else "there is nothing here; see /openapi.json"
     return JSONResponse(error_body("request", said), status, getattr(error, "headers", None))

@@ -16,7 +16,10 @@ from lmprog.state.ownership import exclusive_writer
 
 
 class RequestLog:
-    """The log file, which only this process writes; a context manager. A full disk is reported once and fails no request."""
+    """The file of the log of requests, which only this process writes; a context manager.
+
+    A full disk is reported once, and no request fails by it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,7 +37,7 @@ class RequestLog:
         self._owning.close()
 
     def add(self, **values: object) -> None:
-        """Append a line with these values."""
+        """Append a line of JSON with these values by name."""
         line = (b"\n" if self._torn else b"") + versioned_line(values)
         self._torn = True
         try:

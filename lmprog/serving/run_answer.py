@@ -20,7 +20,7 @@ from lmprog.state.json_lines import as_line
 
 
 class RunAnswer:
-    """The response to one `POST /run`. Raises Refused for an unknown value of `stream`."""
+    """The response to one `POST /run`, as JSON or as a stream of events. Raises Refused for an unknown value of `stream`."""
 
     def __init__(self, plan: Plan, request: Request, send: Send, id: str) -> None:
         kind = _stream_asked_for(request)
@@ -41,8 +41,8 @@ class RunAnswer:
         await self._stream.begin()
 
     async def tell(self, event: Event) -> None:
-        """Send an event of the run to the client: a piece of a reply or of an output, or a call that has ended, without its
-        error.
+        """Send an event of the run to the client: a piece of a reply or of an output, or a call that has ended (not the
+        text of its error).
         """
         plain: dict[str, Any] = {"path": event.path, "module": event.module, "attempt": event.attempt}
         if isinstance(event, CallEnded):
@@ -56,7 +56,10 @@ class RunAnswer:
             await self._event("text", plain | {"piece": event.text})
 
     async def end(self, result: Result, id: str, seconds: float) -> Response | None:
-        """Return the outputs as a JSON response, or send them as the stream's last event."""
+        """Return the outputs as a JSON response; for a stream send them as its last event and return None.
+
+        `id` is the run's, `seconds` the time that it took.
+        """
         answer = {"outputs": result.outputs, "usage": usage_of(result), "seconds": seconds, "id": id}
         body = json.dumps(answer, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace") + b"\n"
         if not self.streams:
@@ -68,7 +71,7 @@ class RunAnswer:
         return None
 
     async def refuse(self, refused: Refused) -> Response | None:
-        """Return an error response, or send the error as the stream's last event."""
+        """Return an error response; for a stream send the error as its last event and return None."""
         if not self._stream.begun:
             return refused.response
         await self._event("error", refused.body)
@@ -85,7 +88,7 @@ class RunAnswer:
 
 
 def usage_of(result: Result) -> dict[str, Any]:
-    """Return the LM calls, tokens and cost of a run as plain values; `usd` is None where a price is unknown."""
+    """Return the LM calls, tokens and cost of a run as a dictionary; `usd` is None where a price is unknown."""
     used = [record.usage for record in result.trace if record.usage is not None]
     prices = [usage.usd for usage in used]
     return {

@@ -19,7 +19,9 @@ from lmprog.traces.feedback import WrongFeedback, checked, find_run, keep
 
 
 async def feedback(running: Running, request: Request) -> Response:
-    """Store the feedback in the body of the request, and return what was stored, or an error response."""
+    """Store the feedback on a run that is in the body of the request; return a response with what was stored, or an error
+    response.
+    """
     try:
         if running.trace is None:
             raise Refused("no_trace")

@@ -41,7 +41,7 @@ CLIENT_GONE = 499
 
 
 class Answer(Protocol):
-    """The interface of a response protocol (`/run`, chat): how inputs come in, and how outputs or events go out."""
+    """The interface of a response protocol (`/run`, chat): it reads the inputs from a request, and writes outputs or events."""
 
     @property
     def streams(self) -> bool:
@@ -54,24 +54,29 @@ class Answer(Protocol):
         """Return the tags for the traces of the run that the protocol has a place for in the body."""
 
     async def begin(self) -> None:
-        """Begin a stream."""
+        """Send the headers of a stream, and what its protocol wants first."""
 
     async def tell(self, event: Event) -> None:
         """Send an event of the run to the client of a stream."""
 
     async def end(self, result: Result, id: str, seconds: float) -> Response | None:
-        """Return the response, or end the stream.
+        """Return the response with the run's outputs; for a stream send its end and return None.
 
-        Raises ValueError, TypeError or RecursionError for outputs that are no JSON.
+        `id` is the run's, `seconds` the time that it took. Raises ValueError, TypeError or RecursionError for outputs that
+        are no JSON.
         """
 
     async def refuse(self, refused: Refused) -> Response | None:
-        """Return an error response, or end the stream with the error."""
+        """Return an error response; for a stream send the error as its end and return None."""
 
 
 @dataclass
 class Running:
-    """The runs of a server: admitted by the gate, cancelled when their client leaves or they take too long."""
+    """The runs of a server: admitted by the gate, cancelled when their client leaves or they take longer than `seconds`.
+
+    `ready` is set when the models are loaded; a body may have `max_body` bytes and take `body_seconds` to arrive; `trace`
+    gets the records of the runs (None: no file).
+    """
 
     program: Program
     options: RunOptions
@@ -90,7 +95,9 @@ class Running:
         self._recorder = RunRecorder(self.program.plan)
 
     async def body(self, request: Request) -> dict[str, Any]:
-        """Read the body as a JSON object, keeping at most `max_body` bytes in memory."""
+        """Read the body of a request as a JSON object. Raises Refused where it is none, has more than `max_body` bytes, or
+        takes too long.
+        """
         if not _is_json(request.headers.get("content-type", "")):
             raise Refused("media_type")
         body = bytearray()
@@ -109,7 +116,9 @@ class Running:
     async def answered(
         self, inputs: Mapping[str, Any], id: str, answer: Answer, tags: Mapping[str, str]
     ) -> Response | None:
-        """Run the program and return the response; None where it was sent as a stream."""
+        """Run the program on `inputs` and return the response of `answer`; None where it was sent as a stream. `id` is the
+        run's.
+        """
         try:
             result, seconds = await self.result(inputs, id, answer if answer.streams else None, tags)
             try:
@@ -124,9 +133,9 @@ class Running:
     async def result(
         self, inputs: Mapping[str, Any], id: str, answer: Answer | None = None, tags: Mapping[str, str] | None = None
     ) -> tuple[Result, float]:
-        """Run the program and return its result and seconds; `answer` gets the run's events, its traces the `tags`.
+        """Run the program on `inputs`; return its result and the seconds that it took. `answer` gets the run's events.
 
-        Raises Refused where the run failed, was not admitted, or took too long.
+        `id` is the run's. Raises Refused where the run failed, was not admitted, or took too long.
         """
         try:
             async with asyncio.timeout(self.seconds) as limit, self.gate:
@@ -206,7 +215,10 @@ class Running:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The ASGI application for requests of one protocol, each answered by a run of the program."""
+    """The ASGI application for one protocol: each request is answered by a run of the program.
+
+    `form` makes the Answer from the request, the ASGI function that sends, and the run's id.
+    """
 
     running: Running
     form: Callable[[Request, Send, str], Answer]

@@ -45,10 +45,11 @@ async def serve(
     grace: float,
     client_seconds: float = SECONDS,
 ) -> int:
-    """Answer requests until a signal comes, and return the exit status. Runs in flight then have `grace` seconds to end.
+    """Answer requests at the listening socket `at` until a signal comes; return the exit status.
 
-    A client that sends or reads nothing for `client_seconds` in the middle of an exchange is cut off. Raises the errors of
-    loading the LMs, since a server that can never be ready ends.
+    Runs in flight then have `grace` seconds to end. `ready` is set when the models are loaded. A client that sends or reads
+    nothing for `client_seconds` in the middle of an exchange is cut off. Raises the errors of loading the LMs, since a
+    server without them can never be ready.
     """
     most = most_connections()
     if most < USUAL_CONNECTIONS:
@@ -84,9 +85,10 @@ async def serve(
 
 
 class OutOfFiles:
-    """The handler of event-loop errors: running out of open files is reported once; other errors are logged as usual.
+    """The handler of errors in the event loop: running out of open files is reported once; other errors are logged as
+    usual.
 
-    The loop tries to accept again a second later, so that such connections only wait.
+    The loop accepts connections again a second later, so that clients have to wait and are not refused.
     """
 
     said = False
@@ -112,13 +114,13 @@ async def warm(program: Program, ready: asyncio.Event) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which ends gracefully on the first signal and at once on the second."""
+    """uvicorn's server, which ends gracefully on the first signal and at once on the second; `ended_by` is that signal."""
 
     ended_by: signal.Signals | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle the signals of STATUS by `stop` inside the block."""
+        """Handle the signals that end the server (interrupt, terminate) by `stop` inside the block."""
         loop = asyncio.get_running_loop()
         for number in STATUS:
             loop.add_signal_handler(number, self.stop, number)

@@ -10,7 +10,7 @@ from lmprog.compiler.types.lattice import mismatch
 
 
 def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with the arguments of a tool call, as a sentence for the LM; None where they fit."""
+    """Return a sentence for the LM that says what is wrong with the arguments (by name) of a tool call; None where they fit."""
     for name in arguments:
         if name not in tool.parameters and not tool.open:
             return f"{tool.id} takes no argument {name!r}; it takes {', '.join(tool.parameters) or 'none'}"

@@ -20,7 +20,7 @@ _at_work: set[asyncio.Task[None]] = set()
 
 
 class Connections:
-    """The open connections of one program's tools, by event loop and key."""
+    """The open connections of one program's tools, by event loop and by a key (server and settings) that equal tools share."""
 
     def __init__(self) -> None:
         self._of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Kept]] = WeakKeyDictionary()

@@ -13,7 +13,8 @@ from lmprog.errors import UsageError
 
 
 def evaluated(tool: Tool, settings: Any) -> Any:
-    """Return the settings with each `${{ env.NAME }}` replaced by its value.
+    """Return a tool's settings (at any depth) with each `${{ env.NAME }}` replaced by the value of that environment
+    variable.
 
     Raises UsageError for a variable that is not set.
     """
@@ -30,9 +31,10 @@ def evaluated(tool: Tool, settings: Any) -> Any:
 
 
 def without_secrets(tool: Tool) -> Callable[[str], str]:
-    """Return a function that replaces in a text every value that the tool's settings took from the environment by `[secret]`.
+    """Return a function that replaces by `[secret]`, in a text, every value that the tool's settings took from the
+    environment.
 
-    The password and query values in the tool's address count as secrets too, wherever they come from.
+    The password and query values in the tool's address count as secrets too, even where they are written in the spec.
     """
     found = {str(value) for value in _expressions(tool, tool.settings) if value is not None}
     address = evaluated(tool, tool.settings.get("url"))

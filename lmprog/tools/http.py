@@ -41,9 +41,9 @@ MAX_REDIRECTS = 5
 
 
 class Draft:
-    """The parts of one request (method, address, query, headers, body), filled in from the arguments of a call.
+    """The parts of one HTTP request (method, address, query, headers, body), filled in from the arguments of a tool call.
 
-    Raises ToolFailed for an argument that no address can hold.
+    Raises ToolFailed for an argument that cannot stand in an address.
     """
 
     def __init__(self, tool: Tool, arguments: Mapping[str, Any]) -> None:
@@ -89,7 +89,11 @@ class Draft:
 
 
 def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[Any]]:
-    """Return an HTTP tool as an async function of its arguments. Raises UsageError where its server's address is unknown."""
+    """Return an HTTP tool as an async function that takes its arguments by name and returns its result, or raises
+    ToolFailed.
+
+    Raises UsageError where the address of its server is unknown.
+    """
     import aiohttp
     from yarl import URL
 

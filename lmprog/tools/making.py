@@ -25,9 +25,9 @@ REMEMBERED = 10_000
 
 
 def make_tool(tool: Tool, connections: Connections) -> Call:
-    """Return a tool as an async function of its arguments, with its timeout and cache; it raises ToolFailed.
+    """Return a tool as an async function that takes its arguments by name, with the tool's timeout and cache.
 
-    Raises UsageError where the tool cannot be made.
+    The function returns the tool's result, or raises ToolFailed. Raises UsageError where the tool cannot be made.
     """
     kind = kind_of(tool.kind)
     make = function_of(kind.make)

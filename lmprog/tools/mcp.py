@@ -27,7 +27,8 @@ STARTING = 0.9
 
 
 def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[Any]]:
-    """Return a tool of an MCP server as an async function of its arguments.
+    """Return a tool of an MCP server as an async function that takes its arguments by name and returns its result, or
+    raises ToolFailed.
 
     Raises UsageError where the MCP SDK or an environment variable is missing.
     """

@@ -23,15 +23,15 @@ ADDRESSED = ("command", "args", "url", "env", "headers", "folder")
 
 
 def session(settings: dict[str, Any], tool: Tool) -> AbstractAsyncContextManager[Any]:
-    """Return a context with a client of the server.
+    """Return an async context manager that connects to the MCP server of a tool and yields the client.
 
-    Leaving it ends a server that was started, if need be by force.
+    `settings` are the server's. On leaving, a server that was started is ended, if need be by force.
     """
     return _reached(settings, tool) if settings.get("command") is None else _started(settings)
 
 
 def command_of(settings: dict[str, Any]) -> list[str]:
-    """Return the program that starts a server, and its arguments; a command without `args` is split as a shell does."""
+    """Return the program that starts an MCP server, and its arguments; a `command` without `args` is split as a shell does."""
     command, args = settings["command"], settings.get("args")
     words = shlex.split(command) if isinstance(command, str) and args is None else command
     return [*([words] if isinstance(words, str) else map(str, words)), *map(str, args or ())]
@@ -121,7 +121,7 @@ async def _ends_when_down(response: Any) -> None:
 
 
 def cause(error: BaseException) -> str:
-    """Return the message of the first failure, out of the exception groups that the SDK's tasks make of it."""
+    """Return the message of the first failure inside an exception group, into which the MCP SDK's tasks put it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return first_line(str(error)) or type(error).__name__

@@ -17,9 +17,9 @@ from lmprog.tools.tool import failed
 
 
 def python_tool(tool: Tool) -> Callable[..., Awaitable[Any]]:
-    """Return a Python function as a tool: an async function of its arguments.
+    """Return a Python function as a tool: an async function that takes its arguments by name and returns its result.
 
-    Raises ImportFailed where it cannot be imported.
+    Raises ImportFailed where the function cannot be imported.
     """
     assert tool.python is not None
     function = load(tool.python)

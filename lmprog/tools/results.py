@@ -12,9 +12,10 @@ from lmprog.tools.tool import ToolFailed
 
 
 def of_text(tool: Tool, text: str, *, is_json: bool) -> Any:
-    """Convert a tool's answer from text to its declared type: unchanged for `str`, else parsed as JSON. Raises ToolFailed.
+    """Convert a tool's answer from text to its declared type: unchanged for `str`, else parsed as JSON. Raises ToolFailed
+    where it does not fit.
 
-    `is_json` means that the sender declares it JSON; a quoted JSON text is then unquoted.
+    With `is_json` the sender declares that the text is JSON: for `str`, a JSON text in quotes is then unquoted.
     """
     kind = without_none(tool.type)
     if not text.strip() and kind is not tool.type:

@@ -16,7 +16,10 @@ Call = Callable[..., Awaitable[Any]]
 
 
 class ToolFailed(Handled):
-    """The error of a tool call: the tool raised, returned a value of another type than it declares, or took too long."""
+    """The error of a tool call: the tool raised, returned a value of another type than it declares, or took too long.
+
+    `kind` is `connection` for an outage, else `tool`.
+    """
 
     kind: Literal["tool", "connection"] = "tool"
 
@@ -28,12 +31,16 @@ class ToolUnreachable(ToolFailed):
 
 
 def goes_on(error: Exception) -> bool:
-    """Return whether an error of a tool is raised on as it is: a failed call, or what concerns more than one run."""
+    """Return whether an error of a tool is raised unchanged: a ToolFailed, or one that concerns more than one run (a spent
+    budget).
+    """
     return isinstance(error, ToolFailed) or (isinstance(error, LmprogError) and not isinstance(error, Handled))
 
 
 def failed(message: str, error: Exception | SystemExit) -> ToolFailed:
-    """Return the ToolFailed for an exception of a tool: ToolUnreachable if the exception is a failed connection."""
+    """Return a ToolFailed with this message for an exception of a tool: ToolUnreachable if the exception is a failed
+    connection.
+    """
     return ToolUnreachable(message) if connection_failed(error) else ToolFailed(message)
 
 

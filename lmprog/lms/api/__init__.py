@@ -49,9 +49,9 @@ class ApiLM:
         """False as soon as the provider has refused a JSON schema for its reply."""
 
     async def complete(self, request: Request) -> Completion:
-        """Return the reply to a request.
+        """Return the reply to a request, after retries and within the rate limits.
 
-        Raise ProviderError where there is no reply, with the provider's own message and without secrets.
+        Raises ProviderError where there is no reply, with the provider's own message and without secrets.
         """
         if request.adapter is not None:
             self._require_adapters(request.adapter)
@@ -78,16 +78,16 @@ class ApiLM:
         return await self._patiently(ask)
 
     async def load(self, adapter: AdapterReference) -> None:
-        """Have all servers load an adapter before the first request with it (which would load it too).
+        """Load an adapter on the server before the first request with it (which would load it too).
 
-        Raises ProviderError where a server refuses it or none answers, UsageError where this LM takes no adapter or the adapter
-        is missing.
+        Raises ProviderError where the server cannot load it, UsageError where this LM takes no adapter or the adapter is
+        missing.
         """
         self._require_adapters(adapter)
         await self._patiently(lambda: self._servers.load(adapter))
 
     async def unload(self, adapter: AdapterReference) -> None:
-        """Have all servers drop an adapter; tried once. Raises the same errors as `load`."""
+        """Make the server drop an adapter; tried once. Raises the same errors as `load`."""
         adapters = self._require_adapters(adapter)
         name = adapters.name(adapter)
         failed = await self._servers.unload(adapter)

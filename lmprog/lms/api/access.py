@@ -19,8 +19,10 @@ _SECRET_NAMES = ("_API_KEY", "_TOKEN", "_SECRET", "_SECRET_KEY", "_ACCESS_KEY", 
 
 @dataclass(frozen=True)
 class Access:
-    """The address, key and headers for an LM's API, evaluated from the spec and the environment; its repr shows
-    none of them.
+    """The address (`base`, None: the provider's own), key and headers for an LM's API, evaluated from the spec and the
+    environment.
+
+    Its repr shows none of them.
     """
 
     base: str | None = field(repr=False)
@@ -30,9 +32,8 @@ class Access:
 
     @classmethod
     def of(cls, declared: plan.LM, address: str | None = None) -> Access:
-        """Evaluate the access to an LM's API; raise UsageError where an environment variable that the spec names is not set.
-
-        `address` is that of one server of a fleet; the access to a fleet itself has none.
+        """Return the access to an LM's API as the spec declares it. Raises UsageError where an environment variable is not
+        set.
         """
         fleet = isinstance(declared.api_base, plan.Fleet)
         base = address if isinstance(declared.api_base, plan.Fleet) else _value(declared.api_base, declared)

@@ -63,7 +63,7 @@ class Adapters:
     def forget(self, loaded: Loaded) -> None:
         """Forget an adapter that the server has lost, so that the next request loads it again.
 
-        Of several requests that find it lost, only the first has an effect.
+        Where several requests report the same loss, only the first has an effect.
         """
         if self._loaded.get(loaded.adapter) is loaded:
             del self._loaded[loaded.adapter]

@@ -74,10 +74,11 @@ def marks_caches(model: str) -> bool:
 
 
 def marked(messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> list[Mapping[str, Any]]:
-    """Return the messages with the provider's cache mark at the end of the part that is the same for every row.
+    """Return the messages with a mark, at the end of the part that is the same for every row, up to which the provider
+    should cache.
 
-    `constant` is the extent of that part (`Request.constant`). The message in which it ends is split there. A blank text cannot
-    be marked, so the mark then goes before it.
+    `constant` is (m, c): the first m messages and the first c characters of message m are that part. The message in which
+    it ends is split there. A blank text cannot be marked, so the mark then goes before it.
     """
     whole, characters = constant
     with_mark = list(messages)

@@ -18,10 +18,10 @@ SPREAD = 0.1
 
 
 class Gate:
-    """Holds the calls of one LM back to its limits: calls in flight, requests and tokens a minute, and pauses.
+    """Delays the calls of one LM so that they keep its limits: calls in flight, requests and tokens a minute, and pauses.
 
-    Requests are spaced evenly: at n a minute one starts every 60/n seconds. A call's tokens are counted when it starts, as
-    estimated, and put right when its usage is known; the next waits until they are paid for at the allowed rate.
+    Requests are spaced evenly: at n a minute one starts every 60/n seconds. A call's tokens are counted, as estimated, when
+    it starts, and corrected when its usage is known; the next call waits until the allowed rate covers the tokens used.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -34,7 +34,7 @@ class Gate:
         self._held_until = 0.0
 
     def hold(self, seconds: float) -> None:
-        """Start no call for `seconds`, as a provider has asked."""
+        """Start no call for `seconds` from now on, as where a provider has asked to wait."""
         self._held_until = max(self._held_until, time.monotonic() + seconds)
 
     def slot(self, request: Request) -> _Slot:
@@ -99,7 +99,7 @@ class _Slot:
 
 
 def estimate(request: Request) -> int:
-    """Return an estimate of a call's tokens: its texts, and the longest reply that it allows."""
+    """Return an estimate of the tokens of a call: those of its texts, and those of the longest reply that it allows."""
     characters = sum(len(text) for message in request.messages for text in _texts(message.get("content")))
     return int(characters / CHARACTERS_PER_TOKEN) + reply_tokens(request.params)
 

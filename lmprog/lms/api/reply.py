@@ -21,9 +21,9 @@ THINKING = frozenset({"thinking", "redacted_thinking", "reasoning"})
 
 
 def read(reply: Any, usd: float | None) -> Completion:
-    """Convert a response in OpenAI's form to a Completion, from its first choice.
+    """Return the Completion in a response of OpenAI's form, from its first choice.
 
-    `usd` is its cost, None where unknown. Raises TryFailed, as worth another try, where the response has no choice with a
+    `usd` is its cost, None where unknown. Raises TryFailed, with `passing`, where the response has no choice with a
     message, or where the reply broke off.
     """
     said = mapping(reply)
@@ -56,7 +56,7 @@ def read(reply: Any, usd: float | None) -> Completion:
 
 
 def usage_of(used: Any, usd: float | None) -> Usage:
-    """Return the token counts of a response's `usage`; a count that is missing or no number is 0."""
+    """Return the token counts of a response's `usage`, with the cost `usd`; a count that is missing or no number is 0."""
     used = mapping(used)
     prompt = count(used.get("prompt_tokens"))
     cached = count(mapping(used.get("prompt_tokens_details")).get("cached_tokens"))
@@ -65,9 +65,9 @@ def usage_of(used: Any, usd: float | None) -> Usage:
 
 
 def cost(reply: Any, prices: Limits) -> float | None:
-    """Return the cost in US dollars of a reply at given prices for a token; None where the prices or the tokens are unknown.
+    """Return the cost in US dollars of a reply, by `prices` for one token; None where the prices or the tokens are unknown.
 
-    Tokens that the provider had cached cost `prices.cached_usd`, where that is known.
+    Prompt tokens that the provider had cached cost `prices.cached_usd`, where that is known.
     """
     used = mapping(reply).get("usage")
     if not isinstance(used, Mapping) or prices.prompt_usd is None or prices.completion_usd is None:
@@ -237,8 +237,8 @@ class Pieces:
 
 
 def joined(before: Any, piece: Any) -> Any:
-    """Append the next piece of one field of a streamed message: texts are concatenated, lists of blocks merged
-    block by block.
+    """Return the value of one field of a streamed message with its next piece: texts are concatenated, lists of blocks
+    merged block by block.
     """
     if piece is None or before is None:
         return before if piece is None else piece

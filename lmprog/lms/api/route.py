@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
 
 class Route(Protocol):
-    """The way in which requests reach a provider: direct HTTP, or litellm. A Route sends once; ApiLM retries."""
+    """The interface of a way in which requests reach a provider: direct HTTP, or litellm. A Route sends once; ApiLM
+    retries.
+
+    `structured` says whether the provider takes a JSON schema for the reply, `adapters` are those loaded on its server
+    (None: the provider takes no adapters).
+    """
 
     structured: bool
     """True if the provider accepts a JSON schema for its reply."""
@@ -19,5 +24,8 @@ class Route(Protocol):
     """The provider's adapters; None where it accepts none."""
 
     async def ask(self, request: Request, structured: bool) -> Completion:
-        """Send the request once and return the reply; raise TryFailed, or TimeoutError and OSError unchanged."""
+        """Send the request once, with a JSON schema for the reply if `structured`, and return the reply.
+
+        Raises TryFailed where the provider gave no reply; TimeoutError and OSError pass unchanged.
+        """
         ...

@@ -33,7 +33,8 @@ class Server:
             self._headers.setdefault("Authorization", f"Bearer {access.key}")
 
     def post(self, path: str, body: Mapping[str, Any]) -> _Answer:
-        """Return a context manager that sends a POST and gives the response.
+        """Return an async context manager that sends a POST with a JSON body to `path` at the server, and yields the
+        response.
 
         Entering it raises TryFailed for a status other than 2xx, and where the server cannot be reached.
         """
@@ -47,7 +48,9 @@ class Server:
         return _Answer(self, path, form)
 
     def get(self, path: str) -> _Answer:
-        """Return a context manager that sends a GET and gives the response; it raises as that of `post`."""
+        """Return an async context manager that sends a GET to `path`, and yields the response; it raises TryFailed as that
+        of `post`.
+        """
         return _Answer(self, path, None)
 
     async def _send(self, path: str, data: bytes | aiohttp.FormData | None) -> aiohttp.ClientResponse:
@@ -62,7 +65,7 @@ class Server:
         return await session.request(method, url, data=data, headers=headers, proxy=self._proxy, allow_redirects=False)
 
     def unreached(self, error: Exception) -> TryFailed:
-        """Return the failure for a request without a response; a proxy that is the reason is named."""
+        """Return the failure for a request that got no response, because of `error`; a proxy that is the cause is named."""
         words = str(error) or type(error).__name__
         if self._proxy is not None and not self._proxy.startswith(("http://", "https://")):
             kind = urlsplit(self._proxy).scheme

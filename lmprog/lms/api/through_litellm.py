@@ -153,7 +153,10 @@ def _import_what_calls_import(litellm: Any) -> None:
 
 @dataclass
 class Exchange:
-    """A call of a provider for the LM `id`: it reads at most `longest` bytes of the decoded reply."""
+    """A call of a provider for the LM `id`, of whose decoded reply at most `longest` bytes are read.
+
+    `failed` is the failure where the reply was longer.
+    """
 
     id: str
     longest: int

@@ -66,12 +66,11 @@ def local_lm(lm: LM) -> LocalLM:
 
 
 class LocalLM:
-    """A model in this process.
+    """A model in this process, which answers concurrent requests in waves (batches) of at most `wave`, in the order of
+    their keys.
 
-    Concurrent requests are answered in waves (batches) of at most `wave`, in the order of their keys.
-
-    A wave starts when the event loop has nothing else to do and no metric and no tool is running (but for slow tools): every
-    request that could come has come, so that the composition of a batch depends on the program and not on timing.
+    A wave starts when the event loop has nothing else to do and no metric and no tool is running (but for slow tools):
+    every request that could come has come, so that the composition of a wave depends on the program and not on timing.
     """
 
     def __init__(self, weights: Weights, *, wave: int = 128) -> None:
@@ -93,9 +92,9 @@ class LocalLM:
         return self._heads.bytes
 
     async def complete(self, request: Request) -> Completion:
-        """Return the reply to a request; it waits for the batch of requests that this one is computed in.
+        """Return the reply to a request, when the wave in which it is computed has ended.
 
-        Raise LmprogError for parameters that the engine lacks.
+        Raises LmprogError for parameters that the engine does not have.
         """
         unknown = sorted(set(request.params) - PARAMS)
         if unknown:
@@ -206,9 +205,9 @@ class LocalLM:
         )
 
     def prompt(self, messages: Sequence[Mapping[str, Any]], constant: tuple[int, int]) -> Prompt:
-        """Return the token ids of `messages` in the model's chat template, and how many first tokens all rows share.
+        """Return the token ids of `messages` in the model's chat template, and how many of the first tokens all rows share.
 
-        `constant` says which part of the messages is the same for every row (`Prompt.constant` of the compiler).
+        `constant` is (m, c): the first m messages and the first c characters of message m are the same for every row.
         """
         ids = self._ids(messages)
         head = self._head(messages, constant)
@@ -246,8 +245,8 @@ class LocalLM:
         return self._head_ids[key]
 
     def allowed(self, format: str, outputs: Object, reply: Sequence[int]) -> NDArray[numpy.int32]:
-        """Return for each token of a constrained reply the packed mask of the tokens that could stand there
-        (`Grammars.allowed`).
+        """Return, for each of the T tokens of a constrained reply, the mask of the tokens that the grammar of `outputs` in
+        `format` allowed there: (T, W) words with a bit for each token (`unpacked` reads them).
         """
         return self._grammars().allowed(format, outputs, reply)
 

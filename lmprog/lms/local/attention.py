@@ -47,7 +47,7 @@ class PromptPass:
 
 @dataclass(frozen=True)
 class ReplyPass:
-    """A forward pass over one token of each reply, number `step` of it.
+    """A forward pass over token number `step` of each reply of a wave.
 
     Reply n continues prompt `owner[n]`, and is number `place[n]` of the (at most `width`) replies to that prompt.
     """
@@ -60,7 +60,11 @@ class ReplyPass:
 
 @dataclass
 class Context:
-    """The keys and values, by layer, that a forward pass of a wave reads and writes, and which pass it is."""
+    """The keys and values, by layer, that a forward pass of a wave reads and writes, and which pass it is (`now`).
+
+    `head` has those of the tokens that all prompts share (None: no such tokens), `prompts` those of the rest of the
+    prompts, of which `lengths` has the tokens of each, and `replies` those of the replies.
+    """
 
     head: list[tuple[Tensor, Tensor]] | None
     lengths: Tensor
@@ -73,7 +77,7 @@ class Context:
 
 
 class AttentionBackend(Protocol):
-    """The interface of an attention function that replaces the one of a wave, as training on a tree of tokens does."""
+    """The interface of an attention function that stands in for that of a wave, as in training on a tree of tokens."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Map query (1, heads, N, D), key and value (1, kv_heads, N, D) to the attention output (1, N, heads, D)."""
@@ -82,7 +86,7 @@ class AttentionBackend(Protocol):
 
 @runtime_checkable
 class DifferentiableAttention(AttentionBackend, Protocol):
-    """An attention with its backward written out, for query (N, heads, D), key and value (N, kv_heads, D)."""
+    """The interface of an attention with its own backward pass, for query (N, heads, D), key and value (N, kv_heads, D)."""
 
     def run(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
         """Return the output (N, heads, D) and the log-sum-exp of the scores (N, heads)."""
@@ -91,7 +95,9 @@ class DifferentiableAttention(AttentionBackend, Protocol):
     def run_back(
         self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, total: Tensor, scaling: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of query, key and value, from that of the output."""
+        """Return the gradients of query, key and value, from `gradient`, that of the output, and what `run` returned:
+        `output` and the log-sum-exp `total`.
+        """
         ...
 
 
@@ -119,10 +125,11 @@ def wave_attention(
     context: Context | AttentionBackend | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute a layer's attention for transformers: query (1, heads, N, D), key and value (1, kv_heads, N, D).
+    """Compute a layer's attention for transformers; return the output (1, N, heads, D) and None in place of attention
+    weights.
 
-    A `context` may bring an attention of its own, as training does. Without a `context`, the stock scaled-dot-product
-    attention is used.
+    query is (1, heads, N, D), key and value are (1, kv_heads, N, D). `context` has the keys and values of a wave, or is an
+    attention to use instead; without it the stock scaled-dot-product attention is used.
     """
     # What is before the first layer, as tokenizing or building a tree, is Python alone and says nothing of other processes.
     thread_count.check() if module.layer_idx else thread_count.begin_pass()

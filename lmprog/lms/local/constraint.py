@@ -124,7 +124,7 @@ _ANYTHING = {"$defs": {f"any{depth}": _anything(depth) for depth in range(MAX_DE
 
 @dataclass
 class Constraint:
-    """The state of one reply in its grammar: the tokens so far, and what may follow them."""
+    """The state of one reply in its grammar: which grammar (`key`), llguidance's matcher, and the tokens so far."""
 
     key: Key
     matcher: Any
@@ -187,7 +187,11 @@ class Grammars:
 
 
 def allowed_bits(constraints: Sequence[Constraint | None], width: int) -> NDArray[numpy.int32]:
-    """Return packed masks (R, W) of the tokens that may come next in each reply: all of them without a constraint."""
+    """Return packed masks (R, W) of the tokens that may come next in each of R replies; where a reply has no constraint,
+    all may.
+
+    `width` is the number of tokens of the vocabulary; token v is bit v % 32 of word v // 32.
+    """
     import llguidance.numpy
 
     bits = llguidance.numpy.allocate_token_bitmask(len(constraints), width)  # all allowed
@@ -214,7 +218,7 @@ def unpacked(bits: NDArray[numpy.int32], width: int) -> NDArray[numpy.bool_]:
 
 
 def constraints_of(requests: Sequence[Request], grammars: Callable[[], Grammars]) -> list[Constraint | None]:
-    """Return for each request a new Constraint, or None for one without `decoding: constrained`.
+    """Return for each request a new Constraint; None for a request without `decoding: constrained`.
 
     `grammars` returns the compiled grammars; it is called only if a request needs them.
     """

@@ -34,9 +34,10 @@ from lmprog.lms.local.sums import over_rows
 
 
 def learning_forward(layer: DecoderLayer, name: str) -> Callable[..., Tensor]:
-    """Return a forward of the layer through which gradients reach the matrices of adapter `name`.
+    """Return a function in place of the layer's `forward`, through which gradients reach the LoRA matrices of adapter
+    `name`.
 
-    It computes passes whose context has an attention with a backward of its own; others go through the layer's own forward.
+    It computes passes whose context has an attention with a backward pass of its own; others use the layer's own `forward`.
     """
     own = type(layer.layer).forward.__get__(layer.layer)
     matrices = [

@@ -32,7 +32,7 @@ SHAPES = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLay
 
 
 def decoder_layers(model: Any) -> list[DecoderLayer]:
-    """Return the layers of `model` that this module computes; the others answer by their own forward."""
+    """Return those decoder layers of `model` that this module can compute; other layers use their own `forward`."""
     return [DecoderLayer(part) for part in model.modules() if _is_known(part)]
 
 
@@ -51,7 +51,9 @@ def base_of(layer: Any) -> Any:
 
 
 class DecoderLayer:
-    """A decoder layer of transformers, and which of its linear layers have one input."""
+    """A decoder layer of transformers, with its linear layers in groups that have one input (query, key and value; gate and
+    up).
+    """
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
@@ -68,11 +70,11 @@ class DecoderLayer:
 
     @property
     def bases(self) -> list[list[Any]]:
-        """The plain linear layers of each group."""
+        """The plain linear layers of each group, without the LoRA layers that peft has put around them."""
         return [[base_of(layer) for layer in group] for group in self.groups]
 
     def shape(self, hidden: Tensor) -> tuple[int, int, int]:
-        """Return how many tokens there are, the number of query heads and that of key heads."""
+        """Return three numbers for the input `hidden`: its tokens, the query heads, and the key heads."""
         size = self.attention.head_dim
         query, key, _ = self.bases[0]
         return hidden.shape[-2], query.out_features // size, key.out_features // size
@@ -84,7 +86,7 @@ def norm(hidden: Tensor, module: Any) -> Tensor:
 
 
 def rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each head of `heads` (N, heads, D) to its position; `cos` and `sin` are (N, 1, D)."""
+    """Return the heads (N, heads, D) rotated to their tokens' positions (rotary embedding); `cos` and `sin` are (N, 1, D)."""
     half = heads.shape[-1] // 2
     first, second = heads[..., :half], heads[..., half:]
     turned = heads * cos
@@ -94,14 +96,18 @@ def rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def gated(gate_and_up: Tensor) -> Tensor:
-    """Return silu(gate) * up (N, I) of both side by side, (N, 2 I)."""
+    """Return silu(gate) * up (N, I), from both side by side in one matrix (N, 2 I)."""
     gate, up = gate_and_up.chunk(2, -1)
     return torch.nn.functional.silu(gate).mul_(up)
 
 
 @dataclass(frozen=True)
 class Factors:
-    """The LoRA factors of layers with one input, in the number format of the weights: x -> x down' up'."""
+    """The LoRA factors `down` and `up` of a group of layers with one input, in the number format of the weights: x -> x
+    down' up'.
+
+    `parts` has each layer with its rows of `down` and its rows of `up`.
+    """
 
     down: Tensor
     """(r, in), r the sum of the ranks."""
@@ -138,9 +144,10 @@ _joined: WeakKeyDictionary[Any, tuple[Tensor, Tensor | None]] = WeakKeyDictionar
 
 
 def joined(layers: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
-    """Return weights (out, in) and biases (out,) of linear layers with one input, `out` the sum of theirs.
+    """Return the weights (out, in) and biases (out,) of linear layers that have one input, joined to one; `out` is their
+    sum.
 
-    The weights of the layers become views of what is returned; weights that have been replaced since are joined anew.
+    The weights of the layers become views of the joined matrix; where they have been replaced since, they are joined again.
     """
     if len(layers) == 1:
         return layers[0].weight.detach(), None if layers[0].bias is None else layers[0].bias.detach()
@@ -173,7 +180,9 @@ def _are_views(layers: Sequence[Any], weight: Tensor) -> bool:
 
 
 def wave_forward(layer: DecoderLayer, name: str | None) -> Callable[..., Tensor]:
-    """Return a forward of the layer for passes without gradients, with the adapter `name` as its values are now."""
+    """Return a function in place of the layer's `forward`, for passes without gradients, with the present values of adapter
+    `name` (None: no adapter).
+    """
     products = [joined_product(bases, *joined(bases)) for bases in layer.bases]
     adapters = [_applied(factors(group, name)) for group in layer.groups]
     own = type(layer.layer).forward.__get__(layer.layer)

@@ -30,7 +30,7 @@ Forwards = list[tuple[Any, Callable[..., Tensor]]]
 
 
 class FastLora:
-    """The linear layers of a model with LoRA adapters, with faster forward passes that are equal but for rounding."""
+    """The linear layers of a model with LoRA adapters, computed faster than peft does, with results equal up to rounding."""
 
     def __init__(self, model: Any) -> None:
         from peft.tuners.tuners_utils import BaseTunerLayer
@@ -46,8 +46,8 @@ class FastLora:
         self._made: OrderedDict[str | None, tuple[Any, Forwards]] = OrderedDict()
 
     def serves(self, name: str | None) -> bool:
-        """Return whether the fast forward pass can compute an adapter (None: the base model): its layers are all plain linear
-        ones.
+        """Return whether the fast forward pass can compute an adapter (None: the base model), whose layers must all be
+        plain linear ones.
 
         Where it cannot, peft must compute the layers.
         """
@@ -57,7 +57,8 @@ class FastLora:
     def serving(self, name: str | None, version: Any) -> Iterator[None]:
         """Compute with adapter `name` (None: the base model) inside the block, without gradients.
 
-        `version` changes whenever the adapter's values do; copies of its matrices are kept by it.
+        `version` is a value that differs whenever the adapter's values do; copies of its matrices are reused while it is
+        the same.
         """
         with _in_place(self._forwards(name, version)):
             yield

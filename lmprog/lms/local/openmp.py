@@ -17,7 +17,7 @@ SOFT = 1
 
 
 def release_threads() -> None:
-    """End the calling thread's pool of OpenMP threads; OpenMP makes it anew when the thread next computes.
+    """End the pool of OpenMP threads of the calling thread; OpenMP makes a new one when this thread next computes.
 
     Nothing happens where torch computes with another library than GNU OpenMP.
     """

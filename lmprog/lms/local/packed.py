@@ -22,10 +22,11 @@ _kept: WeakKeyDictionary[Any, tuple[Tensor, int, Tensor]] = WeakKeyDictionary()
 
 
 def product(layer: Any) -> Callable[[Tensor], Tensor]:
-    """Return a function that applies a linear `layer` to a matrix (N, in), giving (N, out), with its weights packed.
+    """Return a function that multiplies a matrix (N, in) by the weights of a linear `layer`, giving (N, out), with the
+    weights packed: copied in the memory order that the processor's kernels want.
 
     No gradient reaches the weights. Where packing gains nothing (other number formats, devices, builds of torch) it is the
-    layer's own forward.
+    layer's own `forward`.
     """
     weight = layer.weight
     if not _gains(weight):
@@ -45,9 +46,10 @@ _kept_joined: WeakKeyDictionary[Any, tuple[tuple[tuple[int, int], ...], Tensor, 
 def joined_product(
     layers: Sequence[Any], weight: Tensor, bias: Tensor | None
 ) -> Callable[[Tensor, Tensor | None], Tensor]:
-    """Return the product of x (N, in) with the joined `weight` (out, in) of `layers`, plus `bias` and a residual (N, out).
+    """Return a function of x (N, in) and a residual (N, out) or None: x times the joined `weight` (out, in) of `layers`,
+    plus `bias` and the residual.
 
-    The residual may be None. There is no gradient to the weights.
+    No gradient reaches the weights.
     """
     if not _gains(weight):
         return lambda x, residual: _plain(x, weight, bias, residual)

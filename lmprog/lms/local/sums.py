@@ -9,6 +9,9 @@ AT_ONCE = 1024
 
 
 def over_rows(left: Tensor, right: Tensor) -> Tensor:
-    """Return left' right in fp32, left (N, a) and right (N, b) to (a, b): the same to the bit for any number of threads."""
+    """Return the product left' right (a, b) in fp32, of left (N, a) and right (N, b), summed over the N rows.
+
+    It is the same to the bit for any number of threads.
+    """
     parts = zip(left.split(AT_ONCE), right.split(AT_ONCE), strict=True)
     return sum((a.t() @ b).float() for a, b in parts)  # type: ignore[return-value]

@@ -44,7 +44,9 @@ def even(threads: int) -> int:
 
 
 def fitting(used: float, threads: int) -> int:
-    """Return how many of `threads`, rounded down by `even`, had a processor each if together they used `used` processors."""
+    """Return how many threads, rounded down by `even`, had a processor each, where `threads` threads used `used` processors
+    in all.
+    """
     return threads if used >= threads - MISSING else even(max(1, int(used + 0.1)))
 
 

@@ -67,9 +67,10 @@ class HeadCache:
         return sum(each.nbytes for layers in list(self._kept.values()) for layer in layers for each in layer)
 
     def get(self, model: Any, weights: Any, head: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
-        """Return each layer's keys and values (kv_heads, P, D) for the P tokens of `head`, computed where they are not cached.
+        """Return the keys and values (kv_heads, P, D) of each layer for the P tokens of `head`, computed where they are not
+        cached.
 
-        `weights` names the weights of the model as they are now; it is part of the cache's key.
+        `weights` is a name for the present weights of the model; keys and values are cached under it.
         """
         key = (weights, head)
         if key not in self._kept:
@@ -98,10 +99,12 @@ def sample(
     is_cancelled: Callable[[int], bool] = lambda row: False,
     on_tokens: Callable[[int, list[int]], None] = lambda row, ids: None,
 ) -> list[Reply]:
-    """Sample replies to `prompts`, in their order; equal prompts are read once, and all prompts share one head.
+    """Sample one reply to each of `prompts`; return the replies in that order. Equal prompts are computed once, and all
+    prompts share one head.
 
-    `len(prompts) == len(samplings) == len(replies)`, and `len(constraints)` too where there are any. `is_cancelled` is called
-    for each row after each token: True ends the row's reply there. `on_tokens` is called with each row's reply so far.
+    `samplings`, and `constraints` where there are any, have one entry for each prompt. `end_ids` end a reply, `decode`
+    turns token ids into text, and `weights` is the name of the weights in the cache `heads`. `is_cancelled` is called with
+    each row after each token, and True ends the row's reply; `on_tokens` is called with each row and its tokens so far.
     """
     distinct = list(dict.fromkeys(prompts))
     index = {prompt: place for place, prompt in enumerate(distinct)}

@@ -74,7 +74,8 @@ def fast_in_bfloat16() -> bool:
 class Weights:
     """A base model in memory, its tokenizer, and the adapters that were loaded beside it.
 
-    The base is never changed, except by `write_merged`. `version` names the weights that answer now: it enters every cache key.
+    The base is never changed, except by `write_merged`. `version` is a name for the weights that answer now, which is part
+    of every cache key.
     """
 
     def __init__(self, model: str, *, dtype: Any | None = None) -> None:
@@ -134,7 +135,7 @@ class Weights:
 
     @contextlib.contextmanager
     def using(self, adapter: AdapterReference | None) -> Iterator[None]:
-        """Compute with `adapter` (None: the base alone) inside the block; it may be one that is in training."""
+        """Compute with `adapter` (None: the base alone) inside the block; it may be an adapter in training."""
         before, training = self.version, self.model.training
         name = None if adapter is None else self._training.get(adapter) or self._load(adapter)
         self.version = (name or "", self._steps if adapter in self._training else 0)
@@ -168,9 +169,10 @@ class Weights:
                 self._let_learn()
 
     def begin_training(self, config: Any, start: AdapterReference | None = None) -> AdapterReference:
-        """Add an adapter to train (a copy of `start` where given, in its shape); return the reference that requests use for it.
+        """Add an adapter to train, as peft's `config` or in the shape and with the values of `start`; return the reference
+        that requests name it by.
 
-        Several may be in training at once. The initial values are drawn from torch's generator.
+        Several may be in training at once. Initial values are drawn from torch's generator.
         """
         import peft
 

@@ -14,7 +14,7 @@ _OF_TORCH = ("PytorchStreamWriter", "iostream error", "unexpected pos")
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Convert what safetensors and torch raise inside the block, where files of `folder` cannot be written, to
+    """Turn the errors that safetensors and torch raise inside the block, where files in `folder` cannot be written, into
     InfrastructureError.
     """
     from safetensors import SafetensorError

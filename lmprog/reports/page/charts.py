@@ -15,7 +15,9 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 36
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a chart, with the interval of its value if any."""
+    """A point of a chart: its place on both axes, the text of its tooltip (`about`), and the interval of its value (None:
+    none).
+    """
 
     x: float
     y: float
@@ -37,7 +39,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of several series over common axes; with `percent` the vertical axis shows fractions as percentages."""
+    """A chart of several series over common axes; `across` is the name of the horizontal axis.
+
+    With `percent` the vertical axis shows fractions as percentages; `span` is its range (None: that of the points).
+    """
 
     title: str
     across: str
@@ -123,7 +128,9 @@ def _corners(points: Sequence[tuple[float, float]], stairs: bool) -> list[tuple[
 
 
 def ticks(low: float, high: float, about: int, whole: bool = False) -> list[float]:
-    """Return about `about` round numbers for an axis, the first not above `low` and the last not below `high`."""
+    """Return about `about` round numbers for an axis, the first not above `low` and the last not below `high`; integers if
+    `whole`.
+    """
     if high <= low:
         reach = abs(low) / 2 or 0.5
         low, high = low - reach, high + reach

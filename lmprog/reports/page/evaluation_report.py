@@ -40,7 +40,11 @@ WITH_CALLS = 200
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of one run of a row: its score, outputs, failure and calls."""
+    """The result of one run of a row: its score (None: an outage), its outputs as text, error, the metric's feedback, and
+    calls.
+
+    `more` are its scores by other metrics, by id.
+    """
 
     value: float | None
     outputs: Mapping[str, str]
@@ -62,7 +66,10 @@ class Side:
 
 @dataclass(frozen=True)
 class RowReport:
-    """A row on the page, with its inputs and the answers of each program."""
+    """A row on the page: its number, its inputs as text, and the answers of each program.
+
+    `way` says how the score changed from the first program to the second, such as `better`.
+    """
 
     number: int
     way: str
@@ -169,7 +176,7 @@ class EvaluationReport:
 
     @property
     def with_calls(self) -> int:
-        """The most listed rows that are shown with their calls."""
+        """The largest number of listed rows that are shown with their calls."""
         return WITH_CALLS
 
     @property

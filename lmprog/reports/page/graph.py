@@ -75,7 +75,7 @@ class Graph:
 
 
 def graph_of(plan: Plan) -> Graph | None:
-    """Return the drawing of a program; None where it has too many steps."""
+    """Return the drawing of a program; None where it has too many steps to be drawn."""
     if len(plan.steps) > MOST:
         return None
     edges = list(dict.fromkeys(_edges(plan)))

@@ -16,7 +16,11 @@ Outcome = Literal["better", "worse", "back"]
 
 @dataclass(frozen=True)
 class Version:
-    """A version of the program (as written, or after a stage) with its scores on dev and, by row, on the test split."""
+    """A version of the program (as written, or after a stage) with its mean score on dev rows.
+
+    By test row: `values` are the scores (None: an outage), `answers` the outputs, and `kinds` the kinds of failures (None:
+    none).
+    """
 
     name: str
     dev: Estimate | None
@@ -56,7 +60,10 @@ class Version:
 
 @dataclass(frozen=True)
 class ChangedRow:
-    """A test row whose score differs between versions; `back` is True where the last score equals the first."""
+    """A test row whose score differs between versions of the program: its number, inputs as text, and the versions.
+
+    `way` says how the score changed from the first version to the last: better, worse, or back to what it was.
+    """
 
     number: int
     way: Outcome
@@ -75,7 +82,11 @@ class ChangedRow:
 
 
 def changed_rows(versions: Sequence[Version], inputs: Sequence[Mapping[str, str]]) -> list[ChangedRow]:
-    """Return the test rows whose score changed, in their order, without rows that some version could not score."""
+    """Return the test rows whose score changed, in the order of the split, without rows that an outage left out for some
+    version.
+
+    `inputs` are those of each test row, as text.
+    """
     tested = [version for version in versions if version.values]
     found = []
     for number in range(min((len(version.values) for version in tested), default=0)):

@@ -25,7 +25,11 @@ AS_WRITTEN = "as written"
 
 @dataclass(frozen=True)
 class Scored:
-    """A score of a candidate in the order of the search: a point of the search's curve."""
+    """A score of a candidate in the order of the search, as a point of the search's curve.
+
+    `number` is its place in that order, `digest` the candidate, `rows` the number of rows that it was scored on, and `best`
+    the best score so far.
+    """
 
     number: int
     digest: str
@@ -37,7 +41,13 @@ class Scored:
 
 @dataclass(frozen=True)
 class StageReport:
-    """The report of one stage. `spent` and `validate` are None while the stage is in progress."""
+    """The report of one stage of an optimization. `spent` and `validate`, its score on confirming rows, are None while it
+    is in progress.
+
+    `after` is the whole change to the program after the stage, `searched` the scores of a search in their order, `steps`
+    those of training, `dev` the scores of the weights in training by step, and `credit` each module's share in the score's
+    variance.
+    """
 
     key: str
     name: str
@@ -76,7 +86,12 @@ class StageReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """The content of the page of one optimization; its versions are the program as written and after each finished stage."""
+    """The content of the page of one optimization; its versions are the program as written and after each finished stage.
+
+    `of` is the number of all stages, `inputs` are those of the test rows as text, `overlay` is the path of the written
+    overlay and `accepted` the tests and the version kept (None: the run has not ended). `unreadable` says which lines of
+    the journal were left out.
+    """
 
     folder: Path
     program: str
@@ -161,13 +176,13 @@ class RunReport:
 
     @property
     def before(self) -> Candidate:
-        """The tuned words of the program as written, as far as a stage has recorded them."""
+        """The instructions, demos and layouts of the program as written, as far as a stage has recorded them."""
         start = self.stages[0].tree.start if self.stages else None
         return start.words if start is not None else Candidate()
 
     @property
     def change(self) -> Candidate:
-        """The change that is kept; until that is decided, the changes of all finished stages."""
+        """The change that is kept; until that is decided, the changes of all finished stages together."""
         if self.accepted is not None:
             number = self.accepted["kept"]
             return (self.stages[number - 1].after if number else None) or Candidate()

@@ -22,9 +22,9 @@ HEADERS = {
 
 
 def serve(handler: type[BaseHTTPRequestHandler], port: int, ready: Callable[[str], None]) -> int:
-    """Answer requests until a signal comes, and return the exit status; `ready` is called with the address.
+    """Serve local pages at `port` until a signal comes; return the exit status. `ready` is called with the address.
 
-    Raises InfrastructureError where the port cannot be had, KeyboardInterrupt on Ctrl-C.
+    `handler` answers the requests. Raises InfrastructureError where the port is taken, KeyboardInterrupt on Ctrl-C.
     """
     try:
         server = LocalServer((HOST, port), handler)
@@ -43,7 +43,7 @@ def serve(handler: type[BaseHTTPRequestHandler], port: int, ready: Callable[[str
 
 
 def page_handler(page: Callable[[], str]) -> type[LocalHandler]:
-    """Return a request handler for one page, which `page` makes anew for each request."""
+    """Return the class of request handlers for one page, which calls `page` for the HTML at each request."""
 
     class Handler(LocalHandler):
         def do_GET(self) -> None:
@@ -67,9 +67,11 @@ class LocalHandler(BaseHTTPRequestHandler):
     """Seconds that a client may be silent in the midst of a request."""
 
     def is_allowed(self) -> bool:
-        """Return whether a request names this machine and comes from no other web page; refuse it otherwise.
+        """Return whether a request names this machine and comes from no other web page; answer it with an error (403)
+        otherwise.
 
-        A page elsewhere that has its own name lead here, or whose script asks here, must neither read nor change anything.
+        A page elsewhere, whose host name leads to this machine or whose script sends requests to it, must neither read nor
+        change anything.
         """
         host = self.headers.get("host", "")
         name = host.rpartition(":")[0]
@@ -83,7 +85,7 @@ class LocalHandler(BaseHTTPRequestHandler):
         return True
 
     def answer(self, status: int, text: str, kind: str = "text/plain") -> None:
-        """Send a whole response."""
+        """Send a whole response: the HTTP status, the text, and `kind`, its content type."""
         body = text.encode(errors="backslashreplace")
         self.begin(status, kind, len(body))
         with contextlib.suppress(ConnectionError):  # who asked has left
@@ -91,7 +93,9 @@ class LocalHandler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def begin(self, status: int, kind: str, length: int | None = None) -> None:
-        """Send the status and headers of a response, without the empty line that ends them."""
+        """Send the status and headers of a response (`kind`: its content type, `length`: its bytes), without the empty line
+        that ends them.
+        """
         self.send_response(status)
         self.send_header("content-type", f"{kind}; charset=utf-8")
         if length is not None:

@@ -14,7 +14,7 @@ Step = Mapping[str, Any]
 
 
 def charts(stage: StageReport) -> list[Chart]:
-    """Return the charts for a stage, those for which its journal has values."""
+    """Return the charts of a stage: of search and training, each where the stage's journal has values for it."""
     return [*_search(stage), *_dev(stage), *_health(stage.steps)]
 
 
