@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.errors import LmprogError
-from lmprog.compiler.types.lattice import MAX_DEPTH
+from lmprog.compiler.types.lattice import MAX_DEPTH, STR, Type, without_none
 from lmprog.compiler.yaml.files import note, opened
 
 Row = dict[str, Any]
@@ -48,6 +48,12 @@ def read_file(path: Path, texts: Collection[str] = ()) -> Iterator[Row]:
         raise RowsError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise RowsError(f"cannot read {path}: it is {_encoding(path)}; save it as UTF-8") from error
+
+
+def as_column(value: Any, kind: Type) -> Any:
+    """Return the value of a column as the type that it is declared to have: a number as text where that is text."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if number and without_none(kind) == STR else value
 
 
 def _encoding(path: Path) -> str:

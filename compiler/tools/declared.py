@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,10 @@ from lmprog.compiler.declarations import settings
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.plan import HubRows, Tool
-from lmprog.compiler.rows.files import RowsError, read_file
+from lmprog.compiler.rows.files import RowsError, as_column, read_file
 from lmprog.compiler.tools.kinds import BUILT_IN, ToolKind, kind_of
 from lmprog.compiler.tools.language import TOOL
-from lmprog.compiler.types.lattice import UNKNOWN
+from lmprog.compiler.types.lattice import STR, UNKNOWN, ListOf, Object, Type, mismatch
 from lmprog.compiler.types.python_reference import ImportFailed, PythonReference, reference
 from lmprog.compiler.types.signatures import Signature, signature
 from lmprog.compiler.types.syntax import TypeReader
@@ -78,8 +79,10 @@ def _tools(draft: Draft, types: TypeReader, id: str, node: Mapping) -> list[Tool
         options |= {"operation": declaration.operation} if declaration.operation else {"folder": entry.source.folder}
     elif key == "search" and isinstance(entry, Mapping):
         options = settings(draft, entry, f"tool `{id}`")
-        _search(draft, id, entry, options)
         declaration = _described(types, id, kind, entry)
+        if "columns" in entry.entries:
+            declaration = replace(declaration, result=_columns_type(types, id, entry))
+        _search(draft, id, entry, options, declaration.result)
     elif entry is not None and key not in BUILT_IN:
         given = settings(draft, entry, f"tool `{id}`")
         options = {"folder": entry.source.folder, **(given if isinstance(entry, Mapping) else {key: given})}
@@ -165,7 +168,17 @@ def _say_untyped(draft: Draft, id: str, node: Mapping, found: Declared) -> None:
             draft.report.add("LMP604", place, message, severity="info", fix=fix)
 
 
-def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any]) -> None:
+def _columns_type(types: TypeReader, id: str, node: Mapping) -> Type:
+    """Return the type of the result of a search with `columns`: a list of objects, whose fields are texts unless typed."""
+    columns = node.entries["columns"]
+    if isinstance(columns, Sequence):
+        return ListOf(Object(tuple((str(name), STR) for name in dict.fromkeys(columns.plain()))))
+    fields = columns.entries if isinstance(columns, Mapping) else {}
+    named = ((name, types.type(kind, f"column `{name}` of tool `{id}`")) for name, kind in fields.items())
+    return ListOf(Object(tuple(named)))
+
+
+def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any], result: Type) -> None:
     """Put the corpus and the columns that a search names into its options, and report those that are not there."""
     corpus, text = node.get("corpus"), options.get("text")
     if isinstance(corpus, Mapping):
@@ -175,20 +188,29 @@ def _search(draft: Draft, id: str, node: Mapping, options: dict[str, Any]) -> No
         if path is not None:
             options["corpus"] = path
             if draft.options.data:
-                _columns(draft, id, node, path)
+                _columns(draft, id, node, path, result)
     options["text"] = [text] if isinstance(text, str) else text
+    if "columns" in options:
+        options["columns"] = list(options["columns"])
 
 
-def _columns(draft: Draft, id: str, node: Mapping, path: Path) -> None:
-    """Say which columns a search names that the first entry of its corpus does not have."""
+def _columns(draft: Draft, id: str, node: Mapping, path: Path, result: Type) -> None:
+    """Say which columns a search names that the first entry of its corpus does not have, or has as another type."""
     try:
         first = next(read_file(path), None)
     except RowsError as error:
         draft.report.add("LMP601", node.entries["corpus"].place, f"tool `{id}`: {error}")
         return
-    for key in ("text", "key"):
+    for key in ("text", "key", "columns"):
         written = node.get(key)
-        for entry in written.items if isinstance(written, Sequence) else (written,):
+        names = written.keys.values() if isinstance(written, Mapping) else (written,)
+        for entry in written.items if isinstance(written, Sequence) else names:
             if first is not None and isinstance(entry, Scalar) and entry.value not in first:
                 message = f"`{key}` of tool `{id}` names the column `{entry.value}`, which {path.name} does not have"
                 draft.report.add("LMP601", entry.place, message, fix=suggestion(str(entry.value), first, "columns"))
+    typed = dict(result.item.fields) if isinstance(result, ListOf) and isinstance(result.item, Object) else {}
+    for name, kind in typed.items():
+        wrong = mismatch(as_column(first[name], kind), kind) if first is not None and name in first else None
+        if wrong:
+            message = f"the column `{name}` of tool `{id}` is another type in {path.name}: {wrong}"
+            draft.report.add("LMP601", node.key_place("columns"), message, fix=f"write {name}: with its type")

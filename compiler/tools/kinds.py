@@ -176,9 +176,16 @@ _SEARCH = Record(
             example="[title, text]",
         ),
         "key": Text(about="The column that is returned.", example="title"),
+        "columns": Either(
+            sequence=ListOf(Text(), 1),
+            mapping=MapOf(Lazy(TYPE.shape, TYPE.name), "column"),
+            about="The columns that are returned, as an object for each entry: texts, or with their types.",
+            example="[title, text]",
+        ),
     },
-    required=("corpus", "text", "key"),
-    about="Built-in BM25 search over a file: it takes `query` and `k`, and returns a list of keys, the best first.",
+    required=("corpus", "text"),
+    one_of=("key", "columns"),
+    about="Built-in BM25 search over a file: it takes `query` and `k`, and returns a list of keys or objects, best first.",
     example="{corpus: shop/answers.jsonl, text: [title, text], key: title}",
 )
 BUILT_IN = {

@@ -1,4 +1,4 @@
-"""Full-text search (BM25) over a file of rows, as a tool that returns the keys of the best rows.
+"""Full-text search (BM25) over a file of rows, as a tool that returns the keys of the best rows, or some of their columns.
 
 The index is made once for a file's content and columns, kept in the user's cache under their digest, and read from there as a
 memory map. That of a data set on the hub is kept under its name and split: what changes there is not seen. An index is written
@@ -13,17 +13,20 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from lmprog.aio.threads import awaited_whole, in_thread
 from lmprog.compiler.plan import HubRows, Tool
-from lmprog.compiler.rows.files import Row, RowsError, read_file
+from lmprog.compiler.rows.files import Row, RowsError, as_column, read_file
 from lmprog.compiler.rows.reading import read_hub
-from lmprog.compiler.yaml.whole_file import whole_folder, write_whole
+from lmprog.compiler.types.lattice import ListOf, Object
+from lmprog.compiler.yaml.whole_file import whole_file, whole_folder
 from lmprog.extras import require
 from lmprog.state.cache_folder import cache_root
+from lmprog.tools.results import checked
 from lmprog.tools.tool import ToolFailed, failed
 
-LAYOUT = 1
+LAYOUT = 2
 """Raise it when what `_make` writes changes: the folder of an index is named by it too."""
 STOPWORDS = "en"
 """English words that are in every text. Words are not stemmed: on questions over Wikipedia that finds as much."""
@@ -31,19 +34,30 @@ STOPWORDS = "en"
 _making = Lock()
 
 
+Returned = str | tuple[str, ...]
+"""The columns of the rows that are returned: the key, or several of which each row gives an object."""
+
+
 class Index:
     """The BM25 index of one corpus; it may be searched from several threads."""
 
     def __init__(self, folder: Path) -> None:
         import bm25s
+        import numpy as np
 
         self._scorer = bm25s.BM25.load(folder, mmap=True)
-        self._keys: list[str] = json.loads((folder / "keys.json").read_text(encoding="utf-8"))
+        self._entries = np.memmap(folder / "entries.jsonl", dtype=np.uint8, mode="r")
+        self._ends = np.load(folder / "ends.npy", mmap_mode="r")
 
-    def search(self, query: str, k: int) -> list[str]:
-        """Return the keys of the k best rows, best first, each key once; fewer where fewer rows share a word with the query.
+    def _entry(self, position: int) -> str:
+        """Return what is returned of a row, as JSON."""
+        start = int(self._ends[position - 1]) if position else 0
+        return bytes(self._entries[start : int(self._ends[position])]).decode()
 
-        Rows of equal score come in the order of the corpus.
+    def search(self, query: str, k: int) -> list[Any]:
+        """Return the keys or columns of the k best rows, best first, equal ones once.
+
+        There are fewer where fewer rows share a word with the query. Rows of equal score come in the order of the corpus.
         """
         import bm25s
         import numpy as np
@@ -56,52 +70,59 @@ class Index:
         found: dict[str, None] = {}
         wanted = k
         while True:
-            # Rows of one page share a key, so that more rows than keys may be needed.
+            # Rows of one page share a key, so that more rows than keys may be needed. Entries are read for the best alone.
             least = np.partition(scores, -wanted)[-wanted] if wanted < len(scores) else 0.0
             (among,) = np.nonzero((scores >= least) & (scores > 0.0))
             for position in among[np.lexsort((among, -scores[among]))]:
-                found.setdefault(self._keys[position])
+                found.setdefault(self._entry(int(position)))
             if len(found) >= k or wanted >= len(scores):
-                return list(found)[:k]
+                return [json.loads(entry) for entry in list(found)[:k]]
             wanted *= 2
 
 
-def search_tool(tool: Tool) -> Callable[..., Awaitable[list[str]]]:
+def search_tool(tool: Tool) -> Callable[..., Awaitable[list[Any]]]:
     """Return an async function of `query` and `k` that gives the keys of the `k` best rows of the tool's corpus, best first.
 
-    Raises MissingExtra where bm25s is not installed; the function raises ToolFailed where `k` is below 1, or the corpus cannot
-    be read.
+    With `columns` it gives an object for each row. Raises MissingExtra where bm25s is not installed; the function raises
+    ToolFailed where `k` is below 1, the corpus cannot be read, or a column holds another type than it is declared to have.
     """
     require(("bm25s",), f"the tool {tool.id!r}")
-    corpus, text, key = tool.settings["corpus"], tuple(tool.settings["text"]), tool.settings["key"]
+    corpus, text = tool.settings["corpus"], tuple(tool.settings["text"])
+    columns = tool.settings.get("columns")
+    returned: Returned = tool.settings["key"] if columns is None else tuple(columns)
+    kinds = dict(tool.type.item.fields) if isinstance(tool.type, ListOf) and isinstance(tool.type.item, Object) else {}
 
-    def search(query: str, k: int) -> list[str]:
-        return index_of(corpus, text, key).search(query, k)
+    def search(query: str, k: int) -> list[Any]:
+        found = index_of(corpus, text, returned).search(query, k)
+        if columns is None:
+            return found
+        return [{name: as_column(value, kinds[name]) for name, value in row.items()} for row in found]
 
-    async def call(query: str, k: int = tool.parameters["k"].default) -> list[str]:
+    async def call(query: str, k: int = tool.parameters["k"].default) -> list[Any]:
         if k < 1:
             raise ToolFailed(f"{tool.id}: k must be at least 1, not {k}")
         try:
             with awaited_whole():
-                return await in_thread(search, query=query, k=k)
+                found: list[Any] = checked(tool, await in_thread(search, query=query, k=k))
+            return found
         except (RowsError, OSError) as error:
             raise failed(f"{tool.id}: {error}", error) from error
 
     return call
 
 
-def index_of(corpus: Path | HubRows, text: tuple[str, ...], key: str) -> Index:
+def index_of(corpus: Path | HubRows, text: tuple[str, ...], returned: Returned) -> Index:
     """Return the search index of a file or a hub data set, made if it is not cached. Raises RowsError where it cannot be read.
 
-    `text` are the columns to search in, `key` the column to return.
+    `text` are the columns to search in, `returned` the column or columns to return.
     """
     known = corpus.stat() if isinstance(corpus, Path) else None
     with _making:
-        return _index(corpus, known and (known.st_mtime_ns, known.st_size), text, key)
+        return _index(corpus, known and (known.st_mtime_ns, known.st_size), text, returned)
 
 
 @lru_cache(maxsize=8)
-def _index(corpus: Path | HubRows, state: tuple[int, int] | None, text: tuple[str, ...], key: str) -> Index:
+def _index(corpus: Path | HubRows, state: tuple[int, int] | None, text: tuple[str, ...], returned: Returned) -> Index:
     import bm25s
 
     if isinstance(corpus, HubRows):
@@ -109,27 +130,33 @@ def _index(corpus: Path | HubRows, state: tuple[int, int] | None, text: tuple[st
     else:
         with corpus.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-    what = json.dumps([content, text, key, STOPWORDS, bm25s.__version__, LAYOUT])
+    what = json.dumps([content, text, returned, STOPWORDS, bm25s.__version__, LAYOUT])
     folder = cache_root() / "search" / hashlib.sha256(what.encode()).hexdigest()[:32]
     if not folder.is_dir():
         with whole_folder(folder) as made:
-            _make(corpus, text, key, made)
+            _make(corpus, text, returned, made)
     return Index(folder)
 
 
-def _make(corpus: Path | HubRows, text: tuple[str, ...], key: str, folder: Path) -> None:
+def _make(corpus: Path | HubRows, text: tuple[str, ...], returned: Returned, folder: Path) -> None:
     import bm25s
+    import numpy as np
 
     name = corpus.hf if isinstance(corpus, HubRows) else corpus.name
     rows: Iterable[Row] = read_hub(corpus.hf, corpus.split) if isinstance(corpus, HubRows) else read_file(corpus)
-    keys, texts = [], []
-    for position, row in enumerate(rows):
-        absent = next((column for column in (*text, key) if column not in row), None)
-        if absent is not None:
-            has = ", ".join(map(str, row))
-            raise RowsError(f"{name}: row {position} has no column {absent!r}; it has {has}")
-        keys.append(str(row[key]))
-        texts.append("\n".join(str(row[column]) for column in text if row[column] is not None))
+    wanted = (*text, *((returned,) if isinstance(returned, str) else returned))
+    texts: list[str] = []
+    ends: list[int] = []
+    with whole_file(folder / "entries.jsonl") as entries:
+        for position, row in enumerate(rows):
+            absent = next((column for column in wanted if column not in row), None)
+            if absent is not None:
+                has = ", ".join(map(str, row))
+                raise RowsError(f"{name}: row {position} has no column {absent!r}; it has {has}")
+            entry = str(row[returned]) if isinstance(returned, str) else {column: row[column] for column in returned}
+            entries.write(f"{json.dumps(entry)}\n".encode())
+            ends.append(entries.tell())
+            texts.append("\n".join(str(row[column]) for column in text if row[column] is not None))
     if not texts:
         raise RowsError(f"{name} holds no rows to search")
     words = bm25s.tokenize(texts, stopwords=STOPWORDS, show_progress=False)
@@ -138,4 +165,4 @@ def _make(corpus: Path | HubRows, text: tuple[str, ...], key: str, folder: Path)
     scorer = bm25s.BM25()
     scorer.index(words, show_progress=False)
     scorer.save(folder, show_progress=False)
-    write_whole(folder / "keys.json", json.dumps(keys, ensure_ascii=False))
+    np.save(folder / "ends.npy", np.asarray(ends, dtype=np.int64))

@@ -146,6 +146,7 @@ KEYS: dict[str, Place] = {
     "tools.<tool>.mcp": (FRAME, "tools.served"),
     "tools.<tool>.http.openapi": (FRAME, "tools.described.http"),
     "tools.<tool>.http.operation": (FRAME, "tools.described.http"),
+    "tools.<tool>.search.columns": (FRAME, "tools.books.search"),
     "tools.<tool>.only": (FRAME, "tools.whole"),
     "tools.<tool>.mcp.resource": (FRAME, "tools.part.mcp"),
     "tools.<tool>.mcp.prompt": (FRAME, "tools.words.mcp"),

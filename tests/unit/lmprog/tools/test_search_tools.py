@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import lmprog
 from lmprog.compiler import RowsError
 from lmprog.compiler.plan import HubRows
 from lmprog.tools import search
@@ -56,6 +57,37 @@ def test_keys_come_best_first_each_once_and_ties_by_position(corpus) -> None:
 def test_the_key_may_be_a_number_and_the_columns_are_those_named(corpus) -> None:
     index = index_of(corpus, ("text",), "n")
     assert index.search("rainy", 3) == ["2"] and index.search("Bergen", 3) == []
+
+
+PASSAGES = """
+    lmprog: 1
+    inputs: {q: str}
+    outputs: {found: "${{ steps.find.passages }}", size: "${{ len(steps.find.passages) }}"}
+    tools:
+      find: {search: {corpus: corpus.jsonl, text: [title, text], columns: COLUMNS}, result: passages}
+    steps:
+      find: {tool: find, with: {query: "${{ inputs.q }}"}}
+"""
+
+
+def test_several_columns_come_as_objects_of_their_types(write, corpus) -> None:
+    """Numbers are texts where no type is said; equal objects come once, and a value of another type fails the call."""
+    program = lmprog.load(write(PASSAGES.replace("COLUMNS", "[title, n]")))
+    assert program(q="capital of Norway").outputs["found"] == [
+        {"title": "Oslo", "n": "1"}, {"title": "Bergen", "n": "2"}, {"title": "Oslo", "n": "3"},
+    ]  # fmt: skip
+    assert program(q="zebra").outputs == {"found": [], "size": 0}
+    program = lmprog.load(write(PASSAGES.replace("COLUMNS", "{n: int, text: str?}")))
+    assert program(q="rainy Rome").outputs["found"] == [
+        {"n": 4, "text": None},
+        {"n": 2, "text": "a rainy city of Norway"},
+    ]
+    program = lmprog.load(write(PASSAGES.replace("COLUMNS", "[title, text]")))
+    assert program(q="same words").outputs["size"] == 2
+    error = program.map([{"q": "Rome"}])[0].error
+    assert error is not None and error.kind == "tool" and "field text: null is not a value of type str" in error.message
+    twins = lmprog.load(write(PASSAGES.replace("COLUMNS", "[text]")))
+    assert twins(q="same words").outputs["found"] == [{"text": "same words"}]
 
 
 def test_csv_and_parquet(tmp_path) -> None:
