@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from lmprog.runtime.result import Result
 from lmprog.runtime.runner import HERE, Job, Runnable
 from lmprog.spending.budget import Budget, Spent
 from lmprog.traces.run_trace import RunTrace
+from lmprog.version import __version__
 
 AT_ONCE = 256
 """Runs that one worker makes at a time, at most."""
@@ -109,7 +111,8 @@ class RayRunner:
         self._folder = folder.resolve()
         self._lock = threading.Lock()
         self._employed: list[_Employed] = []
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: dict[int | None, deque[asyncio.Future[None]]] = {}
+        """The jobs that wait for a worker, by the number of workers that they may go to."""
         self._shipped: dict[int, tuple[Any, Any, Shipped, Any]] = {}
         self._stores: dict[Path, Any] = {}
         self.lost = 0
@@ -166,6 +169,7 @@ class RayRunner:
             exceptions.WorkerCrashedError,
             exceptions.OwnerDiedError,
             exceptions.ObjectLostError,
+            exceptions.LocalRayletDiedError,
         )
         for _ in range(LIVES):
             worker = await self._free(packed.concurrency)
@@ -215,17 +219,34 @@ class RayRunner:
                     found.jobs += 1
                     return found
                 freed = asyncio.get_running_loop().create_future()
-                self._waiting.append(freed)
-            await freed
+                self._waiting.setdefault(most, deque()).append(freed)
+                patience = None if any(each.ready for each in self._employed) else START_TIMEOUT
+            try:
+                async with asyncio.timeout(patience):
+                    await freed
+            except TimeoutError:
+                raise InfrastructureError(f"the Ray cluster has had no worker for {START_TIMEOUT:g} s") from None
+            except asyncio.CancelledError:
+                # It may have been woken for a place that another job can take.
+                self._wake()
+                raise
 
     def _leave(self, worker: _Employed) -> None:
         worker.jobs -= 1
         self._wake()
 
-    def _wake(self) -> None:
+    def _wake(self, places: int = 1) -> None:
+        """Wake as many waiting jobs of each kind as there are free places; all that wait would be too many for one place."""
+        woken = []
         with self._lock:
-            waiting, self._waiting = self._waiting, []
-        for freed in waiting:
+            for waiting in self._waiting.values():
+                left = places
+                while waiting and left:
+                    freed = waiting.popleft()
+                    if not freed.done():
+                        woken.append(freed)
+                        left -= 1
+        for freed in woken:
             freed.get_loop().call_soon_threadsafe(_settle, freed)
 
     def hire(self, index: int) -> Any:
@@ -244,7 +265,7 @@ class RayRunner:
                 worker.ready = True
             else:
                 self._dismiss(worker)
-            self._wake()
+            self._wake(AT_ONCE)
 
         ready.future().add_done_callback(ended)
         return ready
@@ -259,7 +280,11 @@ class RayRunner:
 
     def _replace(self, worker: _Employed) -> None:
         """Start another worker with the share of one that died."""
+        import ray
+
         if self._dismiss(worker):
+            # One that was only out of reach would go on beside the other, with the same share of the limits.
+            ray.kill(worker.actor)
             self.lost += 1
             self.hire(worker.index)
 
@@ -282,7 +307,7 @@ def _hired(workers: int, folder: Path) -> Iterator[RayRunner]:
     try:
         ready = [runner.hire(index) for index in range(workers)]
         try:
-            ray.get(ready, timeout=START_TIMEOUT)
+            versions = ray.get(ready, timeout=START_TIMEOUT)
         except exceptions.GetTimeoutError:
             started = len(ray.wait(ready, num_returns=workers, timeout=0)[0])
             raise InfrastructureError(
@@ -291,8 +316,11 @@ def _hired(workers: int, folder: Path) -> Iterator[RayRunner]:
             ) from None
         except exceptions.RayError as error:
             raise LmprogError(f"a worker cannot start on the Ray cluster: {_first_line(error)}") from error
-        for worker in runner._employed:
-            worker.ready = True
+        other = next((version for version in versions if version != __version__), None)
+        if other is not None:
+            raise UsageError(
+                f"a node of the Ray cluster has lmprog {other}, and this is {__version__}; install the same on all"
+            )
         yield runner
     finally:
         runner.close()

@@ -22,6 +22,7 @@ from lmprog.runtime.execution import Execution
 from lmprog.runtime.result import Result
 from lmprog.runtime.runner import Job
 from lmprog.spending.budget import Budget, Spent
+from lmprog.version import __version__
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ class Worker:
         with contextlib.suppress(OSError):
             os.chdir(folder)
 
-    async def ready(self) -> int:
-        """Return the process id, once the worker can be asked."""
-        return os.getpid()
+    async def ready(self) -> str:
+        """Return the version of lmprog here, once the worker can be asked."""
+        return __version__
 
     async def run(self, digest: str, data: list[Any], job: Job, lease: Lease | None) -> Done:
         """Make a run of the program of a digest; `data` holds the reference to its bytes, which is read where it is new."""
