@@ -14,7 +14,10 @@ FLEETS = (VLLM_PREFIX, "openai/")
 
 
 def api_base(draft: Draft, node: Node | None, model: str, what: str) -> Expression | Fleet | None:
-    """Return the address of an LM, or its fleet of servers; a fleet of a model that litellm asks is a finding."""
+    """Return the address of an LM, or its fleet of servers; None where the spec sets none.
+
+    A fleet for a model that is reached through litellm gets a finding.
+    """
     named = f"`api_base` of {what}"
     if not isinstance(node, Mapping | Sequence):
         return setting(draft, node, named)
@@ -32,7 +35,10 @@ def api_base(draft: Draft, node: Node | None, model: str, what: str) -> Expressi
 
 
 def adapter_store(draft: Draft, node: Node | None, model: str, what: str) -> AdapterStore | None:
-    """Return the place where the servers of an LM find adapters; one beside another model than vLLM's is a finding."""
+    """Return the place to which adapters are copied for the servers of an LM; None where the spec sets none.
+
+    It gets a finding beside a model that is not served by vLLM.
+    """
     if node is None:
         return None
     if not model.startswith(VLLM_PREFIX):

@@ -21,7 +21,13 @@ FINE_TUNING = "lmprog.lms.api.fine_tuning:OpenAIJobs"
 
 @dataclass(frozen=True)
 class Backend:
-    """The record of a backend: how the LMs whose model names begin with its prefix are reached, and what they can do."""
+    """The record of a backend: how the LMs whose model names begin with its prefix are reached, and what they can do.
+
+    `make` makes an LM from its declaration. `local` LMs run in this process; the weights of `trainable` ones can be trained
+    here, and `finetunes` makes the jobs of providers (None: they train none). `adapters` and `constrained` say whether
+    requests may name an adapter or constrain the reply, `packages` what must be installed, and `telemetry` is the
+    provider's name in traces.
+    """
 
     prefix: str
     make: str | Callable[[Any], Any]

@@ -24,7 +24,10 @@ FEWEST_CHOOSING = 10
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A call site: a step that calls a module, with the most calls of it in one run."""
+    """A call site: a step that calls a module, with the most calls of it in one run (`times`).
+
+    `plan` is the program that the step is in; `inner` is True in a sub-program.
+    """
 
     plan: Plan
     module: Module
@@ -37,7 +40,11 @@ class Site:
 
 @dataclass
 class Bounds:
-    """The most that one run of a program can use: LM calls, tokens, US dollars and tool writes; and its call sites."""
+    """The most that one run of a program can use: LM calls by module, tokens, US dollars (None: unknown) and calls of tools
+    that write.
+
+    `bounded` is False where a `foreach` without `at_most` is taken to have one item; `sites` are the call sites.
+    """
 
     calls: dict[str, int] = field(default_factory=dict)
     """LM calls by module; modules of a sub-program are named `<step>.<module>`."""
@@ -92,10 +99,10 @@ def bounds(plan: Plan, rows: Iterable[Mapping[str, Any]] = ()) -> Bounds:
 
 
 def dev_split(dev: int, accept: str = "composition") -> tuple[int, int]:
-    """Return how many of `dev` dev rows choose between candidates, and how many only confirm the choice.
+    """Return two numbers: how many of `dev` dev rows choose between candidates, and how many confirm the choice.
 
-    One half each, but at least FEWEST_CONFIRMING confirm. Where that leaves fewer than FEWEST_CHOOSING, and with `accept:
-    point`, all rows choose.
+    Half of them confirm, but at least FEWEST_CONFIRMING. Where that leaves fewer than FEWEST_CHOOSING, and with `accept`
+    `point`, all rows choose and none confirms.
     """
     confirming = max(FEWEST_CONFIRMING, dev // 2)
     if accept == "point" or dev - confirming < FEWEST_CHOOSING:
@@ -157,8 +164,9 @@ def _writes(plan: Plan, name: str, times: int, prefix: str, found: Bounds) -> No
 
 
 def known_lists(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> Plan:
-    """Return the plan with a limit on the items of each `foreach` over an input, the most in any of the rows; unchanged without
-    rows.
+    """Return the plan with each `foreach` over an input limited to the most items that this input has in any of the rows.
+
+    Without rows the plan is returned unchanged.
     """
     return replace(plan, steps=tuple(_known(plan, step, rows) for step in plan.steps)) if rows else plan
 
@@ -219,8 +227,9 @@ def _module(
 
 
 def argument_characters(argument: Expression, longest: Mapping[str, int]) -> int | None:
-    """Return the most characters of an argument that is an input or a literal, by `longest` (by input); None for any other
-    argument.
+    """Return the most characters of an argument that is an input or a literal; None for any other argument.
+
+    `longest` has the length of the longest value of each input.
     """
     if argument.constant:
         return len(argument.text)
@@ -251,7 +260,7 @@ def static_characters(module: Module, known: bool = True) -> int:
 
 
 def demo_lengths(module: Module, least: bool = False) -> list[int]:
-    """Return the characters of the demos that a call is shown: the longest that it may be shown, or with
+    """Return the lengths in characters of the demos that one call is shown: the longest demos that it may be shown, or with
     `least` the shortest.
     """
     lengths = [sum(len(str(value)) for value in demo.values()) for demo in module.demos]

@@ -41,7 +41,11 @@ from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Source
 
 @dataclass(frozen=True)
 class Compilation:
-    """The result of compiling a file: its findings, and the plan, which is None where a finding is an error."""
+    """The result of compiling a file: its findings, and the plan, which is None where a finding is an error.
+
+    `read` are all files that were looked at, `servers` the MCP servers that the program names, and `draft` is the program
+    as far as it could be read (None: not at all).
+    """
 
     plan: Plan | None
     findings: tuple[Finding, ...]
@@ -70,13 +74,14 @@ def compile_file(
     stage_names: Callable[[], Iterable[str]] = tuple,
     confined: bool = False,
 ) -> Compilation:
-    """Compile the program at `path`.
+    """Compile the program at `path`; return the plan with the findings. Mistakes in the program are findings, and raise
+    nothing.
 
     `overrides` are values by dotted path of keys (`--set`), `lms` models by LM id (`--lm`), `change` an overlay as plain
     values, laid on top. With `imports` False no user code runs; with `data` False no rows are read, and the checks that
-    need them are skipped. `stage_configs` gives the pydantic Config of an optimizer by name, to check its
-    options, and `stage_names` those that there are.
-    `confined`, for a stranger's program, reads nothing outside of the git checkout, or else the folder, that it lies in.
+    need them are skipped. `stage_configs` returns the pydantic Config of an optimizer by name, to check its options, and
+    `stage_names` the names of all optimizers. `confined`, for a program that is not trusted, reads nothing outside of the
+    git checkout (else the folder) of the program.
     """
     report = Report()
     options = Options(imports, data, stage_configs, root_of(Path(path)) if confined else None, stage_names=stage_names)

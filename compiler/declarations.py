@@ -31,7 +31,7 @@ _PARAMETERS = {
 
 
 def read_vars(draft: Draft) -> dict[str, Any]:
-    """Return the values of `vars:` by name; `{file: labels.txt}` gives the list of the file's lines."""
+    """Return the values of `vars:` by name; the value of `{file: labels.txt}` is the list of the file's lines."""
     node = draft.root.map("vars")
     values: dict[str, Any] = {}
     for name, entry in node.entries.items() if node else ():

@@ -22,7 +22,11 @@ StageConfigs = Callable[[str], Any]
 
 @dataclass(frozen=True, eq=False)
 class Options:
-    """The options of `compile_file`, which hold for a program and its sub-programs."""
+    """The options of `compile_file`, which hold for a program and its sub-programs.
+
+    `root` is the folder outside of which nothing is read (None: no limit); without `evaluation` data, metrics and
+    `optimize` are not read.
+    """
 
     imports: bool = True
     data: bool = True
@@ -37,7 +41,11 @@ class Options:
 
 @dataclass
 class Draft:
-    """A program under compilation. A part that could not be read is absent or UNKNOWN, and has its finding."""
+    """A program under compilation: its file, its YAML tree, and its parts by id as they are read.
+
+    A part that could not be read is absent or has the type UNKNOWN, and has its finding in `report`. `compile` compiles a
+    sub-program, and `binder` makes expressions.
+    """
 
     path: Path
     root: Mapping
@@ -119,9 +127,10 @@ class Draft:
         return dict.fromkeys(node.dropped) if node else {}
 
     def tool_ids(self, name: str) -> tuple[str, ...] | None:
-        """Return the ids of the tools that a name stands for: itself, or all tools of an MCP server; None for no tool.
+        """Return the ids of the tools that a name stands for: itself, or all tools of an MCP server; None for a name of no
+        tool.
 
-        It is empty for a server whose tools are not known, and for a tool of one.
+        It is empty for a server whose tools are not known, and for a single tool of such a server.
         """
         if name in self.tools:
             return (name,)
@@ -131,11 +140,11 @@ class Draft:
         return None
 
     def use_tool(self, name: str) -> None:
-        """Mark a tool, and the server that it is of, as used."""
+        """Mark a tool, and the MCP server that it belongs to, as used."""
         self.used |= {("tools", name), ("tools", name.partition(".")[0])}
 
     def meant(self, section: str, id: str) -> None:
-        """Mark the id that an unknown `id` was probably meant to be as used, so that it is not reported as unused."""
+        """Mark as used the id of a section that is nearest to the unknown `id`, so that it is not reported as unused too."""
         close = nearest(id, getattr(self, section)) or id
         self.used.add((section, close))
         self.misnamed.add(close)

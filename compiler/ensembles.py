@@ -88,7 +88,9 @@ def check(draft: Draft, plan: Plan) -> None:
 
 
 def laid_out(root: Mapping, members: Sequence[Plan]) -> Mapping:
-    """Return the spec of an ensemble as an ordinary program, whose steps run the members and pick one of their answers."""
+    """Return the spec of an ensemble, whose tree is `root`, as an ordinary program: its steps run the members and pick one
+    answer.
+    """
     node = root.map(KEY)
     assert node is not None
     vote, judge = node.get("vote"), node.get("judge")
@@ -122,7 +124,10 @@ def laid_out(root: Mapping, members: Sequence[Plan]) -> Mapping:
 
 
 def judging_module(lm: str, members: int, here: bool) -> Module:
-    """Return the module that picks the best of the answers; `here`: its LM runs in this process, which constrains the reply."""
+    """Return the module by which the LM `lm` picks the best of the answers of `members` members.
+
+    With `here` the LM runs in this process, and its reply is constrained to one of them.
+    """
     return Module(
         JUDGE,
         lm,

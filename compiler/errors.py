@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class LmprogError(Exception):
-    """The root of lmprog's exceptions: its text tells the user the place, the cause and the fix.
+    """The root of lmprog's exceptions, whose text names the place, the cause and the fix.
 
-    A command that ends with one shows its text and has its exit status.
+    A command that ends with one prints its text and exits with `exit_status`.
     """
 
     exit_status: int = 1
@@ -17,5 +17,5 @@ class LmprogError(Exception):
 class Handled(LmprogError):
     """The root of the exceptions that lmprog always handles itself, such as an unreadable reply or a failed try.
 
-    They count for one call, one row or one file, and end no command.
+    They concern one call, one row or one file, and end no command.
     """

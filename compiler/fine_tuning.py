@@ -27,18 +27,21 @@ OLDER = {"gpt-3.5-turbo": 16_385, "gpt-35-turbo": 16_385}
 
 
 def base_of(model: str) -> str:
-    """Return the model that a job trains by its LM's name: without the prefix, and of a tuned model that under it."""
+    """Return the model that a fine-tuning job trains for an LM of this name: without the prefix, and for a tuned model
+    (`ft:...`) its base.
+    """
     name = model.partition("/")[2] or model
     return name.split(":")[1] if name.startswith("ft:") and name.count(":") else name
 
 
 def most_tokens(model: str) -> int:
-    """Return the most tokens of a row for a base model."""
+    """Return the most tokens of a training row that the provider takes for a base model."""
     return next((most for name, most in OLDER.items() if model.startswith(name)), MAX_TOKENS)
 
 
 def training_usd(lm: LM, model: str | None = None) -> float | None:
-    """Return the US dollars for a token of training: of the spec, else OpenAI's of AS_OF; None where the price is unknown.
+    """Return the price in US dollars of training on one token: the spec's, else that of OpenAI's list; None where it is
+    unknown.
 
     `model` is the model that the job trains, where it is not the LM's own.
     """

@@ -33,8 +33,8 @@ from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
 
 def fit(shape: Shape, node: Node, report: Report, what: str) -> Node | None:
-    """Return `node` without the parts that do not have the shape, or None where the whole does not have it; `what` names it in
-    findings.
+    """Return `node` without the parts that do not have the shape, each with a finding; None where the whole does not have
+    it.
     """
     while isinstance(shape, Lazy):
         shape = shape.shape()

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AdapterReference:
-    """The location of the LoRA adapter of an LM or module, and the digest and base that it must have to be loaded."""
+    """The location of the LoRA adapter of an LM or module: a folder, or a repository of the hub (`hf://...`).
+
+    To be loaded it must have the digest `sha256`, and its model must be `base` with the digest `base_sha256`; None: any.
+    """
 
     path: Path | str
     """A folder, or `hf://repo@commit`."""
@@ -31,7 +34,9 @@ class AdapterReference:
 
 @dataclass(frozen=True)
 class Limits:
-    """The rate and concurrency limits of an LM behind an API, with its timeout and number of tries."""
+    """The limits of an LM behind an API: calls at a time, requests and tokens a minute (None: no limit), seconds of a try,
+    number of tries, and megabytes of a reply.
+    """
 
     concurrency: int | None = None
     """Calls in flight."""
@@ -48,7 +53,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Cache:
-    """The setting `cache:` of an LM: whether its replies are cached, where, and for whom."""
+    """The setting `cache:` of an LM: in which folder its replies are cached (None: the user's), and whether they are
+    `shared` with others.
+    """
 
     shared: bool = False
     """True if others can read the answers."""
@@ -69,7 +76,9 @@ class Fleet:
 
 @dataclass(frozen=True)
 class AdapterStore:
-    """The place to which adapters are copied so that servers find them there."""
+    """The place to which adapters are copied for servers: `write` is its path here, `read` the path under which servers see
+    it.
+    """
 
     write: str
     """A folder, or the URL of an fsspec file system, such as s3://bucket/run."""
@@ -83,7 +92,11 @@ BATCH_SHARE = 0.5
 
 @dataclass(frozen=True)
 class LM:
-    """An LM of the program as the spec declares it: model, parameters, address, limits and more."""
+    """An LM of the program as the spec declares it: its model's name, parameters, address, key, limits and prices.
+
+    `context` is the size of its context window in tokens, `price` dollars for a million tokens, and `speed` tokens a
+    second, where the spec sets them. A `trusted` LM may be sent private values.
+    """
 
     id: str
     model: str
@@ -116,7 +129,7 @@ class LM:
 
     @property
     def answering(self) -> tuple[LM, ...]:
-        """The LMs that may answer its calls: itself first, then its fallbacks and those that share its calls."""
+        """The LMs that may answer its calls: first itself, then those that share its calls (`balance`) and its fallbacks."""
         return (self, *self.balance, *self.fallback)
 
     @property

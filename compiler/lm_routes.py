@@ -16,9 +16,9 @@ KEYS = (FALLBACK, BALANCE)
 
 
 def with_routes(draft: Draft, lms: Map[str, LM]) -> dict[str, LM]:
-    """Return the LMs with their `balance` and `fallback` resolved: those that share their calls, and those that are asked next.
+    """Return the LMs with their `balance` and `fallback` resolved: each has the list of LMs that may answer in its place.
 
-    After an LM come its own fallbacks; of each the fallbacks that it has itself, at once behind it.
+    The fallbacks of a fallback come right after it.
     """
     named = {id: {key: list(_named(draft, id, key, lms)) for key in KEYS} for id in lms}
     circle = _circle(named)
@@ -89,7 +89,8 @@ def _report_circle(draft: Draft, circle: tuple[str, ...]) -> None:
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report LMs under `fallback` or `balance` that are less trusted than theirs, or lack what its modules need.
+    """Report LMs under `fallback` or `balance` that are less trusted than the LM they answer for, or lack what its modules
+    need.
 
     Also report an LM whose weights are tuned while others may answer for it.
     """

@@ -43,7 +43,9 @@ class Limits:
 
 
 def limits(lm: LM) -> Limits:
-    """Return the limits of an LM together with those that may answer in its place: the least context, the highest prices."""
+    """Return the limits of an LM and of those that may answer in its place, taken together: the least context, the highest
+    prices.
+    """
     if len(lm.answering) == 1:
         return own_limits(lm)
     all_of = [own_limits(each) for each in lm.answering]
@@ -62,7 +64,9 @@ def _dearest(values: Sequence[N | None]) -> N | None:
 
 
 def own_limits(lm: LM) -> Limits:
-    """Return the limits of one LM alone; a model in this process costs nothing, and a batch its share of the price."""
+    """Return the limits of one LM alone: a model in this process costs nothing, one called in batches the reduced price of
+    batches.
+    """
     found = _single(lm)
     if not lm.batch:
         return found
@@ -96,7 +100,9 @@ def _single(lm: LM) -> Limits:
 
 @lru_cache(maxsize=64)
 def entry_of(model: str) -> dict[str, Any]:
-    """Return the entry of a model in the table; empty where it has none. litellm is not imported for it."""
+    """Return the entry of a model in the price table (a mapping in litellm's form); empty where it has none. litellm is not
+    imported.
+    """
     text = _table()
     own = model.partition("/")[2]
     # A tuned model (ft:BASE:ORGANIZATION::ID) is in the table by its base alone.
@@ -139,7 +145,7 @@ def _litellms() -> str:
 
 
 def written_table(of: str) -> str:
-    """Return the text of our table, made from litellm's (`of`), in the same layout."""
+    """Return the text of lmprog's own price table, made from the text `of` of litellm's table, in the same layout."""
     made: dict[str, Any] = {"our table": {"as_of": f"{datetime.now(UTC):%Y-%m-%d}"}}
     for name, entry in json.loads(of).items():
         if entry.get("litellm_provider") in PROVIDERS and entry.get("mode") in ("chat", "responses"):

@@ -144,7 +144,7 @@ def _format(draft: Draft, id: str, node: Mapping, outputs: dict[str, Field]) -> 
 
 
 def listed_demos(node: Mapping) -> Sequence | None:
-    """Return the node of a module's list of demos, also where only the nearest are shown; None where there is none."""
+    """Return the node of a module's list of demos, whether all or only the nearest are shown; None where there is none."""
     written = node.get("demos")
     listed = written.get("of") if isinstance(written, Mapping) else written
     return listed if isinstance(listed, Sequence) else None

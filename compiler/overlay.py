@@ -45,10 +45,10 @@ _Dumper.add_representer(dict, _rows)
 
 
 def write_overlay(path: Path | str, base_path: Path | str, change: Map[str, Any], tuned: Map[str, Any]) -> str:
-    """Write an overlay at `path` that extends `base_path` with `change`, and `tuned:` last; return its text.
+    """Write an overlay at `path` that extends `base_path` with `change`, and the block `tuned:` last; return its text.
 
-    `tuned` gets the digest of the base as it stands in its file (`base_digest`), whatever a command overrode for the run, so
-    that a check sees when the base has changed since. Raises ValueError for a text that no file can hold.
+    `tuned` gets the digest of the base's file (`base_digest`), without the values that a command overrode for the run, so
+    that a check finds out when the base has changed. Raises ValueError for a text that cannot be written to a file.
     """
     path, base_path = Path(path), Path(base_path)
     relative = os.path.relpath(base_path.resolve(), path.resolve().parent)

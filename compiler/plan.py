@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Field:
-    """A named, typed value: an input or output of a program or module, or a variable of a loop."""
+    """A named, typed value: an input or output of a program or module, or a variable of a loop.
+
+    `about` describes it, `private` values may not leave the program, and `declassify` is the reason why an output of a
+    module no longer counts as private (None: it does). `schema` has bounds and formats beyond the type.
+    """
 
     type: Type
     about: str | None = None
@@ -42,7 +46,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool as the spec declares it; `settings` are the options of its kind, with expressions where they read `env`."""
+    """A tool as the spec declares it: its kind (`python`, `http`, ...), parameters, the type of its result, and its limits.
+
+    `settings` are the options of its kind, with expressions where they read `env`. Its results are text from outside unless
+    `trusted`; with `effects` `write` it may change something. `timeout` is in seconds, `answer_mb` in megabytes.
+    """
 
     id: str
     kind: str
@@ -67,9 +75,10 @@ class Tool:
 
 @dataclass(frozen=True)
 class Layout:
-    """The templates of a module's messages, one a role; `assistant` None means that a reply is written as `format` says.
+    """The templates of a module's messages, one a role (None: no system message).
 
-    `demos_inline`: a template mentions `demos` itself, so that demos get no messages of their own.
+    `assistant` None means that demos show replies as `format` says. `demos_inline`: a template mentions `demos` itself, so
+    that demos get no messages of their own.
     """
 
     system: Template | None
@@ -80,7 +89,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Module:
-    """A prompt with typed inputs and outputs and its LM: the unit that optimizers tune. Steps call it."""
+    """A prompt with typed inputs and outputs and the id of its LM: the unit that optimizers tune. Steps call it.
+
+    `nearest` is the number of demos that a call is shown, those nearest to its inputs (None: all). `tools` are the ids of
+    an agent's tools, and `max_turns` is the most replies of its LM in one call.
+    """
 
     id: str
     lm: str
@@ -117,7 +130,11 @@ class ToolCall:
 
 @dataclass(frozen=True, eq=False)
 class ProgramCall:
-    """The action of a step that runs another program; `arguments` are expressions by input."""
+    """The action of a step that runs another program; `arguments` are expressions by input.
+
+    With `answers` (a member of an ensemble) its outputs are one value, `answer`, which is null where the program fails by
+    itself.
+    """
 
     plan: Plan
     arguments: Mapping[str, Expression]
@@ -134,7 +151,9 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """An entry of a loop's `next:`: it sets, appends to or extends a state variable; the latter two skip null."""
+    """An entry of a loop's `next:`: it sets a state variable, appends a value to it, or extends it by a list; append and
+    extend do nothing for null.
+    """
 
     verb: Literal["set", "append", "extend"]
     expression: Expression
@@ -144,6 +163,8 @@ class Update:
 class Repeat:
     """The action of a step that repeats inner steps, at most `at_most` times; `until` is tested after each turn on the new
     state.
+
+    `start` has the first values of the variables in `state`, `next` their changes after each turn.
     """
 
     at_most: Expression
@@ -156,7 +177,11 @@ class Repeat:
 
 @dataclass(frozen=True, eq=False)
 class Foreach:
-    """The `foreach` of a step: the list over whose items the step runs."""
+    """The `foreach` of a step: the list over whose items the step runs, and the most items (`at_most`) and items at a time
+    (`max_parallel`); None: no limit.
+
+    `known` is the most items that the data has, where that is known.
+    """
 
     items: Expression
     at_most: int | None = None
@@ -167,7 +192,12 @@ class Foreach:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A step of the program; `after` has the ids of the steps beside it that must end before it starts."""
+    """A step of the program: its action, and when it runs.
+
+    `after` has the ids of the steps of its level that must end before it starts; `when` is its condition, `otherwise` its
+    outputs where that is false, `retry` the number of further tries, and `on_error` its outputs where all tries fail (None:
+    the run fails).
+    """
 
     id: str
     path: str
@@ -196,7 +226,12 @@ class HubRows:
 
 @dataclass(frozen=True)
 class Split:
-    """A data split, `train`, `dev` or `test`: where its rows come from, and their columns."""
+    """A data split, `train`, `dev` or `test`: where its rows come from, and which are taken.
+
+    `columns` has the file's column for a name in the program, `limit` is the most rows, `private` are the private columns,
+    `where` has values that rows must have, `share` is the part of the shuffled rows (by `seed`) that is taken, and the
+    columns `texts` are not read as numbers.
+    """
 
     name: str
     source: Path | HubRows
@@ -222,7 +257,11 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """A metric as the spec declares it: how the score of a run is computed, and its range."""
+    """A metric as the spec declares it: how the score of a run is computed, and its range.
+
+    `arguments` are the expressions passed to the function or judge; `on_error` is the score where it fails (None: an
+    error).
+    """
 
     id: str
     computed_by: PythonReference | Plan | Expression | None
@@ -266,7 +305,11 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Optimize:
-    """The `optimize:` block: what may change, the rows and metric to measure it by, and the stages."""
+    """The `optimize:` block: what may change, the rows and metric to measure it by, and the stages.
+
+    `train` and `validate` name splits, `tune` has the parts to tune by module, `proposer` the id of an LM, `accept` is the
+    rule of acceptance, `instructions` has instructions to try by module, and `reward` the metric that training follows.
+    """
 
     metric: str
     train: str
@@ -303,7 +346,10 @@ class Export:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A compiled program. Steps are in an order that respects `after`; the digest names exactly what will run."""
+    """A compiled program: everything resolved and typed, by id. Steps are in an order that respects `after`.
+
+    `outputs` are expressions over inputs and steps. `digest` is the SHA-256 of all that decides what a run does.
+    """
 
     name: str
     path: Path

@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 
 class PluginFailed(Handled):
-    """The error of another package's record that cannot be imported, or that is of the wrong type."""
+    """The error for another package's record that cannot be imported, or that is of the wrong type."""
 
 
 @cache
 def points(group: str) -> dict[str, EntryPoint]:
-    """Return the entry points of a group, by name."""
+    """Return the entry points of a group (such as `lmprog.lms`) of all installed packages, by name."""
     from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=group)}
@@ -39,9 +39,10 @@ def names(group: str) -> Iterable[str]:
 
 
 def plugin(group: str, name: str, kind: type[T], key: str) -> T | None:
-    """Return the record that another package registers under `name`; None where none does.
+    """Return the record of type `kind` that another package registers as `name` in an entry-point group; None where none
+    does.
 
-    `key` is the attribute of the record that must equal `name`. Raise PluginFailed where the record cannot be used.
+    `key` is the attribute of the record that must equal `name`. Raises PluginFailed where the record cannot be used.
     """
     if name not in points(group):
         return None

@@ -32,7 +32,7 @@ def twin(lm: LM, among: Mapping[str, LM]) -> str | None:
 
 
 def answers_of(lm: LM) -> Mapping[str, Any]:
-    """Return what the replies of an LM depend on, apart from its adapter, as values to compare."""
+    """Return the settings of an LM on which its replies depend, without its adapter, as plain values to compare."""
     return {name: value for name, value in _plain(lm).items() if name not in _HANDLING and name != "adapter"}
 
 

@@ -19,8 +19,10 @@ WRAPPED = re.compile(r"^\s*\$\{\{(.*)\}\}\s*$", re.DOTALL)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shape:
-    """The base class of shapes: a shape says what a value in a spec must look like, and what editors and docs/reference/ show
-    of it.
+    """The base class of shapes: a shape says which value may stand at a place of a spec.
+
+    `about`, `default` and `example` are shown by editors and docs/reference; `instead` is the fix for what is often written
+    there by mistake.
     """
 
     about: str = field(default="", kw_only=True)
@@ -69,7 +71,7 @@ class Expr(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Anything(Shape):
-    """Any value, which is examined later; `known` are keys that a mapping may have."""
+    """Any value, which is examined later by other code; `known` describes keys that a mapping may have."""
 
     known: Shape | None = None
     """Keys that mean something else than a value, for editors and docs/reference/."""
@@ -94,10 +96,11 @@ class MapOf(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Record(Shape):
-    """A mapping with known keys; `one_of` names keys of which exactly one must stand.
+    """A mapping with known keys, of which `required` must stand and of `one_of` exactly one.
 
-    `only` names the keys that have a meaning beside some of `one_of` alone. `forms` are groups of keys of which one
-    stands whole, for the JSON schema: what reads the mapping says so in its own words.
+    `only` names, for some keys, those of `one_of` beside which they have a meaning. `forms` are groups of keys of which
+    exactly one must be written whole. `name` names a shape that contains itself, and `others` are keys that other packages
+    add.
     """
 
     keys: Map[str, Shape]
@@ -116,7 +119,7 @@ class Record(Shape):
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """The groups of keys of which exactly one must be written: the forms, or else each choice alone."""
+        """The groups of keys of which exactly one must be written: `forms`, or each key of `one_of` alone."""
         return self.forms or tuple((key,) for key in self.choices)
 
     def beside(self, key: str, group: tuple[str, ...]) -> bool:
@@ -127,8 +130,9 @@ class Record(Shape):
     def having(
         self, keys: Iterable[str], broken: Callable[[str, PluginFailed], None] = lambda key, error: None
     ) -> Record:
-        """Return the record with the keys of `keys` that other packages add; `broken` is called for a package's
-        faulty record.
+        """Return the record with those of `keys` that other packages add to the language.
+
+        `broken` is called for a key whose package's record cannot be used.
         """
         found = {}
         for key in keys if self.others is not None else ():

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """A condition on an output, or on a field of one, in a test's `expect:`; `compiler/optimizing/expected.py`
-    has the kinds.
+    """A condition on an output, or on a field of one, in a test's `expect:`: its kind (equal, contains, ...), and the value
+    to compare with.
+
+    `within` is the distance that a number may have from it (None: none).
     """
 
     kind: str
@@ -28,7 +30,9 @@ Expected = tuple[Check, ...]
 
 @dataclass(frozen=True, eq=False)
 class ExampleTest:
-    """A test that runs the program on one example."""
+    """A test that runs the program on `inputs` and checks its outputs: by `expect`, by expressions that must be true
+    (`asserts`), and by a metric (None: none) that must score `at_least`.
+    """
 
     name: str
     inputs: Mapping[str, Any]

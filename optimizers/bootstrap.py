@@ -47,8 +47,8 @@ Options = Config
 
 
 class Bootstrap:
-    """The optimizer `bootstrap`: it tunes `demos` of the modules that `optimize.tune` names, with calls of
-    their own good runs.
+    """The optimizer `bootstrap`: it tunes `demos` of the modules that `optimize.tune` names, with calls that they made in
+    good runs.
     """
 
     name: ClassVar[str] = "bootstrap"
@@ -68,7 +68,7 @@ class Bootstrap:
         return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """Return the plans of the teachers, each with the most times it is run."""
+        """Return the plans of the teachers, each with the largest number of its runs."""
         from lmprog.optimizers.strategies.teachers import runs_of_teachers
 
         return runs_of_teachers(program, self.config.teachers, self.config.rows)
@@ -77,8 +77,8 @@ class Bootstrap:
         return 0
 
     def optimize(self, task: Task) -> Candidate:
-        """Return the demos that do best on the dev rows, as a change to the program; START where none beats the program as it
-        is.
+        """Return the demos with the best mean score on the dev rows, as a change to the program; START where none beats the
+        program as it is.
         """
         from lmprog.aio.loops import run_async
 

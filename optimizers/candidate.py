@@ -14,8 +14,10 @@ Demo = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A proposed change to a program: instructions, demos, layouts, adapters, models. What it does not name stays as it is.
+    """A proposed change to a program; what it does not name stays as it is.
 
+    By module: `instructions`, `demos`, `layouts`, `module_adapters`, and in `nearest` the number of demos shown that are
+    nearest to a call's inputs. By LM: `adapters` and trained `models`. `ensemble` makes one program of several.
     `program.with_candidate` applies it; the empty Candidate, START, changes nothing.
     """
 
@@ -60,7 +62,7 @@ class Candidate:
     def then(self, later: Candidate) -> Candidate:
         """Return one change that has the effect of this one followed by `later`.
 
-        An ensemble replaces the words below it, since each of its members has words of its own.
+        An ensemble in `later` replaces the words of this one, since each of its members has words of its own.
         """
         if later.ensemble:
             return replace(self.weights, ensemble=later.ensemble)
@@ -78,7 +80,7 @@ class Candidate:
 
     @property
     def words(self) -> Candidate:
-        """The same change without its weights: instructions, demos, layouts."""
+        """The same change without adapters and trained models: instructions, demos, layouts."""
         return replace(self, adapters={}, module_adapters={}, models={})
 
     @property
@@ -92,7 +94,7 @@ class Candidate:
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the change as plain values, for `from_json`."""
+        """Return the change as a dictionary by field name, from which `from_json` makes it again."""
         return {
             "instructions": dict(self.instructions),
             "demos": {module: [dict(demo) for demo in demos] for module, demos in self.demos.items()},

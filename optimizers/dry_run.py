@@ -33,7 +33,8 @@ from lmprog.spending.worst_case import CallBound, Growth, asks, longest_reply, t
 def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
     """Return the worst case and the estimate of the cost of optimizing the program, stage by stage.
 
-    `folders` are of earlier runs, the newest last, whose speed the times follow. Raise UsageError where an optimization would.
+    `folders` are those of earlier runs, the newest last, whose calls per second give the times. Raises UsageError where the
+    optimization itself would, such as for a program without `optimize`.
     """
     plan, block = program.plan, optimize_config(program)
     train, dev = rows_of(plan, block.train), rows_of(plan, block.validate)

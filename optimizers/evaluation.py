@@ -30,9 +30,7 @@ Values = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate with its scores on the first `rows` dev rows of the evaluator; rows that were lost to outages
-    have no score.
-    """
+    """A candidate with its scores by row, on the first `rows` dev rows of the evaluator; rows lost to outages have no score."""
 
     candidate: Candidate
     values: Values
@@ -47,7 +45,7 @@ class Scored:
 class CandidateEvaluator:
     """Scores the candidates of one stage on dev rows and selects the best; every score is kept in the journal.
 
-    `select` runs each row `repeats` times, and counts its mean: for replies that are sampled. `evaluate_all` scores `at_once`
+    `select` runs each row `repeats` times and takes the mean, for replies that are sampled. `evaluate_all` scores `at_once`
     candidates at the same time.
     """
 
@@ -92,9 +90,10 @@ class CandidateEvaluator:
         return known
 
     async def evaluate_all(self, candidates: Sequence[Candidate], rows: int | None = None) -> list[Scored | None]:
-        """Score candidates as `evaluate` does, `at_once` of them at the same time, and return their scores in their order.
+        """Score candidates as `evaluate` does, `at_once` of them at the same time; return their scores in the order of
+        `candidates`, None for a rejected one.
 
-        What is kept, and in which order, depends on `at_once` alone, and not on which run ends first.
+        The scores, and their order in the journal, do not depend on which run ends first.
         """
         found: list[Scored | None] = []
         for first in range(0, len(candidates), self.at_once):
@@ -105,7 +104,10 @@ class CandidateEvaluator:
         return found
 
     async def enter(self, candidates: Sequence[Candidate], rows: int | None, of: int) -> list[Scored | None]:
-        """Score candidates as `evaluate_all` does, and show the new ones; `of` is the most candidates that there will be."""
+        """Score candidates as `evaluate_all` does, and show each new one on the progress display.
+
+        `of` is the largest number of candidates that the search will have.
+        """
         before, known = self.entered, {*self.scored}
         scores = await self.evaluate_all(candidates, rows)
         new = {scored.candidate.digest: scored.candidate for scored in scores if scored is not None}
@@ -161,8 +163,8 @@ class CandidateEvaluator:
         return mean(found) if found else float("-inf")
 
     def mean_with(self, module: str, instructions: str | None) -> float | None:
-        """Return the mean score of the candidates in which `module` has these instructions (None: the start's); None if there
-        is none.
+        """Return the mean score of the candidates in which `module` has these instructions (None: those of the start); None
+        where there is no such candidate.
         """
         rows = min((scored.rows for scored in self.scored.values()), default=0)
         having = [
@@ -195,7 +197,8 @@ class CandidateEvaluator:
     def tell(self, candidate: Candidate, of: int, number: int | None = None) -> None:
         """Show a candidate and the best so far on the progress display.
 
-        `number` is the number of the candidate (None: it is the newest), `of` the most that there will be.
+        `number` is the number of the candidate (None: it is the newest), `of` the largest number of candidates that the
+        search will have.
         """
         self.task.tell_spending()
         self.task.journal.tell(
@@ -208,10 +211,11 @@ class CandidateEvaluator:
         )
 
     async def select(self, finalists: int) -> Candidate:
-        """Return the candidate with the highest mean over all rows, or START where none is better than the start.
+        """Return the candidate with the highest mean over all dev rows, or START where none is better than the start.
 
-        The start, and the `finalists` with the highest means among the candidates that were scored on the most rows, are first
-        run on the rows that they lack; with `repeats` above 1 then on all rows again.
+        First the start and the finalists are run on the rows that they were not scored on yet, and with `repeats` above 1
+        on all rows again. Finalists are the `finalists` candidates with the highest means among those that were scored on
+        the most rows.
         """
         chosen = self.ranked(self._most)[:finalists]
         await self.evaluate_all([START, *chosen])
@@ -230,7 +234,8 @@ class CandidateEvaluator:
         return self.better(_first(start, best.rows), [best])
 
     def better(self, start: Scored, rivals: Iterable[Scored]) -> Candidate:
-        """Return the rival with the highest mean on the rows that it and the start both have, or START where none is better.
+        """Return the candidate of `rivals` with the highest mean on the rows that both it and `start` have, or START where
+        none is better.
 
         The choice and its reason are written to the journal.
         """

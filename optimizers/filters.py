@@ -20,10 +20,10 @@ LETTERS = 16
 
 
 class Filter(Protocol):
-    """The interface of a filter: it may reject a candidate before it is run."""
+    """The interface of a filter, which may reject a candidate before it is run."""
 
     def reject_reason(self, candidate: Candidate) -> str | None:
-        """Return why the candidate must not be run; None where it may."""
+        """Return in a sentence why the candidate must not be run; None where it may."""
         ...
 
 
@@ -44,9 +44,11 @@ class Checks:
 
 
 class Leaks:
-    """A filter that rejects instructions with words of a dev row: WORDS of its words in a row, or a whole shorter value of it.
+    """A filter that rejects instructions which quote a dev row: at least WORDS of its words in succession, or a whole
+    shorter value.
 
-    Words that stand in the train rows or in the program are no leak. A proposer sees no dev row, but it may know the data.
+    Words that also stand in the train rows or in the program are no leak. A proposer is shown no dev row, but its model may
+    have learnt the data.
     """
 
     def __init__(self, plan: Plan, train: Sequence[Row], dev: Sequence[Row]) -> None:

@@ -21,10 +21,11 @@ class Finalists:
 
 
 def words_of(trees: Sequence[StageTree], came_to: Sequence[Candidate], rows: int) -> list[Candidate]:
-    """Return the changes of words, from the program as written, of the candidates that were scored on all `rows` choosing rows.
+    """Return the words, as changes to the program as written, of the candidates that were scored on all `rows` choosing
+    rows.
 
-    `came_to` is the result of each tree's stage, in order. The last result comes first, the others follow by their scores;
-    equal changes are listed once.
+    `trees` are the candidates of each stage, `came_to` the stages' results in the same order. The last result comes first,
+    the others follow by their scores; equal changes are listed once.
     """
     best = came_to[-1].words if came_to else START
     scored: list[tuple[float, Candidate]] = []

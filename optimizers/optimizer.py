@@ -92,15 +92,16 @@ class Optimizer(Protocol):
     def __init__(self, config: Any) -> None: ...
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        """Return the most LM calls that `optimize` can make with so many train and dev rows, for `--dry-run`."""
+        """Return the largest number of LM calls that `optimize` can make with `train` train rows and `dev` dev rows, for
+        `--dry-run`.
+        """
         ...
 
     def optimize(self, task: Task) -> Candidate:
-        """Return the change to `task.program` that does best on `task.dev`; an empty Candidate where none is better.
+        """Return the change to `task.program` with the best score on `task.dev`; an empty Candidate where none is better.
 
-        Whether it is a gain is tested by the runner of the stages, on rows that the optimizer does not run.
-
-        Runs in a thread without an event loop. Raises BudgetExceeded only where nothing at all could be done.
+        Called in a thread without an event loop. The caller tests, on other rows, whether the change is a gain. Raises
+        BudgetExceeded only where the budget is spent before any candidate was scored.
         """
         ...
 

@@ -34,7 +34,7 @@ def begin() -> None:
 
 
 def from_first(value: Any = None) -> Any:
-    """Return in every process the value that the first process passes; the others' argument is ignored."""
+    """Return in every process the value that the first process passes; the argument of the others is ignored."""
     if count() == 1:
         return value
     import torch

@@ -174,7 +174,9 @@ def _refuse_odd_names(spec: Path, target: Path, folder: Path) -> None:
 
 
 def settings_of_run(spec: Path, run_dir: Path | None, given: Settings) -> Settings:
-    """Return the settings with which a run was begun, overridden by those `given` now."""
+    """Return the settings that the run in `run_dir` (None: the newest run of the spec) was begun with, those `given` now
+    laid over them.
+    """
     kept = read_origin(run_folder(spec, run_dir, True) / RUN)
     return given.over(kept.settings) if kept is not None else given
 

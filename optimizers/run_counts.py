@@ -16,8 +16,8 @@ TEMPERATURES = (1.0, 0.8, 0.6, 0.4)
 
 
 def bootstrap(options: Options, train: int, dev: int) -> int:
-    """Return the most program runs of a `bootstrap` stage: on train rows, of each demo set on dev rows, and of the finalists
-    again.
+    """Return the most program runs of a `bootstrap` stage with `train` train rows and `dev` choosing rows: on train rows,
+    of each demo set on dev rows, and of the finalists again.
     """
     scored = dev * (1 + _number(options, "sets", 1))
     sampled = min(train, _number(options, "rows", 0)) * _number(options, "samples", 1)
@@ -25,8 +25,8 @@ def bootstrap(options: Options, train: int, dev: int) -> int:
 
 
 def prompt_search(options: Options, train: int, dev: int) -> int:
-    """Return the most program runs of a `prompt_search` stage: on train rows, of the trials on dev rows, and of the finalists
-    again.
+    """Return the most program runs of a `prompt_search` stage with `train` train rows and `dev` choosing rows: on train
+    rows, of the trials on dev rows, and of the finalists again.
     """
     minibatch, finalists = _number(options, "minibatch", dev, 1), _number(options, "finalists", 0)
     trials = halving_runs(dev, minibatch, finalists, _number(options, "trials", 1))
@@ -35,13 +35,16 @@ def prompt_search(options: Options, train: int, dev: int) -> int:
 
 
 def gepa(options: Options, train: int, dev: int) -> int:
-    """Return the most program runs of a `gepa` stage: of the search, and of the finalists on the other dev rows."""
+    """Return the most program runs of a `gepa` stage with `train` train rows and `dev` choosing rows: of the search, and of
+    the finalists on the dev rows that they lack.
+    """
     scored = min(dev, _number(options, "pareto_rows", dev))
     return _number(options, "max_metric_calls", 0) + _finals(options, dev, scored)
 
 
 def ensemble(options: Options, train: int, dev: int) -> int:
-    """Return the most program runs of an `ensemble` stage: of each program alone and of all in each ensemble.
+    """Return the most program runs of an `ensemble` stage with `dev` choosing rows: of each program alone and of all in
+    each ensemble.
 
     A judge's call counts as a run.
     """
@@ -73,18 +76,19 @@ def fast_slow(options: Options, train: int, dev: int) -> int:
 
 
 def final_runs(choosing: int, scored: int, finalists: int, repeats: int) -> int:
-    """Return the number of runs that score a stage's finalists and its start on all choosing rows.
+    """Return the number of runs that score a stage's start and finalists on all `choosing` rows, `repeats` times each.
 
-    Each is scored `repeats` times on each row, less the `scored` rows on which it was scored once before.
+    Each was scored once on `scored` of the rows before, and those runs are not made again.
     """
     return (finalists + 1) * (choosing * repeats - scored)
 
 
 def halving(rows: int, first: int, last: int, candidates: int) -> list[tuple[int, int]]:
-    """Return the rungs of successive halving, each as a number of rows and the number of candidates scored on them.
+    """Return the rungs of successive halving of `candidates`, each as a number of rows and the number of candidates scored
+    on them.
 
-    All candidates are scored on `first` rows, the better half on twice as many, and so on; at least `last` candidates
-    are scored on all rows.
+    All candidates are scored on `first` rows, the better half on twice as many, and so on up to all `rows`; at least `last`
+    candidates are scored on all rows.
     """
     rungs = [(min(first, rows), candidates)]
     while rungs[-1][0] < rows:
@@ -103,7 +107,9 @@ def halving_runs(rows: int, first: int, last: int, candidates: int) -> int:
 
 
 def probe_runs(rows: int, rollouts: int, auto: bool) -> int:
-    """Return the most runs of the probe before a training: one greedy run a row, and `rollouts` at each temperature."""
+    """Return the most runs of the probe before a training on `rows` rows: one greedy run a row, and `rollouts` sampled ones
+    at each temperature tried (several if `auto`).
+    """
     return rows * (1 + (len(TEMPERATURES) if auto else 1) * rollouts) if rows else 0
 
 

@@ -57,7 +57,9 @@ Words = tuple[str, Sequence[Mapping[str, Any]]]
 
 
 def words_difference(module: str, before: Words, after: Words) -> list[str]:
-    """Return the lines of a unified diff between two versions of a module's instructions and demos; `module` is its path."""
+    """Return the lines of a unified diff between two versions of a module's instructions and demos; `module` is its name in
+    the diff.
+    """
     paths = f"{module}.instructions", f"{module}.demos"
     old, new = ((text.splitlines(), [*_demos(demos)]) for text, demos in (before, after))
     return [*_lines(paths[0], old[0], new[0]), *_lines(paths[1], old[1], new[1])]
@@ -79,9 +81,9 @@ def _demo(written: str) -> tuple[str, ...]:
 
 
 def layout_difference(module: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Return the lines of a unified diff between two layouts that an optimizer has tried, which are templates by role.
+    """Return the lines of a unified diff between two layouts that an optimizer has tried, each with its templates by role.
 
-    `module` is its path.
+    `module` is the module's name in the diff.
     """
     return _lines(f"{module}.prompt", _by_role(before), _by_role(after))
 

@@ -23,7 +23,9 @@ PROGRAMS = (".yaml", ".yml")
 
 
 def meaning_of(draft: Draft) -> dict[str, Any]:
-    """Return the spec as plain values, everything resolved, without keys that change nothing in what the program does."""
+    """Return the spec as plain values, with all names and files resolved, without the keys that do not change what the
+    program does.
+    """
     document = {key: value for key, value in draft.root.plain().items() if key not in NO_MEANING}
     document["vars"] = draft.vars
     document["lms"] = {
@@ -42,7 +44,7 @@ def digest(meaning: dict[str, Any]) -> str:
 def files_of(draft: Draft) -> dict[str, Path]:
     """Return the paths that a spec may name, by the key that names each: Python tools and metrics, corpora, schemas.
 
-    Whether there is such a file is not looked up here: a word with a dot in it is one of them too.
+    The files may not exist: a word with a dot in it may be a path or not, and is listed too.
     """
     found: dict[str, Path] = {}
     for key, node in draft.root.entries.items():

@@ -25,7 +25,11 @@ from lmprog.compiler.plan import Plan
 
 
 def run(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
-    """Run all families of checks on a compiled program; of a sub-program only those that do not depend on its caller."""
+    """Run all families of checks on a compiled program; on a sub-program only those that do not depend on its caller.
+
+    Findings are added to the draft's report. `base_digest` returns the digest of the file that an overlay extends (None: it
+    cannot be read).
+    """
     places.check(draft)
     names.check(draft)
     labels.check(draft)

@@ -17,7 +17,12 @@ Watched = set[tuple[int, str, str]]
 
 @dataclass(frozen=True, eq=False)
 class Crossing:
-    """A private value that reaches a module with declassified outputs in a sub-program or judge, through which it gets out."""
+    """A private value that reaches a module with declassified outputs in a sub-program or judge, so that it leaves it
+    unmarked.
+
+    `plan` is the sub-program or judge, `place` is where the checked program brings the value in, and `root` is the program
+    whose metrics must watch the output.
+    """
 
     plan: Plan
     module: Module
@@ -54,7 +59,7 @@ def reasons(draft: Draft, plan: Plan) -> None:
 
 
 def check(draft: Draft, plan: Plan, crossings: Sequence[Crossing]) -> None:
-    """Report declassified outputs that no metric reads directly."""
+    """Report declassified outputs that no metric reads directly, so that no test shows that they reveal nothing."""
     if _names_lost(draft):
         return
     read = [

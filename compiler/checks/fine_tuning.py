@@ -19,12 +19,14 @@ JOB = "job"
 
 
 def stages_of(draft: Draft) -> list[tuple[Node, str, Facts]]:
-    """Return the written stages that can have a provider train weights, each with its name and facts."""
+    """Return the stages whose optimizer can have a provider train weights, each as its node, its name and the optimizer's
+    facts.
+    """
     return [found for found in _training(draft) if found[2].finetunes]
 
 
 def check(draft: Draft, plan: Plan, optimize: Optimize) -> None:
-    """Report weights that a stage has its provider train, where it cannot, or with options that would have no effect."""
+    """Report stages that would have a provider train weights that it cannot train, or with options that have no effect."""
     tuned = [(id, plan.lms.get(plan.modules[id].lm)) for id, parts in optimize.tune.items() if "weights" in parts]
     there = [(id, lm) for id, lm in tuned if lm is not None and lm.finetunes]
     stages = stages_of(draft)

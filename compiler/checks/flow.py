@@ -17,7 +17,7 @@ from lmprog.compiler.yaml.source import Mapping, Place
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report private values that reach an LM, tool or file that is not trusted, with the way that they take."""
+    """Report private values that reach an LM, tool or file that is not trusted, with the steps by which they get there."""
     private = _Private(draft, plan)
     private.check()
     declassified.check(draft, plan, private.crossings)

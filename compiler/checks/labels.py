@@ -15,7 +15,7 @@ MAX_LABELS = 2_000
 
 
 def check(draft: Draft) -> None:
-    """Report the enums of a module's outputs whose values are easily taken for each other."""
+    """Report the enums of a module's outputs whose values a model easily confuses, such as one that begins another."""
     for id, module in draft.modules.items():
         for name, field in module.outputs.items():
             place = draft.key("modules", id, "outputs", name)

@@ -14,7 +14,7 @@ from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar
 
 
 def check(draft: Draft) -> None:
-    """Report what is declared and never read, and outputs of a step that may be skipped which its `else` leaves out."""
+    """Report what is declared and never read, and steps that may be skipped whose `else` leaves out an output."""
     _respell(draft)
     _prompt_inputs(draft)
     _declared(draft)

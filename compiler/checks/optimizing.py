@@ -21,7 +21,11 @@ from lmprog.compiler.yaml.source import Scalar
 
 
 def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> None:
-    """Report modules that cannot be optimized as the spec wants, and tuned parts whose base has changed since."""
+    """Report modules that cannot be optimized as the spec wants, and tuned parts of an overlay whose base has changed
+    since.
+
+    `base_digest` returns the digest of the file that an overlay extends (None: it cannot be read).
+    """
     _unread_weights(draft, plan)
     if plan.optimize is not None:
         _weights(draft, plan, plan.optimize)

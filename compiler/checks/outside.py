@@ -25,7 +25,7 @@ _PLAIN = frozenset({"none", "empty", "null", "dummy", "test", "fake", "anything"
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report text from outside at modules with effects, and literal secrets."""
+    """Report modules with tools that write which read text from outside, and secrets written into the spec."""
     _injection(draft, plan)
     _secrets(draft, draft.root, "")
 

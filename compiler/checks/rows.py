@@ -20,7 +20,9 @@ _MARKS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report columns, values and rows that the program cannot use, and template marks in them that will not be rendered."""
+    """Report columns, values and rows of the data that the program cannot use, and template marks in values, which are not
+    rendered.
+    """
     for split, rows in draft.rows.items():
         _split(draft, plan, split, rows)
     _overlap(draft, plan)

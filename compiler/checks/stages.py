@@ -28,7 +28,7 @@ EFFECTS = {
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report stages that could not begin, or could find nothing to improve."""
+    """Report stages of an optimization that cannot begin, or that can find nothing to improve."""
     optimize = plan.optimize
     listed = draft.node("optimize", "stages")
     if optimize is None or not isinstance(listed, Sequence):

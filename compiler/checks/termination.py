@@ -10,7 +10,7 @@ from lmprog.compiler.yaml.source import Mapping
 
 
 def check(draft: Draft) -> None:
-    """Report loop state that never changes, and an `until` that reads nothing that the loop changes."""
+    """Report loop state that never changes, and `until` conditions that read nothing that the loop changes."""
     for step in walk(draft.steps):
         if isinstance(step.action, Repeat):
             node = draft.step_nodes[step.path]

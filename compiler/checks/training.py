@@ -18,7 +18,7 @@ Wrong = tuple[str, str, str]
 def check(
     draft: Draft, plan: Plan, optimize: Optimize, name: str, options: Mapping | None, given: Map[str, Any]
 ) -> None:
-    """Report options of the stage `name` under which it would learn nothing, or the wrong thing.
+    """Report options of the stage `name` under which it would learn nothing, or something else than intended.
 
     `options` are those in the file; `given` has the defaults of the others too.
     """
@@ -93,7 +93,9 @@ def _followed(plan: Plan, optimize: Optimize, given: Map[str, Any]) -> Iterator[
 
 
 def check_reward(draft: Draft, optimize: Optimize, trains: bool) -> None:
-    """Report a `reward` without effect: no stage trains weights, or it is of a module whose weights are not tuned."""
+    """Report a `reward` without effect: no stage trains weights (`trains` False), or it is of a module whose weights are
+    not tuned.
+    """
     written = draft.node("optimize", "reward")
     if written is None:
         return

@@ -21,12 +21,16 @@ Run = Callable[[Mapping[str, Any]], Any]
 
 
 class EvaluationError(Handled):
-    """The error of an expression that has no value for the given values; the message says which part, and why."""
+    """The error of an expression that has no value for the given names; the message says which part of it, and why."""
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A typed, compiled expression, or a literal that may hold expressions. Evaluation never changes the scope."""
+    """A typed, compiled expression, or a literal that may hold expressions. Evaluation never changes the scope.
+
+    `references` are the paths of names that it reads, `place` is its place as text, `tree` its syntax tree (None for a
+    literal), and `run` evaluates it.
+    """
 
     text: str
     type: Type

@@ -30,7 +30,11 @@ Typing = Callable[[list[Type]], Type | str]
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """A function of the expression language, which takes `least` to `most` arguments (None: any number)."""
+    """A function of the expression language, which takes `least` to `most` arguments (None: any number).
+
+    `typing` computes the type of the result from those of the arguments, `call` the value; `about` describes it. Unless
+    `takes_none` null is no argument.
+    """
 
     least: int
     most: int | None

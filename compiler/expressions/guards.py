@@ -61,8 +61,8 @@ def conjuncts(text: str) -> frozenset[str]:
 
 
 def subsets(parts: frozenset[str]) -> Iterator[frozenset[str]]:
-    """Yield the sets of conditions that hold where all of `parts` do: every subset, or of many parts the single
-    ones and all.
+    """Yield the sets of conditions that are certain to hold where all of `parts` do: every subset; where there are many
+    parts only each alone and all together.
     """
     sizes = range(1, len(parts) + 1) if len(parts) <= 6 else (1, len(parts))
     for size in sizes:

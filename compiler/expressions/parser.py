@@ -73,7 +73,9 @@ def _slip(text: str) -> tuple[int, str, str] | None:
 
 @lru_cache(maxsize=65536)
 def parse(text: str) -> ast.expr:
-    """Return the syntax tree of an expression, checked against the allow-list; raise ExpressionError."""
+    """Return the syntax tree of an expression; raise ExpressionError for a text that is none, or has a part that is not
+    allowed.
+    """
     line = text.replace("\n", " ").replace("\r", " ").replace("\t", " ")
     stripped = line.strip()
     lead = len(line) - len(line.lstrip())

@@ -29,10 +29,10 @@ class _Anything(dict[str, Any]):
 
 
 def failure(expression: Expression, scope: Scope, vars: Mapping[str, Any]) -> tuple[str, bool] | None:
-    """Return why the expression has no value for some sample values, and True if it has none for all; None where it never
-    fails.
+    """Return why the expression has no value for some sample values, and True if it has none for all of them; None where it
+    never fails.
 
-    Only values count for which the guards of the expression's place hold.
+    Only those values are tried for which the conditions around the expression (such as `when`) hold.
     """
     tree = expression.tree
     if tree is None or isinstance(tree, ast.Constant):

@@ -44,7 +44,9 @@ _UNKNOWN_FIELD = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem in a part of an expression: code, place and message."""
+    """A problem in a part of an expression: the code of the finding, the part, the message, and how to fix it (None: not
+    known).
+    """
 
     code: str
     node: ast.AST

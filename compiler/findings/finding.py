@@ -42,7 +42,11 @@ class Edit:
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem at a place in a file, as `lmprog check` reports it; lines and columns count from 1."""
+    """A problem at a place in a file, as `lmprog check` reports it; lines and columns count from 1.
+
+    `path` are the steps that lead to it, such as the way of a private value; `snippet` is the line, `length` the characters
+    marked, and `edit` a change that fixes it (None: there is none).
+    """
 
     code: str
     severity: Severity
@@ -94,7 +98,10 @@ class SpecError(LmprogError):
 
 @dataclass
 class Report:
-    """The findings of one compilation, each once."""
+    """The findings of one compilation, each once.
+
+    `sources` are the files by name, `lost` the nodes that were left out because of a finding.
+    """
 
     findings: dict[tuple[str, str, int, int, str], Finding] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
@@ -253,7 +260,9 @@ def _one_letter_apart(name: str, other: str) -> bool:
 
 
 def suggestion(name: str, known: Iterable[str], otherwise: str = "known") -> str:
-    """Return the fix for an unknown name: the nearest known name, else the list of known names."""
+    """Return the fix for an unknown name: the nearest known name, else the list of all known names, which `otherwise`
+    describes.
+    """
     known = list(known)
     close = nearest(name, known)
     if close:

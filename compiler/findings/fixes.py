@@ -10,8 +10,9 @@ from lmprog.compiler.findings.finding import Edit, Finding
 
 
 def fixed_texts(findings: Iterable[Finding]) -> dict[str, str]:
-    """Return the new text of each file that has edits, by its name; of overlapping edits one is made, the others wait for
-    another run.
+    """Return the new text of each file that has edits, by its name.
+
+    Of edits that overlap only the first is made; the others can be made by fixing again.
     """
     edits: dict[str, list[Edit]] = {}
     for finding in findings:

@@ -26,7 +26,11 @@ Runs = Callable[[Mapping[str, Any], int, int], int]
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """The facts that an optimizer declares about itself; `lmprog.optimizers.optimizer.Optimizer` explains each field."""
+    """The facts that an optimizer declares about itself, by which stages are checked and their cost is bounded.
+
+    `tunes` are the parts of modules that it may change (None: any), `runs` counts its program runs. The class
+    `lmprog.optimizers.optimizer.Optimizer` explains each field.
+    """
 
     options: Any = None
     """The Config, or its JSON schema."""
@@ -55,8 +59,9 @@ class Facts:
         return self.tunes is None or not self.tunes.isdisjoint(parts)
 
     def most_runs(self, options: Mapping[str, Any], train: int, dev: int) -> int:
-        """Return the most program runs of a stage; where it declares no count, those that score the start and one change on dev
-        rows.
+        """Return the most program runs of a stage with these options on `train` train rows and `dev` dev rows.
+
+        Where the optimizer declares no count, they are those that score the start and one change on dev rows.
         """
         runs = self.runs
         if isinstance(runs, str):
@@ -73,9 +78,9 @@ UNDECLARED = Facts()
 
 
 def facts_of(draft: Draft, name: str) -> Facts:
-    """Return what the optimizer of stage `name` declares about itself; UNDECLARED where there is no such optimizer.
+    """Return the facts that the optimizer of stage `name` declares; UNDECLARED where there is no such optimizer.
 
-    Optimizers of other packages are looked for only where a program is checked: that takes long.
+    Optimizers of other packages are looked up only where a program is checked, since that is slow.
     """
     found = built_in().get(name)
     if found is None and draft.options.stage_configs is not None:
@@ -84,15 +89,15 @@ def facts_of(draft: Draft, name: str) -> Facts:
 
 
 def teaching_facts(name: str) -> Facts:
-    """Return what the optimizer `name` declares about itself, also for a package's optimizer outside a check; UNDECLARED where
-    there is none.
+    """Return the facts that the optimizer `name` declares, also for one of another package outside a check; UNDECLARED
+    where there is none.
     """
     return built_in().get(name) or _installed(name) or UNDECLARED
 
 
 @cache
 def built_in() -> dict[str, Facts]:
-    """Return what each built-in optimizer declares about itself, by its name."""
+    """Return the facts that each built-in optimizer declares, by its name."""
     found = json.loads(FILE.read_text())
     return {
         name: Facts(**{**kept, **{part: frozenset(kept[part]) for part in ("tunes", "finetunes")}})
@@ -101,7 +106,7 @@ def built_in() -> dict[str, Facts]:
 
 
 def declared(optimizer: Any) -> Facts:
-    """Return what an optimizer's class declares about itself, with defaults for what it leaves out."""
+    """Return the facts that an optimizer's class declares as attributes, with defaults for those that it leaves out."""
     tunes = getattr(optimizer, "tunes", None)
     return Facts(
         optimizer.Config,

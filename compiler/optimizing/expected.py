@@ -31,7 +31,9 @@ _ANY = (JSON, UNKNOWN)
 
 
 def read_expected(draft: Draft, node: Node, kind: Type, what: str) -> Expected:
-    """Return the checks for an output or field of type `kind`, called `what` in messages; a plain value must be equal."""
+    """Return the checks that a test's `expect` makes of an output or field of type `kind`; a plain value there must be
+    equal.
+    """
     inner = without_none(kind)
     if isinstance(node, Mapping) and not _is_value(node, inner):
         return _checks(draft, node, kind, what)

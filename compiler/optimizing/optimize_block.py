@@ -59,7 +59,7 @@ def read_optimize(draft: Draft) -> Optimize | None:
 
 
 def named(draft: Draft, node: Mapping, key: str, id: str, known: Any, section: str) -> None:
-    """Report an id under `key` that is not among the `known` ids of a section."""
+    """Report an id under the key `key` that is not among `known`, the ids of the section named `section`."""
     if id not in known and id not in draft.dropped(section) and not draft.dropped_top(section):
         message = f"`{key}` names `{id}`, which does not exist"
         draft.report.add("LMP103", node.entries[key].place, message, fix=suggestion(id, known, section))
@@ -82,9 +82,7 @@ def _rewards(draft: Draft, node: Mapping) -> tuple[str | None, dict[str, str]]:
 
 
 def compares(draft: Draft, node: Mapping, key: str, metric: str) -> None:
-    """Report a metric that reads the other runs of a row where it is used to score single runs; only a reward may read other
-    runs.
-    """
+    """Report a metric that compares the runs of a row (reads `runs`) where it scores single runs; only a reward may compare."""
     if metric in draft.metrics and reads(draft.metrics, metric, "runs"):
         message = f"the metric `{metric}` compares the runs of a row, and only a reward is given them"
         draft.report.add(
@@ -119,7 +117,7 @@ def _tune(draft: Draft, node: Mapping | None) -> dict[str, frozenset[str]]:
 
 
 def tuned_place(draft: Draft, id: str, part: str) -> Place:
-    """Return the place of a part of a module under `tune:`; that of `optimize` where nothing is written there."""
+    """Return the place of a part (`demos`, say) of a module under `tune:`; that of `optimize` where it is not written there."""
     listed = draft.node("optimize", "tune", id)
     for item in listed.items if isinstance(listed, Sequence) else ():
         if item.plain() == part:
@@ -186,7 +184,7 @@ def _rounds(draft: Draft, entry: Node, options: Node | None) -> list[Stage]:
 
 
 def written_stages(listed: Node | None) -> Iterator[Node]:
-    """Yield the nodes of `stages`, with the stages inside an `alternate` in its place."""
+    """Yield the nodes of `stages` in order; an `alternate` stage is replaced by the stages inside it."""
     for entry in listed.items if isinstance(listed, Sequence) else ():
         options = entry.get(ALTERNATE) if isinstance(entry, Mapping) else None
         if isinstance(options, Mapping):

@@ -63,7 +63,7 @@ def defaults(config: Any) -> dict[str, Any]:
 
 
 def varies_nothing(facts: Facts, key: str, value: Any) -> bool:
-    """Return whether an option's value leaves a stage no runs to compare, which the check LMP702 reports."""
+    """Return whether an option's value leaves a stage no differing runs to compare, which the check LMP702 reports."""
     if not facts.compares_runs:
         return False
     return (key == "temperature" and value == 0) or (key == "rollouts" and value == 1)

@@ -14,7 +14,7 @@ from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar, Sequence
 
 
 def named(entries: Iterator[Node]) -> Iterator[tuple[Scalar, str]]:
-    """Yield the nodes in the written stages that name a teacher, each with the part of modules that is learnt from it."""
+    """Yield the nodes that name a teacher in the stages `entries`, each with the part of modules that is learnt from it."""
     for entry in entries:
         for stage, options in entry.entries.items() if isinstance(entry, Mapping) else ():
             listed = options.get("teachers") if isinstance(options, Mapping) else None
@@ -26,7 +26,7 @@ def named(entries: Iterator[Node]) -> Iterator[tuple[Scalar, str]]:
 
 
 def read_teachers(draft: Draft, entries: Iterator[Node]) -> dict[str, Plan]:
-    """Return the plans of the teachers, by their paths as written."""
+    """Return the plans of the teachers that the stages `entries` name, by their paths as written."""
     found = {}
     for program, _ in named(entries):
         what = "a teacher"
@@ -38,7 +38,9 @@ def read_teachers(draft: Draft, entries: Iterator[Node]) -> dict[str, Plan]:
 
 
 def check(draft: Draft, plan: Plan, optimize: Optimize, entries: Iterator[Node]) -> None:
-    """Report teachers whose modules do not fit those of the program, so that their runs could teach nothing."""
+    """Report teachers (of the stages `entries`) whose modules do not fit those of the program, so that nothing can be
+    learnt from them.
+    """
     for program, tuned in named(entries):
         teacher = optimize.teachers.get(str(program.plain()))
         if teacher is not None:

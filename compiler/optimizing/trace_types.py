@@ -25,8 +25,10 @@ def _said(outputs: Mapping[str, Field]) -> tuple[tuple[str, Type], ...]:
 
 
 def runs_type(outputs: Mapping[str, Type], known: bool) -> Object:
-    """Return the type of `runs`: lists over the runs of one row that ended, and `index0`, the number of the scored run among
-    them.
+    """Return the type of `runs`: lists over the runs of one row that ended, by output, and `index0`, the number (from 0) of
+    the run that is scored.
+
+    `known` says whether the types of the outputs are complete.
     """
     values = Object(tuple((name, ListOf(kind)) for name, kind in outputs.items())) if known else UNKNOWN
     return Object((("index0", INT), ("reply_tokens", ListOf(INT)), ("outputs", values)))

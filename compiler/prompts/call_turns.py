@@ -27,7 +27,7 @@ def turns_of(demo: Mapping[str, Any]) -> Iterator[list[Mapping[str, Any]]]:
 
 
 class CallTurns:
-    """Writes the tool calls of demos as messages: natively, or in words for an LM whose API has no tools.
+    """Writes the tool calls of demos as messages: in the API's own fields, or as text for an LM whose API has no tools.
 
     `tools` are those of the agent.
     """
@@ -37,7 +37,9 @@ class CallTurns:
         self._native = native
 
     def messages(self, demo: Mapping[str, Any], number: int) -> list[Message]:
-        """Return the turns between the inputs and the reply of a demo; `number` is its place among the demos."""
+        """Return the messages with the tool calls and results of a demo, between its inputs and its reply; `number` is its
+        place among the demos.
+        """
         found: list[Message] = []
         for position, calls in enumerate(turns_of(demo)):
             names = [self._tools[call["tool"]][0] if call["tool"] in self._tools else call["tool"] for call in calls]

@@ -34,7 +34,10 @@ def written(
     outputs: dict[str, Field],
     demos: Sequence[Map[str, Any]],
 ) -> Layout | None:
-    """Return the author's layout of a module; None where it has no user template that can be read."""
+    """Return the layout that the author wrote in a module's `prompt`; None where it has no user template that can be read.
+
+    `id` is the module's; its templates are checked against its inputs, outputs and demos.
+    """
     row = Object(tuple((name, field.type) for name, field in (*inputs.items(), *outputs.items())))
     names: dict[str, Type] = {name: field.type for name, field in inputs.items()}
     names |= {"instructions": STR, "demos": ListOf(row), "vars": draft.var_types}

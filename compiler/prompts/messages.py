@@ -46,10 +46,10 @@ class Prompt:
 
 
 class PromptBuilder:
-    """Renders the prompts of one module; what is the same for every row is rendered once, when it is made.
+    """Renders the prompts of one module; the part that is the same for every row is rendered once, when it is made.
 
-    `tool_words` describe an agent's tools at the end of the system message, and `calls` writes the tool calls of its demos.
-    Raises RenderError where a template cannot be rendered, as `build` does.
+    `tool_words` is a text that describes an agent's tools at the end of the system message, and `calls` writes the tool
+    calls of its demos. Raises RenderError where a template cannot be rendered, as `build` does.
     """
 
     def __init__(
@@ -145,7 +145,9 @@ class PromptBuilder:
 
 
 def builder_of(plan: Plan, module: Module) -> PromptBuilder:
-    """Return the builder of a module's prompts as its LM is sent them. Raises RenderError as the builder does."""
+    """Return the builder of a module's prompts, with what depends on its LM (the notation of tools). Raises RenderError
+    where the constant part cannot be rendered.
+    """
     lm = plan.lms.get(module.lm)
     tools = (plan.tools[tool] for tool in module.tools if tool in plan.tools)
     calls = CallTurns(tools, lm is not None and lm.tool_protocol == "native")

@@ -13,8 +13,8 @@ STOPWORDS = "en"
 class Nearest:
     """Picks the `count` demos whose inputs are nearest to a call's inputs.
 
-    A demo of exactly these inputs is left out: it would give the answer away where the rows that a program is tuned on are
-    among its demos.
+    A demo with exactly these inputs is left out: where a program is tuned on the rows that its demos were taken from, it
+    would give the answer away.
     """
 
     def __init__(self, demos: Sequence[Mapping[str, Any]], inputs: Sequence[str], count: int) -> None:

@@ -37,5 +37,5 @@ def denies(sentence: str) -> bool:
 
 
 def undecided(reply: str) -> bool:
-    """Return whether any sentence of a reply refuses, says that it does not know, or takes something back."""
+    """Return whether a sentence of a reply refuses, says that the answer is not known, or takes something back."""
     return _UNDECIDED.search(reply) is not None

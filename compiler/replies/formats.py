@@ -34,7 +34,7 @@ Format = Literal["text", "fields", "json"]
 
 
 def describe(format: Format, outputs: Mapping[str, Field]) -> str:
-    """Return the standard layout's instruction on the reply format; empty where nothing needs to be said."""
+    """Return the sentence of the standard prompt that asks for the reply format; empty where none is needed."""
     if format == "json":
         schema = {name: _described(field) for name, field in outputs.items()}
         return (

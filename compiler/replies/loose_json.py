@@ -86,9 +86,10 @@ def find(
 ) -> Any:
     """Return the value of the JSON in a reply, which may stand in a code fence or among words, after a model's thinking.
 
-    `opening` are the brackets that it may begin with; `cut`: the reply ended at its limit, so that nothing is closed for it;
-    `rank` says how much of what is wanted a value holds. Repairs are appended to `forgiven`. Raises ValueError for JSON that
-    cannot be read or leaves a choice, LookupError where there is none, and Unreadable for thinking that does not end.
+    `opening` are the brackets that it may begin with. With `cut` the reply ended at its limit, and open brackets are not
+    closed for it. `rank` returns how many of the wanted keys a value has. Repairs are added to `forgiven`. Raises
+    ValueError for JSON that cannot be read or where several differ, LookupError where there is none, and Unreadable for
+    thinking that does not end.
     """
     scan = _Scan(text, cut)
     tokens = re.compile(f"[{re.escape(opening)}]|```[\\w-]*")

@@ -46,8 +46,8 @@ class Reading:
 def read(format: Format, outputs: Mapping[str, Field], text: str, cut: bool = False) -> Reading:
     """Return a module's outputs in the text of a reply. Raises Unreadable where they are not there.
 
-    `cut`: the reply ended at its limit of tokens. What is not closed then lacks something, and is refused; only a text that is
-    the whole reply is read as far as it goes, which `forgiven` says.
+    With `cut` the reply ended at its limit of tokens: an output that is not closed is then incomplete and refused. Only
+    where a text output is the whole reply is it read as far as it goes, which `forgiven` records.
     """
     forgiven: list[str] = []
     try:

@@ -36,11 +36,11 @@ def _unescaped(name: str, text: str) -> str:
 
 
 def read(names: Sequence[str], text: str, forgiven: list[str], cut: bool = False) -> dict[str, str]:
-    """Return the sections of a reply by name, outside of its thinking. Raises Unreadable.
+    """Return the text of the sections `names` of a reply, by name, outside of its thinking.
 
-    One that is not closed ends where the next one opens, and is refused where the reply was `cut` within it. A section begins
-    at the start of a line or behind another one; one that begins within a line counts where it is closed and there is no other.
-    The first of each name counts.
+    A section that is not closed ends where the next one opens; it raises Unreadable where the reply was `cut` within it. A
+    section begins at the start of a line or after another one; one within a line counts where it is closed and no other has
+    its name. The first of each name counts.
     """
     reading = _Reading(names, text, cut)
     marks = thinking.marks(text, names)
@@ -175,7 +175,7 @@ def lines(names: Iterable[str], text: str, cut: bool = False) -> dict[str, str]:
 
 
 def by_name(names: Iterable[str], found: Mapping[str, object], forgiven: list[str]) -> dict[str, object]:
-    """Return all fields of `found`, and each of `names` that is missing where a field in another spelling has its value.
+    """Return the fields of `found`, and for each of `names` that is missing the value of a field in another spelling of it.
 
     `Label` is another spelling of `label`. A remark is added to `forgiven` for each name found so; a name without any stays
     missing.

@@ -37,7 +37,9 @@ _FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
 
 
 def marks(text: str, kept: Collection[str] = ()) -> list[Mark]:
-    """Return the thinking tags in a text, but for those named in `kept`, which are sections. Raises Unreadable for too many."""
+    """Return the thinking tags in a text, except tags of the names `kept`, which are sections. Raises Unreadable for too
+    many.
+    """
     names = {name.lower() for name in kept}
     return [mark for mark in _marks(text) if _name(mark) not in names]
 
@@ -60,10 +62,10 @@ def regions(
     take: Callable[[Mark], Region[T]],
     forgiven: list[str],
 ) -> list[T]:
-    """Return what `take` makes of each match of `opening` outside of thinking; a tag within such a region is part of the
-    region.
+    """Return the results of `take` for each place where `opening` matches outside of thinking, in order.
 
-    Each character is passed once. Raises Unreadable for thinking that does not end.
+    `found` are the thinking tags of the text; `take` reads a region from its start, and a tag inside the region is part of
+    it. Each character is passed once. Raises Unreadable for thinking that does not end.
     """
     walk = _Walk(text, found, forgiven)
     taken: list[T] = []
@@ -89,9 +91,9 @@ def answer(text: str, forgiven: list[str], kept: Collection[str] = ()) -> str:
 
 
 def prose(text: str, forgiven: list[str], kept: Collection[str] = ()) -> str:
-    """Return a free text without thinking that begins at the start of a line. Raises Unreadable for thinking that does not end.
+    """Return a free text without thinking that begins at the start of a line; tags elsewhere are part of the text.
 
-    Elsewhere a text may well speak of such tags, or show them in a code fence.
+    `kept` are names of sections, whose tags are no thinking. Raises Unreadable for thinking that does not end.
     """
     found = marks(text, kept)
     if not found:

@@ -30,8 +30,8 @@ class Call:
 def read(text: str, forgiven: list[str]) -> tuple[str, list[Call]]:
     """Return a reply up to the end of its tool calls, and the calls; no calls where it is a final answer.
 
-    Calls that stand together are made together. What follows them is not read: the LM went on without their results. Raises
-    Unreadable for thinking that does not end; what stands within thinking is no call.
+    Text after the first group of calls is not read, since the LM wrote it without their results. Calls within thinking do
+    not count. Raises Unreadable for thinking that does not end.
     """
     tags = 0
 

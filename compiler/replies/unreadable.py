@@ -4,4 +4,4 @@ from lmprog.compiler.errors import Handled
 
 
 class Unreadable(Handled):
-    """The error of a reply that does not hold the wanted outputs; its message can be shown to the model."""
+    """The error for a reply from which the wanted outputs cannot be read; its message can be shown to the model."""

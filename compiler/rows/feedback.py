@@ -20,7 +20,9 @@ def has_feedback(plan: Plan, split: str) -> bool:
 
 
 def is_accepted(row: Mapping[str, Any], at_least: float = GOOD) -> bool:
-    """Return whether the outputs of a row of use may be imitated: they were corrected, or scored `at_least`."""
+    """Return whether the outputs in a row made from an earlier run may be imitated: a person corrected them, or scored them
+    `at_least`.
+    """
     if row.get(ANSWER) is not None:
         return True
     score = row.get(SCORE)
@@ -28,7 +30,7 @@ def is_accepted(row: Mapping[str, Any], at_least: float = GOOD) -> bool:
 
 
 def said_of(row: Mapping[str, Any]) -> str | None:
-    """Return in words what people said of an earlier answer to the row; None where they said nothing."""
+    """Return in words the feedback that people gave on an earlier answer to the row; None where there is none."""
     score, comment, answer = (row.get(name) for name in (SCORE, COMMENT, ANSWER))
     if comment is None and answer is None:
         return None

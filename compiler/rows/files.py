@@ -32,10 +32,9 @@ class RowsError(LmprogError):
 
 
 def read_file(path: Path, texts: Collection[str] = ()) -> Iterator[Row]:
-    """Yield the rows of a file, whose ending tells the format. Raises RowsError.
+    """Yield the rows of a file as mappings; its ending (jsonl, csv, parquet) decides the format. Raises RowsError.
 
-    In a csv file, where nothing says which values are numbers, a column is numbers where all of its values are written as
-    numbers, but for the columns in `texts`, which stay text.
+    A column of a csv file is read as numbers where all of its values are written as numbers, except the columns in `texts`.
     """
     note(path)
     ending = path.suffix.lower()

@@ -168,7 +168,9 @@ def load_rows(draft: Draft) -> dict[str, list[Row]]:
 
 
 def row_type(draft: Draft) -> Type:
-    """Return the type of `row`: the columns that all splits have in common; UNKNOWN where none was read."""
+    """Return the type of `row`: an object of the columns that all splits have in common; UNKNOWN where no split could be
+    read.
+    """
     if not draft.rows or any(split.path is None for split in draft.data.values()):
         return UNKNOWN
     kinds = [column_types(rows) for rows in draft.rows.values() if rows]

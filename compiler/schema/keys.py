@@ -35,7 +35,11 @@ STAGES = "optimize.stages[]"
 
 @dataclass(frozen=True)
 class Key:
-    """A key of the language, or an option of a built-in stage, with its type, meaning, default and example."""
+    """A key of the language, or an option of a built-in stage, as docs/reference shows it: section, name, type, meaning,
+    whether it is needed, default and example.
+
+    `same_as` names the section that describes the same keys.
+    """
 
     section: str
     """The path of the mapping that it stands in, as in `lms.<LM>.limits`; empty for the top of a file."""

@@ -20,7 +20,12 @@ Arguments = dict[str, Expression]
 
 @dataclass(frozen=True, eq=False)
 class Callee:
-    """The target of a call: its parameters, its outputs, and the function that makes the action of the plan."""
+    """The target of a call (module, tool or program): its parameters, its outputs, and `call`, which makes the plan's
+    action.
+
+    `code` is that of the finding for a missing or unknown argument; `known` is False where the parameters are not all
+    known.
+    """
 
     name: str
     """The name in messages, such as "module `x`"."""
@@ -153,7 +158,9 @@ def _with_lms(plan: Plan, lms: Map[str, LM]) -> Plan:
 
 
 def arguments(draft: Draft, called: Callee, node: Mapping, scope: Scope, what: str) -> Arguments:
-    """Return the typed arguments of a call, with the defaults of the parameters that it leaves out."""
+    """Return the typed arguments of a call by name, with the defaults of the parameters that it leaves out; mistakes get
+    findings.
+    """
     written = node.map("with")
     given: Arguments = {}
     for name, entry in written.entries.items() if written else ():

@@ -26,7 +26,7 @@ VERBS = ("module", "tool", "program", "value", "repeat")
 
 @dataclass
 class Site:
-    """A step while it is compiled."""
+    """A step while it is compiled; `busy` is True while its type is computed, by which a circle of references is found."""
 
     id: str
     path: str
@@ -41,7 +41,10 @@ class Site:
 
 @dataclass
 class Level:
-    """The steps of one level: those of the program, or those inside one loop."""
+    """The steps of one level: those of the program, or those inside one loop.
+
+    `guarded` has, by the parts of a `when`, the ids of the steps that it guards.
+    """
 
     types: StepTypes
     sites: dict[str, Site] = field(default_factory=dict)

@@ -46,7 +46,11 @@ class StepTypes:
 
 @dataclass(frozen=True)
 class Scope:
-    """The names that an expression may read, with their types; `where` names the place in messages."""
+    """The names that an expression may read, with their types: `roots` and the outputs of visible steps.
+
+    `where` describes the place in messages, `present` are names known not to be null, and `conditions` hold where the
+    expression is evaluated.
+    """
 
     roots: Mapping[str, Type] = field(default_factory=dict)
     steps: StepTypes | None = None

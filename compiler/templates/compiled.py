@@ -141,9 +141,10 @@ class Template:
             raise self._failed(error) from error
 
     def render_head(self, values: Mapping[str, Any], varying: frozenset[str]) -> str:
-        """Return the beginning of the text that depends on no name in `varying`; `values` may lack these.
+        """Return the beginning of the text, up to the first part that depends on a name in `varying`; `values` may lack
+        these.
 
-        `render(values | anything)` starts with it, whatever the varying values are.
+        Every `render` with the same other values begins with it.
         """
 
         try:

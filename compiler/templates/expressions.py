@@ -58,7 +58,7 @@ class Method(Type):
 
 @dataclass
 class Expressions:
-    """Computes the types of the expressions of one template from the types of its inputs, and collects problems."""
+    """Computes the types of the expressions of one template from the types of its inputs (`names`), and collects problems."""
 
     text: str
     names: Mapping[str, Type]
@@ -88,7 +88,9 @@ class Expressions:
         return UNKNOWN
 
     def printed(self, node: nodes.Node, kind: Type) -> None:
-        """Report a value that would be printed in Python's notation instead of as text."""
+        """Report a value of type `kind` that the template would print in Python's notation instead of as text, such as a
+        list.
+        """
         word = dotted_name(node)
         if isinstance(kind, Method):
             fix = f"write {word}() or |{kind.name}" if kind.name in STRING_METHODS else "write |items"

@@ -15,7 +15,7 @@ _OF_VALUES = ("string", "number", "integer", "float", "mapping", "true")
 
 
 def narrow(test: nodes.Node, truth: bool, names: Names, kind: Type | None = None) -> None:
-    """Narrow the types in `names` to the ones that they have where the condition `test` has the value `truth`."""
+    """Change the types in `names` to those that they have where the condition `test` is true, or false if `truth` is False."""
     if isinstance(test, nodes.Not):
         narrow(test.node, not truth, names)
     elif (isinstance(test, nodes.And) and truth) or (isinstance(test, nodes.Or) and not truth):

@@ -63,9 +63,10 @@ Result = Callable[[Type, Sequence[Type]], Type]
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """The parameter and result types of a filter, test or method.
+    """The parameter and result types of a filter, test or method of templates.
 
-    `takes` and `arguments` are classes of types, such as "text".
+    `takes` (the value it is applied to) and `arguments` are classes of types, such as "text"; `least` arguments must be
+    given.
     """
 
     takes: str

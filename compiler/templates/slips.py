@@ -16,7 +16,7 @@ _OBJECT = re.compile(r"\{\{(\s*[\"'][^{}]*)\}\}")
 
 
 def slip(text: str, error: TemplateSyntaxError) -> Problem:
-    """Return the problem in a template that jinja cannot parse, explained."""
+    """Return the problem, with an explanation and a fix, for a template that jinja cannot parse because of `error`."""
     message = str(error.message)
     if "Unexpected" not in message and "unknown tag" in message:
         return Problem("LMP801", f"the template cannot be read: {message}", line_start(text, error.lineno))

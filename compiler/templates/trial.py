@@ -43,7 +43,7 @@ class _GivenUp(Handled):
 
 @dataclass(frozen=True, eq=False)
 class Failure:
-    """The failure of a template for some sample values, and whether it fails for all."""
+    """The failure of a template for some sample values: the reason, the character at fault, and the values."""
 
     reason: str
     offset: int
@@ -72,7 +72,7 @@ def trial(
 ) -> Failure | None:
     """Render a template with samples of the types in `names`, and with `rows`; return its failure, or None.
 
-    `tree` is its syntax tree; `fixed` are the values that are the same in every run.
+    `tree` is its syntax tree; `fixed` are values, by name, that are the same in every run.
     """
     read = {node.name for node in tree.find_all(nodes.Name)}
     # A field of a json value may be absent, and so may what is known of nothing.

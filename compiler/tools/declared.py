@@ -34,7 +34,9 @@ def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
 
 
 def read_reference(draft: Draft, node: Scalar, what: str) -> tuple[PythonReference, Signature | None]:
-    """Return the Python function that a node names, and its signature (None if unknown); a missing function gets a finding."""
+    """Return the Python function that a node names, and its signature (None where it is unknown); a function that does not
+    exist gets a finding.
+    """
     named = reference(node.value, node.source.folder)
     if named.file is not None and draft.reachable(node, what, node.value.rpartition(":")[0]) is None:
         return named, None

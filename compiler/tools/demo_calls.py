@@ -17,7 +17,7 @@ _FORM = "write [{tool: name, arguments: {...}, result: ...}], with a list of cal
 
 
 def check_calls(draft: Draft, what: str, node: Node, tools: Sequence[str]) -> bool:
-    """Report what is wrong with the calls of a demo, which `what` names; return whether they have the form of calls.
+    """Report what is wrong with the tool calls of a demo; return whether they have the form of calls.
 
     `tools` are the ids of the agent's tools.
     """

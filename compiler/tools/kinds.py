@@ -19,7 +19,13 @@ GROUP = "lmprog.tools"
 
 @dataclass(frozen=True)
 class ToolKind:
-    """The record of a kind of tool: its key in a spec, its options, and how its tools are made."""
+    """The record of a kind of tool: its key in a spec, the shape of its options, and `make`, which makes the function of a
+    tool.
+
+    `inputs` and `output` are its parameters and result type where the spec declares none. Results of `outside` kinds are
+    text from outside; `remote` kinds leave this machine; `effects` is the default; `environment` says whether options may
+    read `env`.
+    """
 
     key: str
     make: str | Callable[..., Callable[..., Any]]

@@ -29,7 +29,11 @@ Entries = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Listing:
-    """The tools, resources, resource templates and prompts of one server, by name or address."""
+    """The tools, resources, resource templates and prompts that one MCP server lists, by name or address.
+
+    `server` is its own name, `reached_by` the digest of its command or address, and `ids` are the ids that programs give
+    it.
+    """
 
     tools: Entries = field(default_factory=dict)
     resources: Entries = field(default_factory=dict)
@@ -51,7 +55,10 @@ class Listing:
 
 @dataclass(frozen=True)
 class Server:
-    """An MCP server that a program names: under which id, how it is reached, and what of it the program takes."""
+    """An MCP server that a program names: under which id, how it is reached, and what of it the program takes.
+
+    `only` are the names of the tools taken (None: all), `locked` is what the lock file holds of it (None: nothing).
+    """
 
     id: str
     settings: Mapping[str, Any]
@@ -82,7 +89,10 @@ def reached_by(options: Mapping[str, Any]) -> str:
 
 
 def of_lists(lists: Mapping[str, Any], **about: Any) -> Listing:
-    """Return the listing of lists of entries, with the keys that are kept. Raises ValueError for what is no such list."""
+    """Return the listing for a server's answers (lists of entries), with those keys that a lock file keeps.
+
+    `about` are further fields of the Listing. Raises ValueError for an answer that is no such list.
+    """
     tools, resources, templates, prompts = (_entries(part, lists.get(part, [])) for part in KEPT)
     return Listing(tools, resources, templates, prompts, **about)
 

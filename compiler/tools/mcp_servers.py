@@ -28,7 +28,9 @@ _HOLE = re.compile(r"{([^{}]*)}")
 
 @dataclass(frozen=True)
 class Given:
-    """A tool that a server gives a program: its id there, its options beside those of the server, and what it takes."""
+    """A tool that a server offers to a program: its id there, the options that the program sets for it, and its parameters
+    and result.
+    """
 
     id: str
     options: Mapping[str, Any]
@@ -36,9 +38,10 @@ class Given:
 
 
 def given_tools(draft: Draft, types: TypeReader, id: str, whole: Node) -> list[Given]:
-    """Return the tools that an entry of `tools` with `mcp` stands for: one, or those of a server.
+    """Return the tools that the entry `id` of `tools` with `mcp` stands for: one, or all those of a server.
 
-    A server whose tools are not known gets a finding, and is marked in the draft, so that nobody says what it lacks.
+    A server whose tools are not known gets a finding and is marked in the draft, so that its tools are not reported as
+    missing.
     """
     node = whole.entries["mcp"]
     assert isinstance(node, Node)

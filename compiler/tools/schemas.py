@@ -34,7 +34,11 @@ from lmprog.compiler.yaml.source import Mapping, Scalar, Source
 
 @dataclass(frozen=True)
 class Declared:
-    """The parameters and result of a tool; `known` is True where the list of parameters is complete."""
+    """The parameters and result of a tool; `known` is True where the list of parameters is complete.
+
+    `operation` is that of an OpenAPI description (None: none), and `reads` is True where the tool is declared to change
+    nothing.
+    """
 
     parameters: dict[str, Field]
     result: Type
@@ -46,7 +50,7 @@ class Declared:
 
 
 def declared(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Declared:
-    """Return the parameters and result of an http tool."""
+    """Return the parameters and result of an http tool, from its own keys or from the OpenAPI description that it names."""
     result = written_result(types, id, node)
     if node.get("openapi") is not None:
         return _openapi(draft, id, node, result)
@@ -161,9 +165,9 @@ def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None
 
 
 def schema_type(schema: dict[str, Any], document: dict[str, Any] | None = None, depth: int = 0) -> Type:
-    """Return the type for a JSON schema; `json` for what the language has no type for.
+    """Return the type for a JSON schema; `json` where the language has no type for it.
 
-    What a type does not say of a value, as bounds and formats, the schema itself says (`Field.schema`).
+    `document` resolves its references. Bounds and formats, which no type has, are kept in `Field.schema`.
     """
     if depth > MAX_DEPTH:
         return JSON

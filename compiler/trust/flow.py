@@ -16,8 +16,11 @@ Name = tuple[str, ...]
 
 
 class Arrival(NamedTuple):
-    """A marked value (private, or text from outside) that a step passes to a module or tool, as the flow
-    analysis reports it.
+    """A marked value (private, or text from outside) that a step passes to a module or tool, as the flow analysis reports
+    it.
+
+    `argument` is the name under which it is passed, `trail` the way that it took, and `outer` the call site (step and
+    argument) in the program that is checked.
     """
 
     plan: Plan
@@ -33,8 +36,11 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """The rules by which values are marked (private, or text from outside) and unmarked, and the callback for each arrival of a
-    marked value.
+    """The rules of a flow analysis: which values are marked (private, or text from outside), and what unmarks them.
+
+    `arrives` is called for each marked value that reaches a module or tool; `source` returns why a step's output is marked
+    (None: it is not), and `stops` whether a module's output is unmarked whatever its inputs are. With `by_choice` a marked
+    value also marks what it decides, by `when`, `until` or the number of items.
     """
 
     arrives: Callable[[Arrival], None]
@@ -52,8 +58,10 @@ class Policy:
 
 @dataclass
 class Flow:
-    """The analysis of which names hold marked values (private, or text from outside) in a program, or in a sub-program at one
-    call site.
+    """The analysis of which names hold marked values (private, or text from outside) in a program, or in a sub-program at
+    one call site.
+
+    `marks` has the trail of each marked name.
     """
 
     plan: Plan

@@ -24,7 +24,7 @@ def private_columns(plan: Plan, split: Split) -> frozenset[str]:
 
 
 def private_inputs(plan: Plan) -> dict[Name, Trail]:
-    """Return the private inputs of a program, each with the reason; inputs fed by private columns are included."""
+    """Return the private inputs of a program, each with its trail; inputs that are filled from private columns are included."""
     marks: dict[Name, Trail] = {}
     for name, field in plan.inputs.items():
         holders = (split.name for split in plan.data.values() if name in private_columns(plan, split))
@@ -54,9 +54,9 @@ def private_policy(
     by_choice: bool = False,
     instructions: Callable[[Plan, Module], Trail | None] = lambda plan, module: None,
 ) -> Policy:
-    """Return the flow rules for private values: `declassify` ends a mark, fields with `private: true` begin one.
+    """Return the flow rules for private values: fields with `private: true` begin a mark, `declassify` ends it.
 
-    `arrives` is called for each private value that reaches a module or tool.
+    `arrives` is called for each private value that reaches a module or tool; `by_choice` and `instructions` as in Policy.
     """
     return Policy(arrives, _source, _stops, marked_inputs=True, instructions=instructions, by_choice=by_choice)
 

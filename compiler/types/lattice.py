@@ -90,7 +90,7 @@ class Enum(Type):
 
 @dataclass(frozen=True)
 class Unknown(Type):
-    """The type of a value whose type could not be determined, since its expression has a finding; it fits every type."""
+    """The type of a value whose type could not be determined, because its expression has a finding; it fits every type."""
 
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -125,9 +125,8 @@ def assignable(source: Type, target: Type) -> bool:
 
 
 def join(left: Type, right: Type) -> Type | None:
-    """Return the least type to which both types are assignable, or None where nothing but json takes both.
-
-    Where one type is unknown, return the other.
+    """Return the smallest type to which both types are assignable; None where that is only json. Where one is unknown,
+    return the other.
     """
     if left == right or isinstance(right, Unknown):
         return left

@@ -29,9 +29,10 @@ def hint_schema(hint: Any) -> dict[str, Any] | None:
 
 
 def validated(model: Any, value: Any) -> tuple[Any, str | None]:
-    """Validate a value by a model; return it with the model's defaults and None, or the value as it is and what is wrong.
+    """Validate a value by a pydantic model; return it with the model's defaults, and None, or the unchanged value and what
+    is wrong.
 
-    Fields may stand under their aliases, as in a reply, or under their names, as in a program, which is what is returned.
+    Fields may be named by their aliases, as in a reply, or by their names, as in a program; the result has the names.
     """
     try:
         found = load(model).model_validate(value, by_alias=True, by_name=True)  # type: ignore[attr-defined]

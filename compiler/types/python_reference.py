@@ -20,7 +20,10 @@ _loaded: dict[tuple[str, int], Any] = {}
 
 @dataclass(frozen=True)
 class PythonReference:
-    """A reference to a Python function: `./file.py:name` (path resolved) or `package.module:name`."""
+    """A reference to a Python function: `./file.py:name` (path resolved) or `package.module:name`.
+
+    `beside` is the file beside the spec that has the name of the module (None: there is none).
+    """
 
     text: str
     file: Path | None
@@ -61,7 +64,7 @@ def load(reference: PythonReference) -> Callable[..., Any]:
 
 
 def forget(files: Collection[Path]) -> None:
-    """Drop what was imported from `files`, and from all files that programs name: the next use imports them anew."""
+    """Drop the modules imported from `files`, and all those that programs name, so that the next use imports them again."""
     _loaded.clear()
     endings = tuple(path.name for path in files)
     for name, module in list(sys.modules.items()):

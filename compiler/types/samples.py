@@ -67,9 +67,11 @@ def long_sample(kind: Type) -> Any:
 
 
 def combinations(choices: Mapping[str, Sequence[Any]], most: int = _MAX_COMBINATIONS) -> Iterator[dict[str, Any]]:
-    """Yield mappings with one value for each name: all of them if they are at most `most`, the first values of all names first.
+    """Yield mappings with one value for each name of `choices`: all combinations if they are at most `most`, the first
+    values first.
 
-    Else each value stands once beside the first of the others, and once beside the values of its own position.
+    If there are more, each value is yielded once beside the first values of the others, and once beside those of its own
+    position.
     """
     count = 1
     for values in choices.values():

@@ -122,7 +122,7 @@ class TypeReader:
         return isinstance(value, Scalar) and isinstance(value.value, str) and bool(WRAPPED.match(value.value))
 
     def type(self, node: Node, what: str) -> Type:
-        """Return the type that a node writes; UNKNOWN, with a finding, where it writes none."""
+        """Return the type that a node writes; UNKNOWN, with a finding, for a node that is no type."""
         if isinstance(node, Scalar) and isinstance(node.value, str):
             return self.written(node.value.strip(), node, what)
         if isinstance(node, Mapping):

@@ -38,7 +38,9 @@ _MARKS = re.compile(r"\{\{(.*?)\}\}|\{%.*?%\}", re.DOTALL)
 
 
 def seeming_reads(text: str) -> set[tuple[str, ...]]:
-    """Return the names that an invalid or misplaced expression seems to read, so that they are not reported as unread."""
+    """Return the paths of names that an invalid or misplaced expression seems to read, so that these are not reported as
+    unread.
+    """
     roots = {root: root if root in ROOTS else nearest(root, ROOTS) for root, _ in _DOTTED.findall(text)}
     return {(known, *rest[1:].split(".")) for root, rest in _DOTTED.findall(text) if (known := roots[root])}
 

@@ -24,19 +24,22 @@ _SEEN: ContextVar[dict[Path, State] | None] = ContextVar("seen", default=None)
 
 
 class NotRead(Handled):
-    """The error of a file that is not read; the message says why, and quotes nothing of the file."""
+    """The error for a file that is not read; the message says why, and quotes none of the file's contents."""
 
 
 def root_of(spec: Path) -> Path:
-    """Return the folder that holds all files which a stranger's program may read: the git checkout, else its own folder."""
+    """Return the folder that holds all files which a program that is not trusted may read: the git checkout, else its own
+    folder.
+    """
     folder = Path(os.path.abspath(spec)).parent.resolve()
     return next((around for around in (folder, *folder.parents) if (around / ".git").exists()), folder)
 
 
 def refusal(path: Path, root: Path | None) -> str | None:
-    """Return why a file or folder outside of `root` may not be read; None where it may, or `root` is None.
+    """Return in a sentence why a file or folder outside of `root` may not be read; None where it may, or where `root` is
+    None.
 
-    It is the same whether there is such a file or not. Links are followed first.
+    The sentence does not depend on whether the file exists. Links are followed first.
     """
     if root is None:
         return None
@@ -50,9 +53,10 @@ def refusal(path: Path, root: Path | None) -> str | None:
 
 @contextmanager
 def reading(unsaved: Mapping[Path, str] = {}) -> Iterator[Mapping[Path, State]]:
-    """Read the unsaved texts of an editor in place of the files at their paths, which have no links in them.
+    """Inside the block, take the texts of `unsaved`, which an editor holds, in place of the files at their paths (without
+    links).
 
-    Yield the files that are looked at meanwhile, whether they are there or not, each with its state before it was read.
+    Yield the files that are looked at meanwhile, whether they exist or not, each with its state before it was read.
     """
     seen: dict[Path, State] = {}
     texts, looked_at = _UNSAVED.set(unsaved), _SEEN.set(seen)
@@ -64,14 +68,14 @@ def reading(unsaved: Mapping[Path, str] = {}) -> Iterator[Mapping[Path, State]]:
 
 
 def note(path: Path) -> None:
-    """Note a file that the compilation depends on, for those who compile again when it changes."""
+    """Note that the compilation depends on a file, for programs that compile again when it changes."""
     seen = _SEEN.get()
     if seen is not None and path not in seen:
         seen[path] = state_of(path)
 
 
 def state_of(path: Path) -> State:
-    """Return what changes when a file is saved: its time, size and inode; None where there is no file."""
+    """Return the time, size and inode of a file, which change when it is saved; None where there is no file."""
     try:
         found = path.stat()
     except OSError:
@@ -120,7 +124,9 @@ def read_text(path: Path, root: Path | None = None, *, encoding: str = "utf-8") 
 
 
 def opened(path: Path, **options: Any) -> IO[str]:
-    """Return a file of UTF-8 text as `open` does with the same options, with the text that an editor holds of it, if any."""
+    """Open a file of UTF-8 text for reading, as `open` with these options; where an editor holds a newer text, return that
+    instead.
+    """
     note(path)
     unsaved = _UNSAVED.get().get(path)
     if unsaved is not None:

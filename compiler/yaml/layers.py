@@ -25,10 +25,11 @@ def read_extended(
     within: Path | None = None,
     named: Place | None = None,
 ) -> Mapping | None:
-    """Return the file at `path` merged over the file that it extends; None, with findings, if one is unreadable.
+    """Return the tree of the file at `path` merged over the file that it extends; None, with findings, if one is
+    unreadable.
 
-    `within` is the folder of all files that an untrusted program may read, and `named` is the place in another
-    program that names this one.
+    `around` are the files that extend this one, by which a circle is found. `within` is the folder of all files that a
+    program that is not trusted may read, and `named` is the place in another program that names this one.
     """
     root = read_source(path, report, within, named)
     if root is None:
@@ -64,7 +65,9 @@ def read_extended(
 
 
 def laid_over(base: Mapping, over: Mapping) -> Mapping:
-    """Return a spec merged over another; a `trusted: true` below is dropped where the LM's model is replaced."""
+    """Return the spec `over` merged over `base`; where it replaces the model of an LM, a `trusted: true` of `base` is
+    dropped.
+    """
     result = merged(base, over)
     below, above, lms = base.map("lms"), over.map("lms"), result.map("lms")
     for id in above.entries if above is not None and below is not None and lms is not None else ():
@@ -99,7 +102,7 @@ def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping
 def candidate(root: Mapping, change: Map[str, Any], report: Report) -> Mapping:
     """Return the spec with a candidate's change laid over it; relative paths in the change start at the spec's folder.
 
-    What could not be written as an overlay is an error here, before anything is spent on the candidate.
+    A change that could not be written as an overlay gets a finding, before anything is spent on the candidate.
     """
     source = Source(root.source.path, f"{root.source.name} (candidate)", "", root.source.folder)
     for section, entries in change.items():

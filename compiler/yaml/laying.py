@@ -14,9 +14,11 @@ _OF_FIELD = LONG_FORM.keys.keys() - {*LONG_FORM.one_of}
 
 
 def merged(base: Mapping, over: Mapping, shape: Shape = PROGRAM) -> Mapping:
-    """Return `over` merged over `base`: mappings merge key by key, other values replace; each node keeps its place in its file.
+    """Return `over` merged over `base`: mappings merge key by key, other values replace; each node keeps its place in its
+    file.
 
-    `shape` is that of both. Of keys that exclude each other those of `over` stay, and what stood beside the others goes too.
+    `shape` describes both. Where a key of `over` excludes a key of `base`, that key and those that belong to it are
+    dropped.
     """
     shape = _of_mapping(shape, base.entries.keys() | over.entries.keys())
     result = base.copy()

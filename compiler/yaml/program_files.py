@@ -18,7 +18,9 @@ _KEY = re.compile(r"""^["']?lmprog["']?[ \t]*:""", re.MULTILINE)
 
 
 def is_program(path: Path, imports: bool = True) -> bool:
-    """Return whether a file has the key `lmprog` at the start of a line; true also if unreadable, for a finding."""
+    """Return whether a file has the key `lmprog` at the start of a line; also True for a file that cannot be read, which is
+    then a finding.
+    """
     try:
         return _KEY.search(read_text(path, None if imports else root_of(path))) is not None
     except NotRead:

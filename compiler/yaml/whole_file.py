@@ -63,7 +63,7 @@ def whole_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
 
 
 def open_part(part: Path, *, private: bool = False) -> IO[bytes]:
-    """Open a file to fill line by line; it stays under its own name until `take_place`, also if the process is cut off."""
+    """Open the file `part` to fill it line by line; it keeps this name until `take_place`, also if the process is killed."""
     return open_private(part, "wb") if private else part.open("wb")
 
 
@@ -74,9 +74,9 @@ def take_place(part: Path, path: Path) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a path at which to make a folder, which is moved to `folder` when the block ends.
+    """Yield the path of a folder to make, which is moved to `folder` when the block ends.
 
-    What the block needs on the way may stand beside that path. Where another process was first, its folder stays.
+    The block may put temporary files beside that path. Where another process has made `folder` meanwhile, that one stays.
     """
     import tempfile
 

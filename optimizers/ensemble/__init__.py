@@ -41,13 +41,15 @@ class Ensemble:
         return 0
 
     def results(self, program: Program) -> list[Candidate]:
-        """Return the ensembles that the stage tries, the largest last, with placeholders as members: for the forecast of the
-        cost.
+        """Return the ensembles that the stage tries, the largest last, for the forecast of the cost; their members are
+        placeholders.
         """
         return [self.of(program, [{}] * size) for size in run_counts.ensemble_sizes(self.config.members)]
 
     def of(self, program: Program, members: Sequence[Mapping[str, Any]]) -> Candidate:
-        """Return the candidate for an ensemble; each member is given by its texts for the modules that it changes."""
+        """Return the candidate for an ensemble; each member is a mapping with its texts by module, for the modules that it
+        changes.
+        """
         from lmprog.optimizers.candidate import Candidate
 
         vote = self.config.vote or next(iter(program.plan.outputs))

@@ -18,8 +18,8 @@ from lmprog.seeds import derive
 
 
 class Population:
-    """The candidates (prompts) that rollouts are spread over, at each training step; on resume they are read
-    from the journal.
+    """The candidates (words) that rollouts are spread over, for each training step; a resumed run reads them from the
+    journal.
     """
 
     def __init__(self, task: Task, config: Config, clock: Stopwatch) -> None:
@@ -30,13 +30,15 @@ class Population:
         self._members: tuple[tuple[int, Program] | None, list[Program]] = (None, [])
 
     async def prepare(self, step: int, program: Program) -> None:
-        """Hold the prompt round that is due after weight step `step`, if one is."""
+        """Search for better words after training step `step`, if a prompt round is due then. `program` has the weights
+        after that step.
+        """
         if step % self.every == 0:
             with self._clock.part("prompts"):
                 await self.rounds.hold(self._round(step), step, program)
 
     def sampled(self, step: int, program: Program) -> Spread:
-        """Return the program for the wave after `step`, which spreads its rollouts over the population."""
+        """Return the program that samples the rollouts after `step`: it spreads them over the population."""
         number = self._round(step)
         # The program is another one after each step whose weights are asked for on a server.
         made_of = self._members[0]
@@ -46,25 +48,28 @@ class Population:
         return Spread.over(program, self._members[1], derive(self._seed, "spread", step))
 
     def trained(self, step: int, program: Program, example: int, rollout: int) -> Program:
-        """Return the program of the population's member that runs a rollout; a teacher's runs are spread over the population
-        too.
+        """Return the program of that member of the population which makes run number `rollout` on an example.
+
+        Rollouts of a teacher, numbered after the program's own, are spread over the members too.
         """
         spread = self.sampled(step, program)
         return spread.members[spread.member(example, rollout)]
 
     def scored(self, step: int, program: Program) -> Program:
-        """Return the program with the best member of the population that the last update was made with."""
+        """Return the program to score after `step`: with the best member of the population that the last update was made
+        with.
+        """
         return program.with_candidate(self.words(step))
 
     def words(self, step: int) -> Candidate:
-        """Return the best member of the last round before update number `step`.
+        """Return the best member of the last prompt round before training step `step`, as a change of words.
 
-        Before the first round it is the program that the stage began with.
+        Before the first round it is empty: the words that the stage began with.
         """
         return self.rounds.kept(self._round(step - 1))[0]
 
     def health(self, step: int, program: Program, rollouts: Sequence[Rollout]) -> Mapping[str, Any]:
-        """Return for each candidate the number of its rollouts and their mean reward, for the journal."""
+        """Return for the journal, by candidate, the number of its rollouts and their mean reward."""
         members, spread = self.rounds.kept(self._round(step)), self.sampled(step, program)
         rewards: dict[str, list[float]] = {}
         for rollout in rollouts:

@@ -23,7 +23,7 @@ Population = Sequence[Candidate]
 
 
 class Rounds:
-    """The prompt rounds of a stage, each recorded in the journal by its number and held once even if the run is resumed."""
+    """The prompt rounds of a stage, by number; each is recorded in the journal, so that a resumed run does not repeat it."""
 
     def __init__(self, task: Task, config: Config, front: Front | None = None, filters: Filter | None = None) -> None:
         self.task, self.config = task, config
@@ -31,12 +31,17 @@ class Rounds:
         self.filters = filters or Filters(task)
 
     def kept(self, number: int) -> Population:
-        """Return the population after round `number`: before the first round only the program that the stage began with."""
+        """Return the population after round `number`; before the first round it is the program that the stage began with,
+        alone.
+        """
         found = self.task.journal.part(f"round-{number}").recall("population")
         return [Candidate.from_json(member) for member in found] if found is not None else [START]
 
     async def hold(self, number: int, step: int, program: Program) -> None:
-        """Hold prompt round `number`, after weight step `step`, with `program` on the present weights."""
+        """Do prompt round `number`, after training step `step`: search for better words, and keep a new population.
+
+        `program` has the present weights.
+        """
         seed = derive(self.task.seed, "round", number)
         journal = self.task.journal.part(f"round-{number}")
         task = replace(self.task, program=program, journal=journal, seed=seed)
@@ -97,7 +102,8 @@ class Rounds:
 
 
 def varied(parent: Candidate, choices: Sequence[Choices], draw: random.Random) -> Candidate:
-    """Return a candidate with some parts of its modules (instructions, demos, layout) replaced by options drawn at random.
+    """Return `parent` with some parts of its modules (instructions, demos, layout) replaced by options of `choices` drawn
+    at random.
 
     Each part is drawn with a probability of a half, and at least one is.
     """

@@ -23,7 +23,7 @@ Texts = dict[str, str]
 
 
 class MetricCallsExhausted(Handled):
-    """The error of an evaluation that would exceed `max_metric_calls`."""
+    """The error for an evaluation by which the stage would exceed its `max_metric_calls`."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Place:
 
 
 class ProgramAdapter:
-    """The program behind gepa's adapter protocol. Every run is kept in the journal by candidate and row, and made once."""
+    """The program as the gepa library runs it (its adapter protocol). Each candidate is run on a row once; the journal
+    keeps the result.
+    """
 
     propose_new_texts = None
 
@@ -55,15 +57,17 @@ class ProgramAdapter:
         self.counted = 0
 
     def candidate_of(self, texts: Texts) -> Candidate:
-        """Return the candidate for instructions by module, as gepa gives them."""
+        """Return the candidate for instructions by module, the form in which gepa holds candidates."""
         return Candidate(instructions={id: text for id, text in texts.items() if text != self.start[id]})
 
     def evaluate(
         self, batch: list[Place], candidate: Texts, capture_traces: bool = False
     ) -> EvaluationBatch[dict[str, Any], Any]:
-        """Run and score instructions on rows; a candidate that a filter refuses gets the lowest score, and is not run.
+        """Run and score the instructions `candidate` (by module) on the rows of `batch`; return outputs, scores and, with
+        `capture_traces`, calls.
 
-        Raises MetricCallsExhausted, and errors of a run that concern more than one row.
+        A candidate that a filter rejects gets the lowest score, and is not run. Raises MetricCallsExhausted, and errors of
+        a run that concern more than one row.
         """
         if self.counted + len(batch) > self.most:
             raise MetricCallsExhausted
@@ -114,8 +118,8 @@ class ProgramAdapter:
     def make_reflective_dataset(
         self, candidate: Texts, eval_batch: EvaluationBatch[dict[str, Any], Any], components_to_update: list[str]
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Return for each module what the proposer should read: its calls, their outcomes, and the other columns of the train
-        row.
+        """Return for each module in `components_to_update` what the proposer should read: its calls, their outcomes, and
+        the other columns of the train rows, a mapping for each call.
         """
         found: dict[str, list[dict[str, Any]]] = {}
         for run in eval_batch.trajectories or ():

@@ -31,7 +31,8 @@ class _Silent:
 class Reflection:
     """A run of the `gepa` stage.
 
-    A resumed one replays from the journal what was done, since gepa draws by the task's seed alone.
+    A resumed run calls gepa again from the start, with recorded results in place of runs: gepa draws by the task's seed
+    alone, so that it asks for the same ones.
     """
 
     def __init__(self, task: Task, config: Config) -> None:
@@ -132,9 +133,9 @@ class Reflection:
         return text
 
     def on_valset_evaluated(self, event: Mapping[str, Any]) -> None:
-        """Take over a candidate that gepa has run on all rows of its front: a callback of the gepa library.
+        """Take over a candidate that gepa has run on all its dev rows; the gepa library calls this with an `event`.
 
-        An error is kept in `failure`, since gepa would pass over an exception that is raised here.
+        An error is kept in `failure`, since gepa ignores an exception that is raised here.
         """
         try:
             self._enter(event)

@@ -43,7 +43,7 @@ class GRPO:
         return runs * calls(program.plan) + taught
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """Return the plans of the teachers, each with the most times it is run."""
+        """Return the plans of the teachers, each with the largest number of its runs."""
         teachers = program.plan.optimize.teachers if program.plan.optimize is not None else {}
         drawn = run_counts.examples(self.config.model_dump())
         return [(teachers[each.program], drawn * each.rollouts) for each in self.config.teachers]

@@ -103,12 +103,20 @@ def differ(rewards: Collection[float], width: float = 1.0) -> bool:
 
 
 def has_signal(group: Group, width: float = 1.0) -> bool:
-    """Return whether the rewards of a group's members differ; a group in which they do not teaches nothing."""
+    """Return whether the rewards of a group's members differ by more than rounding; a group without such a difference
+    teaches nothing.
+
+    `width` is that of the reward's range.
+    """
     return differ([member.reward for member in group.members], width)
 
 
 def update_averages(averages: Mapping[str, float], groups: Sequence[Group], decay: float = 0.9) -> dict[str, float]:
-    """Return the running average reward of each module after one more step's groups, for the baseline `module_ema`."""
+    """Return the running average reward of each module with the `groups` of one more step added, for the baseline
+    `module_ema`.
+
+    `decay` is the weight of the average before.
+    """
     updated = dict(averages)
     for module in dict.fromkeys(group.module for group in groups if group.module is not None):
         now = mean([member.reward for group in groups if group.module == module for member in group.members])

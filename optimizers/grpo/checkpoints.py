@@ -24,8 +24,11 @@ ByRow = Sequence[tuple[int, float | None]]
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of a `grpo` stage at a step, apart from the trainer's: what its next steps and its choice at
-    the end depend on.
+    """The state of a weight stage at a step, apart from the trainer's, on which its next steps and its final choice depend.
+
+    `taken` counts the examples drawn so far, `averages` are the running rewards by module, `best` is the best step with its
+    scores by row, `spent` and `largest` are the amounts in all and of one call, and `levels` the distinct rewards seen by
+    module.
     """
 
     step: int
@@ -43,7 +46,7 @@ class Progress:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Progress:
-        """Return the state that a checkpoint holds as plain values."""
+        """Return the state from the plain values that a checkpoint holds."""
         best = values["best"]
         return Progress(
             **{
@@ -56,7 +59,7 @@ class Progress:
 
 
 class Checkpoints:
-    """The checkpoints of a stage in its folder; only the last whole one is kept."""
+    """The checkpoints of a stage in its folder; only the last one that was written whole is kept."""
 
     def __init__(self, folder: Path) -> None:
         self.trainer = folder / "trainer"
@@ -68,16 +71,16 @@ class Checkpoints:
         return Progress.from_json(json.loads(self._file.read_text())) if self._file.exists() else None
 
     def of_trainer(self, step: int) -> Path:
-        """Return the folder of the trainer's part of a step's checkpoint."""
+        """Return the folder in which the trainer writes its part of the checkpoint of a step (weights, state of AdamW)."""
         return self.trainer / f"checkpoint-{step}"
 
     def best(self, step: int) -> Path:
-        """Return the folder of the adapters of a step that was the best so far."""
+        """Return the folder for the adapters after `step`, where they were the best so far."""
         return self._folder / f"adapters-{step}"
 
     def commit(self, progress: Progress) -> None:
-        """Make the step that the trainer has just written the last whole checkpoint, and delete what no checkpoint names any
-        more.
+        """Make the step in `progress`, whose trainer's part is written, the last whole checkpoint; delete the files of
+        earlier ones.
         """
         needed = {self.of_trainer(progress.step)}
         if progress.best is not None:
@@ -92,5 +95,5 @@ class Checkpoints:
 
 
 def by_row(scores: Scores) -> ByRow:
-    """Return the mean score of each row as plain values."""
+    """Return pairs of a row's number and its mean score (None: an outage), the form in which checkpoints hold scores."""
     return scores.kept

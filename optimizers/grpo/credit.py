@@ -17,8 +17,9 @@ RUNS = 4
 
 
 def most_runs(program: Program, rows: int) -> int:
-    """Return how many program runs a credit report on `rows` rows makes at most; a run that replays calls counts as a whole
-    one.
+    """Return how many program runs a credit report on `rows` rows makes at most.
+
+    A run in which some calls are replayed counts as a whole one.
     """
     from lmprog.credit.forecast import sets_anew
 
@@ -30,8 +31,9 @@ async def report_credit(
 ) -> None:
     """Write a credit report of `program` on the first `rows` dev rows to the journal, once even if the run is resumed.
 
-    Runs are sampled as rollouts are, with `params` of modules over their own. There is no report for a program with one module,
-    whose share is 1, and only a note where a budget or a failure prevents it.
+    Runs are sampled as rollouts are, with `params` laid over each module's own, and own failures have the reward
+    `format_failure`. There is no report for a program with one module, whose share is 1, and only a note where a budget or
+    a failure prevents it.
     """
     from lmprog.credit.variance import measure
 

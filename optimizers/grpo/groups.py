@@ -16,7 +16,7 @@ Align = Literal["ragged", "truncate", "fill"]
 
 
 class InvocationLike(Protocol):
-    """The interface of an invocation: its module, and the call's index among that module's calls in the run."""
+    """The interface of an LM call in a rollout: its module, and the call's index among that module's calls in the run."""
 
     @property
     def module(self) -> str: ...
@@ -39,7 +39,10 @@ class RolloutLike(Protocol):
 
 @dataclass(frozen=True)
 class Member:
-    """The part of one rollout in a group: one invocation at module level, all invocations of the run at trajectory level."""
+    """The part of one rollout in a group, with the rollout's number and its reward.
+
+    `invocations` are one LM call where `level` is `module`, all calls of the run where it is `trajectory`.
+    """
 
     rollout: int
     reward: float
@@ -48,9 +51,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Group:
-    """Members whose rewards are compared with each other. `module` and `call` are None at trajectory level.
+    """Members whose rewards are compared with each other: for one example, the calls number `call` of one module.
 
-    `small` marks a group of fewer than `min_group` members, whose own mean says little: its baseline is that of the example.
+    Where `level` is `trajectory` whole runs are compared, and `module` and `call` are None. `small` marks a group of fewer
+    than `min_group` members, whose own mean says little: the mean of the example's rollouts is its baseline.
     """
 
     example: Any
@@ -68,12 +72,14 @@ def form_groups(
     min_group: int = 2,
     select: int | None = None,
 ) -> list[Group]:
-    """Form the groups of a step, in the order of the examples, then of the modules and calls as the runs first reach them.
+    """Return the groups of a step, in the order of the examples, then of the modules and calls as the runs first reach
+    them.
 
-    `align` decides about a position (module, k) that some run of the example lacks: `ragged` groups the runs that reached it,
-    `truncate` drops it, `fill` pads each run that called the module at all with a draw from its own calls (the only case in
-    which an invocation appears twice). Retries of one call share its k, and the last of them stands for it. `select` keeps that
-    many members, spread over the sorted rewards. No group is dropped for its size or its rewards.
+    `level` says whether single calls or whole runs are compared. `align` decides about a position (call number k of a
+    module) that some run of the example does not have: `ragged` groups the runs that have it, `truncate` drops it, `fill`
+    pads each run that called the module at all with a call drawn from its own (the only case in which an invocation appears
+    twice). Retries of one call share its k, and the last of them stands for it. `select` keeps that many members of a
+    group, spread over the sorted rewards. No group is dropped for its size or its rewards.
 
     Raises ValueError for an unknown `level` or `align`, and for `select` below 1.
     """

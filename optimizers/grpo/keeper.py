@@ -14,7 +14,7 @@ from lmprog.scoring.evaluation import Scores, aevaluate
 
 
 class Keeper:
-    """Keeps the best weights of a training: it scores the program on the choosing dev rows before the first step and after
+    """Keeps the best weights of a training: scores the program on the choosing dev rows before the first step and after
     later ones.
     """
 
@@ -35,12 +35,12 @@ class Keeper:
         self._record(0, self.before)
 
     def count_spending(self) -> None:
-        """Start counting what the training steps spend; what was spent before is not counted as theirs."""
+        """Count from now on what the training steps spend; amounts spent before are not theirs."""
         self.spent_before = self.task.budget.spent
 
     def go_on(self) -> Progress | None:
-        """Return the last whole step of an earlier process, and charge what it spent to the budget; None where
-        there is none.
+        """Return the state at the last whole checkpoint of an earlier process, and charge what that had spent to the
+        budget; None where there is no checkpoint.
         """
         done = self.checkpoints.last()
         if done is not None:
@@ -62,7 +62,7 @@ class Keeper:
         return True
 
     def commit(self, step: int, state: SamplerState) -> None:
-        """Make a step the last whole checkpoint, after the trainer has written its part."""
+        """Make a step the last whole checkpoint, after the trainer has written its part; `state` is that of the row source."""
         best = None if self.best is None else (self.best[0], by_row(self.best[1]))
         spent, largest = self.task.budget.spent.since(self.spent_before), self.task.budget.largest
         self.checkpoints.commit(Progress(step, state.taken, state.averages, best, spent, largest, state.levels))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Policy:
-    """The program in training: its plan, the local models whose weights are trained, and their adapters."""
+    """The policy of a training: the program's plan, the local models whose weights are trained, and their adapters."""
 
     def __init__(self, program: Program, folder: Path, note: Callable[[str], None]) -> None:
         """Set up the policy; `folder` is that of the stage, and `note` is called with each problem of a server."""
@@ -63,8 +63,8 @@ class Policy:
 
     @contextmanager
     def training(self, options: LoRA, seed: int) -> Iterator[None]:
-        """Add an adapter in training for each of `adapters` inside the block, and have the program use them; remove them at its
-        end.
+        """Add an adapter in training for each of `adapters` inside the block, shaped by `options` and with initial values
+        drawn by the seed; make the program use them, and remove them at the end.
         """
         import peft
         import torch
@@ -99,7 +99,7 @@ class Policy:
             weights.trained_step()
 
     async def show(self, step: int) -> None:
-        """Make the program use the weights after `step`, on vLLM servers too where these sample it."""
+        """Make the program use the weights after `step`; vLLM servers that sample them load them too."""
         if not self.served.adapters:
             return
         shown = {**self.trained, **await self.served.show(step, self._write)}
@@ -121,10 +121,10 @@ class Policy:
         self.lms[adapter].weights.save_trained(self.trained[adapter], folder)
 
     def params(self, temperature_of: Callable[[str], float]) -> dict[str, dict[str, Any]]:
-        """Return the sampling parameters of rollouts by module, at the given temperatures and without truncation (top_p,
-        top_k).
+        """Return by module the sampling parameters of rollouts: the temperature that `temperature_of` returns, and no
+        truncation (top_p, top_k).
 
-        The loss is that of the whole distribution, so nothing of it may be cut off.
+        The loss is that of the whole distribution, so none of it may be cut off.
         """
         here = {"top_p": 1.0, "top_k": 0}
         return {
@@ -136,13 +136,17 @@ class Policy:
         }
 
     def constraint(self, made: Held) -> Constraint | None:
-        """Return the grammar (format and types) under which a reply was sampled; None for one that was sampled freely."""
+        """Return the grammar (format and types) under which the reply of a call was sampled; None for one that was sampled
+        freely.
+        """
         if not made.constrained:
             return None
         module = self.program.plan.modules[made.module]
         return module.format, self.program.resources.module(module, self.program.plan).output_type
 
     def allowed(self, row: Row) -> Any:
-        """Return for each token of a constrained reply the packed mask of the tokens that could stand there."""
+        """Return, for each of the T tokens of a row's constrained reply, the packed mask of the tokens that the grammar
+        allowed there.
+        """
         assert row.constraint is not None
         return self.lms[self.adapters[row.adapter]].allowed(*row.constraint, row.reply_ids)

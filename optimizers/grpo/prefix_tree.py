@@ -30,7 +30,7 @@ class PrefixTree:
 
     @staticmethod
     def pack(sequences: Sequence[Sequence[int]]) -> PrefixTree:
-        """Build the tree of token sequences; sequences that begin alike share nodes, and an empty one has an empty path."""
+        """Return the tree of token sequences: those that begin alike share nodes, and an empty one has an empty path."""
         children: dict[tuple[int, int], int] = {}
         tokens: list[int] = []
         positions: list[int] = []
@@ -63,10 +63,11 @@ class PrefixTree:
 
 
 def split(sequences: Sequence[Sequence[int]], cap: int) -> Iterator[list[int]]:
-    """Divide sequences into parts whose trees have at most `cap` nodes, and yield the indices of each part.
+    """Divide token sequences into parts whose trees have at most `cap` nodes; yield the indices of the sequences of each
+    part.
 
-    A longer sequence is a part of its own. Sequences that share a beginning come together, so that a part's tree stays small:
-    the mask is quadratic in it.
+    A longer sequence is a part of its own. Sequences that share a beginning are put into one part, so that its tree stays
+    small: the mask grows with the square of the nodes.
     """
     order = sorted(range(len(sequences)), key=lambda index: list(sequences[index]))
     part: list[int] = []

@@ -11,7 +11,11 @@ from lmprog.runtime.program import Program
 
 
 class Prompts(Protocol):
-    """The choice of prompts during a training; in its methods `program` is the policy's, on the weights after `step`."""
+    """The interface of a choice of prompts during a training.
+
+    The argument `program` of its methods is the program in training with the weights after `step`; the wave after `step`
+    are the rollouts sampled for the next update.
+    """
 
     async def prepare(self, step: int, program: Program) -> None:
         """Make the prompts of the wave after `step`, if they do not exist yet."""
@@ -30,7 +34,7 @@ class Prompts(Protocol):
         ...
 
     def words(self, step: int) -> Candidate:
-        """Return the change of words that belongs to the weights after `step`; empty where the prompts stay as they are."""
+        """Return the change of words that goes with the weights after `step`; empty where the prompts stay as they are."""
         ...
 
     def health(self, step: int, program: Program, rollouts: Sequence[Rollout]) -> Mapping[str, Any]:

@@ -15,10 +15,11 @@ from lmprog.optimizers.grpo.math.training_rows import Row
 
 
 def shares(rows: Sequence[Row], ranks: int) -> list[list[int]]:
-    """Divide training rows among `ranks` processes, with about as many tokens each; return the row indices of each.
+    """Divide training rows among `ranks` processes, with about as many tokens each; return the indices of the rows of each
+    process.
 
-    Rows of one adapter that begin alike stay together, since a token that rows share is computed once. With fewer rows than
-    ranks some ranks have none.
+    Rows of one adapter that begin alike are put together, since a token that rows share is computed once. With fewer rows
+    than processes some have none.
     """
     order = sorted(range(len(rows)), key=lambda row: (rows[row].adapter, [*rows[row].prompt_ids, *rows[row].reply_ids]))
     lengths = [len(rows[row].prompt_ids) + len(rows[row].reply_ids) for row in order]
@@ -32,9 +33,9 @@ def shares(rows: Sequence[Row], ranks: int) -> list[list[int]]:
 
 
 def average_gradients(weights: Iterable[Tensor]) -> None:
-    """Replace the gradient of each weight by its mean over the ranks; a weight that has none in any rank keeps none.
+    """Replace the gradient of each weight by its mean over the processes; where no process has one, there is none after.
 
-    A rank whose rows do not touch a weight counts with a gradient of zero.
+    A process whose rows do not touch a weight counts with a gradient of zero.
     """
     weights = list(weights)
     gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]

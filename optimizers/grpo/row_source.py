@@ -13,7 +13,10 @@ from lmprog.optimizers.grpo.stopwatch import Stopwatch
 
 @dataclass
 class SamplerState:
-    """The values that the training rows of later steps depend on; checkpoints hold them."""
+    """The values on which the training rows of later steps depend; checkpoints hold them.
+
+    `taken` counts the examples drawn, `averages` are the running rewards and `levels` the distinct rewards seen, by module.
+    """
 
     taken: int = 0
     """Examples that were taken from the train rows."""
@@ -32,7 +35,11 @@ class StepRows:
 
 
 class RowSource(Protocol):
-    """The interface of a source of training rows: rollouts (`grpo`) or replies to imitate (`sft`)."""
+    """The interface of a source of training rows: rollouts (`grpo`) or replies to imitate (`sft`, where `imitates` is
+    True).
+
+    `state` is what checkpoints hold of it, `clock` measures the time of its parts.
+    """
 
     config: Config
     """The options of the trainer; they are settled when the first step begins."""
@@ -47,13 +54,13 @@ class RowSource(Protocol):
         ...
 
     async def before_first_step(self) -> None:
-        """Prepare what needs the weights in training, before the first step; done once even if the run is resumed."""
+        """Do the preparations that need the weights in training; once, before the first step, even if the run is resumed."""
         ...
 
     async def rows(self, step: int) -> StepRows:
-        """Return the training rows for the update after `step`."""
+        """Return the training rows for the update that follows `step`."""
         ...
 
     def params(self) -> dict[str, dict[str, Any]]:
-        """Return the sampling parameters of the modules in training."""
+        """Return by module the sampling parameters of the modules in training."""
         ...

@@ -38,7 +38,9 @@ class Sampler:
         self.state = SamplerState()
 
     async def begin(self) -> bool:
-        """Take over what an earlier process measured before its first step; return True."""
+        """Take over from the journal what an earlier process measured before its first step; return True, since there is
+        always something to sample.
+        """
         if self.task.journal.recall("probe") is not None:
             await self._probe()
         return True

@@ -27,7 +27,9 @@ from lmprog.optimizers.optimizer import Task
 
 
 class WeightStage:
-    """A run of a stage that trains weights: a row source, a keeper of the best weights, and the loop of updates."""
+    """A run of a stage that trains weights: a source of training rows, a keeper of the best weights, and the loop of
+    updates.
+    """
 
     def __init__(self, name: str, task: Task, policy: Policy, source: RowSource, prompts: Prompts) -> None:
         self.name, self.task, self.policy, self.source, self.prompts = name, task, policy, source, prompts
@@ -91,15 +93,16 @@ class WeightStage:
                 self.runner.run(self.policy.close())
 
     def rows(self, step: int) -> list[Row]:
-        """Return the training rows of the update after `step`."""
+        """Return the training rows of the update that follows `step`."""
         found = self.runner.run(self.source.rows(step))
         self.health = found.health
         return found.rows
 
     def end_of_step(self, step: int, metrics: Mapping[str, float], split: Mapping[str, float]) -> None:
-        """Write a step's health to the journal, and score the weights when it is time; called after each update.
+        """Write a step's metrics to the journal, and score the weights if `evaluate_every` asks for it; called after each
+        update.
 
-        `split` holds the seconds of each part of the step.
+        `metrics` are the trainer's, `split` has the seconds of each part of the step.
         """
         config = self.source.config
         self.policy.stepped()

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 class Stopwatch:
     """Measures the seconds of each part of a training step.
 
-    `start` sets all to 0 and names the part of the remaining time, `with part(name)` counts a block, and `stop` returns the
-    seconds by part. Each second counts for one part alone: the one that began last, also where several run at the same time.
+    `start` sets all to 0 and names the part that other time counts for, `with part(name)` counts a block, and `stop`
+    returns the seconds by part. Where parts run at the same time, a second counts for the one that began last alone.
     """
 
     def __init__(self) -> None:

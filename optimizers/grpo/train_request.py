@@ -12,7 +12,11 @@ from lmprog.optimizers.grpo.config import Config
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """The message by which the first process has the other processes join a training."""
+    """The message by which the first process makes the other processes join a training: plan, options, seed, folder, and
+    the state of the last whole checkpoint (None: the start).
+
+    `imitates` is True for `sft`, False for `grpo`.
+    """
 
     plan: Plan
     """The program as the stage got it."""

@@ -18,7 +18,7 @@ class Finished:
 
 
 def follow(program: Program) -> Any:
-    """Join every training that the first process begins, and return its final result."""
+    """Join every training that the first process begins; return the final result that the first process sends."""
     while not isinstance(message := processes.from_first(), Finished):
         # Anything else was meant for a training that has ended here already.
         if isinstance(message, TrainRequest):

@@ -30,7 +30,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Cost:
-    """The amounts that a piece of work has spent, and the largest amounts of one call: the fields of `Spent`."""
+    """The amounts that a piece of work has spent, and the largest amounts of one LM call in it, by the names of the fields
+    of `Spent`.
+    """
 
     spent: Mapping[str, float]
     largest: Mapping[str, float]
@@ -38,7 +40,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The event of a run's start; shown only, since run.json holds the same."""
+    """The event of the start of an optimization. It is only shown, since the file run.json holds the same."""
 
     run_dir: str
     program: str
@@ -47,7 +49,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class StageStarted:
-    """The event of a stage's start: its number and the number of stages."""
+    """The event of a stage's start: its number (from 1), the number `of` all stages, and its name."""
 
     number: int
     of: int
@@ -56,8 +58,8 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The event of `--restart`: the stages from `number` on are done again, and with `rescore` earlier ones are
-    scored again.
+    """The event of `--restart-stage`: the stages from `number` on are done again; with `rescore` earlier ones are scored
+    again.
     """
 
     number: int
@@ -66,7 +68,10 @@ class Restarted:
 
 @dataclass(frozen=True)
 class Finished:
-    """The event of a piece of work that is done, with its value, which a resumed run takes instead of doing it again."""
+    """The event of a piece of work that is done, with its value, which a resumed run takes instead of doing the work again.
+
+    `key` names the work, `paid` is what it cost, and `metric` the metric that its scores are by (None: it has none).
+    """
 
     key: str
     value: Any
@@ -84,7 +89,9 @@ class Refused:
 
 @dataclass(frozen=True)
 class Compared:
-    """The event of a comparison of scores, and what follows from it."""
+    """The event of a comparison of scores: what was compared, the difference with its interval, and a sentence on what
+    follows.
+    """
 
     what: str
     difference: Mapping[str, Any]
@@ -93,15 +100,17 @@ class Compared:
 
 @dataclass(frozen=True)
 class Confirming:
-    """The event of scoring a program on the confirming dev rows; shown only."""
+    """The event of the start of scoring a program on the confirming dev rows. It is only shown, not recorded."""
 
     rows: int
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """The event of a test on the confirming dev rows: the program after stage `number` against that after `against` (0: as
-    written).
+    """The event of a test on the confirming dev rows: the program after stage `number` against that after stage `against`
+    (0: the program as written).
+
+    `n` is the number of rows, `level` the significance level, and `passed` True where the first is better.
     """
 
     number: int
@@ -113,7 +122,10 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Accepted:
-    """The event of the final choice: `kept` is the number of the stage whose program is kept, 0 for the program as written."""
+    """The event of the final choice: `kept` is the number of the stage whose program is kept, 0 for the program as written.
+
+    `rule` is the value of `accept`, `choose` and `confirm` are the numbers of dev rows, and `tests` the tests made.
+    """
 
     rule: str
     choose: int
@@ -139,7 +151,9 @@ class Dev:
 
 @dataclass(frozen=True)
 class Round:
-    """The event of a search for prompts between training steps (`fast_slow`)."""
+    """The event of a prompt round of `fast_slow` after training step `step`: the best score, the digests of the
+    population's members, and the number of candidates tried.
+    """
 
     step: int
     best: Score
@@ -149,7 +163,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Spending:
-    """The amounts spent so far and the limits; shown only."""
+    """The amounts spent so far and the limits, by name. It is only shown, not recorded."""
 
     spent: Mapping[str, float]
     limits: Mapping[str, float]
@@ -157,7 +171,11 @@ class Spending:
 
 @dataclass(frozen=True)
 class Trial:
-    """The event of a candidate's score, with the best so far; shown only."""
+    """The event of a candidate's score: its number `of` so many, the score, the best so far, and its numbers of demos by
+    module.
+
+    It is only shown, not recorded.
+    """
 
     number: int
     of: int
@@ -168,7 +186,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class StageSkipped:
-    """The event of a stage that an earlier process has finished; shown only."""
+    """The event of a stage that an earlier process has finished. It is only shown, not recorded."""
 
     number: int
     of: int
@@ -177,7 +195,10 @@ class StageSkipped:
 
 @dataclass(frozen=True)
 class StageEnded:
-    """The event of a stage's end; shown only, since the event Finished holds the same."""
+    """The event of a stage's end: the score on choosing rows, its gain, and whether the program changed.
+
+    It is only shown, since the event Finished holds the same.
+    """
 
     name: str
     validate: Score
@@ -187,7 +208,7 @@ class StageEnded:
 
 @dataclass(frozen=True)
 class TestStarted:
-    """The event of scoring a program on the test rows; shown only."""
+    """The event of the start of scoring a program on the test rows. It is only shown, not recorded."""
 
     rows: int
     program: str
@@ -195,7 +216,7 @@ class TestStarted:
 
 @dataclass(frozen=True)
 class Credit:
-    """The shares of the modules in the variance of the reward; shown only."""
+    """The event of a credit report: the shares of the modules in the variance of the reward. It is only shown, not recorded."""
 
     rows: int
     modules: Any
@@ -210,7 +231,7 @@ class Note:
 
 @dataclass(frozen=True)
 class JobShown:
-    """The event of a fine-tuning job whose status has changed; shown only."""
+    """The event of a fine-tuning job whose status at the provider has changed. It is only shown, not recorded."""
 
     lm: str
     job: str
@@ -252,7 +273,9 @@ KINDS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class CandidateKept:
-    """The value of the `finished` event of a scored candidate."""
+    """The value of the Finished event of a scored candidate: its words, the digests of its parents, and its score on `rows`
+    rows.
+    """
 
     words: Mapping[str, Any]
     parents: Sequence[str]
@@ -262,13 +285,13 @@ class CandidateKept:
 
 @dataclass(frozen=True)
 class StageKept:
-    """The value of the `finished` event of a stage."""
+    """The value of the Finished event of a stage: the change that it came to."""
 
     candidate: Mapping[str, Any]
 
 
 def problem(event: Event) -> str | None:
-    """Return why an event lacks a field of its kind or has one of the wrong type; None where it is in order."""
+    """Return in a sentence which field an event lacks, or has with a wrong type; None where it is valid."""
     if not isinstance(event.get("event"), str):
         return "it has no event"
     if not isinstance(event.get("stage", ""), str):
@@ -289,9 +312,9 @@ def problem(event: Event) -> str | None:
 
 
 def read_journal(path: Path, passed_over: PassedOver | None = None) -> list[Event]:
-    """Return the valid events of a journal; those that a later restart of their stage made void are left out.
+    """Return the valid events of a journal file, in order, without those that a later restart of their stage made void.
 
-    Lines that are no event of this version are added to `passed_over`. Raises UsageError where all whole lines are.
+    Lines that are no event of this version are added to `passed_over`. Raises UsageError where no line is one.
     """
     events: list[Event] = []
     passed_over = passed_over if passed_over is not None else PassedOver()

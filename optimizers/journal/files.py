@@ -19,7 +19,7 @@ Listener = Callable[[dict[str, Any]], None]
 
 
 class Journal:
-    """The events of a run, one JSON line each, in `folder/journal.jsonl`, and the listeners that show them.
+    """The events of an optimization, one JSON line each, in `folder/journal.jsonl`, and the listeners that show them.
 
     `events` are the valid ones: a line that cannot be read is left out, and its work is done again.
     """
@@ -48,12 +48,13 @@ class Journal:
         self._budget = Budget({})
 
     def begin(self) -> None:
-        """Tell the user which lines of an earlier process could not be read."""
+        """Show a note with the lines of the file that could not be read, if there are any."""
         if self.passed_over:
             self.tell("note", text=f"{self.folder / FILE}: {self.passed_over}; what they held is done again")
 
     def record(self, event: str, **values: Any) -> None:
-        """Append an event to the file, which has it when this returns.
+        """Append an event of the kind `event` with its fields `values` to the file, which has it when this returns, and
+        show it.
 
         Raises UsageError where the run's source files have changed.
         """
@@ -85,7 +86,9 @@ class Journal:
             listener({"event": event, **values})
 
     def note(self, text: str) -> None:
-        """Tell the user a sentence, once in a stage; it is recorded once, and shown again when a resumed run comes to it."""
+        """Show the user a sentence, once in a stage. It is recorded once, and shown again by a resumed run at the same
+        point.
+        """
         if (self._stage, text) in self._said:
             return
         self._said.add((self._stage, text))
@@ -93,7 +96,7 @@ class Journal:
         self.tell("note", text=text) if kept else self.record("note", text=text)
 
     def restart(self, number: int, rescore: bool) -> None:
-        """Make void what is recorded of stage `number`, of later stages, and of the test.
+        """Make void the events of stage `number`, of later stages, and of the test.
 
         With `rescore` the scores of earlier stages are void too, and only their results are kept.
         """
@@ -112,10 +115,11 @@ class Journal:
         return self._finished.get(self._named(key))
 
     async def once(self, key: str, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Return the value of `work` (plain values), which is done at most once even if the run is resumed.
+        """Return the value of `work` (plain values), recorded under `key`; the work is done at most once even if the run is
+        resumed.
 
-        A resumed run takes the recorded value. What the work spent is recorded with it, and charged to the stage's budget when
-        a resumed run takes it.
+        A resumed run takes the recorded value. What the work spent is recorded with it, and charged to the stage's budget
+        when a resumed run takes the value.
         """
         budget, named = self._budget, self._named(key)
         if named not in self._finished:
@@ -133,7 +137,10 @@ class Journal:
         self.record("finished", key=self._named(key), value=value, **more)
 
     def within(self, stage: str, budget: Budget) -> Journal:
-        """Return the journal of one stage: a view with keys and a folder of its own, whose spending is from `budget`."""
+        """Return the journal of one stage: a view of this one whose keys and folder are the stage's own.
+
+        What work of the stage spends is measured by `budget`.
+        """
         view = copy(self)
         view._budget = budget
         restarts = sum(

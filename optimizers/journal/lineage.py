@@ -18,7 +18,11 @@ from lmprog.state.json_lines import PassedOver
 
 @dataclass(frozen=True)
 class Entry:
-    """A candidate in a stage's tree, with its score on `rows` dev rows (None: refused, never run) and its parents."""
+    """A candidate in a stage's tree, with its score on `rows` dev rows (None: it was refused, and never run) and its
+    parents' digests.
+
+    `refused` is the reason why a check or filter refused it; `wins` is True for the stage's result.
+    """
 
     digest: str
     words: Candidate
@@ -31,13 +35,17 @@ class Entry:
     wins: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Return the entry as plain values."""
+        """Return the entry as a dictionary by field name."""
         return {**asdict(self), "words": self.words.as_json(), "parents": list(self.parents)}
 
 
 @dataclass(frozen=True)
 class StageTree:
-    """The candidates of one stage by digest, each after its parents."""
+    """The candidates of one stage by digest, each after its parents.
+
+    `ended` is True where the stage is finished, `changed` where its result is another program than its start; `steps` are
+    the training steps by number.
+    """
 
     stage: str
     entries: Mapping[str, Entry]
@@ -49,7 +57,9 @@ class StageTree:
 
     @property
     def start(self) -> Entry | None:
-        """The program that the stage began with; None where the stage scores no words (`grpo`), or was cut before any score."""
+        """The program that the stage began with; None where the stage scores no words (`grpo`), or was stopped before any
+        score.
+        """
         return self.entries.get(START.digest)
 
     def words(self, entry: Entry) -> Candidate:

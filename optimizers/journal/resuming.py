@@ -20,7 +20,7 @@ STAGE = re.compile(r"optimize\.stages\[(\d+)\]")
 
 
 def source_digests(program: Program) -> dict[str, str]:
-    """Return digests of all that an optimization of the program is made from (program, rows, metric, stages), by key."""
+    """Return digests, by key, of all that an optimization of the program is made from: program, rows, metric, stages."""
     plan, block = program.plan, optimize_config(program)
     splits = dict.fromkeys((block.train, block.validate, *((TEST,) if TEST in plan.data else ())))
     return {
@@ -47,9 +47,9 @@ def watched(program: Program) -> Unchanged:
 def claim(folder: Path, origin: Origin, block: Optimize, resume: bool, restart: str | None) -> tuple[int, bool] | None:
     """Check that a folder is free for a new run, or that the run in it may be resumed; write the origin of a new run there.
 
-    Returns the number of the stage that `restart` names, and whether earlier stages are scored again; None without `restart`.
-    Raises UsageError where the folder holds a run and neither `resume` nor `restart` is given, or a run begun from other
-    sources.
+    Return the number of the stage that `restart` (a number, a name, or `test`) means, and whether earlier stages must be
+    scored again; None without `restart`. Raises UsageError where the folder holds a run and neither `resume` nor `restart`
+    is given, or a run begun from other sources.
     """
     marker = folder / RUN
     recorded = read_origin(marker)

@@ -43,7 +43,7 @@ class PromptSearch:
         return runs * calls(program.plan) + taught + self.most_proposals(program, train, dev)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """Return the plans of the teachers, each with the most times it is run."""
+        """Return the plans of the teachers, each with the largest number of its runs."""
         from lmprog.optimizers.strategies.teachers import runs_of_teachers
 
         return runs_of_teachers(program, self.config.teachers, self.config.bootstrap_rows)

@@ -22,7 +22,8 @@ from lmprog.seeds import derive
 class Choices:
     """The options to choose from for one module: instructions, demo sets, layouts.
 
-    The first of each, None, keeps what it has.
+    The first of each, None, keeps what the module has. `nearest` has, by the index of a demo set, how many of its demos are
+    shown: those nearest to a call's inputs.
     """
 
     module: str
@@ -33,13 +34,16 @@ class Choices:
     layouts: list[Prompt | None] = field(default_factory=lambda: [None])
 
     def options(self) -> dict[str, int]:
-        """Return the number of options of each kind, as `module/kind`, for kinds with more than one."""
+        """Return the number of options by name, as `module/instructions`, for the kinds that have more than one."""
         counts = {"instructions": len(self.instructions), "demos": len(self.demos), "layout": len(self.layouts)}
         return {f"{self.module}/{kind}": count for kind, count in counts.items() if count > 1}
 
 
 def combined(choices: Sequence[Choices], picked: Picked) -> Candidate:
-    """Return the candidate with the picked option of each module; a kind without a pick stays as it is."""
+    """Return the candidate with the picked options: `picked` has, by `module/kind`, the index of an option in `choices`.
+
+    A kind without a pick stays as it is.
+    """
     words = {c.module: c.instructions[picked.get(f"{c.module}/instructions", 0)] for c in choices}
     demos = {c.module: c.demos[picked.get(f"{c.module}/demos", 0)] for c in choices}
     shown = {c.module: c.nearest.get(picked.get(f"{c.module}/demos", 0)) for c in choices}
@@ -53,7 +57,7 @@ def combined(choices: Sequence[Choices], picked: Picked) -> Candidate:
 
 
 class Gatherer:
-    """Gathers the options of all tuned modules: at first all but the proposer's, which `propose` adds.
+    """Gathers the options of all tuned modules: first those without a proposer, then the instructions that `propose` adds.
 
     `demo_sets` is how many sets of demos are drawn for each module.
     """
@@ -116,8 +120,8 @@ class Gatherer:
         return list({repr(chosen): chosen for chosen in drawn}.values())
 
     async def propose(self, choices: Sequence[Choices], evaluator: CandidateEvaluator, count: int) -> None:
-        """Add up to `count` instructions that the proposer writes to each tuned module, in view of the scores
-        in `evaluator`.
+        """Add up to `count` instructions for each tuned module to `choices`, written by the proposer, which is shown the
+        scores in `evaluator`.
         """
         for choice in choices:
             if self.proposer is None or "instructions" not in self.block.tune[choice.module]:

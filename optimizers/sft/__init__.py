@@ -41,7 +41,9 @@ class SFT:
 
     @staticmethod
     def packages(plan: Plan) -> tuple[str, ...]:
-        """Return what a training in this process needs; nothing where providers train."""
+        """Return the packages that the stage needs for a plan, by import name: those for training here, none where
+        providers train.
+        """
         from lmprog.optimizers.sft.provider_stage import trained_by_providers
 
         return () if trained_by_providers(plan) else ("torch", "peft", "trl", "accelerate")
@@ -59,13 +61,16 @@ class SFT:
         return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """Return the plans of the teachers, each with the most times it is run."""
+        """Return the plans of the teachers, each with the largest number of its runs."""
         from lmprog.optimizers.strategies.teachers import runs_of_teachers
 
         return runs_of_teachers(program, self.config.teachers, self.config.rows)
 
     def fees(self, program: Program, run: Sequence[CallBound], train: int) -> list[TrainingFee]:
-        """Return the cost of the jobs of providers, where they train the weights."""
+        """Return what providers are paid for the fine-tuning jobs; empty where the weights are trained in this process.
+
+        `run` bounds the LM calls of one run of the program, `train` is the number of train rows.
+        """
         from lmprog.optimizers.sft.provider_stage import trained_by_providers
         from lmprog.spending.fees import TrainingFee
 

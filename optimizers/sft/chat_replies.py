@@ -23,7 +23,7 @@ from lmprog.traces.record import Invocation
 
 @dataclass(frozen=True)
 class ChatReply:
-    """A reply to learn, as its prompt and its text."""
+    """A reply to learn for a module, as the messages of its prompt (in JSON) and its text."""
 
     module: str
     messages: str
@@ -34,12 +34,12 @@ class ChatReply:
         return [self.module, self.messages, self.text]
 
     def row(self) -> dict[str, Any]:
-        """Return the row of training, with images as they are sent."""
+        """Return the line of the provider's training file as a dictionary, with images as data URIs."""
         return row_of([dict(message) for message in with_images(json.loads(self.messages))], self.text)
 
 
 class ChatReplies(Gathering[ChatReply]):
-    """The gathering of replies of modules whose weights a provider trains."""
+    """Gathers replies to learn for the modules whose weights a provider trains."""
 
     def __init__(self, task: Task, options: Config, modules: frozenset[str]) -> None:
         config = options.training()
@@ -56,7 +56,11 @@ class ChatReplies(Gathering[ChatReply]):
         return ChatReply(*kept)
 
     def reply_of(self, made: Invocation) -> ChatReply | None:
-        """Return the reply to learn: as it came where its outputs are read in it without repairs, else as a demo has them."""
+        """Return the reply to learn from an LM call; None where the call has no outputs.
+
+        Its text is unchanged where the outputs can be read in it without repairs, else the outputs are written as in a
+        demo.
+        """
         module, text = self.program.plan.modules[made.module], made.text
         if not module.tools:
             if made.outputs is None:
@@ -105,13 +109,15 @@ def _written(program: Program, made: Invocation) -> str:
 
 
 def tokens_of(text: str) -> int:
-    """Return about how many tokens a text has; no tokenizer of a provider is at hand."""
+    """Return an estimate of how many tokens a text has, since the provider's tokenizer is not known."""
     return round(len(text) / CHARACTERS_PER_TOKEN)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows that a provider trains on, as the JSON lines of its file."""
+    """The rows that a provider trains on, as the JSON lines of its file, with their number, their estimated tokens, and the
+    number of replies left out as too long.
+    """
 
     data: bytes
     count: int
@@ -122,7 +128,7 @@ class Rows:
 
 
 def rows_within(replies: Sequence[ChatReply], limits: RowLimits) -> Rows:
-    """Return the rows of the replies that a provider takes whole."""
+    """Return the rows of those replies that keep the provider's limit of length; longer ones would be cut, and are left out."""
     lines, tokens, too_long = [], 0, 0
     for reply in replies:
         row = reply.row()

@@ -79,7 +79,7 @@ class Config(Training):
     )
 
     def training(self) -> GRPO:
-        """Return the options of the `grpo` trainer with the values of this stage; those of policy gradients are not used."""
+        """Return the options of the trainer of `grpo` with the values of this stage; its options for rollouts are not used."""
         shared = (*Training.model_fields, "steps", "teachers", "schedule", "weighting", "evaluate_every")
         # The number of rollouts is that of a teacher's first run too.
         return GRPO.model_validate({**self.model_dump(include={*shared}), "rollouts": max(2, self.samples), "probe": 0})

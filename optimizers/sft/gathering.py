@@ -25,7 +25,7 @@ AT_ONCE = 64
 
 
 class Gathering(ABC, Generic[R]):
-    """The gathering of replies to learn, of the modules in training; those of runs are kept in the journal."""
+    """Gathers the replies to learn of the modules in training; replies from runs are kept in the journal."""
 
     def __init__(
         self, task: Task, options: Config, program: Program, modules: frozenset[str], teachers: Teachers
@@ -34,22 +34,22 @@ class Gathering(ABC, Generic[R]):
 
     @abstractmethod
     def reply_of(self, made: Invocation) -> R | None:
-        """Return the reply to learn of an LM call; None where it has none."""
+        """Return the reply to learn from an LM call; None where it gives none."""
 
     @abstractmethod
     def read(self, kept: Sequence[Any]) -> R:
-        """Return a reply that the journal has kept."""
+        """Return a reply to learn from the plain values under which the journal keeps it."""
 
     @abstractmethod
     def params(self) -> dict[str, dict[str, Any]]:
-        """Return the sampling parameters of the runs that replies are taken from, by module."""
+        """Return by module the sampling parameters of the runs from which replies are taken."""
 
     def fit(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
-        """Return the rollouts that can be learnt from."""
+        """Return the rollouts without those that cannot be learnt from."""
         return rollouts
 
     async def gather(self) -> list[R]:
-        """Return the replies to learn, each once, and note their number in the journal; empty where there are none."""
+        """Return the replies to learn, equal ones once, and note their number in the journal; empty where there are none."""
         found = [*await self._of_runs(), *self._of_labels()]
         learnt = list(dict.fromkeys(found))
         if not learnt:
@@ -150,5 +150,5 @@ class Gathering(ABC, Generic[R]):
 
 
 def examples_of(rows: Any, most: int, seed: int) -> list[Any]:
-    """Return at most `most` of the rows, in a random order by the seed."""
+    """Return at most `most` of the rows, in a random order that follows from the seed."""
     return [rows[place] for place in examples_at(0, min(most, len(rows)), len(rows), seed)] if rows else []

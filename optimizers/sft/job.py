@@ -40,7 +40,9 @@ class ProviderJob:
         return f"lms.{self.lm.id} ({self.lm.model})"
 
     def rows(self, replies: Sequence[ChatReply]) -> Rows | None:
-        """Return the rows that the provider is sent; None, with a note, where it would not take them."""
+        """Return the rows to send to the provider; None, with a note in the journal, where it would refuse them (too few,
+        say).
+        """
         limits = self.provider.limits(self.model)
         found = rows_within(replies, limits)
         if found.too_long:
@@ -63,9 +65,10 @@ class ProviderJob:
         return found
 
     async def trained(self, rows: Rows) -> str:
-        """Return the name of the model that the provider trains on the rows; the same job serves a resumed run.
+        """Train the LM on the rows by a fine-tuning job; return the name of the trained model. A resumed run waits for the
+        same job.
 
-        Raises ProviderError where the provider refuses, or the job does not succeed; BudgetExceeded before anything is sent.
+        Raises ProviderError where the provider refuses or the job fails, and BudgetExceeded before anything is sent.
         """
         job = self.journal.recall("job")
         if job is None:

@@ -22,8 +22,8 @@ from lmprog.traces.record import Invocation
 
 
 class Replies(Gathering[TrainingReply]):
-    """The source of training rows of `sft`: good replies, gathered before the first step with the weights the
-    stage began with.
+    """The source of training rows of `sft`: good replies, gathered before the first training step by runs with the weights
+    that the stage began with.
     """
 
     imitates = True
@@ -56,9 +56,9 @@ class Replies(Gathering[TrainingReply]):
         return found
 
     def params(self) -> dict[str, dict[str, Any]]:
-        """Return the sampling parameters of the runs that replies are taken from.
+        """Return by module the sampling parameters of the runs from which replies are taken.
 
-        The loss is that of the model's own distribution, whatever the runs are sampled at.
+        Training follows the model's own distribution, whatever these are.
         """
         return self.policy.params(self.options.temperature_of)
 

@@ -28,7 +28,9 @@ def trained_by_providers(plan: Plan) -> dict[str, frozenset[str]]:
 
 
 class ProviderStage:
-    """A run of `sft` with the providers of the LMs as trainers: one job for each LM, then a scoring on the rows that choose."""
+    """A run of `sft` in which providers train the weights: one fine-tuning job for each LM, then a scoring on the choosing
+    rows.
+    """
 
     def __init__(self, task: Task, options: Config) -> None:
         self.task, self.options = task, options
@@ -38,7 +40,7 @@ class ProviderStage:
         self.gathering = ChatReplies(task, options, self.modules)
 
     def run(self) -> Candidate:
-        """Return the models that came out as a candidate; START where the program is no better with them."""
+        """Return the trained models as a candidate; START where the program is no better with them."""
         with asyncio.Runner() as runner:
             return runner.run(self._run())
 

@@ -13,7 +13,9 @@ from lmprog.traces.record import Invocation
 
 @dataclass(frozen=True)
 class TrainingReply:
-    """A reply to learn, as the token ids of its prompt and of itself."""
+    """A reply to learn for a module, as the token ids of its prompt and of itself; `constrained` is True where it was
+    sampled under a grammar.
+    """
 
     module: str
     prompt_token_ids: tuple[int, ...]
@@ -38,7 +40,7 @@ class TrainingReply:
 
 
 class Reply(Protocol):
-    """A reply to learn, of a module."""
+    """The interface of a reply to learn: its module, and what training needs of it."""
 
     @property
     def module(self) -> str: ...
@@ -51,7 +53,9 @@ R = TypeVar("R", bound=Reply)
 
 @dataclass(frozen=True)
 class Best(Generic[R]):
-    """The replies to learn from the runs on some rows, and counts of the runs."""
+    """The replies to learn from the runs on some rows, with the number of rows that had a run, and of those that gave a
+    reply.
+    """
 
     replies: Sequence[R]
     rows: int
@@ -78,8 +82,9 @@ def best_of(
     """Return the replies to learn from scored runs: those of each row's best `keep` runs that differ in the replies of
     `modules`.
 
-    `learnt` gives the reply to learn of an LM call; None where it has none. A run that failed by itself gives no reply to
-    learn, whatever its score.
+    `at_least` is the score that a run needs (`best`: the row's highest, above `lowest`, the metric's lowest value).
+    `learnt` returns the reply to learn from an LM call, or None. A run that failed by itself gives no reply, whatever its
+    score.
     """
     by_row: dict[int, list[Rollout]] = {}
     for run in runs:

@@ -38,8 +38,11 @@ FIRST = 0.8
 
 @dataclass(frozen=True)
 class GainTest:
-    """A test on the confirming dev rows: the program after stage `number` against the program after `against`
-    (0: as written).
+    """A test on the confirming dev rows: the program after stage `number` against the program after `against` (0: as
+    written).
+
+    `n` is the number of rows, `before`, `after` and `difference` are means with intervals, `p` is the one-sided p value
+    (None: not tested), and `lost` says why outages make the test void.
     """
 
     number: int
@@ -63,7 +66,7 @@ class GainTest:
         return self.p is not None and self.p <= self.level
 
     def as_json(self) -> dict[str, Any]:
-        """Return the test as plain values, for `from_json`."""
+        """Return the test as a dictionary by field name, from which `from_json` makes it again."""
         return {
             "number": self.number,
             "against": self.against,
@@ -84,8 +87,8 @@ class GainTest:
 
 
 def levels(count: int) -> list[float]:
-    """Return the significance levels of `count` tests of `accept: composition`; the program after the last stage is tested
-    first.
+    """Return the significance levels of the `count` tests of `accept: composition`, in the order in which versions are
+    tested: from the last stage back.
     """
     if count < 2:
         return [ALPHA] * count
@@ -100,8 +103,8 @@ def first_level(rule: str, stages: int) -> float:
 class Confirmation:
     """Scores programs on the confirming dev rows, each once even if the run is resumed, and tests one against another.
 
-    `program` is the program as written, its calls not paid out of the budget of the search. Each row is run `repeats` times and
-    counts with its mean.
+    `program` is the program as written; its calls are not charged to the budget of the search. Each row is run `repeats`
+    times and counts with its mean.
     """
 
     def __init__(
@@ -111,7 +114,11 @@ class Confirmation:
         self.repeats, self.seed = repeats, derive(seed, "confirm")
 
     def test(self, versions: Sequence[Candidate], number: int, against: int, level: float) -> GainTest:
-        """Test version `number` of the program for a gain over version `against`, and record the result."""
+        """Test version `number` of the program for a gain over version `against` at a significance level, and record the
+        result.
+
+        `versions` are the changes after each stage; version 0 is the program as written.
+        """
         before, after = self._values(versions[against]), self._values(versions[number])
         lost = self._lost(before, "the program before") or self._lost(after, f"the program after stage {number}")
         if lost is not None:
@@ -125,10 +132,10 @@ class Confirmation:
         return found
 
     def latest(self, versions: Sequence[Candidate]) -> tuple[int, list[GainTest]]:
-        """Return the number of the latest version that passes its test (0, the program as written, if none), and the tests
-        made.
+        """Return the number of the latest of `versions` that passes its test (0, the program as written, if none), and the
+        tests made.
 
-        Versions that are equal are one, named by the first of them.
+        Equal versions count as one, with the number of the first of them.
         """
         first: dict[str, int] = {}
         for number, version in enumerate(versions):

@@ -31,9 +31,10 @@ class DevSplit:
 
 
 def split(rows: Sequence[Row], block: Optimize, seed: int) -> DevSplit:
-    """Divide the dev rows, shuffled by the seed, which gives the same division in every stage and in a resumed run.
+    """Divide the dev rows, shuffled by the seed, into those that choose and those that confirm; the division is the same in
+    every stage and in a resumed run.
 
-    No row confirms where there are too few, or with `accept: point`.
+    No row confirms where there are too few, or where `block` says `accept: point`.
     """
     shuffled = list(rows)
     random.Random(derive(seed, "dev")).shuffle(shuffled)

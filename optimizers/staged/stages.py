@@ -42,7 +42,12 @@ TEST = "test"
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """The result of one stage: its candidate, and its score on the choosing dev rows."""
+    """The result of one stage: its candidate, what it spent, its score `validate` on the choosing dev rows and its gain
+    there.
+
+    `steps` are its training steps and `step_seconds` the time of one; `test` is the score on test rows, `credit` the credit
+    report.
+    """
 
     stage: str
     candidate: Candidate
@@ -74,7 +79,12 @@ class StageOutcome:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a run of stages. `test` has the test scores of the program as written and after each stage, or is empty."""
+    """The result of a run of stages: the candidate that is kept, the score `before` any stage, and the `best` by the
+    choosing rows.
+
+    `accepted` has the tests that decided, `test` the test scores of the program as written and after each stage (empty: no
+    test split), and `spent` the amounts.
+    """
 
     candidate: Candidate
     """The changes that are kept."""
@@ -116,8 +126,9 @@ def make(stage: Stage) -> Optimizer:
 
 
 def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal: Journal) -> Outcome:
-    """Run the stages in order, skipping what the journal says is done; then decide what is kept, and score the test split if
-    any.
+    """Run the stages of a program in order, then decide what is kept, and score the test split if there is one.
+
+    What the journal records as done is not done again. `budget` has limits by name.
     """
     with closing(AnswerCache(journal.folder)) as cache:
         return _run(program, seed, budget, journal, RunResponseCache(cache))

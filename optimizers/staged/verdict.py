@@ -9,7 +9,9 @@ from lmprog.scoring.small_samples import few
 
 
 def verdict(accepted: Mapping[str, Any], stages: Sequence[str]) -> str:
-    """Return a sentence on what is kept and why; `stages` are the names of the stages."""
+    """Return a sentence on which stage's program is kept and why; `accepted` are the tests in a report, `stages` the
+    stages' names.
+    """
     kept, rule = accepted["kept"], accepted["rule"]
     named = f"the program after stage {kept}, {stages[kept - 1]}," if kept else "the program as written"
     if rule == "point":
@@ -30,7 +32,7 @@ def verdict(accepted: Mapping[str, Any], stages: Sequence[str]) -> str:
 
 
 def described(test: Mapping[str, Any], stages: Sequence[str]) -> str:
-    """Return a sentence on the result of one test, from a report's values."""
+    """Return a sentence on the result of one test, which is a GainTest as in a report; `stages` are the stages' names."""
     against = f"after stage {test['against']}" if test["against"] else "as written"
     what = f"after stage {test['number']}, {stages[test['number'] - 1]}, against the program {against}"
     if test["lost"]:

@@ -47,8 +47,8 @@ class Labelled:
 class Solved:
     """The source of demos from runs on up to `rows` train rows that scored well: each call of a module in them is a demo.
 
-    The runs are the program's own, and runs of teachers. Calls in loops count too, and equal ones are one. The demos are kept
-    in the journal.
+    The runs are made by the program and by teachers. Calls in loops count too, and equal ones count once. The demos are
+    kept in the journal.
     """
 
     def __init__(self, rows: int, runs: DemoRuns | None = None) -> None:
@@ -160,9 +160,10 @@ def writable(demos: Sequence[Demo]) -> list[Demo]:
 
 
 def draw_set(module: Module, pool: Pool, count: int, seed: int) -> tuple[Demo, ...]:
-    """Draw `count` demos from the pool, in a drawn order, spread evenly over the values of the module's last output.
+    """Draw `count` demos from the pool by the seed, in random order, spread evenly over the values of the module's last
+    output.
 
-    An output that hardly repeats (free text) has no values to be spread over: the draw is then uniform.
+    An output that hardly repeats (free text) has no values to spread over: the draw is then uniform.
     """
     draw = random.Random(seed)
     shuffled = draw.sample(list(pool), len(pool))

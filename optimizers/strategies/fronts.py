@@ -10,10 +10,14 @@ from lmprog.optimizers.evaluation import Values
 
 
 class Front(Protocol):
-    """The interface of that choice: which of several candidates, scored on the same rows, are kept."""
+    """The interface of a choice among candidates that were scored on the same rows: which of them are kept."""
 
     def kept(self, scores: Sequence[Values], most: int) -> list[int]:
-        """Return the indices of the candidates to keep, at most `most`, the best of all first; at least one if there is any."""
+        """Return the indices of the candidates to keep, at most `most`, the best of all first; at least one if there is
+        any.
+
+        `scores` has the scores by row of each candidate.
+        """
         ...
 
 

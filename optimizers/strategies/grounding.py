@@ -19,7 +19,7 @@ Tried = Sequence[tuple[str, float]]
 
 
 def program(plan: Plan) -> str:
-    """Return a description of the program's steps and the arguments of each, one step a line."""
+    """Return a description of the program's steps and the arguments of each, one step a line, for a proposer's prompt."""
     said = [f"A program named {plan.name!r} is made of language-model calls. {plan.description or ''}".strip()]
     said += [f"Its inputs: {', '.join(f'{name} ({field.type})' for name, field in plan.inputs.items())}. Its steps:"]
     said += _steps(plan.steps, "- ")
@@ -28,7 +28,7 @@ def program(plan: Plan) -> str:
 
 
 def module(module: Module) -> str:
-    """Return a description of a module's inputs, outputs and present instructions."""
+    """Return a description of a module's inputs, outputs and present instructions, for a proposer's prompt."""
     signature = {
         "inputs": {name: _field(field.type, field.about) for name, field in module.inputs.items()},
         "outputs": {name: _field(field.type, field.about) for name, field in module.outputs.items()},
@@ -42,7 +42,9 @@ def module(module: Module) -> str:
 
 
 def data(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a description of the rows' columns (values that repeat, lengths, ranges), and some rows."""
+    """Return a description of the rows' columns (values that repeat, lengths, ranges), and some rows, for a proposer's
+    prompt.
+    """
     columns = dict.fromkeys(name for row in rows for name in row)
     said = [f"The program's data has {len(rows)} rows with these columns:"]
     said += [f"- {name}: {_column([row[name] for row in rows if row.get(name) is not None])}" for name in columns]
@@ -51,7 +53,7 @@ def data(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def scores(tried: Tried) -> str:
-    """Return the instructions tried so far with their scores, the worst first."""
+    """Return the instructions tried so far with their scores, the worst first, for a proposer's prompt."""
     ordered = sorted(tried, key=lambda entry: entry[1])
     return "\n".join(["Instructions that were tried, with their mean scores:", *(f"{s:.3f}: {t}" for t, s in ordered)])
 

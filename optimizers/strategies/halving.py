@@ -27,5 +27,5 @@ class Halving:
         return [rows for rows, _ in halving(self.rows, self.first, self.last, 0)]
 
     def survivors(self, candidates: int) -> Iterator[tuple[int, int]]:
-        """Yield for each rung above the first its number of rows and how many candidates reach it."""
+        """Yield for each rung above the first its number of rows, and how many of `candidates` are scored on it."""
         yield from halving(self.rows, self.first, self.last, candidates)[1:]

@@ -19,10 +19,10 @@ Prompt = Mapping[str, str]
 def layouts(module: Module) -> list[Prompt]:
     """Return alternative layouts of a module's prompt; none where its author laid out the prompt.
 
-    The first names each input, and the output where there is one. In the others the demos' replies name the output, as `label:
-    yes`, with inputs that stand as they are and with inputs that are named: a small model holds on to the name and gives fewer
-    replies that cannot be read. They are for replies that are a value which is found in such a line, and not for a module with
-    `decoding: constrained`: its replies can all be read, and may not name the output.
+    The first names each input, and the output where there is only one. In the others the demos' replies name the output, as
+    `label: yes`, with inputs unnamed and with inputs named: a small model repeats the name and gives fewer unreadable
+    replies. They are only for a module whose output can be read from such a line, and not for `decoding: constrained`,
+    whose replies can all be read and may not name the output.
     """
     standard = standard_layout(module.inputs, module.outputs, module.format)
     if module.layout != standard or standard.system is None:

@@ -6,10 +6,10 @@ from lmprog.blame import too_many_outages
 
 
 def too_many(scored: int, rows: int) -> bool:
-    """Return whether outages left so few of the rows scored that nothing may be chosen by them."""
+    """Return whether outages left so few of the rows with a score that no candidate may be chosen by them."""
     return too_many_outages(rows - scored, rows)
 
 
 def complaint(whose: str, scored: int, rows: int) -> str:
-    """Return a sentence that a score cannot be used because of outages; `whose` begins it."""
+    """Return a sentence that a score cannot be used because of outages; it begins with `whose`, such as a candidate's name."""
     return f"{whose}: outages left {rows - scored} of {rows} dev rows without a score, so nothing is chosen by it"

@@ -11,10 +11,12 @@ Picked = Mapping[str, int]
 
 
 class CandidateSelector(Protocol):
-    """The interface of a search: it proposes combinations of options, and learns from their scores."""
+    """The interface of a search: it proposes combinations of options, and takes their scores into account."""
 
     def ask(self, most: int) -> Sequence[Picked]:
-        """Return the next combinations to score, at least one and at most `most`: by name the index of the picked option."""
+        """Return the next combinations to score, at least one and at most `most`: each has by name the index of the picked
+        option.
+        """
 
     def tell(self, scores: Sequence[float | None]) -> None:
         """Record the mean scores of the combinations that were proposed last, in their order; None where one was refused."""
@@ -28,10 +30,10 @@ class CandidateSelector(Protocol):
 class TPE:
     """A search by optuna's tree of Parzen estimators over all names together; the first `startup` combinations are random.
 
-    The very first is index 0 everywhere: the program as it is, from which it learns too. In the random ones a name of `doubted`
-    keeps its index 0 with probability 1/2: its author's words are worth more than any one proposal, of which there may be many
-    and all of them bad. After the `startup` every other combination is the best so far with one name changed, which finds in
-    few trials what a model of all names together finds in many.
+    The very first is index 0 everywhere: the program as it is. In the random ones a name of `doubted` keeps its index 0,
+    the author's option, with probability 1/2, since most of the other options may be bad. After the `startup` every other
+    combination is the best so far with one name changed, which finds in few trials what a model of all names together finds
+    in many.
     """
 
     def __init__(

@@ -30,9 +30,9 @@ class Teacher(BaseModel):
 
 
 def beside(program: Program, path: str) -> Program:
-    """Return the teacher program at `path`, as its own spec says, without anything that is tuned in `program`.
+    """Return the teacher program of the spec at `path`, without anything that is tuned in `program`.
 
-    Its calls are paid out of the budget of `program`. An LM that it names in the same way is the program's own.
+    Its calls are charged to the budget of `program`. An LM that it names in the same way is the program's own.
     """
     assert program.plan.optimize is not None
     plan = program.plan.optimize.teachers[path]
@@ -46,7 +46,7 @@ def beside(program: Program, path: str) -> Program:
 
 
 def runs_of_teachers(program: Program, teachers: Sequence[Teacher], rows: int) -> list[tuple[Plan, int]]:
-    """Return the plans of the teachers, each with the most times that it is run for `rows` train rows."""
+    """Return the plans of the teachers, each with the largest number of its runs for `rows` train rows."""
     block = program.plan.optimize
     if block is None or not teachers:
         return []

@@ -23,7 +23,7 @@ SEVERAL = 3
 
 @dataclass(frozen=True)
 class Turns:
-    """The turns that an agent took for one call of its module; a group compares them as one member."""
+    """The turns (LM calls) that an agent took for call number `call` of its module; a group compares them as one member."""
 
     module: str
     call: int
@@ -44,8 +44,9 @@ def compare(
     members.
 
     `config.level` says whether single calls or whole runs are compared. Where some rollouts lost calls, `sampled` are all
-    rollouts before, whose mean reward is the baseline. `levels` (the distinct rewards seen so far) decide the scale where
-    `config` leaves it out. `agents` are the modules with tools.
+    rollouts with all calls, whose mean reward is the baseline. `averages` are the running rewards by module; `levels`, the
+    distinct rewards seen so far, decide the scale where `config` does not. `agents` are the modules with tools, and `width`
+    returns the width of the range of a module's reward.
     """
     groups: list[Group] = []
     values: list[list[float]] = []
@@ -71,17 +72,19 @@ def compare(
 
 
 def automatic_scale(levels: Sequence[float]) -> Scale:
-    """Return the scale of advantages for a reward with these distinct values: `group` for at most two values, `none` for more.
+    """Return the scale of advantages for a reward with these distinct values: `group` for at most two values, `none` for
+    more.
 
-    For two values the deviation says how rare success is. That of a graded reward measures how far apart runs are, and dividing
-    by it would make a small gain count as much as a large one.
+    With two values the group's deviation says how rare success is. With more (a graded reward) it says how far apart the
+    runs are, and dividing by it would make a small gain count as much as a large one.
     """
     return "group" if len(levels) < SEVERAL else "none"
 
 
 def seen(levels: Levels, rollouts: Iterable[Rollout], width: Width = unit) -> dict[str, list[float]]:
-    """Return `levels` (the distinct rewards by module) with the rewards of `rollouts` added; a third value makes a reward
-    graded.
+    """Return `levels` (the distinct rewards by module) with the rewards of `rollouts` added.
+
+    At most SEVERAL values are kept of each, which is enough to show that a reward is graded.
     """
     found = {name: [*values] for name, values in levels.items()}
     for rollout in rollouts:

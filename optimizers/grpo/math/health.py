@@ -23,8 +23,9 @@ def health(
 ) -> dict[str, Any]:
     """Return the health metrics of a training step (rewards, signal, lengths and more) as plain values for the journal.
 
-    docs/optimizers.md explains each. Rewards and example counts cover everything sampled: the selected subset would be biased
-    upward. So would the runs of teachers, which are reported apart.
+    `rows` are the training rows that the groups gave. docs/optimizers.md explains each metric. Rewards and example counts
+    cover everything sampled: the selected subset would be biased upward. The runs of teachers, which would be too, are
+    counted apart.
     """
     every = [rollout for wave in waves for rollout in wave.rollouts]
     drawn = [rollout for rollout in every if rollout.teacher is None]

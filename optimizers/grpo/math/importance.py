@@ -22,7 +22,9 @@ from torch import Tensor
 
 
 def sampler_logprobs(logprobs: Sequence[Sequence[float] | None], lengths: Sequence[int]) -> Tensor:
-    """Return the sampler's log-probabilities of the replies' tokens (B, T); NaN where unknown, and beyond a reply's end."""
+    """Return the sampler's log-probabilities of the replies' tokens as a matrix (B, T), for B replies of these `lengths`;
+    NaN where unknown (None), and beyond a reply's end.
+    """
     rows = [torch.full((max(lengths),), torch.nan) for _ in lengths]
     for row, values in zip(rows, logprobs, strict=True):
         if values is not None:  # else the row stays NaN: nothing is known of the reply's sampler
@@ -31,7 +33,9 @@ def sampler_logprobs(logprobs: Sequence[Sequence[float] | None], lengths: Sequen
 
 
 def importance_weights(trainer: Tensor, sampler: Tensor, cap: float) -> Tensor:
-    """Return min(exp(trainer - sampler), cap) for log-probabilities (B, T); 1 where the sampler's are unknown (NaN)."""
+    """Return the weights min(exp(trainer - sampler), cap) of tokens, from their log-probabilities (B, T) by the trainer and
+    by the sampler; 1 where the sampler's are unknown (NaN).
+    """
     return torch.where(sampler.isnan(), 1.0, (trainer - sampler).exp().clamp(max=cap))
 
 
@@ -40,10 +44,12 @@ NEAR = (0.8, 1.2)
 
 
 def mismatch(trainer: Tensor, sampler: Tensor, cap: float, counted: Tensor) -> Tensor:
-    """Return sums over the tokens that are `counted` (B, T) and whose sampler is known, and the largest difference (5,).
+    """Return five numbers on how far the trainer's log-probabilities are from the sampler's (B, T), over the tokens that
+    are `counted` (B, T, True) and whose sampler's is known.
 
-    They are: the sum of |trainer - sampler|, how many tokens, how many of them are truncated, the largest difference, and how
-    many tokens have a ratio outside NEAR. Sums, not means: passes and ranks hold different numbers of tokens.
+    They are: the sum of |trainer - sampler|, the number of tokens, how many have a ratio above `cap`, the largest
+    difference, and how many have a ratio outside NEAR. Sums, not means, since passes and processes hold different numbers
+    of tokens.
     """
     known = counted & ~sampler.isnan()
     apart = (trainer - sampler)[known]  # (K,) log(p / q) of the K known tokens

@@ -26,7 +26,10 @@ def longest(plan: Plan, module: str) -> int | None:
 
 
 def divisor(plan: Plan, lm: str, loss: str) -> int:
-    """Return the most tokens of an LM's reply, by which `loss: dr_grpo` divides. Raises LmprogError where no limit is set."""
+    """Return the most tokens of a reply of the LM `lm`, by which the loss is divided where `loss` is `dr_grpo`.
+
+    Raises LmprogError where no limit is set.
+    """
     declared = plan.lms[lm]
     if loss == "dr_grpo" and not declared.runs_here and reply_limit(declared.params) is None:
         raise LmprogError(
@@ -37,7 +40,7 @@ def divisor(plan: Plan, lm: str, loss: str) -> int:
 
 
 def is_cut(made: Any) -> bool:
-    """Return whether a reply ended because it reached `max_tokens`."""
+    """Return whether the reply of an LM call ended because it reached `max_tokens`."""
     return getattr(made, "finish_reason", None) == "length"
 
 
@@ -52,7 +55,7 @@ def cut_shares(rollouts: Iterable[Rollout], modules: Iterable[str]) -> dict[str,
 
 
 def advice(shares: Mapping[str, float], plan: Plan) -> list[str]:
-    """Return a sentence of advice for each module of whose replies a share above MANY is cut."""
+    """Return a sentence of advice for each module whose share of cut replies, in `shares`, is above MANY."""
     return [
         f"more than a quarter of the replies of {id!r} end at max_tokens, before they are done: raise "
         f"lms.{plan.modules[id].lm}.params.max_tokens, have its instructions ask for less, or set `overlong: mask` "
@@ -63,7 +66,7 @@ def advice(shares: Mapping[str, float], plan: Plan) -> list[str]:
 
 
 def warn_of_cuts(rollouts: Iterable[Rollout], modules: Iterable[str], plan: Plan, note: Callable[[str], None]) -> float:
-    """Pass advice to `note` where many replies are cut, and return the largest share of cut replies of any module."""
+    """Call `note` with advice where many replies are cut; return the largest share of cut replies of any of `modules`."""
     shares = cut_shares(rollouts, modules)
     for text in advice(shares, plan):
         note(text)
@@ -71,10 +74,10 @@ def warn_of_cuts(rollouts: Iterable[Rollout], modules: Iterable[str], plan: Plan
 
 
 def penalised(rollouts: Sequence[Rollout], modules: Iterable[str], limit: Limit, width: Width = unit) -> list[Rollout]:
-    """Return the rollouts with rewards lowered where a reply came near its limit of tokens.
+    """Return the rollouts with lower rewards where a reply came near its limit of tokens; `limit` returns a module's.
 
-    A reply of up to SOFT of its limit costs nothing, one at the limit the width of the reward's range, and one between them its
-    share of that. Where modules follow rewards of their own, each pays for its own replies.
+    A reply of up to SOFT of its limit loses nothing, one at the limit the width of the reward's range, and one between them
+    a proportional part. Where modules follow rewards of their own, each loses for its own replies.
     """
     known = frozenset(modules)
     return [_penalised(rollout, known, limit, width) for rollout in rollouts]

@@ -14,7 +14,7 @@ Constraint = tuple[str, Object]
 
 
 class Held(Protocol):
-    """The interface of an LM call with its module, and whether its reply was sampled under a grammar (constrained)."""
+    """The interface of an LM call: its module, and whether its reply was sampled under a grammar (constrained)."""
 
     @property
     def module(self) -> str: ...
@@ -24,7 +24,12 @@ class Held(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """A sampled reply to train on: token ids of the prompt and of the reply, and the reply's advantage."""
+    """A reply to train on: token ids of the prompt and of the reply, and the reply's advantage.
+
+    `run` names the member whose parts several rows are (None: the row is a member by itself), `constraint` is the grammar
+    that the reply was sampled under, `adapter` the index of the adapter to train, and `sampled` the sampler's
+    log-probabilities. `signal` is False for a row that only counts in the size of the loss.
+    """
 
     prompt_ids: Sequence[int]
     reply_ids: Sequence[int]
@@ -52,11 +57,14 @@ def training_rows(
     is_skipped: Callable[[Any], bool] = lambda made: False,
     silent: bool = False,
 ) -> list[Row]:
-    """Return a training row for each LM call of each group member, in the order of the groups.
+    """Return a training row for each LM call of each group member, in the order of the groups; `advantages` has those of
+    the members.
 
-    Calls for which `is_skipped` is True are left out, and so are groups without signal; with `silent` the latter are rows whose
-    `signal` is False, for losses that count all sampled rows. A row whose own advantage is 0 stays where its group has others:
-    it moves nothing, but counts in the size of the loss. `agents` are the modules whose members are an agent's turns.
+    `constraint_of`, `adapter_of` and `sampled_of` return the call's grammar, the module's adapter, and the sampler's
+    log-probabilities. Calls for which `is_skipped` is True are left out, and so are groups without signal; with `silent`
+    the latter are rows whose `signal` is False, for losses that count all sampled rows. A row whose own advantage is 0 is
+    kept where others of its group are not 0: it moves nothing, but counts in the size of the loss. `agents` are the modules
+    whose members are turns.
     """
     return [
         Row(
@@ -94,9 +102,10 @@ def token_weights(
     """Return for each row the weight of each of its tokens: the loss of a step is the sum over all tokens of weight * loss.
 
     `dapo`, `bnpo` and `cispo` take the mean over all tokens of the step, `grpo` the mean over replies of the mean over a
-    reply's tokens, and `dr_grpo` the sum over `rows * reply_limit` (arXiv 2503.20783). Rows that name their `run` are parts of
-    one member: all losses but `dr_grpo` take the mean over members of the mean over the tokens of a member. Where only some
-    rows name one, as where one of several modules is an agent, the members have the share of their tokens.
+    reply's tokens, and `dr_grpo` the sum over tokens divided by `rows * reply_limit` (arXiv 2503.20783). Rows with the same
+    `run` are parts of one member: all losses but `dr_grpo` take the mean over members of the mean over the tokens of a
+    member. Where only some rows have a `run`, as where one of several modules is an agent, these count by their share of
+    all tokens.
 
     `weighting="modules"` then scales the weights so that each module has the same share of the whole.
     """

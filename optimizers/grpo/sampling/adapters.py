@@ -20,7 +20,12 @@ from lmprog.runtime.program import Program
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter in training, with the LM or module that it belongs to."""
+    """An adapter in training: its name, the id of its LM, the modules whose replies train it (`tuned`), and those that use
+    it (`answered`).
+
+    `start` is the adapter that it begins as (None: a new one), and `section` says whether the spec names it under the LM or
+    under a module.
+    """
 
     name: str
     """The id of its LM, or of its module."""
@@ -73,7 +78,7 @@ def _of_lm(plan: Plan, lm: str, tuned: tuple[str, ...]) -> Adapter:
 
 
 def answering(plan: Plan, trained: Mapping[Adapter, AdapterReference]) -> Plan:
-    """Return the plan with its modules using the adapters in training."""
+    """Return the plan with its modules using the adapters in training; `trained` has the reference of each."""
     modules = dict(plan.modules)
     for adapter, reference in trained.items():
         modules.update({id: replace(plan.modules[id], adapter=reference) for id in adapter.answered})
@@ -81,7 +86,9 @@ def answering(plan: Plan, trained: Mapping[Adapter, AdapterReference]) -> Plan:
 
 
 def in_training(program: Program, trained: Mapping[Adapter, AdapterReference]) -> Program:
-    """Return the program with its modules using the adapters in training; so do its versions by `with_candidate`."""
+    """Return the program with its modules using the adapters in training, also after `with_candidate`; `trained` has the
+    reference of each.
+    """
     return replace(
         program,
         plan=answering(program.plan, trained),
@@ -108,9 +115,8 @@ def change_in(folder: Path, adapters: Iterable[Adapter], plan: Plan) -> Candidat
 
 
 def change(written: Mapping[Adapter, Mapping[str, str]]) -> Candidate:
-    """Return the candidate for trained adapters.
-
-    Each has `path` (absolute), `sha256`, `base` and `base_sha256`.
+    """Return the candidate for trained adapters; `written` has for each its `path` (absolute), its digest `sha256`, and
+    model and digest of its base (`base`, `base_sha256`).
     """
     lms = {adapter.lm: found for adapter, found in written.items() if adapter.section == "lms"}
     of_modules = {

@@ -9,7 +9,9 @@ from lmprog.scoring.metrics import Scorer
 
 
 class Peers:
-    """The runs of each row that are in progress; all `count` runs of a row run at the same time."""
+    """The runs of each row that are in progress, for metrics that compare the runs of a row; all `count` runs of a row run
+    at the same time.
+    """
 
     def __init__(self, scorer: Scorer, count: int) -> None:
         self._scorer, self._count = scorer, count
@@ -17,10 +19,9 @@ class Peers:
         self._all: dict[int, asyncio.Event] = {}
 
     async def scorer(self, example: int, number: int, result: Result) -> Scorer:
-        """Return the scorer for run number `number` of a row, which has ended; where runs are compared, after all of the row
-        have.
+        """Return the scorer for run number `number` of a row, whose `result` is there.
 
-        A run that failed is compared with none.
+        Where the metric compares runs, wait until all runs of the row have ended. A run that failed is compared with none.
         """
         if not self._scorer.compares:
             return self._scorer

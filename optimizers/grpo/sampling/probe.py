@@ -45,9 +45,11 @@ async def probe(
     params: Callable[[Callable[[str], float]], Mapping[str, Mapping[str, Any]]],
     format_failure: float,
 ) -> dict[str, Any] | None:
-    """Measure before training whether a few train rows give a signal, and tell the user; return None where there are no rows.
+    """Measure before training whether a few train rows give a signal, and note it for the user; return the measurements, or
+    None where there are no rows.
 
-    It is done once, even if the run is resumed. `params` returns the parameters of the trained modules for a temperature.
+    It is done once, even if the run is resumed. `params` returns the parameters of the trained modules, from a function
+    that returns a module's temperature. A run that fails by itself has the reward `format_failure`.
     """
     rows = len(task.train)
     if not min(rows, config.probe):
@@ -78,10 +80,11 @@ async def probe(
 
 
 async def measure(runs: Runs, config: Config, top: float, width: Width) -> dict[str, Any]:
-    """Compare greedy runs with runs sampled at each temperature, and return the findings as plain values.
+    """Compare greedy runs with runs sampled at each temperature; return the measurements as plain values.
 
-    `temperature: auto` tries TEMPERATURES down to the first with enough signal, and takes the one with most rows above greedy
-    where none has. `top` is the best possible score.
+    With `temperature: auto` the temperatures of TEMPERATURES are tried down to the first with enough signal, which is
+    taken; where none has, the one with most rows above greedy. `top` is the best possible score, `width` the width of the
+    reward's range.
     """
     greedy = _by_row((await runs(0.0, 1)).rollouts)
     tried: list[dict[str, Any]] = []
@@ -123,7 +126,10 @@ def _summary(wave: Wave, greedy: Mapping[int, Sequence[float]], width: Width) ->
 
 
 def said(report: Mapping[str, Any], taught: bool = False) -> list[str]:
-    """Return the findings of a probe as sentences, with advice where there is little to learn from."""
+    """Return the measurements of a probe as sentences, with advice where there is little to learn from.
+
+    `taught` says that the stage has teachers, whose runs may give signal too.
+    """
     best = next(each for each in report["tried"] if each["temperature"] == report["temperature"])
     temperature = report["temperature"]
     at = f"at temperature {temperature:g}" if isinstance(temperature, int | float) else "at the temperatures given"

@@ -17,9 +17,10 @@ from lmprog.scoring.metrics import Judging, Score, Scorer
 
 
 class Reward(Scorer):
-    """A scorer by the reward that training follows: `optimize.reward`, overall or by module, else the metric.
+    """A scorer by the reward that training follows: `optimize.reward`, one for all or by module, else the metric.
 
-    Where modules follow rewards of their own a score has them as `parts`, and its value is the mean of the different ones.
+    Where modules follow rewards of their own a score has them as `parts`, by module, and its value is the mean of the
+    different metrics.
     """
 
     def __init__(self, program: Program, metric: str, modules: Iterable[str], config: Config) -> None:
@@ -70,7 +71,9 @@ class Reward(Scorer):
         return high - low
 
     def with_failures(self, rollouts: Iterable[Rollout]) -> list[Rollout]:
-        """Return the rollouts, those that failed by themselves with the reward `format_failure`, or each module's lowest."""
+        """Return the rollouts with the reward `format_failure` for those that failed by themselves, or where it is not set
+        each module's lowest reward.
+        """
         return [rollout if rollout.rewards else self._failed(rollout) for rollout in rollouts]
 
     def _failed(self, rollout: Rollout) -> Rollout:

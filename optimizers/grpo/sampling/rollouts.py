@@ -23,7 +23,12 @@ from lmprog.traces.record import Invocation
 
 @dataclass(frozen=True)
 class Rollout:
-    """A sampled run of the program on an example, with its reward; all its invocations inherit that."""
+    """A sampled run of the program on an example, with its number, its reward, and its LM calls, to which the reward
+    applies.
+
+    `failure` is the kind of an own failure (None: none), `teacher` the teacher that made the run (None: the program), and
+    `rewards` has by module the rewards of those that follow rewards of their own.
+    """
 
     example: int
     rollout: int
@@ -37,7 +42,7 @@ class Rollout:
     """Rewards by module, where modules follow rewards of their own; `reward` is then their mean."""
 
     def reward_of(self, module: str | None) -> float:
-        """Return the reward for the calls of a module, or for None the reward of the whole run."""
+        """Return the reward for the calls of a module; for None that of the whole run."""
         return self.reward if module is None else self.rewards.get(module, self.reward)
 
 
@@ -52,7 +57,9 @@ def unit(module: str | None) -> float:
 
 @dataclass(frozen=True)
 class SkippedRuns:
-    """Counts of a teacher's runs that are not trained on, by reason."""
+    """Counts of a teacher's runs that are not trained on: ended by an outage, failed, or with a reply that the program
+    cannot give.
+    """
 
     lost: int = 0
     """An outage ended them."""
@@ -68,7 +75,10 @@ class SkippedRuns:
 
 @dataclass(frozen=True)
 class Wave:
-    """The rollouts of one training step. `lost` counts the runs that outages ended, which are in no group."""
+    """The rollouts of one training step. `lost` counts the runs that outages ended, which are in no group.
+
+    `skipped_runs` has by teacher the counts of runs that are not trained on.
+    """
 
     rollouts: tuple[Rollout, ...]
     lost: int
@@ -90,7 +100,7 @@ def _differ(runs: Sequence[Rollout], width: Width) -> bool:
 
 
 def of_examples(waves: Sequence[Wave], most: int, width: Width = unit) -> Wave:
-    """Join waves, and keep the rollouts of at most `most` examples, those with a signal first."""
+    """Return several waves joined to one, with the rollouts of at most `most` examples, those with signal first."""
     split = [wave.by_signal(width) for wave in waves]
     order = [example for with_signal, _ in split for example in with_signal]
     order += [example for _, without in split for example in without]
@@ -100,9 +110,9 @@ def of_examples(waves: Sequence[Wave], most: int, width: Width = unit) -> Wave:
 
 
 def examples_at(first: int, count: int, rows: int, seed: int) -> list[int]:
-    """Return the indices of `count` examples, after the first `first` of the training.
+    """Return the indices of the `count` train rows that follow the first `first` of the training.
 
-    Each epoch goes through all `rows` rows once, in an order of its own.
+    Each epoch goes through all `rows` rows once, in an order of its own by the seed.
     """
     orders = []
     for epoch in range(first // rows, (first + count - 1) // rows + 1):
@@ -125,12 +135,13 @@ async def collect(
     seed: int,
     clock: Stopwatch | None = None,
 ) -> Wave:
-    """Sample a wave: run the program `rollouts` times on each of `examples`, all at once, and score every run.
+    """Sample a wave: run the program `rollouts` times on each of `examples` (indices of `rows`), all at once, and score
+    every run.
 
-    `params` of modules override their own. A run that fails by itself (`lmprog.blame`) ends there, and all its calls have the
-    reward `format_failure`; a reply that cannot be read is never asked for again. `clock` counts as `score` the time in which a
-    run is scored, be it while others run. Raises ProviderError where outages ended all runs, and MetricFailed where the metric
-    raised in all of them.
+    `params` of modules override their own. A run that fails by itself (`lmprog.blame`) ends there, and all its calls have
+    the reward `format_failure`; an unreadable reply is not asked for again. `clock` counts the time in which any run is
+    scored as `score`. Raises ProviderError where outages ended all runs, and MetricFailed where the metric raised in all of
+    them.
     """
     options = RunOptions(seed=seed, module_params=params, retry=False)
     runs = await run_each(program, rows, examples, scorer, range(rollouts), options, clock=clock)
@@ -148,8 +159,10 @@ async def run_each(
     *,
     clock: Stopwatch | None = None,
 ) -> list[RowScore]:
-    """Run and score the program once for each example and each number in `numbers`; runs that an outage ended are repeated at
-    the end.
+    """Run and score the program once for each example (index of `rows`) and each rollout number in `numbers`; return the
+    scores in that order.
+
+    Runs that an outage ended are repeated at the end. `clock` measures the time of scoring.
     """
     clock = clock or Stopwatch()
     numbers = [*numbers]
@@ -167,9 +180,7 @@ async def run_each(
 
 
 def rollouts_of(runs: Sequence[RowScore], format_failure: float) -> tuple[Rollout, ...]:
-    """Return scored runs as rollouts: without runs that have no score, and with `format_failure` as the reward
-    of own failures.
-    """
+    """Return scored runs as rollouts, without runs that have no score; own failures have the reward `format_failure`."""
     return tuple(
         Rollout(
             run.row,

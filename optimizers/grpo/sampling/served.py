@@ -40,9 +40,9 @@ UNTRUNCATED_SAMPLING = {
 
 
 class Served:
-    """The adapters in training that vLLM servers sample, and their loading there after each step.
+    """The adapters in training that vLLM servers sample, and their loading on the servers after each step.
 
-    `folder` is for these adapters alone; `note` is called with each problem on the way.
+    `folder` is for these adapters alone; `note` is called with a sentence for each problem.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class Served:
         self._warned = False
 
     def trained_lm(self, adapter: Adapter) -> LocalLM:
-        """Return the local model whose weights are trained for an adapter: the LM itself, or the local copy of what a server
-        serves.
+        """Return the local model whose weights are trained for an adapter: the LM itself, or a local copy of the model that
+        a server serves.
         """
         if adapter not in self.adapters:
             return local_lm(self._lms[adapter.lm])
@@ -94,17 +94,17 @@ class Served:
     ) -> tuple[Sequence[Rollout], int]:
         """Drop the LM calls that cannot be trained; return the rollouts and the number of calls dropped.
 
-        A call can be trained where a server returned its tokens, and they are tokens of the local model. `lms` are the LMs in
-        training, by module. Raises LmprogError where no call is left.
+        A call can be trained where its server returned the reply's tokens, and these are tokens of the local model. `lms`
+        are the LMs in training, by module. Raises LmprogError where no call is left.
         """
         readers = {id: lms[id] for id in self.modules}
         models = {id: lm.weights.model_name for id, lm in readers.items()}
         return drop_untrainable(rollouts, readers, models) if readers else (rollouts, 0)
 
     def untruncated(self, id: str) -> dict[str, Any]:
-        """Return the parameters that make a server sample a module without truncation (UNTRUNCATED_SAMPLING).
+        """Return the parameters with which a server samples the module `id` without truncation (UNTRUNCATED_SAMPLING).
 
-        Entries of the same names in the `extra_body` of the module's LM would override it, and are left out.
+        The module's LM may set some of them in its `extra_body`: those are left out, since they would be overridden.
         """
         over = self._plan.lms[self._plan.modules[id].lm].params.get("extra_body")
         if not isinstance(over, Mapping):
@@ -117,8 +117,8 @@ class Served:
         }
 
     def warn_on_mismatch(self, mismatch: float | None) -> None:
-        """Warn once where the servers' log-probabilities differ much from the local model's, by the mean
-        difference of a token.
+        """Warn once where `mismatch`, the mean difference of a token's log-probability on the servers from the local
+        model's, is large; None: not measured.
         """
         if mismatch is not None and mismatch > FAR and not self._warned:
             self._warned = True

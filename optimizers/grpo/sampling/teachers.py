@@ -39,7 +39,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher program. `name` is its path in the spec; `first` is the number of its first rollout on each example."""
+    """A teacher program with its number of rollouts on each example.
+
+    `name` is its path in the spec; `first` is the number of its first rollout, after those of the program and of earlier
+    teachers.
+    """
 
     name: str
     program: Program
@@ -48,7 +52,7 @@ class Teacher:
 
 
 def teachers_of(program: Program, config: Config) -> list[Teacher]:
-    """Return the teachers of a stage, their rollouts numbered after those of the program."""
+    """Return the teachers of a stage, with their rollouts numbered after those of the program."""
     found, first = [], config.rollouts
     for teacher in config.teachers:
         found.append(Teacher(teacher.program, beside(program, teacher.program), teacher.rollouts, first))
@@ -85,11 +89,12 @@ class Teachers:
         prompt_program: Callable[[int, int], Program],
         clock: Stopwatch | None = None,
     ) -> Wave:
-        """Return the program's wave with the rollouts of the teachers on the same examples added to it.
+        """Return the program's wave (the result of `own`) with the rollouts of the teachers on the same examples added to
+        it.
 
-        `prompt_program` returns for an example and the number of a rollout the program whose prompts are trained there. Raises
-        ProviderError where outages ended every run of a teacher from the start on, and MetricFailed where the metric raised in
-        all of them.
+        `prompt_program` returns for an example and the number of a rollout the program whose prompts are trained with that
+        rollout. `clock` measures the time of scoring. Raises ProviderError where outages ended every run of a teacher from
+        the start on, and MetricFailed where the metric raised in all of them.
         """
         # What answers in this process waits: else who shares a batch would follow from how fast an API is.
         apart = [teacher for teacher in self.teachers if not self._runs_here(teacher)]
@@ -159,15 +164,16 @@ class Teachers:
         return replace(rollout, invocations=tuple(made), teacher=teacher.name)
 
     def taught(self, made: Invocation, teacher: Plan, prompt_program: Program) -> Invocation:
-        """Convert a call of a teacher's module to a call of the same module of `prompt_program`.
+        """Return a call of a teacher's module as a call of the same module of `prompt_program`; `teacher` is the teacher's
+        plan.
 
-        It has the prompt of `prompt_program`, and its reply in tokens of the model in training. The reply stays word for word
-        where the module reads the same outputs in it without repairs, and then its token ids too where it was sampled from the
-        same model; else, and where there is no reply (`text` is None), it is its outputs, written as the demos of the module
-        have them.
+        It has the prompt of `prompt_program`, and the reply in tokens of the model in training. The reply is unchanged
+        where the module reads the same outputs in it without repairs, and so are its token ids where it was sampled from
+        the same model; else, and where there is no reply (`text` is None), the outputs are written as in a demo of the
+        module.
 
-        Raises Unfit for a reply that the program in training could not give: one that is longer than `max_tokens`, that holds
-        the end of a reply, that is not read as the same outputs, or that a constrained module may not give.
+        Raises Unfit for a reply that the program in training could not give: one that is longer than `max_tokens`, that
+        contains an end token, that is read as other outputs, or that the grammar of a constrained module does not allow.
         """
         plan, module, lm = prompt_program.plan, prompt_program.plan.modules[made.module], self.lms[made.module]
         ready, declared = prompt_program.resources.module(module, plan), plan.lms[module.lm]
@@ -211,9 +217,10 @@ class Teachers:
 
 
 def reads_as(module: Module, text: str, outputs: Mapping[str, Any], cut: bool, lenient: bool = True) -> bool:
-    """Return whether the module reads exactly these outputs in a reply.
+    """Return whether the module reads exactly these outputs in the reply `text`; `cut` says that it reached its limit of
+    tokens.
 
-    With `lenient`, it may also read them by forgiving a fault of the reply.
+    With `lenient`, a reply that needs repairs counts too.
     """
     try:
         reading = read(module.format, module.outputs, text, cut)

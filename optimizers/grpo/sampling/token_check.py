@@ -28,7 +28,9 @@ class Reader(Protocol):
 
 
 def unmatched(made: Any, reader: Reader) -> str | None:
-    """Return why a server's reply cannot be trained, as the end of a sentence; None where it can."""
+    """Return why a server's reply cannot be trained, as the end of a sentence; None where it can. `reader` is the local
+    tokenizer.
+    """
     prompt, reply, logprobs = made.prompt_token_ids, made.token_ids, made.logprobs
     if not prompt or not reply:
         return NO_IDS
@@ -44,10 +46,11 @@ def unmatched(made: Any, reader: Reader) -> str | None:
 def drop_untrainable(
     rollouts: Iterable[Rollout], readers: Mapping[str, Reader], models: Mapping[str, str]
 ) -> tuple[list[Rollout], int]:
-    """Drop the calls of `readers`' modules that cannot be trained; return the rollouts and the number dropped.
+    """Drop the LM calls, of modules in `readers`, that cannot be trained; return the rollouts and the number of calls
+    dropped.
 
-    `models` gives the trained weights of each module. The replies of teachers stay as they are: they have the trained model's
-    tokens. Raises LmprogError where not one call can be trained.
+    `readers` has the local tokenizer by module, `models` the name of the trained model. The replies of teachers are kept:
+    they are in the trained model's tokens already. Raises LmprogError where not one call can be trained.
     """
     kept, refused, fit = [], [], 0
     for rollout in rollouts:

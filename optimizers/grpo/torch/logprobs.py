@@ -46,9 +46,11 @@ def logprobs(
     temperatures: Sequence[float],
     allowed: Sequence[Allowed | None],
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return the log-probabilities and entropies (T,) of the reply tokens of each sequence, by one pass.
+    """Return for each sequence s the log-probabilities and the entropies (T,) of its last T = `replies[s]` tokens, by one
+    pass.
 
-    The reply of sequence s is its last `replies[s]` tokens.
+    `temperatures` and `allowed` (the tokens that a grammar allowed, None: all) are those that the replies were sampled
+    with.
     """
     score = tree_logprobs if shares_prefixes(model) else padded_logprobs
     found, entropies = score(model, sequences, replies, temperatures, allowed)
@@ -57,10 +59,10 @@ def logprobs(
 
 
 def shares_prefixes(model: Any) -> bool:
-    """Return whether a pass over a tree gives the same as passes over the rows one by one.
+    """Return whether one pass over a tree of sequences gives the same as a pass for each sequence.
 
-    It does where positions are rotary, so that a token's place is the position passed for it; where every layer
-    attends to everything before the token; and where nothing is dropped at random.
+    It does where positions are rotary, so that a token's place is the position passed for it; where every layer attends to
+    everything before the token; and where nothing is dropped at random.
     """
     rotary = any("rotary" in type(module).__name__.lower() for module in model.modules())
     return rotary and attention.window_of(model) is None and not (model.training and _drops(model))
@@ -81,11 +83,12 @@ def tree_logprobs(
     temperature: float | Sequence[float] = 1.0,
     allowed: Sequence[Allowed | None] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities of the last `replies[s]` tokens of each sequence s, concatenated (sum(replies),).
+    """Return the log-probabilities and the entropies of the last `replies[s]` tokens of each sequence s, concatenated,
+    (sum(replies),) each.
 
-    The entropies of the distributions they were drawn from come with them. One forward pass over the tree of the
-    sequences; equal to a pass for each sequence alone where `shares_prefixes`. `temperature` may be one for each
-    sequence.
+    They are computed by one forward pass over the tree of the sequences, and equal to a pass for each sequence where
+    `shares_prefixes`. `temperature` (one for all or one for each sequence) and `allowed` (the tokens that a grammar
+    allowed, None: all) are those that the replies were sampled with.
     """
     tree = PrefixTree.pack([sequence[:-1] for sequence in sequences])  # nothing is predicted from the last token
     device = next(model.parameters()).device
@@ -122,7 +125,7 @@ def padded_logprobs(
     temperature: float | Sequence[float] = 1.0,
     allowed: Sequence[Allowed | None] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the same as `tree_logprobs`, by a padded row for each sequence.
+    """Return the same as `tree_logprobs`, by a batch with one padded row for each sequence.
 
     The padding is on the right, where no token before it can see it.
     """

@@ -6,7 +6,9 @@ from collections.abc import Callable, MutableMapping, Sequence
 
 
 class PassMetrics:
-    """Merges the values that TRL appends to the lists of `measured` (by metric) during one step into one value each."""
+    """Merges the values that TRL measures in each pass of a step (lists in `measured`, by metric) into one value for the
+    step.
+    """
 
     def __init__(self, measured: MutableMapping[str, list[float]]) -> None:
         self._measured = measured
@@ -18,7 +20,7 @@ class PassMetrics:
         self._tokens.append(tokens)
 
     def join(self) -> None:
-        """Replace each metric's values by their mean weighted by tokens; by the extreme for names ending in
+        """Replace each metric's values by their mean weighted by tokens; by the smallest or largest for names ending in
         `_min` or `_max`.
         """
         for name, values in self._measured.items():

@@ -28,9 +28,10 @@ RECORDED_METRICS = {
 
 
 class StageCallback(TrainerCallback):  # type: ignore[misc]
-    """Call `on_step(step, figures, seconds by part)` after each step, and `on_saved(step)` after each checkpoint.
+    """A callback of TRL's trainer: it calls `on_step(step, metrics, seconds by part)` after each step, and `on_saved(step)`
+    after each checkpoint.
 
-    The seconds leave dev scoring out.
+    The seconds do not include the scoring of dev rows.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
         self._split = self.clock.stop()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Report a step's figures to the stage; the trainer logs once after every step, when all of them are known."""
+        """Call `on_step` with the metrics of a step; the trainer logs once after every step, when all of them are known."""
         recorded = {
             RECORDED_METRICS[name]: value
             for name, value in (logs or {}).items()

@@ -16,7 +16,7 @@ from lmprog.lms.local.lora import FastLora
 
 
 class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
-    """The adapters in training as one torch module: pairs of a peft model and an adapter's name; models may be the same."""
+    """The adapters in training as one torch module: pairs of a peft model and an adapter's name; several may share a model."""
 
     def __init__(self, adapters: Sequence[tuple[Any, str]]) -> None:
         super().__init__()
@@ -53,7 +53,9 @@ class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
 
 
 class OneAdapter:
-    """A callable model for adapter number `adapter` of `trained`; with `reference` the base model of that adapter."""
+    """A model, callable as those of transformers, with adapter number `adapter` of `trained`; with `reference` the base
+    model alone.
+    """
 
     def __init__(self, trained: TrainedAdapters, adapter: int, reference: bool = False) -> None:
         self._trained, self._which = trained, {"adapter": adapter, "reference": reference}

@@ -54,7 +54,7 @@ TRAINED_WEIGHTS = "trained.safetensors"
 
 
 class Stopped(Handled):
-    """The error in other processes when the first process has ended the training before its last step."""
+    """The error raised in the other processes when the first process has ended the training before its last step."""
 
 
 def _unconstrained(row: Row) -> Any:
@@ -62,7 +62,9 @@ def _unconstrained(row: Row) -> Any:
 
 
 class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
-    """TRL's GRPOTrainer on the rows that `collect(step)` returns for each step; none where nothing can be learnt."""
+    """TRL's GRPOTrainer on the training rows that `collect(step)` returns for each step; a step without rows changes
+    nothing.
+    """
 
     def __init__(
         self,

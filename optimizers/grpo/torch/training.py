@@ -32,9 +32,10 @@ def train(
     health: Callable[[], Mapping[str, Any]] = dict,
     clock: Stopwatch | None = None,
 ) -> None:
-    """Train the policy's adapters from the last whole checkpoint on.
+    """Train the policy's adapters from the last whole checkpoint on, as `request` describes.
 
-    `rows` returns the rows of a step in the first process; the others get them from it, and end with it.
+    `rows` returns the training rows of a step in the first process, which sends them to the others. `callbacks` are those
+    of the trainer, `health` returns further metrics of the step, and `clock` measures the time of its parts.
     """
     config, checkpoints, plan = request.config, Checkpoints(request.folder), policy.start.plan
     trainer = ProgramTrainer(
@@ -59,8 +60,8 @@ def train(
 
 
 def join(program: Program, request: TrainRequest) -> None:
-    """Take part in a training that the first process began with `request`; `program` is the one that this process was started
-    with.
+    """Take part in a training that the first process began with `request`; `program` is the one that this process was
+    started with.
     """
 
     def nothing(text: str) -> None:

@@ -48,7 +48,10 @@ _run_back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 class TreeAttention:
-    """The attention of one tree, for every layer of a model: a `context` of the engine's attention function."""
+    """The attention over one tree of tokens, for every layer of a model: each token sees its ancestors and itself.
+
+    The engine's attention function takes it as `context`.
+    """
 
     def __init__(self, tree: PrefixTree) -> None:
         self._pieces = list(_pieces(tree))
@@ -76,7 +79,9 @@ class TreeAttention:
     def run_back(
         self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, total: Tensor, scaling: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of query, key and value, from that of the output."""
+        """Return the gradients of query, key and value, from `gradient`, that of the output, and what `run` returned:
+        `output` and the log-sum-exp `total`.
+        """
         # Sums over pieces are in fp32, whatever the number format of the model.
         of_query, of_key, of_value = (torch.zeros(each.shape, device=each.device) for each in (query, key, value))
         for piece in self._pieces:
