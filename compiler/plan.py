@@ -332,6 +332,8 @@ class Optimize:
     """The programs that stages name as teachers, by the paths as they are written."""
     declassify: str | None = None
     """The reason why demos made of private rows may be in the overlay."""
+    report_to: tuple[str, ...] = ()
+    """The experiment trackers that follow the optimization."""
 
 
 @dataclass(frozen=True, eq=False)

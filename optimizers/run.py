@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +98,7 @@ def optimize(
     from lmprog.optimizers.journal import resuming
     from lmprog.optimizers.journal.files import Journal
     from lmprog.optimizers.staged.stages import optimize_config, require_packages, run_stages
+    from lmprog.optimizers.trackers.reporting import reporting
 
     spec = Path(spec)
     going_on = resume or restart_stage is not None
@@ -124,9 +125,10 @@ def optimize(
     name, path, saved = program.plan.name, str(spec.resolve()), settings.without_secrets()
     unchanged = resuming.watched(program)
     origin = Origin(name, path, resuming.source_digests(program), seed, settings=saved)
-    with opened(on, workers, spec.parent) as runner, _claimed(folder, going_on):
+    with opened(on, workers, spec.parent) as runner, _claimed(folder, going_on), ExitStack() as trackers:
         restarting = resuming.claim(folder, origin, block, resume, restart_stage)
-        journal = Journal(folder, (listen,) if listen else (), unchanged)
+        tracked = trackers.enter_context(reporting(block.report_to, program.plan, seed, folder, going_on))
+        journal = Journal(folder, (*((listen,) if listen else ()), tracked), unchanged)
         try:
             journal.tell("run_started", run_dir=str(folder), program=name, spec=path, seed=seed)
             journal.begin()
@@ -140,6 +142,7 @@ def optimize(
                 _write_overlay(folder / UNCONFIRMED, spec, outcome.best, report)
             write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n", private=True)
             journal.record("run_ended", overlay=str(target))
+            tracked.finish(report, target, folder / "report.json")
         finally:
             journal.close()
     tuned = processes.from_first(Finished(Tuned(target, report))).outcome

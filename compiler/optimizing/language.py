@@ -206,6 +206,12 @@ OPTIMIZE = Record(
             default="none",
             example="{classify: [Name the topic of the message.]}",
         ),
+        "report_to": ListOf(
+            Choice(("mlflow", "wandb")),
+            about="Experiment trackers that get the figures of all stages, the overlay and the report.",
+            default="none",
+            example="[mlflow]",
+        ),
         "declassify": Text(
             about="Why others may read what is written of private rows: demos and instructions.",
             default="private rows are not written into an overlay",

@@ -109,12 +109,13 @@ def of_metric(plan: Plan, metric: str) -> dict[str, str]:
 def of_optimization(block: Optimize) -> dict[str, str]:
     """Return digests, by key, of the settings of an `optimize` block, each stage by a key of its own.
 
-    The budget is left out, since it may be raised between a run and its continuation.
+    The budget is left out, since it may be raised between a run and its continuation, and so are the trackers, which change
+    nothing.
     """
     found = {
         f"optimize.{field.name}": digest(_plain(getattr(block, field.name)))
         for field in fields(block)
-        if field.name not in ("budget", "seed", "stages", "teachers")
+        if field.name not in ("budget", "seed", "stages", "teachers", "report_to")
     }
     for index, stage in enumerate(block.stages):
         key = f"optimize.stages[{index}]"
