@@ -33,6 +33,8 @@ EXTRA_OF = {
     **dict.fromkeys(("pygls", "lsprotocol"), "lsp"),
     "opentelemetry": "otel",
     "ray": "ray",
+    "mlflow": "mlflow",
+    "wandb": "wandb",
 }
 """Package -> extra."""
 
@@ -47,6 +49,8 @@ BRINGS = {
     "lsp": "lmprog lsp: editors that know the language",
     "ray": "runs on the workers of a Ray cluster: --on ray",
     "otel": "traces to an OpenTelemetry collector",
+    "mlflow": "reports of optimizations to MLflow: report_to",
+    "wandb": "reports of optimizations to Weights & Biases: report_to",
 }
 """Extra -> what it is for."""
 

@@ -7,8 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from lmprog.errors import UsageError
-from lmprog.extras import is_installed
+from lmprog.extras import require
 
 
 class Tracker(Protocol):
@@ -34,9 +33,8 @@ HOMES = {
 
 
 def tracker(name: str) -> Tracker:
-    """Return a tracker by its name. Raises UsageError where its package is not installed."""
-    if not is_installed(name):
-        raise UsageError(f"optimize is to report to {name}, which is not installed: pip install {name}")
+    """Return a tracker by its name. Raises MissingExtra where its package is not installed."""
+    require([name], f"`report_to: [{name}]`")
     module, _, attribute = HOMES[name].partition(":")
     made: Tracker = getattr(import_module(module), attribute)()
     return made

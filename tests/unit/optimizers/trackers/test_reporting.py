@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import lmprog
+from lmprog import extras
 from lmprog.errors import UsageError
+from lmprog.extras import require
 from lmprog.optimizers.trackers import tracker as trackers
 from lmprog.optimizers.trackers.reporting import Reporting, reporting
 from tests.unit.optimizers.staged.test_staged import Watched
@@ -53,7 +55,7 @@ class Notebook:
 def notebook(monkeypatch) -> type[Notebook]:
     monkeypatch.setitem(trackers.HOMES, "mlflow", f"{__name__}:Notebook")
     monkeypatch.setattr(trackers, "import_module", lambda name: sys.modules[__name__])
-    monkeypatch.setattr(trackers, "is_installed", lambda name: name == "mlflow")
+    monkeypatch.setattr(trackers, "require", lambda names, user: None)
     monkeypatch.setattr(Notebook, "failing", "")
     return Notebook
 
@@ -103,8 +105,9 @@ def test_a_tracker_that_cannot_begin_is_refused_before_anything_is_asked(
     monkeypatch.setattr(Notebook, "failing", "begin")
     with pytest.raises(UsageError, match="mlflow takes no reports: ConnectionError: no server; start it"):
         optimized(write_spec, tmp_path / "run")
-    monkeypatch.setattr(trackers, "is_installed", lambda name: False)
-    with pytest.raises(UsageError, match="mlflow, which is not installed: pip install mlflow"):
+    monkeypatch.setattr(trackers, "require", require)
+    monkeypatch.setattr(extras, "is_installed", lambda name: name != "mlflow")
+    with pytest.raises(UsageError, match=r"needs the extra 'mlflow' .*pip install 'lmprog\[mlflow\]'"):
         optimized(write_spec, tmp_path / "other")
 
 
