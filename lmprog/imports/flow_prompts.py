@@ -39,7 +39,7 @@ def known(
         if apart and default:
             literal[name] = default
         declared[name] = kind if kind is not None or apart else "str"
-        if _has_parts(kind) and not apart:
+        if has_parts(kind) and not apart:
             as_json.add(name)
         elif apart and kind is not None and reference.removeprefix("inputs.") not in values.inputs:
             fixed.add(name)
@@ -57,11 +57,12 @@ def argument(values: FlowValues, id: str, value: Any, kind: Type) -> Any:
     own = values.kind(read if values.node(reference) in values.missing else reference)
     if kind != STR or own == "str":
         return wrapped(read)
-    if _has_parts(own):
+    if has_parts(own):
         return wrapped(f"json({read})")
     whole = own is not None or reference.endswith(".output")
     return wrapped(read if whole else f"str({read})")
 
 
-def _has_parts(kind: str | None) -> bool:
+def has_parts(kind: str | None) -> bool:
+    """Return whether values of a type, as the language writes it, are lists or objects."""
     return kind is not None and (kind == "json" or kind.startswith(("list[", "{")))

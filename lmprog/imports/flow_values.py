@@ -21,7 +21,7 @@ class FlowValues:
     """The inputs and node outputs of a prompt flow, for converting references to them into expressions.
 
     `types` are those of the nodes' outputs by node, None where unknown; `missing` are the nodes for which no step was made;
-    `skippable` are the nodes that may be skipped.
+    `skippable` are the nodes that may be skipped; `texts` those whose step computes a text.
     """
 
     def __init__(
@@ -30,7 +30,9 @@ class FlowValues:
         types: Mapping[str, str | None],
         missing: Iterable[str],
         skippable: Iterable[str],
+        texts: Iterable[str] = (),
     ) -> None:
+        self.texts = frozenset(texts)
         self.inputs, self.types, self.missing, self.skippable = inputs, types, frozenset(missing), frozenset(skippable)
         self.notes: list[Note] = []
         self._own = frozenset(inputs)
@@ -48,7 +50,10 @@ class FlowValues:
         if root in ("inputs", "flow"):
             name, *fields = rest.removeprefix(".").split(".")
             return ".".join(("inputs", identifier(name), *fields)) if name else None
-        return f"steps.{identifier(root)}{rest}"
+        id = identifier(root)
+        if id in self.texts and rest.startswith(".output"):
+            rest = f".value{rest.removeprefix('.output')}"
+        return f"steps.{id}{rest}"
 
     def node(self, reference: str | None) -> str | None:
         """Return the id of the node whose output an expression reads; None where it reads none."""
@@ -59,7 +64,7 @@ class FlowValues:
         """Return the type of an expression's value, as the language writes it; None where it is a part of a
         value, or unknown.
         """
-        found = re.fullmatch(r"inputs\.(\w+)|steps\.(\w+)\.output", reference)
+        found = re.fullmatch(r"inputs\.(\w+)|steps\.(\w+)\.(?:output|value)", reference)
         if found is None:
             return None
         return str(self.inputs[found[1]]["type"]) if found[1] in self.inputs else self.types.get(found[2] or "")

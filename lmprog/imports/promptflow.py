@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.types.lattice import Primitive, Type, mismatch
 from lmprog.compiler.types.text import read_type
 from lmprog.errors import UsageError
-from lmprog.imports import flow_prompts, models, python_tools, roles
+from lmprog.imports import flow_prompts, flow_texts, models, python_tools, roles
 from lmprog.imports.files import read_text, read_yaml, within_depth
 from lmprog.imports.flow_values import FlowValues
 from lmprog.imports.original import Original
@@ -66,12 +67,14 @@ class _Flow:
         self.modules: dict[str, dict[str, Any]] = {}
         self.steps: dict[str, dict[str, Any]] = {}
         self.values = FlowValues({}, {}, {}, ())
+        self.texts: set[str] = set()
 
     def imported(self) -> Imported:
         nodes = [self._chosen(node) for node in self.flow["nodes"] if isinstance(node, dict) and _named(node)]
         if len(nodes) < len(self.flow["nodes"]):
             self._say("steps", "nodes without a name")
         named = {identifier(node["name"]): node for node in nodes}
+        self.texts = flow_texts.text_nodes(named, self._template)
         left = {id: why for id, node in named.items() if (why := self._reason(id, node)) is not None}
         for why in left.values():
             self._say("steps", why)
@@ -83,12 +86,14 @@ class _Flow:
             {id: self._type(node) for id, node in named.items()},
             left,
             [id for id, node in named.items() if isinstance(node.get("activate"), dict)],
+            self.texts,
         )
         kept = {id: node for id, node in named.items() if id not in left}
         kept = self._beside_turns(kept)
         self._refine(kept)
         for id, node in kept.items():
-            self._llm(id, node) if node.get("type") == "llm" else self._python(id, node)
+            made = {"llm": self._llm, "prompt": self._text}.get(str(node.get("type")), self._python)
+            made(id, node)
         outputs = self._outputs()
         for key in _LEFT:
             if self.flow.get(key):
@@ -133,7 +138,9 @@ class _Flow:
         if not outputs and self.steps:
             read = json.dumps(self.steps, default=str)
             last = [id for id in self.steps if f"steps.{id}." not in read]
-            outputs = {id: wrapped(f"steps.{id}.output") for id in last or self.steps}
+            outputs = {
+                id: wrapped(f"steps.{id}.{flow_texts.step_output(self.values, id)}") for id in last or self.steps
+            }
             self._say("outputs", f"any output of the flow: the program's are those of {', '.join(outputs)}")
         return outputs
 
@@ -155,7 +162,7 @@ class _Flow:
         found = python_tools.tool_function(self._source(node))
         return found.returns if found is not None else None
 
-    def _source(self, node: dict[str, Any]) -> Path | None:
+    def _source(self, node: Mapping[str, Any]) -> Path | None:
         """Return the file of a node; None where there is none inside the flow's folder or beside it."""
         source = node.get("source")
         written = source.get("path") if isinstance(source, dict) else None
@@ -167,7 +174,9 @@ class _Flow:
         kind, source = node.get("type"), self._source(node)
         if node.get("aggregation"):
             return f"the aggregation node `{id}`: it sees all rows at once; write it as a metric"
-        if kind not in ("llm", "python"):
+        if kind == "prompt" and source is not None and id not in self.texts:
+            return f"the node `{id}` of type `prompt`, whose text is more than values in their places"
+        if kind not in ("llm", "python", "prompt"):
             return f"the node `{id}` of type `{kind}`: lmprog has no such step"
         if source is None:
             return f"the node `{id}`: there is no file for its source {json.dumps(node.get('source'), default=str)}"
@@ -189,6 +198,19 @@ class _Flow:
             else:
                 step["when"] = condition
         self.steps[id] = step
+
+    def _template(self, node: Mapping[str, Any]) -> str | None:
+        source = self._source(node)
+        return read_text(source) if source is not None else None
+
+    def _text(self, id: str, node: dict[str, Any]) -> None:
+        written, as_json = flow_texts.expression(self.values, id, self._template(node) or "", _given(node))
+        if as_json:
+            text = (
+                f"how a list or object stands in the text of `{id}`: as JSON here, and in the flow as Python prints it"
+            )
+            self._say("steps", text)
+        self._step(id, {**node, "inputs": {}}, {"value": written}, {})
 
     def _python(self, id: str, node: dict[str, Any]) -> None:
         source = self._source(node)

@@ -325,7 +325,7 @@ inputs: {q: {type: string}, k: {type: int, default: "3"}}
 outputs: {answer: {reference: "${say.output}"}, docs: {reference: "${search.output}"}}
 nodes:
 - {name: search, type: python, source: {type: package, tool: a.b.c}, inputs: {query: "${inputs.q}"}}
-- {name: words, type: prompt, source: {type: code, path: say.jinja2}}
+- {name: words, type: prompt, source: {type: code, path: words.jinja2}}
 - name: tidy
   type: python
   source: {type: code, path: tidy.py}
@@ -338,7 +338,8 @@ nodes:
         api="chat",
     )
     text = "system:\nS\nuser:\n{{ q }} {{ words }} {{ tidy }}"
-    program, notes, errors = flow(tmp_path, nodes + say, tidy__py=TIDY, say__jinja2=text)
+    words = "{% if q %}{{ q }}{% endif %}"
+    program, notes, errors = flow(tmp_path, nodes + say, tidy__py=TIDY, say__jinja2=text, words__jinja2=words)
     assert errors == [] and "differs" not in notes
     assert program["inputs"] == {"q": "str", "k": {"type": "int", "default": 3}, "search": "list[str]", "words": "str"}
     assert program["outputs"] == {"answer": "${{ steps.say.output }}"}
@@ -346,6 +347,31 @@ nodes:
     said = "\n".join(notes["not imported"])
     assert "the output `docs`: ${{ steps.search.output }}, of a node that has no step here" in said
     assert "the output of the node `words`, which `say` reads: it is the input `words` until you write a step" in said
+
+
+def test_a_node_that_makes_a_text_is_an_expression(tmp_path: Path) -> None:
+    nodes = """
+inputs: {q: {type: string}, n: {type: int}, log: {type: list}, go: {type: bool}}
+outputs: {words: {reference: "${words.output}"}, tidy: {reference: "${tidy.output}"}}
+nodes:
+- name: words
+  type: prompt
+  source: {type: code, path: words.jinja2}
+  inputs: {q: "${inputs.q}", n: "${inputs.n}", log: "${inputs.log}", m: 5, docs: "${search.output}"}
+  activate: {when: "${inputs.go}", is: true}
+- {name: search, type: python, source: {type: package, tool: a.b.c}}
+- {name: tidy, type: python, source: {type: code, path: tidy.py}, inputs: {docs: "${words.output}", k: 1}}
+"""
+    text = '{# note #}\nSay "{{ q }}" {{ n }}\n{{m}}{{ gone }}{{docs}} {{ log }}\n'
+    program, notes, errors = flow(
+        tmp_path, nodes, tidy__py=TIDY.replace("docs: List[str]", "docs: str"), words__jinja2=text
+    )
+    assert errors == [] and "differs" not in notes
+    value = '"Say \\"" + inputs.q + "\\" " + str(inputs.n) + "\\n" + "5" + "" + inputs.search + " " + json(inputs.log) + "\\n"'
+    assert program["steps"]["words"] == {"value": value, "when": "inputs.go == true"}
+    assert program["outputs"]["words"] == "${{ steps.words.value }}" and program["inputs"]["search"] == "str"
+    assert program["steps"]["tidy"]["with"] == {"docs": "${{ default(steps.words.value, '') }}", "k": 1}
+    assert any("how a list or object stands in the text of `words`" in text for text in notes["not imported"])
 
 
 def test_what_a_flow_misspells_is_left_to_check(tmp_path: Path) -> None:

@@ -422,7 +422,7 @@ def test_a_list_that_a_prompt_loops_over_stays_a_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("- {name: x, type: prompt, source: {type: code, path: say.jinja2}}", "the node `x` of type `prompt`"),
+        ("- {name: x, type: prompt, source: {type: code, path: if.jinja2}}", "the node `x` of type `prompt`"),
         ("- {name: x, type: python, aggregation: true, source: {type: code, path: t.py}}", "the aggregation node `x`"),
         ("- {name: x, type: python, source: {type: package, tool: a.b.c}}", "no file for its source"),
         ("- {name: x, type: llm, source: {type: code, path: gone.jinja2}}", "no file for its source"),
@@ -434,7 +434,9 @@ def test_a_list_that_a_prompt_loops_over_stays_a_list(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_a_flow_leaves(tmp_path: Path, text: str, told: str) -> None:
-    _, notes, _ = flow_of(tmp_path, node(text + "\n"), say__jinja2="user:\n{{ q }}", t__py="def f(): ...\n")
+    _, notes, _ = flow_of(
+        tmp_path, node(text + "\n"), say__jinja2="user:\n{{ q }}", if__jinja2="{% if q %}", t__py="def f(): ...\n"
+    )
     assert told in notes
 
 
