@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,8 @@ class _Employed:
     actor: Any
     jobs: int = 0
     ready: bool = False
+    built: dict[str, Any] = field(default_factory=dict)
+    """The programs that it has, by digest: a reference that is there when it has built one."""
 
 
 class RayRunner:
@@ -171,16 +173,30 @@ class RayRunner:
             exceptions.ObjectLostError,
             exceptions.LocalRayletDiedError,
         )
-        for _ in range(LIVES):
+        lives = LIVES
+        while lives:
             worker = await self._free(packed.concurrency)
-            asked = worker.actor.run.remote(packed.digest, [reference], job, lease)
+            asked = None
             try:
+                # Apart from the jobs: a reference in each of them would cost as much as the rest of it.
+                if packed.digest not in worker.built:
+                    worker.built[packed.digest] = worker.actor.build.remote(packed.digest, [reference])
+                if (building := worker.built[packed.digest]) is not None:
+                    why = await building
+                    if why is not None:
+                        raise UsageError(f"a worker cannot build the program: {why}; give each node what this one has")
+                    worker.built[packed.digest] = None
+                asked = worker.actor.run.remote(packed.digest, job, lease)
                 done: Done = await asked
-                return done
+                if not done.absent:
+                    return done
+                worker.built.pop(packed.digest, None)
             except asyncio.CancelledError:
-                ray.cancel(asked)
+                if asked is not None:
+                    ray.cancel(asked)
                 raise
             except gone:
+                lives -= 1
                 self._replace(worker)
             finally:
                 self._leave(worker)

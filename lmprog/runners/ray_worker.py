@@ -47,6 +47,8 @@ class Done:
     largest: Spent = field(default_factory=Spent)
     began: float = 0.0
     ended: float = 0.0
+    absent: bool = False
+    """True if the worker has given the program up for others, and has to build it again."""
 
 
 class Worker:
@@ -62,12 +64,23 @@ class Worker:
         """Return the version of lmprog here, once the worker can be asked."""
         return __version__
 
-    async def run(self, digest: str, data: list[Any], job: Job, lease: Lease | None) -> Done:
-        """Make a run of the program of a digest; `data` holds the reference to its bytes, which is read where it is new."""
+    async def build(self, digest: str, data: list[Any]) -> str | None:
+        """Build the program of a digest for the runs to come; return why it cannot be built, or None.
+
+        `data` holds the reference to its bytes.
+        """
+        packed = await data[0]
+        try:
+            self._built.build(digest, packed)
+        except Exception as error:  # of another version, or of a package that this node lacks
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    async def run(self, digest: str, job: Job, lease: Lease | None) -> Done:
+        """Make a run of the program of a digest, which was built before."""
         program = self._built.get(digest)
         if program is None:
-            packed = await data[0]
-            program = self._built.get(digest) or self._built.build(digest, packed)
+            return Done(None, absent=True)
         budget = None
         if lease is not None:
             kept = KeptBeside(lease.answers) if lease.answers is not None else None

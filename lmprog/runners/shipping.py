@@ -143,8 +143,11 @@ class Built:
         self._lms: list[tuple[Declared, LM]] = []
 
     def get(self, digest: str) -> Program | None:
-        """Return the program of a digest; None where it was not built yet."""
-        return self._programs.get(digest)
+        """Return the program of a digest; None where it was not built yet, or was given up for others since."""
+        found = self._programs.pop(digest, None)
+        if found is not None:
+            self._programs[digest] = found  # the last one used is the last one given up
+        return found
 
     def build(self, digest: str, data: bytes) -> Program:
         """Build a program from what `shipped` wrote, and keep it."""

@@ -5,6 +5,7 @@ LMPROG_KILLS=20 kills workers at 20 moments.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import lmprog
+from lmprog.runtime.program import MAX_LOOKAHEAD
 
 pytest.importorskip("ray", reason="needs the extra 'ray'")
 
@@ -167,6 +171,30 @@ def test_a_budget_of_100_calls_is_never_101(desk: Path, on_three, cli, provider,
     status, _, err = cli("run", desk, "--inputs", tmp_path / "rows.jsonl", "--out", tmp_path / "out", *more)
     assert (status, len(provider.requests)) == (1, 100)
     assert "the budget of 100 lm calls is spent" in err
+
+
+def test_rows_are_read_as_they_are_needed(desk: Path, cluster: str, provider) -> None:
+    from lmprog.runners import opened
+
+    taken = done = most = 0
+
+    def rows() -> Iterator[dict[str, str]]:
+        nonlocal taken
+        for number in range(600):
+            taken += 1
+            yield {"text": f"row {number}"}
+
+    async def run(program: lmprog.Program) -> None:
+        nonlocal done, most
+        async for result in program.stream(rows(), concurrency=12):
+            assert result.outputs is not None
+            done, most = done + 1, max(most, taken - done)
+
+    with opened(f"ray:{cluster}", 3, desk.parent) as runner:
+        asyncio.run(run(lmprog.load(desk).with_runner(runner)))
+    assert (done, len(provider.requests)) == (600, 600)
+    # Results that wait for a slow row, and one row that is read in advance.
+    assert most <= MAX_LOOKAHEAD * 12 + 1
 
 
 def test_more_workers_than_the_cluster_has_room_for(desk: Path, cluster: str, cli, tmp_path: Path) -> None:

@@ -52,6 +52,17 @@ def test_a_program_is_built_once_and_its_lms_are_shared(write) -> None:
     assert shipped(program, program.plan.path.parent).digest == packed.digest
 
 
+def test_the_program_that_was_not_used_longest_is_given_up(write) -> None:
+    program = lmprog.load(write(SPEC.replace("LM", SERVED.replace("KEY", "none"))))
+    data = shipped(program, Path()).data
+    built = Built(Share(0, 1), most=2)
+    for digest in ("a", "b"):
+        built.build(digest, data)
+    assert built.get("a") is not None
+    built.build("c", data)
+    assert [digest for digest in ("a", "b", "c") if built.get(digest)] == ["a", "c"]
+
+
 def test_paths_of_its_folder_are_found_where_it_was_sent(write, tmp_path: Path, monkeypatch) -> None:
     write("def same(said, row): return said == row\n", "here/metrics.py")
     metric = "\n    metrics: {same: {python: './metrics.py:same', with: {said: '${{ outputs.said }}', row: '${{ row.said }}'}}}"
