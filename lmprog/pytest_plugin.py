@@ -21,7 +21,7 @@ FOLDER = "cassettes"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--lmprog`."""
+    """Add the option `--lmprog` to pytest."""
     parser.getgroup("lmprog").addoption(
         "--lmprog",
         choices=("replay", "record", "live"),
@@ -63,7 +63,7 @@ def lmprog_program(request: pytest.FixtureRequest) -> Iterator[Callable[..., Pro
 
 
 def cassette_of(node: pytest.Item) -> Path:
-    """Return the recording of a test: a file for each test, in a folder for each file of tests."""
+    """Return the path of a test's recording: a file for each test, in a folder for each file of tests."""
     name = re.sub(r"[^\w.,=\[\]-]+", "_", node.nodeid.partition("::")[2].replace("::", "."))
     return node.path.parent / FOLDER / node.path.stem / f"{name}.jsonl"
 

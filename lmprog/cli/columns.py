@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """A program to score: its file, and the models that replace its own."""
+    """A program to score: its file, the models that replace its own, by LM, and the loaded program."""
 
     spec: Path
     models: Mapping[str, str]
@@ -31,7 +31,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows, metrics and options of an evaluation, which hold for all columns."""
+    """The rows, metrics and options of an evaluation, which hold for all columns.
+
+    `of` is the number of rows in the split, `by` the column to group scores by (None: none), and `how` are options of
+    `score_rows`.
+    """
 
     split: str
     rows: Sequence[Mapping[str, Any]]
@@ -46,7 +50,10 @@ class Plan:
 def columns_of(
     specs: Sequence[Path], lms: Mapping[str, Sequence[str]], overrides: dict[str, Any], budget: Any
 ) -> list[Column]:
-    """Load each program once for each combination of models; the column with the first models comes first."""
+    """Load each program once for each combination of models; the program with the first models comes first.
+
+    `lms` has the models to try by LM, `overrides` are values laid over each spec, and `budget` limits all of them together.
+    """
     from lmprog.runtime.program import load
 
     found = []

@@ -59,7 +59,9 @@ def take(files: Sequence[Path]) -> None:
 
 
 def read(file: Path) -> dict[str, str]:
-    """Return the variables in an environment file. Raises UsageError, with the line, where it cannot be read as one."""
+    """Return the variables in an environment file, by name. Raises UsageError, which names the line, where it cannot be
+    read as one.
+    """
     from io import StringIO
 
     from dotenv import dotenv_values

@@ -125,7 +125,7 @@ def also(*choices: str) -> Callable[[F], F]:
 
 
 def limits_of(values: Sequence[str]) -> dict[str, float]:
-    """Return the values of `--budget` as limits by name, or raise click.BadParameter."""
+    """Return the values of `--budget` (`NAME=AMOUNT`) as limits by name; raise click.BadParameter for a value that is none."""
     found = {}
     for name, text in pairs("--budget", values).items():
         try:
@@ -136,7 +136,7 @@ def limits_of(values: Sequence[str]) -> dict[str, float]:
 
 
 def budget_of(values: Sequence[str]) -> Any:
-    """Return the values of `--budget` as a Budget."""
+    """Return the values of `--budget` (`NAME=AMOUNT`) as a Budget; raise click.BadParameter for a value that is none."""
     from lmprog.spending.budget import Budget
 
     return Budget(limits_of(values))

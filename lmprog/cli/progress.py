@@ -25,7 +25,7 @@ def percent(estimate: Mapping[str, Any]) -> str:
 
 
 def points(difference: Mapping[str, Any]) -> str:
-    """Return a difference in percentage points with its interval, as text."""
+    """Return a difference (`mean` and `ci95`) in percentage points with its interval, as `+12.5 [3.1, 21.9]`."""
     low, high = difference["ci95"]
     return f"{100 * difference['mean']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
@@ -53,7 +53,9 @@ def amount(name: str, value: float) -> str:
 
 
 class OptimizeProgress:
-    """A listener of the journal that prints the progress of an optimization to standard error, as plain lines."""
+    """Prints the progress of an optimization to standard error, as plain lines; its `listen` is called with the journal's
+    events.
+    """
 
     def __init__(self) -> None:
         self.console = terminal.console(stderr=True, highlight=False)
@@ -65,7 +67,7 @@ class OptimizeProgress:
         self._spending = ""
 
     def listen(self, event: Mapping[str, Any]) -> None:
-        """Print an event of the journal in words for the user; some events print nothing."""
+        """Print an event of the journal (a dictionary) as a line for the user; some events print nothing."""
         show = getattr(self, f"_on_{event['event']}", None)
         if show is not None:
             elapsed = int(time.monotonic() - self._started)

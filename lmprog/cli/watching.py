@@ -19,9 +19,11 @@ from lmprog.state.watching import changes
 
 
 def watch(check: Callable[[], str], named: Sequence[Path]) -> NoReturn:
-    """Check, show what is said of it and how long it took, and go on until Ctrl-C, which ends the command with 130.
+    """Check, print the result and how long it took, and check again at each change of the files, until Ctrl-C ends the
+    command with status 130.
 
-    `check` prints the findings and returns the line below them. Programs that appear in a folder of `named` are checked too.
+    `check` prints the findings and returns the line below them. Programs that appear in a folder of `named` are checked
+    too.
     """
     seen: dict[Path, State] = {}
 

@@ -13,8 +13,9 @@ _MARKS: dict[Status, str] = {"ok": "ok", "note": "-", "problem": "!!"}
 
 @dataclass(frozen=True)
 class Line:
-    """A line of `lmprog doctor`: a fact about this machine that is ok, a `note`, or a `problem` that keeps the program from
-    running.
+    """A line of `lmprog doctor`: its section, its name, and in `said` a fact about this machine.
+
+    `status` is `ok`, `note`, or `problem` (it keeps the program from running); `fix` says what to do (None: nothing).
     """
 
     section: str
@@ -39,6 +40,6 @@ def text(lines: Iterable[Line]) -> str:
 
 
 def document(lines: Iterable[Line]) -> dict[str, Any]:
-    """Return lines as plain values for JSON; `ok` is false if one of them is a problem."""
+    """Return the lines as a dictionary for JSON, by field name; `ok` is false if one of them is a problem."""
     found = list(lines)
     return {"ok": all(line.status != "problem" for line in found), "lines": [asdict(line) for line in found]}

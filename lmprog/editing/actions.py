@@ -15,7 +15,11 @@ from lmprog.editing.session import Session
 
 @dataclass(frozen=True)
 class Action:
-    """An edit of a file that the editor offers, with its title."""
+    """An edit of a file that the editor offers, with its title and the findings that it mends.
+
+    A `preferred` one is what the editor applies by its key for fixes; with `whole_file` it makes all safe changes of the
+    file.
+    """
 
     title: str
     edits: tuple[Edit, ...]
@@ -27,10 +31,10 @@ class Action:
 
 
 def actions(session: Session, path: Path, first: int, last: int) -> list[Action]:
-    """Return the edits that an editor offers for the findings of lines `first` to `last`, both included.
+    """Return the edits that an editor offers for the findings of lines `first` to `last` (from 1, both included) of a file.
 
-    Each finding may have an edit that mends it, and one that ignores it by a comment. The last action applies all safe edits of
-    the file, where there are any.
+    Each finding may have an edit that mends it, and one that ignores it by a comment. The last action applies all safe
+    edits of the file, where there are any.
     """
     findings = session.checked(path).by_file[path]
     found = []

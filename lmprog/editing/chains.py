@@ -24,7 +24,7 @@ _HOLE = re.compile(
 
 @dataclass(frozen=True)
 class Part:
-    """A name within a dotted name, at `offset` of the text."""
+    """A name within a dotted name, with the character of the text (from 0) at which it begins."""
 
     name: str
     offset: int
@@ -38,7 +38,11 @@ Chain = tuple[Part, ...]
 
 
 def in_expression(text: str, start: int = 0, end: int | None = None) -> Iterator[Chain]:
-    """Yield the dotted names in an expression (`a["b"]` as `a.b`), but not what follows a call, a bracket or a filter."""
+    """Yield the dotted names in an expression (`a["b"]` as `a.b`), each as its parts, without what follows a call, a
+    bracket or a filter.
+
+    Only the text from character `start` to `end` (None: to the end) is read.
+    """
     for found in _TOKEN.finditer(text, start, len(text) if end is None else end):
         if found.lastgroup == "chain":
             yield tuple(Part(word[0], word.start()) for word in _WORD.finditer(text, found.start(), found.end()))

@@ -34,7 +34,10 @@ _NESTED = (Record, MapOf)
 
 @dataclass(frozen=True)
 class Item:
-    """A completion that the editor offers; `insert` replaces the typed part of the word."""
+    """A completion that the editor offers: its label, its kind, a short detail, and a description (`about`).
+
+    `insert` replaces the typed part of the word; empty: the label does.
+    """
 
     label: str
     kind: Kind
@@ -53,7 +56,7 @@ class Completions:
 
 
 def completions(session: Session, path: Path, line: int, column: int) -> Completions:
-    """Return what can be typed at a position of a program."""
+    """Return what can be typed at a line and column (from 1) of a file."""
     text = session.text(path)
     cursor = cursor_at(text, line, column)
     if cursor is None:
@@ -192,7 +195,9 @@ def _of_step(draft: Draft, path: str, key: str) -> Iterator[tuple[str, str]]:
 
 
 def names_in(draft: Draft, section: str, cursor: Cursor) -> Iterator[tuple[str, str]]:
-    """Yield the names of a section of the program, each with its type or kind."""
+    """Yield the names of a section (`modules`, say) of the program, each with its type or kind; `cursor` is where one is
+    typed.
+    """
     if section == "steps":
         level = cursor.level
         yield from ((id, "step") for id, step in visible_steps(draft, level).items() if step.path != cursor.owner[1])
@@ -246,7 +251,7 @@ def _models(typed: str) -> Iterator[str]:
 
 
 def about_of(shape: Shape) -> str:
-    """Return the description of a key from its shape; None where there is none."""
+    """Return the description of a key from its shape; empty where there is none."""
     while not shape.about and isinstance(shape, Lazy):
         shape = shape.shape()
     return shape.about

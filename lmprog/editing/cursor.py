@@ -21,7 +21,11 @@ _TAIL = re.compile(r"(?:[^\W\d]\w*\s*\.\s*)*\w*$")
 
 @dataclass(frozen=True)
 class Cursor:
-    """The position of the cursor in a program: the keys around it, and what is typed there."""
+    """The position of the cursor in a program: the keys around it, and the text that is typed there before it.
+
+    `value` is True after a key and its colon, `beside` has the other keys of the mapping, `indent` is the column of its
+    keys (from 0), and `flow` is True between brackets.
+    """
 
     keys: tuple[str | int, ...]
     """The keys to the mapping or list that a word is typed in; with the last key, where its value is typed."""
@@ -42,7 +46,7 @@ class Cursor:
 
     @property
     def level(self) -> str:
-        """The path of the loops around the position, with a dot at its end; empty at the top."""
+        """The ids of the loops around the position, each with a dot after it (`outer.inner.`); empty at the top."""
         path: list[str] = []
         inner, spot = "", Spot()
         for key in self.keys:
@@ -86,7 +90,7 @@ class Cursor:
 
     @property
     def hole(self) -> str | None:
-        """The part of a template's `{{ }}` or `{% %}` before the cursor; None outside of them."""
+        """The part of the `{{ }}` or `{% %}` of a template that is before the cursor; None outside of them."""
         if not self.value or self.spot.at[:-1] not in LAYOUTS:
             return None
         start, end = ([(0, -1), *holes(self.typed)])[-1]

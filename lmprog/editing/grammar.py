@@ -79,14 +79,16 @@ _ANYTHING = Anything()
 
 @dataclass(frozen=True)
 class Spot:
-    """A place in a program by its keys, with the shape that the language has for it."""
+    """A place in a program: its keys, the same with `*` for names that the author chose (`at`), and the shape that the
+    language has there.
+    """
 
     at: At = ()
     shape: Shape = PROGRAM
     keys: tuple[str | int, ...] = ()
 
     def chosen(self, kind: type[Node]) -> Shape:
-        """Return the shape for a node of a kind (scalar, list, mapping), where it depends on that."""
+        """Return the shape for a node of a kind (scalar, list, mapping), where the place may hold several kinds."""
         shape = self.shape
         while isinstance(shape, Lazy | Either | Nullable):
             if is_type(shape) and issubclass(kind, Mapping):

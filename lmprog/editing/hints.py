@@ -17,7 +17,7 @@ from lmprog.editing.session import Session
 
 @dataclass(frozen=True)
 class Hint:
-    """A text that the editor shows behind a position; line and column count from 1."""
+    """A text that the editor shows after a position, with a longer description (`about`); line and column count from 1."""
 
     line: int
     column: int
@@ -26,7 +26,7 @@ class Hint:
 
 
 def hints(session: Session, path: Path) -> list[Hint]:
-    """Return the hints of a file, in its order, as of the text that it has now."""
+    """Return the hints of a file as it is typed now, in the order of their lines."""
     compilation = session.checked(path).compilation
     draft, plan = compilation.draft, compilation.plan
     if draft is None:

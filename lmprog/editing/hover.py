@@ -44,14 +44,14 @@ _WORD = re.compile(r"[^\W\d]\w*")
 
 @dataclass(frozen=True)
 class Hover:
-    """Markdown about a stretch of text."""
+    """A text in Markdown that the editor shows for a stretch of a file, while the mouse is over it."""
 
     text: str
     at: Location
 
 
 def hover(session: Session, path: Path, line: int, column: int) -> Hover | None:
-    """Return what the editor shows when the mouse is over a position; None where nothing is known."""
+    """Return what the editor shows while the mouse is over a line and column (from 1); None where there is nothing to show."""
     found = mention_at(session, path, line, column)
     parts: list[str] = []
     if found is not None:

@@ -18,10 +18,10 @@ TRIES = 4
 
 @lru_cache(maxsize=16)
 def lenient(path: Path, raw: str) -> Mapping | None:
-    """Return the tree of the lines that can be read; None where that is too little.
+    """Return the YAML tree of those lines of the text `raw` that can be read; None where these are too few.
 
-    The line of an error is left out, again and again. Where that does not help, the slip is in another line: those that
-    leave a quote or a bracket open are left out first.
+    The line of an error is left out, again and again. Where that does not help, the mistake is in another line: lines that
+    leave a quote or a bracket open are then left out first.
     """
     lines = [line.replace("\t", " ") for line in Text(raw).lines]
     open_ones = [number for number, line in enumerate(lines, start=1) if _leaves_open(line)]

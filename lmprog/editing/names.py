@@ -23,7 +23,10 @@ _DEMOS = (
 
 @dataclass(frozen=True)
 class Mention:
-    """A name in a file, with its place and its meaning (a Target)."""
+    """A name in a file: what it stands for (`symbol`), and its place; `defines` is True where it is defined there.
+
+    `program` is the file of the sub-program that the symbol belongs to (None: the program that the file is).
+    """
 
     symbol: Symbol
     place: Place
@@ -46,7 +49,7 @@ class Mention:
 
 
 def mentions(root: Mapping, structure: Structure) -> list[Mention]:
-    """Return all names in a file, in order; `structure` is that of the whole program."""
+    """Return all names in a file whose YAML tree is `root`, in order; `structure` is that of the whole program."""
     found = [*_Walker(structure).mapping(root, Spot(), _Around())]
     return sorted(found, key=lambda mention: (mention.place.line, mention.place.column))
 
@@ -194,7 +197,10 @@ class _Walker:
 
 
 def resolved(chain: Chain, structure: Structure, level: str) -> list[Target | None]:
-    """Return what each name of a dotted name after its root stands for; None for fields of values."""
+    """Return what each name of a dotted name, after its first, stands for; None for fields of values.
+
+    `level` are the loops around the place (`outer.inner.`).
+    """
     root, *names = [part.name for part in chain]
     if not names:
         return []

@@ -22,12 +22,12 @@ _FILE = re.compile(r"(?P<file>[^\s:{}]+\.\w+)(?::(?P<name>\w+))?")
 
 
 class CannotRename(Handled):
-    """The error of a name that cannot be renamed; the message says why."""
+    """The error for a name that cannot be renamed; the message says why."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """A stretch of one line in a file; line and column count from 1."""
+    """A stretch of one line in a file; line and column count from 1, `length` counts characters."""
 
     path: Path
     line: int
@@ -36,12 +36,12 @@ class Location:
 
 
 def mention_at(session: Session, path: Path, line: int, column: int) -> Mention | None:
-    """Return the name at a position of a file; None where there is none."""
+    """Return the name at a line and column (from 1) of a file; None where there is none."""
     return _at(session.mentions(path), line, column)
 
 
 def definitions(session: Session, path: Path, line: int, column: int) -> list[Location]:
-    """Return where the name at a place is defined, or the file that the text there names."""
+    """Return where the name at a line and column (from 1) is defined, or the start of the file that the text there names."""
     found = mention_at(session, path, line, column)
     if found is None:
         return list(_named_file(session, path, line, column))
@@ -75,7 +75,11 @@ def _definitions(session: Session, program: Path, symbol: Symbol) -> list[Locati
 
 
 def references(session: Session, path: Path, line: int, column: int, definitions_too: bool = True) -> list[Location]:
-    """Return the places where the name at a position is used, in all files of the program and in those that run it."""
+    """Return the places where the name at a line and column (from 1) is used, in all files of the program and of programs
+    that run it.
+
+    With `definitions_too` the places where it is defined are included.
+    """
     at = mention_at(session, path, line, column)
     if at is None:
         return []
@@ -95,7 +99,7 @@ def _everywhere(session: Session, path: Path, symbol: Symbol) -> Iterator[tuple[
 
 
 def renamable(session: Session, path: Path, line: int, column: int) -> Mention:
-    """Return the name at a position if it can be renamed; raise CannotRename if not."""
+    """Return the name at a line and column (from 1) if it can be renamed; raise CannotRename if not."""
     found = mention_at(session, path, line, column)
     if found is None:
         raise CannotRename("there is no name of the program here")
@@ -105,7 +109,9 @@ def renamable(session: Session, path: Path, line: int, column: int) -> Mention:
 
 
 def renamed(session: Session, path: Path, line: int, column: int, name: str) -> dict[Path, list[Edit]]:
-    """Return the edits, by file, that rename the name at a position; raise CannotRename where that is not safe."""
+    """Return the edits, by file, that rename to `name` the name at a line and column (from 1); raise CannotRename where
+    that is not safe.
+    """
     found = renamable(session, path, line, column)
     if not IDENTIFIER.match(name):
         raise CannotRename(f"`{name}` cannot be a name: a name has letters, digits and _, and starts with no digit")
@@ -138,7 +144,7 @@ def _harmless(session: Session, path: Path, edits: dict[Path, list[Edit]]) -> No
 
 
 def edited(text: Text, edits: Iterable[Edit]) -> str:
-    """Return a text with edits applied, which must not overlap."""
+    """Return the text with the edits made; they must not overlap."""
     raw = text.raw
     for edit in sorted(edits, key=lambda one: (one.line, one.column), reverse=True):
         start, end = text.offset(edit.line, edit.column), text.offset(edit.line, edit.end_column)

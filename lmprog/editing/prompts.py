@@ -23,7 +23,7 @@ LONGEST = 4000
 
 @dataclass(frozen=True)
 class Prompt:
-    """The messages of one call, and where their values come from."""
+    """The messages of one call: its step and module, and in words the data row that its values come from."""
 
     step: str
     module: str

@@ -22,7 +22,9 @@ def steps_by_path(draft: Draft) -> dict[str, Step]:
 
 
 def visible_steps(draft: Draft, level: str) -> dict[str, Step]:
-    """Return the steps, by id, that an expression at a level can read: of that level and of the levels around it."""
+    """Return the steps, by id, that an expression can read inside the loops `level` (`outer.inner.`): their own and those
+    around them.
+    """
     found = {}
     for path, step in steps_by_path(draft).items():
         around = path.rpartition(".")[0]
@@ -32,7 +34,11 @@ def visible_steps(draft: Draft, level: str) -> dict[str, Step]:
 
 
 def roots(draft: Draft, at: tuple[str, ...], level: str, owner: tuple[str, ...]) -> dict[str, Type]:
-    """Return the root names that an expression at a place can read, with their types."""
+    """Return the first names that an expression can read at a place (`at`: its keys, with `*` for the author's names), with
+    their types.
+
+    `level` are the loops around it, `owner` its section and id, such as ("steps", path).
+    """
     section = at[0] if at else ""
     if section in ("lms", "tools", "export"):
         return {"env": Object(())}
@@ -70,7 +76,7 @@ def _of_a_run(draft: Draft) -> dict[str, Type]:
 
 
 def layout_names(draft: Draft, module: str, role: str) -> dict[str, Type]:
-    """Return the names that a template of a module can read, with their types."""
+    """Return the names that the template of a module for `role` (`system`, `user`, ...) can read, with their types."""
     found = draft.modules.get(module)
     known: dict[str, Type] = {"vars": draft.var_types, "instructions": STR, "demos": DEMOS}
     if found is not None:
@@ -81,7 +87,10 @@ def layout_names(draft: Draft, module: str, role: str) -> dict[str, Type]:
 
 
 def fields(known: Mapping[str, Type], names: Sequence[str]) -> dict[str, Type]:
-    """Return the fields of the value that a dotted name reads, with their types; empty where it has none that are known."""
+    """Return the fields of the value that the dotted name `names` reads, with their types; empty where none are known.
+
+    `known` has the types of the first names.
+    """
     if not names:
         return dict(known)
     kind = known.get(names[0])

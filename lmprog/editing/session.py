@@ -30,7 +30,10 @@ _EXTENDS = re.compile(r"^extends[ \t]*:", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Checked:
-    """The result of checking a program as typed in the editor: findings, draft and plan."""
+    """The result of checking a program with its text in the editor: findings, draft and plan.
+
+    `seen` are all files that the check looked at.
+    """
 
     path: Path
     text: str
@@ -49,7 +52,10 @@ class Checked:
 
 @dataclass
 class Session:
-    """The texts that are open in an editor, and what is known about their programs; paths are absolute."""
+    """The texts of the files that are open in an editor, and the last checks of their programs; paths are absolute.
+
+    `folders` are those of the workspace. With `imports` False the workspace is not trusted, and no code of it is imported.
+    """
 
     imports: bool = True
     """False: no code of a program is imported, and nothing outside of its checkout or folder is read."""
@@ -111,14 +117,16 @@ class Session:
         return last if last is not None and last.text == self.texts.get(path, "") else self.check(path)
 
     def depending(self, path: Path) -> list[Path]:
-        """Return the open programs whose last check looked at a file, the file itself first where it is one."""
+        """Return the open programs whose last check looked at the file `path`; that file first, if it is an open program
+        itself.
+        """
         return sorted(
             (open for open in self.texts if open == path or ((last := self._checked.get(open)) and path in last.seen)),
             key=lambda open: open != path,
         )
 
     def draft(self, path: Path) -> Draft | None:
-        """Return the draft of the last check that could read the file; None where there is none."""
+        """Return the draft of the last check in which the file could be read; None where there is no such check."""
         return self._drafts.get(path)
 
     def plan(self, path: Path) -> Plan | None:
@@ -126,7 +134,7 @@ class Session:
         return self._plans.get(path)
 
     def prompts(self, path: Path) -> list[Prompt]:
-        """Return the prompts of a program for its first row; none while no check without errors is known."""
+        """Return the prompts of a program for its first row; empty until a check has found no error."""
         plan, draft = self._plans.get(path), self._drafts.get(path)
         if plan is None or draft is None:
             return []
@@ -138,7 +146,7 @@ class Session:
     # the names in files
 
     def parsed(self, path: Path) -> Node | None:
-        """Return the YAML tree of a file alone, without what it extends; lines that are no YAML are left out."""
+        """Return the YAML tree of a file alone, without the file that it extends; lines that are no YAML are left out."""
         with reading(dict(self.texts)):
             report = Report()
             root = reader.read_source(path, report, self.confines(path))
@@ -152,7 +160,9 @@ class Session:
         return next((finding for finding in report.findings.values() if finding.severity == "error"), None)
 
     def structure(self, path: Path) -> Structure | None:
-        """Return the structure of a program with what it extends."""
+        """Return the steps, modules and tools of a program, with those of the file that it extends; None where it cannot be
+        read.
+        """
         own = self.parsed(path)
         if own is None:
             return None
@@ -187,7 +197,9 @@ class Session:
         return (path.parent / named).resolve() if isinstance(named, str) else None
 
     def family(self, path: Path) -> list[Path]:
-        """Return all files of the program that a file belongs to: those it extends, and overlays of these in the workspace."""
+        """Return all files of the program that a file belongs to: the files that it extends, and overlays of these in the
+        workspace.
+        """
         bases = self.bases(path)
         found = dict.fromkeys(bases)
         overlays = {file: self.bases(file) for file in self._overlays(bases[-1]) if file not in found}
@@ -197,7 +209,7 @@ class Session:
         return list(found)
 
     def callers(self, files: Collection[Path]) -> list[Path]:
-        """Return the files in the workspace that seem to run one of the programs, since they name it."""
+        """Return the files in the workspace that seem to run one of the programs `files`, because their text names its file."""
         names = {file.name for file in files}
         found = (file for file in self._yaml_files(files) if file not in files)
         return [

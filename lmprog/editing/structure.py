@@ -21,7 +21,10 @@ class Target:
 
 @dataclass
 class Structure:
-    """The steps (by level), modules and tools of a program, with what it extends."""
+    """The steps (by level and id), modules and tools of a program, with those of the file that it extends.
+
+    A level is named by the ids of the loops around it (`outer.inner.`); `root` is the program's YAML tree.
+    """
 
     root: Mapping
     levels: dict[str, dict[str, Mapping]] = field(default_factory=dict)
@@ -46,7 +49,7 @@ class Structure:
         return next(iter(modules.entries)) if single and modules is not None else None
 
     def step(self, level: str, id: str) -> str | None:
-        """Return the path of the step that `steps.<id>` means at a level; None where there is none."""
+        """Return the path of the step that `steps.<id>` means inside the loops `level`; None where there is none."""
         while True:
             if id in self.levels.get(level, ()):
                 return f"{level}{id}"
@@ -56,7 +59,7 @@ class Structure:
             level = f"{level}." if level else ""
 
     def visible(self, level: str) -> list[str]:
-        """Return the ids of the steps that an expression at a level can read."""
+        """Return the ids of the steps that an expression inside the loops `level` can read."""
         found = dict.fromkeys(self.levels.get(level, ()))
         while level:
             level = level[:-1].rpartition(".")[0]
@@ -75,13 +78,17 @@ class Structure:
         return found is not None and id in found.entries
 
     def program_field(self, section: str, name: str) -> Symbol:
-        """Return the symbol of an input or output of the program, which may be its only module's."""
+        """Return the symbol of an input or output (`section`) of the program; in a program without steps it is that of its
+        only module.
+        """
         if self.root.get(section) is None and self.only_module is not None:
             return ("modules", self.only_module, section, name)
         return (section, name)
 
     def output(self, path: str, name: str) -> Target | None:
-        """Return what the output `name` of a step stands for; None where it is not known."""
+        """Return what the output `name` of the step `path` stands for, such as an output of the module that it calls; None
+        where that is not known.
+        """
         if path == self.only_module and self.root.get("steps") is None:
             return Target(("modules", path, "outputs", name))
         node = self.step_node(path)
@@ -94,7 +101,9 @@ class Structure:
         return self._called(node, "outputs", name)
 
     def argument(self, path: str, name: str) -> Target | None:
-        """Return what the key `name` under a step's `with` stands for; None where it is not known."""
+        """Return what the key `name` under `with` of the step `path` stands for, such as an input of the module that it
+        calls; None where that is not known.
+        """
         node = self.step_node(path)
         return self._called(node, "inputs", name) if node is not None else None
 

@@ -17,8 +17,8 @@ _EDITOR_BREAK = re.compile(r"\r\n|[\n\r]")
 
 
 class Text:
-    """A text with its lines, and conversions between positions: the compiler counts lines and columns from 1,
-    editors from 0.
+    """A text with its lines, and conversions between positions: an offset counts characters from 0, the compiler lines and
+    columns from 1, editors both from 0.
     """
 
     def __init__(self, raw: str) -> None:
@@ -42,7 +42,7 @@ class Text:
         return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
 
     def offset(self, line: int, column: int) -> int:
-        """Return the offset of a line and column of the compiler; the nearest one where the text has no such place."""
+        """Return the offset of a line and column (from 1); the nearest one where the text has no such place."""
         if line > len(self.lines):
             return len(self.raw)
         line = max(1, line)
@@ -54,13 +54,15 @@ class Text:
         return line, max(0, min(offset, len(self.raw))) - self._starts[line - 1] + 1
 
     def to_editor(self, offset: int, units: Units = "utf-16") -> tuple[int, int]:
-        """Return an editor's line and position for an offset."""
+        """Return an editor's line and position (from 0) for an offset; `units` says what the editor counts within a line."""
         offset = max(0, min(offset, len(self.raw)))
         line = bisect_right(self._editor_starts, offset) - 1
         return line, _length(self.raw[self._editor_starts[line] : offset], units)
 
     def from_editor(self, line: int, position: int, units: Units = "utf-16") -> int:
-        """Return the offset of an editor's line and position; the nearest one where the text has no such position."""
+        """Return the offset of an editor's line and position (from 0), counted in `units`; the nearest one where there is
+        no such position.
+        """
         if line >= len(self._editor_starts):
             return len(self.raw)
         start = self._editor_starts[max(0, line)]

@@ -25,7 +25,11 @@ _BEFORE_WORDS = ("{% set __own %}", "{% endset %}{{ __own | trim }}{% if __own |
 
 @dataclass(frozen=True)
 class ExportedModule:
-    """A module of a program: its messages in parts, in their order, and the other fields of its requests."""
+    """A module of a program: its messages in parts, in their order, and the other fields of its requests.
+
+    `system` and `user` are texts that may depend on the inputs (None: no system message), `demos` are messages, `earlier`
+    the inputs that hold a chat's earlier messages, and `images` those that are images.
+    """
 
     name: str
     """The module's id; for one of a sub-program after the ids of the steps that run it."""
@@ -53,7 +57,7 @@ class ExportedModule:
 
     @property
     def leaves_user_out(self) -> bool:
-        """True if the user's turn is left out where it is blank, behind the turns of a chat."""
+        """True if the user's message is left out where it is blank, after the earlier messages of a chat."""
         return bool(self.earlier) and self.user.may_be_blank
 
     def reply(self) -> str:
@@ -66,7 +70,7 @@ class ExportedModule:
         return f"The whole reply is {names}."
 
     def left_out(self) -> Iterator[str]:
-        """Yield a sentence for each thing that the exported text does not hold."""
+        """Yield a sentence for each part of the module (tools, say) that the exported text does not hold."""
         module = self.module
         if module.adapter is not None or self.lm.adapter is not None:
             yield (
@@ -88,7 +92,8 @@ class ExportedModule:
 def exported_modules(plan: Plan) -> list[ExportedModule]:
     """Return the modules that a program calls, those of its sub-programs included.
 
-    Raises UsageError for one whose prompt no text can hold.
+    Raises UsageError for a module whose prompt cannot be written as a text, such as one that shows each call the demos
+    nearest to its inputs.
     """
     found: dict[str, ExportedModule] = {}
     for prefix, its, module in _called(plan, ""):

@@ -23,12 +23,12 @@ def head(plan: Plan, modules: Sequence[ExportedModule], form: str) -> Iterator[s
 
 
 def notes(modules: Iterable[ExportedModule]) -> list[str]:
-    """Return a sentence for each thing that the exported modules do not hold."""
+    """Return a sentence for each part that the exported modules do not hold."""
     return list(dict.fromkeys(note for module in modules for note in module.left_out()))
 
 
 def wiring(plan: Plan) -> Iterator[str]:
-    """Yield the program's steps and outputs as lines of YAML: what stands between its modules, which is not exported."""
+    """Yield the program's steps and outputs as lines of YAML: they connect the modules, and are not exported."""
     parts = {key: plan.meaning[key] for key in ("steps", "outputs") if plan.meaning.get(key)}
     if parts:
         yield "not exported: the steps between the modules, the reading of replies, and further tries; the steps are"
@@ -36,7 +36,7 @@ def wiring(plan: Plan) -> Iterator[str]:
 
 
 def named(name: str, taken: Iterable[str] = ()) -> str:
-    """Return a name of the language as a name of Python that is not in `taken`."""
+    """Return a name of the language as a valid Python name that is not in `taken`."""
     return f"{name}_" if keyword.iskeyword(name) or name in taken else name
 
 
@@ -78,7 +78,10 @@ def docstring(lines: Iterable[str]) -> str:
 
 
 def text_literal(pieces: Sequence[str], indent: int, prefix: str = "") -> str:
-    """Return a text as a string of Python, a line of it in each line of code; with the prefix `f` some pieces are `{name}`."""
+    """Return a text, given in pieces, as a Python string with one line of code for each of its lines.
+
+    `indent` is that of the code; with the prefix `f` some pieces are `{name}`, whose value is filled in.
+    """
     lines = "".join(pieces).splitlines(keepends=True)
     if any(line[-1:] not in ("\n", "") and line is not lines[-1] for line in lines):
         lines = ["".join(pieces)]  # Breaks that are no line breaks to Python's notation.

@@ -16,7 +16,7 @@ _CLASSES = {"system": "SystemMessage", "user": "HumanMessage", "assistant": "AIM
 
 
 def source(plan: Plan, modules: Sequence[ExportedModule]) -> str:
-    """Return the file: for each module a prompt, and the other fields of its requests."""
+    """Return the text of a Python file that has, for each module, a LangChain prompt and the other fields of its requests."""
     bodies = ["".join(_module(module)) for module in modules]
     code = "".join(bodies)
     runs = "RunnableLambda" in code

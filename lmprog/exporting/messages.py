@@ -14,7 +14,9 @@ from lmprog.exporting.plain_jinja import fixed_text
 
 
 def document(plan: Plan, modules: Sequence[ExportedModule]) -> dict[str, Any]:
-    """Return the requests of modules as plain values. Raises UsageError where an image may be absent or may be several."""
+    """Return the requests of modules as a dictionary by module. Raises UsageError where an image may be absent or may be
+    several.
+    """
     return {
         "program": plan.name,
         "digest": plan.digest,

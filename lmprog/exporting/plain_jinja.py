@@ -32,9 +32,10 @@ class Hole:
 
 @dataclass(frozen=True)
 class Text:
-    """The text of a message as a plain Jinja template, as it stands within another one.
+    """The text of a message as a plain Jinja template, which may stand inside another one.
 
-    `pieces` are its parts where these are only texts and holes of inputs; None where it has conditions, loops or filters.
+    `pieces` are its parts where these are only texts and holes (places of an input's value); None where it has conditions,
+    loops or filters.
     """
 
     template: str
@@ -42,7 +43,7 @@ class Text:
 
     @property
     def alone(self) -> str:
-        """The template as a whole one, from whose end Jinja takes a line break."""
+        """The template as a file of its own, with a further line break where Jinja removes one from the end."""
         return f"{self.template}\n" if self.template.endswith("\n") else self.template
 
     @property
@@ -76,13 +77,17 @@ def fixed_text(text: str) -> Text:
 
 
 def template_text(template: str, fixed: Mapping[str, Any], inputs: Mapping[str, Type]) -> Text:
-    """Return a template of lmprog as a Text; `fixed` are the values that are the same for every row."""
+    """Return a template of lmprog as a Text; `fixed` are values by name that are the same for every row, `inputs` the types
+    of the others.
+    """
     code = plain(template, fixed)
     return Text(code, _pieces(code, inputs))
 
 
 def plain(template: str, fixed: Mapping[str, Any]) -> str:
-    """Return a template that a Jinja environment without settings renders as lmprog does with the values of `fixed`."""
+    """Return a template that Jinja with default settings renders as lmprog renders `template`, with the values of `fixed`
+    put in.
+    """
     own = {node.name for node in parse(template).find_all(nodes.Name) if node.ctx == "store"}
     folded = {name: value for name, value in fixed.items() if name not in own}
     pieces: list[tuple[bool, str]] = []

@@ -32,7 +32,7 @@ JINJA = (
 
 
 def source(plan: Plan, modules: Sequence[ExportedModule]) -> str:
-    """Return the file: a function for each module."""
+    """Return the text of a Python file that has a function for each module, which returns its messages."""
     jinja = any(text.pieces is None for module in modules for text in module.texts)
     parts = [
         docstring(
@@ -82,7 +82,9 @@ def images_code(module: ExportedModule, value: str) -> str:
 
 
 def content_code(said: str, images: str) -> str:
-    """Return Python code for the content of a message of a text and images; both are names of variables."""
+    """Return Python code for the content of a message with a text and images; `said` and `images` are the names of the
+    variables.
+    """
     return (
         f'[*([{{"type": "text", "text": {said}}}] if {said}.strip() else []), '
         f'*({{"type": "image_url", "image_url": {{"url": url}}}} for url in {images})] if {images} else {said}'

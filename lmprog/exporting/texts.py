@@ -16,16 +16,17 @@ from lmprog.exporting.form import notes
 
 @dataclass(frozen=True)
 class ExportedTexts:
-    """The texts of an export by the names of their files, and a sentence for each thing that they do not hold."""
+    """The texts of an export by file name, and a sentence for each part of the program that they do not hold."""
 
     texts: Mapping[str, str]
     notes: Sequence[str]
 
 
 def exported_texts(plan: Plan, form: str, only: str | None = None) -> ExportedTexts:
-    """Return the prompts of a program in a form: `messages`, `jinja`, `langchain` or `python`; `only` names one module.
+    """Return the prompts of a program as texts in the form `messages`, `jinja`, `langchain` or `python`; `only` names one
+    module (None: all).
 
-    Raises UsageError where there is no such module, or a prompt has no such form.
+    Raises UsageError where there is no such module, or a prompt cannot be written in this form.
     """
     modules = _chosen(plan, exported_modules(plan), only)
     return ExportedTexts(_texts(plan, modules, form), notes(modules))

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class ProgramServer(LanguageServer):
-    """The server of one editor."""
+    """The language server of one editor, which checks the open programs and answers its requests."""
 
     def __init__(self, imports: bool = True) -> None:
         # Whole texts: pygls applies changes by Python's line ends, which are more than those of the protocol.
@@ -56,13 +56,13 @@ class ProgramServer(LanguageServer):
         return Wording(self.session, units, self.uris)
 
     async def work(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
-        """Call a function in the worker thread, after all calls before it, and return what it returns."""
+        """Call `function` with these arguments in the one worker thread, after all earlier calls; return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, lambda: function(*given, **named))
 
     # texts and diagnostics
 
     def opened(self, uri: str, text: str) -> None:
-        """Take the text of a file as the editor has it, and check the programs that it belongs to."""
+        """Store the text of a file as the editor has it, and check the programs that it belongs to."""
         path = path_of(uri)
         if path is None:
             return
@@ -71,7 +71,9 @@ class ProgramServer(LanguageServer):
         self.changed([path])
 
     def closed(self, uri: str) -> None:
-        """Go by the file on the disk again; the diagnostics of a program that is closed go."""
+        """Forget the editor's text of a file, so that the file on the disk counts again; the diagnostics of a closed
+        program are removed.
+        """
         path = path_of(uri)
         if path is None:
             return
@@ -108,7 +110,7 @@ class ProgramServer(LanguageServer):
         self.changed(path for path in paths if path not in self.session.texts)
 
     def check_soon(self, program: Path) -> None:
-        """Check a program when nothing has changed for a while."""
+        """Check a program after a short time without further changes."""
         waiting = self._waiting.pop(program, None)
         if waiting is not None:
             waiting.cancel()
@@ -154,7 +156,7 @@ class ProgramServer(LanguageServer):
 
 
 def made(imports: bool = True) -> ProgramServer:
-    """Return a server with all its features."""
+    """Return a server with all its features registered; with `imports` False it imports no code of the programs."""
     server = ProgramServer(imports)
     _texts(server)
     _features(server)

@@ -39,7 +39,7 @@ UNREAD = "LMP202"
 
 
 def path_of(uri: str) -> Path | None:
-    """Return the path of a file's URI, with links followed; None for what is no file."""
+    """Return the path of a file's URI, with links followed; None for a URI of something else."""
     found = to_fs_path(uri)
     return Path(found).resolve() if found is not None else None
 
@@ -51,7 +51,10 @@ def uri_of(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Wording:
-    """Converts places in files to those of an editor that counts `units`, and back."""
+    """Converts places, findings and edits to the editor's form, and back; the editor counts positions in `units`.
+
+    `uris` has the URI under which the editor opened a file.
+    """
 
     session: Session
     units: Units = "utf-16"
@@ -67,7 +70,9 @@ class Wording:
         return text.place(text.from_editor(position.line, position.character, self.units))
 
     def range(self, text: Text, line: int, column: int, end_column: int) -> types.Range:
-        """Return a stretch of one line; an end beyond the line is its end."""
+        """Return the editor's range for columns `column` to `end_column` (from 1, end exclusive) of a line; an end beyond
+        the line becomes its end.
+        """
         start, end = text.offset(line, column), text.offset(line, max(column, end_column))
         return types.Range(self.position(text, start), self.position(text, end))
 
@@ -82,7 +87,7 @@ class Wording:
         )
 
     def diagnostics(self, path: Path, findings: Iterable[Finding]) -> list[types.Diagnostic]:
-        """Return the findings of one file."""
+        """Return those findings that are in the file `path`, in the editor's form."""
         text = self.session.text(path)
         return [self._diagnostic(text, finding) for finding in findings]
 
@@ -106,7 +111,7 @@ class Wording:
         return [types.TextEdit(self.range(text, one.line, one.column, one.end_column), one.text) for one in edits]
 
     def changes(self, edits: Mapping[Path, Iterable[Edit]]) -> types.WorkspaceEdit:
-        """Return the edits of several files."""
+        """Return edits by file in the editor's form."""
         return types.WorkspaceEdit(changes={self.uri(path): self.edits(path, own) for path, own in edits.items()})
 
     def hover(self, path: Path, hover: Hover) -> types.Hover:

@@ -14,7 +14,12 @@ LEFT_OUT = ("README.md", "mistakes.yaml", "replies.yaml", "recording.jsonl", "re
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of program that `lmprog init` can write, with its files and the extras that it needs."""
+    """A kind of program that `lmprog init` can write: its name, a description, the folder of its files, and the name of its
+    spec.
+
+    `extras` are those that it needs, `small` is True where the embedded model answers it well, and `unread` has what to do,
+    by module, about replies that such a model may not finish.
+    """
 
     name: str
     about: str
@@ -30,7 +35,7 @@ class Kind:
     """Module -> `on_error` of its step where a model in this process answers: it may never end a text in its JSON."""
 
     def files(self) -> dict[str, bytes]:
-        """Return the contents of the new folder by path, the program first."""
+        """Return the contents of the new folder's files by relative path, the program first."""
         found = dict(_files(ROOT / self.folder))
         return {self.spec: found.pop(self.spec), **found}
 

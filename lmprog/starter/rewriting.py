@@ -16,9 +16,9 @@ MOST_TOKENS = 64
 
 
 def with_model(text: str, model: str, api_base: str | None, unread: Mapping[str, str]) -> str:
-    """Return the text of a program with all its LMs set to one model, and to an address if one is given.
+    """Return the text of a program with all its LMs set to `model`, and to the address `api_base` if one is given.
 
-    `unread` has the `on_error` to add to steps, by module, whose replies a small local model may not finish.
+    `unread` has, by module, the `on_error` to add to its steps, for replies that a small local model may not finish.
     """
     local = backend_of(model).local
     constrained = backend_of(model).constrained

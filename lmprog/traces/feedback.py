@@ -29,7 +29,7 @@ LOCK_TIMEOUT = 10.0
 
 
 class WrongFeedback(UsageError):
-    """The error of feedback that does not fit; `path` names the part, such as `correction.label`."""
+    """The error for feedback that does not fit; `path` names the part at fault, such as `correction.label`."""
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(f"{path}: {message}")
@@ -37,12 +37,12 @@ class WrongFeedback(UsageError):
 
 
 def types_in(run: Mapping[str, Any]) -> dict[str, Type]:
-    """Return the types of a run's outputs, as its record in the trace has them."""
+    """Return the types of a run's outputs by name, from `run`, the record of the whole run in a trace."""
     return {name: type_of_plain(kind) for name, kind in (run.get("types") or {}).items()}
 
 
 def checked(given: Mapping[str, Any], types: Mapping[str, Type]) -> dict[str, Any]:
-    """Return the feedback as plain values; `types` are those of the program's outputs.
+    """Return the feedback (score, comment, correction) as plain values; `types` are those of the program's outputs.
 
     Raises WrongFeedback for a part that is unknown or does not fit.
     """
@@ -87,9 +87,11 @@ def beside(trace: Path) -> Path:
 
 
 def keep(trace: Path, given: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """Append feedback on runs, each with the id of its run: all of it, or on a full disk nothing.
+    """Append feedback on runs to the file beside the trace, as pairs of the run's id and the feedback: all of it, or on a
+    full disk none.
 
-    Waits while another process appends. Raises OSError where the file cannot be written, and WriterLocked.
+    Waits while another process appends. Raises OSError where the file cannot be written, and WriterLocked where the wait is
+    too long.
     """
     path, now = beside(trace.resolve()), round(time.time(), 3)
     lines = b"".join(versioned_line({"run": run, "at": now, **parts}) for run, parts in given)
@@ -106,7 +108,11 @@ def keep(trace: Path, given: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
 
 
 def read_feedback(trace: Path, passed_over: PassedOver | None = None) -> dict[str, dict[str, Any]]:
-    """Return the feedback on the runs of a trace, by the ids of the runs; later parts have replaced earlier ones."""
+    """Return the feedback on the runs of a trace, by the ids of the runs; a later part (score, say) replaces an earlier
+    one.
+
+    Unreadable lines are left out and added to `passed_over`.
+    """
     path = beside(trace)
     found: dict[str, dict[str, Any]] = {}
     if not path.exists():
@@ -120,7 +126,11 @@ def read_feedback(trace: Path, passed_over: PassedOver | None = None) -> dict[st
 
 
 def read_runs(trace: Path, passed_over: PassedOver | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the records of whole runs in a trace. Raises UsageError where the file is no trace, or has none."""
+    """Yield the records of whole runs in a trace, as dictionaries. Raises UsageError where the file is no trace, or has
+    none.
+
+    Unreadable lines are left out and added to `passed_over`.
+    """
     if not trace.is_file():
         raise UsageError(f"there is no trace {trace}; `lmprog run`, `eval` and `serve` write one with --trace {trace}")
     found = calls = False

@@ -47,14 +47,16 @@ class RunRecord:
 
     @property
     def id(self) -> str:
-        """The name of the run in its trace: that of a request to `lmprog serve`, else a digest of program, row and values."""
+        """The id of the run in its trace: that of a request to `lmprog serve`, else a digest of program, row and values."""
         if isinstance(self.example, str):
             return self.example
         named = [self.digest, self.example, self.rollout, self.inputs, self.outputs, str(self.error or "")]
         return hashlib.sha256(digest(named).encode()).hexdigest()[:ID_LENGTH]
 
     def as_json(self, *, shared: bool = False) -> dict[str, Any]:
-        """Return the record as plain values without empty fields; for a `shared` file without private values."""
+        """Return the record as a dictionary by field name, without empty fields; with `shared`, for a file that others
+        read, without private values.
+        """
         hidden = frozenset(self.private) if shared else frozenset()
         found: dict[str, Any] = {
             "kind": KIND,
@@ -105,7 +107,10 @@ class RunRecorder:
         rollout: int = 0,
         **scored: Any,
     ) -> RunRecord:
-        """Return the record of a run; `scored` are `columns`, `scores` and `said` of a run that was scored."""
+        """Return the record of a run: inputs, outputs or error, and what its `calls` used.
+
+        `scored` are fields of a run that was scored: the row's `columns`, its `scores`, and the metrics' words (`said`).
+        """
         started = min((call.started for call in calls), default=None)
         ended = max((call.started + call.seconds for call in calls), default=0.0)
         return RunRecord(

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def same_topic(topic: str, wanted: str) -> bool:
-    """Return whether the message was sorted as a librarian sorted it."""
+    """Return whether the topic that the program found is the wanted one."""
     return topic == wanted
