@@ -41,9 +41,9 @@ def command(
     lmprog dev program.yaml --fake                     # the page can ask no model
     """
     from lmprog.playground.page import Playground
-    from lmprog.playground.server import new_token, playground_handler
+    from lmprog.playground.server import playground_handler
     from lmprog.playground.session import Session
-    from lmprog.reports.page.server import serve
+    from lmprog.reports.page.server import new_token, serve
 
     if not spec.is_file():
         raise click.UsageError(f"{spec} is no file; name the YAML file of a program")

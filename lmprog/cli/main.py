@@ -38,7 +38,7 @@ VERBS = {
     "tools": "ask the MCP servers of a program for their tools, and lock them",
     "test": "run the tests of programs: examples and score gates",
     "trace": "read a trace in the terminal",
-    "view": "show an optimization as a page: scores, curves, candidates, cost, rows",
+    "view": "show an optimization, or the runs of a trace, as a page; label runs by keys",
 }
 INTERRUPTED = 130
 

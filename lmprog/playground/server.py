@@ -7,35 +7,20 @@ elsewhere in the browser, can neither read the page nor run anything. The host a
 from __future__ import annotations
 
 import contextlib
-import hmac
 import json
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from lmprog.errors import Handled, LmprogError
+from lmprog.errors import LmprogError
 from lmprog.playground.page import Playground
 from lmprog.playground.runs import Busy
 from lmprog.playground.view import Asked
-from lmprog.reports.page.server import LocalHandler
+from lmprog.reports.page.server import LocalHandler, Refused
 
 MAX_BODY = 4_000_000
 """Bytes of a question: typed inputs may be long, and hold images."""
 BEAT = 15.0
 """Seconds between signs of life on a stream of events, at which a reader that has left is noticed."""
-
-
-class Refused(Handled):
-    """The error for a request that the page's server refuses, with the HTTP status and the message of the response."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def new_token() -> str:
-    """Return a random token for the page's address, so that no other page can guess it."""
-    return secrets.token_urlsafe(24)
 
 
 def playground_handler(playground: Playground, token: str) -> type[LocalHandler]:
@@ -46,7 +31,7 @@ def playground_handler(playground: Playground, token: str) -> type[LocalHandler]
             if not self.is_allowed():
                 return
             try:
-                name = self._name()
+                name = self.name_behind(token, "lmprog dev")
                 if name == "events":
                     self._events()
                 elif name == "":
@@ -60,7 +45,7 @@ def playground_handler(playground: Playground, token: str) -> type[LocalHandler]
             if not self.is_allowed():
                 return
             try:
-                self._do(self._name(), self._body())
+                self._do(self.name_behind(token, "lmprog dev"), self.json_body(MAX_BODY))
             except Refused as refused:
                 self.answer(refused.status, str(refused))
             except LmprogError as error:
@@ -80,31 +65,6 @@ def playground_handler(playground: Playground, token: str) -> type[LocalHandler]
                 self.answer(202, "{}", "application/json")
             else:
                 raise Refused(404, "there is nothing to do here")
-
-        def _name(self) -> str:
-            """Return the part of the path behind the token. Raises Refused without the token."""
-            first, _, name = self.path.partition("?")[0].removeprefix("/").partition("/")
-            if not hmac.compare_digest(first.encode(), token.encode()):
-                raise Refused(403, "open the address that `lmprog dev` has printed, with the token in it")
-            return name
-
-        def _body(self) -> Mapping[str, Any]:
-            # A page elsewhere cannot declare JSON without asking this server first, which does not answer.
-            if self.headers.get_content_type() != "application/json":
-                raise Refused(415, "the body must be JSON")
-            try:
-                length = int(self.headers.get("content-length", ""))
-            except ValueError:
-                raise Refused(411, "the length of the body is missing") from None
-            if not 0 <= length <= MAX_BODY:
-                raise Refused(413, f"the body has more than {MAX_BODY:,} bytes")
-            try:
-                body = json.loads(self.rfile.read(length))
-            except (ValueError, RecursionError):
-                body = None
-            if not isinstance(body, dict):
-                raise Refused(400, "the body is no JSON object")
-            return body
 
         def _events(self) -> None:
             """Send an event for each change, until the reader leaves."""

@@ -58,6 +58,7 @@ CANNOT_RUN = {
     ("docs/serve.md", "from openai import OpenAI"): "asks that server",
     ("docs/traces.md", "OTEL_EXPORTER"): "wants a collector; test_collector.py has one",
     ("docs/view.md", "lmprog view"): "needs a run; test_view.py makes one and opens its page",
+    ("docs/view.md", "lmprog view trace"): "serves until it is stopped; test_view_trace.py asks it",
     ("docs/view.md", "lmprog eval"): "asks models; test_view.py has a shorter one",
     ("docs/view.md", "lmprog optimize"): "trains for minutes; test_view.py has a shorter one",
     ("docs/tutorial.md", "python3 -m venv"): "installs from the package index",

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
+import json
+import secrets
 import signal
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
+from typing import Any
 
 from lmprog.errors import Handled, InfrastructureError, LmprogError
 
@@ -19,6 +23,19 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 """Headers of every answer: nothing is kept, framed or read by other pages, and no other page is told the address."""
+
+
+class Refused(Handled):
+    """The error for a request that a page's server refuses, with the HTTP status and the message of the response."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def new_token() -> str:
+    """Return a random token for a page's address, so that no other page can guess it."""
+    return secrets.token_urlsafe(24)
 
 
 def serve(handler: type[BaseHTTPRequestHandler], port: int, ready: Callable[[str], None]) -> int:
@@ -83,6 +100,32 @@ class LocalHandler(BaseHTTPRequestHandler):
             self.answer(403, "pages of other addresses are not answered")
             return False
         return True
+
+    def name_behind(self, token: str, verb: str) -> str:
+        """Return the part of the path behind the token. Raises Refused without the token, which `verb` has printed."""
+        first, _, name = self.path.partition("?")[0].removeprefix("/").partition("/")
+        if not hmac.compare_digest(first.encode(), token.encode()):
+            raise Refused(403, f"open the address that `{verb}` has printed, with the token in it")
+        return name
+
+    def json_body(self, most: int) -> dict[str, Any]:
+        """Return the body of a request as a JSON object. Raises Refused for another body, or one of more than `most` bytes."""
+        # A page elsewhere cannot declare JSON without asking this server first, which does not answer.
+        if self.headers.get_content_type() != "application/json":
+            raise Refused(415, "the body must be JSON")
+        try:
+            length = int(self.headers.get("content-length", ""))
+        except ValueError:
+            raise Refused(411, "the length of the body is missing") from None
+        if not 0 <= length <= most:
+            raise Refused(413, f"the body has more than {most:,} bytes")
+        try:
+            body = json.loads(self.rfile.read(length))
+        except (ValueError, RecursionError):
+            body = None
+        if not isinstance(body, dict):
+            raise Refused(400, "the body is no JSON object")
+        return body
 
     def answer(self, status: int, text: str, kind: str = "text/plain") -> None:
         """Send a whole response: the HTTP status, the text, and `kind`, its content type."""

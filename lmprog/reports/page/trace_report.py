@@ -1,0 +1,236 @@
+"""The content of the page of a trace: its runs with what people said of them, alone or beside the runs of another trace."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lmprog.compiler.types.lattice import Enum, without_none
+from lmprog.compiler.types.plain_types import type_of_plain
+from lmprog.errors import UsageError
+from lmprog.optimizers.redaction import short
+from lmprog.reports.page.document import LISTED, document
+from lmprog.state.digests import digest
+from lmprog.state.json_lines import read_objects
+from lmprog.traces.feedback import read_feedback, read_runs
+
+COMPARED = {"worse": "worse", "better": "better", "differs": "back", "alone": "back", "equal": "equal"}
+"""Words for two runs beside each other, in the order in which they stand, each with the colour of its badge."""
+WAYS = {
+    "failed": "worse",
+    "wrong": "worse",
+    "corrected": "back",
+    "right": "better",
+    "commented": "back",
+    "no feedback": "equal",
+}
+"""Words for the state of one run, each with the colour of its badge."""
+KEYS = "123456789"
+"""The keys that choose the values of an enum."""
+PRIVATE = "(private)"
+
+
+@dataclass(frozen=True)
+class Side:
+    """A run as the page shows it: texts by name, without private values."""
+
+    outputs: Mapping[str, str]
+    scores: Mapping[str, float | None]
+    words: Sequence[str]
+    """The metric's feedback, and the run's error."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the page: a run, what people said of it, and the run of the other trace on the same inputs."""
+
+    run: str | None
+    """The id of the run; None where no feedback can be stored on it."""
+    number: str
+    way: str
+    inputs: Mapping[str, str]
+    columns: Mapping[str, str]
+    sides: Sequence[Side | None]
+    feedback: str
+
+    @property
+    def colour(self) -> str:
+        """The colour of the badge."""
+        return (WAYS | COMPARED)[self.way]
+
+
+@dataclass
+class TraceReport:
+    """The page of a trace or of the lines of `eval --out`, or of two of them; made anew from the files for each load."""
+
+    files: Sequence[Path]
+    show_private: bool = False
+    live: bool = True
+    """True if the page is served, so that it can store feedback."""
+    _feedback: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.runs = [list(_runs_in(file)) for file in self.files]
+        if any("id" in run for run in self.runs[0]):
+            self._feedback = read_feedback(self.files[0])
+
+    @property
+    def name(self) -> str:
+        """The name of the program whose runs the first file has."""
+        return str(self.runs[0][0].get("program", self.files[0].name))
+
+    @property
+    def guarded(self) -> bool:
+        """True if private values are left out."""
+        return not self.show_private and any(run.get("private") for runs in self.runs for run in runs)
+
+    @property
+    def labels(self) -> tuple[str, Sequence[str]] | None:
+        """The first output with a fixed list of values, and these; None where there is none, or no feedback can be stored."""
+        for name, plain in self.runs[0][-1].get("types", {}).items():
+            kind = without_none(type_of_plain(plain))
+            if isinstance(kind, Enum):
+                return name, kind.values
+        return None
+
+    @property
+    def can_store(self) -> bool:
+        """True if the page can store feedback."""
+        return self.live and any("id" in run for run in self.runs[0])
+
+    @property
+    def keys(self) -> Iterator[tuple[str, str]]:
+        """The keys that choose values, with the values; the last ones have no key."""
+        _, values = self.labels or ("", ())
+        for place, value in enumerate(values):
+            yield KEYS[place : place + 1], value
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """The rows, the first ones; of a comparison those that disagree stand first."""
+        found = list(self._paired() if len(self.runs) > 1 else ((run, None) for run in self.runs[0]))
+        entries = [self._entry(mine, theirs) for mine, theirs in found]
+        if len(self.runs) > 1:
+            entries.sort(key=lambda entry: [*COMPARED].index(entry.way))
+        return entries[:LISTED]
+
+    @property
+    def more(self) -> int:
+        """The number of rows that are not listed."""
+        return max(0, len(self.runs[0]) - LISTED)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The number of listed rows of each way."""
+        found = Counter(entry.way for entry in self.entries)
+        return {way: found[way] for way in (WAYS if len(self.runs) == 1 else COMPARED)}
+
+    def _paired(self) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+        """Yield the runs of the first file, each with the run of the second on equal inputs, or of the same row."""
+        by_inputs = all(run["inputs"] for runs in self.runs for run in runs)
+        others = {key: run for key, run in _keyed(self.runs[1], by_inputs)}
+        for key, run in _keyed(self.runs[0], by_inputs):
+            yield run, others.get(key)
+
+    def _entry(self, mine: dict[str, Any], theirs: dict[str, Any] | None) -> Entry:
+        given = self._feedback.get(mine.get("id", ""), {})
+        hidden = frozenset() if self.show_private else frozenset(mine.get("private", ()))
+        compared = len(self.runs) > 1
+        return Entry(
+            run=mine.get("id"),
+            number=str(mine["example"]) + (f".{mine['rollout']}" if mine.get("rollout") else ""),
+            way=_difference(mine, theirs) if compared else way(mine, given),
+            inputs=_texts(mine["inputs"], hidden),
+            columns={} if hidden else _texts(mine.get("columns") or {}, hidden),
+            sides=[self._side(mine), *([self._side(theirs) if theirs is not None else None] if compared else [])],
+            feedback=said_of(given, private=bool(hidden)),
+        )
+
+    def _side(self, run: dict[str, Any]) -> Side:
+        hidden = frozenset() if self.show_private else frozenset(run.get("private", ()))
+        words = [] if hidden else [*(run.get("said") or {}).values()]
+        if run.get("error") is not None and run["error"] not in words:
+            words.append("the run failed" if hidden else run["error"])
+        outputs = _texts(run.get("outputs") or {}, hidden)
+        return Side(outputs, run.get("scores") or {}, [short(word) for word in words])
+
+
+def trace_page(files: Sequence[Path], *, show_private: bool = False, live: bool = True) -> str:
+    """Return the HTML page of a trace, or of two; `live`: it is served, and can store feedback. Raises UsageError."""
+    report = TraceReport(files, show_private, live)
+    return document("trace.html", "trace.js", report=report)
+
+
+def way(run: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Return what is known of a run: what people said of it, or that it failed."""
+    score = given.get("score")
+    if given.get("correction") is not None:
+        return "corrected"
+    if score is not None:
+        return "right" if score >= 0.5 else "wrong"
+    if given:
+        return "commented"
+    return "failed" if run.get("outputs") is None else "no feedback"
+
+
+def said_of(given: Mapping[str, Any], private: bool = False) -> str:
+    """Return feedback as one text; `private`: without comment and correction, which may quote private values."""
+    said = [f"score {given['score']:g}"] if given.get("score") is not None else []
+    if private:
+        said += [PRIVATE] if given.keys() - {"score"} else []
+    else:
+        said += [f"{name}: {short(value)}" for name, value in (given.get("correction") or {}).items()]
+        said += [short(given["comment"])] if given.get("comment") else []
+    return "; ".join(said)
+
+
+def _difference(mine: Mapping[str, Any], theirs: Mapping[str, Any] | None) -> str:
+    """Return how a run ended beside that of the other file: by the first score of both, else by the outputs."""
+    if theirs is None:
+        return "alone"
+    both = [name for name in mine.get("scores") or {} if name in (theirs.get("scores") or {})]
+    left, right = (run["scores"][both[0]] if both else None for run in (mine, theirs))
+    if left is not None and right is not None and left != right:
+        return "better" if left > right else "worse"
+    return "equal" if mine.get("outputs") == theirs.get("outputs") else "differs"
+
+
+def _keyed(runs: Sequence[dict[str, Any]], by_inputs: bool) -> Iterator[tuple[Hashable, dict[str, Any]]]:
+    """Yield runs with their keys: their inputs, and how often these came before; or row and repeat."""
+    seen: Counter[str] = Counter()
+    for run in runs:
+        if not by_inputs:
+            yield (run["example"], run.get("rollout", 0)), run
+            continue
+        named = digest(run["inputs"])
+        yield (named, seen[named]), run
+        seen[named] += 1
+
+
+def _runs_in(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the runs of a trace, or those of a file of `eval --out`. Raises UsageError for another file."""
+    first = next(iter(read_objects(file)), {}) if file.is_file() else {}
+    if not {"row", "repeat", "score"} <= first.keys():
+        yield from read_runs(file)
+        return
+    for line in read_objects(file):
+        if not isinstance(line.get("row"), int):
+            raise UsageError(f"{file} has a line that `lmprog eval --out` does not write")
+        others = {id: each.get("score") for id, each in (line.get("metrics") or {}).items()}
+        yield {
+            "example": line["row"],
+            "rollout": line.get("repeat", 0),
+            "inputs": {},
+            "outputs": line.get("outputs"),
+            "error": line.get("error"),
+            "scores": {"score": line.get("score"), **others},
+            "said": {"feedback": line["feedback"]} if line.get("feedback") else {},
+        }
+
+
+def _texts(values: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, str]:
+    return {name: PRIVATE if name in hidden else short(value) for name, value in values.items()}
