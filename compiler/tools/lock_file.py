@@ -24,6 +24,9 @@ KEPT = {
 }
 """The lists that are kept of a server: for each the key that names an entry, and the keys that an entry keeps."""
 
+_KINDS = {"inputSchema": dict, "outputSchema": dict, "annotations": dict, "arguments": list}
+"""The kinds of values that are no text. What is of another kind is not kept: a lock file may come from anyone."""
+
 Entries = Mapping[str, Mapping[str, Any]]
 
 
@@ -103,7 +106,7 @@ def _entries(part: str, listed: Any) -> Entries:
     for entry in listed if isinstance(listed, list) else [listed]:
         if not isinstance(entry, Mapping) or not isinstance(entry.get(name), str):
             raise ValueError(f"an entry of `{part}` has no `{name}`")
-        found[entry[name]] = {key: entry[key] for key in keys if entry.get(key) is not None}
+        found[entry[name]] = {key: entry[key] for key in keys if isinstance(entry.get(key), _KINDS.get(key, str))}
     return found
 
 
@@ -129,10 +132,14 @@ def read_lock(path: Path, root: Path | None = None) -> tuple[Listing, ...]:
             entry,
             server=str(entry.get("server", "")),
             reached_by=str(entry.get("reached_by", "")),
-            ids=tuple(id for id in entry.get("ids", ()) if isinstance(id, str)),
+            ids=tuple(id for id in _list(entry.get("ids")) if isinstance(id, str)),
         )
         for entry in servers
     )
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def text_of(listings: Iterable[Listing]) -> str:

@@ -55,7 +55,7 @@ def resolve(part: Any, document: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(part, dict) or "$ref" not in part:
             break
         found: Any = document
-        for key in str(part["$ref"]).removeprefix("#/").split("/"):
+        for key in str(part["$ref"]).removeprefix("#").split("/")[1:]:
             found = found.get(key, {}) if isinstance(found, dict) else {}
         part = found
     return part if isinstance(part, dict) else {}

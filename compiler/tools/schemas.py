@@ -152,7 +152,7 @@ def _response(operation: Operation, document: dict[str, Any]) -> Type:
 def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None) -> dict[str, Field]:
     """Return the properties of a JSON schema of an object, each with its own schema, references written out."""
     schema = merged(schema, document or {})
-    required = set(schema.get("required", ()))
+    required = _required(schema)
     return {
         name: Field(
             schema_type(resolve(part, document or {}), document),
@@ -160,42 +160,69 @@ def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None
             has_default=name not in required,
             schema=_written_out(part, document or {}, 0),
         )
-        for name, part in schema.get("properties", {}).items()
+        for name, part in _properties(schema).items()
     }
 
 
-def schema_type(schema: dict[str, Any], document: dict[str, Any] | None = None, depth: int = 0) -> Type:
+def _properties(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties of a schema, which may come from anyone; none where they are no mapping."""
+    found = schema.get("properties")
+    return found if isinstance(found, dict) else {}
+
+
+def _required(schema: dict[str, Any]) -> list[str]:
+    """Return the names of the required properties; none where they are no list of names."""
+    found = schema.get("required")
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+
+
+class _Left:
+    """The number of parts of one schema that may still be read: parts that name each other can be more than anyone can read."""
+
+    def __init__(self) -> None:
+        self.parts = MAX_PARTS
+
+    def take(self) -> bool:
+        """Take one part; return False where none is left."""
+        self.parts -= 1
+        return self.parts >= 0
+
+
+def schema_type(
+    schema: dict[str, Any], document: dict[str, Any] | None = None, depth: int = 0, left: _Left | None = None
+) -> Type:
     """Return the type for a JSON schema; `json` where the language has no type for it.
 
     `document` resolves its references. Bounds and formats, which no type has, are kept in `Field.schema`.
     """
-    if depth > MAX_DEPTH:
+    left = left or _Left()
+    if depth > MAX_DEPTH or not left.take():
         return JSON
     schema = merged(schema, document or {})
     if schema.get("nullable") is True:
-        return _optional(schema_type({**schema, "nullable": False}, document, depth + 1))
+        return _optional(schema_type({**schema, "nullable": False}, document, depth + 1, left))
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(values, list) and values:
         return _values_type(values)
     for name in ("anyOf", "oneOf"):
         if isinstance(schema.get(name), list):
             parts = [resolve(part, document or {}) for part in schema[name]]
-            kinds = [schema_type(part, document, depth + 1) for part in parts if part.get("type") != "null"]
+            kinds = [schema_type(part, document, depth + 1, left) for part in parts if part.get("type") != "null"]
             inner = _common(kinds)
             return _optional(inner) if len(kinds) < len(parts) else inner
     kind = schema.get("type")
     if isinstance(kind, list):
         rest = [name for name in kind if name != "null"]
-        kinds = [schema_type({**schema, "type": name}, document, depth + 1) for name in rest]
+        kinds = [schema_type({**schema, "type": name}, document, depth + 1, left) for name in rest]
         inner = _common(kinds)
         return _optional(inner) if len(rest) < len(kind) else inner
     if kind == "array":
-        return ListOf(schema_type(resolve(schema.get("items", {}), document or {}), document, depth + 1))
-    if kind in ("object", None) and schema.get("properties"):
-        required = set(schema.get("required", ()))
+        return ListOf(schema_type(resolve(schema.get("items", {}), document or {}), document, depth + 1, left))
+    if kind in ("object", None) and _properties(schema):
+        required = _required(schema)
         fields = []
-        for name, part in schema["properties"].items():
-            inner = schema_type(resolve(part, document or {}), document, depth + 1)
+        for name, part in _properties(schema).items():
+            inner = schema_type(resolve(part, document or {}), document, depth + 1, left)
             fields.append((name, inner if name in required else _optional(inner)))
         return Object(tuple(fields))
     return {"string": STR, "integer": INT, "number": FLOAT, "boolean": BOOL}.get(str(kind), JSON)
@@ -203,6 +230,8 @@ def schema_type(schema: dict[str, Any], document: dict[str, Any] | None = None, 
 
 MAX_DEPTH = 8
 """Parts within each other of a schema that are followed."""
+MAX_PARTS = 2000
+"""Parts of one schema that are read."""
 
 
 def _common(kinds: list[Type]) -> Type:
@@ -237,20 +266,23 @@ def merged(schema: dict[str, Any], document: dict[str, Any], depth: int = 0) -> 
     whole = {key: value for key, value in schema.items() if key != "allOf"}
     for part in parts:
         found = merged(resolve(part, document), document, depth + 1)
-        properties = {**whole.get("properties", {}), **found.get("properties", {})}
-        required = [*whole.get("required", ()), *found.get("required", ())]
+        properties = {**_properties(whole), **_properties(found)}
+        required = [*_required(whole), *_required(found)]
         whole = {**whole, **found}
         if properties:
             whole |= {"properties": properties, "required": list(dict.fromkeys(required))}
     return whole
 
 
-def _written_out(part: Any, document: dict[str, Any], depth: int) -> Any:
-    """Return a part of a schema without references; anything goes where they hold themselves."""
+def _written_out(part: Any, document: dict[str, Any], depth: int, left: _Left | None = None) -> Any:
+    """Return a part of a schema without references; anything goes where they hold themselves, or are too many."""
+    left = left or _Left()
     if isinstance(part, list):
-        return [_written_out(item, document, depth) for item in part]
+        return [_written_out(item, document, depth, left) for item in part]
     if not isinstance(part, dict):
         return part
+    if depth > MAX_DEPTH or not left.take():
+        return {}
     if "$ref" in part:
-        return {} if depth > MAX_DEPTH else _written_out(resolve(part, document), document, depth + 1)
-    return {key: _written_out(value, document, depth) for key, value in part.items()}
+        return _written_out(resolve(part, document), document, depth + 1, left)
+    return {key: _written_out(value, document, depth, left) for key, value in part.items()}

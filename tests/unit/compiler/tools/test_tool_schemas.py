@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -84,3 +86,62 @@ def test_arguments_are_validated_against_the_schema_that_the_model_is_shown() ->
 )
 def test_what_no_type_stands_for_is_named(schema: dict[str, Any], said: tuple[str, str] | None) -> None:
     assert next(untyped(schema, {}, "p"), None) == said
+
+
+RICH = {
+    "type": "object",
+    "description": "An order.",
+    "properties": {
+        "a": {"type": "string", "enum": ["x", "y"]},
+        "b": {"type": ["integer", "null"], "minimum": 1},
+        "c": {"type": "array", "items": {"$ref": "#/$defs/d"}},
+        "e": {"anyOf": [{"type": "null"}, {"type": "object", "properties": {"f": {"const": 3}}, "required": ["f"]}]},
+        "g": {"allOf": [{"properties": {"h": {"type": "number"}}, "required": ["h"]}]},
+    },
+    "required": ["a"],
+    "$defs": {"d": {"type": "object", "properties": {"again": {"$ref": "#/$defs/d"}, "n": {"type": "integer"}}}},
+}
+JUNK = [
+    None,
+    5,
+    "x",
+    [5],
+    {"$ref": 5},
+    {"allOf": [5]},
+    {"anyOf": 5},
+    {"enum": [[1]]},
+    {"properties": []},
+    {"required": [{}]},
+]
+
+
+def parts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from parts(value[key], (*path, key))
+
+
+def test_a_schema_may_hold_anything_anywhere() -> None:
+    """Descriptions of tools come from servers and strangers."""
+    tried = 0
+    for path in parts(RICH):
+        for junk in JUNK:
+            schema = copy.deepcopy(RICH)
+            node: Any = schema
+            for key in path[:-1]:
+                node = node[key]
+            if path:
+                node[path[-1]] = junk
+            elif isinstance(junk, dict):
+                schema = junk
+            tried += 1
+            for name, field in schema_fields(schema, schema).items():
+                assert list(untyped(field.schema, {}, name)) is not None
+    assert tried > 300
+
+
+def test_a_schema_whose_parts_name_each_other_is_read_in_part() -> None:
+    names = [f"p{number}" for number in range(6)]
+    schema = {"properties": {name: {"$ref": "#"} for name in names}}
+    fields = schema_fields(schema, schema)
+    assert list(fields) == names and str(fields["p0"].type).startswith("{")
