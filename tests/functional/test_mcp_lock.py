@@ -110,6 +110,53 @@ async def _run(spec: Path, lm: Any) -> lmprog.Result:
         await program.aclose()
 
 
+def test_each_spec_has_the_lock_file_of_the_servers_that_it_names(write, cli, address) -> None:  # noqa: F811
+    """An overlay reads that of its base, and `lmprog tools` of one program leaves what only another names in a shared base."""
+    page = write(
+        f"""
+        lmprog: 1
+        inputs: {{title: str}}
+        outputs: {{text: "${{{{ steps.get.page.text }}}}"}}
+        tools: {{one: {{mcp: {{{address}, tool: page}}, result: page, effects: read}}}}
+        steps: {{get: {{tool: one, with: {{title: "${{{{ inputs.title }}}}"}}}}}}
+        """,
+        "page.yaml",
+    )
+    base = write(
+        f"""
+        lmprog: 1
+        inputs: {{title: str}}
+        outputs: {{sum: "${{{{ steps.sum.result }}}}", text: "${{{{ steps.page.text }}}}"}}
+        tools: {{desk: {{mcp: {{{address}}}, only: [add]}}}}
+        steps:
+          sum: {{tool: desk.add, with: {{a: 3}}}}
+          page: {{program: ./page.yaml, with: {{title: "${{{{ inputs.title }}}}"}}}}
+        """,
+        "base.yaml",
+    )
+    overlay = write(
+        f"""
+        lmprog: 1
+        extends: ./base.yaml
+        tools: {{more: {{mcp: {{{address}}}, only: [shout]}}}}
+        steps: {{loud: {{tool: more.shout, with: {{text: hey}}}}}}
+        """,
+        "overlay.yaml",
+    )
+    assert cli("tools", overlay, base)[0] == 0
+    locks = {path.name: json.loads(path.read_text())["servers"] for path in base.parent.glob("*.lock.json")}
+    found = {name: [entry["ids"] for entry in servers] for name, servers in locks.items()}
+    assert found == {"base.lock.json": [["desk"]], "page.lock.json": [["one"]], "overlay.lock.json": [["more"]]}
+    assert cli("check", base, page, overlay)[0] == 0
+    assert lmprog.load(overlay)(title="Oslo").outputs == {"sum": 4, "text": "about Oslo"}
+    shared = page.with_suffix(".lock.json")
+    shared.write_text(shared.read_text().replace('"one"', '"other"').replace('"sha256:', '"sha256:0'))
+    assert cli("tools", base)[0] == 0
+    assert [entry["ids"] for entry in json.loads(shared.read_text())["servers"]] == [["one"], ["other"]]
+    assert cli("tools", page)[0] == 0
+    assert [entry["ids"] for entry in json.loads(shared.read_text())["servers"]] == [["one"]]
+
+
 def test_a_server_that_changed_is_found(write, cli, monkeypatch) -> None:
     monkeypatch.setenv("CHANGED", "")
     spec = write(
