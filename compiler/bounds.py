@@ -70,9 +70,11 @@ def calls(plan: Plan) -> int:
 
 
 def judges(plan: Plan, scored_by: str | None = None) -> list[Plan]:
-    """Return the judge programs that a metric runs for one score, with those of the metrics it is computed from.
+    """Return the judge programs that the metric `scored_by` runs for one score, with those of the metrics it is computed
+    from.
 
-    Without `scored_by` they are those of the metric of `optimize` and of its rewards, which is more than any one score runs.
+    Without `scored_by` they are those of the metric of `optimize` and of its rewards, which is more than any one score
+    runs.
     """
     optimize = plan.optimize
     followed = [] if optimize is None else [optimize.metric, optimize.reward, *optimize.rewards.values()]

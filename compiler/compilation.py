@@ -41,7 +41,7 @@ from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Source
 
 @dataclass(frozen=True)
 class Compilation:
-    """The result of compiling a file: its findings, and the plan, which is None where a finding is an error.
+    """The result of compiling a file: its findings, and the plan (None where a finding is an error).
 
     `read` are all files that were looked at, `servers` the MCP servers that the program names, and `draft` is the program
     as far as it could be read (None: not at all).

@@ -24,8 +24,9 @@ StageConfigs = Callable[[str], Any]
 class Options:
     """The options of `compile_file`, which hold for a program and its sub-programs.
 
-    `root` is the folder outside of which nothing is read (None: no limit); without `evaluation` data, metrics and
-    `optimize` are not read.
+    `stage_configs` returns the options of an optimizer by name, `stage_names` the names of all optimizers. `root` is the
+    folder outside of which nothing is read (None: no limit); without `evaluation` data, metrics and `optimize` are not
+    read.
     """
 
     imports: bool = True

@@ -218,7 +218,7 @@ class Step:
 
 @dataclass(frozen=True)
 class HubRows:
-    """A split of a data set on the Hugging Face hub, as data or as the passages of a search."""
+    """A split of the data set `hf` on the Hugging Face hub (`owner/name`), as data or as the passages of a search."""
 
     hf: str
     split: str
@@ -226,11 +226,11 @@ class HubRows:
 
 @dataclass(frozen=True)
 class Split:
-    """A data split, `train`, `dev` or `test`: where its rows come from, and which are taken.
+    """A data split, `train`, `dev` or `test`: the file or hub data set of its rows, and which are taken.
 
     `columns` has the file's column for a name in the program, `limit` is the most rows, `private` are the private columns,
     `where` has values that rows must have, `share` is the part of the shuffled rows (by `seed`) that is taken, and the
-    columns `texts` are not read as numbers.
+    columns `texts` are not read as numbers. `feedback` is True where rows have the columns of feedback on earlier runs.
     """
 
     name: str
@@ -257,7 +257,8 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """A metric as the spec declares it: how the score of a run is computed, and its range.
+    """A metric as the spec declares it: the function, judge program or expression that computes it (None: it has a
+    finding), and its range.
 
     `arguments` are the expressions passed to the function or judge; `on_error` is the score where it fails (None: an
     error).
@@ -338,7 +339,7 @@ class Optimize:
 
 @dataclass(frozen=True, eq=False)
 class Export:
-    """The `export:` block: where traces are sent beside a command's own output."""
+    """The `export:` block: the kind of destination of traces (`key`, as `otlp`), and its options."""
 
     key: str
     """The key of its kind (`lmprog/compiler/exporters.py`)."""

@@ -42,7 +42,9 @@ class Text(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Number(Shape):
-    """A number (an int if `whole`); `least` and `most` are inclusive bounds, `above` is exclusive."""
+    """A number (an int if `whole`); `least` and `most` are inclusive bounds, `above` is exclusive, and `words` may stand in
+    its place.
+    """
 
     whole: bool = False
     least: float | None = None
@@ -151,7 +153,9 @@ class Record(Shape):
 
 @dataclass(frozen=True)
 class Others:
-    """The keys that other packages may add to a record of the language, by an entry-point group."""
+    """The keys that other packages may add to a record of the language: `find` returns the shape of a key (None: there is
+    none), `names` all keys.
+    """
 
     find: Callable[[str], Shape | None]
     """Returns the shape of a key, or None; raises PluginFailed where its package has an error."""

@@ -52,7 +52,7 @@ class ExampleTest:
 
 @dataclass(frozen=True, eq=False)
 class GateTest:
-    """A test that requires a minimum score on a data split."""
+    """A test that requires the mean score by a metric, on a data split, to be `at_least` a value."""
 
     name: str
     data: str

@@ -48,7 +48,9 @@ def is_own(kind: str | None) -> bool:
 
 
 def too_many_outages(lost: int, rows: int) -> bool:
-    """Return whether so many of the rows are outages (more than MAX_OUTAGES) that nothing may be chosen by the others."""
+    """Return whether so many of the rows, `lost` of them, are outages (more than MAX_OUTAGES) that no candidate may be
+    chosen by the others.
+    """
     return lost > MAX_OUTAGES * rows
 
 

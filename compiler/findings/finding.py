@@ -122,7 +122,10 @@ class Report:
         path: tuple[str, ...] = (),
         edit: Edit | None = None,
     ) -> None:
-        """Add a finding; `code` is `LMPnnn`, and the severity is that of the code unless given."""
+        """Add a finding at a place: `code` is `LMPnnn`, and the severity is that of the code unless given.
+
+        `path` are the steps that lead to it, and `edit` is a change that fixes it.
+        """
         finding = Finding(
             code=code,
             severity=severity or ("warning" if code in WARNINGS else "error"),

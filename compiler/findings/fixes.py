@@ -34,7 +34,7 @@ def _edited(text: str, edits: Iterable[Edit]) -> str:
 
 
 def unified(texts: Mapping[str, str]) -> str:
-    """Return the changes of `fixed_texts` as a unified diff."""
+    """Return, as a unified diff, how the files change by the new texts that `fixed_texts` returned."""
     parts: list[str] = []
     for file, text in texts.items():
         old = Path(file).read_text(encoding="utf-8").splitlines(keepends=True)

@@ -46,10 +46,11 @@ class StepTypes:
 
 @dataclass(frozen=True)
 class Scope:
-    """The names that an expression may read, with their types: `roots` and the outputs of visible steps.
+    """The names that an expression may read, with their types: `roots`, and the outputs of visible steps.
 
-    `where` describes the place in messages, `present` are names known not to be null, and `conditions` hold where the
-    expression is evaluated.
+    `where` describes the place in messages, `present` are names known not to be null (`lenient`: not known which),
+    `conditions` hold where the expression is evaluated, and `together` are the steps that run whenever it does.
+    `count_known` is True where the number of turns of the loop is known.
     """
 
     roots: Mapping[str, Type] = field(default_factory=dict)

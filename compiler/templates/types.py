@@ -27,9 +27,10 @@ MAX_MARKS = 20_000
 
 @dataclass
 class TemplateTyper:
-    """Checks the syntax, the safety and the types of one template against the types of its inputs.
+    """Checks the syntax, the safety and the types of one template; `names` are the types of its inputs.
 
-    `check` fills `problems`, and `variables` with the inputs that the template reads.
+    `check` fills `problems`, and `variables` with the inputs that the template reads. `readable` is False where the text is
+    no template.
     """
 
     text: str

@@ -35,7 +35,7 @@ class Primitive(Type):
 
 @dataclass(frozen=True)
 class ListOf(Type):
-    """The type `list[T]`."""
+    """The type `list[T]`, of lists whose items have the type `item`."""
 
     item: Type
 
@@ -45,7 +45,7 @@ class ListOf(Type):
 
 @dataclass(frozen=True)
 class Optional(Type):
-    """The type `T?`: a T or null."""
+    """The type `T?`: a value of the type `inner`, or null."""
 
     inner: Type
 

@@ -34,7 +34,9 @@ def merged(base: Mapping, over: Mapping, shape: Shape = PROGRAM) -> Mapping:
 
 
 def given_up(shape: Shape, below: Set[str], above: Set[str]) -> Set[str]:
-    """Return the keys of a lower mapping that are dropped when a mapping with the keys `above` is laid over it."""
+    """Return those keys of `below`, a mapping of this shape, that are dropped when a mapping with the keys `above` is laid
+    over it.
+    """
     if isinstance(shape, Record):
         return _of_record(shape, below, above)
     return _of_type(below, above) if shape is WRITTEN_OUT else frozenset()

@@ -14,7 +14,9 @@ _FORBIDDEN_START = re.compile(r"(?:^|[:\-,\[{]\s+|^\s*)([%@`])")
 
 @dataclass(frozen=True)
 class Slip:
-    """An explained mistake in a YAML text; lines and columns count from 1."""
+    """An explained mistake in a YAML text, with its fix (None: not known); lines and columns count from 1, `length` is in
+    characters.
+    """
 
     line: int
     column: int

@@ -42,7 +42,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Place:
-    """A part of one line of a source; line and column count from 1."""
+    """A part of one line of a source, of `length` characters; line and column count from 1."""
 
     source: Source
     line: int
@@ -94,7 +94,7 @@ class Scalar(Node):
         return Place(self.source, self.line, self.column, max(1, len(first) + (2 if self.style else 0)))
 
     def at(self, offset: int, length: int = 1) -> Place:
-        """Return the place of the character at `offset` of a scalar's text.
+        """Return the place of the `length` characters at `offset` (from 0) of a scalar's text.
 
         It is approximate where escapes or folding shift the text.
         """

@@ -27,8 +27,10 @@ def write_whole(path: Path, content: str | bytes, *, private: bool = False, new:
 
 
 def write_all(contents: Mapping[Path, str | bytes], *, private: bool = False, new: bool = False) -> None:
-    """Write several files as `write_whole` does, after writing them all beside their places, so that a full
-    disk changes none.
+    """Write several files, each whole or not at all, so that a full disk changes none: all are first written beside their
+    places.
+
+    `private` and `new` as in `write_whole`.
     """
     beside: dict[Path, Path] = {}
     try:

@@ -70,7 +70,10 @@ def command(
 
 
 def named(run: str, runs: Mapping[str, Mapping[str, Any]], trace: Path) -> Mapping[str, Any]:
-    """Return the run that an id, the beginning of an id, or a row's number names. Raises UsageError unless there is one."""
+    """Return the run among `runs` (by id) that `run` names: an id, the beginning of one, or a row's number.
+
+    Raises UsageError unless there is exactly one; `trace` is named in the message.
+    """
     from lmprog.errors import UsageError
 
     if run in runs:

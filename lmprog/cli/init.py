@@ -28,7 +28,10 @@ _ADDRESS = re.compile(r"https?://[^\s#]+")
 
 @dataclass(frozen=True)
 class Choice:
-    """The choices of `lmprog init`: the kind of program, its model, and the files around it."""
+    """The choices of `lmprog init`: the kind of program, its model and the address of that (None: the provider's).
+
+    With `ci` a workflow is written that checks the program, with `hooks` a configuration of pre-commit.
+    """
 
     kind: Kind
     model: str

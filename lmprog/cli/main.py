@@ -95,7 +95,9 @@ def lmprog() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the console script; errors that a user can cause are shown without a traceback."""
+    """Run the command `lmprog` with these arguments (None: those of the process); errors of the user are shown without a
+    traceback.
+    """
     with guarded():
         status = _status(arguments)
     sys.exit(status)

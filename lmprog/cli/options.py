@@ -143,8 +143,8 @@ def budget_of(values: Sequence[str]) -> Any:
 
 
 def metric_of(plan: Any, named: str | None) -> str:
-    """Return the metric that `--metric` names, else that of `optimize`, else the program's only one; or raise
-    click.UsageError.
+    """Return the id of the metric `named` by `--metric` (None: it is not given), else of `optimize`, else of the program's
+    only one; or raise click.UsageError.
     """
     if named is not None:
         return named

@@ -37,7 +37,10 @@ _MAX_DEPTH = 8
 
 @dataclass(frozen=True)
 class Predictor:
-    """A module of DSPy that asks an LM: its path as DSPy names it, its signature, and for an agent tools and turns."""
+    """An object of DSPy that asks an LM: its path as DSPy names it, its signature, and its kind.
+
+    `reasoning` asks for a reasoning before the outputs; `agent` has tools, and at most `turns` turns.
+    """
 
     path: str
     signature: Signature
@@ -47,13 +50,16 @@ class Predictor:
 
     @property
     def asked(self) -> Signature:
-        """The signature with which the LM is asked."""
+        """The signature with which the LM is asked, with what its kind adds."""
         return self.signature.reasoned() if self.kind == "reasoning" else self.signature
 
 
 @dataclass(frozen=True)
 class Instance:
-    """An object of a class of the file that is a module of DSPy, and its attributes by name."""
+    """An object whose class, at `node` of the syntax tree, is a DSPy module defined in the file.
+
+    `path` is its path as DSPy names it, `attributes` are its attributes by name.
+    """
 
     node: ast.ClassDef
     path: str
@@ -75,7 +81,7 @@ class Constant:
 
 
 class DspyFile:
-    """A file that uses DSPy."""
+    """A Python file that uses DSPy, as a syntax tree: its classes, functions and imports. No code of it is run."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.text = path, read_text(path)
@@ -139,7 +145,10 @@ class DspyFile:
         )
 
     def say(self, section: str, node: ast.AST, why: str = "", mark: str = "not imported") -> None:
-        """Note what is not carried over, with its line."""
+        """Add a note on the part of the code at `node`, with its line, to the section of the program that it concerns.
+
+        `why` is the note's text (empty: the code itself), `mark` its kind.
+        """
         if (node, why) in self._said:
             return
         self._said.add((node, why))
@@ -150,13 +159,13 @@ class DspyFile:
             self.notes.append(note)
 
     def source(self, node: ast.AST) -> str:
-        """Return the beginning of a node's text, in one line."""
+        """Return the beginning of the Python text of a node, in one line."""
         text = " ".join((ast.get_source_segment(self.text, node) or "").split())
         text = without(text, sorted(self.secrets, key=len, reverse=True), "***")
         return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
     def signature(self, node: ast.AST) -> Signature | None:
-        """Return the signature that an expression stands for; None where it is none that can be read."""
+        """Return the signature that an expression gives; None where it gives none that can be read."""
         if isinstance(node, ast.Name) and node.id in self.classes:
             return self.signatures.of_class(self.classes[node.id])
         if isinstance(node, ast.Name):
@@ -186,7 +195,9 @@ class DspyFile:
         return None
 
     def predictor(self, node: ast.AST, path: str) -> Predictor | None:
-        """Return the predictor that an expression makes; None where it makes none that can be read."""
+        """Return the predictor that an expression makes, for the path `path` in DSPy; None where it makes none that can be
+        read.
+        """
         if not isinstance(node, ast.Call):
             return None
         name = self.dspy_name(node.func) or ""
@@ -255,7 +266,7 @@ def _secrets(node: ast.AST) -> Iterator[str]:
 
 
 def plain_value(node: ast.AST) -> Any:
-    """Return the plain value of an expression; None where it has none."""
+    """Return the value of a Python expression made of literals alone; None for any other."""
     try:
         return ast.literal_eval(node)  # type: ignore[arg-type]
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):

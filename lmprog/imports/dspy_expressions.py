@@ -38,7 +38,7 @@ class Expr:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The outputs of a step that asks an LM; with `many` each is a list."""
+    """The outputs, by name, of a step that asks an LM; with `many` each is a list, one item for each reply."""
 
     step: str
     outputs: Mapping[str, SignatureField]
@@ -82,7 +82,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Unknown:
-    """A value that has no expression; `name` is what it is called."""
+    """A value that has no expression in the language; `name` is its name in the code."""
 
     name: str
 
@@ -95,17 +95,20 @@ def is_unknown(value: Any) -> bool:
 
 
 class Expressions:
-    """Turns Python's expressions into values: expressions of the language, outputs of steps, plain values, or Unknown."""
+    """Converts Python expressions to values: expressions of the language, outputs of steps, plain values, or Unknown."""
 
     def __init__(self, file: DspyFile) -> None:
         self.file = file
 
     def called(self, node: ast.Call, env: Mapping[str, Any], each: Expr | None = None) -> Any:
-        """Return the value of a call that becomes a step; None for any other call."""
+        """Return the value of a call that becomes a step of the program; None for any other call.
+
+        `env` has the values of names, and `each` is the list over which the call is repeated (None: it is not).
+        """
         raise NotImplementedError
 
     def value(self, node: ast.AST, env: Mapping[str, Any]) -> Any:
-        """Return the value of an expression, where `env` has the values of names."""
+        """Return the value of a Python expression; `env` has the values of names."""
         if isinstance(node, ast.Await):
             return self.value(node.value, env)
         if isinstance(node, ast.Constant):
@@ -131,7 +134,7 @@ class Expressions:
         return self._computed(node, env) or Unknown("value")
 
     def expr(self, value: Any) -> Expr | None:
-        """Return a value as an expression; None where it has none."""
+        """Return a value as an expression of the language; None where it has none."""
         if isinstance(value, Expr):
             return value
         if isinstance(value, Constant):

@@ -36,24 +36,24 @@ _CALLS = ("acall", "forward", "aforward", "__call__")
 
 @dataclass
 class ProgramInput:
-    """An input of the program: its type, None while nothing says it, and its default."""
+    """An input of the program that is made: its type (None: not known yet), and its default."""
 
     type: Type | None = None
     default: Any = None
 
     def entry(self) -> Any:
-        """Return the input as a program writes it."""
+        """Return the input as a spec writes it."""
         kind = written(self.type or STR)
         return kind if self.default is None else {"type": kind, "default": self.default}
 
 
 def field_name(name: str, kind: str) -> str:
-    """Return the name of a module's field, with `kind` (input or output) behind one that means something else in templates."""
+    """Return the name of a module's input or output; a name that has another meaning in templates gets `kind` appended."""
     return f"{name}_{kind}" if name in RESERVED else identifier(name)
 
 
 class Forward(Objects):
-    """Follows the method `forward`, and gathers the parts of a program."""
+    """Follows the statements of `forward` methods, and gathers the parts of a program: modules, tools, steps, inputs."""
 
     def __init__(self, file: DspyFile, folder: Path) -> None:
         super().__init__(file)
@@ -70,7 +70,10 @@ class Forward(Objects):
         self._end: ast.AST | None = None
 
     def program(self, node: ast.ClassDef, given: ast.Call | None) -> dict[str, str]:
-        """Add the steps of a module class, made by the call `given`; return the program's outputs."""
+        """Add the steps of the module class at `node`; return the program's outputs, expressions by name.
+
+        `given` is the call that makes an object of the class (None: it has no arguments).
+        """
         made = self.instance(node, "", given)
         method = method_of(node, "forward", "aforward")
         if method is None:
@@ -331,7 +334,9 @@ class Forward(Objects):
         return id
 
     def argument(self, value: Any, name: str, kind: Type | None) -> Any:
-        """Return the argument of a step for a value; where that is unknown, an input of the program stands for it."""
+        """Return the argument `name` of a step, of type `kind`, for a value; where that is unknown, an input of the program
+        is added for it.
+        """
         if isinstance(value, Constant):
             return value.value
         found = self.expr(value)
@@ -344,7 +349,9 @@ class Forward(Objects):
         return wrapped(found.text)
 
     def stand_in(self, name: str, kind: Type | None, *, another: bool = False) -> str:
-        """Return an input of the program for a value that has no step; with `another` one that nothing else reads."""
+        """Add an input of the program in place of a value that no step gives, and return its name; with `another` one that
+        nothing else reads.
+        """
         base = name = identifier(name)
         number = 2
         while name in self.inputs and (another or name not in self.stand_ins):
@@ -354,7 +361,7 @@ class Forward(Objects):
         return name
 
     def add(self, id: str, step: dict[str, Any]) -> str:
-        """Add a step; return its id, which is made of the given one where that is taken."""
+        """Add a step; return its id, which is `id`, or made from it where that is taken."""
         name, number = id, 2
         while name in self.steps:
             name, number = f"{id}_{number}", number + 1

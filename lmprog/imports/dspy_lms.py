@@ -20,9 +20,10 @@ _SILENT = {"_dspy_lm_class", "cache", "num_retries", "callbacks", "model_type", 
 
 
 def lm_entry(options: Mapping[str, Any], notes: list[Note], *, saved: bool = False) -> dict[str, Any]:
-    """Return an entry of `lms` for the options of an LM; what is left out is added to `notes`.
+    """Return an entry of `lms` of a spec for the options of a DSPy LM; a note is added to `notes` for each that is left
+    out.
 
-    The address in a `saved` program is left out, as DSPy itself leaves it out: requests and the key would go there.
+    The address in a `saved` program is left out, as DSPy itself does: requests and the key would be sent there.
     """
     model = str(options.get("model") or f"openai/{models.NO_MODEL}")
     if "/" not in model:
@@ -53,7 +54,9 @@ def lm_entry(options: Mapping[str, Any], notes: list[Note], *, saved: bool = Fal
 
 
 def configured(file: DspyFile) -> dict[str, Any] | None:
-    """Return the options of the LM that a file sets for its program, or else of the only one that it makes."""
+    """Return the options of the LM that a file sets for its program, else of the only LM that it makes; None where there is
+    none.
+    """
     made = {}
     chosen: ast.AST | None = None
     for node in file.tree.body:

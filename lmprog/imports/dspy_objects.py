@@ -28,7 +28,10 @@ class Objects(Expressions):
         """The classes whose objects are being made or followed."""
 
     def instance(self, node: ast.ClassDef, path: str, given: ast.Call | None) -> Instance:
-        """Return an object of a module class: what `__init__` sets on it, with the arguments of a call."""
+        """Return an object of the module class at `node`, with the attributes that its `__init__` sets.
+
+        `path` is its path as DSPy names it, `given` the call that makes it (None: without arguments).
+        """
         made = Instance(node, path, {})
         self.file.followed.add(node.name)
         method = method_of(node, "__init__")
@@ -107,7 +110,7 @@ class Objects(Expressions):
         return self.value(node, env)
 
     def turns(self, node: ast.AST, env: Mapping[str, Any]) -> Sequence[Any] | None:
-        """Return the values of a loop that can be written out; None for any other."""
+        """Return the values over which a loop runs, where they are known, so that its body can be repeated; else None."""
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
             given = [self.value(one, env) for one in node.args]
             bounds = [one.value for one in given if isinstance(one, Constant) and isinstance(one.value, int)]

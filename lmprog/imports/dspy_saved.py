@@ -29,7 +29,10 @@ _OF_AGENTS = {"trajectory", "next_thought", "next_tool_name", "next_tool_args"}
 
 @dataclass(frozen=True)
 class Saved:
-    """The saved state of one predictor: `fields` are the names of its fields with their descriptions, in their order."""
+    """The saved state of one predictor: its instructions, demos and LM (None: none was saved).
+
+    `fields` are the names of its fields in order, each with its description (None: none).
+    """
 
     instructions: str
     fields: Mapping[str, str | None]
@@ -42,7 +45,7 @@ class Saved:
         return bool(_OF_AGENTS & self.fields.keys())
 
     def signature(self, say: Callable[[str], None]) -> Signature:
-        """Return the signature as far as the file says it; what had to be assumed is noted."""
+        """Return the signature as far as the file has it; `say` is called with a sentence for each assumption."""
         names = list(self.fields)
         first = self._first_output(names)
         if first is None:

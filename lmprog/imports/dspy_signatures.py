@@ -45,7 +45,10 @@ _MAX_DEPTH = 8
 
 @dataclass(frozen=True)
 class SignatureField:
-    """A field of a signature: its type, and the description that its author gave it."""
+    """A field of a signature: its type, and the author's description (`about`).
+
+    `declared` is False where the code gives no type, so that DSPy treats it as a text.
+    """
 
     type: Type = STR
     about: str | None = None
@@ -55,7 +58,7 @@ class SignatureField:
 
 @dataclass(frozen=True)
 class Signature:
-    """A signature of DSPy: instructions, and the fields that go in and come out."""
+    """A signature of DSPy: instructions (None: none), and the input and output fields by name."""
 
     inputs: Mapping[str, SignatureField] = field(default_factory=dict)
     outputs: Mapping[str, SignatureField] = field(default_factory=dict)
@@ -63,7 +66,7 @@ class Signature:
 
     @property
     def words(self) -> str:
-        """The instructions; without any, those that DSPy sends."""
+        """The instructions; where there are none, the sentence that DSPy sends instead."""
         if self.instructions:
             return self.instructions
         given, made = (", ".join(f"`{name}`" for name in fields) for fields in (self.inputs, self.outputs))
@@ -75,7 +78,9 @@ class Signature:
 
 
 class Signatures:
-    """Reads signatures and types of a file: `classes` are all its classes, `dspy_name` returns what a name is in DSPy."""
+    """Reads signatures and types from the code of a file: `classes` are all its classes, `dspy_name` returns the DSPy name
+    of a Python expression.
+    """
 
     def __init__(
         self, classes: Mapping[str, ast.ClassDef], dspy_name: Callable[[ast.AST], str | None], say: Say
@@ -95,7 +100,7 @@ class Signatures:
         return known is not None and depth < _MAX_DEPTH and any(self._is_base(one, depth + 1) for one in known.bases)
 
     def of_class(self, node: ast.ClassDef) -> Signature:
-        """Return the signature that a class declares, with the fields of the signatures that it is made from."""
+        """Return the signature that a class declares, with the fields of the signatures that it inherits from."""
         self.used.add(node.name)
         inputs: dict[str, SignatureField] = {}
         outputs: dict[str, SignatureField] = {}
@@ -121,7 +126,11 @@ class Signatures:
         return Signature(inputs, outputs, words if words is not None else instructions)
 
     def of_text(self, node: ast.AST, text: str, instructions: str | None = None) -> Signature | None:
-        """Return the signature that a text such as `question -> answer: float` writes; None where it is none."""
+        """Return the signature in a text such as `question -> answer: float`, with these instructions; None where it is
+        none.
+
+        `node` is the place in the code, for notes.
+        """
         given, arrow, made = text.partition("->")
         try:
             inputs, outputs = (dict(self._parameters(part)) for part in (given, made))
@@ -148,7 +157,7 @@ class Signatures:
         return about
 
     def type(self, node: ast.expr, depth: int = 0) -> Type:
-        """Return the type for an annotation; `str` or `json`, with a note, where the language has none."""
+        """Return the type for a Python annotation; `str` or `json`, with a note, where the language has no type for it."""
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             try:
                 return self.type(ast.parse(node.value, mode="eval").body, depth + 1)
@@ -246,7 +255,7 @@ class Signatures:
 
 
 def written(kind: Type) -> Any:
-    """Return a type as a program writes it."""
+    """Return a type as a spec writes it: a text, or a mapping for an enum or object."""
     if isinstance(kind, Enum):
         return {"enum": list(kind.values)}
     return _text(kind)

@@ -13,7 +13,11 @@ from lmprog.errors import UsageError
 
 @dataclass(frozen=True)
 class RowLimits:
-    """The limits of a provider on the rows that it trains on; it refuses fewer rows and larger files, and cuts longer rows."""
+    """The limits of a provider on the rows that it trains on: the fewest rows, the most bytes of the file, and the most
+    tokens of a row.
+
+    It refuses fewer rows and larger files, and cuts longer rows.
+    """
 
     rows: int
     """The fewest rows."""
@@ -25,7 +29,11 @@ class RowLimits:
 
 @dataclass(frozen=True)
 class JobOptions:
-    """The settings of a job: the base model, and how to train it; None leaves a choice to the provider."""
+    """The settings of a fine-tuning job: the base model, the epochs (passes over all rows), the seed, a part of the new
+    model's name (`suffix`), the rows of one update (`batch`), and the factor of the learning rate.
+
+    None leaves a choice to the provider.
+    """
 
     model: str
     epochs: int
@@ -38,7 +46,12 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class JobState:
-    """A job as its provider shows it."""
+    """A fine-tuning job as its provider reports it: its id, its status, and that status in the provider's own word
+    (`shown`).
+
+    `model` is the name of the trained model and `trained_tokens` what it was trained on (None: not known yet); `error` says
+    why it failed.
+    """
 
     id: str
     status: Literal["running", "succeeded", "failed", "cancelled"]
@@ -57,41 +70,47 @@ class FineTuning(Protocol):
     """
 
     def limits(self, model: str) -> RowLimits:
-        """Return what is asked of the rows that a base model is trained on."""
+        """Return the provider's limits on the rows that it trains the base model `model` on."""
         ...
 
     async def upload(self, name: str, data: bytes, *, seek: bool) -> str:
-        """Store the rows (JSON lines of `messages`) as a file named `name`, and return its id.
+        """Store the rows (JSON lines of `messages`) at the provider as a file named `name`; return the provider's id of the
+        file.
 
         With `seek`, an earlier process may have done so: a file of that name is taken, and not stored again.
         """
         ...
 
     async def start(self, file: str, options: JobOptions, *, seek: bool) -> JobState | None:
-        """Start a job on a file; None where the provider has no such file any more. No file has two jobs.
+        """Start a job on the file with the provider's id `file`; return its state, or None where the provider no longer has
+        the file.
 
-        With `seek`, an earlier process may have done so: a job on that file is taken, and none is started.
+        With `seek`, an earlier process may have started one: a job on that file is then taken, and none is started.
         """
         ...
 
     async def state(self, job: str) -> JobState:
-        """Return a job as it is now."""
+        """Return the present state of the job with this id."""
         ...
 
     async def events(self, job: str) -> Sequence[str]:
-        """Return the latest messages of a job, the newest last; empty where there are none, or they cannot be had."""
+        """Return the latest messages of the job with this id, the newest last; empty where there are none, or they cannot
+        be read.
+        """
         ...
 
     async def cancel(self, job: str) -> JobState:
-        """Cancel a job, and return it as it is then."""
+        """Cancel the job with this id, and return its state after that."""
         ...
 
     async def answers(self, model: str) -> bool:
-        """Return whether the provider is ready to answer with a model that has come out of a job."""
+        """Return whether the provider is ready to answer requests to the trained model `model`."""
         ...
 
     def not_deployed(self, model: str) -> str:
-        """Return what to do where the model that came out gives no answer; empty where nothing is to be done."""
+        """Return in a sentence what the user must do where the trained model does not answer yet (deploy it, say); empty
+        for nothing.
+        """
         ...
 
 
@@ -105,6 +124,8 @@ def fine_tuning_of(lm: plan.LM) -> FineTuning:
 
 
 def row_of(messages: Sequence[Mapping[str, Any]], reply: str) -> dict[str, Any]:
-    """Return a row of training in OpenAI's form. Only the reply is learnt: earlier turns of the assistant weigh nothing."""
+    """Return a training row in OpenAI's form: the prompt and the reply. Only the reply is learnt, no earlier assistant
+    message.
+    """
     before = [{**message, "weight": 0} if message.get("role") == "assistant" else dict(message) for message in messages]
     return {"messages": [*before, {"role": "assistant", "content": reply}]}

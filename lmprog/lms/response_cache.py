@@ -97,7 +97,9 @@ def has_no_digest(request: Request) -> bool:
 
 
 def key_of(request: Request, model: str, served: str) -> str:
-    """Return the key of a request: a digest of all that its reply depends on."""
+    """Return the key under which a reply is stored: a digest of all that it depends on (request, model, and where that is
+    served).
+    """
     return digest(
         [
             weights_of(model, request.adapter),
@@ -114,7 +116,7 @@ def key_of(request: Request, model: str, served: str) -> str:
 
 
 def as_kept(found: Mapping[str, Any]) -> Completion | None:
-    """Return the reply that a row of a cache holds; None where it does not have just the fields of one, of their types."""
+    """Return the reply in a stored entry; None where the entry has other fields than a reply, or fields of other types."""
     try:
         completion: Completion = read_as(Completion, found, exact=True)
     except Unfit:

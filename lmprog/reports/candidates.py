@@ -21,7 +21,10 @@ NAMED = 8
 
 
 def shown(trees: Sequence[StageTree], diff: bool = False) -> Iterator[Tree]:
-    """Yield each stage's tree for a console; with `diff`, also each candidate's text diff to its first parent."""
+    """Yield the tree of candidates of each stage, as rich draws it on a console.
+
+    With `diff`, each candidate has the diff of its texts from its first parent too.
+    """
     from rich.text import Text
     from rich.tree import Tree
 

@@ -17,7 +17,10 @@ GROUP = "lmprog.runners"
 
 @dataclass(frozen=True)
 class Place:
-    """The record of a kind of place where runs are made: the name that `--on` gives, and the function that opens it."""
+    """A kind of place where runs are made: the name that `--on` gives, and the function `open` that opens it.
+
+    Its arguments are the address (None: none), the number of workers (None: as many as fit) and the program's folder.
+    """
 
     name: str
     open: str | Callable[[str | None, int | None, Path], Any]
@@ -31,9 +34,11 @@ BUILT_IN = {"ray": Place("ray", "lmprog.runners.ray:on_ray")}
 
 @contextmanager
 def opened(on: str | None, workers: int | None, folder: Path) -> Iterator[Runner]:
-    """Open the place that `on` names (None and `here`: this process) for programs in `folder`; it is closed with the block.
+    """Open the place that `on` names (None and `here`: this process) for programs in `folder`; yield its runner, and close
+    it at the end.
 
-    Raises UsageError for a name that there is not, or an option that the place does not take.
+    `workers` is the number of worker processes (None: as many as fit). Raises UsageError for an unknown name, or an option
+    that the place does not take.
     """
     name, _, address = (on or "here").partition(":")
     if name == "here":

@@ -44,9 +44,10 @@ LEFT_OUT = [".env", ".git", "runs", "*.sqlite", "*.safetensors"]
 
 @contextmanager
 def on_ray(address: str | None, workers: int | None, folder: Path) -> Iterator[RayRunner]:
-    """Connect to the cluster at `address`, or start Ray on this machine, and start the workers; all ends with the block.
+    """Connect to the Ray cluster at `address` (None: start Ray on this machine), start the workers, and yield their runner.
 
-    Raises MissingExtra where Ray is not installed, UsageError where there is no such cluster or room for so many workers.
+    `workers` is their number (None: as many as fit), `folder` that of the program. All ends with the block. Raises
+    MissingExtra where Ray is not installed, UsageError where there is no such cluster or no room for so many workers.
     """
     require(("ray",), "--on ray")
     import ray
@@ -106,7 +107,7 @@ class _Employed:
 
 
 class RayRunner:
-    """The runner of the workers of a Ray cluster; made by `on_ray`."""
+    """The runner that makes runs on the workers of a Ray cluster; made by `on_ray`."""
 
     def __init__(self, workers: int, folder: Path) -> None:
         self.workers = workers
@@ -121,10 +122,10 @@ class RayRunner:
         """Workers that died so far."""
 
     async def run(self, program: Runnable, job: Job) -> Result:
-        """Make a run on a worker, and return its result; the traces of runs are exported here.
+        """Make a run on a worker, and return its result; its trace is exported by this process.
 
-        Replays, and runs whose calls are followed by functions of this process, are made here. Raises UsageError for a program
-        that only this process can run, and BudgetExceeded for a spent budget.
+        Replays, and runs with callbacks, are made in this process. Raises UsageError for a program that only this process
+        can run, and BudgetExceeded for a spent budget.
         """
         resources, options = program.resources, job.options
         followed = options.on_text or options.on_record or options.on_request
@@ -266,7 +267,7 @@ class RayRunner:
             freed.get_loop().call_soon_threadsafe(_settle, freed)
 
     def hire(self, index: int) -> Any:
-        """Start worker number `index`, and return a reference that is there when it is ready."""
+        """Start worker number `index`; return a Ray reference that is resolved when the worker is ready."""
         import ray
 
         limits = {"num_cpus": 1, "max_concurrency": AT_ONCE + 8, "max_restarts": 0}

@@ -27,7 +27,11 @@ from lmprog.version import __version__
 
 @dataclass(frozen=True)
 class Lease:
-    """The part of the driver's budget that one run may spend, and where replies are kept."""
+    """The part of the driver's budget that one run may spend (`limits` by name), with the largest amounts of one call so
+    far.
+
+    `answers` is the actor that keeps the replies of an optimization (None: they are not kept).
+    """
 
     limits: Mapping[str, float]
     largest: Spent
@@ -37,7 +41,12 @@ class Lease:
 
 @dataclass(frozen=True)
 class Done:
-    """The answer of a worker to a job: its result, or the error that concerns more than this run, and what was spent."""
+    """The answer of a worker to a job: its result, or an error that concerns more than this run, with what was spent and
+    the largest amounts of one call.
+
+    `spent_limit` names the limit of the lease that ended the run (empty: none); `began` and `ended` are in seconds since
+    1970. `absent` is True where the worker no longer has the program, and must build it again.
+    """
 
     result: Result | None
     error: LmprogError | None = None
@@ -52,7 +61,7 @@ class Done:
 
 
 class Worker:
-    """An actor that makes runs, many at a time, of programs that it builds once."""
+    """A Ray actor that makes runs, many at a time, of programs that it builds once each."""
 
     def __init__(self, index: int, of: int, folder: str) -> None:
         self._built = Built(Share(index, of))
@@ -61,7 +70,7 @@ class Worker:
             os.chdir(folder)
 
     async def ready(self) -> str:
-        """Return the version of lmprog here, once the worker can be asked."""
+        """Return the version of lmprog on the worker; it answers once it is ready for jobs."""
         return __version__
 
     async def build(self, digest: str, data: list[Any]) -> str | None:
@@ -77,7 +86,10 @@ class Worker:
         return None
 
     async def run(self, digest: str, job: Job, lease: Lease | None) -> Done:
-        """Make a run of the program of a digest, which was built before."""
+        """Make the run `job` of the program with this digest, within the part of the budget in `lease` (None: no limit).
+
+        `data` is a list with the Ray reference to the program's bytes, which is read where the program is not built yet.
+        """
         program = self._built.get(digest)
         if program is None:
             return Done(None, absent=True)
@@ -103,22 +115,24 @@ class Worker:
 
 
 class AnswerStore:
-    """An actor on the driver's machine that keeps the replies of an optimization in its run folder."""
+    """A Ray actor on the driver's machine that keeps the replies of an optimization in its run folder."""
 
     def __init__(self, folder: str) -> None:
         self._cache = AnswerCache(Path(folder))
 
     async def get(self, key: str) -> dict[str, Any] | None:
-        """Return what is kept under a key, or None."""
+        """Return the reply that is kept under a key, as plain values; None where there is none."""
         return self._cache.get(key)
 
     async def put(self, key: str, value: dict[str, Any]) -> None:
-        """Keep a reply; when this returns, it is in the file."""
+        """Keep a reply under a key; it is in the file when this returns."""
         self._cache.put(key, value, instead=True)
 
 
 class KeptBeside:
-    """The replies of one optimization as a worker sees them: what `RunResponseCache` is to the driver, in the same file."""
+    """The kept replies of one optimization for a worker, by way of the driver's AnswerStore; it stands in for
+    RunResponseCache.
+    """
 
     def __init__(self, store: Any) -> None:
         self._store = store

@@ -30,7 +30,11 @@ from lmprog.spending.lease import most_of_runs
 
 @dataclass(frozen=True)
 class Shipped:
-    """A program as bytes, with its digest, by which a worker builds it once."""
+    """A program in the form that is sent to workers: bytes, and their digest, by which a worker builds it once.
+
+    `concurrency` is the smallest `concurrency` of its LMs (None: no limit), which is the most workers that it is sent to;
+    `most` returns the most that one run can spend.
+    """
 
     digest: str
     data: bytes = field(repr=False)
@@ -40,7 +44,7 @@ class Shipped:
 
 
 def shipped(program: Runnable, folder: Path) -> Shipped:
-    """Return a program in the form for other processes; paths in `folder` are written from there.
+    """Return a program in the form for workers; paths in `folder` are written relative to it.
 
     Raises UsageError for a program that only this process can run.
     """
@@ -118,7 +122,7 @@ class _Unpickler(pickle.Unpickler):
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a program's limits that worker number `index` of `of` keeps to; all parts together are the whole."""
+    """The part of a program's limits that worker number `index` of `of` workers keeps; all parts together are the whole."""
 
     index: int
     of: int
@@ -135,7 +139,9 @@ class Share:
 
 
 class Built:
-    """The programs that a worker has built, by digest, and their LMs: equal ones are one, so that their limits hold for all."""
+    """The programs that a worker has built, by digest, and their LMs; equal LMs are one object, so that limits hold for all
+    programs.
+    """
 
     def __init__(self, share: Share, most: int = 64) -> None:
         self._share, self._most = share, most
@@ -150,7 +156,7 @@ class Built:
         return found
 
     def build(self, digest: str, data: bytes) -> Program:
-        """Build a program from what `shipped` wrote, and keep it."""
+        """Build a program from the bytes of `shipped`, keep it under its digest, and return it."""
         plan, dry_run, imports = _Unpickler(data, self._share).load()
         made = program_of(plan, _unchanged, lms={id: self._lm(lm) for id, lm in plan.lms.items()}, imports=imports)
         if len(self._programs) >= self._most:

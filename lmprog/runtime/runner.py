@@ -31,7 +31,7 @@ class Job:
 
 
 class Runnable(Protocol):
-    """The parts of a program that a run needs."""
+    """The parts of a program that a run needs: its plan, its LMs by id, and its resources (modules, tools, settings)."""
 
     @property
     def plan(self) -> Plan: ...

@@ -16,7 +16,11 @@ from lmprog.spending.worst_case import CallBound, Growth, asks
 def scoring_cost(
     programs: Iterable[tuple[str, Program]], rows: Sequence[Mapping[str, Any]], repeats: int, metrics: Sequence[str]
 ) -> Forecast:
-    """Return what scoring each program on the rows may cost, a part for each; calls that wait for batches have their price."""
+    """Return the worst case and estimate of scoring each program on the rows, `repeats` times each, a part for each
+    program.
+
+    `metrics` are the ids of the metrics, whose judges are included. Calls that wait for batches have the price of batches.
+    """
     listed = list(programs)
     first = listed[0][1]
     parts = []

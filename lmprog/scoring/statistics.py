@@ -25,7 +25,7 @@ _Z = NORMAL.inv_cdf(0.975)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n rows and its 95% interval."""
+    """A mean over n rows and the lower and upper end of its 95% interval (`ci95`)."""
 
     mean: float
     ci95: tuple[float, float]

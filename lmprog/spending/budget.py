@@ -56,7 +56,7 @@ class Spent:
         return Spent(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
     def most(self, other: Spent) -> Spent:
-        """Return the larger of the two amounts, field by field."""
+        """Return the larger amount of this and `other`, field by field."""
         return Spent(*(max(getattr(self, part.name), getattr(other, part.name)) for part in fields(self)))
 
 

@@ -13,7 +13,11 @@ from lmprog.spending.worst_case import CallBound
 
 @dataclass(frozen=True)
 class TrainingFee:
-    """The cost of one fine-tuning job of an LM: its tokens, all epochs together, at most and as estimated; None: unknown."""
+    """The cost of one fine-tuning job of an LM: the model that is trained, and the tokens of all epochs together, at most
+    (`most`) and as estimated (`usual`).
+
+    A value is None where it is unknown.
+    """
 
     lm: LM
     model: str
@@ -24,7 +28,10 @@ class TrainingFee:
 
     @classmethod
     def of(cls, lm: LM, model: str | None, run: Sequence[CallBound], runs: int, epochs: int) -> TrainingFee:
-        """Return the fee of a job on the replies of `runs` runs of the program, whose LM calls are `run`."""
+        """Return the fee of a job that trains for `epochs` epochs on the replies of `runs` runs of the program.
+
+        `run` bounds the LM calls of one run. `model` is the model that is trained (None: that of the LM).
+        """
         own = [ask for ask in run if ask.lm.id == lm.id]
         times = runs * epochs
         usual = [ask.estimated(None) for ask in own]
@@ -38,7 +45,7 @@ class TrainingFee:
 
     @property
     def estimated(self) -> TrainingFee:
-        """The same with the usual tokens in place of the most."""
+        """The same fee with the estimated tokens in place of the most."""
         return TrainingFee(self.lm, self.model, self.usual, self.usual, self.usd_per_token)
 
     @property
@@ -58,7 +65,7 @@ class TrainingFee:
         return f"${1e6 * self.usd_per_token:g} for a million tokens of training {self.model}, {source} price"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fee as plain values; what is unknown is None."""
+        """Return the fee as a dictionary by name; a value that is unknown is None."""
         return {
             "lm": self.lm.id,
             "model": self.model,

@@ -28,10 +28,11 @@ _WORDS = {
 
 
 async def list_servers(servers: Sequence[Server]) -> list[Listing]:
-    """Start or reach servers, and return what each lists; one that several tools name in the same way is asked once.
+    """Start or reach MCP servers, and return what each lists; a server that several tools name in the same way is asked
+    once.
 
-    Raises UsageError where the MCP SDK or an environment variable is missing, and InfrastructureError where the server does not
-    answer.
+    Raises UsageError where the MCP SDK or an environment variable is missing, and InfrastructureError where a server does
+    not answer.
     """
     try:
         import mcp  # noqa: F401 (its absence is told here, before a server is started)
@@ -94,7 +95,9 @@ async def _all(ask: Callable[..., Awaitable[Any]], key: str) -> list[Any]:
 
 
 def differences(server: Server, now: Listing) -> list[str]:
-    """Return in sentences how a server differs from its entry in the lock file, in what the program takes of it."""
+    """Return sentences on how `now`, what a server lists, differs from its entry in the lock file, as far as the program
+    uses it.
+    """
     locked = server.locked
     if locked is None:
         return [f"the MCP server of `{server.id}` is not in the lock file {server.lock.name}"]

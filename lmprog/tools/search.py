@@ -112,7 +112,8 @@ def search_tool(tool: Tool) -> Callable[..., Awaitable[list[Any]]]:
 
 
 def index_of(corpus: Path | HubRows, text: tuple[str, ...], returned: Returned) -> Index:
-    """Return the search index of a file or a hub data set, made if it is not cached. Raises RowsError where it cannot be read.
+    """Return the search index of a corpus (a file or a hub data set), made if it is not cached. Raises RowsError where it
+    cannot be read.
 
     `text` are the columns to search in, `returned` the column or columns to return.
     """

@@ -26,7 +26,7 @@ FORM = "must be the address of a collector, as http://127.0.0.1:4318"
 
 
 class Collector:
-    """An exporter that hands each run to several others, and closes them."""
+    """An exporter that passes each run to several others, and closes them."""
 
     def __init__(self, exporters: list[Exporter], close: Callable[[], None]) -> None:
         self._exporters, self.close = exporters, close
@@ -37,7 +37,10 @@ class Collector:
 
 
 def collector_of_spec(settings: Mapping[str, Any]) -> Collector:
-    """Return the exporter to the collector that a spec names. Raises the errors of `collector`."""
+    """Return the exporter to the OTLP collector that a spec names; `settings` is its `export` block.
+
+    Raises UsageError for an address that is none, and where OpenTelemetry is not installed.
+    """
     if disabled():
         return Collector([], lambda: None)
     address = settings["otlp"]
@@ -53,7 +56,11 @@ def collector_of_spec(settings: Mapping[str, Any]) -> Collector:
 
 
 def collector_of_environment(traces: bool, metrics: bool, content: bool) -> Collector:
-    """Return the exporter to the collector that the environment names. Raises UsageError for an address that is none."""
+    """Return the exporter to the collector that the environment names: of spans (`traces`), `metrics`, or both.
+
+    With `content` prompts and replies are sent too. Raises UsageError for an address that is none, and where OpenTelemetry
+    is not installed.
+    """
     found = [address_of(signal) if sent else None for signal, sent in (("TRACES", traces), ("METRICS", metrics))]
     for address in found:
         if address is not None and not _is_address(address):
@@ -64,9 +71,10 @@ def collector_of_environment(traces: bool, metrics: bool, content: bool) -> Coll
 def collector(
     traces: str | None, metrics: str | None, headers: Mapping[str, str] | None = None, content: bool = False
 ) -> Collector:
-    """Return the exporter of spans and metrics to the addresses of a collector for each; None for neither.
+    """Return the exporter that sends spans to the address `traces`, and metrics to the address `metrics` (None: not sent),
+    with the HTTP headers `headers`.
 
-    Raises UsageError where OpenTelemetry is not installed.
+    With `content` prompts and replies are sent too. Raises UsageError where OpenTelemetry is not installed.
     """
     try:
         found = []
@@ -119,7 +127,7 @@ def _is_address(text: str) -> bool:
 
 
 def place_of(address: str) -> str:
-    """Return scheme and host of an address: what stands before an @ may be a secret, and so may the query."""
+    """Return scheme and host of an address, for messages: a user name before an @, and the query, may be secret."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 

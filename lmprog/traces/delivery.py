@@ -31,7 +31,7 @@ _LOGGERS = (
 
 
 class SpanDelivery:
-    """A span exporter that keeps the batches which the collector did not take, sends them again, and counts what is lost."""
+    """A span exporter that keeps the batches which the collector did not accept, sends them again, and counts those lost."""
 
     def __init__(self, exporter: Any, place: str) -> None:
         self._exporter, self._place = exporter, place
@@ -44,7 +44,9 @@ class SpanDelivery:
         self._process = os.getpid()
 
     def export(self, spans: Sequence[Any]) -> Any:
-        """Send the spans, after those that wait; keep what is not taken. Called in the thread of the batch processor."""
+        """Send the spans, after those that are kept from before; keep what is not accepted. Called in the thread of the
+        SDK's processor.
+        """
         from opentelemetry.sdk.trace.export import SpanExportResult
 
         if os.getpid() != self._process:
@@ -60,14 +62,14 @@ class SpanDelivery:
         return SpanExportResult.SUCCESS
 
     def begin_end(self) -> None:
-        """Begin the end of the process: what waits is tried once more, within BOUND seconds."""
+        """Prepare for the end of the process: the kept batches are sent once more, within BOUND seconds."""
         self._end, self._resume = time.monotonic() + BOUND, 0.0
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         return True
 
     def shutdown(self) -> None:
-        """Try what waits a last time, and report the number of spans that are lost."""
+        """Send the kept batches a last time, and report the number of spans that are lost."""
         if os.getpid() == self._process:
             if time.monotonic() >= self._resume:
                 self._send()
@@ -101,7 +103,9 @@ class SpanDelivery:
 
 
 class MetricDelivery:
-    """A metric exporter whose first failure is told; what it could not send is in the sums that it sends next."""
+    """A metric exporter that reports its first failure. Metrics are sums, so that what it could not send is in the next
+    ones.
+    """
 
     def __init__(self, exporter: Any, place: str) -> None:
         self._exporter, self._place = exporter, place
@@ -111,7 +115,7 @@ class MetricDelivery:
         return getattr(self._exporter, name)
 
     def export(self, metrics: Any, timeout_millis: float = 10_000, **more: Any) -> Any:
-        """Send the metrics; say once that the collector does not take them."""
+        """Send the metrics within `timeout_millis`; print once that the collector does not accept them."""
         from opentelemetry.sdk.metrics.export import MetricExportResult
 
         tried = attempt(partial(self._exporter.export, metrics, timeout_millis=timeout_millis, **more))
@@ -123,7 +127,7 @@ class MetricDelivery:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The outcome of sending a batch: taken, to be sent again later, or neither, with the cause in brackets."""
+    """The outcome of sending a batch: accepted (`taken`), to be sent again (`later`), or neither, and the cause in brackets."""
 
     taken: bool
     later: bool = False
@@ -131,7 +135,7 @@ class Attempt:
 
 
 def attempt(export: Callable[[], Any]) -> Attempt:
-    """Return the outcome of an exporter of the SDK, of whose own log nothing is shown."""
+    """Call `export`, an exporter of the SDK, and return the outcome; the SDK's own log messages are not shown."""
     for name in _LOGGERS:
         if _shown not in (logger := logging.getLogger(name)).filters:
             logger.addFilter(_shown)

@@ -17,7 +17,10 @@ _CONTENT = ("true", "1", "span_only", "span_and_event")
 
 @dataclass(frozen=True)
 class Wanted:
-    """The signals that the environment wants exported, and whether prompts and replies go with the spans."""
+    """The signals that the environment variables ask to export: spans (`traces`), metrics, or both.
+
+    `content` is True where prompts and replies are sent with the spans.
+    """
 
     traces: bool
     metrics: bool
@@ -30,10 +33,11 @@ def disabled() -> bool:
 
 
 def wanted(environ: Mapping[str, str] | None = None) -> Wanted | None:
-    """Return the exports that the environment turns on by itself; None where there is none.
+    """Return the exports that environment variables turn on (`environ`, default: those of the process); None where they
+    turn on none.
 
-    Spans go out with `OTEL_TRACES_EXPORTER=otlp`, or where this is not set and an endpoint is. Metrics likewise, but for their
-    own endpoint alone: what shows traces often takes no metrics.
+    Spans are sent with `OTEL_TRACES_EXPORTER=otlp`, or where this is not set and an endpoint is. Metrics likewise, but only
+    for an endpoint of their own, since many collectors of traces accept no metrics.
     """
     given = os.environ if environ is None else environ
     if given.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
@@ -48,7 +52,9 @@ def wanted(environ: Mapping[str, str] | None = None) -> Wanted | None:
 
 
 def address_of(signal: str) -> str:
-    """Return the address that the environment names for a signal (TRACES, METRICS), or else that of a collector next door."""
+    """Return the address that the environment names for a signal (TRACES, METRICS), else that of a collector on this
+    machine.
+    """
     own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
     base = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318"
     return own or f"{base.rstrip('/')}/v1/{signal.lower()}"
@@ -61,10 +67,10 @@ def speaks_grpc(signal: str) -> bool:
 
 
 class ContentRule:
-    """The rule for content that only the environment asks for: none once a program with private values has run.
+    """The rule for sending prompts and replies where only the environment asks for it: never after a program with private
+    values has run in this process.
 
-    No check has looked at an export that the spec does not name, and a judge is a program of its own, whose values may be the
-    private ones of the program before it.
+    The check looks only at exports that the spec names, and a judge, a program of its own, may be given private values.
     """
 
     def __init__(self) -> None:

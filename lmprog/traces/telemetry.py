@@ -176,13 +176,13 @@ class Spans:
 
 
 def requested(made: Invocation) -> tuple[Backend, str]:
-    """Return the backend of a call and the model that was asked for, by the name that its provider has for it."""
+    """Return the backend of a call, and the name that its provider has for the model that was asked for."""
     model = made.weights.partition("+")[0]
     return backend_of(model), model.partition("/")[2] or model
 
 
 def failure_kind(record: Record) -> str:
-    """Return the kind of a failed call's failure, as `error.type` names it."""
+    """Return the kind of failure of a call that failed, as OpenTelemetry's `error.type` wants it."""
     if record.error == CANCELLED:
         return "cancelled"
     if isinstance(record, ToolInvocation):

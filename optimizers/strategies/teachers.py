@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Teacher(BaseModel):
-    """The options of a teacher program in a spec: its path, and how its runs are made."""
+    """The options of a teacher program in a spec: its path, and its runs on each row."""
 
     model_config = ConfigDict(extra="forbid")
 

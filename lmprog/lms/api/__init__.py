@@ -145,10 +145,12 @@ async def patiently(
     can_move: Callable[[TryFailed], bool] = lambda failed: False,
     hold: Callable[[float], None] = lambda seconds: None,
 ) -> T:
-    """Ask until there is an answer or cannot be one, at once where `can_move` says that another server can be asked.
+    """Call `ask` until it returns a reply, or a failure after which no further try can succeed; wait between the tries, at
+    most `tries`.
 
-    `hold` is called with the seconds that the provider asks to wait. Raises ProviderError with the message that `said` gives
-    for the last failure and the number of tries.
+    Where `can_move` is True for a failure, another server can be asked, so that there is no wait. `hold` is called with the
+    seconds that the provider asks to wait. Raises ProviderError with the message that `said` returns for the last failure
+    and the number of tries.
     """
     attempt, wait = 1, FIRST_WAIT
     while True:
@@ -170,7 +172,9 @@ async def patiently(
 
 
 def words_of_failure(failed: TryFailed, attempts: int, access: Access) -> tuple[str, str, str]:
-    """Return the parts of a message about a failure, without secrets: the number of tries, the cause, and the fix."""
+    """Return three parts of a message about a failure, without the secrets of `access`: the number of tries, the cause, and
+    the fix.
+    """
     text = (access.hide(failed.words).strip().splitlines() or [""])[0][:400]
     later = f" (to be asked again in {failed.asked:.0f} s)" if (failed.asked or 0.0) > MAX_REQUESTED_WAIT else ""
     tried = f" (tried {attempts} times)" if attempts > 1 else ""

@@ -26,7 +26,8 @@ class AdapterStore:
         self._one_at_a_time = PerLoop(asyncio.Lock)
 
     async def place(self, adapter: AdapterReference, name: str) -> str:
-        """Return where a server finds an adapter, after copying it there under `name`, which is made of its digest.
+        """Return the path under which a server finds an adapter, after copying it to the store as `name`, which contains
+        its digest.
 
         Raises UsageError where the store cannot be used here, ProviderError where it fails.
         """
@@ -42,7 +43,7 @@ class AdapterStore:
         return f"{self._store.read}/{name}"
 
     async def remove(self, name: str) -> None:
-        """Delete a copy that this process made."""
+        """Delete the copy `name`, if this process made it."""
         if name in self._copied:
             self._copied.discard(name)
             await in_thread(lambda: self._delete(name))

@@ -73,7 +73,7 @@ class Adapters:
         self._loaded.clear()
 
     def owe(self, adapter: AdapterReference) -> None:
-        """Have the server drop an adapter before it next loads another; now it cannot be told."""
+        """Note that the server must drop an adapter before it next loads another, since it cannot be reached now."""
         self._loaded.pop(adapter, None)
         self._owed[self.name(adapter)] = None
 

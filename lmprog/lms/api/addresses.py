@@ -19,9 +19,9 @@ REREAD = 1.0
 
 
 def listed(declared: plan.LM) -> Sequence[str]:
-    """Return the addresses of the servers of a fleet as they are now; nothing for an LM with one server.
+    """Return the present addresses of the servers of a fleet; empty for an LM with one server.
 
-    Raises UsageError where one has no value or is no address, or a file lists none.
+    Raises UsageError where a setting has no value or is no address, or where a file lists none.
     """
     fleet = declared.api_base
     if not isinstance(fleet, plan.Fleet):
@@ -69,9 +69,9 @@ class Discovered:
         self._looked = float("-inf")
 
     def addresses(self) -> Sequence[str]:
-        """Return the addresses of now; where the file is gone or holds none, those that it held before.
+        """Return the addresses in the file; where the file is gone or lists none, those that it listed before.
 
-        Raises UsageError where it has never held one.
+        Raises UsageError where it has never listed one.
         """
         now = time.monotonic()
         if now - self._looked >= REREAD:

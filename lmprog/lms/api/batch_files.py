@@ -13,7 +13,11 @@ from lmprog.errors import InfrastructureError
 
 @dataclass
 class Submitted:
-    """A batch at the provider, or one that is about to be made there."""
+    """A batch at the provider, or one that is about to be made there.
+
+    `key` is a name by which it is found there, `requests` are the ids and digests of its requests, and `id` is the
+    provider's id (None: not known yet).
+    """
 
     key: str
     """A name that no other batch has; the provider keeps it in the metadata of the batch, by which it is found."""
@@ -24,19 +28,19 @@ class Submitted:
 
 
 class BatchFile:
-    """The submitted batches of one LM, written whole at each change."""
+    """The file with the submitted batches of one LM, written whole at each change."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.batches = self._read()
 
     def add(self, batch: Submitted) -> None:
-        """Write down a batch before the provider is asked to make it."""
+        """Record a batch in the file, before the provider is asked to make it."""
         self.batches.append(batch)
         self.save()
 
     def remove(self, batches: Iterable[Submitted]) -> None:
-        """Forget batches; the file goes with the last."""
+        """Remove batches from the file; the file is deleted with the last."""
         gone = {id(batch) for batch in batches}
         self.batches = [batch for batch in self.batches if id(batch) not in gone]
         self.save()

@@ -25,7 +25,7 @@ from lmprog.state.ownership import exclusive_writer
 
 
 class BatchLM:
-    """An LM that puts its requests into batches, and waits for their replies."""
+    """An LM that puts its requests into the provider's batches, and waits for their replies."""
 
     def __init__(self, declared: plan.LM, open_file: Callable[[str], BatchFile], tell: Callable[[str], None]) -> None:
         """Set up the LM; raise UsageError where the provider has no batches that lmprog knows how to ask for.
@@ -57,7 +57,9 @@ class BatchLM:
         raise ProviderError(f"{self._model} gave no answer in a batch: {said}")
 
     def forget(self, *, whole: bool) -> None:
-        """Forget the batches that were waited for if the run has all replies (`whole`), else their requests without one."""
+        """Forget the batches if the run has all replies (`whole`), else only their requests without a reply, which the next
+        run sends again.
+        """
         for batches in self._batches.all():
             batches.forget(whole=whole)
 
@@ -73,7 +75,7 @@ def require_batches(declared: plan.LM) -> None:
 
 
 class BatchRun:
-    """The batches of one command: the LMs that wait for them, and the files that say what was submitted."""
+    """The batches of one command: the LMs that wait for them, and the files that record what was submitted."""
 
     def __init__(self, folder: Path, tell: Callable[[str], None], held: ExitStack) -> None:
         """Set up the run; the files in `folder` are locked until `held` is closed."""
@@ -82,15 +84,16 @@ class BatchRun:
         self._made: list[BatchLM] = []
 
     def make(self, declared: plan.LM) -> LM:
-        """Return the LM that waits for batches; raise the errors of BatchLM, and WriterLocked where another process uses its
-        file.
+        """Return an LM that puts its requests into batches, from its declaration.
+
+        Raises the errors of BatchLM, and WriterLocked where another process uses the LM's file of batches.
         """
         lm = BatchLM(declared, self._opened, self._tell)
         self._made.append(lm)
         return CachedLM(lm, declared) if declared.cache is not None else lm
 
     def forget(self, *, whole: bool) -> None:
-        """Forget the batches that were waited for if the command has all replies (`whole`), else the requests without one."""
+        """Forget the batches if the command has all replies (`whole`), else only their requests without a reply."""
         for lm in self._made:
             lm.forget(whole=whole)
 

@@ -55,7 +55,11 @@ class Batches:
         self._making = asyncio.Lock()
 
     async def reply(self, body: dict[str, Any]) -> Mapping[str, Any]:
-        """Return the reply to a request in the provider's form; raise ProviderError where it has none."""
+        """Return the reply to a request in the provider's form, when its batch has ended; `body` is the body of the
+        request.
+
+        Raises ProviderError where there is no reply.
+        """
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:40]
         number = self._seen[digest]
         self._seen[digest] += 1
@@ -70,9 +74,9 @@ class Batches:
         raise ProviderError(self._said(failed))
 
     def forget(self, *, whole: bool) -> None:
-        """Forget the batches that were waited for, if the run has all replies (`whole`), or else the requests without one.
+        """Forget the batches, if the run has all replies (`whole`), else only their requests without a reply.
 
-        The next run then asks for these alone.
+        The next run then sends these alone.
         """
         if whole:
             self._file.remove(self._used)

@@ -39,7 +39,11 @@ MAX_OUT = 30.0
 
 @dataclass(eq=False)
 class Member:
-    """A server, the way to it, its calls in flight, and until when it is left alone."""
+    """A server of a fleet: its address and key (`access`), the route to it, and the number of its calls in flight.
+
+    `failures` counts how often it was put out since it last answered, `out_until` is the time until which it gets no
+    requests (None: it gets them), and `on_trial` is True while one request tries whether it answers again.
+    """
 
     access: Access
     route: Route
@@ -51,7 +55,9 @@ class Member:
     """True while one request tries whether it answers again."""
 
     def takes(self, now: float) -> bool:
-        """Return whether a request may go there: it is in, or the time has come for one request that tries it."""
+        """Return whether a request may be sent to the server at the time `now`: it is not put out, or it is time for one
+        request that tries whether it answers again.
+        """
         return self.out_until is None or (now >= self.out_until and not self.on_trial)
 
 
@@ -75,7 +81,7 @@ class Servers:
 
     @property
     def members(self) -> Sequence[Member]:
-        """The servers of now, in the order in which they are listed; raises UsageError where a file lists none."""
+        """The servers at present, in the order in which they are listed. Raises UsageError where a file lists none."""
         with self._lock:
             if self._discovered is not None:
                 self._keep(self._discovered.addresses())
@@ -83,7 +89,9 @@ class Servers:
 
     @contextmanager
     def asked(self, request: Request) -> Iterator[Route]:
-        """Choose the server of a request and give the way to it; what the block raises says whether the server failed."""
+        """Choose the server for a request and yield the route to it; an error of the block decides whether the server is
+        put out.
+        """
         members = self.members
         with self._lock:
             member = members[0] if len(members) == 1 else chosen(members, request, time.monotonic())
@@ -98,11 +106,14 @@ class Servers:
         return any(member.takes(now) for member in self.members)
 
     def is_spread(self, adapter: AdapterReference) -> bool:
-        """Return whether an adapter was loaded on all servers; one server loads what a request names."""
+        """Return whether an adapter was loaded on all servers by `load`; else each server loads it with the first request
+        that names it.
+        """
         return not self.several or adapter in self._spread
 
     async def load(self, adapter: AdapterReference) -> TryFailed | None:
-        """Load an adapter on all servers that are in; return the failure where one refuses it, or all fail.
+        """Load an adapter on all servers that are not put out; return None, or the failure where one refuses it, or all
+        fail.
 
         A server that fails is put out, and loads the adapter before it answers the next request that names it.
         """
@@ -114,9 +125,9 @@ class Servers:
         return refused or failures[0]
 
     async def unload(self, adapter: AdapterReference) -> TryFailed | None:
-        """Have all servers drop an adapter; return the failure of the first that refuses.
+        """Make all servers drop an adapter; return None, or the failure of the first that refuses.
 
-        One of several servers that is out drops it before it next loads another.
+        A server that is put out drops it before it next loads another.
         """
         self._spread.discard(adapter)
         now = time.monotonic()
@@ -188,7 +199,11 @@ class Servers:
 
 
 def chosen(members: Sequence[Member], request: Request, now: float) -> Member:
-    """Return the server for a request: the one of its head, or of its prompt where that has more than its share of calls."""
+    """Return the server for a request: the one that other requests with the same constant part went to, or where that has
+    more than its share of calls one chosen by the whole prompt.
+
+    `now` is the time by which servers that were put out are tried again.
+    """
     usable = [member for member in members if member.takes(now)] or members
     in_flight = sum(member.in_flight for member in usable)
     most = math.ceil(SPREAD * (in_flight + 1) / len(usable))

@@ -28,9 +28,10 @@ BLOCK = 128
 
 @dataclass(frozen=True)
 class Sampling:
-    """The sampling parameters of one reply.
+    """The sampling parameters of one reply: its most tokens, the temperature (0 is greedy), truncation to the most probable
+    tokens (`top_p`: of this total probability, `top_k`: this many, 0: all), and the seed.
 
-    `temperature` 0 is greedy; `stop` are texts that end the reply and are left out of it.
+    `stop` are texts that end the reply and are left out of it.
     """
 
     max_tokens: int

@@ -15,8 +15,8 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 36
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a chart: its place on both axes, the text of its tooltip (`about`), and the interval of its value (None:
-    none).
+    """A point of a chart: its place on both axes (`x`, `y`), the text of its tooltip (`about`), and the interval of its
+    value from `low` to `high` (None: none).
     """
 
     x: float
@@ -29,7 +29,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one line in a chart, from left to right; `line` joins them, `steps` draws stairs, `dots` draws them apart."""
+    """Points of one line in a chart, from left to right, with the line's name, its style and the number of its colour.
+
+    The style `line` joins the points, `steps` draws stairs, `dots` draws them apart.
+    """
 
     name: str
     points: Sequence[Point]
@@ -41,7 +44,8 @@ class Series:
 class Chart:
     """A chart of several series over common axes; `across` is the name of the horizontal axis.
 
-    With `percent` the vertical axis shows fractions as percentages; `span` is its range (None: that of the points).
+    With `percent` the vertical axis shows fractions as percentages; `span` is a range that it includes in any case (None:
+    only the points). `width` and `height` are those of the drawing.
     """
 
     title: str

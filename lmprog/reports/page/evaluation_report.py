@@ -83,7 +83,10 @@ class RowReport:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """The content of the page of some evaluations of the same rows; `trace` is the trace file, `folder` that of the page."""
+    """The content of the page of some evaluations of the same rows, which are the columns of `matrix`.
+
+    `trace` is the trace file with their runs (None: none was written), `folder` is that of the page.
+    """
 
     matrix: Matrix
     trace: Path | None
@@ -96,7 +99,7 @@ class EvaluationReport:
 
     @property
     def first(self) -> Evaluation:
-        """The first column."""
+        """The evaluation in the first column."""
         return self.evaluations[0] if self.evaluations else self.matrix.first
 
     @property

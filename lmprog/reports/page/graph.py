@@ -20,8 +20,10 @@ MOST = 300
 
 @dataclass(frozen=True)
 class Box:
-    """A box for an input, a step or an output; `lines` are its text, and `step` is the path of a step's
-    requests on the page.
+    """A box for an input, a step or an output (`kind`), with the lines of its text and its place in the drawing.
+
+    `layer` is its row from the top, `x` and `y` its corner, and `step` the path of the step whose requests the page shows
+    (None: it has none).
     """
 
     name: str
@@ -45,7 +47,9 @@ class Box:
 
 @dataclass(frozen=True)
 class Graph:
-    """The drawing of a program: boxes in layers, and the lines between them."""
+    """The drawing of a program: boxes in layers, and edges between them, each as the names of a box and of one that reads
+    it.
+    """
 
     boxes: Sequence[Box]
     edges: Sequence[tuple[str, str]]
