@@ -156,6 +156,15 @@ def test_content_by_the_environment_leaves_out_private_values(
     assert capfd.readouterr().err.count("private values: they are left out") == private
 
 
+def test_metrics_that_are_not_taken_are_said_once(program, scripted, collector, monkeypatch, capfd) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{collector.url}/v1/metrics")
+    collector.statuses = [404]
+    program(TEXT, scripted(answer), tools__py=TOOLS)(text="a")
+    close()
+    said = f"lmprog: the collector at {collector.url} takes no metrics (it answers 404); the runs go on without\n"
+    assert (capfd.readouterr().err, collector.paths) == (said, ["/v1/metrics"])
+
+
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a"}
 
 
