@@ -41,6 +41,8 @@ class RunRecord:
     """The scores of the run by metric, None where an outage left one out."""
     said: Mapping[str, str] = field(default_factory=dict)
     """The feedback of the metrics that gave some."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """The tags of the run: `session`, `user` and others."""
     started: float | None = None
     """Time of the first call, in seconds since 1970; None without calls."""
     seconds: float = 0.0
@@ -79,6 +81,7 @@ class RunRecord:
             "columns": {} if hidden else self.columns,
             "scores": self.scores,
             "said": {} if hidden else self.said,
+            "tags": self.tags,
         }
         found |= {name: value for name, value in more.items() if value}
         if self.started is not None:
@@ -124,6 +127,7 @@ class RunRecorder:
             types=self.types,
             private=self.private,
             started=started,
+            tags=calls[0].tags if calls else {},
             seconds=ended - started if started is not None else 0.0,
             **scored,
         )

@@ -186,7 +186,8 @@ def test_tags_are_in_the_trace(cli, spec, tmp_path, provider) -> None:
     provider.otherwise = "billing"
     trace = tmp_path / "trace.jsonl"
     cli("run", spec, "--input", "text=a", "--trace", trace, "--tag", "session=s=1", "--tag", "user=ada")
-    assert lines(trace)[0]["tags"] == {"session": "s=1", "user": "ada"}
+    tags = {"session": "s=1", "user": "ada"}
+    assert {made["kind"]: made["tags"] for made in lines(trace)} == {"lm": tags, "run": tags}
     status, _, err = cli("run", spec, "--input", "text=a", "--tag", "session")
     assert status == 2 and "--tag wants NAME=VALUE" in err
 
