@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lmprog.optimizers.grpo.config import Config as Training
 from lmprog.optimizers.prompt_search.config import Sources
@@ -30,3 +30,9 @@ class Config(Sources, Training):
         ge=0,
         description="instructions for each module that the proposer writes in a round, in the light of the scores",
     )
+
+    @model_validator(mode="after")
+    def _in_turn(self) -> Config:
+        if self.staleness:
+            raise ValueError("`staleness` beside rounds of prompts is not tested; leave it out, or use `grpo`")
+        return self

@@ -99,6 +99,13 @@ class Config(Training):
     overlong: Literal["train", "mask", "penalty"] = Field(
         "train", description="replies that max_tokens cuts: train them, leave them out, or have length cost reward"
     )
+    staleness: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="steps by which the weights that sample may be behind those that are trained: the waves of so many next "
+        "steps are sampled on servers while one is trained; 0 samples and trains in turn",
+    )
     updates: int = Field(1, ge=1, description="updates on one wave of rollouts; all but the first are off policy")
     epsilon: float = Field(0.2, gt=0, lt=1, description="how far off policy a ratio counts, below 1")
     epsilon_high: float | None = Field(
@@ -133,6 +140,13 @@ class Config(Training):
                 f"with `loss: cispo` epsilon_high is the highest ratio itself, and {self.epsilon_high} would cut every "
                 f"update; leave it out, or write {MAX_RATIO}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _sampled_ahead(self) -> Config:
+        if self.staleness and (self.teachers or self.updates > 1):
+            other = "teachers" if self.teachers else "updates"
+            raise ValueError(f"`staleness` beside `{other}` is not tested; leave one of them out")
         return self
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.plan import AdapterReference
+from lmprog.lms.digest import weights_of
 from lmprog.lms.local import LocalLM
 from lmprog.optimizers.grpo.math.training_rows import Constraint, Held, Row
 from lmprog.optimizers.grpo.sampling.adapters import Adapter, adapters_of, in_training
@@ -25,14 +26,17 @@ if TYPE_CHECKING:
 class Policy:
     """The policy of a training: the program's plan, the local models whose weights are trained, and their adapters."""
 
-    def __init__(self, program: Program, folder: Path, note: Callable[[str], None]) -> None:
-        """Set up the policy; `folder` is that of the stage, and `note` is called with each problem of a server."""
+    def __init__(self, program: Program, folder: Path, note: Callable[[str], None], staleness: int = 0) -> None:
+        """Set up the policy; `folder` is that of the stage, and `note` is called with each problem of a server.
+
+        Servers keep the weights of the last `staleness` steps beside those of now.
+        """
         self.start = program
         """The program as the stage got it."""
         self.program = program
         """The program on the weights of now."""
         self.adapters = adapters_of(program.plan)
-        self.served = Served(program, self.adapters, folder / "served", note)
+        self.served = Served(program, self.adapters, folder / "served", note, staleness)
         self.lms = {adapter: self.served.trained_lm(adapter) for adapter in self.adapters}
         self.trained: dict[Adapter, AdapterReference] = {}
         self._answering: dict[Adapter, AdapterReference] = {}
@@ -97,6 +101,11 @@ class Policy:
         """Record that the weights have changed; called after each update."""
         for weights in set(self.weights.values()):
             weights.trained_step()
+
+    @property
+    def answering(self) -> frozenset[str]:
+        """The weights that the program uses now, as records of calls name them."""
+        return frozenset(weights_of(self.start.plan.lms[a.lm].model, ref) for a, ref in self._answering.items())
 
     async def show(self, step: int) -> None:
         """Make the program use the weights after `step`; vLLM servers that sample them load them too."""

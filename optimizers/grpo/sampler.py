@@ -21,6 +21,7 @@ from lmprog.optimizers.grpo.sampling.rollouts import Wave, collect, examples_at,
 from lmprog.optimizers.grpo.sampling.teachers import Teachers, teachers_of
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.optimizer import Task
+from lmprog.runtime.program import Program
 from lmprog.seeds import derive
 
 
@@ -70,7 +71,14 @@ class Sampler:
         with self.clock.part("rollout"):
             await self.policy.show(step)
             await self.prompts.prepare(step, self.policy.program)
-            waves = await self._waves(step)
+            waves = await self._waves(step, self.policy.program)
+        return self._step_rows(step, waves, self.policy.program)
+
+    async def rows_of(self, step: int, program: Program) -> StepRows:
+        """Sample the rollouts of a step with the weights that `program` names; return its training rows."""
+        return self._step_rows(step, await self._waves(step, program), program)
+
+    def _step_rows(self, step: int, waves: list[Wave], program: Program) -> StepRows:
         every = [rollout for wave in waves for rollout in wave.rollouts]
         wave = of_examples(waves, self.config.examples, self.scorer.width)
         fit, unmatched = self.policy.served.drop_untrainable(wave.rollouts, self.policy.lm_of)
@@ -104,11 +112,11 @@ class Sampler:
                 "taken": self.state.taken,
                 "cut": cut,
                 **({"unmatched": unmatched} if self.policy.served.adapters else {}),
-                **self.prompts.health(step, self.policy.program, own),
+                **self.prompts.health(step, program, own),
             },
         )
 
-    async def _waves(self, step: int) -> list[Wave]:
+    async def _waves(self, step: int, program: Program) -> list[Wave]:
         """Return the wave of a step; with `resample` also further ones.
 
         There are further ones until enough examples have a signal or the cap is reached.
@@ -122,21 +130,21 @@ class Sampler:
             # An example stands in a step once, also where an epoch ends within it: its seeds would repeat its rollouts.
             fresh = [example for example in dict.fromkeys(examples) if example not in drawn]
             drawn.update(fresh)
-            waves.append(await self._wave(step, fresh))
+            waves.append(await self._wave(step, fresh, program))
             if sum(len(wave.by_signal(self.scorer.width)[0]) for wave in waves) >= self.config.examples:
                 break
         return waves
 
-    async def _wave(self, step: int, examples: list[int]) -> Wave:
+    async def _wave(self, step: int, examples: list[int], program: Program) -> Wave:
         seed = derive(self.task.seed, "wave", step)
-        own = self._own(step, examples, seed)
-        trained = partial(self.prompts.trained, step, self.policy.program)
+        own = self._own(step, examples, seed, program)
+        trained = partial(self.prompts.trained, step, program)
         return await self.teachers.join(own, examples, seed, trained, self.clock)
 
-    async def _own(self, step: int, examples: list[int], seed: int) -> Wave:
+    async def _own(self, step: int, examples: list[int], seed: int, program: Program) -> Wave:
         """Return the runs of the program in training."""
         wave = await collect(
-            self.prompts.sampled(step, self.policy.program),
+            self.prompts.sampled(step, program),
             self.task.train,
             examples,
             self.scorer,

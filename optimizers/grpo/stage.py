@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 from lmprog.aio.loops import run_async
 from lmprog.errors import BudgetExceeded
 from lmprog.optimizers import processes
 from lmprog.optimizers.candidate import START, Candidate
+from lmprog.optimizers.grpo.beside import Beside
 from lmprog.optimizers.grpo.checkpoints import Progress
 from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.credit import report_credit
 from lmprog.optimizers.grpo.keeper import Keeper
 from lmprog.optimizers.grpo.math.training_rows import Row
+from lmprog.optimizers.grpo.pipeline import Pipeline
 from lmprog.optimizers.grpo.policy import Policy
 from lmprog.optimizers.grpo.prompts import OwnPrompts, Prompts
 from lmprog.optimizers.grpo.reports import check
@@ -24,6 +27,8 @@ from lmprog.optimizers.grpo.sampling.adapters import change_in
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.grpo.train_request import TrainRequest
 from lmprog.optimizers.optimizer import Task
+
+T = TypeVar("T")
 
 
 class WeightStage:
@@ -37,6 +42,7 @@ class WeightStage:
         self.health: Mapping[str, Any] = {}
         """The health of the step at work."""
         self.runner = asyncio.Runner()
+        self._beside = Beside()
         check(source.config.report_to)
 
     def run(self) -> Candidate:
@@ -78,7 +84,8 @@ class WeightStage:
                 )
                 if processes.count() > 1:
                     processes.from_first(request)
-                train(
+                work = partial(
+                    train,
                     self.policy,
                     request,
                     self.rows,
@@ -86,15 +93,29 @@ class WeightStage:
                     health=lambda: self.health,
                     clock=self.source.clock,
                 )
+                if isinstance(self.source, Pipeline):
+                    self.runner.run(self._sampled_beside(self.source, work))
+                else:
+                    work()
             except BudgetExceeded as error:
                 task.journal.note(f"{error}; {self.name} ends with its best so far")
                 processes.from_first(None)
             finally:
                 self.runner.run(self.policy.close())
 
+    async def _sampled_beside(self, pipeline: Pipeline, work: Callable[[], None]) -> None:
+        try:
+            await self._beside.work(work)
+        finally:
+            await pipeline.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the event loop of the stage, from the thread of the trainer where there is one."""
+        return self._beside.run(coroutine) if self._beside.at_work else self.runner.run(coroutine)
+
     def rows(self, step: int) -> list[Row]:
         """Return the training rows of the update that follows `step`."""
-        found = self.runner.run(self.source.rows(step))
+        found = self._run(self.source.rows(step))
         self.health = found.health
         return found.rows
 
@@ -119,9 +140,9 @@ class WeightStage:
         if self.policy.served.adapters:
             self.policy.served.warn_on_mismatch(metrics.get("mismatch"))
         if step % config.evaluate_every == 0 or step == config.steps:
-            self.runner.run(self.policy.show(step))
+            self._run(self.policy.show(step))
             program = self.prompts.scored(step, self.policy.program)
-            if self.runner.run(self.keeper.is_best(step, program)):
+            if self._run(self.keeper.is_best(step, program)):
                 self.policy.save(self.keeper.checkpoints.best(step))
 
     def saved(self, step: int) -> None:
@@ -146,5 +167,8 @@ class WeightStage:
 
 def grpo_stage(task: Task, config: Config) -> WeightStage:
     """Return a new run of a `grpo` stage for a task."""
-    policy, prompts = Policy(task.program, task.journal.folder, task.journal.note), OwnPrompts()
-    return WeightStage("grpo", task, policy, Sampler(task, config, policy, prompts, Stopwatch()), prompts)
+    policy = Policy(task.program, task.journal.folder, task.journal.note, config.staleness)
+    prompts = OwnPrompts()
+    sampler = Sampler(task, config, policy, prompts, Stopwatch())
+    source = Pipeline(sampler, policy) if config.staleness else sampler
+    return WeightStage("grpo", task, policy, source, prompts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from copy import copy
 from itertools import count
@@ -44,6 +45,7 @@ class Journal:
         self._listeners = listeners
         self._folders: list[Path] = []
         self._said: set[tuple[str, str]] = set()
+        self._one_at_a_time = threading.Lock()
         self._stage = self._part = ""
         self._budget = Budget({})
 
@@ -63,11 +65,12 @@ class Journal:
         made = {"event": event, **({"stage": self._stage} if self._stage else {}), **values}
         if wrong := problem(made):
             raise TypeError(f"the event {event!r} cannot be recorded: {wrong}")
-        # The number of the line keeps two equal events apart from one that was written twice.
-        self._file.write(versioned_line({"line": next(self._lines), **made}))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.events.append(made)
+        with self._one_at_a_time:
+            # The number of the line keeps two equal events apart from one that was written twice.
+            self._file.write(versioned_line({"line": next(self._lines), **made}))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self.events.append(made)
         self.tell(event, **values)
 
     def record_step(self, event: str, step: int, **values: Any) -> None:

@@ -344,3 +344,56 @@ def test_prompts_and_weights_at_once_on_a_server(letters, optimized, server) -> 
     assert len(steps) == 2 and all(step["unmatched"] == 0 for step in steps)
     assert all(step["mismatch_max"] < 1e-3 for step in steps if step["rows"])
     assert {body["model"] for body in rollouts_of(server)} < {"tiny"} | {name for _, name in server.told}
+
+
+def test_the_next_waves_are_sampled_while_one_is_trained_with_weights_that_are_as_old_as_allowed(
+    letters, optimized, server
+) -> None:
+    server.max_loras = 3
+    spec = letters(steps=5, **{"evaluate_every: 4": "evaluate_every: 2, staleness: 2"})
+    report = optimized(spec)
+    steps = events_of(spec.parent / "run")
+    assert len(steps) == 5 and all(step["lost"] == step["stale"] == step["unmatched"] == 0 for step in steps)
+    assert [step["age"] for step in steps if step["rows"]] == [
+        age for age, step in zip([0, 1, 2, 2, 2], steps, strict=True) if step["rows"]
+    ]
+    # What older weights sampled is likelier or less likely now, and counts by it.
+    assert steps[0]["mismatch_max"] < 1e-3 and any(step["mismatch_max"] > 1e-3 for step in steps[2:] if step["rows"])
+    names = list(dict.fromkeys(body["model"] for body in rollouts_of(server)))
+    assert len(names) <= 3
+    assert report["stages"][0]["validate"]["mean"] >= 0
+    assert not (spec.parent / "run/1-grpo/served").exists()
+    assert len(server.loaded) <= 1
+
+
+def test_staleness_with_one_place_for_adapters_says_what_the_server_wants(cli, letters, server) -> None:
+    spec = letters(steps=3, **{"evaluate_every: 4": "evaluate_every: 2, staleness: 1"})
+    status, _, err = cli("optimize", spec, "--run-dir", spec.parent / "run")
+    assert status == 3 and "start the server with a higher --max-loras" in err
+    assert server.loaded == {}
+
+
+def test_a_pipeline_that_is_ended_goes_on_after_its_last_whole_step(
+    cli, letters, optimized, server, monkeypatch
+) -> None:
+    from lmprog.optimizers.grpo.stage import WeightStage
+
+    server.max_loras = 2
+    spec = letters(steps=3, **{"evaluate_every: 4": "evaluate_every: 4, staleness: 1, no_signal: drop"})
+    inner = WeightStage.end_of_step
+
+    def cut(self: WeightStage, step: int, *figures: Any) -> None:
+        if step == 2:
+            raise RuntimeError("cut")
+        inner(self, step, *figures)
+
+    monkeypatch.setattr(WeightStage, "end_of_step", cut)
+    with pytest.raises(RuntimeError, match="cut"):
+        cli("optimize", spec, "--run-dir", spec.parent / "run")
+    assert server.loaded == {}
+    monkeypatch.setattr(WeightStage, "end_of_step", inner)
+    optimized(spec, "--resume")
+    steps = events_of(spec.parent / "run")
+    assert [step["step"] for step in steps] == [1, 2, 3]
+    # A wave that was sampled beforehand and not trained is sampled again: no example is passed over.
+    assert [step["taken"] for step in steps] == [4, 8, 12]

@@ -36,6 +36,8 @@ class VllmServer:
         self.mangle: Callable[[dict[str, Any]], None] = lambda reply: None
         self.failing: list[int] = []
         """Statuses that the next calls of either route of adapters get."""
+        self.latency = 0.0
+        """Seconds that each reply takes beside those of the model."""
         self.cut = 0
         """The number of connections that it breaks from now on: a server that is away."""
         self.loaded: dict[str, AdapterReference] = {}
@@ -116,6 +118,7 @@ class VllmServer:
     async def _chat(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.asked.append(body)
+        await asyncio.sleep(self.latency)
         name = body["model"]
         if name != "tiny" and name not in self.loaded:
             return _error(404, "NotFoundError", f"The model `{name}` does not exist.")

@@ -44,6 +44,8 @@ class Row:
     """The log-probabilities of its tokens as the engine or server gave them that sampled it; None where unknown."""
     signal: bool = True
     """True if the rewards of the row's group differ."""
+    weights: str = ""
+    """The model that sampled it, with the digest of its adapter."""
 
 
 def training_rows(
@@ -77,6 +79,7 @@ def training_rows(
             adapter_of(made.module),
             sampled_of(made),
             any(of_group),
+            getattr(made, "weights", ""),
         )
         for group, of_group in zip(groups, advantages, strict=True)
         if silent or any(of_group)

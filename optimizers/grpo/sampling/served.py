@@ -2,7 +2,7 @@
 
 After each step whose weights are asked for they are written out, and the server is told to load them under a name that holds
 their digest: a request can so never be answered by other weights than those that it names. The weights before are unloaded
-first, since nothing asks for them any more; one place for an adapter on the server is enough.
+first, since nothing asks for them any more: one place for an adapter on the server is enough, or 1 + `staleness` of them.
 """
 
 from __future__ import annotations
@@ -46,12 +46,20 @@ class Served:
     """
 
     def __init__(
-        self, program: Program, adapters: Sequence[Adapter], folder: Path, note: Callable[[str], None]
+        self,
+        program: Program,
+        adapters: Sequence[Adapter],
+        folder: Path,
+        note: Callable[[str], None],
+        staleness: int = 0,
     ) -> None:
         self.adapters = tuple(adapter for adapter in adapters if not program.plan.lms[adapter.lm].runs_here)
         self.modules = frozenset(id for adapter in self.adapters for id in adapter.tuned)
         self._plan, self._lms, self._folder, self._note = program.plan, program.lms, folder, note
+        self._staleness = staleness
         self._shown: dict[Adapter, AdapterReference] = {}
+        self._older: list[tuple[Adapter, AdapterReference]] = []
+        """Weights of earlier steps that requests may still name, the oldest first."""
         self._step: int | None = None
         self._warned = False
 
@@ -81,8 +89,10 @@ class Served:
             for adapter, reference in written.items()
             if adapter not in self._shown or self._shown[adapter].sha256 != reference.sha256
         }
-        await self._drop([(adapter, self._shown[adapter]) for adapter in new if adapter in self._shown])
+        await self._drop([entry for adapter in new for entry in self._surplus(adapter)])
         for adapter, reference in new.items():
+            if adapter in self._shown:
+                self._older.append((adapter, self._shown[adapter]))
             # Before it is loaded: a load that is cut by Ctrl-C may yet come to its end on the server.
             self._shown[adapter] = reference
             await self._load(adapter, reference, step)
@@ -130,9 +140,15 @@ class Served:
 
     async def close(self) -> None:
         """Unload the adapters from the servers."""
-        await self._drop(list(self._shown.items()))
-        self._shown, self._step = {}, None
+        await self._drop([*self._older, *self._shown.items()])
+        self._shown, self._older, self._step = {}, [], None
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _surplus(self, adapter: Adapter) -> list[tuple[Adapter, AdapterReference]]:
+        """Return the weights of an adapter that no request names once it is replaced: all but the newest `staleness`."""
+        loaded = [entry for entry in self._older if entry[0] == adapter]
+        loaded += [(adapter, self._shown[adapter])] if adapter in self._shown else []
+        return loaded[: max(0, len(loaded) - self._staleness)]
 
     def _written(self, adapter: Adapter, step: int, save: Callable[[Adapter, Path], None]) -> AdapterReference:
         from lmprog.lms.local.weights import sha256_of
@@ -173,6 +189,7 @@ class Served:
             # Not before: an unload that is cut by Ctrl-C is asked once more by `close`.
             if self._shown.get(adapter) == reference:
                 del self._shown[adapter]
+            self._older = [entry for entry in self._older if entry != (adapter, reference)]
             shutil.rmtree(reference.path, ignore_errors=True)
 
     def _lm(self, adapter: Adapter) -> ApiLM:

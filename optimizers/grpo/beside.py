@@ -1,0 +1,56 @@
+"""A thread for the trainer, beside which the event loop of the stage goes on: it samples while weights are trained."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Ended(Exception):
+    """The end of the trainer in its thread, because the run ends."""
+
+
+class Beside:
+    """Runs blocking work in a thread, which runs coroutines in the event loop that goes on beside it."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked: concurrent.futures.Future[Any] | None = None
+        self._ended = False
+
+    @property
+    def at_work(self) -> bool:
+        """True while the thread works, so that `run` can be called there."""
+        return self._loop is not None
+
+    async def work(self, work: Callable[[], None]) -> None:
+        """Do the work in a thread; where this is cancelled, the thread ends at its next call of `run`, which is waited for."""
+        self._loop = asyncio.get_running_loop()
+        thread = self._loop.run_in_executor(None, work)
+        try:
+            await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            self._ended = True
+            if self._asked is not None:
+                self._asked.cancel()
+            with suppress(Exception):
+                await thread
+            raise
+        finally:
+            self._loop = None
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the event loop and return its result; raise Ended where the run ends. Called in the thread."""
+        if self._ended or self._loop is None:
+            coroutine.close()
+            raise Ended
+        self._asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return self._asked.result()
+        except concurrent.futures.CancelledError:
+            raise Ended from None

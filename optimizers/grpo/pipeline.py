@@ -1,0 +1,116 @@
+"""A pipeline of waves: while one step is trained, servers sample the waves of the next ones, with slightly older weights.
+
+The wave of step w is sampled with the weights after step max(0, w - staleness): which weights sample it follows from its number
+and not from the clock. Waves are sampled one after the other, since the running averages of the rewards go from each to the
+next. What the older weights sampled counts by min(p / q, cap), as everything that a server samples does (`importance.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lmprog.errors import LmprogError
+from lmprog.optimizers import processes
+from lmprog.optimizers.grpo.config import Config
+from lmprog.optimizers.grpo.policy import Policy
+from lmprog.optimizers.grpo.row_source import SamplerState, StepRows
+from lmprog.optimizers.grpo.sampler import Sampler
+from lmprog.optimizers.grpo.stopwatch import Stopwatch
+from lmprog.runtime.program import Program
+
+
+@dataclass(frozen=True)
+class _Wave:
+    rows: StepRows
+    state: SamplerState
+    """The sampler's state after the wave, from which a resumed run goes on."""
+
+
+class Pipeline:
+    """A source of training rows that samples the waves of the next `staleness` steps beforehand."""
+
+    imitates = False
+
+    def __init__(self, sampler: Sampler, policy: Policy) -> None:
+        """Raise LmprogError where an LM of the program runs in this process, which is at work with training."""
+        here = [lm.id for lm in policy.start.plan.lms.values() if lm.runs_here]
+        if here:
+            raise LmprogError(
+                f"`staleness` samples on servers while weights are trained here, and {here[0]!r} runs in this process; serve "
+                "it (hosted_vllm/... with weights), or leave staleness out"
+            )
+        if processes.count() > 1:
+            raise LmprogError("`staleness` with several training processes is not tested; leave one of them out")
+        self._sampler, self._policy = sampler, policy
+        self.clock = Stopwatch()
+        self._state = sampler.state
+        self._waves: dict[int, asyncio.Task[_Wave]] = {}
+        self._step_of: dict[str, int] = {}
+        """The last step after which the weights of a name were those in training."""
+
+    @property
+    def config(self) -> Config:
+        """The options of the stage."""
+        return self._sampler.config
+
+    @property
+    def state(self) -> SamplerState:
+        """The sampler's state after the wave that was trained last: waves that were sampled beforehand are in no checkpoint."""
+        return self._state
+
+    @state.setter
+    def state(self, state: SamplerState) -> None:
+        self._state = self._sampler.state = state
+
+    async def begin(self) -> bool:
+        """Take over what an earlier process measured before its first step; return True."""
+        return await self._sampler.begin()
+
+    async def before_first_step(self) -> None:
+        """Measure whether there is a learning signal, if the options ask for it."""
+        await self._sampler.before_first_step()
+        self._state = replace(self._sampler.state)
+
+    def params(self) -> dict[str, dict[str, Any]]:
+        """Return the sampling parameters of the modules in training."""
+        return self._sampler.params()
+
+    async def rows(self, step: int) -> StepRows:
+        """Begin the waves that the weights after `step` sample, and return the rows of the step, which may be ready.
+
+        Rows of weights that are older than `staleness` steps are left out and counted.
+        """
+        most = self.config.staleness
+        with self.clock.part("rollout"):
+            await self._policy.show(step)
+            self._step_of.update(dict.fromkeys(self._policy.answering, step))
+            for later in range(step, min(step + most + 1, self.config.steps)):
+                if later not in self._waves:
+                    before = self._waves.get(later - 1)
+                    self._waves[later] = asyncio.create_task(self._wave(later, self._policy.program, before))
+            wave = await self._waves[step]
+        # Kept until the next wave has begun from it.
+        self._waves = {later: task for later, task in self._waves.items() if later >= step}
+        self._state = wave.state
+        ages = [step - self._step_of.get(row.weights, -most - 1) for row in wave.rows.rows]
+        rows = [row for row, age in zip(wave.rows.rows, ages, strict=True) if age <= most]
+        known = [age for age in ages if age <= most]
+        age = sum(known) / len(known) if known else 0.0
+        return StepRows(rows, {**wave.rows.health, "rows": len(rows), "age": age, "stale": len(ages) - len(rows)})
+
+    async def close(self) -> None:
+        """End the waves that are at work."""
+        for task in self._waves.values():
+            task.cancel()
+        await asyncio.gather(*self._waves.values(), return_exceptions=True)
+        self._waves = {}
+
+    async def _wave(self, step: int, program: Program, before: asyncio.Task[_Wave] | None) -> _Wave:
+        if before is not None:
+            await asyncio.wait([before])
+            if before.cancelled() or before.exception() is not None:
+                raise asyncio.CancelledError
+        rows = await self._sampler.rows_of(step, program)
+        return _Wave(rows, replace(self._sampler.state))
