@@ -49,8 +49,8 @@ class Beside:
         if self._ended or self._loop is None:
             coroutine.close()
             raise Ended
-        self._asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        self._asked = asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            return self._asked.result()
+            return asked.result()
         except concurrent.futures.CancelledError:
             raise Ended from None

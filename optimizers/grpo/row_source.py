@@ -41,8 +41,11 @@ class RowSource(Protocol):
     `state` is what checkpoints hold of it, `clock` measures the time of its parts.
     """
 
-    config: Config
-    """The options of the trainer; they are settled when the first step begins."""
+    @property
+    def config(self) -> Config:
+        """The options of the trainer; they are settled when the first step begins."""
+        ...
+
     imitates: bool
     """True if the loss of a row is the negative log-likelihood of its reply, and not that of a policy gradient."""
     state: SamplerState
