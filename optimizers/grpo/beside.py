@@ -8,10 +8,12 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from lmprog.errors import Handled
+
 T = TypeVar("T")
 
 
-class Ended(Exception):
+class Ended(Handled):
     """The end of the trainer in its thread, because the run ends."""
 
 
