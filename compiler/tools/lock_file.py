@@ -82,7 +82,7 @@ class Server:
 
 def lock_path(spec: Path) -> Path:
     """Return the path of the lock file beside a spec."""
-    return spec.with_suffix(SUFFIX)
+    return spec.parent / f"{spec.stem}{SUFFIX}"
 
 
 def reached_by(options: Mapping[str, Any]) -> str:

@@ -298,3 +298,36 @@ def test_a_server_that_does_not_start_is_the_failure_of_the_run(protocol: str, w
     result = asyncio.run(lmprog.load(path, lms={"lm": scripted(answer)}).run({"question": "q"}))
     assert result.error is not None and "the MCP server does not start" in str(result.error)
     assert exit_status([result.error.kind]) == 3 and len(asked) == 1
+
+
+def test_the_calls_of_demos_are_sent_in_the_form_of_the_api(write, provider) -> None:
+    import lmprog
+
+    write(TOOLS, "tools.py")
+    more = """
+        demos:
+          - question: Where?
+            tool_calls: [{tool: find, arguments: {query: Oslo}, result: [Oslo 0]}]
+            answer: Oslo
+            sure: true"""
+    spec = SPEC.format(protocol="native", more=more).replace(
+        "model: openai/none", f'model: openai/x, api_key: none, api_base: "{provider.url}"'
+    )
+    provider.otherwise = ANSWER
+    assert lmprog.load(write(spec))(question="And Rome?").outputs == {"answer": "Oslo", "sure": True}
+    (request,) = provider.requests
+    assert [turn["role"] for turn in request["messages"]] == [
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
+    asked, given = request["messages"][2:4]
+    (call,) = asked["tool_calls"]
+    assert call["function"] == {"name": "find", "arguments": '{"query": "Oslo"}'} and given["content"] == '["Oslo 0"]'
+    assert given["tool_call_id"] == call["id"] and [tool["function"]["name"] for tool in request["tools"]] == [
+        "find",
+        "wait",
+    ]
