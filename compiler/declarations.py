@@ -14,6 +14,7 @@ from lmprog.compiler.expressions.compiled import Expression, literal
 from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.findings.near_misses import check_backend, check_model, check_parameters
 from lmprog.compiler.fitting import fit
+from lmprog.compiler.hub import FORM, HUB, as_model, parse
 from lmprog.compiler.plan import LM, AdapterReference, Cache, Export, Limits
 from lmprog.compiler.shape import Number
 from lmprog.compiler.types.lattice import UNKNOWN, Object, Type, type_of
@@ -87,7 +88,7 @@ def read_lms(draft: Draft, rebound: Map[str, str]) -> dict[str, LM]:
 
 
 def _lm(draft: Draft, id: str, node: Mapping, rebound: str | None) -> LM:
-    model = rebound or node.value("model") or ""
+    model = as_model(rebound or node.value("model") or "")
     what = f"LM `{id}`"
     if model.startswith("embedded/") and model != "embedded/smollm2-135m":
         place = node.entries["model"].place if "model" in node.entries else node.place
@@ -154,7 +155,7 @@ def _trusted(node: Mapping, model: str, here: bool) -> bool:
     said = node.get("trusted")
     if said is None:
         return here
-    other = model != node.value("model") and not said.source.name.startswith("--set ")
+    other = model != as_model(node.value("model") or "") and not said.source.name.startswith("--set ")
     return here if other and said.plain() else bool(said.plain())
 
 
@@ -164,6 +165,7 @@ def _weights(draft: Draft, node: Mapping, model: str, what: str) -> str | None:
     None where they are not given, and for models of other providers, which another program may have bound.
     """
     weights: str | None = node.value("weights")
+    weights = as_model(weights) if weights is not None else None
     if weights is None or not model.startswith(VLLM_PREFIX):
         return None
     if not backend_of(weights).trainable:
@@ -234,8 +236,10 @@ def adapter(draft: Draft, node: Node | None) -> AdapterReference | None:
     if path_node is None:
         return None
     text = str(path_node.plain())
-    if text.startswith("hf://"):
+    if text.startswith(HUB):
         path: Path | str = text
+        if parse(text) is None:
+            draft.report.add("LMP103", path_node.place, f"`{text}` names no repository of the Hub", fix=f"write {FORM}")
     else:
         found = draft.reachable(path_node, "an adapter", text)
         if found is None:

@@ -8,7 +8,7 @@ ADAPTER = Either(
     scalar=Text(),
     mapping=Record(
         {
-            "path": Text(about="A folder, or hf://repo@commit.", example="adapters/classify"),
+            "path": Text(about="A folder, or hf://organization/name@revision.", example="adapters/classify"),
             "sha256": Text(
                 about="Digest of the adapter's weights; another one is refused.",
                 default="not compared",
@@ -31,7 +31,7 @@ ADAPTER = Either(
 LM = Record(
     {
         "model": Text(
-            about="embedded/smollm2-135m, hf/<repo or folder>, or any litellm model string.",
+            about="embedded/smollm2-135m, hf/<folder>, hf/<organization/name@revision>, or any litellm model string.",
             example="openai/gpt-4.1-mini",
         ),
         "params": MapOf(

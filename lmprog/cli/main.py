@@ -29,6 +29,7 @@ VERBS = {
     "feedback": "say how good the answers of runs in a trace were, and what was right",
     "graph": "draw the steps as Mermaid",
     "lsp": "serve an editor: diagnostics, types, completion, renaming",
+    "push": "put a tuned adapter on the Hugging Face Hub, with a model card",
     "optimize": "improve a program's prompts and weights, and write the overlay",
     "render": "show the exact messages that would be sent",
     "rows": "make rows of data from the runs in traces and the feedback on them",

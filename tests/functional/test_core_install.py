@@ -114,7 +114,7 @@ def test_the_core_takes_less_than_60_mb() -> None:
 
 
 def test_every_verb_is_tried() -> None:
-    tried = {verb[0] for verb in (*HOSTED_VERBS, *FREE_VERBS)} | {"serve", "dev", "export", "lsp", "tools"}
+    tried = {verb[0] for verb in (*HOSTED_VERBS, *FREE_VERBS)} | {"serve", "dev", "export", "lsp", "push", "tools"}
     assert tried == set(lmprog.list_commands(click.Context(lmprog)))
 
 
@@ -182,6 +182,12 @@ def test_export_says_that_there_is_nothing_to_merge_or_names_the_extra(core) -> 
     done = core("export", str(SPEC), "--merged", "merged")
     assert done.returncode == 2
     assert "nothing to merge" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_push_says_that_there_is_no_adapter_or_names_the_extra(core) -> None:
+    done = core("push", str(SPEC), "hf://acme/desk")
+    assert done.returncode == 2
+    assert "has no adapter to push" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_graded_scores_have_their_intervals(core, provider) -> None:

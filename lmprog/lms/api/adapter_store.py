@@ -12,6 +12,7 @@ from lmprog.compiler import plan
 from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import ProviderError, UsageError
 from lmprog.extras import require
+from lmprog.lms.hub import downloaded, reference_of
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -31,9 +32,14 @@ class AdapterStore:
 
         Raises UsageError where the store cannot be used here, ProviderError where it fails.
         """
-        if not isinstance(adapter.path, Path):
-            return adapter.path.removeprefix("hf://").partition("@")[0]
-        folder = adapter.path.resolve()
+        if isinstance(adapter.path, Path):
+            folder = adapter.path.resolve()
+        else:
+            reference = reference_of(adapter.path, f"the adapter of lms.{self._id}")
+            if reference.revision is None:
+                return reference.repository
+            # A server of vLLM loads the main branch alone: a revision is downloaded here, and loaded as a folder is.
+            folder = await in_thread(lambda: downloaded(reference, ("adapter_*",), "the adapter"))
         if self._store is None:
             return str(folder)
         async with self._one_at_a_time.get():

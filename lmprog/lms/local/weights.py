@@ -18,6 +18,8 @@ from lmprog.compiler.plan import AdapterReference
 from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.extras import needed_by
 from lmprog.lms import embedded
+from lmprog.lms.adapter_files import adapter_folder as adapter_folder
+from lmprog.lms.adapter_files import sha256_of as sha256_of
 from lmprog.lms.local.allocation import keep_few_kernels, keep_freed_memory
 from lmprog.lms.local.writing import writing
 
@@ -26,18 +28,26 @@ if TYPE_CHECKING:
 
 
 def folder_of(model: str) -> str:
-    """Return what transformers loads for a model's name (`embedded/...`, `hf/...`): a folder, or a repository of the hub."""
+    """Return what transformers loads for a model's name (`embedded/...`, `hf/...`): a folder, or a repository of the hub.
+
+    A revision is left out; `revision_of` returns it.
+    """
     if model == embedded.NAME:
         return str(embedded.model_folder())
     if model.startswith("embedded/"):
         raise LmprogError(f"there is no embedded model {model!r}; the one that lmprog brings is {embedded.NAME!r}")
-    return model.partition("/")[2] if backend_of(model).trainable else model
+    if not backend_of(model).trainable:
+        return model
+    name = model.partition("/")[2]
+    return name if revision_of(model) is None else name.rpartition("@")[0]
 
 
-def sha256_of(adapter: Path) -> str:
-    """Return the digest by which an overlay names an adapter: the SHA-256 of its weights file."""
-    with (adapter / "adapter_model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def revision_of(model: str) -> str | None:
+    """Return the revision in a model's name (hf/ORGANIZATION/NAME@REVISION); None where it has none, or names a folder."""
+    name = model.partition("/")[2]
+    if not backend_of(model).trainable or Path(name).is_dir():
+        return None
+    return name.rpartition("@")[2] if "@" in name else None
 
 
 def base_sha256(model: str) -> str:
@@ -46,7 +56,10 @@ def base_sha256(model: str) -> str:
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(str(folder), allow_patterns=["*.safetensors"], local_files_only=True))
+        found = snapshot_download(
+            str(folder), revision=revision_of(model), allow_patterns=["*.safetensors"], local_files_only=True
+        )
+        folder = Path(found)
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
@@ -81,16 +94,17 @@ class Weights:
     def __init__(self, model: str, *, dtype: Any | None = None) -> None:
         keep_few_kernels()
         torch, transformers = _import_local(model)
-        source = folder_of(model)
+        source, revision = folder_of(model), revision_of(model)
+        of = {"revision": revision} if revision is not None else {}
         if dtype is None:
             dtype = torch.bfloat16 if fast_in_bfloat16() else torch.float32
         from lmprog.lms.local import attention
 
         try:
             with _quiet():
-                self.tokenizer = transformers.AutoTokenizer.from_pretrained(source, padding_side="left")
+                self.tokenizer = transformers.AutoTokenizer.from_pretrained(source, padding_side="left", **of)
                 self.base = transformers.AutoModelForCausalLM.from_pretrained(
-                    source, dtype=dtype, attn_implementation=attention.NAME
+                    source, dtype=dtype, attn_implementation=attention.NAME, **of
                 )
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
@@ -249,7 +263,9 @@ class Weights:
         name = self._load(adapter)
         with _quiet():
             merged = self._peft.merge_and_unload(safe_merge=True, adapter_names=[name])
-            stored = transformers.AutoConfig.from_pretrained(folder_of(self.model_name)).dtype
+            revision = revision_of(self.model_name)
+            of = {"revision": revision} if revision is not None else {}
+            stored = transformers.AutoConfig.from_pretrained(folder_of(self.model_name), **of).dtype
             with writing(folder):
                 merged.to(stored or merged.dtype).save_pretrained(folder)
                 self.tokenizer.save_pretrained(folder)
@@ -289,16 +305,6 @@ class Weights:
             raise LmprogError(f"the adapter in {folder} was trained on {adapter.base}, not on {self.model_name}")
         if adapter.base_sha256 is not None and adapter.base_sha256 != base_sha256(self.model_name):
             raise LmprogError(f"the adapter in {folder} was trained on other weights of {self.model_name}")
-
-
-def adapter_folder(adapter: AdapterReference) -> Path:
-    """Return an adapter's folder on this machine; an adapter on the hub (`hf://...`) is downloaded."""
-    if isinstance(adapter.path, Path):
-        return adapter.path
-    from huggingface_hub import snapshot_download
-
-    repository, _, commit = adapter.path.removeprefix("hf://").partition("@")
-    return Path(snapshot_download(repository, revision=commit or None))
 
 
 def _import_local(model: str) -> tuple[Any, Any]:
