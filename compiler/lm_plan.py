@@ -95,7 +95,8 @@ class LM:
     """An LM of the program as the spec declares it: its model's name, parameters, address, key, limits and prices.
 
     `context` is the size of its context window in tokens, `price` dollars for a million tokens, and `speed` tokens a
-    second, where the spec sets them. A `trusted` LM may be sent private values.
+    second, where the spec sets them. A `trusted` LM may be sent private values. `balance` are LMs that share its calls,
+    `fallback` those asked when it gives no reply.
     """
 
     id: str

@@ -46,10 +46,12 @@ class Field:
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool as the spec declares it: its kind (`python`, `http`, ...), parameters, the type of its result, and its limits.
+    """A tool as the spec declares it: its kind (`python`, `http`, ...), parameters, the name and type of its result, and
+    its limits.
 
     `settings` are the options of its kind, with expressions where they read `env`. Its results are text from outside unless
-    `trusted`; with `effects` `write` it may change something. `timeout` is in seconds, `answer_mb` in megabytes.
+    `trusted`; with `effects` `write` it may change something, and with `cache` equal calls share a result. `timeout` is in
+    seconds, `answer_mb` in megabytes.
     """
 
     id: str
@@ -91,8 +93,10 @@ class Layout:
 class Module:
     """A prompt with typed inputs and outputs and the id of its LM: the unit that optimizers tune. Steps call it.
 
-    `nearest` is the number of demos that a call is shown, those nearest to its inputs (None: all). `tools` are the ids of
-    an agent's tools, and `max_turns` is the most replies of its LM in one call.
+    `layout` has the templates of its messages, `format` and `decoding` say how replies are written and sampled, `retry` how
+    often an unreadable one is asked for again. `nearest` is the number of demos that a call is shown, those nearest to its
+    inputs (None: all). `tools` are the ids of an agent's tools, and `max_turns` is the most replies of its LM in one call.
+    `adapter` is its own adapter (None: that of the LM).
     """
 
     id: str
@@ -308,8 +312,9 @@ class Stage:
 class Optimize:
     """The `optimize:` block: what may change, the rows and metric to measure it by, and the stages.
 
-    `train` and `validate` name splits, `tune` has the parts to tune by module, `proposer` the id of an LM, `accept` is the
-    rule of acceptance, `instructions` has instructions to try by module, and `reward` the metric that training follows.
+    `train` and `validate` name splits, `tune` has the parts to tune by module, `proposer` is the id of an LM, `accept` the
+    rule of acceptance, `adapters` says whether an LM's modules share one, `instructions` has instructions to try by module,
+    `reward` is the metric that training follows (None: `metric`), and `teachers` are plans by path.
     """
 
     metric: str

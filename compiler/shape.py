@@ -181,7 +181,9 @@ class Nullable(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Lazy(Shape):
-    """A shape that is defined later, for shapes that hold themselves."""
+    """A shape that is made when it is first needed, for shapes that contain themselves; `name` is its name in the JSON
+    schema.
+    """
 
     shape: Callable[[], Shape]
     name: str

@@ -36,11 +36,12 @@ Row = Mapping[str, Any]
 class Task:
     """The input of an optimizer. The test split is not in it.
 
-    `program` is the best so far, its LM calls paid out of `budget` (an LM that is asked by itself wants `budget.meter`); what
-    may be tuned is in `program.plan.optimize`. `train` rows are for learning, `dev` rows for choosing: of the dev rows of the
-    spec those that choose (`optimizers.dev_split`). `screened` are all dev rows of the spec, whose words no instructions may
-    hold; an optimizer that runs them makes the test of its choice worthless. Files go under `journal.folder`. `finalists`
-    gives the programs that earlier stages have scored.
+    `program` is the best so far, and its LM calls are charged to `budget`; an optimizer that calls an LM by itself must
+    wrap it by `budget.meter`. What may be tuned is in `program.plan.optimize`. `train` rows are for learning, `dev` rows
+    (those that choose, `optimizers.dev_split`) for choosing between candidates by `metric`. `screened` are all dev rows of
+    the spec, which instructions must not quote; an optimizer that runs them makes the test of its choice worthless. Files
+    are written under `journal.folder`. `finalists` returns the programs that earlier stages have scored (None: there are
+    none).
     """
 
     program: Program
@@ -60,30 +61,35 @@ class Task:
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """Made with its `Config`, the options that stand in the spec; `most_calls` bounds what `optimize` may ask of LMs.
+    """The interface of an optimizer, made with its `Config`: the options that a spec gives its stage.
 
-    It may have `other_runs(program)`: the plans of other programs that it runs, and how often each at most, their calls being
-    among those. It may have `results(program)`: changes that stand for those that it tries, each on all rows that choose at
-    most once, where a run of them asks more than one of the program; what it comes to asks no more than the last of them.
-    It may have `most_proposals`, of the same parameters: how many of those calls are the proposer's at most, all
-    others being of whole runs of the program with their scores. Without it `--dry-run` takes each call for the dearest of the
-    program, but for those of the runs that `runs` counts. It may have `packages`: what must be installed for it, by the names
-    under which its modules are imported, or a static method that returns them for a plan. It may have
-    `fees(program, run, train)`: what providers are paid for training, where the LM calls of one run are bounded by `run`.
+    An optimizer may also have these methods and attributes, by which its cost is bounded:
 
-    It may declare these facts, by which `lmprog check` checks a stage and its cost (those of built-in ones stand in OPTIONS):
+    - `other_runs(program)`: the plans of other programs that it runs, each with the largest number of its runs; their calls
+      are part of `most_calls`.
+    - `results(program)`: changes to the program that stand for the candidates that it tries, where a run of a candidate may
+      make more calls than one of the program (ensembles). Each is scored on all choosing rows at most once, and the last
+      has the most calls.
+    - `most_proposals(program, train, dev)`: how many of `most_calls` are the proposer's at most; the others are then
+      counted as calls of whole runs of the program. Without it `--dry-run` gives each call, but those of the runs that
+      `runs` counts, the price of the program's dearest call.
+    - `fees(program, run, train)`: what providers are paid for training, where `run` bounds the LM calls of one run.
+    - `packages`: the packages that it needs, by import name, or a static method that returns them for a plan.
 
-    * `tunes`: the parts of modules that it changes, of instructions, demos, layout and weights. Of the weights, and of the
-      words, if it tunes any of them, `optimize.tune` must name some.
-    * `needs_proposer`: True if it cannot work without `optimize.proposer`.
-    * `takes_teachers`: True if its option `teachers` is a list of programs, as of `grpo`; their plans are then in
+    It may declare these facts, by which `lmprog check` checks a stage and its cost (those of built-in optimizers are in
+    OPTIONS):
+
+    - `tunes`: the parts of modules that it changes, of instructions, demos, layout and weights. `optimize.tune` must name
+      weights, if it tunes them, and one of the other parts, if it tunes any of these.
+    - `needs_proposer`: True if it cannot work without `optimize.proposer`.
+    - `takes_teachers`: True if its option `teachers` is a list of programs, as of `grpo`; their plans are then in
       `plan.optimize.teachers`.
-    * `compares_runs`: True if it learns from the differences between the runs of a row. Its options that have the names of
-      options of `grpo` or `sft` then mean the same, and are checked together as those are.
-    * `finetunes`: the names of its options that hold where a provider trains the weights (`Backend.finetunes`), among them
-      `job` for what the provider is told; without them it trains in this process alone.
-    * `runs(options, train, dev)`, a static method: the most runs of the program for so many rows. `options` are the options as
-      they stand in the spec, and the defaults of the others.
+    - `compares_runs`: True if it learns from the differences between the runs of a row. Those of its options that are named
+      as options of `grpo` or `sft` then mean the same, and are checked as those are.
+    - `finetunes`: the names of its options that apply where a provider trains the weights (`Backend.finetunes`), among them
+      `job`, the settings of the fine-tuning job. Without them it trains in this process alone.
+    - `runs(options, train, dev)`, a static method: the most runs of the program for so many rows; `options` are those in
+      the spec, with defaults for the others.
     """
 
     name: ClassVar[str]

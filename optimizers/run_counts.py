@@ -53,19 +53,25 @@ def ensemble(options: Options, train: int, dev: int) -> int:
 
 
 def sft(options: Options, train: int, dev: int) -> int:
-    """Return the most program runs of an `sft` stage: those that replies are taken from, and the scorings on dev rows."""
+    """Return the most program runs of an `sft` stage with `train` train rows and `dev` choosing rows: those that replies
+    are taken from, and the scorings on dev rows.
+    """
     return min(train, _number(options, "rows", 0)) * _number(options, "samples", 0) + _scorings(options, dev)
 
 
 def grpo(options: Options, train: int, dev: int) -> int:
-    """Return the most program runs of a `grpo` stage: rollouts, the probe, and the scorings on dev rows."""
+    """Return the most program runs of a `grpo` stage with `train` train rows and `dev` choosing rows: rollouts, the probe,
+    and the scorings on dev rows.
+    """
     rollouts = _number(options, "rollouts", 1)
     rows, auto = min(_number(options, "probe", 0), train), options.get("temperature") == "auto"
     return examples(options) * rollouts + probe_runs(rows, rollouts, auto) + _scorings(options, dev)
 
 
 def fast_slow(options: Options, train: int, dev: int) -> int:
-    """Return the most program runs of a `fast_slow` stage: of its weight steps, and of the prompt rounds between them."""
+    """Return the most program runs of a `fast_slow` stage with `train` train rows and `dev` choosing rows: of its training
+    steps, and of the prompt rounds between them.
+    """
     steps, every, updates = (_number(options, key, 1, 1) for key in ("steps", "every", "updates"))
     candidates = _number(options, "population", 0) + _number(options, "trials", 0)
     a_round = candidates * min(_number(options, "rows", 0), dev) + min(train, _number(options, "bootstrap_rows", 0))

@@ -143,6 +143,6 @@ def _list(value: Any) -> list[Any]:
 
 
 def text_of(listings: Iterable[Listing]) -> str:
-    """Return the text of a lock file."""
+    """Return the text (JSON) of a lock file with these listings."""
     servers = sorted((listing.document() for listing in listings), key=lambda entry: entry["ids"])
     return json.dumps({"version": VERSION, "servers": servers}, indent=2, ensure_ascii=False) + "\n"

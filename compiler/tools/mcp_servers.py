@@ -159,7 +159,10 @@ def _entry(draft: Draft, id: str, node: Node) -> Listing | None:
 
 
 def server_of(draft: Draft, id: str, whole: Node, settings: Mapping[str, Any]) -> Server:
-    """Return how a server is reached and what is taken of it, for `lmprog tools`."""
+    """Return how the MCP server of the entry `id` is reached, and what the program takes of it, for `lmprog tools`.
+
+    `whole` is the entry's node, `settings` are its options.
+    """
     node = whole.entries["mcp"]
     assert isinstance(node, Node)
     one = node.get("tool")

@@ -42,7 +42,9 @@ def _printed(body: list[nodes.Node]) -> Iterator[nodes.Node]:
 
 
 def text_nodes(found: Mapping[str, Mapping[str, Any]], read: Callable[[Mapping[str, Any]], str | None]) -> set[str]:
-    """Return the nodes that become a step that computes their text; `read` returns a node's template."""
+    """Return the nodes of a flow that become a step which computes a text; `read` returns a node's template (None: it has
+    none).
+    """
     return {
         id
         for id, node in found.items()
@@ -51,7 +53,11 @@ def text_nodes(found: Mapping[str, Mapping[str, Any]], read: Callable[[Mapping[s
 
 
 def expression(values: FlowValues, id: str, text: str, given: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return the expression for the text of node `id`, and whether it writes a value as JSON that the flow prints as Python."""
+    """Return the expression for the text `text` of node `id`, and True if it writes a value as JSON that the flow writes as
+    Python does.
+
+    `given` are the node's inputs.
+    """
     parts: list[str] = []
     as_json = False
     for is_name, piece in pieces(text) or ():

@@ -232,7 +232,7 @@ class View:
 
     @property
     def anchors(self) -> dict[str, str]:
-        """The anchors on the page of each top-level step's first request."""
+        """The anchors on the page of each top-level step's first request, by the step's id."""
         found: dict[str, str] = {}
         for made in self.requests[0]:
             found.setdefault(re.split(r"[.\[/]", made.step)[0], f"step-{made.step}")

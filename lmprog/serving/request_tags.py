@@ -16,7 +16,10 @@ HEADER = "lmprog-tags"
 
 
 def tags_of(request: Request, others: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags of a request's header, and under them the `others` of its body. Raises Refused where they are none."""
+    """Return the tags of a request: those of its header, which replace equal ones of `others`, from its body.
+
+    Raises Refused where they are no tags.
+    """
     found = dict(others)
     for header in request.headers.getlist(HEADER):
         for part in filter(None, map(str.strip, header.split(","))):

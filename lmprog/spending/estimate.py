@@ -20,8 +20,8 @@ SECONDS_PER_CALL = 2.0
 
 @dataclass(frozen=True)
 class Part:
-    """The forecast of one part of a run, such as a stage: its name, a bound of the LM calls of each call site, and its time
-    in seconds (None: unknown).
+    """The forecast of one part of a run, such as a stage: its name, bounds of the LM calls of each call site (`asks`), its
+    time in seconds (None: unknown), and the fees of training by providers.
     """
 
     name: str

@@ -24,8 +24,8 @@ RUN_SECONDS = [0.1 * 2**power for power in range(13)]
 class Measurements:
     """An exporter that counts the tokens and measures the seconds of each run, by an OpenTelemetry meter provider.
 
-    Its names are those of release 1.41, which what is installed today emits and shows, or of the newest conventions where the
-    environment asks for them. Replies out of a cache are not counted: they cost nothing.
+    The metrics have the names of release 1.41 of the conventions, which present tools show, or those of the newest
+    conventions where the environment asks for them. Cached replies are not counted, since they cost nothing.
     """
 
     def __init__(self, provider: MeterProvider) -> None:

@@ -96,7 +96,7 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolInvocation:
-    """The record of one tool call by a step or an agent, successful or not.
+    """The record of one tool call by a step or an agent, successful or not, with its arguments, result, time and duration.
 
     `path` is the call site with the turns of loops, `example` the row's number, `rollout` the number of the row's sample,
     `attempt` 0 and one more for each retry, and `module` the agent that asked (None: a tool step). `error` is the message

@@ -21,7 +21,12 @@ ID_LENGTH = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """The record of one run of a program, successful or not."""
+    """The record of one run of a program, successful or not: inputs, outputs or error, and the digest of the program.
+
+    `example` is the row's number (or the id of a request), `private` the names of private values, `types` the types of the
+    outputs. For a scored run `columns` are the row's other columns, `scores` the scores by metric and `said` the metrics'
+    words. `started` is in seconds since 1970.
+    """
 
     program: str
     digest: str

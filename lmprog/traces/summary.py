@@ -20,7 +20,8 @@ class Summary:
 
     `cached_tokens` are prompt tokens that a provider had cached, `from_cache` counts replies from lmprog's own cache,
     `unpriced` those without a known price, `unreadable` those without outputs. `forgiven` counts repairs of replies by
-    kind, `answered_by` replies by the LM that gave them.
+    kind, `answered_by` and `passed_over` replies by the LM that gave them, or failed to. `seconds` are those of each
+    answered LM call.
     """
 
     lm_calls: int = 0

@@ -30,7 +30,7 @@ def problem(tags: Any) -> str | None:
 
 
 def checked(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags as a dict of their own. Raises UsageError for tags that cannot be sent."""
+    """Return a copy of the tags. Raises UsageError for tags that cannot be sent with a trace."""
     wrong = problem(tags)
     if wrong:
         raise UsageError(wrong)

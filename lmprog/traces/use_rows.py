@@ -27,7 +27,7 @@ COLUMNS = (SCORE, COMMENT, ANSWER, RUN)
 
 @dataclass(frozen=True)
 class Use:
-    """A run of a trace with the feedback on it."""
+    """A run of the program in use: its record in a trace, and the feedback on it (empty: none)."""
 
     run: Mapping[str, Any]
     feedback: Mapping[str, Any]
@@ -39,31 +39,31 @@ class Use:
 
     @property
     def correction(self) -> Mapping[str, Any] | None:
-        """The correction; None where there is none, or it has what the program gave."""
+        """The outputs as a person corrected them; None where there is no correction, or it equals the outputs."""
         found: Mapping[str, Any] | None = self.feedback.get("correction")
         return found if found and {**(self.outputs or {}), **found} != self.outputs else None
 
     @property
     def score(self) -> float | None:
-        """The score of the feedback; 1 where the correction has what the program gave."""
+        """The score of the feedback (None: none); 1 where the correction equals the outputs."""
         score: float | None = self.feedback.get(SCORE)
         return 1.0 if score is None and self.feedback.get("correction") and self.correction is None else score
 
     @property
     def is_wrong(self) -> bool:
-        """True if feedback calls the answer wrong, and nobody said what is right."""
+        """True if the feedback calls the outputs wrong, and does not correct them."""
         return self.correction is None and self.score is not None and self.score < GOOD
 
     @property
     def rank(self) -> int:
-        """The worth of the run as a row: 3 corrected, 2 called right, 1 with other feedback, 0 without any."""
+        """The preference for the run as a row: 3 corrected, 2 called right, 1 with other feedback, 0 without any."""
         if self.correction is not None:
             return 3
         return 0 if not self.feedback else 2 if self.score is not None and self.score >= GOOD else 1
 
     @property
     def labels(self) -> Mapping[str, Any]:
-        """The outputs as labels, each null where feedback calls the answer wrong and does not correct it."""
+        """The outputs, or their correction, as labels of a row; each is null where they are called wrong and not corrected."""
         outputs = self.outputs or {}
         if self.correction is not None:
             return {**outputs, **self.correction}
@@ -72,7 +72,10 @@ class Use:
 
 @dataclass
 class Condition:
-    """The expression of `--where`, over `inputs`, `outputs`, `row` (the columns of the row), `metrics` and `trace`."""
+    """The expression of `--where`, over `inputs`, `outputs`, `row` (the columns of the row), `metrics` and `trace`.
+
+    `failed` has the reasons why it had no value for some runs.
+    """
 
     expression: Expression
     failed: list[str] = field(default_factory=list)
@@ -80,7 +83,7 @@ class Condition:
 
     @classmethod
     def read(cls, text: str, uses: Sequence[Use]) -> Condition:
-        """Return the condition that a text writes. Raises UsageError for a mistake in it, or a name that no run has."""
+        """Return the condition in a text. Raises UsageError for a mistake in it, or a name that none of the runs `uses` has."""
         text = text.strip()
         if text.startswith("${{") and text.endswith("}}"):
             text = text[3:-2]
@@ -106,7 +109,7 @@ class Condition:
     _absent: dict[str, dict[str, None]] = field(default_factory=dict, init=False)
 
     def holds(self, use: Use) -> bool:
-        """Return whether the expression is true for a run; a part that the run lacks is null."""
+        """Return whether the expression is true for a run; a name that the run does not have is null."""
         scope = {root: {**self._absent.get(root, {}), **values} for root, values in _scope(use).items()}
         try:
             return bool(self.expression.evaluate(scope))
@@ -117,7 +120,12 @@ class Condition:
 
 @dataclass
 class UseRows:
-    """The rows made of the runs of some traces, and what became of the other runs."""
+    """The rows made of the runs of some traces, and counts of the runs: corrected, called right (`good`), called wrong and
+    not corrected (`wrong`), without feedback (`unseen`), left out for equal inputs (`repeated`), or without outputs
+    (`failed`).
+
+    `private` are the private columns, and `unfit` messages on runs for which the condition has no value.
+    """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     private: list[str] = field(default_factory=list)
@@ -152,12 +160,12 @@ def rows_of_use(
     unlabelled: bool = False,
     names: Mapping[str, str] | None = None,
 ) -> UseRows:
-    """Return the rows of the runs; `names` are the columns of outputs and of feedback that are named otherwise.
+    """Return the rows made of the runs. With `only_feedback` runs without feedback are left out, and by `where` (an
+    expression) those for which it is not true.
 
-    Answers that feedback calls wrong and does not correct make rows, without labels, where they are `unlabelled` alone.
-
-    Of runs with equal inputs that with a correction makes the row, else one that was called right, else one with other
-    feedback, else any; of equals the last. Raises UsageError where two values would have the same column.
+    Outputs that feedback calls wrong and does not correct are left out, or with `unlabelled` are rows with null outputs. Of
+    runs with equal inputs one is taken: a corrected one, else one called right, else one with other feedback, else any; of
+    equals the last. `names` are columns under other names. Raises UsageError where two values would have the same column.
     """
     found, made = list(uses), UseRows()
     condition = Condition.read(where, found) if where is not None else None

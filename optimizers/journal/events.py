@@ -89,8 +89,8 @@ class Refused:
 
 @dataclass(frozen=True)
 class Compared:
-    """The event of a comparison of scores: what was compared, the difference with its interval, and a sentence on what
-    follows.
+    """The event of a comparison of scores: what was compared, the difference with its interval, and the verdict, such as
+    `kept`.
     """
 
     what: str

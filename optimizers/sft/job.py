@@ -26,7 +26,7 @@ SUFFIX = 18
 
 
 class ProviderJob:
-    """The fine-tuning of one LM by its provider, in one stage."""
+    """The fine-tuning job of one LM at its provider, in one stage."""
 
     def __init__(self, task: Task, lm: LM, settings: Settings) -> None:
         self.task, self.lm, self.settings = task, lm, settings

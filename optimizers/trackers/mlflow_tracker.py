@@ -13,7 +13,7 @@ LONGEST = 500
 
 
 class MLflowTracker:
-    """A tracker that writes to the store of `MLFLOW_TRACKING_URI`, or else to MLflow's own place."""
+    """A tracker that writes to the MLflow server or store of `MLFLOW_TRACKING_URI`, else to MLflow's default."""
 
     def __init__(self) -> None:
         # MLflow's own patience with a server that is down is minutes.
@@ -25,7 +25,7 @@ class MLflowTracker:
         self._run = ""
 
     def begin(self, program: str, name: str, params: Mapping[str, Any], kept: str | None) -> str:
-        """Begin a run in MLflow, or open the run `kept` again."""
+        """Begin a run in MLflow, or open the run with the id `kept` again; return its id."""
         if kept is not None:
             self._run = kept
             self._client.update_run(kept, status="RUNNING")
@@ -43,7 +43,7 @@ class MLflowTracker:
         return str(found.experiment_id if found is not None else self._client.create_experiment(name))
 
     def log(self, stage: str, figures: Mapping[str, float], step: int) -> None:
-        """Report figures as metrics with the stage before their names."""
+        """Report `figures`, by name, as metrics of a step; the stage is put before their names."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)

@@ -26,9 +26,10 @@ BOUND = 60.0
 
 
 class Reporting:
-    """A listener of the journal that reports to trackers, each from a thread of its own: a slow one slows no stage.
+    """A listener of the journal that reports to trackers, each from a thread of its own, so that a slow one delays no
+    stage.
 
-    A tracker that fails is told once and gets nothing more; the optimization goes on.
+    A tracker that fails is reported once and gets no more data; the optimization goes on.
     """
 
     def __init__(self, trackers: Mapping[str, Tracker], private: bool = False) -> None:
@@ -55,10 +56,11 @@ class Reporting:
             self._log(_figures({"spent": event["spent"]}), self._spendings)
 
     def finish(self, report: Mapping[str, Any], overlay: Path, written: Path) -> None:
-        """Report the result: the test before and after, and the files of overlay and report as artefacts.
+        """Report the result of an optimization: the test scores in `report`, and as files the overlay and the report
+        (`written`).
 
-        The overlay of a program with private values stays here: words and demos may hold some, whatever `declassify` says of
-        the file itself.
+        The overlay of a program with private values is not sent, since words and demos may contain some, whatever
+        `declassify` says of the file itself.
         """
         self._stage = "run"
         test = {name: (report["test"] or {}).get(name) for name in ("before", "after", "difference")}
@@ -69,7 +71,7 @@ class Reporting:
             warn(f"{overlay} is not sent to {', '.join(self._workers)}: the program has private values")
 
     def end(self, succeeded: bool) -> None:
-        """End the runs of all trackers."""
+        """End the runs of all trackers, as succeeded or as failed."""
         for worker in self._workers.values():
             worker.end(succeeded)
 
@@ -116,9 +118,11 @@ class _Worker:
 
 @contextmanager
 def reporting(names: Sequence[str], plan: Plan, seed: int, folder: Path, going_on: bool) -> Iterator[Reporting]:
-    """Begin a run in each tracker, and yield the listener that reports to them; end the runs with the block.
+    """Begin a run in each of the trackers `names`, and yield the listener that reports to them; end the runs with the
+    block.
 
-    Raises UsageError for a tracker that is not installed or cannot begin.
+    `going_on` is True for a resumed optimization, whose runs (kept in `folder`) are continued. Raises UsageError for a
+    tracker that is not installed or cannot begin.
     """
     trackers = {name: tracker(name) for name in dict.fromkeys(names)}
     path = folder / RUNS

@@ -11,19 +11,25 @@ from lmprog.extras import require
 
 
 class Tracker(Protocol):
-    """A service that keeps the parameters, figures and files of runs: one run of it for one optimization."""
+    """The interface of a service (MLflow, W&B) that keeps the parameters, metrics and files of runs; an optimization is one
+    run there.
+    """
 
     def begin(self, program: str, name: str, params: Mapping[str, Any], kept: str | None) -> str:
-        """Begin a run of the tracker, or go on with the run `kept`; return its id there."""
+        """Begin a run of the service for the program `program`, or continue the run with the id `kept` (None: begin);
+        return its id.
+
+        `name` is the run's name there, and `params` are parameters to keep with it.
+        """
 
     def log(self, stage: str, figures: Mapping[str, float], step: int) -> None:
-        """Report figures of a stage after a step of it."""
+        """Report metrics (`figures`, by name) of a stage after its step number `step`."""
 
     def keep(self, files: Sequence[Path]) -> None:
-        """Store files with the run."""
+        """Store copies of files with the run of the service."""
 
     def end(self, succeeded: bool) -> None:
-        """End the run."""
+        """End the run of the service, as succeeded or as failed."""
 
 
 HOMES = {
@@ -33,7 +39,7 @@ HOMES = {
 
 
 def tracker(name: str) -> Tracker:
-    """Return a tracker by its name. Raises MissingExtra where its package is not installed."""
+    """Return the tracker named `name` (`mlflow`, `wandb`). Raises MissingExtra where its package is not installed."""
     require([name], f"`report_to: [{name}]`")
     module, _, attribute = HOMES[name].partition(":")
     made: Tracker = getattr(import_module(module), attribute)()

@@ -10,7 +10,9 @@ from typing import Any
 
 
 class WandbTracker:
-    """A tracker that writes to W&B as its variables say: WANDB_MODE=offline keeps all in a folder, for `wandb sync`."""
+    """A tracker that writes to W&B, configured by its environment variables: WANDB_MODE=offline writes to a folder, for
+    `wandb sync`.
+    """
 
     def __init__(self) -> None:
         import wandb
@@ -20,13 +22,13 @@ class WandbTracker:
         self._stages: set[str] = set()
 
     def begin(self, program: str, name: str, params: Mapping[str, Any], kept: str | None) -> str:
-        """Begin a run of W&B, or go on with the run `kept`."""
+        """Begin a run in W&B, or continue the run with the id `kept`; return its id."""
         project = os.environ.get("WANDB_PROJECT") or _name(program)
         self._run = self._wandb.init(project=project, name=name, id=kept, resume="allow", config=dict(params))
         return str(self._run.id)
 
     def log(self, stage: str, figures: Mapping[str, float], step: int) -> None:
-        """Report figures, over the steps of their stage."""
+        """Report `figures`, by name, as metrics of a stage, with the stage's steps as their horizontal axis."""
         if stage not in self._stages:
             self._stages.add(stage)
             self._run.define_metric(f"{stage}/step")
@@ -34,14 +36,14 @@ class WandbTracker:
         self._run.log({**{f"{stage}/{name}": value for name, value in figures.items()}, f"{stage}/step": step})
 
     def keep(self, files: Sequence[Path]) -> None:
-        """Store the files as one artefact, named after the run."""
+        """Store the files as one artifact, named after the run."""
         kept = self._wandb.Artifact(f"optimization-{self._run.id}", type="lmprog")
         for file in files:
             kept.add_file(str(file), name=file.name)
         self._run.log_artifact(kept)
 
     def end(self, succeeded: bool) -> None:
-        """End the run, and wait until what it holds is written."""
+        """End the run, and wait until all its data is written."""
         self._run.finish(exit_code=0 if succeeded else 1)
 
 

@@ -149,7 +149,7 @@ class EvaluationReport:
 
     @property
     def confusions(self) -> list[tuple[Any, Any, int]]:
-        """The labels taken for others, the most frequent first."""
+        """The labels taken for others: `(wanted, predicted, number of runs)`, the most frequent first."""
         return [] if self._guarded else self.first.confusions()
 
     @cached_property

@@ -36,7 +36,7 @@ PRIVATE = "(private)"
 
 @dataclass(frozen=True)
 class Side:
-    """A run as the page shows it: texts by name, without private values."""
+    """A run as the page shows it: outputs as texts, scores by metric, and the metrics' words, all without private values."""
 
     outputs: Mapping[str, str]
     scores: Mapping[str, float | None]
@@ -46,7 +46,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the page: a run, what people said of it, and the run of the other trace on the same inputs."""
+    """A row of the page: a run's id (None: no feedback can be stored on it), the number of its row, its inputs and further
+    columns as texts, and what people said of it (`feedback`).
+
+    `sides` are the run and, in a comparison, that of the other trace on the same inputs (None: there is none); `way` says
+    what is known of them, such as `better`.
+    """
 
     run: str | None
     """The id of the run; None where no feedback can be stored on it."""
@@ -65,7 +70,11 @@ class Entry:
 
 @dataclass
 class TraceReport:
-    """The page of a trace or of the lines of `eval --out`, or of two of them; made anew from the files for each load."""
+    """The content of the page of one or two files, each a trace or the lines of `eval --out`; made from the files at each
+    load.
+
+    `live` is True where the page is served, so that it can store feedback.
+    """
 
     files: Sequence[Path]
     show_private: bool = False
@@ -90,7 +99,9 @@ class TraceReport:
 
     @property
     def labels(self) -> tuple[str, Sequence[str]] | None:
-        """The first output with a fixed list of values, and these; None where there is none, or no feedback can be stored."""
+        """The name and values of the first output of an enum type; None where there is none, or the page cannot store
+        feedback.
+        """
         for name, plain in self.runs[0][-1].get("types", {}).items():
             kind = without_none(type_of_plain(plain))
             if isinstance(kind, Enum):
@@ -104,14 +115,14 @@ class TraceReport:
 
     @property
     def keys(self) -> Iterator[tuple[str, str]]:
-        """The keys that choose values, with the values; the last ones have no key."""
+        """The keys of the keyboard that choose one of the `labels`, each with the value; further values have an empty key."""
         _, values = self.labels or ("", ())
         for place, value in enumerate(values):
             yield KEYS[place : place + 1], value
 
     @cached_property
     def entries(self) -> list[Entry]:
-        """The rows, the first ones; of a comparison those that disagree stand first."""
+        """The first rows; in a comparison those whose runs disagree come first."""
         found = list(self._paired() if len(self.runs) > 1 else ((run, None) for run in self.runs[0]))
         entries = [self._entry(mine, theirs) for mine, theirs in found]
         if len(self.runs) > 1:
@@ -125,7 +136,7 @@ class TraceReport:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """The number of listed rows of each way."""
+        """The number of listed rows by what is known of them (`Entry.way`)."""
         found = Counter(entry.way for entry in self.entries)
         return {way: found[way] for way in (WAYS if len(self.runs) == 1 else COMPARED)}
 
@@ -160,13 +171,16 @@ class TraceReport:
 
 
 def trace_page(files: Sequence[Path], *, show_private: bool = False, live: bool = True) -> str:
-    """Return the HTML page of a trace, or of two; `live`: it is served, and can store feedback. Raises UsageError."""
+    """Return the HTML page of a trace, or of two that are compared; with `live` it is served, and can store feedback.
+
+    Raises UsageError for a file that is none of these.
+    """
     report = TraceReport(files, show_private, live)
     return document("trace.html", "trace.js", report=report)
 
 
 def way(run: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Return what is known of a run: what people said of it, or that it failed."""
+    """Return what is known of a run, in a word: how the feedback `given` judges it, or that it failed."""
     score = given.get("score")
     if given.get("correction") is not None:
         return "corrected"
@@ -178,7 +192,9 @@ def way(run: Mapping[str, Any], given: Mapping[str, Any]) -> str:
 
 
 def said_of(given: Mapping[str, Any], private: bool = False) -> str:
-    """Return feedback as one text; `private`: without comment and correction, which may quote private values."""
+    """Return the feedback `given` as one text; with `private` without comment and correction, which may quote private
+    values.
+    """
     said = [f"score {given['score']:g}"] if given.get("score") is not None else []
     if private:
         said += [PRIVATE] if given.keys() - {"score"} else []

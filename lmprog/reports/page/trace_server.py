@@ -49,9 +49,10 @@ def trace_handler(files: Sequence[Path], token: str, show_private: bool) -> type
 
 
 def stored(trace: Path, body: Mapping[str, Any], show_private: bool, *, compared: bool) -> dict[str, str]:
-    """Store the feedback of a request, and return what the page shows of it. Raises Refused for feedback that does not fit.
+    """Store the feedback in the body of a request, and return by name what the page shows of it then. Raises Refused for
+    feedback that does not fit.
 
-    `compared`: the page shows how two runs differ, and not what people said of one.
+    With `compared` the page shows how two runs differ, not what people said of one.
     """
     id, given = body.get("run"), body.get("feedback")
     run = find_run(trace, id) if isinstance(id, str) else None

@@ -86,7 +86,10 @@ def _by_module(
 
 
 def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
-    """Yield each number in nested values with its path, as `modules/plan/reward`: the form that experiment trackers take."""
+    """Yield each number in nested values with its path, as `modules/plan/reward`: the form that experiment trackers want.
+
+    `above` is put before each path.
+    """
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{above}{name}/")
