@@ -80,16 +80,16 @@ class Program:
     async def acall(self, **inputs: Any) -> Result:
         """Run the program once on `inputs`, in a running event loop; synchronous code calls the program itself instead.
 
-        Raises UsageError for wrong inputs, RunError where the run failed, and BudgetExceeded where the budget is spent.
+        `tags`, as {"session": "s1", "user": "ada"}, stand in the traces of the run; to a program that has an input of that name
+        they are the input. Raises UsageError for wrong inputs or tags, RunError where the run failed, and BudgetExceeded where
+        the budget is spent.
         """
-        options = AS_IT_IS
-        if "tags" in inputs and "tags" not in self.plan.inputs:
-            options = RunOptions(tags=checked(inputs.pop("tags") or {}))
+        tags = self._tags_among(inputs)
         inputs = {name: plain(value) for name, value in inputs.items()}
         wrong = self.wrong_inputs(inputs)
         if wrong:
             raise UsageError(wrong)
-        result = await self.runner.run(self, Job(inputs, options=self._tagged(options)))
+        result = await self.runner.run(self, Job(inputs, options=self._tagged(RunOptions(tags=tags))))
         if result.error is not None:
             raise RunError(result)
         return result
@@ -97,14 +97,16 @@ class Program:
     async def events(self, **inputs: Any) -> AsyncIterator[Event | Result]:
         """Run the program once and yield its events as they happen (TextPiece, CallEnded), and at the end its Result.
 
-        Raises UsageError for wrong inputs; leaving the loop cancels the run.
+        `tags` are those of `acall`. Raises UsageError for wrong inputs or tags; leaving the loop cancels the run.
         """
+        tags = self._tags_among(inputs)
         wrong = self.wrong_inputs(inputs)
         if wrong:
             raise UsageError(wrong)
 
         def begin(tell: Listener) -> Coroutine[Any, Any, Result]:
-            return self.runner.run(self, Job(inputs, options=self._tagged(RunOptions(on_text=tell, on_record=tell))))
+            options = RunOptions(tags=tags, on_text=tell, on_record=tell)
+            return self.runner.run(self, Job(inputs, options=self._tagged(options)))
 
         async with aclosing(followed(begin)) as events:
             async for event in events:
@@ -193,6 +195,10 @@ class Program:
         if wrong:
             return Result(None, (), Failure("input", wrong, "inputs"), inputs)
         return await self.runner.run(self, Job(inputs, example, self._tagged(options or AS_IT_IS), parent))
+
+    def _tags_among(self, inputs: dict[str, Any]) -> dict[str, str]:
+        """Take the tags out of the arguments of a call, where `tags` is no input of the program, and return them."""
+        return checked(inputs.pop("tags", None) or {}) if "tags" not in self.plan.inputs else {}
 
     def _tagged(self, options: RunOptions) -> RunOptions:
         """Return the options with the program's tags under those of the run, so that a runner elsewhere has them too."""

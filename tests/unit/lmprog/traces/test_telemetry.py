@@ -193,6 +193,15 @@ def test_tags_name_session_user_and_others_on_every_span(program, scripted, told
         assert expected.items() <= dict(span.attributes).items()
 
 
+def test_events_take_tags_too(program, scripted) -> None:
+    desk = program(TEXT, scripted(answer), tools__py=TOOLS)
+
+    async def last() -> Any:
+        return [event async for event in desk.events(text="a", tags={"user": "u1"})][-1]
+
+    assert asyncio.run(last()).trace[0].tags == {"user": "u1"}
+
+
 def test_an_input_that_is_called_tags_is_an_input(program, scripted) -> None:
     text = "inputs: {tags: 'list[str]'}\noutputs: {n: '${{ len(inputs.tags) }}'}\n"
     assert program(text, scripted(answer))(tags=["a", "b"]).outputs == {"n": 2}
