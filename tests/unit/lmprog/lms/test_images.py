@@ -81,7 +81,7 @@ def test_a_module_sends_its_images_and_traces_their_paths(cli, write, provider, 
     assert [part["image_url"] for part in parts[1:]] == [{"url": uri}, {"url": "https://host/b.png"}]
     text = Path("trace.jsonl").read_text()
     assert "base64" not in text
-    (record,) = map(json.loads, text.splitlines())
+    record, _ = map(json.loads, text.splitlines())  # the call, then the whole run
     sent = record["messages"][-1]["content"][1]["image_url"]
     assert sent == {"url": "a.png", "sha256": hashlib.sha256(PNG).hexdigest()}
 
