@@ -105,7 +105,7 @@ class _Program:
             if name in made.stand_ins:
                 self._say("inputs", f"where `{name}` comes from: it is an input until you write a step that makes it")
             elif one.type is None:
-                self._say("inputs", f"the type of `{name}`, which nothing says: {STR}")
+                self._say("inputs", f"the type of `{name}`, which nothing says: {one.entry()}")
         if not outputs:
             read = str(made.steps)
             last = [id for id in made.steps if f"steps.{id}." not in read]

@@ -107,6 +107,10 @@ class Expressions:
         """
         raise NotImplementedError
 
+    def read_field(self, base: Expr, name: str) -> None:
+        """Note that a field of a value is read."""
+        raise NotImplementedError
+
     def value(self, node: ast.AST, env: Mapping[str, Any]) -> Any:
         """Return the value of a Python expression; `env` has the values of names."""
         if isinstance(node, ast.Await):
@@ -167,6 +171,7 @@ class Expressions:
         elif isinstance(base, Record):
             found = base.fields.get(node.attr)
         elif isinstance(base, Expr):
+            self.read_field(base, node.attr)
             found = Expr(f"{base.text}.{node.attr}")
         return found if found is not None else Unknown(node.attr)
 

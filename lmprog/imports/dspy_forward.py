@@ -8,12 +8,12 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.prompts.layout import RESERVED
-from lmprog.compiler.types.lattice import STR, ListOf, Type, type_of
+from lmprog.compiler.types.lattice import STR, ListOf, Object, Type, type_of
 from lmprog.compiler.types.lattice import Unknown as NoType
 from lmprog.errors import UsageError
 from lmprog.imports.dspy_code import (
@@ -26,7 +26,7 @@ from lmprog.imports.dspy_code import (
     parameters,
 )
 from lmprog.imports.dspy_expressions import Either, Expr, Prediction, Record, Unknown, is_unknown
-from lmprog.imports.dspy_objects import MOST_TURNS, Objects, method_of
+from lmprog.imports.dspy_objects import MOST_TURNS, Objects, is_path, is_simple, is_straight, method_of
 from lmprog.imports.dspy_signatures import written
 from lmprog.imports.program import Note, identifier, wrapped
 
@@ -36,14 +36,16 @@ _CALLS = ("acall", "forward", "aforward", "__call__")
 
 @dataclass
 class ProgramInput:
-    """An input of the program that is made: its type (None: not known yet), and its default."""
+    """An input of the program that is made: its type (None: not known yet), its default, and the fields that are read of it."""
 
     type: Type | None = None
     default: Any = None
+    fields: dict[str, Type] = field(default_factory=dict)
 
     def entry(self) -> Any:
         """Return the input as a spec writes it."""
-        kind = written(self.type or STR)
+        read = Object(tuple(self.fields.items())) if self.fields else STR
+        kind = written(self.type or read)
         return kind if self.default is None else {"type": kind, "default": self.default}
 
 
@@ -140,7 +142,7 @@ class Forward(Objects):
         elif isinstance(node, ast.With | ast.AsyncWith):
             self.file.say("steps", node.items[0].context_expr, "what it sets for the statements in it")
             return self._block(node.body, env)
-        elif isinstance(node, ast.For) and (turns := self.turns(node.iter, env)) is not None and _is_straight(node):
+        elif isinstance(node, ast.For) and (turns := self.turns(node.iter, env)) is not None and is_straight(node):
             for value in turns:
                 self._bind(node.target, value, env)
                 self._block(node.body, env)
@@ -154,7 +156,7 @@ class Forward(Objects):
         test = self.value(node.test, env)
         if isinstance(test, Constant):
             return self._block(node.body if test.value else node.orelse, env)
-        found = self.expr(test) if _is_simple(node) else None
+        found = self.expr(test) if is_simple(node) else None
         if found is None:
             self._leave(node, env)
         else:
@@ -232,7 +234,7 @@ class Forward(Objects):
         ):
             return self._tool(function.id, node, env)
         made_here = isinstance(function, ast.Call)
-        if not made_here and not _is_path(function):
+        if not made_here and not is_path(function):
             return None
         value = self._made_here(function) if made_here else self.value(function, env)
         if isinstance(value, Predictor):
@@ -271,15 +273,15 @@ class Forward(Objects):
         self.modules[id] = predictor
         given = dict(self._given(node, env))
         arguments = {}
-        for name, field in predictor.signature.inputs.items():
+        for name, declared in predictor.signature.inputs.items():
             value = given.pop(name, None)
             if value is None and "rest" in env.values():
-                self.inputs.setdefault(name, ProgramInput(field.type))
-                value = Expr(f"inputs.{name}", field.type)
+                self.inputs.setdefault(name, ProgramInput(declared.type))
+                value = Expr(f"inputs.{name}", declared.type)
             elif value is None:
                 self.file.say("steps", node, f"it gives no `{name}`")
                 value = Unknown(name)
-            kind = field.type if field.declared else self._kind_given(id, name, value)
+            kind = declared.type if declared.declared else self._kind_given(id, name, value)
             arguments[field_name(name, "input")] = self.argument(value, name, kind)
         for name in given:
             self.file.say("steps", node, f"`{name}`, which is no input of the signature")
@@ -343,10 +345,19 @@ class Forward(Objects):
         if found is None:
             input = self.stand_in(value.name if isinstance(value, Unknown) else name, kind)
             return wrapped(f"inputs.{input}")
-        own = self.inputs.get(found.text.removeprefix("inputs."))
-        if own is not None and own.type is None:
-            own.type = kind
+        own, _, part = found.text.removeprefix("inputs.").partition(".")
+        if own in self.inputs and found.text.startswith("inputs.") and self.inputs[own].type is None:
+            if part in self.inputs[own].fields:
+                self.inputs[own].fields[part] = kind or STR
+            elif not part and not self.inputs[own].fields:
+                self.inputs[own].type = kind
         return wrapped(found.text)
+
+    def read_field(self, base: Expr, name: str) -> None:
+        """Note that a field of a value is read: an input of no known type is then an object."""
+        own = self.inputs.get(base.text.removeprefix("inputs."))
+        if own is not None and own.type is None:
+            own.fields.setdefault(name, STR)
 
     def stand_in(self, name: str, kind: Type | None, *, another: bool = False) -> str:
         """Add an input of the program in place of a value that no step gives, and return its name; with `another` one that
@@ -367,30 +378,6 @@ class Forward(Objects):
             name, number = f"{id}_{number}", number + 1
         self.steps[name] = {**step, **({"when": " and ".join(self._guards)} if self._guards else {})}
         return name
-
-
-def _is_straight(node: ast.For) -> bool:
-    """Return whether a loop always runs all its statements in all its turns."""
-    left = (ast.Break, ast.Continue, ast.Return)
-    return not node.orelse and not any(isinstance(part, left) for part in ast.walk(node))
-
-
-def _is_path(node: ast.AST) -> bool:
-    """Return whether an expression only names things, so that it can be read twice."""
-    if isinstance(node, ast.Attribute):
-        return _is_path(node.value)
-    if isinstance(node, ast.Subscript):
-        return _is_path(node.value) and isinstance(node.slice, ast.Constant | ast.Name)
-    return isinstance(node, ast.Name)
-
-
-def _is_simple(node: ast.If) -> bool:
-    """Return whether the sides of a condition only set names, so that what stands behind it always runs."""
-    kinds = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Pass)
-    return all(
-        isinstance(part, kinds) or (isinstance(part, ast.If) and _is_simple(part))
-        for part in [*node.body, *node.orelse]
-    )
 
 
 def _read(target: ast.expr) -> ast.expr:

@@ -128,3 +128,26 @@ def method_of(node: ast.ClassDef, *names: str) -> ast.FunctionDef | ast.AsyncFun
     """Return the first of a class's methods of these names; None where it has none of them."""
     found = [one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
     return next((one for name in names for one in found if one.name == name), None)
+
+
+def is_straight(node: ast.For) -> bool:
+    """Return whether a loop always runs all its statements in all its turns."""
+    left = (ast.Break, ast.Continue, ast.Return)
+    return not node.orelse and not any(isinstance(part, left) for part in ast.walk(node))
+
+
+def is_path(node: ast.AST) -> bool:
+    """Return whether an expression only names things, so that it can be read twice."""
+    if isinstance(node, ast.Attribute):
+        return is_path(node.value)
+    if isinstance(node, ast.Subscript):
+        return is_path(node.value) and isinstance(node.slice, ast.Constant | ast.Name)
+    return isinstance(node, ast.Name)
+
+
+def is_simple(node: ast.If) -> bool:
+    """Return whether the sides of a condition only set names, so that what stands behind it always runs."""
+    kinds = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Pass)
+    return all(
+        isinstance(part, kinds) or (isinstance(part, ast.If) and is_simple(part)) for part in [*node.body, *node.orelse]
+    )

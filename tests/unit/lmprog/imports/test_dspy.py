@@ -130,6 +130,15 @@ def test_statements_become_steps(write: Write, body: str, program: str) -> None:
     assert f"{' '.join(steps)}; {outputs}" == program
 
 
+def test_an_input_whose_fields_are_read_is_an_object(write: Write, tmp_path: Path) -> None:
+    code = forward("y = self.a(t=e.t + e.more.upper())\nreturn dspy.Prediction(n=e.n, o=y.o)").replace(
+        "x: str, xs: list[str]", "e"
+    )
+    made = imported(write, code)
+    assert made.program["inputs"] == {"e": "{t: str, more: str, n: str}"}
+    assert not [one for one in finished(made, tmp_path / "e.yaml").findings if one.severity == "error"]
+
+
 FOREIGN = [
     "while True: break", "try:\n    pass\nexcept Exception:\n    pass", "assert True", "del y", "raise ValueError", "import os",
     "global z", "y = lambda: 1", "y = open('f').read()", "print(1)", "y = yield_()", "def inner(): pass", "class Inner: pass",
