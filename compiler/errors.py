@@ -17,5 +17,5 @@ class LmprogError(Exception):
 class Handled(LmprogError):
     """The root of the exceptions that lmprog always handles itself, such as an unreadable reply or a failed try.
 
-    They concern one call, one row or one file, and end no command.
+    Each concerns one call, one row or one file, and ends no command.
     """

@@ -17,7 +17,9 @@ GROUP = "lmprog.exporters"
 
 @dataclass(frozen=True)
 class Destination:
-    """The record of a kind of trace destination: its key in a spec, its options, and the function that makes its exporter."""
+    """The record of a kind of trace destination: its key in a spec, the shape of its options, and the function that makes
+    its exporter from them.
+    """
 
     key: str
     make: str | Callable[..., Callable[[Any], None]]

@@ -89,7 +89,10 @@ class ListOf(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MapOf(Shape):
-    """A mapping whose keys are the author's names (identifiers unless `free`) and whose values have one shape."""
+    """A mapping whose keys are the author's names (identifiers unless `free`) and whose values have one shape.
+
+    `what` is the word for such a key in messages.
+    """
 
     value: Shape
     what: str = "entry"

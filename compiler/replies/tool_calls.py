@@ -19,7 +19,10 @@ _OPENING = re.compile(r"<call>")
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call as the LM wrote it; `problem` says why it cannot be read, or is None."""
+    """A tool call as the LM wrote it: the tool's name, the arguments by name, and their text (`written`).
+
+    `problem` says why they cannot be read; None where they can.
+    """
 
     tool: str
     arguments: Mapping[str, Any]

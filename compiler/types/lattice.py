@@ -55,7 +55,10 @@ class Optional(Type):
 
 @dataclass(frozen=True)
 class Object(Type):
-    """The type `{field: T}`; `source` names the pydantic model that it was read from, if any."""
+    """The type `{field: T}`, with its fields as pairs of name and type.
+
+    `source` is the text that names the pydantic model that it was read from, and `model` that model (None: it was not).
+    """
 
     fields: tuple[tuple[str, Type], ...]
     source: str | None = None

@@ -24,7 +24,7 @@ OLLAMA = "http://localhost:11434"
 
 
 async def reached(lms: Iterable[LM]) -> list[Line]:
-    """Ask the server of each LM behind an API which models it has, all at the same time; return a line for each."""
+    """Request from the server of each LM behind an API which models it has, all at the same time; return a line for each LM."""
     asked = [_asked(lm, address) for lm in lms if not lm.backend.local for address in _servers(lm)]
     return list(await asyncio.gather(*asked))
 

@@ -24,7 +24,7 @@ class Matrix:
 
     @property
     def first(self) -> Evaluation:
-        """The first column."""
+        """The evaluation in the first column."""
         return self.columns[0]
 
     @property

@@ -24,9 +24,9 @@ class Front(Protocol):
 class Pareto:
     """Keeps the Pareto front: the candidates that no other equals on every row and beats on one.
 
-    If it is larger than allowed, the one with the best mean comes first, and then each time the one that adds the most to the
-    sum over rows of the best score among the kept; ties go to the better mean, and then to the earlier place. Rows that some
-    candidate was not scored on do not count.
+    If the front is larger than `most`, the candidate with the best mean is kept first, and then, one by one, the candidate
+    that most raises the sum over rows of the best score among those kept; of equal ones the one with the better mean, then
+    the earlier one. Rows that some candidate was not scored on do not count.
     """
 
     def kept(self, scores: Sequence[Values], most: int) -> list[int]:

@@ -78,7 +78,9 @@ class Adapters:
         self._owed[self.name(adapter)] = None
 
     async def unload(self, adapter: AdapterReference) -> None:
-        """Have the server drop an adapter; no error where it does not have it. Raise TryFailed where the server refuses."""
+        """Make the server drop an adapter; no error where the server does not have it. Raises TryFailed where the server
+        refuses.
+        """
         self.owe(adapter)
         await self._drop(self.name(adapter))
 
