@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.backends import Backend, backend_of
+from lmprog.compiler.plan import Plan
+from lmprog.compiler.trust.private import private_names
 from lmprog.failure import CANCELLED
 from lmprog.traces.record import Invocation, Record, ToolInvocation
 from lmprog.traces.run_trace import RunTrace
@@ -49,6 +51,7 @@ class Spans:
         self._newest = newest()
         self._tracer = provider.get_tracer("lmprog", __version__, schema_url=None if self._newest else SCHEMA)
         self._content = content
+        self._private: tuple[Plan, frozenset[str]] | None = None
 
     def __call__(self, run: RunTrace) -> None:
         from opentelemetry.trace import SpanKind, set_span_in_context
@@ -64,7 +67,7 @@ class Spans:
                 "lmprog.example": run.example,
                 "lmprog.rollout": run.rollout,
                 **tagged,
-                **self._shown("CHAIN", run.inputs, run.outputs),
+                **self._shown("CHAIN", *self._public(run)),
             },
         )
         below = set_span_in_context(root)
@@ -143,6 +146,19 @@ class Spans:
             if made.error is None:
                 attributes["gen_ai.tool.call.result"] = _json(made.result)
         return f"execute_tool {made.tool}", SpanKind.INTERNAL, attributes
+
+    def _public(self, run: RunTrace) -> tuple[Any, Any]:
+        """Return the inputs and outputs of a run without the private ones, which need not have reached any call."""
+        if not self._content or run.plan is None:
+            return run.inputs, run.outputs
+        if self._private is None or self._private[0] is not run.plan:
+            self._private = run.plan, frozenset().union(*private_names(run.plan))
+        hidden = self._private[1]
+        inputs, outputs = (
+            values and {name: value for name, value in values.items() if name not in hidden}
+            for values in (run.inputs, run.outputs)
+        )
+        return inputs, outputs
 
     def _shown(self, kind: str, given: Any, made: Any) -> dict[str, Any]:
         """Return what viewers that follow OpenInference show of a span: its kind, and with `content` what went in and out."""

@@ -123,6 +123,16 @@ def test_content_goes_out_only_where_it_is_asked_for(program, scripted, told) ->
     assert "maybe" not in "".join(span.to_json() for span in memory.get_finished_spans())
 
 
+def test_private_values_of_a_run_are_no_content(program, scripted, told) -> None:
+    private = TEXT.replace("inputs: {text: str}", "inputs: {text: str, who: {type: str, private: true}}", 1)
+    private = private.replace('answer }}"}', 'answer }}", who: "${{ inputs.who }}"}', 1)
+    memory = told(content=True)
+    program(private, scripted(answer), tools__py=TOOLS)(text="odd", who="SECRET")
+    *_, root = memory.get_finished_spans()
+    values = [json.loads(root.attributes[f"{side}.value"]) for side in ("input", "output")]
+    assert values == [{"text": "odd"}, {"answer": "yes"}]
+
+
 def test_content_is_written_as_the_conventions_have_it(program, scripted, told) -> None:
     desk = program(TEXT, scripted(answer), tools__py=TOOLS)
     memory = told(content=True)
