@@ -62,7 +62,9 @@ def _own_symbol(session: Session, mention: Mention) -> Symbol:
 def _nearest(session: Session, program: Path, found: Mention) -> list[Location]:
     """Return where that is defined to which a symbol belongs: the tool of a result that is not named."""
     if len(found.symbol) > 2 and found.program is None:
-        return _definitions(session, program, found.symbol[:2])
+        section, owner = found.symbol[:2]
+        # A tool of an MCP server, as `files.read_file`, is defined where the server is.
+        return _definitions(session, program, (section, owner.partition(".")[0] if section == "tools" else owner))
     return [Location(program, 1, 1, 1)] if found.program is not None and program.is_file() else []
 
 

@@ -112,8 +112,7 @@ class Structure:
         if isinstance(module, str):
             return Target(("modules", module, section, name))
         if isinstance(tool, str):
-            declared = tool.partition(".")[0]  # of a tool of an MCP server, as `files.read_file`, it is the server
-            return Target(("tools", declared, "result" if section == "outputs" else "inputs", name))
+            return Target(("tools", tool, "result" if section == "outputs" else "inputs", name))
         program = program_path(node)
         return Target((section, name), program) if program is not None else None
 

@@ -11,7 +11,7 @@ from lmprog.compiler.plan import ModuleCall
 from lmprog.editing.actions import actions
 from lmprog.editing.hints import hints
 from lmprog.editing.hover import hover
-from lmprog.editing.navigation import edited, references
+from lmprog.editing.navigation import definitions, edited, references
 from lmprog.editing.session import Session
 from tests.unit.lmprog.editing.editor_programs import PROGRAMS, ROOT, at, opened
 
@@ -179,5 +179,9 @@ def test_a_server_shows_the_tools_of_its_lock_file(write: Callable[..., Path]) -
     place = text.place(text.raw.index("tool: shop.find_order") + len("tool: "))
     shown = hover(session, path, *place)
     assert shown is not None and "shop.find_order(order: str): Finds an order." in shown.text
+    field = text.place(text.raw.index("steps.found.result") + len("steps.found."))
+    result = hover(session, path, *field)
+    assert result is not None and "shop.find_order.result: json" in result.text
+    assert [text.line(one.line).strip() for one in definitions(session, path, *field)] == ["shop:"]
     # Where it is declared, the agent that has it, and the step that calls one of its tools.
     assert [found.length for found in references(session, path, *place)] == [4, 4, 4]
