@@ -139,7 +139,7 @@ def attempt(export: Callable[[], Any]) -> Attempt:
     for name in _LOGGERS:
         if _shown not in (logger := logging.getLogger(name)).filters:
             logger.addFilter(_shown)
-    _ours.status, _ours.exporting = None, True
+    _ours.status, _ours.error, _ours.exporting = None, "", True
     try:
         taken = export().name == "SUCCESS"
     except Exception as error:
@@ -148,7 +148,7 @@ def attempt(export: Callable[[], Any]) -> Attempt:
         _ours.exporting = False
     status = _ours.status
     if taken or status is None:
-        return Attempt(taken, later=not taken)
+        return Attempt(taken, not taken, _ours.error)
     return Attempt(False, status in LATER, f" (it answers {status})")
 
 
@@ -156,9 +156,13 @@ _ours = threading.local()
 
 
 def _shown(record: logging.LogRecord) -> bool:
-    """Keep the log records of other exporters in the process; of ours only the status is taken that the collector answered."""
+    """Keep the log records of other exporters in the process; of ours the status or the kind of error is taken."""
     if not getattr(_ours, "exporting", False):
         return True
     given = record.args if isinstance(record.args, tuple) else ()
-    _ours.status = next((part for part in given if isinstance(part, int) and 300 <= part < 600), _ours.status)
+    for part in given:
+        if isinstance(part, int) and 300 <= part < 600:
+            _ours.status = part
+        elif isinstance(part, Exception):
+            _ours.error = f" ({type(part).__name__})"
     return False
