@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmprog.compiler.plan import LM
+from lmprog.compiler.plan import LM, Plan
 
 AS_OF = "2025-08-01"
 """The date of the prices below."""
@@ -51,3 +51,13 @@ def training_usd(lm: LM, model: str | None = None) -> float | None:
     at_openai = lm.model.partition("/")[0] == "openai" or "/" not in lm.model
     price = USD.get(model or base_of(lm.model)) if at_openai and lm.api_base is None else None
     return None if price is None else price / 1e6
+
+
+def trained_by_providers(plan: Plan) -> dict[str, frozenset[str]]:
+    """Return the ids of the LMs that providers train, each with the modules whose replies are learnt."""
+    found: dict[str, set[str]] = {}
+    for id, parts in plan.optimize.tune.items() if plan.optimize is not None else ():
+        lm = plan.lms.get(plan.modules[id].lm)
+        if "weights" in parts and lm is not None and lm.finetunes:
+            found.setdefault(lm.id, set()).add(id)
+    return {lm: frozenset(modules) for lm, modules in found.items()}

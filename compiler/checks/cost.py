@@ -17,6 +17,7 @@ from lmprog.compiler.bounds import (
 )
 from lmprog.compiler.checks.stages import options_of
 from lmprog.compiler.draft import Draft
+from lmprog.compiler.fine_tuning import trained_by_providers
 from lmprog.compiler.model_table import limits
 from lmprog.compiler.optimizing.contract import facts_of
 from lmprog.compiler.plan import Module, ModuleCall, Plan, Stage
@@ -133,7 +134,7 @@ def _budget(draft: Draft, plan: Plan) -> None:
     train, validate = draft.rows.get(optimize.train, []), draft.rows.get(optimize.validate, [])
     one = bounds(plan, [*train, *validate])
     choosing, _ = dev_split(len(validate), optimize.accept)
-    runs = sum(_runs(draft, stage, len(train), choosing) for stage in optimize.stages)
+    runs = sum(_runs(draft, plan, stage, len(train), choosing) for stage in optimize.stages)
     spent = {
         "lm_calls": float(calls(plan)),
         "prompt_tokens": float(one.prompt_tokens),
@@ -157,8 +158,11 @@ def _budget(draft: Draft, plan: Plan) -> None:
             draft.report.add("LMP502", place, message, severity="warning", fix=fix)
 
 
-def _runs(draft: Draft, stage: Stage, train: int, choosing: int) -> int:
-    return facts_of(draft, stage.optimizer).most_runs(options_of(draft, stage), train, choosing)
+def _runs(draft: Draft, plan: Plan, stage: Stage, train: int, choosing: int) -> int:
+    facts, options = facts_of(draft, stage.optimizer), options_of(draft, stage)
+    if facts.finetunes and trained_by_providers(plan):
+        options = {**options, "steps": 1, "evaluate_every": 1}  # what a provider's job comes to is scored once
+    return facts.most_runs(options, train, choosing)
 
 
 def _shown(value: float, key: str) -> str:

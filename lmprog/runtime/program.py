@@ -240,7 +240,7 @@ class Program:
         """
         overlay = candidate.as_overlay()
         plan = self.recompile(overlay)
-        other = {id: lm for id, lm in plan.lms.items() if lm.model != self.plan.lms[id].model}
+        other = {id: lm for id, lm in plan.lms.items() if id in self.lms and lm.model != self.plan.lms[id].model}
         return replace(
             self,
             plan=plan,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from lmprog.compiler.fine_tuning import base_of, trained_by_providers
 from lmprog.optimizers import run_counts
 from lmprog.optimizers.sft.config import Config as Options
 
@@ -44,14 +45,12 @@ class SFT:
         """Return the packages that the stage needs for a plan, by import name: those for training here, none where
         providers train.
         """
-        from lmprog.optimizers.sft.provider_stage import trained_by_providers
 
         return () if trained_by_providers(plan) else ("torch", "peft", "trl", "accelerate")
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
         from lmprog.compiler.bounds import calls
         from lmprog.optimizers.grpo.credit import most_runs
-        from lmprog.optimizers.sft.provider_stage import trained_by_providers
         from lmprog.optimizers.strategies.teachers import calls_of_teachers
 
         options = self.config.model_dump()
@@ -71,7 +70,6 @@ class SFT:
 
         `run` bounds the LM calls of one run of the program, `train` is the number of train rows.
         """
-        from lmprog.optimizers.sft.provider_stage import trained_by_providers
         from lmprog.spending.fees import TrainingFee
 
         config, job = self.config, self.config.job
@@ -80,11 +78,23 @@ class SFT:
         lms = program.plan.lms
         return [TrainingFee.of(lms[lm], job.model, run, runs, job.epochs) for lm in trained_by_providers(program.plan)]
 
+    def results(self, program: Program) -> list[Candidate]:
+        """Return a change to models as providers name what comes out, since its calls may cost more than those of the base."""
+        from lmprog.optimizers.candidate import Candidate
+        from lmprog.optimizers.sft.provider_stage import model_of
+
+        lms = [program.plan.lms[id] for id in trained_by_providers(program.plan)]
+        models = {}
+        for lm in lms:
+            prefix, slash, _ = lm.model.rpartition("/")
+            models[lm.id] = model_of(lm, f"{prefix}{slash}ft:{self.config.job.model or base_of(lm.model)}:tuned")
+        return [Candidate(models=models)] if models else []
+
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
         return 0
 
     def optimize(self, task: Task) -> Candidate:
-        from lmprog.optimizers.sft.provider_stage import ProviderStage, trained_by_providers
+        from lmprog.optimizers.sft.provider_stage import ProviderStage
 
         if trained_by_providers(task.program.plan):
             return ProviderStage(task, self.config).run()

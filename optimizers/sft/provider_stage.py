@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmprog.compiler.plan import LM, Plan
+from lmprog.compiler.fine_tuning import trained_by_providers
+from lmprog.compiler.plan import LM
 from lmprog.errors import ProviderError
 from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.grpo.credit import report_credit
@@ -15,16 +16,6 @@ from lmprog.optimizers.optimizer import Task
 from lmprog.optimizers.sft.chat_replies import ChatReplies, ChatReply, Rows
 from lmprog.optimizers.sft.config import Config
 from lmprog.optimizers.sft.job import ProviderJob
-
-
-def trained_by_providers(plan: Plan) -> dict[str, frozenset[str]]:
-    """Return the ids of the LMs that providers train, each with the modules whose replies are learnt."""
-    found: dict[str, set[str]] = {}
-    for id, parts in plan.optimize.tune.items() if plan.optimize is not None else ():
-        lm = plan.modules[id].lm
-        if "weights" in parts and plan.lms[lm].finetunes:
-            found.setdefault(lm, set()).add(id)
-    return {lm: frozenset(modules) for lm, modules in found.items()}
 
 
 class ProviderStage:
@@ -51,7 +42,7 @@ class ProviderStage:
             return START
         found = await asyncio.gather(*(job.trained(rows) for job, rows in work))
         change = Candidate(
-            models={job.lm.id: _model(job.lm, model) for (job, _), model in zip(work, found, strict=True)}
+            models={job.lm.id: model_of(job.lm, model) for (job, _), model in zip(work, found, strict=True)}
         )
         tuned = self.task.program.with_candidate(change)
         self._note_prices(job.lm for job, _ in work)
@@ -92,6 +83,6 @@ class ProviderStage:
                 )
 
 
-def _model(lm: LM, model: str) -> Mapping[str, Any]:
+def model_of(lm: LM, model: str) -> Mapping[str, Any]:
     """Return the settings of an LM that change; the same provider at the same address is trusted as before."""
     return {"model": model, "trusted": True} if lm.trusted else {"model": model}

@@ -311,7 +311,7 @@ def test_the_cost_of_the_job_is_in_the_dry_run_and_in_what_was_spent(cli, desk, 
     priced = spec.read_text().replace("params: {", "price: {input: 0.4, output: 1.6, training: 5}\n    params: {")
     write(priced)
     status, out, _ = cli("optimize", spec, "--dry-run", "--format", "json")
-    part = json.loads(out)["parts"][0]
+    part, before = json.loads(out)["parts"][:2]
     tokens = part["training"][0]["tokens"]
     # 32 rows, 3 epochs, at most so many tokens of prompt and reply each.
     assert tokens % (32 * 3) == 0 and part["training"][0]["usd"] == pytest.approx(tokens * 5e-6)
@@ -320,8 +320,16 @@ def test_the_cost_of_the_job_is_in_the_dry_run_and_in_what_was_spent(cli, desk, 
     assert status == 0 and "the job trained on" in err, err
     trained = json.loads((spec.parent / "run/report.json").read_text())["spent"]["usd"]
     assert trained > 0.009
-    # The prices of OpenAI are used at OpenAI's address alone, and dated.
-    write(spec.read_text().replace('api_base: "${{ env.FT_BASE }}"', "context: 1000").replace(", training: 5", ""))
+    # The prices of OpenAI are used at OpenAI's address alone, and dated; replies of the tuned model have a price of their own.
+    write(
+        priced.replace('api_base: "${{ env.FT_BASE }}"', "context: 1000").replace(
+            "price: {input: 0.4, output: 1.6, training: 5}", ""
+        )
+    )
+    status, out, _ = cli("optimize", spec, "--dry-run", "--format", "json")
+    found = json.loads(out)
+    both = next(part for part in found["parts"] if part["name"].startswith("dev before"))
+    assert found["unknown"] == [] and both["usd"] == pytest.approx(1.5 * before["usd"])
     status, out, _ = cli("optimize", spec, "--dry-run")
     assert "($5 for a million tokens of training gpt-4.1-mini-2025-04-14, OpenAI's of 2025-08-01 price)" in " ".join(
         out.split()
@@ -340,6 +348,17 @@ def test_a_bound_model_is_trained_and_the_overlay_stands_above_the_binding(cli, 
     status, err = optimized(spec, "--lm", f"student=openai/{BASE}")
     assert status == 0, err
     assert overlay_of(spec)["lms"]["student"]["model"] == f"openai/ft:{BASE}:acme::0"
+
+
+def test_the_model_that_comes_out_is_trusted_as_its_base_was(cli, desk, optimized, server) -> None:
+    private = {"inputs: {text: str}\nlms": "inputs: {text: {type: str, private: true}}\nlms"}
+    spec = desk(**private)
+    assert optimized(spec)[0] == 1  # private values would reach an untrusted provider
+    spec = desk(**private, **{"params: {max": "trusted: true\n    params: {max"})
+    status, err = optimized(spec)
+    assert status == 0, err
+    assert overlay_of(spec)["lms"]["student"] == {"model": f"openai/ft:{BASE}:acme::0", "trusted": True}
+    assert cli("check", spec.with_name("program.tuned.yaml"))[0] == 0
 
 
 @pytest.fixture

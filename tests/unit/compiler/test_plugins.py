@@ -95,3 +95,17 @@ def test_a_plan_reads_the_record(registers, local: bool, trainable: bool) -> Non
 def test_a_backend_that_trains_elsewhere_is_refused() -> None:
     with pytest.raises(ValueError, match="trainable and not local"):
         Backend("echo", Echo, trainable=True)
+
+
+def test_a_backend_that_registers_fine_tuning_has_its_weights_trained_by_its_provider(registers) -> None:
+    from lmprog.lms.fine_tuning import fine_tuning_of
+
+    registers(Backend("echo", Echo))
+    assert not plan.LM("lm", "echo/x").finetunes
+    with pytest.raises(UsageError, match="registers no `finetunes`"):
+        fine_tuning_of(plan.LM("lm", "echo/x"))
+    registers(Backend("echo", Echo, finetunes=lambda lm: f"jobs of {lm.model}"))
+    lm = plan.LM("lm", "echo/x")
+    assert lm.finetunes and lm.trained_as is None and fine_tuning_of(lm) == "jobs of echo/x"
+    with pytest.raises(ValueError, match="local and finetunes"):
+        Backend("echo", Echo, local=True, finetunes=Echo)
