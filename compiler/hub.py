@@ -23,11 +23,15 @@ class HubReference:
 
 
 def parse(text: str) -> HubReference | None:
-    """Return the reference that a text is, with or without its `hf://`; None where it has another form."""
+    """Return the reference to a repository in a text (`owner/name@revision`, with or without `hf://`); None for any other
+    text.
+    """
     found = _REPOSITORY.fullmatch(text.removeprefix(HUB))
     return HubReference(found[1], found[2]) if found is not None and ".." not in text else None
 
 
 def as_model(name: str) -> str:
-    """Return a model's name in its usual form: hf://ORGANIZATION/NAME is hf/ORGANIZATION/NAME."""
+    """Return a model's name in its usual form: `hf://ORGANIZATION/NAME` becomes `hf/ORGANIZATION/NAME`; others are
+    unchanged.
+    """
     return f"hf/{name.removeprefix(HUB)}" if name.startswith(HUB) else name

@@ -39,7 +39,9 @@ UNCONFIRMED = "best-estimate.yaml"
 
 @dataclass(frozen=True)
 class Tuned:
-    """The result of `optimize`: the path of the overlay, and the report (the document of `lmprog optimize --format json`)."""
+    """The result of `optimize`: the path of the overlay, and the report, the document that `lmprog optimize --format json`
+    prints.
+    """
 
     overlay: Path
     report: dict[str, Any]
@@ -80,18 +82,23 @@ def optimize(
     on: str | None = None,
     workers: int | None = None,
 ) -> Tuned:
-    """Optimize the program in `spec` as its `optimize:` block says, and write the result as an overlay.
+    """Optimize the program in `spec` as its `optimize:` block says, and write the result as an overlay; return the
+    overlay's path and the report.
 
     `run_dir` (default: a new folder under `runs/`) gets the journal, adapters and the report; `out` (default:
-    `<name>.tuned.yaml` beside the spec) the overlay. `resume` goes on with the run in `run_dir`, or with the newest run of this
-    spec, with the seed, models, overrides and budget that it was begun with where no others are given. `restart_stage` (a
-    number, a name, or `test`) does so too, and begins that stage and all after it again. `listen` gets every event, as for
-    progress. Of several processes (torchrun, accelerate) the first does all that, the others help to train weights, and all get
-    the same result. Tools that write are called with `allow_writes` alone. `on` (`ray` or `ray:ADDRESS`) has the runs made by
-    so many `workers` there.
+    `<name>.tuned.yaml` beside the spec) the overlay. `lms` replaces LMs by id, `overrides` are values laid over the spec,
+    and `budget` has limits by name. `listen` is called with every event of the journal. Tools that write are refused unless
+    `allow_writes`. With `on` (`ray` or `ray:ADDRESS`) the runs are made there, by `workers` processes (None: as many as
+    fit).
 
-    Raises SpecError where the spec is wrong, UsageError for a run directory that is another run's or a run that was begun from
-    other rows, code or words, or one with tools that write, and WriterLocked while another process is at work in it.
+    `resume` continues the run in `run_dir`, or the newest run of this spec; seed, LMs, overrides and budget that are not
+    given are those that it was begun with. `restart_stage` (a number, a name, or `test`) also continues a run, and does
+    that stage and all after it again. Of several processes (torchrun, accelerate) the first does everything but the
+    training of weights, in which the others help, and all return the same result.
+
+    Raises SpecError where the spec is wrong; UsageError for a `run_dir` of another program, for a run that was begun from
+    other rows, code or texts, and for refused tools; and WriterLocked while another process is running the same
+    optimization.
     """
     from lmprog.optimizers import processes
     from lmprog.optimizers.grpo.worker import Finished, follow

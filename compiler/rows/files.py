@@ -50,7 +50,7 @@ def read_file(path: Path, texts: Collection[str] = ()) -> Iterator[Row]:
 
 
 def as_column(value: Any, kind: Type) -> Any:
-    """Return the value of a column as the type that it is declared to have: a number as text where that is text."""
+    """Return the value of a column as its declared type `kind`: a number becomes a text where that is a text."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if number and without_none(kind) == STR else value
 

@@ -50,7 +50,7 @@ class Listing:
     """The tools of the program that stood for the server."""
 
     def document(self) -> dict[str, Any]:
-        """Return the listing as an entry of the lock file."""
+        """Return the listing as an entry of the lock file, a dictionary."""
         lists = {part: [dict(entry) for _, entry in sorted(getattr(self, part).items())] for part in KEPT}
         head = {"ids": sorted(self.ids), "server": self.server, "reached_by": self.reached_by}
         return head | {part: entries for part, entries in lists.items() if entries}

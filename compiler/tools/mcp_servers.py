@@ -227,7 +227,7 @@ def _unwrapped(result: Type) -> Type:
 
 
 def described_tool(name: str, described: Mapping[str, Any]) -> Tool:
-    """Return a tool as its server describes it, for people to read."""
+    """Return the tool `name` as its server describes it, with parameters and result from its schemas, for people to read."""
     found = _of_tool(described)
     effects: Literal["read", "write"] = "read" if found.reads else "write"
     return Tool(name, "mcp", None, {}, "result", found.result, found.parameters, effects=effects, about=found.about)

@@ -73,7 +73,10 @@ def shown(results: Iterable[tuple[str, str, bool]]) -> str:
 
 
 def native_results(results: Iterable[tuple[str, str, bool]]) -> list[dict[str, Any]]:
-    """Return the messages that give an agent its tool results in the form of its API, each result as (call, text, failed)."""
+    """Return the messages that give an agent its tool results in the fields of its API.
+
+    Each result is the id of the call, the text, and True where the call failed.
+    """
     return [
         {"role": "tool", "tool_call_id": id, "content": f"error: {text}" if failed else text}
         for id, text, failed in results

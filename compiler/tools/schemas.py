@@ -70,7 +70,7 @@ def declared(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Declare
 
 
 def written_result(types: TypeReader, id: str, node: Mapping) -> Type | None:
-    """Return the type that `output` of a tool says; None where it says nothing."""
+    """Return the type that the key `output` of the tool `id` writes; None where it is absent."""
     output = node.get("output")
     return types.type(output, f"output of tool `{id}`") if output is not None else None
 

@@ -43,7 +43,9 @@ def private_rows(plan: Plan) -> dict[Name, Trail]:
 
 
 def private_names(plan: Plan) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of the private inputs and columns of a program, and of its outputs that private values reach."""
+    """Return two sets of names: of the private inputs and columns of a program, and of its outputs that private values
+    reach.
+    """
     reached = Flow(plan, private_policy(lambda arrival: None), private_inputs(plan)).run()
     return frozenset(name for _, name in private_rows(plan)), frozenset(reached)
 

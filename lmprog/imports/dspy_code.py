@@ -75,7 +75,7 @@ class Retriever:
 
 @dataclass(frozen=True)
 class Constant:
-    """A plain value."""
+    """A plain value, as DSPy's code writes it."""
 
     value: Any
 

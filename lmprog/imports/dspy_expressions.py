@@ -75,7 +75,7 @@ class Either:
 
 @dataclass(frozen=True)
 class Record:
-    """A `dspy.Prediction` that the program makes: values by name."""
+    """A `dspy.Prediction` that the program itself makes: its fields, values by name."""
 
     fields: Mapping[str, Any]
 

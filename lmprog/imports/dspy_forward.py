@@ -223,7 +223,10 @@ class Forward(Objects):
         env |= {part.id: Unknown(part.id) for part in parts}
 
     def called(self, node: ast.Call, env: Mapping[str, Any], each: Expr | None = None) -> Any:
-        """Return the value of a call of a predictor, of another module of the file, or of a function that becomes a tool."""
+        """Return the value of a call of a predictor, of another module of the file, or of a function that becomes a tool.
+
+        `env` has the values of names, and `each` is the list over which the call is repeated (None: it is not).
+        """
         function: ast.AST = node.func
         if isinstance(function, ast.Attribute) and function.attr in _CALLS:
             function = function.value

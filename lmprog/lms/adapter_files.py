@@ -27,7 +27,9 @@ def sha256_of(adapter: Path) -> str:
 
 
 def checked_folder(adapter: AdapterReference) -> tuple[Path, str]:
-    """Return an adapter's folder and the digest of its weights; raise UsageError where they are not there, or are others."""
+    """Return an adapter's folder and the digest of its weights; raise UsageError where the weights are missing, or have
+    another digest than the spec says.
+    """
     folder = adapter_folder(adapter)
     lacking = next((name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()), None)
     if lacking is not None:
@@ -42,6 +44,6 @@ def checked_folder(adapter: AdapterReference) -> tuple[Path, str]:
 
 
 def config_for(folder: Path, base: str) -> bytes:
-    """Return the adapter's settings for another machine: they name the base model by `base`, and not where it lies here."""
+    """Return the adapter's settings (JSON) for another machine: the base model is named `base`, not by its path on this one."""
     settings = json.loads((folder / CONFIG).read_text())
     return (json.dumps({**settings, "base_model_name_or_path": base}, indent=2) + "\n").encode()

@@ -26,9 +26,9 @@ class Pushed:
 
 
 def downloaded(reference: HubReference, patterns: Sequence[str] | None = None, what: str = "the repository") -> Path:
-    """Return the folder of a repository on this machine, after any download of the files that match `patterns`.
+    """Return the folder of a repository on this machine, after any download of the files that match `patterns` (None: all).
 
-    Raises InfrastructureError where it cannot be had, with its cause and what to do.
+    Raises InfrastructureError, whose message begins with `what`, where it cannot be downloaded, with the cause and the fix.
     """
     with _library(f"{reference} is on the Hub, which") as hub, _failures(hub, reference, what, "read"):
         found = hub.snapshot_download(
@@ -41,7 +41,9 @@ def downloaded(reference: HubReference, patterns: Sequence[str] | None = None, w
 
 
 def is_public(reference: HubReference) -> bool | None:
-    """Return whether anybody can read a repository; None where there is none. Raises InfrastructureError."""
+    """Return whether anybody can read a repository of the Hub; None where it does not exist. Raises InfrastructureError
+    where the Hub cannot be reached.
+    """
     with _library("lmprog push") as hub, _failures(hub, reference, "the repository", "read"):
         try:
             return not hub.HfApi(endpoint=_endpoint()).model_info(reference.repository).private
@@ -50,9 +52,10 @@ def is_public(reference: HubReference) -> bool | None:
 
 
 def push(files: Mapping[str, bytes | Path], reference: HubReference, *, public: bool, message: str) -> Pushed:
-    """Write files into a repository as one commit; a repository that is not there is made, private unless `public`.
+    """Write files (by path in the repository) as one commit with this message; return the address and the commit.
 
-    Raises InfrastructureError where the Hub refuses or cannot be reached; nothing is then committed.
+    A repository that does not exist is made, private unless `public`. Raises InfrastructureError where the Hub refuses or
+    cannot be reached; no file is then committed.
     """
     with _library("lmprog push") as hub, _failures(hub, reference, "the repository", "written to"):
         api = hub.HfApi(endpoint=_endpoint())
@@ -124,7 +127,9 @@ def _first(error: BaseException) -> str:
 
 
 def reference_of(text: str, what: str) -> HubReference:
-    """Return the reference that a text is. Raises UsageError for a text of another form."""
+    """Return the reference to a repository in a text, such as `hf://owner/name@commit`. Raises UsageError, which names
+    `what`, for any other text.
+    """
     found = parse(text) if text.startswith(HUB) else None
     if found is None:
         raise UsageError(f"{what} {text!r} is no reference to the Hub; write {FORM}")

@@ -22,7 +22,9 @@ EMBEDDED = {"embedded/smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 @dataclass(frozen=True)
 class Tuning:
-    """The facts of an adapter that its card tells."""
+    """The facts of an adapter that its model card states: the program's plan, the base model and adapter (`merge`), the
+    digest of its weights, the number of train rows (None: not known) and the license (None: none is named).
+    """
 
     plan: Plan
     merge: Merge
@@ -42,12 +44,14 @@ class Tuning:
 
     @property
     def base_name(self) -> str:
-        """The base model for readers; of a folder the last part alone, since the rest says where somebody keeps it."""
+        """The name of the base model for readers; of a folder only the last part, since the rest is a path of the author's
+        machine.
+        """
         return self.base or self.merge.model.rstrip("/").rpartition("/")[2]
 
 
 def card(tuning: Tuning) -> str:
-    """Return the card as Markdown with the Hub's fields at its head."""
+    """Return the model card as Markdown, with the Hub's fields at its head."""
     return "\n".join(_lines(tuning)) + "\n"
 
 

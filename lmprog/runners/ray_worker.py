@@ -74,9 +74,9 @@ class Worker:
         return __version__
 
     async def build(self, digest: str, data: list[Any]) -> str | None:
-        """Build the program of a digest for the runs to come; return why it cannot be built, or None.
+        """Build the program with this digest before its first run; return a message on why it cannot be built, or None.
 
-        `data` holds the reference to its bytes.
+        `data` is a list with the Ray reference to the program's bytes.
         """
         packed = await data[0]
         try:
@@ -152,7 +152,7 @@ class KeptBeside:
 
 
 def portable(error: LmprogError) -> LmprogError:
-    """Return an error in a form that another process can read: itself, or one of the same text and exit status."""
+    """Return an error that can be sent to another process: itself, or one with the same text and exit status."""
     try:
         again = pickle.loads(pickle.dumps(error))
         if str(again) == str(error):

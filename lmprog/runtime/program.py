@@ -264,9 +264,9 @@ class Program:
         return replace(self, resources=replace(self.resources, listeners=(*self.resources.listeners, exporter)))
 
     def with_tags(self, tags: Mapping[str, str]) -> Program:
-        """Return the program with tags on all its runs in traces, as `session`, `user` or a name of your own.
+        """Return the program with tags (texts by name, as `session` or `user`) that are added to all its runs in traces.
 
-        Raises UsageError for tags that cannot be sent.
+        Raises UsageError for tags that cannot be sent with a trace.
         """
         return replace(self, resources=replace(self.resources, tags={**self.resources.tags, **checked(tags)}))
 

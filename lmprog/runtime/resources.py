@@ -81,7 +81,7 @@ class Resources:
     _lms: dict[int, tuple[Declared, LM]] = field(default_factory=dict, init=False)
 
     def charged_to(self, budget: Budget | None) -> Resources:
-        """Return the same resources, with what is made of them, and another budget."""
+        """Return a copy with another budget (None: no budget), which shares the prepared modules, tools and LMs."""
         found = copy(self)
         found.budget = budget
         return found

@@ -61,7 +61,9 @@ class Spent:
 
 
 class Answers(Protocol):
-    """The interface of a store of replies that a budget asks before an LM: `lms.response_cache.RunResponseCache`."""
+    """The interface of a store of replies that a budget looks in before it calls an LM, as
+    `lms.response_cache.RunResponseCache`.
+    """
 
     async def complete(self, lm: LM, request: Request, declared: Declared | None) -> Completion:
         """Return the stored reply to a request, or send it to `lm` and store the reply."""
@@ -134,12 +136,12 @@ class Budget:
         return completion
 
     async def lend(self, most: Spent, work: Callable[[dict[str, float]], Awaitable[tuple[T, Spent, Spent]]]) -> T:
-        """Do work elsewhere that spends at most `most`, and return its value.
+        """Do work that spends in another process, at most `most`; return its value.
 
-        `work` gets the limits of its lease, and returns beside its value the amounts spent and the largest of one call. Until
-        then `most` is reserved. Work that does not fit beside what is in flight waits; work that does not fit alone gets all
-        that is left. Where it fails or is cancelled, the amounts are unknown, and all that was reserved counts as spent.
-        Raises BudgetExceeded where nothing is left.
+        `work` is called with limits by name, and returns its value, the amounts spent, and the largest of one call. Until
+        then `most` is reserved. Work that does not fit beside the calls in flight waits; work that does not fit alone gets
+        all that is left. Where the work fails or is cancelled, the amounts are unknown, and all that was reserved counts as
+        spent. Raises BudgetExceeded where nothing is left.
         """
         while self._exceeded(most) is not None:
             if not self._in_flight:
@@ -207,7 +209,7 @@ class Budget:
         return {name: limit - getattr(total, name) for name, limit in self.limits.items()}
 
     def refusal(self, name: str) -> BudgetExceeded:
-        """Return the error for the limit `name`, which is spent."""
+        """Return the error for a call that the spent limit `name` does not allow."""
         error = BudgetExceeded(f"the budget of {self.limits[name]:g} {name.replace('_', ' ')} is spent")
         error.limit = name
         return error

@@ -95,7 +95,7 @@ class RunRecord:
 
 
 class RunRecorder:
-    """Makes the records of the runs of one program."""
+    """Makes the records of the whole runs of one program, for its traces."""
 
     def __init__(self, plan: Plan) -> None:
         self._name, self._digest = plan.name, plan.digest

@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class Ended(Handled):
-    """The end of the trainer in its thread, because the run ends."""
+    """The exception that ends the trainer in its thread, when the run ends."""
 
 
 class Beside:
-    """Runs blocking work in a thread, which runs coroutines in the event loop that goes on beside it."""
+    """Runs the trainer's blocking work in a thread, while the event loop goes on; the work can run coroutines in that loop."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -27,11 +27,13 @@ class Beside:
 
     @property
     def at_work(self) -> bool:
-        """True while the thread works, so that `run` can be called there."""
+        """True while the thread is running, so that `run` can be called from it."""
         return self._loop is not None
 
     async def work(self, work: Callable[[], None]) -> None:
-        """Do the work in a thread; where this is cancelled, the thread ends at its next call of `run`, which is waited for."""
+        """Call `work` in a thread, and wait for its end. Where the waiting is cancelled, the thread ends at its next call
+        of `run`, which is waited for.
+        """
         self._loop = asyncio.get_running_loop()
         thread = self._loop.run_in_executor(None, work)
         try:
@@ -47,7 +49,7 @@ class Beside:
             self._loop = None
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the event loop and return its result; raise Ended where the run ends. Called in the thread."""
+        """Run a coroutine in the event loop, from the thread, and return its result. Raises Ended where the run ends."""
         if self._ended or self._loop is None:
             coroutine.close()
             raise Ended

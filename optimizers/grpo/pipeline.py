@@ -29,7 +29,7 @@ class _Wave:
 
 
 class Pipeline:
-    """A source of training rows that samples the waves of the next `staleness` steps beforehand."""
+    """A source of training rows that samples the rollouts of the next `staleness` steps ahead, while the trainer works."""
 
     imitates = False
 
@@ -57,7 +57,7 @@ class Pipeline:
 
     @property
     def state(self) -> SamplerState:
-        """The sampler's state after the wave that was trained last: waves that were sampled beforehand are in no checkpoint."""
+        """The sampler's state after the wave that was trained last; waves sampled ahead are not part of a checkpoint."""
         return self._state
 
     @state.setter
@@ -65,7 +65,7 @@ class Pipeline:
         self._state = self._sampler.state = state
 
     async def begin(self) -> bool:
-        """Take over what an earlier process measured before its first step; return True."""
+        """Take over from the journal what an earlier process measured before its first step; return True."""
         return await self._sampler.begin()
 
     async def before_first_step(self) -> None:
@@ -74,13 +74,14 @@ class Pipeline:
         self._state = replace(self._sampler.state)
 
     def params(self) -> dict[str, dict[str, Any]]:
-        """Return the sampling parameters of the modules in training."""
+        """Return by module the sampling parameters of the modules in training."""
         return self._sampler.params()
 
     async def rows(self, step: int) -> StepRows:
-        """Begin the waves that the weights after `step` sample, and return the rows of the step, which may be ready.
+        """Start sampling the waves that are due with the weights after `step`; return the training rows of the next update,
+        waiting where they are not ready.
 
-        Rows of weights that are older than `staleness` steps are left out and counted.
+        Rows sampled with weights more than `staleness` steps old are left out and counted.
         """
         most = self.config.staleness
         with self.clock.part("rollout"):
@@ -101,7 +102,7 @@ class Pipeline:
         return StepRows(rows, {**wave.rows.health, "rows": len(rows), "age": age, "stale": len(ages) - len(rows)})
 
     async def close(self) -> None:
-        """End the waves that are at work."""
+        """Cancel the waves that are being sampled."""
         for task in self._waves.values():
             task.cancel()
         await asyncio.gather(*self._waves.values(), return_exceptions=True)

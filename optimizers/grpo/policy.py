@@ -104,7 +104,7 @@ class Policy:
 
     @property
     def answering(self) -> frozenset[str]:
-        """The weights that the program uses now, as records of calls name them."""
+        """The names of the weights that the program uses now (`Invocation.weights`)."""
         return frozenset(weights_of(self.start.plan.lms[a.lm].model, ref) for a, ref in self._answering.items())
 
     async def show(self, step: int) -> None:

@@ -43,7 +43,7 @@ class RowSource(Protocol):
 
     @property
     def config(self) -> Config:
-        """The options of the trainer; they are settled when the first step begins."""
+        """The options of the trainer, which are final when the first step begins."""
         ...
 
     imitates: bool

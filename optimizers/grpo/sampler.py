@@ -75,7 +75,7 @@ class Sampler:
         return self._step_rows(step, waves, self.policy.program)
 
     async def rows_of(self, step: int, program: Program) -> StepRows:
-        """Sample the rollouts of a step with the weights that `program` names; return its training rows."""
+        """Sample the rollouts of a step by `program`, which has the weights to use; return the step's training rows."""
         return self._step_rows(step, await self._waves(step, program), program)
 
     def _step_rows(self, step: int, waves: list[Wave], program: Program) -> StepRows:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 class AdapterStore:
-    """Copies adapters to the place of `adapter_store`, once for all servers of an LM. Without one nothing is copied."""
+    """Copies adapters to the place that the LM's `adapter_store` names, once for all its servers; without that setting it
+    copies nothing.
+    """
 
     def __init__(self, declared: plan.LM) -> None:
         self._id, self._store = declared.id, declared.adapter_store

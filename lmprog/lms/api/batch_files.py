@@ -46,7 +46,7 @@ class BatchFile:
         self.save()
 
     def save(self) -> None:
-        """Write the batches as they are now."""
+        """Write the present batches to the file."""
         if self.batches:
             write_whole(self._path, json.dumps([asdict(batch) for batch in self.batches]), private=True)
         else:

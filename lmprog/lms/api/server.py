@@ -42,7 +42,9 @@ class Server:
         return _Answer(self, path, json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace"))
 
     def upload(self, path: str, fields: Mapping[str, str], content: bytes, name: str = "requests.jsonl") -> _Answer:
-        """Return a context manager that sends a file as a form and gives the response; it raises as that of `post`."""
+        """Return an async context manager that sends a form with `fields` and a file (`content`, called `name`) to `path`,
+        and yields the response; it raises TryFailed as that of `post`.
+        """
         form = aiohttp.FormData(dict(fields))
         form.add_field("file", content, filename=name, content_type="application/jsonl")
         return _Answer(self, path, form)

@@ -102,7 +102,10 @@ class LocalHandler(BaseHTTPRequestHandler):
         return True
 
     def name_behind(self, token: str, verb: str) -> str:
-        """Return the part of the path behind the token. Raises Refused without the token, which `verb` has printed."""
+        """Return the part of the request's path after the token. Raises Refused where the path has no token.
+
+        `verb` is the command whose printed address has it, for the message.
+        """
         first, _, name = self.path.partition("?")[0].removeprefix("/").partition("/")
         if not hmac.compare_digest(first.encode(), token.encode()):
             raise Refused(403, f"open the address that `{verb}` has printed, with the token in it")
