@@ -10,7 +10,17 @@ from typing import Any
 import click
 
 from lmprog.cli.environment import with_environment
-from lmprog.cli.options import ALLOW_WRITES, BUDGET, SPEC, budget_of, limits_of, metric_of, output_format, overriding
+from lmprog.cli.options import (
+    ALLOW_WRITES,
+    BUDGET,
+    SPEC,
+    budget_of,
+    limits_of,
+    metric_of,
+    output_format,
+    overriding,
+    placed,
+)
 
 SAMPLED = 40
 """Rows, unless --limit says otherwise: a share of one half of scores of 0 and 1 is then known to about a tenth either way."""
@@ -44,6 +54,7 @@ SAMPLED = 40
 @click.option("--dry-run", is_flag=True, help="Print the most calls, tokens and money, and an estimate; run nothing.")
 @BUDGET
 @ALLOW_WRITES
+@placed
 @output_format("text", "json")
 @with_environment
 def command(
@@ -60,6 +71,8 @@ def command(
     dry_run: bool,
     budget: tuple[str, ...],
     allow_writes: bool,
+    on: str | None,
+    workers: int | None,
     style: str,
 ) -> None:
     """Show how much of the score's variance each module of SPEC accounts for.
@@ -80,6 +93,7 @@ def command(
     from lmprog.credit.forecast import forecast
     from lmprog.credit.variance import measure
     from lmprog.reports import credit as report
+    from lmprog.runners import opened
     from lmprog.runtime.options import RunOptions
     from lmprog.runtime.program import load
     from lmprog.runtime.writes import refuse_writes
@@ -104,7 +118,9 @@ def command(
     # How often calls are sampled anew follows from the replies, so the runs are not known.
     refuse_writes(((which.plan, None) for which in (program, before) if which is not None), allow_writes)
     shared = budget_of(budget)
-    program = program.with_budget(shared)
+    # It is closed with the command.
+    runner = click.get_current_context().with_resource(opened(on, workers, spec.parent))
+    program = program.with_budget(shared).with_runner(runner)
     options = RunOptions(seed=seed, params={} if temperature is None else {"temperature": temperature})
     with RowProgress(str(spec), len(sampled)) as progress:
         measured = run_async(
@@ -115,7 +131,7 @@ def command(
     printed, document_ = report.lines(measured), {"program": program.plan.name, "split": split, **measured.as_json()}
     failed = dict(measured.lost)
     if before is not None and against is not None:
-        start, params = before.with_budget(shared), RunOptions(seed=seed)
+        start, params = before.with_budget(shared).with_runner(runner), RunOptions(seed=seed)
         with RowProgress(f"{spec} against {against}", len(compared) * count) as progress:
             gained = run_async(lambda: gains(start, program, compared, chosen, options=params, on_row=progress.advance))
         printed += report.gain_lines(gained, str(spec), str(against))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ LIVES = 4
 """Times that a job is begun at most: it goes to another worker three times, and is then an outage."""
 START_TIMEOUT = 120.0
 """Seconds in which all workers must have started."""
+REACH_TIMEOUT = 10.0
+"""Seconds in which a cluster must answer at its address."""
 STORE_BYTES = 256 * 2**20
 """Memory of the object store where Ray is started here: what travels is small."""
 LEFT_OUT = [".env", ".git", "runs", "*.sqlite", "*.safetensors"]
@@ -52,10 +55,10 @@ def on_ray(address: str | None, workers: int | None, folder: Path) -> Iterator[R
     require(("ray",), "--on ray")
     import ray
 
-    if address is not None and address.startswith("ray://"):
+    if address is not None and address.startswith(("//", "ray://")):
         raise UsageError(
-            f"{address} is the address of Ray's client; start lmprog on a node of the cluster, as by `ray job submit`, "
-            "with --on ray:auto or --on ray:HOST:PORT"
+            "an address that begins with ray:// is one of Ray's client; start lmprog on a node of the cluster, as by "
+            "`ray job submit`, with --on ray:auto or --on ray:HOST:PORT"
         )
     begun = not ray.is_initialized()
     if begun:
@@ -86,12 +89,20 @@ def _connect(address: str | None, workers: int | None, folder: Path) -> None:
             # RAY_ADDRESS would name a cluster, and "local" always starts one of its own.
             ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
         else:
+            _reach(address)
             environment = {"working_dir": str(folder), "excludes": LEFT_OUT}
             ray.init(address, runtime_env=environment, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"to the Ray cluster at {address}" if address is not None else "Ray on this machine"
         verb = "cannot connect" if address is not None else "cannot start"
         raise InfrastructureError(f"{verb} {where}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nobody listens at the address of a cluster: Ray itself would try for many minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), REACH_TIMEOUT).close()
 
 
 @dataclass(eq=False)

@@ -197,6 +197,21 @@ def test_rows_are_read_as_they_are_needed(desk: Path, cluster: str, provider) ->
     assert most <= MAX_LOOKAHEAD * 12 + 1
 
 
+@pytest.mark.parametrize(
+    ("address", "status", "said"),
+    [("127.0.0.1:PORT", 3, "cannot connect to the Ray cluster"), ("//127.0.0.1:PORT", 2, "ray job submit")],
+)
+def test_addresses_of_no_cluster(
+    address: str, status: int, said: str, desk: Path, cli, closed_port: int, monkeypatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DESK_KEY", "none")
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+    on = f"ray:{address.replace('PORT', str(closed_port))}"
+    found = cli("run", desk, "--inputs", tmp_path / "rows.jsonl", "--out", tmp_path / "out", "--on", on)
+    assert found[0] == status
+    assert said in found[2]
+
+
 def test_more_workers_than_the_cluster_has_room_for(desk: Path, cluster: str, cli, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     more = ["--on", f"ray:{cluster}", "--workers", "4"]

@@ -121,6 +121,15 @@ def test_places_that_there_are_not(on: str | None, workers: int | None, said: st
         pass
 
 
+def test_the_extra_is_named(monkeypatch) -> None:
+    monkeypatch.setattr("lmprog.extras.is_installed", lambda package: package != "ray")
+    with (
+        pytest.raises(UsageError, match=r"--on ray needs the extra 'ray' .*pip install 'lmprog\[ray\]'"),
+        opened("ray", 2, Path()),
+    ):
+        pass
+
+
 def test_here_is_the_place_without_a_name() -> None:
     with opened(None, None, Path()) as runner:
         assert runner is HERE
