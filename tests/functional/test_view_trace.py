@@ -19,6 +19,9 @@ from lmprog.reports.page.trace_server import stored
 from lmprog.traces.feedback import keep, read_feedback
 from lmprog.traces.files import TraceWriter
 from lmprog.traces.run_record import RunRecord
+from tests.functional.test_eval import spec
+
+__all__ = ["spec"]
 
 EVIL = "<script>alert(1)</script>"
 TYPES = {"label": {"enum": ["billing", "refund"]}, "sure": "bool"}
@@ -114,19 +117,40 @@ def test_the_lines_of_an_evaluation_are_compared_by_their_rows(cli, tmp_path: Pa
     assert status == 2 and "OTHER is for traces" in err
 
 
+def test_the_trace_of_an_evaluation_has_scores_labels_and_both_programs(cli, spec, tmp_path, provider) -> None:
+    def answer(body: dict[str, Any]) -> str:
+        known = 8 if body["messages"][0]["content"].startswith("Sort.") else 5
+        return "refund" if int(body["messages"][-1]["content"]) < known else "billing"
+
+    provider.answer = answer
+    trace = tmp_path / "both.jsonl"
+    assert cli("eval", spec, "--against", tmp_path / "other.yaml", "--trace", trace)[0] == 0
+    report = TraceReport([trace])
+    assert report.can_store and len(report.names) == 2 and report.name == "desk"
+    assert [(entry.number, entry.way) for entry in report.entries[:4]] == [
+        ("5", "better"), ("6", "better"), ("7", "better"), ("0", "equal"),
+    ]  # fmt: skip
+    assert report.entries[0].columns == {"label": "refund"}
+    assert [side.scores for side in report.entries[0].sides if side] == [{"exact": 1.0}, {"exact": 0.0}]
+    missed = tmp_path / "missed.jsonl"
+    assert cli("rows", trace, "--where", "metrics.exact < 1", "-o", missed)[0] == 0
+    rows = [json.loads(line) for line in missed.read_text().splitlines()]
+    assert sorted((row["text"], row["label"], row["answer"]["label"]) for row in rows) == [
+        (str(row), "refund", "billing") for row in range(5, 10)
+    ]
+
+
 def test_feedback_of_the_page_is_stored_or_refused(tmp_path: Path) -> None:
     trace = trace_of(tmp_path / "trace.jsonl", "billing")
     body: dict[str, Any] = {"run": "run0", "feedback": {"correction": {"label": "refund"}}}
-    assert stored(trace, body, False, compared=False) == {"said": "label: refund", "way": "corrected", "colour": "back"}
-    assert stored(trace, {"run": "run0", "feedback": {"score": 1}}, False, compared=True) == {
-        "said": "score 1; label: refund"
-    }
+    assert stored(trace, body, False) == {"said": "label: refund", "way": "corrected", "colour": "back"}
+    assert stored(trace, {"run": "run0", "feedback": {"score": 1}}, False)["said"] == "score 1; label: refund"
     for wrong, status in (
         ({"run": "run9", "feedback": {"score": 1}}, 404),
         ({"run": "run0", "feedback": {"score": 7}}, 422),
     ):
         with pytest.raises(Refused) as refused:
-            stored(trace, wrong, False, compared=False)
+            stored(trace, wrong, False)
         assert refused.value.status == status
     assert read_feedback(trace) == {"run0": {"score": 1, "correction": {"label": "refund"}}}
 

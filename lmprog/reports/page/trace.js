@@ -6,6 +6,7 @@ const search = document.getElementById("search");
 const bar = document.getElementById("label");
 const comment = document.getElementById("comment");
 const state = document.getElementById("status");
+const compared = document.getElementById("runs").dataset.compared === "true";
 let way = "";
 let chosen = null;
 
@@ -64,7 +65,7 @@ async function store(given, on) {
     if (!answer.ok) throw new Error(await answer.text());
     const { said, way, colour } = await answer.json();
     row.querySelector(".said").textContent = said;
-    if (way) mark(row, way, colour);
+    if (!compared) mark(row, way, colour); // else the badge says how two runs differ
     state.textContent = "stored";
     if (on && row === chosen) step(1);
   } catch (error) {

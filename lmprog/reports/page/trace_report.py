@@ -73,7 +73,8 @@ class TraceReport:
     """The content of the page of one or two files, each a trace or the lines of `eval --out`; made from the files at each
     load.
 
-    `live` is True where the page is served, so that it can store feedback.
+    `live` is True where the page is served, so that it can store feedback. The trace of `eval --against` has the runs of two
+    programs, which are compared as two files are.
     """
 
     files: Sequence[Path]
@@ -84,6 +85,9 @@ class TraceReport:
 
     def __post_init__(self) -> None:
         self.runs = [list(_runs_in(file)) for file in self.files]
+        self.names = [file.name for file in self.files]
+        if len(self.files) == 1 and len(versions := _versions(self.runs[0])) == 2:
+            self.runs, self.names = list(versions.values()), [f"{self.name} {digest}" for digest in versions]
         if any("id" in run for run in self.runs[0]):
             self._feedback = read_feedback(self.files[0])
 
@@ -225,6 +229,16 @@ def _keyed(runs: Sequence[dict[str, Any]], by_inputs: bool) -> Iterator[tuple[Ha
         named = digest(run["inputs"])
         yield (named, seen[named]), run
         seen[named] += 1
+
+
+def _versions(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return scored runs by the digest of their program, in the order of the trace; nothing where some have no score."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        if not run.get("scores") or "digest" not in run:
+            return {}
+        found.setdefault(run["digest"], []).append(run)
+    return found
 
 
 def _runs_in(file: Path) -> Iterator[dict[str, Any]]:

@@ -38,7 +38,7 @@ def trace_handler(files: Sequence[Path], token: str, show_private: bool) -> type
             try:
                 if self.name_behind(token, "lmprog view") != "feedback":
                     raise Refused(404, "there is only feedback to store")
-                found = stored(files[0], self.json_body(MAX_BODY), show_private, compared=len(files) > 1)
+                found = stored(files[0], self.json_body(MAX_BODY), show_private)
                 self.answer(200, json.dumps(found), "application/json")
             except Refused as refused:
                 self.answer(refused.status, str(refused))
@@ -48,12 +48,8 @@ def trace_handler(files: Sequence[Path], token: str, show_private: bool) -> type
     return Handler
 
 
-def stored(trace: Path, body: Mapping[str, Any], show_private: bool, *, compared: bool) -> dict[str, str]:
-    """Store the feedback in the body of a request, and return by name what the page shows of it then. Raises Refused for
-    feedback that does not fit.
-
-    With `compared` the page shows how two runs differ, not what people said of one.
-    """
+def stored(trace: Path, body: Mapping[str, Any], show_private: bool) -> dict[str, str]:
+    """Store the feedback of a request, and return what the page shows of it. Raises Refused for feedback that does not fit."""
     id, given = body.get("run"), body.get("feedback")
     run = find_run(trace, id) if isinstance(id, str) else None
     if run is None or not isinstance(given, dict):
@@ -66,4 +62,4 @@ def stored(trace: Path, body: Mapping[str, Any], show_private: bool, *, compared
     whole = read_feedback(trace).get(run["id"], {})
     said = said_of(whole, private=bool(run.get("private")) and not show_private)
     named = way(run, whole)
-    return {"said": said} if compared else {"said": said, "way": named, "colour": WAYS[named]}
+    return {"said": said, "way": named, "colour": WAYS[named]}
