@@ -10,6 +10,8 @@ import os
 from datetime import timedelta
 from typing import Any
 
+from lmprog.errors import UsageError
+
 FIRST_PROCESS_TIMEOUT = timedelta(days=7)
 """Time limit for waiting on the first process, which may search for prompts all day."""
 
@@ -24,8 +26,28 @@ def first() -> bool:
     return count() == 1 or os.environ["RANK"] == "0"
 
 
+UNTESTED = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "tensor, context or pipeline parallelism",
+}
+"""The variables by which `accelerate launch` asks for ways of training that no test of lmprog trains with."""
+
+
+def refuse_untested() -> None:
+    """Raise UsageError where `accelerate launch` was told to train in a way that is not tested."""
+    for name, way in UNTESTED.items():
+        if os.environ.get(name, "").lower() in ("1", "true", "yes"):
+            raise UsageError(
+                f"{name} asks for {way}, which lmprog is not tested with: each process holds the whole model, and they share "
+                "the rows of a step; start it with torchrun, or with an accelerate config that asks for MULTI_GPU alone"
+            )
+
+
 def begin() -> None:
-    """Join torch's process group, before transformers does so with a shorter timeout."""
+    """Join torch's process group, before transformers does so with a shorter timeout; refuse what is not tested."""
+    refuse_untested()
     if count() > 1:
         import torch
 
