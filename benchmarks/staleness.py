@@ -2,9 +2,9 @@
 
     python benchmarks/staleness.py --latency 0.2 --steps 12 --rounds 3
 
-The server is the stand-in of the tests, in this process, over a small real model that is trained here too. Both trainings take
-the same examples, and run in turn, each as often; times are those of the steps, without scoring. The share that can be won
-follows from the parts: a pipeline takes max(sampling, update) where the other takes their sum.
+The server is the stand-in of the tests, in a process of its own, over a small real model that is trained here too; the program
+asks it twice in turn. Both trainings take the same examples, and run in turn, each as often; times are those of the steps,
+without scoring. What can be won follows from the parts: a pipeline takes max(sampling, update) where the other takes their sum.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,19 @@ lmprog: 1
 name: letters
 inputs: {text: str}
 lms: {lm: {model: hosted_vllm/tiny, weights: hf/MODEL, api_base: "BASE", params: {max_tokens: 8, temperature: 0}}}
-modules: {say: {lm: lm, inputs: {text: str}, outputs: {said: str}, instructions: Say a}}
+outputs: {said: "${{ steps.second.said }}"}
+modules:
+  say: {inputs: {text: str}, outputs: {said: str}, instructions: Say a}
+  again: {inputs: {text: str}, outputs: {said: str}, instructions: Say a}
+steps:
+  first: {module: say, with: {text: "${{ inputs.text }}"}}
+  second: {module: again, with: {text: "${{ steps.first.said }}"}}
 data: {train: rows.jsonl, dev: dev.jsonl}
 metrics: {letters: {python: "./metrics.py:letters", with: {said: "${{ outputs.said }}"}}}
 optimize:
   metric: letters
   accept: point
-  tune: {say: [weights]}
+  tune: {say: [weights], again: [weights]}
   stages:
     - grpo: {steps: STEPS, examples: 8, rollouts: ROLLOUTS, learning_rate: 0.005, evaluate_every: 1000, no_signal: drop,
         probe: 0, staleness: STALENESS, lora: {rank: 4, alpha: 8}}
@@ -43,23 +50,26 @@ def train(staleness: int, latency: float, steps: int, rollouts: int) -> Mapping[
     """Train once in this process; return the seconds and the mean reward of each step, and the mean age of its rows."""
     import lmprog
     from lmprog.lms.local import weights
-    from tests.functional.vllm_server import VllmServer
     from tests.tiny_model import write_tiny_model
 
     weights.fast_in_bfloat16 = lambda: False
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = write_tiny_model(folder / "model")
-        server = VllmServer(model)
-        server.latency, server.max_loras = latency, 1 + staleness
+        command = [sys.executable, "-m", "benchmarks.staleness", "--serve", str(model), "--latency", str(latency)]
+        server = subprocess.Popen([*command, "--one", str(staleness)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
         for file, count in (("rows.jsonl", 64), ("dev.jsonl", 4)):
             (folder / file).write_text("".join(json.dumps({"text": f"{file[0]}{n}"}) + "\n" for n in range(count)))
         (folder / "metrics.py").write_text(METRICS)
-        text = PROGRAM.replace("MODEL", str(model)).replace("BASE", server.url).replace("STEPS", str(steps))
+        text = PROGRAM.replace("MODEL", str(model)).replace("BASE", url).replace("STEPS", str(steps))
         text = text.replace("STALENESS", str(staleness)).replace("ROLLOUTS", str(rollouts))
         (folder / "program.yaml").write_text(text)
-        lmprog.optimize(folder / "program.yaml", run_dir=folder / "run")
-        server.close()
+        try:
+            lmprog.optimize(folder / "program.yaml", run_dir=folder / "run")
+        finally:
+            server.kill()
         lines = [json.loads(line) for line in (folder / "run" / "journal.jsonl").read_text().splitlines()]
     found = [line for line in lines if line["event"] == "step"]
     return {
@@ -68,6 +78,18 @@ def train(staleness: int, latency: float, steps: int, rollouts: int) -> Mapping[
         "rollout": [line["split"].get("rollout", 0.0) for line in found],
         "age": [line.get("age", 0.0) for line in found],
     }
+
+
+def serve(model: Path, latency: float, places: int) -> None:
+    """Serve a model until this process is killed; the first line of standard output is the address."""
+    from lmprog.lms.local import weights
+    from tests.functional.vllm_server import VllmServer
+
+    weights.fast_in_bfloat16 = lambda: False
+    server = VllmServer(model)
+    server.latency, server.max_loras = latency, places
+    print(server.url, flush=True)
+    threading.Event().wait()
 
 
 def measure(latency: float, steps: int, rollouts: int, rounds: int) -> Mapping[str, Any]:
@@ -107,8 +129,11 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=8, help="of each of 8 examples")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", type=int, choices=(0, 1), help="train once with this staleness, in this process")
+    parser.add_argument("--serve", type=Path, metavar="MODEL", help="be the server, with 1 + ONE places for adapters")
     chosen = parser.parse_args()
-    if chosen.one is not None:
+    if chosen.serve is not None:
+        serve(chosen.serve, chosen.latency, 1 + chosen.one)
+    elif chosen.one is not None:
         print(json.dumps(train(chosen.one, chosen.latency, chosen.steps, chosen.rollouts)))
     else:
         print(json.dumps(measure(chosen.latency, chosen.steps, chosen.rollouts, chosen.rounds)))
