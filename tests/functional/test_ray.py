@@ -6,6 +6,7 @@ LMPROG_KILLS=20 kills workers at 20 moments.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -143,14 +144,15 @@ def test_workers_may_be_killed_at_any_moment(optimized, on_three, provider) -> N
 
 
 def workers() -> list[int]:
-    """The processes of the workers, by the name that Ray gives them."""
+    """The processes of the workers of this process's cluster, by the name that Ray gives them."""
     import psutil
 
-    return [
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if (process.info["cmdline"] or [""])[0].startswith("ray::Worker")
-    ]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if (process.cmdline() or [""])[0].startswith("ray::Worker"):
+                found.append(process.pid)
+    return found
 
 
 def test_rows_and_their_key(desk: Path, on_three, cli, provider, tmp_path: Path) -> None:
