@@ -34,6 +34,12 @@ def base_of(model: str) -> str:
     return name.split(":")[1] if name.startswith("ft:") and name.count(":") else name
 
 
+def tuned_name(lm: LM, model: str | None = None) -> str:
+    """Return a name of the form that OpenAI gives to a model which has come out of a job, by which tables have its price."""
+    prefix, slash, _ = lm.model.rpartition("/")
+    return f"{prefix}{slash}ft:{model or base_of(lm.model)}:tuned"
+
+
 def most_tokens(model: str) -> int:
     """Return the most tokens of a training row that the provider takes for a base model."""
     return next((most for name, most in OLDER.items() if model.startswith(name)), MAX_TOKENS)

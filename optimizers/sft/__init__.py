@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from lmprog.compiler.fine_tuning import base_of, trained_by_providers
+from lmprog.compiler.fine_tuning import trained_by_providers, tuned_name
 from lmprog.optimizers import run_counts
 from lmprog.optimizers.sft.config import Config as Options
 
@@ -84,10 +84,7 @@ class SFT:
         from lmprog.optimizers.sft.provider_stage import model_of
 
         lms = [program.plan.lms[id] for id in trained_by_providers(program.plan)]
-        models = {}
-        for lm in lms:
-            prefix, slash, _ = lm.model.rpartition("/")
-            models[lm.id] = model_of(lm, f"{prefix}{slash}ft:{self.config.job.model or base_of(lm.model)}:tuned")
+        models = {lm.id: model_of(lm, tuned_name(lm, self.config.job.model)) for lm in lms}
         return [Candidate(models=models)] if models else []
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lmprog.aio.loops import run_async
 from lmprog.compiler import fine_tuning
+from lmprog.compiler.model_table import own_limits
 from lmprog.compiler.plan import LM
 from lmprog.errors import BudgetExceeded, ProviderError, UsageError
 from lmprog.lms.fine_tuning import FineTuning, JobOptions, JobState, fine_tuning_of
@@ -170,6 +172,11 @@ class ProviderJob:
             raise UsageError(
                 f"a budget in usd cannot be kept: the price of training {self.model} is unknown; write "
                 f"lms.{self.lm.id}.price: {{training: ...}}, or set the budget in tokens"
+            )
+        if own_limits(replace(self.lm, model=fine_tuning.tuned_name(self.lm, self.settings.model))).prompt_usd is None:
+            raise UsageError(
+                f"a budget in usd cannot be kept: the price of calls of what comes out of {self.model} is unknown; write "
+                f"lms.{self.lm.id}.price: {{input: ..., output: ..., training: ...}}, or set the budget in tokens"
             )
         usd = rows.tokens * self.settings.epochs * price
         if self.task.budget.spent.usd + usd > most:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lmprog.compiler.fine_tuning import trained_by_providers
 from lmprog.compiler.plan import LM
-from lmprog.errors import ProviderError
+from lmprog.errors import BudgetExceeded, ProviderError
 from lmprog.optimizers.candidate import START, Candidate
 from lmprog.optimizers.grpo.credit import report_credit
 from lmprog.optimizers.grpo.keeper import Keeper
@@ -48,6 +48,9 @@ class ProviderStage:
         self._note_prices(job.lm for job, _ in work)
         try:
             await self.keeper.is_best(1, tuned)
+        except BudgetExceeded as error:
+            self.task.journal.note(f"{error}: {', '.join(found)} has come out of the job, and is not scored")
+            raise
         except ProviderError as error:
             fixes = [job.provider.not_deployed(model) for (job, _), model in zip(work, found, strict=True)]
             fix = next((fix for fix in fixes if fix), "")

@@ -343,6 +343,20 @@ def test_a_budget_in_usd_is_kept_before_anything_is_sent(desk, optimized, server
     assert not server.asked
 
 
+def test_a_budget_in_usd_wants_the_price_of_the_tuned_model_before_anything_is_sent(desk, optimized, server) -> None:
+    # The table has tuned models under their dated names alone.
+    server.tuned["gpt-4.1-mini"] = {}
+    spec = desk(**{f"openai/{BASE}": "openai/gpt-4.1-mini", "params: {": "price: {training: 5}\n    params: {"})
+    status, err = optimized(spec, "--budget", "usd=5")
+    assert status == 2 and "price of calls of what comes out of gpt-4.1-mini is unknown" in err, err
+    assert not server.asked
+
+
+def test_a_model_that_no_budget_is_left_to_score_is_named(desk, optimized, server) -> None:
+    status, err = optimized(desk(), "--budget", "lm_calls=31")
+    assert status == 0 and f"openai/ft:{BASE}:acme::0 has come out of the job, and is not scored" in err, err
+
+
 def test_a_bound_model_is_trained_and_the_overlay_stands_above_the_binding(cli, desk, optimized, server) -> None:
     spec = desk(**{f"openai/{BASE}": "openai/other"})
     status, err = optimized(spec, "--lm", f"student=openai/{BASE}")
