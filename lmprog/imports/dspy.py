@@ -53,6 +53,11 @@ class _Program:
 
     def imported(self) -> Imported:
         sections = self._of_code(self.file) if self.file is not None else self._of_saved()
+        if not self.modules:
+            source = self.file.path if self.file is not None else self.path
+            raise UsageError(
+                f"{source} holds no signature of DSPy that a module asks with, so there is nothing to import"
+            )
         notes = [*self.notes, *(self.file.notes if self.file is not None else ())]
         name = identifier(self.path.stem).lower()
         origin = self.path.name + (f" and {self.file.path.name}" if self.file and self.file.path != self.path else "")
@@ -91,6 +96,10 @@ class _Program:
             predictors = dict(made.modules)
         else:
             predictors = dict(self._loose(file))
+        alone = not predictors or node is None
+        if not predictors:
+            predictors = {identifier(path): predictor for path, (predictor, _) in made.predictors.items()}
+            self._say("steps", "the way from one module to the next: each stands by itself")
         states = dict(self.saved)
         for id, predictor in predictors.items():
             own = self._state_of(predictor, states)
@@ -98,8 +107,8 @@ class _Program:
         for path in states:
             self._say("modules", f"the saved state of `{path}`, which no module here has")
         self._rest(file, node)
-        if node is None:
-            return _side_by_side(predictors)
+        if alone:
+            return {**_side_by_side(predictors), "tools": made.tools}
         inputs = {name: one.entry() for name, one in made.inputs.items()}
         for name, one in made.inputs.items():
             if name in made.stand_ins:

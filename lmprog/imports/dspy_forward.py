@@ -28,7 +28,7 @@ from lmprog.imports.dspy_code import (
 from lmprog.imports.dspy_expressions import Either, Expr, Prediction, Record, Unknown, is_unknown
 from lmprog.imports.dspy_objects import MOST_TURNS, Objects, is_path, is_simple, is_straight, method_of
 from lmprog.imports.dspy_signatures import written
-from lmprog.imports.program import Note, identifier, wrapped
+from lmprog.imports.program import MARK, Note, identifier, wrapped
 
 _MOST_STATEMENTS = 2_000
 _CALLS = ("acall", "forward", "aforward", "__call__")
@@ -342,9 +342,9 @@ class Forward(Objects):
         """Return the argument `name` of a step, of type `kind`, for a value; where that is unknown, an input of the program
         is added for it.
         """
-        if isinstance(value, Constant):
+        if isinstance(value, Constant) and MARK not in str(value.value):
             return value.value
-        found = self.expr(value)
+        found = self.expr(value) if MARK not in str(value) else None
         if found is None:
             input = self.stand_in(value.name if isinstance(value, Unknown) else name, kind)
             return wrapped(f"inputs.{input}")

@@ -9,7 +9,7 @@ from typing import Any
 from lmprog.boundary.secret_forms import secrets_of_address
 from lmprog.imports import models
 from lmprog.imports.dspy_code import DspyFile, plain_value
-from lmprog.imports.program import Note
+from lmprog.imports.program import MARK, Note
 
 _PARAMETERS = frozenset({
     "temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "stop", "presence_penalty", "frequency_penalty",
@@ -25,6 +25,9 @@ def lm_entry(options: Mapping[str, Any], notes: list[Note], *, saved: bool = Fal
 
     The address in a `saved` program is left out, as DSPy itself does: requests and the key would be sent there.
     """
+    strange = [name for name, value in options.items() if MARK in str(value)]
+    notes += [Note("lms", f"`{name}` of the LM, whose value would be an expression here") for name in strange]
+    options = {name: value for name, value in options.items() if name not in strange}
     model = str(options.get("model") or f"openai/{models.NO_MODEL}")
     if "/" not in model:
         notes.append(Note("lms", f"the provider of `{model}`, which litellm guesses: it is taken as openai"))

@@ -11,6 +11,9 @@ from lmprog.compiler.yaml.writer import dump
 
 SECTIONS = ("inputs", "outputs", "lms", "tools", "modules", "steps", "tests")
 
+MARK = "${{"
+"""The beginning of an expression in a spec: a text of another file that has it would be taken for one."""
+
 
 @dataclass(frozen=True)
 class Note:

@@ -193,6 +193,10 @@ def test_push_says_that_there_is_no_adapter_or_names_the_extra(core) -> None:
     assert "has no adapter to push" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_prompts_are_exported(core) -> None:
+    assert "def classify(" in one(core("export", str(SPEC), "--python")).stdout
+
+
 def test_graded_scores_have_their_intervals(core, provider) -> None:
     provider.answer = lambda body: "yes" if "sky" in str(body["messages"]) else "no"
     spec = written(core, api_base=f'api_base: "{provider.url}", api_key: none, trusted: true')

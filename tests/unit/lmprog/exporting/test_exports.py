@@ -268,7 +268,9 @@ def from_messages(plan: Plan) -> Callable[..., Request]:
 
 
 FORMS = {"python": from_python, "langchain": from_langchain, "jinja": from_jinja, "messages": from_messages}
-each_form = pytest.mark.parametrize("form", sorted(FORMS))
+each_form = pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=[pytest.mark.slow] if form == "langchain" else []) for form in sorted(FORMS)]
+)
 
 
 @pytest.mark.slow

@@ -180,6 +180,7 @@ def test_loops_cannot_grow_beyond_bounds(write: Write) -> None:
     ("code", "said"),
     [
         ("x = (", "is no Python that can be read"),
+        ("x = 1", "holds no signature of DSPy"),
         ("a = " + "(" * 300 + ")" * 300, "is no Python that can be read"),
         (
             "class A(B): pass\nclass B(A): pass\nclass C(dspy.Signature):\n    a: A = dspy.InputField()",
