@@ -25,8 +25,8 @@ class Backend:
 
     `make` makes an LM from its declaration. `local` LMs run in this process; the weights of `trainable` ones can be trained
     here, and `finetunes` makes the jobs of providers (None: they train none). `adapters` and `constrained` say whether
-    requests may name an adapter or constrain the reply, `packages` what must be installed, and `telemetry` is the
-    provider's name in traces.
+    requests may name an adapter or constrain the reply, `tool_protocol` how agents call tools where the spec does not
+    choose, `packages` what must be installed, and `telemetry` is the provider's name in traces (None: the prefix).
     """
 
     prefix: str

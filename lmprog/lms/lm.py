@@ -80,12 +80,12 @@ class Usage:
 
 @dataclass(frozen=True)
 class Completion:
-    """An LM's reply: its text and the tool calls in it.
+    """An LM's reply: its text, the tool calls in it, why it ended (`finish_reason`), and what it used.
 
-    `token_ids` and `logprobs` are those of the sampled tokens, the end token included; None where unknown. `cached` is True
-    where the reply came from lmprog's cache. `message` is the reply in the provider's own form, where that holds more than
-    text and calls; `model` and `id` are what the provider calls the model and the reply; `lm` is the id of the LM that
-    answered, where several may.
+    `token_ids` and `logprobs` are those of the sampled tokens, the end token included, `prompt_token_ids` those of the
+    prompt; None where unknown. `cached` is True where the reply came from lmprog's cache. `message` is the reply in the
+    provider's own form, where that holds more than text and calls; `model` and `id` are what the provider calls the model
+    and the reply; `lm` is the id of the LM that answered, where several may.
     """
 
     text: str

@@ -88,7 +88,7 @@ class Worker:
     async def run(self, digest: str, job: Job, lease: Lease | None) -> Done:
         """Make the run `job` of the program with this digest, within the part of the budget in `lease` (None: no limit).
 
-        `data` is a list with the Ray reference to the program's bytes, which is read where the program is not built yet.
+        Where the worker no longer has the program, the answer is `absent`.
         """
         program = self._built.get(digest)
         if program is None:

@@ -79,7 +79,9 @@ class SFT:
         return [TrainingFee.of(lms[lm], job.model, run, runs, job.epochs) for lm in trained_by_providers(program.plan)]
 
     def results(self, program: Program) -> list[Candidate]:
-        """Return a change to models as providers name what comes out, since its calls may cost more than those of the base."""
+        """Return the models that providers would train, as a change to the program, for the forecast of the cost: their
+        calls may cost more than those of the models that they are trained from.
+        """
         from lmprog.optimizers.candidate import Candidate
         from lmprog.optimizers.sft.provider_stage import model_of
 
