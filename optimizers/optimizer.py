@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from lmprog.compiler.plan import Plan
     from lmprog.optimizers.candidate import Candidate
     from lmprog.optimizers.finalists import Finalists
     from lmprog.optimizers.journal.files import Journal
@@ -148,6 +149,16 @@ def find(name: str) -> type[Optimizer]:
     if name not in known:
         raise UsageError(f"there is no optimizer {name!r}; installed are {', '.join(sorted(known))}")
     return _loaded(known[name])
+
+
+def packages_of(name: str, plan: Plan) -> Sequence[str]:
+    """Return the packages, by import name, that the optimizer `name` needs to work on a plan.
+
+    Raises UsageError where there is no such optimizer.
+    """
+    packages = getattr(find(name), "packages", ())
+    found: Sequence[str] = packages(plan) if callable(packages) else packages
+    return found
 
 
 def options_of(name: str) -> Mapping[str, Any] | type[BaseModel] | None:

@@ -21,7 +21,7 @@ from lmprog.lms.api.addresses import listed
 from lmprog.lms.embedded import NAME as EMBEDDED
 from lmprog.lms.embedded import cached_folder
 from lmprog.lms.provider_keys import has_key, keys_of
-from lmprog.optimizers.optimizer import find, installed, options_of
+from lmprog.optimizers.optimizer import installed, options_of, packages_of
 from lmprog.tools.environment import evaluated
 from lmprog.tools.mcp_session import command_of
 
@@ -47,9 +47,8 @@ def needs(plan: Plan) -> Iterator[Line]:
     ]
     yield from dict.fromkeys(found)  # programs that call each other may share them
     for stage in plan.optimize.stages if plan.optimize is not None else ():
-        packages = getattr(find(stage.optimizer), "packages", ())
         # A stage is for `optimize` alone: the program runs without it.
-        yield _required(f"stage {stage.optimizer}", packages, missing="note")
+        yield _required(f"stage {stage.optimizer}", packages_of(stage.optimizer, plan), missing="note")
     if plan.export is not None and plan.export.key == "otlp":
         yield _required("export to OpenTelemetry", ("opentelemetry",))
 

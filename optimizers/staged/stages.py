@@ -26,7 +26,7 @@ from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.finalists import Finalists, words_of
 from lmprog.optimizers.journal.files import Journal
 from lmprog.optimizers.journal.lineage import read_trees
-from lmprog.optimizers.optimizer import Optimizer, Row, Task, find
+from lmprog.optimizers.optimizer import Optimizer, Row, Task, find, packages_of
 from lmprog.optimizers.redaction import ShownRows
 from lmprog.optimizers.staged.acceptance import ALPHA, Confirmation
 from lmprog.optimizers.staged.dev_split import DevSplit, described, split
@@ -114,9 +114,7 @@ def require_packages(program: Program) -> None:
     for lm in program.lms.values():
         making.require_packages(lm)
     for stage in optimize_config(program).stages:
-        packages = getattr(find(stage.optimizer), "packages", ())
-        needed = packages(program.plan) if callable(packages) else packages
-        require(needed, f"the stage {stage.optimizer!r}")
+        require(packages_of(stage.optimizer, program.plan), f"the stage {stage.optimizer!r}")
 
 
 def make(stage: Stage) -> Optimizer:
