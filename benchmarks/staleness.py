@@ -43,7 +43,7 @@ optimize:
     - grpo: {steps: STEPS, examples: 8, rollouts: ROLLOUTS, learning_rate: 0.005, evaluate_every: 1000, no_signal: drop,
         probe: 0, staleness: STALENESS, lora: {rank: 4, alpha: 8}}
 """
-METRICS = "def letters(said: str) -> float:\n    return said.count('a') / 8\n"
+METRICS = "def letters(said: str) -> float:\n    return sum(character < 'n' for character in said[:8]) / 8\n"
 
 
 def train(staleness: int, latency: float, steps: int, rollouts: int) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 from lmprog.errors import Handled
 
 T = TypeVar("T")
+SWITCH = 0.0005
+"""Seconds after which the trainer lets the event loop run: with Python's own 0.005, each of many replies waits so long."""
 
 
 class Ended(Handled):
@@ -35,6 +38,8 @@ class Beside:
         of `run`, which is waited for.
         """
         self._loop = asyncio.get_running_loop()
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH)
         thread = self._loop.run_in_executor(None, work)
         try:
             await asyncio.shield(thread)
@@ -47,6 +52,7 @@ class Beside:
             raise
         finally:
             self._loop = None
+            sys.setswitchinterval(before)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the event loop, from the thread, and return its result. Raises Ended where the run ends."""
