@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """A condition on an output, or on a field of one, in a test's `expect:`: its kind (equal, contains, ...), and the value
-    to compare with.
+    """A condition of a test's `expect:`: its `kind`, and the `value` to compare with.
 
-    `within` is the distance that a number may have from it (None: none).
+    The kinds are the keys of CHECKS in the grammar of tests, as `equals`, `contains` and `one_of`. The output or field that it
+    is about is the key under which its owner holds it. `within` is the distance that a number may have from `value` (None:
+    none).
     """
 
     kind: str

@@ -61,8 +61,9 @@ def conjuncts(text: str) -> frozenset[str]:
 
 
 def subsets(parts: frozenset[str]) -> Iterator[frozenset[str]]:
-    """Yield the sets of conditions that are certain to hold where all of `parts` do: every subset; where there are many
-    parts only each alone and all together.
+    """Yield sets of conditions of which each is certain to hold where all of `parts` do, the empty set left out.
+
+    Up to six parts they are all subsets, by size; of more parts each alone, then all together.
     """
     sizes = range(1, len(parts) + 1) if len(parts) <= 6 else (1, len(parts))
     for size in sizes:

@@ -78,9 +78,10 @@ UNDECLARED = Facts()
 
 
 def facts_of(draft: Draft, name: str) -> Facts:
-    """Return the facts that the optimizer of stage `name` declares; UNDECLARED where there is no such optimizer.
+    """Return the facts that the optimizer named `name` declares, such as the parts of modules that it changes.
 
-    Optimizers of other packages are looked up only where a program is checked, since that is slow.
+    UNDECLARED stands for an optimizer that is not installed, and for those of other packages where a program is compiled to
+    run and not checked, since looking them up is slow.
     """
     found = built_in().get(name)
     if found is None and draft.options.stage_configs is not None:

@@ -18,8 +18,10 @@ _KEY = re.compile(r"""^["']?lmprog["']?[ \t]*:""", re.MULTILINE)
 
 
 def is_program(path: Path, imports: bool = True) -> bool:
-    """Return whether a file has the key `lmprog` at the start of a line; also True for a file that cannot be read, which is
-    then a finding.
+    """Return whether a file has the key `lmprog` at the start of a line.
+
+    Also True for a file that cannot be read as text, so that its check reports it. With `imports` False, for a program that is
+    not trusted, that is any file outside of the git checkout, or else the folder, that it lies in.
     """
     try:
         return _KEY.search(read_text(path, None if imports else root_of(path))) is not None

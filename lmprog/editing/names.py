@@ -197,9 +197,10 @@ class _Walker:
 
 
 def resolved(chain: Chain, structure: Structure, level: str) -> list[Target | None]:
-    """Return what each name of a dotted name, after its first, stands for; None for fields of values.
+    """Return for each name of a dotted name, after its first, the symbol of the program that it stands for.
 
-    `level` are the loops around the place (`outer.inner.`).
+    It is None for a field of a value, and for a name that stands for nothing. `structure` has the program's steps, modules and
+    tools; `level` is the path of the loops around the place, as `outer.inner.`, and empty outside of any.
     """
     root, *names = [part.name for part in chain]
     if not names:

@@ -17,9 +17,10 @@ GROUP = "lmprog.runners"
 
 @dataclass(frozen=True)
 class Place:
-    """A kind of place where runs are made: the name that `--on` gives, and the function `open` that opens it.
+    """A kind of place where runs are made, as a Ray cluster: its `name`, which begins `--on NAME:ADDRESS`, and `open`.
 
-    Its arguments are the address (None: none), the number of workers (None: as many as fit) and the program's folder.
+    `open` is a function of the address (None: none), the number of workers (None: as many as fit) and the program's folder. It
+    returns a context manager of the Runner, which the caller enters and leaves.
     """
 
     name: str

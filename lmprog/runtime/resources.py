@@ -38,7 +38,10 @@ class ReadyModule:
 
     @classmethod
     def of(cls, module: Module, plan: Plan) -> ReadyModule:
-        """Prepare a module of `plan`. Raises RenderError where the constant part of its prompt cannot be rendered."""
+        """Return a module of `plan` with all that its calls share made once: the constant part of its prompt, types, weights.
+
+        Raises RenderError where the constant part of the prompt cannot be rendered.
+        """
         lm = plan.lms[module.lm]
         adapter = module.adapter or lm.adapter
         return cls(

@@ -30,7 +30,10 @@ class Group:
     """The precision of a label: the share of the runs that output it that are right; None where no run does."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the value, the number of rows, the mean with its interval, and the precision if any, as plain values."""
+        """Return a dictionary with `value` (the column's value that the rows share), `n`, `mean` and `ci95`.
+
+        It has `precision` only for a label that some run gave.
+        """
         found = {"value": self.value, "n": self.estimate.n, **self.estimate.as_json()}
         return found if self.precision is None else {**found, "precision": self.precision}
 

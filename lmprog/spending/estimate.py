@@ -104,7 +104,7 @@ class Forecast:
 
     @property
     def estimated_in_all(self) -> Part:
-        """The sum of all parts as estimated."""
+        """The sum of the estimates of all parts (stages and scorings); an amount is None where that of a part is."""
         return _in_all(self.estimated)
 
     @property

@@ -95,8 +95,9 @@ async def _all(ask: Callable[..., Awaitable[Any]], key: str) -> list[Any]:
 
 
 def differences(server: Server, now: Listing) -> list[str]:
-    """Return sentences on how `now`, what a server lists, differs from its entry in the lock file, as far as the program
-    uses it.
+    """Return a sentence for each difference between `now`, what a server lists, and `server.locked`, its lock file's entry.
+
+    Only tools, resources and prompts that the program uses are compared. A server without an entry is one difference.
     """
     locked = server.locked
     if locked is None:

@@ -115,7 +115,10 @@ class MetricDelivery:
         return getattr(self._exporter, name)
 
     def export(self, metrics: Any, timeout_millis: float = 10_000, **more: Any) -> Any:
-        """Send the metrics within `timeout_millis`; print once that the collector does not accept them."""
+        """Send OpenTelemetry's `metrics` within `timeout_millis`, as its interface MetricExporter has it; `more` is passed on.
+
+        Returns SUCCESS or FAILURE and raises nothing. The first failure in this process is printed.
+        """
         from opentelemetry.sdk.metrics.export import MetricExportResult
 
         tried = attempt(partial(self._exporter.export, metrics, timeout_millis=timeout_millis, **more))

@@ -157,7 +157,10 @@ class Journal:
         return view
 
     def part(self, name: str) -> Journal:
-        """Return the journal of one part of a stage, with keys of its own, for work that a stage does several times."""
+        """Return a view of this journal whose keys begin with `name`, for work that a stage does several times.
+
+        `name` must be another for each time, and the same in a resumed run.
+        """
         view = copy(self)
         view._part = f"{self._part}{name}/"
         return view

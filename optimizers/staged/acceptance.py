@@ -114,10 +114,10 @@ class Confirmation:
         self.repeats, self.seed = repeats, derive(seed, "confirm")
 
     def test(self, versions: Sequence[Candidate], number: int, against: int, level: float) -> GainTest:
-        """Test version `number` of the program for a gain over version `against` at a significance level, and record the
-        result.
+        """Test on the confirming dev rows whether version `number` of the program scores higher than version `against`.
 
-        `versions` are the changes after each stage; version 0 is the program as written.
+        `versions[0]` is the program as written, `versions[n]` that after stage n. Rows that were not scored before are run now.
+        `level` is the one-sided significance level. The result is also written to the journal.
         """
         before, after = self._values(versions[against]), self._values(versions[number])
         lost = self._lost(before, "the program before") or self._lost(after, f"the program after stage {number}")

@@ -55,6 +55,10 @@ class OpenAIJobs:
         self._server = Server(self._access)
 
     def limits(self, model: str) -> RowLimits:
+        """Return the least training rows, the most bytes of their file and the most tokens of a row for a base model.
+
+        A model that is not known has the provider's usual limits.
+        """
         return RowLimits(
             fine_tuning.LEAST_ROWS, fine_tuning.MAX_BYTES, fine_tuning.most_tokens(fine_tuning.base_of(model))
         )

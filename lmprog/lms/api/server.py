@@ -140,7 +140,10 @@ async def _start_of(response: aiohttp.ClientResponse) -> bytes:
 
 
 def beginning_of(body: bytes) -> str:
-    """Return the beginning of a response body as text for an error message, long enough that no secret is cut in two."""
+    """Return the first 10,000 bytes of a response body as text on one line, for an error message.
+
+    Nothing is hidden in it: the caller removes secrets, and shortens it only after that.
+    """
     return " ".join(body[:10_000].decode(errors="replace").split())
 
 

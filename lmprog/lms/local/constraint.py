@@ -137,7 +137,10 @@ class Constraint:
 
 
 class Grammars:
-    """The compiled grammars of one tokenizer, each compiled once and the last MAX_GRAMMARS kept."""
+    """A cache of compiled grammars for `decoding: constrained` with one tokenizer, by reply format and output types.
+
+    `constraint` and `allowed` ask for one. Each is compiled once, and the last MAX_GRAMMARS are kept.
+    """
 
     def __init__(self, tokenizer: Any, size: int, end_ids: frozenset[int]) -> None:
         """Load the tokenizer into llguidance; `size` is the width of the logits.
