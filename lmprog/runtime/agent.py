@@ -2,7 +2,8 @@
 
 A turn is one call of the LM and, where it asks for tools, their calls, all at the same time. What goes wrong with a tool is
 told to the LM, which may try something else. On the last turn no tool is offered and it is told to reply; a run without a
-reply that can be read is the program's own failure, as for any module.
+reply that can be read is the program's own failure, as for any module. Where a server's client offers tools too, a turn that
+calls one ends the run, after the calls of the program's own tools in it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from lmprog.compiler.tools import protocol as tool_protocol
 from lmprog.compiler.types.lattice import JSON, json_schema
 from lmprog.failure import StepFailed
 from lmprog.lms.lm import Completion, ToolCall, ToolOffer
+from lmprog.runtime.client_tools import ClientCalled, ClientCalls
 from lmprog.runtime.module_request import ModuleRequest, repair_messages
 from lmprog.runtime.replies import is_cut, read_beside, with_start
 from lmprog.runtime.run import Run, Site
@@ -82,13 +84,16 @@ async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site
 
     `site` is the position of the calling step. On the last of the module's `max_turns` no tool is offered, and the LM is
     told to answer now (`ANSWER_NOW`). Raises StepFailed where the prompt cannot be rendered, the LM gives no reply, or the
-    final reply cannot be read.
+    final reply cannot be read, and ClientCalled where the LM calls tools of a server's client.
     """
     request = ModuleRequest(run, module, inputs, site)
     prompt = request.prompt()
     tools = tool_protocol.named(run.plan.tools[tool] for tool in module.tools)
-    way: ToolProtocol = NativeToolCalls(tools) if request.declared.tool_protocol == "native" else TextToolCalls()
-    messages: list[Mapping[str, Any]] = list(prompt.messages)
+    client = run.client_of(site)
+    native = request.declared.tool_protocol == "native"
+    way: ToolProtocol = NativeToolCalls(tools, client.offers if client else ()) if native else TextToolCalls()
+    messages: list[Mapping[str, Any]] = list(client.restored(prompt.messages) if client else prompt.messages)
+    before = len(messages)
     tries = 1 + (module.retry if run.options.retry else 0)
     for turn in range(module.max_turns):
         last = turn + 1 == module.max_turns
@@ -116,9 +121,16 @@ async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site
                 continue
             request.record(fields, within=(turn, 0), outputs=reading.values, forgiven=reading.forgiven)
             return reading.values
-        answers = await _together(run, module, tools, calls, site, turn)
-        reminder = ANSWER_NOW if turn + 2 == module.max_turns else None
-        messages += [said, *way.answered(list(zip(calls, answers, strict=True)), reminder)]
+        away = [call for call in calls if client and client.takes(call.tool) and call.problem is None]
+        here = [call for call in calls if call not in away]
+        answers = await _together(run, module, tools, here, site, turn)
+        reminder = ANSWER_NOW if turn + 2 == module.max_turns and not away else None
+        messages += [said, *way.answered(list(zip(here, answers, strict=True)), reminder)]
+        if away:
+            made = (
+                ToolCall(call.id, call.tool, call.arguments, formats.as_text(call.arguments, JSON)) for call in away
+            )
+            raise ClientCalled(ClientCalls(tuple(made), tuple(messages[before:])))
     raise AssertionError("unreachable: the last turn returns or raises")
 
 
@@ -144,7 +156,9 @@ async def _answer(
     tool = tools.get(call.tool)
     problem = call.problem
     if problem is None and tool is None:
-        problem = f"there is no tool {call.tool!r}; the tools are {', '.join(tools)}"
+        client = run.client_of(site)
+        names = [*tools, *(offer.name for offer in client.offers)] if client else [*tools]
+        problem = f"there is no tool {call.tool!r}; the tools are {', '.join(names)}"
     arguments = dict(call.arguments) if tool is None else _meant(tool, call.arguments)
     if problem is None and tool is not None:
         problem = wrong_arguments(tool, arguments)
@@ -187,8 +201,8 @@ class NativeToolCalls:
     by messages of the role `tool`.
     """
 
-    def __init__(self, tools: Mapping[str, Tool]) -> None:
-        self._offers = tuple(offer(tool, name) for name, tool in tools.items())
+    def __init__(self, tools: Mapping[str, Tool], of_client: Sequence[ToolOffer] = ()) -> None:
+        self._offers = (*(offer(tool, name) for name, tool in tools.items()), *of_client)
 
     def offers(self) -> dict[str, Any]:
         return {"tools": self._offers}

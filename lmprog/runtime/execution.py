@@ -14,6 +14,7 @@ from lmprog.compiler.plan import ModuleCall, Plan, ProgramCall, Repeat, Step, To
 from lmprog.compiler.types.lattice import MAX_DEPTH, deeper
 from lmprog.failure import CANCELLED, Failure, StepFailed
 from lmprog.lms.lm import LM
+from lmprog.runtime.client_tools import ClientCalled
 from lmprog.runtime.module_call import call_module
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.resources import Resources
@@ -48,6 +49,7 @@ class Execution:
         self, inputs: Mapping[str, Any], attempt: int = 0
     ) -> tuple[Mapping[str, Any] | None, Failure | None]:
         """Run the plan on `inputs`; return its outputs by name and None, or None and the failure that ended the run.
+        Both are None where it ended with `run.client_calls`.
 
         Errors that concern more than this run, such as a spent budget, are raised. `attempt` counts the tries, from 0, of
         the step that calls the plan as a sub-program.
@@ -59,6 +61,9 @@ class Execution:
             outputs = {name: value.evaluate(scope) for name, value in self.plan.outputs.items()}
         except StepFailed as failed:
             return None, failed.failure
+        except ClientCalled as ended:
+            self.run.client_calls = ended.made
+            return None, None
         except EvaluationError as error:
             return None, Failure("expression", str(error), "outputs")
         deep = next((name for name, value in outputs.items() if deeper(value)), None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmprog.lms.lm import Completion, Request
+from lmprog.runtime.client_tools import ClientTools
 from lmprog.runtime.events import CallEnded, RequestMade, TextPiece
 
 
@@ -18,7 +19,7 @@ class RunOptions:
     all modules, `module_params` those of one, by its id. Without `retry` an unreadable reply fails at once. `on_text`,
     `on_record` and `on_request` are called for each piece of a reply, each ended call, and each request before it is sent;
     `before_write` with the row's number before each call of a tool that writes. `replay` may answer a request in place of
-    the LM (None: it does not).
+    the LM (None: it does not). `client` are the tools of a server's client (None: it has none).
     """
 
     seed: int = 0
@@ -41,6 +42,8 @@ class RunOptions:
     """Called with the run's `example` before each call of a tool that writes; where it raises, the tool is not called."""
     replay: Callable[[Request], Completion | None] | None = None
     """Consulted before every LM call; returns None to send the request. Not used for judges."""
+    client: ClientTools | None = None
+    """Tools that the client of a server offers to one agent of the program, and calls itself."""
 
 
 AS_IT_IS = RunOptions()

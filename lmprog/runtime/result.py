@@ -10,6 +10,7 @@ from lmprog.blame import is_outage
 from lmprog.boundary.notebook import table
 from lmprog.errors import LmprogError
 from lmprog.failure import Failure
+from lmprog.runtime.client_tools import ClientCalls
 from lmprog.traces.record import Invocation, Record, ToolInvocation
 from lmprog.traces.run_record import RunRecord, RunRecorder
 
@@ -26,6 +27,8 @@ class Result:
     """Calls of LMs and of tools, in the order of the plan."""
     error: Failure | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    client_calls: ClientCalls | None = None
+    """The calls of a server's client's tools with which the run has ended, without outputs and without an error."""
 
     def __repr__(self) -> str:
         said = f"error={str(self.error)!r}" if self.error is not None else f"outputs={self.outputs!r}"

@@ -11,6 +11,7 @@ from typing import Any
 from lmprog.compiler.plan import Plan
 from lmprog.failure import Failure
 from lmprog.lms.lm import LM
+from lmprog.runtime.client_tools import ClientCalls, ClientTools
 from lmprog.runtime.events import CallEnded
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.resources import Resources
@@ -60,6 +61,13 @@ class Run:
     """The path of the step of the outer program, in a sub-program."""
     calls: list[tuple[Place, type[Record], dict[str, Any]]] = field(default_factory=list)
     """The fields of each call so far, but for the index of a module's call, which is known when the run has ended."""
+    client_calls: ClientCalls | None = None
+    """The calls of a client's tools with which the run has ended; None where it ended otherwise."""
+
+    def client_of(self, site: Site) -> ClientTools | None:
+        """Return the tools of a server's client for the agent at a position; None where it is offered none."""
+        client = self.options.client
+        return client if client is not None and self.parent is None and client.step == site.path else None
 
     def record(self, place: Place, kind: type[Record], **fields: Any) -> None:
         """Add the record of an LM call (`kind` Invocation) or a tool call (ToolInvocation), and call `options.on_record`.
@@ -129,5 +137,6 @@ def exported(run: Run, exports: Sequence[Exporter]) -> Iterator[RunTrace]:
         raise
     finally:
         trace.records, trace.ended = run.records(), time.time()
+        trace.client_calls = run.client_calls.calls if run.client_calls is not None else ()
         for export in exports:
             export(trace)

@@ -66,7 +66,8 @@ class Here:
         with exported(execution.run, program.resources.exports(program.plan)) as trace:
             trace.inputs = job.inputs
             trace.outputs, trace.error = await execution.execute(job.inputs)
-        return Result(trace.outputs, execution.run.records(), trace.error, job.inputs)
+        run = execution.run
+        return Result(trace.outputs, run.records(), trace.error, job.inputs, run.client_calls)
 
 
 HERE = Here()

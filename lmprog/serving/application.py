@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lmprog.serving.api_page import api_page
 from lmprog.serving.chat import ChatAnswer, chat_input, model_of
+from lmprog.serving.client_tools import WaitingTurns
 from lmprog.serving.metrics import TYPE, ServerMetrics
 from lmprog.serving.openapi import document
 from lmprog.serving.origins import Origins
@@ -91,7 +92,7 @@ def application(
         Route("/runs/{id}/feedback", partial(feedback, running), methods=["POST"]),
         Route("/v1/models", models),
         Route("/v1/models/{model}", models),
-        Route("/v1/chat/completions", Endpoint(running, partial(ChatAnswer, plan)), methods=["POST"]),
+        Route("/v1/chat/completions", Endpoint(running, partial(ChatAnswer, plan, WaitingTurns())), methods=["POST"]),
         *([Route("/mcp", mcp)] if mcp is not None else []),
         Route("/metrics", metrics),
         Route("/docs", docs),

@@ -17,8 +17,10 @@ from starlette.types import Send
 
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.types.lattice import MESSAGES, STR, mismatch
+from lmprog.runtime.client_tools import ClientTools
 from lmprog.runtime.events import Event, TextPiece
 from lmprog.runtime.result import Result
+from lmprog.serving.client_tools import WaitingTurns, client_tools, with_calls_answered
 from lmprog.serving.event_stream import EventStream
 from lmprog.serving.field_pieces import FieldPieces
 from lmprog.serving.refusals import Refused
@@ -45,12 +47,14 @@ class ChatAnswer:
     """The response to one `POST /v1/chat/completions` (OpenAI's protocol). Raises Refused where the program is no chat
     model.
 
-    The program decides how its LMs sample: temperature, max_tokens and the like in the request are ignored.
+    The program decides how its LMs sample: temperature, max_tokens and the like in the request are ignored. `waiting` has the
+    turns of agents whose calls of a client's tools have no results yet.
     """
 
-    def __init__(self, plan: Plan, request: Request, send: Send, id: str) -> None:
+    def __init__(self, plan: Plan, waiting: WaitingTurns, request: Request, send: Send, id: str) -> None:
         self.streams = False
-        self._plan, self._stream = plan, EventStream(send)
+        self.client_tools: ClientTools | None = None
+        self._plan, self._waiting, self._stream = plan, waiting, EventStream(send)
         self._id, self._created = f"{PREFIX}{id}", int(time.time())
         self._counts_usage = False
         self._sent = ""
@@ -68,9 +72,10 @@ class ChatAnswer:
         messages = body.get("messages")
         if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
             raise _wrong("`messages` is a list of messages, each with a role and a content")
-        for key in ("tools", "functions"):
-            if body.get(key):
-                raise _wrong(f"`{key}` are not taken: the program calls the tools that it declares")
+        messages = with_calls_answered(messages)
+        self.client_tools = client_tools(self._plan, name, body, self._waiting)
+        if body.get("functions"):
+            raise _wrong("`functions` are not taken: send them as `tools`")
         if body.get("n") not in (None, 1):
             raise _wrong("`n` is 1: a program has one answer")
         self.streams = body.get("stream") is True
@@ -111,17 +116,23 @@ class ChatAnswer:
             "completion_tokens": used["completion_tokens"],
             "total_tokens": used["prompt_tokens"] + used["completion_tokens"],
         }
-        whole = outputs[self._output] if self._output is not None else outputs
+        calls = self._waiting.keep(id, result.client_calls) if result.client_calls is not None else []
+        finish = "tool_calls" if calls else "stop"
+        whole = outputs[self._output] if self._output is not None and not calls else outputs
         text = whole if isinstance(whole, str) else json.dumps(whole, ensure_ascii=False, allow_nan=False)
         if not self.streams:
-            message = {"role": "assistant", "content": text, "refusal": None}
-            choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-            return JSONResponse(self._object("chat.completion") | {"choices": [choice], "usage": usage})
+            said = {"content": None, "tool_calls": calls} if calls else {"content": text}
+            choice = {"index": 0, "message": {"role": "assistant", **said, "refusal": None}, "finish_reason": finish}
+            body = {"choices": [{**choice, "logprobs": None}], "usage": usage}
+            return JSONResponse(self._object("chat.completion") | body)
+        text = self._sent if calls else text
         if not text.startswith(self._sent):
             raise Refused("program", "outputs", "the answer turned out otherwise than what was sent of it")
         if text[len(self._sent) :]:
             await self._chunk({"content": text[len(self._sent) :]})
-        await self._chunk({}, "stop")
+        for position, call in enumerate(calls):
+            await self._chunk({"tool_calls": [{"index": position, **call}]})
+        await self._chunk({}, finish)
         if self._counts_usage:
             await self._stream.event(as_line(self._object("chat.completion.chunk") | {"choices": [], "usage": usage}))
         await self._stream.event(b"[DONE]\n")

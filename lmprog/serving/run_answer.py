@@ -25,6 +25,7 @@ class RunAnswer:
     def __init__(self, plan: Plan, request: Request, send: Send, id: str) -> None:
         kind = _stream_asked_for(request)
         self.streams = kind != "0"
+        self.client_tools = None
         self._stream = EventStream(send)
         self._fields = FieldPieces(plan) if kind == "fields" else None
 

@@ -20,6 +20,7 @@ from lmprog.blame import is_outage
 from lmprog.errors import InfrastructureError, LmprogError
 from lmprog.failure import Failure
 from lmprog.lms.images import READABLE
+from lmprog.runtime.client_tools import ClientTools
 from lmprog.runtime.events import Event, Listener, followed
 from lmprog.runtime.execution import Execution
 from lmprog.runtime.options import RunOptions
@@ -46,6 +47,10 @@ class Answer(Protocol):
     @property
     def streams(self) -> bool:
         """True if the client gets a stream of events; known after `inputs` has returned."""
+
+    @property
+    def client_tools(self) -> ClientTools | None:
+        """The tools of the client for this run (None: it has none); known after `inputs` has returned."""
 
     def inputs(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the program's inputs from the body of the request. Raises Refused where it does not fit."""
@@ -120,7 +125,8 @@ class Running:
         run's.
         """
         try:
-            result, seconds = await self.result(inputs, id, answer if answer.streams else None, tags)
+            streamed = answer if answer.streams else None
+            result, seconds = await self.result(inputs, id, streamed, tags, answer.client_tools)
             try:
                 return await answer.end(result, id, seconds)
             except (ValueError, TypeError, RecursionError) as error:
@@ -131,9 +137,15 @@ class Running:
             return await answer.refuse(refused)
 
     async def result(
-        self, inputs: Mapping[str, Any], id: str, answer: Answer | None = None, tags: Mapping[str, str] | None = None
+        self,
+        inputs: Mapping[str, Any],
+        id: str,
+        answer: Answer | None = None,
+        tags: Mapping[str, str] | None = None,
+        client: ClientTools | None = None,
     ) -> tuple[Result, float]:
-        """Run the program on `inputs`; return its result and the seconds that it took. `answer` gets the run's events.
+        """Run the program on `inputs`; return its result and the seconds that it took. `answer` gets the run's events, and
+        an agent the tools of `client`.
 
         `id` is the run's. Raises Refused where the run failed, was not admitted, or took too long.
         """
@@ -141,9 +153,8 @@ class Running:
             async with asyncio.timeout(self.seconds) as limit, self.gate:
                 await self.ready.wait()
                 started = time.perf_counter()
-                result = await self._run(
-                    inputs, id, answer, replace(self.options, tags={**self.options.tags, **(tags or {})})
-                )
+                options = replace(self.options, tags={**self.options.tags, **(tags or {})}, client=client)
+                result = await self._run(inputs, id, answer, options)
                 return result, round(time.perf_counter() - started, 6)
         except TimeoutError:
             if not limit.expired():
@@ -198,11 +209,14 @@ class Running:
             self.metrics.ran(records)
             if self.trace is not None:
                 error = trace.error
-                if trace.outputs is None and error is None:
+                made = execution.run.client_calls
+                if trace.outputs is None and error is None and made is None:
                     error = Failure("cancelled", "the run was cut short", "run")
-                run = self._recorder.record(inputs, trace.outputs, error, records, example=id)
+                run = self._recorder.record(
+                    inputs, trace.outputs, error, records, example=id, client_calls=made.calls if made else ()
+                )
                 self._keep(self.trace, [*(replace(record, example=id) for record in records), run])
-        return Result(trace.outputs, records, trace.error, inputs)
+        return Result(trace.outputs, records, trace.error, inputs, execution.run.client_calls)
 
     def _keep(self, trace: TraceWriter, records: Sequence[Record | RunRecord]) -> None:
         """Append the records to the trace. Raises Refused where the disk takes no more."""

@@ -162,7 +162,13 @@ class FileExport:
             self._recorder = run.plan, RunRecorder(run.plan)
         return [
             self._recorder[1].record(
-                run.inputs, run.outputs, run.error, run.records, example=run.example, rollout=run.rollout
+                run.inputs,
+                run.outputs,
+                run.error,
+                run.records,
+                example=run.example,
+                rollout=run.rollout,
+                client_calls=run.client_calls,
             )
         ]
 

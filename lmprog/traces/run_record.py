@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.trust.private import private_names
 from lmprog.compiler.types.plain_types import plain_type
 from lmprog.failure import Failure
+from lmprog.lms.lm import ToolCall
 from lmprog.state.digests import digest
 from lmprog.traces.record import Record
 
@@ -36,6 +37,8 @@ class RunRecord:
     inputs: Mapping[str, Any]
     outputs: Mapping[str, Any] | None = None
     error: Failure | None = None
+    client_calls: Sequence[ToolCall] = ()
+    """The calls of a server's client's tools with which the run has ended, in place of outputs or an error."""
     types: Mapping[str, Any] = field(default_factory=dict)
     """The types of the outputs as plain values (`lmprog.compiler.types.plain_types`)."""
     private: Sequence[str] = ()
@@ -81,6 +84,7 @@ class RunRecord:
             found["error"] = "the run failed" if hidden else str(self.error)
             found["failure"] = self.error.kind
         more = {
+            "client_calls": [] if hidden else [asdict(call) for call in self.client_calls],
             "types": self.types,
             "private": list(self.private),
             "columns": {} if hidden else self.columns,
@@ -117,7 +121,8 @@ class RunRecorder:
     ) -> RunRecord:
         """Return the record of a run: inputs, outputs or error, and what its `calls` used.
 
-        `scored` are fields of a run that was scored: the row's `columns`, its `scores`, and the metrics' words (`said`).
+        `scored` are fields of a run that was scored (the row's `columns`, its `scores`, and the metrics' words, `said`), or
+        that ended with `client_calls`.
         """
         started = min((call.started for call in calls), default=None)
         ended = max((call.started + call.seconds for call in calls), default=0.0)

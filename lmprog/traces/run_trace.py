@@ -9,6 +9,7 @@ from typing import Any
 
 from lmprog.compiler.plan import Plan
 from lmprog.failure import Failure
+from lmprog.lms.lm import ToolCall
 from lmprog.traces.record import Record
 
 
@@ -29,7 +30,9 @@ class RunTrace:
     ended: float = 0.0
     inputs: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Any] | None = None
-    """The outputs of the program; None where the run failed."""
+    """The outputs of the program; None where the run failed, or ended with `client_calls`."""
+    client_calls: Sequence[ToolCall] = ()
+    """The calls of a server's client's tools with which the run has ended."""
     plan: Plan | None = None
     """The program that ran; None for a judge, whose run belongs to the run that it scores."""
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -66,6 +66,7 @@ class Spans:
                 "gen_ai.agent.name": run.program,
                 "lmprog.example": run.example,
                 "lmprog.rollout": run.rollout,
+                **({"lmprog.client_calls": [call.name for call in run.client_calls]} if run.client_calls else {}),
                 **tagged,
                 **self._shown("CHAIN", *self._public(run)),
             },

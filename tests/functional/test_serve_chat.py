@@ -22,6 +22,34 @@ CHAT = """
     modules:
       say: {inputs: {talk: messages, tone: str}, outputs: {reply: str}, retry: 0}
 """
+AGENT = """
+    lmprog: 1
+    name: desk
+    inputs: {talk: messages}
+    outputs: {reply: "${{ steps.say.reply }}"}
+    lms: {lm: {model: openai/x, api_base: "${{ env.TEST_API_BASE }}", api_key: sk-x, cache: false}}
+    tools: {note: {python: "./notes.py:note", result: noted, effects: write}}
+    modules:
+      say: {inputs: {talk: messages}, outputs: {reply: str}, tools: [note], max_turns: 4, retry: 0}
+    steps: {say: {module: say, retry: 1, on_error: {reply: sorry}, with: {talk: "${{ inputs.talk }}"}}}
+"""
+NOTES = """
+    from pathlib import Path
+
+    def note(text: str) -> str:
+        with Path("notes").open("a") as file:
+            file.write(text + "\\n")
+        return "written: " + text
+"""
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather of a place",
+        "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
+    },
+}
+HI = {"role": "user", "content": "Hi"}
 SORT = """
     lmprog: 1
     name: sorter
@@ -44,6 +72,22 @@ def streamed(*pieces: str) -> tuple[int, dict[str, str], str]:
     ]
     body = "".join(f"data: {json.dumps(line)}\n\n" for line in lines) + "data: [DONE]\n\n"
     return 200, {"content-type": "text/event-stream"}, body
+
+
+def calling(*calls: tuple[str, str, Any]) -> tuple[int, dict[str, str], str]:
+    """A reply of the stand-in for the provider that calls tools: each an id, a name and arguments (a text: as it is)."""
+    made = [
+        {"id": id, "type": "function", "function": {"name": name, "arguments": given}}
+        for id, name, arguments in calls
+        for given in [arguments if isinstance(arguments, str) else json.dumps(arguments)]
+    ]
+    message = {"role": "assistant", "content": None, "tool_calls": made}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+    return (
+        200,
+        {},
+        json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": "x", "choices": [choice]}),
+    )
 
 
 def client_of(served: Any, key: str = "none") -> Any:
@@ -107,7 +151,9 @@ def test_several_outputs_are_json_and_a_text_is_the_last_message(serve, write, p
         ({"model": "other"}, 404, "the model is 'desk'"),
         ({"messages": "hello"}, 422, "list of messages"),
         ({"n": 2}, 422, "one answer"),
+        ({"tools": [WEATHER]}, 422, "no agent: a module with `tools`"),
         ({"tools": [{"type": "function"}]}, 422, "the tools that it declares"),
+        ({"functions": [{"name": "weather"}]}, 422, "send them as `tools`"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "/etc/x"}}]}]},
             422,
@@ -178,3 +224,87 @@ def test_a_page_says_how_to_call(serve, write, provider) -> None:  # noqa: F811
     assert page.headers["content-type"].startswith("text/html")
     assert f"curl {served.url}/run" in page.text and "/v1/chat/completions" in page.text
     assert "&lt;b&gt;Helps" in page.text and "<b>Helps" not in page.text
+
+
+def test_a_client_calls_its_own_tools(serve, write, provider, tmp_path) -> None:  # noqa: F811
+    write(NOTES, "notes.py")
+    trace = tmp_path / "trace.jsonl"
+    served = serve(write(AGENT), "--trace", trace, TEST_API_BASE=provider.url)
+    ask: Any = client_of(served).chat.completions.create
+    provider.replies = [
+        calling(("a", "note", {"text": "one"}), ("b", "weather", "{not JSON")),
+        calling(
+            ("c", "weather", {"place": "Oslo"}), ("d", "note", {"text": "two"}), ("e", "weather", {"place": "Rome"})
+        ),
+    ]
+    answer = ask(model="desk", messages=[HI], tools=[WEATHER], tool_choice="auto")
+    (choice,) = answer.choices
+    assert choice.finish_reason == "tool_calls" and choice.message.content is None
+    made = choice.message.tool_calls
+    given = [(call.type, call.function.name, json.loads(call.function.arguments)) for call in made]
+    assert given == [("function", "weather", {"place": "Oslo"}), ("function", "weather", {"place": "Rome"})]
+    assert [tool["function"]["name"] for tool in provider.requests[0]["tools"]] == ["note", "weather"]
+    assert provider.requests[0]["tools"][1] == WEATHER
+    # What cannot be read is told to the LM, as with the program's own tools.
+    (_, unread) = provider.requests[1]["messages"][-2:]
+    assert unread["tool_call_id"] == "b" and unread["content"].startswith("error: ")
+    run = json.loads(trace.read_text().splitlines()[-1])
+    assert run["kind"] == "run" and not {"error", "failure", "outputs"} & set(run)
+    assert [(call["name"], call["arguments"]) for call in run["client_calls"]] == [
+        ("weather", {"place": "Oslo"}),
+        ("weather", {"place": "Rome"}),
+    ]
+    # The LM gets its own turns again, with the calls of the program's tool, which is not called anew.
+    results = [
+        {"role": "tool", "tool_call_id": call.id, "content": f"sun {number}"} for number, call in enumerate(made)
+    ]
+    talk = [HI, choice.message, *results]
+    provider.replies = ["Sunny."]
+    answer = ask(model="desk", messages=talk, tools=[WEATHER])
+    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("Sunny.", "stop")
+    sent = [turn for turn in provider.requests[-1]["messages"] if turn["role"] != "system"]
+    assert [
+        (turn["role"], turn.get("tool_call_id"), turn["content"]) for turn in sent if turn["role"] != "assistant"
+    ] == [
+        ("user", None, "Hi"),
+        ("tool", "a", "written: one"),
+        ("tool", "b", unread["content"]),
+        ("tool", "d", "written: two"),
+        ("tool", "c", "sun 0"),
+        ("tool", "e", "sun 1"),
+    ]
+    assert [call["id"] for turn in sent if turn["role"] == "assistant" for call in turn["tool_calls"]] == [*"abcde"]
+    assert (tmp_path / "notes").read_text() == "one\ntwo\n"
+    # No result, no tool to choose, a name that is taken.
+    with pytest.raises(openai.UnprocessableEntityError, match=f"the result of {made[1].id}"):
+        ask(model="desk", messages=talk[:-1], tools=[WEATHER])
+    with pytest.raises(openai.UnprocessableEntityError, match="a tool note of its own"):
+        ask(model="desk", messages=[HI], tools=[{"type": "function", "function": {"name": "note"}}])
+    provider.replies = [calling(("a", "weather", {})), "Nothing."]
+    answer = ask(model="desk", messages=[HI], tools=[WEATHER], tool_choice="none")
+    assert answer.choices[0].message.content == "Nothing." and "there is no tool 'weather'" in str(
+        provider.requests[-1]
+    )
+
+
+def test_a_client_calls_its_own_tools_in_a_stream(serve, write, provider) -> None:  # noqa: F811
+    write(NOTES, "notes.py")
+    served = serve(write(AGENT), TEST_API_BASE=provider.url)
+    client, talk = client_of(served), [HI]
+    provider.replies = [calling(("c", "weather", {"place": "Oslo"}), ("e", "weather", {"place": "Rome"}))]
+    # The client's own reader joins the deltas to a message.
+    with client.chat.completions.stream(model="desk", messages=talk, tools=[WEATHER]) as stream:
+        choice = stream.get_final_completion().choices[0]
+    assert choice.finish_reason == "tool_calls"
+    assert [call.function.arguments for call in choice.message.tool_calls] == ['{"place": "Oslo"}', '{"place": "Rome"}']
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "sun"} for call in choice.message.tool_calls]
+    asked = [
+        call.model_dump(include={"id": ..., "type": ..., "function": {"name", "arguments"}})
+        for call in choice.message.tool_calls
+    ]
+    provider.replies = [streamed("Sun", "ny.")]
+    talk = [HI, {"role": "assistant", "tool_calls": asked}, *results]
+    chunks = list(client.chat.completions.create(model="desk", messages=talk, tools=[WEATHER], stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Sunny."
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert [turn.get("tool_call_id") for turn in provider.requests[-1]["messages"]][-2:] == ["c", "e"]

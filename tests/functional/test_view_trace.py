@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lmprog.failure import Failure
+from lmprog.lms.lm import ToolCall
 from lmprog.reports.page.server import Refused
 from lmprog.reports.page.trace_report import TraceReport, trace_page
 from lmprog.reports.page.trace_server import stored
@@ -25,6 +27,9 @@ __all__ = ["spec"]
 
 EVIL = "<script>alert(1)</script>"
 TYPES = {"label": {"enum": ["billing", "refund"]}, "sure": "bool"}
+
+
+CALL = ToolCall("1", "weather", {"place": "Oslo"}, '{"place": "Oslo"}')
 
 
 def trace_of(path: Path, *answers: str | None, private: tuple[str, ...] = (), **more: Any) -> Path:
@@ -63,6 +68,17 @@ def test_the_table_has_runs_with_what_people_said(tmp_path: Path) -> None:
     assert EVIL not in page and "connect-src 'self'" in page and "take back" in page
     still = trace_page([trace], live=False)
     assert "connect-src 'none'" in still and "take back" not in still
+
+
+def test_a_run_that_ends_with_calls_of_its_client_has_not_failed(tmp_path: Path) -> None:
+    run = RunRecord(program="desk", digest="d", example="a", rollout=0, inputs={}, client_calls=(CALL,))
+    with TraceWriter(tmp_path / "trace.jsonl") as writer:
+        writer.write([run, replace(run, example="b", private=("text",))])
+    entries = TraceReport([tmp_path / "trace.jsonl"]).entries
+    assert [entry.sides[0] and entry.sides[0].words for entry in entries] == [
+        ['it ended with calls of the client: weather({"place": "Oslo"})'], [],
+    ]  # fmt: skip
+    assert entries[0].way == "client calls"
 
 
 def test_private_values_are_left_out(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ WAYS = {
     "right": "better",
     "commented": "back",
     "no feedback": "equal",
+    "client calls": "equal",
 }
 """Words for the state of one run, each with the colour of its badge."""
 KEYS = "123456789"
@@ -170,6 +171,9 @@ class TraceReport:
         words = [] if hidden else [*(run.get("said") or {}).values()]
         if run.get("error") is not None and run["error"] not in words:
             words.append("the run failed" if hidden else run["error"])
+        if run.get("client_calls") and not hidden:
+            called = (f"{call['name']}({call['written']})" for call in run["client_calls"])
+            words.append(f"it ended with calls of the client: {', '.join(called)}")
         outputs = _texts(run.get("outputs") or {}, hidden)
         return Side(outputs, run.get("scores") or {}, [short(word) for word in words])
 
@@ -184,7 +188,9 @@ def trace_page(files: Sequence[Path], *, show_private: bool = False, live: bool 
 
 
 def way(run: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Return what is known of a run, in a word: how the feedback `given` judges it, or that it failed."""
+    """Return what is known of a run, in a word: how the feedback `given` judges it, that it failed, or that it ended with
+    calls of a client's tools.
+    """
     score = given.get("score")
     if given.get("correction") is not None:
         return "corrected"
@@ -192,6 +198,8 @@ def way(run: Mapping[str, Any], given: Mapping[str, Any]) -> str:
         return "right" if score >= 0.5 else "wrong"
     if given:
         return "commented"
+    if run.get("error") is None and run.get("client_calls"):
+        return "client calls"
     return "failed" if run.get("outputs") is None else "no feedback"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from lmprog.compiler.types.lattice import PRIMITIVES, Enum, ListOf, Object, Optional, Primitive
 from lmprog.compiler.types.plain_types import plain_type, type_of_plain
+from lmprog.lms.lm import ToolCall
 from lmprog.runtime.result import recorded
 from lmprog.traces.exports import FileExport
 from lmprog.traces.files import TraceWriter, read_trace
@@ -59,6 +61,9 @@ def test_a_run_is_one_line_after_its_calls(program, scripted, tmp_path: Path) ->
     assert record.types == {"label": {"enum": ["billing", "refund"]}, "account": "str", "told": "str"}
     assert record.id == recorded(recorder, result, 3).id != recorded(recorder, result, 4).id
     assert recorder.record({}, None, None, (), example="5f").id == "5f"
+    call = ToolCall("1", "weather", {"place": "17-SECRET"}, "{}")
+    waiting = recorder.record({}, None, None, (), example="5f", client_calls=(call,))
+    assert waiting.as_json()["client_calls"] == [asdict(call)] and "SECRET" not in str(waiting.as_json(shared=True))
     with TraceWriter(tmp_path / "trace.jsonl") as writer:
         writer.write([*result.records, recorded(recorder, result, 0)])
         writer.write([*result.records, recorded(recorder, result, 0)])

@@ -23,6 +23,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from lmprog import Completion, ProviderError, Usage, UsageError
+from lmprog.lms.lm import ToolCall, ToolOffer
+from lmprog.runtime.client_tools import ClientTools
+from lmprog.runtime.options import RunOptions
 from lmprog.traces.exports import close, export_to
 from lmprog.traces.files import read_trace
 
@@ -305,3 +308,15 @@ def test_nothing_heavy_is_imported_for_it() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert ran.stdout == "[]\n"
+
+
+def test_a_run_that_ends_with_calls_of_its_client_is_no_error(program, scripted, told) -> None:
+    memory = told()
+    text = TEXT.replace("outputs: {answer: {enum: [yes, no]}}", "outputs: {answer: str}, tools: [look], max_turns: 3")
+    call = ToolCall("1", "weather", {}, "{}")
+    desk = program(text, scripted(lambda request: Completion("", tool_calls=(call,))), tools__py=TOOLS)
+    tools = ClientTools("say", (ToolOffer("weather", "", {}),), lambda messages: messages)
+    result = asyncio.run(desk.run({"text": "a"}, options=RunOptions(client=tools)))
+    assert (result.outputs, result.error) == (None, None) and result.client_calls is not None
+    (root,) = [span for span in memory.get_finished_spans() if span.name == "invoke_agent desk"]
+    assert root.status.status_code != StatusCode.ERROR and root.attributes["lmprog.client_calls"] == ("weather",)
