@@ -150,8 +150,8 @@ def ours(case: Case, steps: int) -> dict[str, Any]:
             trained.append(found.rows)
             return found
 
-        async def _waves(self, step: int) -> list[Any]:
-            waves = await super()._waves(step)
+        async def _waves(self, step: int, program: Any) -> list[Any]:
+            waves = await super()._waves(step, program)
             sampled[-1] += [made for wave in waves for run in wave.rollouts for made in run.invocations]
             return waves
 

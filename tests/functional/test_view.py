@@ -92,14 +92,11 @@ def test_the_page_tells_the_whole_run(page: Path, run_dir: Path) -> None:
 
 
 def test_a_wrong_directory_is_wrong_usage(cli, tmp_path: Path) -> None:
-    for name in (tmp_path, tmp_path / "nowhere", Path(__file__)):
+    no_run = "lmprog: there is no run in {}: it has no journal.jsonl; name a folder that `optimize` wrote\n"
+    no_trace = "lmprog: {} has no run: name a file that --trace has written\n"
+    for name, said in ((tmp_path, no_run), (tmp_path / "nowhere", no_run), (Path(__file__), no_trace)):
         for more in ([], ["--export", tmp_path / "page.html"]):
-            status, out, err = cli("view", name, *more)
-            assert (status, out) == (2, "")
-            assert (
-                err
-                == f"lmprog: there is no run in {name}: it has no journal.jsonl; name a folder that `optimize` wrote\n"
-            )
+            assert cli("view", name, *more) == (2, "", said.format(name))
     assert not (tmp_path / "page.html").exists()
 
 
