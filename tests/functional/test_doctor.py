@@ -250,6 +250,7 @@ def test_a_server_that_is_not_there(cli, spec, closed_port) -> None:
     assert status == 1 and "fix: start the server, or correct its address or key" in out
 
 
+@pytest.mark.slow
 def test_a_provider_without_a_free_question_is_not_asked(cli, spec, monkeypatch) -> None:
     pytest.importorskip("litellm")
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)

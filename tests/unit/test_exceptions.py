@@ -57,6 +57,7 @@ def is_exception(names: set[str]) -> bool:
     return any(name in BUILT_IN or name.endswith(("Error", "Exception")) for name in names)
 
 
+@pytest.mark.slow
 def test_every_exception_of_ours_is_below_the_root() -> None:
     ours = [(place, above(set(bases))) for place, name, bases in classes() if is_exception(above(set(bases)))]
     assert len(ours) > 30

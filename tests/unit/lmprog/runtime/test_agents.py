@@ -160,7 +160,7 @@ def test_the_text_protocol_is_in_the_constant_head(made) -> None:
         (("find", {"query": 3}), "the argument 'query' of find: 3 is not a value of type str"),
         (("find", {"query": "a", "n": 3}), "find takes no argument 'n'; it takes query, k"),
         (("find", {"query": "none"}), "find raised LookupError: no page (tools.py:11)"),
-        (("wait", {"seconds": 60}), "wait did not end within 1 seconds"),
+        pytest.param(("wait", {"seconds": 60}), "wait did not end within 1 seconds", marks=pytest.mark.slow),
     ],
 )
 def test_what_goes_wrong_is_told_to_the_lm_and_traced(made, protocol, call, said) -> None:

@@ -130,6 +130,7 @@ def test_a_batch_that_fails_or_is_cancelled_is_not_sent_again_but_by_the_next_ru
     assert [result.outputs for result in runs()] == WANTED
 
 
+@pytest.mark.slow
 def test_a_provider_that_is_away_for_a_while_is_asked_again(runs, server) -> None:
     server.failing = [503, 500, 429, 502]
     assert [result.outputs for result in runs()] == WANTED
