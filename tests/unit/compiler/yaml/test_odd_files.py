@@ -35,6 +35,7 @@ def test_a_control_character_is_named_where_it_stands(tmp_path: Path, character:
 @pytest.mark.parametrize(
     "number", ["9" * 5000, "0x" + "f" * 5000, "0o" + "7" * 9000, "-" + "1" * 5000, "1" + "0" * 5000 + ".5"]
 )
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["{{ text }}", "{{ text }} {{ vars.n }}"])
 def test_a_number_of_thousands_of_digits_is_no_traceback(tmp_path: Path, number: str, prompt: str) -> None:
     for said in findings(tmp_path, PROGRAM.replace("PROMPT", prompt).replace("NUMBER", number)):
