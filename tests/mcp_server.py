@@ -84,7 +84,7 @@ def note() -> str:
 
 @server.resource("desk://drawers/{drawer}")
 def drawer(drawer: str) -> str:
-    """What is in a drawer."""
+    """Return what is in a drawer."""
     return f"pencils of {drawer}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,22 +95,22 @@ def is_unknown(value: Any) -> bool:
     return isinstance(value, Unknown) or (isinstance(value, list) and any(map(is_unknown, value)))
 
 
-class Expressions:
+class Expressions(ABC):
     """Converts Python expressions to values: expressions of the language, outputs of steps, plain values, or Unknown."""
 
     def __init__(self, file: DspyFile) -> None:
         self.file = file
 
+    @abstractmethod
     def called(self, node: ast.Call, env: Mapping[str, Any], each: Expr | None = None) -> Any:
         """Return the value of a call that becomes a step of the program; None for any other call.
 
         `env` has the values of names, and `each` is the list over which the call is repeated (None: it is not).
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def read_field(self, base: Expr, name: str) -> None:
         """Note that a field of a value is read."""
-        raise NotImplementedError
 
     def value(self, node: ast.AST, env: Mapping[str, Any]) -> Any:
         """Return the value of a Python expression; `env` has the values of names."""

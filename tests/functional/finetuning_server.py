@@ -15,12 +15,14 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.server_in_thread import ServerInThread
+
 BASE = "gpt-4.1-mini-2025-04-14"
 STATUSES = ("validating_files", "queued", "running")
 """The statuses of a job that goes well, one for each look at it, before it has succeeded."""
 
 
-class FineTuningServer:
+class FineTuningServer(ServerInThread):
     """Serves one base model. What is set on it takes effect with the next request."""
 
     def __init__(self) -> None:
@@ -50,18 +52,9 @@ class FineTuningServer:
         self.chats: Counter[str] = Counter()
         self.arrived = threading.Event()
         """Set when a request of `hanging` or `refusing` has come."""
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        threading.Thread(target=self._serve, daemon=True).start()
-        self._started.wait()
+        self.begin()
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._started.set()
-        self._loop.run_forever()
-
-    async def _start(self) -> None:
+    def app(self) -> web.Application:
         app = web.Application(client_max_size=64_000_000)
         for prefix in ("/v1", "/openai"):
             app.router.add_post(f"{prefix}/files", self._kept(self._upload))
@@ -75,16 +68,7 @@ class FineTuningServer:
             app.router.add_get(f"{prefix}/models/{{id}}", self._kept(self._model))
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/openai/deployments/{model}/chat/completions", self._chat)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024)
-        await site.start()
-        self.address = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        self.url = f"{self.address}/v1"
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        return app
 
     def _kept(self, handle: Callable[[web.Request], Any]) -> Callable[[web.Request], Any]:
         async def handled(request: web.Request) -> web.StreamResponse:
@@ -174,7 +158,7 @@ class FineTuningServer:
         return {**shown, "fine_tuned_model": name, "trained_tokens": tokens, **self.outcome}
 
     def _wrong(self, file: str) -> dict[str, str] | None:
-        """What the provider's own check of a file finds, which it makes when the job has begun."""
+        """Return the provider's finding on a file, or None: it checks the file when the job has begun."""
         rows = self.rows(file)
         if len(rows) < 10:
             words = f"Training file has {len(rows)} example(s), but must have at least 10 examples"

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
-import threading
 from typing import Any
 
 from aiohttp import web
 
+from tests.server_in_thread import ServerInThread
+
 TOKEN = "hf_test0123456789"
 
 
-class HubServer:
+class HubServer(ServerInThread):
     """Repositories in memory: by name, whether they are private, their branches, and the files of each commit."""
+
+    path = ""
 
     def __init__(self) -> None:
         self.private: dict[str, bool] = {}
@@ -25,18 +27,9 @@ class HubServer:
         self.failing: list[tuple[str, int]] = []
         """The next failures: each a part of a method and path, and the status."""
         self.asked: list[str] = []
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        threading.Thread(target=self._serve, daemon=True).start()
-        self._started.wait()
+        self.begin()
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._started.set()
-        self._loop.run_forever()
-
-    async def _start(self) -> None:
+    def app(self) -> web.Application:
         app = web.Application(client_max_size=64_000_000)
         name = "{owner}/{name}"
         for method, path, handle in (
@@ -55,15 +48,7 @@ class HubServer:
         ):
             app.router.add_route(method, path, self._kept(handle))
         app.router.add_route("*", "/{rest:.*}", self._kept(self._unknown))
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        return app
 
     def _kept(self, handle: Any) -> Any:
         async def handled(request: web.Request) -> web.StreamResponse:

@@ -416,7 +416,7 @@ POINTS = {
     "after the job was started": ("hanging", "POST /fine_tuning/jobs", 1, 1),
     "while the job is at work": ("hanging", "GET /fine_tuning/jobs/", 1, 1),
 }
-"""Where a process is killed, one after the other in one run: the request that is at work, and the files and jobs by then."""
+"""Places at which a process is killed, one after the other in one run: the request at work, and the files and jobs by then."""
 
 
 @pytest.mark.kill

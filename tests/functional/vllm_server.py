@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -19,9 +18,10 @@ from lmprog.compiler.plan import AdapterReference
 from lmprog.lms.lm import Completion, Request
 from lmprog.lms.local import LocalLM
 from lmprog.lms.local.weights import Weights
+from tests.server_in_thread import ServerInThread
 
 
-class VllmServer:
+class VllmServer(ServerInThread):
     """Serves the model in `folder` as `tiny`. What is set on it takes effect with the next request."""
 
     def __init__(self, folder: Path) -> None:
@@ -46,27 +46,14 @@ class VllmServer:
         self.asked: list[dict[str, Any]] = []
         self._kept: dict[str, dict[str, Any]] = {}
         """Equal requests get equal answers: who shares a batch changes the last digits of a log-probability."""
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        threading.Thread(target=self._serve, daemon=True).start()
-        self._started.wait()
+        self.begin()
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._started.set()
-        self._loop.run_forever()
-
-    async def _start(self) -> None:
+    def app(self) -> web.Application:
         app = web.Application(middlewares=[self._broken])
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/load_lora_adapter", self._load)
         app.router.add_post("/v1/unload_lora_adapter", self._unload)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+        return app
 
     @web.middleware
     async def _broken(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -77,10 +64,6 @@ class VllmServer:
             return web.Response()
         found: web.StreamResponse = await handler(request)
         return found
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _load(self, request: web.Request) -> web.Response:
         body = await request.json()

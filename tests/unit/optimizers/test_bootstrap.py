@@ -81,7 +81,7 @@ AGENT = """
 
 @pytest.mark.parametrize("protocol", ["native", "text"])
 def test_demos_of_an_agent_keep_the_tool_calls_of_their_run(write, scripted, protocol: str) -> None:
-    """Of three calls beside each other one adds at once, one wrongly first, and one never answers."""
+    """Make three calls beside each other: one adds at once, one wrongly first, and one never answers."""
     write("def add(a: int, b: int) -> int:\n    return a + b\n", "tools.py")
     path = write(AGENT.format(protocol=protocol))
     asked: list[list[str]] = []

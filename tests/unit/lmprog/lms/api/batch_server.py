@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
+from tests.server_in_thread import ServerInThread
 from tests.unit.lmprog.lms.api.server_for_api import reply
 
 Line = tuple[int, dict[str, Any]] | str
 """The status and body of a request's answer, or the code of its error."""
 
 
-class BatchServer:
+class BatchServer(ServerInThread):
     """Answers with what `answer` says of a request's body; a batch ends as `ends` says, one after the other, or completed."""
+
+    cancels = False
 
     def __init__(self) -> None:
         self.answer: Callable[[dict[str, Any]], Line] = lambda body: (200, reply(body["messages"][-1]["content"]))
@@ -29,32 +30,16 @@ class BatchServer:
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.asked: list[str] = []
-        self._started = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._serve, daemon=True).start()
-        self._started.wait()
+        self.begin()
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._started.set()
-        self._loop.run_forever()
-
-    async def _start(self) -> None:
+    def app(self) -> web.Application:
         app = web.Application(middlewares=[self._first])
         app.router.add_post("/v1/files", self._upload)
         app.router.add_get("/v1/files/{id}/content", self._content)
         app.router.add_post("/v1/batches", self._make)
         app.router.add_get("/v1/batches", self._list)
         app.router.add_get("/v1/batches/{id}", self._look)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        return app
 
     @property
     def requests(self) -> list[dict[str, Any]]:

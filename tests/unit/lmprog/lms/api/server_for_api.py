@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+
+from tests.server_in_thread import ServerInThread
 
 DIRECT, LITELLM = "openai/x", "litellm_proxy/x"
 """A model that is asked directly at an `api_base`, and one that litellm asks there."""
@@ -37,32 +37,19 @@ class Asked:
     time: float
 
 
-class Server:
+class Server(ServerInThread):
     """Runs in a thread. `answer(asked)`, which may be async, gives a text, the body of a reply, or a web.Response."""
 
     def __init__(self) -> None:
         self.answer: Callable[[Asked], Any] = lambda asked: "ok"
         self.asked: list[Asked] = []
         self.active = self.most_active = 0
-        self._started = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._serve, daemon=True).start()
-        self._started.wait()
+        self.begin()
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._started.set()
-        self._loop.run_forever()
-
-    async def _start(self) -> None:
+    def app(self) -> web.Application:
         app = web.Application()
         app.router.add_post("/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+        return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         asked = Asked(request.path, await request.json(), request.headers, time.monotonic())
@@ -80,10 +67,6 @@ class Server:
         if isinstance(found, str):
             found = reply(found)
         return web.json_response(found) if isinstance(found, dict) else found
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
 
 
 def reply(text: str | None, **more: Any) -> dict[str, Any]:
