@@ -7,13 +7,13 @@ each group is read once.
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmprog.compiler.errors import Handled
+from lmprog.compiler.standard_output import sent_to_stderr
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -85,7 +85,7 @@ def _loaded(group: str, name: str) -> Any:
     """Return the object of an entry point, or the failure to import it: each import is tried once."""
     try:
         # What a package prints while it is imported must not get into a document on standard output.
-        with contextlib.redirect_stdout(sys.stderr):
+        with sent_to_stderr():
             return points(group)[name].load()
     except Exception as error:
         return PluginFailed(f"{type(error).__name__}: {error}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.errors import LmprogError
+from lmprog.compiler.standard_output import sent_to_stderr
 from lmprog.compiler.yaml.files import note
 
 _loaded: dict[tuple[str, int], Any] = {}
@@ -98,7 +99,7 @@ def _file(reference: PythonReference) -> Any:
     sys.path.insert(0, str(path.parent))
     try:
         # What user code prints while it is imported must not get into a document on standard output.
-        with contextlib.redirect_stdout(sys.stderr):
+        with sent_to_stderr():
             spec.loader.exec_module(module)
     except KeyboardInterrupt:
         raise
@@ -115,7 +116,7 @@ def _file(reference: PythonReference) -> Any:
 def _module(reference: PythonReference) -> Any:
     assert reference.module is not None
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with sent_to_stderr():
             found = importlib.import_module(reference.module)
         if getattr(found, "__file__", None):
             note(Path(found.__file__))  # type: ignore[arg-type]

@@ -8,9 +8,7 @@ processes that start at once, or one that is cut short, leave either a whole mod
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import shutil
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from pathlib import Path
 
 from lmprog.compiler.yaml.whole_file import whole_file, whole_folder
 from lmprog.errors import InfrastructureError
+from lmprog.lms.quiet_loading import quiet_loading
 from lmprog.state.cache_folder import cache_root
 
 NAME = "embedded/smollm2-135m"
@@ -90,7 +89,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     print(f"converting {NAME} for transformers (once, about half a minute) ...", file=sys.stderr, flush=True)
-    with contextlib.redirect_stderr(io.StringIO()):  # transformers draws a progress bar of its own here
+    with quiet_loading():
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         config = AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from lmprog.lms.adapter_files import adapter_folder as adapter_folder
 from lmprog.lms.adapter_files import sha256_of as sha256_of
 from lmprog.lms.local.allocation import keep_few_kernels, keep_freed_memory
 from lmprog.lms.local.writing import writing
+from lmprog.lms.quiet_loading import quiet_loading
 
 if TYPE_CHECKING:
     from lmprog.lms.local.lora import FastLora
@@ -101,7 +100,7 @@ class Weights:
         from lmprog.lms.local import attention
 
         try:
-            with _quiet():
+            with quiet_loading():
                 self.tokenizer = transformers.AutoTokenizer.from_pretrained(source, padding_side="left", **of)
                 self.base = transformers.AutoModelForCausalLM.from_pretrained(
                     source, dtype=dtype, attn_implementation=attention.NAME, **of
@@ -261,7 +260,7 @@ class Weights:
         import transformers
 
         name = self._load(adapter)
-        with _quiet():
+        with quiet_loading():
             merged = self._peft.merge_and_unload(safe_merge=True, adapter_names=[name])
             revision = revision_of(self.model_name)
             of = {"revision": revision} if revision is not None else {}
@@ -279,7 +278,7 @@ class Weights:
         folder = adapter_folder(adapter)
         name = sha256_of(folder)[:16]
         if name not in self._names:
-            with _quiet():
+            with quiet_loading():
                 if self._peft is None:
                     self._peft = peft.PeftModel.from_pretrained(self.base, folder, adapter_name=name)
                 else:
@@ -315,15 +314,3 @@ def _import_local(model: str) -> tuple[Any, Any]:
         import torch
         import transformers
     return torch, transformers
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the progress bars and log lines with which transformers and peft report their loading."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
