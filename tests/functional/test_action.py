@@ -1,4 +1,4 @@
-"""The GitHub action: its steps run here as the runner runs them, on a scratch repository."""
+"""The GitHub action: its own steps run here as the runner runs them, on a scratch repository; those of other actions do not."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.functional.repositories import published, skip_without_index
 from tests.functional.test_check_command import MISSPELT, SPEC, WARNED
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
+Ended = subprocess.CompletedProcess[str]
 TESTED = """
     lmprog: 1
     name: tested
@@ -33,26 +35,36 @@ def steps() -> list[dict[str, Any]]:
     return found
 
 
-def run(folder: Path, **inputs: str) -> tuple[int, str]:
-    """Run the step that checks, with the inputs' defaults; return its status and what it printed."""
-    (step,) = (step for step in steps() if step["name"] == "Check")
+def inputs(**given: str) -> dict[str, str]:
+    """Return the inputs of the action by name, with their defaults."""
+    declared = yaml.safe_load((ROOT / "action.yml").read_text())["inputs"]
+    return {name: value["default"] for name, value in declared.items()} | {
+        name.replace("_", "-"): value for name, value in given.items()
+    }
+
+
+def done(step: dict[str, Any], folder: Path, given: dict[str, str], programs: Path, action: Path) -> Ended:
+    """Run one step of a job to its end."""
     runner = next(around for around in (folder, *folder.parents) if (around / ".git").exists()) / "runner"
     runner.mkdir(exist_ok=True)
-    defaults = {
-        name: value["default"] for name, value in yaml.safe_load((ROOT / "action.yml").read_text())["inputs"].items()
-    }
-    given = {**defaults, **{name.replace("_", "-"): value for name, value in inputs.items()}}
+    known = {"github.action_path": str(action), **{f"inputs.{name}": value for name, value in given.items()}}
     environment = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "RUNNER_TEMP": str(runner),
         "GITHUB_OUTPUT": str(runner / "output"),
         "GITHUB_STEP_SUMMARY": str(runner / "summary"),
-        **{name: given[value.removeprefix("${{ inputs.").removesuffix(" }}")] for name, value in step["env"].items()},
+        **{name: known[value.removeprefix("${{ ").removesuffix(" }}")] for name, value in step.get("env", {}).items()},
     }
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
-    return done.returncode, done.stdout
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+
+
+def run(folder: Path, **given: str) -> tuple[int, str]:
+    """Run the step that checks, with lmprog as it is installed here; return its status and what it printed."""
+    (step,) = (step for step in steps() if step["name"] == "Check")
+    ended = done(step, folder, inputs(**given), Path(sys.executable).parent, ROOT)
+    return ended.returncode, ended.stdout
 
 
 @pytest.fixture
@@ -77,6 +89,22 @@ def test_the_steps_name_inputs_that_there_are() -> None:
         "Keep what pip fetches",
         "Send the findings to code scanning",
     ]
+
+
+def test_the_steps_in_their_order(repository: Path, write, tmp_path: Path) -> None:
+    """Run all steps from an environment with pip alone to the findings."""
+    action = published(tmp_path / "action", "v0.1.0")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "python"], check=True)
+    write(MISSPELT, "b.yaml")
+    track(repository, "b.yaml")
+    own = [step for step in steps() if "run" in step]
+    assert [step["name"] for step in own] == ["Find pip's cache", "Install lmprog", "Check"]
+    ended = [done(step, repository, inputs(), tmp_path / "python" / "bin", action) for step in own]
+    skip_without_index(ended[1].stderr)
+    assert [each.returncode for each in ended] == [0, 0, 1], ended
+    assert ended[2].stdout.startswith("::error file=b.yaml,line=9,col=5,")
+    outputs = (repository / "runner" / "output").read_text().splitlines()
+    assert [line.partition("=")[0] for line in outputs] == ["folder", "sarif"]
 
 
 def test_every_program_that_git_tracks_is_checked(repository: Path, write) -> None:

@@ -1,6 +1,6 @@
 """Programs of DSPy and what they become. The files of dspy_saved/ were written by DSPy itself, which no test but one needs.
 
-That one runs DSPy where it is installed, or by the interpreter that LMPROG_DSPY_PYTHON names, one that has DSPy.
+That one runs the DSPy of the extra `peers`, or by the interpreter that LMPROG_DSPY_PYTHON names another one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lmprog.imports.finished import finished
 from lmprog.imports.program import Imported
 
 SAVED = Path(__file__).parent / "dspy_saved"
-PYTHON = sys.executable if importlib.util.find_spec("dspy") else os.environ.get("LMPROG_DSPY_PYTHON", "")
+PYTHON = os.environ.get("LMPROG_DSPY_PYTHON") or (sys.executable if importlib.util.find_spec("dspy") else "")
 Write = Callable[..., Path]
 HEAD = "import dspy\nfrom enum import Enum\nfrom pydantic import BaseModel\n"
 CLASSES = """
@@ -257,7 +257,7 @@ def test_one_class_of_several_is_chosen(write: Write) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not PYTHON, reason="needs DSPy: pip install dspy, or LMPROG_DSPY_PYTHON, an interpreter that has it"
+    not PYTHON, reason="needs DSPy, of the extra `peers`, or LMPROG_DSPY_PYTHON, an interpreter that has it"
 )
 def test_dspy_writes_the_file_that_is_kept_here(tmp_path: Path) -> None:
     subprocess.run([PYTHON, SAVED / "desk.py", tmp_path / "desk.json"], check=True, capture_output=True, timeout=300)
