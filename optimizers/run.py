@@ -104,6 +104,7 @@ def optimize(
     from lmprog.optimizers.grpo.worker import Finished, follow
     from lmprog.optimizers.journal import resuming
     from lmprog.optimizers.journal.files import Journal
+    from lmprog.optimizers.notebook import OptimizationBar
     from lmprog.optimizers.staged.stages import optimize_config, require_packages, run_stages
     from lmprog.optimizers.trackers.reporting import reporting
 
@@ -135,7 +136,7 @@ def optimize(
     with opened(on, workers, spec.parent) as runner, _claimed(folder, going_on), ExitStack() as trackers:
         restarting = resuming.claim(folder, origin, block, resume, restart_stage)
         tracked = trackers.enter_context(reporting(block.report_to, program.plan, seed, folder, going_on))
-        journal = Journal(folder, (*((listen,) if listen else ()), tracked), unchanged)
+        journal = Journal(folder, (OptimizationBar(), *((listen,) if listen else ()), tracked), unchanged)
         try:
             journal.tell("run_started", run_dir=str(folder), program=name, spec=path, seed=seed)
             journal.begin()

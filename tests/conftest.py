@@ -8,6 +8,7 @@ import json
 import os
 import re
 import socket
+import sys
 import textwrap
 import threading
 import time
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -266,6 +268,29 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]
         return int(exited.value.code or 0), out, err
 
     return run
+
+
+class Kernel:
+    """A stand-in for IPython in a notebook, which keeps what is displayed."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def display(self, bar: Any, display_id: bool) -> Kernel:
+        self.update(bar)
+        return self
+
+    def update(self, bar: Any) -> None:
+        self.shown.append(bar._repr_html_())
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    kernel = Kernel()
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", kernel)
+    return kernel
 
 
 @pytest.fixture(scope="session")

@@ -39,38 +39,58 @@ def shell() -> Any:
     return sys.modules.get("IPython.display") if type(kernel).__name__ == "ZMQInteractiveShell" else None
 
 
-class _Bar:
-    def __init__(self, what: str, done: int, total: int) -> None:
-        self.what, self.done, self.total = what, done, total
+class Bar:
+    """A title with how many of `total` are done (no bar where `total` is 0), and what else is said, as a notebook shows
+    them.
+    """
+
+    def __init__(self, what: str, done: int, total: int, said: str = "") -> None:
+        self.what, self.done, self.total, self.said = what, done, total, said
 
     def __repr__(self) -> str:
-        return f"{self.what}: {self.done} of {self.total}"
+        counted = f": {self.done} of {self.total}" if self.total else ""
+        return f"{self.what}{counted}{f'; {self.said}' if self.said else ''}"
 
     def _repr_html_(self) -> str:
-        return f'{_text(self.what)} <progress value="{self.done}" max="{self.total}"></progress> {self.done} of {self.total}'
+        drawn = f'<progress value="{self.done}" max="{self.total}"></progress> {self.done} of {self.total}'
+        return " ".join(part for part in (_text(self.what), drawn if self.total else "", _text(self.said)) if part)
+
+
+class Place:
+    """A place in the output of a notebook's cell that is drawn anew; elsewhere it shows nothing."""
+
+    def __init__(self) -> None:
+        self._display, self._handle = shell(), None
+
+    def show(self, bar: Bar) -> None:
+        if self._handle is not None:
+            self._handle.update(bar)
+        elif self._display is not None:
+            self._handle = self._display.display(bar, display_id=True)
 
 
 class NotebookBar:
     """Shows in a notebook how many of `total` are done; elsewhere it shows nothing. A context manager."""
 
     def __init__(self, what: str, total: int) -> None:
-        self._bar, self._step = _Bar(what, 0, total), max(1, total // 100)
-        self._display = shell() if total else None
-        self._handle: Any = None
+        self._bar, self._step = Bar(what, 0, total), max(1, total // 100)
+        self._place = Place()
 
     def __enter__(self) -> NotebookBar:
-        if self._display is not None:
-            self._handle = self._display.display(self._bar, display_id=True)
+        self._show()
         return self
 
     def advance(self) -> None:
         """Count one more; the bar is drawn anew once for each hundredth."""
         self._bar.done += 1
-        if self._handle is not None and (self._bar.done % self._step == 0 or self._bar.done == self._bar.total):
-            self._handle.update(self._bar)
+        if self._bar.done % self._step == 0 or self._bar.done == self._bar.total:
+            self._show()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._handle is not None:
-            self._handle.update(self._bar)
+        self._show()
+
+    def _show(self) -> None:
+        if self._bar.total:
+            self._place.show(self._bar)

@@ -13,6 +13,7 @@ from lmprog.boundary import terminal
 from lmprog.optimizers.staged.verdict import described
 from lmprog.reports.credit import share_line
 from lmprog.scoring.statistics import Estimate
+from lmprog.spending.amounts import spending
 from lmprog.spending.budget import Spent
 
 if TYPE_CHECKING:
@@ -28,28 +29,6 @@ def points(difference: Mapping[str, Any]) -> str:
     """Return a difference (`mean` and `ci95`) in percentage points with its interval, as `+12.5 [3.1, 21.9]`."""
     low, high = difference["ci95"]
     return f"{100 * difference['mean']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-
-
-def spending(spent: Spent, limits: Mapping[str, float]) -> str:
-    """Return the amounts spent and what is left of each limit.
-
-    The text reads like `spent 350 calls, 41k tokens, $0.0213; left 150 calls`.
-    """
-    parts = [amount("lm_calls", spent.lm_calls), amount("tokens", spent.tokens)]
-    if spent.usd:
-        parts.append(amount("usd", spent.usd))
-    left = [amount(name, max(0.0, limit - getattr(spent, name))) for name, limit in limits.items()]
-    return "; ".join(["spent " + ", ".join(parts), *(["left " + ", ".join(left)] if left else [])])
-
-
-def amount(name: str, value: float) -> str:
-    """Return an amount of a quantity that a budget may limit, as readable text."""
-    if name == "usd":
-        return f"${value:.2f}" if value >= 100 else f"${value:.4f}"
-    if name in ("seconds", "minutes"):
-        return f"{value:.1f} {name}"
-    shown = f"{value:,.0f}" if value < 100_000 else f"{value / 1000:,.0f}k" if value < 1e8 else f"{value / 1e6:,.0f}M"
-    return f"{shown} {'calls' if name == 'lm_calls' else name.replace('_', ' ')}"
 
 
 class OptimizeProgress:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -38,29 +37,6 @@ def program(tmp_path: Path) -> lmprog.Program:
         (tmp_path / f"{split}.jsonl").write_text(rows)
     (tmp_path / "program.yaml").write_text(SPEC)
     return lmprog.load(tmp_path / "program.yaml", lms={"lm": Says()})
-
-
-class Kernel:
-    """A stand-in for IPython in a notebook, which keeps what is displayed."""
-
-    def __init__(self) -> None:
-        self.shown: list[str] = []
-
-    def display(self, bar: Any, display_id: bool) -> Kernel:
-        self.update(bar)
-        return self
-
-    def update(self, bar: Any) -> None:
-        self.shown.append(bar._repr_html_())
-
-
-@pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
-    kernel = Kernel()
-    shell = type("ZMQInteractiveShell", (), {})()
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-    monkeypatch.setitem(sys.modules, "IPython.display", kernel)
-    return kernel
 
 
 def test_reprs_are_short(program: lmprog.Program) -> None:
@@ -101,7 +77,7 @@ def test_a_part_of_a_split_is_scored(program: lmprog.Program) -> None:
         lmprog.evaluate(program, split="train")
 
 
-def test_a_notebook_has_a_bar(program: lmprog.Program, kernel: Kernel) -> None:
+def test_a_notebook_has_a_bar(program: lmprog.Program, kernel) -> None:
     program.map([{"text": str(row)} for row in range(3)])
     assert kernel.shown[0].endswith("0 of 3") and kernel.shown[-1].endswith("3 of 3")
     kernel.shown.clear()
