@@ -74,14 +74,15 @@ def compile_file(
     stage_names: Callable[[], Iterable[str]] = tuple,
     confined: bool = False,
 ) -> Compilation:
-    """Compile the program at `path`; return the plan with the findings. Mistakes in the program are findings, and raise
-    nothing.
+    """Compile the program at `path`; return the plan (None where there are errors) with the findings. Mistakes in the
+    program are findings, and raise nothing.
 
-    `overrides` are values by dotted path of keys (`--set`), `lms` models by LM id (`--lm`), `change` an overlay as plain
-    values, laid on top. With `imports` False no user code runs; with `data` False no rows are read, and the checks that
-    need them are skipped. `stage_configs` returns the pydantic Config of an optimizer by name, to check its options, and
-    `stage_names` the names of all optimizers. `confined`, for a program that is not trusted, reads nothing outside of the
-    git checkout (else the folder) of the program.
+    `overrides` are values by dotted path of keys (`--set`), `lms` models by LM id (`--lm`), `change` an overlay as
+    plain values, laid on top (None: no overlay). With `imports` False no user code runs; with `data` False no rows are
+    read, and the checks that need them are skipped. `stage_configs` returns the pydantic Config of an optimizer by
+    name, to check its options (None: options are not checked), and `stage_names` the names of all optimizers.
+    `confined`, for a program that is not trusted, reads nothing outside of the git checkout (else the folder) of the
+    program.
     """
     report = Report()
     options = Options(imports, data, stage_configs, root_of(Path(path)) if confined else None, stage_names=stage_names)

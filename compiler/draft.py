@@ -24,9 +24,10 @@ StageConfigs = Callable[[str], Any]
 class Options:
     """The options of `compile_file`, which hold for a program and its sub-programs.
 
-    `stage_configs` returns the options of an optimizer by name, `stage_names` the names of all optimizers. `root` is the
-    folder outside of which nothing is read (None: no limit); without `evaluation` data, metrics and `optimize` are not
-    read.
+    Without `imports` no user code runs, without `data` no rows are read, and without `evaluation` data, metrics and
+    `optimize` are not read. `stage_configs` returns the options of an optimizer by name (None: stage options are not
+    checked), `stage_names` the names of all optimizers. `root` is the folder outside of which nothing is read (None: no
+    limit).
     """
 
     imports: bool = True
@@ -42,9 +43,12 @@ class Options:
 
 @dataclass
 class Draft:
-    """A program under compilation: its file, its YAML tree, and its parts by id as they are read.
+    """A program under compilation: its file (`path`), its YAML tree (`root`), and its parts by id, filled as they are
+    read.
 
-    A part that could not be read is absent or has the type UNKNOWN, and has its finding in `report`. `compile` compiles a
+    The parts have the names of the spec's blocks (`vars`, `inputs`, `lms`, `tools`, `modules`, `steps`, `outputs`,
+    `data`, `metrics`, `optimize`, `export`); `optimize` and `export` are None where the spec has no such block. A part
+    that could not be read is absent or has the type UNKNOWN, and has its finding in `report`. `compile` compiles a
     sub-program, and `binder` makes expressions.
     """
 
@@ -123,7 +127,8 @@ class Draft:
         return around.key_place(path[-1]) if isinstance(around, Mapping) else self.place(*path[:-1])
 
     def dropped(self, section: str) -> Map[str, None]:
-        """Return the ids in a section that were written but could not be read."""
+        """Return the ids in a section of the spec that were written but could not be read, as keys of a dictionary
+        whose values are None; empty where the section is absent."""
         node = self.root.map(section)
         return dict.fromkeys(node.dropped) if node else {}
 

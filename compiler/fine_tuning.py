@@ -35,7 +35,8 @@ def base_of(model: str) -> str:
 
 
 def tuned_name(lm: LM, model: str | None = None) -> str:
-    """Return a name of the form that OpenAI gives to a model which has come out of a job, by which tables have its price."""
+    """Return a name of the form that OpenAI gives to a model which has come out of a job (`openai/ft:MODEL:tuned`), by
+    which tables have its price. `model` None: the base model of the LM."""
     prefix, slash, _ = lm.model.rpartition("/")
     return f"{prefix}{slash}ft:{model or base_of(lm.model)}:tuned"
 
@@ -60,7 +61,8 @@ def training_usd(lm: LM, model: str | None = None) -> float | None:
 
 
 def trained_by_providers(plan: Plan) -> dict[str, frozenset[str]]:
-    """Return the ids of the LMs that providers train, each with the modules whose replies are learnt."""
+    """Return the LMs that providers train: by LM id the ids of the modules on it whose weights are tuned; empty without
+    `optimize`."""
     found: dict[str, set[str]] = {}
     for id, parts in plan.optimize.tune.items() if plan.optimize is not None else ():
         lm = plan.lms.get(plan.modules[id].lm)

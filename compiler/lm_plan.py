@@ -92,11 +92,13 @@ BATCH_SHARE = 0.5
 
 @dataclass(frozen=True)
 class LM:
-    """An LM of the program as the spec declares it: its model's name, parameters, address, key, limits and prices.
+    """An LM of the program as the spec declares it: its id, its model's name, parameters, limits and prices.
 
-    `context` is the size of its context window in tokens, `price` dollars for a million tokens, and `speed` tokens a
-    second, where the spec sets them. A `trusted` LM may be sent private values. `balance` are LMs that share its calls,
-    `fallback` those asked when it gives no reply.
+    `api_key`, `api_base` and `headers` say how its server is reached (`api_key` None: the key of the environment),
+    `adapter` is the adapter laid over the model (None: none). `context` is the size of its context window in tokens,
+    `price` dollars for a million tokens, and `speed` tokens a second, each None where the spec does not set it. A
+    `trusted` LM may be sent private values. `balance` are LMs that share its calls, `fallback` those asked when it
+    gives no reply.
     """
 
     id: str

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 class Field:
     """A named, typed value: an input or output of a program or module, or a variable of a loop.
 
-    `about` describes it, `private` values may not leave the program, and `declassify` is the reason why an output of a
-    module no longer counts as private (None: it does). `schema` has bounds and formats beyond the type.
+    `about` describes it (None: nothing), `default` stands in for it where `has_default`, `private` values may not leave
+    the program, and `declassify` is the reason why an output of a module no longer counts as private (None: it does).
+    `schema` has bounds and formats beyond the type.
     """
 
     type: Type
@@ -46,12 +47,13 @@ class Field:
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool as the spec declares it: its kind (`python`, `http`, ...), parameters, the name and type of its result, and
-    its limits.
+    """A tool as the spec declares it: its id, its kind (`python`, `http`, ...), parameters, the name and type of its
+    result, and its limits.
 
-    `settings` are the options of its kind, with expressions where they read `env`. Its results are text from outside unless
-    `trusted`; with `effects` `write` it may change something, and with `cache` equal calls share a result. `timeout` is in
-    seconds, `answer_mb` in megabytes.
+    `python` is the function that it calls (None for other kinds), `settings` are the options of its kind, with
+    expressions where they read `env`. Its results are text from outside unless `trusted`; with `effects` `write` it may
+    change something, and with `cache` equal calls share a result. `timeout` is in seconds (None: no limit of its own),
+    `answer_mb` in megabytes.
     """
 
     id: str
@@ -77,10 +79,10 @@ class Tool:
 
 @dataclass(frozen=True)
 class Layout:
-    """The templates of a module's messages, one a role (None: no system message).
+    """The templates of a module's messages, one a role: `system` (None: no system message), `user`, and `assistant` for
+    the replies of demos (None: demos show replies as `format` says).
 
-    `assistant` None means that demos show replies as `format` says. `demos_inline`: a template mentions `demos` itself, so
-    that demos get no messages of their own.
+    `demos_inline`: a template mentions `demos` itself, so that demos get no messages of their own.
     """
 
     system: Template | None
@@ -93,10 +95,11 @@ class Layout:
 class Module:
     """A prompt with typed inputs and outputs and the id of its LM: the unit that optimizers tune. Steps call it.
 
-    `layout` has the templates of its messages, `format` and `decoding` say how replies are written and sampled, `retry` how
-    often an unreadable one is asked for again. `nearest` is the number of demos that a call is shown, those nearest to its
-    inputs (None: all). `tools` are the ids of an agent's tools, and `max_turns` is the most replies of its LM in one call.
-    `adapter` is its own adapter (None: that of the LM).
+    `instructions` are the author's (None: none), `layout` has the templates of its messages, `format` and `decoding`
+    say how replies are written and sampled, `retry` how often an unreadable one is asked for again. `nearest` is the
+    number of demos that a call is shown, those nearest to its inputs (None: all). `tools` are the ids of an agent's
+    tools, and `max_turns` is the most replies of its LM in one call. `adapter` is its own adapter (None: that of the
+    LM).
     """
 
     id: str
@@ -134,10 +137,10 @@ class ToolCall:
 
 @dataclass(frozen=True, eq=False)
 class ProgramCall:
-    """The action of a step that runs another program; `arguments` are expressions by input.
+    """The action of a step that runs another program, `plan`; `arguments` are expressions by input.
 
-    With `answers` (a member of an ensemble) its outputs are one value, `answer`, which is null where the program fails by
-    itself.
+    With `answers` (a member of an ensemble) its outputs are one value, `answer`, which is null where the program fails
+    by itself.
     """
 
     plan: Plan
@@ -155,9 +158,8 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """An entry of a loop's `next:`: it sets a state variable, appends a value to it, or extends it by a list; append and
-    extend do nothing for null.
-    """
+    """An entry of a loop's `next:`: by `verb` the value of `expression` sets a state variable, is appended to it, or is
+    a list that extends it; append and extend do nothing for null."""
 
     verb: Literal["set", "append", "extend"]
     expression: Expression
@@ -165,8 +167,8 @@ class Update:
 
 @dataclass(frozen=True, eq=False)
 class Repeat:
-    """The action of a step that repeats inner steps, at most `at_most` times; `until` is tested after each turn on the new
-    state.
+    """The action of a step that repeats inner steps, at most `at_most` times; `until` is tested after each turn on the
+    new state (None: all turns are made).
 
     `start` has the first values of the variables in `state`, `next` their changes after each turn.
     """
@@ -196,11 +198,12 @@ class Foreach:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A step of the program: its action, and when it runs.
+    """A step of the program: its id, its action, and when it runs.
 
-    `after` has the ids of the steps of its level that must end before it starts; `when` is its condition, `otherwise` its
-    outputs where that is false, `retry` the number of further tries, and `on_error` its outputs where all tries fail (None:
-    the run fails).
+    `after` has the ids of the steps of its level that must end before it starts; `foreach` is the list that it runs for
+    (None: once), `when` its condition (None: always), `otherwise` its outputs where that is false, `timeout` the most
+    seconds of one try (None: no limit), `retry` the number of further tries, and `on_error` its outputs where all tries
+    fail (None: the run fails).
     """
 
     id: str
@@ -230,11 +233,12 @@ class HubRows:
 
 @dataclass(frozen=True)
 class Split:
-    """A data split, `train`, `dev` or `test`: the file or hub data set of its rows, and which are taken.
+    """A data split, `train`, `dev` or `test`: the file or hub data set of its rows (`source`), and which are taken.
 
-    `columns` has the file's column for a name in the program, `limit` is the most rows, `private` are the private columns,
-    `where` has values that rows must have, `share` is the part of the shuffled rows (by `seed`) that is taken, and the
-    columns `texts` are not read as numbers. `feedback` is True where rows have the columns of feedback on earlier runs.
+    `columns` has the file's column for a name in the program, `limit` is the most rows (None: all), `private` are the
+    private columns, `where` has values that rows must have, `share` is the part of the shuffled rows (by `seed`) that
+    is taken, from and to as fractions of 1 (None: all), and the columns `texts` are not read as numbers. `feedback` is
+    True where rows have the columns of feedback on earlier runs.
     """
 
     name: str
@@ -261,8 +265,8 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """A metric as the spec declares it: the function, judge program or expression that computes it (None: it has a
-    finding), and its range.
+    """A metric as the spec declares it: its id, the function, judge program or expression that computes it (None: it
+    has a finding), and the least and greatest score (`range`).
 
     `arguments` are the expressions passed to the function or judge; `on_error` is the score where it fails (None: an
     error).
@@ -312,9 +316,11 @@ class Stage:
 class Optimize:
     """The `optimize:` block: what may change, the rows and metric to measure it by, and the stages.
 
-    `train` and `validate` name splits, `tune` has the parts to tune by module, `proposer` is the id of an LM, `accept` the
-    rule of acceptance, `adapters` says whether an LM's modules share one, `instructions` has instructions to try by module,
-    `reward` is the metric that training follows (None: `metric`), and `teachers` are plans by path.
+    `train` and `validate` name splits, `tune` has the parts to tune by module, `budget` has the limits by name (`usd`,
+    `minutes`, ...; empty: no limit), `seed` decides all random draws, `proposer` is the id of an LM (None: none),
+    `accept` the rule of acceptance, `adapters` says whether an LM's modules share one, `instructions` has instructions
+    to try by module, `reward` is the metric that training follows (None: `metric`), and `teachers` are plans by
+    path.
     """
 
     metric: str
@@ -354,9 +360,11 @@ class Export:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A compiled program: everything resolved and typed, by id. Steps are in an order that respects `after`.
+    """A compiled program: everything resolved and typed, by id, under the names of the spec's blocks. Steps are in an
+    order that respects `after`.
 
-    `outputs` are expressions over inputs and steps. `digest` is the SHA-256 of all that decides what a run does.
+    `outputs` are expressions over inputs and steps. `optimize`, `export`, `tuned` (what an overlay says of its making)
+    and `description` are None where the spec has none. `digest` is the SHA-256 of all that decides what a run does.
     """
 
     name: str

@@ -32,7 +32,8 @@ def twin(lm: LM, among: Mapping[str, LM]) -> str | None:
 
 
 def answers_of(lm: LM) -> Mapping[str, Any]:
-    """Return the settings of an LM on which its replies depend, without its adapter, as plain values to compare."""
+    """Return the settings of an LM on which its replies depend, by the name of the field of `LM`, without its adapter,
+    as plain values to compare."""
     return {name: value for name, value in _plain(lm).items() if name not in _HANDLING and name != "adapter"}
 
 

@@ -34,7 +34,7 @@ class Shape:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Text(Shape):
-    """A string; `pattern` narrows it, and `must` says in words how."""
+    """A string; the regular expression `pattern` narrows it (None: any string), and `must` says in words how."""
 
     pattern: str | None = None
     must: str = ""
@@ -42,9 +42,8 @@ class Text(Shape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Number(Shape):
-    """A number (an int if `whole`); `least` and `most` are inclusive bounds, `above` is exclusive, and `words` may stand in
-    its place.
-    """
+    """A number (an int if `whole`); `least` and `most` are inclusive bounds, `above` is exclusive (each None: no
+    bound), and `words` may stand in its place."""
 
     whole: bool = False
     least: float | None = None
@@ -135,9 +134,10 @@ class Record(Shape):
     def having(
         self, keys: Iterable[str], broken: Callable[[str, PluginFailed], None] = lambda key, error: None
     ) -> Record:
-        """Return the record with those of `keys` that other packages add to the language.
+        """Return the record with those of `keys` that other packages add to the language; a key that no package adds
+        changes nothing.
 
-        `broken` is called for a key whose package's record cannot be used.
+        `broken(key, error)` is called for a key whose package's record cannot be used, which then takes anything.
         """
         found = {}
         for key in keys if self.others is not None else ():
@@ -168,7 +168,8 @@ class Others:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Either(Shape):
-    """A shape for a scalar, one for a list and one for a mapping; a kind whose shape is None is refused."""
+    """A shape for a scalar, one for a list (`sequence`) and one for a mapping; a kind whose shape is None is
+    refused."""
 
     scalar: Shape | None = None
     sequence: Shape | None = None

@@ -31,9 +31,8 @@ Expected = tuple[Check, ...]
 
 @dataclass(frozen=True, eq=False)
 class ExampleTest:
-    """A test that runs the program on `inputs` and checks its outputs: by `expect`, by expressions that must be true
-    (`asserts`), and by a metric (None: none) that must score `at_least`.
-    """
+    """A test of a name that runs the program on `inputs` and checks its outputs: by `expect`, by expressions that must
+    be true (`asserts`), and by a metric (None: none) that must score `at_least`."""
 
     name: str
     inputs: Mapping[str, Any]
@@ -47,13 +46,14 @@ class ExampleTest:
 
     @property
     def row(self) -> dict[str, Any]:
-        """The row that the test's metric reads: its inputs, and the outputs that are expected to equal a value."""
+        """Return the row that the test's metric reads: by name the inputs, and the outputs that are expected to equal a
+        value."""
         return {**self.inputs, **exact(self.expect)}
 
 
 @dataclass(frozen=True, eq=False)
 class GateTest:
-    """A test that requires the mean score by a metric, on a data split, to be `at_least` a value."""
+    """A test of a name that requires the mean score by a metric, on a data split (`data`), to be `at_least` a value."""
 
     name: str
     data: str
@@ -62,7 +62,8 @@ class GateTest:
 
 
 def exact(expect: Mapping[str, Expected]) -> dict[str, Any]:
-    """Return the expected values, by output, of the outputs that must equal a value."""
+    """Return, by output, the expected values of the outputs that must equal a value without tolerance; the others are
+    left out."""
     return {
         name: check.value
         for name, checks in expect.items()

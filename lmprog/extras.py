@@ -94,7 +94,8 @@ def _named(package: str, user: str) -> MissingExtra:
 
 @contextmanager
 def needed_by(user: str) -> Iterator[None]:
-    """Turn an ImportError inside the block into MissingExtra, with the name of the extra that `user` needs."""
+    """Return a context that turns an ImportError inside the block into MissingExtra, with the name of the extra that
+    `user` (words such as `lmprog lsp`) needs; an ImportError of a package of no extra stays as it is."""
     try:
         yield
     except ImportError as error:

@@ -23,9 +23,9 @@ PROGRAMS = (".yaml", ".yml")
 
 
 def meaning_of(draft: Draft) -> dict[str, Any]:
-    """Return the spec as plain values, with all names and files resolved, without the keys that do not change what the
-    program does.
-    """
+    """Return the spec as one plain dictionary with its top-level keys (`inputs`, `lms`, `modules`, `steps`, ...), all
+    names and files resolved, without the keys that do not change what the program does. `programs` is a sorted list of
+    the digests of the sub-programs."""
     document = {key: value for key, value in draft.root.plain().items() if key not in NO_MEANING}
     document["vars"] = draft.vars
     document["lms"] = {

@@ -20,7 +20,8 @@ def check(
 ) -> None:
     """Report options of the stage `name` under which it would learn nothing, or something else than intended.
 
-    `options` are those in the file; `given` has the defaults of the others too.
+    `options` are those in the file (None, where the stage sets none, reports nothing); `given` has the defaults of the
+    others too.
     """
     if options is None:
         return

@@ -77,7 +77,8 @@ def parsed(text: str, type: Type = UNKNOWN, place: str = "") -> Expression:
 
 
 def literal(value: Any, type: Type | None = None, place: str = "") -> Expression:
-    """Return an Expression for a plain value; lists and mappings in it may hold Expressions."""
+    """Return an Expression for a plain value; lists and mappings in it may hold Expressions. `type` None: that of the
+    value."""
     found: set[tuple[str, ...]] = set()
     run = _literal_run(value, found)
     kind = type if type is not None else type_of(value)

@@ -244,7 +244,8 @@ def dotted(node: ast.AST) -> tuple[str, ...] | None:
 
 
 def references(tree: ast.AST) -> Iterator[tuple[str, ...]]:
-    """Yield the paths of names that an expression reads, each at full length."""
+    """Yield the paths of names that an expression reads, each at full length as a tuple (`steps.a.b` is `("steps", "a",
+    "b")`), from left to right, repeated ones too."""
     name = dotted(tree)
     if name is not None:
         yield name

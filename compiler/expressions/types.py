@@ -44,9 +44,8 @@ _UNKNOWN_FIELD = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem in a part of an expression: the code of the finding, the part, the message, and how to fix it (None: not
-    known).
-    """
+    """A problem in a part of an expression: the code of the finding (`LMPnnn`), the part (`node`), the message, and how
+    to fix it (None: not known)."""
 
     code: str
     node: ast.AST
@@ -62,7 +61,8 @@ class Typer:
     problems: list[Problem] = field(default_factory=list)
 
     def type(self, node: ast.AST, present: Names | None = None) -> Type:
-        """Return the type of `node`; the names in `present` are known not to be null."""
+        """Return the type of `node`. The names in `present` are known not to be null; None stands for those that the
+        scope knows."""
         return self._infer(node, self.scope.present if present is None else present)
 
     def _say(self, code: str, node: ast.AST, message: str, fix: str | None = None) -> Type:

@@ -42,10 +42,11 @@ class Edit:
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem at a place in a file, as `lmprog check` reports it; lines and columns count from 1.
+    """A problem at a place in a file, as `lmprog check` reports it: its `code` (`LMPnnn`), its `severity` (`error` or
+    `warning`), the place, the message, and how to fix it (`fix`, None: not known). Lines and columns count from 1.
 
-    `path` are the steps that lead to it, such as the way of a private value; `snippet` is the line, `length` the characters
-    marked, and `edit` a change that fixes it (None: there is none).
+    `path` are the steps that lead to it, such as the way of a private value; `snippet` is the line (None: not shown),
+    `length` the characters marked, and `edit` a change that fixes it (None: there is none).
     """
 
     code: str
@@ -98,7 +99,7 @@ class SpecError(LmprogError):
 
 @dataclass
 class Report:
-    """The findings of one compilation, each once.
+    """The findings of one compilation, each once, by code, file, line, column and message.
 
     `sources` are the files by name, `lost` the nodes that were left out because of a finding.
     """
@@ -122,9 +123,11 @@ class Report:
         path: tuple[str, ...] = (),
         edit: Edit | None = None,
     ) -> None:
-        """Add a finding at a place: `code` is `LMPnnn`, and the severity is that of the code unless given.
+        """Add a finding at a place, unless the same is there: `code` is `LMPnnn`, `fix` says how to mend it (None: not
+        known), and `severity` None is that of the code.
 
-        `path` are the steps that lead to it, and `edit` is a change that fixes it.
+        `path` are the steps that lead to it, and `edit` is a change that fixes it; with None, the edit that replaces
+        the misspelt word where the fix is "did you mean".
         """
         finding = Finding(
             code=code,

@@ -28,8 +28,10 @@ Runs = Callable[[Mapping[str, Any], int, int], int]
 class Facts:
     """The facts that an optimizer declares about itself, by which stages are checked and their cost is bounded.
 
-    `tunes` are the parts of modules that it may change (None: any), `runs` counts its program runs. The class
-    `lmprog.optimizers.optimizer.Optimizer` explains each field.
+    `tunes` are the parts of modules that it may change (None: any), `needs_proposer` says that it wants an LM that
+    proposes, `takes_teachers` that it takes teacher programs, `compares_runs` that it must see several runs of a row,
+    and `runs` counts its program runs (None: unknown). The class `lmprog.optimizers.optimizer.Optimizer` explains each
+    field.
     """
 
     options: Any = None

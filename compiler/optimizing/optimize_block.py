@@ -185,7 +185,8 @@ def _rounds(draft: Draft, entry: Node, options: Node | None) -> list[Stage]:
 
 
 def written_stages(listed: Node | None) -> Iterator[Node]:
-    """Yield the nodes of `stages` in order; an `alternate` stage is replaced by the stages inside it."""
+    """Yield the nodes of `stages` in order; an `alternate` stage is replaced by the stages inside it. Anything that is
+    no list, None included, yields nothing."""
     for entry in listed.items if isinstance(listed, Sequence) else ():
         options = entry.get(ALTERNATE) if isinstance(entry, Mapping) else None
         if isinstance(options, Mapping):

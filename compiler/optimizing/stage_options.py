@@ -15,7 +15,10 @@ from lmprog.compiler.yaml.source import Mapping, Place
 
 
 def check_options(draft: Draft, name: str, place: Place, options: Mapping | None) -> None:
-    """Report options that the optimizer `name` does not take, and an optimizer that is not installed."""
+    """Report options that the optimizer `name` does not take, and an optimizer that is not installed, as findings.
+
+    `options` None: the stage is written without options, and what the optimizer requires is still missed.
+    """
     assert draft.options.stage_configs is not None
     config = draft.options.stage_configs(name)
     if config is None:
@@ -54,7 +57,8 @@ def _validate(draft: Draft, config: Any, name: str, place: Place, options: Mappi
 
 
 def defaults(config: Any) -> dict[str, Any]:
-    """Return the default values of a stage's options, from its Config or JSON schema."""
+    """Return the default values of a stage's options by key, from its Config or JSON schema; empty for None. A JSON
+    schema gives only those with a default."""
     if config is None:
         return {}
     if isinstance(config, Map):

@@ -21,7 +21,8 @@ Message = dict[str, Any]
 
 
 def turns_of(demo: Mapping[str, Any]) -> Iterator[list[Mapping[str, Any]]]:
-    """Yield the calls of each turn of a demo."""
+    """Yield the tool calls of each turn of a demo, in order, as a list of mappings with `tool`, `arguments` and what
+    the call gave; nothing for a demo without calls."""
     for turn in demo.get(CALLS) or ():
         yield [turn] if isinstance(turn, Mapping) else list(turn)
 

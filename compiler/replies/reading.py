@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """The outputs read from a reply, and the repairs that were needed (empty for a reply as asked for)."""
+    """The outputs read from a reply (`values`, by name, of their declared types), and the repairs that were needed
+    (`forgiven`, as phrases; empty for a reply as asked for)."""
 
     values: Mapping[str, Any]
     forgiven: tuple[str, ...] = ()

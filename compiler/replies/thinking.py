@@ -62,10 +62,12 @@ def regions(
     take: Callable[[Mark], Region[T]],
     forgiven: list[str],
 ) -> list[T]:
-    """Return the results of `take` for each place where `opening` matches outside of thinking, in order.
+    """Return the results of `take` for each place where `opening` matches outside of thinking, in order (`opening`
+    None: no places).
 
-    `found` are the thinking tags of the text; `take` reads a region from its start, and a tag inside the region is part of
-    it. Each character is passed once. Raises Unreadable for thinking that does not end.
+    `found` are the thinking tags of the text; `take` reads a region from its start and returns its end and its value
+    (None: it is left out), and a tag inside the region is part of it. Repairs are added to `forgiven`. Each character
+    is passed once. Raises Unreadable for thinking that does not end.
     """
     walk = _Walk(text, found, forgiven)
     taken: list[T] = []

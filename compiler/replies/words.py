@@ -29,9 +29,11 @@ _SENTENCE = re.compile(r"[^\n.!?。！？;]*(?:[.!?;](?![\s\"')\]*`_]|$)[^\n.!?�
 
 
 def one_of(text: str, kind: Enum, forgiven: list[str], cut: bool = False) -> str:
-    """Return the only value of the enum that a text names; the text itself where it names none or several.
+    """Return the only value of the enum that a text names; the text itself where it names none or several. Repairs are
+    added to `forgiven`.
 
-    With `cut` the text ended at a limit, so that a value at its end may be the beginning of a longer value.
+    With `cut` the text ended at a limit, so that a value at its end may be the beginning of a longer value: Raises
+    Unreadable then.
     """
     stripped = text.strip()
     whole = text if text in kind.values else stripped if stripped in kind.values else None
@@ -143,9 +145,8 @@ def _mentioned(text: str, words: Iterable[str], cut: bool) -> str | None:
 
 
 def truth(name: str, text: str, forgiven: list[str], cut: bool = False) -> bool:
-    """Return the bool that a text says by true or yes, false or no. Raises Unreadable, naming the output `name`, for
-    neither or both.
-    """
+    """Return the bool that a text says by true or yes, false or no; repairs are added to `forgiven`. Raises Unreadable,
+    naming the output `name`, for neither or both, and for a `cut` text (ended at a limit) whose last word is no."""
     written, text = text, _said(text) if len(text) <= MAX_CHARACTERS else text
     lowered = text.strip(MARKS).lower() if len(text) <= MAX_CHARACTERS else ""
     if lowered not in _TRUTHS and len(text) <= MAX_CHARACTERS:
@@ -201,9 +202,9 @@ _NUMBERED = re.compile(r"\b(?:no|nos|nr|num|art|fig|sec|p|pp)\.\s*$", re.IGNOREC
 
 
 def number(name: str, text: str, kind: Type, forgiven: list[str], cut: bool = False) -> int | float:
-    """Return the only number in a text, of the type `kind`. Raises Unreadable, naming the output `name`, for none, several,
-    one with a unit, and one out of range.
-    """
+    """Return the only number in a text, of the type `kind`; repairs are added to `forgiven`. Raises Unreadable, naming
+    the output `name`, for none, several, one with a unit, one out of range, and a number at the end of a `cut` text
+    (ended at a limit)."""
     plain = _said(text).translate(_MINUS) if len(text) <= MAX_CHARACTERS else ""
     bare = plain.strip("\"'`*_ \n\ufeff").removesuffix(".")
     written = bare if _WHOLE.fullmatch(bare) else None

@@ -134,7 +134,8 @@ def _fractions(draft: Draft, node: Mapping, found: dict[str, Split]) -> dict[str
 
 
 def with_texts(draft: Draft) -> dict[str, Split]:
-    """Return the data splits, each with the columns that must stay text since inputs or outputs declare them so."""
+    """Return the data splits by name, each with the columns that must stay text since inputs or outputs declare them
+    so."""
     texts = text_columns(draft.inputs) | {name for name, kind in draft.output_types.items() if _is_text(kind)}
     return {
         id: replace(split, texts=frozenset(split.columns.get(name, name) for name in texts))

@@ -35,8 +35,8 @@ STAGES = "optimize.stages[]"
 
 @dataclass(frozen=True)
 class Key:
-    """A key of the language, or an option of a built-in stage, as docs/reference shows it: section, name, type, meaning,
-    whether it is needed, default and example.
+    """A key of the language, or an option of a built-in stage, as docs/reference shows it: section, name, type, meaning
+    (`about`), whether it is needed, default and example, all as text.
 
     `same_as` names the section that describes the same keys.
     """

@@ -23,7 +23,10 @@ from lmprog.compiler.shape import (
 
 
 def shape_of(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None) -> Shape:
-    """Return the shape for a JSON schema that pydantic wrote; parts that are not understood allow anything."""
+    """Return the shape for a JSON schema that pydantic wrote; parts that are not understood allow anything.
+
+    `definitions` are the schemas that its `$ref` name; None: those in its own `$defs`.
+    """
     definitions = schema.get("$defs", {}) if definitions is None else definitions
     shape, value = _shape(schema, definitions), schema.get("default")
     examples = schema.get("examples") or ([] if value is None else [value])

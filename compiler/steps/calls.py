@@ -125,7 +125,11 @@ def _program(draft: Draft, path: str, node: Mapping, named: Scalar) -> Callee | 
 
 
 def check_rebound(draft: Draft, plan: Plan | None, rebound: Mapping | None, what: str) -> None:
-    """Report ids under `lms` of a step or metric that this program, or the program that it runs, does not have."""
+    """Report ids under `lms` of a step or metric that this program, or the program that it runs, does not have.
+
+    `rebound` is that mapping (None: not written), `plan` the program that is run (None: it could not be read, and its
+    side is not checked), `what` the words for the step or metric in messages.
+    """
     for id, model in rebound.entries.items() if rebound else ():
         own = model.plain()
         draft.used.add(("lms", own))
@@ -139,7 +143,8 @@ def check_rebound(draft: Draft, plan: Plan | None, rebound: Mapping | None, what
 
 
 def rebind(draft: Draft, plan: Plan, rebound: Mapping | None) -> Plan:
-    """Return a sub-program's plan with some of its LMs replaced by LMs of this program, as `lms` of a step says."""
+    """Return a sub-program's plan with some of its LMs replaced by LMs of this program, as `lms` of a step says; the
+    plan itself where `rebound` is None or nothing fits."""
     wanted = {id: model.plain() for id, model in rebound.entries.items()} if rebound else {}
     replaced = {id: draft.lms[own] for id, own in wanted.items() if id in plan.lms and own in draft.lms}
     return _with_lms(plan, replaced) if replaced else plan

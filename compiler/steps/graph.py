@@ -26,7 +26,12 @@ VERBS = ("module", "tool", "program", "value", "repeat")
 
 @dataclass
 class Site:
-    """A step while it is compiled; `busy` is True while its type is computed, by which a circle of references is found."""
+    """A step while it is compiled: its node, its scope and level, and the module, tool or program that it calls
+    (`callee`, None: a value or a loop).
+
+    `path` has the ids from the top, joined by dots. `busy` is True while its type is computed, by which a circle of
+    references is found.
+    """
 
     id: str
     path: str
@@ -41,7 +46,8 @@ class Site:
 
 @dataclass
 class Level:
-    """The steps of one level: those of the program, or those inside one loop.
+    """The steps of one level: those of the program, or those inside one loop, as `sites` by id; `types` computes the
+    types of their outputs.
 
     `guarded` has, by the parts of a `when`, the ids of the steps that it guards.
     """

@@ -46,7 +46,8 @@ class StepTypes:
 
 @dataclass(frozen=True)
 class Scope:
-    """The names that an expression may read, with their types: `roots`, and the outputs of visible steps.
+    """The names that an expression may read, with their types: `roots` (`inputs`, `vars`, ...), and the outputs of
+    visible steps (`steps` None: none).
 
     `where` describes the place in messages, `present` are names known not to be null (`lenient`: not known which),
     `conditions` hold where the expression is evaluated, and `together` are the steps that run whenever it does.
@@ -83,7 +84,8 @@ class Scope:
         return replace(self, present=self.present | present) if present else self
 
     def where_holds(self, condition: Expression | None) -> Scope:
-        """Return the scope for code that runs only if the condition is true, such as a step under `when`."""
+        """Return the scope for code that runs only if the condition is true, such as a step under `when`; None changes
+        nothing."""
         return self if condition is None else replace(self, conditions=(*self.conditions, condition))
 
     def names(self) -> list[str]:

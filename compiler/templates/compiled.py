@@ -120,7 +120,8 @@ def parse(text: str) -> nodes.Template:
 
 @dataclass(frozen=True)
 class Template:
-    """A compiled template; `variables` are the names that it reads."""
+    """A compiled template: its text, the names that it reads (`variables`), and its place in the spec as text, for
+    messages."""
 
     text: str
     variables: frozenset[str] = frozenset()

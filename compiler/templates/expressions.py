@@ -48,7 +48,7 @@ _MAKES_TEXT = frozenset({"upper", "lower", "title", "capitalize", "trim", "strin
 
 @dataclass(frozen=True)
 class Method(Type):
-    """The type of something that can only be called: a method of a value, or `range`."""
+    """The type of something that can only be called: a method of a value, or `range`; `name` is shown in messages."""
 
     name: str
 
@@ -58,7 +58,10 @@ class Method(Type):
 
 @dataclass
 class Expressions:
-    """Computes the types of the expressions of one template from the types of its inputs (`names`), and collects problems."""
+    """The types of the expressions of one template (`text`), computed from the types of its inputs (`names`).
+
+    It collects `problems`, and in `variables` the inputs that the template reads.
+    """
 
     text: str
     names: Mapping[str, Type]
@@ -70,7 +73,7 @@ class Expressions:
     """Number of times that a name was met in a line, since the nodes of a template have no columns."""
 
     def say(self, code: str, node: nodes.Node, message: str, word: str = "", fix: str | None = None) -> None:
-        """Add a problem at the place of `word` in the line of `node`."""
+        """Add a problem at the place of `word` in the line of `node`; `fix` None: how to mend it is not known."""
         skip = max(0, self.seen.get((node.lineno, word), 1) - 1)
         self.problems.append(problem_at(self.text, code, node, message, word, fix, skip))
 

@@ -15,7 +15,11 @@ _OF_VALUES = ("string", "number", "integer", "float", "mapping", "true")
 
 
 def narrow(test: nodes.Node, truth: bool, names: Names, kind: Type | None = None) -> None:
-    """Change the types in `names` to those that they have where the condition `test` is true, or false if `truth` is False."""
+    """Change the types in `names` to those that they have where the condition `test` is true, or false if `truth` is
+    False.
+
+    `names` is changed in place.
+    """
     if isinstance(test, nodes.Not):
         narrow(test.node, not truth, names)
     elif (isinstance(test, nodes.And) and truth) or (isinstance(test, nodes.Or) and not truth):

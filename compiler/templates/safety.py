@@ -30,7 +30,8 @@ CLOCKS = frozenset({
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem in a template, at the character `offset` of its text."""
+    """A problem in a template: the finding's code and message, how to fix it (None: not known), and its place, `length`
+    characters from the character `offset` of the text, which counts from 0."""
 
     code: str
     message: str
@@ -53,7 +54,8 @@ def problem_at(
     fix: str | None = None,
     skip: int = 0,
 ) -> Problem:
-    """Return a problem at `word` in the node's line, inside braces, after `skip` earlier occurrences."""
+    """Return a problem at `word` in the node's line, inside braces, after `skip` earlier occurrences; at the start of
+    the line where the word is empty or not found. `fix` None: how to mend it is not known."""
     start = line_start(text, _line(node))
     if word:
         end = text.find("\n", start)

@@ -27,10 +27,10 @@ MAX_MARKS = 20_000
 
 @dataclass
 class TemplateTyper:
-    """Checks the syntax, the safety and the types of one template; `names` are the types of its inputs.
+    """The check of the syntax, the safety and the types of one template; `names` are the types of its inputs.
 
-    `check` fills `problems`, and `variables` with the inputs that the template reads. `readable` is False where the text is
-    no template.
+    `check` fills `problems`, and `variables` with the inputs that the template reads. `readable` is False where the
+    text is no template; `tree` is the parsed template (None before `check`, or where it cannot be parsed).
     """
 
     text: str
@@ -55,7 +55,8 @@ class TemplateTyper:
         return self.expressions.variables
 
     def check(self) -> None:
-        """Walk the template, and fill `problems` and `variables`."""
+        """Walk the template, and fill `problems` and `variables`. A template that cannot be parsed, has too many holes
+        or is nested too deeply becomes a problem; nothing is raised."""
         if self.text.count("{{") + self.text.count("{%") > MAX_MARKS:
             said = f"the template has more than {MAX_MARKS:,} holes and statements"
             self.problems.append(Problem("LMP101", said, 0, fix="give the values as one list, and write a loop"))

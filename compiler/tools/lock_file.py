@@ -50,7 +50,8 @@ class Listing:
     """The tools of the program that stood for the server."""
 
     def document(self) -> dict[str, Any]:
-        """Return the listing as an entry of the lock file, a dictionary."""
+        """Return the listing as an entry of the lock file: a dictionary with `ids`, `server`, `reached_by`, and for
+        each part that has entries a list of them, sorted by name."""
         lists = {part: [dict(entry) for _, entry in sorted(getattr(self, part).items())] for part in KEPT}
         head = {"ids": sorted(self.ids), "server": self.server, "reached_by": self.reached_by}
         return head | {part: entries for part, entries in lists.items() if entries}
@@ -58,9 +59,11 @@ class Listing:
 
 @dataclass(frozen=True)
 class Server:
-    """An MCP server that a program names: under which id, how it is reached, and what of it the program takes.
+    """An MCP server that a program names: under which id and place in the spec, how it is reached, and what of it the
+    program takes.
 
-    `only` are the names of the tools taken (None: all), `locked` is what the lock file holds of it (None: nothing).
+    `only` are the names of the tools taken (None: all), `locked` is what the lock file holds of it (None: nothing),
+    `timeout` the seconds that it has for an answer (None: the default).
     """
 
     id: str

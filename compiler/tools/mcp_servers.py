@@ -28,9 +28,8 @@ _HOLE = re.compile(r"{([^{}]*)}")
 
 @dataclass(frozen=True)
 class Given:
-    """A tool that a server offers to a program: its id there, the options that the program sets for it, and its parameters
-    and result.
-    """
+    """A tool that a server offers to a program: its id there, the options that the program sets for it (by key), and
+    its parameters and result (`declared`)."""
 
     id: str
     options: Mapping[str, Any]

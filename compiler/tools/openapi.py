@@ -16,10 +16,11 @@ Part = Literal["path", "query", "header", "cookie", "body"]
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation of an OpenAPI description: method, address, parameters, body and responses.
+    """An operation of an OpenAPI description: method, address, description (`about`, None: none), parameters, body and
+    responses.
 
-    `{name}` in `url` is filled from the path's parameters; `places` has for each argument the part of the request and the
-    name there; with `whole_body` the body is one argument.
+    `{name}` in `url` is filled from the path's parameters; `places` has for each argument the part of the request and
+    the name there; with `whole_body` the body is one argument.
     """
 
     method: str

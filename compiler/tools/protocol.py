@@ -73,7 +73,8 @@ def shown(results: Iterable[tuple[str, str, bool]]) -> str:
 
 
 def native_results(results: Iterable[tuple[str, str, bool]]) -> list[dict[str, Any]]:
-    """Return the messages that give an agent its tool results in the fields of its API.
+    """Return the messages that give an agent its tool results in the fields of its API, in the order of the calls:
+    `role` (`tool`), `tool_call_id` and `content`, which begins with `error: ` for a failed call.
 
     Each result is the id of the call, the text, and True where the call failed.
     """

@@ -34,7 +34,8 @@ from lmprog.compiler.yaml.source import Mapping, Scalar, Source
 
 @dataclass(frozen=True)
 class Declared:
-    """The parameters and result of a tool; `known` is True where the list of parameters is complete.
+    """The parameters (by name), result and description (`about`, None: none) of a tool; `known` is True where the list
+    of parameters is complete.
 
     `operation` is that of an OpenAPI description (None: none), and `reads` is True where the tool is declared to change
     nothing.
@@ -150,7 +151,11 @@ def _response(operation: Operation, document: dict[str, Any]) -> Type:
 
 
 def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None) -> dict[str, Field]:
-    """Return the properties of a JSON schema of an object, each with its own schema, references written out."""
+    """Return the properties of a JSON schema of an object as fields by name, each with its own schema, references
+    written out.
+
+    `document` is the whole description that references (`$ref`) point into; None: they are not followed.
+    """
     schema = merged(schema, document or {})
     required = _required(schema)
     return {
@@ -191,9 +196,11 @@ class _Left:
 def schema_type(
     schema: dict[str, Any], document: dict[str, Any] | None = None, depth: int = 0, left: _Left | None = None
 ) -> Type:
-    """Return the type for a JSON schema; `json` where the language has no type for it.
+    """Return the type for a JSON schema; `json` where the language has no type for it, and where it is nested too
+    deeply or too large.
 
-    `document` resolves its references. Bounds and formats, which no type has, are kept in `Field.schema`.
+    `document` resolves its references (None: there are none to follow); `depth` and `left` count through the recursion.
+    Bounds and formats, which no type has, are kept in `Field.schema`.
     """
     left = left or _Left()
     if depth > MAX_DEPTH or not left.take():

@@ -16,8 +16,8 @@ Name = tuple[str, ...]
 
 
 class Arrival(NamedTuple):
-    """A marked value (private, or text from outside) that a step passes to a module or tool, as the flow analysis reports
-    it.
+    """A marked value (private, or text from outside) that a step of `plan` passes to a module or tool (the other one is
+    None), as the flow analysis reports it.
 
     `argument` is the name under which it is passed, `trail` the way that it took, and `outer` the call site (step and
     argument) in the program that is checked.
@@ -58,10 +58,11 @@ class Policy:
 
 @dataclass
 class Flow:
-    """The analysis of which names hold marked values (private, or text from outside) in a program, or in a sub-program at
-    one call site.
+    """The analysis of which names hold marked values (private, or text from outside) in a program, or in a sub-program
+    at one call site (`outer`, None: the program itself).
 
-    `marks` has the trail of each marked name.
+    `policy` says where marks begin and end and what is done where one arrives; `marks` has the trail of each marked
+    name; `prefix` is put before the ids of steps in trails.
     """
 
     plan: Plan
@@ -75,9 +76,8 @@ class Flow:
     """Trail of the marked value in the items of the current `foreach`."""
 
     def run(self) -> Mapping[str, Trail]:
-        """Follow marked values through all steps; return the marked outputs of the program, each with the path that the value
-        took.
-        """
+        """Follow marked values through all steps; return the marked outputs of the program, by name, each with the path
+        that the value took. Unmarked outputs are left out."""
         self._steps(self.plan.steps)
         found = {name: self.trail(expression) or self.chosen for name, expression in self.plan.outputs.items()}
         return {name: trail for name, trail in found.items() if trail is not None}

@@ -24,7 +24,8 @@ def private_columns(plan: Plan, split: Split) -> frozenset[str]:
 
 
 def private_inputs(plan: Plan) -> dict[Name, Trail]:
-    """Return the private inputs of a program, each with its trail; inputs that are filled from private columns are included."""
+    """Return the private inputs of a program as `("inputs", name)`, each with its trail; inputs that are filled from
+    private columns are included."""
     marks: dict[Name, Trail] = {}
     for name, field in plan.inputs.items():
         holders = (split.name for split in plan.data.values() if name in private_columns(plan, split))
@@ -58,7 +59,9 @@ def private_policy(
 ) -> Policy:
     """Return the flow rules for private values: fields with `private: true` begin a mark, `declassify` ends it.
 
-    `arrives` is called for each private value that reaches a module or tool; `by_choice` and `instructions` as in Policy.
+    `arrives` is called for each private value that reaches a module or tool. With `by_choice`, a value also counts as
+    marked where a private one decides whether it is computed; `instructions` returns the trail of a private value in a
+    module's instructions (None: there is none).
     """
     return Policy(arrives, _source, _stops, marked_inputs=True, instructions=instructions, by_choice=by_choice)
 

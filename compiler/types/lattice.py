@@ -25,7 +25,7 @@ class Type:
 
 @dataclass(frozen=True)
 class Primitive(Type):
-    """A type without parts: `str int float bool json messages image`."""
+    """A type without parts, by its `name`: `str int float bool json messages image`."""
 
     name: str
 
@@ -75,7 +75,7 @@ class Object(Type):
 
 @dataclass(frozen=True)
 class Enum(Type):
-    """The type `{enum: [...]}`: one of a fixed list of strings."""
+    """The type `{enum: [...]}`: one of a fixed list of strings, `values`, in the order of the spec."""
 
     values: tuple[str, ...]
 
@@ -293,7 +293,8 @@ def type_of(value: Any) -> Type:
 
 
 def json_schema(kind: Type) -> dict[str, Any]:
-    """Return the JSON schema of a type, as used for structured output and tool arguments."""
+    """Return the JSON schema of a type as a dictionary, as used for structured output and tool arguments; empty, which
+    allows anything, for `json` and unknown types."""
     if isinstance(kind, Optional):
         return {"anyOf": [json_schema(kind.inner), {"type": "null"}]}
     if isinstance(kind, ListOf):

@@ -12,13 +12,15 @@ MAX_DEPTH = 8
 
 
 def schema(model: Any) -> dict[str, Any]:
-    """Return a model's JSON schema with descriptions, bounds, formats and defaults, and all references written out."""
+    """Return a model's JSON schema as a dictionary, with descriptions, bounds, formats and defaults, and all references
+    written out."""
     whole = load(model).model_json_schema()  # type: ignore[attr-defined]
     return dict(_written_out(whole, whole.get("$defs", {}), 0))
 
 
 def hint_schema(hint: Any) -> dict[str, Any] | None:
-    """Return the JSON schema of a Python annotation, by field names; None for one that has none."""
+    """Return the JSON schema of a Python annotation as a dictionary, by field names (not aliases), references written
+    out; None for an annotation that pydantic has no schema for."""
     from pydantic import TypeAdapter
 
     try:

@@ -21,7 +21,8 @@ _loaded: dict[tuple[str, int], Any] = {}
 
 @dataclass(frozen=True)
 class PythonReference:
-    """A reference to a Python function: `./file.py:name` (path resolved) or `package.module:name`.
+    """A reference to a Python function as it is written (`text`): `./file.py:name` (`file` is the resolved path,
+    `module` None) or `package.module:name` (`file` None).
 
     `beside` is the file beside the spec that has the name of the module (None: there is none).
     """

@@ -25,8 +25,9 @@ from lmprog.compiler.yaml.files import NotRead, read_text
 class Signature:
     """The parameters and result of a Python function; `returns` is UNKNOWN without an annotation.
 
-    `open`: any further named argument is taken (`**kwargs`). `unnamed`: arguments without a name are taken (`*args`), which
-    no LM can give. `about` is the function's docstring, `returns_score` is True where it is annotated to return a Score.
+    `open`: any further named argument is taken (`**kwargs`). `unnamed`: arguments without a name are taken (`*args`),
+    which no LM can give. `about` is the function's docstring (None: it has none), `returns_score` is True where it is
+    annotated to return a Score.
     """
 
     parameters: Mapping[str, Field]

@@ -46,7 +46,8 @@ class TypeReader:
         self.report, self._constant, self._model = report, constant, model
 
     def fields(self, node: Mapping | None, what: str) -> dict[str, Field]:
-        """Return the fields of an `inputs:` or `outputs:` mapping."""
+        """Return the fields of an `inputs:` or `outputs:` mapping by name; empty for None. `what` names them in
+        messages."""
         if node is None:
             return {}
         return {name: self.field(value, f"{what} `{name}`") for name, value in node.entries.items()}

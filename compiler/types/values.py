@@ -47,7 +47,8 @@ def seeming_reads(text: str) -> set[tuple[str, ...]]:
 
 @dataclass
 class Binder:
-    """Makes typed expressions from nodes, in the scope of their place. `vars` are the program's constants."""
+    """Typed expressions from nodes, in the scope of their place; mistakes go to `report`. `vars` are the program's
+    constants."""
 
     report: Report
     vars: Map[str, Any] = field(default_factory=dict)
@@ -67,7 +68,8 @@ class Binder:
         return self._parsed(wrapped[1] if wrapped else node.value, start, node, scope, what)
 
     def written(self, node: Node, scope: Scope, what: str) -> Expression | None:
-        """Return the Expression for a node: a plain value, `${{ expr }}`, or a list or mapping of them."""
+        """Return the Expression for a node: a plain value, `${{ expr }}`, or a list or mapping of them. None, with a
+        finding, where it cannot be read; `what` names the place in messages."""
         if isinstance(node, Scalar):
             if not isinstance(node.value, str) or "${{" not in node.value:
                 self._meant(node, scope, what)
@@ -167,7 +169,8 @@ class Binder:
         return expression
 
     def fits(self, expression: Expression | None, wanted: Type, node: Node, what: str, code: str = "LMP203") -> bool:
-        """Return whether an expression may be used as type `wanted`; add a finding with `code` where it may not."""
+        """Return whether an expression may be used as type `wanted`; add a finding where it may not: LMP204 if only
+        null is in the way, else `code`. None (an expression that already has its finding) fits."""
         if expression is None:
             return True
         problem = unfit(expression, wanted, self.vars)

@@ -96,7 +96,8 @@ def is_file(path: Path) -> bool:
 
 
 def read_text(path: Path, root: Path | None = None, *, encoding: str = "utf-8") -> str:
-    """Return the text of a regular file. Raises NotRead for any other file, one outside of `root`, too large, or not UTF-8."""
+    """Return the text of a regular file, or its unsaved text in an editor. Raises NotRead for any other file, one
+    outside of `root` (None: no limit), too large, or not UTF-8 (`encoding`)."""
     refused = refusal(path, root)
     if refused is not None:
         raise NotRead(refused)

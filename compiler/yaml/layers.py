@@ -81,7 +81,8 @@ def laid_over(base: Mapping, over: Mapping) -> Mapping:
 
 
 def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping:
-    """Return the spec with the values of `--set` applied; relative paths in them start at the working directory."""
+    """Return the spec with the values of `--set` applied, given by dotted path as `data.train.limit`; relative paths in
+    them start at the working directory. A path that is none becomes a finding LMP101."""
     for path, value in overrides.items():
         folder = Path.cwd()
         source = Source(folder, f"--set {path}", f"{path}={value}", folder)
@@ -100,7 +101,8 @@ def override(root: Mapping, overrides: Map[str, Any], report: Report) -> Mapping
 
 
 def candidate(root: Mapping, change: Map[str, Any], report: Report) -> Mapping:
-    """Return the spec with a candidate's change laid over it; relative paths in the change start at the spec's folder.
+    """Return the spec with a candidate's change (sections of the spec, by id, with the new keys) laid over it; relative
+    paths in the change start at the spec's folder.
 
     A change that could not be written as an overlay gets a finding, before anything is spent on the candidate.
     """

@@ -14,9 +14,8 @@ _FORBIDDEN_START = re.compile(r"(?:^|[:\-,\[{]\s+|^\s*)([%@`])")
 
 @dataclass(frozen=True)
 class Slip:
-    """An explained mistake in a YAML text, with its fix (None: not known); lines and columns count from 1, `length` is in
-    characters.
-    """
+    """An explained mistake in a YAML text: its message, with its fix (None: not known); lines and columns count from 1,
+    `length` is in characters."""
 
     line: int
     column: int

@@ -18,7 +18,7 @@ _ESCAPED = {'"': re.compile(r'"(?:[^"\\]|\\.)*"'), "'": re.compile(r"'(?:[^']|''
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A text with its file; relative paths in it start at `folder`."""
+    """A text with its file (`path`) and the `name` that messages show; relative paths in it start at `folder`."""
 
     path: Path
     name: str
@@ -205,7 +205,8 @@ class Mapping(Node):
         return self.keys[key].place if key in self.keys else self.place
 
     def copy(self) -> Mapping:
-        """Return a mapping with the same entries, which can be changed."""
+        """Return a mapping with the same place and entries, which can be changed without changing this one; the nodes
+        in it are shared."""
         other = Mapping(self.source, self.line, self.column, dict(self.entries), dict(self.keys))
         other.dropped = self.dropped
         return other

@@ -27,10 +27,11 @@ def write_whole(path: Path, content: str | bytes, *, private: bool = False, new:
 
 
 def write_all(contents: Mapping[Path, str | bytes], *, private: bool = False, new: bool = False) -> None:
-    """Write several files, each whole or not at all, so that a full disk changes none: all are first written beside their
-    places.
+    """Write several files (contents by path), each whole or not at all, so that a full disk changes none: all are first
+    written beside their places.
 
-    `private` and `new` as in `write_whole`.
+    With `private` only the owner may read them; with `new` a file that exists raises FileExistsError. Raises OSError
+    where one cannot be written.
     """
     beside: dict[Path, Path] = {}
     try:
@@ -53,7 +54,8 @@ def write_all(contents: Mapping[Path, str | bytes], *, private: bool = False, ne
 
 @contextmanager
 def whole_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
-    """Yield a file that takes the place of `path` when the block ends; where the block raises, `path` stays as it was."""
+    """Yield a binary file that takes the place of `path` when the block ends; where the block raises, `path` stays as
+    it was. With `private` only the owner may read it."""
     target = _target(path, private)
     scratch = _scratch(target)
     try:
@@ -65,7 +67,8 @@ def whole_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
 
 
 def open_part(part: Path, *, private: bool = False) -> IO[bytes]:
-    """Open the file `part` to fill it line by line; it keeps this name until `take_place`, also if the process is killed."""
+    """Open the file `part` to fill it line by line, empty; it keeps this name until `take_place`, also if the process
+    is killed. With `private` only the owner may read it."""
     return open_private(part, "wb") if private else part.open("wb")
 
 

@@ -60,10 +60,11 @@ async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
 
 @contextmanager
 def awaited_whole() -> Iterator[None]:
-    """Mark that the running event loop awaits, inside the block, work after which further LM calls may follow, however long
-    it takes.
+    """Return a context that marks that the running event loop awaits, inside the block, work after which further LM
+    calls may follow, however long it takes.
 
-    A local model waits for such work before it starts a batch of requests, so that the batch does not depend on timing.
+    A local model waits for such work before it starts a batch of requests, so that the batch does not depend on
+    timing.
     """
     marks, mark = _awaited_whole.get(), object()
     marks.add(mark)

@@ -16,10 +16,11 @@ _MADE = (enum.Enum, datetime.date, datetime.time, datetime.timedelta, decimal.De
 
 
 def instances_for(function: Callable[..., Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """Return a converter from plain arguments to the instances that the function's annotations name, nested ones too.
+    """Return a converter from plain arguments (by name) to the same arguments with the instances that the function's
+    annotations name, nested ones too.
 
-    Arguments with plain annotations pass unchanged. The converter raises ValueError for a value that an annotation does not
-    take.
+    Arguments with plain annotations pass unchanged. The converter raises ValueError for a value that an annotation does
+    not take.
     """
     if inspect.isclass(function):
         target: Any = function.__init__  # type: ignore[misc]

@@ -32,7 +32,8 @@ def as_rows(table: Any) -> Iterable[Mapping[str, Any]]:
 
 
 def as_list(table: Any) -> Sequence[Mapping[str, Any]]:
-    """Return the rows of a table as a list."""
+    """Return the rows of a table (mappings, a data frame or a data set) as a list of mappings by column, in their
+    order."""
     found = as_rows(table)
     return found if isinstance(found, list) else list(found)
 

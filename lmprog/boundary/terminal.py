@@ -45,7 +45,7 @@ class _Guarded:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Make standard output and standard error write only `printable` text inside the block."""
+    """Return a context inside which standard output and standard error write only `printable` text."""
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Guarded(sys.stdout), _Guarded(sys.stderr)  # type: ignore[assignment]
     try:
@@ -64,7 +64,8 @@ def echo_coloured(text: str) -> None:
 
 
 def console(*, stderr: bool = False, **options: Any) -> Console:
-    """Return a rich Console that prints only printable text; colours and cursor movements of rich itself pass.
+    """Return a rich Console that prints only printable text, on standard output, or with `stderr` on standard error;
+    colours and cursor movements of rich itself pass.
 
     `options` are those of rich's Console.
     """

@@ -192,7 +192,10 @@ def _write(texts: Mapping[str, str]) -> None:
 
 
 def report_findings(spec: Path, overrides: dict[str, Any], lms: dict[str, str], imports: bool = True) -> None:
-    """Print the findings of a program before it is optimized; raise SpecError where there are errors."""
+    """Print the findings of a program on standard error before it is optimized; raise SpecError where there are errors.
+
+    With `imports` False no code of the program is imported, and only files of its checkout are read.
+    """
     from lmprog.compiler import SpecError, compile_file
     from lmprog.optimizers.optimizer import installed, options_of
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """A program to score: its file, the models that replace its own, by LM, and the loaded program."""
+    """A program to score: its file (`spec`), the models that replace its own, by LM, and the loaded program."""
 
     spec: Path
     models: Mapping[str, str]

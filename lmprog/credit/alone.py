@@ -24,9 +24,8 @@ from lmprog.scoring.statistics import Difference, paired
 
 @dataclass(frozen=True)
 class Gains:
-    """The scores of a program on the same rows before tuning, with each tuned module alone (by module id), and with all of
-    them.
-    """
+    """The scores of a program on the same rows before tuning, with each tuned module alone (by module id), and with all
+    of them (`together`)."""
 
     before: Scores
     alone: Mapping[str, Scores]
@@ -97,8 +96,8 @@ async def gains(
 ) -> Gains:
     """Score on `rows` the programs `before`, `before` with each tuned module of `after` alone, and with all of them.
 
-    `on_row` is called after each scored run. Raises UsageError where the two are not versions of one program
-    (`tuned_modules`).
+    `options` are those of the runs, as the seed (None: the usual ones); `on_row` is called after each scored run (None:
+    nothing is). Raises UsageError where the two are not versions of one program (`tuned_modules`).
     """
 
     async def scored(modules: Collection[str]) -> Scores:

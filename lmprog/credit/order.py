@@ -79,7 +79,8 @@ class Order:
         return False
 
     def places(self) -> dict[Place, str]:
-        """Return all places of the plan, each with its module's name, as if each loop ran for all the turns that it may."""
+        """Return the names of modules by the place of their calls in the plan, in the plan's order, as if each loop ran
+        for all the turns that it may."""
         return dict(_places(self.plan, self.plan.steps, (), ""))
 
     def sets(self, places: dict[Place, str]) -> Sets:

@@ -48,7 +48,8 @@ class ModuleCredit:
     """Share of the variance that is due to the module's replies and all calls that may follow from them."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the module, its calls and its shares with intervals as a dictionary by field name."""
+        """Return the module as a dictionary: `module`, `calls`, and `share` and `reached` with their intervals (None:
+        not measured)."""
         return {"module": self.module, "calls": self.calls, "share": _json(self.share), "reached": _json(self.reached)}
 
 
@@ -82,7 +83,9 @@ class Credit:
     """The reason why rows are missing."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as a dictionary by field name, with the list of modules and each share with its interval."""
+        """Return the report as a dictionary: `metric`, `rows`, `repeats`, `runs`, `reward`, `deviation`, `modules` (a
+        list), `rest`, `note`, and `lost` and `failed`, each by kind with `runs` and `first`. Shares have their
+        interval."""
         return {
             "metric": self.metric,
             "rows": self.rows,

@@ -24,7 +24,7 @@ _HOLE = re.compile(
 
 @dataclass(frozen=True)
 class Part:
-    """A name within a dotted name, with the character of the text (from 0) at which it begins."""
+    """A name within a dotted name, with the character of the text (from 0) at which it begins (`offset`)."""
 
     name: str
     offset: int
@@ -57,7 +57,8 @@ def in_template(text: str) -> Iterator[Chain]:
 
 
 def holes(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of the inside of each `{{ }}` and `{% %}` of a template; the last may be unclosed."""
+    """Yield the start and end, in characters from 0, of the inside of each `{{ }}` and `{% %}` of a template; the last
+    may be unclosed."""
     for found in _HOLE.finditer(text):
         if found["open"]:
             yield found.span("inner")

@@ -49,7 +49,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Completions:
-    """The completions at a position, and how many characters before the cursor they replace."""
+    """The completions at a position (`items`), and how many characters before the cursor they replace (`typed`)."""
 
     items: list[Item]
     typed: int

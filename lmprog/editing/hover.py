@@ -44,7 +44,7 @@ _WORD = re.compile(r"[^\W\d]\w*")
 
 @dataclass(frozen=True)
 class Hover:
-    """A text in Markdown that the editor shows for a stretch of a file, while the mouse is over it."""
+    """A text in Markdown that the editor shows for a stretch of a file (`at`), while the mouse is over it."""
 
     text: str
     at: Location

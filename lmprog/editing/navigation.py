@@ -27,7 +27,7 @@ class CannotRename(Handled):
 
 @dataclass(frozen=True)
 class Location:
-    """A stretch of one line in a file; line and column count from 1, `length` counts characters."""
+    """A stretch of one line in the file at `path`; line and column count from 1, `length` counts characters."""
 
     path: Path
     line: int

@@ -23,7 +23,8 @@ LONGEST = 4000
 
 @dataclass(frozen=True)
 class Prompt:
-    """The messages of one call: its step and module, and in words the data row that its values come from."""
+    """The messages of one call, each with `role` and `content`: its step and module, and in words the data row that its
+    values come from."""
 
     step: str
     module: str

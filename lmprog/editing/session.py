@@ -30,7 +30,8 @@ _EXTENDS = re.compile(r"^extends[ \t]*:", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Checked:
-    """The result of checking a program with its text in the editor: findings, draft and plan.
+    """The result of checking the program at `path` with its text in the editor: findings, draft and plan, in
+    `compilation`.
 
     `seen` are all files that the check looked at.
     """
@@ -146,7 +147,8 @@ class Session:
     # the names in files
 
     def parsed(self, path: Path) -> Node | None:
-        """Return the YAML tree of a file alone, without the file that it extends; lines that are no YAML are left out."""
+        """Return the YAML tree of a file alone, as the editor holds it, without the file that it extends; lines that
+        are no YAML are left out. None where nothing of it can be read."""
         with reading(dict(self.texts)):
             report = Report()
             root = reader.read_source(path, report, self.confines(path))

@@ -47,7 +47,7 @@ class ExportedModule:
 
     @property
     def inputs(self) -> Mapping[str, Field]:
-        """The inputs of the module."""
+        """The inputs of the module, by name."""
         return self.module.inputs
 
     @property

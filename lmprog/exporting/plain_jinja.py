@@ -25,7 +25,7 @@ _Token = tuple[str, str]
 
 @dataclass(frozen=True)
 class Hole:
-    """A place of a text where the value of an input stands as it is."""
+    """A place of a text where the value of the input `name` stands as it is."""
 
     name: str
 

@@ -16,7 +16,8 @@ from lmprog.exporting.form import notes
 
 @dataclass(frozen=True)
 class ExportedTexts:
-    """The texts of an export by file name, and a sentence for each part of the program that they do not hold."""
+    """The texts of an export by file name, and `notes`: a sentence for each part of the program that they do not
+    hold."""
 
     texts: Mapping[str, str]
     notes: Sequence[str]

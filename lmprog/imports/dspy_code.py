@@ -68,7 +68,8 @@ class Instance:
 
 @dataclass(frozen=True)
 class Retriever:
-    """An object of DSPy, or of another package, that finds passages; a program has no such object."""
+    """An object of DSPy, or of another package, that finds passages, by the `name` it has in the code; a program has no
+    such object."""
 
     name: str
 
@@ -280,7 +281,8 @@ def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Sequence[ast.arg
 
 
 def defaults(node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any]:
-    """Return the plain default values of a function's parameters, by name."""
+    """Return the plain default values of a function's parameters, by name; a parameter without a default is left
+    out."""
     places = [*node.args.posonlyargs, *node.args.args]
     pairs = [*zip(places[len(places) - len(node.args.defaults) :], node.args.defaults, strict=True)]
     pairs += [

@@ -31,7 +31,7 @@ _OPERATORS: dict[type[ast.AST], str] = {
 
 @dataclass(frozen=True)
 class Expr:
-    """An expression of the language, and its type where that is known."""
+    """An expression of the language as text, and its type (None: not known)."""
 
     text: str
     type: Type | None = None
@@ -63,7 +63,7 @@ class Either:
 
     @property
     def outputs(self) -> Mapping[str, SignatureField]:
-        """The outputs that both have."""
+        """The outputs that both have, by name."""
         return {name: field for name, field in self.then.outputs.items() if name in self.other.outputs}
 
     def field(self, name: str) -> Expr | None:

@@ -36,7 +36,8 @@ _CALLS = ("acall", "forward", "aforward", "__call__")
 
 @dataclass
 class ProgramInput:
-    """An input of the program that is made: its type (None: not known yet), its default, and the fields that are read of it."""
+    """An input of the program that is made: its type (None: not known yet), its default, and the types of the fields
+    that are read of it, by name."""
 
     type: Type | None = None
     default: Any = None
@@ -339,9 +340,8 @@ class Forward(Objects):
         return id
 
     def argument(self, value: Any, name: str, kind: Type | None) -> Any:
-        """Return the argument `name` of a step, of type `kind`, for a value; where that is unknown, an input of the program
-        is added for it.
-        """
+        """Return the argument `name` of a step, of type `kind` (None: not known), for a value: a constant, or an
+        expression in `${{ }}`. Where the value is unknown, an input of the program is added for it."""
         if isinstance(value, Constant) and MARK not in str(value.value):
             return value.value
         found = self.expr(value) if MARK not in str(value) else None
@@ -363,8 +363,10 @@ class Forward(Objects):
             own.fields.setdefault(name, STR)
 
     def stand_in(self, name: str, kind: Type | None, *, another: bool = False) -> str:
-        """Add an input of the program in place of a value that no step gives, and return its name; with `another` one that
-        nothing else reads.
+        """Add an input of the program in place of a value that no step gives, and return its name; with `another` one
+        that nothing else reads.
+
+        `kind` is its type (None: not known).
         """
         base = name = identifier(name)
         number = 2

@@ -57,9 +57,8 @@ def lm_entry(options: Mapping[str, Any], notes: list[Note], *, saved: bool = Fal
 
 
 def configured(file: DspyFile) -> dict[str, Any] | None:
-    """Return the options of the LM that a file sets for its program, else of the only LM that it makes; None where there is
-    none.
-    """
+    """Return the options of the LM, by the name of the argument, that a file sets for its program, else of the only LM
+    that it makes; None where there is none. LMs that are left out get notes in the file."""
     made = {}
     chosen: ast.AST | None = None
     for node in file.tree.body:

@@ -29,7 +29,8 @@ _OF_AGENTS = {"trajectory", "next_thought", "next_tool_name", "next_tool_args"}
 
 @dataclass(frozen=True)
 class Saved:
-    """The saved state of one predictor: its instructions, demos and LM (None: none was saved).
+    """The saved state of one predictor: its instructions, demos and LM, the mapping of its options (`lm`, None: none
+    was saved).
 
     `fields` are the names of its fields in order, each with its description (None: none).
     """
@@ -45,7 +46,8 @@ class Saved:
         return bool(_OF_AGENTS & self.fields.keys())
 
     def signature(self, say: Callable[[str], None]) -> Signature:
-        """Return the signature as far as the file has it; `say` is called with a sentence for each assumption."""
+        """Return the signature as far as the file has it; `say(sentence)` is called for each assumption, as which
+        fields are outputs."""
         names = list(self.fields)
         first = self._first_output(names)
         if first is None:
@@ -128,5 +130,5 @@ def _name(prefix: str, keys: Sequence[str]) -> str:
 
 
 def fields_of_demo(demo: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a demo without the entries that DSPy makes for itself."""
+    """Return a demo's values by field name, without the entries that DSPy makes for itself."""
     return {name: value for name, value in demo.items() if name not in _MARKS and not name.startswith("dspy_")}

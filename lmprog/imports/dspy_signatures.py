@@ -45,7 +45,7 @@ _MAX_DEPTH = 8
 
 @dataclass(frozen=True)
 class SignatureField:
-    """A field of a signature: its type, and the author's description (`about`).
+    """A field of a signature: its type, and the author's description (`about`, None: none).
 
     `declared` is False where the code gives no type, so that DSPy treats it as a text.
     """

@@ -104,7 +104,8 @@ def outputs(text: str) -> Iterator[tuple[int, int]]:
 
 
 def with_outputs(text: str, changes: Mapping[int, Callable[[str], str]]) -> str:
-    """Return a template with the expressions of some `{{ }}` changed, by the index of the `{{ }}`."""
+    """Return a template with the expressions of some `{{ }}` changed: `changes` has, by the number of the `{{ }}` (from
+    0), a function from the old expression to the new."""
     edits = {}
     for number, (start, end) in enumerate(outputs(text)):
         if number in changes:

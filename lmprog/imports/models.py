@@ -11,7 +11,8 @@ from lmprog.imports.program import identifier, wrapped
 
 @dataclass(frozen=True)
 class Provider:
-    """A model provider: the prefix of its model names, and the environment variables of its key and address."""
+    """A model provider: the prefix of its model names, and the environment variables of its key and address (`base`,
+    None: it has none)."""
 
     prefix: str
     key: str
@@ -43,9 +44,10 @@ def provider(name: object) -> Provider | None:
 def lm(
     where: Provider, model: str, params: Mapping[str, Any], key: str | None = None, base: str | None = None
 ) -> dict[str, Any]:
-    """Return an entry of `lms` of a spec: the model with its provider's prefix, and its parameters.
+    """Return an entry of `lms` of a spec, a mapping with `model` (with its provider's prefix), `params`, `api_key` and
+    `api_base`.
 
-    `key` is the environment variable of the key, `base` the address, each where it is not the provider's usual one.
+    `key` is the environment variable of the key, `base` the address; None for the provider's usual one.
     """
     entry: dict[str, Any] = {"model": f"{where.prefix}/{model}"}
     if params:

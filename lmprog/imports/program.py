@@ -17,7 +17,7 @@ MARK = "${{"
 
 @dataclass(frozen=True)
 class Note:
-    """A remark on an imported program, for the `section` of the spec that it concerns.
+    """A remark (`text`) on an imported program, for the `section` of the spec that it concerns.
 
     `mark` is its kind: `not imported`, for a part that the program lacks; `differs`, for a prompt that is not the
     original's; `check`, for a fault that keeps the program from passing the check.
@@ -30,7 +30,8 @@ class Note:
 
 @dataclass(frozen=True)
 class Imported:
-    """An imported program: its name, the file or tool that it is from, the sections of its spec, and notes.
+    """An imported program: its name, the file or tool that it is from (`origin`), its description (None: none), the
+    sections of its spec by their key, and notes.
 
     A note of a section that the program lacks is written at the top of the file.
     """

@@ -56,8 +56,8 @@ class PromptModule:
 
 @dataclass(frozen=True)
 class KnownInputs:
-    """The facts known about a prompt's variables: declared types, sample values, those passed as JSON text, and those that
-    are images.
+    """The facts known about a prompt's variables: declared types (`declared`, None: none), sample values, those passed
+    as JSON text, and those that are images.
 
     `fixed` are variables whose parts the template reads and whose value another node gives: JSON, or a list of JSON.
     """
@@ -105,7 +105,11 @@ def prompt_module(
 
 
 def turn_messages(loop: str, name: str, value: Any, *, trims: bool) -> list[dict[str, str]]:
-    """Return the messages that the template `loop` writes for the value of its variable `name`. Raises NotRendered."""
+    """Return the messages (`role`, `content`), in order, that the template `loop` writes for the value of its variable
+    `name`. Raises NotRendered.
+
+    `trims`: line breaks after blocks are dropped, as the original does.
+    """
     text = rendered(loop, {name: value}, trims=trims)
     return [{"role": role, "content": content} for role, content in roles.messages(text, "user")]
 

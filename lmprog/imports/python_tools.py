@@ -15,9 +15,8 @@ _TYPES = {"str": "str", "int": "int", "float": "float", "bool": "bool", "dict": 
 
 @dataclass(frozen=True)
 class ToolFunction:
-    """The signature of a tool's function: its name, the types of its arguments (`takes`) and of its result (None: no type
-    of the language).
-    """
+    """The signature of a tool's function: its name, the types of its arguments (`takes`) and of its result (`returns`,
+    None: no type of the language). `needs_promptflow`: its file imports promptflow."""
 
     name: str
     returns: str | None

@@ -34,9 +34,9 @@ _SIMPLE = {"str": STR, "int": INT, "float": FLOAT, "bool": BOOL}
 
 @dataclass
 class Use:
-    """A description of how a template uses a value: the `fields` that it reads, the use of each `item` in loops, and
-    whether it prints the value (`whole`), compares it with a number (`number`), or prints it as JSON (`as_json`).
-    """
+    """A description of how a template uses a value: the `fields` that it reads, the use of each `item` in loops (None:
+    it is in no loop), and whether it prints the value (`whole`), compares it with a number (`number`), or prints it as
+    JSON (`as_json`)."""
 
     fields: dict[str, Use] = field(default_factory=dict)
     item: Use | None = None
@@ -91,9 +91,8 @@ class Use:
 
 
 def uses(text: str) -> dict[str, Use]:
-    """Return how a template uses each of its variables (printed, looped over, its attributes); empty where it
-    cannot be parsed.
-    """
+    """Return how a template uses each of its variables (printed, looped over, its attributes), by name; empty where it
+    cannot be parsed."""
     try:
         tree = Environment().parse(text)
     except (TemplateSyntaxError, RecursionError, ValueError):
@@ -153,7 +152,8 @@ def _merged(kinds: Sequence[Object]) -> Type:
 
 
 def chosen(declared: str | None, value: Any, use: Use) -> Type:
-    """Return the type for a variable from what a file declares, its sample value, and its use, in that order."""
+    """Return the type for a variable from what a file declares (None: nothing), its sample value (None: none), and its
+    use, in that order."""
     if declared in ("messages", "image"):
         return Primitive(declared)
     simple = _SIMPLE.get(declared or "")

@@ -13,8 +13,7 @@ from lmprog.state.digests import digest
 
 def weights_of(model: str, adapter: AdapterReference | None) -> str:
     """Return the name of the weights that answer: the model's name, with `+` and the adapter's digest where there is an
-    adapter.
-    """
+    adapter (not None)."""
     return f"{model}+{adapter.weights}" if adapter else model
 
 
@@ -25,7 +24,6 @@ def request_sha256(
     seed: int | None,
     tools: Sequence[ToolOffer] = (),
 ) -> str:
-    """Return the SHA-256 of all that a reply depends on (weights, messages, parameters, seed, tools), except the server's
-    address.
-    """
+    """Return the SHA-256 (hex) of all that a reply depends on (weights, messages, parameters, seed (None: none is
+    sent), tools), except the server's address."""
     return digest([weights, list(messages), params, seed, [asdict(tool) for tool in tools]])

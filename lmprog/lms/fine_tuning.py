@@ -49,8 +49,8 @@ class JobState:
     """A fine-tuning job as its provider reports it: its id, its status, and that status in the provider's own word
     (`shown`).
 
-    `model` is the name of the trained model and `trained_tokens` what it was trained on (None: not known yet); `error` says
-    why it failed.
+    `model` is the name of the trained model and `trained_tokens` what it was trained on (None: not known yet); `error`
+    says why it failed (empty: it did not).
     """
 
     id: str
@@ -124,8 +124,7 @@ def fine_tuning_of(lm: plan.LM) -> FineTuning:
 
 
 def row_of(messages: Sequence[Mapping[str, Any]], reply: str) -> dict[str, Any]:
-    """Return a training row in OpenAI's form: the prompt and the reply. Only the reply is learnt, no earlier assistant
-    message.
-    """
+    """Return a training row in OpenAI's form, `{"messages": [...]}`: the prompt's messages and the reply. Only the
+    reply is learnt; earlier assistant messages get `weight` 0."""
     before = [{**message, "weight": 0} if message.get("role") == "assistant" else dict(message) for message in messages]
     return {"messages": [*before, {"role": "assistant", "content": reply}]}

@@ -12,7 +12,8 @@ from lmprog.compiler.types.lattice import Type
 
 @dataclass(frozen=True)
 class ToolOffer:
-    """A tool that an LM is told it may call: its name, a description, and the JSON schema of its arguments (an object)."""
+    """A tool that an LM is told it may call: its name, a description, and the JSON schema of its arguments, an object
+    (`parameters`)."""
 
     name: str
     description: str
@@ -21,7 +22,8 @@ class ToolOffer:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A tool call in an LM's reply, in the API's own form.
+    """A tool call in an LM's reply, in the API's own form: its `id`, by which the result refers to it, and the tool's
+    name.
 
     `arguments` is None where the LM wrote no JSON object; `written` is the text of the arguments as it came.
     """
@@ -37,10 +39,11 @@ class Request:
     """A request to an LM: messages, and how to answer them.
 
     `params` are the parameters of the spec (`temperature`, `max_tokens`, ...), merged with the overrides of a run.
-    `output_type` and `format` describe the reply that is wanted; with `decoding` `constrained` nothing else can be sampled.
-    `constant` (m, c) says that the first m messages and c characters of message m are the same for every row. `key` is the
-    place of the call (row, rollout, path, attempt), by which requests are ordered. `on_text` is called with each piece of
-    the reply, with None when it starts again.
+    `seed` is that of the sampling (None: none is sent), `adapter` the adapter to answer with (None: none).
+    `output_type` and `format` describe the reply that is wanted (None: any); with `decoding` `constrained` nothing else
+    can be sampled. `constant` (m, c) says that the first m messages and c characters of message m are the same for
+    every row. `key` is the place of the call (row, rollout, path, attempt), by which requests are ordered. `on_text` is
+    called with each piece of the reply, with None when it starts again (None: the reply is not streamed).
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -80,12 +83,13 @@ class Usage:
 
 @dataclass(frozen=True)
 class Completion:
-    """An LM's reply: its text, the tool calls in it, why it ended (`finish_reason`), and what it used.
+    """An LM's reply: its text, the tool calls in it, why it ended (`finish_reason`), and what it used (`usage`, None:
+    not known).
 
     `token_ids` and `logprobs` are those of the sampled tokens, the end token included, `prompt_token_ids` those of the
     prompt; None where unknown. `cached` is True where the reply came from lmprog's cache. `message` is the reply in the
-    provider's own form, where that holds more than text and calls; `model` and `id` are what the provider calls the model
-    and the reply; `lm` is the id of the LM that answered, where several may.
+    provider's own form, where that holds more than text and calls; `model` and `id` are what the provider calls the
+    model and the reply; `lm` is the id of the LM that answered, where several may.
     """
 
     text: str

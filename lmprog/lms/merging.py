@@ -18,9 +18,8 @@ NOTE = "lmprog.json"
 
 @dataclass(frozen=True)
 class Merge:
-    """A merged model to write: its name, the id and model of the LM, the adapter to merge into that model, and the ids of
-    the modules of the program that use the result.
-    """
+    """A merged model to write: its name, the id and model of the LM (`lm`, `model`), the adapter to merge into that
+    model, and the ids of the modules of the program that use the result."""
 
     name: str
     """The id of the LM, or of the module whose adapter it is."""

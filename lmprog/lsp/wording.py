@@ -51,9 +51,10 @@ def uri_of(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Wording:
-    """Converts places, findings and edits to the editor's form, and back; the editor counts positions in `units`.
+    """A converter of places, findings and edits of a `session` to the editor's form, and back; the editor counts
+    positions in `units`.
 
-    `uris` has the URI under which the editor opened a file.
+    `uris` has, by path, the URI under which the editor opened a file (None: none is open).
     """
 
     session: Session

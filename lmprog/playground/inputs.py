@@ -58,7 +58,8 @@ def as_typed(value: Any) -> str:
 
 
 def with_typed(plan: Plan, values: Mapping[str, Any], typed: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row's inputs with those that were typed, read as their types, in place of the row's.
+    """Return a row's inputs by name with those that were typed, read as their types, in place of the row's; an empty
+    text leaves out an optional input.
 
     Raises UsageError for a typed text that cannot be read as the input's type.
     """

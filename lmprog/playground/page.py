@@ -18,9 +18,8 @@ KEPT = 8
 
 @dataclass
 class Playground:
-    """The page of `lmprog dev` for one program. With `only_fakes` it has no button to run real LMs, with `show_private` it
-    shows private values too.
-    """
+    """The page of `lmprog dev` for one program, whose files `session` follows. With `only_fakes` it has no button to
+    run real LMs, with `show_private` it shows private values too."""
 
     session: Session
     only_fakes: bool = False

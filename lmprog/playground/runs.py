@@ -30,11 +30,11 @@ BETWEEN = 0.15
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A run on the page, in progress or ended: its number, whether LMs are `fake`, the row or inputs that it is `of`, and
-    its time.
+    """A run on the page, in progress or ended: its number, whether LMs are `fake`, the row or inputs that it is `of`,
+    the time at which it `began`, its `state`, and its error (None: none).
 
-    `steps` are the calls that have ended, `replies` those being written by path, `outputs` and `scores` are texts by name,
-    and `facts` are time, tokens and cost. With `hidden`, texts that private values reach are left out.
+    `steps` are the calls that have ended, `replies` those being written by path, `outputs` and `scores` are texts by
+    name, and `facts` are time, tokens and cost. With `hidden`, texts that private values reach are left out.
     """
 
     number: int

@@ -46,7 +46,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class ShownRequest:
-    """An LM request on the page: its step, module, LM and model, and its messages as pairs of a role and a text.
+    """An LM request on the page: its step, module, the LM's id (`lm`) and model, and its messages as pairs of a role
+    and a text.
 
     `more` are its other parts as pairs of a heading and a text, and `tokens` is a sentence on its tokens.
     """
@@ -62,9 +63,8 @@ class ShownRequest:
 
 @dataclass(frozen=True)
 class View:
-    """The content of the page for one row. `show_private` shows private values too; with `only_fakes` real LMs cannot be
-    run.
-    """
+    """The content of the page for one row: `asked` has the split, the row and what was typed, `snapshot` the program as
+    last read. `show_private` shows private values too; with `only_fakes` real LMs cannot be run."""
 
     spec: str
     snapshot: Snapshot
@@ -143,7 +143,7 @@ class View:
 
     @cached_property
     def inputs(self) -> tuple[dict[str, Any], str | None]:
-        """The inputs for a run, and a sentence on what is wrong with them (None: nothing)."""
+        """The inputs for a run by name, and a sentence on what is wrong with them (None: nothing)."""
         assert self.program is not None
         try:
             found = with_typed(self.program.plan, self._given, self.asked.typed)

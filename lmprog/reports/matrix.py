@@ -70,9 +70,8 @@ def matrix_document(matrix: Matrix) -> dict[str, Any]:
 
 
 def metrics_document(matrix: Matrix, column: Evaluation) -> dict[str, Any]:
-    """Return a column's scores by metric as a dictionary: mean, interval, numbers of rows and failures, and the paired
-    difference from the base column.
-    """
+    """Return a column's scores by metric, each a dictionary: mean, interval, numbers of rows and failures, and under
+    `difference` the paired difference from the base column (absent in the base column itself)."""
     found = {}
     for metric, scores in column.metrics.items():
         difference = matrix.difference(column, metric)

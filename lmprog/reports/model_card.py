@@ -23,8 +23,7 @@ EMBEDDED = {"embedded/smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 @dataclass(frozen=True)
 class Tuning:
     """The facts of an adapter that its model card states: the program's plan, the base model and adapter (`merge`), the
-    digest of its weights, the number of train rows (None: not known) and the license (None: none is named).
-    """
+    SHA-256 of its weights, the number of train rows (None: not known) and the license (None: none is named)."""
 
     plan: Plan
     merge: Merge

@@ -20,9 +20,9 @@ APART = ("model", "messages", "tools", "response_format", "schema", "seed")
 
 
 def document(made: RequestMade) -> dict[str, Any]:
-    """Return an LM request as a dictionary: step, module, LM, model, messages, parameters, seed, format, tokens, the part
-    that is the same for every row, and where there are any adapter, tools and reply schema.
-    """
+    """Return an LM request as a dictionary: `step`, `module`, `lm`, `model`, `messages`, `params`, `seed`, `format`,
+    `tokens`, `same_for_every_row`, and where there are any `adapter`, `tools`, and the schema of the reply
+    (`response_format` or `schema`)."""
     request, sent = made.request, as_sent(made.lm, made.request)
     whole, characters = request.constant
     found: dict[str, Any] = {

@@ -20,10 +20,11 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a program on rows of a split, which has `of` rows in all.
+    """The scores of a program (its file: `spec`) on rows of a split, which has `of` rows in all.
 
-    `by` is the column to group scores by, `more` has the scores by further metrics, and `models` the models that replace
-    the program's own, by LM. `error` says why there are no scores; None where there are.
+    `by` is the column to group scores by (None: the label that the metric compares with), `more` has the scores by
+    further metrics, and `models` the models that replace the program's own, by LM. `error` says why there are no
+    scores; None where there are.
     """
 
     program: Program
@@ -70,9 +71,9 @@ class Evaluation:
 
 
 def document(shown: Evaluation) -> dict[str, Any]:
-    """Return the evaluation as a dictionary: program, spec, split, metric, mean, interval, numbers of rows and of failures
-    by kind, usage, and where there are any judges' usage, scores by column, and confusions.
-    """
+    """Return the evaluation as a dictionary: `program`, `spec`, `split`, `metric`, mean and interval, `n`,
+    `unreadable`, `errors`, `causes` and `failures` by kind, `usage`, and where there are any `of`, `judges`, `by` and
+    `confusions`."""
     scores, part = shown.scores, {"of": shown.of} if shown.of > len(shown.rows) else {}
     found = {
         "program": shown.program.plan.name,
@@ -150,9 +151,8 @@ def difference_line(difference: Difference) -> str:
 
 
 def difference_document(difference: Difference) -> dict[str, Any]:
-    """Return a paired difference as a dictionary: mean, interval, p value, and the numbers of rows that are better, worse
-    and equal.
-    """
+    """Return a paired difference as a dictionary: mean, interval, p value, and the numbers of rows: `n`, `better`,
+    `worse` and `equal`."""
     equal = difference.n - difference.better - difference.worse
     rows = {"n": difference.n, "better": difference.better, "worse": difference.worse, "equal": equal}
     return {**difference.as_json(), **rows}

@@ -121,7 +121,8 @@ class AnswerStore:
         self._cache = AnswerCache(Path(folder))
 
     async def get(self, key: str) -> dict[str, Any] | None:
-        """Return the reply that is kept under a key, as plain values; None where there is none."""
+        """Return the reply that is kept under a key, as plain values by field of Completion; None where there is
+        none."""
         return self._cache.get(key)
 
     async def put(self, key: str, value: dict[str, Any]) -> None:
@@ -138,7 +139,8 @@ class KeptBeside:
         self._store = store
 
     async def complete(self, lm: LM, request: Request, declared: Declared | None) -> Completion:
-        """Return the stored reply, or send the request to `lm` and store the reply."""
+        """Return the stored reply, or send the request to `lm` and store the reply. Calls of a local LM, of one without
+        a declaration (None), and requests that have no digest are always sent, and a failed reply is not stored."""
         if declared is None or declared.runs_here or has_no_digest(request):
             return await lm.complete(request)
         key = key_of(request, declared.model, "")

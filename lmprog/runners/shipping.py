@@ -30,10 +30,11 @@ from lmprog.spending.lease import most_of_runs
 
 @dataclass(frozen=True)
 class Shipped:
-    """A program in the form that is sent to workers: bytes, and their digest, by which a worker builds it once.
+    """A program in the form that is sent to workers: bytes (`data`), and their digest, by which a worker builds it
+    once.
 
-    `concurrency` is the smallest `concurrency` of its LMs (None: no limit), which is the most workers that it is sent to;
-    `most` returns the most that one run can spend.
+    `concurrency` is the smallest `concurrency` of its LMs (None: no limit), which is the most workers that it is sent
+    to; `most` returns the most that one run can spend.
     """
 
     digest: str

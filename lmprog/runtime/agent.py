@@ -63,9 +63,8 @@ class ToolProtocol(Protocol):
     """
 
     def offers(self) -> dict[str, Any]:
-        """Return the fields to add to a Request so that it offers the agent's tools; empty where the prompt describes them
-        as text.
-        """
+        """Return the fields to add to a Request (`tools`) so that it offers the agent's tools; empty where the prompt
+        describes them as text."""
 
     def calls(self, completion: Completion, forgiven: list[str]) -> tuple[Message, list[RequestedCall]]:
         """Return the LM's reply as a message of the conversation, and the tool calls in it: none where it is a final reply.

@@ -34,7 +34,8 @@ class ClientTools:
 
 @dataclass(frozen=True)
 class ClientCalls:
-    """The calls of a client's tools with which a run has ended, and the agent's turns in the run, these calls included.
+    """The calls of a client's tools with which a run has ended, and the agent's turns in the run (messages), these
+    calls included.
 
     The turns have the results of the program's own tools, and none of the client's.
     """

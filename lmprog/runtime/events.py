@@ -61,7 +61,7 @@ Listener = Callable[[Any], None]
 
 
 async def followed(begin: Callable[[Listener], Coroutine[Any, Any, T]]) -> AsyncGenerator[Event | T, None]:
-    """Start a run by `begin(listener)`; yield its events as they arrive, and at the end the result that `begin` returns.
+    """Start a run by `begin(listener)`; yield its events as they arrive, and last the result that `begin` returns.
 
     `begin` must call the listener with each event. An error of the run is raised in place of the result. Closing the
     generator cancels the run.

@@ -145,7 +145,8 @@ class ModuleRequest:
         return completion, fields
 
     def stream_callback(self, on_text: Callable[[TextPiece], None], attempt: int) -> Callable[[str | None], None]:
-        """Return a function that makes a TextPiece of each piece of text that an LM streams, and calls `on_text` with it."""
+        """Return a function that makes a TextPiece of each piece of text that an LM streams (None: the reply begins
+        again), and calls `on_text` with it."""
         return lambda piece: on_text(TextPiece(self.full_path, self.module.id, attempt, piece))
 
     def record(self, fields: dict[str, Any], *, within: tuple[int, ...] = (), **known: Any) -> None:

@@ -39,7 +39,8 @@ class Change(Protocol):
     """A set of changes to a program that an optimizer proposes: the interface of `lmprog.optimizers.Candidate`."""
 
     def as_overlay(self) -> Mapping[str, Any]:
-        """Return the changes as the plain values of an overlay file: a part of a spec with the changed keys alone."""
+        """Return the changes as the plain values of an overlay file: by section of a spec and id, the changed keys
+        alone."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,10 +114,11 @@ class Program:
                 yield event
 
     def map(self, rows: Any, concurrency: int | None = None) -> list[Result]:
-        """Run the program on each row, at most `concurrency` at once; return the results in the order of the rows.
+        """Run the program on each row, at most `concurrency` at once (None: as the spec says); return the results in
+        the order of the rows.
 
-        `rows` are mappings, a data frame or a data set. A row that failed has an `error` in its result, and no exception is
-        raised for it.
+        `rows` are mappings, a data frame or a data set. A row that failed has an `error` in its result, and no
+        exception is raised for it; only a spent budget raises BudgetExceeded.
         """
         listed = as_list(rows)
 
@@ -138,13 +140,13 @@ class Program:
         options: RunOptions | None = None,
         numbers: Iterable[int] | None = None,
     ) -> AsyncGenerator[Result, None]:
-        """Yield a Result for each row, in the order of the rows, running at most `concurrency` rows at once, in constant
-        memory.
+        """Yield a Result for each row, in the order of the rows, running at most `concurrency` rows at once, in
+        constant memory.
 
-        A slow row holds up only the results behind it: further rows are started, up to MAX_LOOKAHEAD times `concurrency`
-        beyond it. Without `concurrency` the program's own is used. `numbers` are the numbers of the rows where they are
-        part of a longer list (default: 0, 1, ...). A row that failed has an `error` in its result; only a spent budget is
-        raised.
+        A slow row holds up only the results behind it: further rows are started, up to MAX_LOOKAHEAD times
+        `concurrency` beyond it. Without `concurrency` (None) the program's own is used, without `options` the usual
+        ones. `numbers` are the numbers of the rows where they are part of a longer list (None: 0, 1, ...). A row that
+        failed has an `error` in its result; only a spent budget is raised.
         """
         window = concurrency or self.concurrency
         tasks: deque[asyncio.Task[Result]] = deque()
@@ -210,7 +212,8 @@ class Program:
         await self.resources.connections.aclose()
 
     def inputs_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the columns of a data row that are inputs of the program."""
+        """Return the columns of a data row that are inputs of the program, by name; inputs without a column are left
+        out."""
         return {name: row[name] for name in self.plan.inputs if name in row}
 
     def wrong_inputs(self, inputs: Mapping[str, Any]) -> str | None:
@@ -321,10 +324,10 @@ def load(
 ) -> Program:
     """Return the program of the spec at `path`, compiled and with its LMs made.
 
-    `lms` replaces LMs by id: with an object that has `complete`, or the name of another model. `overrides` are values laid
-    over the spec, as an overlay. With `imports` False, for a program that is not trusted, no code of the program is
-    imported, also when it runs, and nothing outside of the git checkout (else the folder) of the spec is read. Raises
-    SpecError with the findings where the spec is wrong.
+    `lms` replaces LMs by id: with an object that has `complete`, or the name of another model (None: none). `overrides`
+    are values by dotted path of keys, as `--set` (None: none). With `imports` False, for a program that is not trusted,
+    no code of the program is imported, also when it runs, and nothing outside of the git checkout (else the folder) of
+    the spec is read. Raises SpecError with the findings where the spec is wrong.
     """
     from lmprog.compiler import SpecError, compile_file
 
@@ -358,8 +361,9 @@ def program_of(
 ) -> Program:
     """Return the program of a compiled plan. `recompile` returns the plan with an overlay laid over its spec.
 
-    `lms` replaces LMs by id: with an object that has `complete`, or the name of another model. With `imports` False no code
-    of the program is imported when it runs.
+    `lms` replaces LMs by id: with an object that has `complete`, or the name of another model (None: none). With
+    `imports` False no code of the program is imported when it runs. Raises UsageError for an id in `lms` that the
+    program does not have.
     """
     lms = lms or {}
     unknown = sorted(set(lms) - set(plan.lms))

@@ -17,9 +17,10 @@ from lmprog.traces.run_record import RunRecord, RunRecorder
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """The result of one run of a program.
+    """The result of one run of a program on its `inputs`.
 
-    `outputs` is None where the run failed, and `error` says why; the records hold the calls made until then.
+    `outputs` is None where the run failed, and `error` says why (None: it did not); the records hold the calls made
+    until then.
     """
 
     outputs: Mapping[str, Any] | None

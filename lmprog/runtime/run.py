@@ -46,8 +46,8 @@ class Site:
 
 @dataclass(slots=True)
 class Run:
-    """The state that all steps of one run share: plan, LMs by id, resources, options, the row's number, and the calls so
-    far.
+    """The state that all steps of one run share: plan, LMs by id, resources, options, the row's number or the request's
+    id (`example`), and the calls so far.
 
     A sub-program has a Run of its own, with the path of the calling step in `parent`.
     """

@@ -17,10 +17,11 @@ from lmprog.runtime.run import exported
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run that is to be made: its inputs, the number of its row, and its options, with seed and rollout.
+    """A run that is to be made: its inputs, the number of its row or the id of its request (`example`), and its
+    options, with seed and rollout.
 
-    `parent` is the path of the step or metric that runs the program as a sub-program or judge. All draws of the run follow
-    from these fields, so that its result does not depend on where or when it is made.
+    `parent` is the path of the step or metric that runs the program as a sub-program or judge (None: neither). All
+    draws of the run follow from these fields, so that its result does not depend on where or when it is made.
     """
 
     inputs: Mapping[str, Any]

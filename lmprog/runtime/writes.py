@@ -33,9 +33,8 @@ def refuse_writes(planned: Iterable[tuple[Plan, int | None]], allowed: bool) -> 
 
 
 def writes(plan: Plan) -> dict[str, int]:
-    """Return the names of the tools that write, each with the most calls that one run and its scoring can make;
-    sub-programs and judges are included.
-    """
+    """Return the most calls, by the name of each tool that writes, that one run and its scoring can make; sub-programs
+    and judges are included. Empty where no tool writes."""
     from lmprog.compiler.bounds import bounds
 
     judges = [metric.judge for metric in plan.metrics.values() if metric.judge is not None]

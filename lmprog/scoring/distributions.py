@@ -60,7 +60,8 @@ def _t_below(value: float, freedom: int) -> float:
 
 
 def beta_share(a: float, b: float, x: float) -> float:
-    """Return the regularized incomplete beta function I_x(a, b)."""
+    """Return the regularized incomplete beta function I_x(a, b), the share from 0 to 1 of the Beta(a, b) distribution
+    that is below x."""
     if x <= 0 or x >= 1:
         return float(x >= 1)
     scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)

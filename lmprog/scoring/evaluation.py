@@ -34,12 +34,13 @@ async def score_rows(
     concurrency: int | None = None,
     on_row: Callable[[RowScore], None] | None = None,
 ) -> AsyncIterator[RowScore]:
-    """Run and score each row `repeats` times, each repeat with its own seeds; yield the scores in the order of the rows.
+    """Run and score each row `repeats` times, each repeat with its own seeds; yield the scores in the order of the
+    rows.
 
-    Of several metrics the first is the score, the others are in its `others`. At most `concurrency` rows (default: the
-    program's) run at a time, and as many are scored beside them. Rows that an outage ended are run again after the others
-    of their repeat, and come last. `on_row` is called with each score. Raises UsageError for an unknown metric,
-    BudgetExceeded for a spent budget.
+    Of several metrics the first is the score, the others are in its `others`. `options` None are the usual ones. At
+    most `concurrency` rows (None: the program's) run at a time, and as many are scored beside them. Rows that an outage
+    ended are run again after the others of their repeat, and come last. `on_row` is called with each score (None:
+    nothing is). Raises UsageError for an unknown metric, BudgetExceeded for a spent budget.
     """
     scorers = [Scorer(program, id) for id in ([metric] if isinstance(metric, str) else dict.fromkeys(metric))]
     window = concurrency or program.concurrency
@@ -126,9 +127,9 @@ async def scored(
     """Return the score of one run's result: the metric's lowest value for the program's own failure, no score for an
     outage.
 
-    `lmprog.blame` decides which of the two a failure is. `row` is the data row, `index` its number; judges draw by the seed
-    and rollout of `options`. `shared` holds scores of other metrics for the same result, by id, and gets those computed
-    here.
+    `lmprog.blame` decides which of the two a failure is. `row` is the data row, `index` its number; judges draw by the
+    seed and rollout of `options`. `shared` holds scores of other metrics for the same result, by id, and gets those
+    computed here (None: none are shared).
     """
     judged: list[Record] = []
 

@@ -30,9 +30,9 @@ from lmprog.traces.record import Record
 
 @dataclass(frozen=True)
 class Score:
-    """A score that a metric returns where a number is not enough: with `feedback` in words, which optimizers such as gepa
-    read, and with `parts`, rewards by module id, for training of modules by rewards of their own.
-    """
+    """A score (`value`) that a metric returns where a number is not enough: with `feedback` in words (None: none),
+    which optimizers such as gepa read, and with `parts`, rewards by module id, for training of modules by rewards of
+    their own."""
 
     value: float
     feedback: str | None = None
@@ -63,7 +63,7 @@ class Scorer:
 
     @property
     def lowest(self) -> float:
-        """The lower end of the metric's range."""
+        """The lower end of the metric's range, which is the score of a run that failed by itself."""
         return self.metric.range[0]
 
     async def score(
@@ -79,11 +79,11 @@ class Scorer:
     ) -> Score:
         """Return the metric's score of one result that has outputs.
 
-        `inputs` are those of the run, `row` is the whole data row, and `example` its number. Judges draw by `example` and
-        by the seed and rollout of `options`; their calls are added to `judged`. `scores` holds the same result's scores by
-        other metrics, by id, and gets those that are computed. Raises MetricFailed where the metric raised; for an outage
-        ProviderError where an LM judge had no answer, and ConnectionFailed where the connection of a judge's tool or of a
-        Python metric failed.
+        `inputs` are those of the run, `row` is the whole data row, and `example` its number. Judges draw by `example`
+        and by the seed and rollout of `options` (None: seed 0, rollout 0); their calls are added to `judged` (None: not
+        kept). `scores` holds the same result's scores by other metrics, by id, and gets those that are computed (None:
+        none are shared). Raises MetricFailed where the metric raised; for an outage ProviderError where an LM judge had
+        no answer, and ConnectionFailed where the connection of a judge's tool or of a Python metric failed.
         """
         assert result.outputs is not None
         chosen = options or RunOptions()
@@ -214,8 +214,8 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Judging:
-    """The context of the judges of one score: the number of the row, the options with seed and rollout, and the records of
-    the judges' calls, which are added to.
+    """The context of the judges of one score: the number of the row (`example`), the options with seed and rollout, and
+    the records of the judges' calls, which are added to.
 
     `scores` are those of the metrics computed so far, by id, so that none is computed twice.
     """

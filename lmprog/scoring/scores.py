@@ -118,7 +118,8 @@ def doubt(sides: Mapping[str, Scores]) -> str | None:
 
 @dataclass(frozen=True, repr=False)
 class Scores:
-    """The scores of all runs of an evaluation, in the order of the rows and, within a row, of the repeats."""
+    """The scores by one `metric` of all runs of an evaluation, in the order of the rows and, within a row, of the
+    repeats."""
 
     metric: str
     rows: Sequence[RowScore]
@@ -199,7 +200,7 @@ class Scores:
 
     @property
     def ci95(self) -> tuple[float, float]:
-        """The 95% interval of the mean."""
+        """The lower and the upper end of the 95% interval of the mean."""
         return self.estimate.ci95
 
     @property
@@ -220,12 +221,13 @@ class Scores:
 
     @property
     def causes(self) -> dict[str, tuple[int, str]]:
-        """The kinds of outage, each with the number of runs that it ended and the message of the first."""
+        """By kind of outage, the number of runs that it ended and the message of the first; empty without outages."""
         return _by_kind(self.errors)
 
     @property
     def failures(self) -> dict[str, tuple[int, str]]:
-        """The kinds of own failure (scored lowest), each with the number of runs and the message of the first."""
+        """By kind of own failure (scored lowest), the number of runs and the message of the first; empty without
+        failures."""
         return _by_kind([row for row in self.rows if row.value is not None and row.kind is not None])
 
     @property

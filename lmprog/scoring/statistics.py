@@ -47,7 +47,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """The mean of paired differences (after minus before), its 95% interval, and the two-sided p value of no difference.
+    """The mean of paired differences (after minus before), its 95% interval, and the two-sided p value of no difference
+    (`p`, 0 to 1).
 
     `better` and `worse` are the numbers of rows that became better and worse; the rest of the n rows are equal.
     """

@@ -61,8 +61,8 @@ def labels_of(plan: Plan, metric: str) -> Labels | None:
 def by_column(scores: Scores, rows: Rows, column: str, labels: Labels | None = None) -> list[Group]:
     """Return the mean score of the rows of each value of a column, in the order of the values.
 
-    With `labels` of that column each group has the precision of its label too. Raises UsageError where no row has the
-    column.
+    With `labels` of that column each group has the precision of its label too (None: no labels). Raises UsageError
+    where no row has the column.
     """
     if not any(column in row for row in rows):
         known = ", ".join(dict.fromkeys(name for row in rows for name in row))

@@ -27,10 +27,11 @@ Test = ExampleTest | GateTest
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one test of a spec, by the test's name: passed, failed, or error.
+    """The outcome of one test of a spec, by the test's name; its `status` is passed, failed, or error.
 
-    `error` is an outage or a failure of the machine, which says nothing about the program. `message` says why the test did
-    not pass, `seconds` is its time, `score` the score of a gate, and `records` are its calls of LMs and tools.
+    `error` is an outage or a failure of the machine, which says nothing about the program. `message` says why the test
+    did not pass, `seconds` is its time, `score` the score of a gate (None: it is no gate, or was not scored), and
+    `records` are its calls of LMs and tools.
     """
 
     spec: Path
@@ -45,7 +46,8 @@ class Outcome:
     """Calls of LMs and tools, of judges too."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the outcome as a dictionary by field name, without the records, with mean and interval of a gate's score."""
+        """Return the outcome as a dictionary: `spec`, `name`, `status`, `message`, `seconds`, and for a gate `score`
+        with mean, interval and `n`."""
         found = {"spec": str(self.spec), "name": self.name, "status": self.status, "message": self.message}
         score = {"score": {**self.score.as_json(), "n": self.score.n}} if self.score is not None else {}
         return {**found, **score, "seconds": self.seconds}
@@ -63,11 +65,11 @@ async def outcomes(
     on_run: Callable[[], None] | None = None,
     compared: bool = True,
 ) -> AsyncIterator[Outcome]:
-    """Run the tests of `spec` and yield their outcomes in the order of `tests`: examples all at once, gates one after the
-    other.
+    """Run the tests of `spec` and yield their outcomes in the order of `tests`: examples all at once, gates one after
+    the other.
 
-    `on_run` is called after each run, for a progress bar. With `compared` False (a dry run) outputs and scores are not
-    looked at: a test passes where its runs end.
+    `on_run` is called after each run, for a progress bar (None: nothing is). With `compared` False (a dry run) outputs
+    and scores are not looked at: a test passes where its runs end.
     """
     tell = on_run or (lambda: None)
     gate = asyncio.Semaphore(program.concurrency)

@@ -39,7 +39,8 @@ def chat_input(plan: Plan) -> str | None:
 
 
 def model_of(plan: Plan) -> dict[str, Any]:
-    """Return the program as one entry of `GET /v1/models`, a dictionary in OpenAI's form."""
+    """Return the program as one entry of `GET /v1/models`, a dictionary in OpenAI's form: `id` (its name), `object`,
+    `created`, `owned_by`."""
     return {"id": plan.name, "object": "model", "created": 0, "owned_by": "lmprog"}
 
 
@@ -63,7 +64,8 @@ class ChatAnswer:
         self._fields = FieldPieces(plan)
 
     def inputs(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the program's inputs from the messages of the request. Raises Refused where they do not fit."""
+        """Return the program's one input by name, from the messages of the request: the whole conversation, or the last
+        message's text. Raises Refused where they do not fit, or where the program has other inputs."""
         name = chat_input(self._plan)
         if name is None:
             raise _wrong(f"{self._plan.name} has other inputs than one conversation or one text; use POST /run")
@@ -105,9 +107,11 @@ class ChatAnswer:
                 await self._say(piece)
 
     async def end(self, result: Result, id: str, seconds: float) -> Response | None:
-        """Return the response with the run's outputs; for a stream send its last chunk and return None.
+        """Return the response with the run's outputs, or with the calls of the client's tools; for a stream send its
+        last chunk and return None.
 
-        `id` is the run's, `seconds` the time that it took.
+        `id` is the run's, `seconds` the time that it took. Raises Refused where the answer does not go on from what was
+        streamed.
         """
         outputs = result.outputs or {}
         used = usage_of(result)
@@ -140,7 +144,8 @@ class ChatAnswer:
         return None
 
     async def refuse(self, refused: Refused) -> Response | None:
-        """Return an error response in OpenAI's form, or end the stream with the error."""
+        """Return an error response in OpenAI's form; where a stream has begun, end it with the error and return
+        None."""
         error = refused.body["error"]
         body = {"error": error | {"type": error["kind"], "code": error["kind"], "param": error["path"]}}
         if not self._stream.begun:

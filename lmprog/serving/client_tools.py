@@ -50,9 +50,8 @@ def client_tools(plan: Plan, conversation: str, body: Mapping[str, Any], waiting
 
 
 def with_calls_answered(messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the messages, each with a content, which OpenAI's clients may leave out beside tool calls. Raises Refused where
-    a call has a wrong form, or no result.
-    """
+    """Return the messages in their order, each with a `content`, which OpenAI's clients may leave out beside tool
+    calls. Raises Refused where a call has a wrong form, or no result."""
     found: list[Mapping[str, Any]] = []
     for position, message in enumerate(messages):
         calls = message.get("tool_calls")
@@ -87,9 +86,9 @@ class WaitingTurns:
         self._kept: dict[str, str] = {}
 
     def keep(self, run: str, made: ClientCalls) -> list[dict[str, Any]]:
-        """Keep the agent's turns of a run; return the client's calls in OpenAI's form, with ids that name the run (which
-        nobody can guess).
-        """
+        """Keep the agent's turns of a run, in place of the oldest if there are too many; return the client's calls in
+        OpenAI's form (`id`, `type`, `function`), in their order, with ids that name the run (which nobody can
+        guess)."""
         ids = [f"{PREFIX}{run}_{position}" for position in range(len(made.calls))]
         own = {id: call.id for id, call in zip(ids, made.calls, strict=True)}
         self._kept[run] = json.dumps([made.turns, own])

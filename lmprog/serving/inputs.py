@@ -18,7 +18,8 @@ PLACES = ("url", "uri", "path", "file", "file_url", "file_path", "file_id", "ima
 
 
 def read_body(body: bytes | bytearray) -> dict[str, Any]:
-    """Parse a request body as a JSON object. Raises Refused where it is no object, holds NaN, or is nested too deep."""
+    """Return a request body, parsed as a JSON object. Raises Refused where it is no object, holds NaN, or is nested too
+    deep."""
     try:
         found = json.loads(body.decode(), parse_constant=_not_finite)
     except (ValueError, RecursionError):

@@ -67,7 +67,8 @@ def document(plan: Plan, *, authorized: bool) -> dict[str, Any]:
 
 
 def inputs_schema(inputs: Mapping[str, Field]) -> dict[str, Any]:
-    """Return the JSON schema of the body of `POST /run`."""
+    """Return the JSON schema of the body of `POST /run`, an object with the inputs by name; inputs with a default may
+    be left out."""
     schema = _object(**{name: _input(field) for name, field in inputs.items()})
     schema["required"] = [
         name for name, field in inputs.items() if not field.has_default and mismatch(None, field.type) is not None
@@ -89,14 +90,13 @@ def feedback_schema(plan: Plan) -> dict[str, Any]:
 
 
 def outputs_schema(plan: Plan) -> dict[str, Any]:
-    """Return the JSON schema of the program's outputs, the body of a response to `POST /run`."""
+    """Return the JSON schema of the program's outputs by name, the body of a response to `POST /run`."""
     return _object(**{name: written(kind) for name, kind in plan.output_types.items()})
 
 
 def written(kind: Type) -> dict[str, Any]:
-    """Return the JSON schema of a type in a request or response body; objects may lack optional fields and have additional
-    ones.
-    """
+    """Return the JSON schema of a type in a request or response body, as a dictionary; objects may lack optional fields
+    and have additional ones."""
     if isinstance(kind, Optional):
         return {"anyOf": [written(kind.inner), {"type": "null"}]}
     if isinstance(kind, ListOf):

@@ -64,12 +64,12 @@ class Refused(Handled):
 
     @property
     def status(self) -> int:
-        """The HTTP status of the response."""
+        """The HTTP status of the response, such as 422."""
         return KINDS[self.kind][0]
 
     @property
     def body(self) -> dict[str, Any]:
-        """The JSON body of the response, as plain values."""
+        """The JSON body of the response: `{"error": {"kind", "message", "path"}}`."""
         return error_body(self.kind, self.message or KINDS[self.kind][1], self.path)
 
     @property
@@ -84,7 +84,8 @@ class Refused(Handled):
 
 
 def error_body(kind: str, message: str, path: str | None = None) -> dict[str, Any]:
-    """Return the JSON body of an error response, as a dictionary; `path` is the step that failed, or `inputs`."""
+    """Return the JSON body of an error response, `{"error": {"kind", "message", "path"}}`; `path` is the step that
+    failed, or `inputs` (None: no step)."""
     return {"error": {"kind": kind, "message": message, "path": path}}
 
 

@@ -30,11 +30,11 @@ class RunAnswer:
         self._fields = FieldPieces(plan) if kind == "fields" else None
 
     def inputs(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the body of the request, which is the program's inputs."""
+        """Return the body of the request as it is: the program's inputs by name."""
         return body
 
     def tags(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return no tags: the body holds the inputs alone, and tags come in a header."""
+        """Return an empty mapping: the body holds the inputs alone, and tags come in a header."""
         return {}
 
     async def begin(self) -> None:

@@ -53,10 +53,10 @@ class Answer(Protocol):
         """The tools of the client for this run (None: it has none); known after `inputs` has returned."""
 
     def inputs(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the program's inputs from the body of the request. Raises Refused where it does not fit."""
+        """Return the program's inputs by name from the body of the request. Raises Refused where it does not fit."""
 
     def tags(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the tags for the traces of the run that the protocol has a place for in the body."""
+        """Return, by name, the tags for the traces of the run that the protocol has a place for in the body."""
 
     async def begin(self) -> None:
         """Send the headers of a stream, and what its protocol wants first."""
@@ -121,9 +121,8 @@ class Running:
     async def answered(
         self, inputs: Mapping[str, Any], id: str, answer: Answer, tags: Mapping[str, str]
     ) -> Response | None:
-        """Run the program on `inputs` and return the response of `answer`; None where it was sent as a stream. `id` is the
-        run's.
-        """
+        """Run the program on `inputs` and return the response of `answer`, also for a run that is refused or failed;
+        None where it was sent as a stream. `id` is the run's, `tags` go into its trace."""
         try:
             streamed = answer if answer.streams else None
             result, seconds = await self.result(inputs, id, streamed, tags, answer.client_tools)
@@ -144,8 +143,8 @@ class Running:
         tags: Mapping[str, str] | None = None,
         client: ClientTools | None = None,
     ) -> tuple[Result, float]:
-        """Run the program on `inputs`; return its result and the seconds that it took. `answer` gets the run's events, and
-        an agent the tools of `client`.
+        """Run the program on `inputs`; return its result and the seconds that it took. `answer` gets the run's events
+        (None: they are dropped), the trace gets `tags`, and an agent the tools of `client` (None: none).
 
         `id` is the run's. Raises Refused where the run failed, was not admitted, or took too long.
         """

@@ -114,13 +114,15 @@ async def warm(program: Program, ready: asyncio.Event) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which ends gracefully on the first signal and at once on the second; `ended_by` is that signal."""
+    """uvicorn's server, which ends gracefully on the first signal and at once on the second; `ended_by` is that signal
+    (None: none came yet)."""
 
     ended_by: signal.Signals | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle the signals that end the server (interrupt, terminate) by `stop` inside the block."""
+        """Return a context inside which the signals that end the server (interrupt, terminate) are handled by
+        `stop`."""
         loop = asyncio.get_running_loop()
         for number in STATUS:
             loop.add_signal_handler(number, self.stop, number)

@@ -44,7 +44,7 @@ class Spent:
         return self.seconds / 60
 
     def as_json(self) -> dict[str, Any]:
-        """Return the amounts as a dictionary, by field name."""
+        """Return the amounts as a dictionary: `lm_calls`, `prompt_tokens`, `completion_tokens`, `usd` and `seconds`."""
         return asdict(self)
 
     def since(self, earlier: Spent) -> Spent:
@@ -66,7 +66,8 @@ class Answers(Protocol):
     """
 
     async def complete(self, lm: LM, request: Request, declared: Declared | None) -> Completion:
-        """Return the stored reply to a request, or send it to `lm` and store the reply."""
+        """Return the stored reply to a request, or send it to `lm` and store the reply. `declared` is the LM as the
+        spec declares it (None: it has no declaration, and nothing is stored)."""
 
 
 class Budget:

@@ -13,8 +13,8 @@ from lmprog.spending.worst_case import CallBound
 
 @dataclass(frozen=True)
 class TrainingFee:
-    """The cost of one fine-tuning job of an LM: the model that is trained, and the tokens of all epochs together, at most
-    (`most`) and as estimated (`usual`).
+    """The cost of one fine-tuning job of an LM (`lm`): the model that is trained, the tokens of all epochs together, at
+    most (`most`) and as estimated (`usual`), and the US dollars for one token.
 
     A value is None where it is unknown.
     """
@@ -65,7 +65,8 @@ class TrainingFee:
         return f"${1e6 * self.usd_per_token:g} for a million tokens of training {self.model}, {source} price"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fee as a dictionary by name; a value that is unknown is None."""
+        """Return the fee as a dictionary: `lm` (its id), `model`, `tokens`, `usd` and `price` (its source in words); a
+        value that is unknown is None."""
         return {
             "lm": self.lm.id,
             "model": self.model,

@@ -29,7 +29,7 @@ ASKED_AGAIN = 256
 
 @dataclass(frozen=True)
 class CallBound:
-    """The most calls of one LM at a call site, and the most tokens of each prompt and reply (None: no bound).
+    """The most calls of one LM (`lm`) at a call site, and the most tokens of each prompt and reply (None: no bound).
 
     `usual` is the estimate of the same (None: unknown).
     """

@@ -16,7 +16,8 @@ MOST_TOKENS = 64
 
 
 def with_model(text: str, model: str, api_base: str | None, unread: Mapping[str, str]) -> str:
-    """Return the text of a program with all its LMs set to `model`, and to the address `api_base` if one is given.
+    """Return the text of a program with all its LMs set to `model`, and to the address `api_base` (None: the provider's
+    own, no address is written).
 
     `unread` has, by module, the `on_error` to add to its steps, for replies that a small local model may not finish.
     """

@@ -61,7 +61,7 @@ def of_program(plan: Plan, prefix: str = "") -> dict[str, str]:
 
 
 def files_of(plan: Plan, metric: str | None = None) -> list[Path]:
-    """Return the files that a program, and one of its metrics if named, read or import."""
+    """Return the files that a program, and one of its metrics if named (None: none), read or import, each once."""
     found: dict[Path, None] = {}
     wanted = _needed(plan.metrics, metric) if metric is not None else []
     chosen = [f"metrics.{id}." for id in wanted]

@@ -69,7 +69,8 @@ def read_objects(
 
 
 def object_in(line: bytes) -> dict[str, Any] | str:
-    """Return the JSON object in a line of a file, or a text that names the line's fault."""
+    """Return the JSON object in a line of a file, or a text that names the line's fault: `torn`, `blank`, `no JSON` or
+    `no JSON object`."""
     if not line.endswith(b"\n"):
         return "torn"
     if not line.strip():

@@ -22,8 +22,9 @@ SECRETS = ("api_key", "headers", "env")
 class Settings:
     """The settings of the command that began a run, stored so that `--resume` alone continues with the same.
 
-    `lms` are LMs replaced by id, `overrides` values laid over the spec (`--set`), `budget` limits, `out` the file or folder
-    of the results, and `left_out` the keys of `overrides` that are secrets and so not stored.
+    `lms` are LMs replaced by id, `overrides` values laid over the spec (`--set`), `budget` limits, `out` the file or
+    folder of the results (None: the default), and `left_out` the keys of `overrides` that are secrets and so not
+    stored.
     """
 
     lms: Mapping[str, str] = field(default_factory=dict)

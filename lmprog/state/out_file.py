@@ -161,9 +161,8 @@ class OutFile:
             self._append(row, None, CUT, wrote=True)
 
     def add(self, row: int, outputs: Mapping[str, Any] | None, error: str | None) -> None:
-        """Append the line of a row that has ended: its number, its outputs, or its error. Raises UsageError where a source
-        file of the run has changed since it began.
-        """
+        """Add the line of a row that has ended: its number, its outputs (None: it failed), or its error (None: it did
+        not). Raises UsageError where a source file of the run has changed since it began."""
         self._append(row, outputs, error, wrote=error is not None and row in self._wrote)
 
     def _append(self, row: int, outputs: Mapping[str, Any] | None, error: str | None, *, wrote: bool) -> None:

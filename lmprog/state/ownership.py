@@ -27,8 +27,8 @@ class WriterLocked(InfrastructureError):
 
 @contextlib.contextmanager
 def exclusive_writer(path: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock of a file or folder inside the block. Raises WriterLocked where another process has held it for `wait`
-    seconds.
+    """Return a context that holds the lock of a file or folder inside the block. Raises WriterLocked where another
+    process has held it for `wait` seconds.
 
     Other names of the same file (links) mean the same lock. The lock is on a hidden file (in the folder, or beside the
     file) that holds the owner's process id; it is removed at the end, and one that a killed process left behind locks

@@ -97,10 +97,11 @@ def _warn_once(text: str) -> None:
 def export_to(
     provider: TracerProvider, *, content: bool = False, meters: MeterProvider | None = None
 ) -> Callable[[], None]:
-    """Send the traces of all runs of this process to an OpenTelemetry tracer provider; call the returned function to end that.
+    """Send the traces of all runs of this process to an OpenTelemetry tracer provider; call the returned function to
+    end that.
 
-    Prompts, replies, arguments and results of tools are left out unless `content`. With `meters`, a meter provider, tokens and
-    seconds are measured there.
+    Prompts, replies, arguments and results of tools are left out unless `content`. With `meters`, a meter provider,
+    tokens and seconds are measured there (None: they are not).
     """
     from lmprog.traces.measurements import Measurements
     from lmprog.traces.telemetry import Spans

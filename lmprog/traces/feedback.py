@@ -108,10 +108,10 @@ def keep(trace: Path, given: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
 
 
 def read_feedback(trace: Path, passed_over: PassedOver | None = None) -> dict[str, dict[str, Any]]:
-    """Return the feedback on the runs of a trace, by the ids of the runs; a later part (score, say) replaces an earlier
-    one.
+    """Return the feedback on the runs of a trace, by the ids of the runs: a mapping of its parts (`score`, `comment`,
+    `correction`, ...), a later part in place of an earlier one. Empty where there is none.
 
-    Unreadable lines are left out and added to `passed_over`.
+    Unreadable lines are left out and added to `passed_over` (None: they are dropped).
     """
     path = beside(trace)
     found: dict[str, dict[str, Any]] = {}
@@ -159,7 +159,8 @@ def is_run(line: Mapping[str, Any]) -> bool:
 
 
 def find_run(trace: Path, id: str) -> dict[str, Any] | None:
-    """Return the last record of the run with this id; None where the trace has none. Reads only the lines that hold the id."""
+    """Return the last record of the run with this id, as the dictionary of its line; None where the trace has none.
+    Reads only the lines that hold the id."""
     import mmap
 
     from lmprog.state.json_lines import object_in

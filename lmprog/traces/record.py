@@ -89,18 +89,21 @@ class Invocation:
         return request_sha256(self.weights, self.messages, self.params, self.seed, self.tools)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the record as a dictionary by field name, without empty fields, and with tools by their names."""
+        """Return the record as a dictionary by field name with `kind` `lm`, without empty fields, with tools by their
+        names, and with `prompt_sha256` and `request_sha256`."""
         digests = {"prompt_sha256": self.prompt_sha256, "request_sha256": self.request_sha256}
         return {"kind": "lm", **_plain(self), **digests}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolInvocation:
-    """The record of one tool call by a step or an agent, successful or not, with its arguments, result, time and duration.
+    """The record of one tool call by a step or an agent, successful or not, with its arguments, result, time
+    (`started`, in seconds since 1970) and duration (`seconds`).
 
-    `path` is the call site with the turns of loops, `example` the row's number, `rollout` the number of the row's sample,
-    `attempt` 0 and one more for each retry, and `module` the agent that asked (None: a tool step). `error` is the message
-    of a failure, `failure` its kind, and `wrote` True where the tool may have changed something.
+    `program` made it, as a sub-program in the step `parent` (None: it is no sub-program). `path` is the call site with
+    the turns of loops, `example` the row's number, `rollout` the number of the row's sample, `attempt` 0 and one more
+    for each retry, and `module` the agent that asked (None: a tool step). `error` is the message of a failure (None:
+    none), `failure` its kind, and `wrote` True where the tool may have changed something.
     """
 
     program: str
@@ -125,7 +128,7 @@ class ToolInvocation:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the record as a dictionary by field name, without empty fields."""
+        """Return the record as a dictionary by field name with `kind` `tool`, without empty fields."""
         return {"kind": "tool", **_plain(self)}
 
 

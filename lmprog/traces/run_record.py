@@ -22,11 +22,12 @@ ID_LENGTH = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """The record of one run of a program, successful or not: inputs, outputs or error, and the digest of the program.
+    """The record of one run of a program, successful or not: inputs, outputs (None: it failed) or error (None: it did
+    not), and the digest of the program.
 
-    `example` is the row's number (or the id of a request), `private` the names of private values, `types` the types of the
-    outputs. For a scored run `columns` are the row's other columns, `scores` the scores by metric and `said` the metrics'
-    words. `started` is in seconds since 1970.
+    `example` is the row's number (or the id of a request), `rollout` the number of the row's sample, `private` the
+    names of private values, `types` the types of the outputs. For a scored run `columns` are the row's other columns,
+    `scores` the scores by metric and `said` the metrics' words. `started` is in seconds since 1970.
     """
 
     program: str
@@ -119,10 +120,11 @@ class RunRecorder:
         rollout: int = 0,
         **scored: Any,
     ) -> RunRecord:
-        """Return the record of a run: inputs, outputs or error, and what its `calls` used.
+        """Return the record of a run: inputs, outputs (None: it failed) or error (None: it did not), and what its
+        `calls` used.
 
-        `scored` are fields of a run that was scored (the row's `columns`, its `scores`, and the metrics' words, `said`), or
-        that ended with `client_calls`.
+        `scored` are fields of a run that was scored (the row's `columns`, its `scores`, and the metrics' words,
+        `said`), or that ended with `client_calls`.
         """
         started = min((call.started for call in calls), default=None)
         ended = max((call.started + call.seconds for call in calls), default=0.0)

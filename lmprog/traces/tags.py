@@ -30,7 +30,7 @@ def problem(tags: Any) -> str | None:
 
 
 def checked(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return a copy of the tags. Raises UsageError for tags that cannot be sent with a trace."""
+    """Return a copy of the tags, texts by name. Raises UsageError for tags that cannot be sent with a trace."""
     wrong = problem(tags)
     if wrong:
         raise UsageError(wrong)

@@ -27,19 +27,20 @@ COLUMNS = (SCORE, COMMENT, ANSWER, RUN)
 
 @dataclass(frozen=True)
 class Use:
-    """A run of the program in use: its record in a trace, and the feedback on it (empty: none)."""
+    """A run of the program in use: its record in a trace (as a dictionary of a RunRecord), and the feedback on it by
+    part (empty: none)."""
 
     run: Mapping[str, Any]
     feedback: Mapping[str, Any]
 
     @property
     def outputs(self) -> Mapping[str, Any] | None:
-        """The outputs that the program gave; None where the run failed."""
+        """The outputs that the program gave, by name; None where the run failed."""
         return self.run.get("outputs")
 
     @property
     def correction(self) -> Mapping[str, Any] | None:
-        """The outputs as a person corrected them; None where there is no correction, or it equals the outputs."""
+        """The outputs that a person corrected, by name; None where there is no correction, or it equals the outputs."""
         found: Mapping[str, Any] | None = self.feedback.get("correction")
         return found if found and {**(self.outputs or {}), **found} != self.outputs else None
 
@@ -63,7 +64,8 @@ class Use:
 
     @property
     def labels(self) -> Mapping[str, Any]:
-        """The outputs, or their correction, as labels of a row; each is null where they are called wrong and not corrected."""
+        """The outputs, or their correction, as labels of a row by name; each is null where they are called wrong and
+        not corrected."""
         outputs = self.outputs or {}
         if self.correction is not None:
             return {**outputs, **self.correction}

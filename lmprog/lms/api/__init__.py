@@ -145,12 +145,12 @@ async def patiently(
     can_move: Callable[[TryFailed], bool] = lambda failed: False,
     hold: Callable[[float], None] = lambda seconds: None,
 ) -> T:
-    """Call `ask` until it returns a reply, or a failure after which no further try can succeed; wait between the tries, at
-    most `tries`.
+    """Call `ask` until it returns a reply, or a failure after which no further try can succeed; wait between the tries,
+    at most `tries`, and return the reply. The wait is the provider's, or doubles from one try to the next.
 
-    Where `can_move` is True for a failure, another server can be asked, so that there is no wait. `hold` is called with the
-    seconds that the provider asks to wait. Raises ProviderError with the message that `said` returns for the last failure
-    and the number of tries.
+    Where `can_move` is True for a failure, another server can be asked, so that there is no wait. `hold` is called with
+    the seconds that the provider asks to wait. Raises ProviderError with the message that `said` returns for the last
+    failure and the number of tries.
     """
     attempt, wait = 1, FIRST_WAIT
     while True:

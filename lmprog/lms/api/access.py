@@ -32,8 +32,10 @@ class Access:
 
     @classmethod
     def of(cls, declared: plan.LM, address: str | None = None) -> Access:
-        """Return the access to an LM's API as the spec declares it. Raises UsageError where an environment variable is not
-        set.
+        """Return the access to an LM's API as the spec declares it: address, key and headers, with those of the
+        environment where the spec has none. Raises UsageError where an environment variable is not set.
+
+        `address` is that of one server of a fleet, and is not read for an LM without one.
         """
         fleet = isinstance(declared.api_base, plan.Fleet)
         base = address if isinstance(declared.api_base, plan.Fleet) else _value(declared.api_base, declared)

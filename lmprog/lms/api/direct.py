@@ -43,7 +43,8 @@ class DirectRoute:
         self.adapters = Adapters(declared, self._server, store) if declared.backend.adapters and access.base else None
 
     async def ask(self, request: Request, structured: bool) -> Completion:
-        """Send a request once and return the reply.
+        """Send a request once, with a JSON schema for the reply if `structured`, and return the reply; an adapter is
+        loaded on the server first.
 
         Raises TryFailed, and UsageError where the spec and environment name no address.
         """

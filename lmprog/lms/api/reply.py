@@ -56,7 +56,8 @@ def read(reply: Any, usd: float | None) -> Completion:
 
 
 def usage_of(used: Any, usd: float | None) -> Usage:
-    """Return the token counts of a response's `usage`, with the cost `usd`; a count that is missing or no number is 0."""
+    """Return the token counts of a response's `usage`, with the cost `usd` in dollars (None: unknown); a count that is
+    missing or no number is 0."""
     used = mapping(used)
     prompt = count(used.get("prompt_tokens"))
     cached = count(mapping(used.get("prompt_tokens_details")).get("cached_tokens"))
@@ -218,7 +219,8 @@ class Pieces:
         return None if not numbered and _is_whole(last["function"]["arguments"]) else last
 
     def whole(self) -> dict[str, Any]:
-        """Return the collected reply in the form of a response that was not streamed."""
+        """Return the collected reply in the form of a response that was not streamed: `choices` with one entry
+        (`message`, `finish_reason`, `token_ids`, `logprobs`), and the other fields as they came."""
         calls = [{name: value for name, value in made.items() if name != "index"} for made in self._in_order()]
         choice = {
             "message": {"content": "", **self._message, "tool_calls": calls},

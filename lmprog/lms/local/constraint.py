@@ -124,7 +124,8 @@ _ANYTHING = {"$defs": {f"any{depth}": _anything(depth) for depth in range(MAX_DE
 
 @dataclass
 class Constraint:
-    """The state of one reply in its grammar: which grammar (`key`), llguidance's matcher, and the tokens so far."""
+    """The state of one reply in its grammar: which grammar (`key`), llguidance's matcher, and the ids of the tokens so
+    far (`said`)."""
 
     key: Key
     matcher: Any
@@ -190,8 +191,8 @@ class Grammars:
 
 
 def allowed_bits(constraints: Sequence[Constraint | None], width: int) -> NDArray[numpy.int32]:
-    """Return packed masks (R, W) of the tokens that may come next in each of R replies; where a reply has no constraint,
-    all may.
+    """Return packed masks (R, W) of the tokens that may come next in each of R replies; where a reply has no constraint
+    (None), all may.
 
     `width` is the number of tokens of the vocabulary; token v is bit v % 32 of word v // 32.
     """

@@ -144,10 +144,11 @@ _joined: WeakKeyDictionary[Any, tuple[Tensor, Tensor | None]] = WeakKeyDictionar
 
 
 def joined(layers: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
-    """Return the weights (out, in) and biases (out,) of linear layers that have one input, joined to one; `out` is their
-    sum.
+    """Return the weights (out, in) and biases (out,) of linear layers that have one input, joined to one; `out` is
+    their sum. The biases are None where no layer has one.
 
-    The weights of the layers become views of the joined matrix; where they have been replaced since, they are joined again.
+    The weights of the layers become views of the joined matrix; where they have been replaced since, they are joined
+    again.
     """
     if len(layers) == 1:
         return layers[0].weight.detach(), None if layers[0].bias is None else layers[0].bias.detach()

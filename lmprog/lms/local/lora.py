@@ -70,7 +70,7 @@ class FastLora:
 
     @contextlib.contextmanager
     def learning(self, name: str) -> Iterator[None]:
-        """Compute with adapter `name` inside the block, with gradients to its matrices."""
+        """Return a context inside which passes compute with adapter `name`, with gradients to its matrices."""
         whole = [(decoder.layer, learning_forward(decoder, name)) for decoder in self._decoders]
         with _in_place([*whole, *((layer, _learning_forward(layer, name)) for layer in self._layers)]):
             yield

@@ -137,7 +137,8 @@ _here = threading.local()
 
 @contextlib.contextmanager
 def computing(device: str = "cpu") -> Iterator[None]:
-    """Compute inside the block with as many threads as have a free processor; `check` may change their number meanwhile."""
+    """Return a context inside which torch computes with as many threads as have a free processor; `check` may change
+    their number meanwhile. On a `device` other than `cpu` nothing changes."""
     if not _adapts or device != "cpu":
         yield
         return
@@ -153,7 +154,8 @@ def computing(device: str = "cpu") -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Compute inside the block with one thread where the number of threads may change, for sums that depend on that number."""
+    """Return a context inside which torch computes with one thread where the number of threads may change, for sums
+    that depend on that number."""
     if not _adapts:
         yield
         return

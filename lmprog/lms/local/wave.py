@@ -43,8 +43,8 @@ class Prompt:
 
 @dataclass
 class Reply:
-    """A sampled reply: its token ids, the end token included, and each token's log-probability in the distribution it was
-    drawn from.
+    """A sampled reply: its token ids, the end token included, and each token's log-probability (natural log,
+    `logprobs`) in the distribution it was drawn from.
 
     `finish_reason` is `stop` for an end token or a stop text, `length` where the limit of tokens ended it.
     """

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 def folder_of(model: str) -> str:
-    """Return what transformers loads for a model's name (`embedded/...`, `hf/...`): a folder, or a repository of the hub.
+    """Return what transformers loads for a model's name (`embedded/...`, `hf/...`): a folder, or a repository of the
+    hub. Raises LmprogError for an embedded model that lmprog does not bring.
 
     A revision is left out; `revision_of` returns it.
     """
@@ -182,8 +183,8 @@ class Weights:
                 self._let_learn()
 
     def begin_training(self, config: Any, start: AdapterReference | None = None) -> AdapterReference:
-        """Add an adapter to train, as peft's `config` or in the shape and with the values of `start`; return the reference
-        that requests name it by.
+        """Add an adapter to train, as peft's `config` or, where `start` is not None, in the shape and with the values
+        of `start`; return the reference that requests name it by.
 
         Several may be in training at once. Initial values are drawn from torch's generator.
         """

@@ -14,9 +14,8 @@ _OF_TORCH = ("PytorchStreamWriter", "iostream error", "unexpected pos")
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn the errors that safetensors and torch raise inside the block, where files in `folder` cannot be written, into
-    InfrastructureError.
-    """
+    """Return a context that turns the errors that safetensors and torch raise inside the block, where files in `folder`
+    cannot be written, into InfrastructureError."""
     from safetensors import SafetensorError
 
     try:

@@ -42,10 +42,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of several series over common axes; `across` is the name of the horizontal axis.
+    """A chart of several series over common axes, under a `title` and with a `note` below (None: none); `across` is the
+    name of the horizontal axis.
 
-    With `percent` the vertical axis shows fractions as percentages; `span` is a range that it includes in any case (None:
-    only the points). `width` and `height` are those of the drawing.
+    With `percent` the vertical axis shows fractions as percentages; `span` is a range that it includes in any case
+    (None: only the points). `width` and `height` are those of the drawing.
     """
 
     title: str
@@ -71,14 +72,14 @@ class Chart:
 
     @cached_property
     def up_ticks(self) -> list[float]:
-        """The values with a tick on the vertical axis."""
+        """The values with a tick on the vertical axis, ascending."""
         values = [value for point in self.points for value in (point.y, point.low, point.high) if value is not None]
         values += self.span or ()
         return ticks(min(values), max(values), 5)
 
     @cached_property
     def across_ticks(self) -> list[float]:
-        """The values with a tick on the horizontal axis."""
+        """The values with a tick on the horizontal axis, ascending, within the range of the points."""
         low, high = self.reach
         return [tick for tick in ticks(low, high, 6, whole=True) if low <= tick <= high]
 

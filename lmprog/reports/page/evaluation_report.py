@@ -40,8 +40,8 @@ WITH_CALLS = 200
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of one run of a row: its score (None: an outage), its outputs as text, error, the metric's feedback, and
-    calls.
+    """The result of one run of a row: its score (`value`, None: an outage), its outputs as text by name, error (None:
+    none), the metric's feedback (None: none), and calls.
 
     `more` are its scores by other metrics, by id.
     """
@@ -57,7 +57,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Side:
-    """The answers of one program to a row, one for each repeat, with their mean score."""
+    """The answers of the program `name` to a row, one for each repeat, with their mean score (`value`, None: no run was
+    scored)."""
 
     name: str
     value: float | None
@@ -66,7 +67,7 @@ class Side:
 
 @dataclass(frozen=True)
 class RowReport:
-    """A row on the page: its number, its inputs as text, and the answers of each program.
+    """A row on the page: its number, its inputs as text by name, and the answers of each program (`sides`).
 
     `way` says how the score changed from the first program to the second, such as `better`.
     """
@@ -117,7 +118,7 @@ class EvaluationReport:
 
     @property
     def span(self) -> tuple[float, float]:
-        """The range of all scores, 0 to 1 or wider where a metric's range is."""
+        """The least and the greatest score to show: 0 and 1, or beyond where an interval goes beyond them."""
         estimates = [self.matrix.estimate(one, id) for one in self.evaluations for id in self.matrix.metrics]
         found = [each.ci95 for each in estimates if each is not None]
         return min([0.0, *(low for low, _ in found)]), max([1.0, *(high for _, high in found)])

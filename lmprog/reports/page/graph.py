@@ -20,10 +20,11 @@ MOST = 300
 
 @dataclass(frozen=True)
 class Box:
-    """A box for an input, a step or an output (`kind`), with the lines of its text and its place in the drawing.
+    """A box for an input, a step or an output (`kind`) called `name`, with the lines of its text and its place in the
+    drawing.
 
-    `layer` is its row from the top, `x` and `y` its corner, and `step` the path of the step whose requests the page shows
-    (None: it has none).
+    `layer` is its row from the top, `x` and `y` its corner, and `step` the path of the step whose requests the page
+    shows (None: it has none).
     """
 
     name: str
@@ -56,12 +57,12 @@ class Graph:
 
     @cached_property
     def width(self) -> float:
-        """The width of the drawing."""
+        """The width of the drawing, in its own units."""
         return max((box.x + box.width for box in self.boxes), default=0) + 1
 
     @cached_property
     def height(self) -> float:
-        """The height of the drawing."""
+        """The height of the drawing, in its own units."""
         return max((box.y + box.height for box in self.boxes), default=0) + 1
 
     @cached_property

@@ -16,10 +16,11 @@ Outcome = Literal["better", "worse", "back"]
 
 @dataclass(frozen=True)
 class Version:
-    """A version of the program (as written, or after a stage) with its mean score on dev rows.
+    """A version of the program (`name`: as written, or after a stage) with its mean score on dev rows (None: not
+    scored).
 
-    By test row: `values` are the scores (None: an outage), `answers` the outputs, and `kinds` the kinds of failures (None:
-    none).
+    By test row: `values` are the scores (None: an outage), `answers` the outputs, and `kinds` the kinds of failures
+    (None: none).
     """
 
     name: str
@@ -54,7 +55,8 @@ class Version:
         return paired([old for old, _ in both], [new for _, new in both]) if both else None
 
     def answer(self, row: int) -> Mapping[str, Any]:
-        """Return the version's answer to a test row; empty where none was kept."""
+        """Return the version's answer to a test row (`outputs`, `error`, `feedback`) by the row's number from 0; empty
+        where none was kept."""
         return self.answers[row] if row < len(self.answers) else {}
 
 
@@ -72,12 +74,12 @@ class ChangedRow:
 
     @property
     def before(self) -> float | None:
-        """The score of the program as written."""
+        """The score of the program as written; None where an outage left the row out."""
         return self.versions[0].values[self.number]
 
     @property
     def after(self) -> float | None:
-        """The score of the last version."""
+        """The score of the last version; None where an outage left the row out."""
         return self.versions[-1].values[self.number]
 
 

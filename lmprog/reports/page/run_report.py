@@ -41,12 +41,13 @@ class Scored:
 
 @dataclass(frozen=True)
 class StageReport:
-    """The report of one stage of an optimization. `spent` and `validate`, its score on confirming rows, are None while it
-    is in progress.
+    """The report of one stage of an optimization: its key in the journal, its name, and the tree of its candidates.
+    `spent` and `validate`, its score on confirming rows, are None while it is in progress.
 
-    `after` is the whole change to the program after the stage, `searched` the scores of a search in their order, `steps`
-    those of training, `dev` the scores of the weights in training by step, and `credit` each module's share in the score's
-    variance.
+    `after` is the whole change to the program after the stage (None: none yet), `searched` the scores of a search in
+    their order, `steps` those of training, `dev` the scores of the weights in training by step, `compared` the
+    comparisons of candidates, `credit` each module's share in the score's variance (None: not measured), and `notes`
+    are sentences.
     """
 
     key: str
@@ -86,11 +87,13 @@ class StageReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """The content of the page of one optimization; its versions are the program as written and after each finished stage.
+    """The content of the page of one optimization, from its `folder`; its versions are the program as written and after
+    each finished stage.
 
-    `of` is the number of all stages, `inputs` are those of the test rows as text, `overlay` is the path of the written
-    overlay and `accepted` the tests and the version kept (None: the run has not ended). `unreadable` says which lines of
-    the journal were left out.
+    `seed` and `metric` are those of the optimization (seed None: not known), `of` is the number of all stages, `inputs`
+    are those of the test rows as text, `overlay` is the path of the written overlay and `accepted` the tests and the
+    version kept (None: the run has not ended). `unreadable` says which lines of the journal were left out (None:
+    none).
     """
 
     folder: Path
@@ -117,7 +120,7 @@ class RunReport:
 
     @property
     def span(self) -> tuple[float, float]:
-        """The range of all scores, 0 to 1 or wider where the metric's range is."""
+        """The least and the greatest score to show: 0 and 1, or beyond where an interval goes beyond them."""
         shown = [score for version in self.versions for score in (version.dev, version.test) if score is not None]
         return min([0.0, *(score.ci95[0] for score in shown)]), max([1.0, *(score.ci95[1] for score in shown)])
 

@@ -39,7 +39,8 @@ def new_token() -> str:
 
 
 def serve(handler: type[BaseHTTPRequestHandler], port: int, ready: Callable[[str], None]) -> int:
-    """Serve local pages at `port` until a signal comes; return the exit status. `ready` is called with the address.
+    """Serve local pages at `port` until a signal comes; return the exit status 0. `ready` is called with the address,
+    such as `http://127.0.0.1:8000/`, once the server listens.
 
     `handler` answers the requests. Raises InfrastructureError where the port is taken, KeyboardInterrupt on Ctrl-C.
     """

@@ -37,7 +37,8 @@ PRIVATE = "(private)"
 
 @dataclass(frozen=True)
 class Side:
-    """A run as the page shows it: outputs as texts, scores by metric, and the metrics' words, all without private values."""
+    """A run as the page shows it: outputs as texts by name, scores by metric (None: an outage), and the metrics' words,
+    all without private values."""
 
     outputs: Mapping[str, str]
     scores: Mapping[str, float | None]
@@ -71,11 +72,11 @@ class Entry:
 
 @dataclass
 class TraceReport:
-    """The content of the page of one or two files, each a trace or the lines of `eval --out`; made from the files at each
-    load.
+    """The content of the page of one or two files, each a trace or the lines of `eval --out`; made from the files at
+    each load. With `show_private` private values are shown too.
 
-    `live` is True where the page is served, so that it can store feedback. The trace of `eval --against` has the runs of two
-    programs, which are compared as two files are.
+    `live` is True where the page is served, so that it can store feedback. The trace of `eval --against` has the runs
+    of two programs, which are compared as two files are.
     """
 
     files: Sequence[Path]
@@ -120,7 +121,8 @@ class TraceReport:
 
     @property
     def keys(self) -> Iterator[tuple[str, str]]:
-        """The keys of the keyboard that choose one of the `labels`, each with the value; further values have an empty key."""
+        """The keys of the keyboard that choose one of the `labels`, each with the value, in the order of the labels;
+        further values have an empty key."""
         _, values = self.labels or ("", ())
         for place, value in enumerate(values):
             yield KEYS[place : place + 1], value
@@ -179,7 +181,8 @@ class TraceReport:
 
 
 def trace_page(files: Sequence[Path], *, show_private: bool = False, live: bool = True) -> str:
-    """Return the HTML page of a trace, or of two that are compared; with `live` it is served, and can store feedback.
+    """Return the HTML page of a trace, or of two that are compared; with `live` it is served, and can store feedback,
+    with `show_private` it shows private values too.
 
     Raises UsageError for a file that is none of these.
     """

@@ -17,7 +17,8 @@ MAX_BODY = 200_000
 
 
 def trace_handler(files: Sequence[Path], token: str, show_private: bool) -> type[LocalHandler]:
-    """Return the handler class of the page. Every path begins with `/` and the value of `token`; others get status 403."""
+    """Return the handler class of the page of one trace, or of two that are compared. Every path begins with `/` and
+    the value of `token`; others get status 403. With `show_private` the page shows private values too."""
 
     class Handler(LocalHandler):
         def do_GET(self) -> None:
@@ -49,7 +50,11 @@ def trace_handler(files: Sequence[Path], token: str, show_private: bool) -> type
 
 
 def stored(trace: Path, body: Mapping[str, Any], show_private: bool) -> dict[str, str]:
-    """Store the feedback of a request, and return what the page shows of it. Raises Refused for feedback that does not fit."""
+    """Store the feedback of a request (`run`: the id, `feedback`: its parts) beside the trace, and return what the page
+    shows of it: `said`, `way` and `colour`. Raises Refused for feedback that does not fit, and for an unknown run.
+
+    With `show_private` the words of feedback on a run with private values are returned too.
+    """
     id, given = body.get("run"), body.get("feedback")
     run = find_run(trace, id) if isinstance(id, str) else None
     if run is None or not isinstance(given, dict):
