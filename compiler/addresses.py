@@ -14,7 +14,7 @@ FLEETS = (VLLM_PREFIX, "openai/")
 
 
 def api_base(draft: Draft, node: Node | None, model: str, what: str) -> Expression | Fleet | None:
-    """Return the address of an LM, or its fleet of servers; None where the spec sets none.
+    """Return the address of an LM, or its fleet of servers; None where the spec sets none (`node` None).
 
     A fleet for a model that is reached through litellm gets a finding.
     """
@@ -35,7 +35,8 @@ def api_base(draft: Draft, node: Node | None, model: str, what: str) -> Expressi
 
 
 def adapter_store(draft: Draft, node: Node | None, model: str, what: str) -> AdapterStore | None:
-    """Return the place to which adapters are copied for the servers of an LM; None where the spec sets none.
+    """Return the place to which adapters are copied for the servers of an LM; None where the spec sets none (`node`
+    None).
 
     It gets a finding beside a model that is not served by vLLM.
     """

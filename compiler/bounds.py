@@ -70,11 +70,11 @@ def calls(plan: Plan) -> int:
 
 
 def judges(plan: Plan, scored_by: str | None = None) -> list[Plan]:
-    """Return the judge programs that the metric `scored_by` runs for one score, with those of the metrics it is computed
-    from.
+    """Return the judge programs that the metric `scored_by` runs for one score, with those of the metrics it is
+    computed from.
 
-    Without `scored_by` they are those of the metric of `optimize` and of its rewards, which is more than any one score
-    runs.
+    With `scored_by` None they are those of the metric of `optimize` and of its rewards, which is more than any one
+    score runs.
     """
     optimize = plan.optimize
     followed = [] if optimize is None else [optimize.metric, optimize.reward, *optimize.rewards.values()]
@@ -103,8 +103,8 @@ def bounds(plan: Plan, rows: Iterable[Mapping[str, Any]] = ()) -> Bounds:
 def dev_split(dev: int, accept: str = "composition") -> tuple[int, int]:
     """Return two numbers: how many of `dev` dev rows choose between candidates, and how many confirm the choice.
 
-    Half of them confirm, but at least FEWEST_CONFIRMING. Where that leaves fewer than FEWEST_CHOOSING, and with `accept`
-    `point`, all rows choose and none confirms.
+    Half of them confirm, but at least FEWEST_CONFIRMING (20). Where that leaves fewer than FEWEST_CHOOSING (10), and
+    with `accept` `point`, all rows choose and none confirms.
     """
     confirming = max(FEWEST_CONFIRMING, dev // 2)
     if accept == "point" or dev - confirming < FEWEST_CHOOSING:

@@ -13,7 +13,8 @@ ENVIRONMENT = Scope({"env": JSON}, where="in `lms`, `tools` and `export`")
 
 
 def setting(draft: Draft, node: Node | None, what: str) -> Expression | None:
-    """Return a setting as an expression over the environment; None where it is absent or empty."""
+    """Return a setting as an expression over the environment; None where it is absent (`node` None) or empty. `what`
+    names it in messages."""
     if node is None:
         return None
     if isinstance(node, Scalar) and node.value is None:

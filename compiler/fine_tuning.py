@@ -50,7 +50,7 @@ def training_usd(lm: LM, model: str | None = None) -> float | None:
     """Return the price in US dollars of training on one token: the spec's, else that of OpenAI's list; None where it is
     unknown.
 
-    `model` is the model that the job trains, where it is not the LM's own.
+    `model` is the model that the job trains, where it is not the LM's own (None: it is).
     """
     written = (lm.price or {}).get("training")
     if written is not None:

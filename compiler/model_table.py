@@ -32,7 +32,9 @@ N = TypeVar("N", int, float)
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """The context window and longest reply of an LM in tokens, and prices in US dollars a token; None where unknown."""
+    """The context window and longest reply of an LM in tokens, and prices in US dollars a token: of the prompt
+    (`prompt_usd`), of a part of it that the provider had cached (`cached_usd`), and of the reply (`completion_usd`);
+    None where unknown."""
 
     context: int | None
     prompt_usd: float | None
@@ -100,9 +102,8 @@ def _single(lm: LM) -> Limits:
 
 @lru_cache(maxsize=64)
 def entry_of(model: str) -> dict[str, Any]:
-    """Return the entry of a model in the price table (a mapping in litellm's form); empty where it has none. litellm is not
-    imported.
-    """
+    """Return the entry of a model in the price table, a mapping with litellm's keys (`input_cost_per_token`,
+    `max_input_tokens`, ...); empty where it has none. litellm is not imported."""
     text = _table()
     own = model.partition("/")[2]
     # A tuned model (ft:BASE:ORGANIZATION::ID) is in the table by its base alone.

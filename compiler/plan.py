@@ -183,10 +183,10 @@ class Repeat:
 
 @dataclass(frozen=True, eq=False)
 class Foreach:
-    """The `foreach` of a step: the list over whose items the step runs, and the most items (`at_most`) and items at a time
-    (`max_parallel`); None: no limit.
+    """The `foreach` of a step: the list over whose items the step runs, and the most items (`at_most`, None: no limit)
+    and items at a time (`max_parallel`, None: no limit).
 
-    `known` is the most items that the data has, where that is known.
+    `known` is the most items that the data has (None: not known).
     """
 
     items: Expression

@@ -23,7 +23,8 @@ def reply_limit(params: Mapping[str, Any]) -> int | None:
 
 
 def reply_tokens(params: Mapping[str, Any]) -> int:
-    """Return the tokens to assume for a reply: the most that `params` allow, or USUAL_REPLY where they set no limit."""
+    """Return the tokens to assume for a reply: the most that `params` allow, or USUAL_REPLY (256) where they set no
+    limit."""
     return reply_limit(params) or USUAL_REPLY
 
 

@@ -48,9 +48,8 @@ def is_own(kind: str | None) -> bool:
 
 
 def too_many_outages(lost: int, rows: int) -> bool:
-    """Return whether so many of the rows, `lost` of them, are outages (more than MAX_OUTAGES) that no candidate may be
-    chosen by the others.
-    """
+    """Return whether the share of rows that are outages, `lost` of `rows`, is above MAX_OUTAGES (0.05), so that no
+    candidate may be chosen by the others."""
     return lost > MAX_OUTAGES * rows
 
 

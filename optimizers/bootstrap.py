@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 class Config(DemoRuns):
-    """The options of the `bootstrap` stage, as they stand in a spec."""
+    """The options of the `bootstrap` stage, as they stand in a spec; the description of each field says what it
+    counts."""
 
     sets: int = Field(12, ge=1, description="sets of demos that are scored on dev rows")
     demos: Annotated[int, Field(ge=1)] | Literal["knn"] = Field(
@@ -47,9 +48,8 @@ Options = Config
 
 
 class Bootstrap:
-    """The optimizer `bootstrap`: it tunes `demos` of the modules that `optimize.tune` names, with calls that they made in
-    good runs.
-    """
+    """The optimizer `bootstrap`, made with its `Config`: it tunes `demos` of the modules that `optimize.tune` names,
+    with calls that they made in good runs."""
 
     name: ClassVar[str] = "bootstrap"
     Config: ClassVar[type[Options]] = Options
@@ -68,7 +68,8 @@ class Bootstrap:
         return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """Return the plans of the teachers, each with the largest number of its runs."""
+        """Return the plans of the teachers, each with the largest number of its runs, in the order of the option
+        `teachers`."""
         from lmprog.optimizers.strategies.teachers import runs_of_teachers
 
         return runs_of_teachers(program, self.config.teachers, self.config.rows)
@@ -77,9 +78,8 @@ class Bootstrap:
         return 0
 
     def optimize(self, task: Task) -> Candidate:
-        """Return the demos with the best mean score on the dev rows, as a change to the program; START where none beats the
-        program as it is.
-        """
+        """Return the demos with the best mean score on the dev rows, as a change to the program; START, no change,
+        where none beats the program as it is."""
         from lmprog.aio.loops import run_async
 
         return run_async(lambda: self._search(task))

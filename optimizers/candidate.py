@@ -37,7 +37,9 @@ class Candidate:
     """Models by LM id that providers have trained: `model`, and `trusted` where the LM is."""
 
     def as_overlay(self) -> dict[str, Any]:
-        """Return the change as the plain values of an overlay file."""
+        """Return the change as the plain values of an overlay file: under `modules` by id `instructions`, `demos`,
+        `prompt` and `adapter`, under `lms` by id `adapter` and the settings of a trained model, and `ensemble`; only
+        what the change names."""
         modules: dict[str, dict[str, Any]] = {}
         for module, words in self.instructions.items():
             modules.setdefault(module, {})["instructions"] = words
@@ -94,7 +96,8 @@ class Candidate:
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the change as a dictionary by field name, from which `from_json` makes it again."""
+        """Return the change as a dictionary of plain values by field name (`instructions`, `demos`, ...), from which
+        `from_json` makes it again; `ensemble` and `models` only where there are any."""
         return {
             "instructions": dict(self.instructions),
             "demos": {module: [dict(demo) for demo in demos] for module, demos in self.demos.items()},
@@ -108,7 +111,7 @@ class Candidate:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Candidate:
-        """Return the change that `as_json` wrote."""
+        """Return the change in a dictionary that `as_json` wrote. Fields that it lacks are empty."""
         return Candidate(**values)
 
 

@@ -30,7 +30,8 @@ Values = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate with its scores by row, on the first `rows` dev rows of the evaluator; rows lost to outages have no score."""
+    """A candidate with its scores by row number (`values`), on the first `rows` dev rows of the evaluator; rows lost to
+    outages have no score."""
 
     candidate: Candidate
     values: Values
@@ -104,7 +105,8 @@ class CandidateEvaluator:
         return found
 
     async def enter(self, candidates: Sequence[Candidate], rows: int | None, of: int) -> list[Scored | None]:
-        """Score candidates as `evaluate_all` does, and show each new one on the progress display.
+        """Score candidates on the first `rows` dev rows (None: on all) as `evaluate_all` does, and show each new one on
+        the progress display; return their scores in the order of `candidates`, None for a rejected one.
 
         `of` is the largest number of candidates that the search will have.
         """
@@ -142,7 +144,8 @@ class CandidateEvaluator:
             self.remember(candidate, (START,), self.scored[candidate.digest].values)
 
     def rejects(self, candidate: Candidate) -> bool:
-        """Return whether a check or a filter rejects the candidate; the first time the reason is written to the journal."""
+        """Return whether a check or a filter rejects the candidate; the first time the reason is written to the
+        journal. Nothing is run."""
         if candidate.digest in self.refused:
             return True
         why = self.filters.reject_reason(candidate) if candidate != START else None
@@ -175,7 +178,8 @@ class CandidateEvaluator:
         return sum(having) / len(having) if having else None
 
     def ranked(self, rows: int) -> list[Candidate]:
-        """Return the candidates that were scored on at least `rows` rows, the best first by their mean on these rows."""
+        """Return the candidates that were scored on at least `rows` rows, the best first by their mean on the first
+        `rows` rows."""
         found = [
             scored.candidate
             for scored in self.scored.values()
@@ -211,11 +215,12 @@ class CandidateEvaluator:
         )
 
     async def select(self, finalists: int) -> Candidate:
-        """Return the candidate with the highest mean over all dev rows, or START where none is better than the start.
+        """Return the candidate with the highest mean over all dev rows, or START, no change, where none is better than
+        the start.
 
-        First the start and the finalists are run on the rows that they were not scored on yet, and with `repeats` above 1
-        on all rows again. Finalists are the `finalists` candidates with the highest means among those that were scored on
-        the most rows.
+        First the start and the finalists are run on the rows that they were not scored on yet, and with `repeats` above
+        1 on all rows again. Finalists are the `finalists` candidates with the highest means among those that were
+        scored on the most rows.
         """
         chosen = self.ranked(self._most)[:finalists]
         await self.evaluate_all([START, *chosen])
@@ -234,8 +239,8 @@ class CandidateEvaluator:
         return self.better(_first(start, best.rows), [best])
 
     def better(self, start: Scored, rivals: Iterable[Scored]) -> Candidate:
-        """Return the candidate of `rivals` with the highest mean on the rows that both it and `start` have, or START where
-        none is better.
+        """Return the candidate of `rivals` with the highest mean on the rows that both it and `start` have, or START,
+        no change, where none is better.
 
         The choice and its reason are written to the journal.
         """

@@ -44,11 +44,11 @@ class Checks:
 
 
 class Leaks:
-    """A filter that rejects instructions which quote a dev row: at least WORDS of its words in succession, or a whole
-    shorter value.
+    """A filter that rejects instructions which quote a dev row: at least WORDS (6) of its words in succession, or a
+    whole shorter value.
 
-    Words that also stand in the train rows or in the program are no leak. A proposer is shown no dev row, but its model may
-    have learnt the data.
+    Words that also stand in the train rows or in the program are no leak. A proposer is shown no dev row, but its model
+    may have learnt the data.
     """
 
     def __init__(self, plan: Plan, train: Sequence[Row], dev: Sequence[Row]) -> None:

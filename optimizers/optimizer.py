@@ -38,11 +38,11 @@ class Task:
     """The input of an optimizer. The test split is not in it.
 
     `program` is the best so far, and its LM calls are charged to `budget`; an optimizer that calls an LM by itself must
-    wrap it by `budget.meter`. What may be tuned is in `program.plan.optimize`. `train` rows are for learning, `dev` rows
-    (those that choose, `optimizers.dev_split`) for choosing between candidates by `metric`. `screened` are all dev rows of
-    the spec, which instructions must not quote; an optimizer that runs them makes the test of its choice worthless. Files
-    are written under `journal.folder`. `finalists` returns the programs that earlier stages have scored (None: there are
-    none).
+    wrap it by `budget.meter`. What may be tuned is in `program.plan.optimize`. `train` rows are for learning, `dev`
+    rows (those that choose, `optimizers.dev_split`) for choosing between candidates by `metric`. All random draws
+    follow from `seed`. `screened` are all dev rows of the spec, which instructions must not quote; an optimizer that
+    runs them makes the test of its choice worthless. Files are written under `journal.folder`. `finalists` returns the
+    programs that earlier stages have scored (None: there are none).
     """
 
     program: Program
@@ -162,10 +162,11 @@ def packages_of(name: str, plan: Plan) -> Sequence[str]:
 
 
 def options_of(name: str) -> Mapping[str, Any] | type[BaseModel] | None:
-    """Return the options of an optimizer for the compiler: the JSON schema of a built-in one's Config, or the Config class.
+    """Return the options of an optimizer for the compiler: the JSON schema (a dictionary) of a built-in one's Config,
+    or the Config class of one of another package.
 
-    None where it is not installed. The schemas of built-in ones are kept in a file: building the model takes as long as all the
-    rest of a check.
+    None where it is not installed. The schemas of built-in ones are kept in a file: building the model takes as long as
+    all the rest of a check.
     """
     if name in BUILT_IN and name in built_in():
         kept: Mapping[str, Any] = built_in()[name].options

@@ -46,7 +46,8 @@ def refuse_untested() -> None:
 
 
 def begin() -> None:
-    """Join torch's process group, before transformers does so with a shorter timeout; refuse what is not tested."""
+    """Join torch's process group, before transformers does so with a shorter timeout; refuse what is not tested. Raises
+    UsageError for a way of training with several processes that is not tested."""
     refuse_untested()
     if count() > 1:
         import torch

@@ -34,14 +34,15 @@ class ShownRows:
         self.outputs = frozenset(plan.outputs) - reached
 
     def rows(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-        """Return each row as short texts by column, without private columns."""
+        """Return each of the first 1,000 rows as short texts by column, without private columns."""
         return [
             {name: short(value) for name, value in row.items() if not self.guarded or name in self.inputs}
             for row in rows[:ROWS]
         ]
 
     def answers(self, scores: Scores) -> list[dict[str, Any]]:
-        """Return the program's answer to each row: its `outputs`, and its `error` or the metric's `feedback` if any."""
+        """Return the program's answer to each row, in the order of the scores and at most 1,000: a dictionary with its
+        `outputs` as short texts, and its `error` or the metric's `feedback` if any."""
         return [self._answer(score) for score in scores.rows[:ROWS]]
 
     def _answer(self, score: RowScore) -> dict[str, Any]:
@@ -59,7 +60,7 @@ class ShownRows:
 
 
 def short(value: Any) -> str:
-    """Return a value as text that UTF-8 can hold, cut after LENGTH characters."""
+    """Return a value as text that UTF-8 can hold, cut after LENGTH (500) characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= LENGTH else f"{text[:LENGTH]}…"

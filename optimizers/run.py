@@ -39,9 +39,8 @@ UNCONFIRMED = "best-estimate.yaml"
 
 @dataclass(frozen=True)
 class Tuned:
-    """The result of `optimize`: the path of the overlay, and the report, the document that `lmprog optimize --format json`
-    prints.
-    """
+    """The result of `optimize`: the path of the overlay, and the report, the document that `lmprog optimize --format
+    json` prints (scores by stage, tests, spending, paths)."""
 
     overlay: Path
     report: dict[str, Any]
@@ -85,20 +84,22 @@ def optimize(
     """Optimize the program in `spec` as its `optimize:` block says, and write the result as an overlay; return the
     overlay's path and the report.
 
-    `run_dir` (default: a new folder under `runs/`) gets the journal, adapters and the report; `out` (default:
-    `<name>.tuned.yaml` beside the spec) the overlay. `lms` replaces LMs by id, `overrides` are values laid over the spec,
-    and `budget` has limits by name. `listen` is called with every event of the journal. Tools that write are refused unless
-    `allow_writes`. With `on` (`ray` or `ray:ADDRESS`) the runs are made there, by `workers` processes (None: as many as
-    fit).
+    `run_dir` (None: a new folder under `runs/`) gets the journal, adapters and the report; `out` (None:
+    `<name>.tuned.yaml` beside the spec) the overlay. `seed` decides all random draws (None: the spec's). `lms` replaces
+    LMs by id (None: none), `overrides` are values laid over the spec by dotted path (None: none), and `budget` has
+    limits by name (None: the spec's). `listen` is called with every event of the journal (None: nothing is). Tools that
+    write are refused unless `allow_writes`. With `on` (`ray` or `ray:ADDRESS`; None: in this process) the runs are made
+    there, by `workers` processes (None: as many as fit).
 
-    `resume` continues the run in `run_dir`, or the newest run of this spec; seed, LMs, overrides and budget that are not
-    given are those that it was begun with. `restart_stage` (a number, a name, or `test`) also continues a run, and does
-    that stage and all after it again. Of several processes (torchrun, accelerate) the first does everything but the
-    training of weights, in which the others help, and all return the same result.
+    `resume` continues the run in `run_dir`, or the newest run of this spec; seed, LMs, overrides and budget that are
+    not given are those that it was begun with. `restart_stage` (a number, a name, or `test`; None: no stage) also
+    continues a run, and does that stage and all after it again. Of several processes (torchrun, accelerate) the first
+    does everything but the training of weights, in which the others help, and all return the same result.
 
-    Raises SpecError where the spec is wrong; UsageError for a `run_dir` of another program, for a run that was begun from
-    other rows, code or texts, and for refused tools; and WriterLocked while another process is running the same
-    optimization.
+    Raises SpecError where the spec is wrong; UsageError for a `run_dir` of another program, for a run that was begun
+    from other rows, code or texts, and for refused tools; WriterLocked while another process is running the same
+    optimization; RowsError where data cannot be read; MissingExtra for a package that a stage needs; and ProviderError
+    where outages leave nothing to score.
     """
     from lmprog.optimizers import processes
     from lmprog.optimizers.grpo.worker import Finished, follow
@@ -185,20 +186,19 @@ def _refuse_odd_names(spec: Path, target: Path, folder: Path) -> None:
 
 
 def settings_of_run(spec: Path, run_dir: Path | None, given: Settings) -> Settings:
-    """Return the settings that the run in `run_dir` (None: the newest run of the spec) was begun with, those `given` now
-    laid over them.
-    """
+    """Return the settings that the run in `run_dir` (None: the newest run of the spec) was begun with, those `given`
+    now laid over them. Raises UsageError where there is no such run."""
     kept = read_origin(run_folder(spec, run_dir, True) / RUN)
     return given.over(kept.settings) if kept is not None else given
 
 
 def earlier_runs(spec: Path) -> list[Path]:
-    """Return the folders under `runs/` of earlier optimizations of a spec, the newest last."""
+    """Return the folders under `runs/` of the working directory of earlier optimizations of a spec, the newest last."""
     return sorted(path.parent for path in Path("runs").glob(f"{spec.stem}-*/{RUN}"))
 
 
 def run_folder(spec: Path, given: str | Path | None, resume: bool) -> Path:
-    """Return the folder for a run: `given`, the newest one to resume, or a new one.
+    """Return the folder for a run: `given`, or with None the newest one if `resume`, else a new one.
 
     Raises UsageError where there is none to resume.
     """

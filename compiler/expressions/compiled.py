@@ -26,7 +26,8 @@ class EvaluationError(Handled):
 
 @dataclass(frozen=True)
 class Expression:
-    """A typed, compiled expression, or a literal that may hold expressions. Evaluation never changes the scope.
+    """A typed, compiled expression, or a literal that may hold expressions, with the type of its value. Evaluation
+    never changes the scope.
 
     `references` are the paths of names that it reads, `place` is its place as text, `tree` its syntax tree (None for a
     literal), and `run` evaluates it.

@@ -63,7 +63,8 @@ def read(text: str, forgiven: list[str]) -> tuple[str, list[Call]]:
 
 
 def arguments(written: str, forgiven: list[str]) -> tuple[Mapping[str, Any], str | None]:
-    """Return the arguments in the text of a tool call, and what is wrong with them as a sentence for the LM, or None.
+    """Return the arguments in the text of a tool call by name, and what is wrong with them as a sentence for the LM, or
+    None. Repairs are added to `forgiven`.
 
     An empty text means no arguments. An object that is not closed is refused: it may lack some.
     """

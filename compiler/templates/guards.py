@@ -14,7 +14,7 @@ _OF_VALUES = ("string", "number", "integer", "float", "mapping", "true")
 """Tests that nothing absent passes."""
 
 
-def narrow(test: nodes.Node, truth: bool, names: Names, kind: Type | None = None) -> None:
+def narrow(test: nodes.Node, truth: bool, names: Names) -> None:
     """Change the types in `names` to those that they have where the condition `test` is true, or false if `truth` is
     False.
 

@@ -82,7 +82,8 @@ def unsafe_parts(text: str, tree: nodes.Template, names: Container[str]) -> list
 
 
 def too_deep(tree: nodes.Node) -> bool:
-    """Return whether a template is nested more deeply than MAX_DEPTH, beyond any that a person would write."""
+    """Return whether a template is nested more deeply than MAX_DEPTH (100) levels, beyond any that a person would
+    write."""
     stack = [(tree, 0)]
     while stack:
         node, depth = stack.pop()

@@ -114,9 +114,10 @@ def _entries(part: str, listed: Any) -> Entries:
 
 
 def read_lock(path: Path, root: Path | None = None) -> tuple[Listing, ...]:
-    """Return the listings in a lock file; none where there is no file.
+    """Return the listings in a lock file, one a server; none where there is no file.
 
-    Raises NotRead for a file that may not be read under `root`, and ValueError for one that is no lock file.
+    Raises NotRead for a file that may not be read under `root` (None: any may), and ValueError for one that is no lock
+    file.
     """
     # Asked first: that a file outside of a stranger's checkout is there is not said either.
     if refusal(path, root) is None and not is_file(path):

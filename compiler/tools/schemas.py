@@ -199,8 +199,8 @@ def schema_type(
     """Return the type for a JSON schema; `json` where the language has no type for it, and where it is nested too
     deeply or too large.
 
-    `document` resolves its references (None: there are none to follow); `depth` and `left` count through the recursion.
-    Bounds and formats, which no type has, are kept in `Field.schema`.
+    `document` resolves its references (None: there are none to follow); `depth` and `left` (None: all) count what
+    remains through the recursion. Bounds and formats, which no type has, are kept in `Field.schema`.
     """
     left = left or _Left()
     if depth > MAX_DEPTH or not left.take():

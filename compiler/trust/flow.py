@@ -83,7 +83,8 @@ class Flow:
         return {name: trail for name, trail in found.items() if trail is not None}
 
     def trail(self, expression: Expression | None) -> Trail | None:
-        """Return the path by which a marked value gets into an expression; None where none does."""
+        """Return the path by which a marked value gets into an expression; None where none does, and for None, no
+        expression."""
         if expression is None or not (self.marks or self.item):
             return None
         for name in sorted(expression.references):

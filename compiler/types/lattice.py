@@ -156,7 +156,8 @@ def without_none(kind: Type) -> Type:
 
 
 def mismatch(value: Any, kind: Type) -> str | None:
-    """Return in a few words why `value` does not fit the type `kind`, or None where it fits."""
+    """Return in a few words why `value` does not fit the type `kind`, or None where it fits. Raises TypeError for an
+    object that is no type."""
     if isinstance(kind, Primitive):
         if _FITS[kind.name](value):
             return None

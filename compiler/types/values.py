@@ -56,7 +56,8 @@ class Binder:
     """Every dotted name that any expression of the program reads."""
 
     def bare(self, node: Node | None, scope: Scope, what: str) -> Expression | None:
-        """Return the expression in a node, with or without `${{ }}` around it; None, with a finding, where it is none."""
+        """Return the expression in a node, with or without `${{ }}` around it; None, with a finding, where it is none,
+        and without one for None, an absent node."""
         if not isinstance(node, Scalar):
             if node is not None:
                 self.report.add("LMP101", node.place, f"{what} must be one expression")

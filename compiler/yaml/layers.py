@@ -29,7 +29,8 @@ def read_extended(
     unreadable.
 
     `around` are the files that extend this one, by which a circle is found. `within` is the folder of all files that a
-    program that is not trusted may read, and `named` is the place in another program that names this one.
+    program that is not trusted may read (None: any may be), and `named` is the place in another program that names this
+    one (None: none does).
     """
     root = read_source(path, report, within, named)
     if root is None:

@@ -89,11 +89,12 @@ _parsed: dict[Path, tuple[tuple[int | str, ...], Source, Node | None, Report]] =
 
 
 def read_source(path: Path, report: Report, within: Path | None = None, named: Place | None = None) -> Mapping | None:
-    """Return the mapping that the file at `path` holds; None, with findings, where there is none.
+    """Return the mapping that the file at `path` holds; None, with findings, where there is none. Nothing is raised for
+    a file that cannot be read.
 
     An unchanged file (by time, size and name as shown, or by its unsaved text) is parsed once per process. No file
-    outside of `within` is read. A file that another program names, at `named`, is not examined unless it is a program
-    itself.
+    outside of `within` (None: no limit) is read. A file that another program names, at `named` (None: none does), is
+    not examined unless it is a program itself.
     """
     try:
         refused = refusal(path, within)

@@ -72,7 +72,8 @@ class Node:
         return f"{self.source.name}:{self.line}:{self.column}"
 
     def plain(self) -> Any:
-        """Return the value as plain values, without places."""
+        """Return the value as plain values (dictionaries, lists, texts, numbers), without places. Raises TypeError in
+        this base class."""
         raise TypeError(type(self))
 
 

@@ -36,7 +36,8 @@ async def within(chunks: AsyncIterable[bytes], most: int | None) -> AsyncIterato
 
 
 async def decoded(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[bytes]:
-    """Yield a body of the content encoding `encoding` (gzip, say) decompressed, in chunks of at most STEP bytes.
+    """Yield a body of the content encoding `encoding` (gzip, say) decompressed, in chunks of at most STEP (65,536)
+    bytes.
 
     Raises OddEncoding for an unknown or broken encoding.
     """

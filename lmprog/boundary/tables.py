@@ -33,7 +33,7 @@ def as_rows(table: Any) -> Iterable[Mapping[str, Any]]:
 
 def as_list(table: Any) -> Sequence[Mapping[str, Any]]:
     """Return the rows of a table (mappings, a data frame or a data set) as a list of mappings by column, in their
-    order."""
+    order. Raises UsageError for a value that has no rows."""
     found = as_rows(table)
     return found if isinstance(found, list) else list(found)
 

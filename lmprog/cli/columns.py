@@ -34,7 +34,7 @@ class Plan:
     """The rows, metrics and options of an evaluation, which hold for all columns.
 
     `of` is the number of rows in the split, `by` the column to group scores by (None: none), and `how` are options of
-    `score_rows`.
+    `score_rows` by name, as `repeats`.
     """
 
     split: str
@@ -50,9 +50,12 @@ class Plan:
 def columns_of(
     specs: Sequence[Path], lms: Mapping[str, Sequence[str]], overrides: dict[str, Any], budget: Any
 ) -> list[Column]:
-    """Load each program once for each combination of models; the program with the first models comes first.
+    """Load each program once for each combination of models; return the columns, the program with the first models
+    first.
 
-    `lms` has the models to try by LM, `overrides` are values laid over each spec, and `budget` limits all of them together.
+    `lms` has the models to try by LM, `overrides` are values laid over each spec, and `budget` limits all of them
+    together (None: no limit). Raises SpecError for a program with errors. Raises UsageError for an LM that a program
+    lacks.
     """
     from lmprog.runtime.program import load
 
@@ -68,7 +71,8 @@ def columns_of(
 
 
 def score(column: Column, plan: Plan, on_row: Callable[[RowScore], None]) -> Evaluation:
-    """Score a column with all metrics of the plan, and call `on_row` with each scored run; its tools may write.
+    """Score a column with all metrics of the plan, and call `on_row` with each scored run; its tools may write. Return
+    the evaluation.
 
     Raises MetricFailed where a metric raises on every row.
     """
@@ -94,7 +98,8 @@ def score(column: Column, plan: Plan, on_row: Callable[[RowScore], None]) -> Eva
 
 
 def unscored(column: Column, plan: Plan, error: LmprogError) -> Evaluation:
-    """Return the evaluation of a column that an error ended before any score."""
+    """Return the evaluation of a column that an error ended before any score: without rows scored, and with the error's
+    text."""
     from lmprog.reports.scores import Evaluation
     from lmprog.scoring.evaluation import Scores
 

@@ -44,7 +44,8 @@ def files_beside(specs: Sequence[Path]) -> list[Path]:
 
 
 def take(files: Sequence[Path]) -> None:
-    """Set the variables of environment files that are not set yet, and name them, without values, on standard error."""
+    """Set the variables of environment files that are not set yet, and name them, without values, on standard error.
+    Raises UsageError for a file that is none."""
     for file in files:
         values = read(file)
         new = [name for name in values if name not in os.environ]

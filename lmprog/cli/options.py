@@ -25,7 +25,8 @@ BUDGET = click.option(
 
 
 def placed(command: F) -> F:
-    """Decorate a command with `--on PLACE` and `--workers N`, which say where runs are made."""
+    """Decorate a command with `--on PLACE` and `--workers N`, which say where runs are made, passed to it as `on` and
+    `workers` (None: not given)."""
     on = click.option(
         "--on",
         metavar="PLACE",
@@ -94,7 +95,8 @@ def _setting(command: F) -> F:
 
 
 def output_format(*choices: str) -> Callable[[F], F]:
-    """Return a decorator that adds `--format`, with the first choice as the default."""
+    """Return a decorator that adds `--format`, passed to the command as `style`, with the first of `choices` as the
+    default."""
     return click.option(
         "--format",
         "style",
@@ -106,7 +108,8 @@ def output_format(*choices: str) -> Callable[[F], F]:
 
 
 def also(*choices: str) -> Callable[[F], F]:
-    """Return a decorator that adds `--also FORMAT=FILE`, passed as a mapping from formats to files."""
+    """Return a decorator that adds `--also FORMAT=FILE`, passed to the command as `also`, a mapping from formats to
+    files; a format that is not among `choices` is refused."""
 
     def files(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, Path]:
         found = pairs("--also", values)

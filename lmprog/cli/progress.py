@@ -126,7 +126,8 @@ class OptimizeProgress:
 
 
 def print_candidates(trees: Sequence[StageTree], diff: bool = False) -> None:
-    """Print the candidates of each stage on standard output."""
+    """Print the candidates of each stage on standard output as trees; with `diff`, the change of each one's texts
+    too."""
     from lmprog.reports.candidates import shown
 
     # In a pipe no line is broken, so that what is searched for is found.

@@ -55,12 +55,13 @@ class ModuleCredit:
 
 @dataclass(frozen=True)
 class Credit:
-    """A credit report: the shares of all modules in the variance of a program's score.
+    """A credit report: the shares of all modules in the variance of a program's score by `metric`.
 
     `rows` counts the rows measured, `repeats` the runs of each, and `runs` all runs, also those in which calls are
-    replayed. `reward` is the mean score, `deviation` its standard deviation among the runs of a row. `rest` is the share
-    that remains when every reply is replayed (judges, tools). `lost` has by kind of outage the number of runs without a
-    score and the first reason, `failed` the same by kind of own failure, and `note` says why rows are missing.
+    replayed. `reward` is the mean score, `deviation` its standard deviation among the runs of a row. `rest` is the
+    share that remains when every reply is replayed (judges, tools; None where the score does not vary). `lost` has by
+    kind of outage the number of runs without a score and the first reason, `failed` the same by kind of own failure,
+    and `note` says why rows are missing (None: none are).
     """
 
     metric: str
@@ -116,12 +117,14 @@ async def measure(
     on_row: Callable[[], None] | None = None,
     allow_writes: bool = False,
 ) -> Credit:
-    """Measure the credit of each module: make `repeats` runs of each row, then repeat them with some calls sampled anew.
+    """Measure the credit of each module: make `repeats` runs of each row, then repeat them with some calls sampled
+    anew.
 
-    A run that fails by itself has the reward `format_failure` (default: the lower end of the metric's range). `on_row` is
-    called after each row. Where a budget is spent, the rows that were done are reported. Raises BudgetExceeded where none
-    was, ProviderError where outages left no row two runs, MetricFailed where the metric raised in every run, and UsageError
-    for fewer than one row or two repeats, or for tools that write without `allow_writes`.
+    `options` are those of the runs, as the seed (None: the usual ones). A run that fails by itself has the reward
+    `format_failure` (None: the lower end of the metric's range). `on_row` is called after each row (None: nothing is).
+    Where a budget is spent, the rows that were done are reported. Raises BudgetExceeded where none was, ProviderError
+    where outages left no row two runs, MetricFailed where the metric raised in every run, and UsageError for fewer than
+    one row or two repeats, or for tools that write without `allow_writes`.
     """
     if not rows or repeats < 2:
         raise UsageError("credit needs at least one row, and two runs of it")

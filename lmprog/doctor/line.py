@@ -40,6 +40,7 @@ def text(lines: Iterable[Line]) -> str:
 
 
 def document(lines: Iterable[Line]) -> dict[str, Any]:
-    """Return the lines as a dictionary for JSON, by field name; `ok` is false if one of them is a problem."""
+    """Return the lines as a dictionary for JSON: `ok` (False if one of them is a problem), and `lines`, each by field
+    name."""
     found = list(lines)
     return {"ok": all(line.status != "problem" for line in found), "lines": [asdict(line) for line in found]}

@@ -26,7 +26,8 @@ class Hint:
 
 
 def hints(session: Session, path: Path) -> list[Hint]:
-    """Return the hints of a file as it is typed now, in the order of their lines."""
+    """Return the hints of a file as it is typed now, in the order of their lines: the types of values, and the most LM
+    calls of each step and of a run. Empty where the file cannot be read."""
     compilation = session.checked(path).compilation
     draft, plan = compilation.draft, compilation.plan
     if draft is None:

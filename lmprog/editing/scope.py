@@ -102,7 +102,7 @@ def fields(known: Mapping[str, Type], names: Sequence[str]) -> dict[str, Type]:
 
 
 def without_absence(kind: Type | None) -> Type | None:
-    """Return T for T?, and any other type, or None for an unknown one, as it is."""
+    """Return T for T?, and any other type as it is; None, an unknown type, gives None."""
     return kind.inner if isinstance(kind, Optional) else kind
 
 

@@ -25,10 +25,11 @@ _BEFORE_WORDS = ("{% set __own %}", "{% endset %}{{ __own | trim }}{% if __own |
 
 @dataclass(frozen=True)
 class ExportedModule:
-    """A module of a program: its messages in parts, in their order, and the other fields of its requests.
+    """A module of a program, called on `lm`: its messages in parts, in their order, and the other fields of its
+    requests.
 
-    `system` and `user` are texts that may depend on the inputs (None: no system message), `demos` are messages, `earlier`
-    the inputs that hold a chat's earlier messages, and `images` those that are images.
+    `system` and `user` are texts that may depend on the inputs (None: no system message), `demos` are messages,
+    `earlier` the inputs that hold a chat's earlier messages, and `images` those that are images.
     """
 
     name: str

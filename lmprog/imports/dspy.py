@@ -29,8 +29,9 @@ _PROMPTS = (
 def imported(path: Path, folder: Path, code: Path | None = None, chosen: str | None = None) -> Imported:
     """Convert a DSPy program to a program whose file will be in `folder`.
 
-    `path` is its Python file, or a state that DSPy saved as JSON; `code` is the Python file of such a state (None: it is
-    not known), and `chosen` names one of several module classes. Raises UsageError where there is no such program.
+    `path` is its Python file, or a state that DSPy saved as JSON; `code` is the Python file of such a state (None: it
+    is not known), and `chosen` names one of several module classes (None: there is only one). Raises UsageError where
+    there is no such program.
     """
     if path.is_dir() or path.suffix == ".pkl":
         raise UsageError(

@@ -126,8 +126,8 @@ class Signatures:
         return Signature(inputs, outputs, words if words is not None else instructions)
 
     def of_text(self, node: ast.AST, text: str, instructions: str | None = None) -> Signature | None:
-        """Return the signature in a text such as `question -> answer: float`, with these instructions; None where it is
-        none.
+        """Return the signature in a text such as `question -> answer: float`, with these instructions (None: none);
+        None where it is none.
 
         `node` is the place in the code, for notes.
         """

@@ -56,7 +56,8 @@ class FlowValues:
         return f"steps.{id}{rest}"
 
     def node(self, reference: str | None) -> str | None:
-        """Return the id of the node whose output an expression reads; None where it reads none."""
+        """Return the id of the node whose output an expression reads; None where it reads none, and for None, no
+        expression."""
         found = re.match(r"steps\.(\w+)", reference or "")
         return found[1] if found is not None else None
 

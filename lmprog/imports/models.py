@@ -47,7 +47,8 @@ def lm(
     """Return an entry of `lms` of a spec, a mapping with `model` (with its provider's prefix), `params`, `api_key` and
     `api_base`.
 
-    `key` is the environment variable of the key, `base` the address; None for the provider's usual one.
+    `key` is the environment variable of the key (None: the provider's usual one), `base` the address (None: the
+    provider's).
     """
     entry: dict[str, Any] = {"model": f"{where.prefix}/{model}"}
     if params:

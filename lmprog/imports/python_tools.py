@@ -25,9 +25,8 @@ class ToolFunction:
 
 
 def tool_function(path: Path | None) -> ToolFunction | None:
-    """Return the signature of the function marked `@tool` in a file; None where there is no file, no such function, or no valid
-    Python.
-    """
+    """Return the signature of the function marked `@tool` in a file; None where there is no file (`path` None), no such
+    function, or no valid Python."""
     if path is None:
         return None
     try:

@@ -105,7 +105,8 @@ def uses(text: str) -> dict[str, Use]:
 
 
 def type_of(value: Any, use: Use | None = None) -> Type | None:
-    """Return the type of a sample value, with only the fields that the template reads; None where the sample shows nothing."""
+    """Return the type of a sample value, with only the fields that the template reads (`use` None: with all); None
+    where the sample shows nothing."""
     if value is None or value == []:
         return None
     if isinstance(value, list | tuple):

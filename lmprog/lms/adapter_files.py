@@ -14,7 +14,8 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 def adapter_folder(adapter: AdapterReference) -> Path:
-    """Return an adapter's folder on this machine; an adapter on the hub (`hf://...`) is downloaded."""
+    """Return an adapter's folder on this machine; an adapter on the hub (`hf://...`) is downloaded first. Raises
+    UsageError for a reference to the hub that is none, and InfrastructureError where the download fails."""
     if isinstance(adapter.path, Path):
         return adapter.path
     return downloaded(reference_of(adapter.path, "the adapter"), ("adapter_*",), "the adapter")
@@ -27,9 +28,8 @@ def sha256_of(adapter: Path) -> str:
 
 
 def checked_folder(adapter: AdapterReference) -> tuple[Path, str]:
-    """Return an adapter's folder and the digest of its weights; raise UsageError where the weights are missing, or have
-    another digest than the spec says.
-    """
+    """Return an adapter's folder and the SHA-256 of its weights. Raises UsageError where the weights are missing, or
+    have another digest than the spec says, and InfrastructureError where an adapter on the hub cannot be downloaded."""
     folder = adapter_folder(adapter)
     lacking = next((name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()), None)
     if lacking is not None:

@@ -24,7 +24,8 @@ BEAT = 15.0
 
 
 def playground_handler(playground: Playground, token: str) -> type[LocalHandler]:
-    """Return the handler class of the page. Every path begins with `/` and the value of `token`; others get status 403."""
+    """Return the handler class of the page of `playground`. Every path begins with `/` and the value of `token`; others
+    get status 403, and an error of lmprog status 422 with its text."""
 
     class Handler(LocalHandler):
         def do_GET(self) -> None:

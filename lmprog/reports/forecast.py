@@ -17,10 +17,11 @@ UNBOUNDED = "there is no bound: a `foreach` without `at_most`, over what no row 
 
 
 def document(program: str, forecast: Forecast, budget: Mapping[str, float]) -> dict[str, Any]:
-    """Return the forecast of `program` as a dictionary, the form that `--dry-run --format json` prints.
+    """Return the forecast of `program` as a dictionary, the form that `--dry-run --format json` prints: `program`,
+    `most_lm_calls` (by part, those of one name together), `parts` and `in_all` (calls, tokens, cost and seconds, at
+    most and as estimated), `assumed`, `dev`, `bounded`, `unknown`, `time` and `budget` (its limits).
 
-    It has each part and their sum with calls, tokens, cost and seconds, at most and as estimated, the assumptions, and the
-    limits of `budget`. `most_lm_calls` is by part, those of one name together; a value that is not known is null.
+    A value that is not known is null.
     """
     calls: dict[str, int] = {}
     for part in forecast.parts:

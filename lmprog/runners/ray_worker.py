@@ -41,11 +41,11 @@ class Lease:
 
 @dataclass(frozen=True)
 class Done:
-    """The answer of a worker to a job: its result, or an error that concerns more than this run, with what was spent and
-    the largest amounts of one call.
+    """The answer of a worker to a job: its result (None: it has none), or an error that concerns more than this run
+    (None: there is none), with what was spent and the largest amounts of one call.
 
-    `spent_limit` names the limit of the lease that ended the run (empty: none); `began` and `ended` are in seconds since
-    1970. `absent` is True where the worker no longer has the program, and must build it again.
+    `spent_limit` names the limit of the lease that ended the run (empty: none); `began` and `ended` are in seconds
+    since 1970. `absent` is True where the worker no longer has the program, and must build it again.
     """
 
     result: Result | None

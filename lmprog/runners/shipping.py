@@ -157,7 +157,8 @@ class Built:
         return found
 
     def build(self, digest: str, data: bytes) -> Program:
-        """Build a program from the bytes of `shipped`, keep it under its digest, and return it."""
+        """Build a program from the bytes of `shipped`, keep it under its digest, and return it. Raises UsageError where
+        this machine cannot build it, such as for a missing variable of the environment."""
         plan, dry_run, imports = _Unpickler(data, self._share).load()
         made = program_of(plan, _unchanged, lms={id: self._lm(lm) for id, lm in plan.lms.items()}, imports=imports)
         if len(self._programs) >= self._most:

@@ -45,9 +45,8 @@ class CallEnded:
 
 @dataclass(frozen=True, slots=True)
 class RequestMade:
-    """A request to an LM before it is sent, with the path of the step, the number of the attempt, and the module and the LM
-    as the spec declares them.
-    """
+    """A request to an LM before it is sent, with the path of the step, the number of the attempt (from 0), and the
+    module and the LM (`lm`) as the spec declares them."""
 
     path: str
     module: Module

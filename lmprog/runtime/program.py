@@ -143,10 +143,10 @@ class Program:
         """Yield a Result for each row, in the order of the rows, running at most `concurrency` rows at once, in
         constant memory.
 
-        A slow row holds up only the results behind it: further rows are started, up to MAX_LOOKAHEAD times
-        `concurrency` beyond it. Without `concurrency` (None) the program's own is used, without `options` the usual
-        ones. `numbers` are the numbers of the rows where they are part of a longer list (None: 0, 1, ...). A row that
-        failed has an `error` in its result; only a spent budget is raised.
+        A slow row holds up only the results behind it: further rows are started, up to MAX_LOOKAHEAD (8) times
+        `concurrency` beyond it. `concurrency` None is the program's own, `options` None the usual ones. `numbers` are
+        the numbers of the rows where they are part of a longer list (None: 0, 1, ...). A row that failed has an `error`
+        in its result; only a spent budget is raised (BudgetExceeded).
         """
         window = concurrency or self.concurrency
         tasks: deque[asyncio.Task[Result]] = deque()
@@ -187,11 +187,12 @@ class Program:
         options: RunOptions | None = None,
         parent: str | None = None,
     ) -> Result:
-        """Run the program once on inputs that may be wrong; return a Result, which holds any failure. Only a spent budget
-        is raised.
+        """Run the program once on inputs that may be wrong; return a Result, which holds any failure. Only a spent
+        budget is raised (BudgetExceeded).
 
-        `example` is the row's number, from which seeds are derived. `parent` is the path of the step or metric that runs
-        this program as a sub-program or judge (None: neither); it is kept in the records.
+        `example` is the row's number, from which seeds are derived, `options` are those of the run (None: the usual
+        ones). `parent` is the path of the step or metric that runs this program as a sub-program or judge (None:
+        neither); it is kept in the records.
         """
         wrong = self.wrong_inputs(inputs)
         if wrong:
@@ -327,7 +328,8 @@ def load(
     `lms` replaces LMs by id: with an object that has `complete`, or the name of another model (None: none). `overrides`
     are values by dotted path of keys, as `--set` (None: none). With `imports` False, for a program that is not trusted,
     no code of the program is imported, also when it runs, and nothing outside of the git checkout (else the folder) of
-    the spec is read. Raises SpecError with the findings where the spec is wrong.
+    the spec is read. Raises SpecError with the findings where the spec is wrong. Raises UsageError for an id in `lms`
+    that the program does not have.
     """
     from lmprog.compiler import SpecError, compile_file
 

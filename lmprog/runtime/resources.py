@@ -103,9 +103,8 @@ class Resources:
         return kept[1]
 
     def tool(self, tool: Tool) -> Callable[..., Any]:
-        """Return an async function that takes the tool's arguments by name and returns its result: real, fake in a dry run,
-        or recorded.
-        """
+        """Return an async function that takes the tool's arguments by name and returns its result: real, fake in a dry
+        run, or recorded. Raises UsageError where the tool cannot be made."""
         kept = self._tools.get(id(tool))
         if kept is None:
             if self.recording is not None:
@@ -120,7 +119,8 @@ class Resources:
         return kept[1]
 
     def exports(self, plan: Plan) -> Sequence[Exporter]:
-        """Return the exporters to call when a run of `plan` ends: the spec's and `listeners`; none for dry runs and replays."""
+        """Return the exporters to call when a run of `plan` ends: the spec's and `listeners`; none for dry runs and
+        replays. Raises UsageError for an exporter that cannot be made."""
         if self.dry_run or self.recording is not None:
             return ()
         return (*self.listeners, *exporters(plan)) if self.listeners else exporters(plan)

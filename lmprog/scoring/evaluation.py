@@ -215,14 +215,16 @@ def evaluate(
     on_row: Callable[[RowScore], None] | None = None,
     allow_writes: bool = False,
 ) -> Scores | dict[str, Scores]:
-    """Run `program` on `rows` and score each run by `metric`; return all scores, for several metrics a mapping by metric.
+    """Run `program` on `rows` and score each run by `metric`; return all scores, for several metrics a mapping by
+    metric.
 
-    `rows` are mappings, a data frame or a data set; without them the rows of the data split `split` (default `test`) are
-    taken. Of either only the first `limit` count. Without `metric` it is the one that `optimize` names, or the only one.
-    Every row is run `repeats` times, each time with other seeds, at most `concurrency` at once; `on_row` is called with
-    each score. A program with tools that write is refused unless `allow_writes`. Runs that an outage ended have no score
-    (`errors`); other failed runs have the metric's lowest value (`failures`). Raises UsageError for an unknown metric, for
-    no rows, and for refused tools.
+    `rows` are mappings, a data frame or a data set; None takes the rows of the data split `split` (None: `test`). Of
+    either only the first `limit` count (None: all). With `metric` None it is the one that `optimize` names, or the only
+    one. Every row is run `repeats` times, each time with other seeds, at most `concurrency` at once (None: as the spec
+    says), with `options` (None: the usual ones); `on_row` is called with each score (None: nothing is). A program with
+    tools that write is refused unless `allow_writes`. Runs that an outage ended have no score (`errors`); other failed
+    runs have the metric's lowest value (`failures`). Raises UsageError for an unknown metric, for no rows, and for
+    refused tools, and RowsError where the split cannot be read.
     """
     if rows is not None and split is not None:
         raise UsageError(f"give rows, or name the split {split!r}, but not both")

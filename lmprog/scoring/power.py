@@ -37,8 +37,8 @@ def power(rows: int, gain: float, level: float, changing: float = CHANGING) -> f
 
 
 def least_gain(rows: int, level: float, changing: float = CHANGING) -> float | None:
-    """Return the smallest gain (0 to 1, in steps of 0.01) that `rows` rows confirm with probability WANTED; None where none
-    is.
+    """Return the smallest gain (0 to 1, in steps of 0.01) that `rows` rows confirm with probability WANTED (0.8); None
+    where none is.
 
     `level` is the one-sided level of the test, `changing` the share of rows whose score changes at all.
     """

@@ -53,12 +53,12 @@ async def run_again(
     others: bool,
     is_lost: Callable[[T], bool] = lambda run: run.value is None,
 ) -> list[T]:
-    """Repeat each lost run (`is_lost`: one that an outage ended) until it has a score, up to AGAIN times; return the last
-    results in the order of `lost`.
+    """Repeat each lost run (`is_lost`: one that an outage ended) until it has a score, up to AGAIN (2) times; return
+    the last results in the order of `lost`.
 
     `run` gets the index of a lost run and its last result. At most `together` run at a time. `others` says whether any
-    other run was scored: where none was, the first is made again by itself, and the rest only if that is scored. A run that
-    called a tool that writes is not made again. A spent budget ends the repeats, and runs still lost stay so.
+    other run was scored: where none was, the first is made again by itself, and the rest only if that is scored. A run
+    that called a tool that writes is not made again. A spent budget ends the repeats, and runs still lost stay so.
     """
     found = list(lost)
     gate = asyncio.Semaphore(together)

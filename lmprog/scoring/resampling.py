@@ -22,7 +22,8 @@ _BITS_32, _BITS_64, _BITS_128 = 2**32 - 1, 2**64 - 1, 2**128 - 1
 
 
 def means(values: Sequence[float]) -> list[float]:
-    """Return the means of RESAMPLES bootstrap resamples of the values, each of as many values drawn with replacement."""
+    """Return the means of RESAMPLES (10,000) bootstrap resamples of the values, each of as many values drawn with
+    replacement."""
     n = len(values)
     if (numpy := _numpy()) is None:
         draw = integers(n)
@@ -34,7 +35,8 @@ def means(values: Sequence[float]) -> list[float]:
 
 
 def ratios(parts: Sequence[float], wholes: Sequence[float]) -> list[float]:
-    """Return RESAMPLES ratios, each the sum of `parts` over the sum of `wholes` of a bootstrap resample of the rows.
+    """Return RESAMPLES (10,000) ratios, each the sum of `parts` over the sum of `wholes` of a bootstrap resample of the
+    rows.
 
     Each row has one value in each. A resample whose `wholes` sum to 0 is left out, so that there may be fewer.
     """
@@ -55,7 +57,8 @@ def ratios(parts: Sequence[float], wholes: Sequence[float]) -> list[float]:
 
 
 def signed_sums(sizes: Sequence[float]) -> list[float]:
-    """Return RESAMPLES sums of the sizes, each size with a random sign: the null distribution of a sign-flip test."""
+    """Return RESAMPLES (10,000) sums of the sizes, each size with a random sign: the null distribution of a sign-flip
+    test."""
     n = len(sizes)
     if (numpy := _numpy()) is None:
         draw = integers(2)

@@ -21,13 +21,13 @@ from lmprog.traces.usage import Usage, usage_of
 
 @dataclass(frozen=True)
 class RowScore:
-    """The score of one run of one data row: the row's number, the number of the repeat (from 0), the value, and the run's
-    result.
+    """The score of one run of one data row: the row's number, the number of the repeat (from 0), the value, and the
+    run's result.
 
-    `value` is None where an outage (a provider or connection failure) ended the run, and the metric's lowest value where
-    the program itself made the run fail; `cause` and `kind` then say why. `feedback` are the metric's words. `judged` are
-    the calls of LM judges, `earlier` the calls of runs that an outage ended before this one, `parts` rewards by module, and
-    `others` the scores by further metrics.
+    `value` is None where an outage (a provider or connection failure) ended the run, and the metric's lowest value
+    where the program itself made the run fail; `cause` and `kind` then say why (None: it did not fail). `feedback` are
+    the metric's words (None: none). `judged` are the calls of LM judges, `earlier` the calls of runs that an outage
+    ended before this one, `parts` rewards by module, and `others` the scores by further metrics.
     """
 
     row: int
@@ -66,7 +66,8 @@ class RowScore:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return the score as a dictionary: row, repeat, score, feedback, outputs, error, kind of failure.
+        """Return the score as a dictionary: `row`, `repeat`, `score`, `feedback`, `outputs`, `error` and `kind` (of
+        failure).
 
         A run that failed by itself has both a score and an error. Scores by further metrics are in `metrics`, by id.
         """
@@ -172,7 +173,8 @@ class Scores:
     def estimate(self) -> Estimate:
         """The mean over rows with its 95% interval.
 
-        Raises ProviderError where every row is an outage, LmprogError where no row fits the inputs of the program.
+        Raises UsageError where there are no rows, ProviderError where every row is an outage, LmprogError where no row
+        fits the inputs of the program.
         """
         if not self.rows:
             raise UsageError("there are no rows to score")
@@ -221,13 +223,14 @@ class Scores:
 
     @property
     def causes(self) -> dict[str, tuple[int, str]]:
-        """By kind of outage, the number of runs that it ended and the message of the first; empty without outages."""
+        """The number of runs that outages ended and the message of the first, by kind of outage; empty without
+        outages."""
         return _by_kind(self.errors)
 
     @property
     def failures(self) -> dict[str, tuple[int, str]]:
-        """By kind of own failure (scored lowest), the number of runs and the message of the first; empty without
-        failures."""
+        """The number of runs that failed by themselves (scored lowest) and the message of the first, by kind of
+        failure; empty without failures."""
         return _by_kind([row for row in self.rows if row.value is not None and row.kind is not None])
 
     @property

@@ -19,8 +19,8 @@ MOST = 2000
 def few(rows: int, ci95: Sequence[float] | None = None, level: float = LEVEL) -> str | None:
     """Return a remark for a report, that `rows` rows can show only large gains; None where they are enough.
 
-    `ci95` is the interval of a measured difference: where it excludes 0, the rows did show it, and there is no remark.
-    `level` is the one-sided level of the test.
+    `ci95` is the interval of a measured difference: where it excludes 0, the rows did show it, and there is no remark
+    (None: nothing is measured yet). `level` is the one-sided level of the test.
     """
     if rows >= enough(level) or (ci95 is not None and not ci95[0] <= 0 <= ci95[1]):
         return None
@@ -32,7 +32,8 @@ def few(rows: int, ci95: Sequence[float] | None = None, level: float = LEVEL) ->
 
 @lru_cache
 def enough(level: float = LEVEL) -> int:
-    """Return how many rows show a gain of GAIN (10 points of 100) with the probability WANTED, at a one-sided level."""
+    """Return how many rows show a gain of GAIN (0.1), 10 points of 100, with the probability WANTED (0.8), at a
+    one-sided level (0 to 1)."""
     return bisect_left(range(MOST), WANTED, lo=1, key=lambda rows: power(rows, GAIN, level))
 
 

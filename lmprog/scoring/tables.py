@@ -18,10 +18,10 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Group:
-    """The mean score of the rows that have one value in a column, with its interval.
+    """The mean score, with its interval (`estimate`), of the rows that have one value in a column.
 
-    `precision`, where the column holds labels: the share of the runs that output this label which are right; None where
-    none do.
+    `precision`, where the column holds labels: the share (0 to 1) of the runs that output this label which are right;
+    None where none do.
     """
 
     value: Any

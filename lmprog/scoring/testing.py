@@ -54,7 +54,8 @@ class Outcome:
 
 
 def size_of(program: Program, tests: Sequence[Test]) -> int:
-    """Return how many runs of the program the tests make: one for an example, and for a gate one for each of its rows."""
+    """Return how many runs of the program the tests make: one for an example, and for a gate one for each of its rows.
+    Raises RowsError where the rows of a gate cannot be read."""
     return sum(len(rows_of(program.plan, test.data)) if isinstance(test, GateTest) else 1 for test in tests)
 
 

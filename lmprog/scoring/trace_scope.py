@@ -13,10 +13,10 @@ from lmprog.traces.record import Invocation, Record, ToolInvocation
 
 
 def trace_of(plan: Plan, records: Sequence[Record]) -> dict[str, Any]:
-    """Return the value that a metric reads as `trace`: counts of a run's LM calls, its tools, and each module's replies and
-    outputs.
+    """Return the value that a metric reads as `trace`: the counts of a run's LM calls by name, `tools` (the names of
+    the tools called, in order), and under `modules`, by id, each module's counts, replies and outputs.
 
-    Calls of sub-programs count in the totals; `modules` has the program's own modules alone, by id.
+    Calls of sub-programs count in the totals; `modules` has the program's own modules alone.
     """
     calls = [record for record in records if isinstance(record, Invocation)]
     # The program of an ensemble is each of its members.
@@ -51,8 +51,8 @@ def _counts(calls: Sequence[Invocation]) -> dict[str, int]:
 
 
 def runs_of(plan: Plan, results: Sequence[Result], place: int) -> dict[str, Any]:
-    """Return the value that a metric reads as `runs`, for run number `place` (from 0) of a row: that number, and for each
-    run of the row its outputs and the tokens of its replies.
+    """Return the value that a metric reads as `runs`, for run number `place` (from 0) of a row: `index0` (that number),
+    and lists over the runs of the row: `reply_tokens`, and in `outputs` each output by name.
 
     `results` are those runs of the row that ended without an outage.
     """

@@ -46,8 +46,8 @@ def application(
     """Return the ASGI application that serves a program.
 
     `key` is the bearer key that requests need (None: none), `hosts` the host names that requests may use (None: any),
-    `origins` the origins whose web pages may call, `log` the log of requests, and `mcp` the application that answers MCP
-    clients.
+    `origins` the origins whose web pages may call, `log` the log of requests (None: none is kept), and `mcp` the
+    application that answers MCP clients (None: none does).
     """
     plan = running.program.plan
     described = document(plan, authorized=key is not None)

@@ -28,9 +28,8 @@ class FieldPieces:
         self._sent: dict[str, str] = {}
 
     def of(self, event: TextPiece) -> Pieces:
-        """Return the pieces of the program's outputs that a streamed piece of a reply adds: pairs of the output's name and
-        the text.
-        """
+        """Return the pieces of the program's outputs that a streamed piece of a reply adds: pairs of the output's name
+        and the text, None for an output whose pieces so far are void, since the reply began again."""
         attempt, text = self._replies.get(event.path, (event.attempt, ""))
         again = event.text is None or event.attempt != attempt
         text = event.text or "" if again else text + (event.text or "")
@@ -65,9 +64,8 @@ class FieldPieces:
 
 
 def text_of_reply(plan: Plan, output: str) -> tuple[str, str, Module] | None:
-    """Return the step, field and module of the reply that a program's output repeats word for word; None where it repeats
-    none.
-    """
+    """Return the id of the step, the name of the field and the module of the reply that the program's output `output`
+    repeats word for word; None where it repeats none."""
     tree = plan.outputs[output].tree
     match tree.body if isinstance(tree, ast.Expression) else tree:
         case ast.Attribute(value=ast.Attribute(value=ast.Name(id="steps"), attr=id), attr=field):

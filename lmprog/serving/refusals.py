@@ -52,10 +52,11 @@ UNREAD = ("slow", "too_large")
 
 @dataclass(eq=False)
 class Refused(Handled):
-    """The exception that ends a request with an error response, of a kind (`busy`, say) that decides status and message.
-
-    `path` is the step that failed, or `inputs`; None where neither is the cause. `message` takes the place of the kind's
+    """The exception that ends a request with an error response, of a kind (`busy`, say) that decides status and
     message.
+
+    `path` is the step that failed, or `inputs`; None where neither is the cause. `message` takes the place of the
+    kind's message (None: it does not).
     """
 
     kind: str

@@ -89,7 +89,8 @@ class RunAnswer:
 
 
 def usage_of(result: Result) -> dict[str, Any]:
-    """Return the LM calls, tokens and cost of a run as a dictionary; `usd` is None where a price is unknown."""
+    """Return the usage of a run as a dictionary: `calls` (of LMs), `prompt_tokens`, `completion_tokens` and `usd` (None
+    where a price is unknown)."""
     used = [record.usage for record in result.trace if record.usage is not None]
     prices = [usage.usd for usage in used]
     return {

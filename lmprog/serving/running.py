@@ -77,10 +77,11 @@ class Answer(Protocol):
 
 @dataclass
 class Running:
-    """The runs of a server: admitted by the gate, cancelled when their client leaves or they take longer than `seconds`.
+    """The runs of a server: of one program with these options, admitted by the gate, counted in `metrics`, cancelled
+    when their client leaves or they take longer than `seconds`.
 
-    `ready` is set when the models are loaded; a body may have `max_body` bytes and take `body_seconds` to arrive; `trace`
-    gets the records of the runs (None: no file).
+    `ready` is set when the models are loaded; a body may have `max_body` bytes and take `body_seconds` to arrive;
+    `trace` gets the records of the runs (None: no file).
     """
 
     program: Program
@@ -144,7 +145,8 @@ class Running:
         client: ClientTools | None = None,
     ) -> tuple[Result, float]:
         """Run the program on `inputs`; return its result and the seconds that it took. `answer` gets the run's events
-        (None: they are dropped), the trace gets `tags`, and an agent the tools of `client` (None: none).
+        (None: they are dropped), the trace gets `tags` (None: no further ones), and an agent the tools of `client`
+        (None: none).
 
         `id` is the run's. Raises Refused where the run failed, was not admitted, or took too long.
         """
@@ -228,7 +230,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The ASGI application for one protocol: each request is answered by a run of the program.
+    """The ASGI application for one protocol: each request is answered by a run of the program that `running` makes.
 
     `form` makes the Answer from the request, the ASGI function that sends, and the run's id.
     """
@@ -258,7 +260,8 @@ class Endpoint:
 
 
 async def unless_gone(work: Awaitable[Response | None], receive: Receive) -> Response | None:
-    """Return the result of `work`; if the client disconnects first, cancel the work and raise ClientDisconnect."""
+    """Return the result of `work` (None: it has sent a stream); if the client disconnects first, cancel the work and
+    raise ClientDisconnect."""
 
     async def leaving() -> None:
         while (await receive())["type"] != "http.disconnect":

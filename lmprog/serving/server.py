@@ -142,6 +142,6 @@ class Server(uvicorn.Server):
         click.echo("stopping: runs in flight may finish; another signal cuts them short", err=True)
 
     def end_if_failed(self, warming: asyncio.Task[None]) -> None:
-        """End the server where loading the LMs has failed."""
+        """End the server where loading the LMs (the ended task `warming`) has failed."""
         if not warming.cancelled() and warming.exception() is not None:
             self.should_exit = self.force_exit = True

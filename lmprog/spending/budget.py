@@ -71,13 +71,14 @@ class Answers(Protocol):
 
 
 class Budget:
-    """Counts what LM calls cost, and refuses a call that could exceed one of the limits (named as in LIMITS: calls, tokens,
-    ...).
+    """A counter of what LM calls cost, which refuses a call that could exceed one of the limits (by the names of
+    LIMITS: `lm_calls`, `tokens`, `usd`, `minutes`, ...).
 
-    A call reserves the most that it can cost until its reply is there. A call that does not fit beside the calls in flight
-    waits for them; it is refused when it does not fit alone. An amount without a bound (a reply without `max_tokens`, an
-    unknown price) is taken to be the largest seen so far. Replies that the response cache `answers` took from earlier
-    processes count as if they were requested, so that a resumed run stops where the first would have stopped.
+    A call reserves the most that it can cost until its reply is there. A call that does not fit beside the calls in
+    flight waits for them; it is refused when it does not fit alone. An amount without a bound (a reply without
+    `max_tokens`, an unknown price) is taken to be the largest seen so far. Replies that the response cache `answers`
+    took from earlier processes count as if they were requested, so that a resumed run stops where the first would have
+    stopped.
     """
 
     def __init__(self, limits: Mapping[str, float], spent: Spent | None = None, answers: Answers | None = None) -> None:

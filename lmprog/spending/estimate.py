@@ -73,7 +73,7 @@ class DevRows:
     """The share of rows whose score a candidate is taken to change."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the numbers as a dictionary, by field name."""
+        """Return the numbers as a dictionary: `choose`, `confirm`, `least_gain`, `power` and `changing`."""
         return asdict(self)
 
 

@@ -130,7 +130,7 @@ def arguments(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sample(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return at most about twice SAMPLE of the rows, evenly spaced, in their order."""
+    """Return at most about twice SAMPLE (100) of the rows, evenly spaced, in their order."""
     return rows[:: max(1, len(rows) // SAMPLE)]
 
 

@@ -36,8 +36,8 @@ ABSENT = "absent"
 
 
 def of_program(plan: Plan, prefix: str = "") -> dict[str, str]:
-    """Return digests of all that a program is made from, by key (as `modules.sort.instructions`): the parts of its spec,
-    its files, and its sub-programs.
+    """Return digests (SHA-256) of all that a program is made from, by key (as `modules.sort.instructions`): the parts
+    of its spec, its files, and its sub-programs.
 
     Each key begins with `prefix`. Settings that change no answer (addresses, keys, limits, prices) are left out.
     """
@@ -157,7 +157,8 @@ class RowsDigest:
 
 
 def version() -> dict[str, str]:
-    """Return the version of lmprog as a digest under its key, since it decides how prompts are written and replies read."""
+    """Return `{"lmprog": VERSION}`: the version in place of a digest, since it decides how prompts are written and
+    replies read."""
     return {"lmprog": __version__}
 
 

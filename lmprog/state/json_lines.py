@@ -45,9 +45,9 @@ def read_objects(
 ) -> Iterator[dict[str, Any]]:
     """Yield the JSON objects of a file, one a line, without their `version` field.
 
-    A line that is torn (no line break ends it), blank, no JSON object, equal to an earlier line, or not `valid` (None: all
-    are) is left out and added to `passed_over`. Raises UsageError for a line of a later version, and OSError where the file
-    cannot be opened.
+    A line that is torn (no line break ends it), blank, no JSON object, equal to an earlier line, or not `valid` (None:
+    all are) is left out and added to `passed_over` (None: it is dropped). Raises UsageError for a line of a later
+    version, and OSError where the file cannot be opened.
     """
     skipped = passed_over if passed_over is not None else PassedOver()
     seen: set[bytes] = set()

@@ -35,6 +35,7 @@ def without_secrets(tool: Tool) -> Callable[[str], str]:
     environment.
 
     The password and query values in the tool's address count as secrets too, even where they are written in the spec.
+    Raises UsageError for a variable that is not set.
     """
     found = {str(value) for value in _expressions(tool, tool.settings) if value is not None}
     address = evaluated(tool, tool.settings.get("url"))

@@ -44,7 +44,8 @@ def checked(tool: Tool, value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Convert pydantic models and dataclasses, also in a list, to plain mappings."""
+    """Return a value with pydantic models and dataclasses, also in a list, as mappings by field name; other values as
+    they are."""
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if hasattr(value, "model_dump"):

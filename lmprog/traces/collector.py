@@ -71,8 +71,8 @@ def collector_of_environment(traces: bool, metrics: bool, content: bool) -> Coll
 def collector(
     traces: str | None, metrics: str | None, headers: Mapping[str, str] | None = None, content: bool = False
 ) -> Collector:
-    """Return the exporter that sends spans to the address `traces`, and metrics to the address `metrics` (None: not sent),
-    with the HTTP headers `headers`.
+    """Return the exporter that sends spans to the address `traces` (None: not sent), and metrics to the address
+    `metrics` (None: not sent), with the HTTP headers `headers` (None: those of the environment).
 
     With `content` prompts and replies are sent too. Raises UsageError where OpenTelemetry is not installed.
     """

@@ -62,7 +62,7 @@ class SpanDelivery:
         return SpanExportResult.SUCCESS
 
     def begin_end(self) -> None:
-        """Prepare for the end of the process: the kept batches are sent once more, within BOUND seconds."""
+        """Prepare for the end of the process: the kept batches are sent once more, within BOUND (10) seconds."""
         self._end, self._resume = time.monotonic() + BOUND, 0.0
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:

@@ -111,7 +111,8 @@ def read_feedback(trace: Path, passed_over: PassedOver | None = None) -> dict[st
     """Return the feedback on the runs of a trace, by the ids of the runs: a mapping of its parts (`score`, `comment`,
     `correction`, ...), a later part in place of an earlier one. Empty where there is none.
 
-    Unreadable lines are left out and added to `passed_over` (None: they are dropped).
+    Unreadable lines are left out and added to `passed_over` (None: they are dropped). Raises UsageError for a line of a
+    later version of the file.
     """
     path = beside(trace)
     found: dict[str, dict[str, Any]] = {}
@@ -126,10 +127,10 @@ def read_feedback(trace: Path, passed_over: PassedOver | None = None) -> dict[st
 
 
 def read_runs(trace: Path, passed_over: PassedOver | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the records of whole runs in a trace, as dictionaries. Raises UsageError where the file is no trace, or has
-    none.
+    """Yield the records of whole runs in a trace, as dictionaries, in their order. Raises UsageError where the file is
+    no trace, or has none.
 
-    Unreadable lines are left out and added to `passed_over`.
+    Unreadable lines are left out and added to `passed_over` (None: they are dropped).
     """
     if not trace.is_file():
         raise UsageError(f"there is no trace {trace}; `lmprog run`, `eval` and `serve` write one with --trace {trace}")

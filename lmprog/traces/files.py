@@ -92,7 +92,7 @@ class TraceWriter:
 
 def read_trace(path: Path, passed_over: PassedOver | None = None) -> Iterator[dict[str, Any]]:
     """Yield the records of a trace file as dictionaries, in their order. Unreadable lines are left out and added to
-    `passed_over` (None: they are dropped)."""
+    `passed_over` (None: they are dropped). Raises UsageError for a line of a later version of the file."""
     return read_objects(path, passed_over)
 
 

@@ -33,11 +33,11 @@ def disabled() -> bool:
 
 
 def wanted(environ: Mapping[str, str] | None = None) -> Wanted | None:
-    """Return the exports that environment variables turn on (`environ`, default: those of the process); None where they
+    """Return the exports that environment variables turn on (`environ`, None: those of the process); None where they
     turn on none.
 
-    Spans are sent with `OTEL_TRACES_EXPORTER=otlp`, or where this is not set and an endpoint is. Metrics likewise, but only
-    for an endpoint of their own, since many collectors of traces accept no metrics.
+    Spans are sent with `OTEL_TRACES_EXPORTER=otlp`, or where this is not set and an endpoint is. Metrics likewise, but
+    only for an endpoint of their own, since many collectors of traces accept no metrics.
     """
     given = os.environ if environ is None else environ
     if given.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":

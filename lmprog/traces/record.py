@@ -17,9 +17,11 @@ class Invocation:
     """The record of one LM call of a module, successful or not: where it was made, what was sent, what came back.
 
     `program`, `module`, `path` (the call site with the turns of loops) and `call` (the number of the call among the
-    module's) say where; `example` (the row's number), `rollout` (the number of the row's sample) and `attempt` (0, and one
-    more for each retry) which run and try. `inputs` are the module's, `messages`, `params` and `tools` were sent;
-    `constrained` is True where only a reply of the declared types could be sampled. docs/traces.md has all fields.
+    module's) say where; `example` (the row's number), `rollout` (the number of the row's sample) and `attempt` (0, and
+    one more for each retry) which run and try. `inputs` are the module's; `messages`, `params`, `tools` and `seed` were
+    sent; `constrained` is True where only a reply of the declared types could be sampled. `text` is the reply and
+    `outputs` the values read from it, `forgiven` the repairs, `error` says what failed (None: nothing did). Token ids,
+    `logprobs`, `usage` and `finish_reason` are None where the provider gave none. docs/traces.md has all fields.
     """
 
     program: str

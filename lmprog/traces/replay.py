@@ -78,8 +78,8 @@ class Recording:
         return call
 
     def reply(self, weights: str, request: Request) -> dict[str, Any]:
-        """Return the record of an LM request equal to `request`, to the same `weights` (the model's name, with the
-        adapter's digest).
+        """Return the record (a line of the trace, as a dictionary) of an LM request equal to `request`, to the same
+        `weights` (the model's name, with the adapter's digest).
 
         Raises ReplayMiss, with what differs from the nearest record, where there is none.
         """
@@ -108,7 +108,8 @@ class ReplayLM:
         self._recording, self._model = recording, declared.model
 
     async def complete(self, request: Request) -> Completion:
-        """Return the recorded reply to an equal request. Raises ReplayMiss where the recording does not hold it."""
+        """Return the recorded reply to an equal request. Raises ReplayMiss where the recording does not hold it, and
+        ProviderError where the recorded call failed at the provider."""
         record = self._recording.reply(weights_of(self._model, request.adapter), request)
         await _cut_short(record, self._recording.path)
         if "finish_reason" not in record and record.get("error") is not None:

@@ -65,9 +65,8 @@ class RunRecord:
         return hashlib.sha256(digest(named).encode()).hexdigest()[:ID_LENGTH]
 
     def as_json(self, *, shared: bool = False) -> dict[str, Any]:
-        """Return the record as a dictionary by field name, without empty fields; with `shared`, for a file that others
-        read, without private values.
-        """
+        """Return the record as a dictionary by field name with `kind`, `id`, `failure` (the kind of an error) and
+        `path`, without empty fields; with `shared`, for a file that others read, without private values."""
         hidden = frozenset(self.private) if shared else frozenset()
         found: dict[str, Any] = {
             "kind": KIND,

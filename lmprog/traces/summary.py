@@ -80,9 +80,9 @@ class Summary:
         return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the counts as a dictionary by field name, with the latencies of half (`p50`) and of 95% (`p95`) of the LM
-        calls.
-        """
+        """Return the counts as a dictionary by field name, with `forgiven` by kind and the seconds within which half
+        (`p50`) and 95% (`p95`) of the LM calls were answered (None without calls); `answered_by` and `passed_over` only
+        where several LMs may answer."""
         counts = {name: value for name, value in vars(self).items() if name == "usd" or isinstance(value, int)}
         routes = {"answered_by": dict(self.answered_by), "passed_over": dict(self.passed_over)}
         return {

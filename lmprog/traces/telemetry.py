@@ -193,13 +193,15 @@ class Spans:
 
 
 def requested(made: Invocation) -> tuple[Backend, str]:
-    """Return the backend of a call, and the name that its provider has for the model that was asked for."""
+    """Return the backend of a call, and the name that its provider has for the model that was asked for, without the
+    backend's prefix."""
     model = made.weights.partition("+")[0]
     return backend_of(model), model.partition("/")[2] or model
 
 
 def failure_kind(record: Record) -> str:
-    """Return the kind of failure of a call that failed, as OpenTelemetry's `error.type` wants it."""
+    """Return the kind of failure of a call that failed, as OpenTelemetry's `error.type` wants it: `cancelled`,
+    `provider`, `unreadable`, `tool` or `connection`."""
     if record.error == CANCELLED:
         return "cancelled"
     if isinstance(record, ToolInvocation):

@@ -40,7 +40,9 @@ class Usage:
     """LM calls by the id of an LM that gave no reply, so that another one answered."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return a dictionary by field name; `answered_by` and `passed_over` are in it only where several LMs may answer."""
+        """Return the sums as a dictionary by field name: `lm_calls`, `tool_calls`, `retried`, `prompt_tokens`,
+        `completion_tokens`, `usd`, `unpriced`, `seconds`, `forgiven`; `answered_by` and `passed_over` only where
+        several LMs may answer."""
         routes = {"answered_by": dict(self.answered_by), "passed_over": dict(self.passed_over)}
         return {
             "lm_calls": self.lm_calls,

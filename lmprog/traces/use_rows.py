@@ -163,11 +163,12 @@ def rows_of_use(
     names: Mapping[str, str] | None = None,
 ) -> UseRows:
     """Return the rows made of the runs. With `only_feedback` runs without feedback are left out, and by `where` (an
-    expression) those for which it is not true.
+    expression, None: none) those for which it is not true.
 
-    Outputs that feedback calls wrong and does not correct are left out, or with `unlabelled` are rows with null outputs. Of
-    runs with equal inputs one is taken: a corrected one, else one called right, else one with other feedback, else any; of
-    equals the last. `names` are columns under other names. Raises UsageError where two values would have the same column.
+    Outputs that feedback calls wrong and does not correct are left out, or with `unlabelled` are rows with null
+    outputs. Of runs with equal inputs one is taken: a corrected one, else one called right, else one with other
+    feedback, else any; of equals the last. `names` are columns under other names (None: all keep theirs). Raises
+    UsageError where two values would have the same column.
     """
     found, made = list(uses), UseRows()
     condition = Condition.read(where, found) if where is not None else None

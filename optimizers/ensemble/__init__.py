@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 class Ensemble:
-    """The optimizer `ensemble`: it makes one program of several that earlier stages found; it stands last among the stages."""
+    """The optimizer `ensemble`, made with its `Config`: it makes one program of several that earlier stages found; it
+    stands last among the stages."""
 
     name: ClassVar[str] = "ensemble"
     Config: ClassVar[type[Options]] = Options
@@ -47,9 +48,8 @@ class Ensemble:
         return [self.of(program, [{}] * size) for size in run_counts.ensemble_sizes(self.config.members)]
 
     def of(self, program: Program, members: Sequence[Mapping[str, Any]]) -> Candidate:
-        """Return the candidate for an ensemble; each member is a mapping with its texts by module, for the modules that it
-        changes.
-        """
+        """Return the candidate for an ensemble whose answer is picked by vote or by the judge that the options name;
+        each member is a mapping with its texts by module, for the modules that it changes."""
         from lmprog.optimizers.candidate import Candidate
 
         vote = self.config.vote or next(iter(program.plan.outputs))

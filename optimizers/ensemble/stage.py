@@ -46,9 +46,8 @@ class Assembly:
         self.evaluator = _Evaluator(task, self.found.program)
 
     async def run(self) -> Candidate:
-        """Return the ensemble with the highest mean on the choosing dev rows; START where none beats the best
-        single program.
-        """
+        """Return the ensemble with the highest mean on the choosing dev rows; START, no change, where none beats the
+        best single program."""
         await self.evaluator.evaluate(START)
         self.evaluator.tell(START, self.most)
         tried: list[Scored] = []

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 
 class FastSlow(GRPO):
-    """The optimizer `fast_slow`: it trains the `weights` of modules, and between training steps searches for better words
-    of the same or other modules.
-    """
+    """The optimizer `fast_slow`, made with its `Config`: it trains the `weights` of modules, and between training steps
+    searches for better words of the same or other modules."""
 
     name: ClassVar[str] = "fast_slow"
     Config: ClassVar[type[Options]] = Options

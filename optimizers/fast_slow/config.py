@@ -9,7 +9,8 @@ from lmprog.optimizers.prompt_search.config import Sources
 
 
 class Config(Sources, Training):
-    """The options of the `fast_slow` stage.
+    """The options of the `fast_slow` stage: those of `grpo`, and those of its prompt rounds; the description of each
+    field says what it counts.
 
     By default a prompt round takes less than half the runs of the weight steps after it.
     """

@@ -69,7 +69,8 @@ class Population:
         return self.rounds.kept(self._round(step - 1))[0]
 
     def health(self, step: int, program: Program, rollouts: Sequence[Rollout]) -> Mapping[str, Any]:
-        """Return for the journal, by candidate, the number of its rollouts and their mean reward."""
+        """Return for the journal `{"prompts": {...}}`, by the digest of each candidate that made rollouts, their number
+        (`rollouts`) and their mean reward (`reward`)."""
         members, spread = self.rounds.kept(self._round(step)), self.sampled(step, program)
         rewards: dict[str, list[float]] = {}
         for rollout in rollouts:

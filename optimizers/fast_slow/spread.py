@@ -14,11 +14,11 @@ from lmprog.seeds import derive
 
 @dataclass(frozen=True)
 class Spread(Program):
-    """A program that spreads the runs on an example over several member programs: run r is made by member `(r + shift) %
-    members`.
+    """A program that spreads the runs on an example over several member programs: run r is made by member `(r + shift)
+    % members`.
 
-    The shift is drawn for each example, so that where the number of runs is no multiple of the members, all members get an
-    additional run equally often. `plan` is that of the program which the members change.
+    The shift is drawn for each example, from `seed`, so that where the number of runs is no multiple of the members,
+    all members get an additional run equally often. `plan` is that of the program which the members change.
     """
 
     members: Sequence[Program] = ()

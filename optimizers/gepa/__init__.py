@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 
 class GEPA:
-    """The optimizer `gepa`: it tunes `instructions` of the modules that `optimize.tune` names, and needs
-    `optimize.proposer`.
-    """
+    """The optimizer `gepa`, made with its `Config`: it tunes `instructions` of the modules that `optimize.tune` names,
+    and needs `optimize.proposer`."""
 
     name: ClassVar[str] = "gepa"
     Config: ClassVar[type[Options]] = Options

@@ -28,7 +28,7 @@ class MetricCallsExhausted(Handled):
 
 @dataclass(frozen=True)
 class Place:
-    """A row that gepa may run: its split (`train` or `dev`) and its index there."""
+    """A row that gepa may run: its split (`part`, `train` or `dev`) and its index there, from 0."""
 
     part: str
     index: int
@@ -63,11 +63,12 @@ class ProgramAdapter:
     def evaluate(
         self, batch: list[Place], candidate: Texts, capture_traces: bool = False
     ) -> EvaluationBatch[dict[str, Any], Any]:
-        """Run and score the instructions `candidate` (by module) on the rows of `batch`; return outputs, scores and, with
-        `capture_traces`, calls.
+        """Run and score the instructions `candidate` (by module) on the rows of `batch`; return one score a row, in the
+        order of `batch`, and the run's feedback and calls (`trajectories`, whatever `capture_traces` says). The
+        `outputs` are None.
 
-        A candidate that a filter rejects gets the lowest score, and is not run. Raises MetricCallsExhausted, and errors of
-        a run that concern more than one row.
+        A candidate that a filter rejects gets the metric's lowest score, and is not run. Raises MetricCallsExhausted,
+        and errors of a run that concern more than one row.
         """
         if self.counted + len(batch) > self.most:
             raise MetricCallsExhausted
@@ -118,9 +119,9 @@ class ProgramAdapter:
     def make_reflective_dataset(
         self, candidate: Texts, eval_batch: EvaluationBatch[dict[str, Any], Any], components_to_update: list[str]
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Return for each module in `components_to_update` what the proposer should read: its calls, their outcomes, and
-        the other columns of the train rows, a mapping for each call.
-        """
+        """Return for each module in `components_to_update` a mapping for each of its calls, in their order, for the
+        proposer to read: `Inputs`, `Generated Outputs`, `Feedback`, and in `Wanted of the whole program` the other
+        columns of the row."""
         found: dict[str, list[dict[str, Any]]] = {}
         for run in eval_batch.trajectories or ():
             place = run["place"]

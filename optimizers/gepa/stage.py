@@ -59,7 +59,8 @@ class Reflection:
         self.failure: Exception | None = None
 
     def run(self) -> Candidate:
-        """Return the candidate that is best on all choosing dev rows; START where none is better than the start."""
+        """Return the candidate that is best on all choosing dev rows; START, no change, where none is better than the
+        start."""
         try:
             self._search()
         except MetricCallsExhausted:

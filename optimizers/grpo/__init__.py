@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class GRPO:
-    """The optimizer `grpo`: it trains LoRA weights of the LMs whose modules `optimize.tune` names."""
+    """The optimizer `grpo`, made with its `Config`: it trains LoRA weights of the LMs whose modules `optimize.tune`
+    names."""
 
     name: ClassVar[str] = "grpo"
     Config: ClassVar[type[Options]] = Options
@@ -43,7 +44,8 @@ class GRPO:
         return runs * calls(program.plan) + taught
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """Return the plans of the teachers, each with the largest number of its runs."""
+        """Return the plans of the teachers, each with the largest number of its runs, in the order of the option
+        `teachers`."""
         teachers = program.plan.optimize.teachers if program.plan.optimize is not None else {}
         drawn = run_counts.examples(self.config.model_dump())
         return [(teachers[each.program], drawn * each.rollouts) for each in self.config.teachers]

@@ -40,17 +40,19 @@ def advantages(
 ) -> list[list[float]]:
     """Return one list of advantages for each group, in the order of its members.
 
-    Baselines: `group`, the mean reward of the group (GRPO, arXiv 2402.03300); `rollout`, the mean of all rollouts of the
-    example; `leave_one_out`, the mean of the group's other members (RLOO, arXiv 2402.14740); `module_ema`, the running
-    average of the module in `averages`. A group that `form_groups` marked as small takes the mean of the example's rollouts
-    whatever the baseline; without `rollouts` the group's own mean serves.
+    Baselines: `group`, the mean reward of the group (GRPO, arXiv 2402.03300); `rollout`, the mean of all rollouts of
+    the example; `leave_one_out`, the mean of the group's other members (RLOO, arXiv 2402.14740); `module_ema`, the
+    running average of the module in `averages`. A group that `form_groups` marked as small takes the mean of the
+    example's rollouts whatever the baseline; without `rollouts` (None) the group's own mean serves, and so it does for
+    a module that `averages` (None: empty) lacks.
 
-    Scales: the population standard deviation (divided by n) of the rewards of the group, of the whole batch of groups, or
-    of all groups of the module; `none` is 1 (Dr. GRPO, arXiv 2503.20783). A small group is scaled by the deviation of the
-    rewards that gave its baseline. Where the rewards are equal the difference stays as it is.
+    Scales: the population standard deviation (divided by n) of the rewards of the group, of the whole batch of groups,
+    or of all groups of the module; `none` is 1 (Dr. GRPO, arXiv 2503.20783). A small group is scaled by the deviation
+    of the rewards that gave its baseline. Where the rewards are equal the difference stays as it is.
 
-    `width` is that of the metric's range (`range: [0, 1]` has 1.0). Two floors are relative to it: a reward within EQUAL of
-    its baseline has the advantage 0.0, and a deviation below MIN_DEVIATION counts as that much.
+    `width` is that of the metric's range (`range: [0, 1]` has 1.0). Two floors are relative to it: a reward within
+    EQUAL (0.000001) of its baseline has the advantage 0.0, and a deviation below MIN_DEVIATION (0.001) counts as that
+    much.
 
     Raises ValueError for an unknown `baseline` or `scale`.
     """
@@ -131,7 +133,8 @@ def mean(values: Sequence[float]) -> float:
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Return the population standard deviation (divided by n); 0.0 for no values or equal ones."""
+    """Return the population standard deviation (divided by n), in the unit of the values; 0.0 for no values or equal
+    ones."""
     if len(set(values)) < 2:
         return 0.0
     center = mean(values)

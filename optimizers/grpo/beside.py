@@ -34,9 +34,8 @@ class Beside:
         return self._loop is not None
 
     async def work(self, work: Callable[[], None]) -> None:
-        """Call `work` in a thread, and wait for its end. Where the waiting is cancelled, the thread ends at its next call
-        of `run`, which is waited for.
-        """
+        """Call the function `work` in a thread, and wait for its end; what it raises is raised here. Where the waiting
+        is cancelled, the thread ends at its next call of `run`, which is waited for."""
         self._loop = asyncio.get_running_loop()
         before = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH)

@@ -11,7 +11,8 @@ from lmprog.optimizers.strategies.teachers import Teacher
 
 
 class LoRA(BaseModel):
-    """The shape of the adapter that is trained: rank, scale, layers (peft's LoraConfig)."""
+    """The shape of the adapter that is trained, as in peft's LoraConfig: its rank, its scale (`alpha` / `rank`), and
+    the layers that it is added to (`targets`)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,7 +27,8 @@ MAX_RATIO = 5.0
 
 
 class Training(BaseModel):
-    """The options of every stage that trains weights; defaults as tried on models of less than a billion parameters."""
+    """The options of every stage that trains weights, each with its description; defaults as tried on models of less
+    than a billion parameters."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,7 +53,8 @@ class Training(BaseModel):
 
 
 class Config(Training):
-    """The options of the `grpo` stage; docs/optimizers.md has the values of the paper for a model of 8 billion parameters."""
+    """The options of the `grpo` stage, each with its description; docs/optimizers.md has the values of the paper for a
+    model of 8 billion parameters."""
 
     steps: int = Field(40, ge=1, description="policy-gradient updates")
     examples: int = Field(8, ge=1, description="examples of a step")
@@ -157,7 +160,8 @@ class Config(Training):
         return MAX_RATIO if self.loss == "cispo" else self.epsilon
 
     def temperature_of(self, module: str) -> float:
-        """Return the temperature at which rollouts sample a module, which is also the temperature of its loss."""
+        """Return the sampling temperature of a module's rollouts, which is also the temperature of its loss; 1.0 where
+        the options set none for it, or say `auto`."""
         if isinstance(self.temperature, dict):
             return self.temperature.get(module, 1.0)
         return 1.0 if self.temperature == "auto" else self.temperature

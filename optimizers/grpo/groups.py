@@ -16,7 +16,8 @@ Align = Literal["ragged", "truncate", "fill"]
 
 
 class InvocationLike(Protocol):
-    """The interface of an LM call in a rollout: its module, and the call's index among that module's calls in the run."""
+    """The interface of an LM call in a rollout: its `module`, and the `call`'s index, from 0, among that module's calls
+    in the run."""
 
     @property
     def module(self) -> str: ...
@@ -25,7 +26,8 @@ class InvocationLike(Protocol):
 
 
 class RolloutLike(Protocol):
-    """The interface of a rollout: one run of the program on one example, with its score."""
+    """The interface of a rollout: one run of the program on one example, with its number, its score (`reward`), and its
+    LM calls."""
 
     @property
     def example(self) -> Any: ...
@@ -76,10 +78,11 @@ def form_groups(
     them.
 
     `level` says whether single calls or whole runs are compared. `align` decides about a position (call number k of a
-    module) that some run of the example does not have: `ragged` groups the runs that have it, `truncate` drops it, `fill`
-    pads each run that called the module at all with a call drawn from its own (the only case in which an invocation appears
-    twice). Retries of one call share its k, and the last of them stands for it. `select` keeps that many members of a
-    group, spread over the sorted rewards. No group is dropped for its size or its rewards.
+    module) that some run of the example does not have: `ragged` groups the runs that have it, `truncate` drops it,
+    `fill` pads each run that called the module at all with a call drawn from its own (the only case in which an
+    invocation appears twice). Retries of one call share its k, and the last of them stands for it. `select` keeps that
+    many members of a group, spread over the sorted rewards (None: all). A group of fewer than `min_group` members is
+    marked as small. No group is dropped for its size or its rewards.
 
     Raises ValueError for an unknown `level` or `align`, and for `select` below 1.
     """

@@ -74,7 +74,8 @@ class Pipeline:
         self._state = replace(self._sampler.state)
 
     def params(self) -> dict[str, dict[str, Any]]:
-        """Return by module the sampling parameters of the modules in training."""
+        """Return by module the sampling parameters of the modules in training: `temperature`, `top_p`, `top_k` and
+        others that switch truncation off."""
         return self._sampler.params()
 
     async def rows(self, step: int) -> StepRows:

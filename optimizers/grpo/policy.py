@@ -67,9 +67,8 @@ class Policy:
 
     @contextmanager
     def training(self, options: LoRA, seed: int) -> Iterator[None]:
-        """Add an adapter in training for each of `adapters` inside the block, shaped by `options` and with initial values
-        drawn by the seed; make the program use them, and remove them at the end.
-        """
+        """Return a context with an adapter in training for each of `adapters`, shaped by `options` and with initial
+        values drawn by the seed, which the program uses inside the block; they are removed at the end."""
         import peft
         import torch
 
@@ -92,7 +91,8 @@ class Policy:
                 weights.end_training()
 
     def memory(self) -> Mapping[str, float]:
-        """Return the megabytes of this process and of the models in training (`lmprog.lms.local.memory.memory_of`)."""
+        """Return megabytes by name (`now`, `peak`, `weights`, `packed`, `heads`) of this process and of the models in
+        training, as `lmprog.lms.local.memory.memory_of`."""
         from lmprog.lms.local.memory import memory_of
 
         return memory_of(self.lms.values())
@@ -130,8 +130,8 @@ class Policy:
         self.lms[adapter].weights.save_trained(self.trained[adapter], folder)
 
     def params(self, temperature_of: Callable[[str], float]) -> dict[str, dict[str, Any]]:
-        """Return by module the sampling parameters of rollouts: the temperature that `temperature_of` returns, and no
-        truncation (top_p, top_k).
+        """Return by module the sampling parameters of rollouts: the `temperature` that `temperature_of` returns, and
+        the values of `top_p`, `top_k` (and others, on a server) that switch truncation off.
 
         The loss is that of the whole distribution, so none of it may be cut off.
         """
@@ -155,7 +155,6 @@ class Policy:
 
     def allowed(self, row: Row) -> Any:
         """Return, for each of the T tokens of a row's constrained reply, the packed mask of the tokens that the grammar
-        allowed there.
-        """
+        allowed there: (T, W) words with a bit for each token of the vocabulary. The row must have a `constraint`."""
         assert row.constraint is not None
         return self.lms[self.adapters[row.adapter]].allowed(*row.constraint, row.reply_ids)

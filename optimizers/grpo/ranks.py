@@ -33,7 +33,8 @@ def shares(rows: Sequence[Row], ranks: int) -> list[list[int]]:
 
 
 def average_gradients(weights: Iterable[Tensor]) -> None:
-    """Replace the gradient of each weight by its mean over the processes; where no process has one, there is none after.
+    """Replace the gradient of each weight by its mean over the processes, of the weight's shape; where no process has
+    one, there is none after.
 
     A process whose rows do not touch a weight counts with a gradient of zero.
     """

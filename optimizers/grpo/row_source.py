@@ -28,7 +28,7 @@ class SamplerState:
 
 @dataclass(frozen=True)
 class StepRows:
-    """The training rows of one step, and the step's health metrics for the journal."""
+    """The training rows of one step, and the step's health metrics by name for the journal."""
 
     rows: list[Row]
     health: Mapping[str, Any]
@@ -61,9 +61,11 @@ class RowSource(Protocol):
         ...
 
     async def rows(self, step: int) -> StepRows:
-        """Return the training rows for the update that follows `step`."""
+        """Return the training rows for the update that follows `step`, with the step's health metrics; there may be
+        none."""
         ...
 
     def params(self) -> dict[str, dict[str, Any]]:
-        """Return by module the sampling parameters of the modules in training."""
+        """Return by module the sampling parameters of the modules in training: `temperature`, `top_p`, `top_k` and
+        others that switch truncation off."""
         ...

@@ -67,7 +67,8 @@ class Sampler:
         return self.policy.params(self.config.temperature_of)
 
     async def rows(self, step: int) -> StepRows:
-        """Sample the rollouts of a step and return its training rows; rows of groups without signal are left out."""
+        """Sample the rollouts of a step and return its training rows; rows of groups without signal are left out.
+        Raises ProviderError where outages ended all runs, and MetricFailed where the metric raised in all of them."""
         with self.clock.part("rollout"):
             await self.policy.show(step)
             await self.prompts.prepare(step, self.policy.program)
@@ -75,7 +76,8 @@ class Sampler:
         return self._step_rows(step, waves, self.policy.program)
 
     async def rows_of(self, step: int, program: Program) -> StepRows:
-        """Sample the rollouts of a step by `program`, which has the weights to use; return the step's training rows."""
+        """Sample the rollouts of a step by `program`, which has the weights to use; return the step's training rows.
+        Raises ProviderError where outages ended all runs, and MetricFailed where the metric raised in all of them."""
         return self._step_rows(step, await self._waves(step, program), program)
 
     def _step_rows(self, step: int, waves: list[Wave], program: Program) -> StepRows:

@@ -46,7 +46,8 @@ class WeightStage:
         check(source.config.report_to)
 
     def run(self) -> Candidate:
-        """Return the adapters of the best step as a candidate; START where no step is better than the start."""
+        """Return the adapters of the best step as a candidate; START, no change, where no step is better than the
+        start."""
         # One event loop for the whole stage: it cancels what still runs when Ctrl-C ends the run.
         with self.runner:
             self.runner.run(self.keeper.begin(self.prompts.scored(0, self.policy.program)))

@@ -31,7 +31,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count the time inside the block for the part `name`."""
+        """Return a context whose time counts for the part `name`, in place of the part around it."""
         self._turn()
         self._parts.append(name)
         try:

@@ -12,8 +12,8 @@ from lmprog.optimizers.grpo.config import Config
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """The message by which the first process makes the other processes join a training: plan, options, seed, folder, and
-    the state of the last whole checkpoint (None: the start).
+    """The message by which the first process makes the other processes join a training: plan, options (`config`), seed,
+    folder, and the state of the last whole checkpoint (`done`, None: the start).
 
     `imitates` is True for `sft`, False for `grpo`.
     """

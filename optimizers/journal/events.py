@@ -22,7 +22,7 @@ FILE = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Score:
-    """A mean score with its 95% interval, as plain values."""
+    """A mean score with the lower and upper end of its 95% interval (`ci95`), as plain values."""
 
     mean: float
     ci95: tuple[float, float]
@@ -30,9 +30,8 @@ class Score:
 
 @dataclass(frozen=True)
 class Cost:
-    """The amounts that a piece of work has spent, and the largest amounts of one LM call in it, by the names of the fields
-    of `Spent`.
-    """
+    """The amounts that a piece of work has spent, and the largest amounts of one LM call in it, by the names of the
+    fields of `Spent` (`lm_calls`, `prompt_tokens`, `completion_tokens`, `usd`, `seconds`)."""
 
     spent: Mapping[str, float]
     largest: Mapping[str, float]
@@ -40,7 +39,8 @@ class Cost:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The event of the start of an optimization. It is only shown, since the file run.json holds the same."""
+    """The event of the start of an optimization of `program`, in the folder `run_dir`, with its seed. It is only shown,
+    since the file run.json holds the same."""
 
     run_dir: str
     program: str
@@ -68,9 +68,11 @@ class Restarted:
 
 @dataclass(frozen=True)
 class Finished:
-    """The event of a piece of work that is done, with its value, which a resumed run takes instead of doing the work again.
+    """The event of a piece of work that is done, with its value, which a resumed run takes instead of doing the work
+    again.
 
-    `key` names the work, `paid` is what it cost, and `metric` the metric that its scores are by (None: it has none).
+    `key` names the work, `paid` is what it cost (None: nothing), and `metric` the metric that its scores are by (None:
+    it has none).
     """
 
     key: str
@@ -81,7 +83,8 @@ class Finished:
 
 @dataclass(frozen=True)
 class Refused:
-    """The event of a candidate that a check or filter refused, with the findings."""
+    """The event of a candidate (a dictionary as `Candidate.as_json` returns) that a check or filter refused, with the
+    findings as text."""
 
     candidate: Mapping[str, Any]
     findings: str
@@ -143,7 +146,7 @@ class StepMade:
 
 @dataclass(frozen=True)
 class Dev:
-    """The event of scoring the weights after a training step on the dev rows."""
+    """The event of scoring the weights after training step `step` on the dev rows, with the mean score."""
 
     step: int
     score: Score
@@ -186,7 +189,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class StageSkipped:
-    """The event of a stage that an earlier process has finished. It is only shown, not recorded."""
+    """The event of stage number `number` (from 1) `of` so many, called `stage`, that an earlier process has finished.
+    It is only shown, not recorded."""
 
     number: int
     of: int
@@ -195,7 +199,8 @@ class StageSkipped:
 
 @dataclass(frozen=True)
 class StageEnded:
-    """The event of a stage's end: the score on choosing rows, its gain, and whether the program changed.
+    """The event of the end of the stage `name`: the score on choosing rows (`validate`), its gain with interval and p
+    value, and whether the program changed.
 
     It is only shown, since the event Finished holds the same.
     """
@@ -216,7 +221,8 @@ class TestStarted:
 
 @dataclass(frozen=True)
 class Credit:
-    """The event of a credit report: the shares of the modules in the variance of the reward. It is only shown, not recorded."""
+    """The event of a credit report on `rows` rows: `modules` has the shares of the modules in the variance of the
+    reward. It is only shown, not recorded."""
 
     rows: int
     modules: Any
@@ -224,14 +230,15 @@ class Credit:
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence for the user."""
+    """The event of a sentence (`text`) for the user."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class JobShown:
-    """The event of a fine-tuning job whose status at the provider has changed. It is only shown, not recorded."""
+    """The event of the fine-tuning job (its id) of an LM whose status at the provider has changed; `ended` is True for
+    its last status. It is only shown, not recorded."""
 
     lm: str
     job: str
@@ -285,7 +292,8 @@ class CandidateKept:
 
 @dataclass(frozen=True)
 class StageKept:
-    """The value of the Finished event of a stage: the change that it came to."""
+    """The value of the Finished event of a stage: the change that it came to (`candidate`, as `Candidate.as_json`
+    returns it)."""
 
     candidate: Mapping[str, Any]
 
@@ -314,7 +322,8 @@ def problem(event: Event) -> str | None:
 def read_journal(path: Path, passed_over: PassedOver | None = None) -> list[Event]:
     """Return the valid events of a journal file, in order, without those that a later restart of their stage made void.
 
-    Lines that are no event of this version are added to `passed_over`. Raises UsageError where no line is one.
+    Lines that are no event of this version are added to `passed_over` (None: they are dropped). Raises UsageError where
+    no line is one.
     """
     events: list[Event] = []
     passed_over = passed_over if passed_over is not None else PassedOver()

@@ -58,7 +58,8 @@ class Journal:
         """Append an event of the kind `event` with its fields `values` to the file, which has it when this returns, and
         show it.
 
-        Raises UsageError where the run's source files have changed.
+        Raises UsageError where the run's source files have changed. Raises TypeError for fields that the kind of event
+        does not have.
         """
         if self._unchanged is not None:
             self._unchanged.require()
@@ -82,7 +83,8 @@ class Journal:
             self.record(event, step=step, **values)
 
     def tell(self, event: str, **values: Any) -> None:
-        """Show an event to the listeners (the progress display) without recording it."""
+        """Show an event to the listeners (the progress display) without recording it. Raises TypeError for fields that
+        the kind of event does not have."""
         if wrong := problem({"event": event, **values}):
             raise TypeError(f"the event {event!r} cannot be shown: {wrong}")
         for listener in self._listeners:
@@ -101,7 +103,8 @@ class Journal:
     def restart(self, number: int, rescore: bool) -> None:
         """Make void the events of stage `number`, of later stages, and of the test.
 
-        With `rescore` the scores of earlier stages are void too, and only their results are kept.
+        With `rescore` the scores of earlier stages are void too, and only their results are kept. Raises UsageError
+        where the run's source files have changed.
         """
         self.record("restarted", number=number, rescore=rescore)
         self.events[:] = read_journal(self.folder / FILE)

@@ -18,10 +18,10 @@ from lmprog.state.json_lines import PassedOver
 
 @dataclass(frozen=True)
 class Entry:
-    """A candidate in a stage's tree, with its score on `rows` dev rows (None: it was refused, and never run) and its
-    parents' digests.
+    """A candidate in a stage's tree, with its score (`mean` and `ci95`) on `rows` dev rows (None: it was refused, and
+    never run) and its parents' digests.
 
-    `refused` is the reason why a check or filter refused it; `wins` is True for the stage's result.
+    `refused` is the reason why a check or filter refused it (None: none did); `wins` is True for the stage's result.
     """
 
     digest: str
@@ -35,16 +35,17 @@ class Entry:
     wins: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Return the entry as a dictionary by field name."""
+        """Return the entry as a dictionary by field name: `digest`, `words` (as `Candidate.as_json`), `parents`,
+        `score`, `rows`, `refused` and `wins`."""
         return {**asdict(self), "words": self.words.as_json(), "parents": list(self.parents)}
 
 
 @dataclass(frozen=True)
 class StageTree:
-    """The candidates of one stage by digest, each after its parents.
+    """The candidates of one stage by digest (`entries`), each after its parents.
 
-    `ended` is True where the stage is finished, `changed` where its result is another program than its start; `steps` are
-    the training steps by number.
+    `ended` is True where the stage is finished, `changed` where its result is another program than its start; `steps`
+    has, by the number of a training step, the score on dev rows.
     """
 
     stage: str
@@ -93,9 +94,11 @@ def remember(journal: Journal, plan: Plan, candidate: Candidate, parents: Sequen
 
 
 def read_trees(run_dir: Path, passed_over: PassedOver | None = None) -> list[StageTree]:
-    """Return the tree of candidates of each stage that a run has begun; the run may be in progress.
+    """Return the tree of candidates of each stage that a run has begun, in the order of the stages; the run may be in
+    progress.
 
-    Raises UsageError where there is no run.
+    Lines of the journal that cannot be read are added to `passed_over` (None: they are dropped). Raises UsageError
+    where there is no run.
     """
     path = run_dir / FILE
     if not path.is_file():

@@ -20,7 +20,8 @@ STAGE = re.compile(r"optimize\.stages\[(\d+)\]")
 
 
 def source_digests(program: Program) -> dict[str, str]:
-    """Return digests, by key, of all that an optimization of the program is made from: program, rows, metric, stages."""
+    """Return digests, by key, of all that an optimization of the program is made from: program, rows, metric, stages.
+    Raises UsageError for a split that the program lacks, and RowsError where its rows cannot be read."""
     plan, block = program.plan, optimize_config(program)
     splits = dict.fromkeys((block.train, block.validate, *((TEST,) if TEST in plan.data else ())))
     return {
@@ -45,11 +46,12 @@ def watched(program: Program) -> Unchanged:
 
 
 def claim(folder: Path, origin: Origin, block: Optimize, resume: bool, restart: str | None) -> tuple[int, bool] | None:
-    """Check that a folder is free for a new run, or that the run in it may be resumed; write the origin of a new run there.
+    """Check that a folder is free for a new run, or that the run in it may be resumed; write the origin of a new run
+    there.
 
-    Return the number of the stage that `restart` (a number, a name, or `test`) means, and whether earlier stages must be
-    scored again; None without `restart`. Raises UsageError where the folder holds a run and neither `resume` nor `restart`
-    is given, or a run begun from other sources.
+    Return the number of the stage that `restart` (a number, a name, or `test`; None: no restart) means, and whether
+    earlier stages must be scored again; None without `restart`. Raises UsageError where the folder holds a run and
+    neither `resume` nor `restart` is given, or a run begun from other sources.
     """
     marker = folder / RUN
     recorded = read_origin(marker)

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 
 class PromptSearch:
-    """The optimizer `prompt_search`: it tunes `instructions`, `demos` and `layout` of the modules that
-    `optimize.tune` names.
-    """
+    """The optimizer `prompt_search`, made with its `Config`: it tunes `instructions`, `demos` and `layout` of the
+    modules that `optimize.tune` names."""
 
     name: ClassVar[str] = "prompt_search"
     Config: ClassVar[type[Options]] = Options
@@ -43,7 +42,8 @@ class PromptSearch:
         return runs * calls(program.plan) + taught + self.most_proposals(program, train, dev)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """Return the plans of the teachers, each with the largest number of its runs."""
+        """Return the plans of the teachers, each with the largest number of its runs, in the order of the option
+        `teachers`."""
         from lmprog.optimizers.strategies.teachers import runs_of_teachers
 
         return runs_of_teachers(program, self.config.teachers, self.config.bootstrap_rows)

@@ -11,7 +11,8 @@ from lmprog.optimizers.strategies.repeats import AtOnce, Repeats
 
 
 class Sources(BaseModel):
-    """The options that say where instructions and demos to choose from come from; `fast_slow` has them too."""
+    """The options that say where instructions and demos to choose from come from, each with its description;
+    `fast_slow` has them too."""
 
     model_config = ConfigDict(extra="forbid")
 

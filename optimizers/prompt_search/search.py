@@ -28,7 +28,8 @@ class Search:
         self.gatherer = Gatherer(task, config, config.demo_sets or max(MIN_SETS, config.trials))
 
     async def run(self) -> Candidate:
-        """Return the best combination of options as a candidate; START where none beats the program as it is."""
+        """Return the best combination of options as a candidate; START, no change, where none beats the program as it
+        is."""
         await self.evaluator.evaluate(START)
         self.evaluator.tell(START, self.config.trials)
         try:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 class SFT:
-    """The optimizer `sft`: it trains LoRA weights of the LMs whose modules `optimize.tune` names, on good replies."""
+    """The optimizer `sft`, made with its `Config`: it trains LoRA weights of the LMs whose modules `optimize.tune`
+    names, on good replies."""
 
     name: ClassVar[str] = "sft"
     Config: ClassVar[type[Options]] = Options
@@ -60,7 +61,8 @@ class SFT:
         return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
-        """Return the plans of the teachers, each with the largest number of its runs."""
+        """Return the plans of the teachers, each with the largest number of its runs, in the order of the option
+        `teachers`."""
         from lmprog.optimizers.strategies.teachers import runs_of_teachers
 
         return runs_of_teachers(program, self.config.teachers, self.config.rows)

@@ -34,7 +34,8 @@ class ChatReply:
         return [self.module, self.messages, self.text]
 
     def row(self) -> dict[str, Any]:
-        """Return the line of the provider's training file as a dictionary, with images as data URIs."""
+        """Return the line of the provider's training file as a dictionary `{"messages": [...]}`, with images as data
+        URIs."""
         return row_of([dict(message) for message in with_images(json.loads(self.messages))], self.text)
 
 
@@ -115,9 +116,8 @@ def tokens_of(text: str) -> int:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows that a provider trains on, as the JSON lines of its file, with their number, their estimated tokens, and the
-    number of replies left out as too long.
-    """
+    """The rows that a provider trains on, as the JSON lines of its file (`data`), with their number (`count`), their
+    estimated tokens, and the number of replies left out as too long."""
 
     data: bytes
     count: int

@@ -13,7 +13,8 @@ from lmprog.optimizers.strategies.teachers import Teacher
 
 
 class Job(BaseModel):
-    """The settings of a fine-tuning job, as OpenAI's protocol has them."""
+    """The settings of a fine-tuning job, as OpenAI's protocol has them, each with its description; None leaves a choice
+    to the provider."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -42,7 +42,8 @@ class Gathering(ABC, Generic[R]):
 
     @abstractmethod
     def params(self) -> dict[str, dict[str, Any]]:
-        """Return by module the sampling parameters of the runs from which replies are taken."""
+        """Return by module the sampling parameters (`temperature`, and in training here `top_p` and `top_k`) of the
+        runs from which replies are taken."""
 
     def fit(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
         """Return the rollouts without those that cannot be learnt from."""

@@ -56,7 +56,8 @@ class Replies(Gathering[TrainingReply]):
         return found
 
     def params(self) -> dict[str, dict[str, Any]]:
-        """Return by module the sampling parameters of the runs from which replies are taken.
+        """Return by module the sampling parameters (`temperature`, `top_p`, `top_k`) of the runs from which replies are
+        taken.
 
         Training follows the model's own distribution, whatever these are.
         """

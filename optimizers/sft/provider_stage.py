@@ -31,7 +31,8 @@ class ProviderStage:
         self.gathering = ChatReplies(task, options, self.modules)
 
     def run(self) -> Candidate:
-        """Return the trained models as a candidate; START where the program is no better with them."""
+        """Return the trained models as a candidate; START, no change, where the program is no better with them. Raises
+        ProviderError where a job fails, or outages leave no row scored."""
         with asyncio.Runner() as runner:
             return runner.run(self._run())
 
@@ -87,5 +88,6 @@ class ProviderStage:
 
 
 def model_of(lm: LM, model: str) -> Mapping[str, Any]:
-    """Return the settings of an LM that change; the same provider at the same address is trusted as before."""
+    """Return the settings of an LM that change, as an overlay has them: `model`, and `trusted` where it was; the same
+    provider at the same address is trusted as before."""
     return {"model": model, "trusted": True} if lm.trusted else {"model": model}

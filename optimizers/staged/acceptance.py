@@ -39,10 +39,10 @@ FIRST = 0.8
 @dataclass(frozen=True)
 class GainTest:
     """A test on the confirming dev rows: the program after stage `number` against the program after `against` (0: as
-    written).
+    written), at the one-sided significance `level` (0 to 1).
 
-    `n` is the number of rows, `before`, `after` and `difference` are means with intervals, `p` is the one-sided p value
-    (None: not tested), and `lost` says why outages make the test void.
+    `n` is the number of rows, `before`, `after` and `difference` are means with intervals (None: not scored), `p` is
+    the one-sided p value (None: not tested), and `lost` says why outages make the test void (None: they do not).
     """
 
     number: int
@@ -66,7 +66,8 @@ class GainTest:
         return self.p is not None and self.p <= self.level
 
     def as_json(self) -> dict[str, Any]:
-        """Return the test as a dictionary by field name, from which `from_json` makes it again."""
+        """Return the test as a dictionary by field name, with `p` as `p_one_sided` and with `passed`; `from_json` makes
+        the test from it again."""
         return {
             "number": self.number,
             "against": self.against,
@@ -87,16 +88,17 @@ class GainTest:
 
 
 def levels(count: int) -> list[float]:
-    """Return the significance levels of the `count` tests of `accept: composition`, in the order in which versions are
-    tested: from the last stage back.
-    """
+    """Return the one-sided significance levels (0 to 1) of the `count` tests of `accept: composition`, in the order in
+    which versions are tested: from the last stage back. Together they are ALPHA (0.025), of which the first test has
+    the share FIRST (0.8)."""
     if count < 2:
         return [ALPHA] * count
     return [FIRST * ALPHA] + [(1 - FIRST) * ALPHA / (count - 1)] * (count - 1)
 
 
 def first_level(rule: str, stages: int) -> float:
-    """Return the significance level of the first test, for `stages` stages that can change something and the rule `accept`."""
+    """Return the one-sided significance level (0 to 1) of the first test, for `stages` stages that can change something
+    and the rule `accept`: of `stage` an equal part of ALPHA (0.025) for each stage, else the first of `levels`."""
     return ALPHA / stages if rule == "stage" else levels(stages)[0]
 
 

@@ -43,10 +43,10 @@ TEST = "test"
 @dataclass(frozen=True)
 class StageOutcome:
     """The result of one stage: its candidate, what it spent, its score `validate` on the choosing dev rows and its gain
-    there.
+    there (dictionaries with `mean` and `ci95`).
 
-    `steps` are its training steps and `step_seconds` the time of one; `test` is the score on test rows, `credit` the credit
-    report.
+    `steps` are its training steps and `step_seconds` the time of one; `test` is the score on test rows (None: no test
+    split), `credit` the credit report (None: none was made).
     """
 
     stage: str
@@ -79,11 +79,11 @@ class StageOutcome:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a run of stages: the candidate that is kept, the score `before` any stage, and the `best` by the
-    choosing rows.
+    """The result of a run of stages: the candidate that is kept, the score `before` any stage (`mean`, `ci95`), and the
+    `best` by the choosing rows.
 
-    `accepted` has the tests that decided, `test` the test scores of the program as written and after each stage (empty: no
-    test split), and `spent` the amounts.
+    `accepted` has the tests that decided, `test` the test scores of the program as written and after each stage (empty:
+    no test split), and `spent` the amounts.
     """
 
     candidate: Candidate
@@ -100,7 +100,8 @@ class Outcome:
 
 
 def optimize_config(program: Program) -> Optimize:
-    """Return the program's `optimize:` block. Raises UsageError where there is none."""
+    """Return the program's `optimize:` block. Raises UsageError where there is none, and for an ensemble of
+    programs."""
     block = program.plan.optimize
     if block is None:
         raise UsageError(f"{program.plan.name} has no `optimize:`; name a metric, what to tune, and the stages")
@@ -110,7 +111,8 @@ def optimize_config(program: Program) -> Optimize:
 
 
 def require_packages(program: Program) -> None:
-    """Raise MissingExtra where an LM or a stage of the program needs packages that are not installed."""
+    """Raise MissingExtra where an LM or a stage of the program needs packages that are not installed. Raises UsageError
+    for a stage that is not installed."""
     for lm in program.lms.values():
         making.require_packages(lm)
     for stage in optimize_config(program).stages:
@@ -118,7 +120,8 @@ def require_packages(program: Program) -> None:
 
 
 def make(stage: Stage) -> Optimizer:
-    """Return the optimizer of a stage, made with the stage's options."""
+    """Return the optimizer of a stage, made with the stage's options. Raises UsageError where no optimizer of this name
+    is installed."""
     optimizer = find(stage.optimizer)
     return optimizer(optimizer.Config.model_validate(dict(stage.options)))
 

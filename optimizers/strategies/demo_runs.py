@@ -26,7 +26,8 @@ def joined(first: Sequence[Demo], more: Sequence[Demo]) -> list[Demo]:
 
 
 class DemoRuns(BaseModel):
-    """The options of a stage for runs that demos are taken from: how many a row, at which score, and by which teachers."""
+    """The options of a stage for runs that demos are taken from: how many a row, at which temperature and score, and by
+    which teachers; the description of each field says more."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class Teacher(BaseModel):
-    """The options of a teacher program in a spec: its path, and its runs on each row."""
+    """The options of a teacher program in a spec: its path (`program`), and the number of its runs on each row
+    (`rollouts`)."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -25,7 +25,7 @@ class MLflowTracker:
         self._run = ""
 
     def begin(self, program: str, name: str, params: Mapping[str, Any], kept: str | None) -> str:
-        """Begin a run in MLflow, or open the run with the id `kept` again; return its id."""
+        """Begin a run in MLflow, or open the run with the id `kept` again (None: begin a new one); return its id."""
         if kept is not None:
             self._run = kept
             self._client.update_run(kept, status="RUNNING")
@@ -56,5 +56,5 @@ class MLflowTracker:
             self._client.log_artifact(self._run, str(file))
 
     def end(self, succeeded: bool) -> None:
-        """Set the run's state to FINISHED or FAILED."""
+        """Set the run's state to FINISHED if the optimization `succeeded`, else to FAILED."""
         self._client.set_terminated(self._run, "FINISHED" if succeeded else "FAILED")

@@ -22,7 +22,7 @@ class WandbTracker:
         self._stages: set[str] = set()
 
     def begin(self, program: str, name: str, params: Mapping[str, Any], kept: str | None) -> str:
-        """Begin a run in W&B, or continue the run with the id `kept`; return its id."""
+        """Begin a run in W&B, or continue the run with the id `kept` (None: begin a new one); return its id."""
         project = os.environ.get("WANDB_PROJECT") or _name(program)
         self._run = self._wandb.init(project=project, name=name, id=kept, resume="allow", config=dict(params))
         return str(self._run.id)
@@ -43,7 +43,8 @@ class WandbTracker:
         self._run.log_artifact(kept)
 
     def end(self, succeeded: bool) -> None:
-        """End the run, and wait until all its data is written."""
+        """End the run, as finished if the optimization `succeeded`, else as failed, and wait until all its data is
+        written."""
         self._run.finish(exit_code=0 if succeeded else 1)
 
 

@@ -51,7 +51,8 @@ class ApiLM:
     async def complete(self, request: Request) -> Completion:
         """Return the reply to a request, after retries and within the rate limits.
 
-        Raises ProviderError where there is no reply, with the provider's own message and without secrets.
+        Raises ProviderError where there is no reply, with the provider's own message and without secrets. Raises
+        UsageError where the LM has no address, or cannot answer with the request's adapter.
         """
         if request.adapter is not None:
             self._require_adapters(request.adapter)
@@ -87,7 +88,8 @@ class ApiLM:
         await self._patiently(lambda: self._servers.load(adapter))
 
     async def unload(self, adapter: AdapterReference) -> None:
-        """Make the server drop an adapter; tried once. Raises the same errors as `load`."""
+        """Make the server drop an adapter; tried once. Raises ProviderError where the server refuses or cannot be
+        reached, UsageError where this LM takes no adapter."""
         adapters = self._require_adapters(adapter)
         name = adapters.name(adapter)
         failed = await self._servers.unload(adapter)

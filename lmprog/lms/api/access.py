@@ -35,7 +35,7 @@ class Access:
         """Return the access to an LM's API as the spec declares it: address, key and headers, with those of the
         environment where the spec has none. Raises UsageError where an environment variable is not set.
 
-        `address` is that of one server of a fleet, and is not read for an LM without one.
+        `address` is that of one server of a fleet (None, and not read, for an LM without one).
         """
         fleet = isinstance(declared.api_base, plan.Fleet)
         base = address if isinstance(declared.api_base, plan.Fleet) else _value(declared.api_base, declared)

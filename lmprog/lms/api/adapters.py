@@ -78,9 +78,8 @@ class Adapters:
         self._owed[self.name(adapter)] = None
 
     async def unload(self, adapter: AdapterReference) -> None:
-        """Make the server drop an adapter; no error where the server does not have it. Raises TryFailed where the server
-        refuses.
-        """
+        """Make the server drop an adapter; no error where the server does not have it. Raises TryFailed where the
+        server refuses. Raises UsageError where the adapter's files are missing or changed."""
         self.owe(adapter)
         await self._drop(self.name(adapter))
 

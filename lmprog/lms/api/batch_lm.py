@@ -41,7 +41,8 @@ class BatchLM:
         self._batches = PerLoop(lambda: Batches(declared.model, Server(access), file, tell, access.hide))
 
     async def complete(self, request: Request) -> Completion:
-        """Return the reply to a request when its batch has ended; raise ProviderError where it has none."""
+        """Return the reply to a request when its batch has ended. Raises ProviderError where it has none, UsageError
+        for a request with an adapter."""
         if request.adapter is not None:
             raise UsageError(f"{self._model} takes no adapter ({request.adapter.path}); leave `adapter` out")
         made = parameters(request, structured=request.format == "json", seeded=True)

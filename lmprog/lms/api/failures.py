@@ -21,9 +21,10 @@ OTHER_NAME = re.compile(r"[Uu]se '?(max_completion_tokens|max_tokens)'? instead"
 class TryFailed(Handled):
     """A failed try of an API call, which gave no reply. Where `passing` is True, a further try may succeed.
 
-    `words` are the provider's own message, if any, and may hold a secret; `asked` is the number of seconds that the
-    provider asks to wait; `fix` is lmprog's advice. Where the provider refuses the parameter for the longest reply, `limit`
-    is the name that the provider has for it.
+    `words` are the provider's own message, if any, and may hold a secret; `status` is the HTTP status (None: there was
+    no response), `asked` the number of seconds that the provider asks to wait (None: none); `fix` is lmprog's advice.
+    Where the provider refuses the parameter for the longest reply, `limit` is the name that the provider has for it
+    (None: it does not).
     """
 
     limit: str | None = None

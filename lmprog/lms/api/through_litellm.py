@@ -64,7 +64,8 @@ class LitellmRoute:
         self._seeded = _knows(lambda: "seed" in (litellm.get_supported_openai_params(declared.model) or ()))
 
     async def ask(self, request: Request, structured: bool) -> Completion:
-        """Send the request once and return the reply, or raise TryFailed."""
+        """Send the request once, with a JSON schema for the reply if `structured`, and return the reply. Raises
+        TryFailed where the provider gave none."""
         failed = await self._asked(request, structured)
         if isinstance(failed, TryFailed):
             raise failed

@@ -95,9 +95,8 @@ class DifferentiableAttention(AttentionBackend, Protocol):
     def run_back(
         self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, total: Tensor, scaling: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of query, key and value, from `gradient`, that of the output, and what `run` returned:
-        `output` and the log-sum-exp `total`.
-        """
+        """Return the gradients of query (N, heads, D), key and value (N, kv_heads, D), from `gradient`, that of the
+        output (N, heads, D), and what `run` returned: `output` and the log-sum-exp `total` (N, heads)."""
         ...
 
 
@@ -128,8 +127,9 @@ def wave_attention(
     """Compute a layer's attention for transformers; return the output (1, N, heads, D) and None in place of attention
     weights.
 
-    query is (1, heads, N, D), key and value are (1, kv_heads, N, D). `context` has the keys and values of a wave, or is an
-    attention to use instead; without it the stock scaled-dot-product attention is used.
+    query is (1, heads, N, D), key and value are (1, kv_heads, N, D). `context` has the keys and values of a wave, or is
+    an attention to use instead; with None the stock scaled-dot-product attention is used, which alone reads
+    `attention_mask` (None: causal).
     """
     # What is before the first layer, as tokenizing or building a tree, is Python alone and says nothing of other processes.
     thread_count.check() if module.layer_idx else thread_count.begin_pass()

@@ -140,7 +140,7 @@ class Constraint:
 class Grammars:
     """A cache of compiled grammars for `decoding: constrained` with one tokenizer, by reply format and output types.
 
-    `constraint` and `allowed` ask for one. Each is compiled once, and the last MAX_GRAMMARS are kept.
+    `constraint` and `allowed` ask for one. Each is compiled once, and the last MAX_GRAMMARS (64) are kept.
     """
 
     def __init__(self, tokenizer: Any, size: int, end_ids: frozenset[int]) -> None:

@@ -34,10 +34,11 @@ from lmprog.lms.local.sums import over_rows
 
 
 def learning_forward(layer: DecoderLayer, name: str) -> Callable[..., Tensor]:
-    """Return a function in place of the layer's `forward`, through which gradients reach the LoRA matrices of adapter
-    `name`.
+    """Return a function in place of the layer's `forward`, from hidden states (1, N, E) to hidden states (1, N, E),
+    through which gradients reach the LoRA matrices of adapter `name`.
 
-    It computes passes whose context has an attention with a backward pass of its own; others use the layer's own `forward`.
+    It computes passes whose context has an attention with a backward pass of its own; others use the layer's own
+    `forward`.
     """
     own = type(layer.layer).forward.__get__(layer.layer)
     matrices = [

@@ -74,7 +74,7 @@ class DecoderLayer:
         return [[base_of(layer) for layer in group] for group in self.groups]
 
     def shape(self, hidden: Tensor) -> tuple[int, int, int]:
-        """Return three numbers for the input `hidden`: its tokens, the query heads, and the key heads."""
+        """Return three numbers for the input `hidden` (..., N, E): its N tokens, the query heads, and the key heads."""
         size = self.attention.head_dim
         query, key, _ = self.bases[0]
         return hidden.shape[-2], query.out_features // size, key.out_features // size
@@ -118,7 +118,8 @@ class Factors:
 
 
 def factors(group: Sequence[Any], name: str | None) -> Factors | None:
-    """Return the factors of adapter `name` for the layers of a group; None where none of them has it."""
+    """Return the factors of adapter `name` for the layers of a group; None where none of them has it, and for None, no
+    adapter."""
     parts, rank, outs = [], 0, 0
     for layer in group:
         out = base_of(layer).out_features

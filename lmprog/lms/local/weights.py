@@ -51,7 +51,8 @@ def revision_of(model: str) -> str | None:
 
 
 def base_sha256(model: str) -> str:
-    """Return the digest of a base model's weights files, in the order of their names."""
+    """Return the SHA-256 of a base model's weights files, read in the order of their names. They must be on this
+    machine: nothing is downloaded."""
     folder = Path(folder_of(model))
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
@@ -149,7 +150,8 @@ class Weights:
 
     @contextlib.contextmanager
     def using(self, adapter: AdapterReference | None) -> Iterator[None]:
-        """Compute with `adapter` (None: the base alone) inside the block; it may be an adapter in training."""
+        """Compute with `adapter` (None: the base alone) inside the block; it may be an adapter in training. Raises
+        LmprogError where its files are missing or changed, or were trained on another model."""
         before, training = self.version, self.model.training
         name = None if adapter is None else self._training.get(adapter) or self._load(adapter)
         self.version = (name or "", self._steps if adapter in self._training else 0)
@@ -186,7 +188,8 @@ class Weights:
         """Add an adapter to train, as peft's `config` or, where `start` is not None, in the shape and with the values
         of `start`; return the reference that requests name it by.
 
-        Several may be in training at once. Initial values are drawn from torch's generator.
+        Several may be in training at once. Initial values are drawn from torch's generator. Raises LmprogError where
+        the files of `start` are missing or changed, or were trained on another model.
         """
         import peft
 
@@ -257,6 +260,7 @@ class Weights:
         """Write the model with `adapter` merged into its weights, in the number format of its files, and the tokenizer.
 
         It changes the base in place, so these weights must not be used afterwards; weights in fp32 are rounded once.
+        Raises the errors of `using`, and InfrastructureError where the files cannot be written.
         """
         import transformers
 

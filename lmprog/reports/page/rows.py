@@ -39,7 +39,8 @@ class Version:
 
     @property
     def failures(self) -> list[str]:
-        """The number of test rows that failed, by kind: `3 failed (tool)`, or `2 left out (provider)` for outages."""
+        """The number of test rows that failed, a text for each kind: `3 failed (tool)`, or `2 left out (provider)` for
+        outages."""
         counts = Counter(kind for kind in self.kinds if kind is not None)
         return [f"{count} {'left out' if is_outage(kind) else 'failed'} ({kind})" for kind, count in counts.items()]
 

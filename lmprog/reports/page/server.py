@@ -140,9 +140,8 @@ class LocalHandler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def begin(self, status: int, kind: str, length: int | None = None) -> None:
-        """Send the status and headers of a response (`kind`: its content type, `length`: its bytes), without the empty line
-        that ends them.
-        """
+        """Send the status and headers of a response (`kind`: its content type, `length`: its bytes, None: not known),
+        without the empty line that ends them."""
         self.send_response(status)
         self.send_header("content-type", f"{kind}; charset=utf-8")
         if length is not None:

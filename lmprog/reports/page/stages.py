@@ -14,7 +14,8 @@ Step = Mapping[str, Any]
 
 
 def charts(stage: StageReport) -> list[Chart]:
-    """Return the charts of a stage: of search and training, each where the stage's journal has values for it."""
+    """Return the charts of a stage: of the search, of the scores on dev rows, and of training, in this order, each
+    where the stage's journal has values for it."""
     return [*_search(stage), *_dev(stage), *_health(stage.steps)]
 
 

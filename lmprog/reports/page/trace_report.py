@@ -191,9 +191,8 @@ def trace_page(files: Sequence[Path], *, show_private: bool = False, live: bool 
 
 
 def way(run: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Return what is known of a run, in a word: how the feedback `given` judges it, that it failed, or that it ended with
-    calls of a client's tools.
-    """
+    """Return what is known of a run, in a word: `corrected`, `right` (a score of at least 0.5), `wrong` or `commented`
+    by the feedback `given`, else `client calls`, `failed` or `no feedback`."""
     score = given.get("score")
     if given.get("correction") is not None:
         return "corrected"

@@ -41,12 +41,13 @@ def compare(
     width: Width = unit,
 ) -> tuple[list[Group], list[list[float]]]:
     """Return the groups of calls (or runs) that GRPO compares with each other, and for each group the advantages of its
-    members.
+    members, in their order.
 
-    `config.level` says whether single calls or whole runs are compared. Where some rollouts lost calls, `sampled` are all
-    rollouts with all calls, whose mean reward is the baseline. `averages` are the running rewards by module; `levels`, the
-    distinct rewards seen so far, decide the scale where `config` does not. `agents` are the modules with tools, and `width`
-    returns the width of the range of a module's reward.
+    `config.level` says whether single calls or whole runs are compared. Where some rollouts lost calls, `sampled` are
+    all rollouts with all calls, whose mean reward is the baseline (None: `rollouts` are). `averages` are the running
+    rewards by module (None: none yet); `levels`, the distinct rewards seen so far (None: none), decide the scale where
+    `config` does not. `agents` are the modules with tools, and `width` returns the width of the range of a module's
+    reward.
     """
     groups: list[Group] = []
     values: list[list[float]] = []
@@ -84,7 +85,7 @@ def automatic_scale(levels: Sequence[float]) -> Scale:
 def seen(levels: Levels, rollouts: Iterable[Rollout], width: Width = unit) -> dict[str, list[float]]:
     """Return `levels` (the distinct rewards by module) with the rewards of `rollouts` added.
 
-    At most SEVERAL values are kept of each, which is enough to show that a reward is graded.
+    At most SEVERAL (3) values are kept of each, which is enough to show that a reward is graded.
     """
     found = {name: [*values] for name, values in levels.items()}
     for rollout in rollouts:

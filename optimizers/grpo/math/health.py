@@ -21,11 +21,13 @@ def health(
     rows: Sequence[Row],
     width: Width = unit,
 ) -> dict[str, Any]:
-    """Return the health metrics of a training step (rewards, signal, lengths and more) as plain values for the journal.
+    """Return the health metrics of a training step as plain values for the journal, by name: `reward`, `unreadable`,
+    `failed` (by kind), `lost`, `examples`, `without_signal`, `groups`, `groups_without_signal`, `waves`, `rows`,
+    `reply_tokens`, `modules`, and `teachers` where there are any.
 
-    `rows` are the training rows that the groups gave. docs/optimizers.md explains each metric. Rewards and example counts
-    cover everything sampled: the selected subset would be biased upward. The runs of teachers, which would be too, are
-    counted apart.
+    `rows` are the training rows that the groups gave. docs/optimizers.md explains each metric. Rewards and example
+    counts cover everything sampled: the selected subset would be biased upward. The runs of teachers, which would be
+    too, are counted apart.
     """
     every = [rollout for wave in waves for rollout in wave.rollouts]
     drawn = [rollout for rollout in every if rollout.teacher is None]

@@ -44,12 +44,12 @@ NEAR = (0.8, 1.2)
 
 
 def mismatch(trainer: Tensor, sampler: Tensor, cap: float, counted: Tensor) -> Tensor:
-    """Return five numbers on how far the trainer's log-probabilities are from the sampler's (B, T), over the tokens that
-    are `counted` (B, T, True) and whose sampler's is known.
+    """Return five numbers on how far the trainer's log-probabilities are from the sampler's (B, T), over the tokens
+    that are `counted` (B, T, True) and whose sampler's is known.
 
     They are: the sum of |trainer - sampler|, the number of tokens, how many have a ratio above `cap`, the largest
-    difference, and how many have a ratio outside NEAR. Sums, not means, since passes and processes hold different numbers
-    of tokens.
+    difference, and how many have a ratio outside NEAR (0.8 to 1.2). Sums, not means, since passes and processes hold
+    different numbers of tokens.
     """
     known = counted & ~sampler.isnan()
     apart = (trainer - sampler)[known]  # (K,) log(p / q) of the K known tokens

@@ -55,7 +55,8 @@ def cut_shares(rollouts: Iterable[Rollout], modules: Iterable[str]) -> dict[str,
 
 
 def advice(shares: Mapping[str, float], plan: Plan) -> list[str]:
-    """Return a sentence of advice for each module whose share of cut replies, in `shares`, is above MANY."""
+    """Return a sentence of advice for each module whose share of cut replies, in `shares` (0 to 1), is above MANY
+    (0.25)."""
     return [
         f"more than a quarter of the replies of {id!r} end at max_tokens, before they are done: raise "
         f"lms.{plan.modules[id].lm}.params.max_tokens, have its instructions ask for less, or set `overlong: mask` "
@@ -66,7 +67,8 @@ def advice(shares: Mapping[str, float], plan: Plan) -> list[str]:
 
 
 def warn_of_cuts(rollouts: Iterable[Rollout], modules: Iterable[str], plan: Plan, note: Callable[[str], None]) -> float:
-    """Call `note` with advice where many replies are cut; return the largest share of cut replies of any of `modules`."""
+    """Call `note` with a sentence of advice for each module of which many replies are cut; return the largest share (0
+    to 1) of cut replies of any of `modules`, 0.0 without calls."""
     shares = cut_shares(rollouts, modules)
     for text in advice(shares, plan):
         note(text)
@@ -74,10 +76,11 @@ def warn_of_cuts(rollouts: Iterable[Rollout], modules: Iterable[str], plan: Plan
 
 
 def penalised(rollouts: Sequence[Rollout], modules: Iterable[str], limit: Limit, width: Width = unit) -> list[Rollout]:
-    """Return the rollouts with lower rewards where a reply came near its limit of tokens; `limit` returns a module's.
+    """Return the rollouts with lower rewards where a reply came near its limit of tokens; `limit` returns a module's
+    (None: it has none).
 
-    A reply of up to SOFT of its limit loses nothing, one at the limit the width of the reward's range, and one between them
-    a proportional part. Where modules follow rewards of their own, each loses for its own replies.
+    A reply of up to SOFT (0.8) of its limit loses nothing, one at the limit the width of the reward's range, and one
+    between them a proportional part. Where modules follow rewards of their own, each loses for its own replies.
     """
     known = frozenset(modules)
     return [_penalised(rollout, known, limit, width) for rollout in rollouts]

@@ -24,11 +24,13 @@ class Held(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """A reply to train on: token ids of the prompt and of the reply, and the reply's advantage.
+    """A reply to train on: the module that it is of, token ids of the prompt and of the reply, and the reply's
+    advantage.
 
-    `run` names the member whose parts several rows are (None: the row is a member by itself), `constraint` is the grammar
-    that the reply was sampled under, `adapter` the index of the adapter to train, and `sampled` the sampler's
-    log-probabilities. `signal` is False for a row that only counts in the size of the loss.
+    `run` names the member whose parts several rows are (None: the row is a member by itself), `constraint` is the
+    grammar that the reply was sampled under (None: freely), `adapter` the index of the adapter to train, and `sampled`
+    the sampler's log-probabilities (None: unknown). `signal` is False for a row that only counts in the size of the
+    loss.
     """
 
     prompt_ids: Sequence[int]

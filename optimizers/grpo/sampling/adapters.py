@@ -20,11 +20,11 @@ from lmprog.runtime.program import Program
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter in training: its name, the id of its LM, the modules whose replies train it (`tuned`), and those that use
-    it (`answered`).
+    """An adapter in training: its name, the id of its LM (`lm`), the modules whose replies train it (`tuned`), and
+    those that use it (`answered`).
 
-    `start` is the adapter that it begins as (None: a new one), and `section` says whether the spec names it under the LM or
-    under a module.
+    `start` is the adapter that it begins as (None: a new one), and `section` says whether the spec names it under the
+    LM or under a module.
     """
 
     name: str

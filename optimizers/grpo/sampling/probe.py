@@ -80,11 +80,12 @@ async def probe(
 
 
 async def measure(runs: Runs, config: Config, top: float, width: Width) -> dict[str, Any]:
-    """Compare greedy runs with runs sampled at each temperature; return the measurements as plain values.
+    """Compare greedy runs with runs sampled at each temperature; return the measurements as plain values: `rows`,
+    `rollouts`, `greedy` (the mean reward), `solved`, `tried` (by temperature), `temperature` and `levels`.
 
-    With `temperature: auto` the temperatures of TEMPERATURES are tried down to the first with enough signal, which is
-    taken; where none has, the one with most rows above greedy. `top` is the best possible score, `width` the width of the
-    reward's range.
+    With `temperature: auto` the temperatures of TEMPERATURES (1.0, 0.8, 0.6, 0.4) are tried down to the first with
+    enough signal, which is taken; where none has, the one with most rows above greedy. `top` is the best possible
+    score, `width` the width of the reward's range.
     """
     greedy = _by_row((await runs(0.0, 1)).rollouts)
     tried: list[dict[str, Any]] = []

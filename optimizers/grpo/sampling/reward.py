@@ -50,17 +50,18 @@ class Reward(Scorer):
 
     @property
     def lowest(self) -> float:
-        """The lowest reward of a run."""
+        """The lowest reward of a run: the lower end of the metric's range, or the mean of those of several metrics."""
         return fmean(self._range(id)[0] for id in self.ids)
 
     @property
     def highest(self) -> float:
-        """The highest reward of a run."""
+        """The highest reward of a run: the upper end of the metric's range, or the mean of those of several metrics."""
         return fmean(self._range(id)[1] for id in self.ids)
 
     @property
     def of_failures(self) -> float:
-        """The reward of a run that failed by itself, as by an unreadable reply."""
+        """The reward of a run that failed by itself, as by an unreadable reply: the option `format_failure`, else
+        `lowest`."""
         return self.lowest if self._failure is None else self._failure
 
     def width(self, module: str | None) -> float:

@@ -23,11 +23,11 @@ from lmprog.traces.record import Invocation
 
 @dataclass(frozen=True)
 class Rollout:
-    """A sampled run of the program on an example, with its number, its reward, and its LM calls, to which the reward
-    applies.
+    """A sampled run of the program on an example (its row's index), with its number (`rollout`), its reward, and its LM
+    calls (`invocations`), to which the reward applies.
 
-    `failure` is the kind of an own failure (None: none), `teacher` the teacher that made the run (None: the program), and
-    `rewards` has by module the rewards of those that follow rewards of their own.
+    `failure` is the kind of an own failure (None: none), `teacher` the teacher that made the run (None: the program),
+    and `rewards` has by module the rewards of those that follow rewards of their own.
     """
 
     example: int
@@ -51,7 +51,7 @@ Width = Callable[[str | None], float]
 
 
 def unit(module: str | None) -> float:
-    """Return 1.0, the width of the range of a metric that sets none."""
+    """Return 1.0, the width of the range of a metric that sets none, for each module and for None, a whole run."""
     return 1.0
 
 
@@ -138,10 +138,10 @@ async def collect(
     """Sample a wave: run the program `rollouts` times on each of `examples` (indices of `rows`), all at once, and score
     every run.
 
-    `params` of modules override their own. A run that fails by itself (`lmprog.blame`) ends there, and all its calls have
-    the reward `format_failure`; an unreadable reply is not asked for again. `clock` counts the time in which any run is
-    scored as `score`. Raises ProviderError where outages ended all runs, and MetricFailed where the metric raised in all of
-    them.
+    `params` of modules override their own. A run that fails by itself (`lmprog.blame`) ends there, and all its calls
+    have the reward `format_failure`; an unreadable reply is not asked for again. `clock` counts the time in which any
+    run is scored as `score` (None: nothing counts). Raises ProviderError where outages ended all runs, and MetricFailed
+    where the metric raised in all of them.
     """
     options = RunOptions(seed=seed, module_params=params, retry=False)
     runs = await run_each(program, rows, examples, scorer, range(rollouts), options, clock=clock)
@@ -159,10 +159,10 @@ async def run_each(
     *,
     clock: Stopwatch | None = None,
 ) -> list[RowScore]:
-    """Run and score the program once for each example (index of `rows`) and each rollout number in `numbers`; return the
-    scores in that order.
+    """Run and score the program once for each example (index of `rows`) and each rollout number in `numbers`; return
+    the scores in that order, by example first.
 
-    Runs that an outage ended are repeated at the end. `clock` measures the time of scoring.
+    Runs that an outage ended are repeated at the end. `clock` measures the time of scoring (None: nothing does).
     """
     clock = clock or Stopwatch()
     numbers = [*numbers]

@@ -74,9 +74,11 @@ class Served:
         return shared(model)
 
     async def show(self, step: int, save: Callable[[Adapter, Path], None]) -> Mapping[Adapter, AdapterReference]:
-        """Load the weights after `step` on the servers, and return the references by which requests name them.
+        """Load the weights after `step` on the servers, and return the references by which requests name them, by
+        adapter. The second call for a step only returns them.
 
-        `save` writes an adapter into a folder. Raises ProviderError where a server does not load one.
+        `save(adapter, folder)` writes an adapter into a folder. Raises ProviderError where a server does not load
+        one.
         """
         if self._step == step:
             return self._shown
@@ -112,7 +114,8 @@ class Served:
         return drop_untrainable(rollouts, readers, models) if readers else (rollouts, 0)
 
     def untruncated(self, id: str) -> dict[str, Any]:
-        """Return the parameters with which a server samples the module `id` without truncation (UNTRUNCATED_SAMPLING).
+        """Return the parameters with which a server samples the module `id` without truncation (UNTRUNCATED_SAMPLING:
+        `top_p`, `top_k`, `min_p`, penalties).
 
         The module's LM may set some of them in its `extra_body`: those are left out, since they would be overridden.
         """

@@ -125,7 +125,8 @@ def padded_logprobs(
     temperature: float | Sequence[float] = 1.0,
     allowed: Sequence[Allowed | None] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the same as `tree_logprobs`, by a batch with one padded row for each sequence.
+    """Return the same as `tree_logprobs` (log-probabilities and entropies, (sum(replies),) each; `allowed` None: all
+    tokens), by a batch with one padded row for each sequence.
 
     The padding is on the right, where no token before it can see it.
     """

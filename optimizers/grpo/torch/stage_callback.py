@@ -50,7 +50,8 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
         self._split = self.clock.stop()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Call `on_step` with the metrics of a step; the trainer logs once after every step, when all of them are known."""
+        """Call `on_step` with the metrics of a step, by the names of the journal; the trainer logs once after every
+        step, when all of them are known. Logs without a loss (None and the summary at the end) are passed over."""
         recorded = {
             RECORDED_METRICS[name]: value
             for name, value in (logs or {}).items()

@@ -34,8 +34,9 @@ def train(
 ) -> None:
     """Train the policy's adapters from the last whole checkpoint on, as `request` describes.
 
-    `rows` returns the training rows of a step in the first process, which sends them to the others. `callbacks` are those
-    of the trainer, `health` returns further metrics of the step, and `clock` measures the time of its parts.
+    `rows` returns the training rows of a step in the first process, which sends them to the others. `callbacks` are
+    those of the trainer, `health` returns further metrics of the step, and `clock` measures the time of its parts
+    (None: nothing does).
     """
     config, checkpoints, plan = request.config, Checkpoints(request.folder), policy.start.plan
     trainer = ProgramTrainer(

@@ -79,9 +79,8 @@ class TreeAttention:
     def run_back(
         self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, total: Tensor, scaling: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of query, key and value, from `gradient`, that of the output, and what `run` returned:
-        `output` and the log-sum-exp `total`.
-        """
+        """Return the gradients of query (N, heads, D), key and value (N, kv_heads, D), from `gradient`, that of the
+        output (N, heads, D), and what `run` returned: `output` and the log-sum-exp `total` (N, heads)."""
         # Sums over pieces are in fp32, whatever the number format of the model.
         of_query, of_key, of_value = (torch.zeros(each.shape, device=each.device) for each in (query, key, value))
         for piece in self._pieces:
