@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from lmprog.aio.per_loop import PerLoop
 from lmprog.aio.threads import in_thread
@@ -19,8 +20,9 @@ from lmprog.lms.routes import is_direct
 class _OnFirstUse:
     """Stands for an LM whose making is costly or needs a key, until it is asked."""
 
-    def __init__(self, declared: plan.LM) -> None:
+    def __init__(self, declared: plan.LM, made: Callable[[LM], None] | None = None) -> None:
         self.declared = declared
+        self._on_made = made
         self._made: LM | None = None
         self._making = PerLoop(self._make_in_thread)
 
@@ -37,6 +39,8 @@ class _OnFirstUse:
                 raise UsageError(
                     f"the LM {declared.id!r} ({declared.model}) cannot be made: {self._said(error)}"
                 ) from error
+            if self._on_made is not None:
+                self._on_made(made)
             self._made = made
         return self._made
 
@@ -96,12 +100,13 @@ def is_declared(lm: object) -> bool:
     return isinstance(lm, _OnFirstUse)
 
 
-def make_lm(declared: plan.LM) -> LM:
+def make_lm(declared: plan.LM, made: Callable[[LM], None] | None = None) -> LM:
     """Return the LM for a declaration of a spec, with a cache around it where the spec has one.
 
-    Its weights are read, or litellm is imported, at its first call.
+    Its weights are read, or litellm is imported, at its first call; `made` (None: nothing) is then called with the LM
+    inside.
     """
-    lm = _OnFirstUse(declared)
+    lm = _OnFirstUse(declared, made)
     if declared.cache is None:
         return lm
     from lmprog.lms.cached import CachedLM

@@ -2,6 +2,7 @@
 
 Each worker is an actor that makes many runs at a time. A job goes to the worker with the fewest, and no worker has more than
 AT_ONCE, so that what waits stays with the driver. Where a worker dies, its jobs go to others, with the same seeds.
+Messages are carried by `ray_line.py`, and limits lent by `ledger.py`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pickle
 import socket
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,9 @@ from lmprog.errors import InfrastructureError, LmprogError, UsageError
 from lmprog.extras import require
 from lmprog.failure import Failure
 from lmprog.lms.response_cache import RunResponseCache
+from lmprog.runners.ray_line import Line, Post, WorkerLost
 from lmprog.runners.ray_worker import AnswerStore, Done, Lease, Worker
 from lmprog.runners.shipping import Shipped, shipped
-from lmprog.runtime.options import RunOptions
 from lmprog.runtime.result import Result
 from lmprog.runtime.runner import HERE, Job, Runnable
 from lmprog.spending.budget import Budget, Spent
@@ -33,6 +35,8 @@ from lmprog.version import __version__
 
 AT_ONCE = 256
 """Runs that one worker makes at a time, at most."""
+MESSAGES = 64
+"""Messages that one worker reads at a time, at most."""
 LIVES = 4
 """Times that a job is begun at most: it goes to another worker three times, and is then an outage."""
 START_TIMEOUT = 120.0
@@ -107,14 +111,17 @@ def _reach(address: str) -> None:
 
 @dataclass(eq=False)
 class _Employed:
-    """A worker with the number of its share, and the jobs that it has."""
+    """A worker with its number and line, and the number of jobs that it has."""
 
     index: int
     actor: Any
+    line: Line = field(init=False)
     jobs: int = 0
     ready: bool = False
     built: dict[str, Any] = field(default_factory=dict)
-    """The programs that it has, by digest: a reference that is there when it has built one."""
+    """The programs that it has, by digest: a reference that is there when it has built one, and then None."""
+    stores: dict[str, Any] = field(default_factory=dict)
+    """The same of the actors that keep replies, by name."""
 
 
 class RayRunner:
@@ -128,7 +135,8 @@ class RayRunner:
         self._waiting: dict[int | None, deque[asyncio.Future[None]]] = {}
         """The jobs that wait for a worker, by the number of workers that they may go to."""
         self._shipped: dict[int, tuple[Any, Any, Shipped, Any]] = {}
-        self._stores: dict[Path, Any] = {}
+        self._stores: dict[str, Any] = {}
+        self._post = Post()
         self.lost = 0
         """Workers that died so far."""
 
@@ -143,7 +151,8 @@ class RayRunner:
         if followed or resources.recording is not None:
             return await HERE.run(program, job)
         packed, reference = self._packed(program)
-        sent = Job(job.inputs, job.example, _without_callbacks(options), job.parent)
+        plain = replace(options, before_write=None) if options.before_write is not None else options
+        sent = Job(job.inputs, job.example, plain, job.parent)
         done = await self._within(resources.budget, packed, reference, sent)
         if done.error is not None:
             raise done.error
@@ -160,60 +169,54 @@ class RayRunner:
     async def _within(self, budget: Budget | None, packed: Shipped, reference: Any, job: Job) -> Done:
         """Send a job with a lease of the budget."""
         if budget is None:
-            return await self._sent(packed, reference, job, None)
+            return await self._sent(packed, reference, pickle.dumps((job, None)), None)
         store = self._store(budget.answers.folder) if isinstance(budget.answers, RunResponseCache) else None
 
         async def work(limits: dict[str, float]) -> tuple[Done, Spent, Spent]:
-            done = await self._sent(packed, reference, job, Lease(limits, budget.largest, store))
-            return done, done.spent, done.largest
+            data = pickle.dumps((job, Lease(limits, budget.largest, store)))
+            done = await self._sent(packed, reference, data, store)
+            return done, done.spent or Spent(), done.largest or Spent()
 
         done = await budget.lend(packed.most(budget.limits, job.inputs), work)
         if done.spent_limit:
             raise budget.refusal(done.spent_limit)
         return done
 
-    async def _sent(self, packed: Shipped, reference: Any, job: Job, lease: Lease | None) -> Done:
+    async def _sent(self, packed: Shipped, reference: Any, data: bytes, store: str | None) -> Done:
         """Send a job to a worker, and to another one where that dies."""
-        import ray
-        from ray import exceptions
-
-        gone = (
-            exceptions.RayActorError,
-            exceptions.NodeDiedError,
-            exceptions.WorkerCrashedError,
-            exceptions.OwnerDiedError,
-            exceptions.ObjectLostError,
-            exceptions.LocalRayletDiedError,
-        )
         lives = LIVES
         while lives:
             worker = await self._free(packed.concurrency)
-            asked = None
             try:
-                # Apart from the jobs: a reference in each of them would cost as much as the rest of it.
-                if packed.digest not in worker.built:
-                    worker.built[packed.digest] = worker.actor.build.remote(packed.digest, [reference])
-                if (building := worker.built[packed.digest]) is not None:
-                    why = await building
-                    if why is not None:
-                        raise UsageError(f"a worker cannot build the program: {why}; give each node what this one has")
-                    worker.built[packed.digest] = None
-                asked = worker.actor.run.remote(packed.digest, job, lease)
-                done: Done = await asked
+                await self._prepare(worker, packed, reference, store)
+                done = await worker.line.done(packed.digest, data)
                 if not done.absent:
                     return done
                 worker.built.pop(packed.digest, None)
-            except asyncio.CancelledError:
-                if asked is not None:
-                    ray.cancel(asked)
-                raise
-            except gone:
+            except _lost():
                 lives -= 1
                 self._replace(worker)
             finally:
                 self._leave(worker)
         words = f"{LIVES} workers died while they made this run"
         return Done(Result(None, (), Failure("connection", words, "run")))
+
+    async def _prepare(self, worker: _Employed, packed: Shipped, reference: Any, store: str | None) -> None:
+        """Have a worker build a program, and know the store of replies, before its first run of each."""
+        # Apart from the jobs: a reference in each of them would cost as much as the rest of it.
+        if packed.digest not in worker.built:
+            worker.built[packed.digest] = worker.actor.build.remote(packed.digest, [reference])
+        if (building := worker.built[packed.digest]) is not None:
+            why = await building
+            if why is not None:
+                raise UsageError(f"a worker cannot build the program: {why}; give each node what this one has")
+            worker.built[packed.digest] = None
+        if store is not None:
+            if store not in worker.stores:
+                worker.stores[store] = worker.actor.keep.remote(store, [self._stores[store]])
+            if (known := worker.stores[store]) is not None:
+                await known
+                worker.stores[store] = None
 
     def _packed(self, program: Runnable) -> tuple[Shipped, Any]:
         """Return the program in the form for workers, and the reference to its bytes, made once for each plan."""
@@ -229,11 +232,12 @@ class RayRunner:
             kept = self._shipped[id(plan)] = (plan, dry_run, packed, ray.put(packed.data))
         return kept[2], kept[3]
 
-    def _store(self, folder: Path) -> Any:
-        """Return the actor that keeps replies in `folder`, on this machine."""
-        if folder not in self._stores:
-            self._stores[folder] = _beside(AnswerStore, str(folder.resolve()))
-        return self._stores[folder]
+    def _store(self, folder: Path) -> str:
+        """Return the name of the actor that keeps replies in `folder`, on this machine; it is started where there is none."""
+        name = str(folder.resolve())
+        if name not in self._stores:
+            self._stores[name] = _beside(AnswerStore, name)
+        return name
 
     async def _free(self, most: int | None) -> _Employed:
         """Return the worker with the fewest jobs, among the first `most`, once one is free."""
@@ -281,9 +285,10 @@ class RayRunner:
         """Start worker number `index`; return a Ray reference that is resolved when the worker is ready."""
         import ray
 
-        limits = {"num_cpus": 1, "max_concurrency": AT_ONCE + 8, "max_restarts": 0}
-        actor = ray.remote(Worker).options(**limits).remote(index, self.workers, str(Path.cwd()))
+        limits = {"num_cpus": 1, "max_concurrency": MESSAGES, "max_restarts": 0}
+        actor = ray.remote(Worker).options(**limits).remote(str(Path.cwd()))
         worker = _Employed(index, actor)
+        worker.line = Line(index, actor, self._post, lambda: self._replace(worker))
         with self._lock:
             self._employed.append(worker)
         ready = actor.ready.remote()
@@ -291,6 +296,7 @@ class RayRunner:
         def ended(future: Any) -> None:
             if future.exception() is None:
                 worker.ready = True
+                worker.line.post()
             else:
                 self._dismiss(worker)
             self._wake(AT_ONCE)
@@ -307,12 +313,14 @@ class RayRunner:
         return known
 
     def _replace(self, worker: _Employed) -> None:
-        """Start another worker with the share of one that died."""
+        """Start another worker in the place of one that died."""
         import ray
 
         if self._dismiss(worker):
-            # One that was only out of reach would go on beside the other, with the same share of the limits.
+            # One that was only out of reach would go on beside the other, with its part of the limits.
             ray.kill(worker.actor)
+            worker.line.close(WorkerLost())
+            worker.line.post()
             self.lost += 1
             self.hire(worker.index)
 
@@ -320,6 +328,7 @@ class RayRunner:
         """End the workers."""
         import ray
 
+        self._post.close()
         for actor in [*(worker.actor for worker in self._employed), *self._stores.values()]:
             ray.kill(actor)
         self._employed, self._stores = [], {}
@@ -364,10 +373,19 @@ def _beside(kind: type, *arguments: Any) -> Any:
     return ray.remote(kind).options(**options).remote(*arguments)
 
 
-def _without_callbacks(options: RunOptions) -> RunOptions:
-    from dataclasses import replace
+def _lost() -> tuple[type[Exception], ...]:
+    """Return the errors that report that a worker has died."""
+    from ray import exceptions
 
-    return replace(options, before_write=None) if options.before_write is not None else options
+    return (
+        WorkerLost,
+        exceptions.RayActorError,
+        exceptions.NodeDiedError,
+        exceptions.WorkerCrashedError,
+        exceptions.OwnerDiedError,
+        exceptions.ObjectLostError,
+        exceptions.LocalRayletDiedError,
+    )
 
 
 def _first_line(error: Exception) -> str:

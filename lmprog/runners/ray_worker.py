@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pickle
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,18 @@ from lmprog.errors import BudgetExceeded, LmprogError
 from lmprog.lms.answer_file import AnswerCache
 from lmprog.lms.lm import LM, Completion, Request
 from lmprog.lms.response_cache import as_kept, has_no_digest, key_of
-from lmprog.runners.shipping import Built, Share
+from lmprog.runners.lent_gate import LentGates
+from lmprog.runners.shipping import Built
 from lmprog.runtime.execution import Execution
 from lmprog.runtime.result import Result
 from lmprog.runtime.runner import Job
 from lmprog.spending.budget import Budget, Spent
 from lmprog.version import __version__
+
+HEARTBEAT = 0.5
+"""Seconds after which a worker that has nothing to report has its next turn all the same."""
+GATHER = 0.01
+"""Seconds in which runs that end together are gathered for one message, while others are at work."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +37,13 @@ class Lease:
     """The part of the driver's budget that one run may spend (`limits` by name), with the largest amounts of one call so
     far.
 
-    `answers` is the actor that keeps the replies of an optimization (None: they are not kept).
+    `answers` names the actor that keeps the replies of an optimization (None: they are not kept).
     """
 
     limits: Mapping[str, float]
     largest: Spent
-    answers: Any = None
-    """The actor that keeps the replies of the optimization; None where none are kept."""
+    answers: str | None = None
+    """The name, as `keep` had it, of the actor that keeps the replies of the optimization; None where none are kept."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,9 @@ class Done:
     error: LmprogError | None = None
     spent_limit: str = ""
     """The limit of the lease that is spent, where that ended the run."""
-    spent: Spent = field(default_factory=Spent)
-    largest: Spent = field(default_factory=Spent)
+    spent: Spent | None = None
+    """The amounts spent; None without a lease."""
+    largest: Spent | None = None
     began: float = 0.0
     ended: float = 0.0
     absent: bool = False
@@ -61,16 +69,28 @@ class Done:
 
 
 class Worker:
-    """A Ray actor that makes runs, many at a time, of programs that it builds once each."""
+    """A Ray actor that makes runs, many at a time, of programs that it builds once each.
 
-    def __init__(self, index: int, of: int, folder: str) -> None:
-        self._built = Built(Share(index, of))
+    Jobs come in messages of many (`give`), and what has ended is fetched in turns (`turn`): a message of Ray takes as much
+    of a processor as a run.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._gates = LentGates(self._wake)
+        self._built = Built(self._gates.limit)
+        self._stores: dict[str, Any] = {}
+        self._runs: dict[int, asyncio.Task[None]] = {}
+        self._ended: list[tuple[int, Done]] = []
+        self._news = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._told = 0.0
         # Where the driver's files are at hand, what a tool opens is found as it is there; else in the working directory of Ray.
         with contextlib.suppress(OSError):
             os.chdir(folder)
 
     async def ready(self) -> str:
         """Return the version of lmprog on the worker; it answers once it is ready for jobs."""
+        self._loop = asyncio.get_running_loop()
         return __version__
 
     async def build(self, digest: str, data: list[Any]) -> str | None:
@@ -85,20 +105,72 @@ class Worker:
             return f"{type(error).__name__}: {error}"
         return None
 
-    async def run(self, digest: str, job: Job, lease: Lease | None) -> Done:
-        """Make the run `job` of the program with this digest, within the part of the budget in `lease` (None: no limit).
+    async def keep(self, name: str, store: list[Any]) -> None:
+        """Know the actor, in a list of one, that keeps replies under a name."""
+        self._stores[name] = store[0]
+
+    async def give(self, message: bytes) -> None:
+        """Begin runs, and cancel others. The message has a list of jobs, each a number, the digest of its program and the
+        bytes of a Job and a Lease or None; and a list of the numbers to cancel. An empty message asks for a turn soon.
+        """
+        jobs, cancelled = pickle.loads(message)
+        for number, digest, data in jobs:
+            self._runs[number] = asyncio.create_task(self._run(number, digest, data))
+        for number in cancelled:
+            if number in self._runs:
+                self._runs[number].cancel()
+        if not jobs and not cancelled:
+            self._news.set()
+
+    async def turn(self, message: bytes) -> bytes:
+        """Take what the ledger lends, and return the runs that have ended and the present needs, once there is news of them,
+        or after HEARTBEAT.
+
+        The message has the ledger's clock and the parts; the answer a list of numbers with a Done each, and the needs.
+        """
+        sent, parts = pickle.loads(message)
+        self._gates.receive(parts, self._told, sent)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEARTBEAT):
+                await self._news.wait()
+        if self._runs and GATHER:
+            await asyncio.sleep(GATHER)
+        self._news.clear()
+        ended, self._ended = self._ended, []
+        self._told, needs = time.monotonic(), self._gates.needs()
+        try:
+            return pickle.dumps((ended, needs))
+        except Exception:  # one result must not take the others with it
+            return pickle.dumps(([(number, _sendable(done)) for number, done in ended], needs))
+
+    def _wake(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    async def _run(self, number: int, digest: str, data: bytes) -> None:
+        try:
+            done = await self._done(digest, *pickle.loads(data))
+        except Exception as error:
+            done = Done(None, portable(LmprogError(f"{type(error).__name__}: {error}")))
+        finally:
+            del self._runs[number]
+        self._ended.append((number, done))
+        self._news.set()
+
+    async def _done(self, digest: str, job: Job, lease: Lease | None) -> Done:
+        """Make a run within the part of the budget in `lease` (None: no limit).
 
         Where the worker no longer has the program, the answer is `absent`.
         """
         program = self._built.get(digest)
         if program is None:
             return Done(None, absent=True)
-        budget = None
+        budget, resources = None, program.resources
         if lease is not None:
-            kept = KeptBeside(lease.answers) if lease.answers is not None else None
+            kept = KeptBeside(self._stores[lease.answers]) if lease.answers is not None else None
             budget = Budget(lease.limits, answers=kept)
             budget.largest = lease.largest
-        resources = program.resources.charged_to(budget)
+            resources = resources.charged_to(budget)
         execution = Execution(program.plan, program.lms, resources, job.options, job.example, job.parent)
         began = time.time()
         result, error, limit = None, None, ""
@@ -109,9 +181,8 @@ class Worker:
             limit = refused.limit
         except LmprogError as raised:
             error = portable(raised)
-        spent = replace(budget.spent, seconds=0.0) if budget is not None else Spent()
-        largest = budget.largest if budget is not None else Spent()
-        return Done(result, error, limit, spent, largest, began, time.time())
+        spent = replace(budget.spent, seconds=0.0) if budget is not None else None
+        return Done(result, error, limit, spent, budget.largest if budget is not None else None, began, time.time())
 
 
 class AnswerStore:
@@ -151,6 +222,16 @@ class KeptBeside:
         if ending(completion.finish_reason) != "failed":
             await self._store.put.remote(key, asdict(completion))
         return completion
+
+
+def _sendable(done: Done) -> Done:
+    try:
+        pickle.dumps(done)
+        return done
+    except Exception as error:
+        return replace(
+            done, result=None, error=LmprogError(f"the result of a run cannot be sent to the driver: {error}")
+        )
 
 
 def portable(error: LmprogError) -> LmprogError:

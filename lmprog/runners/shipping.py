@@ -90,7 +90,7 @@ def _lms_of(plan: Plan) -> Iterator[Declared]:
 
 
 class _Pickler(pickle.Pickler):
-    """Writes limits so that each worker takes its share of them, and paths of the program's folder relative to it."""
+    """Writes paths of the program's folder relative to it, and notes the least `concurrency` of its LMs."""
 
     def __init__(self, file: io.BytesIO, folder: Path) -> None:
         super().__init__(file)
@@ -98,54 +98,29 @@ class _Pickler(pickle.Pickler):
         self.least: int | None = None
 
     def persistent_id(self, value: Any) -> Any:
-        if isinstance(value, Limits):
-            if value.concurrency is not None:
-                self.least = min(value.concurrency, self.least or value.concurrency)
-            return "limits", {name: getattr(value, name) for name in Limits.__dataclass_fields__}
+        if isinstance(value, Limits) and value.concurrency is not None:
+            self.least = min(value.concurrency, self.least or value.concurrency)
         if isinstance(value, Path) and value.is_relative_to(self._folder):
-            return "path", str(self._folder), str(value.relative_to(self._folder))
+            return str(self._folder), str(value.relative_to(self._folder))
         return None
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, data: bytes, share: Share) -> None:
-        super().__init__(io.BytesIO(data))
-        self._share = share
-
     def persistent_load(self, pid: Any) -> Any:
-        kind, *parts = pid
-        if kind == "limits":
-            return self._share.of_limits(Limits(**parts[0]))
-        folder, below = map(Path, parts)
+        folder, below = map(Path, pid)
         # On a machine without the driver's files the folder was sent as the working directory.
         return folder / below if (folder / below).exists() else Path.cwd() / below
 
 
-@dataclass(frozen=True)
-class Share:
-    """The part of a program's limits that worker number `index` of `of` workers keeps; all parts together are the whole."""
-
-    index: int
-    of: int
-
-    def of_limits(self, whole: Limits) -> Limits:
-        """Return this worker's part of the limits of an LM."""
-        calls, requests, tokens = whole.concurrency, whole.requests_per_minute, whole.tokens_per_minute
-        return replace(
-            whole,
-            concurrency=None if calls is None else max(1, calls // self.of + (self.index < calls % self.of)),
-            requests_per_minute=None if requests is None else requests / self.of,
-            tokens_per_minute=None if tokens is None else tokens / self.of,
-        )
-
-
 class Built:
-    """The programs that a worker has built, by digest, and their LMs; equal LMs are one object, so that limits hold for all
-    programs.
+    """The programs that a worker has built, by digest, and their LMs; equal LMs are one object, so that all programs share its
+    connections.
+
+    `limit` is called with the declaration of each LM, and the LM itself, when it is first used.
     """
 
-    def __init__(self, share: Share, most: int = 64) -> None:
-        self._share, self._most = share, most
+    def __init__(self, limit: Callable[[Declared, LM], None] = lambda declared, lm: None, most: int = 64) -> None:
+        self._limit, self._most = limit, most
         self._programs: dict[str, Program] = {}
         self._lms: list[tuple[Declared, LM]] = []
 
@@ -159,8 +134,10 @@ class Built:
     def build(self, digest: str, data: bytes) -> Program:
         """Build a program from the bytes of `shipped`, keep it under its digest, and return it. Raises UsageError where
         this machine cannot build it, such as for a missing variable of the environment."""
-        plan, dry_run, imports = _Unpickler(data, self._share).load()
+        plan, dry_run, imports = _Unpickler(io.BytesIO(data)).load()
         made = program_of(plan, _unchanged, lms={id: self._lm(lm) for id, lm in plan.lms.items()}, imports=imports)
+        # Programs that it runs, and judges, may have LMs of their own.
+        made = replace(made, resources=replace(made.resources, make=self._make))
         if len(self._programs) >= self._most:
             del self._programs[next(iter(self._programs))]
         self._programs[digest] = made.faked() if dry_run else made
@@ -170,8 +147,11 @@ class Built:
         for known, lm in self._lms:
             if known.id == declared.id and same_lm(known, declared):
                 return lm
-        self._lms.append((declared, make_lm(declared)))
+        self._lms.append((declared, self._make(declared)))
         return self._lms[-1][1]
+
+    def _make(self, declared: Declared) -> LM:
+        return make_lm(declared, lambda lm: self._limit(declared, lm))
 
 
 def _unchanged(change: Mapping[str, Any]) -> Plan:

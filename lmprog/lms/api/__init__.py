@@ -42,7 +42,8 @@ class ApiLM:
     def __init__(self, declared: plan.LM) -> None:
         self._declared = declared
         self._access = Access.of(declared)
-        self._gate = Gate(declared.limits)
+        self.gate = Gate(declared.limits)
+        """Delays its calls so that they keep the limits; a process that shares the limits with others sets another one."""
         self._store = AdapterStore(declared)
         self._servers = Servers(declared, self._access, lambda access: _route(declared, access, self._store))
         self._structured = True
@@ -113,7 +114,7 @@ class ApiLM:
     async def _patiently(self, ask: Callable[[], Awaitable[T | TryFailed]]) -> T:
         """Ask until there is an answer or cannot be one. Raises ProviderError with the provider's own words."""
         return await patiently(
-            ask, self._declared.limits.tries, self._said, can_move=self._servers.can_move, hold=self._gate.hold
+            ask, self._declared.limits.tries, self._said, can_move=self._servers.can_move, hold=self.gate.hold
         )
 
     async def _try(self, request: Request, structured: bool) -> Completion | TryFailed:
@@ -122,7 +123,7 @@ class ApiLM:
             request = replace(request, params={k: v for k, v in request.params.items() if k != "timeout"})
 
         async def once() -> Completion:
-            async with self._gate.slot(request) as slot:
+            async with self.gate.slot(request) as slot:
                 with self._servers.asked(request) as route:
                     async with asyncio.timeout(limit):
                         completion = await route.ask(request, structured and route.structured)

@@ -17,6 +17,38 @@ SPREAD = 0.1
 """The share of a pause over which waiting calls are spread after its end, so that not all start at once."""
 
 
+class Pace:
+    """The times at which calls may start so that they keep requests and tokens a minute: evenly spaced, and each after the
+    tokens of the calls before it are covered. Times are in seconds of one clock that the caller chooses.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.limited = bool(limits.requests_per_minute or limits.tokens_per_minute)
+        self.spacing = 60.0 / limits.requests_per_minute if limits.requests_per_minute else 0.0
+        """Seconds from one start to the next, by requests a minute alone."""
+        self._next_request = 0.0
+        self._tokens_paid = 0.0
+
+    def next(self, now: float) -> float:
+        """Return the earliest time at which another call may start."""
+        return max(now, self._next_request, self._tokens_paid)
+
+    def take(self, now: float, tokens: int) -> float:
+        """Take the earliest start for a call that is estimated at `tokens`; return its time."""
+        start = self.next(now)
+        if self._limits.requests_per_minute:
+            self._next_request = start + self.spacing
+        if self._limits.tokens_per_minute:
+            self._tokens_paid = start + tokens * 60.0 / self._limits.tokens_per_minute
+        return start
+
+    def correct(self, more: int) -> None:
+        """Count tokens that were used beyond the estimates (less than 0: fewer were used)."""
+        if self._limits.tokens_per_minute:
+            self._tokens_paid += more * 60.0 / self._limits.tokens_per_minute
+
+
 class Gate:
     """Delays the calls of one LM so that they keep its limits: calls in flight, requests and tokens a minute, and pauses.
 
@@ -25,12 +57,10 @@ class Gate:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._flights = PerLoop(lambda: asyncio.Semaphore(limits.concurrency or 1)) if limits.concurrency else None
-        self._paced = bool(limits.requests_per_minute or limits.tokens_per_minute)
+        self._pace = Pace(limits)
         self._lock = threading.Lock()
-        self._next_request = 0.0
-        self._tokens_paid = 0.0
         self._held_until = 0.0
 
     def hold(self, seconds: float) -> None:
@@ -41,61 +71,58 @@ class Gate:
         """Return a context manager for one try of a call; entering it waits until the limits allow the try."""
         return _Slot(self, request)
 
-    async def _enter(self, tokens: int) -> None:
-        await self._wait_out_hold()
+    async def enter(self, tokens: int) -> None:
+        """Wait until a call that is estimated at `tokens` may start; `leave` must follow when it has ended."""
+        await self.wait_out_hold()
         if self._flights is not None:
             await self._flights.get().acquire()
         try:
-            await self._wait_out_hold()
-            if self._paced:
+            await self.wait_out_hold()
+            if self._pace.limited:
                 await asyncio.sleep(self._reserve(tokens))
         except BaseException:
-            self._leave()
+            self.leave()
             raise
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """End a call that `enter` let start."""
         if self._flights is not None:
             self._flights.get().release()
 
-    async def _wait_out_hold(self) -> None:
+    def correct(self, more: int) -> None:
+        """Count tokens that a call used beyond its estimate (less than 0: it used fewer)."""
+        with self._lock:
+            self._pace.correct(more)
+
+    async def wait_out_hold(self) -> None:
+        """Wait until the pause that a provider asked for is over."""
         # A pause may have become longer while it was slept through.
         while (left := self._held_until - time.monotonic()) > 0:
             await asyncio.sleep(left * random.uniform(1.0, 1.0 + SPREAD))
 
     def _reserve(self, tokens: int) -> float:
-        """Take the next place, and give the seconds until it comes."""
+        """Take the next start, and return the seconds until it comes."""
         with self._lock:
             now = time.monotonic()
-            start = max(now, self._next_request, self._tokens_paid)
-            if self._limits.requests_per_minute:
-                self._next_request = start + 60.0 / self._limits.requests_per_minute
-            if self._limits.tokens_per_minute:
-                self._tokens_paid = start + tokens * 60.0 / self._limits.tokens_per_minute
-            return start - now
-
-    def _correct(self, estimated: int, usage: Usage) -> None:
-        if self._limits.tokens_per_minute:
-            more = usage.prompt_tokens + usage.completion_tokens - estimated
-            with self._lock:
-                self._tokens_paid += more * 60.0 / self._limits.tokens_per_minute
+            return self._pace.take(now, tokens) - now
 
 
 class _Slot:
     def __init__(self, gate: Gate, request: Request) -> None:
         self._gate = gate
-        self._tokens = estimate(request) if gate._limits.tokens_per_minute else 0
+        self._tokens = estimate(request) if gate.limits.tokens_per_minute else 0
 
     async def __aenter__(self) -> _Slot:
-        await self._gate._enter(self._tokens)
+        await self._gate.enter(self._tokens)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        self._gate._leave()
+        self._gate.leave()
 
     def took(self, usage: Usage | None) -> None:
         """Put the estimate right with what the call has really taken."""
-        if usage is not None:
-            self._gate._correct(self._tokens, usage)
+        if usage is not None and self._gate.limits.tokens_per_minute:
+            self._gate.correct(usage.prompt_tokens + usage.completion_tokens - self._tokens)
 
 
 def estimate(request: Request) -> int:

@@ -1,4 +1,4 @@
-"""A program on its way to workers: limits in shares, paths, and what is not sent."""
+"""A program on its way to workers: paths, and what is not sent."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 import lmprog
-from lmprog.compiler.lm_plan import Limits
 from lmprog.errors import UsageError
 from lmprog.runners import opened
-from lmprog.runners.shipping import Built, Share, shipped
+from lmprog.runners.shipping import Built, shipped
 from lmprog.runtime.runner import HERE
 
 SPEC = """
@@ -23,29 +22,13 @@ SPEC = """
 SERVED = "openai/x, api_base: 'http://127.0.0.1:1/v1', api_key: KEY, limits: {concurrency: 2}"
 
 
-@pytest.mark.parametrize("of", range(1, 8))
-@pytest.mark.parametrize("calls", [1, 2, 3, 7, 400])
-def test_the_shares_of_the_workers_that_are_asked_are_the_whole(calls: int, of: int) -> None:
-    whole = Limits(concurrency=calls, requests_per_minute=600, tokens_per_minute=9000.0)
-    # A program goes to no more workers than its least concurrency.
-    shares = [Share(index, of).of_limits(whole) for index in range(of)]
-    assert sum(share.concurrency or 0 for share in shares[:calls]) == calls
-    assert all(share.concurrency for share in shares)
-    assert sum(share.requests_per_minute or 0 for share in shares) == pytest.approx(600)
-    assert sum(share.tokens_per_minute or 0 for share in shares) == pytest.approx(9000)
-
-
-def test_a_limit_that_there_is_not_stays_away() -> None:
-    assert Share(1, 3).of_limits(Limits()) == Limits()
-
-
 def test_a_program_is_built_once_and_its_lms_are_shared(write) -> None:
     program = lmprog.load(write(SPEC.replace("LM", SERVED.replace("KEY", "none"))))
     packed = shipped(program, program.plan.path.parent)
-    built = Built(Share(0, 2))
+    built = Built()
     made = built.build(packed.digest, packed.data)
     assert built.get(packed.digest) is made
-    assert made.plan.lms["lm"].limits.concurrency == 1
+    assert made.plan.lms["lm"].limits.concurrency == 2
     assert packed.concurrency == 2
     again = built.build("other", packed.data)
     assert again.lms["lm"] is made.lms["lm"]
@@ -55,7 +38,7 @@ def test_a_program_is_built_once_and_its_lms_are_shared(write) -> None:
 def test_the_program_that_was_not_used_longest_is_given_up(write) -> None:
     program = lmprog.load(write(SPEC.replace("LM", SERVED.replace("KEY", "none"))))
     data = shipped(program, Path()).data
-    built = Built(Share(0, 1), most=2)
+    built = Built(most=2)
     for digest in ("a", "b"):
         built.build(digest, data)
     assert built.get("a") is not None
@@ -72,7 +55,7 @@ def test_paths_of_its_folder_are_found_where_it_was_sent(write, tmp_path: Path, 
     packed = shipped(lmprog.load(path), path.parent)
     (tmp_path / "here").rename(tmp_path / "sent")
     monkeypatch.chdir(tmp_path / "sent")
-    plan = Built(Share(0, 1)).build(packed.digest, packed.data).plan
+    plan = Built().build(packed.digest, packed.data).plan
     assert plan.path == tmp_path / "sent/program.yaml"
     assert plan.metrics["same"].computed_by.file == tmp_path / "sent/metrics.py"
 
