@@ -16,7 +16,7 @@ FLEETS = (VLLM_PREFIX, "openai/")
 def api_base(draft: Draft, node: Node | None, model: str, what: str) -> Expression | Fleet | None:
     """Return the address of an LM, or its fleet of servers; None where the spec sets none (`node` None).
 
-    A fleet for a model that is reached through litellm gets a finding.
+    A fleet for a model that is reached through litellm gets a finding. `what` names the place in messages.
     """
     named = f"`api_base` of {what}"
     if not isinstance(node, Mapping | Sequence):
@@ -38,7 +38,7 @@ def adapter_store(draft: Draft, node: Node | None, model: str, what: str) -> Ada
     """Return the place to which adapters are copied for the servers of an LM; None where the spec sets none (`node`
     None).
 
-    It gets a finding beside a model that is not served by vLLM.
+    It gets a finding beside a model that is not served by vLLM. `what` names the place in messages.
     """
     if node is None:
         return None

@@ -124,7 +124,8 @@ def longest_inputs(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def turns(plan: Plan, step: Step) -> int:
-    """Return the most turns of a loop; 1 where its bound has no positive integer value."""
+    """Return the most turns of the loop that `step` is; 1 where its bound has no positive integer value. `plan` has the
+    constants that the bound may read."""
     most = parts.bound(step)
     try:
         value = most.evaluate({"vars": plan.vars}) if most is not None else 1

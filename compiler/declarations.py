@@ -217,7 +217,8 @@ def _model_name(draft: Draft, node: Node, model: str) -> None:
 
 
 def settings(draft: Draft, node: Node, what: str) -> Any:
-    """Return a tool's options as plain values, with an Expression for each `${{ }}`."""
+    """Return a tool's options as plain values, with an Expression for each `${{ }}`. `what` names the place in
+    messages."""
     if isinstance(node, Mapping):
         return {key: settings(draft, value, f"`{key}` of {what}") for key, value in node.entries.items()}
     if isinstance(node, Sequence):

@@ -162,7 +162,7 @@ class Draft:
     def reachable(self, node: Node, what: str, text: str) -> Path | None:
         """Return the path that a node names, with links followed; None, with a finding, where it may not be read.
 
-        A program that is not trusted may read only files under a root folder.
+        A program that is not trusted may read only files under a root folder. `what` names the place in messages.
         """
         path = (node.source.folder / text).resolve()
         refused = refusal(path, self.options.root)
@@ -172,9 +172,8 @@ class Draft:
         return path
 
     def file(self, node: Node, what: str) -> Path | None:
-        """Return the existing file that a node names, relative to the node's own file; None, with a finding, if
-        there is none.
-        """
+        """Return the existing file that a node names, relative to the node's own file; None, with a finding, if there
+        is none. `what` names the place in messages."""
         text = node.plain()
         if not isinstance(text, str):
             self.report.add("LMP101", node.place, f"{what} must name a file")

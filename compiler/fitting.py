@@ -33,9 +33,8 @@ from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
 
 def fit(shape: Shape, node: Node, report: Report, what: str) -> Node | None:
-    """Return `node` without the parts that do not have the shape, each with a finding; None where the whole does not have
-    it.
-    """
+    """Return `node` without the parts that do not have the shape, each with a finding; None where the whole does not
+    have it. `what` names the place in messages."""
     while isinstance(shape, Lazy):
         shape = shape.shape()
     return _FIT[type(shape)](shape, node, report, what)

@@ -65,9 +65,8 @@ class Cache:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The servers that serve one model: their addresses in the spec, or a file of addresses that is read again as it
-    changes.
-    """
+    """The servers that serve one model: their addresses in the spec, or a file of addresses (`discover`, None: the spec
+    lists them) that is read again as it changes."""
 
     addresses: tuple[Expression, ...] = ()
     discover: Path | None = None

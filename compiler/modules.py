@@ -20,7 +20,7 @@ from lmprog.compiler.yaml.source import Mapping, Place, Sequence, shown_path
 
 
 def read_modules(draft: Draft, types: TypeReader) -> dict[str, Module]:
-    """Return the modules of the program by id."""
+    """Return the modules of the program by id. `types` reads the types that are declared there."""
     node = draft.root.map("modules")
     found: dict[str, Module] = {}
     for id, entry in node.entries.items() if node else ():

@@ -59,7 +59,8 @@ def plugin(group: str, name: str, kind: type[T], key: str) -> T | None:
 
 
 def usable(group: str, kind: type[Any], key: str) -> Iterable[str]:
-    """Return the names in a group whose records can be imported and are of the type `kind`."""
+    """Return the names in a group whose records can be imported and are of the type `kind`. `key` is the attribute of a
+    record that must equal its name."""
     for name in names(group):
         with contextlib.suppress(PluginFailed):
             plugin(group, name, kind, key)
@@ -67,7 +68,8 @@ def usable(group: str, kind: type[Any], key: str) -> Iterable[str]:
 
 
 def package_of(group: str, name: str) -> str | None:
-    """Return the name and version of the package that registers a name; None where none does."""
+    """Return the name and version of the package that registers a name in the entry-point group `group`; None where
+    none does."""
     return _package(points(group)[name]) if name in points(group) else None
 
 

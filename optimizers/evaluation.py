@@ -91,8 +91,8 @@ class CandidateEvaluator:
         return known
 
     async def evaluate_all(self, candidates: Sequence[Candidate], rows: int | None = None) -> list[Scored | None]:
-        """Score candidates as `evaluate` does, `at_once` of them at the same time; return their scores in the order of
-        `candidates`, None for a rejected one.
+        """Score candidates on the first `rows` dev rows (None: on all) as `evaluate` does, `at_once` of them at the
+        same time; return their scores in the order of `candidates`, None for a rejected one.
 
         The scores, and their order in the journal, do not depend on which run ends first.
         """
@@ -155,7 +155,8 @@ class CandidateEvaluator:
         return why is not None
 
     def remember(self, candidate: Candidate, parents: Sequence[Candidate], values: Values) -> None:
-        """Write a candidate's parents and score to the journal, for the reports on the run."""
+        """Write a candidate's parents and score, the mean of `values` (scores by row), to the journal, for the reports
+        on the run."""
         score = estimate(list(values.values()))
         remember(self.task.journal, self.task.program.plan, candidate, parents, score)
 
@@ -319,5 +320,5 @@ def mean_gain(before: Values, after: Values) -> float:
 
 
 def mean(values: Values) -> float:
-    """Return the mean of the scores by row."""
+    """Return the mean of the scores by row, of which there must be one."""
     return sum(values.values()) / len(values)

@@ -16,9 +16,8 @@ TEMPERATURES = (1.0, 0.8, 0.6, 0.4)
 
 
 def bootstrap(options: Options, train: int, dev: int) -> int:
-    """Return the most program runs of a `bootstrap` stage with `train` train rows and `dev` choosing rows: on train rows,
-    of each demo set on dev rows, and of the finalists again.
-    """
+    """Return the most program runs of a `bootstrap` stage with `train` train rows and `dev` choosing rows: on train
+    rows, of each demo set on dev rows, and of the finalists again. `options` are those of the stage."""
     scored = dev * (1 + _number(options, "sets", 1))
     sampled = min(train, _number(options, "rows", 0)) * _number(options, "samples", 1)
     return scored + _finals(options, dev, dev) + sampled
@@ -26,8 +25,7 @@ def bootstrap(options: Options, train: int, dev: int) -> int:
 
 def prompt_search(options: Options, train: int, dev: int) -> int:
     """Return the most program runs of a `prompt_search` stage with `train` train rows and `dev` choosing rows: on train
-    rows, of the trials on dev rows, and of the finalists again.
-    """
+    rows, of the trials on dev rows, and of the finalists again. `options` are those of the stage."""
     minibatch, finalists = _number(options, "minibatch", dev, 1), _number(options, "finalists", 0)
     trials = halving_runs(dev, minibatch, finalists, _number(options, "trials", 1))
     sampled = min(train, _number(options, "bootstrap_rows", 0)) * _number(options, "samples", 1)
@@ -35,9 +33,8 @@ def prompt_search(options: Options, train: int, dev: int) -> int:
 
 
 def gepa(options: Options, train: int, dev: int) -> int:
-    """Return the most program runs of a `gepa` stage with `train` train rows and `dev` choosing rows: of the search, and of
-    the finalists on the dev rows that they lack.
-    """
+    """Return the most program runs of a `gepa` stage with `train` train rows and `dev` choosing rows: of the search,
+    and of the finalists on the dev rows that they lack. `options` are those of the stage."""
     scored = min(dev, _number(options, "pareto_rows", dev))
     return _number(options, "max_metric_calls", 0) + _finals(options, dev, scored)
 
@@ -46,32 +43,29 @@ def ensemble(options: Options, train: int, dev: int) -> int:
     """Return the most program runs of an `ensemble` stage with `dev` choosing rows: of each program alone and of all in
     each ensemble.
 
-    A judge's call counts as a run.
+    A judge's call counts as a run. `options` are those of the stage.
     """
     members, judged = _number(options, "members", 3), options.get("judge") is not None
     return dev * (members + sum(size + judged for size in ensemble_sizes(members)))
 
 
 def sft(options: Options, train: int, dev: int) -> int:
-    """Return the most program runs of an `sft` stage with `train` train rows and `dev` choosing rows: those that replies
-    are taken from, and the scorings on dev rows.
-    """
+    """Return the most program runs of an `sft` stage with `train` train rows and `dev` choosing rows: those that
+    replies are taken from, and the scorings on dev rows. `options` are those of the stage."""
     return min(train, _number(options, "rows", 0)) * _number(options, "samples", 0) + _scorings(options, dev)
 
 
 def grpo(options: Options, train: int, dev: int) -> int:
-    """Return the most program runs of a `grpo` stage with `train` train rows and `dev` choosing rows: rollouts, the probe,
-    and the scorings on dev rows.
-    """
+    """Return the most program runs of a `grpo` stage with `train` train rows and `dev` choosing rows: rollouts, the
+    probe, and the scorings on dev rows. `options` are those of the stage."""
     rollouts = _number(options, "rollouts", 1)
     rows, auto = min(_number(options, "probe", 0), train), options.get("temperature") == "auto"
     return examples(options) * rollouts + probe_runs(rows, rollouts, auto) + _scorings(options, dev)
 
 
 def fast_slow(options: Options, train: int, dev: int) -> int:
-    """Return the most program runs of a `fast_slow` stage with `train` train rows and `dev` choosing rows: of its training
-    steps, and of the prompt rounds between them.
-    """
+    """Return the most program runs of a `fast_slow` stage with `train` train rows and `dev` choosing rows: of its
+    training steps, and of the prompt rounds between them. `options` are those of the stage."""
     steps, every, updates = (_number(options, key, 1, 1) for key in ("steps", "every", "updates"))
     candidates = _number(options, "population", 0) + _number(options, "trials", 0)
     a_round = candidates * min(_number(options, "rows", 0), dev) + min(train, _number(options, "bootstrap_rows", 0))
@@ -120,7 +114,7 @@ def probe_runs(rows: int, rollouts: int, auto: bool) -> int:
 
 
 def examples(options: Options) -> int:
-    """Return the most train rows that a `grpo` stage draws."""
+    """Return the most train rows that a `grpo` stage draws. `options` are those of the stage."""
     waves = _number(options, "resample_waves", 1) if options.get("no_signal") == "resample" else 1
     steps, updates = (_number(options, key, 1, 1) for key in ("steps", "updates"))
     return -(-steps // updates) * waves * _number(options, "examples", 1)

@@ -13,7 +13,8 @@ from lmprog.compiler.yaml.writer import dump, unwritable
 
 
 def difference(old: Plan, new: Plan) -> str:
-    """Return a unified diff of the prompts, demos, adapters, models and scores of two programs; empty if equal."""
+    """Return a unified diff, from `old` to `new`, of the prompts, demos, adapters, models and scores of two programs;
+    empty if equal."""
     parts: list[str] = []
     for id in dict.fromkeys([*old.lms, *new.lms]):
         parts += _lines(f"lms.{id}", _lm(old, id), _lm(new, id))
@@ -57,9 +58,8 @@ Words = tuple[str, Sequence[Mapping[str, Any]]]
 
 
 def words_difference(module: str, before: Words, after: Words) -> list[str]:
-    """Return the lines of a unified diff between two versions of a module's instructions and demos; `module` is its name in
-    the diff.
-    """
+    """Return the lines of a unified diff from the instructions and demos `before` to those `after`; empty if equal.
+    `module` is the module's name in the diff."""
     paths = f"{module}.instructions", f"{module}.demos"
     old, new = ((text.splitlines(), [*_demos(demos)]) for text, demos in (before, after))
     return [*_lines(paths[0], old[0], new[0]), *_lines(paths[1], old[1], new[1])]
@@ -81,7 +81,8 @@ def _demo(written: str) -> tuple[str, ...]:
 
 
 def layout_difference(module: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Return the lines of a unified diff between two layouts that an optimizer has tried, each with its templates by role.
+    """Return the lines of a unified diff from the layout `before` to the layout `after`, which an optimizer has tried,
+    each with its templates by role.
 
     `module` is the module's name in the diff.
     """

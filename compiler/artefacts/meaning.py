@@ -36,7 +36,7 @@ def meaning_of(draft: Draft) -> dict[str, Any]:
 
 
 def digest(meaning: dict[str, Any]) -> str:
-    """Return the SHA-256 of a document of plain values."""
+    """Return the SHA-256 (hex) of a document of plain values, which does not depend on the order of keys."""
     text = json.dumps(meaning, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 

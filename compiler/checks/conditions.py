@@ -9,7 +9,7 @@ from lmprog.compiler.steps.parts import bound, inner, walk
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report conditions (`when`, `until`) that are always true or always false."""
+    """Report conditions (`when`, `until`) that are always true or always false. The finding is LMP206."""
     for step in walk(plan.steps):
         _when(draft, step, {}, "")
         if _one_turn(plan, bound(step)):

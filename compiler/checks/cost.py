@@ -31,7 +31,8 @@ LONG_TEXT = 200
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report prompts that do not fit their model, and budgets that do not fit the work."""
+    """Report prompts that do not fit their model, and budgets that do not fit the work. The findings are LMP501, LMP502
+    and LMP503."""
     _context(draft, plan)
     for module in plan.modules.values():
         if module.id not in draft.unsure:

@@ -33,9 +33,8 @@ class Crossing:
 
 
 def reasons(draft: Draft, plan: Plan) -> None:
-    """Report each `declassify` that has no effect where it is written, has no reason, or contradicts `private`; sub-programs
-    included.
-    """
+    """Report each `declassify` that has no effect where it is written, has no reason, or contradicts `private`;
+    sub-programs included. The finding is LMP403."""
     wrong = "only the output of a module can be declassified"
     for name, field in plan.inputs.items():
         if field.declassify is not None:
@@ -59,7 +58,8 @@ def reasons(draft: Draft, plan: Plan) -> None:
 
 
 def check(draft: Draft, plan: Plan, crossings: Sequence[Crossing]) -> None:
-    """Report declassified outputs that no metric reads directly, so that no test shows that they reveal nothing."""
+    """Report declassified outputs that no metric reads directly, so that no test shows that they reveal nothing. The
+    finding is LMP403."""
     if _names_lost(draft):
         return
     read = [

@@ -26,7 +26,8 @@ def stages_of(draft: Draft) -> list[tuple[Node, str, Facts]]:
 
 
 def check(draft: Draft, plan: Plan, optimize: Optimize) -> None:
-    """Report stages that would have a provider train weights that it cannot train, or with options that have no effect."""
+    """Report stages that would have a provider train weights that it cannot train, or with options that have no effect.
+    The findings are LMP701 and LMP702."""
     tuned = [(id, plan.lms.get(plan.modules[id].lm)) for id, parts in optimize.tune.items() if "weights" in parts]
     there = [(id, lm) for id, lm in tuned if lm is not None and lm.finetunes]
     stages = stages_of(draft)

@@ -17,7 +17,8 @@ from lmprog.compiler.yaml.source import Mapping, Place
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report private values that reach an LM, tool or file that is not trusted, with the steps by which they get there."""
+    """Report private values that reach an LM, tool or file that is not trusted, with the steps by which they get there.
+    The findings are LMP401 and LMP402."""
     private = _Private(draft, plan)
     private.check()
     declassified.check(draft, plan, private.crossings)

@@ -15,7 +15,8 @@ MAX_LABELS = 2_000
 
 
 def check(draft: Draft) -> None:
-    """Report the enums of a module's outputs whose values a model easily confuses, such as one that begins another."""
+    """Report the enums of a module's outputs whose values a model easily confuses, such as one that begins another. The
+    finding is LMP209."""
     for id, module in draft.modules.items():
         for name, field in module.outputs.items():
             place = draft.key("modules", id, "outputs", name)

@@ -14,7 +14,8 @@ from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar
 
 
 def check(draft: Draft) -> None:
-    """Report what is declared and never read, and steps that may be skipped whose `else` leaves out an output."""
+    """Report what is declared and never read, and steps that may be skipped whose `else` leaves out an output. The
+    findings are LMP202 and LMP203."""
     _respell(draft)
     _prompt_inputs(draft)
     _declared(draft)

@@ -24,7 +24,8 @@ def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -
     """Report modules that cannot be optimized as the spec wants, and tuned parts of an overlay whose base has changed
     since.
 
-    `base_digest` returns the digest of the file that an overlay extends (None: it cannot be read).
+    `base_digest` returns the digest of the file that an overlay extends (None: it cannot be read). The findings are
+    LMP202, LMP701, LMP702, LMP703 and LMP704.
     """
     _unread_weights(draft, plan)
     if plan.optimize is not None:

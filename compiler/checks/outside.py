@@ -25,7 +25,8 @@ _PLAIN = frozenset({"none", "empty", "null", "dummy", "test", "fake", "anything"
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report modules with tools that write which read text from outside, and secrets written into the spec."""
+    """Report modules with tools that write which read text from outside, and secrets written into the spec. The
+    findings are LMP404 and LMP405."""
     _injection(draft, plan)
     _secrets(draft, draft.root, "")
 

@@ -18,10 +18,11 @@ _FIX = "take demos out of tune, or say in optimize: declassify: why the rows may
 
 
 def check(draft: Draft, plan: Plan, reached: Map[str, Trail]) -> None:
-    """Report demos of private values that are in an overlay, or that an optimization would write into one, without a stated
-    reason.
+    """Report demos of private values that are in an overlay, or that an optimization would write into one, without a
+    stated reason.
 
-    `reached` has for each module the way by which a private value gets into its calls.
+    `reached` has for each module the way by which a private value gets into its calls. The findings are LMP402 and
+    LMP403.
     """
     optimize = plan.optimize
     reason = optimize.declassify if optimize is not None else None

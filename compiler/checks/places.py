@@ -19,7 +19,7 @@ _FREE = {
 
 
 def check(draft: Draft) -> None:
-    """Report `${{ }}` in sections whose values are not evaluated."""
+    """Report `${{ }}` in sections whose values are not evaluated. The finding is LMP101."""
     for section, free in _FREE.items():
         node = draft.root.get(section)
         if section == "tools":

@@ -20,9 +20,8 @@ _MARKS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report columns, values and rows of the data that the program cannot use, and template marks in values, which are not
-    rendered.
-    """
+    """Report columns, values and rows of the data that the program cannot use, and template marks in values, which are
+    not rendered. The findings are LMP601, LMP602 and LMP803."""
     for split, rows in draft.rows.items():
         _split(draft, plan, split, rows)
     _overlap(draft, plan)

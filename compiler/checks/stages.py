@@ -28,7 +28,8 @@ EFFECTS = {
 
 
 def check(draft: Draft, plan: Plan) -> None:
-    """Report stages of an optimization that cannot begin, or that can find nothing to improve."""
+    """Report stages of an optimization that cannot begin, or that can find nothing to improve. The findings are LMP103,
+    LMP203, LMP502 and LMP702."""
     optimize = plan.optimize
     listed = draft.node("optimize", "stages")
     if optimize is None or not isinstance(listed, Sequence):

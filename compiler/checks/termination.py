@@ -10,7 +10,8 @@ from lmprog.compiler.yaml.source import Mapping
 
 
 def check(draft: Draft) -> None:
-    """Report loop state that never changes, and `until` conditions that read nothing that the loop changes."""
+    """Report loop state that never changes, and `until` conditions that read nothing that the loop changes. The finding
+    is LMP301."""
     for step in walk(draft.steps):
         if isinstance(step.action, Repeat):
             node = draft.step_nodes[step.path]

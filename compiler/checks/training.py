@@ -21,7 +21,7 @@ def check(
     """Report options of the stage `name` under which it would learn nothing, or something else than intended.
 
     `options` are those in the file (None, where the stage sets none, reports nothing); `given` has the defaults of the
-    others too.
+    others too. The finding is LMP702.
     """
     if options is None:
         return
@@ -94,9 +94,8 @@ def _followed(plan: Plan, optimize: Optimize, given: Map[str, Any]) -> Iterator[
 
 
 def check_reward(draft: Draft, optimize: Optimize, trains: bool) -> None:
-    """Report a `reward` without effect: no stage trains weights (`trains` False), or it is of a module whose weights are
-    not tuned.
-    """
+    """Report a `reward` without effect: no stage trains weights (`trains` False), or it is of a module whose weights
+    are not tuned. The findings are LMP202 and LMP702."""
     written = draft.node("optimize", "reward")
     if written is None:
         return

@@ -72,14 +72,15 @@ class Expression:
 
 
 def parsed(text: str, type: Type = UNKNOWN, place: str = "") -> Expression:
-    """Return the Expression for `text`, which has no `${{ }}` around it, or raise ExpressionError."""
+    """Return the Expression for `text`, which has no `${{ }}` around it, or raise ExpressionError. `type` is that of
+    its value, and `place` its place as text."""
     tree = parse(text)
     return Expression(text, type, frozenset(references(tree)), place, tree, _compile(tree))
 
 
 def literal(value: Any, type: Type | None = None, place: str = "") -> Expression:
     """Return an Expression for a plain value; lists and mappings in it may hold Expressions. `type` None: that of the
-    value."""
+    value. `place` is its place as text."""
     found: set[tuple[str, ...]] = set()
     run = _literal_run(value, found)
     kind = type if type is not None else type_of(value)

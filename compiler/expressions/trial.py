@@ -29,10 +29,11 @@ class _Anything(dict[str, Any]):
 
 
 def failure(expression: Expression, scope: Scope, vars: Mapping[str, Any]) -> tuple[str, bool] | None:
-    """Return why the expression has no value for some sample values, and True if it has none for all of them; None where it
-    never fails.
+    """Return why the expression has no value for some sample values, and True if it has none for all of them; None
+    where it never fails.
 
-    Only those values are tried for which the conditions around the expression (such as `when`) hold.
+    Only those values are tried for which the conditions around the expression (such as `when`) hold. `scope` has the
+    names that may be read there. `vars` are the program's constants.
     """
     tree = expression.tree
     if tree is None or isinstance(tree, ast.Constant):

@@ -127,7 +127,7 @@ class Report:
         known), and `severity` None is that of the code.
 
         `path` are the steps that lead to it, and `edit` is a change that fixes it; with None, the edit that replaces
-        the misspelt word where the fix is "did you mean".
+        the misspelt word where the fix is "did you mean". `message` is a sentence without the place.
         """
         finding = Finding(
             code=code,

@@ -23,7 +23,8 @@ PARAMETERS = (
 
 
 def check_parameters(draft: Draft, params: Mapping, what: str) -> None:
-    """Warn of a parameter whose name is nearly a known one, since a provider may refuse or ignore it."""
+    """Warn of a parameter whose name is nearly a known one, since a provider may refuse or ignore it. `what` names the
+    place in messages."""
     for key, entry in params.entries.items():
         close = nearest(key, PARAMETERS) if key not in PARAMETERS else None
         if close is not None:

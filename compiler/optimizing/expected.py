@@ -32,8 +32,7 @@ _ANY = (JSON, UNKNOWN)
 
 def read_expected(draft: Draft, node: Node, kind: Type, what: str) -> Expected:
     """Return the checks that a test's `expect` makes of an output or field of type `kind`; a plain value there must be
-    equal.
-    """
+    equal. `what` names the place in messages."""
     inner = without_none(kind)
     if isinstance(node, Mapping) and not _is_value(node, inner):
         return _checks(draft, node, kind, what)

@@ -17,7 +17,8 @@ from lmprog.compiler.yaml.source import Mapping, Place
 def check_options(draft: Draft, name: str, place: Place, options: Mapping | None) -> None:
     """Report options that the optimizer `name` does not take, and an optimizer that is not installed, as findings.
 
-    `options` None: the stage is written without options, and what the optimizer requires is still missed.
+    `options` None: the stage is written without options, and what the optimizer requires is still missed. `place` is
+    that of the stage.
     """
     assert draft.options.stage_configs is not None
     config = draft.options.stage_configs(name)

@@ -214,7 +214,7 @@ def standard_layout(
     """Return the layout of a module that has no `prompt`.
 
     System: the instructions, the descriptions of the inputs, the reply format. User: a single input as it is, or a
-    section for each input.
+    section for each input. `format` is that of its replies, which hold the `outputs`.
     """
     about = [f"{name}: {field.about.strip()}" for name, field in inputs.items() if field.about]
     said = [part for part in ("\n".join(about), formats.describe(format, outputs)) if part]

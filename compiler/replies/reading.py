@@ -48,7 +48,8 @@ def read(format: Format, outputs: Mapping[str, Field], text: str, cut: bool = Fa
     """Return a module's outputs in the text of a reply. Raises Unreadable where they are not there.
 
     With `cut` the reply ended at its limit of tokens: an output that is not closed is then incomplete and refused. Only
-    where a text output is the whole reply is it read as far as it goes, which `forgiven` records.
+    where a text output is the whole reply is it read as far as it goes, which `forgiven` records. `format` (`text`,
+    `fields` or `json`) is that of the module.
     """
     forgiven: list[str] = []
     try:

@@ -38,9 +38,9 @@ def _unescaped(name: str, text: str) -> str:
 def read(names: Sequence[str], text: str, forgiven: list[str], cut: bool = False) -> dict[str, str]:
     """Return the text of the sections `names` of a reply, by name, outside of its thinking.
 
-    A section that is not closed ends where the next one opens; it raises Unreadable where the reply was `cut` within it. A
-    section begins at the start of a line or after another one; one within a line counts where it is closed and no other has
-    its name. The first of each name counts.
+    A section that is not closed ends where the next one opens; it raises Unreadable where the reply was `cut` within
+    it. A section begins at the start of a line or after another one; one within a line counts where it is closed and no
+    other has its name. The first of each name counts. Repairs are added to `forgiven`.
     """
     reading = _Reading(names, text, cut)
     marks = thinking.marks(text, names)

@@ -33,8 +33,8 @@ class Call:
 def read(text: str, forgiven: list[str]) -> tuple[str, list[Call]]:
     """Return a reply up to the end of its tool calls, and the calls; no calls where it is a final answer.
 
-    Text after the first group of calls is not read, since the LM wrote it without their results. Calls within thinking do
-    not count. Raises Unreadable for thinking that does not end.
+    Text after the first group of calls is not read, since the LM wrote it without their results. Calls within thinking
+    do not count. Raises Unreadable for thinking that does not end. Repairs are added to `forgiven`.
     """
     tags = 0
 

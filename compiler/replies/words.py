@@ -252,7 +252,8 @@ def _named(unit: str, name: str) -> bool:
 
 
 def value_of(name: str, digits: str, kind: Type) -> int | float:
-    """Return the number written by `digits`. Raises Unreadable for one that is too large."""
+    """Return the number written by `digits`. Raises Unreadable for one that is too large. `name` is the output, for the
+    message, and `kind` int or float."""
     try:
         value = float(digits) if kind == FLOAT else int(digits)
     except ValueError:  # Python reads no whole number of more than 4300 digits

@@ -163,9 +163,8 @@ def _with_lms(plan: Plan, lms: Map[str, LM]) -> Plan:
 
 
 def arguments(draft: Draft, called: Callee, node: Mapping, scope: Scope, what: str) -> Arguments:
-    """Return the typed arguments of a call by name, with the defaults of the parameters that it leaves out; mistakes get
-    findings.
-    """
+    """Return the typed arguments of a call by name, with the defaults of the parameters that it leaves out; mistakes
+    get findings. `scope` has the names that may be read there. `what` names the place in messages."""
     written = node.map("with")
     given: Arguments = {}
     for name, entry in written.entries.items() if written else ():
@@ -199,7 +198,8 @@ def arguments(draft: Draft, called: Callee, node: Mapping, scope: Scope, what: s
 
 
 def unchecked(draft: Draft, node: Mapping, scope: Scope, what: str) -> None:
-    """Read the arguments of a call whose target is unknown, only to report mistakes in them."""
+    """Read the arguments of a call whose target is unknown, only to report mistakes in them. `scope` has the names that
+    may be read there. `what` names the place in messages."""
     written = node.map("with")
     for name, entry in written.entries.items() if written else ():
         draft.binder.written(entry, scope, f"argument `{name}` of {what}")

@@ -65,7 +65,8 @@ class GraphBuilder:
         self.draft, self.report, self.binder, self.types = draft, draft.report, draft.binder, types
 
     def build(self, node: Mapping, scope: Scope) -> tuple[tuple[Step, ...], StepTypes]:
-        """Return the steps of the program in an order that respects their edges, and their types."""
+        """Return the steps of the program in an order that respects their edges, and their types. `scope` has the names
+        that may be read there."""
         level = self._level(node, scope, None, "")
         return self._steps(level), level.types
 

@@ -73,7 +73,8 @@ class Expressions:
     """Number of times that a name was met in a line, since the nodes of a template have no columns."""
 
     def say(self, code: str, node: nodes.Node, message: str, word: str = "", fix: str | None = None) -> None:
-        """Add a problem at the place of `word` in the line of `node`; `fix` None: how to mend it is not known."""
+        """Add a problem at the place of `word` in the line of `node`; `fix` None: how to mend it is not known. `code`
+        (`LMPnnn`) and `message` are those of the finding."""
         skip = max(0, self.seen.get((node.lineno, word), 1) - 1)
         self.problems.append(problem_at(self.text, code, node, message, word, fix, skip))
 

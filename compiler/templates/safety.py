@@ -55,7 +55,8 @@ def problem_at(
     skip: int = 0,
 ) -> Problem:
     """Return a problem at `word` in the node's line, inside braces, after `skip` earlier occurrences; at the start of
-    the line where the word is empty or not found. `fix` None: how to mend it is not known."""
+    the line where the word is empty or not found. `fix` None: how to mend it is not known. `code` (`LMPnnn`) and
+    `message` are those of the finding."""
     start = line_start(text, _line(node))
     if word:
         end = text.find("\n", start)

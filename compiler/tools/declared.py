@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
-    """Return the tools of the program by id."""
+    """Return the tools of the program by id. `types` reads the types that are declared there."""
     node = draft.root.map("tools")
     found: dict[str, Tool] = {}
     for id, entry in node.entries.items() if node else ():
@@ -34,9 +34,8 @@ def read_tools(draft: Draft, types: TypeReader) -> dict[str, Tool]:
 
 
 def read_reference(draft: Draft, node: Scalar, what: str) -> tuple[PythonReference, Signature | None]:
-    """Return the Python function that a node names, and its signature (None where it is unknown); a function that does not
-    exist gets a finding.
-    """
+    """Return the Python function that a node names, and its signature (None where it is unknown); a function that does
+    not exist gets a finding. `what` names the place in messages."""
     named = reference(node.value, node.source.folder)
     if named.file is not None and draft.reachable(node, what, node.value.rpartition(":")[0]) is None:
         return named, None

@@ -40,7 +40,7 @@ def given_tools(draft: Draft, types: TypeReader, id: str, whole: Node) -> list[G
     """Return the tools that the entry `id` of `tools` with `mcp` stands for: one, or all those of a server.
 
     A server whose tools are not known gets a finding and is marked in the draft, so that its tools are not reported as
-    missing.
+    missing. `types` reads the types that are declared there.
     """
     node = whole.entries["mcp"]
     assert isinstance(node, Node)

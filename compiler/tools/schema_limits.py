@@ -18,7 +18,8 @@ _SAYS_NOTHING = frozenset({
 def untyped(schema: Any, document: dict[str, Any], path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Yield the path of each part of a JSON schema that has no type of this language, and the keyword at fault.
 
-    `path` is that of `schema` in `document`, in which references are resolved. Parts that may be anything are not listed.
+    `path` is that of `schema` in `document`, in which references are resolved. Parts that may be anything are not
+    listed. `depth` is the level of nesting so far.
     """
     resolved = resolve(schema, document) if isinstance(schema, dict) else None
     if not isinstance(resolved, dict):

@@ -51,7 +51,8 @@ class Declared:
 
 
 def declared(draft: Draft, types: TypeReader, id: str, node: Mapping) -> Declared:
-    """Return the parameters and result of an http tool, from its own keys or from the OpenAPI description that it names."""
+    """Return the parameters and result of an http tool, from its own keys or from the OpenAPI description that it
+    names. `types` reads the types that are declared there. `id` is the tool's."""
     result = written_result(types, id, node)
     if node.get("openapi") is not None:
         return _openapi(draft, id, node, result)
@@ -266,7 +267,8 @@ def _values_type(values: list[Any]) -> Type:
 
 
 def merged(schema: dict[str, Any], document: dict[str, Any], depth: int = 0) -> dict[str, Any]:
-    """Return a schema with its `allOf` merged in: all properties, and all required ones."""
+    """Return a schema with its `allOf` merged in: all properties, and all required ones. `depth` is the level of
+    nesting so far. References are resolved in `document`."""
     parts = schema.get("allOf")
     if not isinstance(parts, list) or depth > MAX_DEPTH:
         return schema

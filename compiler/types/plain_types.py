@@ -26,7 +26,8 @@ def plain_type(kind: Type) -> Any:
 
 
 def type_of_plain(value: Any, depth: int = 50) -> Type:
-    """Return the type that a plain value describes; UNKNOWN, which every value fits, where it describes none."""
+    """Return the type that a plain value describes; UNKNOWN, which every value fits, where it describes none. `depth`
+    is the level of nesting so far."""
     if isinstance(value, str):
         return Primitive(value) if value in PRIMITIVES else UNKNOWN
     if not isinstance(value, Mapping) or len(value) != 1 or not depth:

@@ -40,7 +40,8 @@ class ImportFailed(LmprogError):
 
 
 def reference(text: str, folder: Path) -> PythonReference:
-    """Parse a reference to a Python function; relative files start at `folder`."""
+    """Return the reference to a Python function in a text, `./file.py:name` or `package.module:name`; relative files
+    start at `folder`."""
     where, _, name = text.rpartition(":")
     if where.endswith(".py") or "/" in where or where.startswith("."):
         return PythonReference(text, (folder / where).resolve(), None, name)

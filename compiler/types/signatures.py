@@ -99,7 +99,8 @@ _TEXTS = (datetime.date, datetime.datetime, datetime.time, uuid.UUID)
 def annotated(hint: Any, depth: int = 0) -> Type:
     """Return the type of a Python annotation, or UNKNOWN where the language has no type for it.
 
-    Parts nested more deeply than 8, as in a model that contains itself, are json.
+    Parts nested more deeply than 8, as in a model that contains itself, are json. `depth` is the level of nesting so
+    far.
     """
     if depth > 8:
         return JSON
@@ -139,7 +140,7 @@ def annotated(hint: Any, depth: int = 0) -> Type:
 
 
 def pydantic_type(model: Any, depth: int = 0) -> Object:
-    """Return the object type of a pydantic model."""
+    """Return the object type of a pydantic model. `depth` is the level of nesting so far."""
     fields = []
     for name, info in model.model_fields.items():
         fields.append((name, annotated(info.annotation, depth + 1)))

@@ -53,7 +53,7 @@ class TypeReader:
         return {name: self.field(value, f"{what} `{name}`") for name, value in node.entries.items()}
 
     def field(self, node: Node, what: str) -> Field:
-        """Return one field, written in the short form or the long form."""
+        """Return one field, written in the short form or the long form. `what` names the place in messages."""
         if isinstance(node, Mapping):
             node = self._respelled(node, what)
         if not (isinstance(node, Mapping) and ("type" in node.entries or self._is_enum(node))):
@@ -123,7 +123,8 @@ class TypeReader:
         return isinstance(value, Scalar) and isinstance(value.value, str) and bool(WRAPPED.match(value.value))
 
     def type(self, node: Node, what: str) -> Type:
-        """Return the type that a node writes; UNKNOWN, with a finding, for a node that is no type."""
+        """Return the type that a node writes; UNKNOWN, with a finding, for a node that is no type. `what` names the
+        place in messages."""
         if isinstance(node, Scalar) and isinstance(node.value, str):
             return self.written(node.value.strip(), node, what)
         if isinstance(node, Mapping):
@@ -154,7 +155,7 @@ class TypeReader:
             self.report.add("LMP101", node.key_place(key), message, fix=f"write {key}: beside the type of the whole")
 
     def written(self, text: str, node: Scalar, what: str) -> Type:
-        """Return the type that a text such as `list[str]?` writes."""
+        """Return the type that a text such as `list[str]?` writes. `what` names the place in messages."""
         try:
             return read_type(text, lambda word: self._word(word, node, what))
         except TypeTextError as error:

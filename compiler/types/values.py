@@ -57,7 +57,8 @@ class Binder:
 
     def bare(self, node: Node | None, scope: Scope, what: str) -> Expression | None:
         """Return the expression in a node, with or without `${{ }}` around it; None, with a finding, where it is none,
-        and without one for None, an absent node."""
+        and without one for None, an absent node. `scope` has the names that may be read there. `what` names the place
+        in messages."""
         if not isinstance(node, Scalar):
             if node is not None:
                 self.report.add("LMP101", node.place, f"{what} must be one expression")
@@ -70,7 +71,8 @@ class Binder:
 
     def written(self, node: Node, scope: Scope, what: str) -> Expression | None:
         """Return the Expression for a node: a plain value, `${{ expr }}`, or a list or mapping of them. None, with a
-        finding, where it cannot be read; `what` names the place in messages."""
+        finding, where it cannot be read; `what` names the place in messages. `scope` has the names that may be read
+        there."""
         if isinstance(node, Scalar):
             if not isinstance(node.value, str) or "${{" not in node.value:
                 self._meant(node, scope, what)
@@ -171,7 +173,8 @@ class Binder:
 
     def fits(self, expression: Expression | None, wanted: Type, node: Node, what: str, code: str = "LMP203") -> bool:
         """Return whether an expression may be used as type `wanted`; add a finding where it may not: LMP204 if only
-        null is in the way, else `code`. None (an expression that already has its finding) fits."""
+        null is in the way, else `code`. None (an expression that already has its finding) fits. `what` names the place
+        in messages."""
         if expression is None:
             return True
         problem = unfit(expression, wanted, self.vars)
@@ -207,7 +210,7 @@ def _fix(expression: Expression) -> str | None:
 def unfit(expression: Expression, wanted: Type, vars: Map[str, Any]) -> str | None:
     """Return why an expression cannot be used as type `wanted`; None where it can.
 
-    Constants are judged by their value.
+    Constants are judged by their value. `vars` are the program's constants.
     """
     if assignable(expression.type, wanted):
         return None
@@ -279,7 +282,8 @@ def value_place(node: Node) -> Place:
 
 
 def constant_value(report: Report, node: Scalar, vars: Map[str, Any], what: str) -> Any:
-    """Return the value of an expression over `vars` alone; None, with a finding, where it has none."""
+    """Return the value of an expression over `vars` alone; None, with a finding, where it has none. `what` names the
+    place in messages."""
     kinds = Object(tuple((name, type_of(value)) for name, value in vars.items()))
     scope = Scope({"vars": kinds}, where=f"in {what}, which is fixed before anything runs")
     expression = Binder(report, vars).bare(node, scope, what)

@@ -147,7 +147,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def parse(source: Source, report: Report) -> Node | None:
-    """Return the root node of a YAML text, or None with a finding."""
+    """Return the root node of a YAML text, or None with a finding. Mistakes go to `report`."""
     if _far_too_deep(source.text):
         report.add("LMP101", Place(source, 1, 1), "the file is nested too deeply to read")
         return None

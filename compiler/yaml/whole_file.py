@@ -20,8 +20,9 @@ OWNER_FILE, OWNER_FOLDER = 0o600, 0o700
 def write_whole(path: Path, content: str | bytes, *, private: bool = False, new: bool = False) -> None:
     """Write a file whole or not at all; folders on the way are made.
 
-    An existing file keeps its mode, and a link is followed. A `private` file can be read by its owner alone, and so can the
-    folder where this makes it. With `new`, raise FileExistsError where the file exists already.
+    An existing file keeps its mode, and a link is followed. A `private` file can be read by its owner alone, and so can
+    the folder where this makes it. With `new`, raise FileExistsError where the file exists already. A text is written
+    as UTF-8.
     """
     write_all({path: content}, private=private, new=new)
 

@@ -72,7 +72,8 @@ def dump(value: Mapping[str, Any], dumper: type[BlockDumper] = BlockDumper) -> s
 
 
 def unwritable(value: Any, depth: int = 0) -> str | None:
-    """Return why a plain value cannot be written to a file; None where it can."""
+    """Return why a plain value cannot be written to a file; None where it can. `depth` is the level of nesting so
+    far."""
     if isinstance(value, str):
         half = _HALF_PAIR.search(value)
         return (

@@ -24,7 +24,8 @@ MAX_TOKENS = 10**12
 
 
 def loads(data: bytes | str) -> Any:
-    """Parse JSON from a server. Raises ValueError where it is no JSON, or is nested deeper than MAX_DEPTH.
+    """Parse JSON (bytes in UTF-8, or text) from a server. Raises ValueError where it is no JSON, or is nested deeper
+    than MAX_DEPTH.
 
     Half a surrogate pair, which no text can hold, becomes U+FFFD.
     """

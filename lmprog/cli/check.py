@@ -194,7 +194,8 @@ def _write(texts: Mapping[str, str]) -> None:
 def report_findings(spec: Path, overrides: dict[str, Any], lms: dict[str, str], imports: bool = True) -> None:
     """Print the findings of a program on standard error before it is optimized; raise SpecError where there are errors.
 
-    With `imports` False no code of the program is imported, and only files of its checkout are read.
+    With `imports` False no code of the program is imported, and only files of its checkout are read. `overrides` are
+    the values of `--set`, `lms` the models of `--lm`.
     """
     from lmprog.compiler import SpecError, compile_file
     from lmprog.optimizers.optimizer import installed, options_of

@@ -97,7 +97,8 @@ async def gains(
     """Score on `rows` the programs `before`, `before` with each tuned module of `after` alone, and with all of them.
 
     `options` are those of the runs, as the seed (None: the usual ones); `on_row` is called after each scored run (None:
-    nothing is). Raises UsageError where the two are not versions of one program (`tuned_modules`).
+    nothing is). Raises UsageError where the two are not versions of one program (`tuned_modules`). `metric` is the id
+    of the one that scores.
     """
 
     async def scored(modules: Collection[str]) -> Scores:

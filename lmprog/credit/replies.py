@@ -43,8 +43,7 @@ class Replies:
 
 def whole_path(made: Invocation) -> str:
     """Return a call's path with the outer programs' steps before it (`outer_step/inner_step`), as in the `key` of its
-    request.
-    """
+    request. `made` is the record of the call."""
     return f"{made.parent}/{made.path}" if made.parent else made.path
 
 

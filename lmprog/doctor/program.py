@@ -30,7 +30,8 @@ PACKAGES = {"mcp": ("mcp", "httpx2"), "search": ("bm25s", "numpy")}
 
 
 def compiled(spec: Path, lms: Mapping[str, str], overrides: Mapping[str, Any]) -> tuple[Plan | None, Line]:
-    """Compile a program for `lmprog doctor`; return its plan (None where it has errors) and the line on its check."""
+    """Compile a program for `lmprog doctor`; return its plan (None where it has errors) and the line on its check.
+    `lms` are the models of `--lm`, `overrides` the values of `--set`."""
     found = compile_file(
         spec, lms=dict(lms), overrides=dict(overrides), stage_configs=options_of, stage_names=installed
     )

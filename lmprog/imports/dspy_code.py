@@ -138,7 +138,7 @@ class DspyFile:
         return node.attr if isinstance(root, ast.Name) and root.id in self._modules else None
 
     def is_module(self, node: ast.ClassDef, depth: int = 0) -> bool:
-        """Return whether a class is a module of DSPy, by one of its bases."""
+        """Return whether a class is a module of DSPy, by one of its bases. `depth` is the level of nesting so far."""
         names = [self.dspy_name(base) for base in node.bases]
         own = [self.classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in self.classes]
         return bool({"Module", "Program"} & set(names)) or (

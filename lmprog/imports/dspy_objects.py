@@ -110,7 +110,8 @@ class Objects(Expressions):
         return self.value(node, env)
 
     def turns(self, node: ast.AST, env: Mapping[str, Any]) -> Sequence[Any] | None:
-        """Return the values over which a loop runs, where they are known, so that its body can be repeated; else None."""
+        """Return the values over which a loop runs, where they are known, so that its body can be repeated; else None.
+        `env` has the values of names."""
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
             given = [self.value(one, env) for one in node.args]
             bounds = [one.value for one in given if isinstance(one, Constant) and isinstance(one.value, int)]

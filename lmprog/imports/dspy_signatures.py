@@ -157,7 +157,8 @@ class Signatures:
         return about
 
     def type(self, node: ast.expr, depth: int = 0) -> Type:
-        """Return the type for a Python annotation; `str` or `json`, with a note, where the language has no type for it."""
+        """Return the type for a Python annotation; `str` or `json`, with a note, where the language has no type for it.
+        `depth` is the level of nesting so far."""
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             try:
                 return self.type(ast.parse(node.value, mode="eval").body, depth + 1)

@@ -19,8 +19,8 @@ def known(
 ) -> KnownInputs:
     """Return what is known about the variables of a prompt node: types, samples, and which are passed as JSON text.
 
-    `given` are the node's inputs by variable, and `images` the variables that are images. A value whose parts the template
-    only prints as a whole is passed as JSON text.
+    `given` are the node's inputs by variable, and `images` the variables that are images. A value whose parts the
+    template only prints as a whole is passed as JSON text. `id` is the node, `original` its prompt.
     """
     used = uses(original.text)
     declared: dict[str, str | None] = {}

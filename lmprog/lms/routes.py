@@ -11,7 +11,8 @@ def is_direct(declared: plan.LM) -> bool:
     """Return whether an LM's API is called without litellm: OpenAI's chat models, vLLM, and servers that speak OpenAI's
     protocol.
 
-    Models that OpenAI serves only by its `responses` API go through litellm, which has its format.
+    Models that OpenAI serves only by its `responses` API go through litellm, which has its format. `declared` is the LM
+    as the spec declares it.
     """
     provider, _, name = declared.model.partition("/")
     if declared.model.startswith(VLLM_PREFIX):

@@ -23,7 +23,8 @@ def render(findings: Iterable[Finding]) -> str:
 
 
 def suite(name: str, cases: Sequence[str], failures: int, errors: int) -> str:
-    """Return a JUnit document with one suite of the test cases, which are XML already."""
+    """Return a JUnit document with one suite of the test cases, which are XML already. `failures` and `errors` count
+    those among them."""
     counts = f'tests="{len(cases)}" failures="{failures}" errors="{errors}" skipped="0"'
     head = f"<testsuite name={attribute(name)} {counts}>"
     return "\n".join(['<?xml version="1.0" encoding="UTF-8"?>', head, *cases, "</testsuite>"]) + "\n"

@@ -81,9 +81,10 @@ class ToolProtocol(Protocol):
 async def run_agent(run: Run, module: Module, inputs: dict[str, Any], site: Site) -> Mapping[str, Any]:
     """Run a module that has tools, turn by turn, until its LM gives a final reply; return the module's outputs by name.
 
-    `site` is the position of the calling step. On the last of the module's `max_turns` no tool is offered, and the LM is
-    told to answer now (`ANSWER_NOW`). Raises StepFailed where the prompt cannot be rendered, the LM gives no reply, or the
-    final reply cannot be read, and ClientCalled where the LM calls tools of a server's client.
+    `site` is the position of the calling step. On the last of the module's `max_turns` no tool is offered, and the LM
+    is told to answer now (`ANSWER_NOW`). Raises StepFailed where the prompt cannot be rendered, the LM gives no reply,
+    or the final reply cannot be read, and ClientCalled where the LM calls tools of a server's client. `inputs` are the
+    module's, by name.
     """
     request = ModuleRequest(run, module, inputs, site)
     prompt = request.prompt()

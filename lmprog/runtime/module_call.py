@@ -20,7 +20,7 @@ async def call_module(run: Run, module: Module, inputs: dict[str, Any], site: Si
 
     `site` is the position of the calling step. A module with tools runs as an agent. Raises StepFailed where the prompt
     cannot be rendered, the LM gives no reply, or the last reply cannot be read. Raises ClientCalled where an agent
-    calls tools of a server's client.
+    calls tools of a server's client. `inputs` are the module's, by name.
     """
     if module.tools:
         return await run_agent(run, module, inputs, site)

@@ -74,7 +74,8 @@ class ModuleRequest:
 
         `constant` is (m, c): the first m messages and the first c characters of message m are the same for every row.
         `turn` is the number of an agent's turn, empty outside of agents; `more` are further fields of the Request. A
-        request without a reply is recorded here. Raises StepFailed where the provider gave no reply.
+        request without a reply is recorded here. Raises StepFailed where the provider gave no reply. `attempt` counts
+        from 0.
         """
         run, module = self.run, self.module
         options = run.options
@@ -146,7 +147,7 @@ class ModuleRequest:
 
     def stream_callback(self, on_text: Callable[[TextPiece], None], attempt: int) -> Callable[[str | None], None]:
         """Return a function that makes a TextPiece of each piece of text that an LM streams (None: the reply begins
-        again), and calls `on_text` with it."""
+        again), and calls `on_text` with it. `attempt` is the number of the call's attempt, from 0."""
         return lambda piece: on_text(TextPiece(self.full_path, self.module.id, attempt, piece))
 
     def record(self, fields: dict[str, Any], *, within: tuple[int, ...] = (), **known: Any) -> None:

@@ -51,7 +51,8 @@ class Result:
 
 
 def recorded(recorder: RunRecorder, result: Result, example: int, **more: Any) -> RunRecord:
-    """Return the record of the run that gave a result; `more` are further values of `RunRecorder.record`."""
+    """Return the record of the run that gave a result; `more` are further values of `RunRecorder.record`. `example` is
+    the row's number."""
     return recorder.record(result.inputs, result.outputs, result.error, result.records, example=example, **more)
 
 

@@ -27,7 +27,8 @@ async def call_tool(
     """Call a tool, record the call, and return the tool's result. Raises ToolFailed where the tool fails.
 
     `site` is the position of the step, `module` the id of the agent that asked for the call (None: a tool step), and
-    `within` the numbers of the agent's turn and of the call in it (empty for a tool step).
+    `within` the numbers of the agent's turn and of the call in it (empty for a tool step). `arguments` are by
+    parameter; `run` keeps the record.
     """
     if tool.effects == "write" and run.options.before_write is not None:
         run.options.before_write(run.example)

@@ -162,9 +162,10 @@ async def aevaluate(
 async def aevaluate(
     program: Program, rows: Sequence[Mapping[str, Any]], metric: str | list[str] | tuple[str, ...], **how: Any
 ) -> Scores | dict[str, Scores]:
-    """Do what `evaluate` does, in a running event loop, with its options `repeats`, `options`, `concurrency` and `on_row`.
+    """Do what `evaluate` does, in a running event loop, with its options `repeats`, `options`, `concurrency` and
+    `on_row`.
 
-    Tools that write are called, not refused.
+    Tools that write are called, not refused. Several metrics give a mapping by metric.
     """
     found = [row async for row in score_rows(program, rows, metric, **how)]
     found.sort(key=lambda score: (score.row, score.repeat))

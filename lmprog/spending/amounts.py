@@ -20,7 +20,8 @@ def spending(spent: Spent, limits: Mapping[str, float]) -> str:
 
 
 def amount(name: str, value: float) -> str:
-    """Return an amount of a quantity that a budget may limit, as readable text."""
+    """Return an amount of a quantity that a budget may limit, as readable text. `name` is the name of the limit, as
+    `usd`."""
     if name == "usd":
         return f"${value:.2f}" if value >= 100 else f"${value:.4f}"
     if name in ("seconds", "minutes"):

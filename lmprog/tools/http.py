@@ -92,7 +92,8 @@ def http_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[A
     """Return an HTTP tool as an async function that takes its arguments by name and returns its result, or raises
     ToolFailed.
 
-    Raises UsageError where the address of its server is unknown.
+    Raises UsageError where the address of its server is unknown. `connections` holds its connection to the server,
+    which equal tools share.
     """
     import aiohttp
     from yarl import URL

@@ -28,6 +28,7 @@ def make_tool(tool: Tool, connections: Connections) -> Call:
     """Return a tool as an async function that takes its arguments by name, with the tool's timeout and cache.
 
     The function returns the tool's result, or raises ToolFailed. Raises UsageError where the tool cannot be made.
+    `connections` holds its connection to the server, which equal tools share.
     """
     kind = kind_of(tool.kind)
     make = function_of(kind.make)

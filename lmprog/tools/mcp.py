@@ -30,7 +30,8 @@ def mcp_tool(tool: Tool, connections: Connections) -> Callable[..., Awaitable[An
     """Return a tool of an MCP server as an async function that takes its arguments by name and returns its result, or
     raises ToolFailed.
 
-    Raises UsageError where the MCP SDK or an environment variable is missing.
+    Raises UsageError where the MCP SDK or an environment variable is missing. `connections` holds its connection to the
+    server, which equal tools share.
     """
     try:
         from mcp import MCPError

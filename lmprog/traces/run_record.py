@@ -123,7 +123,8 @@ class RunRecorder:
         `calls` used.
 
         `scored` are fields of a run that was scored (the row's `columns`, its `scores`, and the metrics' words,
-        `said`), or that ended with `client_calls`.
+        `said`), or that ended with `client_calls`. `example` is the row's number (or the id of a request), `rollout`
+        the number of the row's sample.
         """
         started = min((call.started for call in calls), default=None)
         ended = max((call.started + call.seconds for call in calls), default=0.0)

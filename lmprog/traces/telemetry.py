@@ -194,7 +194,7 @@ class Spans:
 
 def requested(made: Invocation) -> tuple[Backend, str]:
     """Return the backend of a call, and the name that its provider has for the model that was asked for, without the
-    backend's prefix."""
+    backend's prefix. `made` is the record of the call."""
     model = made.weights.partition("+")[0]
     return backend_of(model), model.partition("/")[2] or model
 

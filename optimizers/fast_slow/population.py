@@ -50,7 +50,8 @@ class Population:
     def trained(self, step: int, program: Program, example: int, rollout: int) -> Program:
         """Return the program of that member of the population which makes run number `rollout` on an example.
 
-        Rollouts of a teacher, numbered after the program's own, are spread over the members too.
+        Rollouts of a teacher, numbered after the program's own, are spread over the members too. `step` is the training
+        step, `program` has the weights after it.
         """
         spread = self.sampled(step, program)
         return spread.members[spread.member(example, rollout)]
@@ -70,7 +71,8 @@ class Population:
 
     def health(self, step: int, program: Program, rollouts: Sequence[Rollout]) -> Mapping[str, Any]:
         """Return for the journal `{"prompts": {...}}`, by the digest of each candidate that made rollouts, their number
-        (`rollouts`) and their mean reward (`reward`)."""
+        (`rollouts`) and their mean reward (`reward`). `step` is the training step, `program` has the weights after
+        it."""
         members, spread = self.rounds.kept(self._round(step)), self.sampled(step, program)
         rewards: dict[str, list[float]] = {}
         for rollout in rollouts:

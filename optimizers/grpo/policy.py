@@ -145,9 +145,8 @@ class Policy:
         }
 
     def constraint(self, made: Held) -> Constraint | None:
-        """Return the grammar (format and types) under which the reply of a call was sampled; None for one that was sampled
-        freely.
-        """
+        """Return the grammar (format and types) under which the reply of a call was sampled; None for one that was
+        sampled freely. `made` is the record of the call."""
         if not made.constrained:
             return None
         module = self.program.plan.modules[made.module]

@@ -60,7 +60,7 @@ class ChatReplies(Gathering[ChatReply]):
         """Return the reply to learn from an LM call; None where the call has no outputs.
 
         Its text is unchanged where the outputs can be read in it without repairs, else the outputs are written as in a
-        demo.
+        demo. `made` is the record of the call.
         """
         module, text = self.program.plan.modules[made.module], made.text
         if not module.tools:

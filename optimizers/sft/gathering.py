@@ -34,7 +34,7 @@ class Gathering(ABC, Generic[R]):
 
     @abstractmethod
     def reply_of(self, made: Invocation) -> R | None:
-        """Return the reply to learn from an LM call; None where it gives none."""
+        """Return the reply to learn from an LM call; None where it gives none. `made` is the record of the call."""
 
     @abstractmethod
     def read(self, kept: Sequence[Any]) -> R:

@@ -33,7 +33,8 @@ class TrainingReply:
 
     @staticmethod
     def of(made: Invocation) -> TrainingReply | None:
-        """Return the reply to learn from an LM call; None where it has no token ids."""
+        """Return the reply to learn from an LM call; None where it has no token ids. `made` is the record of the
+        call."""
         if not made.token_ids:
             return None
         return TrainingReply(made.module, tuple(made.prompt_token_ids or ()), tuple(made.token_ids), made.constrained)

@@ -127,9 +127,11 @@ def make(stage: Stage) -> Optimizer:
 
 
 def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal: Journal) -> Outcome:
-    """Run the stages of a program in order, then decide what is kept, and score the test split if there is one.
+    """Run the stages of a program in order, then decide what is kept, and score the test split if there is one. All
+    draws follow from `seed`.
 
-    What the journal records as done is not done again. `budget` has limits by name.
+    What the journal records as done is not done again. `budget` has limits by name. Raises UsageError and RowsError for
+    data that cannot be read.
     """
     with closing(AnswerCache(journal.folder)) as cache:
         return _run(program, seed, budget, journal, RunResponseCache(cache))

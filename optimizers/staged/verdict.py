@@ -9,9 +9,8 @@ from lmprog.scoring.small_samples import few
 
 
 def verdict(accepted: Mapping[str, Any], stages: Sequence[str]) -> str:
-    """Return a sentence on which stage's program is kept and why; `accepted` are the tests in a report, `stages` the
-    stages' names.
-    """
+    """Return a sentence on which stage's program is kept and why; `accepted` has the `tests`, the `rule` and the number
+    `kept` as in a report, `stages` are the stages' names in order."""
     kept, rule = accepted["kept"], accepted["rule"]
     named = f"the program after stage {kept}, {stages[kept - 1]}," if kept else "the program as written"
     if rule == "point":

@@ -25,7 +25,8 @@ class MLflowTracker:
         self._run = ""
 
     def begin(self, program: str, name: str, params: Mapping[str, Any], kept: str | None) -> str:
-        """Begin a run in MLflow, or open the run with the id `kept` again (None: begin a new one); return its id."""
+        """Begin a run in MLflow called `name`, with these parameters, or open the run with the id `kept` again (None:
+        begin a new one); return its id. Without an experiment in the environment it is that called `program`."""
         if kept is not None:
             self._run = kept
             self._client.update_run(kept, status="RUNNING")

@@ -22,7 +22,8 @@ class WandbTracker:
         self._stages: set[str] = set()
 
     def begin(self, program: str, name: str, params: Mapping[str, Any], kept: str | None) -> str:
-        """Begin a run in W&B, or continue the run with the id `kept` (None: begin a new one); return its id."""
+        """Begin a run in W&B called `name`, with these parameters, or continue the run with the id `kept` (None: begin
+        a new one); return its id. Without a project in the environment it is that called `program`."""
         project = os.environ.get("WANDB_PROJECT") or _name(program)
         self._run = self._wandb.init(project=project, name=name, id=kept, resume="allow", config=dict(params))
         return str(self._run.id)

@@ -132,3 +132,20 @@ def test_the_number_behind_a_constant_in_a_docstring_is_that_of_the_constant() -
     ]
     assert len(said) > 15
     assert not [each for each in said if each[2] not in numbers.get(each[1], {each[2]})]
+
+
+def test_the_docstrings_of_a_family_of_checks_name_its_findings() -> None:
+    for file, tree in trees().items():
+        if file.parent != ROOT / "compiler" / "checks":
+            continue
+        calls = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("report.add")
+        ]
+        added = {node.args[0].value for node in calls if isinstance(node.args[0], ast.Constant)}
+        place = str(file.relative_to(ROOT))
+        said = {
+            code for at, _, text in public_functions() if at.startswith(place) for code in re.findall(r"LMP\d{3}", text)
+        }
+        assert added <= said, place

@@ -21,7 +21,8 @@ REREAD = 1.0
 def listed(declared: plan.LM) -> Sequence[str]:
     """Return the present addresses of the servers of a fleet; empty for an LM with one server.
 
-    Raises UsageError where a setting has no value or is no address, or where a file lists none.
+    Raises UsageError where a setting has no value or is no address, or where a file lists none. `declared` is the LM as
+    the spec declares it.
     """
     fleet = declared.api_base
     if not isinstance(fleet, plan.Fleet):

@@ -66,7 +66,8 @@ class BatchLM:
 
 
 def require_batches(declared: plan.LM) -> None:
-    """Raise UsageError where the provider of an LM has no batches that lmprog knows how to ask for."""
+    """Raise UsageError where the provider of an LM has no batches that lmprog knows how to ask for. `declared` is the
+    LM as the spec declares it."""
     openai = declared.model.startswith("openai/") and is_direct(declared)
     if not openai or isinstance(declared.api_base, plan.Fleet):
         raise UsageError(

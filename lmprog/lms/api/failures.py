@@ -37,7 +37,8 @@ class TryFailed(Handled):
 
     @classmethod
     def of_status(cls, status: int, words: str, headers: Mapping[str, str], body: str = "") -> TryFailed:
-        """Return the failure for an HTTP error status; `body` may hold more than `words`, such as an error code."""
+        """Return the failure for an HTTP error status; `body` may hold more than `words`, such as an error code.
+        `headers` may ask for a wait."""
         spent = status in (402, 403, 429) and bool(SPENT.search(f"{words} {body}"))
         later = status in PASSING or status >= 500
         asked = retry_after(headers) if later else None
@@ -73,7 +74,8 @@ def words_of(body: str) -> str:
 
 
 async def outcome(once: Coroutine[Any, Any, T], limit: float) -> T | TryFailed:
-    """Return the result or the failure of one try of at most `limit` seconds."""
+    """Return the result of `once`, one try of at most `limit` seconds, or the TryFailed that it raised; a time-out and
+    an OSError give one too."""
     try:
         return await once
     except TryFailed as failed:

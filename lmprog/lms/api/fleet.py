@@ -199,10 +199,11 @@ class Servers:
 
 
 def chosen(members: Sequence[Member], request: Request, now: float) -> Member:
-    """Return the server for a request: the one that other requests with the same constant part went to, or where that has
-    more than its share of calls one chosen by the whole prompt.
+    """Return the server for a request: the one that other requests with the same constant part went to, or where that
+    has more than its share of calls one chosen by the whole prompt.
 
-    `now` is the time by which servers that were put out are tried again.
+    `now` is the time by which servers that were put out are tried again. Servers in `members` that are put out are
+    passed over, unless all are.
     """
     usable = [member for member in members if member.takes(now)] or members
     in_flight = sum(member.in_flight for member in usable)

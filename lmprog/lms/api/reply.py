@@ -239,9 +239,8 @@ class Pieces:
 
 
 def joined(before: Any, piece: Any) -> Any:
-    """Return the value of one field of a streamed message with its next piece: texts are concatenated, lists of blocks
-    merged block by block.
-    """
+    """Return the value of one field of a streamed message, `before`, with its next `piece`: texts are concatenated,
+    lists of blocks merged block by block."""
     if piece is None or before is None:
         return before if piece is None else piece
     if isinstance(before, str) and isinstance(piece, str):

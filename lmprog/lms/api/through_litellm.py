@@ -156,7 +156,7 @@ def _import_what_calls_import(litellm: Any) -> None:
 class Exchange:
     """A call of a provider for the LM `id`, of whose decoded reply at most `longest` bytes are read.
 
-    `failed` is the failure where the reply was longer.
+    `failed` is the failure where the reply was longer. It is None until then.
     """
 
     id: str

@@ -80,7 +80,8 @@ class AttentionBackend(Protocol):
     """The interface of an attention function that stands in for that of a wave, as in training on a tree of tokens."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """Map query (1, heads, N, D), key and value (1, kv_heads, N, D) to the attention output (1, N, heads, D)."""
+        """Map query (1, heads, N, D), key and value (1, kv_heads, N, D) to the attention output (1, N, heads, D).
+        `scaling` multiplies the scores before the softmax."""
         ...
 
 
@@ -89,14 +90,16 @@ class DifferentiableAttention(AttentionBackend, Protocol):
     """The interface of an attention with its own backward pass, for query (N, heads, D), key and value (N, kv_heads, D)."""
 
     def run(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
-        """Return the output (N, heads, D) and the log-sum-exp of the scores (N, heads)."""
+        """Return the output (N, heads, D) and the log-sum-exp of the scores (N, heads), from query (N, heads, D), key
+        and value (N, kv_heads, D). `scaling` multiplies the scores before the softmax."""
         ...
 
     def run_back(
         self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, total: Tensor, scaling: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of query (N, heads, D), key and value (N, kv_heads, D), from `gradient`, that of the
-        output (N, heads, D), and what `run` returned: `output` and the log-sum-exp `total` (N, heads)."""
+        output (N, heads, D), and what `run` returned: `output` and the log-sum-exp `total` (N, heads). `scaling`
+        multiplies the scores before the softmax."""
         ...
 
 

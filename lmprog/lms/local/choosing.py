@@ -48,12 +48,13 @@ def choose(
     draws: Sequence[float],
     constraints: Sequence[Constraint | None] = (),
 ) -> tuple[Tensor, Tensor]:
-    """Draw the next token of each of R rows; return the token ids (R,) and their log-probabilities (R,) in fp32.
+    """Draw the next token of each of R rows from its `logits` (R, V); return the token ids (R,) and their
+    log-probabilities (R,) in fp32.
 
-    `draws` has a uniform draw from [0, 1) for each row, `constraints` the grammar of each (None: none). Log-probabilities
-    are those of the distribution drawn from, after constraints, temperature and truncation (`top_p`, `top_k`); those of a
-    greedy row (`temperature` 0) are those of temperature 1. Rollouts for training are not truncated, so that the trainer
-    computes the same.
+    `samplings` has the parameters of each row, `draws` a uniform draw from [0, 1) for each row, `constraints` the
+    grammar of each (None: none). Log-probabilities are those of the distribution drawn from, after constraints,
+    temperature and truncation (`top_p`, `top_k`); those of a greedy row (`temperature` 0) are those of temperature 1.
+    Rollouts for training are not truncated, so that the trainer computes the same.
     """
     rows, width = logits.shape
     bits = allowed_bits(constraints, width) if any(constraints) else None

@@ -176,9 +176,8 @@ class Grammars:
         return Constraint(key, self._compiled[key].deep_copy())
 
     def allowed(self, format: str, outputs: Object, reply: Sequence[int]) -> NDArray[numpy.int32]:
-        """Return for each of the T tokens of `reply` the packed mask of tokens that the grammar allowed at its place: (T, W)
-        words.
-        """
+        """Return for each of the T tokens of `reply` the packed mask of tokens that the grammar allowed at its place:
+        (T, W) words. `outputs` in `format` are what the reply holds."""
         import llguidance.numpy
 
         constraint = self.constraint(format, outputs)

@@ -32,7 +32,8 @@ SHAPES = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLay
 
 
 def decoder_layers(model: Any) -> list[DecoderLayer]:
-    """Return those decoder layers of `model` that this module can compute; other layers use their own `forward`."""
+    """Return those decoder layers of `model` that this module can compute (those whose parts have the form of Llama's),
+    in order; other layers use their own `forward`."""
     return [DecoderLayer(part) for part in model.modules() if _is_known(part)]
 
 

@@ -107,7 +107,8 @@ def sample(
     `samplings`, and `constraints` where there are any (None in it: the reply is free), have one entry for each prompt.
     `end_ids` end a reply, `decode` turns token ids into text, and `weights` is the name of the weights in the cache
     `heads`. `is_cancelled` is called with each row after each token, and True ends the row's reply; `on_tokens` is
-    called with each row and its tokens so far.
+    called with each row and its tokens so far. `model` is a causal LM of transformers whose attention is
+    `wave_attention`.
     """
     distinct = list(dict.fromkeys(prompts))
     index = {prompt: place for place, prompt in enumerate(distinct)}

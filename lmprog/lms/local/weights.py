@@ -257,7 +257,8 @@ class Weights:
         self.model.eval()
 
     def write_merged(self, adapter: AdapterReference, folder: Path) -> None:
-        """Write the model with `adapter` merged into its weights, in the number format of its files, and the tokenizer.
+        """Write the model with `adapter` merged into its weights into `folder`, in the number format of its files, and
+        the tokenizer.
 
         It changes the base in place, so these weights must not be used afterwards; weights in fp32 are rounded once.
         Raises the errors of `using`, and InfrastructureError where the files cannot be written.

@@ -74,7 +74,7 @@ def points(difference: float) -> str:
 
 
 def amount(value: float, digits: int = 0) -> str:
-    """Return a number with separators of thousands, like `12,345`."""
+    """Return a number with separators of thousands and `digits` decimals, like `12,345`."""
     return f"{value:,.{digits}f}"
 
 

@@ -85,7 +85,8 @@ def automatic_scale(levels: Sequence[float]) -> Scale:
 def seen(levels: Levels, rollouts: Iterable[Rollout], width: Width = unit) -> dict[str, list[float]]:
     """Return `levels` (the distinct rewards by module) with the rewards of `rollouts` added.
 
-    At most SEVERAL (3) values are kept of each, which is enough to show that a reward is graded.
+    At most SEVERAL (3) values are kept of each, which is enough to show that a reward is graded. `width` returns the
+    width of the range of a module's reward.
     """
     found = {name: [*values] for name, values in levels.items()}
     for rollout in rollouts:

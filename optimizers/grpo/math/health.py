@@ -27,7 +27,7 @@ def health(
 
     `rows` are the training rows that the groups gave. docs/optimizers.md explains each metric. Rewards and example
     counts cover everything sampled: the selected subset would be biased upward. The runs of teachers, which would be
-    too, are counted apart.
+    too, are counted apart. `width` returns the width of the range of a module's reward.
     """
     every = [rollout for wave in waves for rollout in wave.rollouts]
     drawn = [rollout for rollout in every if rollout.teacher is None]

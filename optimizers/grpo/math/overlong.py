@@ -40,7 +40,8 @@ def divisor(plan: Plan, lm: str, loss: str) -> int:
 
 
 def is_cut(made: Any) -> bool:
-    """Return whether the reply of an LM call ended because it reached `max_tokens`."""
+    """Return whether the reply of an LM call ended because it reached `max_tokens`. `made` is the record of the
+    call."""
     return getattr(made, "finish_reason", None) == "length"
 
 

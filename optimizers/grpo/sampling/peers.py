@@ -21,7 +21,8 @@ class Peers:
     async def scorer(self, example: int, number: int, result: Result) -> Scorer:
         """Return the scorer for run number `number` of a row, whose `result` is there.
 
-        Where the metric compares runs, wait until all runs of the row have ended. A run that failed is compared with none.
+        Where the metric compares runs, wait until all runs of the row have ended. A run that failed is compared with
+        none. `example` is the row's number.
         """
         if not self._scorer.compares:
             return self._scorer

@@ -86,7 +86,8 @@ class Wave:
     """Runs that are in no group, by teacher."""
 
     def by_signal(self, width: Width = unit) -> tuple[list[int], list[int]]:
-        """Return the examples whose runs differ in reward, and the examples whose runs do not, each in their order."""
+        """Return the examples whose runs differ in reward, and the examples whose runs do not, each in their order.
+        `width` returns the width of the range of a module's reward."""
         runs: dict[int, list[Rollout]] = {}
         for rollout in self.rollouts:
             runs.setdefault(rollout.example, []).append(rollout)
@@ -100,7 +101,8 @@ def _differ(runs: Sequence[Rollout], width: Width) -> bool:
 
 
 def of_examples(waves: Sequence[Wave], most: int, width: Width = unit) -> Wave:
-    """Return several waves joined to one, with the rollouts of at most `most` examples, those with signal first."""
+    """Return several waves joined to one, with the rollouts of at most `most` examples, those with signal first.
+    `width` returns the width of the range of a module's reward."""
     split = [wave.by_signal(width) for wave in waves]
     order = [example for with_signal, _ in split for example in with_signal]
     order += [example for _, without in split for example in without]
@@ -141,7 +143,7 @@ async def collect(
     `params` of modules override their own. A run that fails by itself (`lmprog.blame`) ends there, and all its calls
     have the reward `format_failure`; an unreadable reply is not asked for again. `clock` counts the time in which any
     run is scored as `score` (None: nothing counts). Raises ProviderError where outages ended all runs, and MetricFailed
-    where the metric raised in all of them.
+    where the metric raised in all of them. All draws follow from `seed`.
     """
     options = RunOptions(seed=seed, module_params=params, retry=False)
     runs = await run_each(program, rows, examples, scorer, range(rollouts), options, clock=clock)

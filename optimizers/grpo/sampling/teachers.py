@@ -94,7 +94,8 @@ class Teachers:
 
         `prompt_program` returns for an example and the number of a rollout the program whose prompts are trained with
         that rollout. `clock` measures the time of scoring (None: nothing does). Raises ProviderError where outages
-        ended every run of a teacher from the start on, and MetricFailed where the metric raised in all of them.
+        ended every run of a teacher from the start on, and MetricFailed where the metric raised in all of them. All
+        draws follow from `seed`.
         """
         # What answers in this process waits: else who shares a batch would follow from how fast an API is.
         apart = [teacher for teacher in self.teachers if not self._runs_here(teacher)]
@@ -164,16 +165,17 @@ class Teachers:
         return replace(rollout, invocations=tuple(made), teacher=teacher.name)
 
     def taught(self, made: Invocation, teacher: Plan, prompt_program: Program) -> Invocation:
-        """Return a call of a teacher's module as a call of the same module of `prompt_program`; `teacher` is the teacher's
-        plan.
+        """Return a call of a teacher's module as a call of the same module of `prompt_program`; `teacher` is the
+        teacher's plan.
 
         It has the prompt of `prompt_program`, and the reply in tokens of the model in training. The reply is unchanged
-        where the module reads the same outputs in it without repairs, and so are its token ids where it was sampled from
-        the same model; else, and where there is no reply (`text` is None), the outputs are written as in a demo of the
-        module.
+        where the module reads the same outputs in it without repairs, and so are its token ids where it was sampled
+        from the same model; else, and where there is no reply (`text` is None), the outputs are written as in a demo of
+        the module.
 
         Raises Unfit for a reply that the program in training could not give: one that is longer than `max_tokens`, that
-        contains an end token, that is read as other outputs, or that the grammar of a constrained module does not allow.
+        contains an end token, that is read as other outputs, or that the grammar of a constrained module does not
+        allow. `made` is the record of the call.
         """
         plan, module, lm = prompt_program.plan, prompt_program.plan.modules[made.module], self.lms[made.module]
         ready, declared = prompt_program.resources.module(module, plan), plan.lms[module.lm]

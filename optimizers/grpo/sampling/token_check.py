@@ -29,8 +29,7 @@ class Reader(Protocol):
 
 def unmatched(made: Any, reader: Reader) -> str | None:
     """Return why a server's reply cannot be trained, as the end of a sentence; None where it can. `reader` is the local
-    tokenizer.
-    """
+    tokenizer. `made` is the record of the call."""
     prompt, reply, logprobs = made.prompt_token_ids, made.token_ids, made.logprobs
     if not prompt or not reply:
         return NO_IDS

@@ -33,9 +33,8 @@ Allowed = NDArray[numpy.int32]
 
 
 def passes(model: Any, sequences: Sequence[Sequence[int]], cap: int) -> list[list[int]]:
-    """Divide sequences into forward passes of at most `cap` tokens (a longer sequence goes alone); return the indices of each
-    pass.
-    """
+    """Divide sequences into forward passes of at most `cap` tokens (a longer sequence goes alone); return the indices
+    of each pass. `model` is a causal LM of transformers."""
     return list(split(sequences, cap) if shares_prefixes(model) else _even(sequences, cap))
 
 
@@ -46,11 +45,11 @@ def logprobs(
     temperatures: Sequence[float],
     allowed: Sequence[Allowed | None],
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return for each sequence s the log-probabilities and the entropies (T,) of its last T = `replies[s]` tokens, by one
-    pass.
+    """Return for each sequence s the log-probabilities and the entropies (T,) of its last T = `replies[s]` tokens, by
+    one pass.
 
     `temperatures` and `allowed` (the tokens that a grammar allowed, None: all) are those that the replies were sampled
-    with.
+    with. `model` is a causal LM of transformers.
     """
     score = tree_logprobs if shares_prefixes(model) else padded_logprobs
     found, entropies = score(model, sequences, replies, temperatures, allowed)
@@ -61,8 +60,8 @@ def logprobs(
 def shares_prefixes(model: Any) -> bool:
     """Return whether one pass over a tree of sequences gives the same as a pass for each sequence.
 
-    It does where positions are rotary, so that a token's place is the position passed for it; where every layer attends to
-    everything before the token; and where nothing is dropped at random.
+    It does where positions are rotary, so that a token's place is the position passed for it; where every layer attends
+    to everything before the token; and where nothing is dropped at random. `model` is a causal LM of transformers.
     """
     rotary = any("rotary" in type(module).__name__.lower() for module in model.modules())
     return rotary and attention.window_of(model) is None and not (model.training and _drops(model))
@@ -88,7 +87,7 @@ def tree_logprobs(
 
     They are computed by one forward pass over the tree of the sequences, and equal to a pass for each sequence where
     `shares_prefixes`. `temperature` (one for all or one for each sequence) and `allowed` (the tokens that a grammar
-    allowed, None: all) are those that the replies were sampled with.
+    allowed, None: all) are those that the replies were sampled with. `model` is a causal LM of transformers.
     """
     tree = PrefixTree.pack([sequence[:-1] for sequence in sequences])  # nothing is predicted from the last token
     device = next(model.parameters()).device
@@ -128,7 +127,7 @@ def padded_logprobs(
     """Return the same as `tree_logprobs` (log-probabilities and entropies, (sum(replies),) each; `allowed` None: all
     tokens), by a batch with one padded row for each sequence.
 
-    The padding is on the right, where no token before it can see it.
+    The padding is on the right, where no token before it can see it. `model` is a causal LM of transformers.
     """
     device = next(model.parameters()).device
     # (B, width), filled with token 0: it is masked, and stands behind everything that is read

@@ -57,13 +57,15 @@ class TreeAttention:
         self._pieces = list(_pieces(tree))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """Map query (1, heads, N, D), key and value (1, kv_heads, N, D) to the attention output (1, N, heads, D)."""
+        """Map query (1, heads, N, D), key and value (1, kv_heads, N, D) to the attention output (1, N, heads, D).
+        `scaling` multiplies the scores before the softmax."""
         rows = [each[0].transpose(0, 1) for each in (query, key, value)]  # nodes first: pieces index nodes
         output: Tensor = _Attention.apply(*rows, self, scaling)
         return output.unsqueeze(0)
 
     def run(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
-        """Return the output (N, heads, D) and the log-sum-exp of the scores (N, heads)."""
+        """Return the output (N, heads, D) and the log-sum-exp of the scores (N, heads), from query (N, heads, D), key
+        and value (N, kv_heads, D). `scaling` multiplies the scores before the softmax."""
         # A log-sum-exp of minus infinity is no mass yet: the first piece of a node replaces what is there. Every node asks
         # in one piece at least, the block that holds it.
         output = query.new_zeros(query.shape)
@@ -80,7 +82,8 @@ class TreeAttention:
         self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, total: Tensor, scaling: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of query (N, heads, D), key and value (N, kv_heads, D), from `gradient`, that of the
-        output (N, heads, D), and what `run` returned: `output` and the log-sum-exp `total` (N, heads)."""
+        output (N, heads, D), and what `run` returned: `output` and the log-sum-exp `total` (N, heads). `scaling`
+        multiplies the scores before the softmax."""
         # Sums over pieces are in fp32, whatever the number format of the model.
         of_query, of_key, of_value = (torch.zeros(each.shape, device=each.device) for each in (query, key, value))
         for piece in self._pieces:
