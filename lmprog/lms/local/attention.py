@@ -4,22 +4,23 @@ A token of a wave sees up to three pieces of context, of which only the last is 
 
     head     keys and values (kv_heads, P, D), one copy for the wave: instructions, demos, labels
     prompt   (M, kv_heads, L, D), one copy for each distinct prompt: what varies from row to row
-    reply    (R, kv_heads, T, D), one for each sampled reply
+    branch   (B, kv_heads, T, D), one for the replies to a prompt whose tokens are the same so far
 
 The projections of a layer run over the packed tokens of all rows, N in one row with no padding. Its attention then goes:
 
 1. Group the query heads that share a key head: (1, heads, N, D) becomes (kv_heads, group, N, D).
 2. Attend to each piece apart, which gives an output o_i and the log-sum-exp l_i of its scores. Each piece wants another
-   batch: the head takes all N tokens as one, a prompt the tokens of its own replies, a reply its own token alone.
+   batch: the head takes all N tokens as one, a prompt the tokens of its own branches, a branch its own token alone.
 3. Join: softmax over the whole context is sum_i w_i o_i with w = softmax(l), since exp(l_i) is the mass of piece i before
    the scores of all pieces are divided by their sum.
 
-In the pass over the prompts there are two pieces, the head and the prompt itself; in the passes over replies all three.
+In the pass over the prompts there are two pieces, the head and the prompt itself; in the passes over branches all three.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -31,7 +32,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from lmprog.lms.local import thread_count
 
 NAME = "lmprog_wave"
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+SCORES = 3 * 2**19
+"""Bytes of the scores, in fp32, that a processor computes at once: 1.5 MB fit the cache of a core."""
+FEWEST = 16
+"""The fewest rows that attend to a head at once, however long it is."""
 
 Piece = tuple[Tensor, Tensor]
 """Output (kv_heads, group, N, D) and log-sum-exp (kv_heads, group, N) of the attention over one piece of context."""
@@ -47,9 +51,9 @@ class PromptPass:
 
 @dataclass(frozen=True)
 class ReplyPass:
-    """A forward pass over token number `step` of each reply of a wave.
+    """A forward pass over token number `step` of each branch of a wave: of the replies to a prompt that are the same so far.
 
-    Reply n continues prompt `owner[n]`, and is number `place[n]` of the (at most `width`) replies to that prompt.
+    Branch n continues prompt `owner[n]`, and is number `place[n]` of the (at most `width`) branches of that prompt.
     """
 
     owner: Tensor
@@ -63,17 +67,23 @@ class Context:
     """The keys and values, by layer, that a forward pass of a wave reads and writes, and which pass it is (`now`).
 
     `head` has those of the tokens that all prompts share (None: no such tokens), `prompts` those of the rest of the
-    prompts, of which `lengths` has the tokens of each, and `replies` those of the replies.
+    prompts, of which `lengths` has the tokens of each, and `replies` those of the branches of replies.
     """
 
     head: list[tuple[Tensor, Tensor]] | None
     lengths: Tensor
-    """(M,) tokens of each prompt after the head."""
+    """(M,) tokens of each prompt after the head, on the right of which its row is padded to the longest."""
     now: PromptPass | ReplyPass
     prompts: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     """Written by the pass over the prompts: (M, kv_heads, L, D), padded on the right to the longest prompt."""
     replies: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    """(R, kv_heads, T, D) with room for T tokens, of which the first `now.step` are in."""
+    """(B, kv_heads, T, D) with room for T tokens, of which the first `now.step` are in."""
+
+    @cached_property
+    def padding(self) -> Tensor:
+        """(M, 1, 1, L) True where a prompt has no token."""
+        longest = int(self.lengths.max())
+        return torch.arange(longest, device=self.lengths.device) >= self.lengths[:, None, None, None]
 
 
 class AttentionBackend(Protocol):
@@ -180,14 +190,15 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, hidden: T
 
 
 def _attend_head(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Piece:
-    """Attend from all rows of a wave to their shared head, as `_attend` does.
+    """Attend from all rows of a wave (kv_heads, N, D) to their shared head (kv_heads, P, D), as `_attend` does.
 
-    No matrix of scores is made where the processor has a kernel for it.
+    A processor takes as many rows at once as keep their scores in its cache: that is faster than torch's flash kernel.
     """
-    if query.device.type != "cpu":
+    rows = SCORES // (4 * key.shape[0] * key.shape[1])
+    if query.device.type != "cpu" or query.shape[1] <= rows:
         return _attend(query, key, value, scaling)
-    output, weight = _flash(query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0), scale=scaling)
-    return output[0], weight[0]
+    parts = [_attend(part, key, value, scaling) for part in query.split(max(FEWEST, rows), 1)]
+    return torch.cat([output for output, _ in parts], 1), torch.cat([weight for _, weight in parts], 1)
 
 
 def _prompt_pass(
@@ -214,16 +225,15 @@ def _prompt_pass(
 
 
 def _prompt_read(context: Context, now: ReplyPass, layer: int, query: Tensor, scaling: float) -> Piece:
-    """Attend from each reply's next token to the prompt it continues, batched with the prompt's other replies."""
+    """Attend from each branch's next token to the prompt it continues, batched with the prompt's other branches."""
     keys, values = context.prompts[layer]  # (M, kv_heads, L, D)
-    rows, kv_heads, longest, size = keys.shape
+    rows, kv_heads, _, size = keys.shape
     group = query.shape[1]
-    # One batch entry a prompt, with a place for each of its replies: keys are read once for all of them, not copied. A
-    # prompt of fewer replies than `width` has empty places, whose output is dropped.
+    # One batch entry a prompt, with a place for each of its branches: keys are read once for all of them, not copied. A
+    # prompt of fewer branches than `width` has empty places, whose output is dropped.
     placed = query.new_zeros(rows, kv_heads, now.width, group, size)
     placed[now.owner, :, now.place] = query.permute(2, 0, 1, 3)
-    hidden = torch.arange(longest, device=query.device) >= context.lengths[:, None, None, None]  # (M, 1, 1, L)
-    output, weight = _attend(placed.flatten(2, 3), keys, values, scaling, hidden)
+    output, weight = _attend(placed.flatten(2, 3), keys, values, scaling, context.padding)
     output = output.view(rows, kv_heads, now.width, group, size)
     weight = weight.view(rows, kv_heads, now.width, group)
     return (
@@ -235,7 +245,7 @@ def _prompt_read(context: Context, now: ReplyPass, layer: int, query: Tensor, sc
 def _reply_pass(
     context: Context, now: ReplyPass, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
 ) -> Piece:
-    """Attend from each reply's next token to the reply so far, the token itself included."""
+    """Attend from each branch's next token to the branch so far, the token itself included."""
     keys, values = context.replies[layer]
     keys[:, :, now.step] = key.transpose(0, 1)
     values[:, :, now.step] = value.transpose(0, 1)

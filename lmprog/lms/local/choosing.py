@@ -1,13 +1,15 @@
-"""The choice of each reply's next token, from logits (R, V) in the number format of the model.
+"""The choice of each reply's next token, from logits (L, V) in the number format of the model.
 
-1. Take ROWS replies at a time: fp32 numbers over the vocabulary exist for these alone, in memory that the next ones use
-   again. For 128 replies and 150,000 tokens, fp32 copies of all logits would be 77 MB at each of several operations.
-2. Scores (r, V): the logits over the temperature, minus infinity at each token that a constraint bars; cut by `top_k` and
+1. Replies that draw from the same logits by the same temperature and truncation draw from one distribution: there are D of
+   them for R replies.
+2. Take ROWS distributions at a time: fp32 numbers over the vocabulary exist for these alone, in memory that the next ones use
+   again. For 128 of them and 150,000 tokens, fp32 copies of all logits would be 77 MB at each of several operations.
+3. Scores (d, V): the logits over the temperature, minus infinity at each token that a constraint bars; cut by `top_k` and
    `top_p` where a reply has them.
-3. Shares (r, V) = exp(score - highest score), and their sums over blocks of BLOCK tokens, (r, B).
-4. Draw by inverse transform: the block in which the cumulated sums of blocks pass the draw, then the token in it. Only
-   B + BLOCK numbers a reply are cumulated, rather than V.
-5. The log-probability of the token is its score minus the logarithm of the sum of exp(score).
+4. Shares (d, V) = exp(score - highest score), and their sums over blocks of BLOCK tokens, (d, B).
+5. Draw for each reply by inverse transform: the block in which the cumulated sums of blocks pass the draw, then the token in
+   it. Only B + BLOCK numbers a reply are cumulated, rather than V.
+6. The log-probability of the token is its score minus the logarithm of the sum of exp(score).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from torch import Tensor
 from lmprog.lms.local.constraint import Constraint, allowed_bits, unpacked
 
 ROWS = 16
-"""Replies whose scores stand in fp32 at once."""
+"""Distributions whose scores stand in fp32 at once."""
 BLOCK = 128
 """Tokens whose shares are summed before they are cumulated."""
 
@@ -44,47 +46,66 @@ class Sampling:
 
 def choose(
     logits: Tensor,
+    of: Sequence[int],
     samplings: Sequence[Sampling],
     draws: Sequence[float],
     constraints: Sequence[Constraint | None] = (),
 ) -> tuple[Tensor, Tensor]:
-    """Draw the next token of each of R rows from its `logits` (R, V); return the token ids (R,) and their
-    log-probabilities (R,) in fp32.
+    """Draw the next token of each of R replies; return the token ids (R,) and their log-probabilities (R,) in fp32.
 
-    `samplings` has the parameters of each row, `draws` a uniform draw from [0, 1) for each row, `constraints` the
-    grammar of each (None: none). Log-probabilities are those of the distribution drawn from, after constraints,
-    temperature and truncation (`top_p`, `top_k`); those of a greedy row (`temperature` 0) are those of temperature 1.
-    Rollouts for training are not truncated, so that the trainer computes the same.
+    `of` has the row of `logits` (L, V) that each reply draws from, `samplings` its parameters, `draws` a uniform draw from
+    [0, 1) for it, and `constraints` its grammar (None: none). Log-probabilities are those of the distribution drawn from, after
+    constraints, temperature and truncation (`top_p`, `top_k`); those of a greedy reply (`temperature` 0) are those of
+    temperature 1. Rollouts for training are not truncated, so that the trainer computes the same.
     """
-    rows, width = logits.shape
-    bits = allowed_bits(constraints, width) if any(constraints) else None
+    width, device = logits.shape[1], logits.device
+    members = _distributions(of, samplings, constraints)
+    firsts = [replies[0] for replies in members]
+    bits = allowed_bits([constraints[reply] for reply in firsts], width) if any(constraints) else None
     blocks = -(-width // BLOCK)
     # The end of the last block has no tokens, and a score of minus infinity, which `_scores` leaves alone.
-    room = torch.full((min(ROWS, rows), blocks * BLOCK), float("-inf"), device=logits.device)
+    room = torch.full((min(ROWS, len(members)), blocks * BLOCK), float("-inf"), device=device)
     shares = torch.empty_like(room)
-    tokens = torch.empty(rows, dtype=torch.long, device=logits.device)
-    logprobs = torch.empty(rows, device=logits.device)
-    for start in range(0, rows, ROWS):
-        part = slice(start, min(start + ROWS, rows))
-        scores = room[: part.stop - start]
-        own = samplings[part]
+    tokens = torch.empty(len(of), dtype=torch.long, device=device)
+    logprobs = torch.empty(len(of), device=device)
+    for start in range(0, len(members), ROWS):
+        part = firsts[start : start + ROWS]
+        own = [samplings[reply] for reply in part]
+        scores = room[: len(part)]
         _scores(
-            logits[part],
+            logits[[of[reply] for reply in part]],
             own,
-            None if bits is None else torch.from_numpy(unpacked(bits[part], width)),
+            None if bits is None else torch.from_numpy(unpacked(bits[start : start + ROWS], width)),
             scores[:, :width],
         )
         peak = scores.amax(-1, keepdim=True)
-        spread = torch.sub(scores, peak, out=shares[: len(own)]).exp_()
-        of_block = spread.unflatten(1, (blocks, BLOCK))  # (r, B, BLOCK)
-        mass = of_block.sum(-1).cumsum(-1)  # (r, B), ending near the sum of all shares
-        chosen = _drawn(of_block, mass, draws[part])
-        greedy = torch.tensor([sampling.temperature == 0 for sampling in own], device=logits.device)
+        spread = torch.sub(scores, peak, out=shares[: len(part)]).exp_()
+        of_block = spread.unflatten(1, (blocks, BLOCK))  # (d, B, BLOCK)
+        mass = of_block.sum(-1).cumsum(-1)  # (d, B), ending near the sum of all shares
+        drawing = [reply for replies in members[start : start + ROWS] for reply in replies]  # (r,)
+        row = torch.tensor(
+            [place for place, replies in enumerate(members[start : start + ROWS]) for _ in replies], device=device
+        )
+        chosen = _drawn(of_block, mass, row, [draws[reply] for reply in drawing])
+        greedy = torch.tensor([sampling.temperature == 0 for sampling in own], device=device)
         if bool(greedy.any()):
-            chosen = torch.where(greedy, scores.argmax(-1), chosen)
-        tokens[part] = chosen
-        logprobs[part] = (scores.gather(1, chosen.unsqueeze(1)) - peak - mass[:, -1:].log()).squeeze(1)
+            chosen = torch.where(greedy[row], scores.argmax(-1)[row], chosen)
+        tokens[drawing] = chosen
+        logprobs[drawing] = scores[row, chosen] - peak[row, 0] - mass[row, -1].log()
     return tokens, logprobs
+
+
+def _distributions(
+    of: Sequence[int], samplings: Sequence[Sampling], constraints: Sequence[Constraint | None]
+) -> list[list[int]]:
+    """Return the replies that draw from each distribution."""
+    members: dict[tuple[object, ...], list[int]] = {}
+    for reply, (row, sampling) in enumerate(zip(of, samplings, strict=True)):
+        constraint = constraints[reply] if constraints else None
+        # What may come next depends on the grammar and on what was said.
+        state = (constraint.key, constraint.said) if constraint is not None else None
+        members.setdefault((row, sampling.temperature, sampling.top_p, sampling.top_k, state), []).append(reply)
+    return list(members.values())
 
 
 def _scores(logits: Tensor, samplings: Sequence[Sampling], allowed: Tensor | None, out: Tensor) -> None:
@@ -97,16 +118,20 @@ def _scores(logits: Tensor, samplings: Sequence[Sampling], allowed: Tensor | Non
         out.copy_(_truncate(out.log_softmax(-1), samplings))
 
 
-def _drawn(shares: Tensor, mass: Tensor, draws: Sequence[float]) -> Tensor:
-    """Return the token (r,) that each draw falls on; `shares` (r, B, BLOCK), `mass` (r, B) cumulated over blocks."""
-    whole = mass[:, -1:]
+def _drawn(shares: Tensor, mass: Tensor, row: Tensor, draws: Sequence[float]) -> Tensor:
+    """Return the token (r,) that each draw falls on, by the distribution `row` (r,) of each.
+
+    `shares` (d, B, BLOCK) are those of the tokens of each distribution, `mass` (d, B) their sums cumulated over blocks.
+    """
+    masses = mass[row]  # (r, B)
+    whole = masses[:, -1:]
     draw = torch.tensor(draws, device=mass.device, dtype=mass.dtype).unsqueeze(1)
     target = _below(draw * whole, whole)  # (r, 1)
     # The first block whose cumulated mass is above the draw: with `right=False` a draw of 0 would take the first one,
     # whatever its mass.
-    block = torch.searchsorted(mass, target, right=True)  # (r, 1)
-    before = torch.where(block > 0, mass.gather(1, (block - 1).clamp_(min=0)), 0.0)
-    within = shares.gather(1, block.unsqueeze(2).expand(-1, 1, shares.shape[2])).squeeze(1).cumsum(-1)  # (r, BLOCK)
+    block = torch.searchsorted(masses, target, right=True)  # (r, 1)
+    before = torch.where(block > 0, masses.gather(1, (block - 1).clamp_(min=0)), 0.0)
+    within = shares[row, block.squeeze(1)].cumsum(-1)  # (r, BLOCK)
     # The block has mass, so that a token with a share of it is found, wherever rounding puts the draw.
     place = torch.searchsorted(within, _below(target - before, within[:, -1:]), right=True)
     return (block * shares.shape[2] + place).squeeze(1)

@@ -4,9 +4,11 @@
    the `HeadCache`.
 2. Prompts: the M distinct prompts, without their head, lie end to end in one row of N tokens, with no padding. One pass
    gives their keys and values, and the logits (M, V) that predict the first token of a reply.
-3. Replies: each of the R replies takes the logits of its prompt, `owner` (R,), which makes them (R, V).
-4. Step: mask what a constraint bars, draw one token a reply, and drop the replies that end. The tokens of the others lie in
-   one row of R tokens: one pass gives their next logits (R, V). Repeat until no reply is left.
+3. Branches: replies to one prompt whose tokens are the same so far have the same logits. They are one branch of the tree of
+   replies; there are B of them, at first one for each prompt, and `branch` (R,) is that of each reply.
+4. Step: mask what a constraint bars, draw one token a reply from the logits (B, V), and drop the replies that end. Those that
+   go on make the next branches, each continued by one token. These tokens lie in one row: one pass gives the next logits.
+   Repeat until no reply is left.
 
 The model sees a batch of one row in every pass; what token attends to what is in the `Context` (attention.py).
 The draws of a reply come from its own seed, one for each step, whatever else is in the wave.
@@ -112,12 +114,12 @@ def sample(
     """
     distinct = list(dict.fromkeys(prompts))
     index = {prompt: place for place, prompt in enumerate(distinct)}
-    owner = torch.tensor([index[prompt] for prompt in prompts], device=model.device)  # (R,) into `distinct`
+    branch = [index[prompt] for prompt in prompts]  # (R,) into `distinct`
     shared = distinct[0].ids[: distinct[0].head]
     head = heads.get(model, weights, shared) if shared else None
     context, last = _read_prompts(model, distinct, len(shared), head)
     return _decode(
-        model, last, owner, context, distinct, samplings, end_ids, decode, constraints, is_cancelled, on_tokens
+        model, last, branch, context, distinct, samplings, end_ids, decode, constraints, is_cancelled, on_tokens
     )
 
 
@@ -157,7 +159,7 @@ def _forward(model: Any, ids: Tensor, positions: Tensor, context: Context, keep:
 def _decode(
     model: Any,
     last: Tensor,
-    owner: Tensor,
+    branch: list[int],
     context: Context,
     distinct: list[Prompt],
     samplings: Sequence[Sampling],
@@ -177,22 +179,25 @@ def _decode(
         else numpy.zeros(sampling.max_tokens)
         for sampling in samplings
     ]
-    sizes = torch.tensor([len(prompt.ids) for prompt in distinct], device=owner.device)  # (M,) head included
-    logits = last[owner]  # (R, V)
-    # Keys and values of the replies, by layer: (R, kv_heads, T, D), with T = 0 until the first token is in.
+    sizes = torch.tensor([len(prompt.ids) for prompt in distinct], device=last.device)  # (M,) head included
+    logits = last  # (B, V), of each branch: at first the prompts
+    prompt_of = torch.arange(len(distinct), device=last.device)  # (B,) into `distinct`
+    # Keys and values of the branches, by layer: (B, kv_heads, T, D), with T = 0 until the first token is in.
     context.replies = [
-        (keys.new_empty(len(running), keys.shape[1], 0, keys.shape[3]),) * 2 for keys, _ in context.prompts
+        (keys.new_empty(len(distinct), keys.shape[1], 0, keys.shape[3]),) * 2 for keys, _ in context.prompts
     ]
     for step in range(longest):
         tokens, logprobs = choose(
             logits,
+            branch,
             [samplings[row] for row in running],
             [draws[row][step] for row in running],
             [constraints[row] for row in running] if constraints else (),
         )
-        # `running` has the index of each reply still in the batch, `going` the places in `running` that go on.
-        going = []
-        for place, (row, token, logprob) in enumerate(zip(running, tokens.tolist(), logprobs.tolist(), strict=True)):
+        going: list[int] = []  # the replies of `running` that go on
+        next_branch: list[int] = []  # of each of them
+        grown: dict[tuple[int, int], int] = {}  # the next branches: each is a branch of now and a token
+        for row, of, token, logprob in zip(running, branch, tokens.tolist(), logprobs.tolist(), strict=True):
             reply, sampling = replies[row], samplings[row]
             reply.ids.append(token)
             reply.logprobs.append(logprob)
@@ -202,17 +207,21 @@ def _decode(
             if token in end_ids or (sampling.stop and _stops(reply.ids, sampling.stop, decode)):
                 reply.finish_reason = "stop"
             elif step + 1 < sampling.max_tokens and not is_cancelled(row):
-                going.append(place)
+                going.append(row)
+                next_branch.append(grown.setdefault((of, token), len(grown)))
         if not going:
             break
-        kept = torch.tensor(going, device=owner.device)
-        if len(going) < len(running):
-            owner, running = owner[kept], [running[place] for place in going]
+        running, branch = going, next_branch
+        parents = [of for of, _ in grown]
+        if parents != list(range(len(logits))):
+            kept = torch.tensor(parents, device=last.device)
+            prompt_of = prompt_of[kept]
             context.replies = [(keys[kept], values[kept]) for keys, values in context.replies]
         _make_room(context, step, longest)
-        context.now = ReplyPass(owner, *_places(owner), step)
+        context.now = ReplyPass(prompt_of, *_places(prompt_of), step)
+        ids = torch.tensor([[token for _, token in grown]], device=last.device)  # (1, B)
         # Token `step` of a reply stands `step` places behind its prompt, whose length may differ from its neighbours'.
-        logits = _forward(model, tokens[kept].unsqueeze(0), sizes[owner] + step, context, 0)
+        logits = _forward(model, ids, sizes[prompt_of] + step, context, 0)
     return replies
 
 
@@ -229,7 +238,7 @@ def _stops(ids: list[int], stop: tuple[str, ...], decode: Callable[[list[int]], 
 
 
 def _make_room(context: Context, step: int, longest: int) -> None:
-    """Grow the replies' keys and values by half as they fill, so that a long limit costs nothing until it is used."""
+    """Grow the branches' keys and values by half as they fill, so that a long limit costs nothing until it is used."""
     room = context.replies[0][0].shape[2]  # T
     if step < room:
         return
@@ -244,7 +253,7 @@ def _make_room(context: Context, step: int, longest: int) -> None:
 
 
 def _places(owner: Tensor) -> tuple[Tensor, int]:
-    """Return for each reply how many earlier replies continue the same prompt, and the most replies of any prompt."""
+    """Return for each branch how many earlier ones continue the same prompt, and the most branches of any prompt."""
     seen: dict[int, int] = {}
     places = []
     for prompt in owner.tolist():

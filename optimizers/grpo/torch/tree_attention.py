@@ -30,7 +30,7 @@ For processors only: it takes the kernels of torch's own scaled-dot-product atte
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -132,6 +132,8 @@ class _Piece:
     """The places in `asked`, laid end to end, of node 0, of node 1, and so on; those that are filled are left out."""
     offsets: Tensor
     """(N + 1,) where those of each node begin in `places`, and their end."""
+    masks: dict[tuple[torch.dtype, int], Tensor] = field(default_factory=dict)
+    """What `_mask` has made, by number format and query heads of a key head."""
 
     @staticmethod
     def of(nodes: int, asking: Tensor, asked: Tensor, hidden: Tensor | None) -> _Piece:
@@ -210,8 +212,11 @@ class _Piece:
         """Return what is added to the scores, (B, 1, Q * group, K) for all key heads; None where nothing is hidden."""
         if self.hidden is None:
             return None
-        mask = torch.zeros(self.hidden.shape, dtype=query.dtype).masked_fill_(self.hidden, float("-inf"))
-        return mask.repeat_interleave(query.shape[1] // key.shape[1], 1).unsqueeze(1)
+        made = query.dtype, query.shape[1] // key.shape[1]
+        if made not in self.masks:  # one for all layers, in both directions
+            mask = torch.zeros(self.hidden.shape, dtype=query.dtype).masked_fill_(self.hidden, float("-inf"))
+            self.masks[made] = mask.repeat_interleave(made[1], 1).unsqueeze(1)
+        return self.masks[made]
 
 
 def _pieces(tree: PrefixTree) -> Iterator[_Piece]:

@@ -12,7 +12,7 @@ from lmprog.lms.local.choosing import ROWS, Sampling, choose  # noqa: E402
 def test_a_draw_that_rounds_up_to_1_takes_a_token_that_may_be_drawn() -> None:
     logits = torch.tensor([[0.0, 1.0, -torch.inf, 0.5, -torch.inf]])
     for draw, token in ((0.0, 0), (1 - 2**-53, 3)):
-        tokens, logprobs = choose(logits, [Sampling(1, temperature=1.0)], [draw])
+        tokens, logprobs = choose(logits, [0], [Sampling(1, temperature=1.0)], [draw])
         assert tokens.item() == token and torch.isfinite(logprobs).all()
 
 
@@ -24,7 +24,7 @@ def test_tokens_and_log_probabilities_are_those_of_the_whole_distribution(width:
     logits = (torch.randn(rows, width) * 4).to(dtype)
     draws = torch.rand(rows, dtype=torch.float64).tolist()
     samplings = [Sampling(1, temperature=(0.0, 0.7, 1.0, 1.5)[row % 4]) for row in range(rows)]
-    tokens, logprobs = choose(logits, samplings, draws)
+    tokens, logprobs = choose(logits, range(len(samplings)), samplings, draws)
     for row, (sampling, draw) in enumerate(zip(samplings, draws, strict=True)):
         exact = (logits[row].double() / (sampling.temperature or 1.0)).log_softmax(-1)
         assert logprobs[row].item() == pytest.approx(exact[tokens[row]].item(), abs=1e-5)
@@ -42,7 +42,7 @@ def test_no_draw_takes_a_token_without_mass() -> None:
     logits[0, 127::128] = 0.0  # 7 tokens
     for seventh in range(8):
         for draw in (seventh / 7 - 2**-30, seventh / 7, seventh / 7 + 2**-30):
-            tokens, logprobs = choose(logits, [Sampling(1, temperature=1.0)], [min(max(draw, 0.0), 1 - 2**-53)])
+            tokens, logprobs = choose(logits, [0], [Sampling(1, temperature=1.0)], [min(max(draw, 0.0), 1 - 2**-53)])
             assert tokens.item() % 128 == 127 and logprobs.item() == pytest.approx(-torch.tensor(7.0).log().item())
 
 
@@ -51,5 +51,5 @@ def test_few_blocks_after_many_are_found_in_fp32() -> None:
     logits = torch.zeros(1, 128 * 100)
     logits[0, -128:] = -14.0
     for draw in torch.linspace(0.99, 1.0, 200, dtype=torch.float64).tolist():
-        tokens, _ = choose(logits, [Sampling(1, temperature=1.0)], [min(draw, 1 - 2**-53)])
+        tokens, _ = choose(logits, [0], [Sampling(1, temperature=1.0)], [min(draw, 1 - 2**-53)])
         assert 0 <= tokens.item() < logits.shape[1]

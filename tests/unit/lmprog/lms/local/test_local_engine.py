@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 from lmprog.aio.threads import in_thread  # noqa: E402
 from lmprog.errors import LmprogError  # noqa: E402
 from lmprog.lms.lm import Completion, Request  # noqa: E402
-from lmprog.lms.local import LocalLM, shared  # noqa: E402
+from lmprog.lms.local import LocalLM, attention, shared, wave  # noqa: E402
 from lmprog.lms.local.attention import NAME  # noqa: E402
 from lmprog.lms.local.choosing import Sampling  # noqa: E402
 from lmprog.lms.local.wave import HeadCache, Prompt, sample  # noqa: E402
@@ -88,6 +88,44 @@ def test_log_probabilities_of_branched_samples_are_those_of_the_rows_alone(model
     for prompt, reply, sampling in zip(asked, replies, samplings, strict=True):
         assert len(reply.ids) <= sampling.max_tokens
         assert reply.logprobs == pytest.approx(one_by_one(model, prompt, reply.ids, 0.8), abs=1e-4)
+
+
+def test_replies_that_are_the_same_so_far_are_computed_once(model, monkeypatch) -> None:
+    """Cold samples of two prompts, some greedy, some warm: a pass has one token for each branch of their tree."""
+    passes, forward = [], wave._forward
+
+    def counted(model, ids, *more):
+        passes.append(ids.shape[1])
+        return forward(model, ids, *more)
+
+    monkeypatch.setattr(wave, "_forward", counted)
+    asked = [prompt for prompt in prompts(2, 30) for _ in range(12)]
+    heat = (0.0, 0.2, 0.2, 0.9)
+    samplings = [
+        Sampling(max_tokens=8 - place % 3, temperature=heat[place % 4], top_k=0 if place % 5 else 2, seed=place)
+        for place in range(24)
+    ]
+    replies = run(model, asked, samplings)
+    rows = [(prompt.ids, *reply.ids) for prompt, reply in zip(asked, replies, strict=True)]
+    # The last token of a reply is drawn, and not read.
+    branches = [{row[: length + 1] for row in rows if len(row) > length + 1} for length in range(1, 8)]
+    assert passes[1:] == [len(of_length) for of_length in branches if of_length]
+    assert sum(passes[1:]) < sum(len(reply.ids) - 1 for reply in replies) / 2
+    for prompt, reply, sampling in zip(asked, replies, samplings, strict=True):
+        if not sampling.top_k:
+            alone = one_by_one(model, prompt, reply.ids, sampling.temperature or 1.0)
+            assert reply.logprobs == pytest.approx(alone, abs=1e-4)
+        assert run(model, [prompt], [sampling])[0].ids == reply.ids
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 17, 100])
+def test_a_long_head_is_attended_to_in_parts(monkeypatch, rows: int) -> None:
+    monkeypatch.setattr(attention, "SCORES", 4 * 2 * 30 * 20)  # 20 rows at once
+    query, key, value = torch.randn(2, rows, 8), torch.randn(2, 30, 8), torch.randn(2, 30, 8)
+    output, weight = attention._attend_head(query, key, value, 0.3)
+    scores = query @ key.transpose(1, 2) * 0.3
+    assert torch.allclose(output, scores.softmax(-1) @ value, atol=1e-5)
+    assert torch.allclose(weight, scores.logsumexp(-1), atol=1e-5)
 
 
 def test_a_reply_depends_on_its_seed_and_not_on_who_shares_the_wave(model) -> None:
