@@ -133,7 +133,7 @@ class _Piece:
     offsets: Tensor
     """(N + 1,) where those of each node begin in `places`, and their end."""
     masks: dict[tuple[torch.dtype, int], Tensor] = field(default_factory=dict)
-    """What `_mask` has made, by number format and query heads of a key head."""
+    """Masks that `_mask` has made, by number format and query heads of a key head."""
 
     @staticmethod
     def of(nodes: int, asking: Tensor, asked: Tensor, hidden: Tensor | None) -> _Piece:
