@@ -1,7 +1,8 @@
 """Several processes of one optimization (`torchrun`, `accelerate launch`).
 
 The first alone runs the program, and sends the others their work: one process talks to LMs and judges, keeps the budget, and
-writes journal and overlay. The others join where weights are trained, and share the passes through the network.
+writes journal and overlay. The others join where weights are trained, and share the passes through the network; with FSDP
+they share the weights of the network too.
 """
 
 from __future__ import annotations
@@ -28,32 +29,77 @@ def first() -> bool:
 
 UNTESTED = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "tensor, context or pipeline parallelism",
 }
 """The variables by which `accelerate launch` asks for ways of training that no test of lmprog trains with."""
+FSDP = "ACCELERATE_USE_FSDP"
+"""The variable by which `accelerate launch` asks for FSDP."""
+UNREAD = {
+    "FSDP_OFFLOAD_PARAMS": "set it to false: weights in the memory of the processor are not tested",
+    "FSDP_ACTIVATION_CHECKPOINTING": "set it to false, and write gradient_checkpointing: true in the stage that trains",
+}
+"""Settings of accelerate's FSDP that would have no effect, with the way out of each."""
+
+_shards = False
 
 
 def refuse_untested() -> None:
     """Raise UsageError where `accelerate launch` was told to train in a way that is not tested."""
     for name, way in UNTESTED.items():
-        if os.environ.get(name, "").lower() in ("1", "true", "yes"):
+        if _asks(name):
             raise UsageError(
-                f"{name} asks for {way}, which lmprog is not tested with: each process holds the whole model, and they share "
-                "the rows of a step; start it with torchrun, or with an accelerate config that asks for MULTI_GPU alone"
+                f"{name} asks for {way}, which lmprog is not tested with: processes share the rows of a step, and with "
+                "--fsdp the weights; start it with torchrun, or with an accelerate config that asks for MULTI_GPU or "
+                "FSDP of version 2 alone"
             )
+    if not _asks(FSDP):
+        return
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise UsageError("accelerate asks for FSDP of version 1, which lmprog does not have: add --fsdp_version 2")
+    for name, fix in UNREAD.items():
+        if _asks(name):
+            raise UsageError(f"{name} is not read by lmprog: {fix}")
 
 
-def begin() -> None:
-    """Join torch's process group, before transformers does so with a shorter timeout; refuse what is not tested. Raises
-    UsageError for a way of training with several processes that is not tested."""
+def _asks(name: str) -> bool:
+    return os.environ.get(name, "").lower() in ("1", "true", "yes")
+
+
+def begin(fsdp: bool = False) -> None:
+    """Join torch's process group, before transformers does so with a shorter timeout; refuse what is not tested.
+
+    With `fsdp`, or where `accelerate launch` asks for it, the processes share the weights in training; those beside the
+    first then load models without values, so call this before a model is loaded. Raises UsageError for a way of training
+    with several processes that is not tested, and for FSDP in one process.
+    """
+    global _shards
     refuse_untested()
+    fsdp = fsdp or _asks(FSDP)
+    if fsdp and count() == 1:
+        raise UsageError(
+            "FSDP shares weights among processes, and there is one: start several, as with "
+            "`torchrun --no-python --nproc-per-node 2 lmprog optimize SPEC --fsdp`"
+        )
+    _shards = fsdp
+    # The weights are divided here: accelerate and transformers would do it again.
+    os.environ.pop(FSDP, None)
     if count() > 1:
         import torch
 
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend, timeout=FIRST_PROCESS_TIMEOUT)
+        if _shards and not first():
+            from lmprog.lms.local import structure
+
+            structure.only()
+
+
+def shards() -> bool:
+    """Return True if the processes share the weights in training (FSDP)."""
+    return _shards
 
 
 def from_first(value: Any = None) -> Any:

@@ -80,6 +80,7 @@ def optimize(
     allow_writes: bool = False,
     on: str | None = None,
     workers: int | None = None,
+    fsdp: bool = False,
 ) -> Tuned:
     """Optimize the program in `spec` as its `optimize:` block says, and write the result as an overlay; return the
     overlay's path and the report.
@@ -94,7 +95,8 @@ def optimize(
     `resume` continues the run in `run_dir`, or the newest run of this spec; seed, LMs, overrides and budget that are
     not given are those that it was begun with. `restart_stage` (a number, a name, or `test`; None: no stage) also
     continues a run, and does that stage and all after it again. Of several processes (torchrun, accelerate) the first
-    does everything but the training of weights, in which the others help, and all return the same result.
+    does everything but the training of weights, in which the others help, and all return the same result. With `fsdp`
+    they share the weights too (FSDP), each a part of them.
 
     Raises SpecError where the spec is wrong; UsageError for a `run_dir` of another program, for a run that was begun
     from other rows, code or texts, and for refused tools; WriterLocked while another process is running the same
@@ -102,6 +104,7 @@ def optimize(
     where outages leave nothing to score.
     """
     from lmprog.optimizers import processes
+    from lmprog.optimizers.grpo.sampling.adapters import refuse_several
     from lmprog.optimizers.grpo.worker import Finished, follow
     from lmprog.optimizers.journal import resuming
     from lmprog.optimizers.journal.files import Journal
@@ -118,11 +121,13 @@ def optimize(
     settings = given.over(kept.settings) if kept is not None else given
     target = Path(settings.out) if settings.out is not None else spec.with_name(f"{spec.stem}.tuned.yaml")
     _refuse_odd_names(spec, target, folder)
+    processes.begin(fsdp)
     program = load(spec, lms={**settings.lms, **(lms or {})}, overrides=settings.overrides)
     block = optimize_config(program)
     _refuse_writes(program, allow_writes)
     require_packages(program)
-    processes.begin()
+    if processes.shards():
+        refuse_several(program.plan)
     if not processes.first():
         tuned: Tuned = follow(program)
         processes.end()

@@ -47,6 +47,11 @@ if TYPE_CHECKING:
 @NO_IMPORT
 @ALLOW_WRITES
 @placed
+@click.option(
+    "--fsdp",
+    is_flag=True,
+    help="Of several processes (torchrun) each holds a part of the weights in training; without it each holds them all.",
+)
 @output_format("text", "json")
 @with_environment
 def command(
@@ -64,6 +69,7 @@ def command(
     allow_writes: bool,
     on: str | None,
     workers: int | None,
+    fsdp: bool,
     style: str,
 ) -> None:
     """Improve the program in SPEC as its `optimize:` says, and write what changed as an overlay.
@@ -111,6 +117,7 @@ def command(
             allow_writes=allow_writes,
             on=on,
             workers=workers,
+            fsdp=fsdp,
         )
     except KeyboardInterrupt:
         if progress.jobs:

@@ -47,6 +47,12 @@ class Training(BaseModel):
     tree_tokens: int = Field(
         4096, ge=256, description="tokens of one forward and backward pass; what does not fit goes after it"
     )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="compute the activations of layers again in the backward pass, which takes less memory and more time; "
+        "no effect where the engine's fused layers compute the pass (Llama's shape, on a CPU, each process with the whole "
+        "model), which keep few of them",
+    )
     lora: LoRA = Field(
         default_factory=lambda: LoRA.model_validate({}), examples=[{"rank": 8}], description="the adapter"
     )

@@ -71,6 +71,10 @@ CANNOT_RUN = {
         "torchrun",
     ): "loads a model of 8 billion parameters; test_several_processes.py trains a small one",
     ("docs/scale.md", "for card in"): "needs eight cards and vLLM",
+    (
+        "docs/scale.md",
+        "torchrun",
+    ): "loads a model of 8 billion parameters; test_several_processes.py trains a small one",
     ("docs/howto/hub.md", "lmprog push"): "needs what training makes; test_push.py pushes to a stand-in of the Hub",
     ("docs/howto/gpu.md", "lmprog export"): "needs what training makes; test_training.py merges one",
 }

@@ -48,3 +48,37 @@ def test_two_processes_train_one_adapter(vowels: Path, tmp_path: Path, stage: st
     assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=0.05)
     adapters = [path.parent.name for path in (tmp_path / "two").glob("*/adapters-*/*/adapter_model.safetensors")]
     assert adapters == ["student"]
+
+
+SHARED = {
+    "grpo": [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version=2", "--num_processes=2"),
+        *("--main_process_port=0", "--no_python"),  # a free port, whatever else is at work
+    ],
+    "sft": [TORCHRUN, "--standalone", "--nproc-per-node=2", "--no-python"],
+}
+
+
+@pytest.mark.parametrize("stage", SHARED)
+def test_two_processes_share_the_weights(vowels: Path, tiny_model, tmp_path: Path, stage: str) -> None:
+    """FSDP, asked for by accelerate's own options and by `--fsdp`."""
+    options = [f"optimize.stages=[{{{stage}: {STAGES[stage]}}}]", "--lm", f"student=hf/{tiny_model()}"]
+
+    def train(name: str, command: list[str | Path], *last: str) -> dict[str, object]:
+        written = ["--run-dir", tmp_path / name, "-o", tmp_path / f"{name}.yaml", "--format", "json"]
+        done = subprocess.run(
+            [*command, *COMMAND, vowels, "--set", *options, *written, *last],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["stages"][0]["steps"] == 2
+        return next(event for event in steps(tmp_path / name) if event["event"] == "step")
+
+    one = train("one", [])
+    two = train("two", SHARED[stage], *(["--fsdp"] if stage == "sft" else []))
+    told = "reward" if stage == "grpo" else "reply_tokens"
+    assert (two[told], two["rows"]) == (one[told], one["rows"])
+    assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=0.05)
+    assert [*(tmp_path / "two").glob("*/adapters-2/student/adapter_model.safetensors")]

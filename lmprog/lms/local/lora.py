@@ -68,6 +68,11 @@ class FastLora:
         own = [layer for layer in self._layers if name in getattr(layer, "lora_A", {})]
         return self.serves(name) and all(getattr(layer.lora_dropout[name], "p", 0.0) == 0.0 for layer in own)
 
+    @property
+    def fuses(self) -> bool:
+        """True if whole decoder layers are computed here, in passes whose context has a backward pass of its own."""
+        return bool(self._decoders)
+
     @contextlib.contextmanager
     def learning(self, name: str) -> Iterator[None]:
         """Return a context inside which passes compute with adapter `name`, with gradients to its matrices."""

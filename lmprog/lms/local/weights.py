@@ -19,6 +19,8 @@ from lmprog.lms import embedded
 from lmprog.lms.adapter_files import adapter_folder as adapter_folder
 from lmprog.lms.adapter_files import sha256_of as sha256_of
 from lmprog.lms.local.allocation import keep_few_kernels, keep_freed_memory
+from lmprog.lms.local.structure import alone as structure_alone
+from lmprog.lms.local.structure import structure_of
 from lmprog.lms.local.writing import writing
 from lmprog.lms.quiet_loading import quiet_loading
 
@@ -104,9 +106,8 @@ class Weights:
         try:
             with quiet_loading():
                 self.tokenizer = transformers.AutoTokenizer.from_pretrained(source, padding_side="left", **of)
-                self.base = transformers.AutoModelForCausalLM.from_pretrained(
-                    source, dtype=dtype, attn_implementation=attention.NAME, **of
-                )
+                make = structure_of if structure_alone() else transformers.AutoModelForCausalLM.from_pretrained
+                self.base = make(source, dtype=dtype, attn_implementation=attention.NAME, **of)
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             raise InfrastructureError(
@@ -116,7 +117,7 @@ class Weights:
         self.model_name = model
         keep_freed_memory()  # not before: what loading takes for a moment is returned
         self.base.eval()
-        if torch.cuda.is_available():
+        if torch.cuda.is_available() and not structure_alone():
             self.base.to("cuda")
         self.version: tuple[str, int] = ("", 0)
         self._peft: Any = None

@@ -13,7 +13,7 @@ from typing import Literal
 
 from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.compiler.plan import AdapterReference, Plan
-from lmprog.errors import LmprogError
+from lmprog.errors import LmprogError, UsageError
 from lmprog.optimizers.candidate import Candidate
 from lmprog.runtime.program import Program
 
@@ -62,6 +62,21 @@ def adapters_of(plan: Plan) -> tuple[Adapter, ...]:
     if plan.optimize.adapters == "per_module":
         return tuple(_of_module(plan, id) for id in tuned)
     return tuple(_of_lm(plan, lm, tuple(modules)) for lm, modules in by_lm.items())
+
+
+def refuse_several(plan: Plan) -> None:
+    """Raise UsageError where the stages would train several adapters, whose weights processes do not share (FSDP)."""
+    assert plan.optimize is not None
+    tuned = [plan.modules[id].lm for id, parts in plan.optimize.tune.items() if "weights" in parts]
+    if not any(plan.lms[lm].trained_as for lm in tuned):
+        return
+    adapters = adapters_of(plan)
+    if len(adapters) > 1:
+        names = ", ".join(adapter.name for adapter in adapters)
+        raise UsageError(
+            f"FSDP with several adapters in training ({names}) is not tested: tune weights on one LM with `adapters: per_lm`, "
+            "or start the processes without --fsdp, each with the whole model"
+        )
 
 
 def _of_module(plan: Plan, id: str) -> Adapter:

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
+from lmprog.optimizers.grpo.torch.trained import TrainedAdapters
 
 RECORDED_METRICS = {
     "loss": "loss",
@@ -62,3 +63,13 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
         self.on_saved(state.global_step)
+
+
+class AfterUpdate(TrainerCallback):  # type: ignore[misc]
+    """The callback after each update, in every process and before what the step is scored and logged by."""
+
+    def __init__(self, trained: TrainedAdapters) -> None:
+        self._trained = trained
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self._trained.updated()

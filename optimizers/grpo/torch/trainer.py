@@ -23,7 +23,7 @@ The loss of a token, KL, clipping, the optimizer, checkpoints and accelerate are
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
-from transformers.trainer_utils import SaveStrategy
-from trl import GRPOConfig, GRPOTrainer
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+from trl import GRPOTrainer
 
 from lmprog.compiler.tokens import USUAL_REPLY
 from lmprog.errors import Handled
@@ -44,10 +44,13 @@ from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.math.health import flat
 from lmprog.optimizers.grpo.math.importance import importance_weights, mismatch, sampler_logprobs
 from lmprog.optimizers.grpo.math.training_rows import Row, loss_weights
-from lmprog.optimizers.grpo.ranks import average_gradients, shares
+from lmprog.optimizers.grpo.ranks import shares
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.grpo.torch.logprobs import Allowed, logprobs, passes
 from lmprog.optimizers.grpo.torch.pass_metrics import PassMetrics
+from lmprog.optimizers.grpo.torch.settings import trl_config
+from lmprog.optimizers.grpo.torch.sharded import ShardedAdapters, takes_whole_state, whole_state
+from lmprog.optimizers.grpo.torch.stage_callback import AfterUpdate
 from lmprog.optimizers.grpo.torch.trained import OneAdapter, TrainedAdapters
 
 TRAINED_WEIGHTS = "trained.safetensors"
@@ -100,42 +103,12 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         """The places of the rows that go through the network now."""
         self._of_pass: dict[str, Tensor] = {}
         self._mismatch: list[Tensor] = []
-        on_gpu = torch.cuda.is_available()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             super().__init__(
                 model=trained.models[0],  # for what TRL asks of a model; what it trains is set below
                 reward_funcs=[_unused_reward],
-                args=GRPOConfig(
-                    output_dir=str(folder),
-                    per_device_train_batch_size=config.rollouts,
-                    num_generations=config.rollouts,
-                    gradient_accumulation_steps=1,
-                    steps_per_generation=1,
-                    max_steps=config.steps,
-                    learning_rate=config.learning_rate,
-                    lr_scheduler_type=config.schedule,
-                    max_grad_norm=config.max_grad_norm,
-                    # Of the others TRL's losses differ only in how tokens are weighed, which `token_weights` does.
-                    loss_type="cispo" if config.loss == "cispo" else "dapo",
-                    importance_sampling_level=config.importance_sampling_level,
-                    epsilon=config.epsilon,
-                    epsilon_high=config.highest_ratio,
-                    max_completion_length=reply_limit,
-                    beta=0.0,  # set below: TRL would copy the adapter as its reference, and ours is the base model
-                    scale_rewards="none",
-                    use_cpu=not on_gpu,
-                    bf16=False,  # the weights' own number format rules; the adapter stays in fp32
-                    gradient_checkpointing=False,
-                    disable_dropout=True,
-                    save_strategy=SaveStrategy.STEPS,
-                    # Where the next step samples anew: the rows of a wave and their old log-probabilities are not kept.
-                    save_steps=-(-config.checkpoint_every // config.updates) * config.updates,
-                    logging_steps=1,
-                    report_to=config.report_to,
-                    disable_tqdm=True,
-                    seed=seed,
-                ),
+                args=trl_config(config, folder, seed, reply_limit),
                 # TRL draws rows of it only to count steps: which examples a step takes, `collect` decides.
                 train_dataset=Dataset.from_dict({"prompt": [""] * max(2, processes.count())}),
                 processing_class=tokenizer,
@@ -143,9 +116,12 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         self.beta = config.beta
         self.model = self.model_wrapped = trained
+        # Leaves shared weights where they are, and does not wrap them in DDP.
+        self.is_distributed_loading_by_transformers = isinstance(trained, ShardedAdapters)
         from transformers.trainer_callback import PrinterCallback
 
         self.remove_callback(PrinterCallback)
+        self.callback_handler.callbacks.insert(0, AfterUpdate(trained))
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Tensor]:
         """Return the step's rows; for `updates` steps in a row the same ones."""
@@ -219,8 +195,10 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         if self.beta != 0.0:
             reference = torch.zeros(completion_ids.shape, device=device)
             with torch.no_grad():
-                for places in self._passes():
-                    reference[places] = self._logprobs(places, reference.shape[1], reference=True)[0]
+                places = self._passes()
+                lacking = self._lacking(places) if isinstance(self._trained, ShardedAdapters) else 0
+                for own in [*places, *places[:1] * lacking]:
+                    reference[own] = self._logprobs(own, reference.shape[1], reference=True)[0]
             inputs["ref_per_token_logps"] = reference
         return inputs
 
@@ -230,7 +208,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
             with computing(self.accelerator.device.type):
                 loss: Tensor = super().training_step(model, *args, **kwargs)
             if self.accelerator.num_processes > 1:
-                average_gradients(weight for _, weight in self._trained_weights())
+                self._trained.combine_gradients()
         return loss
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -242,20 +220,36 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
 
         A checkpoint is for this stage only.
         """
+        weights = self._trained.whole_weights()  # by all processes, which may share them
         if not self.args.should_save:  # the first process does
             return
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: weight.detach() for name, weight in self._trained_weights()}, folder / TRAINED_WEIGHTS)
+        save_file(weights, folder / TRAINED_WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any | None = None) -> None:
-        kept = load_file(Path(resume_from_checkpoint) / TRAINED_WEIGHTS)
-        for name, weight in self._trained_weights():
-            weight.data.copy_(kept[name])
+        self._trained.set_weights(load_file(Path(resume_from_checkpoint) / TRAINED_WEIGHTS))
 
-    def _trained_weights(self) -> Iterator[tuple[str, Tensor]]:
-        model = self.accelerator.unwrap_model(self.model)
-        return ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if isinstance(self._trained, ShardedAdapters):
+            takes_whole_state(optimizer)
+        return optimizer
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not isinstance(self._trained, ShardedAdapters):
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = whole_state(self.optimizer)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    @property
+    def _trained(self) -> TrainedAdapters:
+        # Not as accelerate wraps it: the hooks of DDP add gradients up otherwise than `ranks.py`.
+        trained: TrainedAdapters = self.accelerator.unwrap_model(self.model)
+        return trained
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write no model card; TRL would write one with every checkpoint."""
@@ -270,8 +264,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
         places = self._passes()
         # TRL gathers figures in each pass, so all ranks make as many: what a rank lacks is a pass that counts nothing.
-        of_ranks = self.accelerator.gather(torch.tensor([len(places)], device=self.accelerator.device))
-        lacking = int(of_ranks.max()) - len(places)
+        lacking = self._lacking(places)
         pass_metrics = PassMetrics(self._metrics["train"])
         total = torch.zeros((), device=self.accelerator.device)
         self._mismatch.clear()
@@ -350,6 +343,11 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         ]
 
+    def _lacking(self, places: Sequence[Sequence[int]]) -> int:
+        """Return how many passes fewer than another process this one has."""
+        of_ranks = self.accelerator.gather(torch.tensor([len(places)], device=self.accelerator.device))
+        return int(of_ranks.max()) - len(places)
+
     def _by_adapter(self) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
         for place, row in enumerate(self._rows):
@@ -357,9 +355,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         return found
 
     def _model_of(self, adapter: int, reference: bool = False) -> OneAdapter:
-        # Not as accelerate wraps it: the hooks of DDP add gradients up otherwise than `ranks.py`.
-        trained = self.accelerator.unwrap_model(self.model)
-        return OneAdapter(trained, adapter, reference)
+        return OneAdapter(self._trained, adapter, reference)
 
     def _logprobs(self, places: Sequence[int], width: int, reference: bool = False) -> tuple[Tensor, Tensor]:
         """Return the log-probabilities and entropies (B, width) of the replies' tokens; 0 where padded.

@@ -11,11 +11,13 @@ from typing import Any
 from transformers import TrainerCallback
 
 from lmprog.lms.local.thread_count import alone
+from lmprog.optimizers import processes
 from lmprog.optimizers.grpo.checkpoints import Checkpoints
 from lmprog.optimizers.grpo.math.overlong import divisor
 from lmprog.optimizers.grpo.math.training_rows import Row
 from lmprog.optimizers.grpo.policy import Policy
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
+from lmprog.optimizers.grpo.torch.sharded import ShardedAdapters
 from lmprog.optimizers.grpo.torch.trained import TrainedAdapters
 from lmprog.optimizers.grpo.torch.trainer import ProgramTrainer, Stopped
 from lmprog.optimizers.grpo.train_request import TrainRequest
@@ -39,8 +41,12 @@ def train(
     (None: nothing does).
     """
     config, checkpoints, plan = request.config, Checkpoints(request.folder), policy.start.plan
+    adapters = [policy.weights[adapter].in_peft(name) for adapter, name in policy.trained.items()]
+    checkpointing = config.gradient_checkpointing
     trainer = ProgramTrainer(
-        TrainedAdapters([policy.weights[adapter].in_peft(name) for adapter, name in policy.trained.items()]),
+        ShardedAdapters(*adapters[0], checkpoints=checkpointing)
+        if processes.shards()
+        else TrainedAdapters(adapters, checkpoints=checkpointing),
         policy.weights[policy.adapters[0]].tokenizer,
         config,
         rows,

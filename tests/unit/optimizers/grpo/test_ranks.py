@@ -1,4 +1,4 @@
-"""Two processes that share the rows of a step make the update that one makes on all of them."""
+"""Two processes that share the rows of a step, and with FSDP the weights too, make the update that one makes on all of them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra 'local'")
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
+from transformers import TrainerCallback  # noqa: E402
+
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
 from lmprog.optimizers.grpo.math.training_rows import Row  # noqa: E402
 from lmprog.optimizers.grpo.ranks import shares  # noqa: E402
+from lmprog.optimizers.grpo.torch.sharded import whole  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[4]
 CASES = {
@@ -38,36 +41,75 @@ def rows(count: int, step: int) -> list[Row]:
     return [Row(head + ids(2 + n % 2), ids(1 + n), (-1) ** n * (0.5 + n)) for n in range(count)]
 
 
-def train(case: str, folder: Path, make) -> list[dict[str, torch.Tensor]]:
-    """The gradients of each update and the weights at the end, as this process sees them."""
+SHARED = {
+    **{name: {} for name in CASES},
+    "some passes, activations computed again": {"gradient_checkpointing": True},
+}
+"""Cases in which the processes share the weights (FSDP), and the options beside those of the case that they begin with."""
+
+
+class Grab(TrainerCallback):
+    """Keeps the gradients of each update whole, as the optimizer gets them, and ends the training after step `until`."""
+
+    def __init__(self, until: int | None = None) -> None:
+        self.steps: list[dict[str, torch.Tensor]] = []
+        self.until = until
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        learning = ((n, p.grad) for n, p in model.models[0].named_parameters() if p.grad is not None)
+        self.steps.append({name: whole(gradient).clone() for name, gradient in learning})
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step == self.until
+
+
+def train(
+    case: str, folder: Path, make, fsdp: bool = False, until: int | None = None, resume: int | None = None
+) -> list[dict[str, torch.Tensor]]:
+    """The gradients of each update and the weights at the end, as this process sees them.
+
+    The weights are those of the model that the trainer was given, which is sampled from.
+    """
     from transformers import AutoTokenizer
 
     from lmprog.lms.embedded import model_folder
+    from lmprog.optimizers.grpo.torch.sharded import ShardedAdapters
     from lmprog.optimizers.grpo.torch.trained import TrainedAdapters
     from lmprog.optimizers.grpo.torch.trainer import ProgramTrainer
-    from tests.unit.optimizers.grpo.torch.test_trainer import Grab
 
-    options, counts = CASES[case]
+    options, counts = CASES[case.split(", activations")[0]]
+    options = {**options, **(SHARED[case] if fsdp else {})}
     steps = len(counts) * options.get("updates", 1)
-    config = Config(steps=steps, rollouts=2, max_grad_norm=1e9, checkpoint_every=100).model_copy(update=options)
-    model, grab = make(), Grab()
+    every = 100 if until is None else until
+    config = Config(steps=steps, rollouts=2, max_grad_norm=1e9, checkpoint_every=every).model_copy(update=options)
+    model, grab = make(), Grab(until)
+    checkpoints = config.gradient_checkpointing
     ProgramTrainer(
-        TrainedAdapters([(model, "default")]),
+        ShardedAdapters(model, "default", checkpoints=checkpoints)
+        if fsdp
+        else TrainedAdapters([(model, "default")], checkpoints=checkpoints),
         AutoTokenizer.from_pretrained(model_folder()),
         config,
         lambda step: rows(counts[step // config.updates], step),
         folder,
         0,
         [grab],
-    ).train()
+    ).train(str(folder / f"checkpoint-{resume}") if resume is not None else None)
     trained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     return [*grab.steps, trained]
 
 
+RESUMED = "two updates of a wave"
+
+
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[dict[str, torch.Tensor]]]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def together(folder: Path) -> list[dict[str, list[dict[str, torch.Tensor]]]]:
     """What each of two processes saw of each case."""
-    folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -84,16 +126,46 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[di
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(2)]
 
 
+def same(found: list[dict[str, torch.Tensor]], alone: list[dict[str, torch.Tensor]], within: float) -> None:
+    assert len(found) == len(alone)
+    for mine, one in zip(found, alone, strict=True):
+        assert mine.keys() == one.keys()
+        for name, value in one.items():
+            assert float((mine[name] - value).norm()) <= within * float(value.norm()) + 1e-9, name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_make_the_update_of_one(case: str, together, tuned_llama, tmp_path: Path) -> None:
     alone = train(case, tmp_path, tuned_llama)
     for rank in together:
-        assert len(rank[case]) == len(alone)
-        for mine, one in zip(rank[case], alone, strict=True):
-            assert mine.keys() == one.keys()
-            for name, value in one.items():
-                assert float((mine[name] - value).norm()) <= 1e-4 * float(value.norm()) + 1e-9, name
+        same(rank[case], alone, 1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SHARED)
+def test_two_processes_that_share_the_weights_make_the_update_of_one(
+    case: str, together, tuned_llama, tmp_path: Path
+) -> None:
+    *gradients, weights = train(case, tmp_path, tuned_llama)
+    for rank in together:
+        first, *later = rank[f"shared, {case}"][:-1]
+        same([first], gradients[:1], 1e-5)
+        # Those after an update are of weights that AdamW has moved apart: where a gradient is small its sign is its size.
+        same(later, gradients[1:], 1e-4)
+    # The first process samples from the weights, so that they are gathered there.
+    same(together[0][f"shared, {case}"][-1:], [weights], 1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_that_shares_weights_goes_on_from_its_checkpoint(together, tuned_llama, folder: Path) -> None:
+    first = together[0]
+    straight, resumed = first[f"shared, {RESUMED}"], first["resumed"]
+    assert len(straight) == 5 and len(resumed) == 3
+    for mine, one in zip(resumed, straight[2:], strict=True):
+        assert all(torch.equal(mine[name], value) for name, value in one.items())
+    # Checkpoints are whole: one process goes on from it too.
+    same(train(RESUMED, folder / "resumed", tuned_llama, resume=2), resumed, 1e-4)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 17])
@@ -113,4 +185,7 @@ if __name__ == "__main__":
 
     folder = Path(sys.argv[1])
     found = {case: train(case, folder / "runs", small_llama) for case in CASES}
+    found |= {f"shared, {case}": train(case, folder / "runs", small_llama, True) for case in SHARED}
+    train(RESUMED, folder / "resumed", small_llama, True, until=2)
+    found["resumed"] = train(RESUMED, folder / "resumed", small_llama, True, resume=2)
     (folder / f"{os.environ['RANK']}.pickle").write_bytes(pickle.dumps(found))
