@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from collections.abc import Mapping as Map
@@ -35,6 +36,9 @@ from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar, Sequence
 _DOTTED = re.compile(r"\b([A-Za-z_][A-Za-z0-9_]*)((?:\.[A-Za-z_][A-Za-z0-9_]*)+)")
 
 _MARKS = re.compile(r"\{\{(.*?)\}\}|\{%.*?%\}", re.DOTALL)
+_HOLE = re.compile(r"\$\{\{(.*?)\}\}")
+ANY_JOINED = '${{ join(["...", inputs.x], "") }}'
+"""An example of an expression that joins texts and values."""
 
 
 def seeming_reads(text: str) -> set[tuple[str, ...]]:
@@ -84,7 +88,7 @@ class Binder:
                     "LMP101",
                     node.at(node.value.index("${{"), 3),
                     f"{what} mixes text and `${{{{ }}}}`: an expression is a whole value, never a hole in a text",
-                    fix='write one expression: ${{ join(["...", inputs.x], "") }}',
+                    fix=f"write one expression: {_joined(node.value)}",
                 )
                 self.reads |= seeming_reads(node.value)
                 return None
@@ -111,7 +115,7 @@ class Binder:
             return
         inner = (found[1] or "").strip()
         whole = found[0] == node.value.strip() and _DOTTED.fullmatch(inner)
-        fix = f"write ${{{{ {inner} }}}}" if whole else 'write one expression: ${{ join(["...", inputs.x], "") }}'
+        fix = f"write ${{{{ {inner} }}}}" if whole else f"write one expression: {ANY_JOINED}"
         message = f"{what} holds template marks, which are sent as they are: only `prompt` is a template"
         self.report.add("LMP803", node.at(found.start(), len(found[0])), message, fix=fix)
         self.reads |= seeming_reads(inner)
@@ -294,3 +298,12 @@ def constant_value(report: Report, node: Scalar, vars: Map[str, Any], what: str)
     except EvaluationError as error:
         report.add("LMP203", node.place, f"{what}: {error.__cause__}")
         return None
+
+
+def _joined(text: str) -> str:
+    """Return the expression that a text with expressions in it means, or an example of one where it is long or torn."""
+    parts = _HOLE.split(text)
+    if len(text) > 80 or any("${{" in part for part in parts):
+        return ANY_JOINED
+    listed = [part.strip() if at % 2 else json.dumps(part, ensure_ascii=False) for at, part in enumerate(parts) if part]
+    return f'${{{{ join([{", ".join(listed)}], "") }}}}'

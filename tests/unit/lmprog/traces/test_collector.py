@@ -43,7 +43,7 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 receiver.blocked.wait(60)
                 receiver.paths.append(self.path)
-                status = receiver.statuses.pop(0) if receiver.statuses else 200
+                status = receiver.status(self.path, dict(self.headers))
                 if status == 200:
                     receiver.take(self.path, dict(self.headers), body)
                 self.send_response(status)
@@ -56,6 +56,9 @@ class Receiver:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def status(self, path: str, headers: dict[str, str]) -> int:
+        return self.statuses.pop(0) if self.statuses else 200
 
     def take(self, path: str, headers: dict[str, str], body: bytes) -> None:
         self.headers.append(headers)
