@@ -1,8 +1,9 @@
 """The comparison of the mmGRPO paper (arXiv 2508.04660) on small public tasks and the embedded model, in several days.
 
-    python benchmarks/paper.py --data ../shared/data                 # 3 tasks, 6 runs, 3 seeds; goes on where it was cut
+    python benchmarks/paper.py --data ../shared/data                 # 3 tasks, 7 runs, 3 seeds; goes on where it was cut
     python benchmarks/paper.py --write docs/results.md               # measures nothing: the page of what is finished
     python benchmarks/paper.py --tasks banking77 --runs search-grpo --data ../shared/data
+    python benchmarks/paper.py --student Qwen2.5-0.5B=hf/FOLDER --runs search-sft-grpo grpo-search --data ../shared/data
     python benchmarks/paper.py --quick --data ../shared/data         # minutes, and nothing of it is kept
 
 Each run is one `lmprog optimize` of specs/<task>.yaml with stages of its own, and its report says what the program scores on
@@ -42,7 +43,7 @@ from typing import Any
 from ledger import Ledger, read_lines
 from paper_page import write_page
 from paper_runs import Measured, Version
-from paper_tasks import QUICK, RUNS, TASKS, Sizes, Task, optimize_of, planned, settings_of
+from paper_tasks import QUICK, RUNS, SMALL, TASKS, Sizes, Student, Task, optimize_of, planned, settings_of
 
 import lmprog
 from lmprog.cli.progress import OptimizeProgress
@@ -82,12 +83,15 @@ class Curve:
                 file.write(json.dumps([self.stage, event["step"], *self.points[self.stage, event["step"]]]) + "\n")
 
 
-def measured(task: Task, run: str, seed: int, sizes: Sizes, data: Path, work: Path) -> Measured:
+def measured(
+    task: Task, run: str, seed: int, sizes: Sizes, data: Path, work: Path, student: Student = SMALL
+) -> Measured:
     """One run, or the rest of it. Its folder in `work` has the rows, the journal, the adapters and the overlay."""
-    settings = settings_of(task, run, sizes)
+    settings = settings_of(task, run, sizes, student.name)
     named = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     folder = work / f"{task.name}-{run}-{seed}-{named}"
-    overrides = task.overrides(data, sizes, folder / "rows")
+    model = {f"lms.{task.lm}.model": student.model} if student.model is not None else {}
+    overrides = {**task.overrides(data, sizes, folder / "rows"), **model}
     overlay, curve, shown = folder / "tuned.yaml", Curve(folder / "curve.jsonl"), OptimizeProgress()
 
     def listen(event: dict[str, Any]) -> None:
@@ -186,12 +190,12 @@ def measure(options: argparse.Namespace, sizes: Sizes, ledger: Ledger[Measured],
     for number, (seed, name, run) in enumerate(every, 1):
         place = f"[{number}/{len(every)}]"
         try:
-            kept = ledger.find(name, run, seed, settings_of(TASKS[name], run, sizes))
+            kept = ledger.find(name, run, seed, settings_of(TASKS[name], run, sizes, options.student.name))
             if kept is not None:
                 print(f"{place} {kept} (in the ledger)", flush=True)
                 continue
             print(f"{place} {name}, {run}, seed {seed}: begins", flush=True)
-            made = measured(TASKS[name], run, seed, sizes, options.data, work)
+            made = measured(TASKS[name], run, seed, sizes, options.data, work, options.student)
             ledger.add(made)
             print(f"{place} {made}", flush=True)
         except Exception as error:  # whatever it is, the runs of days that follow are not lost to it
@@ -203,12 +207,24 @@ def measure(options: argparse.Namespace, sizes: Sizes, ledger: Ledger[Measured],
 
 
 def wanted(ledger: Ledger[Measured], sizes: Sizes) -> list[Measured]:
-    """The lines of these sizes and of the stages of now."""
+    """The lines of these sizes and of the stages of now, of whichever student."""
     settings: dict[tuple[str, str], Any] = {}
     for name, task in TASKS.items():
         for run in RUNS if task.spec.is_file() else ():
             settings[name, run] = settings_of(task, run, sizes)
-    return [made for made in ledger.read() if settings.get((made.task, made.run)) == made.settings]
+
+    def without_student(made: Measured) -> dict[str, Any]:
+        return {name: value for name, value in made.settings.items() if name != "student"}
+
+    return [made for made in ledger.read() if settings.get((made.task, made.run)) == without_student(made)]
+
+
+def named(text: str) -> Student:
+    """Read NAME=MODEL of the command line."""
+    name, parted, model = text.partition("=")
+    if not parted or not name or not model:
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=MODEL, as Qwen2.5-0.5B=hf/FOLDER")
+    return Student(name, model)
 
 
 def main() -> None:
@@ -221,6 +237,13 @@ def main() -> None:
     )
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="which tasks (all)")
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="which runs (all)")
+    parser.add_argument(
+        "--student",
+        type=named,
+        default=SMALL,
+        metavar="NAME=MODEL",
+        help="tune another model than the embedded one; the page calls it NAME",
+    )
     parser.add_argument("--seeds", type=int, metavar="N", help="runs of each, with the seeds 0 to N-1 (3)")
     parser.add_argument("--intents", type=int, metavar="N", help="of Banking77, the first by name (12)")
     parser.add_argument("--ledger", type=Path, help="the finished runs (docs/results.jsonl)")

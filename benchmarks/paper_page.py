@@ -6,13 +6,14 @@ What stands outside of the marks, the reading of the figures, is written by hand
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from paper_runs import Measured, Version, by_seed
 from paper_statistics import Interval, mean_of, over_seeds_and_rows
-from paper_tasks import RUNS, TASKS, Sizes
+from paper_tasks import RUNS, SMALL, TASKS, Sizes
 
 from lmprog import UsageError
 from lmprog.compiler.yaml.whole_file import write_whole
@@ -20,6 +21,8 @@ from lmprog.compiler.yaml.whole_file import write_whole
 OPEN, CLOSE = "<!-- measured -->", "<!-- /measured -->"
 NEW = f"# Results\n\n{OPEN}\n{CLOSE}\n"
 NOT_YET = "not measured yet"
+Cells = Mapping[str, Mapping[str, Mapping[int, Version]]]
+"""Versions by task, cell and seed."""
 TITLES = {
     "base": "base program",
     "search": "prompt search",
@@ -29,19 +32,19 @@ TITLES = {
     "fast-slow": "fast_slow",
     "trajectory": "prompt search, then GRPO by trajectory",
     "search-sft": "prompt search, then SFT on its own best runs",
-    "search-sft-grpo": "prompt search, SFT, then GRPO",
+    "search-sft-grpo": "prompt search, SFT, GRPO",
     "sft": "SFT on its own best runs",
     "sft-grpo": "SFT on its own best runs, then GRPO",
     "labels": "SFT on labelled rows",
     "labels-grpo": "SFT on labelled rows, then GRPO",
 }
+MAIN = ("base", "search", "grpo", "search-sft-grpo")
+"""The cells of the first table, in the order of its rows."""
 PAPER = {
-    "base": (58.4, 64.6, 59.5, 60.6, 76.2, 78.3, 66.3),
-    "search": (59.4, 65.9, 63.4, 69.3, 83.9, 78.1, 70.0),
-    "grpo": (63.7, 64.9, 60.2, 71.0, 83.9, 83.3, 71.2),
-    "search-grpo": (63.7, 69.1, 68.3, 71.5, 86.5, 81.1, 73.4),
+    "llama3.1-8b": ((58.4, 59.5, 76.2), (59.4, 63.4, 83.9), (63.7, 60.2, 83.9), (63.7, 68.3, 86.5)),
+    "qwen3-8b": ((64.6, 60.6, 78.3), (65.9, 69.3, 78.1), (64.9, 71.0, 83.3), (69.1, 71.5, 81.1)),
 }
-"""Percent: Banking77, HoVer and PAPILLON, each with llama3.1-8b and qwen3-8b, then the mean. Its prompt search is MIPROv2."""
+"""The paper's figures, in percent on Banking77, HoVer and PAPILLON: as written, after MIPROv2, after mmGRPO, after both."""
 DIFFERENCES = (
     ("search", "base"),
     ("grpo", "base"),
@@ -63,8 +66,8 @@ DIFFERENCES = (
     ("labels-grpo", "labels"),
     ("labels-grpo", "search-grpo"),
 )
-HEADLINE = (("search-grpo", "base", 1.11), ("search-grpo", "search", 1.05))
-"""The paper's two ratios of means over tasks."""
+HEADLINE = (("search-sft-grpo", "base", 1.11), ("search-sft-grpo", "search", 1.05))
+"""The paper's two ratios of means over tasks: of both together to the program as written, and to prompt search."""
 
 
 def write_page(path: Path, measured: Sequence[Measured], sizes: Sizes) -> None:
@@ -75,16 +78,23 @@ def write_page(path: Path, measured: Sequence[Measured], sizes: Sizes) -> None:
     if not opened or not closed:
         raise UsageError(f"{path} has no {OPEN} ... {CLOSE}; add the two lines where the figures are to stand")
     _same_rows(measured)
-    plots = _plots(measured, path.parent / "images")
+    plots = _plots([made for made in measured if made.student == SMALL.name], path.parent / "images")
     write_whole(path, f"{before}{OPEN}\n\n{body(measured, sizes, plots)}\n\n{CLOSE}{after}")
 
 
 def body(measured: Sequence[Measured], sizes: Sizes, plots: Mapping[str, Path]) -> str:
     """All that stands between the marks."""
-    found = {task: {cell: by_seed(measured, task, cell) for cell in TITLES} for task in TASKS}
-    parts = [_rows(measured, sizes), _scores(found), _headline(found), _differences(found), _costs(measured)]
+    students = list(dict.fromkeys([SMALL.name, *sorted(made.student for made in measured)]))
+    found = {student: _cells([made for made in measured if made.student == student]) for student in students}
+    parts = [_main(found), _headline(found), _rows(measured, sizes), "## Every difference"]
+    parts += [_differences(student, cells) for student, cells in found.items()]
+    parts += ["## Every run", _scores(found[SMALL.name]), _costs(measured)]
     parts += [f"![{text}](images/{file.name})" for text, file in plots.items()]
     return "\n\n".join([*parts, _made(measured)])
+
+
+def _cells(measured: Sequence[Measured]) -> Cells:
+    return {task: {cell: by_seed(measured, task, cell) for cell in TITLES} for task in TASKS}
 
 
 def _same_rows(measured: Sequence[Measured]) -> None:
@@ -103,25 +113,35 @@ def _rows(measured: Sequence[Measured], sizes: Sizes) -> str:
     )
 
 
-Cells = Mapping[str, Mapping[str, Mapping[int, Version]]]
-"""Versions by task, cell and seed."""
-
-
-def _scores(found: Cells) -> str:
-    heads = [f"{task} {model}" for task in ("Banking77", "HoVer", "PAPILLON") for model in ("llama", "qwen")]
+def _main(found: Mapping[str, Cells]) -> str:
     lines = [
-        "Mean over seeds of the score on the test rows, of 100, ± deviation (number of seeds); beside it the paper's, with "
-        "models of 8 billion parameters and more rows.",
+        "Score on the test rows, of 100: the mean over seeds ± deviation (number of seeds). Below, the paper's figures, with "
+        "models of 8 billion parameters, its own rows, and MIPROv2 as the prompt search.",
         "",
-        f"| | {' | '.join(TASKS)} | mean | {' | '.join(heads)} | mean |",
-        "|---" * (2 + len(TASKS) + 7) + "|",
+        f"| model | | {' | '.join(TASKS)} | mean |",
+        "|---" * (3 + len(TASKS)) + "|",
     ]
-    for cell, title in TITLES.items():
-        own = [_score(found[task][cell]) for task in TASKS]
-        means = [_mean(found[task][cell]) for task in TASKS]
-        every = f"{100 * fmean(means):.1f}" if all(found[task][cell] for task in TASKS) else NOT_YET
-        theirs = [f"{value:.1f}" for value in PAPER[cell]] if cell in PAPER else ["–"] * 7
-        lines.append(f"| {' | '.join([title, *own, every, *theirs])} |")
+    for student, cells in found.items():
+        for cell in MAIN:
+            lines.append(f"| {student} | {TITLES[cell]} | {' | '.join(_row(cells, cell))} |")
+    titles = [TITLES[cell] for cell in MAIN[:-1]] + ["prompt search, then GRPO"]
+    for model, rows in PAPER.items():
+        for title, figures in zip(titles, rows, strict=True):
+            shown = [f"{value:.1f}" for value in (*figures, fmean(figures))]
+            lines.append(f"| {model} (paper) | {title} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def _row(cells: Cells, cell: str) -> list[str]:
+    """Return the scores of a cell on each task, and their mean where all are there."""
+    means = [_mean(cells[task][cell]) for task in TASKS]
+    every = f"{100 * fmean(means):.1f}" if all(cells[task][cell] for task in TASKS) else NOT_YET
+    return [*(_score(cells[task][cell]) for task in TASKS), every]
+
+
+def _scores(cells: Cells) -> str:
+    lines = [f"{SMALL.name}:", "", f"| | {' | '.join(TASKS)} | mean |", "|---" * (2 + len(TASKS)) + "|"]
+    lines += [f"| {title} | {' | '.join(_row(cells, cell))} |" for cell, title in TITLES.items()]
     return "\n".join(lines)
 
 
@@ -146,10 +166,10 @@ def compared(after: Mapping[int, Version], before: Mapping[int, Version], factor
     return over_seeds_and_rows([list(of) for of in zip(*whole, strict=True)]) if len(whole) > 1 else None
 
 
-def _differences(found: Cells) -> str:
+def _differences(student: str, found: Cells) -> str:
     lines = [
-        "Differences in points, paired row by row within each seed, with 95% intervals over seeds and rows at once "
-        "(benchmarks/paper_statistics.py says how).",
+        f"{student}: differences in points, paired row by row within each seed, with 95% intervals over seeds and rows at once "
+        "(benchmarks/paper_statistics.py has the method).",
         "",
         f"| | {' | '.join(TASKS)} | mean |",
         "|---" * (2 + len(TASKS)) + "|",
@@ -159,22 +179,28 @@ def _differences(found: Cells) -> str:
         there = [each for each in own if each is not None]
         every = mean_of(there) if len(there) == len(TASKS) else None
         shown = [NOT_YET if each is None else str(each) for each in (*own, every)]
-        lines.append(f"| {TITLES[after]}, less {TITLES[before]} | {' | '.join(shown)} |")
+        if there or student == SMALL.name:
+            lines.append(f"| {TITLES[after]}, less {TITLES[before]} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
-def _headline(found: Cells) -> str:
+def _headline(found: Mapping[str, Cells]) -> str:
     lines = [
-        "The paper's headline, by the means over tasks:",
+        "The paper's headline: ratios of the means over tasks, here with prompt search, SFT and GRPO as the composition.",
         "",
-        "| | here | over | paper |",
-        "|---|---|---|---|",
+        "| model | | ratio | without banking77 | tasks | paper |",
+        "|---|---|---|---|---|---|",
     ]
-    for after, before, theirs in HEADLINE:
-        tasks = [task for task in TASKS if compared(found[task][after], found[task][before])]
-        ratio = _ratio([(found[task][after], found[task][before]) for task in tasks])
-        over = " and ".join(tasks) + ("" if len(tasks) == len(TASKS) else " only") if tasks else "–"
-        lines.append(f"| {TITLES[after]}, by {TITLES[before]} | {ratio} | {over} | {theirs:.2f} |")
+    for student, cells in found.items():
+        for after, before, theirs in HEADLINE:
+            tasks = [task for task in TASKS if compared(cells[task][after], cells[task][before])]
+            ratios = [
+                _ratio([(cells[task][after], cells[task][before]) for task in tasks if task != out])
+                for out in ("", "banking77")
+            ]
+            over = ", ".join(tasks) + ("" if len(tasks) == len(TASKS) else " only") if tasks else "–"
+            what = f"{TITLES[after]}, by {TITLES[before]}"
+            lines.append(f"| {student} | {what} | {' | '.join(ratios)} | {over} | {theirs:.2f} |")
     return "\n".join(lines)
 
 
@@ -200,13 +226,15 @@ def _costs(measured: Sequence[Measured]) -> str:
         "What a run took, mean over seeds, the scoring of the test rows not counted; *again* is the overlay's test score in a "
         "fresh process, beside the one of the run, seed by seed.",
         "",
-        "| task | run | seeds | LM calls | rollouts in training | minutes | again |",
-        "|---|---|---|---|---|---|---|",
+        "| model | task | run | seeds | LM calls | rollouts in training | minutes | again |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for task in TASKS:
-        for run in RUNS:
-            of = sorted((made for made in measured if (made.task, made.run) == (task, run)), key=lambda made: made.seed)
-            lines.append(f"| {task} | {run} | {' | '.join(_cost(of))} |")
+    for student in dict.fromkeys([SMALL.name, *sorted(made.student for made in measured)]):
+        for task, run in product(TASKS, RUNS):
+            of = [made for made in measured if (made.student, made.task, made.run) == (student, task, run)]
+            if of or student == SMALL.name:
+                shown = _cost(sorted(of, key=lambda made: made.seed))
+                lines.append(f"| {student} | {task} | {run} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ from matplotlib import pyplot
 COLOURS = dict(zip(RUNS, ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"), strict=True))
 CELLS = (
     *("#999999", "#56b4e9", "#e69f00", "#d55e00", "#0072b2", "#009e73", "#cc79a7"),
-    *("#f0e442", "#b8860b", "#a6cee3", "#1f3b73"),
+    *("#f0e442", "#b8860b", "#a6cee3", "#1f3b73", "#6a3d9a", "#33a02c"),
 )
 STYLE = {
     "svg.hashsalt": "lmprog",
@@ -78,7 +78,8 @@ def _bars(measured: Sequence[Measured], titles: Mapping[str, str]) -> Any:
                 places.append(place + (number - len(titles) / 2 + 0.5) * width)
                 means.append(shown.mean)
                 errors.append(shown.ci95[1] - shown.mean)
-        axes.bar(places, means, width, yerr=errors, color=CELLS[number], label=title, error_kw={"linewidth": 0.8})
+        if places:
+            axes.bar(places, means, width, yerr=errors, color=CELLS[number], label=title, error_kw={"linewidth": 0.8})
     axes.set(ylabel="test score, of 100", xticks=range(len(tasks)), xticklabels=tasks, ylim=(0, None))
     figure.legend(loc="outside right upper", frameon=False)
     return figure

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paper_tasks import RUNS
+from paper_tasks import RUNS, SMALL
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class Measured:
     machine: str
 
     @property
+    def student(self) -> str:
+        """The name of the model that was tuned."""
+        name: str = self.settings.get("student", SMALL.name)
+        return name
+
+    @property
     def key(self) -> tuple[str, str, int, Mapping[str, Any]]:
         return self.task, self.run, self.seed, self.settings
 
@@ -58,9 +64,8 @@ class Measured:
         last, scores = self.versions[-1], ", ".join(f"{each.cell} {100 * each.mean:.1f}" for each in self.versions)
         again = "" if self.again is None else f", again {100 * self.again:.1f} in a fresh process"
         cost = f"{last.calls:,} LM calls, {last.rollouts:,} rollouts, {last.minutes:.1f} minutes"
-        return (
-            f"{self.task}, {self.run}, seed {self.seed}: {scores} of 100 on {len(last.scores)} test rows{again}; {cost}"
-        )
+        what = f"{self.student}, {self.task}, {self.run}, seed {self.seed}"
+        return f"{what}: {scores} of 100 on {len(last.scores)} test rows{again}; {cost}"
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Measured:

@@ -57,12 +57,26 @@ TINY = {
 
 
 @dataclass(frozen=True)
+class Student:
+    """The model that is tuned: its name on the page, and how a spec names it (None: the model that stands there)."""
+
+    name: str
+    model: str | None = None
+
+
+SMALL = Student("SmolLM2-135M")
+
+
+@dataclass(frozen=True)
 class Task:
-    """`cut` reads the rows from the folder of all data; `more` says what else of the spec lies there, as overrides."""
+    """`cut` reads the rows from the folder of all data; `more` says what else of the spec lies there, as overrides. `lm` is the
+    student's name in the spec.
+    """
 
     name: str
     cut: Callable[[Path, Sizes], Rows]
     more: Callable[[Path, Rows], dict[str, Any]] = lambda data, rows: {}
+    lm: str = "student"
 
     @property
     def spec(self) -> Path:
@@ -150,7 +164,7 @@ TASKS = {
     for task in (
         Task("banking77", _banking77, _labels),
         Task("multihop", _multihop, _corpus),
-        Task("papillon", _papillon),
+        Task("papillon", _papillon, lm="local"),
     )
 }
 RUNS = {
@@ -222,11 +236,12 @@ def optimize_of(task: Task, run: str, sizes: Sizes) -> dict[str, Any]:
     return {"optimize.stages": stages_of(task, run, sizes), **reward}
 
 
-def settings_of(task: Task, run: str, sizes: Sizes) -> dict[str, Any]:
-    """What a cell was measured with; one of other settings is another cell."""
+def settings_of(task: Task, run: str, sizes: Sizes, student: str = SMALL.name) -> dict[str, Any]:
+    """Return what a cell was measured with; one of other settings is another cell. The model is its name: folders move."""
     intents = {"intents": sizes.intents} if task.name == "banking77" else {}
+    named = {"student": student} if student != SMALL.name else {}
     rows: Split = getattr(sizes, task.name)
-    return {**intents, "rows": asdict(rows), "stages": stages_of(task, run, sizes)}
+    return {**named, **intents, "rows": asdict(rows), "stages": stages_of(task, run, sizes)}
 
 
 def _read(path: Path) -> list[Row]:

@@ -67,7 +67,9 @@ def start(tiny_model, write, tmp_path: Path, monkeypatch) -> Callable[..., tuple
 
     def run(*runs: str) -> tuple[int, Ledger[Measured]]:
         ledger = Ledger(tmp_path / "results.jsonl", Measured.from_json)
-        options = argparse.Namespace(seeds=1, tasks=["papillon"], runs=runs, data=tmp_path / "data")
+        options = argparse.Namespace(
+            seeds=1, tasks=["papillon"], runs=runs, data=tmp_path / "data", student=paper_tasks.SMALL
+        )
         return paper.measure(options, QUICK, ledger, tmp_path / "work"), ledger
 
     return run
@@ -97,7 +99,7 @@ def test_a_run_that_was_cut_goes_on_and_a_finished_one_is_kept(start, tmp_path: 
     assert 0 == first.versions[0].calls < first.versions[1].calls < first.versions[2].calls
     assert len(first.curve) == 3 and first.versions[1].calls < first.curve[-1][0] <= first.versions[2].calls
     write_page(tmp_path / "page.md", paper.wanted(ledger, QUICK), QUICK)
-    assert "| papillon | search-grpo | 0 |" in (tmp_path / "page.md").read_text()
+    assert "| SmolLM2-135M | papillon | search-grpo | 0 |" in (tmp_path / "page.md").read_text()
     before = ledger.path.read_bytes()
     failed, ledger = start("search-grpo", "fast-slow")
     assert failed == 0 and ledger.path.read_bytes() == before

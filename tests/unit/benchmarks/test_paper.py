@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from scipy.stats import ttest_1samp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
 
+import paper
 from ledger import Ledger
 from paper import Curve, wanted
 from paper_page import NOT_YET, compared, write_page
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.slow
 
 ROWS = 20
 RIGHT = {"base": 4, "search": 10, "search-grpo": 14, "grpo": 12, "grpo-search": 12, "fast-slow": 15, "trajectory": 13}
+RIGHT |= {"search-sft": 12, "search-sft-grpo": 16, "sft": 5, "sft-grpo": 6, "labels": 9, "labels-grpo": 11}
 """Of ROWS, with seed 0; with each further seed one more."""
 THERE = [task for task in TASKS.values() if task.spec.is_file()]
 
@@ -70,8 +73,8 @@ def test_the_page_of_nothing_says_so_and_keeps_the_prose(page, tmp_path: Path) -
     (tmp_path / "results.md").write_text("Before.\n<!-- measured -->\nold figures\n<!-- /measured -->\nAfter.\n")
     text = page()
     assert text.startswith("Before.\n") and text.endswith("\nAfter.\n") and "old figures" not in text
-    assert f"| fast_slow | {NOT_YET} | {NOT_YET} | {NOT_YET} | {NOT_YET} | – |" in text
-    assert f"| prompt search, then GRPO, by base program | {NOT_YET} | – | 1.11 |" in text
+    assert f"| fast_slow | {NOT_YET} | {NOT_YET} | {NOT_YET} | {NOT_YET} |" in text
+    assert f"| SmolLM2-135M | prompt search, SFT, GRPO, by base program | {NOT_YET} | {NOT_YET} | – | 1.11 |" in text
     assert page() == text
 
 
@@ -83,30 +86,56 @@ def test_a_page_without_the_marks_is_left_alone(page, tmp_path: Path) -> None:
 
 
 def test_the_page_of_some_runs(page) -> None:
-    text = page(*(made("banking77", "search-grpo", seed) for seed in (2, 0, 1)), made("banking77", "fast-slow", 0))
+    runs = [made("banking77", run, seed) for run in ("search-grpo", "search-sft-grpo") for seed in (2, 0, 1)]
+    text = page(*runs, made("banking77", "fast-slow", 0))
     # 4, 5 and 6 of 20; the deviation of 20, 25 and 30 is 5.
-    assert f"| base program | 25.0 ± 5.0 (3) | {NOT_YET} | {NOT_YET} | {NOT_YET} | 58.4 |" in text
+    assert f"| SmolLM2-135M | base program | 25.0 ± 5.0 (3) | {NOT_YET} | {NOT_YET} | {NOT_YET} |" in text
+    assert "| llama3.1-8b (paper) | base program | 58.4 | 59.5 | 76.2 | 64.7 |" in text
     assert f"| fast_slow | 75.0 (1) | {NOT_YET}" in text
     assert f"| GRPO | {NOT_YET} |" in text
     assert "| prompt search, then GRPO, less base program | +50.0 [" in text
     assert "| fast_slow, less prompt search, then GRPO | +5.0 [" in text
-    assert "| prompt search, then GRPO, by base program | 3.00 [" in text and "| banking77 only | 1.11 |" in text
-    assert "| banking77 | search-grpo | 0, 1, 2 | 1,000 | 600 | 4.0 | 70.0 / 70.0, 75.0 / 75.0, 80.0 / 80.0 |" in text
+    assert "| prompt search, SFT, GRPO, by base program | 3.40 [" in text
+    assert f"| {NOT_YET} | banking77 only | 1.11 |" in text
+    assert (
+        "| SmolLM2-135M | banking77 | search-grpo | 0, 1, 2 | 1,000 | 600 | 4.0 | 70.0 / 70.0, 75.0 / 75.0, 80.0 / 80.0 |"
+        in text
+    )
     assert "Measured on 2 cores, at commit abc; lmprog 0.1.0, python 3.11." in text
 
 
 def test_a_ratio_to_almost_nothing_has_no_interval(page) -> None:
-    run = made("banking77", "search-grpo", 0)
+    run = made("banking77", "search-sft-grpo", 0)
     base = replace(run.versions[0], scores=[1.0] + [0.0] * (ROWS - 1))
     text = page(replace(run, versions=[base, *run.versions[1:]]))
-    assert "by base program | 14.00, no interval: it divides by almost nothing |" in text
+    assert "by base program | 16.00, no interval: it divides by almost nothing |" in text
 
 
 def test_means_over_tasks_when_all_are_there(page) -> None:
-    text = page(*(made(task, "search-grpo", seed) for task in TASKS for seed in (0, 1)))
-    assert "| search-grpo | 0, 1 |" in text
-    assert "| prompt search, then GRPO | 72.5 ± 3.5 (2) | 72.5 ± 3.5 (2) | 72.5 ± 3.5 (2) | 72.5 | 63.7 |" in text
-    assert "| banking77 and multihop and papillon | 1.11 |" in text
+    text = page(*(made(task, "search-sft-grpo", seed) for task in TASKS for seed in (0, 1)))
+    assert "| search-sft-grpo | 0, 1 |" in text
+    assert "| prompt search, SFT, GRPO | 82.5 ± 3.5 (2) | 82.5 ± 3.5 (2) | 82.5 ± 3.5 (2) | 82.5 |" in text
+    assert "| banking77, multihop, papillon | 1.11 |" in text
+
+
+def test_another_student_has_rows_of_its_own_and_its_name_alone_tells_runs_apart(page, tmp_path: Path) -> None:
+    task = TASKS["multihop"]
+    small, bigger = (settings_of(task, "search-sft-grpo", Sizes(), name) for name in ("SmolLM2-135M", "Qwen2.5-0.5B"))
+    assert small != bigger and "student" not in small
+    runs = [made("multihop", "search-sft-grpo", seed, settings) for settings in (small, bigger) for seed in (0, 1)]
+    runs = [replace(run, versions=run.versions[:2]) if run.settings == small else run for run in runs]
+    text = page(*runs)
+    assert f"| SmolLM2-135M | prompt search, SFT, GRPO | {NOT_YET} |" in text
+    assert f"| Qwen2.5-0.5B | prompt search, SFT, GRPO | {NOT_YET} | 82.5 ± 3.5 (2) |" in text
+    assert "| Qwen2.5-0.5B | multihop | search-sft-grpo | 0, 1 |" in text
+    assert "Qwen2.5-0.5B | banking77 | search-grpo" not in text
+    ledger = Ledger(tmp_path / "l.jsonl", Measured.from_json)
+    for run in runs:
+        ledger.add(run)
+    assert len(wanted(ledger, Sizes())) == 4
+    assert paper.named("a=hf/b=c").model == "hf/b=c"
+    with pytest.raises(argparse.ArgumentTypeError, match="NAME=MODEL"):
+        paper.named("hf/b")
 
 
 def test_runs_on_different_test_rows_are_not_compared(page) -> None:
