@@ -346,6 +346,8 @@ class Optimize:
     """The reason why demos made of private rows may be in the overlay."""
     report_to: tuple[str, ...] = ()
     """The experiment trackers that follow the optimization."""
+    batch: bool = False
+    """True if the scorings of whole splits wait for batches of the provider."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,6 +58,8 @@ def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
         calls = _of_stage(program, optimizer, stage, sizes, run, proposal, others)
         parts.append(Part(stage.optimizer, calls, fees=fees))
         versions += results[-1] if results else run
+    if block.batch:
+        versions = [replace(ask, lm=replace(ask.lm, batch=True)) for ask in versions]
     parts.append(Part("dev before and after each stage", _times(versions, choosing)))
     if confirming:
         parts.append(Part("dev that confirms", _times(versions, confirming * most_repeats(block))))

@@ -1,4 +1,5 @@
-"""Checks of optimizing: untrainable weights (701), no variation (702), unmoved metric (703), other base (704)."""
+"""Checks of optimizing: untrainable weights (701), no variation (702), unmoved metric (703), other base (704), no batches
+(705)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from pathlib import Path
 from jinja2 import nodes
 
 from lmprog.compiler.backends import VLLM_PREFIX
+from lmprog.compiler.batches import no_batches
+from lmprog.compiler.bounds import bounds, judges
 from lmprog.compiler.checks import fine_tuning
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import Expression
@@ -25,7 +28,7 @@ def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -
     since.
 
     `base_digest` returns the digest of the file that an overlay extends (None: it cannot be read). The findings are
-    LMP202, LMP701, LMP702, LMP703 and LMP704.
+    LMP202, LMP701, LMP702, LMP703, LMP704 and LMP705.
     """
     _unread_weights(draft, plan)
     if plan.optimize is not None:
@@ -33,8 +36,20 @@ def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -
         fine_tuning.check(draft, plan, plan.optimize)
         _variation(draft, plan, plan.optimize)
         _effect(draft, plan, plan.optimize)
+        if plan.optimize.batch:
+            _batches(draft, plan)
     _base(draft, plan, base_digest)
     _adapters(draft, plan)
+
+
+def _batches(draft: Draft, plan: Plan) -> None:
+    """Report each LM that a scoring asks and whose provider has no batches."""
+    asked = (site for program in (plan, *judges(plan)) for site in bounds(program).sites)
+    lms = {lm.id: lm for site in asked for lm in site.plan.lms[site.module.lm].answering}
+    for lm in lms.values():
+        if (why := no_batches(lm)) is not None:
+            message = f"`batch: true` wants batches of each model that a scoring asks, and `{lm.id}` ({lm.model}) {why}"
+            draft.report.add("LMP705", draft.place("optimize", "batch"), message, fix="leave `batch` out")
 
 
 def _weights(draft: Draft, plan: Plan, optimize: Optimize) -> None:

@@ -212,6 +212,11 @@ OPTIMIZE = Record(
             default="none",
             example="[mlflow]",
         ),
+        "batch": Boolean(
+            about="Whether dev and test scores around the stages wait for batches of the provider, at half the price.",
+            default="false",
+            example="true",
+        ),
         "declassify": Text(
             about="Why others may read what is written of private rows: demos and instructions.",
             default="private rows are not written into an overlay",

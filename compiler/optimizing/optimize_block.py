@@ -56,6 +56,7 @@ def read_optimize(draft: Draft) -> Optimize | None:
         teachers=read_teachers(draft, written_stages(node.get("stages"))),
         declassify=node.value("declassify"),
         report_to=tuple(node.value("report_to", ())),
+        batch=node.value("batch", False),
     )
 
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 from lmprog.boundary.bodies import TooLong, within
 from lmprog.compiler.plan import LM, Fleet
+from lmprog.compiler.routes import is_direct
 from lmprog.doctor.line import Line
 from lmprog.errors import LmprogError
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.addresses import listed
 from lmprog.lms.api.failures import TryFailed
 from lmprog.lms.api.server import Server
-from lmprog.lms.routes import is_direct
 
 TIMEOUT = 5.0
 """Seconds that a server has for its answer."""

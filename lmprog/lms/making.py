@@ -10,11 +10,11 @@ from lmprog.aio.threads import in_thread
 from lmprog.compiler import plan
 from lmprog.compiler.backends import API, LOCAL
 from lmprog.compiler.plugins import function_of
+from lmprog.compiler.routes import is_direct
 from lmprog.errors import LmprogError, ProviderError, UsageError
 from lmprog.extras import require
 from lmprog.lms.api.access import Access
 from lmprog.lms.lm import LM, Completion, Request
-from lmprog.lms.routes import is_direct
 
 
 class _OnFirstUse:

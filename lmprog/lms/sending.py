@@ -7,10 +7,10 @@ from typing import Any
 
 from lmprog.compiler.backends import API, VLLM_PREFIX
 from lmprog.compiler.plan import LM
+from lmprog.compiler.routes import is_direct
 from lmprog.compiler.types.lattice import json_schema
 from lmprog.lms.api.body import TOKEN_IDS, marked, marks_caches, parameters
 from lmprog.lms.lm import Request
-from lmprog.lms.routes import is_direct
 
 
 def as_sent(declared: LM, request: Request) -> dict[str, Any]:

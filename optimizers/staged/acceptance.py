@@ -23,10 +23,10 @@ from lmprog.optimizers.candidate import Candidate
 from lmprog.optimizers.evaluation import Values, on_both
 from lmprog.optimizers.journal.files import Journal
 from lmprog.optimizers.optimizer import Row
+from lmprog.optimizers.staged.split_scores import SplitScores
 from lmprog.optimizers.strategies import outages
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
-from lmprog.scoring.evaluation import evaluate
 from lmprog.scoring.statistics import estimate, gain_p, paired
 from lmprog.seeds import derive
 
@@ -110,8 +110,16 @@ class Confirmation:
     """
 
     def __init__(
-        self, program: Program, rows: Sequence[Row], metric: str, journal: Journal, seed: int, repeats: int = 1
+        self,
+        program: Program,
+        rows: Sequence[Row],
+        metric: str,
+        journal: Journal,
+        seed: int,
+        repeats: int,
+        scoring: SplitScores,
     ) -> None:
+        self.scoring = scoring
         self.program, self.rows, self.metric, self.journal = program, rows, metric, journal
         self.repeats, self.seed = repeats, derive(seed, "confirm")
 
@@ -161,7 +169,7 @@ class Confirmation:
         if kept is None:
             self.journal.tell("confirming", rows=len(self.rows))
             program, options = self.program.with_candidate(candidate), RunOptions(seed=self.seed)
-            scores = evaluate(program, self.rows, self.metric, repeats=self.repeats, options=options, allow_writes=True)
+            scores = self.scoring.of(program, self.rows, self.metric, repeats=self.repeats, options=options)
             _ = scores.estimate  # raises where nothing could be scored
             kept = {str(row): value for row, value in scores.by_row.items()}
             # A score that an outage has cut is no score: a resumed run makes it again.

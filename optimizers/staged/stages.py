@@ -30,10 +30,11 @@ from lmprog.optimizers.optimizer import Optimizer, Row, Task, find, packages_of
 from lmprog.optimizers.redaction import ShownRows
 from lmprog.optimizers.staged.acceptance import ALPHA, Confirmation
 from lmprog.optimizers.staged.dev_split import DevSplit, described, split
+from lmprog.optimizers.staged.split_scores import SplitScores, split_scores
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
 from lmprog.scoring.data import rows_of
-from lmprog.scoring.evaluation import Scores, evaluate
+from lmprog.scoring.evaluation import Scores
 from lmprog.seeds import derive
 from lmprog.spending.budget import Budget, Spent
 
@@ -133,12 +134,21 @@ def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal
     What the journal records as done is not done again. `budget` has limits by name. Raises UsageError and RowsError for
     data that cannot be read.
     """
-    with closing(AnswerCache(journal.folder)) as cache:
-        return _run(program, seed, budget, journal, RunResponseCache(cache))
+    batch = optimize_config(program).batch
+    with (
+        closing(AnswerCache(journal.folder)) as cache,
+        split_scores(batch, journal.folder, lambda text: journal.tell("note", text=text)) as scoring,
+    ):
+        return _run(program, seed, budget, journal, RunResponseCache(cache), scoring)
 
 
 def _run(
-    program: Program, seed: int, budget: Mapping[str, float], journal: Journal, answers: RunResponseCache
+    program: Program,
+    seed: int,
+    budget: Mapping[str, float],
+    journal: Journal,
+    answers: RunResponseCache,
+    scoring: SplitScores,
 ) -> Outcome:
     block = optimize_config(program)
     train, dev = rows_of(program.plan, block.train), rows_of(program.plan, block.validate)
@@ -149,8 +159,8 @@ def _run(
     metered = program.with_budget(shared)
     # What a run reports of its stages, and every test, are scored apart from the budget: not paid for out of the search.
     unlimited = program.with_budget(Budget({}, answers=answers))
-    confirmation = Confirmation(unlimited, parts.confirm, block.metric, journal, seed, most_repeats(block))
-    chosen_by = _ChoosingScores(unlimited, parts.choose, block.metric, journal, seed)
+    confirmation = Confirmation(unlimited, parts.confirm, block.metric, journal, seed, most_repeats(block), scoring)
+    chosen_by = _ChoosingScores(unlimited, parts.choose, block.metric, journal, seed, scoring)
     best = Candidate()
     outcomes: list[StageOutcome] = []
     for number, stage in enumerate(block.stages, 1):
@@ -213,7 +223,7 @@ def _run(
     versions = [Candidate(), *(outcome.candidate for outcome in outcomes)]
     accepted = _accepted(block, confirmation, versions, outcomes, parts)
     journal.record("accepted", **accepted)
-    test = _tested(unlimited, block.metric, outcomes, journal)
+    test = _tested(unlimited, block.metric, outcomes, journal, scoring)
     before_all = chosen_by.of(Candidate()).estimate.as_json()
     return Outcome(versions[accepted["kept"]], before_all, best, accepted, outcomes, test, shared.spent)
 
@@ -263,22 +273,27 @@ def _accepted(
 class _ChoosingScores:
     """Scores of versions of the program on the dev rows that choose, each made once in the life of a run."""
 
-    def __init__(self, program: Program, rows: Sequence[Row], metric: str, journal: Journal, seed: int) -> None:
+    def __init__(
+        self, program: Program, rows: Sequence[Row], metric: str, journal: Journal, seed: int, scoring: SplitScores
+    ) -> None:
         self.program, self.rows, self.metric, self.journal, self.seed = program, rows, metric, journal, seed
+        self.scoring = scoring
 
     def of(self, candidate: Candidate) -> Scores:
         key = f"choose/{candidate.digest}"
         kept = self.journal.recall(key)
         if kept is None:
             program = self.program.with_candidate(candidate)
-            scores = evaluate(program, self.rows, self.metric, options=RunOptions(seed=self.seed), allow_writes=True)
+            scores = self.scoring.of(program, self.rows, self.metric, options=RunOptions(seed=self.seed))
             _ = scores.estimate  # raises where nothing could be scored
             kept = list(scores.by_row.items())
             self.journal.keep(key, kept)
         return Scores.of_values(self.metric, [(row, value) for row, value in kept])
 
 
-def _tested(program: Program, metric: str, outcomes: Sequence[StageOutcome], journal: Journal) -> list[Scores]:
+def _tested(
+    program: Program, metric: str, outcomes: Sequence[StageOutcome], journal: Journal, scoring: SplitScores
+) -> list[Scores]:
     """Return the scores on the test split before and after each stage. Equal programs are scored once."""
     if TEST not in program.plan.data:
         return []
@@ -294,7 +309,7 @@ def _tested(program: Program, metric: str, outcomes: Sequence[StageOutcome], jou
             values = journal.recall(f"test/{digest}")
             # Where a provider was down, a resumed run scores again.
             if values is None or too_many_outages(values.count(None), len(values)):
-                scores = evaluate(program.with_candidate(candidate), rows, metric, allow_writes=True)
+                scores = scoring.of(program.with_candidate(candidate), rows, metric)
                 values = [score.value for score in (scores if by_version else scores.checked()).rows]
                 shown = {"answers": to_show.answers(scores), **({} if by_version else {"rows": to_show.rows(rows)})}
                 journal.keep(f"kinds/{digest}", [score.kind for score in scores.rows])

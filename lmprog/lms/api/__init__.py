@@ -15,6 +15,7 @@ from typing import TypeVar
 from lmprog.compiler import plan
 from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.compiler.plan import AdapterReference
+from lmprog.compiler.routes import is_direct
 from lmprog.compiler.tokens import reply_limit
 from lmprog.errors import LmprogError, ProviderError, UsageError
 from lmprog.lms.api.access import Access
@@ -26,7 +27,6 @@ from lmprog.lms.api.limits import Gate
 from lmprog.lms.api.route import Route
 from lmprog.lms.images import with_images
 from lmprog.lms.lm import LM, Completion, Request, innermost
-from lmprog.lms.routes import is_direct
 
 T = TypeVar("T")
 FIRST_WAIT = 1.0

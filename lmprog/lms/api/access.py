@@ -10,8 +10,8 @@ from lmprog.boundary.secret_forms import FROM_FILES, forms_of, secrets_of_addres
 from lmprog.compiler import plan
 from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.compiler.expressions.compiled import EvaluationError, Expression
+from lmprog.compiler.routes import is_direct
 from lmprog.errors import UsageError
-from lmprog.lms.routes import is_direct
 
 OPENAI = "https://api.openai.com/v1"
 _SECRET_NAMES = ("_API_KEY", "_TOKEN", "_SECRET", "_SECRET_KEY", "_ACCESS_KEY", "_PASSWORD", "_CREDENTIALS")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from lmprog.aio.per_loop import PerLoop
 from lmprog.compiler import model_table, plan
+from lmprog.compiler.batches import no_batches
+from lmprog.compiler.same_lm import same_lm
 from lmprog.errors import ProviderError, UsageError
 from lmprog.lms.api.access import Access
 from lmprog.lms.api.batch_files import BatchFile
@@ -20,7 +22,6 @@ from lmprog.lms.api.server import Server
 from lmprog.lms.cached import CachedLM
 from lmprog.lms.images import with_images
 from lmprog.lms.lm import LM, Completion, Request
-from lmprog.lms.routes import is_direct
 from lmprog.state.ownership import exclusive_writer
 
 
@@ -68,12 +69,8 @@ class BatchLM:
 def require_batches(declared: plan.LM) -> None:
     """Raise UsageError where the provider of an LM has no batches that lmprog knows how to ask for. `declared` is the
     LM as the spec declares it."""
-    openai = declared.model.startswith("openai/") and is_direct(declared)
-    if not openai or isinstance(declared.api_base, plan.Fleet):
-        raise UsageError(
-            f"the LM {declared.id!r} ({declared.model}) has no batches that lmprog knows how to ask for: it knows the "
-            "protocol of OpenAI (models openai/..., at one address); score it without batches"
-        )
+    if (why := no_batches(declared)) is not None:
+        raise UsageError(f"the LM {declared.id!r} ({declared.model}) {why}; score it without batches")
 
 
 class BatchRun:
@@ -84,15 +81,21 @@ class BatchRun:
         self._folder, self._tell, self._held = folder, tell, held
         self._files: dict[str, BatchFile] = {}
         self._made: list[BatchLM] = []
+        self._known: list[tuple[plan.LM, LM]] = []
 
     def make(self, declared: plan.LM) -> LM:
-        """Return an LM that puts its requests into batches, from its declaration.
+        """Return an LM that puts its requests into batches, from its declaration: one for all programs that declare it
+        equally, so that their requests are in the same batches.
 
         Raises the errors of BatchLM, and WriterLocked where another process uses the LM's file of batches.
         """
+        for known, made in self._known:
+            if known.id == declared.id and same_lm(known, declared):
+                return made
         lm = BatchLM(declared, self._opened, self._tell)
         self._made.append(lm)
-        return CachedLM(lm, declared) if declared.cache is not None else lm
+        self._known.append((declared, CachedLM(lm, declared) if declared.cache is not None else lm))
+        return self._known[-1][1]
 
     def forget(self, *, whole: bool) -> None:
         """Forget the batches if the command has all replies (`whole`), else only their requests without a reply."""

@@ -188,8 +188,11 @@ BESIDE: dict[str, dict[str, Any]] = {
     **{f"{path}.expect.<output>.within": {"equals": 1} for path in ("tests[]", "tests.<test>")},
     "data.train.split": {"hf": "owner/name"},
 }
-OTHERWISE = {"metrics.<metric>.metric": "no package has a metric `closeness`"}
-"""Errors of examples that need another package."""
+OTHERWISE = {
+    "metrics.<metric>.metric": "no package has a metric `closeness`",
+    "optimize.batch": "has no batches that lmprog knows how to ask for",
+}
+"""Errors of examples that need another package, or another model than that of the program here."""
 
 
 def described(key: Key) -> bool:

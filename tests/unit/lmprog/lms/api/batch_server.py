@@ -39,6 +39,7 @@ class BatchServer(ServerInThread):
         app.router.add_post("/v1/batches", self._make)
         app.router.add_get("/v1/batches", self._list)
         app.router.add_get("/v1/batches/{id}", self._look)
+        app.router.add_post("/v1/chat/completions", self._chat)
         return app
 
     @property
@@ -110,6 +111,11 @@ class BatchServer(ServerInThread):
                 batch[key] = f"file-{len(self.files)}"
                 self.files[batch[key]] = "\n".join(lines).encode()
         batch["request_counts"] = {"total": len(asked), "completed": len(out), "failed": len(errors)}
+
+    async def _chat(self, request: web.Request) -> web.Response:
+        said = self.answer(await request.json())
+        assert not isinstance(said, str)
+        return web.json_response(said[1], status=said[0])
 
     async def _content(self, request: web.Request) -> web.Response:
         return web.Response(body=self.files[request.match_info["id"]])

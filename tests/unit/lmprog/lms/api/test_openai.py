@@ -6,9 +6,9 @@ import pytest
 from aiohttp import web
 
 from lmprog.compiler.plan import LM
+from lmprog.compiler.routes import is_direct
 from lmprog.errors import UsageError
 from lmprog.lms.api.access import OPENAI, Access
-from lmprog.lms.routes import is_direct
 
 SPEC = """
     lmprog: 1
