@@ -65,8 +65,7 @@ class GraphBuilder:
         self.draft, self.report, self.binder, self.types = draft, draft.report, draft.binder, types
 
     def build(self, node: Mapping, scope: Scope) -> tuple[tuple[Step, ...], StepTypes]:
-        """Return the steps of the program in an order that respects their edges, and their types. `scope` has the names
-        that may be read there."""
+        """Return the steps at `node`, in an order that respects their edges, and their types; `scope` is that around them."""
         level = self._level(node, scope, None, "")
         return self._steps(level), level.types
 

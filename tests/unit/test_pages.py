@@ -44,3 +44,18 @@ def test_every_page_of_docs_is_in_the_navigation_once() -> None:
     assert written - set(named) == set(), "name these pages under nav in zensical.toml"
     assert set(named) - written == set()
     assert len(named) == len(set(named))
+
+
+def test_the_map_has_each_code_with_files_that_make_it() -> None:
+    """Each code of a page has a row in docs/architecture.md, and each file of a row makes one of its codes."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| ((?:LMP\d{3}, )+)(.*)$", text, flags=re.MULTILINE)
+    assert [page.stem for page in sorted((ROOT / "compiler/pages").glob("LMP*.md"))] == re.findall(
+        r"LMP\d{3}", " ".join(codes for codes, _ in rows)
+    )
+    for codes, cells in rows:
+        files = re.findall(r"`(compiler/[\w/]+\.py)`", cells)
+        assert files
+        for file in files:
+            made = set(re.findall(r"LMP\d{3}", (ROOT / file).read_text()))
+            assert made & set(re.findall(r"LMP\d{3}", codes)), f"{file} makes none of {codes}"
