@@ -43,4 +43,6 @@ def _walk(draft: Draft, section: str, node: Node, free: frozenset[str]) -> None:
         draft.binder.reads |= seeming_reads(node.value)
         place = node.at(node.value.index("${{"), 3)
         fix = "write the value itself; --set changes it for one command"
+        if section == "tests":
+            fix = "write the value itself, checks of it such as `contains`, or an expression under `assert`"
         draft.report.add("LMP101", place, f"an expression has no value here: `{section}` is fixed", fix=fix)

@@ -74,6 +74,8 @@ def command(
     lmprog init questions --kind rag --model openai/gpt-4.1-mini --hooks
     lmprog init local --kind extract --model hosted_vllm/Qwen/Qwen3-4B --api-base http://localhost:8000/v1
     """
+    if folder.suffix in (".yaml", ".yml") and not folder.exists():
+        raise click.UsageError(f"DIR is a folder, and {folder} is named as a file; write lmprog init {folder.stem}")
     asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
     choice = _choice(asks, kind, model, api_base, ci, hooks)
     written = _files(choice)

@@ -201,11 +201,11 @@ def _said(summary: Summary) -> Iterator[str]:
     if summary.unreadable:
         yield f"{_count(summary.unreadable, 'reply')} could not be read"
     for id, times in summary.answered_by.most_common():
-        yield f"answered by {id}: {times} calls"
+        yield f"answered by {id}: {_count(times, 'call')}"
     for id, times in summary.passed_over.most_common():
-        yield f"no reply of {id}: {times} calls"
+        yield f"no reply of {id}: {_count(times, 'call')}"
     for what, times in summary.forgiven.most_common():
-        yield f"forgiven {times} times: {what}"
+        yield f"forgiven {_count(times, 'time')}: {what}"
 
 
 def _count(number: int, what: str) -> str:
