@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from lmprog.aio.per_loop import PerLoop
@@ -23,6 +25,45 @@ async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
     A caller who is cancelled goes on at once, and the function ends by itself or with the process. (With
     `asyncio.to_thread` the end of the loop and the exit of the process would wait for it.)
     """
+    work, done = _work(function, arguments)
+    threading.Thread(target=work, daemon=True, name="lmprog-tool").start()
+    awaited = _awaited.get()
+    awaited.add(done)
+    try:
+        return await done
+    finally:
+        awaited.discard(done)
+
+
+class OneThread:
+    """A daemon thread that calls functions one after another; it begins with the first, and ends when this object is gone."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._begun = threading.Lock()  # taken once, by the first call
+
+    async def call(self, function: Callable[..., T], /, **arguments: Any) -> T:
+        """Call `function` with `arguments` in the thread; return its result or raise its exception.
+
+        A caller who is cancelled goes on at once. A function that has not begun by then is not called.
+        """
+        work, done = _work(function, arguments)
+        if self._begun.acquire(blocking=False):
+            threading.Thread(target=_work_off, args=(self._queue,), daemon=True, name=self._name).start()
+            weakref.finalize(self, self._queue.put, None)
+        self._queue.put(work)
+        return await done
+
+
+def _work_off(queue: SimpleQueue[Callable[[], None] | None]) -> None:
+    while (work := queue.get()) is not None:
+        work()
+        del work  # and with it the arguments, while the next is waited for
+
+
+def _work(function: Callable[..., T], arguments: dict[str, Any]) -> tuple[Callable[[], None], asyncio.Future[T]]:
+    """Return what calls `function` in another thread, and the future of its outcome on the running event loop."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
     context = contextvars.copy_context()
@@ -36,6 +77,8 @@ async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
             done.set_exception(error)
 
     def work() -> None:
+        if done.cancelled():
+            return
         result: T | None = None
         failure: BaseException | None = None
         try:
@@ -49,13 +92,7 @@ async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
         except RuntimeError:  # the loop is closed: nobody waits any more
             return
 
-    threading.Thread(target=work, daemon=True, name="lmprog-tool").start()
-    awaited = _awaited.get()
-    awaited.add(done)
-    try:
-        return await done
-    finally:
-        awaited.discard(done)
+    return work, done
 
 
 @contextmanager

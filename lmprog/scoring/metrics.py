@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Self
 
-from lmprog.aio.threads import awaited_whole
+from lmprog.aio.threads import OneThread, awaited_whole
 from lmprog.blame import connection_failed, is_outage
 from lmprog.boundary.python_values import instances_for
 from lmprog.boundary.user_code import raised_at
@@ -59,7 +57,7 @@ class Scorer:
         self._functions: dict[str, Callable[..., Any]] = {}
         self._instances: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {}
         self._judges: dict[str, Program] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lmprog-metric")
+        self._thread = OneThread("lmprog-metric")
 
     @property
     def lowest(self) -> float:
@@ -182,7 +180,7 @@ class Scorer:
         else:
             # One thread for all: a slow function holds up no LM call, and none has to be safe for two threads at once.
             with awaited_whole():
-                score = await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, **arguments))
+                score = await self._thread.call(function, **arguments)
             if inspect.isawaitable(score):
                 score = await score
         return Score(float(score.value), score.feedback) if isinstance(score, Score) else Score(float(score))
