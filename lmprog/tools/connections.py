@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+
+from lmprog.aio.per_loop import PerLoop
 
 T = TypeVar("T")
 Opening = Callable[[], AbstractAsyncContextManager[Any]]
@@ -23,48 +24,50 @@ class Connections:
     """The open connections of one program's tools, by event loop and by a key (server and settings) that equal tools share."""
 
     def __init__(self) -> None:
-        self._of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Kept]] = WeakKeyDictionary()
+        # Strong references: the collector clears weak ones before it calls `__del__`.
+        self._of_loop: PerLoop[dict[Hashable, _Kept]] = PerLoop(dict)
 
     async def get(self, key: Hashable, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         """Return the open connection for `key`, opened by `opening` if there is none. Raises the errors of opening."""
-        kept = self._here().get(key)
+        here = self._of_loop.get()
+        kept = here.get(key)
         if kept is None or kept.ended:
-            kept = self._here()[key] = _Kept(opening)
+            kept = here[key] = _Kept(opening)
         # Shielded: a caller who is cancelled leaves the opening to those who wait beside it.
         found: T = await asyncio.shield(kept.opened)
         return found
 
     async def drop(self, key: Hashable, connection: object) -> None:
         """Close a broken connection, so that the next use opens another; a connection that has replaced it stays."""
-        kept = self._here().get(key)
+        here = self._of_loop.get()
+        kept = here.get(key)
         if kept is not None and kept.holds(connection):
-            del self._here()[key]
+            del here[key]
             await kept.close()
 
     async def aclose(self) -> None:
         """Close all connections that are open in the running event loop."""
-        here = self._of_loop.pop(asyncio.get_running_loop(), {})
-        await asyncio.gather(*(kept.close() for kept in here.values()))
+        here = self._of_loop.get()
+        open_here = [*here.values()]
+        here.clear()
+        await asyncio.gather(*(kept.close() for kept in open_here))
 
     def __del__(self) -> None:
         """Close the tools' open connections when their loop next runs.
 
         The program is gone by then, and its loop may live long.
         """
-        for loop, here in self._of_loop.items():
+        for here in self._of_loop.all():
             for kept in here.values():
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(kept.tell)
-
-    def _here(self) -> dict[Hashable, _Kept]:
-        return self._of_loop.setdefault(asyncio.get_running_loop(), {})
+                kept.tell_soon()
 
 
 class _Kept:
     """An open connection, and the task that opens and closes it."""
 
     def __init__(self, opening: Opening) -> None:
-        self.opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.opened: asyncio.Future[Any] = self._loop.create_future()
         # Where nobody is left who waits for it, a failure is no news.
         self.opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())
         self._ending = asyncio.Event()
@@ -84,6 +87,11 @@ class _Kept:
         self._ending.set()
         if not self.opened.done():
             self._task.cancel()
+
+    def tell_soon(self) -> None:
+        """Have it closed by its event loop, from any thread; a loop that is closed has closed it."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.tell)
 
     async def close(self) -> None:
         """Have it closed; returns when it is."""
