@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -25,6 +26,8 @@ from hypothesis import settings
 
 import lmprog
 from lmprog import Completion, Request
+from tests.ports import reserved
+from tests.process_state import ProcessState
 
 for name in [name for name in os.environ if name.startswith("OTEL_")]:
     # A collector of whoever runs the tests gets none of their runs.
@@ -94,6 +97,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return next(filter(nodeid.startswith, TOGETHER), None) or super()._split_scope(nodeid)
 
     return Together(config, log) if config.option.dist == "loadfile" else None
+
+
+@pytest.fixture(autouse=True)
+def process_state(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails the test that leaves the process in another state than it found: another test would fail by it, and not alone."""
+    before = ProcessState()
+    yield
+    changes = before.changes()
+    if changes:
+        said = "the test leaves the process changed:\n" + "\n".join(changes)
+        if any(map(request.node.get_closest_marker, ("slow", "torch", "model", "kill", "browser"))):
+            warnings.warn(said, stacklevel=1)
+        else:
+            pytest.fail(said, pytrace=False)
 
 
 class ScriptedLM:
@@ -247,11 +264,10 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="session")
-def closed_port() -> int:
+def closed_port() -> Iterator[int]:
     """A port of this machine where nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    with reserved() as port:
+        yield port
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import socket
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 
 from lmprog.state.json_lines import read_objects
 from tests.functional.chaos import FAULTS, JUNK, Desk, befall
+from tests.ports import reserved
 
 pytest.importorskip("trl", reason="needs the extra 'local'")
 
@@ -132,9 +133,8 @@ class served:
     """A server of the desk's program, ready to be asked; leaving the context asks it to stop."""
 
     def __init__(self, desk: Desk, most: int | None = None) -> None:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            port = taken.getsockname()[1]
+        self.held = ExitStack()
+        port = self.held.enter_context(reserved())
         self.url = f"http://127.0.0.1:{port}"
         self.desk, self.process = desk, desk.start(most, arguments(port))
 
@@ -166,3 +166,4 @@ class served:
             self.process.join(60)
             assert self.process.exitcode == 0, self.desk.said
         assert "Traceback" not in self.desk.said
+        self.held.close()

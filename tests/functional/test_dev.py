@@ -22,6 +22,7 @@ from lmprog.playground.server import playground_handler
 from lmprog.playground.session import Session
 from lmprog.reports.page.server import LocalServer
 from lmprog.runtime.events import CallEnded, TextPiece
+from tests.waiting import PATIENCE
 
 SPEC = """
 lmprog: 1
@@ -517,7 +518,7 @@ def test_the_command_serves_until_a_signal(spec: Path, number: signal.Signals, s
         with httpx.stream("GET", f"{found.group()}events") as answer:
             assert answer.status_code == 200
             process.send_signal(number)
-            assert process.wait(10) == status
+            assert process.wait(PATIENCE) == status
         assert process.stderr.read().strip() == ("interrupted" if status else "")
 
 

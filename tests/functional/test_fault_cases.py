@@ -8,12 +8,12 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ import lmprog
 from lmprog.runtime.options import RunOptions
 from lmprog.state.json_lines import read_objects
 from tests.functional.shared_cases import CASES
+from tests.ports import listens, reserved
+from tests.waiting import PATIENCE, wait_until
 
 FOLDER = CASES / "faults"
 PORTS = ("18080", "18081", "18090")
@@ -43,30 +45,25 @@ pytestmark = [
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the cases whose servers run, each at a port that was free."""
     folder = tmp_path_factory.mktemp("faults")
-    free = {port: socket.create_server(("127.0.0.1", 0)) for port in PORTS}
-    numbers = {port: str(taken.getsockname()[1]) for port, taken in free.items()}
+    held = ExitStack()
+    numbers = {port: str(held.enter_context(reserved())) for port in PORTS}
     for path in FOLDER.iterdir():
         content = path.read_bytes()
         for port, number in numbers.items():
             content = content.replace(port.encode(), number.encode())
         (folder / path.name).write_bytes(content)
-    for taken in free.values():
-        taken.close()
     commands = [["fakelm.py", numbers["18080"]], ["fakelm.py", numbers["18081"]], ["toolsrv.py"]]
     running = [
         subprocess.Popen([sys.executable, *command], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for command in commands
     ]
     for number in numbers.values():
-        for _ in range(500):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", int(number))) == 0:
-                    break
-            time.sleep(0.02)
+        wait_until(lambda number=number: listens(int(number)), "a server")
     yield folder
     for process in running:
         process.kill()
         process.wait()
+    held.close()
 
 
 @pytest.fixture
@@ -272,12 +269,11 @@ def test_serve_answers_what_is_hostile_in_json(faults: Path) -> None:
         "lmprog: 1\nname: echo\ninputs: {text: str, blob: json?}\n"
         'outputs: {text: "${{ inputs.text }}", blob: "${{ inputs.blob }}"}\nsteps: {s: {value: 1}}\n'
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen([*MAIN, "serve", "serve.yaml", "--port", str(port)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*MAIN, "serve", "serve.yaml", "--port", "0"], stderr=subprocess.PIPE, text=True)
     try:
-        assert process.stderr is not None and "serving" in process.stderr.readline()
+        assert process.stderr is not None
+        address = re.search(r"serving.*(http://127.0.0.1:\d+)", process.stderr.readline())
+        assert address is not None
         deep = '{"text":"x","blob":' + "[" * 900 + "]" * 900 + "}"
         kind = {"Content-Type": "application/json"}
         asked: list[tuple[str, dict[str, str], int]] = [
@@ -294,7 +290,7 @@ def test_serve_answers_what_is_hostile_in_json(faults: Path) -> None:
             ('{"text":"hi"}', kind, 200),
         ]
         for body, headers, status in asked:
-            answer = httpx.post(f"http://127.0.0.1:{port}/run", content=body, headers=headers)
+            answer = httpx.post(f"{address[1]}/run", content=body, headers=headers, timeout=PATIENCE)
             assert answer.status_code == status and answer.json()
     finally:
         process.terminate()

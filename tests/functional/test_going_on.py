@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE, wait_until
+
 pytestmark = pytest.mark.slow
 
 LMPROG = Path(sys.executable).with_name("lmprog")
@@ -158,10 +160,7 @@ def test_two_processes_on_one_out_file(spec, write, tmp_path: Path, provider) ->
 
 
 def wait_for(path: Path, holding: str = "\n") -> None:
-    deadline = time.monotonic() + 60
-    while not (path.exists() and holding in path.read_text()):
-        assert time.monotonic() < deadline, f"{path} never held {holding!r}"
-        time.sleep(0.02)
+    wait_until(lambda: path.exists() and holding in path.read_text(), f"{holding!r} in {path}")
 
 
 # eval --out and recordings
@@ -178,7 +177,7 @@ def test_a_finished_evaluation_stays_until_the_next_is_whole(spec, tmp_path: Pat
     )
     wait_for(tmp_path / "scores.jsonl.part", '"row": 3')
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=30)
+    _, err = running.communicate(timeout=PATIENCE)
     assert (running.returncode, out.read_bytes()) == (130, before)
     assert f"what is scored so far stands in {out}.part" in err
     assert (tmp_path / "scores.jsonl.meta.json").read_text() == kept

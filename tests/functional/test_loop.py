@@ -17,6 +17,7 @@ import pytest
 from lmprog.traces.feedback import read_feedback
 from tests.functional.test_docs_blocks import DOCS, Block, Reader, blocks
 from tests.functional.traced import lines_of
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +87,7 @@ def test_a_week_in_production_then_better(provider, tmp_path: Path) -> None:
     finally:
         for server in servers:
             server.send_signal(signal.SIGTERM)
-        assert [server.wait(20) for server in servers] == [0] * len(servers)
+        assert [server.wait(PATIENCE) for server in servers] == [0] * len(servers)
     week = tmp_path / "week.jsonl"
     assert len(lines_of(week, "run")) == len(read_feedback(week)) == 50
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]

@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.functional.traced import calls
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.kill
 
@@ -104,10 +104,9 @@ def test_a_row_that_was_cut_off_after_it_wrote_is_not_run_again(cli, desk, tmp_p
     trace = ["--trace", tmp_path / "trace.jsonl"]
     main = [sys.executable, "-c", "from lmprog.cli.main import main; main()"]
     running = subprocess.Popen([*main, *map(str, (*command, *trace))], stderr=subprocess.DEVNULL)
-    while not (tmp_path / "sent").exists() or len(sent(tmp_path)) < 3:
-        assert running.poll() is None
-        time.sleep(0.01)
-    time.sleep(0.1)
+    wait_until(lambda: (tmp_path / "sent").exists() and len(sent(tmp_path)) == 3, "the third call")
+    # Each row has a line that marks it as cut off before its call, and one in its place when it has ended.
+    wait_until(lambda: (tmp_path / "out.jsonl").read_text().count("\n") == 4, "the end of the first row")
     os.kill(running.pid, how)
     running.wait()
     (tmp_path / "mended").touch()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.functional.traced import calls
+from tests.waiting import PATIENCE, wait_until
 
 LMPROG = Path(sys.executable).with_name("lmprog")
 SPEC = """
@@ -217,10 +218,8 @@ def test_ctrl_c_keeps_what_was_done(spec, rows, tmp_path, provider) -> None:
     provider.otherwise = lambda text: "billing" if text.startswith("t0") else time.sleep(60) or "refund"
     command = [LMPROG, "run", spec, "--inputs", rows, "--out", out, "--concurrency", "2"]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
-    deadline = time.monotonic() + 60
-    while not (out.exists() and out.read_bytes().endswith(b"\n")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: out.exists() and out.read_bytes().endswith(b"\n"), "the first row")
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=30)
+    _, err = running.communicate(timeout=PATIENCE)
     assert (running.returncode, err.strip()) == (130, "interrupted")
     assert [line["row"] for line in lines(out)] == [0]

@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.functional.traced import calls
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +117,8 @@ def test_an_agent_that_cannot_work_is_found_by_check(cli, spec, change, code, sa
 
 def test_ctrl_c_ends_a_server_and_a_function_that_hangs(write, tmp_path) -> None:
     pytest.importorskip("mcp")
-    write("import time\n\n\ndef hang() -> str:\n    time.sleep(600)\n    return ''\n", "tools.py")
+    begins = f"    open({str(tmp_path / 'hangs')!r}, 'w').close()\n"
+    write(f"import time\n\n\ndef hang() -> str:\n{begins}    time.sleep(600)\n    return ''\n", "tools.py")
     path = write(f"""
         lmprog: 1
         outputs: {{a: "${{{{ steps.a.result }}}}", b: "${{{{ steps.b.result }}}}"}}
@@ -130,14 +131,10 @@ def test_ctrl_c_ends_a_server_and_a_function_that_hangs(write, tmp_path) -> None
     """)
     main = "from lmprog.cli.main import main; main()"
     running = subprocess.Popen([sys.executable, "-c", main, "run", str(path)], stderr=subprocess.PIPE, text=True)
-    for _ in range(200):
-        if served_by(running.pid):
-            break
-        time.sleep(0.05)
-    (server,) = served_by(running.pid)
-    time.sleep(1.0)
+    (server,) = wait_until(lambda: served_by(running.pid), "the MCP server")
+    wait_until((tmp_path / "hangs").exists, "the call of the function")
     running.send_signal(2)
-    _, err = running.communicate(timeout=60)  # the tool itself takes 600 seconds
+    _, err = running.communicate(timeout=PATIENCE)  # the tool itself takes 600 seconds
     assert (running.returncode, err.strip()) == (130, "interrupted")
     with pytest.raises(ProcessLookupError):
         os.kill(server, 0)
@@ -159,7 +156,9 @@ def test_a_function_that_hangs_ends_in_time(cli, write) -> None:
         steps: {a: {tool: hang}}
     """)
     main = "from lmprog.cli.main import main; main()"
-    done = subprocess.run([sys.executable, "-c", main, "run", str(path)], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        [sys.executable, "-c", main, "run", str(path)], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert (done.returncode, done.stderr) == (1, "lmprog: a: hang did not end within 0.2 seconds\n")
 
 

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.functional.adding import BAD, BREAKING, GOOD, answer, proposed
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -132,7 +133,7 @@ def test_a_signal_ends_the_server_quietly(served, number: signal.Signals, status
     process, url = served
     assert httpx.get(url).status_code == 200
     process.send_signal(number)
-    assert process.wait(10) == status
+    assert process.wait(PATIENCE) == status
     assert process.stderr.read().strip() == ("interrupted" if status else "")
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import textwrap
 import time
@@ -26,6 +25,7 @@ pytest.importorskip("opentelemetry.sdk", reason="needs the extra 'otel'")
 
 import lmprog
 from lmprog.traces.exports import close
+from tests.ports import reserved
 
 pytestmark = pytest.mark.slow
 
@@ -55,13 +55,6 @@ def binary(name: str) -> str:
             f"{name} is not installed; LMPROG_VIEWERS names an environment that has it, as this file says at its top"
         )
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
 
 
 def asked(url: str, body: Any = None) -> Any:
@@ -131,8 +124,13 @@ def value_of(any_value: dict[str, Any]) -> Any:
     return found
 
 
-def test_mlflow_shows_a_run(run, tmp_path) -> None:
-    port = free_port()
+@pytest.fixture
+def port() -> Iterator[int]:
+    with reserved() as port:
+        yield port
+
+
+def test_mlflow_shows_a_run(run, tmp_path, port: int) -> None:
     url = f"http://127.0.0.1:{port}"
     command = [binary("mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += [
@@ -162,14 +160,13 @@ def test_mlflow_shows_a_run(run, tmp_path) -> None:
     assert shown[2]["mlflow.spanInputs"][-1] == {"role": "user", "content": "<text>a</text>\n<found>found a</found>"}
 
 
-def test_phoenix_shows_a_run(run, tmp_path) -> None:
-    port = free_port()
+def test_phoenix_shows_a_run(run, tmp_path, port: int) -> None:
     url = f"http://127.0.0.1:{port}"
     environment = {
         "PHOENIX_WORKING_DIR": str(tmp_path / "phoenix"),
         "PHOENIX_HOST": "127.0.0.1",
         "PHOENIX_PORT": str(port),
-        "PHOENIX_GRPC_PORT": str(free_port()),
+        "PHOENIX_GRPC_PORT": "0",
         "PHOENIX_TELEMETRY_ENABLED": "false",
     }
     with server([binary("phoenix"), "serve"], tmp_path, f"{url}/healthz", **environment):

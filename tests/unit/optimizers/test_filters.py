@@ -57,7 +57,7 @@ def test_many_rows_take_no_long(parity) -> None:
     rows = [{"text": " ".join(f"w{(number * word) % 977}" for word in range(60))} for number in range(4000)]
     started = time.process_time()
     Leaks(program.plan, rows[:3000], rows[3000:]).reject_reason(Candidate(instructions={"judge": "w1 w2 w3"}))
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 20
 
 
 def test_a_leaking_proposal_is_refused_and_never_run(parity, task_of, tmp_path) -> None:

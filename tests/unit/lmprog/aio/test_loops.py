@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lmprog.aio.loops import run_async, run_briefly
+from tests.waiting import PATIENCE
 
 RUNNERS = pytest.mark.parametrize("run", [run_async, run_briefly])
 
@@ -96,7 +97,7 @@ def test_ctrl_c_cancels_what_is_at_work(name: str, tmp_path: Path) -> None:
     assert running.stdout is not None and running.stdout.readline() == "at work\n"
     time.sleep(0.05)
     os.kill(running.pid, signal.SIGINT)
-    said, errors = running.communicate(timeout=20)
+    said, errors = running.communicate(timeout=PATIENCE)
     assert (said.split(), errors, running.returncode) == (["cancelled", "interrupted"], "", 0)
 
 

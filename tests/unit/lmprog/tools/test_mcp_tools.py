@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,6 +19,8 @@ import pytest
 
 import lmprog
 from lmprog import UsageError
+from tests.ports import listens, reserved
+from tests.waiting import PATIENCE, until_true, wait_until
 
 pytestmark = pytest.mark.skipif(find_spec("mcp") is None, reason="needs the extra 'mcp'")
 
@@ -54,29 +54,21 @@ def test_the_environment_is_read_within_a_command_and_hidden_in_messages(made, m
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Where the same server answers over http."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen([sys.executable, str(SERVER), str(port)], stderr=subprocess.DEVNULL)
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield f'url: "http://127.0.0.1:{port}/mcp"'
-    process.kill()
-    process.wait()
+    with reserved() as port:
+        process = subprocess.Popen([sys.executable, str(SERVER), str(port)], stderr=subprocess.DEVNULL)
+        wait_until(lambda: listens(port) or process.poll() is not None, "the server")
+        yield f'url: "http://127.0.0.1:{port}/mcp"'
+        process.kill()
+        process.wait()
 
 
-def alive(pid: int) -> bool:
-    """Whether the process still runs; it is waited for, since a server is told to end before it is made to."""
-    for _ in range(60):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        time.sleep(0.05)
-    return True
+def gone(pid: int) -> bool:
+    """Return whether the process has ended. It is waited for: a server is told to end before it is made to."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize(
@@ -108,8 +100,8 @@ def test_stdio_gives_the_same_and_one_session_serves_all_calls(made) -> None:
 
     sum, pids = asyncio.run(run())
     assert sum == {"x": 4}
-    assert len(pids) == 1
-    assert not alive(int(pids.pop()))
+    (pid,) = pids
+    wait_until(lambda: gone(int(pid)), "the end of the server")
 
 
 class Nothing:
@@ -121,17 +113,17 @@ class Nothing:
 
 @pytest.mark.slow
 def test_aclose_ends_the_server_and_the_next_use_starts_another(made) -> None:
-    async def run() -> tuple[str, bool, str]:
+    async def run() -> tuple[str, str]:
         program = made("pid", more=", output: str")
         first = (await program.run({})).outputs["x"]
         before = asyncio.all_tasks()
         await program.aclose()
         assert before - asyncio.all_tasks() and asyncio.all_tasks() == {asyncio.current_task()}
-        gone = not alive(int(first))
-        return first, gone, (await program.run({})).outputs["x"]
+        await until_true(lambda: gone(int(first)), "the end of the server")
+        return first, (await program.run({})).outputs["x"]
 
-    first, gone, second = asyncio.run(run())
-    assert gone and first != second
+    first, second = asyncio.run(run())
+    assert first != second
 
 
 def test_what_a_server_reports_is_the_tools_failure(made, address) -> None:
@@ -162,7 +154,7 @@ class Gate:
                     name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")
                 }
                 try:
-                    reply = urllib.request.urlopen(urllib.request.Request(address, body, headers), timeout=20)
+                    reply = urllib.request.urlopen(urllib.request.Request(address, body, headers), timeout=PATIENCE)
                 except urllib.error.HTTPError as error:
                     reply = error
                 told = reply.read()
@@ -230,13 +222,11 @@ def test_a_program_that_is_gone_takes_its_servers_along(made) -> None:
         pid = int((await program.run({})).outputs["x"])
         del program
         gc.collect()
-        await asyncio.sleep(0.5)
-        assert not alive(pid)
+        await until_true(lambda: gone(pid), "the end of the server")
 
     asyncio.run(run())
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_a_call_that_is_cut_short_leaves_nothing(made) -> None:
     before = children()
@@ -256,8 +246,8 @@ def test_a_call_that_is_cut_short_leaves_nothing(made) -> None:
             await task
 
     asyncio.run(run())
-    assert not alive(int(pids[0]))
-    assert children() <= before
+    wait_until(lambda: gone(int(pids[0])), "the end of the server")
+    wait_until(lambda: children() <= before, "the end of all servers")
 
 
 @pytest.mark.slow
@@ -265,10 +255,10 @@ def test_a_process_that_ends_takes_its_servers_along(made, tmp_path) -> None:
     made("pid", more=", output: str")
     script = "import lmprog, sys; print(lmprog.load(sys.argv[1])().outputs['x'])"
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "program.yaml")], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, str(tmp_path / "program.yaml")], capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0 and done.stderr == ""
-    assert not alive(int(done.stdout))
+    wait_until(lambda: gone(int(done.stdout)), "the end of the server")
 
 
 def test_a_server_that_does_not_start(made, closed_port) -> None:

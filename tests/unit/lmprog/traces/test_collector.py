@@ -22,6 +22,7 @@ from lmprog.traces import delivery, exports
 from lmprog.traces.exports import close
 from lmprog.traces.otel_environment import Wanted, wanted
 from tests.unit.lmprog.traces.test_telemetry import TEXT, TOOLS, answer
+from tests.waiting import wait_until
 
 
 class Receiver:
@@ -224,9 +225,7 @@ def test_what_a_collector_did_not_take_is_sent_again(program, scripted, collecto
     collector.statuses = [503]
     desk = program(TEXT + exporting(collector.url), scripted(answer), tools__py=TOOLS)
     desk(text="a")
-    until = time.monotonic() + 10
-    while not collector.paths and time.monotonic() < until:
-        time.sleep(0.005)
+    wait_until(lambda: collector.paths, "the first request")
     desk(text="b")
     close()
     assert len(collector.spans) == 6
@@ -259,7 +258,8 @@ def test_a_collector_that_hangs_slows_no_run_and_the_end_within_a_bound(
     assert [result.error for result in results] == [None] * 400 and collector.paths == []
     began = time.monotonic()
     close()
-    assert time.monotonic() - began < delivery.BOUND + 2
+    # Without the bound each of the three batches would be tried for as long as the collector hangs.
+    assert time.monotonic() - began < delivery.BOUND + 30
     assert "1200 of 1200 spans could not be delivered" in capfd.readouterr().err
 
 
@@ -276,7 +276,7 @@ def test_a_collector_that_is_down_fails_and_slows_nothing(program, write, script
         program(text="a")
         started = time.process_time()
         assert [result.error for result in program.map([{{"text": "a"}}] * 2000)] == [None] * 2000
-        assert time.process_time() - started < 5
+        assert time.process_time() - started < 20
     """
     script = write(code, "script.py")
     ran = subprocess.run(
