@@ -16,6 +16,7 @@ from lmprog.compiler.checks import (
     optimizing,
     outside,
     places,
+    reply_format,
     rows,
     stages,
     termination,
@@ -33,6 +34,7 @@ def run(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -> 
     places.check(draft)
     names.check(draft)
     labels.check(draft)
+    reply_format.check(draft)
     termination.check(draft)
     conditions.check(draft, plan)
     outside.check(draft, plan)
