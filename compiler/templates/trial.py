@@ -70,7 +70,8 @@ def trial(
     fixed: Mapping[str, Any],
     rows: Iterable[Mapping[str, Any]] = (),
 ) -> Failure | None:
-    """Render a template with samples of the types in `names`, and with `rows`; return its failure, or None.
+    """Render a template with samples of the types in `names`, and with `rows`; return its failure, or None. Raises MemoryError
+    where the machine has no memory left.
 
     `tree` is its syntax tree; `fixed` are values, by name, that are the same in every run.
     """
@@ -89,7 +90,7 @@ def trial(
             if failed is not None:
                 return Failure(*failed, {})
         return _first_failure(run, names, choices, fixed)
-    except (_GivenUp, MemoryError):
+    except _GivenUp:
         return None
 
 
@@ -170,7 +171,8 @@ class _Trial:
     def failure(self, values: Mapping[str, Any]) -> tuple[str, int] | None:
         """Return why the values cannot be rendered, and the offset of the first mark in that line; None where they can be.
 
-        Raises _GivenUp where rendering takes too long or makes too much.
+        Raises _GivenUp where rendering takes too long or makes too much, and MemoryError: with values of this size it is a
+        lack of the machine's, not a fault of the template.
         """
         _trials().turns = 0
         try:
@@ -181,7 +183,7 @@ class _Trial:
                 self.template = _trials().template_class.from_code(_trials(), code, {**_trials().globals})
             for _ in self.template.root_render_func(self.template.new_context(dict(values))):
                 pass
-        except _GivenUp:
+        except (_GivenUp, MemoryError):
             raise
         except (Exception, RecursionError) as error:
             line = getattr(error, "lineno", None) or self._line(error.__traceback__)

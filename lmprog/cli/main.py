@@ -124,6 +124,11 @@ def _status(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         click.echo(f"lmprog: {error.filename or 'the machine'}: {error.strerror or error}", err=True)
         return InfrastructureError.exit_status
+    except MemoryError:
+        click.echo(
+            "lmprog: the machine has no memory left for this; end other programs, or use a larger machine", err=True
+        )
+        return InfrastructureError.exit_status
     except ImportError as error:
         return _of_extra(error)
 
