@@ -28,23 +28,6 @@ class Frame:
         return list(self.rows)
 
 
-class Polars:
-    """A stand-in for a data frame of polars: iterating it gives columns."""
-
-    def __iter__(self) -> Any:
-        return iter([["a"]])
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        return [{"text": "a", "n": None}]
-
-
-class Dataset:
-    """A stand-in for a split of `datasets`: a sequence by its methods that is no Sequence."""
-
-    def __iter__(self) -> Any:
-        return iter([{"text": "a", "n": numpy.int64(3)}])
-
-
 def test_plain_values_stay_the_same_objects() -> None:
     row = {"a": [1, "x", None, {"b": 2.5}], "c": True}
     assert plain(row) is row
@@ -67,11 +50,9 @@ def test_scalars_arrays_and_dates_become_plain(value: Any, made: Any) -> None:
     assert found == made and type(found) is type(made)
 
 
-def test_frames_and_data_sets() -> None:
+def test_frames_and_rows() -> None:
     frame = Frame({"text": "a", "n": numpy.float64(2)}, {"text": "b", "n": float("nan")})
     assert as_list(frame) == [{"text": "a", "n": 2.0}, {"text": "b", "n": None}]
-    assert as_list(Polars()) == [{"text": "a", "n": None}]
-    assert as_list(Dataset()) == [{"text": "a", "n": 3}]
     assert list(as_rows({"a": n} for n in range(2))) == [{"a": 0}, {"a": 1}]
 
 
@@ -81,6 +62,19 @@ def test_a_frame_of_pandas() -> None:
     first, second = as_list(frame)
     assert first == {"text": "a", "n": 1, "day": "2026-01-31T00:00:00"} and type(first["n"]) is int
     assert second == {"text": None, "n": 2, "day": None}
+
+
+def test_a_frame_of_polars() -> None:
+    polars = pytest.importorskip("polars", reason="needs polars, of the extra `peers`")
+    frame = polars.DataFrame({"text": ["a", "b"], "n": [1, None], "day": [datetime.date(2026, 1, 31), None]})
+    assert as_list(frame) == [{"text": "a", "n": 1, "day": "2026-01-31"}, {"text": "b", "n": None, "day": None}]
+
+
+@pytest.mark.slow
+def test_a_split_of_datasets() -> None:
+    datasets = pytest.importorskip("datasets", reason="needs the extra 'train'")
+    split = datasets.Dataset.from_dict({"text": ["a", "b"], "n": [3, 4]})
+    assert as_list(split) == [{"text": "a", "n": 3}, {"text": "b", "n": 4}]
 
 
 @pytest.mark.parametrize("table", [{"train": []}, "rows.jsonl", 3, [1, 2], [["a"]]])
