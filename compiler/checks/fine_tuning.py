@@ -22,7 +22,7 @@ def stages_of(draft: Draft) -> list[tuple[Node, str, Facts]]:
     """Return the stages whose optimizer can have a provider train weights, each as its node, its name and the optimizer's
     facts.
     """
-    return [found for found in _training(draft) if found[2].finetunes]
+    return [found for found in training_stages(draft) if found[2].finetunes]
 
 
 def check(draft: Draft, plan: Plan, optimize: Optimize) -> None:
@@ -38,7 +38,7 @@ def check(draft: Draft, plan: Plan, optimize: Optimize) -> None:
             _option(draft, name, key, written.key_place(key), there, facts)
     if not there or not stages:
         return
-    for _, name, _ in (found for found in _training(draft) if not found[2].finetunes):
+    for _, name, _ in (found for found in training_stages(draft) if not found[2].finetunes):
         id, lm = there[0]
         message = (
             f"`{name}` trains weights in this process, and those of `{lm.id}` ({lm.model}) are trained by its provider"
@@ -61,7 +61,8 @@ def check(draft: Draft, plan: Plan, optimize: Optimize) -> None:
         _rows(draft, plan, optimize, entry, name, [lm for _, lm in there])
 
 
-def _training(draft: Draft) -> Iterator[tuple[Node, str, Facts]]:
+def training_stages(draft: Draft) -> Iterator[tuple[Node, str, Facts]]:
+    """Yield the stages whose optimizer trains weights, each as its node, its name and the optimizer's facts."""
     for entry in written_stages(draft.node("optimize", "stages")):
         name = str(next(iter(entry.entries), "") if isinstance(entry, Mapping) else entry.plain())
         facts = facts_of(draft, name)

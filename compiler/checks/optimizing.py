@@ -12,7 +12,7 @@ from jinja2 import nodes
 from lmprog.compiler.backends import VLLM_PREFIX
 from lmprog.compiler.batches import no_batches
 from lmprog.compiler.bounds import bounds, judges
-from lmprog.compiler.checks import fine_tuning
+from lmprog.compiler.checks import fine_tuning, full_weights
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.expressions.compiled import Expression
 from lmprog.compiler.optimizing.optimize_block import tuned_place
@@ -34,6 +34,7 @@ def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -
     if plan.optimize is not None:
         _weights(draft, plan, plan.optimize)
         fine_tuning.check(draft, plan, plan.optimize)
+        full_weights.check(draft, plan, plan.optimize)
         _variation(draft, plan, plan.optimize)
         _effect(draft, plan, plan.optimize)
         if plan.optimize.batch:

@@ -17,5 +17,8 @@ def fast_slow_stage(task: Task, config: Config) -> WeightStage:
     The best step is chosen on all choosing dev rows, with the best member of the population at that step.
     """
     clock = Stopwatch()
-    policy, prompts = Policy(task.program, task.journal.folder, task.journal.note), Population(task, config, clock)
+    policy, prompts = (
+        Policy(task.program, task.journal.folder, task.journal.note, full=config.full),
+        Population(task, config, clock),
+    )
     return WeightStage("fast_slow", task, policy, Sampler(task, config, policy, prompts, clock), prompts)

@@ -47,6 +47,11 @@ class Training(BaseModel):
     tree_tokens: int = Field(
         4096, ge=256, description="tokens of one forward and backward pass; what does not fit goes after it"
     )
+    full: bool = Field(
+        False,
+        description="train all weights of the model in place of an adapter; a model in a folder of its own comes out, which "
+        "the overlay names. With several processes only with --fsdp",
+    )
     gradient_checkpointing: bool = Field(
         False,
         description="compute the activations of layers again in the backward pass, which takes less memory and more time; "
@@ -56,6 +61,12 @@ class Training(BaseModel):
     lora: LoRA = Field(
         default_factory=lambda: LoRA.model_validate({}), examples=[{"rank": 8}], description="the adapter"
     )
+
+    @model_validator(mode="after")
+    def _adapters(self) -> Training:
+        if self.full and self.lora != LoRA.model_validate({}):
+            raise ValueError("`lora` is the shape of an adapter, and `full: true` trains none; leave one of them out")
+        return self
 
 
 class Config(Training):
@@ -156,6 +167,13 @@ class Config(Training):
         if self.staleness and (self.teachers or self.updates > 1):
             other = "teachers" if self.teachers else "updates"
             raise ValueError(f"`staleness` beside `{other}` is not tested; leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _full(self) -> Config:
+        if self.full and (self.beta or self.staleness):
+            other = "beta" if self.beta else "staleness"
+            raise ValueError(f"`{other}` beside `full: true` is not tested; leave one of them out")
         return self
 
     @property

@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmprog.compiler.plan import AdapterReference
+from lmprog.errors import UsageError
 from lmprog.lms.digest import weights_of
 from lmprog.lms.local import LocalLM
+from lmprog.lms.local.whole import WholeInTraining
+from lmprog.optimizers import processes
 from lmprog.optimizers.grpo.math.training_rows import Constraint, Held, Row
-from lmprog.optimizers.grpo.sampling.adapters import Adapter, adapters_of, in_training
+from lmprog.optimizers.grpo.sampling.adapters import Adapter, adapters_of, in_training, trainable_whole
 from lmprog.optimizers.grpo.sampling.served import Served
 from lmprog.runtime.program import Program
 from lmprog.seeds import derive
@@ -26,10 +30,13 @@ if TYPE_CHECKING:
 class Policy:
     """The policy of a training: the program's plan, the local models whose weights are trained, and their adapters."""
 
-    def __init__(self, program: Program, folder: Path, note: Callable[[str], None], staleness: int = 0) -> None:
+    def __init__(
+        self, program: Program, folder: Path, note: Callable[[str], None], staleness: int = 0, *, full: bool = False
+    ) -> None:
         """Set up the policy; `folder` is that of the stage, and `note` is called with each problem of a server.
 
-        Servers keep the weights of the last `staleness` steps beside those of now.
+        Servers keep the weights of the last `staleness` steps beside those of now. With `full` all weights are trained, in
+        a model of its own, in place of adapters; raises UsageError where that is not tested.
         """
         self.start = program
         """The program as the stage got it."""
@@ -37,7 +44,15 @@ class Policy:
         """The program on the weights of now."""
         self.adapters = adapters_of(program.plan)
         self.served = Served(program, self.adapters, folder / "served", note, staleness)
-        self.lms = {adapter: self.served.trained_lm(adapter) for adapter in self.adapters}
+        if full and processes.count() > 1 and not processes.shards():
+            raise UsageError("`full: true` in several processes is tested with --fsdp alone: add it")
+        self.lms = (
+            {adapter: LocalLM(WholeInTraining(trainable_whole(adapter, program.plan))) for adapter in self.adapters}
+            if full
+            else {adapter: self.served.trained_lm(adapter) for adapter in self.adapters}
+        )
+        self._lms = {adapter.lm: lm for adapter, lm in self.lms.items()} if full else {}
+        """The LMs of the program, by id, that a model in training stands for."""
         self.trained: dict[Adapter, AdapterReference] = {}
         self._answering: dict[Adapter, AdapterReference] = {}
 
@@ -84,6 +99,8 @@ class Policy:
             for adapter, weights in self.weights.items():
                 self.trained[adapter] = weights.begin_training(lora, start=adapter.start)
             self._answering, self.program = dict(self.trained), in_training(self.start, self.trained)
+            if self._lms:
+                self.program = replace(self.program, lms={**self.program.lms, **self._lms})
             yield
         finally:
             self.program = self.start

@@ -23,7 +23,7 @@ from lmprog.optimizers.grpo.prompts import OwnPrompts, Prompts
 from lmprog.optimizers.grpo.reports import check
 from lmprog.optimizers.grpo.row_source import RowSource, SamplerState
 from lmprog.optimizers.grpo.sampler import Sampler
-from lmprog.optimizers.grpo.sampling.adapters import change_in
+from lmprog.optimizers.grpo.sampling.adapters import change_in, models_in
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.grpo.train_request import TrainRequest
 from lmprog.optimizers.optimizer import Task
@@ -156,7 +156,10 @@ class WeightStage:
         if step is None:
             return START
         folder = self.keeper.checkpoints.best(step).resolve()
-        return self.prompts.words(step).then(change_in(folder, self.policy.adapters, self.task.program.plan))
+        adapters = self.policy.adapters
+        full = self.source.config.full
+        change = models_in(folder, adapters) if full else change_in(folder, adapters, self.task.program.plan)
+        return self.prompts.words(step).then(change)
 
     def _report_credit(self, chosen: Candidate) -> None:
         config, task = self.source.config, self.task
@@ -168,7 +171,7 @@ class WeightStage:
 
 def grpo_stage(task: Task, config: Config) -> WeightStage:
     """Return a new run of a `grpo` stage for a task."""
-    policy = Policy(task.program, task.journal.folder, task.journal.note, config.staleness)
+    policy = Policy(task.program, task.journal.folder, task.journal.note, config.staleness, full=config.full)
     prompts = OwnPrompts()
     sampler = Sampler(task, config, policy, prompts, Stopwatch())
     source = Pipeline(sampler, policy) if config.staleness else sampler

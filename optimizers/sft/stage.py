@@ -12,5 +12,5 @@ from lmprog.optimizers.sft.local_replies import Replies
 
 def sft_stage(task: Task, options: Config) -> WeightStage:
     """Return a new run of an `sft` stage for a task."""
-    policy = Policy(task.program, task.journal.folder, task.journal.note)
+    policy = Policy(task.program, task.journal.folder, task.journal.note, full=options.full)
     return WeightStage("sft", task, policy, Replies(task, options, policy), OwnPrompts())

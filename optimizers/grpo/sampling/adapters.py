@@ -129,6 +129,30 @@ def change_in(folder: Path, adapters: Iterable[Adapter], plan: Plan) -> Candidat
     return change(written)
 
 
+def trainable_whole(adapter: Adapter, plan: Plan) -> str:
+    """Return the name of the model whose weights are all trained in place of `adapter`. Raises UsageError where that is not
+    tested: several models, a server that samples, or an adapter on the model."""
+    lm = plan.lms[adapter.lm]
+    if len(adapters_of(plan)) > 1 or adapter.section != "lms":
+        raise UsageError("`full: true` trains one model: tune weights on one LM, without `adapters: per_module`")
+    if not lm.runs_here:
+        raise UsageError(
+            f"`full: true` trains {lm.id} in this process, and a server cannot load it whole after each step"
+        )
+    users = [module.adapter for module in plan.modules.values() if module.lm == lm.id]
+    if lm.adapter is not None or any(users):
+        raise UsageError(
+            f"`full: true` begins from the model of {lm.id} alone, and the program has an adapter for it; merge that first "
+            "(`lmprog export --merged`)"
+        )
+    return lm.model
+
+
+def models_in(folder: Path, adapters: Iterable[Adapter]) -> Candidate:
+    """Return the candidate for models that were written into `folder`, each in a folder of the name of its adapter."""
+    return Candidate(models={each.lm: {"model": f"hf/{folder / each.name}"} for each in adapters})
+
+
 def change(written: Mapping[Adapter, Mapping[str, str]]) -> Candidate:
     """Return the candidate for trained adapters; `written` has for each its `path` (absolute), its digest `sha256`, and
     model and digest of its base (`base`, `base_sha256`).

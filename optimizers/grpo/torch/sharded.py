@@ -1,12 +1,12 @@
-"""The adapter in training on a copy of its model that the processes share (FSDP2, `torch.distributed.fsdp.fully_shard`).
+"""Training on a copy of a model that the processes share (FSDP2, `torch.distributed.fsdp.fully_shard`), or of all its weights.
 
 1. Copy: the layers of the model are copied without their values (torch's device `meta`), so that no process holds the model
    twice, and divided among the processes: each decoder layer by itself, and what is around them. The first process then
    sends each process its part of the values.
 2. Pass: the weights of a layer are gathered before it computes and dropped after it; so are its gradients, whose mean each
    process keeps for its own part. All processes make the same number of passes, or they would wait for each other.
-3. Update: the optimizer changes the part of each process. The values of the adapter are then gathered into the whole model,
-   which the first process samples and saves from, as where nothing is shared.
+3. Update: the optimizer changes the part of each process. The trained values are then gathered into the model itself, which
+   the first process samples and saves from, as where nothing is shared.
 
 The copy computes with the layers of transformers and peft: the engine's joined weights would keep what FSDP drops.
 Checkpoints hold whole values, so that a run goes on with any number of processes.
@@ -15,29 +15,51 @@ Checkpoints hold whole values, so that a run goes on with any number of processe
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lmprog.optimizers import processes
-from lmprog.optimizers.grpo.torch.trained import TrainedAdapters
+from lmprog.optimizers.grpo.torch.trained import TrainedAdapters, recomputed
 
 
-class ShardedAdapters(TrainedAdapters):
-    """An adapter in training, whose weights and those of its model are shared by all processes."""
+class TrainedCopy(TrainedAdapters):
+    """A copy of a model in training: of an adapter on it, or of all its weights; the model itself follows after each
+    update, and is sampled from.
 
-    def __init__(self, model: Any, name: str, *, checkpoints: bool = False) -> None:
-        """Divide a copy of the peft model `model`, in which the adapter `name` is trained, among all processes.
+    All weights are trained in fp32, whatever the number format of the model: an update is often less than bf16 can add.
+    """
 
-        It is called in all of them. In those beside the first the model may be without values.
+    def __init__(self, model: Any, name: str, *, shares: bool, checkpoints: bool = False) -> None:
+        """Copy `model` for training: the peft model with the adapter `name`, or, where `name` is empty, a model of
+        transformers, all of whose weights are trained.
+
+        With `shares` the copy is divided among all processes, and this is called in all of them; in those beside the
+        first the model may be without values.
         """
-        super().__init__([(sharded(model), name)], checkpoints=checkpoints)
+        self.shares = shares
+        self._all = not name
+        # The copy of an adapter is one that processes share: alone it is trained where it is.
+        copy = sharded(model, in_full=self._all) if shares else deepcopy(model).float()
+        super().__init__([(copy, name)], checkpoints=checkpoints)
         self._whole = dict(model.named_parameters())
+
+    def forward(self, adapter: int, *, reference: bool = False, **inputs: Any) -> Any:
+        """Return the model's output, as `TrainedAdapters` does; of a model whose weights are all trained there is no
+        reference.
+        """
+        if not self._all:
+            return super().forward(adapter, reference=reference, **inputs)
+        assert not reference  # `beta` beside `full` is refused
+        model = self.peft_model(adapter)
+        with recomputed(model) if self._checkpoints else nullcontext():
+            return model(**inputs)
 
     def combine_gradients(self) -> None:
         """Do nothing: each backward pass has left the mean of the gradients."""
@@ -51,34 +73,51 @@ class ShardedAdapters(TrainedAdapters):
         self.updated()
 
     def updated(self) -> None:
-        """Copy the values of the adapter into the whole model; called in all processes after each update."""
-        for name, value in self.whole_weights().items():
-            if processes.first():
-                self._whole[name.removeprefix("models.0.")].data.copy_(value)
+        """Copy the trained values into the model that is sampled from; called in all processes after each update."""
+        with torch.no_grad():
+            for name, weight in self.trained_weights():
+                value = whole(weight.detach())
+                if processes.first():
+                    # By an operation that counts as a change of the weight: copies in other memory orders follow it.
+                    self._whole[name.removeprefix("models.0.")].copy_(value)
 
     def _is_fast(self, model: Any, name: str, context: Any) -> bool:
         return False
 
+    def _let_learn(self) -> None:
+        if not self._all:
+            super()._let_learn()
+        else:
+            self.models.requires_grad_(True)
 
-def sharded(model: Any) -> Any:
-    """Return a copy of a peft model whose weights are divided among all processes, with the values that the first one has."""
-    parameters = {id(each): _without_value(each) for each in model.parameters()}
-    copy = deepcopy(model, parameters)
-    base = copy.get_base_model()
+
+def sharded(model: Any, in_full: bool = False) -> Any:
+    """Return a copy of a model of peft (with `in_full` of transformers) whose weights are divided among all processes, with
+    the values that the first one has.
+
+    With `in_full` the copy's weights are in fp32, and are gathered in the number format of the model.
+    """
+    kind = torch.float32 if in_full else None
+    copy = deepcopy(model, {id(each): _without_value(each, kind) for each in model.parameters()})
+    base = copy if in_full else copy.get_base_model()
+    policy = MixedPrecisionPolicy()
+    if in_full and model.dtype != torch.float32:
+        policy = MixedPrecisionPolicy(param_dtype=model.dtype, reduce_dtype=torch.float32)
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     kinds = set(base._no_split_modules or ())
     for layer in [each for each in base.modules() if type(each).__name__ in kinds]:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(base, mesh=mesh)
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(base, mesh=mesh, mp_policy=policy)
     copy.to_empty(device=device)
     base.tie_weights()
     _fill(copy, model, mesh, device)
     return copy
 
 
-def _without_value(parameter: Tensor) -> torch.nn.Parameter:
-    return torch.nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
+def _without_value(parameter: Tensor, kind: torch.dtype | None) -> torch.nn.Parameter:
+    empty = torch.empty_like(parameter, device="meta", dtype=kind)
+    return torch.nn.Parameter(empty, requires_grad=parameter.requires_grad)
 
 
 def _fill(copy: Any, model: Any, mesh: DeviceMesh, device: torch.device) -> None:
@@ -86,7 +125,9 @@ def _fill(copy: Any, model: Any, mesh: DeviceMesh, device: torch.device) -> None
     values = dict(model.named_parameters())
     for name, own in copy.named_parameters():
         value = values[name].detach()
-        value = value.to(device) if processes.first() else torch.empty(own.shape, dtype=own.dtype, device=device)
+        value = (
+            value.to(device, own.dtype) if processes.first() else torch.empty(own.shape, dtype=own.dtype, device=device)
+        )
         own.data.copy_(distribute_tensor(value, mesh, own.placements))
     buffers = dict(model.named_buffers())
     for name, own in copy.named_buffers():

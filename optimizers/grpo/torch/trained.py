@@ -26,6 +26,9 @@ class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
     where fused layers compute the pass, which keep little of them.
     """
 
+    shares = False
+    """True where the processes share the weights, each a part of them."""
+
     def __init__(self, adapters: Sequence[tuple[Any, str]], *, checkpoints: bool = False) -> None:
         super().__init__()
         self.models = torch.nn.ModuleList(list({id(model): model for model, _ in adapters}.values()))
@@ -95,7 +98,7 @@ def recomputed(model: Any) -> Iterator[None]:
     """Make the layers of `model` forget their activations in forward passes inside the block, and compute them again in the
     backward pass.
     """
-    base = model.get_base_model()
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
     base.activation_checkpointing_enable()
     try:
         yield

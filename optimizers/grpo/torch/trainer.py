@@ -49,7 +49,7 @@ from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.grpo.torch.logprobs import Allowed, logprobs, passes
 from lmprog.optimizers.grpo.torch.pass_metrics import PassMetrics
 from lmprog.optimizers.grpo.torch.settings import trl_config
-from lmprog.optimizers.grpo.torch.sharded import ShardedAdapters, takes_whole_state, whole_state
+from lmprog.optimizers.grpo.torch.sharded import takes_whole_state, whole_state
 from lmprog.optimizers.grpo.torch.stage_callback import AfterUpdate
 from lmprog.optimizers.grpo.torch.trained import OneAdapter, TrainedAdapters
 
@@ -117,7 +117,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         self.beta = config.beta
         self.model = self.model_wrapped = trained
         # Leaves shared weights where they are, and does not wrap them in DDP.
-        self.is_distributed_loading_by_transformers = isinstance(trained, ShardedAdapters)
+        self.is_distributed_loading_by_transformers = trained.shares
         from transformers.trainer_callback import PrinterCallback
 
         self.remove_callback(PrinterCallback)
@@ -196,7 +196,7 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
             reference = torch.zeros(completion_ids.shape, device=device)
             with torch.no_grad():
                 places = self._passes()
-                lacking = self._lacking(places) if isinstance(self._trained, ShardedAdapters) else 0
+                lacking = self._lacking(places) if self._trained.shares else 0
                 for own in [*places, *places[:1] * lacking]:
                     reference[own] = self._logprobs(own, reference.shape[1], reference=True)[0]
             inputs["ref_per_token_logps"] = reference
@@ -232,12 +232,12 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         optimizer = super().create_optimizer(*args, **kwargs)
-        if isinstance(self._trained, ShardedAdapters):
+        if self._trained.shares:
             takes_whole_state(optimizer)
         return optimizer
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if not isinstance(self._trained, ShardedAdapters):
+        if not self._trained.shares:
             super()._save_optimizer_and_scheduler(output_dir)
             return
         state = whole_state(self.optimizer)

@@ -13,11 +13,12 @@ from transformers import TrainerCallback
 from lmprog.lms.local.thread_count import alone
 from lmprog.optimizers import processes
 from lmprog.optimizers.grpo.checkpoints import Checkpoints
+from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.math.overlong import divisor
 from lmprog.optimizers.grpo.math.training_rows import Row
 from lmprog.optimizers.grpo.policy import Policy
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
-from lmprog.optimizers.grpo.torch.sharded import ShardedAdapters
+from lmprog.optimizers.grpo.torch.sharded import TrainedCopy
 from lmprog.optimizers.grpo.torch.trained import TrainedAdapters
 from lmprog.optimizers.grpo.torch.trainer import ProgramTrainer, Stopped
 from lmprog.optimizers.grpo.train_request import TrainRequest
@@ -41,12 +42,8 @@ def train(
     (None: nothing does).
     """
     config, checkpoints, plan = request.config, Checkpoints(request.folder), policy.start.plan
-    adapters = [policy.weights[adapter].in_peft(name) for adapter, name in policy.trained.items()]
-    checkpointing = config.gradient_checkpointing
     trainer = ProgramTrainer(
-        ShardedAdapters(*adapters[0], checkpoints=checkpointing)
-        if processes.shards()
-        else TrainedAdapters(adapters, checkpoints=checkpointing),
+        _trained(policy, config),
         policy.weights[policy.adapters[0]].tokenizer,
         config,
         rows,
@@ -66,6 +63,17 @@ def train(
         trainer.train(str(checkpoints.of_trainer(done.step)) if done is not None else None)
 
 
+def _trained(policy: Policy, config: Config) -> TrainedAdapters:
+    """Return the weights in training: the adapters beside their models, or a copy where processes share the weights or all
+    of them are trained.
+    """
+    adapters = [policy.weights[adapter].in_peft(name) for adapter, name in policy.trained.items()]
+    checkpoints = config.gradient_checkpointing
+    if not processes.shards() and not config.full:
+        return TrainedAdapters(adapters, checkpoints=checkpoints)
+    return TrainedCopy(*adapters[0], shares=processes.shards(), checkpoints=checkpoints)
+
+
 def join(program: Program, request: TrainRequest) -> None:
     """Take part in a training that the first process began with `request`; `program` is the one that this process was
     started with.
@@ -78,6 +86,6 @@ def join(program: Program, request: TrainRequest) -> None:
         raise AssertionError("the first process samples")
 
     own = replace(program, plan=request.plan, resources=replace(program.resources))
-    policy = Policy(own, request.folder, nothing)
+    policy = Policy(own, request.folder, nothing, full=request.config.full)
     with policy.training(request.config.lora, request.seed):
         train(policy, request, no_rows)

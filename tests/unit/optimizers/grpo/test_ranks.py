@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from lmprog.optimizers.grpo.math.training_rows import Row  # noqa: E402
 from lmprog.optimizers.grpo.ranks import shares  # noqa: E402
 from lmprog.optimizers.grpo.torch.sharded import whole  # noqa: E402
 from tests.ports import reserved  # noqa: E402
+from tests.unit.optimizers.conftest import small_llama  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[4]
 CASES = {
@@ -46,6 +48,18 @@ SHARED = {
     "some passes, activations computed again": {"gradient_checkpointing": True},
 }
 """Cases in which the processes share the weights (FSDP), and the options beside those of the case that they begin with."""
+WHOLE = ("tokens", "two updates of a wave")
+"""Cases in which all weights are trained, and shared by the processes."""
+
+
+def plain_llama() -> Any:
+    """A small Llama without an adapter, whose head is its embedding."""
+    from transformers import LlamaForCausalLM
+
+    config = small_llama().config
+    config.tie_word_embeddings = True
+    torch.manual_seed(1)
+    return LlamaForCausalLM(config)
 
 
 class Grab(TrainerCallback):
@@ -73,7 +87,7 @@ def train(
     from transformers import AutoTokenizer
 
     from lmprog.lms.embedded import model_folder
-    from lmprog.optimizers.grpo.torch.sharded import ShardedAdapters
+    from lmprog.optimizers.grpo.torch.sharded import TrainedCopy
     from lmprog.optimizers.grpo.torch.trained import TrainedAdapters
     from lmprog.optimizers.grpo.torch.trainer import ProgramTrainer
 
@@ -84,9 +98,10 @@ def train(
     config = Config(steps=steps, rollouts=2, max_grad_norm=1e9, checkpoint_every=every).model_copy(update=options)
     model, grab = make(), Grab(until)
     checkpoints = config.gradient_checkpointing
+    adapter = "default" if hasattr(model, "peft_config") else ""
     ProgramTrainer(
-        ShardedAdapters(model, "default", checkpoints=checkpoints)
-        if fsdp
+        TrainedCopy(model, adapter, shares=fsdp, checkpoints=checkpoints)
+        if fsdp or not adapter
         else TrainedAdapters([(model, "default")], checkpoints=checkpoints),
         AutoTokenizer.from_pretrained(model_folder()),
         config,
@@ -156,6 +171,24 @@ def test_two_processes_that_share_the_weights_make_the_update_of_one(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("case", WHOLE)
+def test_two_processes_train_all_weights_as_one_does(case: str, together, tmp_path: Path) -> None:
+    *gradients, weights = train(case, tmp_path, plain_llama)
+    for rank in together:
+        first, *later = rank[f"whole, {case}"][:-1]
+        same([first], gradients[:1], 1e-5)
+        same(later, gradients[1:], 1e-4)
+    same(together[0][f"whole, {case}"][-1:], [weights], 1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_that_trains_all_weights_goes_on_from_its_checkpoint(together) -> None:
+    straight, resumed = together[0][f"whole, {RESUMED}"], together[0]["whole, resumed"]
+    for mine, one in zip(resumed, straight[2:], strict=True):
+        assert all(torch.equal(mine[name], value) for name, value in one.items())
+
+
+@pytest.mark.slow
 def test_a_run_that_shares_weights_goes_on_from_its_checkpoint(together, tuned_llama, folder: Path) -> None:
     first = together[0]
     straight, resumed = first[f"shared, {RESUMED}"], first["resumed"]
@@ -179,11 +212,12 @@ def test_each_row_is_one_ranks(count: int, ranks: int) -> None:
 
 
 if __name__ == "__main__":
-    from tests.unit.optimizers.conftest import small_llama
-
     folder = Path(sys.argv[1])
     found = {case: train(case, folder / "runs", small_llama) for case in CASES}
     found |= {f"shared, {case}": train(case, folder / "runs", small_llama, True) for case in SHARED}
     train(RESUMED, folder / "resumed", small_llama, True, until=2)
     found["resumed"] = train(RESUMED, folder / "resumed", small_llama, True, resume=2)
+    found |= {f"whole, {case}": train(case, folder / "runs", plain_llama, True) for case in WHOLE}
+    train(RESUMED, folder / "whole", plain_llama, True, until=2)
+    found["whole, resumed"] = train(RESUMED, folder / "whole", plain_llama, True, resume=2)
     (folder / f"{os.environ['RANK']}.pickle").write_bytes(pickle.dumps(found))

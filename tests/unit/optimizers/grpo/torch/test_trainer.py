@@ -12,6 +12,7 @@ pytest.importorskip("trl", reason="needs the extra 'local'")
 from transformers import TrainerCallback  # noqa: E402
 
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
+from lmprog.optimizers.grpo.torch.sharded import TrainedCopy  # noqa: E402
 from lmprog.optimizers.grpo.torch.trained import TrainedAdapters  # noqa: E402
 from lmprog.optimizers.grpo.torch.trainer import ProgramTrainer, Row  # noqa: E402
 
@@ -99,6 +100,21 @@ def test_the_gradient_of_a_step_is_the_one_written_out_by_hand(
     assert found.keys() == expected.keys() and len(found) > 10
     for name, gradient in found.items():
         assert float((gradient - expected[name]).norm()) <= 1e-4 * float(expected[name].norm()), name
+
+
+@pytest.mark.slow
+def test_the_gradient_of_all_weights_is_the_one_written_out_by_hand(tokenizer, tuned_llama, tmp_path: Path) -> None:
+    model, grab = tuned_llama().unload().requires_grad_(True), Grab()
+    config = Config(steps=1, rollouts=2, full=True, temperature=TEMPERATURE, max_grad_norm=1e9)
+    expected, before = by_hand(model, "dapo", 0.0, 1), model.lm_head.weight.detach().clone()
+    trained = TrainedCopy(model, "", shares=False)
+    ProgramTrainer(trained, tokenizer, config, lambda step: rows(), tmp_path, 0, [grab]).train()
+    (found,) = grab.steps
+    assert found.keys() == expected.keys() and len(found) > 10
+    for name, gradient in found.items():
+        assert float((gradient - expected[name]).norm()) <= 1e-4 * float(expected[name].norm()), name
+    assert torch.equal(model.lm_head.weight, trained.models[0].lm_head.weight)
+    assert not torch.equal(model.lm_head.weight, before)
 
 
 @pytest.mark.slow
