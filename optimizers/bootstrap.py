@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from lmprog.optimizers import run_counts
+from lmprog.optimizers import call_counts, run_counts
 from lmprog.optimizers.candidate import START, Candidate, Demo
 from lmprog.optimizers.strategies.demo_runs import KNN, NUMBERS, DemoRuns, joined
 from lmprog.optimizers.strategies.repeats import AtOnce, Repeats
@@ -56,16 +56,13 @@ class Bootstrap:
     tunes = frozenset({"demos"})
     takes_teachers = True
     runs = staticmethod(run_counts.bootstrap)
+    lm_calls = staticmethod(call_counts.bootstrap)
 
     def __init__(self, config: Options) -> None:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls
-        from lmprog.optimizers.strategies.teachers import calls_of_teachers
-
-        runs = self.runs(self.config.model_dump(), train, dev)
-        return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
+        return self.lm_calls(program.plan, self.config.model_dump(), train, dev)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
         """Return the plans of the teachers, each with the largest number of its runs, in the order of the option

@@ -91,6 +91,8 @@ class Optimizer(Protocol):
       `job`, the settings of the fine-tuning job. Without them it trains in this process alone.
     - `runs(options, train, dev)`, a static method: the most runs of the program for so many rows; `options` are those in
       the spec, with defaults for the others.
+    - `lm_calls(plan, options, train, dev)`, a static method: the most LM calls, those of teachers and of the proposer included,
+      which `most_calls` of built-in optimizers returns too. Without it `lmprog check` counts the calls of `runs` alone.
     """
 
     name: ClassVar[str]
@@ -188,8 +190,13 @@ def _written(optimizer: type[Optimizer]) -> dict[str, Any]:
         "options": optimizer.Config.model_json_schema(),
         "tunes": sorted(facts.tunes or ()),
         "finetunes": sorted(facts.finetunes),
-        "runs": f"{facts.runs.__module__}:{facts.runs.__qualname__}" if callable(facts.runs) else None,
+        "runs": _place(facts.runs),
+        "lm_calls": _place(facts.lm_calls),
     }
+
+
+def _place(function: Any) -> str | None:
+    return f"{function.__module__}:{function.__qualname__}" if callable(function) else None
 
 
 def _loaded(point: EntryPoint) -> type[Optimizer]:

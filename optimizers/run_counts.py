@@ -14,29 +14,32 @@ Options = Mapping[str, Any]
 TEMPERATURES = (1.0, 0.8, 0.6, 0.4)
 """The temperatures that the probe of a training tries where `temperature` is auto, the highest first."""
 
+TEACHER_ROLLOUTS = 2
+"""The runs of a teacher on each row where its entry sets none."""
+
 
 def bootstrap(options: Options, train: int, dev: int) -> int:
     """Return the most program runs of a `bootstrap` stage with `train` train rows and `dev` choosing rows: on train
     rows, of each demo set on dev rows, and of the finalists again. `options` are those of the stage."""
-    scored = dev * (1 + _number(options, "sets", 1))
-    sampled = min(train, _number(options, "rows", 0)) * _number(options, "samples", 1)
+    scored = dev * (1 + number(options, "sets", 1))
+    sampled = min(train, number(options, "rows", 0)) * number(options, "samples", 1)
     return scored + _finals(options, dev, dev) + sampled
 
 
 def prompt_search(options: Options, train: int, dev: int) -> int:
     """Return the most program runs of a `prompt_search` stage with `train` train rows and `dev` choosing rows: on train
     rows, of the trials on dev rows, and of the finalists again. `options` are those of the stage."""
-    minibatch, finalists = _number(options, "minibatch", dev, 1), _number(options, "finalists", 0)
-    trials = halving_runs(dev, minibatch, finalists, _number(options, "trials", 1))
-    sampled = min(train, _number(options, "bootstrap_rows", 0)) * _number(options, "samples", 1)
+    minibatch, finalists = number(options, "minibatch", dev, 1), number(options, "finalists", 0)
+    trials = halving_runs(dev, minibatch, finalists, number(options, "trials", 1))
+    sampled = min(train, number(options, "bootstrap_rows", 0)) * number(options, "samples", 1)
     return dev + trials + _finals(options, dev, dev) + sampled
 
 
 def gepa(options: Options, train: int, dev: int) -> int:
     """Return the most program runs of a `gepa` stage with `train` train rows and `dev` choosing rows: of the search,
     and of the finalists on the dev rows that they lack. `options` are those of the stage."""
-    scored = min(dev, _number(options, "pareto_rows", dev))
-    return _number(options, "max_metric_calls", 0) + _finals(options, dev, scored)
+    scored = min(dev, number(options, "pareto_rows", dev))
+    return number(options, "max_metric_calls", 0) + _finals(options, dev, scored)
 
 
 def ensemble(options: Options, train: int, dev: int) -> int:
@@ -45,30 +48,30 @@ def ensemble(options: Options, train: int, dev: int) -> int:
 
     A judge's call counts as a run. `options` are those of the stage.
     """
-    members, judged = _number(options, "members", 3), options.get("judge") is not None
+    members, judged = number(options, "members", 3), options.get("judge") is not None
     return dev * (members + sum(size + judged for size in ensemble_sizes(members)))
 
 
 def sft(options: Options, train: int, dev: int) -> int:
     """Return the most program runs of an `sft` stage with `train` train rows and `dev` choosing rows: those that
     replies are taken from, and the scorings on dev rows. `options` are those of the stage."""
-    return min(train, _number(options, "rows", 0)) * _number(options, "samples", 0) + _scorings(options, dev)
+    return min(train, number(options, "rows", 0)) * number(options, "samples", 0) + _scorings(options, dev)
 
 
 def grpo(options: Options, train: int, dev: int) -> int:
     """Return the most program runs of a `grpo` stage with `train` train rows and `dev` choosing rows: rollouts, the
     probe, and the scorings on dev rows. `options` are those of the stage."""
-    rollouts = _number(options, "rollouts", 1)
-    rows, auto = min(_number(options, "probe", 0), train), options.get("temperature") == "auto"
+    rollouts = number(options, "rollouts", 1)
+    rows, auto = min(number(options, "probe", 0), train), options.get("temperature") == "auto"
     return examples(options) * rollouts + probe_runs(rows, rollouts, auto) + _scorings(options, dev)
 
 
 def fast_slow(options: Options, train: int, dev: int) -> int:
     """Return the most program runs of a `fast_slow` stage with `train` train rows and `dev` choosing rows: of its
     training steps, and of the prompt rounds between them. `options` are those of the stage."""
-    steps, every, updates = (_number(options, key, 1, 1) for key in ("steps", "every", "updates"))
-    candidates = _number(options, "population", 0) + _number(options, "trials", 0)
-    a_round = candidates * min(_number(options, "rows", 0), dev) + min(train, _number(options, "bootstrap_rows", 0))
+    steps, every, updates = (number(options, key, 1, 1) for key in ("steps", "every", "updates"))
+    candidates = number(options, "population", 0) + number(options, "trials", 0)
+    a_round = candidates * min(number(options, "rows", 0), dev) + min(train, number(options, "bootstrap_rows", 0))
     return grpo(options, train, dev) + prompt_rounds(steps, every, updates) * a_round
 
 
@@ -115,9 +118,9 @@ def probe_runs(rows: int, rollouts: int, auto: bool) -> int:
 
 def examples(options: Options) -> int:
     """Return the most train rows that a `grpo` stage draws. `options` are those of the stage."""
-    waves = _number(options, "resample_waves", 1) if options.get("no_signal") == "resample" else 1
-    steps, updates = (_number(options, key, 1, 1) for key in ("steps", "updates"))
-    return -(-steps // updates) * waves * _number(options, "examples", 1)
+    waves = number(options, "resample_waves", 1) if options.get("no_signal") == "resample" else 1
+    steps, updates = (number(options, key, 1, 1) for key in ("steps", "updates"))
+    return -(-steps // updates) * waves * number(options, "examples", 1)
 
 
 def ensemble_sizes(members: int) -> range:
@@ -136,14 +139,15 @@ def prompt_rounds(steps: int, every: int, updates: int) -> int:
 
 
 def _finals(options: Options, choosing: int, scored: int) -> int:
-    return final_runs(choosing, scored, _number(options, "finalists", 0), _number(options, "repeats", 1))
+    return final_runs(choosing, scored, number(options, "finalists", 0), number(options, "repeats", 1))
 
 
 def _scorings(options: Options, dev: int) -> int:
-    scorings = 1 + -(-_number(options, "steps", 1) // _number(options, "evaluate_every", 1, 1))
-    return scorings * dev * _number(options, "repeats", 1)
+    scorings = 1 + -(-number(options, "steps", 1) // number(options, "evaluate_every", 1, 1))
+    return scorings * dev * number(options, "repeats", 1)
 
 
-def _number(options: Options, key: str, otherwise: int, least: int = 0) -> int:
+def number(options: Options, key: str, otherwise: int, least: int = 0) -> int:
+    """Return an option that is a whole number of at least `least`; `otherwise` where it is absent or anything else."""
     value = options.get(key, otherwise)
     return value if isinstance(value, int) and value >= least else otherwise

@@ -136,6 +136,12 @@ def _budget(draft: Draft, plan: Plan) -> None:
     one = bounds(plan, [*train, *validate])
     choosing, _ = dev_split(len(validate), optimize.accept)
     runs = sum(_runs(draft, plan, stage, len(train), choosing) for stage in optimize.stages)
+    of_stages = float(
+        sum(
+            facts_of(draft, stage.optimizer).most_calls(plan, options_of(draft, stage), len(train), choosing)
+            for stage in optimize.stages
+        )
+    )
     spent = {
         "lm_calls": float(calls(plan)),
         "prompt_tokens": float(one.prompt_tokens),
@@ -148,13 +154,13 @@ def _budget(draft: Draft, plan: Plan) -> None:
         if limit is None or cost is None or not cost:
             continue
         place = draft.place("optimize", "budget", key)
-        least = cost * choosing
+        least, most = cost * choosing, of_stages if key == "lm_calls" else cost * runs
         if limit < least and validate:
             message = f"one evaluation on {choosing} {optimize.validate} rows can take {_shown(least, key)}, and "
             message += f"the budget is {_shown(limit, key)}: not even the first stage can start"
-            draft.report.add("LMP502", place, message, severity="error", fix=f"raise it to {_shown(cost * runs, key)}")
-        elif limit < cost * runs:
-            message = f"the stages can take up to {_shown(cost * runs, key)}, and the budget is {_shown(limit, key)}"
+            draft.report.add("LMP502", place, message, severity="error", fix=f"raise it to {_shown(most, key)}")
+        elif limit < most:
+            message = f"the stages can take up to {_shown(most, key)}, and the budget is {_shown(limit, key)}"
             fix = "raise it, or ask the stages for less; a stage ends where the budget does"
             draft.report.add("LMP502", place, message, severity="warning", fix=fix)
 

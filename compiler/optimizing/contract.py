@@ -13,8 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from lmprog.compiler.bounds import calls
 from lmprog.compiler.draft import Draft
 from lmprog.compiler.optimizing.language import TUNABLE
+from lmprog.compiler.plan import Plan
 
 GROUP = "lmprog.optimizers"
 """The group of entry points by which packages offer optimizers."""
@@ -22,6 +24,7 @@ FILE = Path(__file__).with_name("built_in.json")
 WEIGHTS = "weights"
 WORDS = tuple(part for part in TUNABLE if part != WEIGHTS)
 Runs = Callable[[Mapping[str, Any], int, int], int]
+Calls = Callable[[Plan, Mapping[str, Any], int, int], int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +33,8 @@ class Facts:
 
     `tunes` are the parts of modules that it may change (None: any), `needs_proposer` says that it wants an LM that
     proposes, `takes_teachers` that it takes teacher programs, `compares_runs` that it must see several runs of a row,
-    and `runs` counts its program runs (None: unknown). The class `lmprog.optimizers.optimizer.Optimizer` explains each
+    `runs` counts its program runs
+    and `lm_calls` its LM calls (None: unknown). The class `lmprog.optimizers.optimizer.Optimizer` explains each
     field.
     """
 
@@ -45,6 +49,8 @@ class Facts:
     """The options that a job of a provider reads; empty if it trains in this process alone."""
     runs: Runs | str | None = None
     """The count of runs, or the place of the function that counts them, as `module:function`."""
+    lm_calls: Calls | str | None = None
+    """The count of LM calls, or the place of the function that counts them; None: those of the runs."""
 
     @property
     def trains(self) -> bool:
@@ -65,15 +71,30 @@ class Facts:
 
         Where the optimizer declares no count, they are those that score the start and one change on dev rows.
         """
-        runs = self.runs
-        if isinstance(runs, str):
-            module, _, name = runs.partition(":")
-            runs = getattr(import_module(module), name)
+        runs = _function(self.runs)
         try:
             return 2 * dev if runs is None else runs(options, train, dev)  # type: ignore[operator]
         except Exception:
             # An option of a wrong type or value, which has a finding of its own.
             return 2 * dev
+
+    def most_calls(self, plan: Plan, options: Mapping[str, Any], train: int, dev: int) -> int:
+        """Return the most LM calls of a stage with these options on `train` train rows and `dev` dev rows, as `--dry-run`
+        counts them; where the optimizer declares no count, those of `most_runs`."""
+        of_runs = self.most_runs(options, train, dev) * calls(plan)
+        counted = _function(self.lm_calls)
+        try:
+            return of_runs if counted is None else counted(plan, options, train, dev)  # type: ignore[operator]
+        except Exception:
+            return of_runs
+
+
+def _function(declared: Any) -> Any:
+    """Return the function that a fact is, or that it names as `module:function`; None for None."""
+    if not isinstance(declared, str):
+        return declared
+    module, _, name = declared.partition(":")
+    return getattr(import_module(module), name)
 
 
 UNDECLARED = Facts()
@@ -119,6 +140,7 @@ def declared(optimizer: Any) -> Facts:
         compares_runs=bool(getattr(optimizer, "compares_runs", False)),
         finetunes=frozenset(getattr(optimizer, "finetunes", ())),
         runs=getattr(optimizer, "runs", None),
+        lm_calls=getattr(optimizer, "lm_calls", None),
     )
 
 

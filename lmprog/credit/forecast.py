@@ -29,7 +29,7 @@ def forecast(
     judging = [ask for judge in judges(program.plan, metric) for ask in asks(judge, (), Growth(None, None))]
     run = asks(program.plan, [*sampled, *compared], Growth())
     runs = len(sampled) * repeats
-    anew = sets_anew(program)
+    anew = Order(program.plan).anew()
     parts = [
         Part("runs", [ask.times(runs) for ask in [*run, *judging]]),
         Part(
@@ -41,15 +41,3 @@ def forecast(
         scored = len(compared) * versions
         parts.append(Part("modules tuned alone", [ask.times(scored) for ask in [*run, *judging]]))
     return timed(program.plan, program.concurrency, parts)
-
-
-def sets_anew(program: Program) -> int:
-    """Return how many times at most a credit report repeats one run, each time with another set of its calls sampled anew.
-
-    One more repetition, which is not counted, replays all calls.
-    """
-    order = Order(program.plan)
-    places = order.places()
-    sets = order.sets(places)
-    wanted = {chosen for counts in sets.own.values() for chosen in counts} | set(sets.reached.values())
-    return len(wanted - {frozenset(places), frozenset()})

@@ -99,6 +99,17 @@ class Order:
         kept = {module: {chosen: sign for chosen, sign in counts.items() if sign} for module, counts in own.items()}
         return Sets(kept, reached)
 
+    def anew(self) -> int:
+        """Return how many times at most a credit report repeats one run, each time with another set of its calls sampled
+        anew.
+
+        One more repetition, which is not counted, replays all calls.
+        """
+        places = self.places()
+        sets = self.sets(places)
+        wanted = {chosen for counts in sets.own.values() for chosen in counts} | set(sets.reached.values())
+        return len(wanted - {frozenset(places), frozenset()})
+
     def _all_before(self, steps: Sequence[Step]) -> dict[str, frozenset[str]]:
         """Return, for each step of a level, the steps that it follows directly or through others."""
         found = self._before.get(id(steps))

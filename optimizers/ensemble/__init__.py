@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from lmprog.optimizers import run_counts
+from lmprog.optimizers import call_counts, run_counts
 from lmprog.optimizers.ensemble.config import Config as Options
 
 if TYPE_CHECKING:
@@ -28,15 +28,13 @@ class Ensemble:
     Config: ClassVar[type[Options]] = Options
     tunes: ClassVar[frozenset[str]] = frozenset()
     runs = staticmethod(run_counts.ensemble)
+    lm_calls = staticmethod(call_counts.ensemble)
 
     def __init__(self, config: Options) -> None:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls
-
-        made = sum(calls(program.with_candidate(result).plan) for result in self.results(program))
-        return dev * (self.config.members * calls(program.plan) + made)
+        return self.lm_calls(program.plan, self.config.model_dump(), train, dev)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
         return 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from lmprog.optimizers import run_counts
+from lmprog.optimizers import call_counts, run_counts
 from lmprog.optimizers.fast_slow.config import Config as Options
 from lmprog.optimizers.grpo import GRPO
 
@@ -30,15 +30,11 @@ class FastSlow(GRPO):
     Config: ClassVar[type[Options]] = Options
     tunes = frozenset({"weights", "instructions", "demos", "layout"})
     runs = staticmethod(run_counts.fast_slow)
+    lm_calls = staticmethod(call_counts.fast_slow)
     config: Options
 
-    def most_calls(self, program: Program, train: int, dev: int) -> int:
-        return super().most_calls(program, train, dev) + self.most_proposals(program, train, dev)
-
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
-        proposer = program.plan.optimize.proposer if program.plan.optimize else None
-        rounds = run_counts.prompt_rounds(self.config.steps, self.config.every, self.config.updates)
-        return rounds * self.config.proposals * len(program.plan.modules) if proposer else 0
+        return call_counts.rounds_searched(program.plan, self.config.model_dump())
 
     def optimize(self, task: Task) -> Candidate:
         from lmprog.optimizers.fast_slow.stage import fast_slow_stage

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from lmprog.optimizers import run_counts
+from lmprog.optimizers import call_counts, run_counts
 from lmprog.optimizers.gepa.config import Config as Options
 
 if TYPE_CHECKING:
@@ -27,19 +27,16 @@ class GEPA:
     tunes = frozenset({"instructions"})
     needs_proposer = True
     runs = staticmethod(run_counts.gepa)
+    lm_calls = staticmethod(call_counts.gepa)
 
     def __init__(self, config: Options) -> None:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls
-
-        runs = self.runs(self.config.model_dump(), train, dev)
-        return runs * calls(program.plan) + self.most_proposals(program, train, dev)
+        return self.lm_calls(program.plan, self.config.model_dump(), train, dev)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
-        # Each reflection comes after a minibatch of runs, which count.
-        return self.config.max_metric_calls // min(self.config.minibatch, max(1, train))
+        return call_counts.reflections(self.config.model_dump(), train)
 
     def optimize(self, task: Task) -> Candidate:
         from lmprog.optimizers.gepa.stage import Reflection

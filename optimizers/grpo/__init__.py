@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from lmprog.optimizers import run_counts
+from lmprog.optimizers import call_counts, run_counts
 from lmprog.optimizers.grpo.config import Config as Options
 
 if TYPE_CHECKING:
@@ -30,18 +30,13 @@ class GRPO:
     takes_teachers = True
     compares_runs = True
     runs = staticmethod(run_counts.grpo)
+    lm_calls = staticmethod(call_counts.grpo)
 
     def __init__(self, config: Options) -> None:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import bounds, calls
-        from lmprog.optimizers.grpo.credit import most_runs
-
-        runs = self.runs(self.config.model_dump(), train, dev) + most_runs(program, min(self.config.credit, dev))
-        scored = calls(program.plan) - bounds(program.plan).total_calls
-        taught = sum(runs * (bounds(teacher).total_calls + scored) for teacher, runs in self.other_runs(program))
-        return runs * calls(program.plan) + taught
+        return self.lm_calls(program.plan, self.config.model_dump(), train, dev)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
         """Return the plans of the teachers, each with the largest number of its runs, in the order of the option

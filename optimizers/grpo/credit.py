@@ -7,23 +7,11 @@ from typing import Any
 
 from lmprog.compiler.bounds import bounds
 from lmprog.errors import LmprogError
+from lmprog.optimizers.call_counts import CREDIT_RUNS
 from lmprog.optimizers.optimizer import Task
 from lmprog.runtime.options import RunOptions
 from lmprog.runtime.program import Program
 from lmprog.seeds import derive
-
-RUNS = 4
-"""Runs of each row."""
-
-
-def most_runs(program: Program, rows: int) -> int:
-    """Return how many program runs a credit report on `rows` rows makes at most.
-
-    A run in which some calls are replayed counts as a whole one.
-    """
-    from lmprog.credit.forecast import sets_anew
-
-    return rows * RUNS * (2 + sets_anew(program)) if _several(program) else 0
 
 
 async def report_credit(
@@ -43,7 +31,7 @@ async def report_credit(
     async def measured() -> dict[str, Any]:
         options = RunOptions(seed=derive(task.seed, "credit"), module_params=params, retry=False)
         found = await measure(
-            program, task.dev[:rows], task.metric, repeats=RUNS, options=options, format_failure=format_failure
+            program, task.dev[:rows], task.metric, repeats=CREDIT_RUNS, options=options, format_failure=format_failure
         )
         return found.as_json()
 

@@ -7,9 +7,9 @@ is where none is better.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from lmprog.optimizers import run_counts
+from lmprog.optimizers import call_counts, run_counts
 from lmprog.optimizers.prompt_search.config import Config as Options
 
 if TYPE_CHECKING:
@@ -29,17 +29,13 @@ class PromptSearch:
     tunes = frozenset({"instructions", "demos", "layout"})
     takes_teachers = True
     runs = staticmethod(run_counts.prompt_search)
+    lm_calls = staticmethod(call_counts.prompt_search)
 
     def __init__(self, config: Options) -> None:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls
-        from lmprog.optimizers.strategies.teachers import calls_of_teachers
-
-        runs = self.runs(self.config.model_dump(), train, dev)
-        taught = calls_of_teachers(program, self.config.teachers, self.config.bootstrap_rows)
-        return runs * calls(program.plan) + taught + self.most_proposals(program, train, dev)
+        return self.lm_calls(program.plan, self.config.model_dump(), train, dev)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
         """Return the plans of the teachers, each with the largest number of its runs, in the order of the option
@@ -49,14 +45,10 @@ class PromptSearch:
         return runs_of_teachers(program, self.config.teachers, self.config.bootstrap_rows)
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
-        return self.config.proposals * len(program.plan.modules) if _proposer(program) else 0
+        return call_counts.searched(program.plan, self.config.model_dump())
 
     def optimize(self, task: Task) -> Candidate:
         from lmprog.aio.loops import run_async
         from lmprog.optimizers.prompt_search.search import Search
 
         return run_async(Search(task, self.config).run)
-
-
-def _proposer(program: Program) -> Any:
-    return program.plan.optimize.proposer if program.plan.optimize else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from lmprog.compiler.fine_tuning import trained_by_providers, tuned_name
-from lmprog.optimizers import run_counts
+from lmprog.optimizers import call_counts, run_counts
 from lmprog.optimizers.sft.config import Config as Options
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class SFT:
         {"rows", "samples", "temperature", "at_least", "keep", "teachers", "labelled", "repeats", "credit", "job"}
     )
     runs = staticmethod(run_counts.sft)
+    lm_calls = staticmethod(call_counts.sft)
 
     def __init__(self, config: Options) -> None:
         self.config = config
@@ -50,15 +51,7 @@ class SFT:
         return () if trained_by_providers(plan) else ("torch", "peft", "trl", "accelerate")
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
-        from lmprog.compiler.bounds import calls
-        from lmprog.optimizers.grpo.credit import most_runs
-        from lmprog.optimizers.strategies.teachers import calls_of_teachers
-
-        options = self.config.model_dump()
-        if trained_by_providers(program.plan):
-            options.update(steps=1, evaluate_every=1)  # what came out is scored once
-        runs = self.runs(options, train, dev) + most_runs(program, min(self.config.credit, dev))
-        return runs * calls(program.plan) + calls_of_teachers(program, self.config.teachers, self.config.rows)
+        return self.lm_calls(program.plan, self.config.model_dump(), train, dev)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
         """Return the plans of the teachers, each with the largest number of its runs, in the order of the option

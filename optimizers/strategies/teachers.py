@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lmprog.compiler.bounds import bounds, calls
 from lmprog.compiler.same_lm import twin
+from lmprog.optimizers.run_counts import TEACHER_ROLLOUTS
 from lmprog.scoring.data import rows_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Teacher(BaseModel):
         examples=["./big.yaml"],
         description="its spec: the modules that are tuned have there the same inputs and outputs",
     )
-    rollouts: int = Field(2, ge=1, description="its runs on each row, beside those of the program")
+    rollouts: int = Field(TEACHER_ROLLOUTS, ge=1, description="its runs on each row, beside those of the program")
 
 
 def beside(program: Program, path: str) -> Program:
@@ -53,9 +53,3 @@ def runs_of_teachers(program: Program, teachers: Sequence[Teacher], rows: int) -
         return []
     most = min(rows, len(rows_of(program.plan, block.train)))
     return [(block.teachers[teacher.program], most * teacher.rollouts) for teacher in teachers]
-
-
-def calls_of_teachers(program: Program, teachers: Sequence[Teacher], rows: int) -> int:
-    """Return the most LM calls of the teachers' runs on `rows` train rows, their scoring by the program's metric included."""
-    scored = calls(program.plan) - bounds(program.plan).total_calls
-    return sum(runs * (bounds(plan).total_calls + scored) for plan, runs in runs_of_teachers(program, teachers, rows))
