@@ -1,8 +1,10 @@
 """A pipeline of waves: while one step is trained, servers sample the waves of the next ones, with slightly older weights.
 
 The wave of step w is sampled with the weights after step max(0, w - staleness): which weights sample it follows from its number
-and not from the clock. Waves are sampled one after the other, since the running averages of the rewards go from each to the
-next. What the older weights sampled counts by min(p / q, cap), as everything that a server samples does (`importance.py`).
+and not from the clock. All waves that may begin are sampled at the same time, so that the longest rollouts of one hold up no
+other. With `no_signal: resample` they are sampled one after the other, since the examples of each depend on the rewards of the
+one before. Rows are made in the order of the steps, since the running averages of the rewards go from each to the next. What
+the older weights sampled counts by min(p / q, cap), as everything that a server samples does (`importance.py`).
 """
 
 from __future__ import annotations
@@ -110,9 +112,23 @@ class Pipeline:
         self._waves = {}
 
     async def _wave(self, step: int, program: Program, before: asyncio.Task[_Wave] | None) -> _Wave:
-        if before is not None:
-            await asyncio.wait([before])
-            if before.cancelled() or before.exception() is not None:
-                raise asyncio.CancelledError
-        rows = await self._sampler.rows_of(step, program)
-        return _Wave(rows, replace(self._sampler.state))
+        """Sample the wave of a step, and make its rows after those of the wave `before` (None: there is none, or it has
+        ended)."""
+        if before is not None and not self._sampler.draws_ahead:
+            await _ended(before)
+        sampling = asyncio.create_task(self._sampler.sample(step, program))
+        try:
+            if before is not None:
+                await _ended(before)
+            sampled = await sampling
+        finally:
+            sampling.cancel()
+            await asyncio.gather(sampling, return_exceptions=True)
+        rows = self._sampler.rows_from(step, sampled, program)
+        return _Wave(rows, replace(self._sampler.state, taken=sampled.taken))
+
+
+async def _ended(wave: asyncio.Task[_Wave]) -> None:
+    await asyncio.wait([wave])
+    if wave.cancelled() or wave.exception() is not None:
+        raise asyncio.CancelledError

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,14 @@ from lmprog.optimizers.grpo.stopwatch import Stopwatch
 from lmprog.optimizers.optimizer import Task
 from lmprog.runtime.program import Program
 from lmprog.seeds import derive
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The waves of rollouts of one step, with the number of examples drawn until then (`taken`)."""
+
+    waves: Sequence[Wave]
+    taken: int
 
 
 class Sampler:
@@ -72,15 +81,39 @@ class Sampler:
         with self.clock.part("rollout"):
             await self.policy.show(step)
             await self.prompts.prepare(step, self.policy.program)
-            waves = await self._waves(step, self.policy.program)
-        return self._step_rows(step, waves, self.policy.program)
+            sampled = await self.sample(step, self.policy.program)
+        return self.rows_from(step, sampled, self.policy.program)
 
-    async def rows_of(self, step: int, program: Program) -> StepRows:
-        """Sample the rollouts of a step by `program`, which has the weights to use; return the step's training rows.
-        Raises ProviderError where outages ended all runs, and MetricFailed where the metric raised in all of them."""
-        return self._step_rows(step, await self._waves(step, program), program)
+    @property
+    def draws_ahead(self) -> bool:
+        """True if the examples of a step do not depend on the rewards of the step before, so that steps can be sampled
+        at the same time."""
+        return self.config.no_signal != "resample"
 
-    def _step_rows(self, step: int, waves: list[Wave], program: Program) -> StepRows:
+    async def sample(self, step: int, program: Program) -> Sampled:
+        """Sample the rollouts of a step by `program`, which has the weights to use; with `resample` draw further
+        examples until enough of them have a signal, or the cap is reached. The first are drawn when the coroutine
+        begins. Raises ProviderError where outages ended all runs, and MetricFailed where the metric raised in
+        all of them."""
+        waves: list[Wave] = []
+        drawn: set[int] = set()
+        taken = self.state.taken
+        most = self.config.resample_waves if self.config.no_signal == "resample" else 1
+        while len(waves) < most and len(drawn) < len(self.task.train):
+            examples = examples_at(taken, self.config.examples, len(self.task.train), self.task.seed)
+            self.state.taken = taken = taken + len(examples)
+            # An example stands in a step once, also where an epoch ends within it: its seeds would repeat its rollouts.
+            fresh = [example for example in dict.fromkeys(examples) if example not in drawn]
+            drawn.update(fresh)
+            waves.append(await self._wave(step, fresh, program))
+            if sum(len(wave.by_signal(self.scorer.width)[0]) for wave in waves) >= self.config.examples:
+                break
+        return Sampled(waves, taken)
+
+    def rows_from(self, step: int, sampled: Sampled, program: Program) -> StepRows:
+        """Return the training rows of a step from its rollouts by `program`. The steps must come in their order: running
+        averages of rewards go from each to the next."""
+        waves = sampled.waves
         every = [rollout for wave in waves for rollout in wave.rollouts]
         wave = of_examples(waves, self.config.examples, self.scorer.width)
         fit, unmatched = self.policy.served.drop_untrainable(wave.rollouts, self.policy.lm_of)
@@ -111,31 +144,12 @@ class Sampler:
             rows,
             {
                 **health(waves, groups, values, rows, self.scorer.width),
-                "taken": self.state.taken,
+                "taken": sampled.taken,
                 "cut": cut,
                 **({"unmatched": unmatched} if self.policy.served.adapters else {}),
                 **self.prompts.health(step, program, own),
             },
         )
-
-    async def _waves(self, step: int, program: Program) -> list[Wave]:
-        """Return the wave of a step; with `resample` also further ones.
-
-        There are further ones until enough examples have a signal or the cap is reached.
-        """
-        waves: list[Wave] = []
-        drawn: set[int] = set()
-        most = self.config.resample_waves if self.config.no_signal == "resample" else 1
-        while len(waves) < most and len(drawn) < len(self.task.train):
-            examples = examples_at(self.state.taken, self.config.examples, len(self.task.train), self.task.seed)
-            self.state.taken += len(examples)
-            # An example stands in a step once, also where an epoch ends within it: its seeds would repeat its rollouts.
-            fresh = [example for example in dict.fromkeys(examples) if example not in drawn]
-            drawn.update(fresh)
-            waves.append(await self._wave(step, fresh, program))
-            if sum(len(wave.by_signal(self.scorer.width)[0]) for wave in waves) >= self.config.examples:
-                break
-        return waves
 
     async def _wave(self, step: int, examples: list[int], program: Program) -> Wave:
         seed = derive(self.task.seed, "wave", step)

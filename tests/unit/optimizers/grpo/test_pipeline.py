@@ -15,6 +15,7 @@ from lmprog.optimizers.grpo.config import Config
 from lmprog.optimizers.grpo.math.training_rows import Row
 from lmprog.optimizers.grpo.pipeline import Pipeline
 from lmprog.optimizers.grpo.row_source import SamplerState, StepRows
+from lmprog.optimizers.grpo.sampler import Sampled
 
 
 class FakePolicy:
@@ -34,22 +35,29 @@ class FakePolicy:
 
 
 class FakeSampler:
-    """A sampler whose waves take their turn, and whose rows say which weights sampled them."""
+    """A sampler whose rows say which weights sampled them; a wave takes as long as `long` says of its step."""
 
     def __init__(self, steps: int, staleness: int) -> None:
         self.config = Config(steps=steps, staleness=staleness)
         self.state = SamplerState()
         self.log: list[str] = []
+        self.draws_ahead = True
         self.at_work = 0
         self.strange = ""
+        self.long: dict[int, asyncio.Event] = {}
+        self.made: list[int] = []
 
-    async def rows_of(self, step: int, program: Any) -> StepRows:
-        assert self.at_work == 0
+    async def sample(self, step: int, program: Any) -> Sampled:
+        assert self.draws_ahead or self.at_work == 0
         self.at_work += 1
         self.log.append(f"{step} by {program}")
-        self.state.taken += 4
-        await asyncio.sleep(0)
+        self.state.taken = taken = self.state.taken + 4
+        await self.long[step].wait() if step in self.long else await asyncio.sleep(0)
         self.at_work -= 1
+        return Sampled((), taken)
+
+    def rows_from(self, step: int, sampled: Sampled, program: Any) -> StepRows:
+        self.made.append(step)
         row = Row((1,), (2,), 1.0, weights=program)
         others = [replace(row, weights=self.strange)] if self.strange else []
         return StepRows([row, *others], {"rows": 1 + len(others)})
@@ -60,9 +68,11 @@ def pipeline(steps: int, staleness: int) -> tuple[Pipeline, FakeSampler]:
     return Pipeline(sampler, FakePolicy()), sampler  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("ahead", [True, False])
 @pytest.mark.parametrize("staleness", [1, 2, 3])
-def test_the_wave_of_a_step_is_sampled_with_weights_that_are_as_many_steps_older(staleness: int) -> None:
+def test_the_wave_of_a_step_is_sampled_with_weights_that_are_as_many_steps_older(staleness: int, ahead: bool) -> None:
     source, sampler = pipeline(6, staleness)
+    sampler.draws_ahead = ahead
 
     async def train() -> list[StepRows]:
         return [await source.rows(step) for step in range(6)]
@@ -85,6 +95,29 @@ def test_waves_go_on_while_a_step_is_trained_and_no_further_than_they_may() -> N
         await asyncio.sleep(0.01)
         assert [line[0] for line in sampler.log] == ["0", "1", "2", "3"]
         assert source.state.taken == 8
+        await source.close()
+
+    asyncio.run(train())
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_the_longest_rollouts_of_a_wave_hold_up_the_sampling_of_no_other(ahead: bool) -> None:
+    source, sampler = pipeline(10, 2)
+    sampler.draws_ahead = ahead
+    sampler.long[1] = asyncio.Event()
+
+    async def train() -> None:
+        await source.rows(0)
+        second = asyncio.create_task(source.rows(1))
+        await asyncio.sleep(0.01)
+        assert [line[0] for line in sampler.log] == (["0", "1", "2", "3"] if ahead else ["0", "1"])
+        # Their rows come in the order of the steps, and a checkpoint counts the examples until then.
+        assert (sampler.made, source.state.taken) == ([0], 4)
+        sampler.long[1].set()
+        await second
+        assert (sampler.made[:2], source.state.taken) == ([0, 1], 8)
+        await source.rows(2)
+        assert source.state.taken == 12
         await source.close()
 
     asyncio.run(train())
@@ -113,14 +146,14 @@ def test_a_resumed_run_begins_its_waves_with_the_weights_of_its_step() -> None:
 
 def test_a_wave_that_fails_ends_the_step_that_needs_it() -> None:
     source, sampler = pipeline(6, 1)
-    inner = sampler.rows_of
+    inner = sampler.sample
 
-    async def rows_of(step: int, program: Any) -> StepRows:
+    async def sample(step: int, program: Any) -> Sampled:
         if step == 1:
             raise LmprogError("no server")
         return await inner(step, program)
 
-    sampler.rows_of = rows_of  # type: ignore[method-assign]
+    sampler.sample = sample  # type: ignore[method-assign]
 
     async def train() -> None:
         await source.rows(0)
