@@ -1,13 +1,15 @@
-"""Workers of Ray on this machine: rows a second, memory of the driver, budgets and rates across workers, and workers that die.
+"""Workers of Ray on this machine: rows a second, processor time of a row, memory of the driver, budgets and rates across
+workers, limits that are lent, and workers that die.
 
 The server is a process of its own, answers after some time, and refuses (HTTP 429) what exceeds the calls in flight that it
 allows. The clients are this process: rows a second here, with one worker and with several, in alternation.
 
-    python benchmarks/scale.py                          # all but `kills`, as the issue has it: 200 ms, 400 in flight
+    python -m benchmarks.scale                          # all, as the issue has it: 200 ms, 400 in flight
     python benchmarks/scale.py --case rows --seconds 2  # where 2,000 rows a second are more than the processors do
+    python benchmarks/scale.py --case processor         # processor time of a row, which other work does not change much
     python benchmarks/scale.py --case memory --rows 100000
-    python benchmarks/scale.py --case kills             # 20 workers are killed in an optimization
-    python benchmarks/scale.py --small                  # a form of seconds, for CI
+    python benchmarks/scale.py --case tests             # what has no figure: the tests of it, with 20 kills of workers
+    python benchmarks/scale.py --small --case rate      # a form of seconds, for CI
 """
 
 from __future__ import annotations
@@ -24,12 +26,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-CASES = ("rows", "memory", "budget", "rate", "kills")
+CASES = ("rows", "processor", "memory", "budget", "rate", "lent", "staleness", "tests")
+FLEET = "test_hosted_training.py"
 SPEC = """
 lmprog: 1
 name: scale
@@ -170,6 +173,60 @@ def case_rows(options: argparse.Namespace, folder: Path) -> list[tuple[str, str]
     ]
 
 
+def processor_times() -> dict[str, float]:
+    """Return the processor seconds of this process so far, of all workers, and of Ray's other processes."""
+    import psutil
+
+    found = {"driver": time.process_time(), "worker": 0.0, "ray": 0.0}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            line = process.cmdline() or [""]
+            if "--serve" not in line:
+                kind = "worker" if line[0].startswith("ray::Worker") else "ray"
+                found[kind] += sum(process.cpu_times()[:2])
+    return found
+
+
+def case_processor(options: argparse.Namespace, folder: Path) -> list[tuple[str, str]]:
+    from lmprog.runners import opened
+
+    found: dict[str, dict[str, float]] = {}
+    with server(options.seconds, 10_000) as at:
+        for name, workers in (("here", None), ("with workers", options.workers)):
+            with opened("ray" if workers else None, workers, folder) as runner:
+                program = load(folder, at, f"concurrency: {options.in_flight}").with_runner(runner)
+                program.map([{"text": f"warm {n}"} for n in range(options.in_flight)], concurrency=options.in_flight)
+                before = processor_times()
+                results = program.map(
+                    [{"text": f"row {n}"} for n in range(options.rows)], concurrency=2 * options.in_flight
+                )
+                assert not any(result.error for result in results)
+                after = processor_times()
+            found[name] = {kind: 1000 * (after[kind] - before[kind]) / options.rows for kind in after}
+    here, there = found["here"]["driver"], found["with workers"]
+    return [
+        ("processor time of a row here, ms", f"{here:.2f}"),
+        (
+            f"with {options.workers} workers: at the driver, at the worker, in Ray's own processes, ms",
+            f"{there['driver']:.2f}, {there['worker']:.2f}, {there['ray']:.2f}",
+        ),
+        ("with workers / here", f"{sum(there.values()) / here:.2f}"),
+    ]
+
+
+def case_lent(options: argparse.Namespace, folder: Path) -> list[tuple[str, str]]:
+    """One row at a time, so that one worker alone has work: with a third of the rate it would take three times as long."""
+    from lmprog.runners import opened
+
+    rows = int(5 * options.span)
+    with server(0.0, 10_000) as at, opened("ray", 3, folder) as runner:
+        program = load(folder, at, "requests_per_minute: 300").with_runner(runner)
+        began = time.perf_counter()
+        program.map([{"text": f"row {number}"} for number in range(rows)], concurrency=1)
+        seconds = time.perf_counter() - began
+    return [(f"{rows} rows, one at a time, 300 a minute, 3 workers, s ({rows / 5:g} at that rate)", f"{seconds:.1f}")]
+
+
 def case_memory(options: argparse.Namespace, folder: Path) -> list[tuple[str, str]]:
     import psutil
 
@@ -228,15 +285,44 @@ def case_rate(options: argparse.Namespace, folder: Path) -> list[tuple[str, str]
     ]
 
 
-def case_kills(options: argparse.Namespace, folder: Path) -> list[tuple[str, str]]:
+def case_tests(options: argparse.Namespace, folder: Path) -> list[tuple[str, str]]:
+    """Run the tests that hold what has no figure."""
     kills = "2" if options.small else "20"
-    test = Path(__file__).parents[1] / "tests/functional/test_ray.py"
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "", str(test), "-k", "killed"]
-    done = subprocess.run(
-        command, env={**os.environ, "LMPROG_KILLS": kills}, cwd=test.parents[2], capture_output=True, text=True
-    )
+    tests = Path(__file__).parents[1] / "tests/functional"
+    return [
+        (
+            "bootstrap, prompt_search, gepa on three nodes: as here",
+            _tested(tests / "test_ray.py", "same_on_three_nodes"),
+        ),
+        ("grpo on three nodes: as here", _tested(tests / "test_ray_training.py", "three_nodes")),
+        (f"the same after {kills} kills of workers", _tested(tests / "test_ray.py", "killed", {"LMPROG_KILLS": kills})),
+        ("two stand-ins of vLLM, one started anew, one cut: no row lost", _tested(tests / FLEET, "two_servers")),
+        ("FSDP2 with two processes: trains as one", _tested(tests / "test_several_processes.py", "share_the_weights")),
+    ]
+
+
+def case_staleness(options: argparse.Namespace, folder: Path) -> list[tuple[str, str]]:
+    from benchmarks.staleness import measure
+
+    steps, rounds = (4, 1) if options.small else (12, 3)
+    found = [(latency, measure(latency, steps, 8, rounds)) for latency in ((0.2,) if options.small else (0.2, 2.0))]
+    return [
+        (f"a step with staleness 0 and 1, {latency:g} s of latency, s; ratio (0.7 wanted)", _ratio(figures))
+        for latency, figures in found
+    ]
+
+
+def _ratio(figures: Mapping[str, Any]) -> str:
+    return f"{figures['step'][0]:.2f}, {figures['step'][1]:.2f}; {figures['ratio']:.2f}"
+
+
+def _tested(file: Path, which: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run tests of a file, and return their last line."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "", str(file), "-k", which]
+    where = {"env": {**os.environ, **(environment or {})}, "cwd": file.parents[2]}
+    done = subprocess.run(command, capture_output=True, text=True, **where)  # type: ignore[call-overload]
     last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
-    return [(f"overlay and journal after {kills} kills of workers", "equal" if done.returncode == 0 else last)]
+    return "yes" if done.returncode == 0 else f"no: {last}"
 
 
 def main() -> None:
@@ -247,7 +333,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=400, help="calls that the server allows")
     parser.add_argument("--workers", type=int, default=5)
     parser.add_argument("--trials", type=int, default=3)
-    parser.add_argument("--span", type=float, default=30.0, help="seconds that `rate` takes")
+    parser.add_argument("--span", type=float, help="seconds that `rate` and `lent` take; default 30, with --small 12")
     parser.add_argument("--small", action="store_true", help="few rows, one trial")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -255,18 +341,22 @@ def main() -> None:
         port, seconds, allowed = options.serve.split(",")
         return serve(int(port), float(seconds), int(allowed))
     if options.small:
-        options.trials, options.span, options.workers, options.in_flight = 1, 12.0, 2, 40
-    few = {"rows": 200, "memory": 2000}
-    many = {"rows": 4000, "memory": 100_000}
+        options.trials, options.workers, options.in_flight = 1, 2, 40
+    options.span = options.span or (12.0 if options.small else 30.0)
+    few = {"rows": 200, "processor": 400, "memory": 2000}
+    many = {"rows": 4000, "processor": 4000, "memory": 100_000}
     cases: dict[str, Callable[[argparse.Namespace, Path], list[tuple[str, str]]]] = {
         "rows": case_rows,
+        "processor": case_processor,
         "memory": case_memory,
         "budget": case_budget,
         "rate": case_rate,
-        "kills": case_kills,
+        "lent": case_lent,
+        "staleness": case_staleness,
+        "tests": case_tests,
     }
     given = options.rows
-    for name in options.case or (CASES if options.small else CASES[:-1]):
+    for name in options.case or CASES:
         options.rows = given or (few if options.small else many).get(name, 0)
         with tempfile.TemporaryDirectory() as folder:
             for what, figure in cases[name](options, Path(folder)):

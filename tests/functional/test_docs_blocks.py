@@ -49,6 +49,7 @@ CANNOT_RUN = {
     ("docs/dev.md", "lmprog dev"): "serves until it is stopped; test_dev.py asks it",
     ("docs/notebooks.md", "pytest --lmprog"): "records with pytest; test_pytest_plugin.py does",
     ("docs/scale.md", "pip install"): "installs from the package index",
+    ("docs/scale.md", "python benchmarks/cost.py"): "is a script of this repository; test_scale_benchmark.py runs it",
     ("docs/scale.md", "lmprog eval sort.yaml --on ray"): "wants a cluster and models; test_ray.py has both",
     ("docs/scale.md", "import lmprog"): "wants models; test_ray.py runs on three nodes",
     ("docs/editors.md", "pip install"): "installs from the package index",
