@@ -84,7 +84,12 @@ SPEC = """
         value: "${{ int(steps.ask.reply) }}"
         when: "${{ startswith(steps.ask.reply, 'expression') }}"
       each: {foreach: "${{ split(steps.ask.reply) }}", at_most: 4, tool: word, with: {text: "${{ item }}"}}
-      use: {tool: use, timeout: 0.2, with: {text: "${{ steps.ask.reply }}"}}
+      wait:
+        tool: use
+        timeout: 0.05
+        when: "${{ startswith(steps.ask.reply, 'slow') }}"
+        with: {text: "${{ steps.ask.reply }}"}
+      use: {tool: use, with: {text: "${{ steps.ask.reply }}"}}
     data: {dev: dev.jsonl}
     metrics:
       good:

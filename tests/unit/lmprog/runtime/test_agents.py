@@ -12,6 +12,7 @@ from lmprog import Completion, Request
 from lmprog.compiler.types.python_reference import load
 from lmprog.lms.lm import ToolCall
 from lmprog.runtime.options import RunOptions
+from tests.waiting import until_true
 
 TOOLS = """
 import asyncio
@@ -188,10 +189,10 @@ def test_a_call_that_cannot_be_read_is_told(made) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_calls_of_one_turn_run_at_the_same_time(made, protocol) -> None:
-    program, _ = made(protocol, [("wait", {"seconds": seconds}) for seconds in (0.02, 0.01, 0.02)], ANSWER)
+    program, _ = made(protocol, [("wait", {"seconds": seconds}) for seconds in (0.2, 0.1, 0.2)], ANSWER)
     result = asyncio.run(program.run({"question": "Where?"}))
     assert max(load(program.plan.tools["wait"].python).__globals__["at_work"]) == 3
-    assert [record.result for record in result.tool_calls] == ["waited 0.02", "waited 0.01", "waited 0.02"]
+    assert [record.result for record in result.tool_calls] == ["waited 0.2", "waited 0.1", "waited 0.2"]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -227,19 +228,19 @@ def test_only_the_last_turn_is_held_to_the_type(made) -> None:
 
 
 def test_cancelling_leaves_no_call_at_work(made, tmp_path) -> None:
-    program, _ = made("text", [("wait", {"seconds": 0.25}), ("wait", {"seconds": 0.26})])
+    program, _ = made("text", [("wait", {"seconds": 60.0}), ("wait", {"seconds": 61.0})])
+    of_tools = load(program.plan.tools["wait"].python).__globals__
 
     async def run() -> None:
         task = asyncio.create_task(program.run({"question": "Where?"}))
-        await asyncio.sleep(0.1)
+        await until_true(lambda: of_tools["at_work"][-1] == 2, "both calls")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(run())
-    function = program.plan.tools["wait"].python
-    assert sorted(load(function).__globals__["cancelled"]) == [0.25, 0.26]
+    assert sorted(of_tools["cancelled"]) == [60.0, 61.0]
 
 
 def test_in_a_dry_run_it_answers_at_once(made) -> None:

@@ -23,7 +23,7 @@ name: desk
 inputs: {text: str}
 outputs: {answer: "${{ steps.say.answer }}", found: "${{ steps.look.found }}"}
 tools:
-  look: {python: "./tools.py:look", result: found, timeout: 0.5}
+  look: {python: "./tools.py:look", result: found, timeout: 60}
 modules:
   say:
     inputs: {text: str, found: str}

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
 
 from lmprog.compiler.plan import Limits
+from lmprog.lms import api
 from lmprog.lms.api.limits import Gate, estimate
 from lmprog.lms.lm import Request, Usage
 from tests.unit.lmprog.lms.api.server_for_api import DIRECT, LITELLM, failing_status
+from tests.waiting import until_true
 
 
 @pytest.mark.parametrize("model", [DIRECT, LITELLM])
 def test_no_more_calls_in_flight_than_allowed_in_any_loop(remote, server, model) -> None:
     async def answer(asked):
-        await asyncio.sleep(0.02)
+        await until_true(lambda: server.most_active >= 5, "the fifth call")
+        await asyncio.sleep(0.02)  # in which a sixth would come
         return "ok"
 
     server.answer = answer
-    program = remote(model, **{"timeout: 20": "concurrency: 5"})
+    program = remote(model, **{"timeout: 20": "timeout: 60, concurrency: 5"})
     for _ in range(2):
         results = asyncio.run(collected(program, 30))
         assert all(result.error is None for result in results)
@@ -31,10 +35,11 @@ async def collected(program, count: int) -> list:
     return [result async for result in program.stream([{"text": str(n)} for n in range(count)], concurrency=count)]
 
 
-@pytest.mark.slow
 def test_a_call_that_waits_to_be_tried_again_holds_no_place(remote, server, monkeypatch) -> None:
-    monkeypatch.setattr("lmprog.lms.api.FIRST_WAIT", 2.0)
-    monkeypatch.setattr("lmprog.lms.api.MAX_WAIT", 2.0)
+    async def sleep(seconds: float) -> None:
+        await until_true(lambda: len(server.asked) == 6, "the calls beside it")
+
+    monkeypatch.setattr(api, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
     failed: set[str] = set()
 
     def answer(asked):
@@ -153,10 +158,6 @@ def test_cancellation_leaves_nothing_running(remote, server, model) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        for _ in range(100):
-            if not server.active:
-                return
-            await asyncio.sleep(0.02)
+        await until_true(lambda: not server.active, "the end of the request")
 
     asyncio.run(run())
-    assert server.active == 0

@@ -68,7 +68,7 @@ def test_a_server_that_fails_three_times_in_ten_loses_no_row(remote, server, mod
         text = asked.body["messages"][-1]["content"]
         return failing(left[text].pop(0)) if left[text] else f"answer to {text}"
 
-    program = remote(model, **{"timeout: 20": "timeout: 1.5, concurrency: 40"})
+    program = remote(model, **{"timeout: 20": "timeout: 3, tries: 9, concurrency: 40"})
     healthy = [{"reply": f"answer to {row['text']}"} for row in rows]
     server.answer = answer
     results = program.map(rows, concurrency=320)
@@ -85,8 +85,12 @@ def test_a_server_that_fails_three_times_in_ten_loses_no_row(remote, server, mod
 def test_each_way_to_fail_passes(remote, server, model, kind) -> None:
     kinds = [kind, kind]
     server.answer = lambda asked: failing(kinds.pop()) if kinds else "at last"
-    program = remote(model, **{"timeout: 20": "timeout: 0.5"})
-    assert program(text="a").outputs == {"reply": "at last"}
+    if kind == "hang":
+        program = remote(model, **{"timeout: 20": "timeout: 0.5, tries: 9"})
+        assert program(text="a").outputs == {"reply": "at last"}
+        assert len(server.asked) >= 3  # on a busy machine a try may end before it is answered
+        return
+    assert remote(model)(text="a").outputs == {"reply": "at last"}
     assert len(server.asked) == 3
 
 
