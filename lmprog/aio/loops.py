@@ -39,6 +39,8 @@ def run_briefly(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     try:
         return loop.run_until_complete(task)
     except (KeyboardInterrupt, SystemExit):
+        if task.done() and not task.cancelled():
+            task.exception()  # it was raised within the task, and is not to be logged as one that nobody has seen
         _cancel(loop)
         raise
 
@@ -47,7 +49,8 @@ def _cancel(loop: asyncio.AbstractEventLoop) -> None:
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
-    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    if tasks:  # without any the future would belong to another loop
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
 class _Kept:

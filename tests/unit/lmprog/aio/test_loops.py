@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +46,17 @@ def test_a_failure_is_raised_and_the_loop_goes_on(run) -> None:
     assert run(loop_now) is not None
 
 
+@pytest.mark.parametrize("run", [run_async, run_briefly])
+def test_ctrl_c_within_the_work_itself_is_raised_and_leaves_no_log(run, caplog) -> None:
+    async def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupted)
+    gc.collect()
+    assert caplog.text == "" and run(loop_now) is not None
+
+
 def test_what_a_task_keeps_open_is_closed_with_the_thread() -> None:
     closed: list[str] = []
 
@@ -71,8 +82,8 @@ import asyncio, sys
 from lmprog.aio.loops import {run} as run
 
 async def work():
-    print("at work", flush=True)
     try:
+        print("at work", flush=True)
         await asyncio.sleep(60)
     finally:
         print("cancelled", flush=True)
@@ -95,7 +106,6 @@ def test_ctrl_c_cancels_what_is_at_work(name: str, tmp_path: Path) -> None:
         cwd=Path(__file__).parents[4],
     )
     assert running.stdout is not None and running.stdout.readline() == "at work\n"
-    time.sleep(0.05)
     os.kill(running.pid, signal.SIGINT)
     said, errors = running.communicate(timeout=PATIENCE)
     assert (said.split(), errors, running.returncode) == (["cancelled", "interrupted"], "", 0)
