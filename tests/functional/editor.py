@@ -13,8 +13,7 @@ from typing import Any
 from lsprotocol import types
 from pygls.lsp.client import LanguageClient
 
-PATIENCE = 60.0
-"""Seconds after which an answer is taken to be lost; nothing is judged by it."""
+from tests.waiting import PATIENCE
 
 
 class Editor:

@@ -13,11 +13,11 @@ from queue import Queue
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 CLI = (sys.executable, "-c", "from lmprog.cli.main import main; main()")
 GOOD = 'lmprog: 1\ninputs: {text: str}\noutputs: {said: "${{ inputs.text }}"}\nsteps: {}\n'
 BAD = GOOD.replace("inputs.text", "inputs.txet")
-PATIENCE = 60.0
-"""Seconds after which a line is taken to be lost; nothing is judged by it."""
 
 
 def check(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

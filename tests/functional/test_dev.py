@@ -22,7 +22,7 @@ from lmprog.playground.server import playground_handler
 from lmprog.playground.session import Session
 from lmprog.reports.page.server import LocalServer
 from lmprog.runtime.events import CallEnded, TextPiece
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 SPEC = """
 lmprog: 1
@@ -83,20 +83,17 @@ class Page:
         self.url = f"http://127.0.0.1:{self.server.server_port}/{TOKEN}/"
 
     def parts(self, **asked: Any) -> str:
-        answer = httpx.post(f"{self.url}parts", json=asked)
+        answer = httpx.post(f"{self.url}parts", json=asked, timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return answer.text
 
     def run(self, **asked: Any) -> httpx.Response:
-        return httpx.post(f"{self.url}run", json=asked)
+        return httpx.post(f"{self.url}run", json=asked, timeout=PATIENCE)
 
     def ended(self, count: int = 1, **asked: Any) -> str:
         """The parts of the page once so many runs have been made, and none is at work."""
-        seen = self.session.changes
-        for _ in range(100):
-            if self.playground.runs.current is None and self.playground.runs.last:
-                break
-            seen = self.session.wait(seen, 0.2)
+        runs = self.playground.runs
+        wait_until(lambda: runs.current is None and runs.last, "the end of the run")
         assert self.playground.runs.last[0].number == count
         return self.parts(**asked)
 
@@ -131,7 +128,7 @@ def section(text: str, name: str) -> str:
 
 
 def test_the_page_shows_findings_graph_form_and_requests(page: Page) -> None:
-    answer = httpx.get(page.url)
+    answer = httpx.get(page.url, timeout=PATIENCE)
     assert answer.status_code == 200 and answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.headers["x-frame-options"] == "DENY" and answer.headers["referrer-policy"] == "no-referrer"
     assert "access-control-allow-origin" not in answer.headers
@@ -162,7 +159,7 @@ def test_who_has_no_token_or_comes_from_elsewhere_reads_nothing(
     page: Page, path: str, headers: Any, status: int
 ) -> None:
     root = page.url.removesuffix(f"/{TOKEN}/")
-    assert httpx.get(f"{root}{path}", headers=headers).status_code == status
+    assert httpx.get(f"{root}{path}", headers=headers, timeout=PATIENCE).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -182,7 +179,9 @@ def test_who_has_no_token_or_comes_from_elsewhere_reads_nothing(
     ],
 )
 def test_a_question_that_is_none_is_refused(page: Page, name: str, content: str, headers: Any, status: int) -> None:
-    answer = httpx.post(f"{page.url}{name}", content=content, headers={"content-type": "application/json"} | headers)
+    answer = httpx.post(
+        f"{page.url}{name}", content=content, headers={"content-type": "application/json"} | headers, timeout=PATIENCE
+    )
     assert answer.status_code == status, answer.text
     assert page.playground.runs.current is None and page.playground.runs.last == []
 
@@ -235,15 +234,11 @@ def test_a_run_that_fails_says_why(page: Page, provider) -> None:
 def test_one_run_is_at_work_at_a_time_and_can_be_stopped(page: Page, provider) -> None:
     provider.held_after = 0
     assert page.run(real=True).status_code == 202
-    seen = 0
-    for _ in range(200):
-        if provider.requests:
-            break
-        seen = page.session.wait(seen, 0.05)
+    wait_until(lambda: provider.requests, "the first request")
     refused = page.run()
     assert refused.status_code == 409 and "a run is at work" in refused.text
     assert 'id="stop"' in section(page.parts(), "runs")
-    assert httpx.post(f"{page.url}stop", json={}).status_code == 202
+    assert httpx.post(f"{page.url}stop", json={}, timeout=PATIENCE).status_code == 202
     assert ">stopped</span>" in section(page.ended(), "runs")
     provider.released.set()
     provider.held_after = None
@@ -389,13 +384,13 @@ def test_a_run_that_is_stopped_before_it_has_begun_does_not_begin(page: Page, pr
 
     monkeypatch.setattr(threading.Thread, "start", held)
     assert page.run(real=True).status_code == 202
-    assert httpx.post(f"{page.url}stop", json={}).status_code == 202
+    assert httpx.post(f"{page.url}stop", json={}, timeout=PATIENCE).status_code == 202
     begin(begun[0])
     assert ">stopped</span>" in section(page.ended(), "runs") and provider.requests == []
 
 
 def test_changes_are_told_as_events(spec: Path, page: Page) -> None:
-    with httpx.stream("GET", f"{page.url}events") as answer:
+    with httpx.stream("GET", f"{page.url}events", timeout=PATIENCE) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = (line for line in answer.iter_lines() if line.startswith("data: "))
         first = int(next(lines).removeprefix("data: "))
@@ -432,7 +427,7 @@ def private(spec: Path, provider) -> Path:
 def test_private_values_are_not_on_the_page(private: Path, opened, provider) -> None:
     page = opened(private)
     assert not page.session.snapshot.broken, page.session.snapshot.findings
-    text = httpx.get(page.url).text
+    text = httpx.get(page.url, timeout=PATIENCE).text
     assert "parcel" not in text and "about (text, private)" in section(text, "prompts")
     assert page.run().status_code == 202
     assert "parcel" not in page.ended() and "about (text, private)" in section(page.ended(), "runs")
@@ -471,7 +466,7 @@ def test_rows_that_take_long_come_later(spec: Path, opened, monkeypatch) -> None
     held, read = threading.Event(), rows.rows_of
 
     def slow(plan: Any, split: str) -> Any:
-        held.wait(30)
+        held.wait(PATIENCE)
         return read(plan, split)
 
     monkeypatch.setattr(rows, "rows_of", slow)
@@ -480,7 +475,7 @@ def test_rows_that_take_long_come_later(spec: Path, opened, monkeypatch) -> None
     assert "the rows of dev are still being read" in section(page.parts(), "row")
     seen = page.session.changes
     held.set()
-    page.session.wait(seen, 10)
+    page.session.wait(seen, PATIENCE)
     assert "parcel 0</textarea>" in section(page.parts(), "row")
     spec.write_text(spec.read_text().replace("Sort the message.", "Sort it."))
     monkeypatch.setattr(rows, "rows_of", None)  # rows that are there are not read again
@@ -515,7 +510,7 @@ def test_the_command_serves_until_a_signal(spec: Path, number: signal.Signals, s
         assert process.stderr is not None
         found = re.search(r"http://127\.0\.0\.1:\d+/[\w-]{32}/", process.stderr.readline())
         assert found
-        with httpx.stream("GET", f"{found.group()}events") as answer:
+        with httpx.stream("GET", f"{found.group()}events", timeout=PATIENCE) as answer:
             assert answer.status_code == 200
             process.send_signal(number)
             assert process.wait(PATIENCE) == status

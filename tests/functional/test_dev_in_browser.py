@@ -62,7 +62,7 @@ class Reader:
 
     def sees(self, where: str, text: str) -> None:
         """Wait until a part of the page has a text."""
-        self.page.locator(where, has_text=text).first.wait_for(timeout=20_000)
+        self.page.locator(where, has_text=text).first.wait_for(timeout=60_000)
 
     def width(self) -> int:
         self.page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
@@ -150,7 +150,7 @@ def test_the_keyboard_reaches_all_that_can_be_done(browser, url: str, width: int
     page.locator("#runs", has_text="Run 1").wait_for()
     page.locator("#runs", has_text="step by step").wait_for()
     # The button that was pressed keeps the focus when its part of the page is shown anew.
-    page.wait_for_function("document.activeElement.dataset.run === 'fake'", timeout=5000)
+    page.wait_for_function("document.activeElement.dataset.run === 'fake'", timeout=60_000)
     page.close()
 
 

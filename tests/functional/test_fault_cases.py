@@ -11,7 +11,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -333,11 +332,12 @@ def test_the_second_of_two_processes_is_refused(faults: Path, verb: str) -> None
     }
     begun = {"run": "out.jsonl", "optimize": "run/journal.jsonl", "eval": "out.jsonl.part"}[verb]
     first = subprocess.Popen([*MAIN, *commands[verb]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not Path(begun).exists() or not Path(begun).stat().st_size:
-        assert first.poll() is None
-        time.sleep(0.01)
+    wait_until(lambda: Path(begun).exists() and Path(begun).stat().st_size, "the first row")
+    first.send_signal(signal.SIGSTOP)  # so that it has not ended when the second begins, however long that takes
+    assert first.poll() is None
     resume = ["--resume"] if verb == "optimize" else []
     second = subprocess.run([*MAIN, *commands[verb], *resume], capture_output=True, text=True)
+    first.send_signal(signal.SIGCONT)
     assert second.returncode == 3 and f"is being written by process {first.pid};" in second.stderr
     if verb == "optimize":
         first.kill()
@@ -356,9 +356,8 @@ def test_a_second_eval_that_is_cut_leaves_the_file(cli, faults: Path, how: signa
     assert base is not None
     other = ["--set", f"lms.student.api_base={base[0]}hang/v1", "--set", "lms.student.limits.timeout=60"]
     running = subprocess.Popen([*MAIN, "eval", LEARN, "--out", "ev.jsonl", *other], stderr=subprocess.DEVNULL)
-    while not Path("ev.jsonl.part").exists():
-        assert running.poll() is None
-        time.sleep(0.01)
+    wait_until(Path("ev.jsonl.part").exists, "the beginning")
+    assert running.poll() is None
     running.send_signal(how)
     running.wait()
     assert Path("ev.jsonl").read_bytes() == before

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.errors import Unsatisfiable
 
 from tests.functional.test_serve import Served, error_of, serve, waiting  # noqa: F401
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +54,7 @@ def test_only_json_from_no_page_or_an_allowed_one_to_this_host(serve, echo: Path
 
     def post(**headers: str) -> httpx.Response:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpx.post(f"{served.url}/run", content=body, headers=given)
+        return httpx.post(f"{served.url}/run", content=body, headers=given, timeout=PATIENCE)
 
     for kind in (
         "text/plain",
@@ -63,7 +64,7 @@ def test_only_json_from_no_page_or_an_allowed_one_to_this_host(serve, echo: Path
         "text/json;application/json",
     ):
         assert error_of(post(content_type=kind)) == (415, "media_type", None)
-    assert error_of(httpx.post(f"{served.url}/run", content=body)) == (415, "media_type", None)
+    assert error_of(httpx.post(f"{served.url}/run", content=body, timeout=PATIENCE)) == (415, "media_type", None)
     for kind in ("application/json", "Application/JSON; charset=utf-8", "application/ld+json"):
         assert post(content_type=kind).status_code == 200
     for origin in ("http://evil.example", "null", f"http://localhost.evil.example:{port}", "https://shop.example.evil"):

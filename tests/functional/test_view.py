@@ -114,24 +114,24 @@ def served(run_dir: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def test_the_page_is_made_anew_at_each_load(served, run_dir: Path) -> None:
     _, url = served
-    first = httpx.get(url)
+    first = httpx.get(url, timeout=PATIENCE)
     assert first.status_code == 200 and first.headers["content-type"] == "text/html; charset=utf-8"
     with (run_dir / "journal.jsonl").open("a") as file:
         file.write(json.dumps({"event": "note", "stage": "2-grpo", "text": "news & more"}) + "\n")
-    second = httpx.get(url).text
+    second = httpx.get(url, timeout=PATIENCE).text
     assert "news &amp; more" not in first.text and "news &amp; more" in second
-    assert httpx.get(f"{url}etc/passwd").status_code == 404
+    assert httpx.get(f"{url}etc/passwd", timeout=PATIENCE).status_code == 404
     # A page of another name that leads here, as by DNS rebinding, reads nothing.
-    assert httpx.get(url, headers={"host": "elsewhere.example"}).status_code == 403
+    assert httpx.get(url, headers={"host": "elsewhere.example"}, timeout=PATIENCE).status_code == 403
     shutil.rmtree(run_dir)
-    gone = httpx.get(url)
+    gone = httpx.get(url, timeout=PATIENCE)
     assert gone.status_code == 500 and "there is no run in" in gone.text
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_signal_ends_the_server_quietly(served, number: signal.Signals, status: int) -> None:
     process, url = served
-    assert httpx.get(url).status_code == 200
+    assert httpx.get(url, timeout=PATIENCE).status_code == 200
     process.send_signal(number)
     assert process.wait(PATIENCE) == status
     assert process.stderr.read().strip() == ("interrupted" if status else "")

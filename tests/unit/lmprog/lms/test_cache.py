@@ -19,6 +19,7 @@ from lmprog.compiler.types.lattice import STR, Object
 from lmprog.lms.answer_file import AnswerCache
 from lmprog.lms.cached import CachedLM
 from lmprog.lms.lm import ToolCall, ToolOffer
+from tests.waiting import until_true
 
 REQUEST = Request(messages=[{"role": "user", "content": "é\ud83d"}], params={"temperature": 1.0}, seed=3)
 REPLY = Completion(
@@ -103,24 +104,24 @@ def test_failures_are_not_kept(tmp_path, scripted) -> None:
 
 
 def test_equal_requests_at_one_time_are_asked_once(tmp_path, scripted) -> None:
-    lm = scripted(lambda request: Completion("a", usage=Usage(1, 1, 0.5)), delay=0.05)
+    lm = scripted(lambda request: Completion("a", usage=Usage(1, 1, 0.5)), delay=0.2)
     found = ask(CachedLM(lm, declared(tmp_path)), *[REQUEST] * 20, replace(REQUEST, seed=9))
     assert len(lm.requests) == 2
     assert sum(completion.usage.usd for completion in found) == 1.0
-    lm = scripted(lambda request: ProviderError("down"), delay=0.05)
+    lm = scripted(lambda request: ProviderError("down"), delay=0.2)
     found = ask(CachedLM(lm, declared(tmp_path)), *[replace(REQUEST, seed=5)] * 20)
     assert len(lm.requests) == 1
     assert all(isinstance(error, ProviderError) for error in found)
 
 
 def test_who_waits_asks_when_the_asker_is_cancelled(tmp_path, scripted) -> None:
-    lm = scripted(lambda request: "a", delay=0.05)
+    lm = scripted(lambda request: "a", delay=lambda request: 60 if len(lm.requests) == 1 else 0)
     cached = CachedLM(lm, declared(tmp_path))
 
     async def run() -> str:
         first = asyncio.create_task(cached.complete(REQUEST))
         second = asyncio.create_task(cached.complete(REQUEST))
-        await asyncio.sleep(0.01)
+        await until_true(lambda: lm.active, "the first request")
         first.cancel()
         return (await second).text
 

@@ -17,6 +17,7 @@ from lmprog.runtime.result import Result
 from lmprog.serving.gate import Gate
 from lmprog.serving.run_answer import RunAnswer
 from lmprog.serving.running import Endpoint, Running
+from tests.waiting import PATIENCE
 
 SORT = """
     modules:
@@ -39,7 +40,7 @@ class Writer:
             for piece in self.pieces:
                 if request.on_text is not None:
                     request.on_text(piece)
-                    assert self.go_on.acquire(timeout=10)
+                    assert self.go_on.acquire(timeout=PATIENCE)
 
         await asyncio.to_thread(write)
         written = ""

@@ -28,6 +28,7 @@ from lmprog.runtime.client_tools import ClientTools
 from lmprog.runtime.options import RunOptions
 from lmprog.traces.exports import close, export_to
 from lmprog.traces.files import read_trace
+from tests.waiting import until_true
 
 TEXT = """
 name: desk
@@ -177,12 +178,16 @@ def test_a_failed_run_is_a_failed_span(program, scripted, told) -> None:
 
 
 def test_a_run_that_is_cancelled_is_told_too(program, scripted, told) -> None:
-    desk = program(TEXT, scripted(answer, delay=5.0), tools__py=TOOLS)
+    lm = scripted(answer, delay=60.0)
+    desk = program(TEXT, lm, tools__py=TOOLS)
     memory = told()
 
     async def cut() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(desk.run({"text": "a"}), 0.05)
+        run = asyncio.create_task(desk.run({"text": "a"}))
+        await until_true(lambda: lm.active, "the call")
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
 
     asyncio.run(cut())
     _, chat, root = memory.get_finished_spans()

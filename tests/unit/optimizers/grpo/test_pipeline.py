@@ -16,6 +16,7 @@ from lmprog.optimizers.grpo.math.training_rows import Row
 from lmprog.optimizers.grpo.pipeline import Pipeline
 from lmprog.optimizers.grpo.row_source import SamplerState, StepRows
 from lmprog.optimizers.grpo.sampler import Sampled
+from tests.waiting import until_true
 
 
 class FakePolicy:
@@ -88,10 +89,12 @@ def test_waves_go_on_while_a_step_is_trained_and_no_further_than_they_may() -> N
 
     async def train() -> None:
         await source.rows(0)
+        await until_true(lambda: len(sampler.log) >= 3, "the second wave in advance")
         await asyncio.sleep(0.01)
         assert [line[0] for line in sampler.log] == ["0", "1", "2"]
         assert source.state.taken == 4  # the checkpoint of step 1 holds what was trained, and not what was sampled
         await source.rows(1)
+        await until_true(lambda: len(sampler.log) >= 4, "the next wave")
         await asyncio.sleep(0.01)
         assert [line[0] for line in sampler.log] == ["0", "1", "2", "3"]
         assert source.state.taken == 8
