@@ -64,7 +64,10 @@ def test_a_frame_of_pandas() -> None:
     assert second == {"text": None, "n": 2, "day": None}
 
 
-def test_a_frame_of_polars() -> None:
+@pytest.mark.slow
+def test_a_frame_of_polars(monkeypatch: pytest.MonkeyPatch) -> None:
+    # polars sets it where it is imported, and the process is left as it was found.
+    monkeypatch.setenv("_RJEM_MALLOC_CONF", "dirty_decay_ms:500,muzzy_decay_ms:1000")
     polars = pytest.importorskip("polars", reason="needs polars, of the extra `peers`")
     frame = polars.DataFrame({"text": ["a", "b"], "n": [1, None], "day": [datetime.date(2026, 1, 31), None]})
     assert as_list(frame) == [{"text": "a", "n": 1, "day": "2026-01-31"}, {"text": "b", "n": None, "day": None}]
