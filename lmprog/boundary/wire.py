@@ -25,7 +25,7 @@ MAX_TOKENS = 10**12
 
 def loads(data: bytes | str) -> Any:
     """Parse JSON (bytes in UTF-8, or text) from a server. Raises ValueError where it is no JSON, or is nested deeper
-    than MAX_DEPTH.
+    than MAX_DEPTH (100).
 
     Half a surrogate pair, which no text can hold, becomes U+FFFD.
     """

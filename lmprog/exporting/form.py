@@ -41,7 +41,8 @@ def named(name: str, taken: Iterable[str] = ()) -> str:
 
 
 def free(name: str, taken: Iterable[str]) -> str:
-    """Return a name for a variable that is not one of `taken`."""
+    """Return a name for a variable that is not one of `taken`: `name` with as few underscores before it as are needed,
+    maybe none."""
     while name in taken:
         name = f"_{name}"
     return name

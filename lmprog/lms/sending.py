@@ -15,10 +15,12 @@ from lmprog.lms.lm import Request
 
 def as_sent(declared: LM, request: Request) -> dict[str, Any]:
     """Return the fields of a request as they are first sent to the API of the LM `declared`, without address, key and
-    headers.
+    headers: `model`, `messages`, and the parameters of the API such as `max_tokens`,
+    `temperature`, `seed` and `response_format`.
 
-    Where the API refuses a field that lmprog adds by itself, the request is sent again without it. Through litellm `seed`
-    and `response_format` are only sent to providers that take them.
+    Where the API refuses a field that lmprog adds by itself, the request is sent again without it. Through litellm
+    `seed` and `response_format` are only sent to providers that take them. For an LM that no API serves it is what its
+    engine gets: `model`, `messages`, `seed`, `schema` where the reply is constrained, and the parameters.
     """
     if declared.backend.make != API:
         kind = request.output_type

@@ -62,6 +62,7 @@ class Done:
     spent: Spent | None = None
     """The amounts spent; None without a lease."""
     largest: Spent | None = None
+    """The largest amounts of one call; None without a lease."""
     began: float = 0.0
     ended: float = 0.0
     absent: bool = False

@@ -70,7 +70,8 @@ def signed_sums(sizes: Sequence[float]) -> list[float]:
 
 
 def percentiles(values: Sequence[float], shares: Sequence[float]) -> list[float]:
-    """Return the quantiles of the values at `shares` (0 to 1), interpolated linearly."""
+    """Return the quantiles of the values at `shares` (0 to 1), one for each share in their order, interpolated
+    linearly. There must be a value at least."""
     ordered, found = sorted(values), []
     for share in shares:
         place = share * (len(ordered) - 1)

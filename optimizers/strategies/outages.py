@@ -6,7 +6,8 @@ from lmprog.blame import too_many_outages
 
 
 def too_many(scored: int, rows: int) -> bool:
-    """Return whether outages left so few of the rows with a score that no candidate may be chosen by them."""
+    """Return whether outages left so few of the `rows` with a score (`scored` of them) that no candidate may be chosen
+    by them: more than the share MAX_OUTAGES (0.05) has none."""
     return too_many_outages(rows - scored, rows)
 
 

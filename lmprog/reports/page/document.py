@@ -33,7 +33,8 @@ def document(template: str, script: str, **values: Any) -> str:
 
 
 def fragment(template: str, **values: Any) -> str:
-    """Return a part of an HTML page from a template and its values."""
+    """Return a part of an HTML page: the Jinja template in the file `template` of lmprog/reports/page, filled with
+    `values`. A name that it uses and `values` lack is an error of Jinja."""
     return environment().get_template(template).render(**values)
 
 
