@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.test_killed_training import COMMAND, steps, vowels
+from tests.ports import reserved
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +54,7 @@ def test_two_processes_train_one_adapter(vowels: Path, tmp_path: Path, stage: st
 SHARED = {
     "grpo": [
         *(sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version=2", "--num_processes=2"),
-        *("--main_process_port=0", "--no_python"),  # a free port, whatever else is at work
+        "--no_python",
     ],
     "sft": [TORCHRUN, "--standalone", "--nproc-per-node=2", "--no-python"],
 }
@@ -79,7 +80,10 @@ def test_two_processes_share_the_weights(vowels: Path, tiny_model, tmp_path: Pat
         return next(event for event in steps(tmp_path / name) if event["event"] == "step")
 
     one = train("one", [])
-    two = train("two", SHARED[stage], *(["--fsdp"] if full else []))
+    with reserved() as port:
+        *launcher, last = SHARED[stage]
+        at = [] if full else [f"--main_process_port={port}"]  # torchrun finds one by itself
+        two = train("two", [*launcher, *at, last], *(["--fsdp"] if full else []))
     told = "reward" if stage == "grpo" else "reply_tokens"
     assert (two[told], two["rows"]) == (one[told], one["rows"])
     assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=0.05)

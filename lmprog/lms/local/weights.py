@@ -210,7 +210,7 @@ class Weights:
         reference = AdapterReference(name)
         self._training[reference] = name
         self.trained_step()  # one of the same name may have been in training before
-        if start is not None:
+        if start is not None and not structure_alone():
             weights = peft.load_peft_weights(str(adapter_folder(start)))
             peft.set_peft_model_state_dict(self._peft, weights, adapter_name=name)
         self._peft.set_adapter(name)

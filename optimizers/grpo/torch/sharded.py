@@ -46,7 +46,7 @@ class TrainedCopy(TrainedAdapters):
         self.shares = shares
         self._all = not name
         # The copy of an adapter is one that processes share: alone it is trained where it is.
-        copy = sharded(model, in_full=self._all) if shares else deepcopy(model).float()
+        copy = sharded(model, name) if shares else deepcopy(model).float()
         super().__init__([(copy, name)], checkpoints=checkpoints)
         self._whole = dict(model.named_parameters())
 
@@ -91,14 +91,19 @@ class TrainedCopy(TrainedAdapters):
             self.models.requires_grad_(True)
 
 
-def sharded(model: Any, in_full: bool = False) -> Any:
-    """Return a copy of a model of peft (with `in_full` of transformers) whose weights are divided among all processes, with
-    the values that the first one has.
+def sharded(model: Any, name: str) -> Any:
+    """Return a copy of a peft model with its adapter `name` alone, whose weights are divided among all processes, with the
+    values that the first one has.
 
-    With `in_full` the copy's weights are in fp32, and are gathered in the number format of the model.
+    Where `name` is empty it is a model of transformers; the copy's weights are then in fp32, and are gathered in the number
+    format of the model.
     """
+    in_full = not name
     kind = torch.float32 if in_full else None
     copy = deepcopy(model, {id(each): _without_value(each, kind) for each in model.parameters()})
+    # The first process has loaded further adapters, to answer with; all must divide the same weights.
+    for other in [] if in_full else [each for each in copy.peft_config if each != name]:
+        copy.delete_adapter(other)
     base = copy if in_full else copy.get_base_model()
     policy = MixedPrecisionPolicy()
     if in_full and model.dtype != torch.float32:

@@ -16,6 +16,7 @@ pytest.importorskip("trl", reason="needs the extra 'local'")
 
 from transformers import TrainerCallback  # noqa: E402
 
+from lmprog.optimizers import processes  # noqa: E402
 from lmprog.optimizers.grpo.config import Config  # noqa: E402
 from lmprog.optimizers.grpo.math.training_rows import Row  # noqa: E402
 from lmprog.optimizers.grpo.ranks import shares  # noqa: E402
@@ -99,6 +100,9 @@ def train(
     model, grab = make(), Grab(until)
     checkpoints = config.gradient_checkpointing
     adapter = "default" if hasattr(model, "peft_config") else ""
+    if fsdp and adapter and processes.first():
+        # As the adapter that training begins from: the first process has it beside, to answer with.
+        model.add_adapter("start", model.peft_config["default"])
     ProgramTrainer(
         TrainedCopy(model, adapter, shares=fsdp, checkpoints=checkpoints)
         if fsdp or not adapter
