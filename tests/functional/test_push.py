@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.standing_in import standing_in
 
 pytest.importorskip("huggingface_hub", reason="needs the extra 'local'")
 
@@ -56,7 +59,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     from huggingface_hub import constants
     from huggingface_hub.utils import _http
 
-    monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)  # between the library's own tries
+    # Between the library's own tries.
+    monkeypatch.setattr(_http, "time", standing_in(time, sleep=lambda seconds: None))
     server = HubServer()
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     monkeypatch.setenv("HF_TOKEN", TOKEN)

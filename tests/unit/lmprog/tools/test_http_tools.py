@@ -19,6 +19,7 @@ import lmprog
 from lmprog import UsageError
 from lmprog.boundary.wire import retry_after
 from lmprog.tools import http
+from tests.standing_in import standing_in
 
 
 class Desk:
@@ -257,13 +258,12 @@ def test_an_answer_of_another_type_is_a_failure(made, desk, output, body, said) 
 def waits(monkeypatch) -> list[float]:
     """The seconds of each wait, none of which is waited for."""
     asked: list[float] = []
-    sleep = asyncio.sleep
 
     async def recorded(seconds: float) -> None:
         asked.append(seconds)
-        await sleep(0)
+        await asyncio.sleep(0)
 
-    monkeypatch.setattr(http.asyncio, "sleep", recorded)
+    monkeypatch.setattr(http, "asyncio", standing_in(asyncio, sleep=recorded))
     return asked
 
 
@@ -355,7 +355,7 @@ def test_it_ends_in_time_and_leaves_no_task(made, desk) -> None:
 def test_a_wait_that_a_server_asks_for_may_be_a_date(monkeypatch) -> None:
     from email.utils import formatdate
 
-    monkeypatch.setattr("lmprog.boundary.wire.time.time", lambda: 1_800_000_000.0)
+    monkeypatch.setattr("lmprog.boundary.wire.time", standing_in(time, time=lambda: 1_800_000_000.0))
     assert retry_after({"Retry-After": formatdate(1_800_000_005, usegmt=True)}) == 5.0
     assert retry_after({"Retry-After": "2"}) == 2.0
     assert retry_after({"Retry-After": "soon"}) is None and retry_after({}) is None

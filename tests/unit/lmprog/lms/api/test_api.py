@@ -12,6 +12,7 @@ import pytest
 import lmprog
 from lmprog import ProviderError, UsageError
 from lmprog.lms import api
+from tests.standing_in import standing_in
 
 SPEC = """
     lmprog: 1
@@ -32,15 +33,14 @@ KEY = "sk-test-0123456789abcdef"
 def waits(monkeypatch) -> list[float]:
     """The seconds of each sleep."""
     asked: list[float] = []
-    sleep = asyncio.sleep
 
     async def recorded(seconds: float) -> None:
         asked.append(seconds)
-        await sleep(seconds)
+        await asyncio.sleep(seconds)
 
     monkeypatch.setattr(api, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(api, "MAX_WAIT", 0.08)
-    monkeypatch.setattr(api.asyncio, "sleep", recorded)
+    monkeypatch.setattr(api, "asyncio", standing_in(asyncio, sleep=recorded))
     return asked
 
 

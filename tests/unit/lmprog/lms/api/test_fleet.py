@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ from lmprog.lms.api.access import Access
 from lmprog.lms.api.failures import TryFailed
 from lmprog.lms.api.fleet import FIRST_OUT, MAX_OUT, SPREAD, Member, Servers, chosen
 from lmprog.lms.lm import Completion, Request
+from tests.standing_in import standing_in
 from tests.unit.lmprog.lms.api.server_for_api import Asked, Server
 from tests.unit.lmprog.lms.api.test_vllm import DIGEST, VLLM, WEIGHTS
 
@@ -93,7 +95,8 @@ def test_a_prompt_without_a_whole_head_goes_by_what_is_constant(constant: tuple[
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(fleet.time, "monotonic", lambda: now[0])
+    for module in (fleet, addresses):
+        monkeypatch.setattr(module, "time", standing_in(time, monotonic=lambda: now[0]))
     return now
 
 

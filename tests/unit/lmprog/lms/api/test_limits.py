@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
@@ -12,6 +11,7 @@ from lmprog.compiler.plan import Limits
 from lmprog.lms import api
 from lmprog.lms.api.limits import Gate, estimate
 from lmprog.lms.lm import Request, Usage
+from tests.standing_in import standing_in
 from tests.unit.lmprog.lms.api.server_for_api import DIRECT, LITELLM, failing_status
 from tests.waiting import until_true
 
@@ -39,7 +39,7 @@ def test_a_call_that_waits_to_be_tried_again_holds_no_place(remote, server, monk
     async def sleep(seconds: float) -> None:
         await until_true(lambda: len(server.asked) == 6, "the calls beside it")
 
-    monkeypatch.setattr(api, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
+    monkeypatch.setattr(api, "asyncio", standing_in(asyncio, sleep=sleep))
     failed: set[str] = set()
 
     def answer(asked):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from lmprog.lms.api.event_stream import UNREADABLE, events_of, lines_of
 from lmprog.lms.api.failures import TryFailed, words_of
 from lmprog.lms.api.reply import Pieces, cost, joined, read
 from lmprog.lms.lm import Completion
+from tests.standing_in import standing_in
 
 PRICES = Limits(1000, 1e-6, 2e-6, cached_usd=1e-7)
 FIELDS = [
@@ -142,7 +144,8 @@ def test_a_wait_is_read_from_milliseconds_seconds_or_a_date(headers: dict[str, s
 
 
 def test_a_date_without_a_zone_is_in_utc(monkeypatch) -> None:
-    monkeypatch.setattr("lmprog.boundary.wire.time.time", lambda: 1893456000.0)  # 2030-01-01 00:00 UTC
+    new_year = 1893456000.0  # 2030-01-01 00:00 UTC
+    monkeypatch.setattr("lmprog.boundary.wire.time", standing_in(time, time=lambda: new_year))
     assert retry_after({"Retry-After": "Tue, 01 Jan 2030 00:00:07"}) == 7.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from lmprog.optimizers.grpo.math.health import flat, health
 from lmprog.optimizers.grpo.math.training_rows import training_rows
 from lmprog.optimizers.grpo.sampling.rollouts import Rollout, Wave
 from lmprog.optimizers.grpo.stopwatch import Stopwatch
+from tests.standing_in import standing_in
 
 
 def made(module: str, tokens: int, call: int = 0) -> SimpleNamespace:
@@ -54,7 +56,7 @@ def test_the_parts_of_a_step_add_up_to_it_and_inner_ones_are_their_own(monkeypat
         nonlocal now
         now += seconds
 
-    monkeypatch.setattr("lmprog.optimizers.grpo.stopwatch.time.perf_counter", lambda: now)
+    monkeypatch.setattr("lmprog.optimizers.grpo.stopwatch.time", standing_in(time, perf_counter=lambda: now))
     watch = Stopwatch()
     watch.start("update")
     with watch.part("rollout"):
