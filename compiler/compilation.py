@@ -34,7 +34,7 @@ from lmprog.compiler.types.lattice import UNKNOWN, Object, Type
 from lmprog.compiler.types.signatures import pydantic_type
 from lmprog.compiler.types.syntax import TypeReader
 from lmprog.compiler.types.values import Binder, constant_value, scalars, seeming_reads
-from lmprog.compiler.yaml.files import root_of
+from lmprog.compiler.yaml.files import followed, root_of
 from lmprog.compiler.yaml.layers import candidate, override, read_extended
 from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Source
 
@@ -91,7 +91,7 @@ def compile_file(
     gc.disable()
     try:
         program = _Program(report, options)
-        plan = program.compile(Path(path).resolve(), overrides, lms, change)
+        plan = program.compile(followed(Path(path)), overrides, lms, change)
     finally:
         if collecting:
             gc.enable()
@@ -118,7 +118,12 @@ class _Program:
         change: Map[str, Any] | None = None,
         named: Place | None = None,
     ) -> Plan | None:
-        """Return the plan of one file, which another program names at `named`, or None where it cannot be built."""
+        """Return the plan of the file at `path`, also where it has mistakes, which become findings of the report;
+
+        None where it cannot be read, is of a newer version of the language, or is an ensemble with errors. `overrides`
+        are values by dotted path (`--set`), `lms` models by LM id (`--lm`), `change` is a candidate's overlay (None:
+        there is none), and `named` the place in another program that names the file (None: none does).
+        """
         self.path = path
         root = read_extended(path, self.report, within=self.options.root, named=named)
         if root is None:

@@ -78,7 +78,11 @@ def var_types(draft: Draft) -> Object:
 
 
 def read_lms(draft: Draft, rebound: Map[str, str]) -> dict[str, LM]:
-    """Return the LMs by id; `rebound` gives other models for some ids (`--lm`)."""
+    """Return the declared LMs by id; `rebound` has models that replace the declared ones, by LM id (`--lm`).
+
+    A mistake becomes a finding in the draft's report, and its LM is returned all the same. An id of `rebound` that is
+    not declared is passed over here.
+    """
     node = draft.root.map("lms")
     found: dict[str, LM] = {}
     for id, entry in node.entries.items() if node else ():

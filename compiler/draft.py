@@ -14,7 +14,7 @@ from lmprog.compiler.rows.files import Row
 from lmprog.compiler.tools.lock_file import Listing, Server
 from lmprog.compiler.types.lattice import Object, Type
 from lmprog.compiler.types.values import Binder
-from lmprog.compiler.yaml.files import is_file, refusal
+from lmprog.compiler.yaml.files import followed, is_file, refusal
 from lmprog.compiler.yaml.source import Mapping, Node, Place, Source
 
 StageConfigs = Callable[[str], Any]
@@ -164,7 +164,7 @@ class Draft:
 
         A program that is not trusted may read only files under a root folder. `what` names the place in messages.
         """
-        path = (node.source.folder / text).resolve()
+        path = followed(node.source.folder / text)
         refused = refusal(path, self.options.root)
         if refused is not None:
             self.report.add("LMP103", node.place, f"{what} names {text}, which is not read: {refused}")

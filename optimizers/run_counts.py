@@ -79,9 +79,10 @@ def fast_slow(options: Options, train: int, dev: int) -> int:
 
 
 def final_runs(choosing: int, scored: int, finalists: int, repeats: int) -> int:
-    """Return the number of runs that score a stage's start and finalists on all `choosing` rows, `repeats` times each.
+    """Return the number of runs that score `finalists` candidates, and the start beside them, on all `choosing` rows
+    `repeats` times each.
 
-    Each was scored once on `scored` of the rows before, and those runs are not made again.
+    One run of each of them on each of `scored` rows was made before, and is not counted.
     """
     return (finalists + 1) * (choosing * repeats - scored)
 

@@ -19,7 +19,7 @@ from lmprog.compiler.optimizing.optimize_block import tuned_place
 from lmprog.compiler.plan import LM, AdapterReference, Module, Optimize, Plan
 from lmprog.compiler.steps.parts import expressions, walk
 from lmprog.compiler.templates.compiled import parse
-from lmprog.compiler.yaml.files import refusal
+from lmprog.compiler.yaml.files import followed, refusal
 from lmprog.compiler.yaml.source import Scalar
 
 
@@ -214,7 +214,7 @@ def _base(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -
     extends, wanted = draft.root.get("extends"), (plan.tuned or {}).get("base_digest")
     if not isinstance(extends, Scalar) or not isinstance(wanted, str):
         return
-    found = base_digest((extends.source.folder / extends.value).resolve())
+    found = base_digest(followed(extends.source.folder / extends.value))
     if found is not None and found != wanted.removeprefix("sha256:"):
         message = f"{extends.value} has changed since this overlay was tuned on it"
         fix = "optimize again, or take tuned.base_digest out to accept the overlay as it is"

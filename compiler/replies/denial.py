@@ -32,7 +32,11 @@ _UNDECIDED = re.compile(
 
 
 def denies(sentence: str) -> bool:
-    """Return whether a sentence denies, doubts or refuses what it mentions."""
+    """Return whether a text has a word or phrase that denies, doubts or refuses (`not`, `perhaps`, `sorry`; some of
+    other languages too).
+
+    Pass the sentence without the value that it mentions, since a value such as `no` counts as a denial.
+    """
     return _DENIES.search(sentence) is not None
 
 

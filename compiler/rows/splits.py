@@ -23,7 +23,7 @@ from lmprog.compiler.types.lattice import (
     join,
     type_of,
 )
-from lmprog.compiler.yaml.files import is_file, refusal
+from lmprog.compiler.yaml.files import followed, is_file, refusal
 from lmprog.compiler.yaml.source import Mapping, Node, Scalar, Sequence
 
 SPLITS = ("train", "dev", "test")
@@ -82,7 +82,7 @@ def _part(draft: Draft, node: Mapping) -> tuple[float, float] | None:
 
 def _path(draft: Draft, name: str, node: Scalar) -> Path:
     """Return the path of a split's file, which may be absent where the split is not needed."""
-    path: Path = (node.source.folder / node.value).resolve()
+    path: Path = followed(node.source.folder / node.value)
     if draft.reachable(node, f"the {name} data", node.value) is None:
         return path
     if not is_file(path) and name in _needed(draft):

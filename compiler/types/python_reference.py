@@ -14,7 +14,7 @@ from typing import Any
 
 from lmprog.compiler.errors import LmprogError
 from lmprog.compiler.standard_output import sent_to_stderr
-from lmprog.compiler.yaml.files import note
+from lmprog.compiler.yaml.files import followed, note
 
 _loaded: dict[tuple[str, int], Any] = {}
 
@@ -44,7 +44,7 @@ def reference(text: str, folder: Path) -> PythonReference:
     start at `folder`."""
     where, _, name = text.rpartition(":")
     if where.endswith(".py") or "/" in where or where.startswith("."):
-        return PythonReference(text, (folder / where).resolve(), None, name)
+        return PythonReference(text, followed(folder / where), None, name)
     beside = folder / f"{where.replace('.', '/')}.py"
     return PythonReference(text, None, where, name, beside if beside.is_file() else None)
 
@@ -72,7 +72,7 @@ def forget(files: Collection[Path]) -> None:
     endings = tuple(path.name for path in files)
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and file.endswith(endings) and Path(file).resolve() in files:
+        if isinstance(file, str) and file.endswith(endings) and followed(Path(file)) in files:
             del sys.modules[name]
     importlib.invalidate_caches()
 

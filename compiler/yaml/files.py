@@ -27,23 +27,32 @@ class NotRead(Handled):
     """The error for a file that is not read; the message says why, and quotes none of the file's contents."""
 
 
+def followed(path: Path) -> Path:
+    """Return the absolute path with its links followed; one whose links lead in a circle stays, and cannot be read.
+
+    `Path.resolve` raises RuntimeError for a circle before Python 3.13.
+    """
+    return Path(os.path.realpath(path))
+
+
 def root_of(spec: Path) -> Path:
     """Return the folder that holds all files which a program that is not trusted may read: the git checkout, else its own
     folder.
     """
-    folder = Path(os.path.abspath(spec)).parent.resolve()
+    folder = followed(Path(os.path.abspath(spec)).parent)
     return next((around for around in (folder, *folder.parents) if (around / ".git").exists()), folder)
 
 
 def refusal(path: Path, root: Path | None) -> str | None:
-    """Return in a sentence why a file or folder outside of `root` may not be read; None where it may, or where `root` is
-    None.
+    """Return why a program that may read only `root` may not read a file or folder: it lies outside of `root`, or in a
+    `.git` folder inside.
 
-    The sentence does not depend on whether the file exists. Links are followed first.
+    Return None where it may, or where `root` is None. Links in `path` are followed first, and `root` must be a path
+    without links. The answer does not depend on whether the file exists.
     """
     if root is None:
         return None
-    found = path.resolve()
+    found = followed(path)
     if not found.is_relative_to(root):
         return f"it lies outside of {root.name or root}/, and with --no-import nothing there is read"
     if ".git" in found.relative_to(root).parts:

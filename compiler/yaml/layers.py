@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.findings.finding import Report
-from lmprog.compiler.yaml.files import is_file, refusal
+from lmprog.compiler.yaml.files import followed, is_file, refusal
 from lmprog.compiler.yaml.laying import merged
 from lmprog.compiler.yaml.reader import read_source
 from lmprog.compiler.yaml.source import Mapping, Place, Scalar, Source, from_plain
@@ -41,7 +41,7 @@ def read_extended(
     if not isinstance(extends, Scalar) or not isinstance(extends.value, str):
         report.add("LMP101", extends.place, "`extends` must name a file")
         return root
-    base_path = (extends.source.folder / extends.value).resolve()
+    base_path = followed(extends.source.folder / extends.value)
     refused = refusal(base_path, within)
     if refused is not None:
         report.add("LMP103", extends.place, f"`extends` names {extends.value}, which is not read: {refused}")

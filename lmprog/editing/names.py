@@ -63,7 +63,9 @@ class _Around:
 
     @property
     def inside(self) -> _Around:
-        """Return what the places of a loop's body are in."""
+        """The surroundings of places in the body of the loop step that is the owner here: the same owner, and as level
+        the path of that step with a dot (`outer.`), under which the steps of the body are named.
+        """
         return _Around(f"{self.owner[1]}.", self.owner)
 
 

@@ -227,6 +227,8 @@ class Expressions(ABC):
         assert isinstance(generator.target, ast.Name)
         kind = items.type.item if isinstance(items.type, ListOf) else None
         found = self.called(called, {**env, generator.target.id: Expr("item", kind)}, items)
+        if isinstance(found, Expr) and field is None:
+            return found
         if not isinstance(found, Prediction):
             return Unknown("values")
         return found if field is None else found.field(field) or Unknown(field)

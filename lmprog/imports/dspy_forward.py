@@ -224,9 +224,11 @@ class Forward(Objects):
         env |= {part.id: Unknown(part.id) for part in parts}
 
     def called(self, node: ast.Call, env: Mapping[str, Any], each: Expr | None = None) -> Any:
-        """Return the value of a call of a predictor, of another module of the file, or of a function that becomes a tool.
+        """Return the value of a call of a predictor, retriever, module of the file, or function that becomes a tool,
+        and add the steps, tools and inputs that it needs to the program; None for any other call.
 
-        `env` has the values of names, and `each` is the list over which the call is repeated (None: it is not).
+        `env` has the values of names, `each` is the list of the list comprehension around the call (None: there is none),
+        over which the step of a predictor or tool is repeated.
         """
         function: ast.AST = node.func
         if isinstance(function, ast.Attribute) and function.attr in _CALLS:
@@ -236,7 +238,7 @@ class Forward(Objects):
             and function.id not in env
             and function.id in {**self.file.functions, **self.file.files}
         ):
-            return self._tool(function.id, node, env)
+            return self._tool(function.id, node, env, each)
         made_here = isinstance(function, ast.Call)
         if not made_here and not is_path(function):
             return None
@@ -311,7 +313,7 @@ class Forward(Objects):
             elif not (isinstance(keyword.value, ast.Name) and env.get(keyword.value.id) == "rest"):
                 self.file.say("steps", node, "arguments by `**`")
 
-    def _tool(self, name: str, node: ast.Call, env: Mapping[str, Any]) -> Any:
+    def _tool(self, name: str, node: ast.Call, env: Mapping[str, Any], each: Expr | None) -> Any:
         definition = self.file.functions.get(name)
         if definition is None and node.args:
             self.file.say("steps", node, f"the names of the arguments of `{name}`, which another file defines")
@@ -322,9 +324,13 @@ class Forward(Objects):
         )
         self.tool(name)
         arguments = {one: self.argument(value, one, None) for one, value in given.items()}
-        step = self.add(identifier(name), {"tool": identifier(name), **({"with": arguments} if arguments else {})})
+        repeated = {"foreach": wrapped(each.text)} if each is not None else {}
+        called = {"tool": identifier(name), **repeated, **({"with": arguments} if arguments else {})}
         returns = definition.returns if definition is not None else None
-        return Expr(f"steps.{step}.result", self.file.signatures.type(returns) if returns is not None else None)
+        kind = self.file.signatures.type(returns) if returns is not None else None
+        if each is not None:
+            kind = ListOf(kind) if kind is not None else None
+        return Expr(f"steps.{self.add(identifier(name), called)}.result", kind)
 
     def tool(self, name: str) -> str:
         """Add a function as a tool of the program; return its id."""

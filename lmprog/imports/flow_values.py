@@ -18,10 +18,10 @@ _INSTEAD = {"str": "''", "int": "0", "float": "0.0", "bool": "false", "list[json
 
 
 class FlowValues:
-    """The inputs and node outputs of a prompt flow, for converting references to them into expressions.
-
-    `types` are those of the nodes' outputs by node, None where unknown; `missing` are the nodes for which no step was made;
-    `skippable` are the nodes that may be skipped; `texts` those whose step computes a text.
+    """The inputs and node outputs of a prompt flow, by which references to them become expressions. `missing` are nodes
+    without a step: where the output of one is read, it is added to `inputs`, the program's inputs by name, and a
+    note to `notes`. `types` has the type of each node's output (None: unknown), `skippable` the nodes that may be
+    skipped, and `texts` those whose step computes a text.
     """
 
     def __init__(

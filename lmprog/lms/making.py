@@ -101,10 +101,10 @@ def is_declared(lm: object) -> bool:
 
 
 def make_lm(declared: plan.LM, made: Callable[[LM], None] | None = None) -> LM:
-    """Return the LM for a declaration of a spec, with a cache around it where the spec has one.
+    """Return the LM for a declaration of a spec, with a cache of replies around it where the spec has one.
 
-    Its weights are read, or litellm is imported, at its first call; `made` (None: nothing) is then called with the LM
-    inside.
+    The LM inside (a model in this process, a client of an API, another package's) is made at the first call, which
+    raises what is wrong with it. `made` (None: nothing) is called with it then, once, perhaps in another thread.
     """
     lm = _OnFirstUse(declared, made)
     if declared.cache is None:

@@ -55,8 +55,11 @@ class Playground:
         return self.runs.start(view.program, view.run_of(real), fake=not real, hide=real and view.guarded)
 
     def view(self, asked: Asked) -> View:
-        """Return the content of the page for a row. It is made once for each state of the files, since that may call tools
-        that read.
+        """Return the page's content for a row and the inputs typed for it.
+
+        At most KEPT (8) are kept, until files change or rows that took long have been read. It raises nothing: the
+        content itself says what is wrong with the files or the inputs, and it has the last row where the number asked
+        for is too high.
         """
         snapshot = self.session.snapshot
         key = (asked.split, asked.row, *sorted(asked.typed.items()))

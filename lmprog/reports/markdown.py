@@ -58,8 +58,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def literal(text: str) -> str:
-    """Return the text with each character that could mean something in Markdown written as a numeric character reference
-    (`&#42;`).
+    """Return the text so that Markdown shows it as it is, in a cell of a table: each character but letters, digits,
+    spaces and commas becomes a numeric character reference (`&#42;`), and a line break `<br>`.
+
+    Control characters are shown as escapes.
     """
     kept = (
         char if char.isalnum() or char in " ," else f"&#{ord(char)};"

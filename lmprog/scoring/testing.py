@@ -46,8 +46,11 @@ class Outcome:
     """Calls of LMs and tools, of judges too."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the outcome as a dictionary: `spec`, `name`, `status`, `message`, `seconds`, and for a gate `score`
-        with mean, interval and `n`."""
+        """Return the outcome as a dictionary: `spec`, `name`, `status`, `message`, `seconds`, and for a gate that has a
+        score `score`, with `mean`, `ci95` and `n`.
+
+        The key is absent where a gate ended before it had a score, and in a dry run.
+        """
         found = {"spec": str(self.spec), "name": self.name, "status": self.status, "message": self.message}
         score = {"score": {**self.score.as_json(), "n": self.score.n}} if self.score is not None else {}
         return {**found, **score, "seconds": self.seconds}

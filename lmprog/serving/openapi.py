@@ -90,7 +90,11 @@ def feedback_schema(plan: Plan) -> dict[str, Any]:
 
 
 def outputs_schema(plan: Plan) -> dict[str, Any]:
-    """Return the JSON schema of the program's outputs by name, the body of a response to `POST /run`."""
+    """Return the JSON schema of an object with the program's outputs by name.
+
+    That is the field `outputs` of the answer to `POST /run`, which has other fields too, and the whole structured
+    result of the MCP tool.
+    """
     return _object(**{name: written(kind) for name, kind in plan.output_types.items()})
 
 

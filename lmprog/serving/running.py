@@ -56,7 +56,11 @@ class Answer(Protocol):
         """Return the program's inputs by name from the body of the request. Raises Refused where it does not fit."""
 
     def tags(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return, by name, the tags for the traces of the run that the protocol has a place for in the body."""
+        """Return the tags that the body gives the run for its traces, by name, unchecked; empty where the protocol has
+        no place for them in the body (`/run`), or the body has none.
+
+        Raises Refused where that place holds no object.
+        """
 
     async def begin(self) -> None:
         """Send the headers of a stream, and what its protocol wants first."""

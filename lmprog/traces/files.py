@@ -62,10 +62,10 @@ class TraceWriter:
         return os.fstat(self._file.fileno()).st_size
 
     def drop_rows(self, begin: int, row: int, kept: Collection[int] = ()) -> None:
-        """Remove the records at the end of the file that belong to row number `row` or a later one, which a resumed run
-        makes again.
+        """Cut the file after the last record that stays, for a resumed run, which makes the records behind it again.
 
-        What stands before byte `begin` stays, and so do the records of the rows whose numbers are in `kept`.
+        Records stay that begin before byte `begin`, are of a row before number `row` or of a row in `kept`, or have no
+        row number; so do lines that cannot be read, and whatever stands before one of these.
         """
         position = end = min(begin, self.end)
         with Path(self._file.name).open("rb") as file:

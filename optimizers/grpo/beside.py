@@ -34,8 +34,12 @@ class Beside:
         return self._loop is not None
 
     async def work(self, work: Callable[[], None]) -> None:
-        """Call the function `work` in a thread, and wait for its end; what it raises is raised here. Where the waiting
-        is cancelled, the thread ends at its next call of `run`, which is waited for."""
+        """Call `work` in a thread, and wait for its end; what it raises is raised here.
+
+        From the thread, `work` can run coroutines in the event loop by `run` of this object. Where the waiting is
+        cancelled, the call of `run` in progress, or the next one, raises Ended in the thread; the end of `work` is
+        waited for, however late it comes.
+        """
         self._loop = asyncio.get_running_loop()
         before = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH)

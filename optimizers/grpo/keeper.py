@@ -50,7 +50,12 @@ class Keeper:
         return done
 
     async def is_best(self, step: int, program: Program) -> bool:
-        """Score the program after a step, and return True if the score is the best so far."""
+        """Score the program on the choosing dev rows after a step, record the score, and return whether it is better
+        than after every earlier step; the score before the training does not count.
+
+        Return False, with a note in the journal, where outages left too many rows without a score. Raises ProviderError
+        where no row has one.
+        """
         scores = await self._score(program)
         self._record(step, scores)
         if not self._usable(scores):

@@ -64,7 +64,11 @@ class StageTree:
         return self.entries.get(START.digest)
 
     def words(self, entry: Entry) -> Candidate:
-        """Return all tuned texts of a candidate, with those of the start that it leaves unchanged."""
+        """Return all tuned texts of an entry: its own, and those of the stage's start that it leaves unchanged.
+
+        Where the stage has no scored start, and for an ensemble, whose members have texts of their own, return those of
+        the entry alone.
+        """
         return self.start.words.then(entry.words) if self.start is not None else entry.words
 
     def parent(self, entry: Entry) -> Entry | None:

@@ -42,8 +42,12 @@ class Gathering(ABC, Generic[R]):
 
     @abstractmethod
     def params(self) -> dict[str, dict[str, Any]]:
-        """Return by module the sampling parameters (`temperature`, and in training here `top_p` and `top_k`) of the
-        runs from which replies are taken."""
+        """Return by trained module the sampling parameters that override the module's own in the program's runs from
+        which replies are taken: the stage's option `temperature`, and where weights are trained here, the values of
+        `top_p` and `top_k` that switch truncation off.
+
+        Teachers keep their own parameters.
+        """
 
     def fit(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
         """Return the rollouts without those that cannot be learnt from."""

@@ -43,10 +43,12 @@ class DirectRoute:
         self.adapters = Adapters(declared, self._server, store) if declared.backend.adapters and access.base else None
 
     async def ask(self, request: Request, structured: bool) -> Completion:
-        """Send a request once, with a JSON schema for the reply if `structured`, and return the reply; an adapter is
-        loaded on the server first.
+        """Send a request, with a JSON schema for the reply if `structured`, and return the reply; an adapter is loaded
+        on the server first.
 
-        Raises TryFailed, and UsageError where the spec and environment name no address.
+        It is sent again only where the server refuses a field that can be left out or renamed, or has lost the adapter.
+        Raises TryFailed for any other failure, and UsageError where no address is known, or the adapter's files are
+        missing or changed.
         """
         if not self._server.known:
             fix = f"write lms.{self._id}.api_base, or set HOSTED_VLLM_API_BASE in the environment"

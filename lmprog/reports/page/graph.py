@@ -67,7 +67,9 @@ class Graph:
 
     @cached_property
     def paths(self) -> list[str]:
-        """The SVG paths of the lines, from the bottom of a box to the top of each box that reads it."""
+        """The values of the attribute `d` of an SVG path for each edge, in the order of `edges`: a curve from the
+        bottom of a box to the top of the one that reads it, or that waits for it (`needs`).
+        """
         by_name = {box.name: box for box in self.boxes}
         found = []
         for above, below in self.edges:

@@ -89,13 +89,12 @@ class Teachers:
         prompt_program: Callable[[int, int], Program],
         clock: Stopwatch | None = None,
     ) -> Wave:
-        """Return the program's wave (the result of `own`) with the rollouts of the teachers on the same examples added
-        to it.
+        """Return the wave of `own` with the teachers' rollouts on the same `examples` added; failed and unfit ones are
+        only counted. `prompt_program` returns by example and rollout number the program whose prompts go with a
+        rollout. `clock` times scoring (None: nothing does); draws follow from `seed`.
 
-        `prompt_program` returns for an example and the number of a rollout the program whose prompts are trained with
-        that rollout. `clock` measures the time of scoring (None: nothing does). Raises ProviderError where outages
-        ended every run of a teacher from the start on, and MetricFailed where the metric raised in all of them. All
-        draws follow from `seed`.
+        Until a teacher has had a scored run, raises ProviderError where outages end all its runs, MetricFailed where
+        the metric raises in all.
         """
         # What answers in this process waits: else who shares a batch would follow from how fast an API is.
         apart = [teacher for teacher in self.teachers if not self._runs_here(teacher)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -116,3 +117,17 @@ def test_what_is_shown_cannot_command_a_terminal(tmp_path: Path) -> None:
     (finding,) = (finding for finding in found if "is not one of" in finding.message)
     assert "\\x1b[31mred\\u202e" in finding.message
     assert len(finding.message) < 1100
+
+
+def test_links_in_a_circle_are_a_finding(tmp_path: Path) -> None:
+    """Python's own `resolve` raises for them before 3.13."""
+    for name in ("spec.yaml", "rows.jsonl", "base.yaml", "metric.py"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    text = "lmprog: 1\noutputs: {a: 1}\nextends: base.yaml\n"
+    text += "data: {dev: rows.jsonl}\nmetrics: {m: {python: './metric.py:m'}}\ntests: [{data: dev, metric: m, at_least: 0.5}]\n"
+    whole = tmp_path / "whole.yaml"
+    whole.write_text(text)
+    for spec, confined in itertools.product((whole, tmp_path / "spec.yaml"), (False, True)):
+        found = compile_file(spec, confined=confined, imports=not confined)
+        assert found.plan is None or spec == whole
+        assert any(finding.severity == "error" and finding.code == "LMP103" for finding in found.findings), spec

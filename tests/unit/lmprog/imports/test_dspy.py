@@ -105,7 +105,9 @@ for i in range(2): / ....x = self.a(t=x).o / return x
 ys = find(x, k=1) / return self.a(t=', '.join([*ys, 'z']))
   find(query=${{ inputs.x }}, k=1) a(t=${{ join((steps.find.result + ["z"]), ", ") }}); o=${{ steps.a.o }}
 return dspy.Prediction(ys=[self.a(t=y).o for y in xs])
-  a(t=${{ item }}); ys=${{ steps.a.o }}
+  a(t=${{ item }}) for ${{ inputs.xs }}; ys=${{ steps.a.o }}
+ys = [find(y, k=2) for y in xs] / return self.a(t=str(ys))
+  find(query=${{ item }}, k=2) for ${{ inputs.xs }} a(t=${{ str(steps.find.result) }}); o=${{ steps.a.o }}
 p, q = self.a(t=x), 1 / q += 1 / return dspy.Prediction(o=p.o, q=q)
   a(t=${{ inputs.x }}); o=${{ steps.a.o }}, q=${{ (1 + 1) }}
 p = self.a(t=x) / if p.o == 'no': / ....p = self.a(t='again') / return p
@@ -124,6 +126,7 @@ def test_statements_become_steps(write: Write, body: str, program: str) -> None:
     made = imported(write, forward(body.replace(" / ", "\n").replace("....", "    ")))
     steps = [
         f"{id}({', '.join(f'{name}={value}' for name, value in step['with'].items())})"
+        + (f" for {step['foreach']}" if "foreach" in step else "")
         for id, step in made.program["steps"].items()
     ]
     outputs = ", ".join(f"{name}={value}" for name, value in made.program["outputs"].items())
