@@ -45,8 +45,11 @@ class Part:
 
 @dataclass(slots=True)
 class _Lent:
-    """The part of one worker: `granted` calls, of which it may still have more in flight than it was granted last."""
+    """The part of one worker: `granted` calls, and those that it was granted `before`, which it may use until it has read the
+    last answer; its next turn shows that it has.
+    """
 
+    before: int = 0
     granted: int = 0
     flying: int = 0
     wanted: int = 0
@@ -55,7 +58,7 @@ class _Lent:
     @property
     def charged(self) -> int:
         """The most calls that the worker can have in flight before its next turn."""
-        return max(self.granted, self.flying)
+        return max(self.before, self.granted, self.flying)
 
 
 @dataclass(slots=True)
@@ -83,7 +86,7 @@ class Ledger:
         for name, need in needs.items():
             account = self._accounts.setdefault(name, _Account(need.limits, Pace(need.limits)))
             calls = self._lend(account, worker, need, now)
-            soon |= _lacking(account, now) - {worker}
+            soon |= _lacking(account, now)
             parts[name] = Part(calls, _starts(account.pace, need, now))
         return parts, soon
 
@@ -101,7 +104,12 @@ class Ledger:
             return None
         account.lent = {each: lent for each, lent in account.lent.items() if lent.until > now or each == worker}
         own = account.lent.setdefault(worker, _Lent())
-        own.flying, own.wanted, own.until = need.flying, need.flying + need.waiting, now + LEASE
+        own.before, own.flying, own.wanted, own.until = (
+            own.granted,
+            need.flying,
+            need.flying + need.waiting,
+            now + LEASE,
+        )
         taken = sum(lent.charged for each, lent in account.lent.items() if each != worker)
         own.granted = max(0, min(_shares(account)[worker], whole - taken))
         return own.granted
@@ -116,7 +124,7 @@ def _lacking(account: _Account, now: float) -> set[int]:
     lacking = {each for each, lent in account.lent.items() if lent.granted < min(shares[each], lent.wanted)}
     if not lacking:
         return set()
-    having = {each for each, lent in account.lent.items() if lent.granted > shares[each]}
+    having = {each for each, lent in account.lent.items() if max(lent.before, lent.granted) > shares[each]}
     free = whole - sum(lent.charged for lent in account.lent.values() if lent.until > now)
     return having | (lacking if free > 0 else set())
 

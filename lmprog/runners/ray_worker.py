@@ -28,8 +28,10 @@ from lmprog.version import __version__
 
 HEARTBEAT = 0.5
 """Seconds after which a worker that has nothing to report has its next turn all the same."""
-GATHER = 0.01
-"""Seconds in which runs that end together are gathered for one message, while others are at work."""
+GATHER = 0.001
+"""Seconds, for each run at work, in which runs that end are gathered for one message."""
+MAX_GATHER = 0.05
+"""The most seconds of the same: a part of what any model takes."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,7 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEARTBEAT):
                 await self._news.wait()
-        if self._runs and GATHER:
-            await asyncio.sleep(GATHER)
+        await asyncio.sleep(min(GATHER * len(self._runs), MAX_GATHER))
         self._news.clear()
         ended, self._ended = self._ended, []
         self._told, needs = time.monotonic(), self._gates.needs()
