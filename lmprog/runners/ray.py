@@ -15,7 +15,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from lmprog.extras import require
 from lmprog.failure import Failure
 from lmprog.lms.response_cache import RunResponseCache
 from lmprog.runners.ray_line import Line, Post, WorkerLost
+from lmprog.runners.ray_process import process_as_it_was
 from lmprog.runners.ray_worker import AnswerStore, Done, Lease, Worker
 from lmprog.runners.shipping import Shipped, shipped
 from lmprog.runtime.result import Result
@@ -64,18 +65,15 @@ def on_ray(address: str | None, workers: int | None, folder: Path) -> Iterator[R
             "an address that begins with ray:// is one of Ray's client; start lmprog on a node of the cluster, as by "
             "`ray job submit`, with --on ray:auto or --on ray:HOST:PORT"
         )
-    begun = not ray.is_initialized()
-    if begun:
-        _connect(address, workers, folder)
-    try:
+    with process_as_it_was(), ExitStack() as at_end:
+        if not ray.is_initialized():
+            _connect(address, workers, folder)
+            at_end.callback(ray.shutdown)
         room = max(1, int(ray.cluster_resources().get("CPU", 0)))
         if workers is not None and workers > room:
             raise UsageError(f"the Ray cluster has {room} CPUs, one for each worker; ask for at most {room} workers")
         with _hired(workers or room, folder) as runner:
             yield runner
-    finally:
-        if begun:
-            ray.shutdown()
 
 
 def _connect(address: str | None, workers: int | None, folder: Path) -> None:
