@@ -132,6 +132,10 @@ PARTS = {
 }
 
 
+UNSURE = {"the environment", "sys.path", *(name for name in PARTS if name.startswith("torch"))}
+"""Parts that a library may change when a test is the first to import it, which depends on the order of tests."""
+
+
 class ProcessState:
     """The state of the process at one moment; it takes some 50 microseconds."""
 
@@ -140,13 +144,18 @@ class ProcessState:
         self._threads = _threads()
         self._children = _children()
 
-    def changes(self) -> list[str]:
-        """Return a line for each part that differs now, and put the part back, so that no other test fails by it."""
-        found = []
+    def changes(self) -> tuple[list[str], list[str]]:
+        """Return a line for each part that differs now, and put the part back, so that no other test fails by it.
+
+        The first list has what the test itself changed. The second has what a library may have changed, and threads and
+        processes that end later than PATIENCE, as they may on a busy machine.
+        """
+        found: list[str] = []
+        unsure: list[str] = []
         for name, part in PARTS.items():
             before, now = self._parts[name], part.read()
             if before != now and not (before is None and "torch" in name):
-                found.append(f"{name}: {_difference(before, now)}")
+                (unsure if name in UNSURE else found).append(f"{name}: {_difference(before, now)}")
                 part.restore(before)
         deadline = time.monotonic() + PATIENCE
         if left := _threads() - self._threads:
@@ -154,13 +163,13 @@ class ProcessState:
         for thread in left:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                found.append(f"the thread {thread.name}, which is no daemon and runs on")
+                unsure.append(f"the thread {thread.name}, which is no daemon and runs on")
         while (left := _children() - self._children) and time.monotonic() < deadline:
             gc.collect()
             # Programs that are gone end their tool servers on the event loop that is kept for this thread.
             run_async(lambda: asyncio.sleep(0.05))
-        found += [f"the process {pid}, which is not waited for: {_command(pid)}" for pid in sorted(left)]
-        return found
+        unsure += [f"the process {pid}, which is not waited for: {_command(pid)}" for pid in sorted(left)]
+        return found, unsure
 
 
 def _difference(before: Any, now: Any) -> str:
