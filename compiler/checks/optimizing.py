@@ -46,7 +46,8 @@ def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -
 def _batches(draft: Draft, plan: Plan) -> None:
     """Report each LM that a scoring asks and whose provider has no batches."""
     asked = (site for program in (plan, *judges(plan)) for site in bounds(program).sites)
-    lms = {lm.id: lm for site in asked for lm in site.plan.lms[site.module.lm].answering}
+    declared = (site.plan.lms.get(site.module.lm) for site in asked)
+    lms = {(lm.id, lm.model): lm for each in declared if each is not None for lm in each.answering}
     for lm in lms.values():
         if (why := no_batches(lm)) is not None:
             message = f"`batch: true` wants batches of each model that a scoring asks, and `{lm.id}` ({lm.model}) {why}"

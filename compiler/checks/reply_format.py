@@ -21,7 +21,9 @@ def check(draft: Draft) -> None:
     """
     for id, module in draft.modules.items():
         written = draft.node("modules", id, "prompt")
-        if written is None or id in draft.unsure or module.format == "text" or module.decoding == "constrained":
+        if written is None or id in draft.unsure or not module.outputs:
+            continue
+        if module.format == "text" or module.decoding == "constrained" or _has_schema(draft, module):
             continue
         if module.demos or (draft.optimize is not None and "demos" in draft.optimize.tune.get(id, ())):
             continue
@@ -31,6 +33,12 @@ def check(draft: Draft) -> None:
         message = f"the prompt of module `{id}` does not say how to reply, and the reply is read for {outputs}"
         asked = " ".join(formats.describe(module.format, module.outputs).split())
         draft.report.add("LMP210", draft.key("modules", id, "prompt"), message, fix=f"write in it: {asked}")
+
+
+def _has_schema(draft: Draft, module: Module) -> bool:
+    """Return whether the provider is sent the JSON schema of the reply, which has the names of the outputs."""
+    lm = draft.lms.get(module.lm)
+    return module.format == "json" and not module.tools and lm is not None and not lm.runs_here
 
 
 def _names(output: str, text: str) -> bool:

@@ -75,7 +75,9 @@ def command(
     lmprog init local --kind extract --model hosted_vllm/Qwen/Qwen3-4B --api-base http://localhost:8000/v1
     """
     if folder.suffix in (".yaml", ".yml") and not folder.exists():
-        raise click.UsageError(f"DIR is a folder, and {folder} is named as a file; write lmprog init {folder.stem}")
+        raise click.UsageError(
+            f"DIR is a folder, and {folder} is named as a file; write lmprog init {folder.with_suffix('')}"
+        )
     asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
     choice = _choice(asks, kind, model, api_base, ci, hooks)
     written = _files(choice)

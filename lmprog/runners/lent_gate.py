@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmprog.compiler.lm_plan import Limits
 from lmprog.compiler.plan import LM as Declared
@@ -172,7 +172,9 @@ class LentGates:
         """Have an LM wait for the part that is lent of its limits; one without limits, or of another kind, stays as it is."""
         limits = declared.limits
         if isinstance(lm, ApiLM) and (limits.concurrency or limits.requests_per_minute or limits.tokens_per_minute):
-            said = repr((declared.id, answers_of(declared), limits))
+            # Those that answer in its place have limits of their own, and a cache folder whose path differs among nodes.
+            alone = replace(declared, fallback=(), balance=())
+            said = repr((declared.id, answers_of(alone), limits))
             name = hashlib.sha256(said.encode(errors="surrogatepass")).hexdigest()[:16]
             lm.gate = self._gates.setdefault(name, LentGate(limits, self._changed, self._clock))
 

@@ -167,11 +167,11 @@ class RayRunner:
     async def _within(self, budget: Budget | None, packed: Shipped, reference: Any, job: Job) -> Done:
         """Send a job with a lease of the budget."""
         if budget is None:
-            return await self._sent(packed, reference, pickle.dumps((job, None)), None)
+            return await self._sent(packed, reference, _bytes((job, None)), None)
         store = self._store(budget.answers.folder) if isinstance(budget.answers, RunResponseCache) else None
 
         async def work(limits: dict[str, float]) -> tuple[Done, Spent, Spent]:
-            data = pickle.dumps((job, Lease(limits, budget.largest, store)))
+            data = _bytes((job, Lease(limits, budget.largest, store)))
             done = await self._sent(packed, reference, data, store)
             return done, done.spent or Spent(), done.largest or Spent()
 
@@ -369,6 +369,17 @@ def _beside(kind: type, *arguments: Any) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"num_cpus": 0, "max_concurrency": 1000, "scheduling_strategy": here}
     return ray.remote(kind).options(**options).remote(*arguments)
+
+
+def _bytes(value: Any) -> bytes:
+    """Return a job in the form for workers; a function within it that has no name of its own goes by its code."""
+    try:
+        return pickle.dumps(value)
+    except (AttributeError, TypeError, pickle.PicklingError):
+        from ray import cloudpickle
+
+        packed: bytes = cloudpickle.dumps(value)
+        return packed
 
 
 def _lost() -> tuple[type[Exception], ...]:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from queue import SimpleQueue
 from typing import Any
@@ -81,7 +82,9 @@ class Line:
             self._posted = False
             jobs, self._jobs = self._jobs, []
             cancelled, self._cancelled = self._cancelled, []
-        return jobs, cancelled
+        # A job that is cancelled before it was sent is not sent.
+        unsent = {number for number, _, _ in jobs}.intersection(cancelled)
+        return [job for job in jobs if job[0] not in unsent], [number for number in cancelled if number not in unsent]
 
     def deliver(self, ended: list[tuple[int, Done]]) -> None:
         """Give each job its answer, in its own event loop."""
@@ -123,7 +126,10 @@ class Post:
                 self._look(line)
             except Exception as error:  # a job waits for each answer, and no fault of one line may stop the others
                 log.debug("the line to worker %s has ended", line.index, exc_info=error)
-                self._lose(line, error)
+                try:
+                    self._lose(line, error)
+                except Exception as another:  # no other worker can be started: the cluster is gone
+                    line.close(LmprogError(f"a worker was lost, and no other can be started: {another}"))
 
     def _look(self, line: Line) -> None:
         jobs, cancelled = line.outbox()
@@ -171,8 +177,9 @@ class Post:
         if self._open.get(line.index) is line:
             del self._open[line.index]
             self._nudge(self._ledger.gone(line.index, time.monotonic()))
-        broken = isinstance(error, exceptions.RayTaskError)
-        line.close(LmprogError(f"a worker has failed: {error}") if broken else WorkerLost())
+        # The death of a worker is Ray's error; one that it raised itself would come again from another worker.
+        dead = isinstance(error, WorkerLost | exceptions.RayError) and not isinstance(error, exceptions.RayTaskError)
+        line.close(WorkerLost() if dead else LmprogError(f"a worker has failed: {error}"))
         line.lost()
 
 
@@ -181,7 +188,7 @@ def _resolve_all(found: list[tuple[asyncio.Future[Done], Done | Exception]]) -> 
     for future, answer in found:
         by_loop[future.get_loop()].append((future, answer))
     for loop, some in by_loop.items():
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits in it
             loop.call_soon_threadsafe(_resolve, some)
 
 

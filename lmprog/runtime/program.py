@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from lmprog.aio.loops import run_async, run_briefly
 from lmprog.boundary.notebook import NotebookBar, table
 from lmprog.boundary.tables import as_list, as_rows, plain
+from lmprog.compiler.bounds import bounds
 from lmprog.compiler.plan import LM as Declared
 from lmprog.compiler.plan import Plan
 from lmprog.compiler.types.lattice import mismatch
@@ -301,13 +302,20 @@ class Program:
         `make` returns the LM that waits for batches, for an LM behind an API. Prices are those of batches. Raises what `make`
         raises.
         """
-        lms = {id: replace(lm, batch=not lm.runs_here) for id, lm in self.plan.lms.items()}
+        # Others, as a proposer, answer as usual: a scoring does not ask them.
+        asked = {
+            lm.id
+            for site in bounds(self.plan).sites
+            if (declared := site.plan.lms.get(site.module.lm)) is not None
+            for lm in declared.answering
+        }
+        lms = {id: replace(lm, batch=id in asked and not lm.runs_here) for id, lm in self.plan.lms.items()}
 
         def made(lm: Declared) -> LM:
             return make_lm(lm) if lm.runs_here else make(replace(lm, batch=True))
 
         plan = replace(self.plan, lms=lms)
-        own = {id: made(lm) for id, lm in lms.items()}
+        own = {id: made(lm) if lm.batch else make_lm(lm) for id, lm in lms.items()}
         whole = {id: routed(lms[id], lm, lambda other: own[other.id]) for id, lm in own.items()}
         return replace(self, plan=plan, lms=whole, resources=replace(self.resources, make=made))
 

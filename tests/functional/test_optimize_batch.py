@@ -101,3 +101,20 @@ def test_a_dry_run_has_half_the_price_for_what_waits(spec, provider, cli) -> Non
 def test_a_model_without_batches_is_a_finding(spec, cli) -> None:
     status, _, err = cli("optimize", spec, "--dry-run", "--lm", "lm=anthropic/x")
     assert status == 1 and "LMP705" in err and "has no batches that lmprog knows how to ask for" in err
+
+
+def test_an_lm_that_is_not_declared_is_the_one_finding(spec, cli) -> None:
+    spec.write_text(spec.read_text().replace("modules: {ask: {", "modules: {ask: {lm: lmm, "))
+    status, out, _ = cli("check", spec)
+    assert status == 1 and "names the LM" in out and "LMP705" not in out
+
+
+def test_an_lm_that_no_scoring_asks_needs_no_batches(spec, cli) -> None:
+    proposed = spec.read_text().replace("lms: {lm: {", "lms: {writer: {model: anthropic/x}, lm: {")
+    proposed = proposed.replace("modules: {ask: {", "modules: {ask: {lm: lm, ")
+    spec.write_text(proposed.replace("  batch: true\n", "  batch: true\n  proposer: writer\n"))
+    status, out, _ = cli("check", spec)
+    assert status == 0, out
+    made: list[str] = []
+    program = lmprog.load(spec).batched(lambda lm: made.append(lm.id) or object())  # type: ignore[func-returns-value]
+    assert made == ["lm"] and not program.plan.lms["writer"].batch

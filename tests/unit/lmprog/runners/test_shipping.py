@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import pickle
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
 import lmprog
 from lmprog.errors import UsageError
 from lmprog.runners import opened
+from lmprog.runners.ray import _bytes
+from lmprog.runners.ray_line import Line
 from lmprog.runners.shipping import Built, shipped
 from lmprog.runtime.runner import HERE
 
@@ -116,3 +122,32 @@ def test_the_extra_is_named(monkeypatch) -> None:
 def test_here_is_the_place_without_a_name() -> None:
     with opened(None, None, Path()) as runner:
         assert runner is HERE
+
+
+class Idle:
+    """A line's other end, which keeps what is to be looked at."""
+
+    def __init__(self) -> None:
+        self.lines = SimpleQueue[Any]()
+
+
+def test_a_job_that_is_cancelled_before_it_was_sent_is_not_sent() -> None:
+    async def work() -> None:
+        line = Line(0, None, Idle(), lambda: None)  # type: ignore[arg-type]
+        jobs = [asyncio.create_task(line.done("digest", name)) for name in (b"first", b"second")]
+        await asyncio.sleep(0)
+        jobs[0].cancel()
+        await asyncio.gather(jobs[0], return_exceptions=True)
+        assert line.outbox() == ([(1, "digest", b"second")], [])
+        jobs[1].cancel()
+        await asyncio.gather(jobs[1], return_exceptions=True)
+        assert line.outbox() == ([], [1])
+
+    asyncio.run(work())
+
+
+@pytest.mark.slow
+def test_a_function_without_a_name_of_its_own_goes_by_its_code() -> None:
+    pytest.importorskip("ray", reason="needs the extra 'ray'")
+    factor = 3
+    assert pickle.loads(_bytes((2, lambda value: value * factor)))[1](5) == 15
