@@ -84,6 +84,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--days", type=float, default=1.0, help="in which the rollouts are to be sampled")
     options = parser.parse_args()
+    if options.rows % options.steps:
+        parser.error("--steps must divide --rows: each row is trained on once")
     from lmprog.optimizers.dry_run import forecast
 
     with tempfile.TemporaryDirectory() as name:

@@ -224,6 +224,8 @@ def named(text: str) -> Student:
     name, parted, model = text.partition("=")
     if not parted or not name or not model:
         raise argparse.ArgumentTypeError(f"{text!r} is no NAME=MODEL, as Qwen2.5-0.5B=hf/FOLDER")
+    if name == SMALL.name:
+        raise argparse.ArgumentTypeError(f"{name} is the name of the embedded model; leave --student out to tune that")
     return Student(name, model)
 
 

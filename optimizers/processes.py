@@ -42,6 +42,8 @@ UNREAD = {
 """Settings of accelerate's FSDP that would have no effect, with the way out of each."""
 
 _shards = False
+_launched: str | None = None
+"""The value of `accelerate launch`'s variable for FSDP, between `begin`, which removes it, and `end`."""
 
 
 def refuse_untested() -> None:
@@ -73,7 +75,7 @@ def begin(fsdp: bool = False) -> None:
     first then load models without values, so call this before a model is loaded. Raises UsageError for a way of training
     with several processes that is not tested, and for FSDP in one process.
     """
-    global _shards
+    global _shards, _launched
     refuse_untested()
     fsdp = fsdp or _asks(FSDP)
     if fsdp and count() == 1:
@@ -83,7 +85,7 @@ def begin(fsdp: bool = False) -> None:
         )
     _shards = fsdp
     # The weights are divided here: accelerate and transformers would do it again.
-    os.environ.pop(FSDP, None)
+    _launched = os.environ.pop(FSDP, None)
     if count() > 1:
         import torch
 
@@ -114,8 +116,15 @@ def from_first(value: Any = None) -> Any:
 
 
 def end() -> None:
-    """Leave torch's process group."""
+    """Leave torch's process group; from then on models are loaded with their values again."""
+    global _shards, _launched
+    _shards = False
+    if _launched is not None:
+        os.environ[FSDP], _launched = _launched, None
     if count() > 1:
         import torch
 
+        from lmprog.lms.local import structure
+
         torch.distributed.destroy_process_group()
+        structure.only(False)

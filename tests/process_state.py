@@ -164,6 +164,7 @@ class ProcessState:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 unsure.append(f"the thread {thread.name}, which is no daemon and runs on")
+        deadline = time.monotonic() + PATIENCE
         while (left := _children() - self._children) and time.monotonic() < deadline:
             gc.collect()
             # Programs that are gone end their tool servers on the event loop that is kept for this thread.
@@ -182,9 +183,11 @@ def _difference(before: Any, now: Any) -> str:
 def _threads() -> set[threading.Thread]:
     """Return the threads that keep the process from ending.
 
-    Idle threads of asyncio are left out: they end with the event loop, and `run_async` keeps one for each thread.
+    Idle threads of asyncio are left out: they end with the event loop, and `run_async` keeps one for each thread. So are
+    those of local models, which are kept for the tests that follow.
     """
-    return {thread for thread in threading.enumerate() if not (thread.daemon or thread.name.startswith("asyncio_"))}
+    kept = ("asyncio_", "lmprog-local")
+    return {thread for thread in threading.enumerate() if not (thread.daemon or thread.name.startswith(kept))}
 
 
 def _children() -> set[int]:

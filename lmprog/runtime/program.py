@@ -21,7 +21,7 @@ from lmprog.compiler.types.lattice import mismatch
 from lmprog.errors import UsageError
 from lmprog.failure import Failure
 from lmprog.lms.lm import LM
-from lmprog.lms.making import make_lm
+from lmprog.lms.making import is_declared, make_lm
 from lmprog.lms.routed import routed
 from lmprog.runtime.events import Event, Listener, followed
 from lmprog.runtime.options import AS_IT_IS, RunOptions
@@ -300,7 +300,7 @@ class Program:
         """Return the program with its calls, those of sub-programs and judges included, made through batches.
 
         `make` returns the LM that waits for batches, for an LM behind an API. Prices are those of batches. Raises what `make`
-        raises.
+        raises, and UsageError for an LM that is an object in place of a declared one.
         """
         # Others, as a proposer, answer as usual: a scoring does not ask them.
         asked = {
@@ -310,6 +310,12 @@ class Program:
             for lm in declared.answering
         }
         lms = {id: replace(lm, batch=id in asked and not lm.runs_here) for id, lm in self.plan.lms.items()}
+        for id, lm in lms.items():
+            if lm.batch and not is_declared(self.lms[id]):
+                raise UsageError(
+                    f"the LM {id!r} is an object ({type(self.lms[id]).__name__}), whose calls cannot wait for a batch; let "
+                    "the program declare it, or leave batches out"
+                )
 
         def made(lm: Declared) -> LM:
             return make_lm(lm) if lm.runs_here else make(replace(lm, batch=True))

@@ -39,7 +39,7 @@ class SplitScores:
         """Return the scores of a program on rows, each run `repeats` times, with `options` (None: the usual ones)."""
         at_a_time = None
         if self._waiting is not None:
-            # All calls that can be made are in one batch, which this process waits for.
+            # All calls of one repeat that can be made are in one batch, which this process waits for.
             program, at_a_time = self._waiting(program.with_runner(HERE)), max(1, len(rows))
         how: dict[str, Any] = {"repeats": repeats, "options": options, "concurrency": at_a_time}
         return evaluate(program, rows, metric, allow_writes=True, **how)

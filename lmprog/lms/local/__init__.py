@@ -20,6 +20,7 @@ from lmprog.compiler.tokens import reply_tokens
 from lmprog.compiler.types.lattice import Object
 from lmprog.errors import LmprogError
 from lmprog.lms.lm import LM, Completion, Request, Usage, innermost
+from lmprog.lms.local import structure
 from lmprog.lms.local.attention import window_of
 from lmprog.lms.local.chat_tokens import ChatTokens
 from lmprog.lms.local.choosing import Sampling
@@ -40,16 +41,18 @@ may follow from. Turns and not seconds: on a busy machine both the tool and the 
 
 Waiting = tuple[Request, "asyncio.Future[Completion]"]
 
-_loaded: dict[str, LocalLM] = {}
+_loaded: dict[tuple[str, bool], LocalLM] = {}
+"""By model, and by whether it is without values (`structure.py`)."""
 _turns = PerLoop(asyncio.Lock)
 """Models of one process answer in turn: beside each other, who shares a batch would follow from which is done first."""
 
 
 def shared(model: str) -> LocalLM:
     """Return the LM for a local model, loaded once in this process: all programs that name the model share its weights."""
-    if model not in _loaded:
-        _loaded[model] = LocalLM(Weights(model))
-    return _loaded[model]
+    kept = model, structure.alone()
+    if kept not in _loaded:
+        _loaded[kept] = LocalLM(Weights(model))
+    return _loaded[kept]
 
 
 def make(declared: plan.LM) -> LocalLM:

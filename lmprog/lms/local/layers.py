@@ -149,13 +149,13 @@ def joined(layers: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
     """Return the weights (out, in) and biases (out,) of linear layers that have one input, joined to one; `out` is
     their sum. The biases are None where no layer has one.
 
-    The weights of the layers become views of the joined matrix; where they have been replaced since, they are joined
+    The weights and biases of the layers become views of the joined ones; where they have been replaced since, they are joined
     again.
     """
     if len(layers) == 1:
         return layers[0].weight.detach(), None if layers[0].bias is None else layers[0].bias.detach()
     kept = _joined.get(layers[0])
-    if kept is None or not _are_views(layers, kept[0]):
+    if kept is None or not (_are_views(layers, kept[0]) and _has_biases(layers, kept[1])):
         weight = torch.cat([layer.weight.detach() for layer in layers])
         rows = weight.split([layer.out_features for layer in layers])
         for layer, own in zip(layers, rows, strict=True):
@@ -169,8 +169,21 @@ def joined(layers: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
                     for layer, each in zip(layers, biases, strict=True)
                 ]
             )
+            for each, own in zip(biases, bias.split([layer.out_features for layer in layers]), strict=True):
+                if each is not None:
+                    each.data = own
         kept = _joined[layers[0]] = (weight, bias)
     return kept
+
+
+def _has_biases(layers: Sequence[Any], bias: Tensor | None) -> bool:
+    """Return whether the biases of the layers are parts of the joined `bias` (None: no layer has one)."""
+    if bias is None:
+        return all(layer.bias is None for layer in layers)
+    parts = bias.split([layer.out_features for layer in layers])
+    return all(
+        layer.bias is None or layer.bias.data_ptr() == own.data_ptr() for layer, own in zip(layers, parts, strict=True)
+    )
 
 
 def _are_views(layers: Sequence[Any], weight: Tensor) -> bool:

@@ -12,10 +12,10 @@ from typing import Any
 _alone = False
 
 
-def only() -> None:
-    """Have this process load models without values from now on."""
+def only(alone: bool = True) -> None:
+    """Have this process load models without values from now on, or with them again (`alone` False)."""
     global _alone
-    _alone = True
+    _alone = alone
 
 
 def alone() -> bool:

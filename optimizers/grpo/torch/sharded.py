@@ -65,7 +65,12 @@ class TrainedCopy(TrainedAdapters):
         """Do nothing: each backward pass has left the mean of the gradients."""
 
     def whole_weights(self) -> Mapping[str, Tensor]:
-        return {name: whole(weight.detach()) for name, weight in self.trained_weights()}
+        found = {}
+        for name, weight in self.trained_weights():
+            value = whole(weight.detach())
+            if processes.first():  # one at a time on its device, since all together may not fit there
+                found[name] = value.cpu()
+        return found
 
     def set_weights(self, values: Mapping[str, Tensor]) -> None:
         for name, weight in self.trained_weights():

@@ -104,6 +104,8 @@ def recomputed(model: Any) -> Iterator[None]:
         yield
     finally:
         base.activation_checkpointing_disable()
+        # Enabling has put a hook on the embeddings, which transformers leaves there for a model of peft.
+        base.disable_input_require_grads()
 
 
 class OneAdapter:

@@ -134,8 +134,9 @@ def test_another_student_has_rows_of_its_own_and_its_name_alone_tells_runs_apart
         ledger.add(run)
     assert len(wanted(ledger, Sizes())) == 4
     assert paper.named("a=hf/b=c").model == "hf/b=c"
-    with pytest.raises(argparse.ArgumentTypeError, match="NAME=MODEL"):
-        paper.named("hf/b")
+    for text, said in (("hf/b", "NAME=MODEL"), ("SmolLM2-135M=hf/b", "leave --student out")):
+        with pytest.raises(argparse.ArgumentTypeError, match=said):
+            paper.named(text)
 
 
 def test_runs_on_different_test_rows_are_not_compared(page) -> None:

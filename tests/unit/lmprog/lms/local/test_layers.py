@@ -90,6 +90,21 @@ def test_a_layer_answers_as_peft_has_it(kind: str) -> None:
             torch.testing.assert_close(found, model(input_ids=ids).logits, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_a_layer_answers_by_the_weights_and_biases_of_now() -> None:
+    """As where all weights of a model are trained: they change in place, or are replaced."""
+    model = adapted("Qwen2", "all-linear").eval()
+    fast = FastLora(model)
+    ids = torch.tensor([[5, 9, 33, 2, 60]])
+    for change in range(3):
+        with fast.serving("default", change):
+            found = model(input_ids=ids).logits
+        torch.testing.assert_close(found, model(input_ids=ids).logits, atol=1e-5, rtol=1e-5)
+        for name, parameter in model.named_parameters():
+            if "k_proj" in name and "lora" not in name:
+                parameter.mul_(1.1) if change else setattr(parameter, "data", parameter.data * 1.1)
+
+
 def test_weights_that_were_replaced_are_joined_anew() -> None:
     (layer, *_) = decoder_layers(adapted("Llama", "all-linear"))
     bases = layer.bases[0]

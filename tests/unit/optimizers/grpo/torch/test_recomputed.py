@@ -47,3 +47,4 @@ def test_other_passes_of_the_model_keep_their_activations(tuned_llama) -> None:
     model = tuned_llama()
     learnt(model, True)
     assert not any(getattr(layer, "gradient_checkpointing", False) for layer in model.modules())
+    assert not model.get_input_embeddings()._forward_hooks
