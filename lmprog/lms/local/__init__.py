@@ -42,7 +42,7 @@ may follow from. Turns and not seconds: on a busy machine both the tool and the 
 Waiting = tuple[Request, "asyncio.Future[Completion]"]
 
 _loaded: dict[tuple[str, bool], LocalLM] = {}
-"""By model, and by whether it is without values (`structure.py`)."""
+"""Loaded models by name, and by whether they are without values (`structure.py`)."""
 _turns = PerLoop(asyncio.Lock)
 """Models of one process answer in turn: beside each other, who shares a batch would follow from which is done first."""
 
