@@ -41,7 +41,8 @@ def large_program(count: int) -> str:
         lines.append("    inputs: {text: str, more: str}")
         lines.append("    outputs: {reasoning: str, label: str}")
         lines.append("    instructions: Say which.")
-        lines.append("    prompt: {system: '{{ instructions }}', user: 'Text: {{ text }} more {{ more }}'}")
+        user = "Text: {{ text }} more {{ more }} Reply with <reasoning> and <label>."
+        lines.append(f"    prompt: {{system: '{{{{ instructions }}}}', user: '{user}'}}")
     lines.append("steps:")
     for number in range(count):
         before = f"steps.s{number - 1}.label" if number % 7 else "inputs.text"

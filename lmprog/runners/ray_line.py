@@ -17,14 +17,14 @@ from itertools import count
 from queue import SimpleQueue
 from typing import Any
 
-from lmprog.errors import LmprogError
+from lmprog.errors import Handled, LmprogError
 from lmprog.runners.ledger import Ledger, Part
 from lmprog.runners.ray_worker import Done
 
 log = logging.getLogger(__name__)
 
 
-class WorkerLost(Exception):
+class WorkerLost(Handled):
     """Raised for a job whose worker has died: another one can make the run."""
 
 
