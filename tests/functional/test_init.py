@@ -207,7 +207,7 @@ def test_wrong_usage_writes_nothing(cli, tmp_path: Path, more: list[str], said: 
 def test_a_folder_is_not_named_as_a_program(cli, tmp_path: Path) -> None:
     status, out, err = cli("init", tmp_path / "desk.yaml")
     assert (status, out, (tmp_path / "desk.yaml").exists()) == (2, "", False)
-    assert "write lmprog init desk" in " ".join(err.split())
+    assert f"write lmprog init {tmp_path / 'desk'}" in " ".join(err.split())
 
 
 def test_files_are_overwritten_when_that_is_asked_for(cli, tmp_path: Path) -> None:
