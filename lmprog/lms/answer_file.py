@@ -8,6 +8,7 @@ import os
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ LOCK_TIMEOUT = 10.0
 """Seconds to wait for another process that writes."""
 _LOST = ("malformed", "not a database", "corrupt", "no such table", "no such column")
 """Phrases of SQLite's errors for a file that is no longer a cache."""
+
+_TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID"
 
 _open: dict[tuple[int, Path], AnswerCache] = {}
 _opening = threading.Lock()
@@ -85,11 +88,7 @@ class AnswerCache:
                 self.path.chmod(0o660 if self._shared else 0o600)
         database = sqlite3.connect(self.path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID"
-            )
+            _begin(database)
         except BaseException:
             database.close()
             raise
@@ -127,3 +126,21 @@ class AnswerCache:
         if not self._warned:
             self._warned = True
             print(f"lmprog: {message}", file=sys.stderr, flush=True)
+
+
+def _begin(database: sqlite3.Connection) -> None:
+    """Set the journal of a file and make its table, where another process has not.
+
+    SQLite waits for another process that writes, but not for one that is changing the journal: that is tried again.
+    """
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+            database.execute(_TABLE)
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,29 @@ def test_a_folder_that_cannot_be_is_a_warning(tmp_path, capfd) -> None:
     cache.put("a", {})
     assert cache.get("a") is None
     assert capfd.readouterr().err.count("cannot be used") == 1
+
+
+def test_caches_that_begin_at_once_all_keep_what_they_are_given(tmp_path) -> None:
+    """SQLite waits for no one that is changing the journal of a new file."""
+    kept = []
+
+    def begin(folder: Path, key: str, together: threading.Barrier) -> None:
+        together.wait()
+        cache = AnswerCache(folder)
+        cache.put(key, {})
+        kept.append(cache.get(key))
+        cache.close()
+
+    for number in range(60):
+        together = threading.Barrier(6)
+        threads = [
+            threading.Thread(target=begin, args=(tmp_path / str(number), str(key), together)) for key in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert kept == [{}] * 360
 
 
 def test_processes_share_it(tmp_path) -> None:
