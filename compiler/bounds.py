@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from jinja2 import nodes
 
 from lmprog.compiler.expressions.compiled import EvaluationError, Expression
 from lmprog.compiler.model_table import limits
-from lmprog.compiler.plan import Module, ModuleCall, Plan, ProgramCall, Step, ToolCall
+from lmprog.compiler.plan import LM, Module, ModuleCall, Plan, ProgramCall, Step, ToolCall
 from lmprog.compiler.prompts.messages import tool_words
 from lmprog.compiler.steps import parts
 from lmprog.compiler.templates.compiled import Template, parse
@@ -62,6 +62,13 @@ class Bounds:
     def total_calls(self) -> int:
         """The most LM calls of one run."""
         return sum(self.calls.values())
+
+    @property
+    def asked(self) -> Iterator[LM]:
+        """The LMs that may answer the calls, one call site after another; an LM that is not declared is left out."""
+        for site in self.sites:
+            lm = site.plan.lms.get(site.module.lm)
+            yield from lm.answering if lm is not None else ()
 
 
 def calls(plan: Plan) -> int:

@@ -16,7 +16,7 @@ class ServerInThread(ABC):
     """The path at which the protocol begins."""
 
     cancels = True
-    """Whether a handler ends when its client has gone."""
+    """True if a handler ends when its client has gone."""
 
     @abstractmethod
     def app(self) -> web.Application:

@@ -1,4 +1,4 @@
-"""How tests wait: until what they wait for has come, in as much time as a busy machine may need."""
+"""Waits of tests: until the condition holds, in as much time as a busy machine may need."""
 
 from __future__ import annotations
 

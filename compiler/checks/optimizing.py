@@ -45,9 +45,7 @@ def check(draft: Draft, plan: Plan, base_digest: Callable[[Path], str | None]) -
 
 def _batches(draft: Draft, plan: Plan) -> None:
     """Report each LM that a scoring asks and whose provider has no batches."""
-    asked = (site for program in (plan, *judges(plan)) for site in bounds(program).sites)
-    declared = (site.plan.lms.get(site.module.lm) for site in asked)
-    lms = {(lm.id, lm.model): lm for each in declared if each is not None for lm in each.answering}
+    lms = {(lm.id, lm.model): lm for program in (plan, *judges(plan)) for lm in bounds(program).asked}
     for lm in lms.values():
         if (why := no_batches(lm)) is not None:
             message = f"`batch: true` wants batches of each model that a scoring asks, and `{lm.id}` ({lm.model}) {why}"

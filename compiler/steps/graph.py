@@ -26,8 +26,7 @@ VERBS = ("module", "tool", "program", "value", "repeat")
 
 @dataclass
 class Site:
-    """A step while it is compiled: its node, its scope and level, and the module, tool or program that it calls
-    (`callee`, None: a value or a loop).
+    """A step while it is compiled: its node, its scope and level, and what it calls (`callee`, None: a value or a loop).
 
     `path` has the ids from the top, joined by dots. `busy` is True while its type is computed, by which a circle of
     references is found.
@@ -48,14 +47,12 @@ class Site:
 class Level:
     """The steps of one level: those of the program, or those inside one loop, as `sites` by id; `types` computes the
     types of their outputs.
-
-    `guarded` has, by the parts of a `when`, the ids of the steps that it guards.
     """
 
     types: StepTypes
     sites: dict[str, Site] = field(default_factory=dict)
     guarded: dict[frozenset[str], set[str]] = field(default_factory=dict)
-    """The parts that `and` joins in a `when` -> the steps that it guards."""
+    """The ids of the steps that a `when` guards, by its parts that `and` joins."""
 
 
 class GraphBuilder:

@@ -15,6 +15,12 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+def end_wait(future: asyncio.Future[None]) -> None:
+    """Resolve a future that somebody waits for, unless that has been cancelled; called in the future's own loop."""
+    if not future.done():
+        future.set_result(None)
+
+
 def run_async(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run the coroutine that `make` returns to its end, from synchronous code; return its result or raise its error.
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from lmprog.aio.loops import end_wait
 from lmprog.compiler.lm_plan import Limits
 from lmprog.compiler.plan import LM as Declared
 from lmprog.compiler.same_lm import answers_of
@@ -198,11 +199,6 @@ def _settle(future: asyncio.Future[None]) -> None:
     except RuntimeError:
         here = False
     if here:
-        _resolve(future)
+        end_wait(future)
     else:
-        loop.call_soon_threadsafe(_resolve, future)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        loop.call_soon_threadsafe(end_wait, future)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import pickle
 import socket
 import threading
 from collections import deque
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lmprog.aio.loops import end_wait
 from lmprog.errors import InfrastructureError, LmprogError, UsageError
 from lmprog.extras import require
 from lmprog.failure import Failure
@@ -27,7 +27,7 @@ from lmprog.lms.response_cache import RunResponseCache
 from lmprog.runners.ray_line import Line, Post, WorkerLost
 from lmprog.runners.ray_process import process_as_it_was
 from lmprog.runners.ray_worker import AnswerStore, Done, Lease, Worker
-from lmprog.runners.shipping import Shipped, shipped
+from lmprog.runners.shipping import Shipped, sendable, shipped
 from lmprog.runtime.result import Result
 from lmprog.runtime.runner import HERE, Job, Runnable
 from lmprog.spending.budget import Budget, Spent
@@ -167,11 +167,11 @@ class RayRunner:
     async def _within(self, budget: Budget | None, packed: Shipped, reference: Any, job: Job) -> Done:
         """Send a job with a lease of the budget."""
         if budget is None:
-            return await self._sent(packed, reference, _bytes((job, None)), None)
+            return await self._sent(packed, reference, sendable((job, None)), None)
         store = self._store(budget.answers.folder) if isinstance(budget.answers, RunResponseCache) else None
 
         async def work(limits: dict[str, float]) -> tuple[Done, Spent, Spent]:
-            data = _bytes((job, Lease(limits, budget.largest, store)))
+            data = sendable((job, Lease(limits, budget.largest, store)))
             done = await self._sent(packed, reference, data, store)
             return done, done.spent or Spent(), done.largest or Spent()
 
@@ -277,7 +277,7 @@ class RayRunner:
                         woken.append(freed)
                         left -= 1
         for freed in woken:
-            freed.get_loop().call_soon_threadsafe(_settle, freed)
+            freed.get_loop().call_soon_threadsafe(end_wait, freed)
 
     def hire(self, index: int) -> Any:
         """Start worker number `index`; return a Ray reference that is resolved when the worker is ready."""
@@ -371,17 +371,6 @@ def _beside(kind: type, *arguments: Any) -> Any:
     return ray.remote(kind).options(**options).remote(*arguments)
 
 
-def _bytes(value: Any) -> bytes:
-    """Return a job in the form for workers; a function within it that has no name of its own goes by its code."""
-    try:
-        return pickle.dumps(value)
-    except (AttributeError, TypeError, pickle.PicklingError):
-        from ray import cloudpickle
-
-        packed: bytes = cloudpickle.dumps(value)
-        return packed
-
-
 def _lost() -> tuple[type[Exception], ...]:
     """Return the errors that report that a worker has died."""
     from ray import exceptions
@@ -399,8 +388,3 @@ def _lost() -> tuple[type[Exception], ...]:
 
 def _first_line(error: Exception) -> str:
     return next((line for line in reversed(str(error).strip().splitlines()) if line.strip()), type(error).__name__)
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

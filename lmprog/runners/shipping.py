@@ -59,6 +59,17 @@ def shipped(program: Runnable, folder: Path) -> Shipped:
     return Shipped(hashlib.sha256(data).hexdigest(), data, pickler.least, most_of_runs(plan))
 
 
+def sendable(value: Any) -> bytes:
+    """Return a job in the form for workers; a function within it that has no name of its own goes by its code."""
+    try:
+        return pickle.dumps(value)
+    except (AttributeError, TypeError, pickle.PicklingError):
+        from ray import cloudpickle
+
+        packed: bytes = cloudpickle.dumps(value)
+        return packed
+
+
 def _refuse(plan: Plan, lms: Mapping[str, LM]) -> None:
     for declared in _lms_of(plan):
         if declared.runs_here:
@@ -85,8 +96,7 @@ def _lms_of(plan: Plan) -> Iterator[Declared]:
     from lmprog.compiler.bounds import bounds
 
     yield from (each for lm in plan.lms.values() for each in lm.answering)
-    for site in bounds(plan).sites:
-        yield from site.plan.lms[site.module.lm].answering
+    yield from bounds(plan).asked
 
 
 class _Pickler(pickle.Pickler):

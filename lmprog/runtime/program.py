@@ -303,12 +303,7 @@ class Program:
         raises, and UsageError for an LM that is an object in place of a declared one.
         """
         # Others, as a proposer, answer as usual: a scoring does not ask them.
-        asked = {
-            lm.id
-            for site in bounds(self.plan).sites
-            if (declared := site.plan.lms.get(site.module.lm)) is not None
-            for lm in declared.answering
-        }
+        asked = {lm.id for lm in bounds(self.plan).asked}
         lms = {id: replace(lm, batch=id in asked and not lm.runs_here) for id, lm in self.plan.lms.items()}
         for id, lm in lms.items():
             if lm.batch and not is_declared(self.lms[id]):

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Protocol, TypeVar
 
+from lmprog.aio.loops import end_wait
 from lmprog.compiler import model_table
 from lmprog.compiler.plan import LM as Declared
 from lmprog.compiler.tokens import USUAL_REPLY, reply_limit
@@ -236,18 +237,13 @@ class Budget:
     def _wake(self) -> None:
         for freed in self._waiting:
             # A waiting call may be of another thread's loop: a tool that calls a program of its own.
-            freed.get_loop().call_soon_threadsafe(_settle, freed)
+            freed.get_loop().call_soon_threadsafe(end_wait, freed)
         self._waiting.clear()
 
 
 def _over(total: Spent, name: str, limit: float) -> bool:
     value = getattr(total, name)
     return bool(value >= limit if name in TIMES else value > limit)
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class _Metered:

@@ -1,4 +1,4 @@
-"""What Ray sets for the whole process is put back when a run on it ends."""
+"""The end of a run on Ray: settings of the whole process that Ray has changed are put back."""
 
 from __future__ import annotations
 

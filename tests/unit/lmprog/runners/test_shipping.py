@@ -13,9 +13,8 @@ import pytest
 import lmprog
 from lmprog.errors import UsageError
 from lmprog.runners import opened
-from lmprog.runners.ray import _bytes
 from lmprog.runners.ray_line import Line
-from lmprog.runners.shipping import Built, shipped
+from lmprog.runners.shipping import Built, sendable, shipped
 from lmprog.runtime.runner import HERE
 
 SPEC = """
@@ -150,4 +149,4 @@ def test_a_job_that_is_cancelled_before_it_was_sent_is_not_sent() -> None:
 def test_a_function_without_a_name_of_its_own_goes_by_its_code() -> None:
     pytest.importorskip("ray", reason="needs the extra 'ray'")
     factor = 3
-    assert pickle.loads(_bytes((2, lambda value: value * factor)))[1](5) == 15
+    assert pickle.loads(sendable((2, lambda value: value * factor)))[1](5) == 15

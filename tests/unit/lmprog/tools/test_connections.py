@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
@@ -13,15 +13,22 @@ from lmprog.tools.connections import Connections
 from tests.waiting import until_true
 
 
-@pytest.mark.parametrize("circular", [False, True])
-def test_they_are_closed_when_their_program_is_gone(circular: bool) -> None:
-    """In a circle of references the collector finds them, which clears all weak references first."""
+def server() -> tuple[Callable[[], AbstractAsyncContextManager[str]], list[str]]:
+    """Return a server to open, and the list that it writes its name to when it is closed."""
     closed: list[str] = []
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[str]:
         yield "server"
         closed.append("server")
+
+    return opening, closed
+
+
+@pytest.mark.parametrize("circular", [False, True])
+def test_they_are_closed_when_their_program_is_gone(circular: bool) -> None:
+    """In a circle of references the collector finds them, which clears all weak references first."""
+    opening, closed = server()
 
     async def run() -> None:
         connections = Connections()
@@ -37,12 +44,7 @@ def test_they_are_closed_when_their_program_is_gone(circular: bool) -> None:
 
 
 def test_they_are_closed_once_and_open_again_at_the_next_use() -> None:
-    closed: list[str] = []
-
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[str]:
-        yield "server"
-        closed.append("server")
+    opening, closed = server()
 
     async def run() -> None:
         connections = Connections()

@@ -159,30 +159,30 @@ def test_two_processes_make_the_update_of_one(case: str, together, tuned_llama, 
         same(rank[case], alone, 1e-4)
 
 
+def are_those_of_one(name: str, together, one) -> None:
+    """Assert that each process has the gradients of one, and the first one its weights; they are in a list, weights last."""
+    *gradients, weights = one
+    for rank in together:
+        first, *later = rank[name][:-1]
+        same([first], gradients[:1], 1e-5)
+        # Those after an update are of weights that AdamW has moved apart: where a gradient is small its sign is its size.
+        same(later, gradients[1:], 1e-4)
+    # The first process samples from the weights, so that they are gathered there.
+    same(together[0][name][-1:], [weights], 1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", SHARED)
 def test_two_processes_that_share_the_weights_make_the_update_of_one(
     case: str, together, tuned_llama, tmp_path: Path
 ) -> None:
-    *gradients, weights = train(case, tmp_path, tuned_llama)
-    for rank in together:
-        first, *later = rank[f"shared, {case}"][:-1]
-        same([first], gradients[:1], 1e-5)
-        # Those after an update are of weights that AdamW has moved apart: where a gradient is small its sign is its size.
-        same(later, gradients[1:], 1e-4)
-    # The first process samples from the weights, so that they are gathered there.
-    same(together[0][f"shared, {case}"][-1:], [weights], 1e-4)
+    are_those_of_one(f"shared, {case}", together, train(case, tmp_path, tuned_llama))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", WHOLE)
 def test_two_processes_train_all_weights_as_one_does(case: str, together, tmp_path: Path) -> None:
-    *gradients, weights = train(case, tmp_path, plain_llama)
-    for rank in together:
-        first, *later = rank[f"whole, {case}"][:-1]
-        same([first], gradients[:1], 1e-5)
-        same(later, gradients[1:], 1e-4)
-    same(together[0][f"whole, {case}"][-1:], [weights], 1e-4)
+    are_those_of_one(f"whole, {case}", together, train(case, tmp_path, plain_llama))
 
 
 @pytest.mark.slow

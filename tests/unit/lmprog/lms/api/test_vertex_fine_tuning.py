@@ -1,4 +1,4 @@
-"""Why weights are not tuned on Vertex AI: litellm cannot follow a job there. Where this fails, it can, and may be supported."""
+"""Vertex AI, where no weights are tuned: litellm cannot follow a job there. Where this fails, it can, and may be supported."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_a_layer_answers_as_peft_has_it(kind: str) -> None:
 
 @torch.no_grad()
 def test_a_layer_answers_by_the_weights_and_biases_of_now() -> None:
-    """As where all weights of a model are trained: they change in place, or are replaced."""
+    """Change them in place, or replace them, as where all weights of a model are trained."""
     model = adapted("Qwen2", "all-linear").eval()
     fast = FastLora(model)
     ids = torch.tensor([[5, 9, 33, 2, 60]])
