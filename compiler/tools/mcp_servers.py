@@ -11,6 +11,7 @@ from lmprog.compiler.draft import Draft
 from lmprog.compiler.findings.finding import suggestion
 from lmprog.compiler.plan import Field, Tool
 from lmprog.compiler.tools.lock_file import Listing, Server, lock_path, of_lists, reached_by, read_lock
+from lmprog.compiler.tools.openapi import resolve
 from lmprog.compiler.tools.schemas import Declared, read_document, schema_fields, schema_type, written_result
 from lmprog.compiler.types.lattice import JSON, MESSAGES, STR, Object, Type, without_none
 from lmprog.compiler.types.syntax import TypeReader
@@ -111,8 +112,9 @@ def _texts(node: Node) -> Iterator[Scalar]:
             yield scalar
 
 
-def _schema_file(draft: Draft, id: str, node: Node) -> Listing | Any | None:
-    """Return what the file under `schema` describes: a listing, or for a file of one tool its description."""
+def _schema_file(draft: Draft, id: str, node: Node) -> Listing | None:
+    """Return the tools that the file under `schema` describes, a list or a single tool; None, with a finding, where it
+    cannot be read."""
     described = read_document(draft, id, node, "schema")
     if described is None:
         return None
@@ -202,15 +204,16 @@ def _one(
 
 def _of_tool(described: Mapping[str, Any] | None, result: Type | None = None) -> Declared:
     """Return the parameters and result of a tool as its server describes it."""
-    schema = described.get("inputSchema") if described is not None else None
-    if described is None or not isinstance(schema, dict):
+    document = described.get("inputSchema") if described is not None else None
+    if described is None or not isinstance(document, dict):
         return Declared({}, result or JSON, known=False)
     output = described.get("outputSchema")
     if result is None and isinstance(output, dict):
-        result = _unwrapped(schema_type(output, output))
+        result = _unwrapped(schema_type(resolve(output, output), output))
     notes = described.get("annotations")
+    schema = resolve(document, document)
     return Declared(
-        schema_fields(schema, schema),
+        schema_fields(schema, document),
         result or JSON,
         known=schema.get("additionalProperties") is not True,
         about=described.get("description"),

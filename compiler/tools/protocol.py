@@ -87,7 +87,7 @@ def native_results(results: Iterable[tuple[str, str, bool]]) -> list[dict[str, A
 def _parameter(name: str, field: Field) -> str:
     optional = "?" if field.has_default or isinstance(field.type, Optional) else ""
     kind = field.type.inner if isinstance(field.type, Optional) else field.type
-    about = f" ({field.about.strip().rstrip('.')})" if field.about else ""
+    about = f" ({' '.join(field.about.split()).rstrip('.')})" if field.about else ""
     return f"{name}{optional}: {_kind(kind)}{about}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lmprog.compiler.draft import Draft
@@ -89,25 +90,38 @@ def _placeholders(draft: Draft, id: str, node: Mapping, inputs: dict[str, Field]
 
 
 def read_document(draft: Draft, id: str, node: Mapping, key: str) -> Any:
-    """Return the document in the JSON or YAML file that a key of a tool names; None, with a finding, where it is unreadable."""
+    """Return the document, a dictionary or a list, in the JSON or YAML file that the key `key` of the tool `id` names;
+    None, with a finding, where it cannot be read or holds something else. `node` holds the tool's options."""
     path = draft.file(node.entries[key], f"`{key}` of tool `{id}`")
     if path is None:
         return None
+    place = node.entries[key].place
     try:
-        text = read_text(path, draft.options.root)
-        if path.suffix == ".json":
-            return json.loads(text)
+        found = _document(path, read_text(path, draft.options.root))
     except NotRead as error:
-        draft.report.add("LMP103", node.entries[key].place, f"tool `{id}`: cannot read {path.name}: {error}")
+        draft.report.add("LMP103", place, f"tool `{id}`: cannot read {path.name}: {error}")
         return None
     except (ValueError, RecursionError):
-        draft.report.add("LMP103", node.entries[key].place, f"tool `{id}`: {path.name} is not JSON")
+        kind = "not JSON" if path.suffix == ".json" else "not YAML that can be read"
+        draft.report.add("LMP103", place, f"tool `{id}`: {path.name} is {kind}")
         return None
+    if not isinstance(found, dict | list):
+        draft.report.add(
+            "LMP103", place, f"tool `{id}`: {path.name} describes no tool: it holds neither keys nor a list"
+        )
+        return None
+    return found
+
+
+def _document(path: Path, text: str) -> Any:
+    """Return the document in the text of a file, as JSON where its name ends in `.json`, else as YAML. Raises ValueError
+    where it cannot be read."""
+    if path.suffix == ".json":
+        return json.loads(text)
     unread = Report()
     found = parse(Source(path, path.name, text, path.parent), unread)
     if found is None or unread.failed:
-        draft.report.add("LMP103", node.entries[key].place, f"tool `{id}`: {path.name} is not YAML that can be read")
-        return None
+        raise ValueError
     return found.plain()
 
 
@@ -115,6 +129,9 @@ def _openapi(draft: Draft, id: str, node: Mapping, result: Type | None) -> Decla
     document = read_document(draft, id, node, "openapi")
     wanted = node.value("operation")
     if not isinstance(document, dict):
+        if document is not None:
+            message = f"tool `{id}`: a list is no OpenAPI description"
+            draft.report.add("LMP103", node.entries["openapi"].place, message)
         return Declared({}, UNKNOWN, known=False)
     known = operations(document)
     operation = known.get(wanted)
@@ -123,32 +140,40 @@ def _openapi(draft: Draft, id: str, node: Mapping, result: Type | None) -> Decla
         fix = suggestion(str(wanted), known, "operations")
         draft.report.add("LMP103", place, f"tool `{id}` names the operation `{wanted}`, which does not exist", fix=fix)
         return Declared({}, UNKNOWN, known=False)
-    parameters: dict[str, Field] = {}
-    for parameter in operation.parameters:
-        kind = schema_type(resolve(parameter.get("schema", {}), document), document)
-        required = bool(parameter.get("required"))
-        parameters[argument(parameter["name"])] = Field(
-            kind,
-            parameter.get("description"),
-            has_default=not required,
-            schema=_written_out(parameter.get("schema", {}), document, 0),
+    names = {place: name for name, place in operation.places.items()}
+    parameters = {
+        names[part["in"], str(part["name"])]: _field(
+            part.get("schema", {}), part.get("description"), bool(part.get("required")), document
         )
+        for part in operation.parameters
+    }
     if operation.whole_body:
-        parameters[WHOLE_BODY] = Field(schema_type(dict(operation.body), document))
+        parameters[names["body", WHOLE_BODY]] = Field(schema_type(dict(operation.body), document))
     elif operation.body:
         fields = schema_fields(dict(operation.body), document)
-        parameters |= {argument(name): field for name, field in fields.items()}
+        parameters |= {names.get(("body", name), argument(name)): field for name, field in fields.items()}
     return Declared(parameters, result or _response(operation, document), about=operation.about, operation=operation)
 
 
 def _response(operation: Operation, document: dict[str, Any]) -> Type:
     for status, response in operation.responses.items():
         if str(status).startswith("2"):
-            content = resolve(response, document).get("content", {})
+            content = resolve(resolve(response, document).get("content"), document)
             if "application/json" in content:
-                return schema_type(resolve(content["application/json"].get("schema", {}), document), document)
+                schema = resolve(content["application/json"], document).get("schema")
+                return schema_type(resolve(schema, document), document)
             return STR
     return JSON
+
+
+def _field(schema: Any, about: Any, required: bool, document: dict[str, Any]) -> Field:
+    """Return the parameter that a JSON schema describes; `about` is its description, or another value, which is dropped."""
+    return Field(
+        schema_type(resolve(schema, document), document),
+        about if isinstance(about, str) else None,
+        has_default=not required,
+        schema=_written_out(schema, document, 0) if isinstance(schema, dict | bool) else {},
+    )
 
 
 def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None) -> dict[str, Field]:
@@ -157,15 +182,11 @@ def schema_fields(schema: dict[str, Any], document: dict[str, Any] | None = None
 
     `document` is the whole description that references (`$ref`) point into; None: they are not followed.
     """
-    schema = merged(schema, document or {})
+    document = document or {}
+    schema = merged(schema, document)
     required = _required(schema)
     return {
-        name: Field(
-            schema_type(resolve(part, document or {}), document),
-            part.get("description") if isinstance(part, dict) else None,
-            has_default=name not in required,
-            schema=_written_out(part, document or {}, 0),
-        )
+        str(name): _field(part, part.get("description") if isinstance(part, dict) else None, name in required, document)
         for name, part in _properties(schema).items()
     }
 

@@ -7,6 +7,7 @@ import pytest
 from lmprog.compiler.plan import Field, Tool
 from lmprog.compiler.replies import tool_calls
 from lmprog.compiler.tools import protocol as tool_protocol
+from lmprog.compiler.tools.mcp_servers import described_tool
 from lmprog.compiler.types.lattice import INT, STR, UNKNOWN, Enum, ListOf, Object, Optional
 
 ONE = '<call>{"tool": "find", "arguments": {"query": "a"}}</call>'
@@ -102,3 +103,16 @@ def test_tools_have_the_names_of_their_servers_where_they_are_one_each(ids: list
     tools = [Tool(id, "mcp", None, {}, "result", STR, {}) for id in ids]
     found = tool_protocol.named(tools)
     assert list(found) == names and [tool.id for tool in found.values()] == ids
+
+
+def test_a_description_of_several_lines_stands_in_one() -> None:
+    tool = described_tool(
+        "find", {"inputSchema": {"properties": {"q": {"type": "string", "description": "Words,\n or none.\n"}}}}
+    )
+    assert tool_protocol.signature(tool, "find") == "find(q?: str (Words, or none))"
+
+
+def test_a_schema_that_is_a_reference_has_the_parameters_that_it_names() -> None:
+    order = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
+    schema = {"$ref": "#/$defs/Order", "$defs": {"Order": order}}
+    assert list(described_tool("find", {"inputSchema": schema, "outputSchema": schema}).parameters) == ["id"]
