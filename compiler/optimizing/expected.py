@@ -98,7 +98,7 @@ def _tolerance(draft: Draft, node: Mapping, kind: Type, what: str) -> None:
         if "equals" not in node.dropped:
             message, fix = f"`within` of {what} has no number to be near", "write equals: beside it"
             draft.report.add("LMP101", node.key_place("within"), message, fix=fix)
-    elif without_none(kind) not in (INT, FLOAT, *_ANY) or not isinstance(value, int | float) or value is True:
+    elif without_none(kind) not in (INT, FLOAT, *_ANY) or not isinstance(value, int | float) or isinstance(value, bool):
         of = f"this is {_an(kind)}" if without_none(kind) not in _ANY else f"{shown_value(value)} is none"
         draft.report.add(
             "LMP203", node.key_place("within"), f"`within` of {what}: a tolerance is for numbers, and {of}"

@@ -173,16 +173,19 @@ def _judge(draft: Draft, id: str, node: Mapping, named: Scalar, given: dict[str,
 
 
 def _circles(draft: Draft, metrics: dict[str, Metric]) -> None:
-    """Report metrics that read each other in a circle."""
-    edges = {id: sorted(metric.metrics) for id, metric in metrics.items()}
+    """Report metrics that read each other in a circle: at least one circle where there are any."""
+    edges = {id: [other for other in sorted(metric.metrics) if other in metrics] for id, metric in metrics.items()}
+    # What is left reads something that is left, so that each way along it ends in a circle.
+    while (left := {id for id, read in edges.items() if not edges.keys().isdisjoint(read)}) != edges.keys():
+        edges = {id: read for id, read in edges.items() if id in left}
     done: set[str] = set()
-    for start in metrics:
+    for start in edges:
         trail: list[str] = []
-        id: str | None = start
-        while id is not None and id not in trail and id not in done:
+        id = start
+        while id not in trail and id not in done:
             trail.append(id)
-            id = next((other for other in edges[id] if other in metrics), None)
-        if id is not None and id in trail:
+            id = next(other for other in edges[id] if other in edges)
+        if id in trail:
             circle = (*trail[trail.index(id) :], id)
             draft.report.add("LMP207", draft.key("metrics", id), "these metrics read each other", path=circle)
         done.update(trail)

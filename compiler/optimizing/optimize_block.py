@@ -16,7 +16,9 @@ from lmprog.compiler.plan import Optimize, Stage
 from lmprog.compiler.yaml.source import Mapping, Node, Place, Scalar, Sequence
 
 ALTERNATE = "alternate"
-"""Not an optimizer, but rounds of others."""
+"""The name of an entry of `stages` that is no optimizer, but stands for rounds of others."""
+MAX_ROUNDS = 1000
+"""Maximum rounds of one `alternate`, all of whose stages are written out."""
 
 
 def read_optimize(draft: Draft) -> Optimize | None:
@@ -174,10 +176,10 @@ def _rounds(draft: Draft, entry: Node, options: Node | None) -> list[Stage]:
         draft.report.add("LMP101", entry.place, "`alternate` takes `rounds` and `of`, the stages of a round", fix=fix)
         return []
     rounds, listed = options.value("rounds", 2), options.get("of")
-    if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 1:
-        draft.report.add(
-            "LMP101", options.entries["rounds"].place, "`rounds` must be a whole number from 1 on", fix=fix
-        )
+    if not isinstance(rounds, int) or isinstance(rounds, bool) or not 1 <= rounds <= MAX_ROUNDS:
+        bounds = f"from 1 to {MAX_ROUNDS:,}" if isinstance(rounds, int) and rounds > MAX_ROUNDS else "from 1 on"
+        message = f"`rounds` must be a whole number {bounds}"
+        draft.report.add("LMP101", options.entries["rounds"].place, message, fix=fix)
         return []
     if not isinstance(listed, Sequence) or not listed.items:
         draft.report.add("LMP101", entry.place, "`alternate` needs `of`, the stages of a round", fix=fix)

@@ -90,6 +90,10 @@ def found(tmp_path: Path, stage: str, config: Any) -> list[tuple[str, str]]:
         ("alternate: {of: [grpo: {step: 3}]}", [("LMP101", "stage `grpo` has no key `step`")]),
         ("alternate: {of: [other]}", [("LMP103", "there is no optimizer `other`")]),
         ("alternate: {rounds: 0, of: [grpo]}", [("LMP101", "`rounds` must be a whole number from 1 on")]),
+        (
+            "alternate: {rounds: 100000000000000, of: [grpo]}",
+            [("LMP101", "`rounds` must be a whole number from 1 to 1,000")],
+        ),
         ("alternate: {rounds: 2}", [("LMP101", "`alternate` needs `of`, the stages of a round")]),
         ("alternate: [grpo]", [("LMP101", "`alternate` takes `rounds` and `of`, the stages of a round")]),
         ("{grpo: {}, other: {}}", [("LMP101", "a stage is one optimizer with its options")]),
