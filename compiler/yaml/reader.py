@@ -30,8 +30,9 @@ else:
 
 
 MAX_DEPTH = 100
+"""Maximum depth of mappings and lists within each other."""
 MAX_NODES = 1_000_000
-"""More nodes than this after aliases are followed are taken for an attack."""
+"""Maximum nodes of a file, those of an alias counted wherever it stands."""
 
 
 _TAG = "tag:yaml.org,2002:"
@@ -147,7 +148,8 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def parse(source: Source, report: Report) -> Node | None:
-    """Return the root node of a YAML text, or None with a finding. Mistakes go to `report`."""
+    """Return the root node of a YAML text; None where it cannot be read, with a finding in `report`, and for a text that
+    holds no value, such as an empty one, without a finding. Other mistakes go to `report` too."""
     if _far_too_deep(source.text):
         report.add("LMP101", Place(source, 1, 1), "the file is nested too deeply to read")
         return None
@@ -162,23 +164,25 @@ def parse(source: Source, report: Report) -> Node | None:
         return None
     if root is None:
         return None
-    if "*" in source.text and unfolded(root, {}) > MAX_UNFOLDED:
-        report.add("LMP101", Place(source, 1, 1), "the aliases of this file stand for too much to read")
-        return None
-    converter = _Converter(source, report)
     try:
-        return converter.node(root)
+        if "*" in source.text and unfolded(root, {}) > MAX_UNFOLDED:
+            report.add("LMP101", Place(source, 1, 1), "the aliases of this file stand for too much to read")
+            return None
+        return _Converter(source, report).node(root)
     except RecursionError:
         report.add("LMP101", Place(source, 1, 1), "the file is nested too deeply to read")
         return None
 
 
 MAX_UNFOLDED = 200_000
-"""Nodes of a file with aliases once these are followed: people share a few lines, and not what makes a million."""
+"""Maximum nodes of a file with aliases, each counted wherever an alias repeats it."""
 
 
 def unfolded(node: Any, known: dict[int, int]) -> int:
-    """Return how many nodes a node has when aliases are followed, to refuse YAML bombs; `known` caches the counts."""
+    """Return the number of nodes in a node of the YAML library, itself included, with those of an alias counted wherever
+    it stands; by it files that would grow without bound are refused. `known` holds counts by `id(node)`, and is filled.
+    Raises RecursionError for a node that is nested too deep.
+    """
     if id(node) in known:
         return known[id(node)]
     known[id(node)] = 1  # one that holds itself is reported when it is read
@@ -361,8 +365,13 @@ def _value(tag: str, text: str) -> Any:
 
 
 def value_of(text: str, where: str) -> Any:
-    """Return a value typed on the command line or elsewhere, read as YAML. Raises ValueError where it cannot be read."""
-    node = parse(Source(Path.cwd(), where, text, Path.cwd()), Report())
-    if node is None:
-        raise ValueError(f"{text!r} cannot be read as YAML")
+    """Return the plain value of a text typed on the command line or elsewhere, read as YAML. `where` names the place.
+
+    Raises ValueError for an empty text, and for one with a mistake, such as a key that stands twice.
+    """
+    report = Report()
+    node = parse(Source(Path.cwd(), where, text, Path.cwd()), report)
+    if node is None or report.failed:
+        said = next((f": {found.message}" for found in report.findings.values() if found.severity == "error"), "")
+        raise ValueError(f"{text!r} cannot be read as YAML{said}")
     return node.plain()

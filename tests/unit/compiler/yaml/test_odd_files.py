@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from lmprog.compiler import compile_file
+from lmprog.compiler.findings.finding import Report
+from lmprog.compiler.yaml.reader import parse, value_of
+from lmprog.compiler.yaml.source import Source
 
 PROGRAM = """lmprog: 1
 name: p
@@ -45,3 +48,16 @@ def test_a_number_of_thousands_of_digits_is_no_traceback(tmp_path: Path, number:
 def test_a_template_of_too_many_holes_is_refused(tmp_path: Path) -> None:
     said = findings(tmp_path, PROGRAM.replace("PROMPT", "{{ text }} " * 20_001).replace("NUMBER", "1"))
     assert any("more than 20,000 holes" in one for one in said)
+
+
+@pytest.mark.parametrize("deep", ["c: " + "[" * 600 + "]" * 600, "".join(" " * depth + "k:\n" for depth in range(600))])
+def test_a_deep_file_with_an_alias_is_no_traceback(deep: str) -> None:
+    report = Report()
+    assert parse(Source(Path("p"), "p", f"a: &x 1\nb: *x\n{deep}", Path()), report) is None
+    assert [finding.message for finding in report.findings.values()] == ["the file is nested too deeply to read"]
+
+
+@pytest.mark.parametrize("text", ["", "{x: 1, x: 2}", "!odd 3", "{{ a }}", "[1"])
+def test_a_typed_value_with_a_mistake_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="cannot be read as YAML"):
+        value_of(text, "here")
