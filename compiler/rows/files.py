@@ -8,6 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -167,10 +168,11 @@ def _columns(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], d
 
 
 _NUMBERS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
-    (re.compile(r"^-?(?:0|[1-9][0-9]{0,17})$"), int),
-    (re.compile(r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?$"), float),
+    (re.compile(r"^-?(?:0|[1-9][0-9]{0,399})$"), int),
+    (re.compile(r"^-?(?:0|[1-9][0-9]{0,399})(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?$"), float),
 )
-"""A column of a csv file is numbers where every value is written as one (and `007` is not)."""
+"""A column of a csv file is numbers where every value is written as one, which `007` is not. Whole numbers stay exact,
+with as many digits as an id may have."""
 
 
 def _as_numbers(rows: Sequence[Row], name: str) -> None:
@@ -191,7 +193,7 @@ def _parquet(path: Path, texts: Collection[str]) -> Iterator[Row]:
             index = _pandas_index(file.schema_arrow.metadata)
             for batch in file.iter_batches(batch_size=BATCH):
                 for row in batch.to_pylist():
-                    yield {name: _finite(value) for name, value in row.items() if name not in index}
+                    yield {name: _plain(value) for name, value in row.items() if name not in index}
     except pyarrow.ArrowException as error:
         raise RowsError(f"cannot read {path}: {error}") from None
 
@@ -205,15 +207,18 @@ def _pandas_index(metadata: Any) -> set[str]:
     return {name for name in kept if isinstance(name, str) and name.startswith("__index_level_")}
 
 
-def _finite(value: Any) -> Any:
-    """Return a value with null for each number that is none: JSON has no NaN, and tables write it for what is missing."""
+def _plain(value: Any) -> Any:
+    """Return a value of a table as one that JSON has: a date or time as text in ISO form, a decimal as a number, and null
+    for NaN and infinity, which tables write for what is missing. Other values stay as they are."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return value
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Decimal):
+        return _plain(int(value) if value.is_finite() and value == value.to_integral_value() else float(value))
+    return value.isoformat() if callable(getattr(value, "isoformat", None)) else value
 
 
 _READERS: dict[str, Callable[[Path, Collection[str]], Iterator[Row]]] = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -177,3 +179,17 @@ def test_what_is_nested_too_deep_costs_its_own_value_alone(
     while isinstance(inner, list | dict):
         (inner,) = inner if isinstance(inner, list) else inner.values()
     assert inner == (1 if depth < 150 else "(nested too deep to be read)")
+
+
+def test_whole_numbers_of_a_csv_file_stay_exact(tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text("id,share\n1234567890123456789,1\n12345678901234567891234,0.5\n")
+    assert list(read_file(tmp_path / "ids.csv")) == [
+        {"id": 1234567890123456789, "share": 1.0}, {"id": 12345678901234567891234, "share": 0.5},
+    ]  # fmt: skip
+
+
+def test_times_and_decimals_of_a_parquet_file_are_values_of_json(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = {"at": [datetime(2026, 1, 2)], "cost": [Decimal("1.50")], "count": [Decimal("2.00")]}
+    parquet.write_table(arrow.table(table), tmp_path / "rows.parquet")
+    assert list(read_file(tmp_path / "rows.parquet")) == [{"at": "2026-01-02T00:00:00", "cost": 1.5, "count": 2}]
