@@ -30,8 +30,10 @@ from lmprog.compiler.types.lattice import (
 Message = dict[str, Any]
 
 TURNS = (MESSAGES, Optional(MESSAGES))
-IMAGES = (IMAGE, Optional(IMAGE), ListOf(IMAGE))
-"""The types of inputs that are no text of the prompt: earlier turns, and images beside the text of the user's turn."""
+"""The types of inputs that are earlier turns of a chat, and no text of the prompt."""
+_IMAGES = (IMAGE, ListOf(IMAGE), ListOf(Optional(IMAGE)))
+IMAGES = (*_IMAGES, *map(Optional, _IMAGES))
+"""The types of inputs that are images, which stand beside the text of the user's turn."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,7 @@ class PromptBuilder:
         """Return the user's turn: its text or, if it has images, a list of parts in OpenAI's API format."""
         text = self.module.layout.user.render(values)
         given = [values.get(name) for name in self.images]
-        images = [
-            one for value in given if value is not None for one in (value if isinstance(value, list) else [value])
-        ]
+        images = [one for value in given for one in (value if isinstance(value, list) else [value]) if one is not None]
         if not images:
             return {"role": "user", "content": text}
         parts: list[Message] = [{"type": "text", "text": text}] if text.strip() else []

@@ -14,7 +14,20 @@ from lmprog.compiler import compile_file
 from lmprog.compiler.plan import Field, Layout, Module
 from lmprog.compiler.prompts.messages import PromptBuilder, standard_layout
 from lmprog.compiler.templates.compiled import RenderError, Template
-from lmprog.compiler.types.lattice import BOOL, FLOAT, INT, JSON, MESSAGES, STR, Enum, ListOf, Object, Optional, Type
+from lmprog.compiler.types.lattice import (
+    BOOL,
+    FLOAT,
+    IMAGE,
+    INT,
+    JSON,
+    MESSAGES,
+    STR,
+    Enum,
+    ListOf,
+    Object,
+    Optional,
+    Type,
+)
 
 LABEL = Field(Enum(("x", "y")))
 
@@ -218,3 +231,11 @@ def test_an_optional_field_that_is_absent_is_null_in_a_template_and_not_shown() 
     wrong = Layout(None, Template("{{ page.other }}", frozenset({"page"})), None, False)
     with pytest.raises(RenderError):
         messages(module({"page": page}, wrong), {"page": {"title": "a"}})
+
+
+@pytest.mark.parametrize("kind", [ListOf(IMAGE), Optional(ListOf(IMAGE)), ListOf(Optional(IMAGE))])
+def test_a_list_of_images_stands_beside_the_text(kind: Type) -> None:
+    made = PromptBuilder(module({"text": STR, "pictures": kind}), {})
+    (_, user) = made.build({"text": "t", "pictures": ["data:image/png;base64,AA"]}).messages
+    assert [part["type"] for part in user["content"]] == ["text", "image_url"]
+    assert made.build({"text": "t", "pictures": None}).messages[1]["content"] == "t"
