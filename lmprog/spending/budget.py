@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -94,6 +96,7 @@ class Budget:
         self.largest = Spent()
         """The largest that one call took, of each."""
         self._waiting: list[asyncio.Future[None]] = []
+        self._lock = threading.Lock()  # a tool in a thread may run a program that spends from the same budget
         self._started = time.monotonic() - self._spent.seconds
 
     @property
@@ -118,11 +121,16 @@ class Budget:
         Raises BudgetExceeded where the largest possible cost of the call could exceed the budget.
         """
         most = self._most(request, declared)
-        while (name := self._exceeded(most)) is not None:
-            if not self._in_flight:
-                raise self.refusal(name)
-            await self._freed()
-        self._begin(most)
+        while True:
+            with self._lock:
+                name = self._exceeded(most)
+                if name is not None and not self._in_flight:
+                    raise self.refusal(name)
+                if name is None:
+                    self._begin(most)
+                    break
+                freed = self._freed()
+            await freed
         try:
             if self.answers is None:
                 completion = await lm.complete(request)
@@ -133,9 +141,9 @@ class Budget:
         usage = completion.usage
         if usage is not None:
             cost = Spent(1, usage.prompt_tokens, usage.completion_tokens, usage.usd or 0.0)
-            self.largest = self.largest.most(cost)
-            cost.lm_calls = 0  # it is counted, whatever came of it
-            self._spent = self._spent.plus(cost)
+            with self._lock:
+                self.largest = self.largest.most(cost)
+                self._spent = self._spent.plus(replace(cost, lm_calls=0))  # it is counted, whatever came of it
         return completion
 
     async def lend(self, most: Spent, work: Callable[[dict[str, float]], Awaitable[tuple[T, Spent, Spent]]]) -> T:
@@ -146,12 +154,29 @@ class Budget:
         all that is left. Where the work fails or is cancelled, the amounts are unknown, and all that was reserved counts as
         spent. Raises BudgetExceeded where nothing is left.
         """
-        while self._exceeded(most) is not None:
-            if not self._in_flight:
-                if (name := self._exceeded(Spent(1))) is not None:
+        while True:
+            with self._lock:
+                fits = self._exceeded(most) is None
+                if not fits and not self._in_flight and (name := self._exceeded(Spent(1))) is not None:
                     raise self.refusal(name)
-                break
-            await self._freed()
+                if fits or not self._in_flight:
+                    lease, reserved = self._leased(most)
+                    self._begin(reserved)
+                    break
+                freed = self._freed()
+            await freed
+        spent = reserved
+        try:
+            value, spent, largest = await work(lease)
+        finally:
+            self._end(reserved, replace(spent, seconds=0.0))
+        with self._lock:
+            self.largest = self.largest.most(largest)
+        return value
+
+    def _leased(self, most: Spent) -> tuple[dict[str, float], Spent]:
+        """Return the limits by name for work that may spend `most`, no more than is left, and the amounts to reserve for
+        it, which are 0 where there is no limit."""
         left = self._left()
         reserved = Spent(
             int(min(most.lm_calls, left.get("lm_calls", 0))),
@@ -159,23 +184,17 @@ class Budget:
             int(min(most.completion_tokens, left.get("completion_tokens", left.get("tokens", 0)))),
             min(most.usd, left.get("usd", 0.0)),
         )
-        lease = {name: amount if name in TIMES else min(getattr(most, name), amount) for name, amount in left.items()}
-        self._begin(reserved)
-        spent = reserved
-        try:
-            value, spent, largest = await work(lease)
-        finally:
-            self._end(reserved, replace(spent, seconds=0.0))
-        self.largest = self.largest.most(largest)
-        return value
+        limits = {name: amount if name in TIMES else min(getattr(most, name), amount) for name, amount in left.items()}
+        return limits, reserved
 
     def charge(self, spent: Spent, largest: Spent) -> None:
         """Count what an earlier process spent on the same run; `largest` has the most that one of its calls took of each
         amount.
         """
-        self._spent = self._spent.plus(spent)
-        self._started -= spent.seconds
-        self.largest = self.largest.most(largest)
+        with self._lock:
+            self._spent = self._spent.plus(spent)
+            self._started -= spent.seconds
+            self.largest = self.largest.most(largest)
 
     def _most(self, request: Request, declared: Declared | None) -> Spent:
         """Return the largest possible cost of one call."""
@@ -218,27 +237,28 @@ class Budget:
         return error
 
     def _begin(self, most: Spent) -> None:
+        """Reserve the most of a call or lease that begins; called with the lock held."""
         self._in_flight += 1
         self._set_aside = self._set_aside.plus(most)
 
     def _end(self, most: Spent, spent: Spent) -> None:
-        self._in_flight -= 1
-        # Made anew when nothing is in flight, so that sums of fractions of a cent leave no rest.
-        self._set_aside = self._set_aside.since(most) if self._in_flight else Spent()
-        self._spent = self._spent.plus(spent)
-        self._wake()
-
-    async def _freed(self) -> None:
-        """Wait until a call or a lease in flight has ended."""
-        freed = asyncio.get_running_loop().create_future()
-        self._waiting.append(freed)
-        await freed
-
-    def _wake(self) -> None:
-        for freed in self._waiting:
+        """Count what a call or lease in flight has spent in place of what it reserved, and wake those who wait."""
+        with self._lock:
+            self._in_flight -= 1
+            # Made anew when nothing is in flight, so that sums of fractions of a cent leave no rest.
+            self._set_aside = self._set_aside.since(most) if self._in_flight else Spent()
+            self._spent = self._spent.plus(spent)
+            waiting, self._waiting = self._waiting, []
+        for freed in waiting:
             # A waiting call may be of another thread's loop: a tool that calls a program of its own.
-            freed.get_loop().call_soon_threadsafe(end_wait, freed)
-        self._waiting.clear()
+            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits any more
+                freed.get_loop().call_soon_threadsafe(end_wait, freed)
+
+    def _freed(self) -> asyncio.Future[None]:
+        """Return a future that is done when a call or a lease in flight has ended; called with the lock held."""
+        freed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(freed)
+        return freed
 
 
 def _over(total: Spent, name: str, limit: float) -> bool:

@@ -150,12 +150,15 @@ def _measured(folders: Iterable[Path]) -> _Measured | None:
     for folder in reversed(list(folders)):
         report = folder / "report.json"
         if report.is_file():
-            found = json.loads(report.read_text())
-            spent = found["spent"]
-            took = {"": spent, **{stage["stage"]: stage for stage in found["stages"]}}
-            rates = {name: part["lm_calls"] / part["seconds"] for name, part in took.items() if part["seconds"]}
+            try:
+                found = json.loads(report.read_text())
+                spent = found["spent"]
+                took = {"": spent, **{stage["stage"]: stage for stage in found["stages"]}}
+                rates = {name: part["lm_calls"] / part["seconds"] for name, part in took.items() if part["seconds"]}
+                reply = spent.get("completion_tokens", 0) / spent["lm_calls"] if rates.get("") else 0
+            except (OSError, ValueError, LookupError, TypeError, AttributeError):
+                continue  # a file of another version or program measures nothing
             if rates.get(""):
-                reply = spent.get("completion_tokens", 0) / spent["lm_calls"]
                 return _Measured(folder, {name: rate for name, rate in rates.items() if rate}, reply or None)
     return None
 

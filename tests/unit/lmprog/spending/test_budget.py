@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -121,3 +123,24 @@ def test_sub_programs_pay_too(
     with pytest.raises(BudgetExceeded):
         made.map([{"text": text} for text in "abcd"])
     assert budget.spent.lm_calls == 3
+
+
+@pytest.mark.slow
+def test_a_budget_that_threads_share_is_kept_and_wakes_each_that_waits() -> None:
+    async def calls(lm: lmprog.LM) -> int:
+        each = (lm.complete(Request([], {"max_tokens": 5})) for _ in range(70))
+        found = await asyncio.wait_for(asyncio.gather(*each, return_exceptions=True), 60)
+        return sum(isinstance(one, Completion) for one in found)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(8):
+            budget = Budget({"lm_calls": 200})
+            lm = budget.meter(Answers())
+            with ThreadPoolExecutor(4) as pool:
+                made = sum(pool.map(lambda lm: asyncio.run(calls(lm)), [lm] * 4))
+            assert made == 200 == budget.spent.lm_calls
+            assert budget.spent.prompt_tokens == 200 * 30
+    finally:
+        sys.setswitchinterval(before)
