@@ -233,20 +233,27 @@ def _read(kind: Callable[[Any], Any]) -> Callable[..., Any]:
 
 
 MAX_CHARACTERS = 10_000_000
-"""Characters of the longest text that a function makes."""
+"""Characters of the longest text that `replace`, `join` and `json` make; a longer one is an error."""
+
+
+def _bounded(characters: int) -> None:
+    if characters > MAX_CHARACTERS:
+        raise ValueError(f"the text would be longer than {MAX_CHARACTERS:,} characters")
 
 
 def _replace(text: str, old: str, new: str) -> str:
-    count = text.count(old)
-    if len(text) + count * (len(new) - len(old)) > MAX_CHARACTERS:
-        raise ValueError(f"the text would be longer than {MAX_CHARACTERS:,} characters")
+    _bounded(len(text) + text.count(old) * (len(new) - len(old)))
     return text.replace(old, new)
+
+
+def _joined(texts: list[str], separator: str = "") -> str:
+    _bounded(sum(map(len, texts)) + len(separator) * (len(texts) - 1))
+    return separator.join(texts)
 
 
 def _json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"the text would be longer than {MAX_CHARACTERS:,} characters")
+    _bounded(len(text))
     return text
 
 
@@ -270,7 +277,7 @@ FUNCTIONS: dict[str, Function] = {
     "split": Function(1, 2, _texts(ListOf(STR)), str.split, "split(text) or split(text, separator)"),
     "startswith": Function(2, 2, _texts(BOOL), str.startswith, "startswith(text, start)"),
     "endswith": Function(2, 2, _texts(BOOL), str.endswith, "endswith(text, end)"),
-    "join": Function(1, 2, _join, lambda xs, sep="": sep.join(xs), "join(list of str, separator)"),
+    "join": Function(1, 2, _join, _joined, "join(list of str, separator)"),
     "default": Function(
         2, 2, _default, lambda x, other: other if x is None else x, "default(optional, value instead)", True
     ),

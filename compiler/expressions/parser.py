@@ -144,9 +144,11 @@ def offset_of(text: str, node: ast.AST) -> int:
     return lead + (column if len(encoded) == len(text.strip()) else len(encoded[:column].decode(errors="replace")))
 
 
-def length_of(node: ast.AST) -> int:
-    """Return the length of a node in characters."""
-    return max(1, (getattr(node, "end_col_offset", 0) or 0) - getattr(node, "col_offset", 0))
+def length_of(text: str, node: ast.AST) -> int:
+    """Return the length in characters, at least 1, of a node of the expression `text`."""
+    encoded = text.strip().encode()
+    written = encoded[getattr(node, "col_offset", 0) : getattr(node, "end_col_offset", 0) or 0]
+    return max(1, len(written.decode(errors="replace")))
 
 
 _NODES = (

@@ -8,7 +8,9 @@ from importlib.resources import files
 
 @lru_cache(maxsize=64)
 def page(code: str) -> str | None:
-    """Return the page of a code such as LMP203, as Markdown, or None where there is no such code."""
+    """Return the page of a code such as LMP203 (in capitals or not), as Markdown; None where there is no such code."""
+    if not code.isalnum() or len(code) > 20:
+        return None
     try:
         return files("lmprog.compiler").joinpath("pages", f"{code.upper()}.md").read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):

@@ -10,9 +10,10 @@ from lmprog.compiler.findings.finding import Edit, Finding
 
 
 def fixed_texts(findings: Iterable[Finding]) -> dict[str, str]:
-    """Return the new text of each file that has edits, by its name.
+    """Return the new text of each file for which a finding has an edit, by the file's name; nothing is written.
 
-    Of edits that overlap only the first is made; the others can be made by fixing again.
+    Of edits that overlap only the one that begins first is made; the others can be made by fixing again. The files are
+    read from the disk, and their line ends become `\\n`. Raises OSError for a file that cannot be read.
     """
     edits: dict[str, list[Edit]] = {}
     for finding in findings:
@@ -23,18 +24,18 @@ def fixed_texts(findings: Iterable[Finding]) -> dict[str, str]:
 
 def _edited(text: str, edits: Iterable[Edit]) -> str:
     lines = text.splitlines(keepends=True)
-    done: dict[int, int] = {}
-    for edit in sorted(set(edits), key=lambda edit: (edit.line, edit.column), reverse=True):
+    chosen: list[Edit] = []
+    for edit in sorted(set(edits), key=lambda edit: (edit.line, edit.column, edit.end_column, edit.text)):
+        if not chosen or (edit.line, edit.column) >= (chosen[-1].line, chosen[-1].end_column):
+            chosen.append(edit)
+    for edit in reversed(chosen):
         line = lines[edit.line - 1]
-        if edit.end_column > done.get(edit.line, len(line) + 1):
-            continue
         lines[edit.line - 1] = line[: edit.column - 1] + edit.text + line[edit.end_column - 1 :]
-        done[edit.line] = edit.column
     return "".join(lines)
 
 
 def unified(texts: Mapping[str, str]) -> str:
-    """Return, as a unified diff, how the files change by the new texts that `fixed_texts` returned."""
+    """Return a unified diff from the files on the disk to the new texts, by file name, that `fixed_texts` returned."""
     parts: list[str] = []
     for file, text in texts.items():
         old = Path(file).read_text(encoding="utf-8").splitlines(keepends=True)

@@ -160,7 +160,7 @@ class Binder:
         typer = Typer(scope)
         kind = typer.type(tree)
         for problem in typer.problems:
-            place = node.at(start + offset_of(text, problem.node), length_of(problem.node))
+            place = node.at(start + offset_of(text, problem.node), length_of(text, problem.node))
             self.report.add(problem.code, place, f"{what}: {problem.message}", fix=problem.fix)
         expression = parsed(stripped, kind, node.where)
         self.reads |= expression.references
@@ -171,7 +171,7 @@ class Binder:
         if failed is not None:
             message, always = failed
             severity: Severity = "error" if always else "warning"
-            place = node.at(start + offset_of(text, tree), length_of(tree))
+            place = node.at(start + offset_of(text, tree), length_of(text, tree))
             self.report.add("LMP208", place, f"{what}: {message}", severity=severity, fix=_fix(expression))
         return expression
 

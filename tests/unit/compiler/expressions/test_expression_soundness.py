@@ -144,3 +144,16 @@ def test_lists_of_lists_are_flattened_and_nothing_else() -> None:
     assert flatten.typing([ListOf(Optional(ListOf(INT)))]) == ListOf(INT)
     assert flatten.typing([ListOf(STR)]) == "it takes a list of lists, not list[str]"
     assert flatten.typing([STR]) == "it takes a list of lists, not str"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("join", [["a"] * 1001, "b" * 10_000]),
+        ("replace", ["a" * 1001, "a", "b" * 10_000]),
+        ("json", ["a" * 10_000_000]),
+    ],
+)
+def test_no_function_makes_a_text_of_any_length(name: str, arguments: list) -> None:
+    with pytest.raises(ValueError, match="longer than 10,000,000 characters"):
+        FUNCTIONS[name].call(*arguments)

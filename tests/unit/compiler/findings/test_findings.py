@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from lmprog.compiler import Finding, SpecError, compile_file
+from lmprog.compiler.findings.explain import page
+from lmprog.compiler.findings.finding import Edit
 from lmprog.compiler.findings.fixes import fixed_texts, unified
 
 BARE = """\
@@ -170,3 +172,22 @@ def test_fixes_mend_what_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_number_with_a_leading_zero_is_left_alone(tmp_path: Path) -> None:
     (finding,) = findings(tmp_path, BARE + "vars: {a: 007}\noutputs: {a: '${{ inputs.text }}', b: '${{ vars.a }}'}\n")
     assert (finding.code, finding.severity, finding.edit) == ("LMP102", "warning", None)
+
+
+@pytest.mark.parametrize("code", ["A" * 300, "LMP\0", "../language", "LMP000", ""])
+def test_a_code_that_there_is_not_has_no_page(code: str) -> None:
+    assert page(code) is None
+
+
+def test_of_edits_that_overlap_the_one_that_begins_first_is_made(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("abcdef\nxyz\n")
+    edits = [Edit(1, 1, 4, "A"), Edit(1, 3, 6, "B"), Edit(1, 3, 7, "C"), Edit(1, 6, 7, "D"), Edit(2, 1, 2, "E")]
+    found = [Finding("LMP101", "error", str(file), 1, 1, str(edit), edit=edit) for edit in reversed(edits)]
+    assert fixed_texts(found) == {str(file): "AdeD\nEyz\n"}
+
+
+def test_a_finding_marks_characters_and_not_bytes(tmp_path: Path) -> None:
+    text = BARE + 'outputs: {a: "${{ inputs.größe + 1 }}"}\n'
+    (found,) = [finding for finding in findings(tmp_path, text) if finding.code == "LMP201"]
+    assert found.length == len("inputs.größe")
