@@ -1,8 +1,9 @@
 """`grpo`: module-level group-relative policy optimization (mmGRPO, arXiv 2508.04660) of the program's weights.
 
-Each step runs the whole program several times on each of a few examples, on policy; scores every run; compares the calls
-of each module across the runs of an example; and makes one policy-gradient update of a LoRA adapter. The adapter with the
-highest mean on dev rows is what the stage comes to, or the program as it was where none is better.
+A wave runs the whole program several times on each of a few examples, scores every run, and compares the calls of each module
+across the runs of an example; from it come one policy-gradient update of the LoRA adapters (with `updates` several, with
+`full` of all weights). The weights with the highest mean on the choosing dev rows are what the stage comes to, or the program
+as it was where none are better.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 class GRPO:
-    """The optimizer `grpo`, made with its `Config`: it trains LoRA weights of the LMs whose modules `optimize.tune`
-    names."""
+    """The optimizer `grpo`, made with its `Config`: it trains the LMs whose modules tune `weights` in `optimize.tune`, by
+    LoRA adapters or with the option `full` all their weights."""
 
     name: ClassVar[str] = "grpo"
     Config: ClassVar[type[Options]] = Options
@@ -36,6 +37,8 @@ class GRPO:
         self.config = config
 
     def most_calls(self, program: Program, train: int, dev: int) -> int:
+        """Return the most LM calls of the stage with `train` train rows and `dev` choosing dev rows, those of judges and
+        teachers included."""
         return self.lm_calls(program.plan, self.config.model_dump(), train, dev)
 
     def other_runs(self, program: Program) -> list[tuple[Plan, int]]:
@@ -46,9 +49,12 @@ class GRPO:
         return [(teachers[each.program], drawn * each.rollouts) for each in self.config.teachers]
 
     def most_proposals(self, program: Program, train: int, dev: int) -> int:
+        """Return 0, since the stage asks no proposer."""
         return 0
 
     def optimize(self, task: Task) -> Candidate:
+        """Train the weights; return those of the best step as a change to the program, or START, no change, where no step
+        is better on the choosing dev rows."""
         from lmprog.optimizers.grpo.stage import grpo_stage
 
         return grpo_stage(task, self.config).run()

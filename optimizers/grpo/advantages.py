@@ -115,9 +115,10 @@ def has_signal(group: Group, width: float = 1.0) -> bool:
 
 def update_averages(averages: Mapping[str, float], groups: Sequence[Group], decay: float = 0.9) -> dict[str, float]:
     """Return the running average reward of each module with the `groups` of one more step added, for the baseline
-    `module_ema`.
+    `module_ema`; `averages` itself is not changed.
 
-    `decay` is the weight of the average before.
+    `decay` is the weight of the average before. A module without one gets the mean of its members, and groups of whole
+    runs (`module` None) count for none.
     """
     updated = dict(averages)
     for module in dict.fromkeys(group.module for group in groups if group.module is not None):
@@ -128,7 +129,8 @@ def update_averages(averages: Mapping[str, float], groups: Sequence[Group], deca
 
 
 def mean(values: Sequence[float]) -> float:
-    """Return the mean. It is exactly the value where all are equal, so that rounding never creates an advantage."""
+    """Return the mean of one value or more. It is exactly the value where all are equal, so that rounding never creates an
+    advantage."""
     return values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
 
 

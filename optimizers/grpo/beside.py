@@ -21,7 +21,8 @@ class Ended(Handled):
 
 
 class Beside:
-    """Runs the trainer's blocking work in a thread, while the event loop goes on; the work can run coroutines in that loop."""
+    """A thread for the trainer's blocking work, beside which the event loop goes on; the work can run coroutines in that
+    loop."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -58,7 +59,11 @@ class Beside:
             sys.setswitchinterval(before)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the event loop, from the thread, and return its result. Raises Ended where the run ends."""
+        """Run a coroutine in the event loop, from the thread that `work` has started, and return its result; what the
+        coroutine raises is raised here.
+
+        Raises Ended where the waiting in `work` was cancelled, and outside of `work`; the coroutine is then not run.
+        """
         if self._ended or self._loop is None:
             coroutine.close()
             raise Ended

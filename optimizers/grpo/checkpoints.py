@@ -1,4 +1,4 @@
-"""Checkpoints of a `grpo` stage between two steps, so that an interrupted run resumes from its last whole step.
+"""Checkpoints of a stage of weights between two steps, so that an interrupted run resumes from its last whole step.
 
 The trainer writes its own part (weights, moments, schedule, draws) into `trainer/checkpoint-N`; the stage's part is
 one file, written last and atomically. That file names the step, so a checkpoint without it counts as never made.
@@ -39,14 +39,14 @@ class Progress:
     best: tuple[int, ByRow] | None
     """The step whose weights are best on dev, and their scores."""
     spent: Spent
-    """Spending of the steps so far, their scorings included."""
+    """Spending of the steps so far, their scorings included; that before the first step is not in it."""
     largest: Spent
     levels: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """The values that the rewards have taken (`comparing.Levels`)."""
+    """The values that the rewards have taken (`comparisons.Levels`)."""
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Progress:
-        """Return the state from the plain values that a checkpoint holds."""
+        """Return the state from the plain values of `asdict`, as a checkpoint's file holds them."""
         best = values["best"]
         return Progress(
             **{
@@ -75,12 +75,12 @@ class Checkpoints:
         return self.trainer / f"checkpoint-{step}"
 
     def best(self, step: int) -> Path:
-        """Return the folder for the adapters after `step`, where they were the best so far."""
+        """Return the folder for the adapters (or models) after `step`; it exists where they were the best so far."""
         return self._folder / f"adapters-{step}"
 
     def commit(self, progress: Progress) -> None:
-        """Make the step in `progress`, whose trainer's part is written, the last whole checkpoint; delete the files of
-        earlier ones.
+        """Make the step in `progress`, whose trainer's part is written, the last whole checkpoint; delete the trainer's
+        folders and the adapters of all other steps but the best.
         """
         needed = {self.of_trainer(progress.step)}
         if progress.best is not None:
@@ -95,5 +95,6 @@ class Checkpoints:
 
 
 def by_row(scores: Scores) -> ByRow:
-    """Return pairs of a row's number and its mean score (None: an outage), the form in which checkpoints hold scores."""
+    """Return pairs of a row's number and its mean score over the repeats (None: an outage), the form in which checkpoints
+    hold scores."""
     return scores.kept

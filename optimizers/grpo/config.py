@@ -178,7 +178,10 @@ class Config(Training):
 
     @property
     def highest_ratio(self) -> float:
-        """The upper bound of the clipped probability ratio, above 1 (TRL's `epsilon_high`)."""
+        """TRL's `epsilon_high`: how far above 1 a probability ratio counts, or with `loss: cispo` the highest ratio itself.
+
+        Where the option `epsilon_high` is left out it is `epsilon`, with `cispo` MAX_RATIO (5.0).
+        """
         if self.epsilon_high is not None:
             return self.epsilon_high
         return MAX_RATIO if self.loss == "cispo" else self.epsilon

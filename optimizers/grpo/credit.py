@@ -17,11 +17,12 @@ from lmprog.seeds import derive
 async def report_credit(
     task: Task, program: Program, rows: int, params: Mapping[str, Mapping[str, Any]], format_failure: float
 ) -> None:
-    """Write a credit report of `program` on the first `rows` dev rows to the journal, once even if the run is resumed.
+    """Write a credit report of `program` on the first `rows` of the choosing dev rows to the journal, once even if the run is
+    resumed, and show it.
 
     Runs are sampled as rollouts are, with `params` laid over each module's own, and own failures have the reward
-    `format_failure`. There is no report for a program with one module, whose share is 1, and only a note where a budget or
-    a failure prevents it.
+    `format_failure`. There is no report where `rows` is 0 or the program has one module, whose share is 1, and only a note
+    where a budget or a failure prevents it.
     """
     from lmprog.credit.variance import measure
 

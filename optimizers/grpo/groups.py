@@ -55,8 +55,9 @@ class Member:
 class Group:
     """Members whose rewards are compared with each other: for one example, the calls number `call` of one module.
 
-    Where `level` is `trajectory` whole runs are compared, and `module` and `call` are None. `small` marks a group of fewer
-    than `min_group` members, whose own mean says little: the mean of the example's rollouts is its baseline.
+    Where `level` is `trajectory` whole runs are compared, and `module` and `call` are None. `small` marks a group of which
+    fewer than `min_group` members are kept and whose own mean says little: the mean of the example's rollouts is its
+    baseline.
     """
 
     example: Any
@@ -74,15 +75,15 @@ def form_groups(
     min_group: int = 2,
     select: int | None = None,
 ) -> list[Group]:
-    """Return the groups of a step, in the order of the examples, then of the modules and calls as the runs first reach
-    them.
+    """Return the groups of a step, in the order of the examples, then of the modules as the runs first reach them, then of
+    the calls' numbers.
 
     `level` says whether single calls or whole runs are compared. `align` decides about a position (call number k of a
     module) that some run of the example does not have: `ragged` groups the runs that have it, `truncate` drops it,
     `fill` pads each run that called the module at all with a call drawn from its own (the only case in which an
     invocation appears twice). Retries of one call share its k, and the last of them stands for it. `select` keeps that
-    many members of a group, spread over the sorted rewards (None: all). A group of fewer than `min_group` members is
-    marked as small. No group is dropped for its size or its rewards.
+    many members of a group, as `spread` does (None: all). A group left with fewer than `min_group` members is marked as
+    small. No group is dropped for its size or its rewards.
 
     Raises ValueError for an unknown `level` or `align`, and for `select` below 1.
     """
@@ -106,9 +107,10 @@ def form_groups(
 
 
 def spread(members: Sequence[Member], count: int) -> list[Member]:
-    """Return `count` of a group's members with rewards spread evenly from lowest to highest; all where there are no more.
+    """Return `count` of a group's n members, sorted by reward and taken at even distances from the lowest to the highest;
+    all n, in the order given, where there are no more than `count`.
 
-    They are at `round(linspace(0, n - 1, count))` of the n members sorted by reward.
+    Their places in the sorted order are `round(linspace(0, n - 1, count))`; a `count` of 1 takes the lowest.
     """
     if len(members) <= count:
         return list(members)
@@ -124,6 +126,7 @@ def _whole(run: RolloutLike) -> Member:
 
 
 def _positions(example: Any, runs: Sequence[RolloutLike], align: Align) -> dict[tuple[Any, Any], list[Member]]:
+    """Return the members of each position, a pair of module and call number, from the runs on one example."""
     by_position: dict[tuple[Any, Any], list[Member]] = {}
     calls: list[dict[tuple[str, int], Any]] = []
     for run in runs:

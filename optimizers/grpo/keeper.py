@@ -14,8 +14,10 @@ from lmprog.scoring.evaluation import Scores, aevaluate
 
 
 class Keeper:
-    """Keeps the best weights of a training: scores the program on the choosing dev rows before the first step and after
-    later ones.
+    """The choice of a training's best step by scores on the choosing dev rows, each of them run `repeats` times, and the
+    record of the last whole step; made by a stage of weights.
+
+    `before` are the scores before the first step, `best` the best step with its scores (None: no step has been scored).
     """
 
     def __init__(self, task: Task, repeats: int) -> None:
@@ -26,10 +28,16 @@ class Keeper:
         self.spent_before = task.budget.spent
 
     async def begin(self, program: Program) -> None:
-        """Score the program before the first step, once even if the run is resumed."""
+        """Score the program before the first step, once even if the run is resumed; write the score to the journal.
+
+        Raises ProviderError where outages left no row with a score, and MetricFailed where the metric raised on all others;
+        neither is recorded, so that a resumed run scores again.
+        """
 
         async def scored() -> Any:
-            return by_row((await self._score(program)).checked())
+            scores = (await self._score(program)).checked()
+            _ = scores.estimate  # raises where nothing could be scored, before that is recorded for good
+            return by_row(scores)
 
         self.before = Scores.of_values(self.task.metric, await self.task.journal.once("before", scored))
         self._record(0, self.before)
@@ -39,8 +47,8 @@ class Keeper:
         self.spent_before = self.task.budget.spent
 
     def go_on(self) -> Progress | None:
-        """Return the state at the last whole checkpoint of an earlier process, and charge what that had spent to the
-        budget; None where there is no checkpoint.
+        """Return the state at the last whole checkpoint of an earlier process, take over its best step, and charge what the
+        steps until then had spent to the budget; None where there is no checkpoint.
         """
         done = self.checkpoints.last()
         if done is not None:
@@ -67,13 +75,18 @@ class Keeper:
         return True
 
     def commit(self, step: int, state: SamplerState) -> None:
-        """Make a step the last whole checkpoint, after the trainer has written its part; `state` is that of the row source."""
+        """Make a step the last whole checkpoint, after the trainer has written its part, and delete earlier ones; `state` is
+        that of the row source."""
         best = None if self.best is None else (self.best[0], by_row(self.best[1]))
         spent, largest = self.task.budget.spent.since(self.spent_before), self.task.budget.largest
         self.checkpoints.commit(Progress(step, state.taken, state.averages, best, spent, largest, state.levels))
 
     def chosen(self) -> int | None:
-        """Return the step with the best weights; None where no step is better than the weights before the first."""
+        """Return the step with the best weights by the choosing dev rows, and record its comparison with the program before;
+        None where that has no better mean, or no step was scored.
+
+        Return None too, with a note in the journal, where outages left too few rows of the program before with a score.
+        """
         if self.best is None or self.before is None:
             return None
         if not self._usable(self.before):

@@ -71,7 +71,7 @@ class Pipeline:
         return await self._sampler.begin()
 
     async def before_first_step(self) -> None:
-        """Measure whether there is a learning signal, if the options ask for it."""
+        """Measure on a few train rows whether there is a learning signal, as the sampler does."""
         await self._sampler.before_first_step()
         self._state = replace(self._sampler.state)
 
@@ -81,10 +81,11 @@ class Pipeline:
         return self._sampler.params()
 
     async def rows(self, step: int) -> StepRows:
-        """Start sampling the waves that are due with the weights after `step`; return the training rows of the next update,
-        waiting where they are not ready.
+        """Start sampling the waves of the updates that follow `step` and the next `staleness` steps, with the weights after
+        `step`, where they have not begun; return the training rows of the first of these updates, when its wave has ended.
 
-        Rows sampled with weights more than `staleness` steps old are left out and counted.
+        Rows sampled with weights more than `staleness` steps old are left out, and counted as `stale`; `age` is the mean
+        number of steps that the weights of the others are behind. Raises ProviderError and MetricFailed as the sampler does.
         """
         most = self.config.staleness
         with self.clock.part("rollout"):
@@ -105,15 +106,15 @@ class Pipeline:
         return StepRows(rows, {**wave.rows.health, "rows": len(rows), "age": age, "stale": len(ages) - len(rows)})
 
     async def close(self) -> None:
-        """Cancel the waves that are being sampled."""
+        """Cancel the waves that are being sampled, and wait until they have ended."""
         for task in self._waves.values():
             task.cancel()
         await asyncio.gather(*self._waves.values(), return_exceptions=True)
         self._waves = {}
 
     async def _wave(self, step: int, program: Program, before: asyncio.Task[_Wave] | None) -> _Wave:
-        """Sample the wave of a step, and make its rows after those of the wave `before` (None: there is none, or it has
-        ended)."""
+        """Sample the wave of a step by `program`, and make its rows after those of the wave `before` (None: there is none, or
+        it has ended); where `before` fails or is cancelled, this wave is cancelled too."""
         if before is not None and not self._sampler.draws_ahead:
             await _ended(before)
         sampling = asyncio.create_task(self._sampler.sample(step, program))

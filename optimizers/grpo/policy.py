@@ -36,7 +36,8 @@ class Policy:
         """Set up the policy; `folder` is that of the stage, and `note` is called with each problem of a server.
 
         Servers keep the weights of the last `staleness` steps beside those of now. With `full` all weights are trained, in
-        a model of its own, in place of adapters; raises UsageError where that is not tested.
+        a model of its own, in place of adapters. Raises UsageError where `full` is not tested (several models or adapters, a
+        server, several processes without --fsdp), and LmprogError where there are no weights to train.
         """
         self.start = program
         """The program as the stage got it."""
@@ -52,8 +53,9 @@ class Policy:
             else {adapter: self.served.trained_lm(adapter) for adapter in self.adapters}
         )
         self._lms = {adapter.lm: lm for adapter, lm in self.lms.items()} if full else {}
-        """The LMs of the program, by id, that a model in training stands for."""
+        """With `full` the local models in training, by the id of the program's LM that each takes the place of; else empty."""
         self.trained: dict[Adapter, AdapterReference] = {}
+        """The references by which requests name the local weights in training; empty before `training`."""
         self._answering: dict[Adapter, AdapterReference] = {}
 
     @cached_property
@@ -78,12 +80,17 @@ class Policy:
 
     @property
     def weights(self) -> Mapping[Adapter, Weights]:
+        """The local model of each adapter in training; several adapters may share one."""
         return {adapter: lm.weights for adapter, lm in self.lms.items()}
 
     @contextmanager
     def training(self, options: LoRA, seed: int) -> Iterator[None]:
-        """Return a context with an adapter in training for each of `adapters`, shaped by `options` and with initial
-        values drawn by the seed, which the program uses inside the block; they are removed at the end."""
+        """Return a context with an adapter in training for each of `adapters`, which `program` uses inside the block; they
+        are removed at its end.
+
+        An adapter begins as a copy of the one that the program has (`start`), else it is shaped by `options` with initial
+        values drawn by the seed. With `full` there are no adapters: the models' own weights are in training.
+        """
         import peft
         import torch
 
@@ -125,7 +132,11 @@ class Policy:
         return frozenset(weights_of(self.start.plan.lms[a.lm].model, ref) for a, ref in self._answering.items())
 
     async def show(self, step: int) -> None:
-        """Make the program use the weights after `step`; vLLM servers that sample them load them too."""
+        """Load the weights after `step` on the vLLM servers that sample, and make `program` name them there; do nothing where
+        all weights in training are sampled in this process, which uses the present ones anyway.
+
+        Raises ProviderError where a server does not load them.
+        """
         if not self.served.adapters:
             return
         shown = {**self.trained, **await self.served.show(step, self._write)}
@@ -138,7 +149,8 @@ class Policy:
             await self.served.close()
 
     def save(self, folder: Path) -> None:
-        """Write the adapters into `folder`, each in a folder of its name."""
+        """Write the present adapters (with `full` the models) into `folder`, each in a folder of the adapter's name; what
+        `folder` held is deleted."""
         shutil.rmtree(folder, ignore_errors=True)
         for adapter in self.adapters:
             self._write(adapter, folder / adapter.name)

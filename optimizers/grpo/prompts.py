@@ -18,7 +18,7 @@ class Prompts(Protocol):
     """
 
     async def prepare(self, step: int, program: Program) -> None:
-        """Make the prompts of the wave after `step`, if they do not exist yet."""
+        """Make the prompts of the wave after `step`, if they do not exist yet; called before the wave is sampled."""
         ...
 
     def sampled(self, step: int, program: Program) -> Program:

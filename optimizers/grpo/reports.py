@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from lmprog.errors import LmprogError
 
 
-def check(report_to: Sequence[str]) -> None:
-    """Raise LmprogError for a tracker in `report_to` that transformers does not have, or that is not installed."""
+def check(report_to: Sequence[str], stage: str) -> None:
+    """Raise LmprogError for a tracker in `report_to` that transformers does not have, or that is not installed; `stage` is
+    the name of the stage for the message."""
     from transformers.integrations.integration_utils import (
         INTEGRATION_TO_CALLBACK,
         get_available_reporting_integrations,
@@ -17,7 +18,7 @@ def check(report_to: Sequence[str]) -> None:
     for name in report_to:
         if name not in INTEGRATION_TO_CALLBACK:
             raise LmprogError(
-                f"grpo cannot report to {name!r}; `report_to` takes {', '.join(sorted(INTEGRATION_TO_CALLBACK))}"
+                f"{stage} cannot report to {name!r}; `report_to` takes {', '.join(sorted(INTEGRATION_TO_CALLBACK))}"
             )
         if name not in get_available_reporting_integrations():
-            raise LmprogError(f"grpo is to report to {name!r}, which is not installed: pip install {name}")
+            raise LmprogError(f"{stage} is to report to {name!r}, which is not installed: pip install {name}")

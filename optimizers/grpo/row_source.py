@@ -15,7 +15,8 @@ from lmprog.optimizers.grpo.stopwatch import Stopwatch
 class SamplerState:
     """The values on which the training rows of later steps depend; checkpoints hold them.
 
-    `taken` counts the examples drawn, `averages` are the running rewards and `levels` the distinct rewards seen, by module.
+    `taken` counts the examples drawn, `averages` are the running rewards and `levels` the distinct rewards seen, by module;
+    for `sft` they keep their defaults.
     """
 
     taken: int = 0

@@ -28,15 +28,18 @@ from lmprog.seeds import derive
 
 @dataclass(frozen=True)
 class Sampled:
-    """The waves of rollouts of one step, with the number of examples drawn until then (`taken`)."""
+    """The waves of rollouts of one step; `taken` is the number of examples drawn in the training until then, with those of
+    earlier steps."""
 
     waves: Sequence[Wave]
     taken: int
 
 
 class Sampler:
-    """The source of training rows of `grpo`: it samples rollouts with the present weights, and compares the calls of each
-    module.
+    """The source of training rows of `grpo` and `fast_slow`: it samples rollouts with the present weights of `policy` under
+    `prompts`, and compares the calls of each module.
+
+    `config` are the stage's options; the probe sets `temperature` in them. `clock` measures the time of sampling and scoring.
     """
 
     imitates = False
@@ -48,23 +51,24 @@ class Sampler:
         self.state = SamplerState()
 
     async def begin(self) -> bool:
-        """Take over from the journal what an earlier process measured before its first step; return True, since there is
-        always something to sample.
+        """Take over the temperature and the rewards seen from the probe of an earlier process, if the journal has one;
+        return True, since there is always something to sample.
         """
         if self.task.journal.recall("probe") is not None:
             await self._probe()
         return True
 
     async def before_first_step(self) -> None:
-        """Measure on a few train rows whether there is a learning signal, if the options ask for that probe."""
+        """Measure on a few train rows, with the weights in training, whether there is a learning signal, and take the
+        temperature from it; do nothing where the option `probe` is 0 or the journal has the probe already."""
         if self.config.probe and self.task.journal.recall("probe") is None:
             await self.policy.show(0)
             await self._probe()
 
     async def _probe(self) -> None:
-        """Take the temperature from what a few train rows show.
+        """Take the temperature and the rewards seen from the probe, which is made, or read from the journal.
 
-        The weights that are to be trained answer, so that a server which does not take them is found out before it is asked.
+        The weights that are to be trained answer, so that a server which does not load them fails before the first step.
         """
         task = replace(self.task, program=self.policy.program)
         found = await probe(task, self.config, self.scorer, self.policy.params, self.scorer.of_failures)
@@ -73,11 +77,16 @@ class Sampler:
             self.state.levels = {name: [*values] for name, values in found["levels"].items()}
 
     def params(self) -> dict[str, dict[str, Any]]:
+        """Return by module in training the sampling parameters of its rollouts: `temperature`, and values of `top_p`,
+        `top_k` and others that switch truncation off."""
         return self.policy.params(self.config.temperature_of)
 
     async def rows(self, step: int) -> StepRows:
-        """Sample the rollouts of a step and return its training rows; rows of groups without signal are left out.
-        Raises ProviderError where outages ended all runs, and MetricFailed where the metric raised in all of them."""
+        """Sample the rollouts of the update that follows `step`, and return its training rows as `rows_from` does.
+
+        Raises ProviderError where outages ended all runs of a wave or a server does not load the weights, and MetricFailed
+        where the metric raised in all runs of a wave.
+        """
         with self.clock.part("rollout"):
             await self.policy.show(step)
             await self.prompts.prepare(step, self.policy.program)
@@ -91,10 +100,13 @@ class Sampler:
         return self.config.no_signal != "resample"
 
     async def sample(self, step: int, program: Program) -> Sampled:
-        """Sample the rollouts of a step by `program`, which has the weights to use; with `resample` draw further
-        examples until enough of them have a signal, or the cap is reached. The first are drawn when the coroutine
-        begins. Raises ProviderError where outages ended all runs, and MetricFailed where the metric raised in
-        all of them."""
+        """Sample the rollouts of the update that follows `step` by `program`, which has the weights to use.
+
+        One wave is drawn; with `no_signal: resample` further ones, until `examples` of the examples have a signal, there
+        are `resample_waves` waves, or every train row was drawn. The examples of the first wave are drawn when the coroutine
+        begins, before it waits for anything. Raises ProviderError where outages ended all runs of a wave, and MetricFailed
+        where the metric raised in all of them.
+        """
         waves: list[Wave] = []
         drawn: set[int] = set()
         taken = self.state.taken
@@ -111,8 +123,13 @@ class Sampler:
         return Sampled(waves, taken)
 
     def rows_from(self, step: int, sampled: Sampled, program: Program) -> StepRows:
-        """Return the training rows of a step from its rollouts by `program`. The steps must come in their order: running
-        averages of rewards go from each to the next."""
+        """Return the training rows of the update that follows `step`, from its rollouts by `program`, with health metrics.
+
+        At most `examples` examples are used, those with signal first. Groups without signal give no rows, or with a `beta`
+        above 0 or `normalise: all` rows whose `signal` is False. The steps must come in their order: `state` keeps running
+        averages of rewards. Replies that `max_tokens` cuts are noted in the journal. Raises LmprogError where none of a
+        server's replies can be trained.
+        """
         waves = sampled.waves
         every = [rollout for wave in waves for rollout in wave.rollouts]
         wave = of_examples(waves, self.config.examples, self.scorer.width)
@@ -158,7 +175,8 @@ class Sampler:
         return await self.teachers.join(own, examples, seed, trained, self.clock)
 
     async def _own(self, step: int, examples: list[int], seed: int, program: Program) -> Wave:
-        """Return the runs of the program in training."""
+        """Return the scored runs of the program in training, with the rewards of failed runs set, and lowered for length
+        with `overlong: penalty`."""
         wave = await collect(
             self.prompts.sampled(step, program),
             self.task.train,
@@ -177,7 +195,8 @@ class Sampler:
         return replace(wave, rollouts=tuple(rollouts))
 
     def _of_trained(self, invocations: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the invocations of the tuned modules. A sub-program's module of the same name is another module."""
+        """Return the invocations of the modules in training that have token ids. A sub-program's module of the same name is
+        another module."""
         return tuple(
             made
             for made in invocations

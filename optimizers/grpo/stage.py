@@ -43,11 +43,16 @@ class WeightStage:
         """The health of the step at work."""
         self.runner = asyncio.Runner()
         self._beside = Beside()
-        check(source.config.report_to)
+        check(source.config.report_to, name)
 
     def run(self) -> Candidate:
-        """Return the adapters of the best step as a candidate; START, no change, where no step is better than the
-        start."""
+        """Train, and return the weights of the best step as a candidate, with the words that they were best with; START, no
+        change, where no step is better than the start or there is nothing to train on.
+
+        A spent budget ends the training, and the best step so far counts. Raises BudgetExceeded where it is spent before the
+        first step, ProviderError where outages leave nothing to score or to train on, and MetricFailed where the metric
+        raises in all runs.
+        """
         # One event loop for the whole stage: it cancels what still runs when Ctrl-C ends the run.
         with self.runner:
             self.runner.run(self.keeper.begin(self.prompts.scored(0, self.policy.program)))
@@ -115,7 +120,8 @@ class WeightStage:
         return self._beside.run(coroutine) if self._beside.at_work else self.runner.run(coroutine)
 
     def rows(self, step: int) -> list[Row]:
-        """Return the training rows of the update that follows `step`."""
+        """Return the training rows of the update that follows `step`, and keep its metrics in `health`; the trainer calls
+        this."""
         found = self._run(self.source.rows(step))
         self.health = found.health
         return found.rows
@@ -151,7 +157,8 @@ class WeightStage:
         self.keeper.commit(step, self.source.state)
 
     def _chosen(self) -> Candidate:
-        """Return the adapters of the best step, with the words that they were best with."""
+        """Return the adapters or models of the best step, with the words that they were best with; START where no step is
+        better than the start."""
         step = self.keeper.chosen()
         if step is None:
             return START

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Measures the seconds of each part of a training step.
+    """A stopwatch for the seconds of each part of a training step.
 
     `start` sets all to 0 and names the part that other time counts for, `with part(name)` counts a block, and `stop`
     returns the seconds by part. Where parts run at the same time, a second counts for the one that began last alone.

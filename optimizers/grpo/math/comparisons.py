@@ -43,10 +43,11 @@ def compare(
     """Return the groups of calls (or runs) that GRPO compares with each other, and for each group the advantages of its
     members, in their order.
 
-    `config.level` says whether single calls or whole runs are compared. Where some rollouts lost calls, `sampled` are
-    all rollouts with all calls, whose mean reward is the baseline (None: `rollouts` are). `averages` are the running
-    rewards by module (None: none yet); `levels`, the distinct rewards seen so far (None: none), decide the scale where
-    `config` does not. `agents` are the modules with tools, and `width` returns the width of the range of a module's
+    The options of `config` (`level`, `align`, `min_group`, `select`, `baseline`, `scale`) decide both. Where modules follow
+    rewards of their own, each has groups of its own, by its reward. Where some rollouts lost calls, `sampled` are all
+    rollouts, whose mean reward is the baseline of small groups and of `rollout` (None: `rollouts` are). `averages` are the
+    running rewards by module (None: none yet); `levels`, the distinct rewards seen so far (None: none), decide the scale
+    where `config` does not. `agents` are the modules with tools, and `width` returns the width of the range of a module's
     reward.
     """
     groups: list[Group] = []
@@ -83,10 +84,11 @@ def automatic_scale(levels: Sequence[float]) -> Scale:
 
 
 def seen(levels: Levels, rollouts: Iterable[Rollout], width: Width = unit) -> dict[str, list[float]]:
-    """Return `levels` (the distinct rewards by module) with the rewards of `rollouts` added.
+    """Return `levels` (the distinct rewards by module, under "" where all modules follow one) with the rewards of `rollouts`
+    added; `levels` itself is not changed.
 
-    At most SEVERAL (3) values are kept of each, which is enough to show that a reward is graded. `width` returns the
-    width of the range of a module's reward.
+    At most SEVERAL (3) values are kept of each, which is enough to show that a reward is graded. Rewards that differ by
+    rounding alone are one value. `width` returns the width of the range of a module's reward.
     """
     found = {name: [*values] for name, values in levels.items()}
     for rollout in rollouts:
@@ -105,7 +107,8 @@ def _following(rollout: Rollout, module: str | None, agents: Set[str]) -> Rollou
 
 
 def _joined(calls: Sequence[Any], agents: Set[str]) -> list[Any]:
-    """Return the calls with those of each agent's run as one; of a step that was tried again only the last try is one."""
+    """Return a run's calls in their order, with the turns of each agent's run (by its path) joined to one `Turns`; of a step
+    that was tried again only the turns of the last try are in it."""
     visits: dict[tuple[str, str], list[Any]] = {}
     for made in calls:
         if made.module in agents:

@@ -21,14 +21,16 @@ Limit = Callable[[str], int | None]
 
 
 def longest(plan: Plan, module: str) -> int | None:
-    """Return the most tokens of a module's reply; None where no limit is set and a server decides."""
+    """Return the most tokens of a module's reply: its LM's `max_tokens`, or 256 where an LM in this process sets none; None
+    where no limit is set and a server decides."""
     return reply_limit_of(plan.lms[plan.modules[module].lm])
 
 
 def divisor(plan: Plan, lm: str, loss: str) -> int:
-    """Return the most tokens of a reply of the LM `lm`, by which the loss is divided where `loss` is `dr_grpo`.
+    """Return the most tokens of a reply of the LM with the id `lm`, by which the loss is divided where `loss` is `dr_grpo`:
+    its `max_tokens`, else 256.
 
-    Raises LmprogError where no limit is set.
+    Raises LmprogError where `loss` is `dr_grpo` and the LM is on a server and sets no limit.
     """
     declared = plan.lms[lm]
     if loss == "dr_grpo" and not declared.runs_here and reply_limit(declared.params) is None:
@@ -46,7 +48,8 @@ def is_cut(made: Any) -> bool:
 
 
 def cut_shares(rollouts: Iterable[Rollout], modules: Iterable[str]) -> dict[str, float]:
-    """Return for each module that was called the share of its replies that `max_tokens` cut."""
+    """Return for each of `modules` that was called the share (0 to 1) of its replies that `max_tokens` cut. Calls in
+    sub-programs and those without token ids do not count."""
     found: dict[str, list[bool]] = {id: [] for id in modules}
     for rollout in rollouts:
         for made in rollout.invocations:
@@ -77,11 +80,12 @@ def warn_of_cuts(rollouts: Iterable[Rollout], modules: Iterable[str], plan: Plan
 
 
 def penalised(rollouts: Sequence[Rollout], modules: Iterable[str], limit: Limit, width: Width = unit) -> list[Rollout]:
-    """Return the rollouts with lower rewards where a reply came near its limit of tokens; `limit` returns a module's
-    (None: it has none).
+    """Return the rollouts with lower rewards where a reply of `modules` came near its limit of tokens; `limit` returns a
+    module's (None: it has none).
 
-    A reply of up to SOFT (0.8) of its limit loses nothing, one at the limit the width of the reward's range, and one
-    between them a proportional part. Where modules follow rewards of their own, each loses for its own replies.
+    A reply of up to SOFT (0.8) of its limit loses nothing, one at the limit or cut the width of the reward's range, and one
+    between them a proportional part. The longest reply of a run decides; where modules follow rewards of their own, each
+    loses for its own replies, and the run's reward stays their mean.
     """
     known = frozenset(modules)
     return [_penalised(rollout, known, limit, width) for rollout in rollouts]
@@ -100,7 +104,8 @@ def _penalised(rollout: Rollout, modules: frozenset[str], limit: Limit, width: W
 
 
 def _excess(made: Any, limit: int | None) -> float:
-    """Return from 0.0 to 1.0 how far a reply is on its way from SOFT of its limit to the limit."""
+    """Return from 0.0 to 1.0 how far a reply is on its way from SOFT of its limit to the limit; 1.0 where it was cut, 0.0
+    where it has no limit."""
     if is_cut(made):
         return 1.0
     if limit is None:

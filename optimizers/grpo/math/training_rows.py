@@ -30,7 +30,7 @@ class Row:
     `run` names the member whose parts several rows are (None: the row is a member by itself), `constraint` is the
     grammar that the reply was sampled under (None: freely), `adapter` the index of the adapter to train, and `sampled`
     the sampler's log-probabilities (None: unknown). `signal` is False for a row that only counts in the size of the
-    loss.
+    loss and in the KL term.
     """
 
     prompt_ids: Sequence[int]

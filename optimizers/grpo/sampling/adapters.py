@@ -41,7 +41,8 @@ class Adapter:
 
 
 def adapters_of(plan: Plan) -> tuple[Adapter, ...]:
-    """Return the adapters that a `grpo` stage trains, in the order of the program.
+    """Return the adapters that a stage of weights trains in this process, in the order of the program: one for each LM whose
+    modules tune `weights`, or with `optimize.adapters: per_module` one for each of these modules.
 
     Raises LmprogError where no module tunes `weights`, or where the LM of one that does cannot be trained.
     """
@@ -65,7 +66,8 @@ def adapters_of(plan: Plan) -> tuple[Adapter, ...]:
 
 
 def refuse_several(plan: Plan) -> None:
-    """Raise UsageError where the stages would train several adapters, whose weights processes do not share (FSDP)."""
+    """Raise UsageError where the stages would train several adapters, which processes with --fsdp cannot share; do nothing
+    where no LM that is tuned can be trained in this process."""
     assert plan.optimize is not None
     tuned = [plan.modules[id].lm for id, parts in plan.optimize.tune.items() if "weights" in parts]
     if not any(plan.lms[lm].trained_as for lm in tuned):
@@ -113,7 +115,8 @@ def in_training(program: Program, trained: Mapping[Adapter, AdapterReference]) -
 
 
 def change_in(folder: Path, adapters: Iterable[Adapter], plan: Plan) -> Candidate:
-    """Return the candidate for adapters that were written into `folder`, each in a folder of its name."""
+    """Return the candidate for adapters that were written into `folder` (absolute), each in a folder of its name; reads their
+    digests and those of their base models."""
     from lmprog.lms.local.weights import base_sha256, sha256_of
 
     written = {}
@@ -130,8 +133,8 @@ def change_in(folder: Path, adapters: Iterable[Adapter], plan: Plan) -> Candidat
 
 
 def trainable_whole(adapter: Adapter, plan: Plan) -> str:
-    """Return the name of the model whose weights are all trained in place of `adapter`. Raises UsageError where that is not
-    tested: several models, a server that samples, or an adapter on the model."""
+    """Return the name of the model whose weights are all trained in place of `adapter`, as the spec has it. Raises UsageError where
+    that is not tested: several models, adapters by module, a server that samples, or an adapter on the model."""
     lm = plan.lms[adapter.lm]
     if len(adapters_of(plan)) > 1 or adapter.section != "lms":
         raise UsageError("`full: true` trains one model: tune weights on one LM, without `adapters: per_module`")
@@ -149,7 +152,8 @@ def trainable_whole(adapter: Adapter, plan: Plan) -> str:
 
 
 def models_in(folder: Path, adapters: Iterable[Adapter]) -> Candidate:
-    """Return the candidate for models that were written into `folder`, each in a folder of the name of its adapter."""
+    """Return the candidate for models that were written into `folder` (absolute), each in a folder of the name of the adapter
+    that it was trained in place of."""
     return Candidate(models={each.lm: {"model": f"hf/{folder / each.name}"} for each in adapters})
 
 

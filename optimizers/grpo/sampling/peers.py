@@ -9,8 +9,8 @@ from lmprog.scoring.metrics import Scorer
 
 
 class Peers:
-    """The runs of each row that are in progress, for metrics that compare the runs of a row; all `count` runs of a row run
-    at the same time.
+    """The results of the runs of each row so far, for metrics that compare the runs of a row. All `count` runs of a row must
+    be started at the same time, since each waits for the others.
     """
 
     def __init__(self, scorer: Scorer, count: int) -> None:
@@ -19,10 +19,10 @@ class Peers:
         self._all: dict[int, asyncio.Event] = {}
 
     async def scorer(self, example: int, number: int, result: Result) -> Scorer:
-        """Return the scorer for run number `number` of a row, whose `result` is there.
+        """Return the scorer for run number `number` of a row, which has ended with `result`; `example` is the row's number.
 
-        Where the metric compares runs, wait until all runs of the row have ended. A run that failed is compared with
-        none. `example` is the row's number.
+        Where the metric compares runs, wait until all runs of the row have ended; the scorer then compares with those that
+        have outputs. For a run without outputs, and for other metrics, the scorer is the plain one, at once.
         """
         if not self._scorer.compares:
             return self._scorer

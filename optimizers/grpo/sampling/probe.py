@@ -45,11 +45,12 @@ async def probe(
     params: Callable[[Callable[[str], float]], Mapping[str, Mapping[str, Any]]],
     format_failure: float,
 ) -> dict[str, Any] | None:
-    """Measure before training whether a few train rows give a signal, and note it for the user; return the measurements, or
-    None where there are no rows.
+    """Measure before training whether a few train rows give a signal, and note it for the user; return the measurements of
+    `measure`, or None where there are no train rows or the option `probe` is 0.
 
-    It is done once, even if the run is resumed. `params` returns the parameters of the trained modules, from a function
-    that returns a module's temperature. A run that fails by itself has the reward `format_failure`.
+    It is done once, even if the run is resumed, and recorded in the journal. `params` returns the parameters of the trained
+    modules, from a function that returns a module's temperature. A run that fails by itself has the reward `format_failure`.
+    Raises ProviderError where outages ended all runs, and MetricFailed where the metric raised in all of them.
     """
     rows = len(task.train)
     if not min(rows, config.probe):
@@ -80,12 +81,14 @@ async def probe(
 
 
 async def measure(runs: Runs, config: Config, top: float, width: Width) -> dict[str, Any]:
-    """Compare greedy runs with runs sampled at each temperature; return the measurements as plain values: `rows`,
-    `rollouts`, `greedy` (the mean reward), `solved`, `tried` (by temperature), `temperature` and `levels`.
+    """Compare greedy runs with runs sampled at each temperature; return the measurements as plain values: `rows` (with a
+    greedy score), `rollouts`, `greedy` (the mean reward), `solved` (all greedy runs have the reward `top`), `tried` (a list,
+    one entry a temperature), `temperature` (that taken) and `levels` (the distinct rewards seen).
 
-    With `temperature: auto` the temperatures of TEMPERATURES (1.0, 0.8, 0.6, 0.4) are tried down to the first with
-    enough signal, which is taken; where none has, the one with most rows above greedy. `top` is the best possible
-    score, `width` the width of the reward's range.
+    With `temperature: auto` the temperatures of TEMPERATURES (1.0, 0.8, 0.6, 0.4) are tried down to the first at which a
+    sample is better than greedy on ENOUGH (0.2) of the rows, which is taken; where none is, the one with most such rows.
+    Else only the temperature of `config` is tried. `top` is the highest reward, `width` returns the width of the reward's
+    range.
     """
     greedy = _by_row((await runs(0.0, 1)).rollouts)
     tried: list[dict[str, Any]] = []

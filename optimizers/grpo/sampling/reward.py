@@ -24,7 +24,9 @@ class Reward(Scorer):
     """
 
     def __init__(self, program: Program, metric: str, modules: Iterable[str], config: Config) -> None:
-        """Set up the rewards; `metric` is the reported metric, `modules` are the modules in training."""
+        """Set up the rewards; `metric` is the reported metric, `modules` are the modules in training, `config` the options of
+        the stage. Raises LmprogError for rewards by module with `level: trajectory`, and for a reward that compares runs
+        beside teachers."""
         optimize = program.plan.optimize
         overall = (optimize.reward if optimize is not None else None) or metric
         own = optimize.rewards if optimize is not None else {}
@@ -72,8 +74,10 @@ class Reward(Scorer):
         return high - low
 
     def with_failures(self, rollouts: Iterable[Rollout]) -> list[Rollout]:
-        """Return the rollouts with the reward `format_failure` for those that failed by themselves, or where it is not set
-        each module's lowest reward.
+        """Return the rollouts, with a reward for each module also in those that failed by themselves, where modules follow
+        rewards of their own: the option `format_failure`, or where it is not set the lowest value of the module's metric.
+
+        The reward of a whole run is not changed.
         """
         return [rollout if rollout.rewards else self._failed(rollout) for rollout in rollouts]
 

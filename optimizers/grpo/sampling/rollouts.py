@@ -101,8 +101,8 @@ def _differ(runs: Sequence[Rollout], width: Width) -> bool:
 
 
 def of_examples(waves: Sequence[Wave], most: int, width: Width = unit) -> Wave:
-    """Return several waves joined to one, with the rollouts of at most `most` examples, those with signal first.
-    `width` returns the width of the range of a module's reward."""
+    """Return several waves joined to one, with the rollouts of at most `most` examples, those with signal first, and without
+    `skipped_runs`. `width` returns the width of the range of a module's reward."""
     split = [wave.by_signal(width) for wave in waves]
     order = [example for with_signal, _ in split for example in with_signal]
     order += [example for _, without in split for example in without]
@@ -112,9 +112,11 @@ def of_examples(waves: Sequence[Wave], most: int, width: Width = unit) -> Wave:
 
 
 def examples_at(first: int, count: int, rows: int, seed: int) -> list[int]:
-    """Return the indices of the `count` train rows that follow the first `first` of the training.
+    """Return the indices of the `count` train rows that are drawn after the first `first` draws of the training; `rows` is
+    the number of train rows, 1 or more.
 
-    Each epoch goes through all `rows` rows once, in an order of its own by the seed.
+    Each epoch goes through all rows once, in an order of its own by the seed; where an epoch ends within the draw an index
+    may come twice.
     """
     orders = []
     for epoch in range(first // rows, (first + count - 1) // rows + 1):
@@ -161,10 +163,11 @@ async def run_each(
     *,
     clock: Stopwatch | None = None,
 ) -> list[RowScore]:
-    """Run and score the program once for each example (index of `rows`) and each rollout number in `numbers`; return
-    the scores in that order, by example first.
+    """Run and score the program once for each example (index of `rows`) and each rollout number in `numbers`, all at once;
+    return the scores in that order, by example first.
 
-    Runs that an outage ended are repeated at the end. `clock` measures the time of scoring (None: nothing does).
+    Runs that an outage ended are repeated at the end, up to twice; what is lost then has no score. `clock` measures the time
+    of scoring (None: nothing does). Raises BudgetExceeded.
     """
     clock = clock or Stopwatch()
     numbers = [*numbers]
@@ -198,9 +201,10 @@ def rollouts_of(runs: Sequence[RowScore], format_failure: float) -> tuple[Rollou
 
 
 def check_scored(runs: Sequence[RowScore], what: str) -> None:
-    """Raise ProviderError where an outage ended every run, and MetricFailed where the metric raised in all others.
+    """Raise ProviderError where an outage ended every run, and MetricFailed where the metric raised in all others; do nothing
+    where there are no runs.
 
-    `what` names the runs in the message.
+    `what` names the runs in the message, in the plural.
     """
     left = [run for run in runs if run.value is not None]
     if runs and not left:

@@ -104,10 +104,12 @@ class Served:
     def drop_untrainable(
         self, rollouts: Sequence[Rollout], lms: Mapping[str, LocalLM]
     ) -> tuple[Sequence[Rollout], int]:
-        """Drop the LM calls that cannot be trained; return the rollouts and the number of calls dropped.
+        """Drop the LM calls that cannot be trained; return the rollouts and the number of calls dropped, 0 where no server
+        samples.
 
-        A call can be trained where its server returned the reply's tokens, and these are tokens of the local model. `lms`
-        are the LMs in training, by module. Raises LmprogError where no call is left.
+        A call can be trained where its server returned the reply's tokens and their log-probabilities, and these are tokens
+        of the local model. `lms` are the LMs in training, by module. Raises LmprogError where calls were dropped and none
+        can be trained.
         """
         readers = {id: lms[id] for id in self.modules}
         models = {id: lm.weights.model_name for id, lm in readers.items()}
@@ -115,9 +117,10 @@ class Served:
 
     def untruncated(self, id: str) -> dict[str, Any]:
         """Return the parameters with which a server samples the module `id` without truncation (UNTRUNCATED_SAMPLING:
-        `top_p`, `top_k`, `min_p`, penalties).
+        `top_p`, `top_k`, `min_p`, penalties, no schema).
 
-        The module's LM may set some of them in its `extra_body`: those are left out, since they would be overridden.
+        Where the module's LM has an `extra_body`, it is among them, without the entries of these names and of `temperature`:
+        a server would take them in place of the parameters.
         """
         over = self._plan.lms[self._plan.modules[id].lm].params.get("extra_body")
         if not isinstance(over, Mapping):
@@ -142,7 +145,7 @@ class Served:
             )
 
     async def close(self) -> None:
-        """Unload the adapters from the servers."""
+        """Unload the adapters from the servers and delete their files; a server that does not unload one is noted."""
         await self._drop([*self._older, *self._shown.items()])
         self._shown, self._older, self._step = {}, [], None
         shutil.rmtree(self._folder, ignore_errors=True)

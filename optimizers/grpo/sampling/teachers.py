@@ -65,7 +65,7 @@ class Unfit(Handled):
 
 
 class Teachers:
-    """The teachers of one stage, and the conversion of their replies to replies of the program in training."""
+    """The teachers of one stage (perhaps none), and the conversion of their replies to replies of the program in training."""
 
     def __init__(
         self,
@@ -75,7 +75,8 @@ class Teachers:
         scorer: Reward,
         lms: Mapping[str, LocalLM],
     ) -> None:
-        """Set up the teachers; `lms` are the LMs in training, by the modules that are trained."""
+        """Set up the teachers; `program` is the one in training, `rows` are the train rows, `scorer` scores the runs, and
+        `lms` are the LMs in training, by the modules that are trained."""
         self.teachers, self.program, self.rows, self.scorer, self.lms = teachers, program, rows, scorer, lms
         self.modules: Collection[str] = lms.keys()
         """The modules that are trained."""
@@ -89,12 +90,13 @@ class Teachers:
         prompt_program: Callable[[int, int], Program],
         clock: Stopwatch | None = None,
     ) -> Wave:
-        """Return the wave of `own` with the teachers' rollouts on the same `examples` added; failed and unfit ones are
-        only counted. `prompt_program` returns by example and rollout number the program whose prompts go with a
-        rollout. `clock` times scoring (None: nothing does); draws follow from `seed`.
+        """Return the wave of `own` (a coroutine that samples it) with the teachers' rollouts on the same `examples` (indices
+        of train rows) added; lost, failed and unfit ones are only counted, in `skipped_runs`. `prompt_program` returns by
+        example and rollout number the program whose prompts go with a rollout. `clock` times scoring (None: nothing does);
+        draws follow from `seed`.
 
-        Until a teacher has had a scored run, raises ProviderError where outages end all its runs, MetricFailed where
-        the metric raises in all.
+        Raises what `own` raises; and until a teacher has had a scored run ProviderError where outages end all its runs,
+        MetricFailed where the metric raises in all.
         """
         # What answers in this process waits: else who shares a batch would follow from how fast an API is.
         apart = [teacher for teacher in self.teachers if not self._runs_here(teacher)]

@@ -48,8 +48,9 @@ def drop_untrainable(
     """Drop the LM calls, of modules in `readers`, that cannot be trained; return the rollouts and the number of calls
     dropped.
 
-    `readers` has the local tokenizer by module, `models` the name of the trained model. The replies of teachers are kept:
-    they are in the trained model's tokens already. Raises LmprogError where not one call can be trained.
+    `readers` has the local tokenizer by module, `models` the name of the trained model. Calls of sub-programs and without a
+    reply (`text` None) are kept, and so are teachers' replies, which are in the trained model's tokens already. Raises
+    LmprogError where calls were dropped and not one can be trained.
     """
     kept, refused, fit = [], [], 0
     for rollout in rollouts:

@@ -12,8 +12,8 @@ from lmprog.optimizers.grpo.config import Config
 
 
 def trl_config(config: Config, folder: Path, seed: int, reply_limit: int) -> GRPOConfig:
-    """Return TRL's settings for a stage with the options `config`; checkpoints go into `folder`, and no reply is longer than
-    `reply_limit` tokens.
+    """Return TRL's settings for a stage with the options `config`; checkpoints go into `folder`, every `checkpoint_every`
+    steps rounded up to whole waves of `updates`, and no reply is longer than `reply_limit` tokens. `beta` is 0 in them.
     """
     on_gpu = torch.cuda.is_available()
     return GRPOConfig(

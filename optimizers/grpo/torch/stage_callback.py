@@ -29,10 +29,10 @@ RECORDED_METRICS = {
 
 
 class StageCallback(TrainerCallback):  # type: ignore[misc]
-    """A callback of TRL's trainer: it calls `on_step(step, metrics, seconds by part)` after each step, and `on_saved(step)`
-    after each checkpoint.
+    """A callback of TRL's trainer in the first process: it calls `on_step(step, metrics, seconds by part)` after each step,
+    with the metrics of RECORDED_METRICS, and `on_saved(step)` when the trainer has written its part of a checkpoint.
 
-    The seconds do not include the scoring of dev rows.
+    `clock` measures the seconds, which do not include the scoring of dev rows. Steps count from 1.
     """
 
     def __init__(

@@ -38,7 +38,8 @@ class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
         self._let_learn()
 
     def forward(self, adapter: int, *, reference: bool = False, **inputs: Any) -> Any:
-        """Return the model's output with adapter number `adapter`, or with `reference` of its base model alone."""
+        """Return the model's output with adapter number `adapter` (its place in `adapters`, from 0), or with `reference` that
+        of its base model alone; `inputs` are those of a causal LM of transformers."""
         model, name = self._adapters[adapter]
         try:
             if reference:
@@ -68,7 +69,7 @@ class TrainedAdapters(torch.nn.Module):  # type: ignore[misc]
         return fast.learns(name) and (fused or not self._checkpoints)
 
     def trained_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the weights in training with their names, in the same order in every process."""
+        """Return an iterator over the weights in training with their names, in the same order in every process."""
         return ((name, weight) for name, weight in self.named_parameters() if weight.requires_grad)
 
     def combine_gradients(self) -> None:

@@ -5,11 +5,12 @@ How this departs from the stock trainer:
 * A row of the data set is an example of the program, not a prompt; one step runs the whole program on each example as often
   as a group has members, and every LM call of those runs becomes a training row with its own prompt (`_prepare_inputs`).
 * Advantages come from `advantages.py` over the groups of `groups.py`, not from contiguous blocks of rows.
-* Rows of groups whose rewards are all equal are gone before the forward pass. A step with no row left changes nothing.
+* Rows of groups whose rewards are all equal are gone before the forward pass, but with `beta`, whose KL term counts them. A
+  step with no row left changes nothing.
 * Log-probabilities are computed over the tree of all prompts and replies, each shared token once (`logprobs.py`), under the
   temperature and the masks that the replies were sampled with.
 * Each pass goes back before the next goes forward, so that memory is that of one pass: the losses of rows add up.
-* The mask of a reply holds what each of its tokens counts (`rows.py`), so that a run of several calls is one member.
+* The mask of a reply holds what each of its tokens counts (`training_rows.py`), so that a run of several calls is one member.
 * The old log-probabilities of a second update are those of the first one's own pass, and with `beta: 0` there is no
   reference pass.
 * Each token's part of the loss is multiplied by its probability here over that where it was sampled, capped
@@ -87,13 +88,15 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
     ) -> None:
         """Set up the trainer.
 
-        With `imitates` the loss is the mean negative log-likelihood of the replies, whatever their advantages.
+        `collect(step)` returns the rows of the update that follows a step, once for `updates` updates, in the first process.
+        Checkpoints go into `folder`; torch's draws follow from `seed`. With `imitates` the loss is the mean negative
+        log-likelihood of the replies, whatever their advantages, which must not be 0.
 
-        `reply_limit` is the longest a reply may be; `allowed` gives the masks that a constrained reply was sampled
-        under.
+        `reply_limit` is the longest a reply may be, in tokens; `allowed` returns the packed masks that a constrained reply
+        was sampled under.
 
-        `health` gives the figures of the rollouts, once they are collected, for the loggers; `clock` splits each
-        step.
+        `health` returns the metrics of the rollouts, once they are collected, for the trackers of `report_to`; `clock`
+        measures the time of the parts of a step (None: nothing does).
         """
         self._collect, self._config, self._allowed, self._imitates = collect, config, allowed, imitates
         self._health, self._clock = health, clock or Stopwatch()
@@ -124,7 +127,8 @@ class ProgramTrainer(GRPOTrainer):  # type: ignore[misc]
         self.callback_handler.callbacks.insert(0, AfterUpdate(trained))
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Tensor]:
-        """Return the step's rows; for `updates` steps in a row the same ones."""
+        """Return the tensors of the step's rows by TRL's names; for `updates` steps in a row the same ones, with the
+        log-probabilities that the first of them has measured."""
         # The trainer's own count of steps, which a checkpoint keeps; TRL's begins anew.
         step = self.state.global_step
         if step % self._config.updates == 0:

@@ -35,11 +35,13 @@ def train(
     health: Callable[[], Mapping[str, Any]] = dict,
     clock: Stopwatch | None = None,
 ) -> None:
-    """Train the policy's adapters from the last whole checkpoint on, as `request` describes.
+    """Train the policy's weights from the last whole checkpoint on to the last step, as `request` describes; called in each
+    process, inside `policy.training`.
 
-    `rows` returns the training rows of a step in the first process, which sends them to the others. `callbacks` are
-    those of the trainer, `health` returns further metrics of the step, and `clock` measures the time of its parts
-    (None: nothing does).
+    `rows` returns the training rows of the update that follows a step, in the first process alone, which sends them to the
+    others; what it raises ends the training. `callbacks` are those of the trainer, `health` returns further metrics of the
+    step, and `clock` measures the time of its parts (None: nothing does). In another process return also where the first
+    ends the training early.
     """
     config, checkpoints, plan = request.config, Checkpoints(request.folder), policy.start.plan
     trainer = ProgramTrainer(
@@ -75,8 +77,8 @@ def _trained(policy: Policy, config: Config) -> TrainedAdapters:
 
 
 def join(program: Program, request: TrainRequest) -> None:
-    """Take part in a training that the first process began with `request`; `program` is the one that this process was
-    started with.
+    """Take part, in a process beside the first, in the training that the first process began with `request`, until it ends;
+    `program` is the one that this process has loaded.
     """
 
     def nothing(text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lmprog.errors import ProviderError
 from lmprog.optimizers.grpo import keeper as module
 from lmprog.optimizers.grpo.keeper import Keeper
 from lmprog.optimizers.grpo.row_source import SamplerState
@@ -69,6 +70,13 @@ def test_nothing_is_chosen_where_no_step_is_a_gain(keeper, best: float) -> None:
 def test_nothing_is_chosen_without_a_step(keeper) -> None:
     found = keeper(0.5)
     assert played(found, 0) == [] and found.chosen() is None
+
+
+def test_a_resumed_run_scores_the_program_again_where_outages_left_nothing_before(keeper) -> None:
+    with pytest.raises(ProviderError, match="no row could be scored"):
+        played(keeper([None] * ROWS), 0)
+    found = keeper(0.5)
+    assert played(found, 0) == [] and found.before is not None and found.before.mean == 0.5
 
 
 def test_a_step_that_outages_cut_is_never_best_and_says_so(keeper) -> None:

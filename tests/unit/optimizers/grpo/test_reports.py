@@ -47,10 +47,10 @@ def test_the_figures_of_a_step_go_to_the_trackers(tokenizer, tuned_llama, tmp_pa
 
 
 def test_a_tracker_that_there_is_not_is_refused(monkeypatch) -> None:
-    check([])
-    with pytest.raises(LmprogError, match="cannot report to 'wandbb'"):
-        check(["wandbb"])
+    check([], "grpo")
+    with pytest.raises(LmprogError, match="sft cannot report to 'wandbb'"):
+        check(["wandbb"], "sft")
     monkeypatch.setattr(integration_utils, "get_available_reporting_integrations", lambda: ["mlflow"])
-    check(["mlflow"])
+    check(["mlflow"], "grpo")
     with pytest.raises(LmprogError, match="'wandb', which is not installed: pip install wandb"):
-        check(["wandb"])
+        check(["wandb"], "grpo")
