@@ -82,7 +82,7 @@ class Candidate:
 
     @property
     def words(self) -> Candidate:
-        """The same change without adapters and trained models: instructions, demos, layouts."""
+        """The same change without adapters and trained models: instructions, demos (with `nearest`), layouts, `ensemble`."""
         return replace(self, adapters={}, module_adapters={}, models={})
 
     @property
@@ -92,7 +92,7 @@ class Candidate:
 
     @cached_property
     def digest(self) -> str:
-        """A short hash of the change; equal changes have equal digests."""
+        """The first 16 hexadecimal digits of a hash of the change; equal changes have equal digests."""
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def as_json(self) -> dict[str, Any]:

@@ -33,8 +33,9 @@ from lmprog.spending.worst_case import CallBound, Growth, asks, longest_reply, t
 def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
     """Return the worst case and the estimate of the cost of optimizing the program, stage by stage.
 
-    `folders` are those of earlier runs, the newest last, whose calls per second give the times. Raises UsageError where the
-    optimization itself would, such as for a program without `optimize`.
+    `folders` are those of earlier runs, the newest last, whose calls per second give the times. Nothing is run. Raises
+    UsageError where the optimization itself would, such as for a program without `optimize`, and RowsError where data cannot
+    be read.
     """
     plan, block = program.plan, optimize_config(program)
     train, dev = rows_of(plan, block.train), rows_of(plan, block.validate)
@@ -74,7 +75,8 @@ def forecast(program: Program, folders: Iterable[Path] = ()) -> Forecast:
 def _others(
     program: Program, optimizer: Optimizer, rows: Sequence[Mapping[str, Any]], of_judges: Sequence[CallBound]
 ) -> list[CallBound]:
-    """Return the LM calls of the runs of other programs and of their scoring."""
+    """Return the LM calls of the runs of other programs (teachers) and of their scoring; empty where the optimizer runs
+    none."""
     other_runs = getattr(optimizer, "other_runs", None)
     return [
         ask.times(count)
@@ -84,7 +86,8 @@ def _others(
 
 
 def _results(program: Program, optimizer: Optimizer) -> Sequence[Candidate]:
-    """Return the programs that a stage tries, where a run of them asks more than one of the program."""
+    """Return the changes to the program that stand for the candidates of a stage, where a run of a candidate may make more
+    LM calls than one of the program; empty where the optimizer declares none."""
     results = getattr(optimizer, "results", None)
     return results(program) if results is not None else ()
 

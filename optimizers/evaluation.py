@@ -7,7 +7,7 @@ is a gain is not decided here: other rows confirm it (`optimizers.staged.accepta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,8 @@ class CandidateEvaluator:
     """Scores the candidates of one stage on dev rows and selects the best; every score is kept in the journal.
 
     `select` runs each row `repeats` times and takes the mean, for replies that are sampled. `evaluate_all` scores `at_once`
-    candidates at the same time.
+    candidates at the same time. `rows` are those that candidates are scored on (None: the task's choosing dev rows), and
+    `filters` decide which candidates are never run (None: leaks of dev rows and the compiler's checks).
     """
 
     def __init__(
@@ -66,16 +67,18 @@ class CandidateEvaluator:
 
     @property
     def entered(self) -> int:
-        """The number of candidates that were scored or refused so far, without the start."""
+        """The number of candidates that were scored or refused so far, without the start, which must have been scored."""
         return len(self.scored) + len(self.refused) - 1
 
     async def evaluate(
         self, candidate: Candidate, rows: int | None = None, parents: Sequence[Candidate] = (START,)
     ) -> Scored | None:
-        """Score a candidate on the first `rows` dev rows (None: on all); rows that have a score are not run again.
+        """Score a candidate on the first `rows` rows of the evaluator (None: on all), and return all its scores; rows that it
+        was run on before, also those lost to outages, are not run again.
 
         Return None where a check or a filter rejects the candidate, and then it is never run. `parents` are the candidates that
-        it was derived from.
+        it was derived from. Raises ProviderError where outages left none of the new rows with a score, MetricFailed where
+        the metric raised on every row of the start, and BudgetExceeded.
         """
         wanted = len(self.rows) if rows is None else rows
         digest = candidate.digest
@@ -91,8 +94,8 @@ class CandidateEvaluator:
         return known
 
     async def evaluate_all(self, candidates: Sequence[Candidate], rows: int | None = None) -> list[Scored | None]:
-        """Score candidates on the first `rows` dev rows (None: on all) as `evaluate` does, `at_once` of them at the
-        same time; return their scores in the order of `candidates`, None for a rejected one.
+        """Score candidates on the first `rows` rows (None: on all) as `evaluate` does, `at_once` of them at the same time;
+        return their scores in the order of `candidates`, None for a rejected one. Their parent is the start.
 
         The scores, and their order in the journal, do not depend on which run ends first.
         """
@@ -161,14 +164,15 @@ class CandidateEvaluator:
         remember(self.task.journal, self.task.program.plan, candidate, parents, score)
 
     def mean_on(self, candidate: Candidate, rows: int) -> float:
-        """Return a candidate's mean score on the first `rows` rows, on which it must have been scored."""
+        """Return a candidate's mean score on the first `rows` rows, on which it must have been run; minus infinity where
+        outages left none of them with a score."""
         first = {str(row) for row in range(rows)}
         found = {row: value for row, value in self.scored[candidate.digest].values.items() if row in first}
         return mean(found) if found else float("-inf")
 
     def mean_with(self, module: str, instructions: str | None) -> float | None:
-        """Return the mean score of the candidates in which `module` has these instructions (None: those of the start); None
-        where there is no such candidate.
+        """Return the mean score of the candidates in which `module` has these instructions (None: those of the start), on the
+        rows that all candidates were run on; None where there is no such candidate.
         """
         rows = min((scored.rows for scored in self.scored.values()), default=0)
         having = [
@@ -179,8 +183,8 @@ class CandidateEvaluator:
         return sum(having) / len(having) if having else None
 
     def ranked(self, rows: int) -> list[Candidate]:
-        """Return the candidates that were scored on at least `rows` rows, the best first by their mean on the first
-        `rows` rows."""
+        """Return the candidates, without the start, that were run on at least `rows` rows, the best first by their mean on
+        the first `rows` rows; those that too many outages cut are left out."""
         found = [
             scored.candidate
             for scored in self.scored.values()
@@ -190,7 +194,8 @@ class CandidateEvaluator:
 
     @property
     def best(self) -> Scored:
-        """The best of the candidates that were scored on the most rows; the start where it is no worse on the same rows."""
+        """The best of the candidates that were scored on the most rows; the start, which must have been scored, where it is
+        no worse on the same rows."""
         start = self.scored[START.digest]
         most = self._most
         ranked = self.ranked(most)
@@ -200,7 +205,7 @@ class CandidateEvaluator:
         return rival if self.mean_on(ranked[0], most) > self.mean_on(START, most) else start
 
     def tell(self, candidate: Candidate, of: int, number: int | None = None) -> None:
-        """Show a candidate and the best so far on the progress display.
+        """Show a scored candidate and the best so far on the progress display, with what is spent.
 
         `number` is the number of the candidate (None: it is the newest), `of` the largest number of candidates that the
         search will have.
@@ -216,8 +221,8 @@ class CandidateEvaluator:
         )
 
     async def select(self, finalists: int) -> Candidate:
-        """Return the candidate with the highest mean over all dev rows, or START, no change, where none is better than
-        the start.
+        """Return the candidate with the highest mean over all rows of the evaluator, or START, no change, where none is
+        better than the start.
 
         First the start and the finalists are run on the rows that they were not scored on yet, and with `repeats` above
         1 on all rows again. Finalists are the `finalists` candidates with the highest means among those that were
@@ -239,11 +244,12 @@ class CandidateEvaluator:
             return self.better(start, [])
         return self.better(_first(start, best.rows), [best])
 
-    def better(self, start: Scored, rivals: Iterable[Scored]) -> Candidate:
-        """Return the candidate of `rivals` with the highest mean on the rows that both it and `start` have, or START,
-        no change, where none is better.
+    def better(self, start: Scored, rivals: Sequence[Scored]) -> Candidate:
+        """Return the candidate of `rivals` that gains most over `start`, in the mean over the rows that both have, or START,
+        no change, where none gains.
 
-        The choice and its reason are written to the journal.
+        The comparison is written to the journal. Rivals that too many outages cut are left out with a note, and where they
+        cut the start, nothing is chosen.
         """
         journal = self.task.journal
         if not start.usable:
@@ -279,13 +285,13 @@ class CandidateEvaluator:
         return await self._run(candidate, rows, "search", first, 1, RunOptions(seed=self.task.seed))
 
     def program_of(self, candidate: Candidate) -> Program:
-        """Return the stage's program with a candidate applied."""
+        """Return the stage's program with a candidate applied, which is the one that is run to score it."""
         return self.task.program.with_candidate(candidate)
 
     async def _run(
         self, candidate: Candidate, rows: Sequence[Row], part: str, first: int, repeats: int, options: RunOptions
     ) -> Values:
-        """Return scores by index, which counts from `first`; they are kept in the journal."""
+        """Return scores by the index of a row, as text, which counts from `first`; they are kept in the journal."""
         key = f"{part}/{candidate.digest}/{first}-{first + len(rows)}"
         kept: Values = await self.task.journal.once(key, lambda: self._values(candidate, rows, first, repeats, options))
         return dict(kept)
@@ -314,7 +320,7 @@ def on_both(before: Values, after: Values) -> tuple[list[float], list[float]]:
 
 
 def mean_gain(before: Values, after: Values) -> float:
-    """Return the mean score after minus the mean before, over the rows that have both."""
+    """Return the mean score after minus the mean before, over the rows that have both, of which there must be one."""
     first, second = on_both(before, after)
     return math.fsum(second) / len(second) - math.fsum(first) / len(first)
 

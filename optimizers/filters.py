@@ -16,7 +16,7 @@ from lmprog.runtime.program import Program
 WORDS = 6
 """Words in a row that two texts on one subject hardly share by chance."""
 LETTERS = 16
-"""A dev value of fewer words counts whole, from this length on: a name or a number that nobody else wrote."""
+"""A dev value of fewer words counts whole, from this number of characters on: a name or a number that stands nowhere else."""
 
 
 class Filter(Protocol):
@@ -28,8 +28,8 @@ class Filter(Protocol):
 
 
 class Checks:
-    """A filter that rejects what the compiler refuses: words that do not fit the context, demos of the wrong
-    type, and so on.
+    """A filter that rejects what the compiler refuses as a change to `program`: words that do not fit the context, demos of
+    the wrong type, and so on. The reason is the text of the findings.
     """
 
     def __init__(self, program: Program) -> None:
@@ -44,8 +44,8 @@ class Checks:
 
 
 class Leaks:
-    """A filter that rejects instructions which quote a dev row: at least WORDS (6) of its words in succession, or a
-    whole shorter value.
+    """A filter that rejects instructions which quote one of the rows `dev`: at least WORDS (6) words of one value in
+    succession, or a whole shorter value of LETTERS (16) characters or more. Demos and layouts are not looked at.
 
     Words that also stand in the train rows or in the program are no leak. A proposer is shown no dev row, but its model
     may have learnt the data.
@@ -77,7 +77,8 @@ class Leaks:
 
 
 class Filters:
-    """The filters that every optimizer of texts uses: leaks first, which cost less, then the compiler's checks."""
+    """The filters that every optimizer of texts uses: leaks of the task's `screened` rows (or dev rows, where there are none)
+    first, which cost less, then the compiler's checks. The reason is that of the first filter that rejects."""
 
     def __init__(self, task: Task) -> None:
         self._filters: tuple[Filter, ...] = (

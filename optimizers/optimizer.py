@@ -39,7 +39,7 @@ class Task:
 
     `program` is the best so far, and its LM calls are charged to `budget`; an optimizer that calls an LM by itself must
     wrap it by `budget.meter`. What may be tuned is in `program.plan.optimize`. `train` rows are for learning, `dev`
-    rows (those that choose, `optimizers.dev_split`) for choosing between candidates by `metric`. All random draws
+    rows (those that choose, `staged/dev_split.py`) for choosing between candidates by `metric`. All random draws
     follow from `seed`. `screened` are all dev rows of the spec, which instructions must not quote; an optimizer that
     runs them makes the test of its choice worthless. Files are written under `journal.folder`. `finalists` returns the
     programs that earlier stages have scored (None: there are none).
@@ -123,7 +123,8 @@ BUILT_IN = {
     "grpo": "lmprog.optimizers.grpo:GRPO",
     "sft": "lmprog.optimizers.sft:SFT",
 }
-"""Known without asking what is installed: that question alone would be a good part of what `lmprog check` takes."""
+"""The built-in optimizers by name, as `module:class`; listed here, since a scan of installed entry points would be a good
+part of the time of `lmprog check`."""
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -141,7 +142,11 @@ def _of_other_packages() -> dict[str, EntryPoint]:
 
 
 def find(name: str) -> type[Optimizer]:
-    """Return the optimizer that `stages` calls `name`. Raises UsageError where none of this name is installed."""
+    """Return the class of the optimizer that `stages` calls `name`; its module is imported.
+
+    Raises UsageError where none of this name is installed, MissingExtra (a UsageError) where one of another package needs an
+    extra of lmprog, and LmprogError where its import fails otherwise.
+    """
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         built_in: type[Optimizer] = getattr(import_module(module), attribute)
@@ -153,7 +158,7 @@ def find(name: str) -> type[Optimizer]:
 
 
 def packages_of(name: str, plan: Plan) -> Sequence[str]:
-    """Return the packages, by import name, that the optimizer `name` needs to work on a plan.
+    """Return the packages, by import name, that the optimizer `name` needs to work on a plan; empty where it names none.
 
     Raises UsageError where there is no such optimizer.
     """
@@ -166,8 +171,8 @@ def options_of(name: str) -> Mapping[str, Any] | type[BaseModel] | None:
     """Return the options of an optimizer for the compiler: the JSON schema (a dictionary) of a built-in one's Config,
     or the Config class of one of another package.
 
-    None where it is not installed. The schemas of built-in ones are kept in a file: building the model takes as long as
-    all the rest of a check.
+    None where it is not installed, or lacks an extra. The schemas of built-in ones are kept in the file OPTIONS: building
+    the model takes as long as all the rest of a check. Raises LmprogError where one of another package cannot be imported.
     """
     if name in BUILT_IN and name in built_in():
         kept: Mapping[str, Any] = built_in()[name].options

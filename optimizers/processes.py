@@ -47,7 +47,8 @@ _launched: str | None = None
 
 
 def refuse_untested() -> None:
-    """Raise UsageError where `accelerate launch` was told to train in a way that is not tested."""
+    """Raise UsageError where `accelerate launch` was told to train in a way that is not tested, or by a setting of FSDP that
+    would have no effect."""
     for name, way in UNTESTED.items():
         if _asks(name):
             raise UsageError(
@@ -69,7 +70,8 @@ def _asks(name: str) -> bool:
 
 
 def begin(fsdp: bool = False) -> None:
-    """Join torch's process group, before transformers does so with a shorter timeout; refuse what is not tested.
+    """Join torch's process group, before transformers does so with a shorter timeout; where there is one process, only
+    refuse what is not tested. Called once in each process before an optimization, `end` after it.
 
     With `fsdp`, or where `accelerate launch` asks for it, the processes share the weights in training; those beside the
     first then load models without values, so call this before a model is loaded. Raises UsageError for a way of training
@@ -105,7 +107,8 @@ def shards() -> bool:
 
 
 def from_first(value: Any = None) -> Any:
-    """Return in every process the value that the first process passes; the argument of the others is ignored."""
+    """Return in every process the value that the first process passes, and wait for it there; the argument of the others is
+    ignored. Must be called in all processes; the value is pickled, but where there is one process."""
     if count() == 1:
         return value
     import torch

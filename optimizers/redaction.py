@@ -22,9 +22,10 @@ LENGTH = 500
 
 
 class ShownRows:
-    """Shortens rows and answers for the journal and pages: the first 1,000 rows, long values cut, private values left out.
+    """The shortening of rows and answers for the journal and pages: the first 1,000 rows, long values cut, private values left
+    out.
 
-    Where a program has private values, labels, errors and feedback are left out too.
+    `guarded` is True where the program has private values; labels, errors and feedback are then left out too.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -34,15 +35,17 @@ class ShownRows:
         self.outputs = frozenset(plan.outputs) - reached
 
     def rows(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-        """Return each of the first 1,000 rows as short texts by column, without private columns."""
+        """Return each of the first 1,000 rows as short texts by column: all columns, or where the program has private values
+        only its inputs that are not private."""
         return [
             {name: short(value) for name, value in row.items() if not self.guarded or name in self.inputs}
             for row in rows[:ROWS]
         ]
 
     def answers(self, scores: Scores) -> list[dict[str, Any]]:
-        """Return the program's answer to each row, in the order of the scores and at most 1,000: a dictionary with its
-        `outputs` as short texts, and its `error` or the metric's `feedback` if any."""
+        """Return the program's answer in each run, in the order of the scores and at most 1,000: a dictionary with its
+        `outputs` as short texts, without those that private values reach, and where the program has no private values its
+        `error` or the metric's `feedback` if any."""
         return [self._answer(score) for score in scores.rows[:ROWS]]
 
     def _answer(self, score: RowScore) -> dict[str, Any]:
@@ -60,7 +63,8 @@ class ShownRows:
 
 
 def short(value: Any) -> str:
-    """Return a value as text that UTF-8 can hold, cut after LENGTH (500) characters."""
+    """Return a value as text that UTF-8 can hold, cut after LENGTH (500) characters, where `…` follows; what is no text is
+    written as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= LENGTH else f"{text[:LENGTH]}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import time
@@ -165,7 +166,8 @@ def optimize(
 
 
 def _claimed(folder: Path, going_on: bool) -> AbstractContextManager[Any]:
-    """Make the folder of a new run, and return a block that keeps other processes out of it."""
+    """Make the folder of a new run, and return a context that keeps other processes out of it while it lasts; one that does
+    nothing where a run to go on with has no folder."""
     if not going_on:
         make_private(folder)
     return exclusive_writer(folder) if folder.is_dir() else nullcontext()
@@ -198,12 +200,28 @@ def settings_of_run(spec: Path, run_dir: Path | None, given: Settings) -> Settin
 
 
 def earlier_runs(spec: Path) -> list[Path]:
-    """Return the folders under `runs/` of the working directory of earlier optimizations of a spec, the newest last."""
-    return sorted(path.parent for path in Path("runs").glob(f"{spec.stem}-*/{RUN}"))
+    """Return the folders under `runs/` of the working directory of earlier optimizations of a spec, by their names: those
+    that `optimize` has named hold their time, so that the newest is last.
+
+    Where no run was begun from the spec at this path, they are the runs of a spec of the same name, which may have moved.
+    """
+    of_path, of_name = [], []
+    for folder in sorted(path.parent for path in Path("runs").glob(f"{glob.escape(spec.stem)}-*/{RUN}")):
+        try:
+            origin = read_origin(folder / RUN)
+        except UsageError:  # to resume it says why; no other run is meant
+            of_name.append(folder)
+            continue
+        if origin is not None and origin.spec == str(spec.resolve()):
+            of_path.append(folder)
+        elif origin is not None and (not origin.spec or Path(origin.spec).stem == spec.stem):
+            of_name.append(folder)
+    return of_path or of_name
 
 
 def run_folder(spec: Path, given: str | Path | None, resume: bool) -> Path:
-    """Return the folder for a run: `given`, or with None the newest one if `resume`, else a new one.
+    """Return the folder for a run of a spec: `given`, or with None the newest one if `resume`, else the name of a new one with
+    the time in it, which is not made here.
 
     Raises UsageError where there is none to resume.
     """
