@@ -146,7 +146,8 @@ class StepMade:
 
 @dataclass(frozen=True)
 class Dev:
-    """The event of scoring the weights after training step `step` on the dev rows, with the mean score."""
+    """The event of scoring the weights after training step `step` (0: before the first) on the choosing dev rows, with the
+    mean score."""
 
     step: int
     score: Score
@@ -154,8 +155,8 @@ class Dev:
 
 @dataclass(frozen=True)
 class Round:
-    """The event of a prompt round of `fast_slow` after training step `step`: the best score, the digests of the
-    population's members, and the number of candidates tried.
+    """The event of a prompt round of `fast_slow` after training step `step` (0: before the first): the best score, the
+    digests of the population's members, the best first, and the number of candidates tried.
     """
 
     step: int
@@ -174,8 +175,8 @@ class Spending:
 
 @dataclass(frozen=True)
 class Trial:
-    """The event of a candidate's score: its number `of` so many, the score, the best so far, and its numbers of demos by
-    module.
+    """The event of a candidate's score: its number (0: the start of the stage) `of` so many at most, the score, the best so
+    far, and its numbers of demos by module.
 
     It is only shown, not recorded.
     """
@@ -200,7 +201,7 @@ class StageSkipped:
 @dataclass(frozen=True)
 class StageEnded:
     """The event of the end of the stage `name`: the score on choosing rows (`validate`), its gain with interval and p
-    value, and whether the program changed.
+    value, and `changed`, True where the stage has proposed a change, whether it is kept or not.
 
     It is only shown, since the event Finished holds the same.
     """
@@ -213,7 +214,8 @@ class StageEnded:
 
 @dataclass(frozen=True)
 class TestStarted:
-    """The event of the start of scoring a program on the test rows. It is only shown, not recorded."""
+    """The event of the start of scoring a program on the test rows, of which there are `rows`; `program` names it in words,
+    such as `after grpo`. It is only shown, not recorded."""
 
     rows: int
     program: str
@@ -299,7 +301,8 @@ class StageKept:
 
 
 def problem(event: Event) -> str | None:
-    """Return in a sentence which field an event lacks, or has with a wrong type; None where it is valid."""
+    """Return in a sentence which field an event lacks, or has with a wrong type; None where it is valid. Of a kind that is
+    not in KINDS only `event` and `stage` are checked."""
     if not isinstance(event.get("event"), str):
         return "it has no event"
     if not isinstance(event.get("stage", ""), str):
@@ -323,7 +326,7 @@ def read_journal(path: Path, passed_over: PassedOver | None = None) -> list[Even
     """Return the valid events of a journal file, in order, without those that a later restart of their stage made void.
 
     Lines that are no event of this version are added to `passed_over` (None: they are dropped). Raises UsageError where
-    no line is one.
+    the file has such lines and no event, other than blank or half-written ones; a file without lines has no events.
     """
     events: list[Event] = []
     passed_over = passed_over if passed_over is not None else PassedOver()
@@ -359,7 +362,7 @@ def _after(restart: Event, event: Event) -> Event | None:
 
 
 def stage_number(stage: str) -> int:
-    """Return the number in a stage's name, such as 2 of `2-grpo`; 0 where it has none."""
+    """Return the number in a stage's name or key, such as 2 of `2-grpo`; 0 where it does not begin with one."""
     number = stage.partition("-")[0]
     return int(number) if number.isdecimal() else 0
 

@@ -26,9 +26,12 @@ class Journal:
     """
 
     def __init__(self, folder: Path, listeners: tuple[Listener, ...] = (), unchanged: Unchanged | None = None) -> None:
-        """Open the journal in `folder`.
+        """Open the journal in `folder`, which is made if it does not exist; a line that a killed process has half written is
+        cut off.
 
-        `unchanged`: the files that the run is made from, which are checked before anything is kept.
+        `listeners` are called with every event that is recorded or shown. `unchanged` are the files that the run is made
+        from, which are checked before anything is recorded (None: nothing is checked). Raises UsageError where the file is no
+        journal of this version.
         """
         self.folder = folder
         self._unchanged = unchanged
@@ -75,7 +78,8 @@ class Journal:
         self.tell(event, **values)
 
     def record_step(self, event: str, step: int, **values: Any) -> None:
-        """Append an event of a training step, unless an earlier process recorded it; then it is only shown."""
+        """Append an event of a training step and show it; where the stage has recorded an event of this kind and step before,
+        only show it. Raises UsageError and TypeError as `record` does."""
         same = {"event": event, "step": step, "stage": self._stage}
         if any(same == {name: made.get(name, "") for name in same} for made in self.events):
             self.tell(event, step=step, **values)
@@ -101,7 +105,7 @@ class Journal:
         self.tell("note", text=text) if kept else self.record("note", text=text)
 
     def restart(self, number: int, rescore: bool) -> None:
-        """Make void the events of stage `number`, of later stages, and of the test.
+        """Make void the events of stage `number`, of later stages, and of the test; the amounts spent stay counted.
 
         With `rescore` the scores of earlier stages are void too, and only their results are kept. Raises UsageError
         where the run's source files have changed.
@@ -117,15 +121,15 @@ class Journal:
             kept |= {event["key"]: event[name] for event in finished if name == "value" or event.get(name) is not None}
 
     def recall(self, key: str) -> Any:
-        """Return the value that is recorded under `key`; None where there is none."""
+        """Return the value that is recorded under `key` of this stage and part; None where there is none."""
         return self._finished.get(self._named(key))
 
     async def once(self, key: str, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Return the value of `work` (plain values), recorded under `key`; the work is done at most once even if the run is
-        resumed.
+        """Return the value of `work` (plain values), recorded under `key`; work that has returned is not done again, in this
+        process or in a resumed run, which take the recorded value.
 
-        A resumed run takes the recorded value. What the work spent is recorded with it, and charged to the stage's budget
-        when a resumed run takes the value.
+        What the work spent is recorded with it, and charged to the stage's budget when a resumed run takes the value. What
+        `work` raises is raised, and nothing is recorded.
         """
         budget, named = self._budget, self._named(key)
         if named not in self._finished:
@@ -138,12 +142,14 @@ class Journal:
         return self._finished[named]
 
     def keep(self, key: str, value: Any, **more: Any) -> None:
-        """Record plain values under `key`, for `recall` in this run and in a resumed one."""
+        """Record plain values under `key`, for `recall` in this run and in a resumed one, in place of earlier ones; `more` are
+        further fields of the event Finished."""
         self._finished[self._named(key)] = value
         self.record("finished", key=self._named(key), value=value, **more)
 
     def within(self, stage: str, budget: Budget) -> Journal:
-        """Return the journal of one stage: a view of this one whose keys and folder are the stage's own.
+        """Return the journal of one stage, such as `2-grpo`: a view of this one whose keys and folder are the stage's own; the
+        folder is made, for its owner alone.
 
         What work of the stage spends is measured by `budget`.
         """
@@ -172,7 +178,7 @@ class Journal:
         return f"{self._stage}/{self._part}{key}" if self._stage else f"{self._part}{key}"
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and set the stages' folders so that nobody but their owner may open them."""
         self._file.close()
         for folder in self._folders:
             close_to_others(folder)

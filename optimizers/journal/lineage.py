@@ -42,10 +42,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class StageTree:
-    """The candidates of one stage by digest (`entries`), each after its parents.
+    """The candidates of one stage (named as `2-grpo`) by digest (`entries`), in the order in which they were scored or
+    refused.
 
     `ended` is True where the stage is finished, `changed` where its result is another program than its start; `steps`
-    has, by the number of a training step, the score on dev rows.
+    has, by the number of a training step (0: before the first), the score on the choosing dev rows.
     """
 
     stage: str
@@ -84,7 +85,11 @@ class StageTree:
 
 
 def remember(journal: Journal, plan: Plan, candidate: Candidate, parents: Sequence[Candidate], score: Estimate) -> None:
-    """Record a candidate's score and parents in the journal; a later score, on more rows, replaces an earlier one."""
+    """Record a candidate's words, score and parents in the journal of its stage; a later score replaces an earlier one, and
+    one that is recorded already is not recorded again.
+
+    `plan` is that of the stage's start, whose tuned texts are recorded for START.
+    """
     start = candidate == START
     kept = {
         "words": (_tuned_words(plan) if start else candidate).as_json(),

@@ -92,7 +92,8 @@ def claim(folder: Path, origin: Origin, block: Optimize, resume: bool, restart: 
 
 
 def keep_source_digests(folder: Path, origin: Origin) -> None:
-    """Replace the digests in the run's origin by the current ones, after a restart or a change of later stages."""
+    """Write `origin`, with the digests of the current sources, in place of the run's origin; called when `claim` has allowed
+    the run to begin or go on, also from changed sources of stages to come."""
     origin.write(folder / RUN, private=True)
 
 

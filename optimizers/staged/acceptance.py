@@ -83,6 +83,7 @@ class GainTest:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> GainTest:
+        """Return the test from a dictionary that `as_json` wrote."""
         fields = {name: value for name, value in values.items() if name not in ("passed", "p_one_sided")}
         return GainTest(**fields, p=values["p_one_sided"])
 
@@ -103,10 +104,11 @@ def first_level(rule: str, stages: int) -> float:
 
 
 class Confirmation:
-    """Scores programs on the confirming dev rows, each once even if the run is resumed, and tests one against another.
+    """The tests of versions of a program against each other on the confirming dev rows (`rows`); each version is scored once
+    even if the run is resumed, but where outages left too few rows.
 
     `program` is the program as written; its calls are not charged to the budget of the search. Each row is run `repeats`
-    times and counts with its mean.
+    times and counts with its mean. `scoring` runs the rows.
     """
 
     def __init__(
@@ -126,8 +128,10 @@ class Confirmation:
     def test(self, versions: Sequence[Candidate], number: int, against: int, level: float) -> GainTest:
         """Test on the confirming dev rows whether version `number` of the program scores higher than version `against`.
 
-        `versions[0]` is the program as written, `versions[n]` that after stage n. Rows that were not scored before are run now.
-        `level` is the one-sided significance level. The result is also written to the journal.
+        `versions[0]` is the program as written, `versions[n]` that after stage n. Versions that were not scored before are run
+        now. `level` is the one-sided significance level. The result is also written to the journal. Where outages left too
+        few rows of either with a score, return a test that is void (`lost`), with a note in the journal. Raises ProviderError
+        where they left none.
         """
         before, after = self._values(versions[against]), self._values(versions[number])
         lost = self._lost(before, "the program before") or self._lost(after, f"the program after stage {number}")
@@ -142,8 +146,9 @@ class Confirmation:
         return found
 
     def latest(self, versions: Sequence[Candidate]) -> tuple[int, list[GainTest]]:
-        """Return the number of the latest of `versions` that passes its test (0, the program as written, if none), and the
-        tests made.
+        """Return the number of the latest of `versions` that passes its test against the program as written (0, the program as
+        written, if none), and the tests made: from the last version back to the first that passes, at the levels of
+        `levels`.
 
         Equal versions count as one, with the number of the first of them.
         """

@@ -18,11 +18,12 @@ from lmprog.runtime.runner import HERE
 from lmprog.scoring.evaluation import Scores, evaluate
 
 FOLDER = "batches"
-"""In the run's folder: the batches that were submitted and are not used up."""
+"""The name of the folder, in the run's folder, for the batches that were submitted and whose replies are not used yet."""
 
 
 class SplitScores:
-    """Scores programs on all rows of a split; where `waiting` is given, programs are changed by it to wait for batches."""
+    """The scoring of programs on all rows of a split; `waiting` returns a program whose LM calls wait for the provider's
+    batches (None: they are made at once)."""
 
     def __init__(self, waiting: Callable[[Program], Program] | None = None) -> None:
         self._waiting = waiting
@@ -36,7 +37,9 @@ class SplitScores:
         repeats: int = 1,
         options: RunOptions | None = None,
     ) -> Scores:
-        """Return the scores of a program on rows, each run `repeats` times, with `options` (None: the usual ones)."""
+        """Return the scores of a program on rows, each run `repeats` times, with `options` (None: the usual ones). Tools that
+        write are called; the optimization has refused them before, or been allowed to. Raises UsageError for an unknown
+        metric."""
         at_a_time = None
         if self._waiting is not None:
             # All calls of one repeat that can be made are in one batch, which this process waits for.
@@ -50,7 +53,7 @@ def split_scores(batch: bool, folder: Path, tell: Callable[[str], None]) -> Iter
     """Yield the scoring of splits for one run; with `batch` it waits for batches of the provider.
 
     What was submitted is recorded in the run's `folder`, so that a resumed run goes on with it, until the block has ended
-    without an error. `tell` is called with each change of a batch.
+    without an error. `tell` is called with a sentence on each change of a batch.
     """
     if not batch:
         yield SplitScores()

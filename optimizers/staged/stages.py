@@ -46,8 +46,8 @@ class StageOutcome:
     """The result of one stage: its candidate, what it spent, its score `validate` on the choosing dev rows and its gain
     there (dictionaries with `mean` and `ci95`).
 
-    `steps` are its training steps and `step_seconds` the time of one; `test` is the score on test rows (None: no test
-    split), `credit` the credit report (None: none was made).
+    `steps` is the number of its training steps and `step_seconds` the median time of one; `test` is the test on the
+    confirming rows with `accept: stage` (None: none was made), `credit` the credit report (None: none was made).
     """
 
     stage: str
@@ -61,11 +61,12 @@ class StageOutcome:
     steps: int
     step_seconds: float
     test: dict[str, Any] | None = None
-    """The test on the rows that confirm, with `accept: stage`."""
+    """The test on the rows that confirm, with `accept: stage`, as `GainTest.as_json`."""
     credit: dict[str, Any] | None = None
     """The share of each module in the reward's variance, where the stage has reported it."""
 
     def as_json(self) -> dict[str, Any]:
+        """Return the result as a dictionary of plain values by field name, from which `from_json` makes it again."""
         return {
             **{field.name: getattr(self, field.name) for field in fields(self)},
             "candidate": self.candidate.as_json(),
@@ -74,17 +75,18 @@ class StageOutcome:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> StageOutcome:
+        """Return the result from a dictionary that `as_json` wrote."""
         made = {**values, "candidate": Candidate.from_json(values["candidate"]), "spent": Spent(**values["spent"])}
         return StageOutcome(**made)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a run of stages: the candidate that is kept, the score `before` any stage (`mean`, `ci95`), and the
-    `best` by the choosing rows.
+    """The result of a run of stages: the candidate that is kept, the score `before` any stage (`mean`, `ci95`), and `best`,
+    what the last stage came to.
 
-    `accepted` has the tests that decided, `test` the test scores of the program as written and after each stage (empty:
-    no test split), and `spent` the amounts.
+    `accepted` has the tests that decided, `stages` the result of each stage, `test` the test scores of the program as written
+    and after each stage (empty: no test split), and `spent` the amounts that count for the budget.
     """
 
     candidate: Candidate
@@ -92,7 +94,8 @@ class Outcome:
     before: Mapping[str, Any]
     """The score of the program as written on the dev rows that choose."""
     best: Candidate
-    """The best estimate: the changes of all stages, whether a test confirms them or not."""
+    """The best estimate: the changes of all stages, whether a test confirms them or not; with `accept: stage` of those stages
+    alone whose test has passed."""
     accepted: Mapping[str, Any]
     """The rule, number of rows, tests and stage by which the program is kept: part of the report."""
     stages: Sequence[StageOutcome]
@@ -131,8 +134,9 @@ def run_stages(program: Program, seed: int, budget: Mapping[str, float], journal
     """Run the stages of a program in order, then decide what is kept, and score the test split if there is one. All
     draws follow from `seed`.
 
-    What the journal records as done is not done again. `budget` has limits by name. Raises UsageError and RowsError for
-    data that cannot be read.
+    What the journal records as done is not done again. `budget` has limits by name, for the work of the stages alone; a
+    spent budget ends a stage, and raises nothing. Raises UsageError and RowsError for data that cannot be read, ProviderError
+    where outages leave nothing to score, and MetricFailed where the metric raises on every row.
     """
     batch = optimize_config(program).batch
     with (
@@ -229,13 +233,14 @@ def _run(
 
 
 def _finalists(program: Program, folder: Path, came_to: Sequence[Candidate], rows: int) -> Finalists:
-    """Return the programs that the stages of a run have scored; `came_to` is what each of them came to."""
+    """Return the programs that the finished stages of the run in `folder` have scored on all choosing rows, `rows` in number;
+    `program` is the program as written, and `came_to` what each of the stages came to."""
     best = came_to[-1] if came_to else Candidate()
     return Finalists(program.with_candidate(best.weights), words_of(read_trees(folder)[: len(came_to)], came_to, rows))
 
 
 def most_repeats(block: Optimize) -> int:
-    """Return how often each confirming row is run: the largest `repeats` of any stage."""
+    """Return how often each confirming row is run: the largest option `repeats` that a stage sets, 1 where none does."""
     written = [stage.options.get("repeats", 1) for stage in block.stages]
     return max((count for count in written if isinstance(count, int)), default=1)
 
@@ -254,7 +259,8 @@ def _accepted(
     outcomes: Sequence[StageOutcome],
     parts: DevSplit,
 ) -> dict[str, Any]:
-    """Decide which version is kept, by its number: 0 is the program as written."""
+    """Return the part `accepted` of the report: the rule, the tests, and in `kept` the number of the version that is kept (0:
+    the program as written)."""
     kept, tests = 0, [outcome.test for outcome in outcomes if outcome.test is not None]
     if block.accept == "composition" and confirmation.rows:
         kept, made = confirmation.latest(versions)
@@ -294,7 +300,8 @@ class _ChoosingScores:
 def _tested(
     program: Program, metric: str, outcomes: Sequence[StageOutcome], journal: Journal, scoring: SplitScores
 ) -> list[Scores]:
-    """Return the scores on the test split before and after each stage. Equal programs are scored once."""
+    """Return the scores on the test split of the program as written and after each stage; empty where there is no test
+    split. Equal programs are scored once, also if the run is resumed, but where too many rows were lost to outages."""
     if TEST not in program.plan.data:
         return []
     rows = rows_of(program.plan, TEST)
