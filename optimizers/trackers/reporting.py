@@ -7,7 +7,7 @@ import math
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ class Reporting:
     """A listener of the journal that reports to trackers, each from a thread of its own, so that a slow one delays no
     stage.
 
-    A tracker that fails is reported once and gets no more data; the optimization goes on.
+    A tracker that fails is reported once and gets no more data, nor the end of its run; the optimization goes on. `private`
+    is True where the program has private values.
     """
 
     def __init__(self, trackers: Mapping[str, Tracker], private: bool = False) -> None:
@@ -59,8 +60,8 @@ class Reporting:
         """Report the result of an optimization: the test scores in `report`, and as files the overlay and the report
         (`written`).
 
-        The overlay of a program with private values is not sent, since words and demos may contain some, whatever
-        `declassify` says of the file itself.
+        The overlay of a program with private values is not sent, with a warning, since words and demos may contain some,
+        whatever `declassify` says of the file itself.
         """
         self._stage = "run"
         test = {name: (report["test"] or {}).get(name) for name in ("before", "after", "difference")}
@@ -71,7 +72,8 @@ class Reporting:
             warn(f"{overlay} is not sent to {', '.join(self._workers)}: the program has private values")
 
     def end(self, succeeded: bool) -> None:
-        """End the runs of all trackers, as succeeded or as failed."""
+        """End the runs of all trackers, as succeeded or as failed, and wait for each at most BOUND (60) seconds, until it has
+        taken all reports."""
         for worker in self._workers.values():
             worker.end(succeeded)
 
@@ -121,16 +123,21 @@ def reporting(names: Sequence[str], plan: Plan, seed: int, folder: Path, going_o
     """Begin a run in each of the trackers `names`, and yield the listener that reports to them; end the runs with the
     block.
 
-    `going_on` is True for a resumed optimization, whose runs (kept in `folder`) are continued. Raises UsageError for a
-    tracker that is not installed or cannot begin.
+    `going_on` is True for a resumed optimization, whose runs (their ids are in `folder`) are continued. Raises UsageError for
+    a tracker that is not installed or cannot begin; runs of others that have begun are then ended as failed.
     """
     trackers = {name: tracker(name) for name in dict.fromkeys(names)}
     path = folder / RUNS
     kept = json.loads(path.read_text()) if going_on and path.is_file() else {}
+    begun: list[Tracker] = []
     for name, each in trackers.items():
         try:
             kept[name] = each.begin(plan.name, folder.name, _params(plan, seed), kept.get(name))
+            begun.append(each)
         except Exception as error:
+            for other in begun:
+                with suppress(Exception):
+                    other.end(False)
             raise UsageError(
                 f"{name} takes no reports: {_said(error)}; start it, or leave it out of `report_to`"
             ) from error

@@ -18,14 +18,15 @@ class Tracker(Protocol):
     """
 
     def begin(self, program: str, name: str, params: Mapping[str, Any], kept: str | None) -> str:
-        """Begin a run of the service for the program `program`, or continue the run with the id `kept` (None: begin);
+        """Begin a run of the service for the program named `program`, or continue the run with the id `kept` (None: begin);
         return its id.
 
-        `name` is the run's name there, and `params` are parameters to keep with it.
+        `name` is the run's name there, and `params` are parameters to keep with it, by name. May raise anything.
         """
 
     def log(self, stage: str, figures: Mapping[str, float], step: int) -> None:
-        """Report metrics (`figures`, by name) of a stage after its step number `step`."""
+        """Report metrics (`figures`, finite numbers by name) of a stage (as `2-grpo`, or `run` for the whole) at its step, or
+        its number of a trial, `step`."""
 
     def keep(self, files: Sequence[Path]) -> None:
         """Store copies of files with the run of the service."""

@@ -14,6 +14,7 @@ import lmprog
 from lmprog import extras
 from lmprog.errors import UsageError
 from lmprog.extras import require
+from lmprog.optimizers.trackers import reporting as module
 from lmprog.optimizers.trackers import tracker as trackers
 from lmprog.optimizers.trackers.reporting import Reporting, reporting
 from tests.unit.optimizers.staged.test_staged import Watched
@@ -176,3 +177,23 @@ def test_trackers_are_imported_where_one_is_used() -> None:
         "print({'mlflow', 'wandb'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_where_one_tracker_cannot_begin_the_run_of_another_is_ended(
+    write_spec, notebook, monkeypatch, tmp_path
+) -> None:
+    plan = lmprog.load(write_spec()).plan
+
+    class Down(Notebook):
+        def begin(self, program: str, name: str, params: Any, kept: str | None) -> str:
+            raise ConnectionError("no server")
+
+    up, down = Notebook(), Down()
+    monkeypatch.setattr(module, "tracker", {"mlflow": up, "wandb": down}.__getitem__)
+    with (
+        pytest.raises(UsageError, match="wandb takes no reports"),
+        reporting(["mlflow", "wandb"], plan, 0, tmp_path, False),
+    ):
+        pass
+    assert [said[0] for said in up.said] == ["begin", "end"] and up.said[-1] == ("end", False)
+    assert down.said == []
